@@ -1,0 +1,79 @@
+"""The one place where user code is called.
+
+Whatever comes out, `BaseException` included, becomes a value: a body that calls `sys.exit` must not
+take a worker down, and no rule of the engine has to think about exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Value:
+    """Holds what a call returned."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"Value({self.value!r})"
+
+
+class Error:
+    """Holds what a call raised."""
+
+    __slots__ = ("exception",)
+
+    def __init__(self, exception: BaseException) -> None:
+        self.exception = exception
+
+    def __repr__(self) -> str:
+        return f"Error({self.exception!r})"
+
+
+class Interrupt:
+    """Remembers that the user interrupted the run, as against a body that raised KeyboardInterrupt.
+
+    A plain flag: it is set inside a signal handler, where a lock could block for ever.
+    """
+
+    __slots__ = ("_is_set",)
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Record an interrupt."""
+        self._is_set = True
+
+    def clear(self) -> None:
+        """Forget the interrupt."""
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        """Tell whether the run was interrupted."""
+        return self._is_set
+
+
+interrupt = Interrupt()
+
+
+def capture(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Value | Error:
+    """Call `fn` and return its outcome as a value.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Only if the `interrupt` flag is set: then it is the user's, not the body's own.
+    """
+    try:
+        return Value(fn(*args, **kwargs))
+    except KeyboardInterrupt as error:
+        if interrupt.is_set():
+            raise
+        return Error(error)
+    except BaseException as error:
+        return Error(error)

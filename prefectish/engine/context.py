@@ -1,0 +1,121 @@
+"""Facts about the current run, for the code that runs in it.
+
+`context` is a window on one mapping, which belongs to the current thread or coroutine.  Outside a run
+the mapping is empty.  It is read-only: `with context(x=1):` lays new values over the old ones and
+takes them away again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+from typing import Any, NoReturn
+
+_current: ContextVar[Mapping[str, Any]] = ContextVar("prefectish.context", default={})  # noqa: B039  never written to
+
+current = _current.get
+"""Return the mapping behind `context`: the quickest way to several look-ups in a row."""
+
+
+def bind(mapping: Mapping[str, Any]) -> Token[Mapping[str, Any]]:
+    """Make `mapping` the whole context; look-ups go straight to it, so it may compute its values late."""
+    return _current.set(mapping)
+
+
+def unbind(token: Token[Mapping[str, Any]]) -> None:
+    """Restore the context as it was before the `bind` that returned `token`."""
+    _current.reset(token)
+
+
+def get_logger(name: str | None = None) -> logging.Logger:
+    """Return the logger `prefectish`, or `prefectish.<name>`."""
+    return logging.getLogger(f"prefectish.{name}" if name else "prefectish")
+
+
+class Context:
+    """Reads the current mapping, by attribute or by key."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return _current.get()[name]
+        except KeyError:
+            pass
+        if name == "logger":
+            return get_logger()
+        raise AttributeError(f"context has no {name!r} here: it is set in a run, or by `with context({name}=...)`")
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return _current.get()[name]
+        except KeyError:
+            if name == "logger":
+                return get_logger()
+            raise
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of `name`, or `default` where it is absent."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __contains__(self, name: object) -> bool:
+        return name in _current.get()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a copy of the current mapping."""
+        return dict(_current.get())
+
+    def __call__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> Overlay:
+        """Return a context manager that lays values over the current ones; `config` merges deeply."""
+        return Overlay({**(values or {}), **more})
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"context is read-only; write `with context({name}=...):`")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("context cannot be pickled: it belongs to one run in one thread; pass the values you need")
+
+    def __repr__(self) -> str:
+        return f"<context: {', '.join(_current.get()) or 'empty'}>"
+
+
+class Overlay:
+    """Lays values over the current context for the length of a `with` block."""
+
+    __slots__ = ("_tokens", "_values")
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self._tokens: list[Token[Mapping[str, Any]]] = []
+
+    def __enter__(self) -> Context:
+        self._tokens.append(bind(_overlaid(_current.get(), self._values)))
+        return context
+
+    def __exit__(self, *_: object) -> None:
+        unbind(self._tokens.pop())
+
+
+def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**below, **above}
+    if "config" in below and "config" in above:
+        merged["config"] = _deeply(below["config"], above["config"])
+    return merged
+
+
+def _deeply(below: Any, above: Any) -> Any:
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    return {**below, **{key: _deeply(below.get(key), value) for key, value in above.items()}}
+
+
+context = Context()
+
+
+def raise_on_exception() -> Overlay:
+    """Return a context manager under which ordinary errors come out of `flow.run` instead of failing a task."""
+    return context(raise_on_exception=True)

@@ -1,0 +1,754 @@
+"""What can be said of a task or a flow at one moment.
+
+A state is a frozen value: it is replaced, never changed.  Two states are equal if they have the same
+exact class, result and public attributes; the message and the context are remarks and do not count.
+`TRANSITIONS` is the one table of what may follow what.
+
+    State
+    ├── Pending
+    │   └── Scheduled
+    │       ├── Retrying
+    │       ├── Paused
+    │       ├── Resume
+    │       └── Queued
+    ├── Submitted
+    ├── Running
+    │   └── Cancelling
+    └── Finished
+        ├── Success
+        │   ├── Cached
+        │   ├── Skipped
+        │   └── Mapped
+        ├── Looped
+        ├── Cancelled
+        └── Failed
+            ├── TriggerFailed
+            ├── TimedOut
+            ├── ValidationFailed
+            └── Crashed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, ClassVar, Literal, NoReturn, Self, overload
+
+from prefectish.engine.context import current
+from prefectish.errors import RemoteError, shorten, text_of
+
+
+class Deferred:
+    """Is the base of results that are somewhere else and are fetched when somebody reads them."""
+
+    __slots__ = ()
+
+    def get(self) -> Any:
+        """Return the value itself."""
+        raise NotImplementedError
+
+
+class State:
+    """Says where a task or a flow stands.
+
+    Parameters
+    ----------
+    message
+        A remark for the reader; any object, an exception too.
+    result
+        What the task returned or raised, or a `Deferred` that fetches it.
+    context
+        Facts about the run in which the state arose.
+    cached_inputs
+        The inputs of the task by name, for a later run that starts from this state.
+    """
+
+    __slots__ = ("_cached_inputs", "_context", "_result", "message")
+
+    color: ClassVar[str] = "#59646f"
+    _slots: ClassVar[tuple[str, ...]] = ("message", "_result", "_context", "_cached_inputs")
+    _public: ClassVar[tuple[str, ...]] = ("cached_inputs",)
+
+    message: Any
+    _result: Any
+    _context: dict[str, Any] | None
+    _cached_inputs: dict[str, Any] | None
+
+    def __init__(
+        self,
+        message: Any = None,
+        result: Any = None,
+        *,
+        context: Mapping[str, Any] | None = None,
+        cached_inputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        _set_message(self, message)
+        _set_result(self, result)
+        tags = current().get("task_tags")
+        if tags is not None:
+            context = {"tags": list(tags), **(context or {})}
+        _set_context(self, dict(context) if context else None)
+        _set_cached_inputs(self, dict(cached_inputs) if cached_inputs else None)
+
+    def __init_subclass__(cls, public: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = cls.__dict__.get("__slots__", ())
+        cls._slots = (*cls._slots, *own)
+        cls._public = (*cls._public, *public)
+
+    @property
+    def result(self) -> Any:
+        """Return the result; a deferred one is fetched."""
+        result = self._result
+        return result.get() if isinstance(result, Deferred) else result
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """Return facts about the run in which the state arose."""
+        return {} if self._context is None else self._context
+
+    @property
+    def cached_inputs(self) -> dict[str, Any]:
+        """Return the inputs kept for a later run, by name."""
+        return {} if self._cached_inputs is None else self._cached_inputs
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code of a program that ends with this state."""
+        known = self.context.get("exit_code")
+        return _exit_code(self) if known is None else int(known)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a state of the same class that differs in the keywords given.
+
+        Raises
+        ------
+        TypeError
+            If the class has no such keyword.
+        """
+        return type(self)(**{**self._keywords(), **changes})
+
+    def _keywords(self) -> dict[str, Any]:
+        return {name.removeprefix("_"): getattr(self, name) for name in self._slots}
+
+    def is_pending(self) -> bool:
+        """Tell whether it has not started."""
+        return isinstance(self, Pending)
+
+    def is_scheduled(self) -> bool:
+        """Tell whether it waits for a time."""
+        return isinstance(self, Scheduled)
+
+    def is_retrying(self) -> bool:
+        """Tell whether it waits for another attempt."""
+        return isinstance(self, Retrying)
+
+    def is_queued(self) -> bool:
+        """Tell whether it waits for a free place."""
+        return isinstance(self, Queued)
+
+    def is_submitted(self) -> bool:
+        """Tell whether it was handed over, to be run elsewhere."""
+        return isinstance(self, Submitted)
+
+    def is_running(self) -> bool:
+        """Tell whether it runs."""
+        return isinstance(self, Running)
+
+    def is_finished(self) -> bool:
+        """Tell whether it has ended, in whatever way."""
+        return isinstance(self, Finished)
+
+    def is_successful(self) -> bool:
+        """Tell whether it ended well; a skipped task did."""
+        return isinstance(self, Success)
+
+    def is_cached(self) -> bool:
+        """Tell whether its result is kept for, or comes from, another run."""
+        return isinstance(self, Cached)
+
+    def is_skipped(self) -> bool:
+        """Tell whether it was left out on purpose."""
+        return isinstance(self, Skipped)
+
+    def is_mapped(self) -> bool:
+        """Tell whether it is the parent of mapped children."""
+        return isinstance(self, Mapped)
+
+    def is_looped(self) -> bool:
+        """Tell whether one turn of a loop has ended."""
+        return isinstance(self, Looped)
+
+    def is_failed(self) -> bool:
+        """Tell whether it ended badly."""
+        return isinstance(self, Failed)
+
+    @overload
+    @classmethod
+    def children(cls, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
+    @overload
+    @classmethod
+    def children(cls, include_self: bool = ..., *, names_only: Literal[True]) -> list[str]: ...
+    @classmethod
+    def children(cls, include_self: bool = False, names_only: bool = False) -> list[type[State]] | list[str]:
+        """Return all classes below this one, depth first."""
+        return _listed(_below(cls), cls, include_self, names_only)
+
+    @overload
+    @classmethod
+    def parents(cls, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
+    @overload
+    @classmethod
+    def parents(cls, include_self: bool = ..., *, names_only: Literal[True]) -> list[str]: ...
+    @classmethod
+    def parents(cls, include_self: bool = False, names_only: bool = False) -> list[type[State]] | list[str]:
+        """Return all classes above this one, nearest first."""
+        above = [base for base in cls.__mro__[1:] if issubclass(base, State)]
+        return _listed(above, cls, include_self, names_only)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other):
+            return NotImplemented if not isinstance(other, State) else False
+        return _same(self.result, other.result) and all(
+            _same(getattr(self, name), getattr(other, name)) for name in self._public
+        )
+
+    def __hash__(self) -> int:
+        try:
+            return hash((type(self), self.result))
+        except Exception:  # the hash of a result is the user's code
+            return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({_quoted(self.message)})"
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is frozen; write state.replace({name}=...)")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name!r} cannot be deleted")
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self._packed()), getattr(self, "__dict__", None) or None
+
+    def _packed(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self._slots}
+        return {name: _portable(value) for name, value in values.items() if value is not None}
+
+
+_set_message: Callable[[State, Any], None] = State.message.__set__
+_set_result: Callable[[State, Any], None] = State._result.__set__
+_set_context: Callable[[State, Any], None] = State._context.__set__  # type: ignore[union-attr]
+_set_cached_inputs: Callable[[State, Any], None] = State._cached_inputs.__set__  # type: ignore[union-attr]
+_set: Callable[[State, str, Any], None] = object.__setattr__
+
+
+# ---------------------------------------------------------------------- not started
+
+
+class Pending(State):
+    """Has not started."""
+
+    __slots__ = ()
+    color = "#d3d3d3"
+
+
+class Scheduled(Pending, public=("start_time",)):
+    """Waits for a time.
+
+    Parameters
+    ----------
+    start_time
+        When it may start, with a time zone; now, if left out.
+
+    Raises
+    ------
+    ValueError
+        If `start_time` has no time zone.
+    """
+
+    __slots__ = ("start_time",)
+    color = "#ffab00"
+    start_time: datetime | None
+
+    def __init__(
+        self, message: Any = None, result: Any = None, *, start_time: datetime | None = None, **common: Any
+    ) -> None:
+        super().__init__(message, result, **_with_run_count(common))
+        _set(self, "start_time", self._checked(start_time))
+
+    @classmethod
+    def _checked(cls, start_time: datetime | None) -> datetime | None:
+        if start_time is None:
+            return cls._default_start_time()
+        if start_time.utcoffset() is None:
+            raise ValueError(
+                f"{cls.__name__}: start_time {start_time.isoformat()} has no time zone; "
+                "write start_time.replace(tzinfo=timezone.utc), or whichever zone is meant"
+            )
+        return start_time
+
+    @classmethod
+    def _default_start_time(cls) -> datetime | None:
+        return datetime.now(timezone.utc)
+
+
+class Retrying(Scheduled, public=("run_count",)):
+    """Waits for another attempt.
+
+    Parameters
+    ----------
+    run_count
+        The number of the attempt that has just failed, from 1; taken from the context, if left out.
+    """
+
+    __slots__ = ("run_count",)
+    color = "#ff5131"
+    run_count: int
+
+    def __init__(self, message: Any = None, result: Any = None, *, run_count: int | None = None, **common: Any) -> None:
+        super().__init__(message, result, **common)
+        _set(self, "run_count", _counted(run_count, "task_run_count"))
+
+
+class Paused(Scheduled):
+    """Waits until somebody resumes it or, if it has a start time, until then."""
+
+    __slots__ = ()
+    color = "#bd83e6"
+
+    @classmethod
+    def _default_start_time(cls) -> datetime | None:
+        return None
+
+
+class Resume(Scheduled):
+    """Was paused and may go on."""
+
+    __slots__ = ()
+    color = "#00e5ff"
+
+
+class Queued(Scheduled, public=("state",)):
+    """Waits for a free place.
+
+    Parameters
+    ----------
+    state
+        The state in which it waits.
+    """
+
+    __slots__ = ("state",)
+    color = "#ffd54f"
+    state: State | None
+
+    def __init__(self, message: Any = None, result: Any = None, *, state: State | None = None, **common: Any) -> None:
+        super().__init__(message, result, **common)
+        _set(self, "state", _innermost(state))
+
+
+class Submitted(State, public=("state",)):
+    """Was handed over, to be run elsewhere.
+
+    Parameters
+    ----------
+    state
+        The state in which it was handed over.
+    """
+
+    __slots__ = ("state",)
+    color = "#ffecb3"
+    state: State | None
+
+    def __init__(self, message: Any = None, result: Any = None, *, state: State | None = None, **common: Any) -> None:
+        super().__init__(message, result, **common)
+        _set(self, "state", _innermost(state))
+
+
+# ---------------------------------------------------------------------- started
+
+
+class Running(State):
+    """Runs."""
+
+    __slots__ = ()
+    color = "#3d67ff"
+
+
+class Cancelling(Running):
+    """Still runs, but was asked to end."""
+
+    __slots__ = ()
+    color = "#6c5b7b"
+
+
+# ---------------------------------------------------------------------- finished
+
+
+class Finished(State):
+    """Has ended."""
+
+    __slots__ = ()
+    color = "#ba68c8"
+
+
+class Looped(Finished, public=("loop_count",)):
+    """Has ended one turn of a loop; the result is handed to the next.
+
+    Parameters
+    ----------
+    loop_count
+        The number of the turn, from 1; taken from the context, if left out.
+    """
+
+    __slots__ = ("loop_count",)
+    color = "#e5a00d"
+    loop_count: int
+
+    def __init__(
+        self, message: Any = None, result: Any = None, *, loop_count: int | None = None, **common: Any
+    ) -> None:
+        super().__init__(message, result, **common)
+        _set(self, "loop_count", _counted(loop_count, "task_loop_count"))
+
+
+class Cancelled(Finished):
+    """Was ended, or never begun, on somebody's request: neither a success nor a failure."""
+
+    __slots__ = ()
+    color = "#f5a9b8"
+
+
+class Success(Finished):
+    """Ended well."""
+
+    __slots__ = ()
+    color = "#27b558"
+
+
+class Cached(Success, public=("hashed_inputs", "cached_parameters", "cached_result_expiration")):
+    """Ended well, and the result is kept for other runs or comes from one.
+
+    Parameters
+    ----------
+    hashed_inputs
+        Stands for the inputs that led to the result.
+    cached_parameters
+        The parameters of the run that led to it.
+    cached_result_expiration
+        When the result goes stale, with a time zone; never, if None.
+    """
+
+    __slots__ = ("cached_parameters", "cached_result_expiration", "hashed_inputs")
+    color = "#34d058"
+    hashed_inputs: Any
+    cached_parameters: dict[str, Any] | None
+    cached_result_expiration: datetime | None
+
+    def __init__(
+        self,
+        message: Any = None,
+        result: Any = None,
+        *,
+        hashed_inputs: Any = None,
+        cached_parameters: dict[str, Any] | None = None,
+        cached_result_expiration: datetime | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(message, result, **common)
+        _set(self, "hashed_inputs", hashed_inputs)
+        _set(self, "cached_parameters", cached_parameters)
+        _set(self, "cached_result_expiration", cached_result_expiration)
+
+
+class Skipped(Success):
+    """Was left out on purpose, which counts as a success."""
+
+    __slots__ = ()
+    color = "#62757f"
+
+
+class Mapped(Success, public=("map_states", "n_map_states")):
+    """Stands for all children of a mapped task; successful whatever became of them.
+
+    Parameters
+    ----------
+    map_states
+        The states of the children in map order; None for a child of which nothing is known.
+    n_map_states
+        How many children there are; the length of `map_states`, if 0 or left out.
+    """
+
+    __slots__ = ("_n_map_states", "map_states")
+    color = "#97ffee"
+    map_states: Sequence[State | None]
+    _n_map_states: int | None
+
+    def __init__(
+        self,
+        message: Any = None,
+        result: Any = None,
+        *,
+        map_states: Sequence[State | None] | None = None,
+        n_map_states: int | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(message, result, **common)
+        _set(self, "map_states", [] if map_states is None else map_states)
+        _set(self, "_n_map_states", n_map_states or None)
+
+    @property
+    def n_map_states(self) -> int:
+        """Return the number of children."""
+        return self._n_map_states or len(self.map_states)
+
+    @property
+    def result(self) -> Any:
+        """Return the results of the children in map order; None for a child of which nothing is known."""
+        if self._result is not None:
+            return super().result
+        results = [None if child is None else child.result for child in self.map_states]
+        return results + [None] * (self.n_map_states - len(results))
+
+
+class Failed(Finished):
+    """Ended badly; the result is the exception.
+
+    Parameters
+    ----------
+    traceback
+        The text of the traceback, if the exception does not carry it.
+    """
+
+    __slots__ = ("_traceback",)
+    color = "#eb0000"
+    _traceback: str | None
+
+    def __init__(self, message: Any = None, result: Any = None, *, traceback: str | None = None, **common: Any) -> None:
+        super().__init__(message, result, **common)
+        _set(self, "_traceback", traceback)
+
+    @property
+    def traceback(self) -> str | None:
+        """Return the text of the traceback, causes included, or None if there never was one."""
+        return self._traceback or _traceback_text(self._result)
+
+    def _packed(self) -> dict[str, Any]:
+        # Exceptions lose their traceback and their causes on the way; the text goes along.
+        packed = super()._packed()
+        text = self.traceback
+        return packed if text is None else {**packed, "_traceback": text}
+
+
+class TriggerFailed(Failed):
+    """Did not run, because its trigger did not allow it."""
+
+    __slots__ = ()
+    color = "#f58c0c"
+
+
+class TimedOut(Failed):
+    """Took longer than it may."""
+
+    __slots__ = ()
+    color = "#cf3c00"
+
+
+class ValidationFailed(Failed):
+    """Ran, but what it returned is not acceptable."""
+
+    __slots__ = ()
+    color = "#a11500"
+
+
+class Crashed(Failed, public=("cause", "evidence")):
+    """Was lost with the infrastructure under it; no fault of the task's code is implied.
+
+    Parameters
+    ----------
+    cause
+        What went away, in one word such as `killed-worker` or `scheduler-lost`.
+    evidence
+        What is known about it.
+    """
+
+    __slots__ = ("cause", "evidence")
+    color = "#8b0a50"
+    cause: str | None
+    evidence: dict[str, Any] | None
+
+    def __init__(
+        self,
+        message: Any = None,
+        result: Any = None,
+        *,
+        cause: str | None = None,
+        evidence: dict[str, Any] | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(message, result, **common)
+        _set(self, "cause", cause)
+        _set(self, "evidence", evidence)
+
+
+# ---------------------------------------------------------------------- what may follow what
+
+_UNSTARTED = frozenset({Pending, Scheduled, Retrying, Paused, Resume, Queued, Submitted})
+_ENDED_WELL = frozenset({Success, Cached, Skipped, Mapped})
+_ENDED_BADLY = frozenset({Failed, TriggerFailed, TimedOut, ValidationFailed, Crashed})
+_ENDS = _ENDED_WELL | _ENDED_BADLY | {Cancelled}
+_AGAIN = frozenset({Retrying})
+
+TRANSITIONS: dict[type[State], frozenset[type[State]]] = {
+    State: _UNSTARTED | {Running, Cancelling, Looped} | _ENDS,
+    # Anything may be run, put off, or ended before its body begins: by a trigger, a skip, a cache, a signal.
+    **dict.fromkeys(_UNSTARTED, _UNSTARTED | {Running} | _ENDS),
+    # Back to unstarted: retry and pause signals, and attempts that were lost with their worker.
+    Running: _UNSTARTED | {Cancelling, Looped} | _ENDS,
+    Cancelling: _ENDS,
+    Looped: frozenset({Pending, Running, Retrying, Cancelled}) | _ENDED_BADLY,
+    Finished: frozenset(),
+    Success: frozenset({Cached}),
+    Cached: frozenset({Running, TriggerFailed, Failed}),
+    Skipped: frozenset(),
+    # A parent is mapped from the first child to the last.
+    Mapped: frozenset({Mapped}),
+    Cancelled: frozenset(),
+    Failed: _AGAIN,
+    TimedOut: _AGAIN,
+    ValidationFailed: _AGAIN,
+    Crashed: _AGAIN,
+    # A trigger's verdict stands, however many retries are left.
+    TriggerFailed: frozenset(),
+}
+"""What may follow a state, by exact class."""
+
+
+def allowed(old: State | type[State], new: State | type[State]) -> bool:
+    """Tell whether `new` may follow `old`; a class that is not in the table counts as its nearest parent."""
+    return _row(new) in TRANSITIONS[_row(old)]
+
+
+def _row(state: State | type[State]) -> type[State]:
+    cls = state if isinstance(state, type) else type(state)
+    return next(base for base in cls.__mro__ if base in TRANSITIONS)
+
+
+# ---------------------------------------------------------------------- helpers
+
+
+def _exit_code(state: State) -> int:
+    if isinstance(state, Success):
+        return 0
+    if isinstance(state, Failed):
+        return 3 if isinstance(state, Crashed) else 1
+    return 6 if isinstance(state, Cancelled) else 5
+
+
+def _quoted(message: Any) -> str:
+    return "" if message is None or message == "" else f'"{message}"'
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Compare two values of the user's; what has no plain answer, such as arrays, is the same only if identical."""
+    if left is right:
+        return True
+    try:
+        return bool(left == right)
+    except Exception:
+        return False
+
+
+def _innermost(state: State | None) -> State | None:
+    """Return the ordinary state inside states that wrap another."""
+    while isinstance(state, Queued | Submitted) and state.state is not None:
+        state = state.state
+    return state
+
+
+def _counted(given: int | None, key: str) -> int:
+    return given if given is not None else current().get(key) or 1
+
+
+def _with_run_count(common: dict[str, Any]) -> dict[str, Any]:
+    """Note in a state's context in which attempt it arose, if the run tells."""
+    run_count = current().get("task_run_count")
+    if run_count is None:
+        return common
+    return {**common, "context": {"task_run_count": run_count, **(common.get("context") or {})}}
+
+
+def _below(cls: type[State]) -> list[type[State]]:
+    found: dict[type[State], None] = {}
+    for child in cls.__subclasses__():
+        found.update(dict.fromkeys([child, *_below(child)]))
+    return list(found)
+
+
+def _listed(
+    found: list[type[State]], cls: type[State], include_self: bool, names_only: bool
+) -> list[type[State]] | list[str]:
+    shown = [each for each in ([cls, *found] if include_self else found) if not each.__name__.startswith("_")]
+    return [each.__name__ for each in shown] if names_only else shown
+
+
+def _traceback_text(result: Any) -> str | None:
+    if isinstance(result, RemoteError):
+        return result.traceback
+    if not isinstance(result, BaseException) or result.__traceback__ is None:
+        return None
+    from traceback import format_exception
+
+    return shorten("".join(format_exception(result)))
+
+
+# ---------------------------------------------------------------------- pickling
+
+
+def _portable(value: Any) -> Any:
+    """Pack an exception so that it can neither break the pickling of its state nor the loading."""
+    return _Parcel.of(value) if isinstance(value, BaseException) else value
+
+
+class _Parcel:
+    """Carries an exception as bytes, with a stand-in for the case that they cannot be made or loaded."""
+
+    __slots__ = ("content", "stand_in")
+
+    def __init__(self, content: bytes | None, stand_in: RemoteError) -> None:
+        self.content = content
+        self.stand_in = stand_in
+
+    @classmethod
+    def of(cls, error: BaseException) -> _Parcel:
+        from cloudpickle import dumps  # takes classes of `__main__` along, where pickle sends a name
+
+        stand_in = RemoteError(type(error).__name__, text_of(error), _traceback_text(error))
+        try:
+            return cls(dumps(error), stand_in)
+        except Exception:
+            return cls(None, stand_in)
+
+    def opened(self) -> BaseException:
+        if self.content is None:
+            return self.stand_in
+        from pickle import loads
+
+        try:
+            error = loads(self.content)
+        except Exception:
+            return self.stand_in
+        return error if isinstance(error, BaseException) else self.stand_in
+
+
+def _restored(cls: type[State], packed: dict[str, Any]) -> State:
+    state = cls.__new__(cls)
+    for name in cls._slots:
+        value = packed.get(name)
+        _set(state, name, value.opened() if isinstance(value, _Parcel) else value)
+    return state

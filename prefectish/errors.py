@@ -1,0 +1,96 @@
+"""The exceptions that prefectish raises, each with the exit code of a program that dies of it.
+
+An error of the *user's* code never gets here: it becomes the state of a task.  These are for the
+caller's mistakes and for what breaks around a run.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+LONGEST_TEXT = 10_000
+"""How many characters of an error's text are kept."""
+
+
+class PrefectishError(Exception):
+    """Is the base of every error that prefectish raises itself."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class FlowDefinitionError(PrefectishError, ValueError):
+    """Says that a flow cannot run as it is written."""
+
+    exit_code = 2
+
+
+class ParameterError(PrefectishError, ValueError):
+    """Says that a flow was started with missing, unknown or unusable parameters."""
+
+    exit_code = 2
+
+
+class RemoteError(PrefectishError):
+    """Stands in for an exception that could not be carried from where it was raised.
+
+    Parameters
+    ----------
+    type_name
+        The name of the class of the original exception.
+    message
+        Its text, at most `LONGEST_TEXT` characters and a mark.
+    traceback
+        Its formatted traceback, causes included, if there was one.
+    """
+
+    def __init__(self, type_name: str, message: str, traceback: str | None = None) -> None:
+        super().__init__(type_name, message, traceback)
+        self.type_name = type_name
+        self.message = message
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.message}"
+
+
+class ResultUnpickleError(PrefectishError):
+    """Says that a result arrived, but its bytes cannot be loaded here."""
+
+
+class ResultReleased(PrefectishError):
+    """Says that a result was given up because nobody had asked to keep it."""
+
+
+class SchedulerLost(PrefectishError, ConnectionError):
+    """Says that the scheduler of a cluster went away during a run."""
+
+    exit_code = 3
+
+
+class EnvironmentMismatch(PrefectishError):
+    """Says that client and workers differ in a way that would break a run."""
+
+    exit_code = 3
+
+
+def shorten(text: str) -> str:
+    """Cut a text to `LONGEST_TEXT` characters, with a mark that tells its full length."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"{text[:LONGEST_TEXT]}… (cut, {len(text)} characters)"
+
+
+def describe(error: BaseException) -> str:
+    """Return the repr of an exception, cut to a sane length, even if its own repr breaks."""
+    try:
+        return shorten(repr(error))
+    except Exception as broken:  # the repr is the user's code too
+        return f"<{type(error).__name__} whose repr raises {type(broken).__name__}>"
+
+
+def text_of(error: BaseException) -> str:
+    """Return the message of an exception, cut to a sane length, even if its own str breaks."""
+    try:
+        return shorten(str(error))
+    except Exception as broken:
+        return f"<its str raises {type(broken).__name__}>"
