@@ -1,0 +1,140 @@
+"""The rooms of the project and who may import whom, read from the sources without running them."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import sys
+from fnmatch import fnmatchcase
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+
+# A file imports only from floors above its own line; files of one folder that share a line may import one another.
+FLOORS = [
+    ["prefectish.errors", "prefectish.engine"],
+    ["prefectish.engine.context", "prefectish.graphs", "prefectish.engine.retries", "prefectish.engine.capture"],
+    ["prefectish.engine.state"],
+    ["prefectish.engine.signals"],
+    ["prefectish.triggers", "prefectish.edges", "prefectish.engine.handlers"],
+    ["prefectish.caching", "prefectish.results"],
+    ["prefectish.tasks", "prefectish.tasks.*"],
+    ["prefectish.parameters", "prefectish.control_flow"],
+    ["prefectish.engine.plan", "prefectish.engine.decide", "prefectish.engine.widths"],
+    ["prefectish.engine.executor"],
+    ["prefectish.engine.progress*", "prefectish.engine.attempt", "prefectish.engine.body", "prefectish.engine.facts"],
+    ["prefectish.engine.drive", "prefectish.engine.inline"],
+    ["prefectish.schedules"],
+    ["prefectish.flows", "prefectish.eager"],
+    ["prefectish.history", "prefectish.testing", "prefectish.utilities", "prefectish.utilities.*"],
+    ["prefectish"],
+    ["prefectish.cli", "prefectish.examples", "prefectish.examples.*"],
+    ["prefectish.executors", "prefectish.executors.*"],
+]
+
+
+def module_name(path: Path) -> str:
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if parts[0] == "executors":
+        parts.insert(0, "prefectish")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources() -> dict[str, Path]:
+    files = [*ROOT.glob("prefectish/**/*.py"), *ROOT.glob("executors/**/*.py")]
+    return {module_name(path): path for path in files}
+
+
+SOURCES = sources()
+
+
+def floor_of(module: str) -> int:
+    floors = [number for number, names in enumerate(FLOORS) for pattern in names if fnmatchcase(module, pattern)]
+    assert len(floors) == 1, f"{module} stands on floors {floors}; give it one line of FLOORS"
+    return floors[0]
+
+
+def is_type_checking(node: ast.AST) -> TypeGuard[ast.If]:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def import_nodes(node: ast.AST, *, types_too: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield imports anywhere below `node`, in function bodies too: a late import is still an arrow."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node
+        return
+    children = node.orelse if is_type_checking(node) and not types_too else ast.iter_child_nodes(node)
+    for child in children:
+        yield from import_nodes(child, types_too=types_too)
+
+
+def targets(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Modules that the statement names; `from package import module` names the module where there is one."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    assert node.level == 0, f"line {node.lineno}: a relative import hides which room it reaches into"
+    assert node.module is not None
+    inner = [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name if name in SOURCES else node.module for name in inner]
+
+
+def imports(module: str, *, types_too: bool = False) -> set[str]:
+    tree = ast.parse(SOURCES[module].read_text())
+    return {target for node in import_nodes(tree, types_too=types_too) for target in targets(node)}
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_module_imports_only_from_lower_floors(module: str) -> None:
+    own = floor_of(module)
+    neighbours = module.rpartition(".")[0]
+    for target in sorted(t for t in imports(module) if inside(t, "prefectish") and t != module):
+        assert target in SOURCES, f"{module} imports {target}, which is not there"
+        is_neighbour = floor_of(target) == own and target.startswith(neighbours + ".")
+        assert floor_of(target) < own or is_neighbour, f"{module} imports {target}"
+
+
+def test_imports_make_no_cycle() -> None:
+    graph = {module: imports(module) & SOURCES.keys() - {module} for module in SOURCES}
+    assert set(TopologicalSorter(graph).static_order()) == set(SOURCES)
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if not inside(name, "prefectish.executors")])
+def test_package_never_imports_dask(module: str) -> None:
+    forbidden = ("dask", "distributed", "executors", "prefectish.executors")
+    found = [t for t in imports(module, types_too=True) for package in forbidden if inside(t, package)]
+    assert found == []
+
+
+def test_task_classes_of_dask_are_known_to_one_file() -> None:
+    knowing = {module for module in SOURCES if any(inside(t, "dask._task_spec") for t in imports(module))}
+    assert knowing <= {"prefectish.executors.lower"}
+
+
+def test_executors_folder_is_imported_under_its_installed_name_only() -> None:
+    import prefectish.executors  # noqa: F401
+
+    assert "executors" not in sys.modules
+
+
+def test_setup_lists_every_package() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = setup["options"]["packages"].split()
+    assert sorted(listed) == sorted(name for name, path in SOURCES.items() if path.name == "__init__.py")
+
+
+def test_floors_sees_a_forbidden_import() -> None:
+    tree = ast.parse("if TYPE_CHECKING:\n    import dask.typing\nelse:\n    import a\ndef f():\n    from dask import b")
+    assert [t for node in import_nodes(tree, types_too=False) for t in targets(node)] == ["a", "dask"]
+    assert [t for node in import_nodes(tree, types_too=True) for t in targets(node)] == ["dask.typing", "a", "dask"]
