@@ -6,6 +6,7 @@ caller's mistakes and for what breaks around a run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 LONGEST_TEXT = 10_000
@@ -82,15 +83,16 @@ def shorten(text: str) -> str:
 
 def describe(error: BaseException) -> str:
     """Return the repr of an exception, cut to a sane length, even if its own repr breaks."""
-    try:
-        return shorten(repr(error))
-    except Exception as broken:  # the repr is the user's code too
-        return f"<{type(error).__name__} whose repr raises {type(broken).__name__}>"
+    return _guarded(repr, error)
 
 
 def text_of(error: BaseException) -> str:
     """Return the message of an exception, cut to a sane length, even if its own str breaks."""
+    return _guarded(str, error)
+
+
+def _guarded(form: Callable[[object], str], error: BaseException) -> str:
     try:
-        return shorten(str(error))
-    except Exception as broken:
-        return f"<its str raises {type(broken).__name__}>"
+        return shorten(form(error))
+    except Exception as broken:  # `__repr__` and `__str__` are the user's code too
+        return f"<{type(error).__name__} whose {form.__name__} raises {type(broken).__name__}>"

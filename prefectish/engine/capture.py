@@ -74,6 +74,13 @@ def capture(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Value | Err
     except KeyboardInterrupt as error:
         if interrupt.is_set():
             raise
-        return Error(error)
+        return Error(_without_our_frame(error))
     except BaseException as error:
-        return Error(error)
+        return Error(_without_our_frame(error))
+
+
+def _without_our_frame(error: BaseException) -> BaseException:
+    """Let the traceback begin in the user's code; an error of the call itself has no other frame than ours."""
+    if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+    return error

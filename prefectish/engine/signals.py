@@ -115,6 +115,8 @@ class ENDRUN(Signal):
     """Ends the run of the task in the state given."""
 
     def __init__(self, state: State) -> None:
+        if not isinstance(state, State):
+            raise TypeError(f"ENDRUN takes the state to end in, got {state!r}")
         super().__init__(state.message, state)
 
 

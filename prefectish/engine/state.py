@@ -30,8 +30,8 @@ exact class, result and public attributes; the message and the context are remar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, NoReturn, Self, overload
 
 from prefectish.engine.context import current
@@ -85,7 +85,7 @@ class State:
         _set_message(self, message)
         _set_result(self, result)
         tags = current().get("task_tags")
-        if tags is not None:
+        if tags:
             context = {"tags": list(tags), **(context or {})}
         _set_context(self, dict(context) if context else None)
         _set_cached_inputs(self, dict(cached_inputs) if cached_inputs else None)
@@ -241,11 +241,9 @@ class State:
         return {name: _portable(value) for name, value in values.items() if value is not None}
 
 
-_set_message: Callable[[State, Any], None] = State.message.__set__
-_set_result: Callable[[State, Any], None] = State._result.__set__
-_set_context: Callable[[State, Any], None] = State._context.__set__  # type: ignore[union-attr]
-_set_cached_inputs: Callable[[State, Any], None] = State._cached_inputs.__set__  # type: ignore[union-attr]
-_set: Callable[[State, str, Any], None] = object.__setattr__
+# The setters of the slots are the quickest way past `__setattr__`, and a state is made for every child.
+_set_message, _set_result, _set_context, _set_cached_inputs = (State.__dict__[name].__set__ for name in State._slots)
+_set = object.__setattr__
 
 
 # ---------------------------------------------------------------------- not started
@@ -289,13 +287,13 @@ class Scheduled(Pending, public=("start_time",)):
         if start_time.utcoffset() is None:
             raise ValueError(
                 f"{cls.__name__}: start_time {start_time.isoformat()} has no time zone; "
-                "write start_time.replace(tzinfo=timezone.utc), or whichever zone is meant"
+                "write start_time.replace(tzinfo=UTC), or whichever zone is meant"
             )
         return start_time
 
     @classmethod
     def _default_start_time(cls) -> datetime | None:
-        return datetime.now(timezone.utc)
+        return datetime.now(UTC)
 
 
 class Retrying(Scheduled, public=("run_count",)):
@@ -539,10 +537,12 @@ class Failed(Finished):
         return self._traceback or _traceback_text(self._result)
 
     def _packed(self) -> dict[str, Any]:
-        # Exceptions lose their traceback and their causes on the way; the text goes along.
         packed = super()._packed()
         text = self.traceback
-        return packed if text is None else {**packed, "_traceback": text}
+        if text is not None:
+            # An exception loses its traceback and its causes on the way; the text goes along.
+            packed["_traceback"] = text
+        return packed
 
 
 class TriggerFailed(Failed):
@@ -602,7 +602,9 @@ _UNSTARTED = frozenset({Pending, Scheduled, Retrying, Paused, Resume, Queued, Su
 _ENDED_WELL = frozenset({Success, Cached, Skipped, Mapped})
 _ENDED_BADLY = frozenset({Failed, TriggerFailed, TimedOut, ValidationFailed, Crashed})
 _ENDS = _ENDED_WELL | _ENDED_BADLY | {Cancelled}
-_AGAIN = frozenset({Retrying})
+_FINAL: frozenset[type[State]] = frozenset()
+# The second failure: of a retry whose delay cannot be worked out, or that a handler stops.
+_AGAIN = frozenset({Retrying, Failed})
 
 TRANSITIONS: dict[type[State], frozenset[type[State]]] = {
     State: _UNSTARTED | {Running, Cancelling, Looped} | _ENDS,
@@ -612,21 +614,22 @@ TRANSITIONS: dict[type[State], frozenset[type[State]]] = {
     Running: _UNSTARTED | {Cancelling, Looped} | _ENDS,
     Cancelling: _ENDS,
     Looped: frozenset({Pending, Running, Retrying, Cancelled}) | _ENDED_BADLY,
-    Finished: frozenset(),
+    Finished: _FINAL,
     Success: frozenset({Cached}),
-    Cached: frozenset({Running, TriggerFailed, Failed}),
-    Skipped: frozenset(),
+    # As the start of a run it is asked anew: it may be stale, or be overruled by what is upstream.
+    Cached: _ENDS | {Running},
+    Skipped: _FINAL,
     # A parent is mapped from the first child to the last.
     Mapped: frozenset({Mapped}),
-    Cancelled: frozenset(),
+    Cancelled: _FINAL,
     Failed: _AGAIN,
     TimedOut: _AGAIN,
     ValidationFailed: _AGAIN,
     Crashed: _AGAIN,
     # A trigger's verdict stands, however many retries are left.
-    TriggerFailed: frozenset(),
+    TriggerFailed: _FINAL,
 }
-"""What may follow a state, by exact class."""
+"""What may follow a state, by exact class, unless a handler of the user puts another in its place."""
 
 
 def allowed(old: State | type[State], new: State | type[State]) -> bool:
@@ -711,44 +714,53 @@ def _traceback_text(result: Any) -> str | None:
 
 
 def _portable(value: Any) -> Any:
-    """Pack an exception so that it can neither break the pickling of its state nor the loading."""
-    return _Parcel.of(value) if isinstance(value, BaseException) else value
+    return _Parcel(value) if isinstance(value, BaseException) else value
 
 
 class _Parcel:
-    """Carries an exception as bytes, with a stand-in for the case that they cannot be made or loaded."""
+    """Carries an exception as bytes, so that it can break neither the pickling of its state nor the loading.
 
-    __slots__ = ("content", "stand_in")
+    Its name and text go beside, for the stand-in that takes its place if the bytes cannot be made or loaded.
+    """
 
-    def __init__(self, content: bytes | None, stand_in: RemoteError) -> None:
-        self.content = content
-        self.stand_in = stand_in
+    __slots__ = ("content", "text", "type_name")
 
-    @classmethod
-    def of(cls, error: BaseException) -> _Parcel:
-        from cloudpickle import dumps  # takes classes of `__main__` along, where pickle sends a name
+    def __init__(self, error: BaseException) -> None:
+        self.content = _dumped(error)
+        self.type_name = type(error).__name__
+        self.text = text_of(error)
 
-        stand_in = RemoteError(type(error).__name__, text_of(error), _traceback_text(error))
-        try:
-            return cls(dumps(error), stand_in)
-        except Exception:
-            return cls(None, stand_in)
+    def opened(self, traceback: str | None) -> BaseException:
+        error = _loaded(self.content)
+        return RemoteError(self.type_name, self.text, traceback) if error is None else error
 
-    def opened(self) -> BaseException:
-        if self.content is None:
-            return self.stand_in
-        from pickle import loads
 
-        try:
-            error = loads(self.content)
-        except Exception:
-            return self.stand_in
-        return error if isinstance(error, BaseException) else self.stand_in
+def _dumped(error: BaseException) -> bytes | None:
+    from cloudpickle import dumps  # takes classes of `__main__` along, where pickle sends a name
+
+    try:
+        content: bytes = dumps(error)
+    except Exception:  # how it is pickled is the user's code
+        return None
+    return content
+
+
+def _loaded(content: bytes | None) -> BaseException | None:
+    if content is None:
+        return None
+    from pickle import loads
+
+    try:
+        error = loads(content)
+    except Exception:  # how it is loaded is the user's code too
+        return None
+    return error if isinstance(error, BaseException) else None
 
 
 def _restored(cls: type[State], packed: dict[str, Any]) -> State:
     state = cls.__new__(cls)
+    traceback = packed.get("_traceback")
     for name in cls._slots:
         value = packed.get(name)
-        _set(state, name, value.opened() if isinstance(value, _Parcel) else value)
+        _set(state, name, value.opened(traceback) if isinstance(value, _Parcel) else value)
     return state

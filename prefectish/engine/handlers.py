@@ -1,0 +1,129 @@
+"""State handlers: functions that see every change of state and may have the last word on it.
+
+A handler is called with the task or flow, the old and the new state.  What it returns is the new state
+for the next handler; None leaves things as they are.  A handler that breaks ends the run at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.context import context
+from prefectish.engine.signals import Signal
+from prefectish.engine.state import Failed, State
+from prefectish.errors import describe
+
+Handler = Callable[[Any, State, State], State | None]
+
+
+class Transition:
+    """Is what became of a proposed change of state.
+
+    Parameters
+    ----------
+    state
+        The state to go on with.
+    aborted
+        Whether a handler broke or raised a signal: `state` is then not to be argued with, by a retry say.
+    """
+
+    __slots__ = ("aborted", "state")
+
+    def __init__(self, state: State, aborted: bool) -> None:
+        self.state = state
+        self.aborted = aborted
+
+    def __repr__(self) -> str:
+        return f"Transition({self.state!r}, aborted={self.aborted})"
+
+
+def call_handlers(obj: Any, handlers: Sequence[Handler], old: State, new: State) -> Transition:
+    """Show a change of state to all handlers, in order, each seeing what the one before made of it.
+
+    Parameters
+    ----------
+    obj
+        The task or flow that changes.
+
+    Raises
+    ------
+    BaseException
+        What a handler raised, signals excepted, if the context has a true `raise_on_exception`.
+    """
+    for handler in handlers:
+        outcome = capture(handler, obj, old, new)
+        if isinstance(outcome, Error):
+            return Transition(_after_error(outcome.exception), aborted=True)
+        if isinstance(outcome.value, State):
+            new = outcome.value
+        elif outcome.value is not None:
+            return Transition(_after_nonsense(handler, outcome.value), aborted=True)
+    return Transition(new, aborted=False)
+
+
+def _after_error(error: BaseException) -> State:
+    if isinstance(error, Signal):
+        return error.state
+    _raise_if_asked(error)
+    return Failed(f"Unexpected error while calling state handlers: {describe(error)}", error)
+
+
+def _after_nonsense(handler: Handler, value: Any) -> State:
+    name = getattr(handler, "__name__", type(handler).__name__)
+    error = TypeError(f"state handler {name} returned {type(value).__name__}")
+    _raise_if_asked(error)
+    return Failed(str(error), error)
+
+
+def _raise_if_asked(error: BaseException) -> None:
+    if context.get("raise_on_exception"):
+        raise error
+
+
+class _Callback:
+    """Calls a function on some states only; a class, so that it can be pickled."""
+
+    __slots__ = ("check", "fn")
+
+    def __init__(self, fn: Callable[[Any, State], Any], check: Callable[[State], bool]) -> None:
+        self.fn = fn
+        self.check = check
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self.fn, "__name__", type(self.fn).__name__)
+
+    def __call__(self, obj: Any, old: State, new: State) -> State:
+        if self.check(new) is True:
+            self.fn(obj, new)
+        return new
+
+    def __repr__(self) -> str:
+        return f"callback_factory({self.fn!r}, {self.check!r})"
+
+
+def callback_factory(fn: Callable[[Any, State], Any], check: Callable[[State], bool]) -> Handler:
+    """Return a state handler that calls `fn(obj, new_state)` whenever `check(new_state)` is True.
+
+    The new state is always passed on unchanged.
+
+    Examples
+    --------
+    >>> from prefectish.engine.state import Running, Success
+    >>> shout = callback_factory(lambda obj, state: print(f"{obj}: {state}"), lambda state: state.is_finished())
+    >>> shout("report", Running(), Success("Task run succeeded."))
+    report: Success("Task run succeeded.")
+    Success("Task run succeeded.")
+    """
+    return _Callback(fn, check)
+
+
+def on_failure_handler(fn: Callable[[Any, State], Any]) -> Handler:
+    """Return a state handler that calls `fn(obj, new_state)` on every failure, also one that is retried."""
+    return _Callback(fn, _is_failed)
+
+
+def _is_failed(state: State) -> bool:
+    return state.is_failed()

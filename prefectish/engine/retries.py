@@ -1,0 +1,212 @@
+"""Whether there is another attempt, and after how many seconds.
+
+Pure: time and randomness come from the caller, and nobody sleeps here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any, Literal
+
+Seconds = float | timedelta
+Delay = Seconds | Sequence[Seconds] | Callable[..., Seconds]
+Backoff = float | Literal["exponential"] | Callable[..., float]
+
+LONGEST_DELAY_SECONDS = 10 * 366 * 86_400.0
+"""Where growing delays stop; beyond it dates run over."""
+
+
+def should_retry(
+    attempt: int, max_retries: int, retry_on: tuple[type[BaseException], ...] | None, error: BaseException | None
+) -> bool:
+    """Tell whether another attempt follows.
+
+    Parameters
+    ----------
+    attempt
+        The number of the attempt that failed, from 1.
+    max_retries
+        How many attempts may follow the first.
+    retry_on
+        The errors worth another attempt; all, if None.
+    error
+        What the attempt raised.
+    """
+    return attempt <= max_retries and (retry_on is None or isinstance(error, retry_on))
+
+
+def delay_seconds(
+    attempt: int,
+    *,
+    delay: Delay | None,
+    backoff: Backoff | None = None,
+    jitter: float | None = None,
+    error: BaseException | None = None,
+    random: Callable[[], float],
+) -> float:
+    """Return how long to wait after an attempt failed, in seconds.
+
+    Parameters
+    ----------
+    attempt
+        The number of the attempt that failed, from 1.
+    delay
+        A duration (numbers are seconds), a list with one for each attempt, of which the last repeats, or a
+        function; none, if None.
+    backoff
+        By what the delay is multiplied from one attempt to the next ("exponential": 2), or a function that
+        returns by what to multiply it in all.
+    jitter
+        By which fraction, at most, the delay is drawn out at random.
+    error
+        What the attempt raised.  A function given as delay or backoff is called with the attempt or, if
+        it has two parameters without a default, with the attempt and the error.
+    random
+        Returns a number in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If a function given returns what is no duration.
+    """
+    seconds = _base(attempt, delay, error) * _factor(attempt, backoff, error)
+    drawn_out = seconds * (1 + jitter * random()) if jitter else seconds
+    return min(drawn_out, LONGEST_DELAY_SECONDS)
+
+
+def _base(attempt: int, delay: Delay | None, error: BaseException | None) -> float:
+    if delay is None:
+        return 0.0
+    if callable(delay):
+        return _seconds(_asked(delay, attempt, error), f"retry_delay({attempt})")
+    if isinstance(delay, Sequence):
+        return _seconds(delay[min(attempt, len(delay)) - 1], "retry_delay")
+    return _seconds(delay, "retry_delay")
+
+
+def _factor(attempt: int, backoff: Backoff | None, error: BaseException | None) -> float:
+    if backoff is None:
+        return 1.0
+    if callable(backoff):
+        return _number(_asked(backoff, attempt, error), f"retry_backoff({attempt})", at_least=0)
+    try:
+        return (2.0 if backoff == "exponential" else float(backoff)) ** (attempt - 1)
+    except OverflowError:
+        return LONGEST_DELAY_SECONDS
+
+
+def _asked(policy: Callable[..., Any], attempt: int, error: BaseException | None) -> Any:
+    from inspect import signature  # slow to import, and needed after a failure only
+
+    try:
+        parameters = signature(policy).parameters.values()
+    except ValueError:  # a builtin that does not tell
+        return policy(attempt)
+    positional = [each for each in parameters if each.kind <= each.POSITIONAL_OR_KEYWORD]
+    required = [each for each in positional if each.default is each.empty]
+    return policy(attempt, error) if len(required) == 2 else policy(attempt)
+
+
+def validate(
+    *,
+    max_retries: int | None = None,
+    retry_delay: Delay | None = None,
+    retry_on: Any = None,
+    retry_backoff: Backoff | None = None,
+    retry_jitter: float | None = None,
+) -> dict[str, Any]:
+    """Check the retry options of a task and return them in the form in which a task keeps them.
+
+    Returns
+    -------
+    dict
+        The options by name; `max_retries` is a number, `retry_on` a tuple of classes or None.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of bounds, or one of two options that need each other is missing.
+    TypeError
+        If a value is of the wrong kind.
+    """
+    count = _count(0 if max_retries is None else max_retries)
+    if count and retry_delay is None:
+        raise ValueError(f"max_retries={count} needs retry_delay; write retries={count} for no delay")
+    for name, value in (("retry_delay", retry_delay), ("retry_on", retry_on)):
+        if value is not None and not count:
+            raise ValueError(f"{name}={value!r} needs max_retries > 0")
+    _check_delay(retry_delay)
+    _check_backoff(retry_backoff)
+    return {
+        "max_retries": count,
+        "retry_delay": retry_delay,
+        "retry_on": _error_types(retry_on),
+        "retry_backoff": retry_backoff,
+        "retry_jitter": None if retry_jitter is None else _number(retry_jitter, "retry_jitter", at_least=0),
+    }
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"max_retries must be a whole number, got {value!r}")
+    if value < 0:
+        raise ValueError(f"max_retries must be >= 0, got {value}")
+    return value
+
+
+def _check_delay(delay: Any) -> None:
+    if delay is None or callable(delay):
+        return
+    if not isinstance(delay, Sequence) or isinstance(delay, str):
+        _seconds(delay, "retry_delay")
+        return
+    if not delay:
+        raise ValueError("retry_delay is an empty list; give at least one delay")
+    for position, each in enumerate(delay):
+        _seconds(each, f"retry_delay[{position}]")
+
+
+def _check_backoff(backoff: Any) -> None:
+    if backoff is None or backoff == "exponential" or callable(backoff):
+        return
+    _number(backoff, "retry_backoff", at_least=1)
+
+
+def _error_types(retry_on: Any) -> tuple[type[BaseException], ...] | None:
+    if retry_on is None:
+        return None
+    types = (retry_on,) if isinstance(retry_on, type) or not isinstance(retry_on, Iterable) else tuple(retry_on)
+    if not types:
+        raise ValueError("retry_on is empty; name at least one exception class, or leave it out to retry on all")
+    for each in types:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError(f"retry_on must be exception classes, got {each!r}")
+    return types
+
+
+def _number(value: Any, name: str, at_least: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not at_least <= value < math.inf:  # so written, it refuses NaN too
+        raise ValueError(f"{name} must be a finite number >= {at_least}, got {value!r}")
+    return value
+
+
+def _seconds(value: Any, name: str) -> float:
+    """Read a duration.
+
+    Raises
+    ------
+    ValueError
+        If it is negative, not a number, or beyond `LONGEST_DELAY_SECONDS`.
+    TypeError
+        If it is neither a number nor a timedelta.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+        raise TypeError(f"{name} must be seconds or a timedelta, got {value!r}")
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not 0 <= seconds <= LONGEST_DELAY_SECONDS:  # so written, it refuses NaN too
+        raise ValueError(f"{name} must be between 0 and {LONGEST_DELAY_SECONDS:.0f} seconds, got {value!r}")
+    return seconds
