@@ -1,0 +1,61 @@
+"""Settings of a user: `config.toml` in the home folder, each also as an environment variable ``PREFECTISH_...``."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+
+def home() -> str:
+    """Return the home folder: ``$PREFECTISH_HOME``, else ``~/.prefectish``. It need not exist."""
+    return os.path.expanduser(os.environ.get("PREFECTISH_HOME") or os.path.join("~", ".prefectish"))
+
+
+def settings() -> Mapping[str, Any]:
+    """Read `config.toml`; empty if there is none, and with a warning if it cannot be read."""
+    path = os.path.join(home(), "config.toml")
+    if not os.path.exists(path):
+        return {}
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{path} is ignored: {error}", stacklevel=2)
+        return {}
+
+
+def default_executor() -> Any:
+    """Make the executor that the user configured, or return None.
+
+    A dotted class name in ``$PREFECTISH_EXECUTOR``, else in the entry `executor` of `config.toml`; the table
+    `executor_kwargs` there holds the keyword arguments of the class named beside it. One that cannot be made warns and
+    counts as none, so that the run stays in this process.
+    """
+    wanted = os.environ.get("PREFECTISH_EXECUTOR")
+    file = settings()
+    name = wanted or file.get("executor")
+    if not name:
+        return None
+    kwargs = file.get("executor_kwargs", {}) if name == file.get("executor") else {}
+    try:
+        return _load(name)(**kwargs)
+    except Exception as error:  # a class of anybody's
+        warnings.warn(
+            f"the configured executor {name!r} cannot be used ({type(error).__name__}: {error}); "
+            f"the run stays in this process",
+            stacklevel=2,
+        )
+        return None
+
+
+def _load(name: Any) -> Any:
+    if not isinstance(name, str) or "." not in name:
+        raise ValueError("a dotted class name is wanted, such as 'prefectish.executors.DaskExecutor'")
+    import importlib
+
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)

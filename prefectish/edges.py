@@ -1,0 +1,173 @@
+"""Edges between tasks, and the wrappers by which a call says what kind of edge it wants.
+
+An edge says what a task waits for, and whether it hands over a result (a key), one item a child (mapped), one level less
+of nesting (flattened), or a failure too (allow_failure). What a run makes of that is the engine's business.
+"""
+
+from __future__ import annotations
+
+import keyword
+from typing import Any, NamedTuple, NoReturn
+
+from prefectish.errors import FlowDefinitionError
+
+
+class Edge:
+    """One dependency of a task on another: frozen, equal by value, its tasks by identity.
+
+    Parameters
+    ----------
+    upstream_task, downstream_task
+        The task that is waited for, and the task that waits.
+    key
+        Name of the argument of `downstream_task.run` that receives the result; None for a plain dependency.
+    mapped
+        Child i of the downstream task receives item i.
+    flattened
+        The upstream result loses one level of nesting first.
+    allow_failure
+        A failed upstream hands over its result and is not counted as failed.
+
+    Raises
+    ------
+    FlowDefinitionError
+        If the key cannot be the name of an argument.
+    """
+
+    __slots__ = ("allow_failure", "downstream_task", "flattened", "key", "mapped", "upstream_task")
+
+    upstream_task: Any
+    downstream_task: Any
+    key: str | None
+    mapped: bool
+    flattened: bool
+    allow_failure: bool
+
+    def __init__(
+        self,
+        upstream_task: Any,
+        downstream_task: Any,
+        key: str | None = None,
+        mapped: bool = False,
+        flattened: bool = False,
+        allow_failure: bool = False,
+    ) -> None:
+        if key is not None and (not isinstance(key, str) or not key.isidentifier() or keyword.iskeyword(key)):
+            raise FlowDefinitionError(
+                f"edge {upstream_task.name} -> {downstream_task.name}: key {key!r} is not a valid argument name"
+            )
+        fill = object.__setattr__
+        fill(self, "upstream_task", upstream_task)
+        fill(self, "downstream_task", downstream_task)
+        fill(self, "key", key)
+        fill(self, "mapped", mapped)
+        fill(self, "flattened", flattened)
+        fill(self, "allow_failure", allow_failure)
+
+    def _values(self) -> tuple[Any, Any, str | None, bool, bool, bool]:
+        return (
+            self.upstream_task,
+            self.downstream_task,
+            self.key,
+            self.mapped,
+            self.flattened,
+            self.allow_failure,
+        )
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"an Edge is frozen; {name!r} cannot be set")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"an Edge is frozen; {name!r} cannot be deleted")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Edge:
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Edge, self._values()
+
+    def __repr__(self) -> str:
+        flags = [name for name in ("mapped", "flattened", "allow_failure") if getattr(self, name)]
+        words = ["" if self.key is None else f"key={self.key}", *flags]
+        ends = f"{self.upstream_task.name} to {self.downstream_task.name}"
+        return f"<Edge {', '.join(word for word in [ends, *words] if word)}>"
+
+
+class Annotation:
+    """A value of a call together with what its edge shall be; base of the four wrappers."""
+
+    __slots__ = ("value",)
+
+    #: What the wrapper says about the edge; None: nothing.
+    mapped: bool | None = None
+    flattened: bool = False
+    failure_allowed: bool = False
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.value!r})"
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__}(...) is not iterable; wrap each value instead")
+
+
+class unmapped(Annotation):  # noqa: N801 - used like a function
+    """Hand the whole value to every child of a map."""
+
+    __slots__ = ()
+    mapped = False
+
+
+class mapped(Annotation):  # noqa: N801 - used like a function
+    """Map over this argument of a plain call."""
+
+    __slots__ = ()
+    mapped = True
+
+
+class flatten(Annotation):  # noqa: N801 - used like a function
+    """Remove one level of nesting from the value before it is handed over or mapped."""
+
+    __slots__ = ()
+    flattened = True
+
+
+class allow_failure(Annotation):  # noqa: N801 - used like a function
+    """Hand the value over even if the task that makes it fails: its exception then stands in for the result."""
+
+    __slots__ = ()
+    failure_allowed = True
+
+
+class Unwrapped(NamedTuple):
+    """A value without its wrappers, and what they said."""
+
+    value: Any
+    mapped: bool | None
+    flattened: bool
+    allow_failure: bool
+
+
+def unwrap(value: Any) -> Unwrapped:
+    """Take the wrappers off a value.
+
+    Returns
+    -------
+    Unwrapped
+        The bare value; `mapped` is None where no wrapper spoke of mapping, and where two did it is the inner one's word.
+    """
+    is_mapped: bool | None = None
+    flattened = failure_allowed = False
+    while isinstance(value, Annotation):
+        is_mapped = value.mapped if value.mapped is not None else is_mapped
+        flattened = flattened or value.flattened
+        failure_allowed = failure_allowed or value.failure_allowed
+        value = value.value
+    return Unwrapped(value, is_mapped, flattened, failure_allowed)

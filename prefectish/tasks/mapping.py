@@ -1,0 +1,35 @@
+"""Which values can be mapped over, as far as that is known while a flow is built."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AnySet
+from typing import Any
+
+
+def check_mappable(value: Any, task_name: str, argument: str) -> None:
+    """Refuse a constant that has no item i.
+
+    Lists, ranges, strings, arrays: whatever has a length and is indexed from 0. An iterator passes: the run pulls it.
+
+    Raises
+    ------
+    TypeError
+        Naming the task, the argument, the type of the value and the way out.
+    """
+    if hasattr(value, "keys"):
+        way_out = "pass list(d.items()), list(d) or list(d.values())" if isinstance(value, dict) else "pass a list of it"
+    elif isinstance(value, AnySet):
+        way_out = f"a {type(value).__name__} has no order; pass list(...) or sorted(...) of it"
+    elif hasattr(value, "__next__") or (_has_length(value) and hasattr(value, "__getitem__")):
+        return
+    else:
+        way_out = "pass a list; or wrap it in unmapped(...) to give it to every child"
+    raise TypeError(f"{task_name}.map: {argument} cannot be mapped over: got {type(value).__name__}; {way_out}")
+
+
+def _has_length(value: Any) -> bool:
+    try:
+        len(value)
+    except TypeError:  # an array without dimensions has a __len__ and refuses it
+        return False
+    return True

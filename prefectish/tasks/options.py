@@ -1,0 +1,275 @@
+"""The options of a task: their names, their defaults, and what each accepts.
+
+An option is checked where it is given (`@task`, `Task(...)`, `copy`, `task_args=`), and kept in the form the engine reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Literal, TypedDict
+
+from prefectish.engine import retries
+from prefectish.engine.handlers import on_failure_handler
+
+
+class TaskOptions(TypedDict, total=False):
+    """Keywords of `@task(...)`, `Task(...)`, `task.copy(...)` and entries of ``task_args=``."""
+
+    name: str | None
+    slug: str | None
+    tags: Iterable[str] | None
+    max_retries: int | None
+    retries: int | None
+    retry_delay: Any
+    retry_delay_seconds: Any
+    retry_on: Any
+    retry_backoff: Any
+    retry_jitter: float | None
+    timeout: float | timedelta | None
+    total_timeout: float | timedelta | None
+    map_timeout: float | timedelta | None
+    isolation: Literal["thread", "process"]
+    trigger: Callable[..., Any] | None
+    skip_on_upstream_skip: bool
+    state_handlers: Sequence[Callable[..., Any]] | None
+    on_failure: Callable[..., Any] | None
+    log_stdout: bool
+    nout: int | None
+    strict_map: bool
+    batch_size: int | Literal["auto"] | None
+    max_concurrency: int | None
+    rate: str | float | None
+    on_child_failure: Literal["continue", "stop", "cancel"]
+    max_failures: float | None
+    resources: Mapping[str, float] | None
+    workers: str | Sequence[str] | None
+    priority: float | Callable[..., Any] | None
+    crash_retries: int
+
+
+#: Names of the options, with the two that are other spellings.
+NAMES = frozenset(TaskOptions.__annotations__)
+
+RETRY_NAMES = ("max_retries", "retry_delay", "retry_on", "retry_backoff", "retry_jitter")
+
+_PER_SECOND = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    """Check options and bring them into the form in which a task keeps them.
+
+    Parameters
+    ----------
+    given
+        Options by name, those of `on_failure` and the retry spellings among them.
+    current
+        What the task has so far (a copy: that of the original), by attribute name.
+
+    Returns
+    -------
+    dict
+        Attributes to set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the option, its value and what it accepts.
+    """
+    settled = {name: CHECKS[name](name, value) for name, value in given.items() if name in CHECKS}
+    settled.update(_retry_options(given, current))
+    on_failure = given.get("on_failure")
+    if on_failure is not None:
+        handlers = settled.get("state_handlers", current.get("state_handlers", ()))
+        settled["state_handlers"] = [*handlers, on_failure_handler(_callable("on_failure", on_failure))]
+    return settled
+
+
+def _retry_options(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge both spellings with what was there; a delay of its own is not needed with ``retries=``."""
+    if not any(name in given for name in (*RETRY_NAMES, "retries", "retry_delay_seconds")):
+        return {}
+    changes = {name: given[name] for name in RETRY_NAMES if given.get(name) is not None}
+    for name, spelling in (("max_retries", "retries"), ("retry_delay", "retry_delay_seconds")):
+        value = given.get(spelling)
+        if value is not None:
+            if name in changes:
+                raise ValueError(f"{spelling}={value!r} and {name}={changes[name]!r} say the same; pass one of them")
+            changes[name] = value
+    merged = {name: current[name] for name in RETRY_NAMES if name in current} | changes
+    if not merged.get("max_retries"):
+        for name in ("retry_delay", "retry_on"):
+            if name not in changes or given.get("retries") == 0:
+                merged.pop(name, None)
+    if given.get("retries") and merged.get("retry_delay") is None:
+        merged["retry_delay"] = 0
+    return retries.validate(**merged)
+
+
+def _mistyped(name: str, value: object, wanted: str) -> TypeError:
+    return TypeError(f"{name}={value!r}: {wanted} is wanted, got {type(value).__name__}")
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise _mistyped(name, value, "a string")
+    return value or None
+
+
+def tag_set(name: str, value: Any) -> frozenset[str]:
+    """Check tags: any iterable of strings, but not one string, whose letters nobody means."""
+    if value is None:
+        return frozenset()
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise _mistyped(name, value, "a list of strings")
+    tags = list(value)
+    for tag in tags:
+        if not isinstance(tag, str):
+            raise _mistyped(name, tag, "a list of strings")
+    return frozenset(tags)
+
+
+def _callable(name: str, value: Any) -> Callable[..., Any]:
+    if not callable(value):
+        raise _mistyped(name, value, "a function")
+    function: Callable[..., Any] = value
+    return function
+
+
+def handler_list(name: str, value: Any) -> list[Callable[..., Any]]:
+    """Check state handlers: a sequence of callables."""
+    if value is None:
+        return []
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise _mistyped(name, value, "a list of functions")
+    return [_callable(f"{name}[{i}]", handler) for i, handler in enumerate(value)]
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _mistyped(name, value, "True or False")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _mistyped(name, value, "a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}={value!r}: a finite number is wanted")
+    return value
+
+
+def _whole(least: int) -> Callable[[str, Any], int]:
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _mistyped(name, value, "a whole number")
+        if value < least:
+            raise ValueError(f"{name}={value!r}: at least {least} is wanted")
+        return value
+
+    return check
+
+
+def _positive(name: str, value: Any) -> float:
+    number = _number(name, value)
+    if number <= 0:
+        raise ValueError(f"{name}={value!r}: more than 0 is wanted")
+    return number
+
+
+def seconds(name: str, value: Any) -> float:
+    """Check a time limit: seconds or a timedelta, more than 0."""
+    return float(_positive(name, value.total_seconds() if isinstance(value, timedelta) else value))
+
+
+def _one_of(*words: str) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"{name}={value!r}: one of {', '.join(map(repr, words))} is wanted")
+        return str(value)
+
+    return check
+
+
+def _batch_size(name: str, value: Any) -> int | str:
+    if isinstance(value, str):
+        return _one_of("auto")(name, value)
+    return _whole(1)(name, value)
+
+
+def _rate(name: str, value: Any) -> float:
+    """Starts per second, from a number or from text such as ``"10/s"``, ``"600/m"``, ``"90/h"``."""
+    if not isinstance(value, str):
+        return float(_positive(name, value))
+    count, _, unit = value.partition("/")
+    try:
+        number = float(count)
+        return _positive(name, number) / _PER_SECOND[unit.strip()]
+    except (KeyError, ValueError):
+        raise ValueError(f"{name}={value!r}: starts per second, or text like '10/s' or '600/m', is wanted") from None
+
+
+def _max_failures(name: str, value: Any) -> float:
+    number = _positive(name, value)
+    if number >= 1 and number != int(number):
+        raise ValueError(f"{name}={value!r}: a count, or a ratio below 1, is wanted")
+    return number
+
+
+def _resources(name: str, value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        raise _mistyped(name, value, "a dict of name to amount")
+    for key in value:
+        if not isinstance(key, str):
+            raise _mistyped(name, value, "a dict of name to amount")
+    return {key: _positive(f"{name}[{key!r}]", amount) for key, amount in value.items()}
+
+
+def _workers(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, Iterable):
+        raise _mistyped(name, value, "an address or a list of addresses")
+    addresses = (value,) if isinstance(value, str) else tuple(value)
+    for address in addresses:
+        if not isinstance(address, str):
+            raise _mistyped(name, address, "an address or a list of addresses")
+    if not addresses:
+        raise ValueError(f"{name}={value!r}: at least one address is wanted")
+    return addresses
+
+
+def _priority(name: str, value: Any) -> float | Callable[..., Any]:
+    return _callable(name, value) if callable(value) else _number(name, value)
+
+
+def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    def checked(name: str, value: Any) -> Any:
+        return None if value is None else check(name, value)
+
+    return checked
+
+
+#: From the name of an option to the function that checks it; those of retries and `on_failure` are settled together.
+CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
+    "slug": _text,
+    "tags": tag_set,
+    "timeout": _or_none(seconds),
+    "total_timeout": _or_none(seconds),
+    "map_timeout": _or_none(seconds),
+    "isolation": _one_of("thread", "process"),
+    "trigger": _or_none(_callable),
+    "skip_on_upstream_skip": _flag,
+    "state_handlers": handler_list,
+    "log_stdout": _flag,
+    "nout": _or_none(_whole(0)),
+    "strict_map": _flag,
+    "batch_size": _or_none(_batch_size),
+    "max_concurrency": _or_none(_whole(1)),
+    "rate": _or_none(_rate),
+    "on_child_failure": _one_of("continue", "stop", "cancel"),
+    "max_failures": _or_none(_max_failures),
+    "resources": _or_none(_resources),
+    "workers": _or_none(_workers),
+    "priority": _or_none(_priority),
+    "crash_retries": _whole(0),
+}

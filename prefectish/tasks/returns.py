@@ -1,0 +1,34 @@
+"""How many results a function returns, by its annotation."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from typing import Any
+
+
+def annotated_nout(function: Callable[..., Any]) -> int | None:
+    """Return the length of the tuple that the function is annotated to return; None if it is not a fixed one.
+
+    Examples
+    --------
+    >>> def divide(a: int, b: int) -> tuple[int, int]: ...
+    >>> annotated_nout(divide)
+    2
+    """
+    annotation = _return_annotation(function)
+    members = typing.get_args(annotation)
+    if typing.get_origin(annotation) is not tuple or not members or Ellipsis in members:
+        return None
+    return len(members)
+
+
+def _return_annotation(function: Callable[..., Any]) -> Any:
+    """Read the annotation; one that cannot be evaluated here says nothing about the length."""
+    try:
+        annotation = function.__annotations__.get("return")
+        if isinstance(annotation, str) and "uple" in annotation:
+            return eval(annotation, function.__globals__)  # annotations are the user's own code
+    except Exception:
+        return None
+    return annotation

@@ -1,0 +1,145 @@
+"""What a task's body takes: read once per function, checked at every call of the task while a flow is built.
+
+Arguments reach a body by keyword, so a body may not take ``*args``; positional-only arguments (``len``, ``operator.add``)
+are filled by :class:`ByKeyword`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+#: Keywords of a call that say something about the call itself.
+RESERVED = frozenset({"flow", "mapped", "task_args", "upstream_tasks", "return_state", "allow_failure", "wait_for"})
+
+_known: WeakKeyDictionary[Any, Inputs] = WeakKeyDictionary()
+
+
+class Inputs:
+    """The arguments of one body.
+
+    Attributes
+    ----------
+    positional
+        Names that a call may fill by position, in order.
+    accepted, required
+        Names that a call may, and must, fill.
+    spreads
+        Whether the body takes ``**kwargs``.
+    """
+
+    __slots__ = ("accepted", "positional", "required", "signature", "spreads")
+
+    def __init__(self, signature: Signature) -> None:
+        takes = list(signature.parameters.values())
+        self.signature = signature
+        self.positional = tuple(p.name for p in takes if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+        self.accepted = frozenset(p.name for p in takes if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+        self.required = frozenset(p.name for p in takes if p.name in self.accepted and p.default is p.empty)
+        self.spreads = any(p.kind is p.VAR_KEYWORD for p in takes)
+
+    def bind(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Give each value of a call its argument name.
+
+        Raises
+        ------
+        TypeError
+            Where Python would raise it for the call; `name` is the task's.
+        """
+        bound = dict(zip(self.positional, args, strict=False))
+        fits = len(args) <= len(self.positional) and bound.keys().isdisjoint(kwargs)
+        bound.update(kwargs)
+        if not fits or not bound.keys() >= self.required or not (self.spreads or bound.keys() <= self.accepted):
+            self._refuse(name, args, kwargs)
+        if self.spreads and not RESERVED.isdisjoint(kwargs):
+            reserved = min(RESERVED & kwargs.keys())
+            raise TypeError(f"{name}: {reserved!r} is a reserved word of a call and cannot be passed to the body")
+        return bound
+
+    def _refuse(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Let inspect find the words: it knows every way in which a call can be wrong."""
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}; the body takes {self.signature}") from None
+
+
+class ByKeyword:
+    """A function with positional-only arguments, callable by keyword."""
+
+    __slots__ = ("__weakref__", "function", "names")
+
+    def __init__(self, function: Callable[..., Any], names: tuple[str, ...]) -> None:
+        self.function = function
+        self.names = names
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function; named values of positional-only arguments take their places."""
+        values = list(args)
+        for name in self.names[len(args) :]:
+            if name not in kwargs:
+                break
+            values.append(kwargs.pop(name))
+        return self.function(*values, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ByKeyword, (self.function, self.names)
+
+    def __repr__(self) -> str:
+        return f"ByKeyword({self.function!r})"
+
+
+def callable_by_keyword(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return the function, wrapped if it takes positional-only arguments.
+
+    Raises
+    ------
+    ValueError
+        As :func:`inputs_of`.
+    """
+    takes = inputs_of(function, name).signature.parameters.values()
+    names = tuple(p.name for p in takes if p.kind is p.POSITIONAL_ONLY)
+    return ByKeyword(function, names) if names else function
+
+
+def inputs_of(run: Callable[..., Any], name: str) -> Inputs:
+    """Read what a body takes; plain functions and methods are read once.
+
+    Raises
+    ------
+    ValueError
+        If the body takes ``*args`` or an argument of a reserved name, or does not tell what it takes; `name` is the
+        task's.
+    """
+    function = run.__func__ if isinstance(run, MethodType) else run
+    if not isinstance(function, FunctionType | BuiltinFunctionType):
+        return _read(run, name)
+    found = _known.get(function)
+    if found is None:
+        found = _known[function] = _read(run, name)
+    return found
+
+
+def _read(run: Callable[..., Any], name: str) -> Inputs:
+    import inspect  # 10 ms, so not before a task is made
+
+    try:
+        signature = inspect.signature(run.function if isinstance(run, ByKeyword) else run)
+    except ValueError:
+        raise ValueError(f"{name}: {run!r} does not tell what it takes; wrap it in a function") from None
+    _check(signature.parameters, name)
+    return Inputs(signature)
+
+
+def _check(parameters: Mapping[str, Any], name: str) -> None:
+    for parameter in parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            raise ValueError(f"{name}: a task cannot take *{parameter.name}; take one list instead, or **kwargs")
+    if not RESERVED.isdisjoint(parameters):
+        reserved = min(RESERVED & parameters.keys())
+        raise ValueError(f"{name}: the argument name {reserved!r} is reserved for the call of a task; rename it")

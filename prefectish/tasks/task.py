@@ -1,0 +1,416 @@
+"""A task: a body and the options under which it runs.
+
+A task knows nothing of a run and holds no flow. Calling it *records*: a copy of the task, and what its arguments are, go
+into the flow whose block is open (:meth:`prefectish.flows.Flow.set_dependencies`). What is pickled of a task is its body
+and the options that were given, because a copy of it travels with every map.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import logging
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+
+from prefectish.engine.context import current, get_logger
+from prefectish.errors import FlowDefinitionError
+from prefectish.tasks import options as task_options
+from prefectish.tasks.operators import Operand
+from prefectish.tasks.options import TaskOptions
+from prefectish.tasks.returns import annotated_nout
+from prefectish.tasks.signatures import Inputs, callable_by_keyword, inputs_of
+from prefectish.triggers import all_successful
+
+if TYPE_CHECKING:
+    from prefectish.flows import Flow
+
+
+class Task(Operand):
+    """A unit of work; subclasses give it a body by defining `run`, :func:`task` makes one of a function.
+
+    Parameters
+    ----------
+    name
+        Default: the name of the class, or of the function.
+    **options
+        As documented beside the attributes below; further: `retries` and `retry_delay_seconds` (other spellings of
+        `max_retries` and `retry_delay`, the delay of the former 0 s by default) and `on_failure` (a function of the task
+        and the failed state, added to the state handlers).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is unknown or has an impossible value, or `run` takes ``*args`` or an argument of a reserved name.
+    """
+
+    name: str
+    #: Given by the user; a flow makes one up otherwise.
+    slug: str | None = None
+    tags: frozenset[str] = frozenset()
+    #: Attempts after the first.
+    max_retries: int = 0
+    #: Seconds, a timedelta, a list of them (one a retry, the last repeats), or a function of the attempt.
+    retry_delay: Any = None
+    #: Exception types that are retried; None: all.
+    retry_on: tuple[type[BaseException], ...] | None = None
+    #: Factor >= 1 by which the delay grows, "exponential" (2), or a function.
+    retry_backoff: Any = None
+    #: Fraction >= 0 by which a delay may be longer, at random.
+    retry_jitter: float | None = None
+    #: Seconds an attempt may take.
+    timeout: float | None = None
+    #: Seconds all attempts may take together.
+    total_timeout: float | None = None
+    #: Seconds from the start of the first child of a map until the open ones are given up.
+    map_timeout: float | None = None
+    #: "thread" or "process": where the body of a task with a time limit runs.
+    isolation: str = "thread"
+    #: Function of a dict from edges to states that says whether the task may run.
+    trigger: Callable[..., Any]
+    skip_on_upstream_skip: bool = True
+    #: Called in order at each change of state with (task, old state, new state).
+    state_handlers: list[Callable[..., Any]]
+    #: Whether prints in the body go to the task's logger.
+    log_stdout: bool = False
+    #: How many results the body returns, for unpacking.
+    nout: int | None = None
+    #: Whether lists of unequal length may not be mapped together.
+    strict_map: bool = True
+    #: Children in one job: a number >= 1 or "auto".
+    batch_size: int | str | None = None
+    #: Children that run at the same time, at most.
+    max_concurrency: int | None = None
+    #: Starts per second, at most (given as a number or as "10/s", "600/m", "90/h").
+    rate: float | None = None
+    #: "continue", "stop" (start no more children) or "cancel" (drop running ones too).
+    on_child_failure: str = "continue"
+    #: Failed children, a count or a ratio below 1, that stop the map.
+    max_failures: float | None = None
+    #: Abstract resources that a child occupies, by name.
+    resources: dict[str, float] | None = None
+    #: Addresses or names of the workers it may run on.
+    workers: tuple[str, ...] | None = None
+    #: Larger runs earlier; a number or a function of the item.
+    priority: Any = None
+    #: Runs after one that took its worker down.
+    crash_retries: int = 0
+    #: Whether it was made by an expression or for a constant, and not by the user.
+    auto_generated: bool = False
+
+    #: Of the result of a call: the flow that recorded it, its slug there and the flow's name.
+    _home: tuple[weakref.ref[Flow], str, str] | None = None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make an instance; the arguments are for `__init__`."""
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Task):
+                warnings.warn(
+                    f"{cls.__name__}(...) was given {value!r} while being made; to depend on it, make the task first and "
+                    f"then call it: {cls.__name__}()({value.name})",
+                    stacklevel=2,
+                )
+        return super().__new__(cls)
+
+    def __init__(self, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name={name!r}: a string is wanted, got {type(name).__name__}")
+        self.name = name or type(self).__name__
+        self.trigger = all_successful
+        self.state_handlers = []
+        _refuse_unknown(options)
+        self.__dict__.update(task_options.resolve(options, self.__dict__))
+        active = current().get("tags")
+        if active:
+            self.tags |= active
+        self.inputs()
+        flow = current().get("flow")
+        if flow is not None:
+            flow.note_created(self)
+
+    def run(self) -> Any:
+        """Do the work; a subclass overrides it with the arguments it needs."""
+
+    def inputs(self) -> Inputs:
+        """Return what `run` takes."""
+        return inputs_of(self.run, self.name)
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The logger named after the task."""
+        return get_logger(self.name)
+
+    def copy(self, **options: Any) -> Self:
+        """Copy the task, with other options.
+
+        Parameters
+        ----------
+        **options
+            Options, or attributes that a subclass has; tags are added to the original's.
+
+        Raises
+        ------
+        AttributeError
+            If the task has no such attribute.
+        """
+        flow = current().get("flow")
+        if flow is not None and self in flow.tasks and (flow.edges_to(self) or flow.edges_from(self)):
+            warnings.warn(f"{self!r} has edges in {flow!r}; its copy does not have them", stacklevel=2)
+        new = self._copy(options)
+        if self.slug is not None and "slug" not in options:
+            new.slug = f"{self.slug}-copy"
+        return new
+
+    def _copy(self, options: Mapping[str, Any]) -> Self:
+        new = object.__new__(type(self))
+        attributes = new.__dict__
+        attributes.update(self.__dict__)
+        attributes.pop("_home", None)
+        attributes["state_handlers"] = list(self.state_handlers)
+        if options:
+            new._change(options)
+        active = current().get("tags")
+        if active:
+            new.tags |= active
+        flow = current().get("flow")
+        if flow is not None:
+            flow.note_used(self)
+        return new
+
+    def _change(self, options: Mapping[str, Any]) -> None:
+        known = {name: value for name, value in options.items() if name in task_options.NAMES}
+        for name, value in options.items():
+            if name not in known:
+                if not hasattr(self, name):
+                    raise AttributeError(f"{self!r} does not have {name!r} as an attribute or option{_guess(name)}")
+                setattr(self, name, value)
+        if known.get("name") is not None:
+            self.name = str(known["name"])
+        tags = self.tags
+        self.__dict__.update(task_options.resolve(known, self.__dict__))
+        self.tags |= tags
+
+    def __call__(
+        self,
+        /,
+        *args: Any,
+        mapped: bool = False,
+        task_args: Mapping[str, Any] | None = None,
+        upstream_tasks: Iterable[Any] | None = None,
+        flow: Flow | None = None,
+        **kwargs: Any,
+    ) -> Task:
+        """Record a call of the task in a flow.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the body: values, tasks whose results they shall be, or these in a wrapper or a collection.
+        mapped
+            Run once for each item of the arguments.
+        task_args
+            Options of this call's copy.
+        upstream_tasks
+            What to wait for besides.
+        flow
+            Default: the flow whose `with` block is open.
+
+        Returns
+        -------
+        Task
+            The copy in the flow, which stands for the result.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If there is no flow.
+        TypeError
+            If the arguments do not fit the body.
+        """
+        flow = self._flow(flow)
+        new = self._copy(task_args or {})
+        new.bind(*args, mapped=mapped, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
+        new._home = (weakref.ref(flow), flow.slugs[new], flow.name)
+        return new
+
+    def map(
+        self,
+        /,
+        *args: Any,
+        task_args: Mapping[str, Any] | None = None,
+        upstream_tasks: Iterable[Any] | None = None,
+        flow: Flow | None = None,
+        **kwargs: Any,
+    ) -> Task:
+        """Record a call that runs once for each item of its arguments, those in `unmapped` excepted.
+
+        Parameters, returns and errors are those of a call.
+        """
+        task_args = {**(task_args or {}), "nout": None}
+        return self(*args, mapped=True, task_args=task_args, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
+
+    def bind(
+        self,
+        /,
+        *args: Any,
+        mapped: bool = False,
+        upstream_tasks: Iterable[Any] | None = None,
+        flow: Flow | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Give this very task its arguments in a flow; it returns itself. Parameters and errors are those of a call."""
+        flow = self._flow(flow)
+        active = current().get("tags")
+        if active:
+            self.tags |= active
+        keyword_tasks = self.inputs().bind(self.name, args, kwargs)
+        flow.set_dependencies(self, upstream_tasks=upstream_tasks, keyword_tasks=keyword_tasks, mapped=mapped)
+        return self
+
+    def set_dependencies(
+        self,
+        flow: Flow | None = None,
+        upstream_tasks: Iterable[Any] | None = None,
+        downstream_tasks: Iterable[Any] | None = None,
+        keyword_tasks: Mapping[str, Any] | None = None,
+        mapped: bool = False,
+        validate: bool | None = None,
+    ) -> Self:
+        """Add this very task to a flow with its dependencies; see :meth:`prefectish.flows.Flow.set_dependencies`."""
+        self._flow(flow).set_dependencies(
+            self,
+            upstream_tasks=upstream_tasks,
+            downstream_tasks=downstream_tasks,
+            keyword_tasks=keyword_tasks,
+            mapped=mapped,
+            validate=validate,
+        )
+        return self
+
+    def set_upstream(self, task: Any, flow: Flow | None = None, key: str | None = None, mapped: bool = False) -> Self:
+        """Wait for `task`; with a key, receive its result as the argument of that name."""
+        if key is not None:
+            return self.set_dependencies(flow, keyword_tasks={key: task}, mapped=mapped)
+        return self.set_dependencies(flow, upstream_tasks=[task], mapped=mapped)
+
+    def set_downstream(
+        self, task: Task, flow: Flow | None = None, key: str | None = None, mapped: bool = False
+    ) -> Self:
+        """Let `task` wait for this one; with a key, it receives this task's result as the argument of that name."""
+        task.set_upstream(self, flow, key, mapped)
+        return self
+
+    def _flow(self, flow: Flow | None) -> Flow:
+        found: Flow | None = flow if flow is not None else current().get("flow")
+        if found is None:
+            raise FlowDefinitionError(
+                f"no active Flow: call {self.name} inside `with Flow(...)` or a @flow function, pass flow=, or call "
+                f"{self.name}.run(...) to run its body alone"
+            )
+        return found
+
+    def _operate(self, name: str, function: Callable[..., Any], /, *operands: Any) -> Task:
+        self._flow(None)
+        return _generated(FunctionTask, function, name=name)(*operands)
+
+    def __iter__(self) -> Iterator[Task]:
+        if self.nout is None:
+            raise TypeError(
+                f"{self!r} is not iterable: how many results it returns is not known while the flow is built; "
+                f"set nout=, or map over it"
+            )
+        return iter([self[i] for i in range(self.nout)])
+
+    def __or__(self, other: Task) -> Task:
+        """Run `other` after this task."""
+        self.set_downstream(other)
+        return other
+
+    def __ror__(self, other: Any) -> Self:
+        return self.set_upstream(other)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state.pop("_home", None)
+        return state
+
+    def __repr__(self) -> str:
+        return f"<Task: {self.name}>"
+
+
+class FunctionTask(Task):
+    """A task whose body is a function, or anything else that is called and tells its arguments.
+
+    Parameters
+    ----------
+    function
+        The body.
+    name
+        Default: the function's.
+    **options
+        As for :class:`Task`; `nout` is read from a fixed-length tuple annotation if it is not given.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], name: str | None = None, **options: Unpack[TaskOptions]
+    ) -> None:
+        if not callable(function):
+            raise TypeError(f"a task needs a function, got {function!r}")
+        name = name or _name_of(function)
+        self.run = callable_by_keyword(function, name)  # type: ignore[method-assign]
+        if options.get("nout") is None:
+            options["nout"] = annotated_nout(function)
+        super().__init__(name, **options)
+
+
+def _generated(kind: type[Task], /, *args: Any, **kwargs: Any) -> Task:
+    new = kind(*args, **kwargs)
+    new.auto_generated = True
+    return new
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    unknown = options.keys() - task_options.NAMES
+    if unknown:
+        name = min(unknown)
+        raise TypeError(f"a task has no option {name!r}{_guess(name)}")
+
+
+def _guess(name: str) -> str:
+    near = difflib.get_close_matches(name, task_options.NAMES, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+@overload
+def task(function: Callable[..., Any], /, **options: Unpack[TaskOptions]) -> FunctionTask: ...
+
+
+@overload
+def task(**options: Unpack[TaskOptions]) -> Callable[[Callable[..., Any]], FunctionTask]: ...
+
+
+def task(function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> Any:
+    """Make a task of a function; as a decorator, with options or without.
+
+    Examples
+    --------
+    >>> @task(max_retries=2, retry_delay=timedelta(seconds=1))
+    ... def double(x):
+    ...     return 2 * x
+    >>> double
+    <Task: double>
+    >>> double.run(4)
+    8
+    """
+    if function is None:
+        return functools.partial(task, **options)
+    return FunctionTask(function, **options)
