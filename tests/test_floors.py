@@ -19,8 +19,8 @@ ROOT = Path(__file__).parent.parent
 
 # A file imports only from floors above its own line; files of one folder that share a line may import one another.
 FLOORS = [
-    ["prefectish.errors", "prefectish.engine"],
-    ["prefectish.engine.context", "prefectish.graphs", "prefectish.engine.retries", "prefectish.engine.capture"],
+    ["prefectish.errors", "prefectish.config", "prefectish.graphs", "prefectish.slugs", "prefectish.engine"],
+    ["prefectish.engine.context", "prefectish.engine.retries", "prefectish.engine.capture"],
     ["prefectish.engine.state"],
     ["prefectish.engine.signals"],
     ["prefectish.triggers", "prefectish.edges", "prefectish.engine.handlers"],
@@ -29,7 +29,16 @@ FLOORS = [
     ["prefectish.parameters", "prefectish.control_flow"],
     ["prefectish.engine.plan", "prefectish.engine.decide", "prefectish.engine.widths"],
     ["prefectish.engine.executor"],
-    ["prefectish.engine.progress*", "prefectish.engine.attempt", "prefectish.engine.body", "prefectish.engine.facts"],
+    # How a run goes on (at the owner), and how one attempt is made (where the body runs).
+    [
+        "prefectish.engine.lanes",
+        "prefectish.engine.opening",
+        "prefectish.engine.verdict",
+        "prefectish.engine.progress",
+        "prefectish.engine.facts",
+        "prefectish.engine.body",
+        "prefectish.engine.attempt",
+    ],
     ["prefectish.engine.drive", "prefectish.engine.inline"],
     ["prefectish.schedules"],
     ["prefectish.flows", "prefectish.eager"],

@@ -139,8 +139,8 @@ def python_files(folder: str) -> Iterator[str]:
 
 def census_folders() -> list[str]:
     """Return the standard library, the virtual environment's packages if there is one, and the broken files."""
-    names = ["stdlib", "platstdlib"]
-    if sys.prefix != sys.base_prefix:
+    names = ["stdlib"]
+    if sys.prefix != sys.base_prefix:  # else these would be the interpreter's own, which are no environment's
         names += ["purelib", "platlib"]
     # lib64 may be a link to lib, and both names of a pair are often one folder: the dict keeps the first of each.
     folders = dict.fromkeys(os.path.realpath(sysconfig.get_path(name)) for name in names)
