@@ -1,0 +1,176 @@
+"""One attempt of one step, run where the body runs: asks ``decide``, calls through ``capture``, returns a record."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any
+
+from prefectish.engine.body import call_body
+from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.context import bind, unbind
+from prefectish.engine.decide import Finish, NotReady, after, before, retry
+from prefectish.engine.executor import ITEM, STEP, Job, LaneSpec, Pick, Record, StepSpec
+from prefectish.engine.facts import AttemptFacts
+from prefectish.engine.handlers import call_handlers
+from prefectish.engine.state import Failed, Looped, Pending, Running, Scheduled, State, Success
+from prefectish.engine.widths import SCALAR, UNMAPPABLE, element_width, measure
+from prefectish.errors import text_of
+
+PENDING = Pending()
+RUNNING = Running("Starting task run.")
+
+
+def run_job(job: Job) -> list[tuple[int, Record]]:
+    """Run the steps of a job one after another in this process and return their records by position."""
+    states = dict(job.given)
+    records: list[tuple[int, Record]] = []
+    for position in job.positions:
+        upstream = gather(job.lane, position, job.items, states)
+        record = run_step(job.lane, position, job.index, upstream, job.starts.get(position, PENDING))
+        states[position] = record.state
+        records.append((position, record))
+    return records
+
+
+def gather(lane: LaneSpec, position: int, items: Sequence[Any], states: Mapping[int, State]) -> list[State]:
+    """Return one state an input of the step at `position`."""
+    upstream = []
+    for kind, k in lane.steps[position].wiring:
+        if kind == STEP:
+            upstream.append(states[k])
+        elif kind == ITEM:
+            item = items[k]
+            upstream.append(item if isinstance(item, State) else _item_state(item))
+        else:
+            upstream.append(lane.shared[k])
+    return upstream
+
+
+def _item_state(item: Any) -> State:
+    if not isinstance(item, Pick):
+        return Success(None, item)
+    outcome = capture(_pick, item)
+    if isinstance(outcome, Error):
+        return Failed(f"item {list(item.path)} could not be read: {text_of(outcome.exception)}", outcome.exception)
+    return Success(None, outcome.value)
+
+
+def _pick(item: Pick) -> Any:
+    value = item.state.result
+    for position in item.path:
+        value = value[position]
+    return value
+
+
+def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State], start: State) -> Record:
+    """Run one attempt of a step.
+
+    Parameters
+    ----------
+    index : position of the branch, -1 for a single step.
+    upstream : one state an input of the step.
+    start : the state it starts from: Pending, or what a former attempt left (Retrying, Resume, ...).
+    """
+    spec = lane.steps[position]
+    facts = AttemptFacts(lane.run, spec, index, start)
+    began = perf_counter()
+    token = bind(facts)
+    try:
+        state = _attempt(spec, facts, upstream, start)
+    finally:
+        unbind(token)
+    seconds = perf_counter() - began
+    if type(state) is Success:
+        return Record(state, seconds, None, _width(facts, state) if spec.measure else None)
+    due_in = None
+    if isinstance(state, Scheduled) and state.start_time is not None:
+        due_in = max(0.0, (state.start_time - _now()).total_seconds())
+    return Record(state, seconds, due_in, _width(facts, state) if spec.measure and state.is_successful() else None)
+
+
+def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], start: State) -> State:
+    verdict = before(spec, upstream)
+    if isinstance(verdict, NotReady):
+        return start
+    if isinstance(verdict, Finish):
+        if verdict.error is not None:
+            _log_failure(facts, verdict.error)
+        return _change(spec, start, verdict.state)[0]
+    state, aborted = _change(spec, start, RUNNING)
+    if aborted or not state.is_running():
+        return state
+    state, aborted = _run_body(spec, facts, verdict.inputs, state)
+    if aborted or not state.is_failed():
+        return state
+    again = retry(spec, state, facts.run_count, _now, random.random)
+    if again is None:
+        return state
+    if facts.loop_count:
+        again = again.replace(context={**again.context, **_loop_context(facts)})
+    return _change(spec, state, again)[0]
+
+
+def _run_body(spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any], state: State) -> tuple[State, bool]:
+    """Call the body until it stops raising LOOP; return the state after its handlers, and whether one aborted."""
+    while True:
+        outcome = call_body(spec.task, inputs)
+        new = after(spec, outcome, facts.run_count)
+        if type(new) is Failed and type(outcome) is Error:
+            _log_failure(facts, outcome.exception)
+        new, aborted = _change(spec, state, new)
+        if aborted or not isinstance(new, Looped):
+            return new, aborted
+        facts.loop_count = (facts.loop_count or new.loop_count) + 1
+        facts.loop_result = new.result
+        state, aborted = _change(spec, new, RUNNING)
+        if aborted or not state.is_running():
+            return state, aborted
+
+
+def _change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
+    """Let the task's handlers see a change of state; they may replace the new one."""
+    handlers = spec.task.state_handlers
+    if not handlers:
+        return new, False
+    transition = call_handlers(spec.task, handlers, old, new)
+    return transition.state, transition.aborted
+
+
+def _loop_context(facts: AttemptFacts) -> dict[str, Any]:
+    return {"task_loop_count": facts.loop_count, "task_loop_result": facts.loop_result}
+
+
+def _width(facts: AttemptFacts, state: State) -> Any:
+    """Return what a map over the result has to know; of a child that is flattened, the number of its elements."""
+    spec = facts.spec
+    if spec.mapped:
+        return _elements(facts, state) if spec.measure == 2 else None
+    outcome = capture(measure, state.result, spec.measure)
+    if isinstance(outcome, Value):
+        return outcome.value
+    return (UNMAPPABLE, type(state._result).__name__, ())
+
+
+def _elements(facts: AttemptFacts, state: State) -> int:
+    outcome = capture(element_width, state.result)
+    width: int = outcome.value if isinstance(outcome, Value) else SCALAR
+    if width == SCALAR:
+        facts["logger"].warning(
+            "%s did not return an iterable but %s; flatten takes it as one element",
+            facts["task_full_name"], type(state.result).__name__,
+        )  # fmt: skip
+    return width
+
+
+def _log_failure(facts: AttemptFacts, error: BaseException) -> None:
+    facts["logger"].error(
+        "Task %r: exception encountered during task execution", facts["task_full_name"],
+        exc_info=(type(error), error, error.__traceback__),
+    )  # fmt: skip
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

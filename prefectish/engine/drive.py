@@ -1,0 +1,196 @@
+"""The only loop: jobs to the session, receipts back to progress, until the run is done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any, Protocol
+
+from prefectish.engine.capture import Error, capture, interrupt
+from prefectish.engine.context import bind, current, unbind
+from prefectish.engine.executor import Executor, Session
+from prefectish.engine.facts import run_facts
+from prefectish.engine.handlers import call_handlers
+from prefectish.engine.inline import LocalExecutor
+from prefectish.engine.lanes import StepRun
+from prefectish.engine.plan import compile_flow
+from prefectish.engine.progress import Moment, Progress
+from prefectish.engine.state import Failed, Running, Scheduled, State
+from prefectish.errors import describe
+
+#: Longest time the loop waits for receipts before it looks at its timers again, in seconds.
+LONGEST_WAIT = 1.0
+
+
+class Clock(Protocol):
+    """What the loop asks for the time, so that tests can bring their own."""
+
+    def moment(self) -> Moment:
+        """Return the time now."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class SystemClock:
+    """The clocks of this machine: limits and retries follow the monotonic one, states show the wall clock."""
+
+    def moment(self) -> Moment:
+        """Return the time now."""
+        return Moment(time.monotonic(), datetime.now(UTC))
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; Ctrl-C interrupts it."""
+        time.sleep(seconds)
+
+
+SYSTEM_CLOCK = SystemClock()
+
+
+def run_flow(
+    flow: Any,
+    *,
+    parameters: Mapping[str, Any],
+    executor: Executor | None = None,
+    context: Mapping[str, Any] | None = None,
+    task_states: Mapping[Any, State] | None = None,
+    state: State | None = None,
+    flow_run_name: str | None = None,
+    clock: Clock | None = None,
+) -> State:
+    """Run a flow to its end and return its state; its result maps each task to its state.
+
+    Parameters
+    ----------
+    parameters : a value for each parameter that has no default.
+    task_states : states from a former run; finished tasks are kept and feed their downstream, others go on from there.
+    state : what the flow starts from, for its handlers.
+
+    Raises
+    ------
+    FlowDefinitionError : the flow cannot run as it is.
+    BaseException : what a task raised, under ``raise_on_exception``.
+    """
+    clock = clock or SYSTEM_CLOCK
+    executor = executor or LocalExecutor()
+    plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
+    run_id = new_run_id()
+    values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in flow.parameters()}
+    given = {**current(), **(context or {})}
+    facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, clock.moment().wall, given)
+    token = bind(facts)
+    try:
+        with _interruptible():
+            old = state or Scheduled()
+            started = _change(flow, old, Running("Running flow."))
+            if not started.is_running():
+                return _with_id(started, run_id)
+            final = _run(flow, plan, executor, facts, task_states or {}, clock)
+            return _with_id(_finish(flow, started, final), run_id)
+    finally:
+        unbind(token)
+
+
+def new_run_id() -> str:
+    """Return an identifier for a run: time ordered to the second, unique by 64 random bits."""
+    import os
+
+    return f"{int(time.time()):08x}-{os.urandom(8).hex()}"
+
+
+def _run(
+    flow: Any, plan: Any, executor: Executor, facts: Mapping[str, Any], task_states: Mapping[Any, State], clock: Clock
+) -> State:
+    starts = {step.number: task_states[step.task] for step in plan.steps if step.task in task_states}
+    progress: Progress | None = None
+    with executor.start(plan, facts) as session:
+        progress = Progress(plan, facts, notify=_notify, starts=starts, window=session.window)
+        loop(progress, session, clock)
+    states = progress.states()
+    verdict = progress.verdict()
+    if verdict.is_finished():
+        verdict = _ask_terminal_handler(flow, plan, verdict, states)
+    return verdict.replace(result={step.task: states[step.number] for step in plan.steps})
+
+
+def loop(progress: Progress, session: Session, clock: Clock) -> None:
+    """Drive a run: submit, wait for receipts or timers, again."""
+    jobs = progress.start(clock.moment())
+    while True:
+        if jobs:
+            session.submit(jobs)
+        if progress.raised is not None:
+            raise progress.raised
+        if progress.done:
+            return
+        due = progress.next_due
+        wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - clock.moment().seconds))
+        if progress.in_flight:
+            receipts = session.receipts(wait)
+        else:
+            receipts = ()
+            if wait:
+                clock.sleep(wait)
+        jobs = progress.advance(receipts, clock.moment())
+
+
+def _notify(run: StepRun, old: State, new: State) -> State:
+    """Let a task's handlers see a transition that the owner makes."""
+    task = run.step.task
+    if not task.state_handlers:
+        return new
+    return call_handlers(task, task.state_handlers, old, new).state
+
+
+def _change(flow: Any, old: State, new: State) -> State:
+    if not flow.state_handlers:
+        return new
+    transition = call_handlers(flow, flow.state_handlers, old, new)
+    if transition.aborted and current().get("raise_on_exception") and isinstance(transition.state.result, Exception):
+        raise transition.state.result
+    return transition.state
+
+
+def _finish(flow: Any, old: State, final: State) -> State:
+    if final.is_running():
+        return final
+    return _change(flow, old, final)
+
+
+def _ask_terminal_handler(flow: Any, plan: Any, verdict: State, states: list[State]) -> State:
+    handler: Callable[..., Any] | None = flow.terminal_state_handler
+    if handler is None:
+        return verdict
+    outcome = capture(handler, flow, verdict, [states[n] for n in plan.references])
+    if isinstance(outcome, Error):
+        text = f"Unexpected error while calling the terminal state handler: {describe(outcome.exception)}"
+        return Failed(text, outcome.exception)
+    return outcome.value if isinstance(outcome.value, State) else verdict
+
+
+def _with_id(state: State, run_id: str) -> State:
+    return state.replace(context={**state.context, "flow_run_id": run_id})
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """While the loop runs in the main thread, remember that a SIGINT was the user's and not a body's own."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield
+        return
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        interrupt.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        interrupt.clear()

@@ -1,0 +1,285 @@
+"""What an executor is: jobs in, receipts out.
+
+An executor opens a :class:`Session`; the drive loop submits :class:`Job` objects to it and reads :class:`Receipt` objects
+from it. A session runs steps through ``attempt`` and decides nothing about states: no skip, no trigger, no retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prefectish import triggers
+from prefectish.engine.state import Deferred, State
+from prefectish.errors import ResultReleased
+
+if TYPE_CHECKING:
+    from prefectish.engine.plan import Input, Plan
+    from prefectish.tasks.task import Task
+
+#: Where an input of a step comes from: an earlier step of the same branch, a value all branches share, or its own item.
+STEP, SHARED, ITEM = 0, 1, 2
+
+
+class StepSpec:
+    """What an attempt needs to know of a step; one copy travels with each map.
+
+    Attributes
+    ----------
+    wiring : one (kind, position) pair an input: ``STEP`` position in the lane, ``SHARED`` or ``ITEM`` position.
+    plain : True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
+    measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
+    """
+
+    __slots__ = ("constants", "inputs", "mapped", "measure", "name", "number", "plain", "slug", "task", "wiring")
+
+    def __init__(
+        self,
+        number: int,
+        task: Task,
+        slug: str,
+        inputs: tuple[Input, ...],
+        constants: Mapping[str, Any],
+        mapped: bool,
+        measure: int,
+        wiring: tuple[tuple[int, int], ...],
+    ) -> None:
+        self.number = number
+        self.task = task
+        self.name: str = task.name
+        self.slug = slug
+        self.inputs = inputs
+        self.constants = constants
+        self.mapped = mapped
+        self.measure = measure
+        self.wiring = wiring
+        self.plain = task.trigger is triggers.all_successful
+
+    def label(self, index: int) -> str:
+        """``load-1[17]`` for a child, ``load-1`` for a single task."""
+        return f"{self.slug}[{index}]" if self.mapped else self.slug
+
+
+class LaneSpec:
+    """The steps of one lane, what all of its branches share, and the facts of the run; travels once with each map.
+
+    Attributes
+    ----------
+    ident : names the lane within the run.
+    run : facts of the run that ``prefectish.context`` shows in a body.
+    shared : states of the unmapped inputs.
+    wanted : positions whose records the owner needs by themselves, because somebody outside the lane reads them.
+    batch : number of branches in one bundle, "auto", or None.
+    """
+
+    __slots__ = ("batch", "ident", "run", "shared", "steps", "wanted")
+
+    def __init__(
+        self,
+        ident: int,
+        run: Mapping[str, Any],
+        steps: tuple[StepSpec, ...],
+        shared: tuple[State, ...],
+        wanted: frozenset[int],
+        batch: int | str | None = None,
+    ) -> None:
+        self.ident = ident
+        self.run = run
+        self.steps = steps
+        self.shared = shared
+        self.wanted = wanted
+        self.batch = batch
+
+
+class Pick:
+    """Item `path` of the value of a state that is not here: read where the body runs.
+
+    ``path`` is ``(i,)`` for item i, ``(i, j)`` for element j of item i (flatten).
+    """
+
+    __slots__ = ("path", "state")
+
+    def __init__(self, state: State, path: tuple[int, ...]) -> None:
+        self.state = state
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pick, (self.state, self.path)
+
+
+class Job:
+    """Some steps of one branch, to be run now.
+
+    Attributes
+    ----------
+    index : position of the branch; -1 in a lane of single steps.
+    submission : how often steps of this branch were submitted before; part of every key, never reused.
+    positions : positions of the steps to run, ascending.
+    items : the branch's own inputs: a State, a :class:`Pick`, or a bare value that stands for ``Success(value)``.
+    given : states of steps of the branch that are final already, by position.
+    starts : states other than Pending() from which a step starts, by position.
+    awaiting : mask of the positions whose records are still to come; the owner's, cleared when the job is given up.
+    solo : it runs with nothing else of ours on its worker, one step at a time.
+    every_step : the owner wants each record as its step ends.
+    """
+
+    __slots__ = (
+        "awaiting", "every_step", "given", "index", "items", "lane", "positions", "solo", "starts", "submission",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        lane: LaneSpec,
+        index: int,
+        submission: int,
+        positions: tuple[int, ...],
+        items: tuple[Any, ...],
+        given: Mapping[int, State],
+        starts: Mapping[int, State],
+        solo: bool = False,
+        every_step: bool = False,
+    ) -> None:
+        self.lane = lane
+        self.index = index
+        self.submission = submission
+        self.positions = positions
+        self.items = items
+        self.given = given
+        self.starts = starts
+        self.awaiting = 0
+        self.solo = solo
+        self.every_step = every_step
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.lane.steps[p].label(self.index) for p in self.positions)
+        return f"<Job {names}, submission {self.submission}>"
+
+
+class Record:
+    """How one attempt of one step ended.
+
+    Attributes
+    ----------
+    state : final, or a state that says what the step waits for (Retrying, Paused, Scheduled), or its start state if
+        something upstream was not final ("not ready").
+    seconds : time in the body and its handlers by the worker's monotonic clock.
+    due_in : seconds until a waiting state is due, by the worker's clock; None if it has no due time.
+    width : what somebody who maps over the result has to know, see :func:`prefectish.engine.widths.measure`.
+    """
+
+    __slots__ = ("due_in", "seconds", "state", "width")
+
+    def __init__(self, state: State, seconds: float = 0.0, due_in: float | None = None, width: Any = None) -> None:
+        self.state = state
+        self.seconds = seconds
+        self.due_in = due_in
+        self.width = width
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Record, (self.state, self.seconds, self.due_in, self.width)
+
+
+class Lost:
+    """The infrastructure lost a job: no record of it will come.
+
+    Attributes
+    ----------
+    cause : "killed-worker", "scheduler-lost", "cancelled-by-cluster", "input-lost", "no-workers", "no-resource".
+    deaths : workers that died while running it, as the cluster counted them; 0 if unknown.
+    position : the step it was lost in, if known.
+    worker : address of the last worker, if known.
+    detail : what the infrastructure said, in words.
+    """
+
+    __slots__ = ("cause", "deaths", "detail", "position", "worker")
+
+    def __init__(
+        self, cause: str, deaths: int = 0, position: int | None = None, worker: str | None = None, detail: str = ""
+    ) -> None:
+        self.cause = cause
+        self.deaths = deaths
+        self.position = position
+        self.worker = worker
+        self.detail = detail
+
+
+class Receipt:
+    """What a session knows about a job: records by position, or that it was lost. A job may give several receipts."""
+
+    __slots__ = ("job", "lost", "records")
+
+    def __init__(self, job: Job, records: Sequence[tuple[int, Record]], lost: Lost | None = None) -> None:
+        self.job = job
+        self.records = records
+        self.lost = lost
+
+
+class Held(Deferred):
+    """A result that stayed where it was made. Reading it fetches it; after its release reading it is an error.
+
+    Attributes
+    ----------
+    label : the child that made it, for errors.
+    nbytes : its size in bytes.
+    handle : what the session needs to find it; dropping the handle lets it go.
+    """
+
+    __slots__ = ("_fetch", "handle", "label", "nbytes")
+
+    def __init__(self, label: str, nbytes: int, handle: Any, fetch: Any) -> None:
+        self.label = label
+        self.nbytes = nbytes
+        self.handle = handle
+        self._fetch = fetch
+
+    def get(self) -> Any:
+        """Fetch the value.
+
+        Raises
+        ------
+        ResultReleased : the result was dropped after its last consumer had run.
+        """
+        if self.handle is None:
+            raise ResultReleased(
+                f"result of {self.label} ({self.nbytes} bytes) was released after its last consumer ran; "
+                f"pass keep_results=True (or a list of tasks) to flow.run to keep it"
+            )
+        return self._fetch(self)
+
+    def release(self) -> None:
+        """Let the value go."""
+        self.handle = None
+
+    def __repr__(self) -> str:
+        return f"<{'released' if self.handle is None else 'held'} result of {self.label}, {self.nbytes} bytes>"
+
+
+class Session(Protocol):
+    """An executor at work.
+
+    ``window`` is the number of branches the executor wants open at once, None for no wish.
+    """
+
+    window: int
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Accept jobs; never blocks on user code that another thread or process could run."""
+
+    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+        """Wait until there are receipts, at most `timeout` seconds, and return all there are."""
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Forget jobs: those not started never start, the records of the others are dropped."""
+
+
+class Executor(Protocol):
+    """Opens sessions. An executor object can be used for many runs, one after another or at once."""
+
+    def start(self, plan: Plan, run: Mapping[str, Any]) -> AbstractContextManager[Session]:
+        """Open a session for a run; `run` holds the facts of the run (``flow_run_id``, ``flow_name``, ...).
+
+        Raises
+        ------
+        FlowDefinitionError : a body cannot be sent where it has to run; nothing was submitted.
+        """

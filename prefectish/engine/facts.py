@@ -1,0 +1,151 @@
+"""What `prefectish.context` shows in a body: the facts of the run, and of this attempt, computed when asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from prefectish.engine.context import get_logger
+from prefectish.engine.state import Paused, Pending, Resume, Retrying, State
+
+if TYPE_CHECKING:
+    from prefectish.engine.executor import StepSpec
+
+
+class AttemptFacts(Mapping[str, Any]):
+    """The context of one attempt: facts of the run, overlaid with a few that belong to the attempt.
+
+    One is made for every child, so it holds references only; names, identifiers and loggers are made when asked for.
+    """
+
+    __slots__ = ("index", "loop_count", "loop_result", "resume", "run", "run_count", "spec")
+
+    def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
+        self.run = run
+        self.spec = spec
+        self.index = index
+        self.run_count = 1
+        self.resume = False
+        self.loop_count = 0
+        self.loop_result: Any = None
+        if type(start) is not Pending:
+            self._continue(start)
+        elif "task_loop_count" in run:
+            self.loop_count = run["task_loop_count"]
+
+    def _continue(self, start: State) -> None:
+        if isinstance(start, Retrying):
+            self.run_count = start.run_count + 1
+        else:
+            self.run_count = start.context.get("task_run_count", 1)
+        self.resume = isinstance(start, Resume) or (isinstance(start, Paused) and start.start_time is not None)
+        self.loop_count = start.context.get("task_loop_count", 0)
+        self.loop_result = start.context.get("task_loop_result")
+
+    def __getitem__(self, name: str) -> Any:
+        own = _OWN.get(name)
+        return self.run[name] if own is None else own(self)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (name for name in self.run if name not in _OWN)
+        for name in _OWN:
+            try:
+                self[name]
+            except KeyError:
+                continue
+            yield name
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _loop_count(facts: AttemptFacts) -> int:
+    if not facts.loop_count:
+        raise KeyError("task_loop_count")
+    return facts.loop_count
+
+
+def _loop_result(facts: AttemptFacts) -> Any:
+    if not facts.loop_count:
+        raise KeyError("task_loop_result")
+    return facts.loop_result
+
+
+def _resume(facts: AttemptFacts) -> bool:
+    if facts.resume:
+        return True
+    return bool(facts.run["resume"])
+
+
+def _full_name(facts: AttemptFacts) -> str:
+    return f"{facts.spec.name}[{facts.index}]" if facts.spec.mapped else facts.spec.name
+
+
+def _child_key(facts: AttemptFacts) -> str:
+    return f"{facts.run['flow_run_id']}-{facts.spec.slug}-{facts.index}-{facts.run_count}"
+
+
+def _logger(facts: AttemptFacts) -> logging.Logger:
+    """The task's logger; a child's has its index in the name and is not kept by the logging module."""
+    parent = get_logger(facts.spec.name)
+    if not facts.spec.mapped:
+        return parent
+    child = logging.Logger(f"{parent.name}[{facts.index}]")
+    child.parent = parent
+    return child
+
+
+_OWN: dict[str, Callable[[AttemptFacts], Any]] = {
+    "task_name": lambda facts: facts.spec.name,
+    "task_slug": lambda facts: facts.spec.slug,
+    "task_id": lambda facts: facts.spec.slug,
+    "task_tags": lambda facts: facts.spec.task.tags,
+    "task_full_name": _full_name,
+    "task_run_count": lambda facts: facts.run_count,
+    "task_run_id": lambda facts: f"{facts.run['flow_run_id']}-{facts.spec.slug}-{facts.index}",
+    "map_index": lambda facts: facts.index if facts.spec.mapped else None,
+    "child_key": _child_key,
+    "logger": _logger,
+    "task_loop_count": _loop_count,
+    "task_loop_result": _loop_result,
+    "resume": _resume,
+}
+
+
+def run_facts(
+    flow_name: str,
+    run_id: str,
+    run_name: str,
+    parameters: Mapping[str, Any],
+    now: datetime,
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the facts of a run that every body can read from the context.
+
+    Parameters
+    ----------
+    now : start of the run, an aware datetime; `date` and its five text forms come from it.
+    given : the context that the caller passed; it wins, save for ``scheduled_start_time``.
+    """
+    day = timedelta(days=1)
+    return {
+        "date": now,
+        "today": now.strftime("%Y-%m-%d"),
+        "yesterday": (now - day).strftime("%Y-%m-%d"),
+        "tomorrow": (now + day).strftime("%Y-%m-%d"),
+        "today_nodash": now.strftime("%Y%m%d"),
+        "yesterday_nodash": (now - day).strftime("%Y%m%d"),
+        "tomorrow_nodash": (now + day).strftime("%Y%m%d"),
+        "scheduled_start_time": now,
+        **{name: value for name, value in given.items() if name not in _ENGINE_ONLY},
+        "flow_name": flow_name,
+        "flow_run_id": run_id,
+        "flow_run_name": run_name,
+        "parameters": {**given.get("parameters", {}), **parameters},
+    }
+
+
+#: Keys of a surrounding context that do not go into a run: the flow being built, and what the run decides itself.
+_ENGINE_ONLY = frozenset({"flow", "tags", "scheduled_start_time", "flow_run_id", "flow_name", "flow_run_name"})

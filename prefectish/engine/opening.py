@@ -1,0 +1,271 @@
+"""Open lanes: which steps of a group can start now, how wide their map is, and where their inputs come from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from prefectish.engine import lanes
+from prefectish.engine.executor import ITEM, SHARED, STEP, LaneSpec, StepSpec
+from prefectish.engine.lanes import Lane, SpaceRun, StepRun
+from prefectish.engine.plan import Group, Input, Plan
+from prefectish.engine.state import Failed, Mapped, State
+from prefectish.engine.widths import Source, flat_paths, parent_verdict
+
+logger = logging.getLogger("prefectish.engine")
+
+#: Called with (step, old state, new state) where the owner makes a transition; handlers may replace the new state.
+Notify = Callable[[StepRun, State, State], State]
+
+
+class Opener:
+    """Splits groups into lanes as their inputs become known."""
+
+    def __init__(self, plan: Plan, runs: Sequence[StepRun], facts: Mapping[str, Any], notify: Notify) -> None:
+        self.plan = plan
+        self.runs = runs
+        self.facts = facts
+        self.notify = notify
+        self.spaces = [SpaceRun(space) for space in plan.spaces]
+        self.waiting = {group.number: list(group.steps) for group in plan.groups}
+        self.opened = 0
+
+    def consider(self, group: Group) -> tuple[Lane | None, list[StepRun]]:
+        """Start what can start of `group`.
+
+        Returns
+        -------
+        (lane, ended) : the lane that opened, if one did, and the steps that ended without children.
+        """
+        waiting = self.waiting[group.number]
+        now: list[int] = []
+        for number in waiting:
+            if not self.runs[number].blocked and all(
+                self._known(i, number, now) for i in self.plan.steps[number].inputs
+            ):
+                now.append(number)
+        if not now:
+            return None, []
+        self.waiting[group.number] = [n for n in waiting if n not in now]
+        members: list[StepRun] = []
+        ended: list[StepRun] = []
+        for number in now:
+            run = self.runs[number]
+            if not run.step.mapped:
+                run.children, run.left = [None], 1
+                members.append(run)
+            elif self._decide_parent(run):
+                members.append(run)
+            else:
+                ended.append(run)
+        return (self._lane(group, members) if members else None), ended
+
+    def _known(self, i: Input, number: int, now: Sequence[int]) -> bool:
+        """Whether an input is final, or will be by the time its row starts."""
+        source = self.runs[i.source]
+        if source.final:
+            return True
+        if not i.mapped:
+            return i.source in now and not source.step.mapped
+        if not source.step.mapped:
+            return False
+        space = self.plan.steps[number].space
+        assert space is not None
+        if i.flattened:
+            return self.plan.spaces[space].grows and source.children is not None
+        if source.step.space == space:
+            return i.source in now or source.children is not None
+        inner = self.spaces[source.step.space if source.step.space is not None else space]
+        return source.children is not None and inner.closed and not inner.space.grows
+
+    # -- parents of maps --------------------------------------------------------------------------------------------
+
+    def _decide_parent(self, run: StepRun) -> bool:
+        """Make the parent of a map Mapped and its rows known; False if it ended otherwise."""
+        step = run.step
+        assert step.space is not None
+        space = self.spaces[step.space]
+        sources = [self._source(i, space) for i in step.inputs]
+        state, width, warning = parent_verdict(
+            sources, skip=step.task.skip_on_upstream_skip, strict=step.task.strict_map
+        )
+        if state is None:
+            state = _iterator_fault(sources, step.task.strict_map)
+        given = run.starts
+        old = run.state
+        if state is not None:
+            run.state, run.final = self.notify(run, old, state), True
+            return False
+        if warning:
+            logger.warning("%s: %s", step.slug, warning)
+        if isinstance(given, Mapped) and not space.space.grows:
+            width = given.n_map_states
+        self._widen(space, width, sources)
+        new = self.notify(run, old, Mapped("Mapped tasks submitted for execution.", n_map_states=space.width or 0))
+        if not isinstance(new, Mapped):
+            run.state, run.final = new, True
+            return False
+        run.state, run.space = new, space
+        run.children = [None] * (space.width or 0)
+        run.left = len(run.children)
+        space.members.append(run)
+        return True
+
+    def _widen(self, space: SpaceRun, width: int | None, sources: Sequence[Source]) -> None:
+        """Note the width of a space when the first step is decided over it."""
+        if space.width is not None:
+            return
+        token = space.space.tokens[0]
+        if width is not None:
+            space.width, space.closed = width, True
+        else:
+            space.width = 0
+            if not space.space.grows:
+                space.source = next(s.state._result for s in sources if _is_iterator(s))
+        if token.flattened and len(space.space.tokens) == 1:
+            self._locate(space, self.runs[token.source])
+
+    def _locate(self, space: SpaceRun, source: StepRun) -> None:
+        """Note where the elements of a flattened input are, as far as they are known."""
+        if source.children is None:
+            space.paths = flat_paths(source.measured()[2])
+            return
+        space.paths, space.width, space.closed = [], 0, source.final
+        for row in _rows_in_order(source):
+            if source.children[row] is not None:
+                grow(space, source, row)
+
+    def _source(self, i: Input, space: SpaceRun) -> Source:
+        """Describe one input to the parent rule."""
+        run = self.runs[i.source]
+        state = run.state
+        if not i.mapped:
+            return Source(i, state)
+        if run.children is not None and run.step.mapped:
+            return Source(i, state, self._mapped_width(i, run, space), "list")
+        if not state.is_successful():
+            return Source(i, state)
+        if isinstance(state, Mapped):
+            return Source(i, state, state.n_map_states, "list")
+        if _is_iterator_value(run):
+            return Source(i, state, None, "iterator")
+        facts = run.measured()
+        if not i.flattened or facts[0] < 0:
+            return Source(i, state, facts[0], facts[1])
+        return Source(i, state, len(flat_paths(facts[2])), facts[1])
+
+    def _mapped_width(self, i: Input, run: StepRun, space: SpaceRun) -> int | None:
+        assert run.children is not None
+        if not i.flattened:
+            return len(run.children) if run.space is None or run.space.closed else None
+        if space.space.grows:
+            return None
+        return len(flat_paths([(run.widths or {}).get(row, -1) for row in range(len(run.children))]))
+
+    # -- lanes ------------------------------------------------------------------------------------------------------
+
+    def _lane(self, group: Group, members: list[StepRun]) -> Lane:
+        space = None if group.space is None else self.spaces[group.space]
+        lane = Lane(members, group.stage, space)
+        shared: list[State] = []
+        specs = tuple(self._step_spec(lane, run, shared) for run in members)
+        inside = lane.position
+        wanted = frozenset(p for p, r in enumerate(members) if any(c not in inside for c in r.step.consumers))
+        for run in members:
+            run.lane = lane
+        lane.spec = LaneSpec(self.opened, self.facts, specs, tuple(shared), wanted, members[0].step.task.batch_size)
+        self.opened += 1
+        return lane
+
+    def _step_spec(self, lane: Lane, run: StepRun, shared: list[State]) -> StepSpec:
+        step = run.step
+        wiring = tuple(self._wire(lane, i, shared) for i in step.inputs)
+        return StepSpec(
+            step.number, step.task, step.slug, step.inputs, step.constants, step.mapped, step.measure, wiring
+        )
+
+    def _wire(self, lane: Lane, i: Input, shared: list[State]) -> tuple[int, int]:
+        """Say where an input of a step of `lane` comes from, and note what the lane needs for it."""
+        source = self.runs[i.source]
+        inside = lane.position.get(i.source)
+        if inside is not None and (i.mapped or not source.step.mapped) and not i.flattened:
+            return STEP, inside
+        picker = self._picker(lane, i, source) if i.mapped else None
+        if picker is None:
+            shared.append(source.state)
+            return SHARED, len(shared) - 1
+        lane.pickers.append(picker)
+        return ITEM, len(lane.pickers) - 1
+
+    def _picker(self, lane: Lane, i: Input, source: StepRun) -> Callable[[int], Any] | None:
+        """Return what gives the item of each row; None if all rows see the same state (an upstream that failed)."""
+        space = lane.space
+        assert space is not None
+        if source.step.mapped and source.children is not None:
+            if i.flattened:
+                return lanes.flat_children_picker(source, self._paths_for(space, i, source))
+            if source.final and source.space is not space:
+                assert isinstance(source.state, Mapped)
+                return lanes.states_picker(source.state.map_states or ())
+            if not source.final and source not in lane.gates:
+                lane.gates.append(source)
+                source.gated.append(lane)
+            return lanes.child_picker(source)
+        if isinstance(source.state, Mapped) or not source.state.is_successful():
+            return None
+        if _is_iterator_value(source):
+            return lanes.iterator_picker(space)
+        if i.flattened:
+            return lanes.flat_list_picker(source, self._paths_for(space, i, source))
+        return lanes.list_picker(source)
+
+    def _paths_for(self, space: SpaceRun, i: Input, source: StepRun) -> SpaceRun:
+        """Return a space that knows the paths of `source`: the lane's own, or one beside it where several inputs pair."""
+        if len(space.space.tokens) == 1 and space.paths is not None:
+            return space
+        beside = SpaceRun(space.space)
+        if source.children is None:
+            beside.paths = flat_paths(source.measured()[2])
+        else:
+            rows = _rows_in_order(source)
+            widths = [(source.widths or {}).get(row, -1) for row in rows]
+            beside.paths = [(rows[p[0]], *p[1:]) for p in flat_paths(widths)]
+        return beside
+
+
+def grow(space: SpaceRun, source: StepRun, row: int) -> int:
+    """Add the elements of one finished row of a flattened map; return how many rows were added."""
+    assert space.paths is not None and space.width is not None
+    width = (source.widths or {}).get(row, -1)
+    new = [(row,)] if width < 0 else [(row, j) for j in range(width)]
+    space.paths.extend(new)
+    space.width += len(new)
+    for run in space.members:
+        assert run.children is not None
+        run.children.extend([None] * len(new))
+        run.left += len(new)
+    return len(new)
+
+
+def _rows_in_order(source: StepRun) -> Sequence[int]:
+    order = source.space.order() if source.space is not None else None
+    return range(len(source.children or ())) if order is None else order
+
+
+def _is_iterator_value(run: StepRun) -> bool:
+    return run.step.literal is not None and hasattr(run.state._result, "__next__")
+
+
+def _is_iterator(source: Source) -> bool:
+    return source.kind == "iterator"
+
+
+def _iterator_fault(sources: Sequence[Source], strict: bool) -> State | None:
+    """Refuse to pair an iterator with anything whose length it would have to match."""
+    mapped = [s for s in sources if s.input.mapped]
+    if len(mapped) < 2 or not any(_is_iterator(s) for s in mapped):
+        return None
+    told = ", ".join(f"{s.input.key or s.input.source_slug}={'?' if s.width is None else s.width}" for s in mapped)
+    text = f"mapped inputs may differ in length: {told}; an iterator has none: pass list(...), or zip the inputs first"
+    return Failed(text, ValueError(text))
