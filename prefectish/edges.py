@@ -1,7 +1,7 @@
 """Edges between tasks, and the wrappers by which a call says what kind of edge it wants.
 
-An edge says what a task waits for, and whether it hands over a result (a key), one item a child (mapped), one level less
-of nesting (flattened), or a failure too (allow_failure). What a run makes of that is the engine's business.
+An edge says what a task waits for, and whether it hands over a result (a key), one item a child (mapped), one level
+less of nesting (flattened), or a failure too (allow_failure). What a run makes of that is the engine's business.
 """
 
 from __future__ import annotations
@@ -118,28 +118,28 @@ class Annotation:
         raise TypeError(f"{type(self).__name__}(...) is not iterable; wrap each value instead")
 
 
-class unmapped(Annotation):  # noqa: N801 - used like a function
+class unmapped(Annotation):
     """Hand the whole value to every child of a map."""
 
     __slots__ = ()
     mapped = False
 
 
-class mapped(Annotation):  # noqa: N801 - used like a function
+class mapped(Annotation):
     """Map over this argument of a plain call."""
 
     __slots__ = ()
     mapped = True
 
 
-class flatten(Annotation):  # noqa: N801 - used like a function
+class flatten(Annotation):
     """Remove one level of nesting from the value before it is handed over or mapped."""
 
     __slots__ = ()
     flattened = True
 
 
-class allow_failure(Annotation):  # noqa: N801 - used like a function
+class allow_failure(Annotation):
     """Hand the value over even if the task that makes it fails: its exception then stands in for the result."""
 
     __slots__ = ()
@@ -161,7 +161,7 @@ def unwrap(value: Any) -> Unwrapped:
     Returns
     -------
     Unwrapped
-        The bare value; `mapped` is None where no wrapper spoke of mapping, and where two did it is the inner one's word.
+        The bare value; `mapped` is None where no wrapper spoke of mapping, and the inner one's word where two did.
     """
     is_mapped: bool | None = None
     flattened = failure_allowed = False

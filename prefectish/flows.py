@@ -1,33 +1,32 @@
-"""A flow: tasks, the edges between them and the constants they take, recorded by calls or by hand.
+"""A flow: a network of tasks that calls record, run as one.
 
-A flow only records. Order and cycles are :mod:`prefectish.graphs`, what a run makes of it is the engine's.
+A flow only records. What a run makes of it is the engine's.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, KeysView, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Self
 
-from prefectish import config, graphs
+from prefectish.config import default_executor
 from prefectish.edges import Edge, unwrap
 from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.handlers import on_failure_handler
 from prefectish.errors import FlowDefinitionError
-from prefectish.parameters import Parameter, settle
-from prefectish.slugs import SlugBook
-from prefectish.tasks.collections import Constant, as_task, holds_tasks
+from prefectish.network import Network
+from prefectish.parameters import settle
+from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
 from prefectish.tasks.mapping import check_mappable
-from prefectish.tasks.options import handler_list
+from prefectish.tasks.options import function, handler_list
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
 
-Item = TypeVar("Item")
 
-
-class Flow:
+class Flow(Network):
     """A graph of tasks that is run as one.
 
     Parameters
@@ -47,12 +46,14 @@ class Flow:
     executor
         Default of :meth:`run`.
     validate
-        Whether each new edge is checked for cycles at once; otherwise ordering and running find them.
+        Whether each new edge is checked at once; otherwise ordering and running find cycles.
 
     Raises
     ------
-    ValueError
-        If the name is empty.
+    FlowDefinitionError
+        If the name is empty, or as :meth:`validate`.
+    TypeError
+        If a handler is not callable.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Flow:
         tasks: Iterable[Task] | None = None,
         edges: Iterable[Edge] | None = None,
         reference_tasks: Iterable[Task] | None = None,
-        state_handlers: Iterable[Callable[..., Any]] | None = None,
+        state_handlers: Sequence[Callable[..., Any]] | None = None,
         on_failure: Callable[..., Any] | None = None,
         terminal_state_handler: Callable[..., Any] | None = None,
         executor: Any = None,
@@ -70,73 +71,38 @@ class Flow:
     ) -> None:
         if not name:
             raise FlowDefinitionError(f"a flow needs a name, got {name!r}")
+        super().__init__(validate)
+        self._unused: dict[Task, None] = {}
+        self._open: list[Overlay] = []
         self.name = name
         self.executor = executor
         self.state_handlers = handler_list("state_handlers", state_handlers)
         if on_failure is not None:
-            self.state_handlers += [on_failure_handler(f) for f in handler_list("on_failure", [on_failure])]
+            self.state_handlers.append(on_failure_handler(function("on_failure", on_failure)))
         if terminal_state_handler is not None:
-            handler_list("terminal_state_handler", [terminal_state_handler])
+            function("terminal_state_handler", terminal_state_handler)
         self.terminal_state_handler = terminal_state_handler
-        #: Slug of each task.
-        self.slugs: dict[Task, str] = {}
-        #: For a task the arguments that are constants; tasks without any are left out.
-        self.constants: dict[Task, dict[str, Any]] = {}
-        self._edges: dict[Edge, None] = {}
-        self._into: dict[Task, list[Edge]] = {}
-        self._out_of: dict[Task, list[Edge]] = {}
-        self._slug_book = SlugBook()
-        self._references: dict[Task, None] = {}
-        self._validates = validate
-        self._open: list[Overlay] = []
-        self._unused: dict[Task, None] = {}
         for task in tasks or ():
             self.add_task(task)
         for edge in edges or ():
-            self._add(edge)
+            self.insert(edge)
         self.set_reference_tasks(reference_tasks or ())
-        if validate:
-            self.validate()
 
-    # ------------------------------------------------------------------ reading
+    def __repr__(self) -> str:
+        return f"<Flow: name={self.name}>"
 
-    @property
-    def tasks(self) -> KeysView[Task]:
-        """The tasks in the order in which they came."""
-        return self.slugs.keys()
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other) or not isinstance(other, Flow):
+            return NotImplemented
+        return self._identity() == other._identity()
 
-    @property
-    def edges(self) -> KeysView[Edge]:
-        """The edges in the order in which they came."""
-        return self._edges.keys()
+    def _identity(self) -> tuple[object, ...]:
+        return self.name, self.tasks, self.edges, self.reference_tasks()
 
-    def edges_to(self, task: Task) -> list[Edge]:
-        """Return the edges into a task of the flow."""
-        return self._into[self._own(task)]
+    __hash__ = None  # type: ignore[assignment]  # it changes as it is built
 
-    def edges_from(self, task: Task) -> list[Edge]:
-        """Return the edges out of a task of the flow."""
-        return self._out_of[self._own(task)]
-
-    def upstream_tasks(self, task: Task) -> KeysView[Task]:
-        """Return the tasks that a task waits for."""
-        return _ordered(edge.upstream_task for edge in self.edges_to(task))
-
-    def downstream_tasks(self, task: Task) -> KeysView[Task]:
-        """Return the tasks that wait for a task."""
-        return _ordered(edge.downstream_task for edge in self.edges_from(task))
-
-    def root_tasks(self) -> KeysView[Task]:
-        """Return the tasks that wait for none."""
-        return _ordered(task for task, edges in self._into.items() if not edges)
-
-    def terminal_tasks(self) -> KeysView[Task]:
-        """Return the tasks that none waits for."""
-        return _ordered(task for task, edges in self._out_of.items() if not edges)
-
-    def parameters(self) -> KeysView[Parameter]:
-        """Return the parameters of the flow."""
-        return _ordered(task for task in self.slugs if isinstance(task, Parameter))
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_unused": {}, "_open": []}
 
     def reference_tasks(self) -> KeysView[Task]:
         """Return the tasks whose states decide the flow's."""
@@ -149,69 +115,10 @@ class Flow:
         ------
         FlowDefinitionError
             If one of them is not in the flow.
+        TypeError
+            If it is no list of tasks.
         """
-        chosen = dict.fromkeys(tasks)
-        for task in chosen:
-            self._own(task)
-        self._references = chosen
-
-    def get_tasks(
-        self,
-        name: str | None = None,
-        slug: str | None = None,
-        tags: Iterable[str] | None = None,
-        task_type: type[Task] | None = None,
-    ) -> list[Task]:
-        """Return the tasks that fit all criteria: name, slug, all of the tags, class."""
-        wanted = frozenset(tags or ())
-        return [
-            task
-            for task, own_slug in self.slugs.items()
-            if (name is None or task.name == name)
-            and (slug is None or own_slug == slug)
-            and wanted <= task.tags
-            and (task_type is None or isinstance(task, task_type))
-        ]
-
-    def sorted_tasks(self) -> list[Task]:
-        """Return the tasks so that each comes after those it waits for.
-
-        Raises
-        ------
-        FlowDefinitionError
-            ``cycle: a -> b -> a``.
-        """
-        return graphs.order(self.slugs, lambda task: (e.upstream_task for e in self._into[task]), self._label)
-
-    def validate(self) -> None:
-        """Check the flow for cycles.
-
-        Raises
-        ------
-        FlowDefinitionError
-            ``cycle: a -> b -> a``.
-        """
-        self.sorted_tasks()
-
-    def __contains__(self, task: object) -> bool:
-        return task in self.slugs
-
-    def __eq__(self, other: object) -> bool:
-        if type(self) is not type(other) or not isinstance(other, Flow):
-            return NotImplemented
-        return (self.name, self.tasks, self.edges, self.reference_tasks()) == (
-            other.name,
-            other.tasks,
-            other.edges,
-            other.reference_tasks(),
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"<Flow: name={self.name}>"
-
-    # ------------------------------------------------------------------ recording
+        self._references: dict[Task, None] = dict.fromkeys(map(self.own, _several("reference_tasks", tasks)))
 
     def __enter__(self) -> Self:
         overlay = context(flow=self)
@@ -221,7 +128,7 @@ class Flow:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._open.pop().__exit__()
-        unused, self._unused = [t for t in self._unused if not t.auto_generated], {}
+        unused, self._unused = [task for task in self._unused if not task.auto_generated], {}
         if kind is None and unused:
             names = ", ".join(map(repr, unused))
             warnings.warn(
@@ -233,7 +140,7 @@ class Flow:
         self._unused[task] = None
 
     def note_used(self, task: Task) -> None:
-        """Forget a task that was added, or copied by a call."""
+        """Forget a task that was added, or copied."""
         self._unused.pop(task, None)
 
     def add_task(self, task: Task) -> Task:
@@ -246,20 +153,8 @@ class Flow:
         FlowDefinitionError
             If another task has its explicit slug.
         """
-        if not isinstance(task, Task):
-            raise TypeError(f"{self!r}: a Task is wanted, got {task!r}")
-        if task in self.slugs:
-            return task
-        if task.slug is None:
-            slug = self._slug_book.make(task.name, task.tags)
-        else:
-            slug = task.slug
-            if not self._slug_book.take(slug):
-                raise FlowDefinitionError(f"{self!r}: {task!r} has the slug {slug!r}, which another task has already")
-        self.slugs[task] = slug
-        self._into[task] = []
-        self._out_of[task] = []
-        self.note_used(task)
+        super().add_task(task)
+        self._unused.pop(task, None)
         return task
 
     def add_edge(
@@ -273,40 +168,29 @@ class Flow:
     ) -> Edge:
         """Add an edge, and the tasks at its ends if need be.
 
+        Parameters
+        ----------
+        upstream_task
+            A task, or a value that becomes one.
+        downstream_task
+            The task that waits.
+        key, mapped, flattened
+            As for :class:`prefectish.edges.Edge`.
+        validate
+            Whether to check the flow now; default: what the flow was made with.
+
         Raises
         ------
         FlowDefinitionError
-            If it would join a task with itself, lead into a parameter, give an argument twice, or (validating) close a
-            cycle.
+            If it joins a task with itself, leads into a parameter, or validation finds a fault.
         """
-        upstream_task = as_task(upstream_task, self)
-        edge = Edge(upstream_task, downstream_task, key, mapped, flattened)
-        return self._add(edge, validate)
-
-    def _add(self, edge: Edge, validate: bool | None = None) -> Edge:
-        if edge in self._edges:
-            return edge
-        into: Task = edge.downstream_task
-        if edge.upstream_task is into:
-            raise FlowDefinitionError(graphs.cycle_text([into.name]))
-        if isinstance(into, Parameter):
-            raise FlowDefinitionError(f"{into!r} cannot wait for {edge.upstream_task!r}: its value is there at the start")
-        self.add_task(edge.upstream_task)
-        self.add_task(into)
-        validate = self._validates if validate is None else validate
-        if validate and edge.key is not None and edge.key in {e.key for e in self._into[into]}:
-            raise FlowDefinitionError(f"{into!r}: the argument {edge.key!r} has an edge already")
-        self._edges[edge] = None
-        self._into[into].append(edge)
-        self._out_of[edge.upstream_task].append(edge)
-        if validate:
-            self.validate()
-        return edge
+        upstream = as_task(upstream_task, self)
+        return self.insert(Edge(upstream, self.add_task(downstream_task), key, mapped, flattened), validate)
 
     def chain(self, *tasks: Any, validate: bool | None = None) -> list[Edge]:
         """Let each task wait for the one before it, and return the edges."""
         nodes = [as_task(task, self) for task in tasks]
-        return [self.add_edge(a, b, validate=validate) for a, b in zip(nodes, nodes[1:], strict=False)]
+        return [self.add_edge(first, then, validate=validate) for first, then in pairwise(nodes)]
 
     def set_dependencies(
         self,
@@ -326,11 +210,16 @@ class Flow:
         upstream_tasks, downstream_tasks
             Tasks, or values that become tasks.
         keyword_tasks
-            By argument: a task whose result it is, or a value; a value on an unmapped argument is kept in `constants`.
+            By argument: a task whose result it is, or a value; values that are not mapped are kept in `constants`.
         mapped
-            Whether upstream edges map, where no wrapper says otherwise.
+            Whether edges into the task map, where no wrapper says otherwise.
         validate
-            Whether to check for cycles now.
+            As for :meth:`add_edge`.
+
+        Returns
+        -------
+        Task
+            The task itself.
 
         Raises
         ------
@@ -339,67 +228,145 @@ class Flow:
         TypeError
             If a constant is to be mapped over and cannot be.
         """
-        task = self.add_task(as_task(task, self))
+        task_here = self._admit(task)
         for name, value in (keyword_tasks or {}).items():
-            self._feed(task, name, value, mapped, validate)
+            self._feed(task_here, name, value, mapped, validate)
         for value in _several("upstream_tasks", upstream_tasks):
-            self._feed(task, None, value, mapped, validate)
+            self._feed(task_here, None, value, mapped, validate)
         for value in _several("downstream_tasks", downstream_tasks):
-            self._feed(self.add_task(as_task(value, self)), None, task, mapped, validate)
-        return task
+            self._feed(self._admit(value), None, task_here, mapped, validate)
+        return task_here
+
+    def _admit(self, value: Any) -> Task:
+        """Add what stands for a value; the result of a call in another flow has no inputs here, so it is refused."""
+        if not isinstance(value, Task):
+            return self.add_task(as_task(value, self))
+        home = value._home
+        if home is not None and value not in self.slugs and home.flow() is not self:
+            raise FlowDefinitionError(
+                f"task {home.slug} belongs to flow {home.flow_name}: its inputs are not known in {self!r}; call it "
+                f"again here, or pass its result as a Parameter"
+            )
+        return self.add_task(value)
 
     def _feed(self, task: Task, key: str | None, value: Any, mapped: bool, validate: bool | None) -> None:
+        """Add the edge, or keep the constant, that gives a value to a task."""
         value, wish, flattened, failure_allowed = unwrap(value)
         maps = mapped if wish is None else wish
-        if isinstance(value, Task):
-            self._refuse_foreign(value)
-        else:
-            if maps:
-                check_mappable(value, task.name, "upstream_tasks" if key is None else f"argument {key!r}")
-            if key is not None and not maps and not flattened and not holds_tasks(value):
+        if not isinstance(value, Task):
+            inside = holds_tasks(value)
+            plain = not maps and not flattened
+            if plain and not inside and key is not None:
                 self.constants.setdefault(task, {})[key] = value
                 return
-            value = as_task(value, self)
-        self._add(Edge(value, task, key, maps, flattened, failure_allowed), validate)
-
-    def _refuse_foreign(self, task: Task) -> None:
-        if task._home is not None and task not in self.slugs:
-            flow, slug, name = task._home
-            if flow() is not self:
-                raise FlowDefinitionError(
-                    f"task {slug} belongs to flow {name}: what it returns there is not known in {self!r}; call the task "
-                    f"again here, or pass the value as a Parameter"
-                )
-
-    def _own(self, task: Task) -> Task:
-        if task not in self.slugs:
-            raise FlowDefinitionError(f"{task!r} is not in {self!r}")
-        return task
-
-    def _label(self, task: Task) -> str:
-        return task.name
-
-    # ------------------------------------------------------------------ changing as a whole
+            if plain and inside and key is None and not isinstance(value, dict):
+                # To wait for a list is to wait for its members; nobody needs the list itself.
+                for member in value:
+                    self._feed(task, None, member, mapped, validate)
+                return
+            if maps:
+                check_mappable(value, task.name, "upstream_tasks" if key is None else f"argument {key!r}")
+            value = collected(value, self) if inside else Constant(value)
+        self.insert(Edge(self._admit(value), task, key, maps, flattened, failure_allowed), validate)
 
     def copy(self) -> Self:
         """Return a flow of the same tasks that can be changed by itself."""
         new = object.__new__(type(self))
-        new.__dict__.update(self.__dict__)
+        new.__dict__.update(self.__getstate__())
+        new.detach()
         new.state_handlers = list(self.state_handlers)
-        new.slugs = dict(self.slugs)
-        new.constants = {task: dict(values) for task, values in self.constants.items()}
-        new._edges = dict(self._edges)
-        new._into = {task: list(edges) for task, edges in self._into.items()}
-        new._out_of = {task: list(edges) for task, edges in self._out_of.items()}
-        new._slug_book = self._slug_book.copy()
         new._references = dict(self._references)
-        new._open = []
-        new._unused = {}
         return new
 
     __copy__ = copy
 
-    # ------------------------------------------------------------------ running
+    def update(
+        self,
+        flow: Flow,
+        merge_parameters: bool = False,
+        validate: bool | None = None,
+        merge_reference_tasks: bool = False,
+    ) -> None:
+        """Add all tasks, edges and constants of another flow.
+
+        Parameters
+        ----------
+        flow
+            It stays as it is.
+        merge_parameters
+            Whether a parameter whose name is here already becomes the one that is here.
+        validate
+            As for :meth:`add_edge`.
+        merge_reference_tasks
+            Whether its reference tasks join those of this flow; otherwise an explicit choice here stays as it is.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If two tasks have one explicit slug, as two parameters of one name do.
+        """
+        both = (*self.reference_tasks(), *flow.reference_tasks())
+        ours = {p.name: p for p in self.parameters()} if merge_parameters else {}
+        here: dict[Task, Task] = {p: ours[p.name] for p in flow.parameters() if p.name in ours}
+        for task in flow.tasks:
+            self.add_task(here.setdefault(task, task))
+        for e in flow.edges:
+            ends = here[e.upstream_task], here[e.downstream_task]
+            self.insert(Edge(*ends, e.key, e.mapped, e.flattened, e.allow_failure), validate)
+        for task, values in flow.constants.items():
+            self.constants.setdefault(task, {}).update(values)
+        if merge_reference_tasks:
+            self.set_reference_tasks(here.get(task, task) for task in both)
+
+    def replace(self, old: Task, new: Any, validate: bool | None = None) -> None:
+        """Put a task, or a value, in the place of a task.
+
+        Parameters
+        ----------
+        old
+            A task of the flow.
+        new
+            A task takes over edges, slug, constants and reference; a value becomes a constant of the tasks downstream.
+        validate
+            As for :meth:`add_edge`.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If `old` is not in the flow, or the new edges make no sense.
+        """
+        self.own(old)
+        if isinstance(new, Task) or holds_tasks(new):
+            put = as_task(new, self)
+            self.swap(old, put, keeps=lambda edge: True)
+        else:
+            put = Constant(new)
+            self._replace_by_constant(old, put)
+        chosen = [put if task is old else task for task in self._references]
+        self._references = dict.fromkeys(task for task in chosen if task in self.slugs)
+        if validate if validate is not None else self._validates:
+            self.validate()
+
+    def _replace_by_constant(self, old: Task, constant: Constant) -> None:
+        """Keep the value with the tasks that take it as it is; only maps and flattened edges need a task of it."""
+        out = self.edges_from(old)
+        for edge in out:
+            if edge.mapped:
+                check_mappable(constant.value, edge.downstream_task.name, f"argument {edge.key!r}")
+        self.constants.pop(old, None)
+        if any(edge.mapped or edge.flattened for edge in out):
+            self.swap(
+                old,
+                constant,
+                keeps=lambda e: (
+                    e.downstream_task is not old and (e.upstream_task is not old or e.mapped or e.flattened)
+                ),
+            )
+        else:
+            self.discard(old)
+        for edge in out:
+            if edge.key is not None and not edge.mapped and not edge.flattened:
+                self.constants.setdefault(edge.downstream_task, {})[edge.key] = constant.value
 
     def run(
         self,
@@ -434,16 +401,17 @@ class Flow:
         ParameterError
             ``missing: x; unknown: y``.
         FlowDefinitionError
-            ``cycle: a -> b -> a``.
+            As :meth:`validate`.
         RuntimeError
             Inside a flow's `with` block.
         """
         active = current().get("flow")
         if active is not None:
-            raise RuntimeError(f"{self!r}.run() inside `with {active!r}`: run it after the block")
+            raise RuntimeError(f"{self!r} cannot run inside the block of {active!r}, which is still being built")
+        self.validate()
         given = {**(parameters or {}), **parameter_values}
-        elsewhere = {**(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}
-        values = settle(self.parameters(), given, elsewhere)
+        around = {**(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}
+        values = settle(self.parameters(), given, around)
         if state is not None and state.is_finished():
             return state
         from prefectish.engine.drive import run_flow
@@ -451,20 +419,24 @@ class Flow:
         return run_flow(
             self,
             parameters=values,
-            executor=executor or self.executor or config.default_executor(),
+            executor=self._executor(executor),
             context=context,
             task_states=task_states,
             state=state,
             flow_run_name=flow_run_name,
         )
 
-
-def _ordered(items: Iterable[Item]) -> KeysView[Item]:
-    """Return a set that keeps its order."""
-    return dict.fromkeys(items).keys()
+    def _executor(self, executor: Any) -> Any:
+        """Choose the executor of a run; None stands for this process."""
+        for choice in (executor, self.executor):
+            if choice is not None:
+                return choice
+        return default_executor()
 
 
 def _several(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:
     if isinstance(tasks, Task):
         raise TypeError(f"{name}={tasks!r}: a list of tasks is wanted; pass [{tasks.name}]")
+    if tasks is not None and not isinstance(tasks, Iterable):
+        raise TypeError(f"{name}={tasks!r}: a list of tasks is wanted")
     return tasks or ()

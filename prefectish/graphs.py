@@ -1,6 +1,6 @@
 """Order and cycles of a graph given by its nodes and a function from a node to what it waits for.
 
-Everything here is linear in nodes and edges and holds its own stack, so the depth of a graph is bounded by memory alone.
+Everything here is linear in nodes and edges and keeps its own stack, so only memory bounds the depth of a graph.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Parameter(Task):
         self._flow(flow).add_task(self)
         return self
 
-    def copy(self, name: str | None = None, **options: Any) -> Self:  # type: ignore[override]
+    def copy(self, name: str | None = None, **options: Any) -> Self:
         """Copy the parameter under a new name.
 
         Raises

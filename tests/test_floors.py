@@ -41,7 +41,7 @@ FLOORS = [
     ],
     ["prefectish.engine.drive", "prefectish.engine.inline"],
     ["prefectish.schedules"],
-    ["prefectish.flows", "prefectish.eager"],
+    ["prefectish.network", "prefectish.flows", "prefectish.eager"],
     ["prefectish.history", "prefectish.testing", "prefectish.utilities", "prefectish.utilities.*"],
     ["prefectish"],
     ["prefectish.cli", "prefectish.examples", "prefectish.examples.*"],

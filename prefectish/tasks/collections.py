@@ -1,7 +1,7 @@
 """Constants and collections among the arguments of a task.
 
-A list, tuple, set or dict without a task inside is one constant. With a task or a wrapper inside, at any depth, it becomes
-a task of its own that waits for its members and puts them together.
+A list, tuple, set or dict without a task inside is one constant. With a task or a wrapper inside, at any depth, it
+becomes a task of its own that waits for its members and puts them together.
 """
 
 from __future__ import annotations
@@ -116,12 +116,11 @@ def as_task(value: Any, flow: Flow) -> Task:
     """Return the task that stands for a value without wrappers, recorded in the flow if it had to be made."""
     if isinstance(value, Task):
         return value
-    if not holds_tasks(value):
-        return Constant(value)
-    return _collect(value, flow)
+    return collected(value, flow) if holds_tasks(value) else Constant(value)
 
 
-def _collect(value: Any, flow: Flow) -> Task:
+def collected(value: Any, flow: Flow) -> Task:
+    """Record the task that puts a collection together which has tasks or wrappers inside."""
     if isinstance(value, dict):
         keys = {f"key_{i}": key for i, key in enumerate(value.keys())}
         return Dict().bind(**keys, **{f"value_{i}": v for i, v in enumerate(value.values())}, flow=flow)

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def check_mappable(value: Any, task_name: str, argument: str) -> None:
-    """Refuse a constant that has no item i.
+    """Refuse a constant, or a collection of tasks, that has no item i.
 
     Lists, ranges, strings, arrays: whatever has a length and is indexed from 0. An iterator passes: the run pulls it.
 
@@ -17,7 +17,7 @@ def check_mappable(value: Any, task_name: str, argument: str) -> None:
         Naming the task, the argument, the type of the value and the way out.
     """
     if hasattr(value, "keys"):
-        way_out = "pass list(d.items()), list(d) or list(d.values())" if isinstance(value, dict) else "pass a list of it"
+        way_out = "pass list(d.items()), or a list of its keys or values"
     elif isinstance(value, AnySet):
         way_out = f"a {type(value).__name__} has no order; pass list(...) or sorted(...) of it"
     elif hasattr(value, "__next__") or (_has_length(value) and hasattr(value, "__getitem__")):

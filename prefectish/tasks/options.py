@@ -1,6 +1,6 @@
 """The options of a task: their names, their defaults, and what each accepts.
 
-An option is checked where it is given (`@task`, `Task(...)`, `copy`, `task_args=`), and kept in the form the engine reads.
+An option is checked where it is given (`@task`, `Task(...)`, `copy`, `task_args=`); the engine reads what results.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Literal, TypedDict
 
 from prefectish.engine import retries
 from prefectish.engine.handlers import on_failure_handler
+from prefectish.triggers import all_successful
 
 
 class TaskOptions(TypedDict, total=False):
-    """Keywords of `@task(...)`, `Task(...)`, `task.copy(...)` and entries of ``task_args=``."""
+    """Keywords of `Task(...)`, besides the name."""
 
-    name: str | None
     slug: str | None
     tags: Iterable[str] | None
     max_retries: int | None
@@ -49,8 +49,14 @@ class TaskOptions(TypedDict, total=False):
     crash_retries: int
 
 
-#: Names of the options, with the two that are other spellings.
-NAMES = frozenset(TaskOptions.__annotations__)
+class NamedTaskOptions(TaskOptions, total=False):
+    """Keywords of `@task(...)` and `task.copy(...)`, and entries of ``task_args=``."""
+
+    name: str | None
+
+
+#: Names of the options, other spellings among them.
+NAMES = frozenset(NamedTaskOptions.__annotations__)
 
 RETRY_NAMES = ("max_retries", "retry_delay", "retry_on", "retry_backoff", "retry_jitter")
 
@@ -82,7 +88,7 @@ def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, A
     on_failure = given.get("on_failure")
     if on_failure is not None:
         handlers = settled.get("state_handlers", current.get("state_handlers", ()))
-        settled["state_handlers"] = [*handlers, on_failure_handler(_callable("on_failure", on_failure))]
+        settled["state_handlers"] = [*handlers, on_failure_handler(function("on_failure", on_failure))]
     return settled
 
 
@@ -130,11 +136,16 @@ def tag_set(name: str, value: Any) -> frozenset[str]:
     return frozenset(tags)
 
 
-def _callable(name: str, value: Any) -> Callable[..., Any]:
+def function(name: str, value: Any) -> Callable[..., Any]:
+    """Check that an option is callable."""
     if not callable(value):
         raise _mistyped(name, value, "a function")
-    function: Callable[..., Any] = value
-    return function
+    checked: Callable[..., Any] = value
+    return checked
+
+
+def _trigger(name: str, value: Any) -> Callable[..., Any]:
+    return all_successful if value is None else function(name, value)
 
 
 def handler_list(name: str, value: Any) -> list[Callable[..., Any]]:
@@ -143,7 +154,7 @@ def handler_list(name: str, value: Any) -> list[Callable[..., Any]]:
         return []
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise _mistyped(name, value, "a list of functions")
-    return [_callable(f"{name}[{i}]", handler) for i, handler in enumerate(value)]
+    return [function(f"{name}[{i}]", handler) for i, handler in enumerate(value)]
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -180,7 +191,10 @@ def _positive(name: str, value: Any) -> float:
 
 def seconds(name: str, value: Any) -> float:
     """Check a time limit: seconds or a timedelta, more than 0."""
-    return float(_positive(name, value.total_seconds() if isinstance(value, timedelta) else value))
+    limit = float(_positive(name, value.total_seconds() if isinstance(value, timedelta) else value))
+    if limit > retries.LONGEST_DELAY_SECONDS:  # no lock or timer of the system waits for ages
+        raise ValueError(f"{name}={value!r}: at most {retries.LONGEST_DELAY_SECONDS:.0f} seconds are possible")
+    return limit
 
 
 def _one_of(*words: str) -> Callable[[str, Any], str]:
@@ -199,7 +213,7 @@ def _batch_size(name: str, value: Any) -> int | str:
 
 
 def _rate(name: str, value: Any) -> float:
-    """Starts per second, from a number or from text such as ``"10/s"``, ``"600/m"``, ``"90/h"``."""
+    """Return starts per second, from a number or from text such as ``"10/s"``, ``"600/m"``, ``"90/h"``."""
     if not isinstance(value, str):
         return float(_positive(name, value))
     count, _, unit = value.partition("/")
@@ -239,7 +253,7 @@ def _workers(name: str, value: Any) -> tuple[str, ...]:
 
 
 def _priority(name: str, value: Any) -> float | Callable[..., Any]:
-    return _callable(name, value) if callable(value) else _number(name, value)
+    return function(name, value) if callable(value) else _number(name, value)
 
 
 def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
@@ -257,7 +271,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "total_timeout": _or_none(seconds),
     "map_timeout": _or_none(seconds),
     "isolation": _one_of("thread", "process"),
-    "trigger": _or_none(_callable),
+    "trigger": _trigger,
     "skip_on_upstream_skip": _flag,
     "state_handlers": handler_list,
     "log_stdout": _flag,

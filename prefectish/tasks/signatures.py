@@ -1,7 +1,7 @@
 """What a task's body takes: read once per function, checked at every call of the task while a flow is built.
 
-Arguments reach a body by keyword, so a body may not take ``*args``; positional-only arguments (``len``, ``operator.add``)
-are filled by :class:`ByKeyword`.
+Arguments reach a body by keyword, so a body may not take ``*args``; positional-only arguments (those of ``len`` and
+``operator.add``) are filled by :class:`ByKeyword`.
 """
 
 from __future__ import annotations

@@ -1,32 +1,38 @@
 """A task: a body and the options under which it runs.
 
-A task knows nothing of a run and holds no flow. Calling it *records*: a copy of the task, and what its arguments are, go
-into the flow whose block is open (:meth:`prefectish.flows.Flow.set_dependencies`). What is pickled of a task is its body
-and the options that were given, because a copy of it travels with every map.
+A task knows nothing of a run and holds no flow. Calling it *records*: a copy of the task, and what its arguments are,
+go into the flow whose block is open (:meth:`prefectish.flows.Flow.set_dependencies`). What is pickled of a task is its
+body and the options that were given, because a copy of it travels with every map.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 import logging
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, Unpack, overload
 
 from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
 from prefectish.tasks import options as task_options
 from prefectish.tasks.operators import Operand
-from prefectish.tasks.options import TaskOptions
+from prefectish.tasks.options import NamedTaskOptions, TaskOptions
 from prefectish.tasks.returns import annotated_nout
-from prefectish.tasks.signatures import Inputs, callable_by_keyword, inputs_of
+from prefectish.tasks.signatures import callable_by_keyword, inputs_of
 from prefectish.triggers import all_successful
 
 if TYPE_CHECKING:
     from prefectish.flows import Flow
+
+
+class Home(NamedTuple):
+    """Where the result of a call lives; the names outlive the flow."""
+
+    flow: weakref.ref[Flow]
+    slug: str
+    flow_name: str
 
 
 class Task(Operand):
@@ -37,9 +43,9 @@ class Task(Operand):
     name
         Default: the name of the class, or of the function.
     **options
-        As documented beside the attributes below; further: `retries` and `retry_delay_seconds` (other spellings of
-        `max_retries` and `retry_delay`, the delay of the former 0 s by default) and `on_failure` (a function of the task
-        and the failed state, added to the state handlers).
+        Each has the name of an attribute and is documented there. Further: `retries` and `retry_delay_seconds` (other
+        spellings of `max_retries` and `retry_delay`; the delay of `retries` is 0 s by default) and `on_failure` (a
+        function of the task and the failed state, added to the state handlers).
 
     Raises
     ------
@@ -101,42 +107,60 @@ class Task(Operand):
     #: Whether it was made by an expression or for a constant, and not by the user.
     auto_generated: bool = False
 
-    #: Of the result of a call: the flow that recorded it, its slug there and the flow's name.
-    _home: tuple[weakref.ref[Flow], str, str] | None = None
+    _home: Home | None = None
+
+    if TYPE_CHECKING:
+        run: Callable[..., Any]
+    else:
+
+        def run(self) -> None:
+            """Do the work; a subclass overrides it with the arguments it needs."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make an instance; the arguments are for `__init__`."""
         for value in (*args, *kwargs.values()):
             if isinstance(value, Task):
                 warnings.warn(
-                    f"{cls.__name__}(...) was given {value!r} while being made; to depend on it, make the task first and "
-                    f"then call it: {cls.__name__}()({value.name})",
+                    f"{cls.__name__}(...) was given {value!r} while it was made; to depend on a task, make this one "
+                    f"first and then call it: {cls.__name__}()(...)",
                     stacklevel=2,
                 )
         return super().__new__(cls)
 
     def __init__(self, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"name={name!r}: a string is wanted, got {type(name).__name__}")
-        self.name = name or type(self).__name__
+        _refuse_unknown(options)
+        self._warn_of_overwriting()
+        self.name = _checked_name(name) or type(self).__name__
         self.trigger = all_successful
         self.state_handlers = []
-        _refuse_unknown(options)
-        self.__dict__.update(task_options.resolve(options, self.__dict__))
+        if options:
+            self.__dict__.update(task_options.resolve(options, self.__dict__))
+        if self.nout is None:
+            self.nout = annotated_nout(self.run)
         active = current().get("tags")
         if active:
             self.tags |= active
-        self.inputs()
+        inputs_of(self.run, self.name)
         flow = current().get("flow")
         if flow is not None:
             flow.note_created(self)
 
-    def run(self) -> Any:
-        """Do the work; a subclass overrides it with the arguments it needs."""
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in sorted(task_options.NAMES & vars(cls).keys()):
+            warnings.warn(
+                f"{cls.__name__}.{name} has the name of an option; pass it to super().__init__({name}=...), which "
+                f"checks it",
+                stacklevel=2,
+            )
 
-    def inputs(self) -> Inputs:
-        """Return what `run` takes."""
-        return inputs_of(self.run, self.name)
+    def _warn_of_overwriting(self) -> None:
+        for name in sorted(task_options.NAMES & self.__dict__.keys()):
+            warnings.warn(
+                f"{type(self).__name__} sets self.{name} before super().__init__(), which resets it; "
+                f"pass {name}= there",
+                stacklevel=3,
+            )
 
     @property
     def logger(self) -> logging.Logger:
@@ -162,6 +186,8 @@ class Task(Operand):
         new = self._copy(options)
         if self.slug is not None and "slug" not in options:
             new.slug = f"{self.slug}-copy"
+        if flow is not None:
+            flow.note_created(new)
         return new
 
     def _copy(self, options: Mapping[str, Any]) -> Self:
@@ -187,8 +213,7 @@ class Task(Operand):
                 if not hasattr(self, name):
                     raise AttributeError(f"{self!r} does not have {name!r} as an attribute or option{_guess(name)}")
                 setattr(self, name, value)
-        if known.get("name") is not None:
-            self.name = str(known["name"])
+        self.name = _checked_name(known.get("name")) or self.name
         tags = self.tags
         self.__dict__.update(task_options.resolve(known, self.__dict__))
         self.tags |= tags
@@ -233,7 +258,7 @@ class Task(Operand):
         flow = self._flow(flow)
         new = self._copy(task_args or {})
         new.bind(*args, mapped=mapped, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
-        new._home = (weakref.ref(flow), flow.slugs[new], flow.name)
+        new._home = Home(weakref.ref(flow), flow.slugs[new], flow.name)
         return new
 
     def map(
@@ -266,7 +291,7 @@ class Task(Operand):
         active = current().get("tags")
         if active:
             self.tags |= active
-        keyword_tasks = self.inputs().bind(self.name, args, kwargs)
+        keyword_tasks = inputs_of(self.run, self.name).bind(self.name, args, kwargs)
         flow.set_dependencies(self, upstream_tasks=upstream_tasks, keyword_tasks=keyword_tasks, mapped=mapped)
         return self
 
@@ -314,7 +339,7 @@ class Task(Operand):
 
     def _operate(self, name: str, function: Callable[..., Any], /, *operands: Any) -> Task:
         self._flow(None)
-        return _generated(FunctionTask, function, name=name)(*operands)
+        return Operation(function, name)(*operands)
 
     def __iter__(self) -> Iterator[Task]:
         if self.nout is None:
@@ -325,9 +350,9 @@ class Task(Operand):
         return iter([self[i] for i in range(self.nout)])
 
     def __or__(self, other: Task) -> Task:
-        """Run `other` after this task."""
-        self.set_downstream(other)
-        return other
+        if not isinstance(other, Task):
+            return NotImplemented
+        return other.set_upstream(self)
 
     def __ror__(self, other: Any) -> Self:
         return self.set_upstream(other)
@@ -354,22 +379,28 @@ class FunctionTask(Task):
         As for :class:`Task`; `nout` is read from a fixed-length tuple annotation if it is not given.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], name: str | None = None, **options: Unpack[TaskOptions]
-    ) -> None:
-        if not callable(function):
-            raise TypeError(f"a task needs a function, got {function!r}")
-        name = name or _name_of(function)
-        self.run = callable_by_keyword(function, name)  # type: ignore[method-assign]
-        if options.get("nout") is None:
-            options["nout"] = annotated_nout(function)
+    def __init__(self, function: Callable[..., Any], name: str | None = None, **options: Unpack[TaskOptions]) -> None:
+        name = _checked_name(name) or _name_of(function)
+        self.run = callable_by_keyword(function, name)
         super().__init__(name, **options)
 
 
-def _generated(kind: type[Task], /, *args: Any, **kwargs: Any) -> Task:
-    new = kind(*args, **kwargs)
-    new.auto_generated = True
-    return new
+class Operation(FunctionTask):
+    """The task that an operator or an index makes."""
+
+    auto_generated = True
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} is neither true nor false while the flow is built, so `if`, `and`, `or` and `not` cannot "
+            f"ask it; use and_, or_ and not_, and branch in the body of a task"
+        )
+
+
+def _checked_name(name: Any) -> str | None:
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name={name!r}: a string is wanted, got {type(name).__name__}")
+    return name
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -386,24 +417,38 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
 
 
 def _guess(name: str) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, task_options.NAMES, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 @overload
-def task(function: Callable[..., Any], /, **options: Unpack[TaskOptions]) -> FunctionTask: ...
+def task(function: Callable[..., Any], /, **options: Unpack[NamedTaskOptions]) -> FunctionTask: ...
 
 
 @overload
-def task(**options: Unpack[TaskOptions]) -> Callable[[Callable[..., Any]], FunctionTask]: ...
+def task(**options: Unpack[NamedTaskOptions]) -> Callable[[Callable[..., Any]], FunctionTask]: ...
 
 
-def task(function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> Any:
+def task(function: Callable[..., Any] | None = None, /, **options: Unpack[NamedTaskOptions]) -> Any:
     """Make a task of a function; as a decorator, with options or without.
+
+    Parameters
+    ----------
+    function
+        The body: a function, a partial, or any callable that tells its arguments. None: return a decorator.
+    **options
+        As for :class:`Task`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :class:`Task`; and if it is not callable, or a task already.
 
     Examples
     --------
-    >>> @task(max_retries=2, retry_delay=timedelta(seconds=1))
+    >>> @task(max_retries=2, retry_delay=1.5)
     ... def double(x):
     ...     return 2 * x
     >>> double
@@ -413,4 +458,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOp
     """
     if function is None:
         return functools.partial(task, **options)
+    if isinstance(function, Task) or (isinstance(function, type) and issubclass(function, Task)):
+        raise TypeError(f"{function!r} is a task already; use copy(...) for other options")
+    if not callable(function):
+        raise TypeError(f"a task needs a function, got {function!r}")
     return FunctionTask(function, **options)

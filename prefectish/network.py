@@ -1,0 +1,264 @@
+"""The tasks of a flow and the edges between them: an ordered graph with an index in both directions.
+
+It knows tasks and edges; what a call or a run makes of them is :mod:`prefectish.flows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, KeysView
+from typing import Any, TypeVar
+
+from prefectish.edges import Edge
+from prefectish.errors import FlowDefinitionError
+from prefectish.graphs import cycle_text, order
+from prefectish.parameters import Parameter
+from prefectish.slugs import SlugBook
+from prefectish.tasks.task import Task
+
+Item = TypeVar("Item")
+
+
+def ordered(items: Iterable[Item]) -> KeysView[Item]:
+    """Return a set that keeps its order.
+
+    Examples
+    --------
+    >>> list(ordered("caba")), ordered("caba") == {"a", "b", "c"}
+    (['c', 'a', 'b'], True)
+    """
+    return dict.fromkeys(items).keys()
+
+
+class Network:
+    """Tasks with slugs, edges and constants.
+
+    Parameters
+    ----------
+    validate
+        Whether each new edge is checked at once.
+    """
+
+    def __init__(self, validate: bool = False) -> None:
+        #: Slug of each task.
+        self.slugs: dict[Task, str] = {}
+        #: For a task, its arguments that are constants; tasks without any are left out.
+        self.constants: dict[Task, dict[str, Any]] = {}
+        self._edges: dict[Edge, None] = {}
+        self._into: dict[Task, list[Edge]] = {}
+        self._out_of: dict[Task, list[Edge]] = {}
+        self._slug_book = SlugBook()
+        self._validates = validate
+
+    @property
+    def tasks(self) -> KeysView[Task]:
+        """The tasks in the order in which they came."""
+        return self.slugs.keys()
+
+    @property
+    def edges(self) -> KeysView[Edge]:
+        """The edges in the order in which they came."""
+        return self._edges.keys()
+
+    def edges_to(self, task: Task) -> list[Edge]:
+        """Return the edges into a task of the flow."""
+        return self._into[self.own(task)]
+
+    def edges_from(self, task: Task) -> list[Edge]:
+        """Return the edges out of a task of the flow."""
+        return self._out_of[self.own(task)]
+
+    def upstream_tasks(self, task: Task) -> KeysView[Task]:
+        """Return the tasks that a task waits for."""
+        return ordered(edge.upstream_task for edge in self.edges_to(task))
+
+    def downstream_tasks(self, task: Task) -> KeysView[Task]:
+        """Return the tasks that wait for a task."""
+        return ordered(edge.downstream_task for edge in self.edges_from(task))
+
+    def root_tasks(self) -> KeysView[Task]:
+        """Return the tasks that wait for none."""
+        return ordered(task for task, edges in self._into.items() if not edges)
+
+    def terminal_tasks(self) -> KeysView[Task]:
+        """Return the tasks that none waits for."""
+        return ordered(task for task, edges in self._out_of.items() if not edges)
+
+    def parameters(self) -> KeysView[Parameter]:
+        """Return the parameters of the flow."""
+        return ordered(task for task in self.slugs if isinstance(task, Parameter))
+
+    def get_tasks(
+        self,
+        name: str | None = None,
+        slug: str | None = None,
+        tags: Iterable[str] | None = None,
+        task_type: type[Task] | None = None,
+    ) -> list[Task]:
+        """Return the tasks that fit all criteria: name, slug, all of the tags, class."""
+        wanted = frozenset(tags or ())
+        return [
+            task
+            for task, own_slug in self.slugs.items()
+            if (name is None or task.name == name)
+            and (slug is None or own_slug == slug)
+            and wanted <= task.tags
+            and (task_type is None or isinstance(task, task_type))
+        ]
+
+    def sorted_tasks(self) -> list[Task]:
+        """Return the tasks so that each comes after those it waits for.
+
+        Raises
+        ------
+        FlowDefinitionError
+            ``cycle: a -> b -> a``.
+        """
+        return order(self.slugs, lambda task: (edge.upstream_task for edge in self._into[task]), _name)
+
+    def validate(self) -> None:
+        """Check the flow as a whole.
+
+        Raises
+        ------
+        FlowDefinitionError
+            ``cycle: a -> b -> a``; or if an argument has several sources.
+        """
+        self.sorted_tasks()
+        for task, edges in self._into.items():
+            keys: set[str] = set()
+            for edge in edges:
+                if edge.key in keys:
+                    raise self._two_sources(task, edge.key)
+                if edge.key is not None:
+                    keys.add(edge.key)
+
+    def _two_sources(self, task: Task, key: str | None) -> FlowDefinitionError:
+        sources = " and ".join(edge.upstream_task.name for edge in self._into[task] if edge.key == key)
+        return FlowDefinitionError(f"{self.slugs[task]}: argument {key!r} is fed by both {sources}; leave one")
+
+    def own(self, task: Task) -> Task:
+        """Return the task if it is in the flow.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If it is not.
+        """
+        if task not in self.slugs:
+            raise FlowDefinitionError(f"{task!r} is not in {self!r}; add it with add_task, or call it in the flow")
+        return task
+
+    def __contains__(self, task: object) -> bool:
+        return task in self.slugs
+
+    def add_task(self, task: Task) -> Task:
+        """Add a task, if it is not there yet, and return it.
+
+        Raises
+        ------
+        TypeError
+            If it is no task.
+        FlowDefinitionError
+            If another task has its explicit slug.
+        """
+        if not isinstance(task, Task):
+            raise TypeError(f"{self!r}: a Task is wanted, got {task!r}")
+        if task in self.slugs:
+            return task
+        slug = task.slug
+        if slug is None:
+            slug = self._slug_book.make(task.name, task.tags)
+        elif not self._slug_book.take(slug):
+            raise FlowDefinitionError(f"{self!r}: the slug {slug!r} of {task!r} is taken by another task")
+        self.slugs[task] = slug
+        self._into[task] = []
+        self._out_of[task] = []
+        return task
+
+    def insert(self, edge: Edge, validate: bool | None = None) -> Edge:
+        """Add an edge and the tasks at its ends; one that is there already stays as it is.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If it joins a task with itself or leads into a parameter; validating, as :meth:`validate`.
+        """
+        if edge in self._edges:
+            return edge
+        _check_ends(edge)
+        upstream, downstream = self.add_task(edge.upstream_task), self.add_task(edge.downstream_task)
+        self._edges[edge] = None
+        self._into[downstream].append(edge)
+        self._out_of[upstream].append(edge)
+        if edge.key is not None and downstream in self.constants:
+            self.constants[downstream].pop(edge.key, None)
+        if self._validates if validate is None else validate:
+            self.validate()
+        return edge
+
+    def swap(self, old: Task, new: Task, keeps: Callable[[Edge], bool]) -> None:
+        """Put one task in the place of another: its slug, its constants and those of its edges that `keeps` approves.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If an edge between the two would join the new one with itself; nothing is changed then.
+        """
+        edges = [_moved(edge, old, new) for edge in self._edges if keeps(edge)]
+        for edge in edges:
+            _check_ends(edge)
+        slug = self.slugs[old]
+        if new in self.slugs:
+            del self.slugs[old]
+            self._slug_book.free(slug)
+        else:
+            self.slugs = {new if task is old else task: name for task, name in self.slugs.items()}
+        constants = {**self.constants.pop(old, {}), **self.constants.get(new, {})}
+        if constants:
+            self.constants[new] = constants
+        self._reindex(edges)
+
+    def discard(self, task: Task) -> None:
+        """Take a task out, its edges and constants with it."""
+        self._slug_book.free(self.slugs.pop(task))
+        self.constants.pop(task, None)
+        self._reindex(
+            [edge for edge in self._edges if task is not edge.upstream_task and task is not edge.downstream_task]
+        )
+
+    def _reindex(self, edges: Iterable[Edge]) -> None:
+        self._edges = dict.fromkeys(edges)
+        self._into = {task: [] for task in self.slugs}
+        self._out_of = {task: [] for task in self.slugs}
+        for edge in self._edges:
+            self._into[edge.downstream_task].append(edge)
+            self._out_of[edge.upstream_task].append(edge)
+
+    def detach(self) -> None:
+        """Give a shallow copy containers of its own."""
+        self.slugs = dict(self.slugs)
+        self.constants = {task: dict(values) for task, values in self.constants.items()}
+        self._slug_book = self._slug_book.copy()
+        self._reindex(self._edges)
+
+
+def _name(task: Task) -> str:
+    return task.name
+
+
+def _check_ends(edge: Edge) -> None:
+    downstream = edge.downstream_task
+    if edge.upstream_task is downstream:
+        raise FlowDefinitionError(cycle_text([downstream.name]))
+    if isinstance(downstream, Parameter):
+        raise FlowDefinitionError(
+            f"{downstream!r} cannot wait for {edge.upstream_task!r}: parameters have their values before a run begins"
+        )
+
+
+def _moved(edge: Edge, old: Task, new: Task) -> Edge:
+    up, down = edge.upstream_task, edge.downstream_task
+    if old is not up and old is not down:
+        return edge
+    ends = (new if up is old else up, new if down is old else down)
+    return Edge(*ends, edge.key, edge.mapped, edge.flattened, edge.allow_failure)
