@@ -91,10 +91,6 @@ class _Callback:
         self.fn = fn
         self.check = check
 
-    @property
-    def __name__(self) -> str:
-        return getattr(self.fn, "__name__", type(self.fn).__name__)
-
     def __call__(self, obj: Any, old: State, new: State) -> State:
         if self.check(new) is True:
             self.fn(obj, new)

@@ -149,10 +149,10 @@ def validate(
 
 
 def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"max_retries must be a whole number, got {value!r}")
-    if value < 0:
-        raise ValueError(f"max_retries must be >= 0, got {value}")
+    if isinstance(value, float) or value < 0:
+        raise ValueError(f"max_retries must be a whole number >= 0, got {value!r}")
     return value
 
 
@@ -177,7 +177,7 @@ def _check_backoff(backoff: Any) -> None:
 def _error_types(retry_on: Any) -> tuple[type[BaseException], ...] | None:
     if retry_on is None:
         return None
-    types = (retry_on,) if isinstance(retry_on, type) or not isinstance(retry_on, Iterable) else tuple(retry_on)
+    types = tuple(retry_on) if isinstance(retry_on, Iterable) and not isinstance(retry_on, type | str) else (retry_on,)
     if not types:
         raise ValueError("retry_on is empty; name at least one exception class, or leave it out to retry on all")
     for each in types:

@@ -268,6 +268,8 @@ class Scheduled(Pending, public=("start_time",)):
     ------
     ValueError
         If `start_time` has no time zone.
+    TypeError
+        If it is no datetime.
     """
 
     __slots__ = ("start_time",)
@@ -284,6 +286,8 @@ class Scheduled(Pending, public=("start_time",)):
     def _checked(cls, start_time: datetime | None) -> datetime | None:
         if start_time is None:
             return cls._default_start_time()
+        if not isinstance(start_time, datetime):
+            raise TypeError(f"{cls.__name__}: start_time must be a datetime, got {start_time!r}")
         if start_time.utcoffset() is None:
             raise ValueError(
                 f"{cls.__name__}: start_time {start_time.isoformat()} has no time zone; "
