@@ -5,15 +5,22 @@ Fixtures that start a Dask cluster belong here too, one for all modules that nee
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from distributed import Client
+
+    from prefectish import Flow
+    from prefectish.engine.executor import Executor
+    from prefectish.engine.state import State
 
 # Time limits on examples measure the machine, and its neighbours.
 settings.register_profile("prefectish", deadline=None, derandomize="CI" in os.environ)
@@ -36,3 +43,61 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     modules = {item.module for item in session.items if isinstance(item, pytest.Function)}
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
+
+
+# ---------------------------------------------------------------------- executors, for the contract suite
+
+#: Class and arguments of each executor of the contract suite.
+EXECUTORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "local": ("LocalExecutor", {}),
+    "synchronous": ("LocalDaskExecutor", {"scheduler": "synchronous"}),
+    "threads": ("LocalDaskExecutor", {"scheduler": "threads", "num_workers": 4}),
+    "processes": ("LocalDaskExecutor", {"scheduler": "processes", "num_workers": 2}),
+    "dask": ("DaskExecutor", {}),
+}
+
+
+def executor_class(name: str) -> Any:
+    module = "prefectish.engine.inline" if name == "LocalExecutor" else "prefectish.executors"
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+
+
+@pytest.fixture(params=[name for name, (kind, _) in EXECUTORS.items() if executor_class(kind)])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    """One executor after the other."""
+    kind, options = EXECUTORS[request.param]
+    if kind == "DaskExecutor":
+        options = {"client": request.getfixturevalue("dask_client")}
+    made: Executor = executor_class(kind)(**options)
+    return made
+
+
+@pytest.fixture
+def in_process(executor: Executor, request: pytest.FixtureRequest) -> bool:
+    """Whether bodies run in this process, where a test sees what they do."""
+    return request.node.callspec.params["executor"] in ("local", "synchronous", "threads")
+
+
+@pytest.fixture
+def run(executor: Executor) -> Callable[..., State]:
+    """Run a flow on one executor after the other."""
+
+    def run_flow(flow: Flow, **options: Any) -> State:
+        return flow.run(executor=executor, **options)
+
+    return run_flow
+
+
+@pytest.fixture(scope="session")
+def dask_client() -> Iterator[Client]:
+    """Two worker processes of two threads, shared by all tests that do not harm them."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client

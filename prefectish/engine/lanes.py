@@ -215,9 +215,14 @@ class Lane:
 
 
 def list_picker(run: StepRun) -> Callable[[int], Any]:
-    """Return a function that gives item i of a finished, not mapped step: the item itself if it is here."""
+    """Return a function that gives item i of a finished, not mapped step: the item itself if it is here.
+
+    A list that is gone, of children that the caller gave, has None for every item.
+    """
     state = run.state
     value = state._result
+    if value is None:
+        return lambda row: None
     if type(value) in _IN_MEMORY:
         return lambda row: _bare(value[row]) if row < len(value) else None
     return lambda row: Pick(state, (row,))

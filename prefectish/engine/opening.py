@@ -38,7 +38,7 @@ class Opener:
         -------
         (lane, ended) : the lane that opened, if one did, and the steps that ended without children.
         """
-        waiting = self.waiting[group.number]
+        waiting = [n for n in self.waiting[group.number] if not self.runs[n].final]
         now: list[int] = []
         for number in waiting:
             if not self.runs[number].blocked and all(
@@ -86,21 +86,18 @@ class Opener:
         step = run.step
         assert step.space is not None
         space = self.spaces[step.space]
-        sources = [self._source(i, space) for i in step.inputs]
+        sources = [self._source(i, space, run.starts) for i in step.inputs]
         state, width, warning = parent_verdict(
             sources, skip=step.task.skip_on_upstream_skip, strict=step.task.strict_map
         )
         if state is None:
             state = _iterator_fault(sources, step.task.strict_map)
-        given = run.starts
         old = run.state
         if state is not None:
             run.state, run.final = self.notify(run, old, state), True
             return False
         if warning:
             logger.warning("%s: %s", step.slug, warning)
-        if isinstance(given, Mapped) and not space.space.grows:
-            width = given.n_map_states
         self._widen(space, width, sources)
         new = self.notify(run, old, Mapped("Mapped tasks submitted for execution.", n_map_states=space.width or 0))
         if not isinstance(new, Mapped):
@@ -128,7 +125,7 @@ class Opener:
 
     def _locate(self, space: SpaceRun, source: StepRun) -> None:
         """Note where the elements of a flattened input are, as far as they are known."""
-        if source.children is None:
+        if not source.step.mapped:
             space.paths = flat_paths(source.measured()[2])
             return
         space.paths, space.width, space.closed = [], 0, source.final
@@ -136,8 +133,11 @@ class Opener:
             if source.children[row] is not None:
                 grow(space, source, row)
 
-    def _source(self, i: Input, space: SpaceRun) -> Source:
-        """Describe one input to the parent rule."""
+    def _source(self, i: Input, space: SpaceRun, given: State | None) -> Source:
+        """Describe one input to the parent rule.
+
+        Where the caller gave children but not the list they came from, their number stands for its length.
+        """
         run = self.runs[i.source]
         state = run.state
         if not i.mapped:
@@ -148,6 +148,8 @@ class Opener:
             return Source(i, state)
         if isinstance(state, Mapped):
             return Source(i, state, state.n_map_states, "list")
+        if state._result is None and isinstance(given, Mapped) and given.n_map_states:
+            return Source(i, state, given.n_map_states, "list")
         if _is_iterator_value(run):
             return Source(i, state, None, "iterator")
         facts = run.measured()
@@ -225,7 +227,7 @@ class Opener:
         if len(space.space.tokens) == 1 and space.paths is not None:
             return space
         beside = SpaceRun(space.space)
-        if source.children is None:
+        if not source.step.mapped:
             beside.paths = flat_paths(source.measured()[2])
         else:
             rows = _rows_in_order(source)

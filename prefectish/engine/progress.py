@@ -103,7 +103,6 @@ class Progress:
         for receipt in receipts:
             self._take(receipt, now)
         self._fire(now)
-        self._consider(now)
         self._admit(now)
         jobs, self._jobs = self._jobs, []
         return jobs
@@ -327,18 +326,23 @@ class Progress:
 
     def _admit(self, now: Moment) -> None:
         """Start rows: single steps at once, branches of maps as the window has places."""
-        while self._singles:
-            self._begin(self._next(self._singles), 0, now)
-        while self._mapped and self._open < self.window:
-            lane = self.lanes[self._mapped[0][1]]
-            row = self._next_row(lane)
-            if row is None:
-                lane.queued = False
-                heappop(self._mapped)
+        while True:
+            self._consider(now)  # rows that start from a final state, and iterators that end, make more known
+            if self._singles:
+                self._begin(self._next(self._singles), 0, now)
+            elif self._mapped and self._open < self.window:
+                self._begin_row(self.lanes[self._mapped[0][1]], now)
             else:
-                self._begin(lane, row, now)
-            if self._touched:
-                self._consider(now)
+                return
+
+    def _begin_row(self, lane: Lane, now: Moment) -> None:
+        """Start the next row of the deepest lane of a map, or take the lane off the heap if it has none."""
+        row = self._next_row(lane)
+        if row is None:
+            lane.queued = False
+            heappop(self._mapped)
+        else:
+            self._begin(lane, row, now)
 
     def _next(self, heap: list[tuple[int, int]]) -> Lane:
         lane = self.lanes[heappop(heap)[1]]
