@@ -37,7 +37,7 @@ def test_readme_example_prints_what_the_readme_says(tmp_path: Path) -> None:
     assert done.stdout == blocks("")[0]
 
 
-@pytest.mark.parametrize("name", modules())
+@pytest.mark.parametrize("name", sorted(modules()))
 def test_docstring_examples_hold(name: str) -> None:
     failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert failed == 0

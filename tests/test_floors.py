@@ -27,7 +27,7 @@ FLOORS = [
     ["prefectish.caching", "prefectish.results"],
     ["prefectish.tasks", "prefectish.tasks.*"],
     ["prefectish.parameters", "prefectish.control_flow"],
-    ["prefectish.engine.plan", "prefectish.engine.decide", "prefectish.engine.widths"],
+    ["prefectish.engine.plan", "prefectish.engine.decide", "prefectish.engine.widths", "prefectish.engine.envelope"],
     ["prefectish.engine.executor"],
     # How a run goes on (at the owner), and how one attempt is made (where the body runs).
     [
@@ -38,6 +38,7 @@ FLOORS = [
         "prefectish.engine.facts",
         "prefectish.engine.body",
         "prefectish.engine.attempt",
+        "prefectish.engine.wire",
     ],
     ["prefectish.engine.drive", "prefectish.engine.inline"],
     ["prefectish.schedules"],

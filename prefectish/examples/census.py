@@ -95,11 +95,13 @@ def measure(text: str | Exception, parsed: dict[str, Any] | Exception) -> dict[s
 
 
 @task(trigger=all_finished)
-def report(paths: list[str], measures: list[dict[str, Any] | BaseException]) -> dict[str, Any]:
+def report(paths: list[str] | BaseException, measures: list[dict[str, Any] | BaseException]) -> dict[str, Any]:
     """Return the totals, the slowest files, and the failed ones with their errors.
 
     A failed child stands in `measures` as its exception.
     """
+    if isinstance(paths, BaseException):
+        raise paths
     totals: Counter[str] = Counter(files=len(paths))
     seconds: list[tuple[float, str]] = []
     failed: list[tuple[str, str]] = []
@@ -156,7 +158,7 @@ def make_executor(name: str, address: str | None = None) -> Any:
 
 
 @contextmanager
-def quiet_parsing() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Keep Python from warning of other people's odd escapes while it parses, here and in processes started from here.
 
     Set from the main thread, around the whole run: filters are shared by all threads, so bodies cannot set their own.
@@ -213,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flow = build_flow(strict=options.strict)
     start = time.perf_counter()
     try:
-        with quiet_parsing():
+        with without_warnings():
             state = flow.run(
                 parameters={"folders": census_folders(), "limit": options.limit},
                 executor=make_executor(options.executor, options.address),
