@@ -124,6 +124,11 @@ def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
 def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call:
     """Read the inputs from the keyed edges; constants are inputs too."""
     inputs = dict(spec.constants)
+    for name in spec.late:
+        opened = capture(inputs[name].get)
+        if isinstance(opened, Error):
+            return Finish(Failed(text_of(opened.exception), opened.exception), opened.exception)
+        inputs[name] = opened.value
     for i, state in zip(spec.inputs, upstream, strict=True):
         if i.key is None:
             continue

@@ -28,11 +28,12 @@ class StepSpec:
     Attributes
     ----------
     wiring : one (kind, position) pair an input: ``STEP`` position in the lane, ``SHARED`` or ``ITEM`` position.
+    late : names of the constants that came in envelopes and are opened when they are read.
     plain : True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
     measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
     """
 
-    __slots__ = ("constants", "inputs", "mapped", "measure", "name", "number", "plain", "slug", "task", "wiring")
+    __slots__ = ("constants", "inputs", "late", "mapped", "measure", "name", "number", "plain", "slug", "task", "wiring")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class StepSpec:
         self.slug = slug
         self.inputs = inputs
         self.constants = constants
+        self.late = tuple(name for name, value in constants.items() if isinstance(value, Deferred))
         self.mapped = mapped
         self.measure = measure
         self.wiring = wiring

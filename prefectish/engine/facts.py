@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.context import get_logger
-from prefectish.engine.state import Paused, Pending, Resume, Retrying, State
+from prefectish.engine.state import Deferred, Paused, Pending, Resume, Retrying, State
 
 if TYPE_CHECKING:
     from prefectish.engine.executor import StepSpec
@@ -70,7 +70,8 @@ def _loop_count(facts: AttemptFacts) -> int:
 def _loop_result(facts: AttemptFacts) -> Any:
     if not facts.loop_count:
         raise KeyError("task_loop_result")
-    return facts.loop_result
+    result = facts.loop_result
+    return result.get() if isinstance(result, Deferred) else result
 
 
 def _resume(facts: AttemptFacts) -> bool:

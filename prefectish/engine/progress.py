@@ -331,17 +331,15 @@ class Progress:
             if self._singles:
                 self._begin(self._next(self._singles), 0, now)
             elif self._mapped and self._open < self.window:
-                self._begin_row(self.lanes[self._mapped[0][1]], now)
+                self._begin_row(self._next(self._mapped), now)
             else:
                 return
 
     def _begin_row(self, lane: Lane, now: Moment) -> None:
-        """Start the next row of the deepest lane of a map, or take the lane off the heap if it has none."""
+        """Start the next row of a lane, which stays queued until it has none."""
         row = self._next_row(lane)
-        if row is None:
-            lane.queued = False
-            heappop(self._mapped)
-        else:
+        if row is not None:
+            self._queue(lane)
             self._begin(lane, row, now)
 
     def _next(self, heap: list[tuple[int, int]]) -> Lane:

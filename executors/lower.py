@@ -1,0 +1,171 @@
+"""Jobs to Dask graphs: pure, and the only file that knows Dask's task classes.
+
+One step of one branch is one Dask task. Its key is ``("<slug>-<run id>", index, submission)``: the slug ends in a number, so
+Dask's dashboard groups keys by task; keys are never derived from arguments and never used twice. A key's arguments are bytes
+and simple values: nothing of the user's is opened by Dask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dask._task_spec import Task, TaskRef
+
+from prefectish.engine.attempt import PENDING
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.executor import ITEM, Job, LaneSpec, Record
+from prefectish.engine.wire import Call, Carry, Packer, UnpackableInput, execute, sources_of
+
+Key = tuple[str, int, int]
+
+
+class PackedLane(NamedTuple):
+    """A lane as the graph sees it.
+
+    Attributes
+    ----------
+    blob : its bytes, or a reference to the key that holds them.
+    held : references for the holes in its shared inputs, in order of their numbers.
+    item_inputs : for each item of a branch: position of the step that reads it, and which of its inputs it is.
+    """
+
+    blob: Any
+    held: tuple[Any, ...]
+    item_inputs: tuple[tuple[int, int], ...]
+
+
+class Lowered(NamedTuple):
+    """The graph of a job.
+
+    Attributes
+    ----------
+    graph : Dask tasks by key.
+    wanted : keys whose values the owner reads, by position.
+    made : positions that have a key.
+    refused : records of steps whose inputs cannot be pickled; nothing was made for them and what follows.
+    """
+
+    graph: dict[Key, Task]
+    wanted: dict[int, Key]
+    made: frozenset[int]
+    refused: list[tuple[int, Record]]
+
+
+def item_inputs(lane: LaneSpec) -> tuple[tuple[int, int], ...]:
+    """Return for each item of a branch the position of the step that reads it, and which of the step's inputs it is."""
+    found = {
+        k: (position, which)
+        for position, spec in enumerate(lane.steps)
+        for which, (kind, k) in enumerate(spec.wiring)
+        if kind == ITEM
+    }
+    return tuple(found[k] for k in range(len(found)))
+
+
+def lower(job: Job, lane: PackedLane, run_id: str, keep: int) -> Lowered:
+    """Make the graph of a job.
+
+    Parameters
+    ----------
+    keep : largest result, in bytes, of an earlier step of a branch that rides along with a later one.
+    """
+    packer = Packer()
+    packer.held.extend(lane.held)
+    items, refused = _pack_items(job, lane, packer)
+    positions = job.positions if not refused else _unaffected(job, {p for p, _ in refused})
+    given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
+    starts = {p: packer.state(s, "a former attempt") for p, s in job.starts.items()}
+    keys: dict[int, Key] = {}
+    graph: dict[Key, Task] = {}
+    inner: set[int] = set()
+    for position in positions:
+        spec = job.lane.steps[position]
+        key = (f"{spec.slug}-{run_id}", job.index, job.submission)
+        sources = tuple(p for p in sources_of(job, position) if p in keys)
+        inner.update(sources)
+        own = _items_of(position, items, lane)
+        call = Call(position, job.index, own, given or None, starts.get(position), sources, keep)
+        values = [TaskRef(keys[p]) for p in sources]
+        fillings = packer.held if len(packer.held) and (own or spec.wiring or given) else ()
+        graph[key] = Task(key, execute, lane.blob, call, *values, *fillings)
+        keys[position] = key
+    every = job.every_step
+    wanted = {p: k for p, k in keys.items() if every or p not in inner or p in job.lane.wanted}
+    return Lowered(graph, wanted, frozenset(keys), refused)
+
+
+def _pack_items(job: Job, lane: PackedLane, packer: Packer) -> tuple[list[Any], list[tuple[int, Record]]]:
+    """Put the branch's own inputs into their wire form; one that cannot be pickled fails the step that reads it."""
+    items: list[Any] = []
+    refused: list[tuple[int, Record]] = []
+    for item, (position, which) in zip(job.items, lane.item_inputs, strict=True):
+        if position not in job.positions:
+            items.append(None)
+            continue
+        spec = job.lane.steps[position]
+        i = spec.inputs[which]
+        packed = capture(packer.item, item, f"{i.source_slug}[{job.index}]")
+        if isinstance(packed, Error):
+            refused.append((position, UnpackableInput(spec, i.key or i.source_slug, packed.exception).record(job.index)))
+            items.append(None)
+        else:
+            items.append(packed.value)
+    return items, refused
+
+
+def _items_of(position: int, items: Sequence[Any], lane: PackedLane) -> tuple[Any, ...]:
+    """Return the items with those of other steps left out; empty if the step has none."""
+    if not any(p == position for p, _ in lane.item_inputs):
+        return ()
+    return tuple(item if p == position else None for item, (p, _) in zip(items, lane.item_inputs, strict=True))
+
+
+def _unaffected(job: Job, refused: set[int]) -> tuple[int, ...]:
+    """Return the positions that read nothing from the refused ones."""
+    gone = set(refused)
+    for position in job.positions:
+        if gone.intersection(sources_of(job, position)):
+            gone.add(position)
+    return tuple(p for p in job.positions if p not in gone)
+
+
+def not_ready(job: Job, lowered: Lowered) -> list[tuple[int, Record]]:
+    """Return records for the steps behind a refused one: they go back to the owner as they came."""
+    refused = {p for p, _ in lowered.refused}
+    behind = [p for p in job.positions if p not in refused and p not in lowered.made]
+    return [(p, Record(job.starts.get(p, PENDING))) for p in behind]
+
+
+def weigh(carry: Carry) -> Carry:
+    """Return a carry without its result: what the owner reads of a value that stays on the worker."""
+    state = carry.record.state
+    record = carry.record
+    light = Record(state.replace(result=Stayed(carry.nbytes)), record.seconds, record.due_in, record.width)
+    return Carry(carry.position, light, carry.small)
+
+
+class Stayed:
+    """Stands for a result that stayed on a worker, in the receipt of it."""
+
+    __slots__ = ("nbytes",)
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stayed, (self.nbytes,)
+
+
+def blob_graph(key: Key, blob: bytes) -> dict[Key, Task]:
+    """Return the graph of the bytes of a lane: a task, so that Dask can make them again if their worker dies."""
+    return {key: Task(key, _same, blob)}
+
+
+def _same(blob: bytes) -> bytes:
+    return blob
+
+
+def receipt_graph(key: Key, receipt: Key) -> Mapping[Key, Task]:
+    """Return the graph of the receipt of a large value."""
+    return {receipt: Task(receipt, weigh, TaskRef(key))}
