@@ -61,7 +61,7 @@ def _visit(root: Node, upstream: Callable[[Node], Iterable[Node]], done: dict[No
                 break
         else:
             done[node] = None
-            del path[node]
+            path.popitem()  # a `del` would leave a gap that each look at the end has to pass
     return None
 
 

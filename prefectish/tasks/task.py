@@ -135,8 +135,8 @@ class Task(Operand):
         self.state_handlers = []
         if options:
             self.__dict__.update(task_options.resolve(options, self.__dict__))
-        if self.nout is None:
-            self.nout = annotated_nout(self.run)
+        if self.nout is None and (nout := annotated_nout(self.run)) is not None:
+            self.nout = nout
         active = current().get("tags")
         if active:
             self.tags |= active

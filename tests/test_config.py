@@ -1,0 +1,89 @@
+"""The settings of a user, and the executor they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefectish.config import default_executor, home, settings
+
+
+class Recorder:
+    """Stands for an executor."""
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Write a config.toml; executors named `stand_in.<name>` are classes of this module."""
+    import sys
+    import types
+
+    module = types.ModuleType("stand_in")
+    module.Recorder = Recorder  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "stand_in", module)
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
+    return (tmp_path / "config.toml").write_text
+
+
+def test_home_is_hidden_in_the_users_own_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECTISH_HOME")
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert home() == "/somewhere/.prefectish"
+
+
+def test_home_comes_from_the_environment(config: Any, tmp_path: Path) -> None:
+    assert home() == str(tmp_path)
+
+
+def test_without_a_file_there_are_no_settings(config: Any) -> None:
+    assert settings() == {}
+    assert default_executor() is None
+
+
+def test_file_names_the_executor_and_its_arguments(config: Any) -> None:
+    config('executor = "stand_in.Recorder"\n[executor_kwargs]\nsize = 3\n')
+    made = default_executor()
+    assert isinstance(made, Recorder)
+    assert made.size == 3
+
+
+def test_environment_beats_the_file_and_its_arguments(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    config('executor = "elsewhere.Other"\n[executor_kwargs]\nsize = 3\n')
+    monkeypatch.setenv("PREFECTISH_EXECUTOR", "stand_in.Recorder")
+    assert default_executor().size == 1
+
+
+def test_arguments_hold_for_the_class_beside_them_wherever_it_is_named(
+    config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config('executor = "stand_in.Recorder"\nexecutor_kwargs = {size = 3}\n')
+    monkeypatch.setenv("PREFECTISH_EXECUTOR", "stand_in.Recorder")
+    assert default_executor().size == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('executor = "stand_in.Missing"', "'stand_in.Missing' cannot be used .AttributeError"),
+        ('executor = "no_such_module.X"', "'no_such_module.X' cannot be used .ModuleNotFoundError"),
+        ('executor = "Recorder"', "'Recorder' cannot be used .*a dotted class name is wanted"),
+        ("executor = 3", "3 cannot be used .*a dotted class name is wanted"),
+        ('executor = "stand_in.Recorder"\nexecutor_kwargs = {colour = 1}', "TypeError.*the run stays in this process"),
+        ('executor = "stand_in.Recorder"\nexecutor_kwargs = 5', "TypeError"),
+    ],
+)
+def test_executor_that_cannot_be_made_warns_and_leaves_the_run_here(config: Any, text: str, words: str) -> None:
+    config(text)
+    with pytest.warns(UserWarning, match=words):
+        assert default_executor() is None
+
+
+def test_file_that_cannot_be_read_warns_with_its_path(config: Any, tmp_path: Path) -> None:
+    config("executor = ")
+    with pytest.warns(UserWarning, match=f"{tmp_path}/config.toml is ignored: "):
+        assert settings() == {}

@@ -1,0 +1,164 @@
+"""Options of tasks: what each accepts, and in which form it is kept."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from prefectish import Task, task
+from prefectish.engine.state import Failed, Success
+from prefectish.tasks.options import CHECKS, NAMES
+from prefectish.triggers import all_failed, all_successful
+
+
+def keep(*_: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"tags": ["b", "a"]}, {"tags": frozenset("ab")}),
+        ({"slug": "s"}, {"slug": "s"}),
+        ({"timeout": 0.5}, {"timeout": 0.5}),
+        ({"timeout": timedelta(minutes=1)}, {"timeout": 60.0}),
+        ({"total_timeout": 3, "map_timeout": 4}, {"total_timeout": 3.0, "map_timeout": 4.0}),
+        ({"isolation": "process"}, {"isolation": "process"}),
+        ({"trigger": all_failed}, {"trigger": all_failed}),
+        ({"trigger": None}, {"trigger": all_successful}),
+        ({"skip_on_upstream_skip": False}, {"skip_on_upstream_skip": False}),
+        ({"state_handlers": (keep,)}, {"state_handlers": [keep]}),
+        ({"state_handlers": None}, {"state_handlers": []}),
+        ({"log_stdout": True, "strict_map": False}, {"log_stdout": True, "strict_map": False}),
+        ({"nout": 2}, {"nout": 2}),
+        ({"batch_size": "auto"}, {"batch_size": "auto"}),
+        ({"batch_size": 5}, {"batch_size": 5}),
+        ({"max_concurrency": 2}, {"max_concurrency": 2}),
+        ({"rate": "10/s"}, {"rate": 10.0}),
+        ({"rate": "600/m"}, {"rate": 10.0}),
+        ({"rate": "90 / h"}, {"rate": 0.025}),
+        ({"rate": 3}, {"rate": 3.0}),
+        ({"on_child_failure": "stop"}, {"on_child_failure": "stop"}),
+        ({"max_failures": 0.1}, {"max_failures": 0.1}),
+        ({"max_failures": 5}, {"max_failures": 5}),
+        ({"resources": {"GPU": 1}}, {"resources": {"GPU": 1}}),
+        ({"workers": "tcp://a:1"}, {"workers": ("tcp://a:1",)}),
+        ({"workers": ["a", "b"]}, {"workers": ("a", "b")}),
+        ({"priority": -1.5}, {"priority": -1.5}),
+        ({"priority": keep}, {"priority": keep}),
+        ({"crash_retries": 2}, {"crash_retries": 2}),
+        ({"max_retries": 2, "retry_delay": 1}, {"max_retries": 2, "retry_delay": 1}),
+        ({"retries": 2}, {"max_retries": 2, "retry_delay": 0}),
+        ({"retries": 2, "retry_delay_seconds": [1, 2]}, {"max_retries": 2, "retry_delay": [1, 2]}),
+        ({"retries": 0, "retry_delay_seconds": 3}, {"max_retries": 0, "retry_delay": None}),
+        ({"retries": 1, "retry_on": OSError}, {"retry_on": (OSError,)}),
+        ({"retries": 1, "retry_backoff": 2, "retry_jitter": 0.1}, {"retry_backoff": 2, "retry_jitter": 0.1}),
+    ],
+    ids=str,
+)
+def test_option_is_kept_in_the_form_the_engine_reads(options: dict[str, Any], kept: dict[str, Any]) -> None:
+    made = Task(**options)
+    assert {name: getattr(made, name) for name in kept} == kept
+    copied = Task().copy(**options)
+    assert {name: getattr(copied, name) for name in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"name": 5}, TypeError, "name=5"),
+        ({"slug": 5}, TypeError, "slug=5"),
+        ({"tags": "abc"}, TypeError, "tags='abc': a list of strings is wanted"),
+        ({"tags": [1]}, TypeError, "tags=1"),
+        ({"timeout": 0}, ValueError, "timeout=0"),
+        ({"timeout": -1.5}, ValueError, "timeout=-1.5"),
+        ({"timeout": float("nan")}, ValueError, "timeout=nan"),
+        ({"timeout": timedelta.max}, ValueError, "timeout=.*at most"),
+        ({"timeout": "1"}, TypeError, "timeout='1'"),
+        ({"timeout": True}, TypeError, "timeout=True"),
+        ({"isolation": "fork"}, ValueError, "isolation='fork': one of 'thread', 'process'"),
+        ({"trigger": "all"}, TypeError, "trigger='all': a function is wanted"),
+        ({"skip_on_upstream_skip": None}, TypeError, "skip_on_upstream_skip=None"),
+        ({"log_stdout": 1}, TypeError, "log_stdout=1"),
+        ({"state_handlers": keep}, TypeError, "state_handlers=.*a list of functions is wanted"),
+        ({"state_handlers": [keep, 3]}, TypeError, r"state_handlers\[1\]=3: a function is wanted"),
+        ({"state_handlers": "ab"}, TypeError, "state_handlers='ab'"),
+        ({"on_failure": 3}, TypeError, "on_failure=3"),
+        ({"nout": -1}, ValueError, "nout=-1"),
+        ({"nout": 1.0}, TypeError, "nout=1.0"),
+        ({"batch_size": 0}, ValueError, "batch_size=0"),
+        ({"batch_size": "big"}, ValueError, "batch_size='big': one of 'auto'"),
+        ({"batch_size": True}, TypeError, "batch_size=True"),
+        ({"max_concurrency": 0}, ValueError, "max_concurrency=0"),
+        ({"rate": "10/d"}, ValueError, "rate='10/d'.*'10/s'"),
+        ({"rate": "fast"}, ValueError, "rate='fast'"),
+        ({"rate": "0/s"}, ValueError, "rate='0/s'"),
+        ({"rate": 0}, ValueError, "rate=0"),
+        ({"on_child_failure": "ignore"}, ValueError, "on_child_failure='ignore'"),
+        ({"max_failures": 0}, ValueError, "max_failures=0"),
+        ({"max_failures": 2.5}, ValueError, "max_failures=2.5: a count, or a ratio below 1"),
+        ({"resources": ["GPU"]}, TypeError, "resources=.*a dict of name to amount"),
+        ({"resources": {1: 1}}, TypeError, "resources="),
+        ({"resources": {"GPU": -1}}, ValueError, r"resources\['GPU'\]=-1"),
+        ({"workers": []}, ValueError, "workers="),
+        ({"workers": 3}, TypeError, "workers=3"),
+        ({"priority": "high"}, TypeError, "priority='high'"),
+        ({"priority": float("inf")}, ValueError, "priority=inf"),
+        ({"crash_retries": -1}, ValueError, "crash_retries=-1"),
+        ({"max_retries": 1}, ValueError, "max_retries=1 needs retry_delay"),
+        ({"retry_delay": 1}, ValueError, "retry_delay=1 needs max_retries"),
+        ({"max_retries": 0, "retry_delay": 1}, ValueError, "retry_delay=1 needs max_retries"),
+        ({"max_retries": -1, "retry_delay": 1}, ValueError, "max_retries"),
+        ({"max_retries": 1, "retry_delay": -1}, ValueError, "retry_delay"),
+        ({"max_retries": 1, "retry_delay": float("nan")}, ValueError, "retry_delay"),
+        ({"max_retries": 1, "retry_delay": timedelta.max}, ValueError, "retry_delay"),
+        ({"retries": 1, "max_retries": 1, "retry_delay": 1}, ValueError, "retries=1 and max_retries=1 say the same"),
+        ({"retries": 1, "retry_delay": 1, "retry_delay_seconds": 1}, ValueError, "say the same"),
+        ({"retry_on": OSError}, ValueError, "retry_on"),
+        ({"retries": 1, "retry_on": 3}, TypeError, "retry_on"),
+    ],
+    ids=str,
+)
+def test_impossible_option_is_refused_with_its_name_and_value(options: Any, error: Any, words: str) -> None:
+    for make in (Task, task(keep_one).copy):
+        with pytest.raises(error, match=words):
+            make(**options)
+    with pytest.raises(error, match=words):
+        task(**options)(keep_one)
+
+
+def keep_one(x: Any) -> Any:
+    return x
+
+
+@pytest.mark.parametrize("make", [Task, task(keep_one).copy], ids=["Task", "copy"])
+def test_unknown_option_is_refused_with_a_guess(make: Any) -> None:
+    with pytest.raises((TypeError, AttributeError), match=r"'max_retry'.*; did you mean 'max_retries'"):
+        make(max_retry=3)
+
+
+def test_copy_with_fewer_retries_drops_what_belongs_to_them() -> None:
+    made = Task(retries=3, retry_on=OSError).copy(max_retries=0)
+    assert (made.max_retries, made.retry_delay, made.retry_on) == (0, None, None)
+
+
+def test_copy_with_more_retries_keeps_the_delay() -> None:
+    assert Task(max_retries=1, retry_delay=7).copy(max_retries=5).retry_delay == 7
+
+
+def test_on_failure_comes_after_the_state_handlers() -> None:
+    seen: list[tuple[Task, Any]] = []
+    made = Task(state_handlers=[keep], on_failure=lambda *facts: seen.append(facts))
+    first, second = made.state_handlers
+    failed = Failed("no")
+    assert first is keep
+    assert second(made, Success(), Success()) == Success()
+    assert second(made, Success(), failed) is failed
+    assert seen == [(made, failed)]
+
+
+def test_every_option_has_a_check_or_is_settled_with_others() -> None:
+    together = {"name", "on_failure", "retries", "retry_delay_seconds"}
+    together |= {"max_retries", "retry_delay", "retry_on", "retry_backoff", "retry_jitter"}
+    assert CHECKS.keys() | together == NAMES
