@@ -25,6 +25,7 @@ from prefectish.executors.lower import (
     PackedLane,
     Stayed,
     blob_graph,
+    expression,
     item_inputs,
     lower,
     not_ready,
@@ -35,8 +36,11 @@ from prefectish.executors.lower import (
 INLINE_LANE = 4096
 #: Keys collected at once, if there are as many: the cost of a message is shared by them.
 GROUP = 100
-#: Longest time that finished keys wait for more of their group, in seconds.
-GROUP_WAIT = 0.02
+#: Longest time that finished children wait for more of their group, in seconds, while many others are open.
+GROUP_WAIT = 0.15
+#: Time between looks at the open keys, in seconds a key: looking at one costs a hundredth of that.
+POLL = 25e-6
+LONGEST_POLL = 0.025
 #: Open keys below which the session waits for the next one instead of polling.
 FEW = 16
 #: Bytes of small results that ride to the client in one run; beyond it they stay.
@@ -75,6 +79,7 @@ class ClusterSession:
         self.opens: dict[Any, _Open] = {}
         self.lanes: dict[int, PackedLane | UnpackableInput] = {}
         self.blobs: dict[int, Future] = {}
+        self.graph_count = 0
         self.receipt_count = 0
         self.inlined = 0
         self.done: list[Receipt] = []
@@ -102,7 +107,9 @@ class ClusterSession:
 
     def _get(self, graph: Mapping[Key, Any], keys: Iterable[Key], **placement: Any) -> dict[Key, Future]:
         order = list(keys)
-        futures = self.client.get(graph, order, sync=False, **placement)
+        self.graph_count += 1
+        named = expression(graph, f"{self.run_id}-{self.graph_count}")
+        futures = self.client.get(named, order, sync=False, **placement)
         return dict(zip(order, futures, strict=True))
 
     def _lane(self, spec: LaneSpec) -> PackedLane | UnpackableInput:
@@ -145,7 +152,7 @@ class ClusterSession:
             now = time.monotonic()
             if ready:
                 first = first or now
-                if len(ready) >= min(GROUP, len(self.opens) // 8 + 1) or now - first > GROUP_WAIT:
+                if self._enough(ready) or now - first > GROUP_WAIT:
                     self._collect(ready)
                     continue
             if end is not None and now >= end:
@@ -154,10 +161,16 @@ class ClusterSession:
         done, self.done = self.done, []
         return done
 
+    def _enough(self, ready: Sequence[Any]) -> bool:
+        """Whether to read what is done now: a group, or a single task, which the whole flow may wait for."""
+        if len(ready) >= min(GROUP, len(self.opens) // 8 + 1):
+            return True
+        return any(self.opens[key].job.index < 0 for key in ready)
+
     def _pause(self, end: float | None, now: float) -> None:
         left = 0.5 if end is None else min(0.5, end - now)
         if len(self.opens) > FEW:
-            time.sleep(min(left, 0.01))
+            time.sleep(min(left, POLL * len(self.opens), LONGEST_POLL))
             return
         futures = [entry.future for entry in self.opens.values()]
         capture(wait_for_futures, futures, timeout=left, return_when="FIRST_COMPLETED")

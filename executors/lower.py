@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dask._expr import LLGExpr
 from dask._task_spec import Task, TaskRef
 
 from prefectish.engine.attempt import PENDING
@@ -155,6 +156,11 @@ class Stayed:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Stayed, (self.nbytes,)
+
+
+def expression(graph: Mapping[Key, Task], name: str) -> LLGExpr:
+    """Return a graph in the form that a Client takes, with a given name: Dask would hash every task to make one up."""
+    return LLGExpr(dict(graph), _determ_token=name)
 
 
 def blob_graph(key: Key, blob: bytes) -> dict[Key, Task]:
