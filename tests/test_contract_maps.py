@@ -361,8 +361,7 @@ def test_child_that_does_not_skip_gets_the_signal_or_nothing(run):
 
 
 @pytest.mark.parametrize("trigger", [triggers.all_successful, triggers.always_run], ids=lambda t: t.__name__)
-def test_parent_fails_if_no_mapped_upstream_succeeded(run, trigger):
-    """P16."""
+def test_p16_parent_fails_if_no_mapped_upstream_succeeded(run, trigger):
     with Flow("failed") as flow:
         out = add.copy(trigger=trigger).map(fail(), unmapped([1, 2]))
         after = type_name(out)
@@ -377,8 +376,7 @@ def test_parent_fails_if_no_mapped_upstream_succeeded(run, trigger):
     [lambda: None, lambda: 7, lambda: {1, 2}, lambda: (n for n in range(3)), lambda: {"a": 1}, object],
     ids=["None", "int", "set", "generator", "dict", "object"],
 )
-def test_parent_fails_if_a_result_cannot_be_mapped(run, make):
-    """P13."""
+def test_p13_parent_fails_if_a_result_cannot_be_mapped(run, make):
     produce = task(make, name="produce")
     with Flow("unmappable") as flow:
         out = inc.map(produce())
@@ -415,8 +413,7 @@ def test_failed_unmapped_upstream_fails_every_child_by_its_trigger(run):
 
 
 @pytest.mark.parametrize("as_result", [False, True], ids=["constant", "task result"])
-def test_empty_map_succeeds_without_children(run, as_result):
-    """P15."""
+def test_p15_empty_map_succeeds_without_children(run, as_result):
     with Flow("empty") as flow:
         out = inc.map(give([]) if as_result else [])
         more = inc.map(out)
@@ -429,8 +426,7 @@ def test_empty_map_succeeds_without_children(run, as_result):
     assert state.result[result].result == []
 
 
-def test_unequal_lengths_fail_the_parent_and_name_each(run):
-    """P14."""
+def test_p14_unequal_lengths_fail_the_parent_and_name_each(run):
     with Flow("unequal") as flow:
         out = add.map([1, 2, 3], give([1, 2, 3, 4, 5]))
     state = run(flow)
@@ -447,8 +443,7 @@ def test_unequal_lengths_of_two_maps_fail_the_parent(run):
     assert state.result[short].message == "mapped inputs differ in length: x=0, y=1"
 
 
-def test_shortest_length_wins_if_the_task_is_not_strict(run, caplog):
-    """P14."""
+def test_p14_shortest_length_wins_if_the_task_is_not_strict(run, caplog):
     with Flow("unequal") as flow:
         out = add.copy(strict_map=False).map([1, 2, 3], give([1, 2, 3, 4, 5]))
     state = run(flow)
@@ -583,8 +578,7 @@ def test_unmapped_map_gives_the_whole_list_to_every_child(run):
     assert run(flow).result[out].result == [[0, 2, 3], [9, 2, 3]]
 
 
-def test_fan_in_after_a_failed_child_fails_by_its_trigger(run):
-    """U1."""
+def test_u1_fan_in_after_a_failed_child_fails_by_its_trigger(run):
     with Flow("fan-in") as flow:
         out = total(inverse.map([1, 0]))
     state = run(flow)

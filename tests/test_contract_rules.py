@@ -169,8 +169,9 @@ def test_trigger_decides_over_single_tasks(run, trigger, upstream, kind):
 @pytest.mark.parametrize(
     "trigger",
     [
-        triggers.all_successful, triggers.all_failed, triggers.any_successful, triggers.any_failed, triggers.all_finished,
-        triggers.some_failed(at_least=1), triggers.some_successful(at_least=1), triggers.not_all_skipped,
+        triggers.all_successful, triggers.all_failed, triggers.any_successful, triggers.any_failed,
+        triggers.all_finished, triggers.not_all_skipped,
+        triggers.some_failed(at_least=1), triggers.some_successful(at_least=1),
     ],
     ids=lambda trigger: trigger.__name__,
 )  # fmt: skip
@@ -841,8 +842,7 @@ def asking():
     return flow, children, after, whole
 
 
-def test_paused_child_ends_the_run_unfinished(run, asking):
-    """U18."""
+def test_u18_paused_child_ends_the_run_unfinished(run, asking):
     flow, children, after, whole = asking
     state = run(flow)
     assert type(state) is Running
@@ -854,7 +854,7 @@ def test_paused_child_ends_the_run_unfinished(run, asking):
 
 
 def test_paused_child_goes_on_when_it_is_resumed(run, asking):
-    flow, children, after, whole = asking
+    flow, children, _, whole = asking
     before = run(flow).result
     states = list(before[children].map_states)
     states[1] = Resume()
