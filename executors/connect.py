@@ -1,0 +1,303 @@
+"""From the arguments of an executor to a client that is ready, and what has to be closed after the run."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import dask
+from dask.utils import parse_timedelta
+from distributed import Client, Security
+
+from prefectish.errors import FlowDefinitionError, SchedulerLost
+from prefectish.executors.own_cluster import start_own_cluster
+from prefectish.executors.preflight import preflight
+from prefectish.executors.probe import await_scheduler, is_encrypted, is_loopback, masked
+
+#: Arguments that say nothing about a cluster, or a client, that is there already.
+_MUTE = {
+    "address": ("cluster_kwargs", "adapt_kwargs"),
+    "client": ("cluster_kwargs", "adapt_kwargs", "client_kwargs", "security"),
+}
+_warned: set[str] = set()
+
+
+class Connection:
+    """A client for one run.
+
+    Attributes
+    ----------
+    client : ready to use, from any thread but its loop's.
+    owned : we opened the client, and close it after the run.
+    temporary : we opened the cluster too.
+    """
+
+    __slots__ = ("_adapt", "client", "owned", "temporary")
+
+    def __init__(
+        self, client: Client, *, owned: bool, temporary: bool, adapt_kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        self.client = client
+        self.owned = owned
+        self.temporary = temporary
+        self._adapt = adapt_kwargs or {}
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """Return what the scheduler knows of its workers now, by address: ``nthreads``, ``resources``, ``name``, ...
+
+        One message, about 2 kB a worker.
+
+        Raises
+        ------
+        SchedulerLost : it does not answer.
+        """
+        return dict(self._identity(-1)["workers"])
+
+    def total_threads(self) -> int:
+        """Return the number of threads of all workers there are now; one small message."""
+        return int(self._identity(0)["total_threads"])
+
+    def maximum_threads(self) -> int:
+        """Return the number of threads the cluster may grow to; those of now, if nobody set a maximum."""
+        now = self.total_threads()
+        cores, workers = self._adapt.get("maximum_cores"), self._adapt.get("maximum")
+        if cores is not None:
+            return max(now, int(cores))
+        if workers is None or workers == float("inf"):
+            return now
+        each = max((worker["nthreads"] for worker in self.workers().values()), default=1)
+        return max(now, int(workers) * each)
+
+    def _identity(self, n_workers: int) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = self.client.sync(self.client.scheduler.identity, n_workers=n_workers)
+        except OSError as fault:
+            raise SchedulerLost(f"the scheduler does not answer any more: {fault}") from fault
+        return answer
+
+    def __repr__(self) -> str:
+        scheduler = self.client.scheduler
+        return f"<Connection to {masked(scheduler.address) if scheduler else 'a closed scheduler'}>"
+
+
+@contextmanager
+def connect(
+    address: str | None = None,
+    *,
+    client: Client | None = None,
+    cluster_class: str | Callable[..., Any] | None = None,
+    cluster_kwargs: Mapping[str, Any] | None = None,
+    adapt_kwargs: Mapping[str, Any] | None = None,
+    client_kwargs: Mapping[str, Any] | None = None,
+    security: Security | Mapping[str, Any] | bool | None = None,
+    require_tls: bool = False,
+    debug: bool | None = None,
+) -> Iterator[Connection]:
+    """Connect to a cluster, or start one, for the time of a ``with`` block.
+
+    Parameters
+    ----------
+    address : of a scheduler, like ``tcp://host:8786``.
+    client : a client that is used as it is; nothing of it is closed.
+    cluster_class : called with `cluster_kwargs`; or its dotted name.
+    adapt_kwargs : for the ``adapt`` method of the cluster we start.
+    client_kwargs : for the client we open.
+    security : ``distributed.Security``, its arguments, or True for temporary certificates of a cluster we start.
+    require_tls : accept nothing but an encrypted connection.
+    debug : let a temporary cluster log.
+
+    Raises
+    ------
+    ValueError : the arguments contradict one another.
+    SchedulerLost : there is no scheduler, or none that we may speak to.
+    EnvironmentMismatch : scheduler or workers cannot run what we would send them.
+
+    Warns
+    -----
+    UserWarning : the scheduler can be reached from other machines, and whoever reaches it can run code on it.
+    """
+    _check(
+        {
+            "address": address,
+            "client": client,
+            "cluster_class": cluster_class,
+            "cluster_kwargs": cluster_kwargs,
+            "adapt_kwargs": adapt_kwargs,
+            "client_kwargs": client_kwargs,
+            "security": security,
+        }
+    )
+    with ExitStack() as stack:
+        if client is not None:
+            yield _borrow(client, require_tls)
+            return
+        arguments = dict(client_kwargs or {})
+        if address is not None:
+            found, opened = _find(address, security, require_tls, arguments)
+        elif cluster_class is not None:
+            found, opened = _start(stack, cluster_class, cluster_kwargs or {}, adapt_kwargs, security, require_tls)
+        else:
+            found, opened = _start_own(stack, cluster_kwargs or {}, adapt_kwargs, security, require_tls, bool(debug))
+        client = _open(stack, found, opened, arguments)
+        if address is not None or cluster_class is not None:  # a temporary cluster runs what this process runs
+            preflight(client)
+        yield Connection(client, owned=True, temporary=address is None, adapt_kwargs=adapt_kwargs)
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse arguments that contradict one another."""
+    named = [name for name in ("address", "client", "cluster_class") if given[name] is not None]
+    if len(named) > 1:
+        raise FlowDefinitionError(f"{' and '.join(named)}: give one of them, each names a cluster")
+    if not isinstance(given["address"], str | None):
+        kind = type(given["address"]).__name__
+        raise FlowDefinitionError(f"address is a {kind}, not a string; a Client goes to client=...")
+    for name in _MUTE.get("".join(named), ()):
+        if given[name] is not None:
+            raise FlowDefinitionError(f"{name} has no meaning with {named[0]}=..., which is there already")
+    if (given["client_kwargs"] or {}).get("asynchronous"):
+        raise FlowDefinitionError("client_kwargs: a run needs a client with asynchronous=False")
+
+
+# ---------------------------------------------------------------------- a client that is there
+
+
+def _borrow(client: Client, require_tls: bool) -> Connection:
+    """Check a client of the user's."""
+    if not isinstance(client, Client):
+        raise TypeError(f"client={client!r} is a {type(client).__name__}, not a distributed.Client")
+    if client.asynchronous or client._asynchronous:
+        raise FlowDefinitionError(
+            "client is an asynchronous Client: a run waits for its tasks and would block the loop that it waits for; "
+            "give Client(..., asynchronous=False), which works beside a running loop too"
+        )
+    if client.status != "running" or client.scheduler is None:
+        raise SchedulerLost(f"client is {client.status}: give one that is connected to its scheduler")
+    _check_encrypted(client.scheduler.address, require_tls)
+    preflight(client)
+    return Connection(client, owned=False, temporary=False)
+
+
+# ---------------------------------------------------------------------- a scheduler that is there
+
+
+def _find(address: str, security: Any, require_tls: bool, arguments: Mapping[str, Any]) -> tuple[str, Security]:
+    """Wait for a scheduler at `address`."""
+    _check_encrypted(address, require_tls)
+    if not is_encrypted(address) and not is_loopback(address) and address not in _warned:
+        _warned.add(address)
+        warnings.warn(
+            f"{masked(address)}: unauthenticated scheduler: any peer can run code on it; use tls:// with security=",
+            stacklevel=6,
+        )
+    secure = _security(security if security is not None else _load_security(address))
+    await_scheduler(address, secure, _timeout(arguments))
+    return address, secure
+
+
+def _load_security(address: str) -> Any:
+    """Return what the loader in Dask's configuration gives for an address, as a Client would."""
+    loader = dask.config.get("distributed.client.security-loader")
+    return _imported(loader)({"address": address}) if loader else None
+
+
+def _timeout(arguments: Mapping[str, Any]) -> float:
+    """Return the time to connect, in seconds."""
+    given = arguments.get("timeout") or dask.config.get("distributed.comm.timeouts.connect")
+    return float(parse_timedelta(given, default="s"))
+
+
+# ---------------------------------------------------------------------- a cluster that we start
+
+
+def _start(
+    stack: ExitStack, cluster_class: Any, kwargs: Mapping[str, Any], adapt_kwargs: Any, security: Any, require_tls: bool
+) -> tuple[Any, Security]:
+    """Start a cluster of the user's class."""
+    if isinstance(cluster_class, str):
+        cluster_class = _imported(cluster_class)
+    if security is not None:
+        kwargs = {"security": _security(security)} | dict(kwargs)
+    cluster = cluster_class(**kwargs)
+    stack.callback(cluster.close)
+    if getattr(cluster, "asynchronous", False):
+        raise FlowDefinitionError("cluster_kwargs: a run needs a cluster with asynchronous=False")
+    _check_encrypted(cluster.scheduler_address, require_tls)
+    if adapt_kwargs is not None:
+        cluster.adapt(**adapt_kwargs)
+    return cluster, kwargs.get("security") or cluster.security
+
+
+def _start_own(
+    stack: ExitStack, kwargs: Mapping[str, Any], adapt_kwargs: Any, security: Any, require_tls: bool, debug: bool
+) -> tuple[Any, Security]:
+    """Start the temporary cluster of a run."""
+    if security is None and require_tls:
+        security = True
+    secure = None if security is None else _security(security)
+    if sys.platform == "win32":
+        return _start_guarded(stack, kwargs, adapt_kwargs, secure)
+    cluster = start_own_cluster(kwargs, adapt_kwargs, secure, debug)
+    stack.callback(cluster.close)
+    return cluster.address, cluster.security
+
+
+def _start_guarded(
+    stack: ExitStack, kwargs: Mapping[str, Any], adapt_kwargs: Any, security: Security | None
+) -> tuple[Any, Security]:
+    """Start workers as multiprocessing does on Windows: each imports the main script again."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise FlowDefinitionError(
+            "this script is being imported by a worker that it started; on Windows put what runs the flow under "
+            "`if __name__ == '__main__':`"
+        )
+    defaults = {"dashboard_address": None, "security": security}
+    return _start(stack, "distributed.LocalCluster", defaults | dict(kwargs), adapt_kwargs, None, False)
+
+
+# ---------------------------------------------------------------------- the client that we open
+
+
+def _open(stack: ExitStack, target: Any, security: Security, arguments: Mapping[str, Any]) -> Client:
+    """Open a client that is nobody's default: what the user computes beside the run goes where it went before."""
+    timeout = _timeout(arguments)
+    try:
+        client = Client(target, **{"security": security, "set_as_default": False, "timeout": timeout} | dict(arguments))
+    except OSError as fault:
+        where = masked(target if isinstance(target, str) else target.scheduler_address)
+        raise SchedulerLost(f"no Dask scheduler at {where} after {timeout:g} s: {fault}") from None
+    stack.callback(client.close)
+    return client
+
+
+def _check_encrypted(address: str, require_tls: bool) -> None:
+    if require_tls and not is_encrypted(address):
+        raise FlowDefinitionError(f"require_tls=True, and {masked(address)} is not encrypted; use a tls:// address")
+
+
+def _security(given: Any) -> Security:
+    """Return what a user gives for `security` as Dask's object; without anything, what its configuration says."""
+    if given is None or given is False:
+        return Security()
+    if given is True:
+        return Security.temporary()
+    return Security(**given) if isinstance(given, Mapping) else given
+
+
+def _imported(name: str) -> Any:
+    """Return what a dotted name stands for.
+
+    Raises
+    ------
+    FlowDefinitionError : there is no such thing.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as fault:
+        raise FlowDefinitionError(f"{name!r} is not the dotted name of anything: {fault}") from fault

@@ -1,0 +1,135 @@
+"""Whether a Dask scheduler listens at an address, asked on a bare socket.
+
+distributed tries an address again and again until its time is up, whoever answers there. This tells at once a server of
+another kind, and a certificate that will never fit, from a scheduler that is not there *yet*. A Dask scheduler speaks
+first; a server that waits to be spoken to is asked something no protocol knows.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import ssl
+import struct
+import time
+from contextlib import closing
+
+from distributed import Security
+from distributed.comm import parse_address, parse_host_port
+
+from prefectish.errors import SchedulerLost
+
+#: How long a listener may stay silent before it is asked what it is, in seconds.
+SILENCE = 1.0
+#: Fewer bytes than the header of a Dask message, which it would take for the start of one.
+QUESTION = b"?\r\n\r\n"
+#: A scheduler's first message is a few hundred bytes long, and its length comes first.
+LONGEST_GREETING = 1 << 20
+#: Pause after a refused connection, in seconds.
+PAUSE = 0.1
+
+
+class _NotDask(Exception):
+    """Says that something else, or a scheduler we may not speak to, answers at the address."""
+
+
+def masked(address: str) -> str:
+    """Return an address without the credentials it may hold.
+
+    Examples
+    --------
+    >>> masked("tls://me:secret@host:8786")
+    'tls://***@host:8786'
+    """
+    return re.sub(r"//[^/]*@", "//***@", address)
+
+
+def is_encrypted(address: str) -> bool:
+    """Whether what is said to this address is encrypted and both ends are known, or never leaves this process."""
+    return parse_address(address)[0] in ("tls", "wss", "inproc")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address can be reached from this machine only; a host that cannot be found counts as far away."""
+    scheme, location = parse_address(address)
+    if scheme == "inproc":
+        return True
+    host = parse_host_port(location, 0)[0]
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(str(ip).partition("%")[0]).is_loopback for ip in found)
+
+
+def await_scheduler(address: str, security: Security, timeout: float) -> None:
+    """Return when a Dask scheduler answers at `address`; addresses of other than TCP are taken on trust.
+
+    Parameters
+    ----------
+    timeout : seconds to wait for a scheduler that is not there yet.
+
+    Raises
+    ------
+    SchedulerLost : nobody answered in time; or, at once, somebody else did, or TLS did not come about.
+    """
+    scheme, location = parse_address(address)
+    if scheme not in ("tcp", "tls"):
+        return
+    host, port = parse_host_port(location)
+    context = _tls_context(address, security) if scheme == "tls" else None
+    end = time.monotonic() + timeout
+    why = "it accepts connections and stays silent"
+    while (left := end - time.monotonic()) > 0:
+        try:
+            if _greets(host, port, context, left):
+                return
+        except _NotDask as fault:
+            raise SchedulerLost(f"no Dask scheduler at {masked(address)}: {fault}") from None
+        except OSError as fault:
+            why = str(fault) or type(fault).__name__
+            time.sleep(min(PAUSE, left))
+    raise SchedulerLost(f"no Dask scheduler at {masked(address)} after {timeout:g} s: {why}")
+
+
+def _tls_context(address: str, security: Security) -> ssl.SSLContext:
+    context: ssl.SSLContext | None = security.get_connection_args("client").get("ssl_context")
+    if context is None:
+        raise SchedulerLost(
+            f"{masked(address)} wants TLS and there are no certificates for it; pass "
+            "security=distributed.Security(tls_ca_file=..., tls_client_cert=..., tls_client_key=...)"
+        )
+    return context
+
+
+def _greets(host: str, port: int, context: ssl.SSLContext | None, timeout: float) -> bool:
+    """Connect once; whether a scheduler greeted before the time was up."""
+    with closing(socket.create_connection((host, port), timeout)) as plain:
+        try:
+            with closing(context.wrap_socket(plain, server_hostname=host) if context else plain) as link:
+                return _is_greeting(_first_bytes(link, timeout))
+        except ssl.SSLError as fault:
+            raise _NotDask(f"TLS failed: {fault.reason or fault}") from None
+
+
+def _first_bytes(link: socket.socket, timeout: float) -> bytes:
+    link.settimeout(min(SILENCE, timeout))
+    try:
+        return link.recv(8)
+    except TimeoutError:
+        link.settimeout(max(timeout - SILENCE, 0.01))
+        link.sendall(QUESTION)
+        return link.recv(8)
+    except ConnectionResetError:
+        return b""
+
+
+def _is_greeting(said: bytes) -> bool:
+    if not said:
+        raise _NotDask("what listens there hangs up without a word of Dask")
+    if len(said) == 8 and struct.unpack("<Q", said)[0] <= LONGEST_GREETING:
+        return True
+    if said[:2] == b"\x15\x03":
+        raise _NotDask("what listens there speaks TLS; use a tls:// address and security=distributed.Security(...)")
+    raise _NotDask(f"what listens there answers {said!r}, which is not Dask")
