@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import FrameType
@@ -18,7 +18,7 @@ from prefectish.engine.facts import run_facts
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.inline import LocalExecutor
 from prefectish.engine.lanes import StepRun
-from prefectish.engine.plan import compile_flow
+from prefectish.engine.plan import Plan, compile_flow
 from prefectish.engine.progress import Moment, Progress
 from prefectish.engine.state import Failed, Running, Scheduled, State
 from prefectish.errors import describe
@@ -61,6 +61,7 @@ def run_flow(
     task_states: Mapping[Any, State] | None = None,
     state: State | None = None,
     flow_run_name: str | None = None,
+    keep_results: Any = None,
     clock: Clock | None = None,
 ) -> State:
     """Run a flow to its end and return its state; its result maps each task to its state.
@@ -70,6 +71,8 @@ def run_flow(
     parameters : a value for each parameter that has no default.
     task_states : states from a former run; finished tasks are kept and feed their downstream, others go on from there.
     state : what the flow starts from, for its handlers.
+    keep_results : which large results can be read after the run: None for those of terminal and reference tasks, True for
+        all, False for none, or a task, or several.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def run_flow(
             started = _change(flow, old, Running("Running flow."))
             if not started.is_running():
                 return _with_id(started, run_id)
-            final = _run(flow, plan, executor, facts, task_states or {}, clock)
+            final = _run(flow, plan, executor, facts, task_states or {}, clock, keep_results)
             return _with_id(_finish(flow, started, final), run_id)
     finally:
         unbind(token)
@@ -104,18 +107,46 @@ def new_run_id() -> str:
 
 
 def _run(
-    flow: Any, plan: Any, executor: Executor, facts: Mapping[str, Any], task_states: Mapping[Any, State], clock: Clock
+    flow: Any,
+    plan: Plan,
+    executor: Executor,
+    facts: Mapping[str, Any],
+    task_states: Mapping[Any, State],
+    clock: Clock,
+    keep_results: Any,
 ) -> State:
     starts = {step.number: task_states[step.task] for step in plan.steps if step.task in task_states}
     progress: Progress | None = None
     with executor.start(plan, facts) as session:
-        progress = Progress(plan, facts, notify=_notify, starts=starts, window=session.window)
+        progress = Progress(
+            plan,
+            facts,
+            notify=_notify,
+            starts=starts,
+            window=session.window,
+            slots=session.slots,
+            tag_limits=getattr(executor, "tag_limits", None),
+            keep=_kept(plan, keep_results),
+        )
         loop(progress, session, clock)
+        session.settle(progress.held())
     states = progress.states()
     verdict = progress.verdict()
     if verdict.is_finished():
         verdict = _ask_terminal_handler(flow, plan, verdict, states)
     return verdict.replace(result={step.task: states[step.number] for step in plan.steps})
+
+
+def _kept(plan: Plan, keep_results: Any) -> frozenset[int]:
+    """Return the steps whose large results are kept: by default those of terminal and reference tasks."""
+    if keep_results is True:
+        return frozenset(step.number for step in plan.steps)
+    if keep_results is False:
+        return frozenset()
+    asked = () if keep_results is None else keep_results
+    tasks = set(asked) if isinstance(asked, Iterable) else {asked}
+    named = (step.number for step in plan.steps if step.task in tasks)
+    return frozenset((*plan.terminals, *plan.references, *named))
 
 
 def loop(progress: Progress, session: Session, clock: Clock) -> None:
@@ -124,6 +155,9 @@ def loop(progress: Progress, session: Session, clock: Clock) -> None:
     while True:
         if jobs:
             session.submit(jobs)
+        if progress.cancelled:
+            session.cancel(progress.cancelled)
+            progress.cancelled.clear()
         if progress.raised is not None:
             raise progress.raised
         if progress.done:

@@ -33,7 +33,19 @@ class StepSpec:
     measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
     """
 
-    __slots__ = ("constants", "inputs", "late", "mapped", "measure", "name", "number", "plain", "slug", "task", "wiring")
+    __slots__ = (
+        "constants",
+        "inputs",
+        "late",
+        "mapped",
+        "measure",
+        "name",
+        "number",
+        "plain",
+        "slug",
+        "task",
+        "wiring",
+    )
 
     def __init__(
         self,
@@ -122,12 +134,13 @@ class Job:
     given : states of steps of the branch that are final already, by position.
     starts : states other than Pending() from which a step starts, by position.
     awaiting : mask of the positions whose records are still to come; the owner's, cleared when the job is given up.
+    bundle : jobs with the same number travel as one; None for a job by itself.
     solo : it runs with nothing else of ours on its worker, one step at a time.
     every_step : the owner wants each record as its step ends.
     """
 
     __slots__ = (
-        "awaiting", "every_step", "given", "index", "items", "lane", "positions", "solo", "starts", "submission",
+        "awaiting", "bundle", "every_step", "given", "index", "items", "lane", "positions", "solo", "starts", "submission",
     )  # fmt: skip
 
     def __init__(
@@ -150,6 +163,7 @@ class Job:
         self.given = given
         self.starts = starts
         self.awaiting = 0
+        self.bundle: int | None = None
         self.solo = solo
         self.every_step = every_step
 
@@ -260,10 +274,12 @@ class Held(Deferred):
 class Session(Protocol):
     """An executor at work.
 
-    ``window`` is the number of branches the executor wants open at once, None for no wish.
+    ``window`` is the number of branches of maps the executor wants open at once, ``slots`` the number of bodies it can run
+    at once.
     """
 
     window: int
+    slots: int
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Accept jobs; never blocks on user code that another thread or process could run."""
@@ -273,6 +289,9 @@ class Session(Protocol):
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs: those not started never start, the records of the others are dropped."""
+
+    def settle(self, held: Sequence[Held]) -> None:
+        """Do what is needed so that `held` results can be read after the session is closed, or say that they cannot."""
 
 
 class Executor(Protocol):

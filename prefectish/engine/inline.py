@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefectish.engine.attempt import run_job
-from prefectish.engine.executor import Job, Receipt
+from prefectish.engine.executor import Held, Job, Receipt
 from prefectish.engine.plan import Plan
 
 
@@ -16,6 +16,7 @@ class InlineSession:
     """One job at a time, in this thread: a debugger stops in the body, and branches go depth first."""
 
     window = 1
+    slots = 1
 
     def __init__(self) -> None:
         self._queue: deque[Job] = deque()
@@ -35,6 +36,9 @@ class InlineSession:
         """Forget jobs."""
         gone = {id(job) for job in jobs}
         self._queue = deque(job for job in self._queue if id(job) not in gone)
+
+    def settle(self, held: Sequence[Held]) -> None:
+        """Do nothing: results are in this process."""
 
 
 class LocalExecutor:

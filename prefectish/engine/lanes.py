@@ -45,11 +45,13 @@ class StepRun:
     widths : of a mapped step that somebody flattens: the width of each row's result.
     starts : states the step or its rows start from, given by the caller.
     gated : lanes that wait for rows of this step.
+    failures : rows that failed so far.
+    reads : steps it reads whose results are held on workers.
     """
 
     __slots__ = (
-        "blocked", "children", "facts", "final", "gated", "holds", "left", "lane", "seconds", "space", "starts", "state",
-        "step", "widths",
+        "blocked", "children", "facts", "failures", "final", "gated", "holds", "lane", "left", "reads", "space",
+        "starts", "state", "step", "widths",
     )  # fmt: skip
 
     def __init__(self, step: Step) -> None:
@@ -66,7 +68,8 @@ class StepRun:
         self.holds = False
         self.lane: Lane | None = None
         self.space: SpaceRun | None = None
-        self.seconds = 0.0
+        self.failures = 0
+        self.reads: list[StepRun] = []
 
     def measured(self) -> Any:
         """Return ``widths.measure`` of the step's result, of a state that is final and not Mapped."""
@@ -145,10 +148,12 @@ class Branch:
     submissions : jobs submitted so far.
     final, flying, waiting : positions that are final; in a job; held by a timer, a pause or a missing input.
     starts : states from which positions start when submitted again.
+    jobs : its jobs that may still report.
+    seconds : time its steps took so far.
     counted : whether it takes a place in the window.
     """
 
-    __slots__ = ("counted", "final", "flying", "items", "jobs", "row", "starts", "submissions", "waiting")
+    __slots__ = ("counted", "final", "flying", "items", "jobs", "row", "seconds", "starts", "submissions", "waiting")
 
     def __init__(self, row: int, items: tuple[Any, ...]) -> None:
         self.row = row
@@ -158,7 +163,8 @@ class Branch:
         self.flying = 0
         self.waiting = 0
         self.starts: Mapping[int, State] = {}
-        self.jobs: list[Job] | None = None
+        self.jobs: list[Job] = []
+        self.seconds = 0.0
         self.counted = False
 
 
@@ -168,16 +174,21 @@ class Lane:
     Attributes
     ----------
     runs : its steps, in topological order; ``position`` maps a step's number to its place here.
-    full : mask of all positions.
+    all_positions, full : all positions, as a tuple and as a mask.
+    started : whether a row of it was started.
     pickers : one function a per-branch input: row -> item.
     gates : mapped steps outside the lane whose row must be final before the lane's row can start.
     opened : rows taken so far, of a lane without gates.
+    order : rows in the order in which they start, if that is not the map's; of a lane without gates.
     ready : rows whose gates are open, smallest first, of a lane with gates.
+    mean : observed mean time of a branch in seconds, None if none has ended.
+    bundle, bundles : size of the last bundle, and bundles under way.
+    stopped : "stop" if no new branch may start, "cancel" if open ones were dropped too, else "".
     """
 
     __slots__ = (
-        "branches", "done", "full", "gates", "mean", "opened", "queued", "pickers", "position", "ready", "runs", "space", "spec",
-        "stage",
+        "all_positions", "branches", "bundle", "bundles", "done", "full", "gates", "limited", "mean", "opened", "order",
+        "pickers", "position", "priority", "queued", "ready", "runs", "space", "spec", "stage", "started", "stopped",
     )  # fmt: skip
 
     def __init__(self, runs: list[StepRun], stage: int, space: SpaceRun | None) -> None:
@@ -185,16 +196,24 @@ class Lane:
         self.stage = stage
         self.space = space
         self.position = {run.step.number: position for position, run in enumerate(runs)}
+        self.all_positions = tuple(range(len(runs)))
         self.full = (1 << len(runs)) - 1
+        self.started = False
         self.pickers: list[Callable[[int], Any]] = []
         self.gates: list[StepRun] = []
         self.opened = 0
+        self.order: Sequence[int] | None = None
         self.ready: list[int] = []
         self.done = 0
         self.queued = False
+        self.limited = False
+        self.priority = 0.0
         self.branches: dict[int, Branch] = {}
         self.spec: LaneSpec
-        self.mean = 0.0
+        self.mean: float | None = None
+        self.bundle = 0
+        self.bundles = 0
+        self.stopped = ""
 
     def open_gate(self, row: int) -> None:
         """Note that one more gate of `row` is final; the row is ready once all are."""
@@ -210,7 +229,7 @@ class Lane:
         width = 1 if self.space is None else self.space.width
         if width is not None and row < width:
             self.opened = row + 1
-            return row
+            return row if self.order is None else self.order[row]
         return None
 
 

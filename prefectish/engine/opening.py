@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from prefectish.engine import lanes
-from prefectish.engine.executor import ITEM, SHARED, STEP, LaneSpec, StepSpec
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.executor import ITEM, SHARED, STEP, LaneSpec, Pick, StepSpec
 from prefectish.engine.lanes import Lane, SpaceRun, StepRun
 from prefectish.engine.plan import Group, Input, Plan
 from prefectish.engine.state import Failed, Mapped, State
 from prefectish.engine.widths import Source, flat_paths, parent_verdict
+from prefectish.errors import describe
 
 logger = logging.getLogger("prefectish.engine")
 
@@ -22,8 +24,16 @@ Notify = Callable[[StepRun, State, State], State]
 class Opener:
     """Splits groups into lanes as their inputs become known."""
 
-    def __init__(self, plan: Plan, runs: Sequence[StepRun], facts: Mapping[str, Any], notify: Notify) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        runs: Sequence[StepRun],
+        facts: Mapping[str, Any],
+        notify: Notify,
+        keep: Collection[int] = (),
+    ) -> None:
         self.plan = plan
+        self.keep = frozenset(keep)
         self.runs = runs
         self.facts = facts
         self.notify = notify
@@ -173,12 +183,43 @@ class Opener:
         shared: list[State] = []
         specs = tuple(self._step_spec(lane, run, shared) for run in members)
         inside = lane.position
-        wanted = frozenset(p for p, r in enumerate(members) if any(c not in inside for c in r.step.consumers))
+        wanted = frozenset(
+            p
+            for p, r in enumerate(members)
+            if r.step.number in self.keep or any(c not in inside for c in r.step.consumers)
+        )
         for run in members:
             run.lane = lane
         lane.spec = LaneSpec(self.opened, self.facts, specs, tuple(shared), wanted, members[0].step.task.batch_size)
         self.opened += 1
+        task = members[0].step.task
+        if callable(task.priority):
+            lane.order = self._order(lane, task.priority)
+        else:
+            lane.priority = float(task.priority or 0)
         return lane
+
+    def _order(self, lane: Lane, priority: Callable[[Any], Any]) -> Sequence[int] | None:
+        """Return the rows by falling priority of their items; None if the items are not here, or come one by one."""
+        space = lane.space
+        if space is None or not space.closed or lane.gates or not lane.pickers:
+            logger.warning(
+                "%s: priority by item needs a list that is at the client; rows start in map order",
+                lane.runs[0].step.slug,
+            )
+            return None
+        ranks = [self._rank(lane, priority, row) for row in range(space.width or 0)]
+        return sorted(range(len(ranks)), key=lambda row: -ranks[row])
+
+    def _rank(self, lane: Lane, priority: Callable[[Any], Any], row: int) -> float:
+        item = lane.pickers[0](row)
+        value = item.state.result if isinstance(item, Pick) else item.result if isinstance(item, State) else item
+        outcome = capture(lambda: float(priority(value)))
+        if isinstance(outcome, Error):
+            label = lane.spec.steps[0].label(row)
+            logger.warning("%s: priority raised %s; it counts as 0", label, describe(outcome.exception))
+            return 0.0
+        return outcome.value
 
     def _step_spec(self, lane: Lane, run: StepRun, shared: list[State]) -> StepSpec:
         step = run.step

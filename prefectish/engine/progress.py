@@ -10,30 +10,45 @@ The loop of a run is::
 Nothing here does I/O, sleeps, or asks a clock: the time comes with each call as a :class:`Moment`. What a receipt changes:
 
 1. Each record is taken once: the job it belongs to must still await that position (a fence against late records).
-2. A final state goes into the step's table. It may open gates of other lanes, add rows to a flattened map, end the step.
+2. A final state goes into the step's table. It may open gates of other lanes, add rows to a flattened map, end the step
+   (``finishing``).
 3. A step that ended may make other steps known; their groups are considered again (``opening``).
 4. A state that waits (a retry, a pause, an input that is not final) stays with its branch, which leaves the window. A retry
    is a timer here, and becomes a new job when it is due.
-5. Places in the window go to the deepest lane that has a row, so a branch is finished before another is begun.
+5. Places in the window go to the deepest lane that has a row, so a branch is finished before another is begun
+   (``admission``).
+6. A job that was lost with its worker makes a suspect, which runs again alone (``suspects``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
-from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from prefectish.engine import lanes as tables
-from prefectish.engine.executor import Job, Lost, Receipt, Record
-from prefectish.engine.lanes import Branch, Lane, SpaceRun, StepRun
-from prefectish.engine.opening import Notify, Opener, grow
+from prefectish.engine.admission import Admission, note_time
+from prefectish.engine.executor import STEP, Held, Job, Lost, Receipt, Record
+from prefectish.engine.finishing import Finisher
+from prefectish.engine.lanes import Branch, Lane, StepRun
+from prefectish.engine.limits import Limits
+from prefectish.engine.opening import Notify, Opener
 from prefectish.engine.plan import Plan
-from prefectish.engine.state import Crashed, Mapped, Pending, Running, Scheduled, State
+from prefectish.engine.policy import NEVER_STARTED
+from prefectish.engine.state import Cancelled, Crashed, Mapped, Pending, Running, Scheduled, State, TimedOut
+from prefectish.engine.suspects import Suspect, Suspects
+from prefectish.engine.timers import Timers
 from prefectish.engine.verdict import finished, flow_state
-from prefectish.engine.widths import SCALAR
+from prefectish.engine.widths import element_width, measure
 
 NOTHING: Mapping[int, State] = {}
+#: Mean time of a branch, in seconds, beyond which the owner wants each of its records as its step ends.
+SLOW_BRANCH = 0.5
+#: Causes of a loss after which no job of the run can run.
+FATAL = frozenset({"scheduler-lost", "no-workers"})
+
+#: What a timer does when it is due: a waiting position of a branch is submitted again, or a function is called.
+Due = tuple[Lane, Branch, int] | Callable[["Moment"], None]
 
 
 class Moment(NamedTuple):
@@ -53,6 +68,14 @@ class Progress:
     notify : called where the owner makes a transition (parents of maps, crashes); returns the state after the handlers.
     starts : state a step starts from, by step number: finished states are kept, waiting ones go on.
     window : branches of maps open at once, at most.
+    slots : threads that run bodies, for the size of bundles.
+    tag_limits : children of all tasks with a tag that run at once, at most.
+    keep : numbers of the steps whose large results are kept.
+
+    Attributes
+    ----------
+    in_flight : jobs that were submitted and not reported.
+    cancelled : jobs that were given up; the loop tells the session and takes them away.
     """
 
     def __init__(
@@ -63,45 +86,46 @@ class Progress:
         notify: Notify,
         starts: Mapping[int, State] | None = None,
         window: int = 1,
+        slots: int = 1,
+        tag_limits: Mapping[str, int] | None = None,
+        keep: Collection[int] = (),
     ) -> None:
         self.plan = plan
         self.notify = notify
-        self.window = window
         self.runs = [StepRun(step) for step in plan.steps]
-        self.opener = Opener(plan, self.runs, facts, notify)
+        self.opener = Opener(plan, self.runs, facts, notify, keep)
+        self.admission = Admission(window, slots, Limits(plan, tag_limits))
+        self.finisher = Finisher(plan, self.runs, self.opener.spaces, facts, self.admission.queue, keep)
+        self.suspects = Suspects()
         self.lanes: dict[int, Lane] = {}
         self.in_flight = 0
-        self.raised: BaseException | None = None
-        self._raise = bool(facts.get("raise_on_exception"))
-        self._open = 0
-        self._singles: list[tuple[int, int]] = []
-        self._mapped: list[tuple[int, int]] = []
-        self._timers: list[tuple[float, int, Lane, Branch, int]] = []
-        self._timer_count = 0
+        self.cancelled: list[Job] = []
+        self._timers: Timers[Due] = Timers()
         self._jobs: list[Job] = []
-        self._touched: set[int] = set()
+        self._held_back: list[tuple[Lane, Branch]] = []
+        self._bundles: dict[int, int] = {}
+        self._bundle_count = 0
         self._groups = {group.number: group for group in plan.groups}
-        self._growing: dict[int, list[SpaceRun]] = {}
-        for space in self.opener.spaces:
-            if space.space.grows:
-                self._growing.setdefault(space.space.tokens[0].source, []).append(space)
+        self._ended = False
         for number, state in (starts or {}).items():
             self._give(self.runs[number], state)
 
-    # -- the three calls of the loop -----------------------------------------------------------------------------------
+    # -- the calls of the loop -------------------------------------------------------------------------------------
 
     def start(self, now: Moment) -> list[Job]:
         """Return the first jobs."""
         for run in self.runs:
             if run.step.literal is not None:
                 run.state, run.final = run.step.literal, True
-        self._touched.update(g.number for g in self.plan.groups)
+        self.finisher.touched.update(self._groups)
         return self.advance((), now)
 
     def advance(self, receipts: Iterable[Receipt], now: Moment) -> list[Job]:
         """Take receipts and return the jobs that can run now."""
         for receipt in receipts:
             self._take(receipt, now)
+        if self._ended:
+            return []
         self._fire(now)
         self._admit(now)
         jobs, self._jobs = self._jobs, []
@@ -109,13 +133,21 @@ class Progress:
 
     @property
     def next_due(self) -> float | None:
-        """When the next timer is due, in seconds of the monotonic clock; None if there is none."""
-        return self._timers[0][0] if self._timers else None
+        """When something is due, in seconds of the monotonic clock; None if nothing is."""
+        due = (self._timers.next_due, self.admission.limits.next_start(), self.suspects.due())
+        return min((d for d in due if d is not None), default=None)
 
     @property
     def done(self) -> bool:
         """Whether nothing runs and nothing will: all tasks are finished, or wait for somebody outside."""
-        return not (self.in_flight or self._timers or self._jobs)
+        if self._ended:
+            return True
+        return not (self.in_flight or self._timers or self._jobs or self.suspects.busy or self.admission.stuck)
+
+    @property
+    def raised(self) -> BaseException | None:
+        """The first ordinary error of a task, under ``raise_on_exception``."""
+        return self.finisher.raised
 
     def states(self) -> list[State]:
         """Return the state of each step as it is now, in the order of the plan."""
@@ -124,6 +156,12 @@ class Progress:
     def verdict(self) -> State:
         """Return the state of the flow."""
         return flow_state(self.plan, self.states())
+
+    def held(self) -> list[Held]:
+        """Return the results that are still held where they were made."""
+        states = (state for run in self.runs for state in run.children or ())
+        found = (state._result for state in states if state is not None)
+        return [result for result in found if isinstance(result, Held) and result.handle is not None]
 
     # -- receipts --------------------------------------------------------------------------------------------------
 
@@ -138,18 +176,33 @@ class Progress:
             if job.awaiting & bit:
                 job.awaiting ^= bit
                 branch.flying ^= bit
+                branch.seconds += record.seconds
                 self._record(lane, branch, position, record, now)
         if receipt.lost is not None:
-            self._lose(lane, branch, job, receipt.lost)
+            self._lose(lane, branch, job, receipt.lost, now)
         if not job.awaiting:
-            self.in_flight -= 1
-        self._after(lane, branch)
+            self._land(lane, job, now)
+        self._after(lane, branch, now)
+
+    def _land(self, lane: Lane, job: Job, now: Moment) -> None:
+        """Note that a job has nothing more to report."""
+        self.in_flight -= 1
+        self.admission.give_back(lane)
+        if job.bundle is not None:
+            self._bundles[job.bundle] -= 1
+            if not self._bundles[job.bundle]:
+                del self._bundles[job.bundle]
+                lane.bundles -= 1
+                self.admission.queue(lane)
+        suspect = self.suspects.current
+        if job.solo and suspect is not None and not self._step_alone(suspect):
+            self.suspects.clear(now.seconds)
 
     def _record(self, lane: Lane, branch: Branch, position: int, record: Record, now: Moment) -> None:
         state = record.state
         if state.is_finished():
             branch.final |= 1 << position
-            self._finish_row(lane.runs[position], branch.row, state, record.width)
+            self.finisher.row(lane.runs[position], branch.row, state, record.width)
         elif isinstance(state, Scheduled):
             self._wait(lane, branch, position, state, record.due_in, now)
         elif type(state) is not Pending:
@@ -158,246 +211,226 @@ class Progress:
 
     def _wait(self, lane: Lane, branch: Branch, position: int, state: State, due_in: float | None, now: Moment) -> None:
         """Keep a waiting state with its branch, and a timer if it is due some time."""
+        if lane.stopped and due_in is not None:
+            branch.final |= 1 << position
+            self._end_row(lane.runs[position], branch.row, state, Cancelled("retry cancelled: its map was stopped"))
+            return
         bit = 1 << position
         branch.waiting |= bit
         if due_in is not None:
             # The worker's clock may be off: its "in 3 seconds" counts from the owner's now.
             state = state.replace(start_time=now.wall + timedelta(seconds=due_in))
-            self._timer_count += 1
-            heappush(self._timers, (now.seconds + due_in, self._timer_count, lane, branch, bit))
+            self._timers.at(now.seconds + due_in, (lane, branch, bit))
         branch.starts = {**branch.starts, position: state}
 
-    def _after(self, lane: Lane, branch: Branch) -> None:
+    def _after(self, lane: Lane, branch: Branch, now: Moment) -> None:
         """Close a branch whose steps are all final; submit what else of it can run."""
         if branch.final == lane.full:
-            del lane.branches[branch.row]
-            lane.done += 1
+            if lane.branches.pop(branch.row, None) is not None:
+                lane.done += 1
+                note_time(lane, branch.seconds)
         elif lane.full & ~(branch.final | branch.flying | branch.waiting):
-            self._resubmit(lane, branch)
+            self._resubmit(lane, branch, now)
         if branch.counted and not branch.flying:
             branch.counted = False
-            self._open -= 1
+            self.admission.open -= 1
 
     def _fire(self, now: Moment) -> None:
-        while self._timers and self._timers[0][0] <= now.seconds:
-            _, _, lane, branch, bit = heappop(self._timers)
+        """Do what is due."""
+        while (due := self._timers.pop(now.seconds)) is not None:
+            if not isinstance(due, tuple):
+                due(now)
+                continue
+            lane, branch, bit = due
             if branch.waiting & bit:
                 branch.waiting ^= bit
-                self._resubmit(lane, branch)
+                self._resubmit(lane, branch, now)
 
-    def _resubmit(self, lane: Lane, branch: Branch) -> None:
+    # -- submitting ------------------------------------------------------------------------------------------------
+
+    def _resubmit(self, lane: Lane, branch: Branch, now: Moment) -> None:
         """Submit the steps of a branch that are not final and whose inputs are, or will be by this same job."""
+        positions = self._startable(lane, branch)
+        if not positions:
+            return
+        if self.suspects.busy:
+            self._held_back.append((lane, branch))
+        elif self.admission.permit(lane, now.seconds):
+            self._send(lane, branch, positions)
+        else:
+            self.admission.waiting.append((lane, branch))
+
+    def _startable(self, lane: Lane, branch: Branch) -> tuple[int, ...]:
         held = branch.final | branch.flying | branch.waiting
         positions: list[int] = []
-        given: dict[int, State] = {}
         for position, spec in enumerate(lane.spec.steps):
-            if held >> position & 1:
-                continue
-            sources = [p for kind, p in spec.wiring if kind == 0]
-            if not all(branch.final >> p & 1 or p in positions for p in sources):
-                continue
-            positions.append(position)
-            for p in sources:
-                if branch.final >> p & 1:
-                    given[p] = self._child(lane, p, branch.row)
-        if positions:
-            self._send(
-                lane, branch, tuple(positions), given, {p: s for p, s in branch.starts.items() if p in positions}
-            )
+            if not held >> position & 1 and all(
+                branch.final >> p & 1 or p in positions for kind, p in spec.wiring if kind == STEP
+            ):
+                positions.append(position)
+        return tuple(positions)
 
-    def _child(self, lane: Lane, position: int, row: int) -> State:
-        children = lane.runs[position].children
-        assert children is not None
-        state = children[row]
-        assert state is not None
-        return state
-
-    def _send(
-        self,
-        lane: Lane,
-        branch: Branch,
-        positions: tuple[int, ...],
-        given: Mapping[int, State],
-        starts: Mapping[int, State],
-    ) -> None:
+    def _send(self, lane: Lane, branch: Branch, positions: tuple[int, ...], solo: bool = False) -> Job:
+        """Submit steps of a branch as a job."""
+        full = len(positions) == len(lane.runs)
+        given = NOTHING if full else self._given(lane, branch, positions)
+        starts = branch.starts and {p: s for p, s in branch.starts.items() if p in positions}
         index = -1 if lane.space is None else branch.row
-        job = Job(lane.spec, index, branch.submissions, positions, branch.items, given, starts)
+        every_step = solo or (lane.mean or 0.0) > SLOW_BRANCH
+        job = Job(lane.spec, index, branch.submissions, positions, branch.items, given, starts, solo, every_step)
         branch.submissions += 1
-        mask = lane.full if len(positions) == len(lane.runs) else sum(1 << p for p in positions)
+        branch.jobs = [j for j in branch.jobs if j.awaiting]
+        branch.jobs.append(job)
+        mask = lane.full if full else sum(1 << p for p in positions)
         job.awaiting = mask
         branch.flying |= mask
         self.in_flight += 1
         if lane.space is not None and not branch.counted:
             branch.counted = True
-            self._open += 1
+            self.admission.open += 1
         self._jobs.append(job)
+        return job
 
-    # -- final states ----------------------------------------------------------------------------------------------
-
-    def _finish_row(self, run: StepRun, row: int, state: State, width: Any) -> None:
-        assert run.children is not None
-        run.children[row] = state
-        run.left -= 1
-        if run.step.mapped:
-            if run.widths is not None:
-                run.widths[row] = SCALAR if width is None or not state.is_successful() else width
-                self._grow(run, row)
-        else:
-            run.facts = width
-        for lane in run.gated:
-            lane.open_gate(row)
-            self._queue(lane)
-        if self._raise and state.is_failed():
-            self._note_error(state)
-        if not run.left:
-            self._finish_step(run)
-
-    def _grow(self, run: StepRun, row: int) -> None:
-        """Add the elements of a finished row to the flattened maps that read it."""
-        for space in self._growing.get(run.step.number, ()):
-            if space.paths is not None:
-                grow(space, run, row)
-                for lane in _lanes_of(space):
-                    self._queue(lane)
-
-    def _finish_step(self, run: StepRun) -> None:
-        """End a step whose rows are all final, if no more rows can come."""
-        if run.final or run.left or (run.space is not None and not run.space.closed):
-            return
-        children = run.children
-        assert children is not None
-        run.final = True
-        if run.step.mapped:
-            order = run.space.order() if run.space is not None else None
-            states = list(children) if order is None else [children[row] for row in order]
-            run.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states))
-        else:
-            state = children[0]
-            assert state is not None
-            run.state = state
-        self._touch_consumers(run)
-        for space in self._growing.get(run.step.number, ()):
-            space.closed = True
-            for member in space.members:
-                self._finish_step(member)
-
-    def _touch_consumers(self, run: StepRun) -> None:
-        steps = self.plan.steps
-        self._touched.update(g for c in run.step.consumers if (g := steps[c].group) is not None)
-
-    def _note_error(self, state: State) -> None:
-        error = state.result
-        if self.raised is None and isinstance(error, Exception):
-            self.raised = error
+    def _given(self, lane: Lane, branch: Branch, positions: tuple[int, ...]) -> Mapping[int, State]:
+        """Return the final states of a branch that these steps of it read."""
+        sources = {p for position in positions for kind, p in lane.spec.steps[position].wiring if kind == STEP}
+        given: dict[int, State] = {}
+        for p in sources:
+            if branch.final >> p & 1:
+                children = lane.runs[p].children
+                state = children[branch.row] if children is not None else None
+                assert state is not None, "a final step of a branch has a state"
+                given[p] = state
+        return given
 
     # -- lanes -----------------------------------------------------------------------------------------------------
 
     def _consider(self, now: Moment) -> None:
         """Open what has become known, until nothing more does."""
-        while self._touched:
-            lane, ended = self._open_lane(self._touched.pop())
+        touched = self.finisher.touched
+        while touched:
+            group = touched.pop()
+            lane, ended = self.opener.consider(self._groups[group])
             for run in ended:
-                self._touch_consumers(run)
+                self.finisher.ended(run)
             if lane is None:
                 continue
+            touched.add(group)
+            self.lanes[lane.spec.ident] = lane
+            lane.limited = any(self.admission.limits.limited(run.step.number) for run in lane.runs)
             for run in lane.runs:
-                self._touch_consumers(run)
+                self.finisher.touch_consumers(run)
             if lane.gates:
                 width = lane.space.width if lane.space is not None else 1
                 for row in range(width or 0):
                     lane.open_gate(row)
-            self._queue(lane)
+            self.admission.queue(lane)
             for run in lane.runs:
                 if not run.left:
-                    self._finish_step(run)
-
-    def _open_lane(self, group: int) -> tuple[Lane | None, Sequence[StepRun]]:
-        lane, ended = self.opener.consider(self._groups[group])
-        if lane is not None:
-            self.lanes[lane.spec.ident] = lane
-            self._touched.add(group)
-        return lane, ended
-
-    def _queue(self, lane: Lane) -> None:
-        """Put a lane among those that may have a row to start; the deepest come first."""
-        if not lane.queued:
-            lane.queued = True
-            heappush(self._singles if lane.space is None else self._mapped, (-lane.stage, lane.spec.ident))
+                    self.finisher.step(run)
 
     def _admit(self, now: Moment) -> None:
-        """Start rows: single steps at once, branches of maps as the window has places."""
+        """Start what has a place: suspects alone, else single steps, and rows of maps."""
+        self._stop_maps(now)
+        if self.suspects.busy:
+            self._start_suspect(now)
+            if self.suspects.busy:
+                return
+        self._let_go_on(now)
         while True:
             self._consider(now)  # rows that start from a final state, and iterators that end, make more known
-            if self._singles:
-                self._begin(self._next(self._singles), 0, now)
-            elif self._mapped and self._open < self.window:
-                self._begin_row(self._next(self._mapped), now)
-            else:
-                return
+            lane = self.admission.next_lane()
+            if lane is None:
+                break
+            self._begin_next(lane, now)
+            if self.finisher.stopping:
+                self._stop_maps(now)
+        self.admission.come_back()
 
-    def _begin_row(self, lane: Lane, now: Moment) -> None:
-        """Start the next row of a lane, which stays queued until it has none."""
-        row = self._next_row(lane)
-        if row is not None:
-            self._queue(lane)
-            self._begin(lane, row, now)
+    def _let_go_on(self, now: Moment) -> None:
+        """Submit what waited for suspects to be cleared, or for a place under a limit."""
+        held, self._held_back = self._held_back, []
+        for lane, branch in held:
+            self._resubmit(lane, branch, now)
+        waiting = self.admission.waiting
+        for _ in range(len(waiting)):
+            lane, branch = waiting.popleft()
+            self._resubmit(lane, branch, now)
 
-    def _next(self, heap: list[tuple[int, int]]) -> Lane:
-        lane = self.lanes[heappop(heap)[1]]
-        lane.queued = False
-        return lane
+    def _begin_next(self, lane: Lane, now: Moment) -> None:
+        """Start the next row of a lane, or a bundle of rows; the lane stays queued until it has none."""
+        size = self.admission.bundle_size(lane)
+        if not size:
+            return  # it is queued again when a bundle of it has ended
+        if not self.admission.permit(lane, now.seconds):
+            self.admission.stand_aside(lane)
+            return
+        jobs: list[Job] = []
+        for _ in range(size):
+            row = 0 if lane.space is None else self._next_row(lane)
+            if row is None:
+                break
+            job = self._begin(lane, row, now)
+            if job is not None:
+                jobs.append(job)
+        if not jobs:
+            self.admission.give_back(lane)
+        if lane.space is not None and (jobs or row is not None):
+            self.admission.queue(lane)
+        if lane.spec.batch is not None and jobs:
+            self._bundle(lane, jobs)
 
     def _next_row(self, lane: Lane) -> int | None:
-        space = lane.space
-        assert space is not None
-        row = lane.next_row()
-        if row is not None or lane.gates or space.source is None:
-            return row
-        if tables.pull(space):
-            for run in space.members:
-                assert run.children is not None
-                run.children.append(None)
-                run.left += 1
-            assert space.width is not None
-            space.width += 1
-        elif not space.closed:
-            space.closed = True
-        if space.closed:
-            for run in space.members:
-                self._finish_step(run)
-        for other in _lanes_of(space):
-            if other is not lane and not other.gates:
-                self._queue(other)
-        return lane.next_row()
+        """Return the next row to start; rows of a stopped map end here instead."""
+        while True:
+            row = self.admission.next_row(lane, self.finisher)
+            if row is None or not self._is_stopped(lane, row):
+                return row
+            self._never_start(lane, row)
 
-    def _begin(self, lane: Lane, row: int, now: Moment) -> None:
+    def _bundle(self, lane: Lane, jobs: list[Job]) -> None:
+        self._bundle_count += 1
+        self._bundles[self._bundle_count] = len(jobs)
+        lane.bundles += 1
+        for job in jobs:
+            job.bundle = self._bundle_count
+
+    def _begin(self, lane: Lane, row: int, now: Moment) -> Job | None:
         """Open a branch and submit it whole; steps with a start state of their own may be final, or wait."""
         branch = Branch(row, tuple([pick(row) for pick in lane.pickers]))
         lane.branches[row] = branch
+        if not lane.started:
+            self._first_start(lane, now)
         if any(run.starts is not None for run in lane.runs):
-            self._begin_from(lane, branch, now)
-        else:
-            self._send(lane, branch, tuple(range(len(lane.runs))), NOTHING, NOTHING)
+            return self._begin_from(lane, branch, now)
+        return self._send(lane, branch, lane.all_positions)
 
-    def _begin_from(self, lane: Lane, branch: Branch, now: Moment) -> None:
+    def _begin_from(self, lane: Lane, branch: Branch, now: Moment) -> Job | None:
         for position, run in enumerate(lane.runs):
             start = run.start_of(branch.row)
             if start is None or type(start) is Pending:
                 continue
             if finished(start):
                 branch.final |= 1 << position
-                self._finish_row(run, branch.row, start, _width_of_given(run, start))
-            elif isinstance(start, Running):
-                self._wait(lane, branch, position, start, None, now)
-            elif isinstance(start, Scheduled) and start.start_time is None:
+                self.finisher.row(run, branch.row, start, _width_of_given(run, start))
+            elif isinstance(start, Running) or (isinstance(start, Scheduled) and start.start_time is None):
                 self._wait(lane, branch, position, start, None, now)
             elif isinstance(start, Scheduled) and start.start_time > now.wall:
                 self._wait(lane, branch, position, start, (start.start_time - now.wall).total_seconds(), now)
             else:
                 branch.starts = {**branch.starts, position: start}
-        self._after(lane, branch)
+        positions = self._startable(lane, branch)
+        job = self._send(lane, branch, positions) if positions else None
+        self._after(lane, branch, now)
+        return job
 
-    # -- states that the caller gave, states that the infrastructure gives -------------------------------------------
+    def _first_start(self, lane: Lane, now: Moment) -> None:
+        """Start the clocks of maps with a time limit."""
+        lane.started = True
+        for position, run in enumerate(lane.runs):
+            limit = run.step.task.map_timeout
+            if limit is not None and run.step.mapped:
+                self._timers.at(now.seconds + limit, lambda then, p=position: self._map_timed_out(lane, p, then))
 
     def _give(self, run: StepRun, state: State) -> None:
         """Start a step from `state`: a finished one is kept, any other is where the step goes on."""
@@ -417,30 +450,192 @@ class Progress:
         if not run.final and not run.blocked and isinstance(state, Mapped):
             run.state = tables.NOT_RUN
 
-    def _lose(self, lane: Lane, branch: Branch, job: Job, lost: Lost) -> None:
-        """End the step that the infrastructure lost; the rest of the branch is submitted with its state as an input."""
-        position = lost.position if lost.position is not None else _first(job.awaiting)
-        branch.flying &= ~job.awaiting
+    # -- losses ----------------------------------------------------------------------------------------------------
+
+    def _lose(self, lane: Lane, branch: Branch, job: Job, lost: Lost, now: Moment) -> None:
+        """Deal with a job that the infrastructure lost: a suspect, another try, or a crash."""
+        awaited = job.awaiting
+        branch.flying &= ~awaited
         job.awaiting = 0
-        run = lane.runs[position]
-        label = lane.spec.steps[position].label(job.index)
-        if lost.deaths:
-            text = f"worker died {lost.deaths} times while running {label}"
-        else:
-            text = f"{label} was lost: {lost.detail or lost.cause}"
-        crashed = Crashed(text, cause=lost.cause, evidence={"worker": lost.worker} if lost.worker else None)
-        state = self.notify(run, branch.starts.get(position, tables.NOT_RUN), crashed)
+        if lost.cause in FATAL:
+            self.end(lambda run, row: _crashed(run, row, lost), NEVER_STARTED, now)
+            return
+        position = lost.position if lost.position is not None and awaited >> lost.position & 1 else _first(awaited)
+        if lost.cause == "killed-worker" and job.bundle is not None:
+            return  # the branches of a bundle that was lost are submitted again one by one
+        suspect = Suspect(lane, branch, position)
+        if lost.cause == "killed-worker" and not job.solo:
+            branch.waiting |= 1 << position
+            self.suspects.add(suspect, now.seconds)
+            return
+        if not self.suspects.convict(suspect, lane.runs[position].step.task.crash_retries):
+            if job.solo:
+                branch.waiting |= 1 << position
+                self.suspects.add(suspect, now.seconds)
+            return
         branch.final |= 1 << position
-        self._finish_row(run, branch.row, state, None)
+        run = lane.runs[position]
+        self._end_row(run, branch.row, branch.starts.get(position, tables.NOT_RUN), _crashed(run, branch.row, lost))
+
+    def _start_suspect(self, now: Moment) -> None:
+        """Run a suspect alone, once what runs beside it has ended or had its time."""
+        while self.suspects.current is None:
+            suspect = self.suspects.next(self.in_flight, now.seconds)
+            if suspect is None:
+                return
+            suspect.branch.waiting &= ~(1 << suspect.position)
+            if not self._step_alone(suspect):
+                self.suspects.clear(now.seconds)
+
+    def _step_alone(self, suspect: Suspect) -> bool:
+        """Submit the next step of a suspect's branch that has to run before it is cleared; False if there is none."""
+        lane, branch, target = suspect
+        if self._ended or (branch.final | branch.waiting) >> target & 1:
+            return False
+        needed = _ancestors(lane, target)
+        startable = [p for p in self._startable(lane, branch) if p in needed]
+        if not startable:
+            return False
+        self._send(lane, branch, (startable[0],), solo=True)
+        return True
+
+    # -- stopping --------------------------------------------------------------------------------------------------
+
+    def _stop_maps(self, now: Moment) -> None:
+        """Act on maps that gave up: nothing new starts, retries are dropped, and running children too if asked."""
+        stopping = self.finisher.stopping
+        while stopping:
+            ident, action = stopping.popitem()
+            lane = self.lanes[ident]
+            lane.stopped = action
+            if lane.space is not None and lane.space.source is not None:
+                lane.space.source, lane.space.closed = None, True
+            for branch in list(lane.branches.values()):
+                self._stop_branch(lane, branch, drop=action == "cancel", now=now)
+            self.admission.queue(lane)
+            if lane.space is not None and lane.space.closed:
+                for run in lane.runs:
+                    self.finisher.step(run)
+
+    def _stop_branch(self, lane: Lane, branch: Branch, drop: bool, now: Moment) -> None:
+        """Cancel the waiting steps of an open branch, and with `drop` the running ones."""
+        if drop:
+            self._give_up(lane, branch, lane.full)
+        for position, run in enumerate(lane.runs):
+            bit = 1 << position
+            waiting = branch.waiting & bit and position in branch.starts and _is_due_some_time(branch.starts[position])
+            if not branch.final & bit and (waiting or drop):
+                branch.final |= bit
+                branch.waiting &= ~bit
+                text = "cancelled: its map was stopped" if drop else "retry cancelled: its map was stopped"
+                self._end_row(run, branch.row, branch.starts.get(position, tables.NOT_RUN), Cancelled(text))
+        self._after(lane, branch, now)
+
+    def _is_stopped(self, lane: Lane, row: int) -> bool:
+        if lane.stopped:
+            return True
+        return any(gate.children is not None and gate.children[row] is NEVER_STARTED for gate in lane.gates)
+
+    def _never_start(self, lane: Lane, row: int) -> None:
+        """End a row of a stopped map without starting it."""
+        for run in lane.runs:
+            self._end_row(run, row, run.start_of(row) or tables.NOT_RUN, NEVER_STARTED)
+        lane.done += 1
+
+    def _map_timed_out(self, lane: Lane, position: int, now: Moment) -> None:
+        """End a map whose time is up: open children are TimedOut, those not started are Cancelled."""
+        run = lane.runs[position]
+        if run.final:
+            return
+        lane.stopped = lane.stopped or "stop"
+        gone = 1 << position | sum(1 << p for p in range(len(lane.runs)) if position in _ancestors(lane, p))
+        for branch in list(lane.branches.values()):
+            if not branch.final >> position & 1:
+                self._give_up(lane, branch, gone)
+                branch.final |= 1 << position
+                text = f"{run.step.slug} took longer than its map_timeout of {run.step.task.map_timeout:g} s"
+                self._end_row(run, branch.row, tables.NOT_RUN, TimedOut(text, TimeoutError(text)))
+                self._after(lane, branch, now)
+        self.admission.queue(lane)
+
+    def _give_up(self, lane: Lane, branch: Branch, mask: int) -> None:
+        """Stop awaiting positions of a branch; a job that awaits nothing more is cancelled."""
+        branch.flying &= ~mask
+        branch.waiting &= ~mask
+        for job in branch.jobs:
+            if job.awaiting & mask:
+                job.awaiting &= ~mask
+                if not job.awaiting:
+                    self.cancelled.append(job)
+                    self.in_flight -= 1
+                    self.admission.give_back(lane)
+
+    def end(self, open_state: Callable[[StepRun, int], State], rest: State, now: Moment) -> None:
+        """End the run now: every child gets a state, nothing more is started, no trigger is asked.
+
+        Parameters
+        ----------
+        open_state : state of a child whose branch is open.
+        rest : state of everything that was never started.
+        """
+        self._ended = True
+        for lane in self.lanes.values():
+            for branch in list(lane.branches.values()):
+                self._give_up(lane, branch, lane.full)
+                for position, run in enumerate(lane.runs):
+                    if not branch.final >> position & 1:
+                        branch.final |= 1 << position
+                        old = branch.starts.get(position, tables.NOT_RUN)
+                        self._end_row(run, branch.row, old, open_state(run, branch.row))
+            lane.branches.clear()
+        for run in self.runs:
+            if run.final or run.blocked:
+                continue
+            for row, state in enumerate(run.children or ()):
+                if state is None:
+                    self._end_row(run, row, run.start_of(row) or tables.NOT_RUN, rest)
+            if run.space is not None:
+                run.space.closed = True
+            if run.children is None:
+                run.state, run.final = self.notify(run, run.state, rest), True
+            else:
+                self.finisher.step(run)
+        self._timers.clear()
+        self._jobs.clear()
+
+    def _end_row(self, run: StepRun, row: int, old: State, state: State) -> None:
+        """Give a row a final state that the owner decides; handlers see it."""
+        self.finisher.row(run, row, self.notify(run, old, state), None)
 
 
-def _lanes_of(space: SpaceRun) -> Iterable[Lane]:
-    return {id(m.lane): m.lane for m in space.members if m.lane is not None}.values()
+def _crashed(run: StepRun, row: int, lost: Lost) -> Crashed:
+    label = f"{run.step.slug}[{row}]" if run.step.mapped else run.step.slug
+    if lost.deaths:
+        text = f"worker died {lost.deaths} times while running {label}"
+        if lost.detail:
+            text = f"{text} ({lost.detail})"
+    else:
+        text = f"{label} was lost: {lost.detail or lost.cause}"
+    return Crashed(text, cause=lost.cause, evidence={"worker": lost.worker} if lost.worker else None)
+
+
+def _ancestors(lane: Lane, position: int) -> set[int]:
+    """Return the positions of a lane that `position` reads, directly or not, and itself."""
+    found = {position}
+    todo = [position]
+    while todo:
+        for kind, p in lane.spec.steps[todo.pop()].wiring:
+            if kind == STEP and p not in found:
+                found.add(p)
+                todo.append(p)
+    return found
+
+
+def _is_due_some_time(state: State) -> bool:
+    return isinstance(state, Scheduled) and state.start_time is not None
 
 
 def _width_of_given(run: StepRun, state: State) -> Any:
-    from prefectish.engine.widths import element_width, measure
-
     if not state.is_successful() or not run.step.measure:
         return None
     return element_width(state.result) if run.step.mapped else measure(state.result, run.step.measure)

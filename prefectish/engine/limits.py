@@ -1,0 +1,84 @@
+"""How many children of a task, or of a tag, may run at once, and how many may start in a second.
+
+A limit is asked where jobs are admitted, at the owner: what waits for it holds no slot anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prefectish.engine.plan import Plan
+
+
+class Limit:
+    """A number of places."""
+
+    __slots__ = ("size", "used")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.used = 0
+
+
+class Rate:
+    """At most so many starts a second, evenly spaced; a pause does not save them up."""
+
+    __slots__ = ("next_start", "spacing")
+
+    def __init__(self, per_second: float) -> None:
+        self.spacing = 1.0 / per_second
+        self.next_start = float("-inf")
+
+
+class Limits:
+    """The limits of one run.
+
+    Parameters
+    ----------
+    tag_limits : places for all tasks that carry a tag, by tag.
+    """
+
+    def __init__(self, plan: Plan, tag_limits: Mapping[str, int] | None = None) -> None:
+        tags = {tag: Limit(size) for tag, size in (tag_limits or {}).items()}
+        self._places: dict[int, tuple[Limit, ...]] = {}
+        self._rates: dict[int, Rate] = {}
+        self._waiting: set[int] = set()
+        for step in plan.steps:
+            task = step.task
+            own = [Limit(task.max_concurrency)] if task.max_concurrency else []
+            places = (*own, *(tags[tag] for tag in sorted(task.tags) if tag in tags))
+            if places:
+                self._places[step.number] = places
+            if task.rate:
+                self._rates[step.number] = Rate(task.rate)
+
+    def limited(self, number: int) -> bool:
+        """Whether a step has any limit."""
+        return number in self._places or number in self._rates
+
+    def take(self, number: int, now: float) -> bool:
+        """Take a place of each limit of a step; False, and nothing taken, if one has none or it is too early."""
+        places = self._places.get(number, ())
+        if any(place.used >= place.size for place in places):
+            return False
+        rate = self._rates.get(number)
+        if rate is not None:
+            if now < rate.next_start:
+                self._waiting.add(number)
+                return False
+            self._waiting.discard(number)
+            # A loop that looks late starts the next one on the grid, but never two at once to catch up.
+            late = now - rate.next_start
+            rate.next_start = (rate.next_start if late < rate.spacing else now) + rate.spacing
+        for place in places:
+            place.used += 1
+        return True
+
+    def give(self, number: int) -> None:
+        """Give back the places of a step."""
+        for place in self._places.get(number, ()):
+            place.used -= 1
+
+    def next_start(self) -> float | None:
+        """When a step that was too early may start; None if none waits."""
+        return min((self._rates[number].next_start for number in self._waiting), default=None)
