@@ -42,11 +42,15 @@ class SystemClock:
 
     def moment(self) -> Moment:
         """Return the time now."""
-        return Moment(time.monotonic(), datetime.now(UTC))
+        return Moment(time.monotonic(), _wall)
 
     def sleep(self, seconds: float) -> None:
         """Wait; Ctrl-C interrupts it."""
         time.sleep(seconds)
+
+
+def _wall() -> datetime:
+    return datetime.now(UTC)
 
 
 SYSTEM_CLOCK = SystemClock()

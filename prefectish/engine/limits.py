@@ -42,7 +42,8 @@ class Limits:
         tags = {tag: Limit(size) for tag, size in (tag_limits or {}).items()}
         self._places: dict[int, tuple[Limit, ...]] = {}
         self._rates: dict[int, Rate] = {}
-        self._waiting: set[int] = set()
+        #: Steps that were too early under their rate.
+        self.waiting: set[int] = set()
         for step in plan.steps:
             task = step.task
             own = [Limit(task.max_concurrency)] if task.max_concurrency else []
@@ -64,9 +65,9 @@ class Limits:
         rate = self._rates.get(number)
         if rate is not None:
             if now < rate.next_start:
-                self._waiting.add(number)
+                self.waiting.add(number)
                 return False
-            self._waiting.discard(number)
+            self.waiting.discard(number)
             # A loop that looks late starts the next one on the grid, but never two at once to catch up.
             late = now - rate.next_start
             rate.next_start = (rate.next_start if late < rate.spacing else now) + rate.spacing
@@ -81,4 +82,4 @@ class Limits:
 
     def next_start(self) -> float | None:
         """When a step that was too early may start; None if none waits."""
-        return min((self._rates[number].next_start for number in self._waiting), default=None)
+        return min((self._rates[number].next_start for number in self.waiting), default=None)

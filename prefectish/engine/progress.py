@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from prefectish.engine import lanes as tables
 from prefectish.engine.admission import Admission, note_time
@@ -51,11 +51,22 @@ FATAL = frozenset({"scheduler-lost", "no-workers"})
 Due = tuple[Lane, Branch, int] | Callable[["Moment"], None]
 
 
-class Moment(NamedTuple):
-    """Now: seconds of a monotonic clock, and the wall clock that states show."""
+class Moment:
+    """Now: seconds of a monotonic clock, and the wall clock that states show, asked only if a state shows it."""
 
-    seconds: float
-    wall: datetime
+    __slots__ = ("_read_wall", "_wall", "seconds")
+
+    def __init__(self, seconds: float, read_wall: Callable[[], datetime]) -> None:
+        self.seconds = seconds
+        self._read_wall = read_wall
+        self._wall: datetime | None = None
+
+    @property
+    def wall(self) -> datetime:
+        """Return the aware time now, the same however often it is asked."""
+        if self._wall is None:
+            self._wall = self._read_wall()
+        return self._wall
 
 
 class Progress:
@@ -134,6 +145,8 @@ class Progress:
     @property
     def next_due(self) -> float | None:
         """When something is due, in seconds of the monotonic clock; None if nothing is."""
+        if not (self._timers or self.suspects.busy or self.admission.limits.waiting):
+            return None
         due = (self._timers.next_due, self.admission.limits.next_start(), self.suspects.due())
         return min((d for d in due if d is not None), default=None)
 
@@ -331,21 +344,23 @@ class Progress:
 
     def _admit(self, now: Moment) -> None:
         """Start what has a place: suspects alone, else single steps, and rows of maps."""
-        self._stop_maps(now)
+        finisher, admission = self.finisher, self.admission
         if self.suspects.busy:
             self._start_suspect(now)
             if self.suspects.busy:
                 return
-        self._let_go_on(now)
+        if self._held_back or admission.waiting:
+            self._let_go_on(now)
         while True:
-            self._consider(now)  # rows that start from a final state, and iterators that end, make more known
-            lane = self.admission.next_lane()
+            if finisher.stopping:
+                self._stop_maps(now)
+            if finisher.touched:  # rows that start from a final state, and iterators that end, make more known
+                self._consider(now)
+            lane = admission.next_lane()
             if lane is None:
                 break
             self._begin_next(lane, now)
-            if self.finisher.stopping:
-                self._stop_maps(now)
-        self.admission.come_back()
+        admission.come_back()
 
     def _let_go_on(self, now: Moment) -> None:
         """Submit what waited for suspects to be cleared, or for a place under a limit."""
