@@ -232,7 +232,7 @@ class Opener:
         """Say where an input of a step of `lane` comes from, and note what the lane needs for it."""
         source = self.runs[i.source]
         inside = lane.position.get(i.source)
-        if inside is not None and (i.mapped or not source.step.mapped) and not i.flattened:
+        if inside is not None and (not i.flattened if i.mapped else not source.step.mapped):
             return STEP, inside
         picker = self._picker(lane, i, source) if i.mapped else None
         if picker is None:
