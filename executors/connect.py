@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import multiprocessing
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import dask
 from dask.utils import parse_timedelta
-from distributed import Client, Security
+from distributed import CancelledError, Client, Future, Security
+from distributed.client import _wait
 
 from prefectish.errors import FlowDefinitionError, SchedulerLost
 from prefectish.executors.own_cluster import start_own_cluster
@@ -24,6 +26,8 @@ _MUTE = {
     "address": ("cluster_kwargs", "adapt_kwargs"),
     "client": ("cluster_kwargs", "adapt_kwargs", "client_kwargs", "security"),
 }
+#: Seconds for a client to take leave.
+CLOSE_LIMIT = 2.0
 _warned: set[str] = set()
 
 
@@ -73,7 +77,17 @@ class Connection:
         each = max((worker["nthreads"] for worker in self.workers().values()), default=1)
         return max(now, int(workers) * each)
 
+    def wait_any(self, futures: Sequence[Future], timeout: float) -> None:
+        """Wait until one of `futures` is done, however it ended, at most `timeout` seconds.
+
+        As ``distributed.wait``, which asks the default client; ours is nobody's default.
+        """
+        with suppress(TimeoutError, CancelledError):
+            self.client.sync(_wait, list(futures), timeout=timeout, return_when="FIRST_COMPLETED")
+
     def _identity(self, n_workers: int) -> dict[str, Any]:
+        if self.client.status != "running" or self.client.scheduler is None:
+            raise SchedulerLost(f"the link to the scheduler is {self.client.status}")
         try:
             answer: dict[str, Any] = self.client.sync(self.client.scheduler.identity, n_workers=n_workers)
         except OSError as fault:
@@ -170,7 +184,7 @@ def _check(given: Mapping[str, Any]) -> None:
 def _borrow(client: Client, require_tls: bool) -> Connection:
     """Check a client of the user's."""
     if not isinstance(client, Client):
-        raise TypeError(f"client={client!r} is a {type(client).__name__}, not a distributed.Client")
+        raise FlowDefinitionError(f"client is a {type(client).__name__}, not a distributed.Client")
     if client.asynchronous or client._asynchronous:
         raise FlowDefinitionError(
             "client is an asynchronous Client: a run waits for its tasks and would block the loop that it waits for; "
@@ -193,7 +207,7 @@ def _find(address: str, security: Any, require_tls: bool, arguments: Mapping[str
         _warned.add(address)
         warnings.warn(
             f"{masked(address)}: unauthenticated scheduler: any peer can run code on it; use tls:// with security=",
-            stacklevel=6,
+            stacklevel=2,
         )
     secure = _security(security if security is not None else _load_security(address))
     await_scheduler(address, secure, _timeout(arguments))
@@ -237,9 +251,8 @@ def _start_own(
     stack: ExitStack, kwargs: Mapping[str, Any], adapt_kwargs: Any, security: Any, require_tls: bool, debug: bool
 ) -> tuple[Any, Security]:
     """Start the temporary cluster of a run."""
-    if security is None and require_tls:
-        security = True
-    secure = None if security is None else _security(security)
+    wanted = True if security is None and require_tls else security
+    secure = None if wanted is None else _security(wanted)
     if sys.platform == "win32":
         return _start_guarded(stack, kwargs, adapt_kwargs, secure)
     cluster = start_own_cluster(kwargs, adapt_kwargs, secure, debug)
@@ -271,8 +284,24 @@ def _open(stack: ExitStack, target: Any, security: Security, arguments: Mapping[
     except OSError as fault:
         where = masked(target if isinstance(target, str) else target.scheduler_address)
         raise SchedulerLost(f"no Dask scheduler at {where} after {timeout:g} s: {fault}") from None
-    stack.callback(client.close)
+    stack.callback(_close, client)
     return client
+
+
+def _close(client: Client) -> None:
+    """Close our client, also if there is no scheduler any more to take leave of; then Dask need not tell it again."""
+    log = logging.getLogger("distributed.client")
+    lost = client.status != "running"
+    with ExitStack() as stack:
+        if lost:
+            log.addFilter(_nothing)
+            stack.callback(log.removeFilter, _nothing)
+        with suppress(TimeoutError, OSError):
+            client.close(timeout=CLOSE_LIMIT)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _check_encrypted(address: str, require_tls: bool) -> None:
@@ -285,7 +314,10 @@ def _security(given: Any) -> Security:
     if given is None or given is False:
         return Security()
     if given is True:
-        return Security.temporary()
+        try:
+            return Security.temporary()
+        except ImportError as fault:
+            raise FlowDefinitionError(f"security=True makes certificates, for which {fault}") from None
     return Security(**given) if isinstance(given, Mapping) else given
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from distributed import LocalCluster
 
 #: Seconds a cluster has to close after the wire ended; what lives then is killed.
-GRACE = 2.5
+GRACE = 1.5
 #: Seconds between looks at workers that are gone for good.
 PATROL = 0.5
 
@@ -97,7 +97,8 @@ async def _replace_dead_nannies(cluster: LocalCluster) -> None:
         for name in ended:
             del cluster.workers[name]
         if ended:
-            await cluster._correct_state()
+            with suppress(Exception):  # the next look sees it
+                await cluster._correct_state()
 
 
 def _first_cause(fault: BaseException) -> str:

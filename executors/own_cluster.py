@@ -26,7 +26,7 @@ from prefectish.executors.probe import is_loopback
 #: Seconds until a temporary cluster must be there.
 START_LIMIT = 60.0
 #: Seconds until it must be gone: a little more than it gives itself.
-STOP_LIMIT = 4.0
+STOP_LIMIT = 3.0
 
 # Workers are forked, where that is safe, from a process that imports distributed while the host does the same.
 _BOOT = """
@@ -135,7 +135,7 @@ def start_own_cluster(
 def _arguments(given: Mapping[str, Any], security: Security | None, debug: bool) -> dict[str, Any]:
     """Return the arguments of the cluster with what we expect of one that nobody asked for by name."""
     host = given.get("host")
-    if given.get("interface") is not None or (host is not None and not is_loopback(host)):
+    if given.get("interface") is not None or (host is not None and not is_loopback(f"{host}:0")):
         raise FlowDefinitionError(
             f"cluster_kwargs: a temporary cluster listens on loopback only, not on {host or given['interface']!r}; "
             "use cluster_class=distributed.LocalCluster for one that others reach"

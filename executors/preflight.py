@@ -37,7 +37,11 @@ def _ask(client: Client) -> dict[str, tuple[tuple[int, int], str | None]]:
     """Return Python's and prefectish's versions by address; nothing of those who do not answer."""
     answers: dict[str, Any] = client.run(eval, _QUESTION, on_error="return")
     workers = {f"worker {address}": answer for address, answer in answers.items() if isinstance(answer, tuple)}
-    return {f"scheduler {client.scheduler.address}": client.run_on_scheduler(eval, _QUESTION)} | workers
+    try:
+        scheduler = {f"scheduler {client.scheduler.address}": client.run_on_scheduler(eval, _QUESTION)}
+    except ValueError:  # it answers no such questions: some clusters are set up so
+        scheduler = {}
+    return scheduler | workers
 
 
 def compare(answers: Mapping[str, tuple[tuple[int, int], str | None]], python: tuple[int, int], version: str) -> None:

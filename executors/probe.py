@@ -13,12 +13,12 @@ import socket
 import ssl
 import struct
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 from distributed import Security
 from distributed.comm import parse_address, parse_host_port
 
-from prefectish.errors import SchedulerLost
+from prefectish.errors import FlowDefinitionError, SchedulerLost
 
 #: How long a listener may stay silent before it is asked what it is, in seconds.
 SILENCE = 1.0
@@ -42,7 +42,21 @@ def masked(address: str) -> str:
     >>> masked("tls://me:secret@host:8786")
     'tls://***@host:8786'
     """
-    return re.sub(r"//[^/]*@", "//***@", address)
+    return re.sub(r"(^|//)[^/]*@", r"\1***@", address)
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Split an address of TCP.
+
+    Raises
+    ------
+    FlowDefinitionError : it has no such parts.
+    """
+    try:
+        host, port = parse_host_port(parse_address(address)[1])
+    except ValueError:  # its text holds the address, and that may hold a password
+        raise FlowDefinitionError(f"{masked(address)!r} is no address; one is like 'tcp://host:8786'") from None
+    return str(host), int(port)
 
 
 def is_encrypted(address: str) -> bool:
@@ -52,12 +66,10 @@ def is_encrypted(address: str) -> bool:
 
 def is_loopback(address: str) -> bool:
     """Whether an address can be reached from this machine only; a host that cannot be found counts as far away."""
-    scheme, location = parse_address(address)
-    if scheme == "inproc":
+    if parse_address(address)[0] == "inproc":
         return True
-    host = parse_host_port(location, 0)[0]
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+        found = {info[4][0] for info in socket.getaddrinfo(host_and_port(address)[0], None)}
     except OSError:
         return False
     return all(ipaddress.ip_address(str(ip).partition("%")[0]).is_loopback for ip in found)
@@ -74,10 +86,10 @@ def await_scheduler(address: str, security: Security, timeout: float) -> None:
     ------
     SchedulerLost : nobody answered in time; or, at once, somebody else did, or TLS did not come about.
     """
-    scheme, location = parse_address(address)
+    scheme = parse_address(address)[0]
     if scheme not in ("tcp", "tls"):
         return
-    host, port = parse_host_port(location)
+    host, port = host_and_port(address)
     context = _tls_context(address, security) if scheme == "tls" else None
     end = time.monotonic() + timeout
     why = "it accepts connections and stays silent"
@@ -116,13 +128,19 @@ def _greets(host: str, port: int, context: ssl.SSLContext | None, timeout: float
 def _first_bytes(link: socket.socket, timeout: float) -> bytes:
     link.settimeout(min(SILENCE, timeout))
     try:
-        return link.recv(8)
+        return _receive(link)
     except TimeoutError:
         link.settimeout(max(timeout - SILENCE, 0.01))
         link.sendall(QUESTION)
-        return link.recv(8)
-    except ConnectionResetError:
-        return b""
+        return _receive(link)
+
+
+def _receive(link: socket.socket) -> bytes:
+    said = b""
+    with suppress(ConnectionResetError):
+        while len(said) < 8 and (more := link.recv(8 - len(said))):
+            said += more
+    return said
 
 
 def _is_greeting(said: bytes) -> bool:
