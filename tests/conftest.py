@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from prefectish import Flow
     from prefectish.engine.executor import Executor
     from prefectish.engine.state import State
+
+# Pytest's importlib mode leaves this folder off the path; strategies.py is imported from it.
+sys.path.append(os.path.dirname(__file__))
 
 # Time limits on examples measure the machine, and its neighbours.
 settings.register_profile("prefectish", deadline=None, derandomize="CI" in os.environ)

@@ -1,0 +1,180 @@
+"""Programs for hypothesis: flows of any shape, whose bodies do the same wherever and in whatever order they run.
+
+A program is plain data, so that a failing example can be read. `build` makes a flow of it, `told` makes the outcome
+comparable: exceptions count by type and text.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from prefectish import Flow, Task, context, flatten, mapped, triggers, unmapped
+from prefectish.engine import signals
+from prefectish.engine.state import Cancelled, Mapped, State
+
+TRIGGERS = {
+    "all_successful": triggers.all_successful,
+    "all_finished": triggers.all_finished,
+    "any_successful": triggers.any_successful,
+    "any_failed": triggers.any_failed,
+    "all_failed": triggers.all_failed,
+    "not_all_skipped": triggers.not_all_skipped,
+    "some_successful": triggers.some_successful(at_least=0.5),
+}
+
+CONSTANTS = (7, "ab", [1, 2], [3, 4], [5, 6, 7], [], [[1, 2], [3]], [[1], 2])
+
+#: How an input is read: as it is, item by item, element by element, or flattened as a whole.
+MODES = ("plain", "mapped", "flatten mapped", "flatten")
+
+
+class Argument(NamedTuple):
+    """Where an argument comes from: the node of that number or, below 0, a constant."""
+
+    source: int
+    mode: str
+
+
+class Node(NamedTuple):
+    """One task of a program."""
+
+    shape: str
+    length: int
+    uneven: bool
+    trouble: str
+    rarity: int
+    trigger: str
+    skips: bool
+    retries: int
+    strict: bool
+    arguments: tuple[Argument, ...]
+    #: Upstreams that hand over no value.
+    after: tuple[Argument, ...]
+
+
+TROUBLES = ("none", "fail", "skip", "unsteady", "retry", "loop", "success", "cancel", "pause", "exit")
+
+
+def arguments(number: int) -> st.SearchStrategy[Argument]:
+    return st.builds(Argument, st.integers(-len(CONSTANTS), number - 1), st.sampled_from(MODES))
+
+
+def nodes(number: int) -> st.SearchStrategy[Node]:
+    return st.builds(
+        Node,
+        shape=st.sampled_from(["number", "list", "nested", "mixed", "number"]),
+        length=st.sampled_from([2, 2, 2, 3, 0]),
+        uneven=st.booleans(),
+        trouble=st.one_of(st.just("none"), st.sampled_from(TROUBLES)),
+        rarity=st.integers(1, 4),
+        trigger=st.one_of(st.just("all_successful"), st.sampled_from(sorted(TRIGGERS))),
+        skips=st.booleans(),
+        retries=st.integers(0, 2),
+        strict=st.booleans(),
+        arguments=st.lists(arguments(number), max_size=2).map(tuple),
+        after=st.lists(arguments(number), max_size=1).map(tuple),
+    )
+
+
+@st.composite
+def programs(draw: st.DrawFn, largest: int = 7) -> tuple[Node, ...]:
+    """Draw a program of up to `largest` tasks."""
+    return tuple(draw(nodes(number)) for number in range(draw(st.integers(1, largest))))
+
+
+def plain(value: Any) -> Any:
+    """Make a value comparable: exceptions count by type and text."""
+    if isinstance(value, BaseException):
+        return (type(value).__name__, str(value))
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+class Work(Task):
+    """The body of every node; what it does depends on its inputs and on nothing else."""
+
+    def __init__(self, node: Node, **options: Any) -> None:
+        self.node = node
+        super().__init__(**options)
+
+    def run(self, a: Any = None, b: Any = None) -> Any:
+        seed = zlib.crc32(repr((self.name, plain(a), plain(b))).encode()) % 1000
+        if seed % self.node.rarity == 0:
+            self.make_trouble(seed)
+        length = self.node.length + (seed % 2 if self.node.uneven else 0)
+        if self.node.shape == "number":
+            return seed
+        if self.node.shape == "list":
+            return [seed + k for k in range(length)]
+        if self.node.shape == "nested":
+            return [[seed + k] * k for k in range(length)]
+        return [seed if k % 2 else [seed, k] for k in range(length)]
+
+    def make_trouble(self, seed: int) -> None:
+        attempt = context.task_run_count
+        turn = context.get("task_loop_count", 1)
+        match self.node.trouble:
+            case "fail":
+                raise ValueError(f"seed {seed}")
+            case "unsteady" if attempt <= 1:
+                raise OSError(f"seed {seed}, attempt {attempt}")
+            case "retry" if attempt <= 2:
+                raise signals.RETRY(f"seed {seed}")
+            case "loop" if turn <= 3:
+                raise signals.LOOP(result=seed)
+            case "skip":
+                raise signals.SKIP(f"seed {seed}")
+            case "success":
+                raise signals.SUCCESS("early", result=[seed, seed])
+            case "cancel":
+                raise signals.ENDRUN(Cancelled(f"seed {seed}"))
+            case "pause" if not context.get("resume"):
+                raise signals.PAUSE(f"seed {seed}")
+            case "exit":
+                raise SystemExit(seed)
+
+
+def build(program: tuple[Node, ...], handlers: tuple[Any, ...] = ()) -> tuple[Flow, list[Task]]:
+    """Make the flow of a program; task n is node n."""
+    made: list[Task] = []
+
+    def read(argument: Argument) -> Any:
+        value: Any = made[argument.source] if argument.source >= 0 else CONSTANTS[argument.source]
+        if argument.mode == "plain":
+            return unmapped(value)
+        if argument.mode == "flatten":
+            return unmapped(flatten(value))
+        if isinstance(value, int):
+            return value  # a number is refused as a constant to map over while the flow is built
+        return mapped(flatten(value)) if argument.mode == "flatten mapped" else mapped(value)
+
+    with Flow("program") as flow:
+        for number, node in enumerate(program):
+            work = Work(
+                node,
+                name=f"n{number}",
+                trigger=TRIGGERS[node.trigger],
+                skip_on_upstream_skip=node.skips,
+                strict_map=node.strict,
+                retries=node.retries,
+                state_handlers=list(handlers),
+            )
+            inputs = dict(zip("ab", map(read, node.arguments), strict=False))
+            made.append(work.bind(**inputs, upstream_tasks=[read(each) for each in node.after]))
+    return flow, made
+
+
+def told(state: State) -> Any:
+    """Describe a state so that it can be compared with that of another run."""
+    if isinstance(state, Mapped):
+        return ("Mapped", [told(child) if child is not None else None for child in state.map_states])
+    return (type(state).__name__, str(state.message), plain(state.result))
+
+
+def outcome(flow_state: State, made: list[Task]) -> list[Any]:
+    """Describe what became of a program: the flow, then each node."""
+    return [(type(flow_state).__name__, flow_state.message), *(told(flow_state.result[task]) for task in made)]

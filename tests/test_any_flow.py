@@ -1,0 +1,126 @@
+"""Any flow ends in equal states on every executor, in whatever order its branches happen to run."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from contextlib import contextmanager
+from itertools import pairwise
+
+import cloudpickle
+import strategies
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import build, outcome, programs
+
+from prefectish import context
+from prefectish.engine.attempt import run_job
+from prefectish.engine.executor import Receipt
+from prefectish.engine.inline import InlineSession, LocalExecutor
+from prefectish.engine.plan import compile_flow
+from prefectish.engine.state import Mapped, Pending, allowed
+from prefectish.engine.verdict import finished
+
+cloudpickle.register_pickle_by_value(strategies)
+
+
+class ScrambledExecutor:
+    """Runs jobs in any order, and tells their records singly, late and in any order between jobs."""
+
+    def __init__(self, seed, window):
+        self.random = random.Random(seed)
+        self.window = window
+
+    @contextmanager
+    def start(self, plan, run):
+        yield ScrambledSession(self.random, self.window)
+
+
+class ScrambledSession(InlineSession):
+    def __init__(self, rng, window):
+        super().__init__()
+        self.random = rng
+        self.window = window
+        self.submitted = []
+        self.ran = []
+
+    def submit(self, jobs):
+        self.submitted.extend(jobs)
+
+    def receipts(self, timeout):
+        assert self.submitted or self.ran, "nothing is under way, so nothing could ever be received"
+        for _ in range(self.random.randint(0, len(self.submitted))):
+            job = self.submitted.pop(self.random.randrange(len(self.submitted)))
+            self.ran.append((job, run_job(job)))
+        return [self.tell() for _ in range(self.random.randint(0, len(self.ran)))]
+
+    def tell(self):
+        """Tell the first record, or all, of any job that has run."""
+        place = self.random.randrange(len(self.ran))
+        job, records = self.ran[place]
+        count = self.random.choice([1, len(records)])
+        if records[count:]:
+            self.ran[place] = (job, records[count:])
+        else:
+            del self.ran[place]
+        return Receipt(job, records[:count])
+
+    def cancel(self, jobs):
+        raise AssertionError("nobody cancelled anything")
+
+
+def run_program(program, executor):
+    flow, made = build(program)
+    return outcome(flow.run(executor=executor), made)
+
+
+@settings(max_examples=200)
+@given(programs(), st.integers(0, 2**32), st.integers(1, 20))
+def test_any_flow_ends_in_equal_states_in_any_order(program, seed, window):
+    assert run_program(program, ScrambledExecutor(seed, window)) == run_program(program, LocalExecutor())
+
+
+@settings(max_examples=200)
+@given(programs())
+def test_any_flow_keeps_the_rules(program):
+    seen = defaultdict(list)
+
+    def record(task, old, new):
+        seen[task.name, context.get("map_index")].append((old, new))
+
+    flow, made = build(program, handlers=(record,))
+    state = flow.run(executor=LocalExecutor())
+
+    assert set(state.result) == set(flow.tasks)
+    assert state.is_finished() == all(finished(each) for each in state.result.values())
+    for changes in seen.values():
+        assert all(allowed(old, new) for old, new in changes)
+        assert type(changes[0][0]) is Pending
+        assert all(type(new) is type(old) for (_, new), (old, _) in pairwise(changes))
+    grows = growing(flow)
+    for task in made:
+        check_ends(task.name, state.result[task], seen, in_order=task not in grows)
+
+
+def growing(flow):
+    """Tasks whose children are numbered as they come up: a flattened map, and what is mapped over it."""
+    plan = compile_flow(flow, {})
+    return {step.task for step in plan.steps if step.space is not None and plan.spaces[step.space].grows}
+
+
+def check_ends(name, state, seen, in_order):
+    """The very states that the handlers saw last are in the result, the children's in map order."""
+    if not isinstance(state, Mapped):
+        assert [id(new) for _, new in seen[name, None][-1:]] == [id(state)] * bool(seen[name, None])
+        return
+    last = {index: changes[-1][1] for (who, index), changes in seen.items() if who == name and index is not None}
+    if in_order:
+        assert all(child is last[index] for index, child in enumerate(state.map_states) if child.is_finished())
+    ended = {id(each) for each in last.values() if each.is_finished()}
+    assert {id(child) for child in state.map_states if child.is_finished()} == ended
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(program=programs())
+def test_any_flow_ends_in_equal_states_on_every_executor(executor, program):
+    assert run_program(program, executor) == run_program(program, LocalExecutor())
