@@ -7,7 +7,8 @@ and simple values: nothing of the user's is opened by Dask.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dask._expr import LLGExpr
@@ -16,9 +17,23 @@ from dask._task_spec import Task, TaskRef
 from prefectish.engine.attempt import PENDING
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.executor import ITEM, Job, LaneSpec, Record
-from prefectish.engine.wire import Call, Carry, Packer, UnpackableInput, execute, sources_of
+from prefectish.engine.wire import (
+    Bundle,
+    Call,
+    Carry,
+    Packer,
+    Stayed,
+    UnpackableInput,
+    execute,
+    execute_bundle,
+    sources_of,
+    take,
+)
 
-Key = tuple[str, int, int]
+Key = tuple[str, int | str, int]
+
+#: An automatic bundle starts no further branch after so many seconds.
+BUNDLE_PATIENCE = 1.0
 
 
 class PackedLane(NamedTuple):
@@ -27,13 +42,38 @@ class PackedLane(NamedTuple):
     Attributes
     ----------
     blob : its bytes, or a reference to the key that holds them.
-    held : references for the holes in its shared inputs, in order of their numbers.
+    held : what the holes in its shared inputs and constants stand for, in order of their numbers.
     item_inputs : for each item of a branch: position of the step that reads it, and which of its inputs it is.
     """
 
     blob: Any
     held: tuple[Any, ...]
     item_inputs: tuple[tuple[int, int], ...]
+
+
+class Terms(NamedTuple):
+    """What holds for all jobs of a session.
+
+    Attributes
+    ----------
+    run_id : names the run in every key.
+    keep : largest result, in bytes, that travels with a record.
+    verify : whether results are loaded once more where they were made.
+    reference : gives a graph's reference to what a hole stands for.
+    """
+
+    run_id: str
+    keep: int
+    verify: bool
+    reference: Callable[[Any], Any]
+
+
+class LoweredBundle(NamedTuple):
+    """The graph of a bundle, the jobs in it in order, and the records of those that were left out."""
+
+    graph: dict[Key, Task]
+    taken: list[Job]
+    refused: list[tuple[Job, list[tuple[int, Record]]]]
 
 
 class Lowered(NamedTuple):
@@ -64,31 +104,26 @@ def item_inputs(lane: LaneSpec) -> tuple[tuple[int, int], ...]:
     return tuple(found[k] for k in range(len(found)))
 
 
-def lower(job: Job, lane: PackedLane, run_id: str, keep: int) -> Lowered:
-    """Make the graph of a job.
-
-    Parameters
-    ----------
-    keep : largest result, in bytes, of an earlier step of a branch that rides along with a later one.
-    """
+def lower(job: Job, lane: PackedLane, terms: Terms) -> Lowered:
+    """Make the graph of a job: one task for each of its steps."""
     packer = Packer()
     packer.held.extend(lane.held)
     items, refused = _pack_items(job, lane, packer)
     positions = job.positions if not refused else _unaffected(job, {p for p, _ in refused})
     given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
     starts = {p: packer.state(s, "a former attempt") for p, s in job.starts.items()}
+    fillings = [terms.reference(h) for h in packer.held]
     keys: dict[int, Key] = {}
     graph: dict[Key, Task] = {}
     inner: set[int] = set()
     for position in positions:
         spec = job.lane.steps[position]
-        key = (f"{spec.slug}-{run_id}", job.index, job.submission)
+        key = (f"{spec.slug}-{terms.run_id}", job.index, job.submission)
         sources = tuple(p for p in sources_of(job, position) if p in keys)
         inner.update(sources)
         own = _items_of(position, items, lane)
-        call = Call(position, job.index, own, given or None, starts.get(position), sources, keep)
+        call = Call(position, job.index, own, given or None, starts.get(position), sources, terms.keep, terms.verify)
         values = [TaskRef(keys[p]) for p in sources]
-        fillings = packer.held if len(packer.held) and (own or spec.wiring or given) else ()
         graph[key] = Task(key, execute, lane.blob, call, *values, *fillings)
         keys[position] = key
     every = job.every_step
@@ -108,7 +143,9 @@ def _pack_items(job: Job, lane: PackedLane, packer: Packer) -> tuple[list[Any], 
         i = spec.inputs[which]
         packed = capture(packer.item, item, f"{i.source_slug}[{job.index}]")
         if isinstance(packed, Error):
-            refused.append((position, UnpackableInput(spec, i.key or i.source_slug, packed.exception).record(job.index)))
+            refused.append(
+                (position, UnpackableInput(spec, i.key or i.source_slug, packed.exception).record(job.index))
+            )
             items.append(None)
         else:
             items.append(packed.value)
@@ -138,24 +175,46 @@ def not_ready(job: Job, lowered: Lowered) -> list[tuple[int, Record]]:
     return [(p, Record(job.starts.get(p, PENDING))) for p in behind]
 
 
-def weigh(carry: Carry) -> Carry:
-    """Return a carry without its result: what the owner reads of a value that stays on the worker."""
-    state = carry.record.state
-    record = carry.record
-    light = Record(state.replace(result=Stayed(carry.nbytes)), record.seconds, record.due_in, record.width)
-    return Carry(carry.position, light, carry.small)
+def weigh(value: Carry | Bundle) -> Carry | Bundle:
+    """Return a value without its large results: what the owner reads of a value that stays on the worker."""
+    if isinstance(value, Bundle):
+        return Bundle(value.content, {})
+    record = value.record
+    light = Record(record.state.replace(result=Stayed(value.nbytes)), record.seconds, record.due_in, record.width)
+    return Carry(value.position, light, value.small)
 
 
-class Stayed:
-    """Stands for a result that stayed on a worker, in the receipt of it."""
+def lower_bundle(jobs: Sequence[Job], lane: PackedLane, key: Key, terms: Terms) -> LoweredBundle:
+    """Make the graph of a bundle: one task for all steps of all its branches.
 
-    __slots__ = ("nbytes",)
+    A branch with an input that cannot be pickled is left out, and its records are in `refused`.
+    """
+    packer = Packer()
+    packer.held.extend(lane.held)
+    branches: list[tuple[Any, ...]] = []
+    taken: list[Job] = []
+    refused: list[tuple[Job, list[tuple[int, Record]]]] = []
+    for job in jobs:
+        items, faults = _pack_items(job, lane, packer)
+        if faults:
+            gone = {p for p, _ in faults}
+            behind = [(p, Record(job.starts.get(p, PENDING))) for p in job.positions if p not in gone]
+            refused.append((job, [*faults, *behind]))
+            continue
+        given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
+        starts = {p: packer.state(s, "a former attempt") for p, s in job.starts.items()}
+        branches.append((job.index, job.positions, items, given, starts))
+        taken.append(job)
+    patience = BUNDLE_PATIENCE if jobs[0].lane.batch == "auto" else None
+    calls = pickle.dumps((patience, terms.keep, terms.verify, branches), protocol=5)
+    fillings = [terms.reference(h) for h in packer.held]
+    graph = {key: Task(key, execute_bundle, lane.blob, calls, *fillings)} if taken else {}
+    return LoweredBundle(graph, taken, refused)
 
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Stayed, (self.nbytes,)
+def take_graph(bundle: Any, number: int, position: int, key: Key) -> dict[Key, Task]:
+    """Return the graph that takes one large result out of a bundle."""
+    return {key: Task(key, take, bundle, number, position)}
 
 
 def expression(graph: Mapping[Key, Task], name: str) -> LLGExpr:

@@ -119,7 +119,7 @@ def _run(
     clock: Clock,
     keep_results: Any,
 ) -> State:
-    starts = {step.number: task_states[step.task] for step in plan.steps if step.task in task_states}
+    starts = _starts(plan, task_states)
     progress: Progress | None = None
     with executor.start(plan, facts) as session:
         progress = Progress(
@@ -151,6 +151,12 @@ def _kept(plan: Plan, keep_results: Any) -> frozenset[int]:
     tasks = set(asked) if isinstance(asked, Iterable) else {asked}
     named = (step.number for step in plan.steps if step.task in tasks)
     return frozenset((*plan.terminals, *plan.references, *named))
+
+
+def _starts(plan: Any, task_states: Mapping[Any, State]) -> dict[int, State]:
+    """Return the states from a former run by step; what such a run set up is gone, so it is set up again."""
+    given = {step.number: task_states[step.task] for step in plan.steps if step.task in task_states}
+    return {n: s for n, s in given.items() if not (plan.steps[n].task.runs_again and s.is_finished())}
 
 
 def loop(progress: Progress, session: Session, clock: Clock) -> None:

@@ -190,8 +190,12 @@ def remote_error(error: BaseException) -> RemoteError:
     return RemoteError(type(error).__name__, text_of(error), shorten(text))
 
 
-def encode_state(state: State, label: str) -> State:
+def encode_state(state: State, label: str, verify: bool = False) -> State:
     """Return the state as it crosses a process boundary: the result in its envelope.
+
+    Parameters
+    ----------
+    verify : load the bytes once more, so that a result that cannot be loaded fails where it was made.
 
     A result that cannot be pickled makes the state Failed; an exception that cannot is replaced by a RemoteError.
     """
@@ -203,7 +207,10 @@ def encode_state(state: State, label: str) -> State:
     if type(state) is Mapped:
         return state
     try:
-        return _encode_loop(state.replace(result=encode(result, label)), label)
+        packed = encode(result, label)
+        if verify:
+            pickle.loads(packed.head, buffers=packed.buffers)
+        return _encode_loop(state.replace(result=packed), label)
     except BaseException as error:  # pickling runs the user's code
         text = f"result of {label} could not be pickled: {type(error).__name__}: {text_of(error)}"
         return _with_error(Failed(text), error, label)

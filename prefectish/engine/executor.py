@@ -6,7 +6,7 @@ from it. A session runs steps through ``attempt`` and decides nothing about stat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,11 +29,13 @@ class StepSpec:
     ----------
     wiring : one (kind, position) pair an input: ``STEP`` position in the lane, ``SHARED`` or ``ITEM`` position.
     late : names of the constants that came in envelopes and are opened when they are read.
+    bare : True if the body is called right here, without limits.
     plain : True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
     measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
     """
 
     __slots__ = (
+        "bare",
         "constants",
         "inputs",
         "late",
@@ -69,6 +71,7 @@ class StepSpec:
         self.measure = measure
         self.wiring = wiring
         self.plain = task.trigger is triggers.all_successful
+        self.bare = task.timeout is None and task.total_timeout is None and task.isolation == "thread"
 
     def label(self, index: int) -> str:
         """``load-1[17]`` for a child, ``load-1`` for a single task."""
@@ -206,13 +209,21 @@ class Lost:
     position : the step it was lost in, if known.
     worker : address of the last worker, if known.
     detail : what the infrastructure said, in words.
+    fatal : no job of the run can run any more.
     """
 
-    __slots__ = ("cause", "deaths", "detail", "position", "worker")
+    __slots__ = ("cause", "deaths", "detail", "fatal", "position", "worker")
 
     def __init__(
-        self, cause: str, deaths: int = 0, position: int | None = None, worker: str | None = None, detail: str = ""
+        self,
+        cause: str,
+        deaths: int = 0,
+        position: int | None = None,
+        worker: str | None = None,
+        detail: str = "",
+        fatal: bool = False,
     ) -> None:
+        self.fatal = fatal
         self.cause = cause
         self.deaths = deaths
         self.position = position
@@ -241,31 +252,42 @@ class Held(Deferred):
     handle : what the session needs to find it; dropping the handle lets it go.
     """
 
-    __slots__ = ("_fetch", "handle", "label", "nbytes")
+    __slots__ = ("_fetch", "_reason", "_value", "handle", "label", "nbytes")
 
-    def __init__(self, label: str, nbytes: int, handle: Any, fetch: Any) -> None:
+    def __init__(self, label: str, nbytes: int, handle: Any, fetch: Callable[[Any], Any]) -> None:
         self.label = label
         self.nbytes = nbytes
         self.handle = handle
         self._fetch = fetch
+        self._reason = "it was released after its last consumer ran"
+        self._value: Any = None
 
     def get(self) -> Any:
-        """Fetch the value.
+        """Return the value, from where it is; it is not kept here.
 
         Raises
         ------
-        ResultReleased : the result was dropped after its last consumer had run.
+        ResultReleased : the result was dropped.
         """
-        if self.handle is None:
-            raise ResultReleased(
-                f"result of {self.label} ({self.nbytes} bytes) was released after its last consumer ran; "
-                f"pass keep_results=True (or a list of tasks) to flow.run to keep it"
-            )
-        return self._fetch(self)
+        value = self._value
+        if value is None:
+            if self.handle is None:
+                raise ResultReleased(
+                    f"result of {self.label} ({self.nbytes} bytes) cannot be read: {self._reason}; pass keep_results=True, "
+                    f"or a list of tasks, to flow.run, or a client of your own to the executor"
+                )
+            value = self._fetch(self.handle)
+        return value.get() if isinstance(value, Deferred) else value
 
-    def release(self) -> None:
+    def fetch(self) -> None:
+        """Bring the value here, to stay."""
+        self._value = self._fetch(self.handle)
+        self.handle = None
+
+    def release(self, reason: str | None = None) -> None:
         """Let the value go."""
         self.handle = None
+        self._reason = reason or self._reason
 
     def __repr__(self) -> str:
         return f"<{'released' if self.handle is None else 'held'} result of {self.label}, {self.nbytes} bytes>"

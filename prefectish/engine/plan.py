@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from prefectish.edges import Edge
+from prefectish.engine.placement import placement_of
 from prefectish.engine.state import State, Success
 from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant
@@ -270,10 +271,8 @@ def _home(
 def _traits(step: Step) -> tuple[object, ...]:
     """Where and how a step wants to run; steps that differ in it do not travel together."""
     task = step.task
-    resources = tuple(sorted((task.resources or {}).items()))
-    workers = tuple(task.workers or ())
-    priority = task.priority if isinstance(task.priority, int | float) or task.priority is None else id(task.priority)
-    return (resources, workers, priority, task.batch_size, task.isolation)
+    priority = id(task.priority) if callable(task.priority) else None
+    return (placement_of(task), priority, task.batch_size, task.isolation)
 
 
 def _travels_alone(step: Step, limited_tags: frozenset[str]) -> bool:

@@ -44,8 +44,8 @@ from prefectish.engine.widths import element_width, measure
 NOTHING: Mapping[int, State] = {}
 #: Mean time of a branch, in seconds, beyond which the owner wants each of its records as its step ends.
 SLOW_BRANCH = 0.5
-#: Causes of a loss after which no job of the run can run.
-FATAL = frozenset({"scheduler-lost", "no-workers"})
+#: How often an input that was lost with its worker is sent again, at least.
+RESENDS = 3
 
 #: What a timer does when it is due: a waiting position of a branch is submitted again, or a function is called.
 Due = tuple[Lane, Branch, int] | Callable[["Moment"], None]
@@ -472,8 +472,8 @@ class Progress:
         awaited = job.awaiting
         branch.flying &= ~awaited
         job.awaiting = 0
-        if lost.cause in FATAL:
-            self.end(lambda run, row: _crashed(run, row, lost), NEVER_STARTED, now)
+        if lost.fatal:
+            self._end_crashed(lost, now)
             return
         position = lost.position if lost.position is not None and awaited >> lost.position & 1 else _first(awaited)
         if lost.cause == "killed-worker" and job.bundle is not None:
@@ -483,7 +483,8 @@ class Progress:
             branch.waiting |= 1 << position
             self.suspects.add(suspect, now.seconds)
             return
-        if not self.suspects.convict(suspect, lane.runs[position].step.task.crash_retries):
+        retries: int = lane.runs[position].step.task.crash_retries
+        if not self.suspects.convict(suspect, max(retries, RESENDS) if lost.cause == "input-lost" else retries):
             if job.solo:
                 branch.waiting |= 1 << position
                 self.suspects.add(suspect, now.seconds)
@@ -617,6 +618,15 @@ class Progress:
                 self.finisher.step(run)
         self._timers.clear()
         self._jobs.clear()
+
+    def _end_crashed(self, lost: Lost, now: Moment) -> None:
+        """End the run because nothing of it can run any more; without a scheduler every child of an open map is lost."""
+        if lost.cause == "scheduler-lost":
+            for run in self.runs:
+                for row, state in enumerate(run.children or ()):
+                    if state is None and run.lane is not None and row not in run.lane.branches:
+                        self._end_row(run, row, run.start_of(row) or tables.NOT_RUN, _crashed(run, row, lost))
+        self.end(lambda run, row: _crashed(run, row, lost), NEVER_STARTED, now)
 
     def _end_row(self, run: StepRun, row: int, old: State, state: State) -> None:
         """Give a row a final state that the owner decides; handlers see it."""

@@ -13,12 +13,13 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 from prefectish.engine.attempt import PENDING, gather, run_step
-from prefectish.engine.capture import Error, capture
+from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.decide import SUCCEEDED
-from prefectish.engine.envelope import SIMPLE, Encoded, dumps, encode, encode_error, encode_state
+from prefectish.engine.envelope import SIMPLE, Encoded, EncodedError, dumps, encode, encode_error, encode_state
 from prefectish.engine.executor import STEP, Held, Job, LaneSpec, Pick, Record, StepSpec
 from prefectish.engine.plan import Plan
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
@@ -26,6 +27,8 @@ from prefectish.errors import FlowDefinitionError, ResultReleased, text_of
 
 #: Opened lanes kept by a process; a lane in use is opened again if it was dropped.
 OPEN_LANES = 64
+#: Values above this, in bytes, are sent by themselves, once, and not with the calls that read them.
+LARGEST_WITH_CALL = 1 << 18
 #: What a record weighs beside its result, in bytes, roughly: for the size that the cluster is told.
 RECORD_BYTES = 200
 
@@ -113,9 +116,10 @@ class Call:
     ----------
     sources : positions whose carries come first among the arguments; after them come the values for holes.
     keep : largest result of an earlier step that rides along, in bytes.
+    verify : whether a result is loaded once more where it was made.
     """
 
-    __slots__ = ("given", "index", "items", "keep", "position", "sources", "start")
+    __slots__ = ("given", "index", "items", "keep", "position", "sources", "start", "verify")
 
     def __init__(
         self,
@@ -126,7 +130,9 @@ class Call:
         start: State | None,
         sources: tuple[int, ...],
         keep: int,
+        verify: bool = False,
     ) -> None:
+        self.verify = verify
         self.position = position
         self.index = index
         self.items = items
@@ -136,7 +142,16 @@ class Call:
         self.keep = keep
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Call, (self.position, self.index, self.items, self.given, self.start, self.sources, self.keep)
+        return Call, (
+            self.position,
+            self.index,
+            self.items,
+            self.given,
+            self.start,
+            self.sources,
+            self.keep,
+            self.verify,
+        )
 
 
 # -- on the worker ---------------------------------------------------------------------------------------------------
@@ -146,14 +161,13 @@ def execute(blob: bytes, call: Call, *values: Carry) -> Carry:
     """Run one step where the body runs. Nothing escapes: whatever happens comes back as a record."""
     lane = capture(open_lane, blob)
     if isinstance(lane, Error):
-        return Carry(call.position, _unopened(call, lane.exception), _small(call, None, values))
+        return Carry(call.position, _unopened_record(lane.exception), _small(call, None, values))
     record = _run(lane.value, call, values)
     return Carry(call.position, record, _small(call, lane.value, values))
 
 
 def _run(lane: LaneSpec, call: Call, values: Sequence[Carry]) -> Record:
     spec = lane.steps[call.position]
-    label = spec.label(call.index)
     carries, fillings = values[: len(call.sources)], values[len(call.sources) :]
     states = {position: carry.record.state for position, carry in zip(call.sources, carries, strict=True)}
     if call.given:
@@ -161,15 +175,32 @@ def _run(lane: LaneSpec, call: Call, values: Sequence[Carry]) -> Record:
     items: Sequence[Any] = call.items
     if fillings:
         items = [fill(item, fillings) for item in items]
-        lane = LaneSpec(
-            lane.ident, lane.run, lane.steps, tuple(fill(s, fillings) for s in lane.shared), lane.wanted, lane.batch
-        )
+        lane = filled(lane, fillings)
     upstream = gather(lane, call.position, items, states)
     record = run_step(lane, call.position, call.index, upstream, call.start or PENDING)
-    state = encode_state(record.state, label)
-    if state is not record.state:
-        record = Record(state, record.seconds, record.due_in, record.width)
-    return record
+    return _encoded(record, spec.label(call.index), call.verify)
+
+
+def _encoded(record: Record, label: str, verify: bool) -> Record:
+    state = encode_state(record.state, label, verify)
+    return record if state is record.state else Record(state, record.seconds, record.due_in, record.width)
+
+
+def filled(lane: LaneSpec, fillings: Sequence[Carry]) -> LaneSpec:
+    """Return a lane with the holes in its shared inputs and constants filled."""
+    shared = tuple(fill(state, fillings) for state in lane.shared)
+    steps = tuple(_filled_step(spec, fillings) for spec in lane.steps)
+    return LaneSpec(lane.ident, lane.run, steps, shared, lane.wanted, lane.batch)
+
+
+def _filled_step(spec: StepSpec, fillings: Sequence[Carry]) -> StepSpec:
+    holes = [name for name in spec.late if isinstance(spec.constants[name], Hole)]
+    if not holes:
+        return spec
+    constants = dict(spec.constants)
+    for name in holes:
+        constants[name] = fillings[constants[name].number].record.state._result
+    return StepSpec(spec.number, spec.task, spec.slug, spec.inputs, constants, spec.mapped, spec.measure, spec.wiring)
 
 
 def _small(call: Call, lane: LaneSpec | None, values: Sequence[Carry]) -> tuple[tuple[int, Record], ...]:
@@ -190,7 +221,7 @@ def _light(record: Record, call: Call, lane: LaneSpec | None) -> Record:
     return Record(dropped, record.seconds, record.due_in, record.width)
 
 
-def _unopened(call: Call, error: BaseException) -> Record:
+def _unopened_record(error: BaseException) -> Record:
     text = f"the task could not be unpickled on the worker: {type(error).__name__}: {text_of(error)}"
     return Record(Failed(text, encode_error(error, "the task")))
 
@@ -222,6 +253,122 @@ def open_lane(blob: bytes) -> LaneSpec:
     return lane
 
 
+# -- bundles: many branches in one call --------------------------------------------------------------------------------
+
+
+class Bundle:
+    """The value of a bundle's key: the records of its branches as bytes, and the large results beside them.
+
+    Attributes
+    ----------
+    content : pickled list with an entry a branch: its records by position, or None if it was not started.
+    large : large results by (number of the branch in the bundle, position).
+    """
+
+    __slots__ = ("content", "large")
+
+    def __init__(self, content: bytes, large: Mapping[tuple[int, int], Encoded]) -> None:
+        self.content = content
+        self.large = large
+
+    @property
+    def nbytes(self) -> int:
+        """Size of what it holds, in bytes."""
+        return len(self.content) + sum(value.nbytes for value in self.large.values())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bundle, (self.content, self.large)
+
+
+class Stayed:
+    """Stands for a result that stayed where it was made."""
+
+    __slots__ = ("nbytes",)
+
+    def __init__(self, nbytes: int) -> None:
+        self.nbytes = nbytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stayed, (self.nbytes,)
+
+
+def execute_bundle(blob: bytes, calls: bytes, *fillings: Carry) -> Bundle:
+    """Run the branches of a bundle one after another, all steps of each.
+
+    Parameters
+    ----------
+    calls : pickled ``(patience, keep, verify, branches)``; a branch is ``(index, positions, items, given, starts)``. Branches
+        that were not started after `patience` seconds go back to the owner, so that a slow one does not hold up the others.
+    """
+    patience, keep, verify, branches = pickle.loads(calls)
+    lane = capture(open_lane, blob)
+    spec = lane.value if isinstance(lane, Value) else None
+    if spec is not None and fillings:
+        spec = filled(spec, fillings)
+    end = None if patience is None else perf_counter() + patience
+    entries: list[Any] = []
+    large: dict[tuple[int, int], Encoded] = {}
+    for number, branch in enumerate(branches):
+        if end is not None and perf_counter() > end:
+            entries.extend([None] * (len(branches) - number))
+            break
+        if spec is None:
+            assert isinstance(lane, Error)
+            entries.append([(p, _unopened_record(lane.exception)) for p in branch[1]])
+        else:
+            entries.append(_run_branch(spec, number, branch, fillings, keep, verify, large))
+    return Bundle(pickle.dumps(entries, protocol=5), large)
+
+
+def _run_branch(
+    lane: LaneSpec,
+    number: int,
+    branch: tuple[Any, ...],
+    fillings: Sequence[Carry],
+    keep: int,
+    verify: bool,
+    large: dict[tuple[int, int], Encoded],
+) -> Any:
+    """Run the steps of one branch; a single success comes back as a bare pair, the others as records."""
+    index, positions, items, given, starts = branch
+    if fillings:
+        items = [fill(item, fillings) for item in items]
+    states = dict(given)
+    records: list[tuple[int, Record]] = []
+    for position in positions:
+        upstream = gather(lane, position, items, states)
+        record = run_step(lane, position, index, upstream, starts.get(position, PENDING))
+        states[position] = record.state
+        record = _encoded(record, lane.steps[position].label(index), verify)
+        result = record.state._result
+        if isinstance(result, Encoded) and result.nbytes > keep and not isinstance(result, EncodedError):
+            large[number, position] = result
+            state = record.state.replace(result=Stayed(result.nbytes))
+            record = Record(state, record.seconds, record.due_in, record.width)
+        records.append((position, record))
+    record = records[0][1]
+    if len(records) == 1 and type(record.state) is Success and record.width is None:
+        return record.state._result, record.seconds
+    return records
+
+
+def open_bundle(bundle: Bundle) -> list[list[tuple[int, Record]] | None]:
+    """Return the records of each branch of a bundle, None for those that were not started."""
+    return [_open_entry(entry) for entry in pickle.loads(bundle.content)]
+
+
+def _open_entry(entry: Any) -> list[tuple[int, Record]] | None:
+    if type(entry) is tuple:
+        return [(0, Record(Success(SUCCEEDED, entry[0]), entry[1]))]
+    records: list[tuple[int, Record]] | None = entry
+    return records
+
+
+def take(bundle: Bundle, number: int, position: int) -> Carry:
+    """Return one large result of a bundle, in the form of a step's value."""
+    return Carry(position, Record(Success(SUCCEEDED, bundle.large[number, position])))
+
+
 # -- on the client ---------------------------------------------------------------------------------------------------
 
 
@@ -248,15 +395,31 @@ def pickle_tasks(plan: Plan) -> dict[int, bytes]:
 
 
 class Packer:
-    """Makes wire forms of what a job carries; notes what stays behind as holes.
+    """Makes wire forms of what a job carries; notes what does not go with it as holes.
 
     Attributes
     ----------
-    held : what the holes stand for, in order of their numbers.
+    held : what the holes stand for, in order of their numbers: a result that stayed on a worker, or a value too large to go
+        with every call, which is to be sent by itself.
     """
 
     def __init__(self) -> None:
-        self.held: list[Held] = []
+        self.held: list[Held | Encoded | Any] = []
+
+    def _large(self, value: Any) -> Any:
+        if isinstance(value, Encoded) and value.nbytes > LARGEST_WITH_CALL:
+            self.held.append(value)
+            return Hole(len(self.held) - 1)
+        return value
+
+    def constant(self, value: Any, label: str) -> Any:
+        """Return a constant in its wire form.
+
+        Raises
+        ------
+        Exception : whatever pickling the value raised.
+        """
+        return self._large(encode(value, label, keep=False))
 
     def state(self, state: State, label: str) -> State:
         """Return a state with its result in an envelope, or a hole if it stayed on a worker."""
@@ -267,9 +430,9 @@ class Packer:
         if type(state) is Mapped and state.map_states is not None:
             children = [self.state(c, label) if c is not None else None for c in state.map_states]
             return Mapped(state.message, map_states=children, n_map_states=state.n_map_states)
-        if type(result) in SIMPLE or isinstance(result, Deferred):
-            return state
-        return encode_state(state, label)
+        packed = state if type(result) in SIMPLE or isinstance(result, Deferred) else encode_state(state, label)
+        large = self._large(packed._result)
+        return packed if large is packed._result else packed.replace(result=large)
 
     def item(self, item: Any, label: str) -> Any:
         """Return one input of a branch in its wire form.
@@ -284,10 +447,10 @@ class Packer:
             return Pick(self.state(item.state, label), item.path)
         if isinstance(item, State):
             return self.state(item, label)
-        return Success(None, encode(item, label, keep=False))
+        return Success(None, self._large(encode(item, label, keep=False)))
 
 
-def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[Held]]:
+def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[Any]]:
     """Return the blob of a lane and what its holes stand for.
 
     Raises
@@ -299,7 +462,7 @@ def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[H
     for spec in lane.steps:
         constants = {}
         for name, value in spec.constants.items():
-            outcome = capture(encode, value, f"argument {name!r} of {spec.slug}", False)
+            outcome = capture(packer.constant, value, f"argument {name!r} of {spec.slug}")
             if isinstance(outcome, Error):
                 raise UnpackableInput(spec, name, outcome.exception)
             constants[name] = outcome.value

@@ -1,0 +1,440 @@
+"""A run on a cluster: jobs submitted and collected in groups.
+
+A message, a future and a callback for each child are what a big map cannot afford. A key's value is read when its key reached
+the client, and its future is dropped at once, unless the value is large: such a value stays on its worker, the client reads a
+receipt of it, and holds the key until its last consumer ran.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from distributed import Client, Future
+
+from prefectish.engine.attempt import PENDING
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.envelope import Encoded
+from prefectish.engine.executor import Held, Job, LaneSpec, Receipt, Record
+from prefectish.engine.placement import Placement, placement_of
+from prefectish.engine.plan import Plan
+from prefectish.engine.wire import (
+    Bundle,
+    Carry,
+    Stayed,
+    UnpackableInput,
+    open_bundle,
+    pack_lane,
+    pickle_tasks,
+)
+from prefectish.executors.connect import Connection
+from prefectish.executors.losses import Watch, describe_loss
+from prefectish.executors.lower import (
+    Key,
+    PackedLane,
+    Terms,
+    blob_graph,
+    expression,
+    item_inputs,
+    lower,
+    lower_bundle,
+    not_ready,
+    receipt_graph,
+    take_graph,
+)
+
+#: A lane's bytes up to this size go with every call; larger ones get a key of their own.
+INLINE_LANE = 4096
+#: Keys collected at once, if there are as many: the cost of a message is shared by them.
+GROUP = 100
+#: Longest time that finished children wait for more of their group, in seconds, while many others are open.
+GROUP_WAIT = 0.15
+#: Time between looks at the open keys, in seconds a key: looking at one costs a hundredth of that.
+POLL = 25e-6
+LONGEST_POLL = 0.025
+#: Open keys below which the session waits for the next one instead of polling.
+FEW = 16
+#: Bytes of small results that ride to the client in one run; beyond it they stay.
+INLINE_TOTAL = 256 << 20
+#: What a value weighs beside its result, in bytes: a value is large if its result is.
+OVERHEAD = 4096
+#: Bytes of large results that are fetched before a client of ours is closed.
+FETCH_TOTAL = 256 << 20
+
+
+class OpenKey:
+    """One key whose value the session will read.
+
+    Attributes
+    ----------
+    jobs : the job it belongs to, or the jobs of a bundle in order.
+    position : the step, None for a bundle.
+    value : for a receipt: the key it is a receipt of, and its size in bytes.
+    """
+
+    __slots__ = ("future", "jobs", "position", "value")
+
+    def __init__(
+        self, jobs: Sequence[Job], position: int | None, future: Future, value: tuple[Future, int] | None = None
+    ) -> None:
+        self.jobs = jobs
+        self.position = position
+        self.future = future
+        self.value = value
+
+
+class BundlePart:
+    """Where a large result of a bundle is."""
+
+    __slots__ = ("bundle", "number", "position")
+
+    def __init__(self, bundle: Future, number: int, position: int) -> None:
+        self.bundle = bundle
+        self.number = number
+        self.position = position
+
+
+class ClusterSession:
+    """A run on a cluster.
+
+    Attributes
+    ----------
+    window : branches of maps open at once.
+    slots : threads of the cluster.
+    opens : keys to read, by key.
+    lanes : packed lanes, by number.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        plan: Plan,
+        run_id: str,
+        *,
+        window: int,
+        slots: int,
+        max_inline_bytes: int,
+        no_workers_timeout: float,
+        verify_results: bool,
+    ) -> None:
+        self.connection = connection
+        self.client: Client = connection.client
+        self.run_id = run_id
+        self.window = window
+        self.slots = slots
+        self.tasks = pickle_tasks(plan)
+        self.terms = Terms(run_id, max_inline_bytes, verify_results, self._reference)
+        self.opens: dict[Key, OpenKey] = {}
+        self.lanes: dict[int, tuple[PackedLane | UnpackableInput, Placement]] = {}
+        self.watch = Watch(connection, no_workers_timeout)
+        self._done: list[Receipt] = []
+        self._count = 0
+        self._inlined = 0
+
+    # -- submitting ------------------------------------------------------------------------------------------------
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Send the graphs of `jobs` to the scheduler, one message for each placement."""
+        graphs: dict[Placement, tuple[dict[Key, Any], dict[Key, OpenKey]]] = {}
+        bundles: dict[int, list[Job]] = {}
+        for job in jobs:
+            packed, placement = self._lane(job.lane)
+            if isinstance(packed, UnpackableInput):
+                self._refuse(job, packed)
+            elif job.bundle is not None:
+                bundles.setdefault(job.bundle, []).append(job)
+            else:
+                self._add(job, packed, *graphs.setdefault(placement, ({}, {})))
+        for number, members in bundles.items():
+            packed, placement = self._lane(members[0].lane)
+            assert isinstance(packed, PackedLane)
+            self._add_bundle(number, members, packed, *graphs.setdefault(placement, ({}, {})))
+        for placement, (graph, opens) in graphs.items():
+            if graph:
+                for key, future in self._get(graph, opens, placement).items():
+                    opens[key].future = future
+                    self.opens[key] = opens[key]
+
+    def _add(self, job: Job, lane: PackedLane, graph: dict[Key, Any], opens: dict[Key, OpenKey]) -> None:
+        lowered = lower(job, lane, self.terms)
+        graph.update(lowered.graph)
+        for position, key in lowered.wanted.items():
+            opens[key] = OpenKey((job,), position, None)
+        if lowered.refused:
+            self._done.append(Receipt(job, [*lowered.refused, *not_ready(job, lowered)]))
+
+    def _add_bundle(
+        self, number: int, jobs: Sequence[Job], lane: PackedLane, graph: dict[Key, Any], opens: dict[Key, OpenKey]
+    ) -> None:
+        key: Key = (f"{jobs[0].lane.steps[0].slug}-{self.run_id}", f"bundle-{number}", jobs[0].submission)
+        lowered = lower_bundle(jobs, lane, key, self.terms)
+        graph.update(lowered.graph)
+        if lowered.graph:
+            opens[key] = OpenKey(lowered.taken, None, None)
+        self._done.extend(Receipt(job, records) for job, records in lowered.refused)
+
+    def _get(
+        self, graph: Mapping[Key, Any], keys: Iterable[Key], placement: Placement | None = None
+    ) -> dict[Key, Future]:
+        self._count += 1
+        options: dict[str, Any] = {}
+        if placement is not None:
+            if placement.resources:
+                options["resources"] = dict(placement.resources)
+            if placement.workers:
+                options["workers"] = list(placement.workers)
+            if placement.priority:
+                options["priority"] = placement.priority
+        order = list(keys)
+        named = expression(graph, f"{self.run_id}-{self._count}")
+        return dict(zip(order, self.client.get(named, order, sync=False, **options), strict=True))
+
+    def _key(self, kind: str) -> Key:
+        self._count += 1
+        return (f"{kind}-{self.run_id}", self._count, 0)
+
+    def _lane(self, spec: LaneSpec) -> tuple[PackedLane | UnpackableInput, Placement]:
+        known = self.lanes.get(spec.ident)
+        if known is None:
+            known = self.lanes[spec.ident] = (self._pack(spec), placement_of(spec.steps[0].task))
+        return known
+
+    def _pack(self, spec: LaneSpec) -> PackedLane | UnpackableInput:
+        outcome = capture(pack_lane, spec, self.tasks)
+        if isinstance(outcome, Error):
+            if isinstance(outcome.exception, UnpackableInput):
+                return outcome.exception
+            raise outcome.exception
+        blob, held = outcome.value
+        reference: Any = blob
+        if len(blob) > INLINE_LANE:
+            key = self._key("lane")
+            reference = self._get(blob_graph(key, blob), [key])[key]
+        return PackedLane(reference, tuple(self._reference(h) for h in held), item_inputs(spec))
+
+    def _reference(self, held: Any) -> Any:
+        """Return a graph's reference to a value that does not go with the call."""
+        if isinstance(held, Held):
+            if isinstance(held.handle, BundlePart):
+                part = held.handle
+                key = self._key("part")
+                held.handle = self._get(take_graph(part.bundle, part.number, part.position, key), [key])[key]
+            return held.handle
+        if isinstance(held, Encoded):
+            from prefectish.engine.state import Success
+
+            return self.client.scatter(Carry(0, Record(Success(None, held))), hash=False)
+        return held
+
+    def _refuse(self, job: Job, fault: UnpackableInput) -> None:
+        """Fail the step whose constant cannot be pickled; steps beside it come back as they came."""
+        records = [
+            (p, fault.record(job.index) if job.lane.steps[p] is fault.spec else Record(job.starts.get(p, PENDING)))
+            for p in job.positions
+        ]
+        self._done.append(Receipt(job, records))
+
+    # -- collecting ------------------------------------------------------------------------------------------------
+
+    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+        """Wait until keys are done and read them in a group."""
+        end = None if timeout is None else time.monotonic() + timeout
+        first: float | None = None
+        while not self._done:
+            ready = [key for key, entry in self.opens.items() if entry.future.status != "pending"]
+            now = time.monotonic()
+            if ready:
+                first = first or now
+                if self._enough(ready) or now - first > GROUP_WAIT:
+                    self.watch.progressed(now)
+                    self._collect(ready)
+                    continue
+            else:
+                self._look_around(now)
+            if end is not None and now >= end:
+                break
+            self._pause(end, now)
+        done, self._done = self._done, []
+        return done
+
+    def _enough(self, ready: Sequence[Key]) -> bool:
+        """Whether to read what is done now: a group, or what a flow may wait for, a single task or a bundle."""
+        if len(ready) >= min(GROUP, len(self.opens) // 8 + 1):
+            return True
+        return any(entry.position is None or entry.jobs[0].index < 0 for entry in map(self.opens.__getitem__, ready))
+
+    def _pause(self, end: float | None, now: float) -> None:
+        left = 0.5 if end is None else min(0.5, end - now)
+        if len(self.opens) > FEW:
+            time.sleep(min(left, POLL * len(self.opens), LONGEST_POLL))
+        elif self.opens:
+            self.connection.wait_any([entry.future for entry in self.opens.values()], left)
+        else:
+            time.sleep(left)
+
+    def _look_around(self, now: float) -> None:
+        """See whether what is open can still end: whether there is a scheduler, and workers that may run it."""
+        lost = self.watch.look(now, self.opens)
+        for key, loss in lost.items():
+            entry = self.opens.pop(key)
+            self._done.extend(Receipt(job, (), loss) for job in entry.jobs)
+
+    def _collect(self, ready: Sequence[Key]) -> None:
+        """Read what is done: small values at once, a receipt for each large one; what was lost is told."""
+        finished = []
+        for key in ready:
+            if self.opens[key].future.status == "finished":
+                finished.append(key)
+            else:
+                self._lose(key)
+        if not finished:
+            return
+        values, large = self.client.sync(self._read, finished)
+        for key, nbytes in large.items():
+            self._ask_receipt(key, nbytes)
+        for key, value in values.items():
+            self._take(key, value)
+
+    async def _read(self, keys: list[Key]) -> tuple[dict[Key, Any], dict[Key, int]]:
+        """Ask the scheduler how large the values are and read the small ones; a value that was lost stays open."""
+        sizes = await self._sizes(keys)
+        large = {key: size for key, size in sizes.items() if self._is_large(key, size)}
+        small = [key for key in sizes if key not in large]
+        values: dict[Key, Any] = {}
+        while small:
+            answer = await self.client.scheduler.gather(keys=small)
+            if answer["status"] == "OK":
+                values = answer["data"]
+                break
+            gone = set(answer["keys"])
+            self._reset(gone)
+            small = [key for key in small if key not in gone]
+        return values, large
+
+    def _is_large(self, key: Key, size: int) -> bool:
+        entry = self.opens[key]
+        if entry.value is not None:
+            return False
+        limit = self.terms.keep if self._inlined < INLINE_TOTAL else 0
+        return size > (limit // 8 + 256) * len(entry.jobs) + OVERHEAD + limit
+
+    async def _sizes(self, keys: list[Key]) -> dict[Key, int]:
+        scheduler = self.client.scheduler
+        try:
+            sizes: dict[Key, int] = await scheduler.nbytes(keys=keys, summary=False)
+        except KeyError:  # one key of the group is gone: find out which
+            sizes = {}
+            for key in keys:
+                try:
+                    sizes.update(await scheduler.nbytes(keys=[key], summary=False))
+                except KeyError:
+                    sizes[key] = -1
+        self._reset(key for key, size in sizes.items() if size < 0)
+        return {key: size for key, size in sizes.items() if size >= 0}
+
+    def _reset(self, keys: Iterable[Key]) -> None:
+        """Mark keys pending again: their values were lost after they were reported, Dask makes them anew."""
+        for key in keys:
+            self.client._send_to_scheduler({"op": "report-key", "key": key})
+            state = self.client.futures.get(key)
+            if state is not None:
+                state.reset()
+
+    def _ask_receipt(self, key: Key, nbytes: int) -> None:
+        """Have the receipt of a large value made beside the value."""
+        entry = self.opens.pop(key)
+        receipt = self._key("receipt")
+        future = self._get(receipt_graph(key, receipt), [receipt])[receipt]
+        self.opens[receipt] = OpenKey(entry.jobs, entry.position, future, (entry.future, nbytes))
+
+    def _take(self, key: Key, value: Carry | Bundle) -> None:
+        """Make receipts of a value."""
+        entry = self.opens.pop(key)
+        if entry.value is None:
+            self._inlined += value.nbytes
+        source = entry.future if entry.value is None else entry.value[0]
+        if isinstance(value, Bundle):
+            for number, (job, records) in enumerate(zip(entry.jobs, open_bundle(value), strict=True)):
+                self._done.append(Receipt(job, self._unbundled(job, number, records, value, source)))
+            return
+        record = value.record
+        if isinstance(record.state._result, Stayed):
+            job = entry.jobs[0]
+            record = _held(record, job.lane.steps[value.position].label(job.index), source)
+        self._done.append(Receipt(entry.jobs[0], [*value.small, (value.position, record)]))
+
+    def _unbundled(
+        self, job: Job, number: int, records: list[tuple[int, Record]] | None, bundle: Bundle, source: Future
+    ) -> list[tuple[int, Record]]:
+        """Return the records of one branch of a bundle; one that was not started goes back as it came."""
+        if records is None:
+            return [(p, Record(job.starts.get(p, PENDING))) for p in job.positions]
+        if len(records) != len(job.positions) or records[0][0] != job.positions[0]:
+            records = [(p, record) for p, (_, record) in zip(job.positions, records, strict=True)]
+        return [
+            (p, self._unstayed(job, number, p, record, bundle, source))
+            if isinstance(record.state._result, Stayed)
+            else (p, record)
+            for p, record in records
+        ]
+
+    def _unstayed(self, job: Job, number: int, p: int, record: Record, bundle: Bundle, source: Future) -> Record:
+        here = bundle.large.get((number, p))
+        if here is not None:
+            return Record(record.state.replace(result=here), record.seconds, record.due_in, record.width)
+        return _held(record, job.lane.steps[p].label(job.index), BundlePart(source, number, p))
+
+    # -- losses and ends -------------------------------------------------------------------------------------------
+
+    def _lose(self, key: Key) -> None:
+        entry = self.opens.pop(key)
+        lost = describe_loss(entry.future, entry.jobs[0], self.watch)
+        if lost.cause == "input-lost":
+            self.lanes.pop(entry.jobs[0].lane.ident, None)  # its large inputs are sent again, from the client's copy
+        self._done.extend(Receipt(job, (), lost) for job in entry.jobs)
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Forget jobs; running bodies end by themselves."""
+        gone = {id(job) for job in jobs}
+        keys = [key for key, entry in self.opens.items() if all(id(job) in gone for job in entry.jobs)]
+        futures = [self.opens.pop(key).future for key in keys]
+        if futures and self.client.status == "running":
+            self.client.cancel(futures, force=True)
+
+    def settle(self, held: Sequence[Held]) -> None:
+        """Fetch large results before a client of ours is closed, up to a bound; the others are released."""
+        if not self.connection.owned:
+            return
+        total = 0
+        for result in held:
+            total += result.nbytes
+            if total > FETCH_TOTAL:
+                result.release(f"the client that held it was closed, and {FETCH_TOTAL >> 20} MiB were fetched before")
+            else:
+                result.fetch()
+
+    def close(self) -> None:
+        """Let go of what is still open: nothing of the run starts any more."""
+        futures = [entry.future for entry in self.opens.values()]
+        self.opens.clear()
+        self.lanes.clear()
+        if futures and self.client.status == "running":
+            capture(self.client.cancel, futures)
+
+
+def _held(record: Record, label: str, handle: Any) -> Record:
+    stayed = record.state._result
+    state = record.state.replace(result=Held(label, stayed.nbytes, handle, _fetch))
+    return Record(state, record.seconds, record.due_in, record.width)
+
+
+def _fetch(handle: Any) -> Any:
+    """Read a large result from the cluster."""
+    if isinstance(handle, BundlePart):
+        part = handle
+        key: Key = (f"part-{part.bundle.key[0]}", f"{part.bundle.key[1]}-{part.number}-{part.position}", 0)
+        named = expression(take_graph(part.bundle, part.number, part.position, key), str(key))
+        [handle] = part.bundle.client.get(named, [key], sync=False)
+    carry: Carry = handle.result()
+    return carry.record.state._result
