@@ -3,6 +3,7 @@
 from prefectish import triggers
 from prefectish.edges import allow_failure, flatten, mapped, unmapped
 from prefectish.engine.context import context, get_logger, raise_on_exception
+from prefectish.engine.pause import pause_task
 from prefectish.flows import Flow
 from prefectish.parameters import Parameter
 from prefectish.tasks import Task, tags, task
@@ -19,6 +20,7 @@ __all__ = [
     "flatten",
     "get_logger",
     "mapped",
+    "pause_task",
     "raise_on_exception",
     "tags",
     "task",

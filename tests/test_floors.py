@@ -23,7 +23,7 @@ FLOORS = [
     ["prefectish.engine.context", "prefectish.engine.retries", "prefectish.engine.capture"],
     ["prefectish.engine.state"],
     ["prefectish.engine.signals"],
-    ["prefectish.triggers", "prefectish.edges", "prefectish.engine.handlers"],
+    ["prefectish.triggers", "prefectish.edges", "prefectish.engine.handlers", "prefectish.engine.pause"],
     ["prefectish.caching", "prefectish.results"],
     ["prefectish.tasks", "prefectish.tasks.*"],
     ["prefectish.parameters", "prefectish.control_flow"],

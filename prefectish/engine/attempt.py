@@ -15,7 +15,8 @@ from prefectish.engine.decide import Finish, NotReady, after, before, retry
 from prefectish.engine.executor import ITEM, STEP, Job, LaneSpec, Pick, Record, StepSpec
 from prefectish.engine.facts import AttemptFacts
 from prefectish.engine.handlers import call_handlers
-from prefectish.engine.state import Failed, Looped, Pending, Running, Scheduled, State, Success
+from prefectish.engine.state import Failed, Looped, Pending, Running, Scheduled, State, Success, traceback_of
+from prefectish.engine.timeout import Allowance, call_limited
 from prefectish.engine.widths import SCALAR, UNMAPPABLE, element_width, measure
 from prefectish.errors import text_of
 
@@ -102,21 +103,38 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
     state, aborted = _change(spec, start, RUNNING)
     if aborted or not state.is_running():
         return state
-    state, aborted = _run_body(spec, facts, verdict.inputs, state)
-    if aborted or not state.is_failed():
+    allowance = None if spec.bare else Allowance(spec.task, start)
+    state, aborted = _run_body(spec, facts, verdict.inputs, state, allowance)
+    if aborted:
         return state
+    if state.is_failed() and not (allowance is not None and allowance.spent):
+        return _retried(spec, facts, state, allowance)
+    return state if allowance is None else allowance.carried_by(state)
+
+
+def _retried(spec: StepSpec, facts: AttemptFacts, state: State, allowance: Allowance | None) -> State:
+    """Return the state that follows a failure of the body: itself if it is final."""
     again = retry(spec, state, facts.run_count, _now, random.random)
     if again is None:
         return state
     if facts.loop_count:
         again = again.replace(context={**again.context, **_loop_context(facts)})
+    if allowance is not None:
+        again = allowance.carried_by(again)
     return _change(spec, state, again)[0]
 
 
-def _run_body(spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any], state: State) -> tuple[State, bool]:
-    """Call the body until it stops raising LOOP; return the state after its handlers, and whether one aborted."""
+def _run_body(
+    spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any], state: State, allowance: Allowance | None
+) -> tuple[State, bool]:
+    """Call the body until it stops raising LOOP; return the state after its handlers, and whether one aborted.
+
+    Parameters
+    ----------
+    allowance : the limits of a body that has some, or does not run right here; None for one without.
+    """
     while True:
-        outcome = call_body(spec.task, inputs)
+        outcome = call_body(spec.task, inputs) if allowance is None else call_limited(facts, inputs, allowance)
         new = after(spec, outcome, facts.run_count)
         if type(new) is Failed and type(outcome) is Error:
             _log_failure(facts, outcome.exception)
@@ -166,10 +184,12 @@ def _elements(facts: AttemptFacts, state: State) -> int:
 
 
 def _log_failure(facts: AttemptFacts, error: BaseException) -> None:
-    facts["logger"].error(
-        "Task %r: exception encountered during task execution", facts["task_full_name"],
-        exc_info=(type(error), error, error.__traceback__),
-    )  # fmt: skip
+    text = "Task %r: exception encountered during task execution"
+    name = facts["task_full_name"]
+    if error.__traceback__ is None and (elsewhere := traceback_of(error)):  # it was raised in another process
+        facts["logger"].error(f"{text}\n%s", name, elsewhere.rstrip())
+    else:
+        facts["logger"].error(text, name, exc_info=(type(error), error, error.__traceback__))
 
 
 def _now() -> datetime:

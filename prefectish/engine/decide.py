@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine import retries, signals
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.state import (
+    Crashed,
     Deferred,
     Failed,
     Mapped,
@@ -222,6 +223,8 @@ def retry(
     state : the failed state of attempt number `run_count`.
     now, random : the current aware time, and a number in [0, 1), asked only if there is a retry.
     """
+    if isinstance(state, Crashed):  # `max_retries` counts attempts that ended in the user's code
+        return None
     task = spec.task
     error = state._result if isinstance(state._result, BaseException) else None
     if not retries.should_retry(run_count, task.max_retries, task.retry_on, error):

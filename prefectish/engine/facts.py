@@ -89,11 +89,20 @@ def _child_key(facts: AttemptFacts) -> str:
 
 
 def _logger(facts: AttemptFacts) -> logging.Logger:
-    """The task's logger; a child's has its index in the name and is not kept by the logging module."""
-    parent = get_logger(facts.spec.name)
-    if not facts.spec.mapped:
+    return child_logger(facts.spec.name, facts.index if facts.spec.mapped else None)
+
+
+def child_logger(name: str, index: int | None) -> logging.Logger:
+    """Return a task's logger; a child's has its index in the name and is not kept by the logging module.
+
+    Parameters
+    ----------
+    index : position in the map, None for a single task.
+    """
+    parent = get_logger(name)
+    if index is None:
         return parent
-    child = logging.Logger(f"{parent.name}[{facts.index}]")
+    child = logging.Logger(f"{parent.name}[{index}]")
     child.parent = parent
     return child
 

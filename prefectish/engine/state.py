@@ -538,7 +538,7 @@ class Failed(Finished):
     @property
     def traceback(self) -> str | None:
         """Return the text of the traceback, causes included, or None if there never was one."""
-        return self._traceback or _traceback_text(self._result)
+        return self._traceback or traceback_of(self._result)
 
     def _packed(self) -> dict[str, Any]:
         packed = super()._packed()
@@ -704,11 +704,14 @@ def _listed(
     return [each.__name__ for each in shown] if names_only else shown
 
 
-def _traceback_text(result: Any) -> str | None:
+def traceback_of(result: Any) -> str | None:
+    """Return the text of the traceback of an exception, causes included; None if there never was one."""
     if isinstance(result, RemoteError):
         return result.traceback
-    if not isinstance(result, BaseException) or result.__traceback__ is None:
+    if not isinstance(result, BaseException):
         return None
+    if result.__traceback__ is None:  # raised in another process, from where its text came as the cause
+        return traceback_of(result.__cause__)
     from traceback import format_exception
 
     return shorten("".join(format_exception(result)))

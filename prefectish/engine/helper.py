@@ -1,0 +1,83 @@
+"""Threads beside the slot, for bodies that the slot must be free to leave, or whose slot has a loop running in it.
+
+A helper thread runs in a copy of the context of the thread that starts it: facts of the run, tags, and what the
+executor keeps there (Dask's ``get_worker()`` reads a context variable). A thread cannot be stopped: one that is left
+behind runs on until its body ends, as a daemon, and what it returns is thrown away.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+
+from prefectish.engine.capture import Error, Value
+
+#: How long a coroutine that was told to stop may take to do so before its thread counts as left behind, in seconds.
+GRACE_SECONDS = 0.2
+
+_here: ContextVar[Helper | None] = ContextVar("prefectish.helper", default=None)
+_left_behind: list[Helper] = []
+
+
+class Helper:
+    """One call in a thread of its own.
+
+    Parameters
+    ----------
+    call : what to run; it captures what the user's code raises.
+    name : of the thread.
+
+    Attributes
+    ----------
+    stop : asks what runs to end, if it can be asked; a coroutine can, a function cannot.
+    """
+
+    __slots__ = ("_ended", "_outcome", "stop", "thread")
+
+    def __init__(self, call: Callable[[], Value | Error], name: str) -> None:
+        self.stop: Callable[[], object] | None = None
+        self._outcome: Value | Error | None = None
+        self._ended = threading.Event()
+        scope = contextvars.copy_context()
+        self.thread = threading.Thread(target=scope.run, args=(self._run, call), name=name, daemon=True)
+        self.thread.start()
+
+    def _run(self, call: Callable[[], Value | Error]) -> None:
+        _here.set(self)
+        try:
+            self._outcome = call()
+        except BaseException as error:  # only the user's own interrupt passes `capture`
+            self._outcome = Error(error)
+        finally:
+            self._ended.set()
+
+    def wait(self, seconds: float | None = None) -> Value | Error | None:
+        """Wait until the call ends, at most so long; return its outcome, None if it goes on."""
+        self._ended.wait(seconds)
+        return self._outcome
+
+    def leave(self) -> int:
+        """Leave the thread to itself.
+
+        Returns
+        -------
+        Number of threads of this process that were left behind and still run, this one included; 0 if it has ended.
+        """
+        stop = self.stop
+        if stop is not None:
+            with suppress(RuntimeError):  # its loop closed a moment ago
+                stop()
+            self._ended.wait(GRACE_SECONDS)
+        if self._ended.is_set():
+            return 0
+        _left_behind[:] = [helper for helper in _left_behind if helper.thread.is_alive()] + [self]
+        return len(_left_behind)
+
+
+def current_helper() -> Helper | None:
+    """Return the helper whose thread this is; a thread that a body starts in a copy of its context is not one."""
+    helper = _here.get()
+    return helper if helper is not None and helper.thread is threading.current_thread() else None
