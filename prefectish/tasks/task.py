@@ -106,6 +106,8 @@ class Task(Operand):
     crash_retries: int = 0
     #: Whether it was made by an expression or for a constant, and not by the user.
     auto_generated: bool = False
+    #: Whether a run that is given its finished state runs it again all the same.
+    runs_again: bool = False
 
     _home: Home | None = None
 
