@@ -1,0 +1,110 @@
+"""LocalDaskExecutor: a session over threads or processes of this machine, or over this thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+from dask.local import get_sync
+from dask.system import CPU_COUNT
+
+from prefectish.engine.executor import Held, Job, Receipt, Session
+from prefectish.engine.plan import Plan
+from prefectish.executors.slices import Branch, SliceSession
+from prefectish.executors.threads import Threads, live_graph, posttask
+
+SCHEDULERS = ("threads", "processes", "synchronous")
+
+
+class SynchronousSession:
+    """One job at a time, in this thread, by Dask's synchronous scheduler: a debugger stops in the body."""
+
+    window = 1
+    slots = 1
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self._queue: deque[Job] = deque()
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Put jobs at the end of the queue."""
+        self._queue.extend(jobs)
+
+    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+        """Run the next job; there is nothing to wait for, so `timeout` does not matter."""
+        if not self._queue:
+            return ()
+        job = self._queue.popleft()
+        records: list[tuple[int, Any]] = []
+        graph = live_graph([Branch(job)], self.run_id)
+        report = posttask(lambda branch, position, record: records.append((position, record)))
+        get_sync(graph, list(graph), callbacks=[report])
+        return (Receipt(job, records),)
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Forget jobs."""
+        gone = set(jobs)
+        self._queue = deque(job for job in self._queue if job not in gone)
+
+    def settle(self, held: Sequence[Held]) -> None:
+        """Do nothing: results are here."""
+
+
+class LocalDaskExecutor:
+    """Runs a flow on Dask's local schedulers: threads, processes, or one task after another in this thread.
+
+    Parameters
+    ----------
+    scheduler : "threads" (values are shared, nothing is copied), "processes" (bodies, arguments and results are
+        pickled) or "synchronous".
+    num_workers : number of threads or processes; default: Dask's setting ``num_workers``, else one a core.
+    tag_limits : for a tag, how many tasks that carry it run at once, at most.
+
+    Notes
+    -----
+    A script that runs flows on processes has to do so below ``if __name__ == "__main__":``, since each process begins
+    by importing the script.
+
+    Examples
+    --------
+    >>> LocalDaskExecutor(num_workers=4)
+    <LocalDaskExecutor: threads, 4 workers>
+    """
+
+    def __init__(
+        self,
+        scheduler: str = "threads",
+        num_workers: int | None = None,
+        tag_limits: Mapping[str, int] | None = None,
+    ) -> None:
+        if scheduler not in SCHEDULERS:
+            raise ValueError(f"scheduler={scheduler!r}: one of {', '.join(map(repr, SCHEDULERS))}")
+        if num_workers is not None and num_workers < 1:
+            raise ValueError(f"num_workers={num_workers!r}: at least 1")
+        self.scheduler = scheduler
+        self.num_workers = num_workers
+        self.tag_limits = tag_limits
+
+    @contextmanager
+    def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[Session]:
+        """Open a session for one run."""
+        run_id = run["flow_run_id"]
+        if self.scheduler == "synchronous":
+            yield SynchronousSession(run_id)
+            return
+        session = SliceSession(Threads(self._slots(), run_id), run)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def _slots(self) -> int:
+        return int(self.num_workers or dask.config.get("num_workers", None) or CPU_COUNT)
+
+    def __repr__(self) -> str:
+        if self.scheduler == "synchronous":
+            return "<LocalDaskExecutor: synchronous>"
+        return f"<LocalDaskExecutor: {self.scheduler}, {self._slots()} workers>"

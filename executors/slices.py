@@ -1,0 +1,243 @@
+"""A session on one shared pool: Dask runs slices of the open branches, each by one ``get`` in a helper thread.
+
+A slice is what a ``get`` of Dask's local schedulers takes: a graph that is known in advance. It is no unit of anything
+else. Receipts come one by one, from a function that Dask calls after each task, and the next slice starts before the
+last one is done; so a slow branch keeps its helper thread waiting, which sleeps, and nobody else.
+
+How large a slice is follows from how quickly slices drain. Branches that take microseconds share the cost of a thread
+and a ``get`` among a hundred; of branches that take a second only a few are handed over at once, and the rest can still
+be overtaken by those nearer to the end of the flow.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, Protocol
+
+from prefectish.engine.executor import Held, Job, Lost, Receipt, Record
+
+#: Largest slice, in branches, whatever the number of slots, if that is not larger.
+LARGEST = 128
+#: A slice that drains in fewer seconds is followed by a larger one; in more than the second figure, by a smaller one.
+QUICK, SLOW = 0.01, 0.05
+#: Longest time that a closed session waits for a thread that has nothing to do any more, in seconds.
+PATIENCE = 5.0
+
+Report = Callable[["Branch", int, Record | None], None]
+
+
+class Branch:
+    """A job that was handed over.
+
+    Attributes
+    ----------
+    left : steps that have not reported yet.
+    gone : True once it was given up: steps that have not started never start.
+    states : for whoever runs its steps.
+    """
+
+    __slots__ = ("gone", "job", "left", "states")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.left = len(job.positions)
+        self.gone = False
+        self.states = dict(job.given)
+
+
+class _Arrival(NamedTuple):
+    branch: Branch
+    position: int
+    record: Record | None
+
+
+class _Broken(NamedTuple):
+    branches: Sequence[Branch]
+    error: BaseException
+
+
+class Workers(Protocol):
+    """Threads or processes, and Dask's scheduler for them."""
+
+    slots: int
+
+    def run(self, branches: Sequence[Branch], report: Report, ahead: int) -> None:
+        """Run branches to their end in this thread's name and report each of their steps once.
+
+        Parameters
+        ----------
+        report : takes a branch, a position, and its record, or None if the step was given up.
+        ahead : tasks that may wait in the pool, beside those that run.
+        """
+
+    def lost(self, branches: Sequence[Branch], error: BaseException) -> list[Receipt]:
+        """Return what became of branches whose slice broke."""
+
+    def close(self, idle: bool) -> None:
+        """End; `idle` says that no body runs any more."""
+
+
+class Pace:
+    """How many branches go to Dask at once."""
+
+    __slots__ = ("_last", "least", "most", "size")
+
+    def __init__(self, slots: int) -> None:
+        self.least = 2 * slots
+        self.most = max(LARGEST, 4 * slots)
+        self.size = self.least
+        self._last = 0.0
+
+    def note(self, taken: int, now: float) -> None:
+        """Take notice of a slice of `taken` branches that starts now, because the one before has drained."""
+        gap = now - self._last
+        self._last = now
+        if gap < QUICK and taken == self.size:
+            self.size = min(self.most, 2 * self.size)
+        elif gap > SLOW:
+            self.size = max(self.least, self.size // 2)
+
+
+class Backlog:
+    """Jobs that wait for a slice: those of later steps first, among equals the older ones."""
+
+    __slots__ = ("_queues", "count")
+
+    def __init__(self) -> None:
+        self._queues: dict[int, deque[Job]] = {}
+        self.count = 0
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Put jobs at the end of their queues."""
+        for job in jobs:
+            step = job.lane.steps[job.positions[0]].number
+            queue = self._queues.get(step)
+            if queue is None:
+                queue = self._queues[step] = deque()
+            queue.append(job)
+        self.count += len(jobs)
+
+    def take(self, most: int) -> list[Job]:
+        """Remove and return at most so many jobs."""
+        taken: list[Job] = []
+        for step in sorted(self._queues, reverse=True):
+            queue = self._queues[step]
+            while queue and len(taken) < most:
+                taken.append(queue.popleft())
+            if queue:
+                break
+            del self._queues[step]
+        self.count -= len(taken)
+        return taken
+
+    def drop(self, gone: set[Job]) -> None:
+        """Remove jobs."""
+        for step, queue in self._queues.items():
+            self._queues[step] = deque(job for job in queue if job not in gone)
+        self.count = sum(map(len, self._queues.values()))
+
+
+class SliceSession:
+    """A run on threads or processes of this machine.
+
+    Attributes
+    ----------
+    open : branches that were handed over and have not ended, by job.
+    """
+
+    def __init__(self, workers: Workers, run: Mapping[str, Any]) -> None:
+        self.workers = workers
+        self._raise = bool(run.get("raise_on_exception"))
+        self.slots = workers.slots
+        self.pace = Pace(workers.slots)
+        self.window = 2 * self.pace.most
+        self.backlog = Backlog()
+        self.open: dict[Job, Branch] = {}
+        self._helpers: list[threading.Thread] = []
+        self._arrivals: SimpleQueue[_Arrival | _Broken] = SimpleQueue()
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs, and hand over what the pool can use."""
+        self.backlog.add(jobs)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        # Fewer branches than a slice are open, and some of them run: start the next slice before the pool has to wait.
+        while self.backlog.count and len(self.open) < self.pace.size:
+            branches = [Branch(job) for job in self.backlog.take(self.pace.size)]
+            self.open.update((branch.job, branch) for branch in branches)
+            self.pace.note(len(branches), time.monotonic())
+            self._start(branches)
+
+    def _start(self, branches: Sequence[Branch]) -> None:
+        helper = threading.Thread(target=self._run, args=(branches,), name="prefectish-slice", daemon=True)
+        self._helpers = [thread for thread in self._helpers if thread.is_alive()]
+        self._helpers.append(helper)
+        helper.start()
+
+    def _run(self, branches: Sequence[Branch]) -> None:
+        put = self._arrivals.put
+        ahead = self.slots if self.pace.size == self.pace.least else self.pace.size
+        try:
+            self.workers.run(branches, lambda *report: put(_Arrival(*report)), ahead)
+        except BaseException as error:  # nothing of the user's can raise here; whatever did, the run must hear of it
+            put(_Broken(branches, error))
+
+    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+        """Wait until steps have ended, at most `timeout` seconds, and return their receipts."""
+        self._hand_over()
+        receipts: list[Receipt] = []
+        try:
+            self._take(self._arrivals.get(timeout=timeout), receipts)
+            while True:
+                self._take(self._arrivals.get_nowait(), receipts)
+        except Empty:
+            return receipts
+
+    def _take(self, arrival: _Arrival | _Broken, receipts: list[Receipt]) -> None:
+        if isinstance(arrival, _Broken):
+            receipts.extend(self._lose(arrival))
+            return
+        branch, position, record = arrival
+        branch.left -= 1
+        if not branch.left:
+            self.open.pop(branch.job, None)
+        if record is not None and not branch.gone:
+            receipts.append(Receipt(branch.job, ((position, record),)))
+
+    def _lose(self, broken: _Broken) -> list[Receipt]:
+        if self._raise or isinstance(broken.error, KeyboardInterrupt):
+            raise broken.error
+        lost = [branch for branch in broken.branches if branch.left and not branch.gone]
+        for branch in broken.branches:
+            self.open.pop(branch.job, None)
+        return self.workers.lost(lost, broken.error)
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Forget jobs: those not started never start, the records of the others are dropped."""
+        gone = set(jobs)
+        self.backlog.drop(gone)
+        for job in gone & self.open.keys():
+            self.open[job].gone = True
+
+    def settle(self, held: Sequence[Held]) -> None:
+        """Do nothing: results are here."""
+
+    def close(self) -> None:
+        """Start nothing more, and end the threads that have nothing to do."""
+        idle = not self.open
+        self.cancel([*self.open])
+        self.backlog = Backlog()
+        if idle:
+            for helper in self._helpers:
+                helper.join(PATIENCE)
+        self.workers.close(idle)
+
+
+def cluster_error(branch: Branch, error: BaseException) -> Receipt:
+    """Return the receipt of a branch that Dask could not run, for a reason that is not its own."""
+    return Receipt(branch.job, (), Lost("cluster-error", detail=f"{type(error).__name__}: {error}"))

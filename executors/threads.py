@@ -1,0 +1,165 @@
+"""Threads for ``dask.threaded.get``: live objects, nothing is copied.
+
+Dask takes any pool that has ``submit`` and ``_max_workers``. This one is for bodies that take microseconds: its futures
+have no lock, because Dask puts its callback on a future right after ``submit``, and work starts only then.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import dask.threaded
+
+from prefectish.engine.attempt import PENDING, gather, run_step
+from prefectish.engine.executor import Receipt
+from prefectish.engine.wire import sources_of
+from prefectish.executors.slices import PATIENCE, Branch, Report, cluster_error
+
+
+class _Future:
+    """A call, and later what came of it."""
+
+    __slots__ = ("_args", "_done", "_fn", "_start", "_value", "error")
+
+    def __init__(self, start: Callable[[_Future], None], fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._start = start
+        self._fn = fn
+        self._args = args
+        self._value: Any = None
+        self.error: BaseException | None = None
+
+    def add_done_callback(self, done: Callable[[_Future], None]) -> None:
+        """Start the call; `done` is called at its end."""
+        self._done = done
+        self._start(self)
+
+    def call(self) -> None:
+        """Make the call, in the thread that it was given to."""
+        try:
+            self._value = self._fn(*self._args)
+        except BaseException as error:  # for Dask, which raises it from result()
+            self.error = error
+        self._done(self)
+
+    def result(self) -> Any:
+        """Return what the call returned, or raise what it raised; it has ended."""
+        if self.error is not None:
+            raise self.error
+        return self._value
+
+
+class ThreadPool:
+    """Threads that share one queue; they start with the first calls.
+
+    Each call sees the context variables of whoever made the pool, and cannot change them for others.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._calls: SimpleQueue[_Future | None] = SimpleQueue()
+        self._scope = contextvars.copy_context()
+
+    def submit(self, fn: Callable[..., Any], *args: Any) -> _Future:
+        """Return the future of a call."""
+        if len(self.threads) < self.size:
+            self._add_thread()
+        return _Future(self._calls.put, fn, args)
+
+    def _add_thread(self) -> None:
+        with self._lock:
+            if len(self.threads) == self.size:
+                return
+            name = f"prefectish-{len(self.threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self.threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        take, scope = self._calls.get, self._scope
+        while (future := take()) is not None:
+            scope.copy().run(future.call)
+            del future  # or its result would stay here until the next call
+
+    def shutdown(self, wait: bool) -> None:
+        """Let the threads end when they have made the calls they were given."""
+        for _ in self.threads:
+            self._calls.put(None)
+        if wait:
+            for thread in self.threads:
+                thread.join(PATIENCE)
+
+
+class _View:
+    """The shared pool as one ``get`` sees it: with room for some calls more than there are threads."""
+
+    def __init__(self, pool: ThreadPool, room: int) -> None:
+        self.submit = pool.submit
+        self._max_workers = room
+
+
+class Threads:
+    """Runs branches by ``dask.threaded.get``.
+
+    Parameters
+    ----------
+    slots : number of threads.
+    run_id : names the run in every key.
+    """
+
+    def __init__(self, slots: int, run_id: str) -> None:
+        self.slots = slots
+        self.run_id = run_id
+        self.pool = ThreadPool(slots)
+
+    def run(self, branches: Sequence[Branch], report: Report, ahead: int) -> None:
+        """Run branches in the pool."""
+        graph = live_graph(branches, self.run_id)
+        view = _View(self.pool, max(ahead, self.slots))
+        dask.threaded.get(graph, list(graph), pool=view, callbacks=[posttask(report)])
+
+    def lost(self, branches: Sequence[Branch], error: BaseException) -> list[Receipt]:
+        """Say what went wrong: threads do not die, so this is a fault of ours or of Dask's."""
+        return [cluster_error(branch, error) for branch in branches]
+
+    def close(self, idle: bool) -> None:
+        """End the threads; one with a body that still runs ends with the body, or with the program."""
+        self.pool.shutdown(wait=idle)
+
+
+def live_graph(branches: Sequence[Branch], run_id: str) -> dict[tuple[str, int, int], Any]:
+    """Return the graph of branches whose steps run in this process."""
+    graph: dict[tuple[str, int, int], Any] = {}
+    for branch in branches:
+        job = branch.job
+        keys: dict[int, tuple[str, int, int]] = {}
+        for position in job.positions:
+            keys[position] = key = (f"{job.lane.steps[position].slug}-{run_id}", job.index, job.submission)
+            before = [keys[p] for p in sources_of(job, position)] if len(job.positions) > 1 else ()
+            graph[key] = (run_live, branch, position, *before)
+    return graph
+
+
+def run_live(branch: Branch, position: int, *before: Any) -> list[tuple[Any, ...]]:
+    """Run one step of a branch. The list is emptied by the receipt, so Dask's results hold nothing."""
+    if branch.gone:
+        return [(branch, position, None)]
+    job = branch.job
+    upstream = gather(job.lane, position, job.items, branch.states)
+    record = run_step(job.lane, position, job.index, upstream, job.starts.get(position, PENDING))
+    branch.states[position] = record.state
+    return [(branch, position, record)]
+
+
+def posttask(report: Report) -> tuple[Any, ...]:
+    """Return a callback of Dask's schedulers that reports what :func:`run_live` returned."""
+
+    def after(key: Any, result: list[tuple[Any, ...]], graph: Any, state: Any, worker: Any) -> None:
+        report(*result.pop())
+
+    return (None, None, None, after, None)
