@@ -7,7 +7,7 @@ caller's mistakes and for what breaks around a run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 LONGEST_TEXT = 10_000
 """How many characters of an error's text are kept."""
@@ -96,3 +96,27 @@ def _guarded(form: Callable[[object], str], error: BaseException) -> str:
         return shorten(form(error))
     except Exception as broken:  # `__repr__` and `__str__` are the user's code too
         return f"<{type(error).__name__} whose {form.__name__} raises {type(broken).__name__}>"
+
+
+def taken_apart(error: BaseException) -> tuple[Any, ...]:
+    """Return what an exception says it is made of: a callable, its arguments and perhaps attributes.
+
+    To be pickled in place of the exception. A library in this process may have registered a way of its own to pickle
+    every exception, as distributed does through tblib, and by that one a SyntaxError arrives without its text, and with
+    the frames of its traceback.
+    """
+    parts = error.__reduce_ex__(4)
+    if isinstance(parts, str) or len(parts) > 3:
+        raise TypeError(f"{type(error).__name__} is pickled in a way of its own")
+    return parts
+
+
+def put_together(parts: tuple[Any, ...]) -> BaseException:
+    """Return the exception that was taken apart; raise whatever its making raises."""
+    make, arguments, *state = parts
+    error = make(*arguments)
+    if not isinstance(error, BaseException):
+        raise TypeError(f"{make!r} made no exception but {type(error).__name__}")
+    if state and state[0] is not None:
+        error.__setstate__(state[0])
+    return error

@@ -1,6 +1,8 @@
+import copyreg
 import pickle
 
 import pytest
+from tblib.pickling_support import pickle_exception
 
 from prefectish import errors
 from prefectish.errors import (
@@ -12,7 +14,9 @@ from prefectish.errors import (
     RemoteError,
     SchedulerLost,
     describe,
+    put_together,
     shorten,
+    taken_apart,
     text_of,
 )
 
@@ -70,3 +74,44 @@ def test_describe_is_the_repr():
 def test_describe_survives_a_broken_repr():
     assert describe(Mute()) == "<Mute whose repr raises RuntimeError>"
     assert text_of(Mute()) == "<Mute whose str raises RuntimeError>"
+
+
+def _syntax_error() -> SyntaxError:
+    with pytest.raises(SyntaxError) as caught:
+        compile("f(\n", "some.py", "exec")
+    return caught.value
+
+
+def _noted() -> ValueError:
+    error = ValueError("noted")
+    error.add_note("by hand")
+    error.level = 3  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _syntax_error(),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        FileNotFoundError(2, "No such file", "a.txt"),
+        KeyError("k"),
+        _noted(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_error_taken_apart_is_put_together_whole(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As importing distributed does, for every exception there is.
+    monkeypatch.setitem(copyreg.dispatch_table, type(error), pickle_exception)
+    again = put_together(pickle.loads(pickle.dumps(taken_apart(error))))
+    assert (type(again), str(again), again.args) == (type(error), str(error), error.args)
+    assert vars(again) == vars(error)
+
+
+def test_error_that_is_not_made_of_its_arguments_cannot_be_put_together() -> None:
+    class TwoArguments(Exception):
+        def __init__(self, name: str, value: int) -> None:
+            super().__init__(f"{name}={value}")
+
+    with pytest.raises(TypeError):
+        put_together(taken_apart(TwoArguments("a", 1)))

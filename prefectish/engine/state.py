@@ -35,7 +35,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, NoReturn, Self, overload
 
 from prefectish.engine.context import current
-from prefectish.errors import RemoteError, shorten, text_of
+from prefectish.errors import RemoteError, put_together, shorten, taken_apart, text_of
 
 
 class Deferred:
@@ -746,7 +746,7 @@ def _dumped(error: BaseException) -> bytes | None:
     from cloudpickle import dumps  # takes classes of `__main__` along, where pickle sends a name
 
     try:
-        content: bytes = dumps(error)
+        content: bytes = dumps(taken_apart(error))
     except Exception:  # how it is pickled is the user's code
         return None
     return content
@@ -758,10 +758,9 @@ def _loaded(content: bytes | None) -> BaseException | None:
     from pickle import loads
 
     try:
-        error = loads(content)
+        return put_together(loads(content))
     except Exception:  # how it is loaded is the user's code too
         return None
-    return error if isinstance(error, BaseException) else None
 
 
 def _restored(cls: type[State], packed: dict[str, Any]) -> State:
