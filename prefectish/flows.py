@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 from prefectish.config import default_executor
+from prefectish.control_flow.resources import default_references
 from prefectish.edges import Edge, unwrap
 from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.handlers import on_failure_handler
@@ -74,6 +75,7 @@ class Flow(Network):
         super().__init__(validate)
         self._unused: dict[Task, None] = {}
         self._open: list[Overlay] = []
+        self._around: Flow | None = None
         self.name = name
         self.executor = executor
         self.state_handlers = handler_list("state_handlers", state_handlers)
@@ -105,8 +107,8 @@ class Flow(Network):
         return {**self.__dict__, "_unused": {}, "_open": []}
 
     def reference_tasks(self) -> KeysView[Task]:
-        """Return the tasks whose states decide the flow's."""
-        return self._references.keys() if self._references else self.terminal_tasks()
+        """Return the tasks whose states decide the flow's: those chosen, else the last ones, clean-up not counted."""
+        return self._references.keys() if self._references else default_references(self)
 
     def set_reference_tasks(self, tasks: Iterable[Task]) -> None:
         """Choose the tasks whose states decide the flow's; none: the terminal tasks.
@@ -135,6 +137,12 @@ class Flow(Network):
                 f"tasks were created but not added to {self!r}: {names}; call them, or use flow.add_task", stacklevel=2
             )
 
+    def inner(self, name: str) -> Flow:
+        """Return an empty flow in which a part of this one is built: calls in it may use the tasks of this one."""
+        new = Flow(name)
+        new._around = self
+        return new
+
     def note_created(self, task: Task) -> None:
         """Remember a task that was made in the flow's block, to warn if it never comes into the flow."""
         self._unused[task] = None
@@ -142,6 +150,8 @@ class Flow(Network):
     def note_used(self, task: Task) -> None:
         """Forget a task that was added, or copied."""
         self._unused.pop(task, None)
+        if self._around is not None:
+            self._around.note_used(task)
 
     def add_task(self, task: Task) -> Task:
         """Add a task, if it is not there yet, and return it.
@@ -153,8 +163,13 @@ class Flow(Network):
         FlowDefinitionError
             If another task has its explicit slug.
         """
+        if task in self.slugs:
+            return task
         super().add_task(task)
         self._unused.pop(task, None)
+        block = current().get("block")
+        if block is not None:
+            block.note(task, self)
         return task
 
     def add_edge(
@@ -242,12 +257,16 @@ class Flow(Network):
         if not isinstance(value, Task):
             return self.add_task(as_task(value, self))
         home = value._home
-        if home is not None and value not in self.slugs and home.flow() is not self:
+        if home is not None and value not in self.slugs and not self._has_room_for(home.flow()):
             raise FlowDefinitionError(
                 f"task {home.slug} belongs to flow {home.flow_name}: its inputs are not known in {self!r}; call it "
                 f"again here, or pass its result as a Parameter"
             )
         return self.add_task(value)
+
+    def _has_room_for(self, home: Flow | None) -> bool:
+        """Whether tasks of a flow may be used here: its own, and those of the flow that it is a part of."""
+        return home is not None and (home is self or home is self._around)
 
     def _feed(self, task: Task, key: str | None, value: Any, mapped: bool, validate: bool | None) -> None:
         """Add the edge, or keep the constant, that gives a value to a task."""

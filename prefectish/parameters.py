@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any, Self
 
 from prefectish.engine.context import current
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.tasks.task import Task
+from prefectish.validation import adapter_for, checked, refusal
 
 if TYPE_CHECKING:
     from prefectish.flows import Flow
@@ -28,15 +30,26 @@ class Parameter(Task):
         False: the value is None where no run and no default gives one.
     tags
         As for a task.
+    type
+        What a value must be: anything that can annotate an argument (`int`, `list[str]`, `int | None`, a pydantic
+        model). The value of a run is converted to it where that loses nothing (``"3"`` to 3), else the run is refused.
+        Needs the extra `typed`.
 
     Raises
     ------
     FlowDefinitionError
-        If it is required and yet has a default.
+        If it is required and yet has a default, or the type cannot be checked.
+    ParameterError
+        If the default is not of the type.
     """
 
     def __init__(
-        self, name: str, default: Any = _ABSENT, required: bool | None = None, tags: Iterable[str] | None = None
+        self,
+        name: str,
+        default: Any = _ABSENT,
+        required: bool | None = None,
+        tags: Iterable[str] | None = None,
+        type: Any = None,
     ) -> None:
         if not name or not isinstance(name, str):
             raise FlowDefinitionError(f"a parameter needs a name, got {name!r}")
@@ -44,11 +57,31 @@ class Parameter(Task):
             raise FlowDefinitionError(f"parameter {name!r} is required, so its default {default!r} is never used")
         self.required = default is _ABSENT if required is None else required
         self.default = None if default is _ABSENT else default
+        self.type = type
         super().__init__(name, slug=name, tags=tags)
+        if type is not None:
+            adapter_for(name, type)
+        if self.default is not None:
+            self._converted(self.default)
+
+    def accept(self, value: Any) -> Any:
+        """Return a value as the type of the parameter; None where that is the default is no value, so it passes.
+
+        Raises
+        ------
+        ParameterError
+            ``parameter 'n': 'many' is no int: ...``.
+        """
+        if value is None and self.default is None and not self.required:
+            return None
+        return self._converted(value)
+
+    def _converted(self, value: Any) -> Any:
+        return value if self.type is None else checked(self.name, self.type, value)
 
     def run(self) -> Any:
         """Return the value in the current run, else the default."""
-        return (current().get("parameters") or {}).get(self.name, self.default)
+        return self.accept((current().get("parameters") or {}).get(self.name, self.default))
 
     def __call__(self, /, *args: Any, flow: Flow | None = None, **kwargs: Any) -> Self:
         """Add the parameter itself to a flow: there is no second one of its name."""
@@ -73,18 +106,56 @@ class Parameter(Task):
         return f"<Parameter: {self.name}>"
 
 
+class DateTimeParameter(Parameter):
+    """A date with time that is given when the flow is run, as a datetime or as text in ISO 8601.
+
+    Tasks get an aware datetime. What tells no time zone is read as UTC, what tells no time of day as midnight.
+
+    Parameters
+    ----------
+    name, default, required, tags
+        As for :class:`Parameter`.
+
+    Examples
+    --------
+    >>> DateTimeParameter("since").accept("2026-03-01T12:00+02:00").isoformat()
+    '2026-03-01T12:00:00+02:00'
+    >>> DateTimeParameter("since").accept("2026-03-01").isoformat()
+    '2026-03-01T00:00:00+00:00'
+    """
+
+    def __init__(
+        self, name: str, default: Any = _ABSENT, required: bool | None = None, tags: Iterable[str] | None = None
+    ) -> None:
+        super().__init__(name, default, required, tags)
+
+    def _converted(self, value: Any) -> datetime:
+        moment = self._parsed(value) if isinstance(value, str) else value
+        if isinstance(moment, date) and not isinstance(moment, datetime):
+            moment = datetime.combine(moment, time())
+        if not isinstance(moment, datetime):
+            raise refusal(self.name, value, "date with time", f"got {type(value).__name__}; pass a datetime, or text")
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+    def _parsed(self, text: str) -> datetime:
+        try:
+            return datetime.fromisoformat(text.strip())
+        except ValueError:
+            raise refusal(self.name, text, "date with time", "pass it like 2026-03-01T12:00+02:00") from None
+
+
 def settle(parameters: Iterable[Parameter], given: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
     """Give every parameter its value for a run: given, else the context's, else its default.
 
     Returns
     -------
     dict
-        A value for each parameter, by name.
+        A value for each parameter, by name, as the type that the parameter has.
 
     Raises
     ------
     ParameterError
-        ``missing: x; unknown: y``.
+        ``missing: x; unknown: y``, or what is wrong with each value.
     """
     known = {p.name: p for p in parameters}
     missing = sorted(n for n, p in known.items() if p.required and n not in given and n not in context)
@@ -92,4 +163,17 @@ def settle(parameters: Iterable[Parameter], given: Mapping[str, Any], context: M
     faults = [f"{word}: {', '.join(names)}" for word, names in (("missing", missing), ("unknown", unknown)) if names]
     if faults:
         raise ParameterError("; ".join(faults))
-    return {name: given[name] if name in given else context.get(name, p.default) for name, p in known.items()}
+    values = {name: given[name] if name in given else context.get(name, p.default) for name, p in known.items()}
+    return _accepted(known, values)
+
+
+def _accepted(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    accepted, faults = {}, []
+    for name, value in values.items():
+        try:
+            accepted[name] = parameters[name].accept(value)
+        except ParameterError as error:
+            faults.append(str(error))
+    if faults:
+        raise ParameterError("; ".join(faults))
+    return accepted

@@ -1,0 +1,95 @@
+"""Blocks: a `with` statement that gives the tasks recorded in it something in common.
+
+A flow tells the innermost open block (`context["block"]`) of each task that comes into it. When the block ends, it
+knows its tasks and adds the edges that make the block mean something.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from prefectish.engine.context import Overlay, context, current
+from prefectish.errors import FlowDefinitionError
+from prefectish.parameters import Parameter
+from prefectish.tasks.collections import Constant
+from prefectish.tasks.task import Task
+
+if TYPE_CHECKING:
+    from prefectish.flows import Flow
+
+
+def active_flow(flow: Flow | None, user: str) -> Flow:
+    """Return the flow that was given, else the one whose block is open.
+
+    Raises
+    ------
+    FlowDefinitionError
+        If there is neither; `user` says who wants one.
+    """
+    found: Flow | None = flow if flow is not None else current().get("flow")
+    if found is None:
+        raise FlowDefinitionError(f"no active Flow: use {user} inside `with Flow(...)`, or pass flow=")
+    return found
+
+
+class Block:
+    """The tasks of a `with` block; all of them are of one flow."""
+
+    def __init__(self) -> None:
+        self._flow: Flow | None = None
+        self._tasks: dict[Task, None] = {}
+        self._around: Block | None = None
+        self._overlay: Overlay | None = None
+
+    def __enter__(self) -> Any:
+        self._open()
+        return self
+
+    def _open(self) -> None:
+        if self._overlay is not None:
+            raise FlowDefinitionError(f"{self!r} is open already; make another one for a block inside it")
+        self._flow, self._tasks = None, {}
+        self._around = current().get("block")
+        self._overlay = context(block=self)
+        self._overlay.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self._overlay is not None
+        self._overlay.__exit__()
+        self._overlay = None
+        if kind is None:
+            self._close()
+
+    def note(self, task: Task, flow: Flow) -> None:
+        """Remember a task that came into a flow inside the block.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If tasks of another flow came before it.
+        """
+        if self._flow is not None and self._flow is not flow:
+            raise FlowDefinitionError(
+                f"{self!r} has tasks of {self._flow!r}, and now {task!r} of {flow!r}: a block belongs to one flow"
+            )
+        self._flow = flow
+        if not isinstance(task, Parameter | Constant):
+            self._tasks[task] = None
+        if self._around is not None:
+            self._around.note(task, flow)
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Add the edges that the block stands for."""
+
+
+def roots(flow: Flow, tasks: Collection[Task]) -> list[Task]:
+    """Return the tasks that wait for no other of them."""
+    return [task for task in tasks if not any(edge.upstream_task in tasks for edge in flow.edges_to(task))]
+
+
+def leaves(flow: Flow, tasks: Collection[Task]) -> list[Task]:
+    """Return the tasks that no other of them waits for."""
+    return [task for task in tasks if not any(edge.downstream_task in tasks for edge in flow.edges_from(task))]

@@ -1,0 +1,162 @@
+"""Branches: tasks that run or are skipped by what another task returned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from prefectish.control_flow.blocks import Block, active_flow, roots
+from prefectish.edges import Edge
+from prefectish.tasks.collections import Constant, as_task
+from prefectish.tasks.control_flow import AsBool, Compare, Merge
+from prefectish.tasks.task import Task
+
+if TYPE_CHECKING:
+    from prefectish.flows import Flow
+
+
+class case(Block):
+    """Run the tasks of a `with` block only if a task returns a value; skip them otherwise.
+
+    Tasks of the block that wait for no other of it wait for the comparison; the rest follow by being skipped.
+    Parameters and constants are not concerned. Blocks may stand in one another.
+
+    Parameters
+    ----------
+    task
+        The task whose result decides.
+    value
+        What the result shall equal.
+
+    Raises
+    ------
+    TypeError
+        If the value is a task.
+    FlowDefinitionError
+        At a task of another flow than those before it in the block.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, Parameter, case, merge, task
+    >>> double = task(lambda x: 2 * x, name="double")
+    >>> with Flow("even") as flow:
+    ...     n = Parameter("n")
+    ...     with case(n % 2, 0):
+    ...         even = double(n)
+    ...     with case(n % 2, 1):
+    ...         odd = n + 1
+    ...     result = merge(even, odd)
+    >>> flow.run(n=3).result[result].result
+    4
+    """
+
+    def __init__(self, task: Any, value: Any) -> None:
+        super().__init__()
+        self.task = task
+        self.value = value
+        self._compare = Compare(value)
+
+    def __repr__(self) -> str:
+        return f"case({self.task!r}, {self.value!r})"
+
+    def _close(self) -> None:
+        flow = self._flow
+        inside = {task: None for task in self._tasks if task is not self.task and flow is not None and task in flow}
+        if flow is None or not inside:
+            return
+        compare = self._compare.copy().bind(self.task, flow=flow)
+        for task in roots(flow, inside):
+            flow.insert(Edge(compare, task))
+
+
+def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False, flow: Flow | None = None) -> None:
+    """Run the task whose value equals a result, and skip the others.
+
+    Parameters
+    ----------
+    condition
+        The task whose result decides.
+    cases
+        From a value to the task that runs for it. Of a list of tasks only the putting together is skipped or run:
+        tasks inside that wait for nothing else still run.
+    mapped
+        Whether condition and branches are maps, whose children are decided one by one.
+    flow
+        Default: the flow whose `with` block is open.
+
+    Raises
+    ------
+    TypeError
+        If a branch is a constant, which cannot be skipped, or a value is a task.
+    FlowDefinitionError
+        If there is no flow.
+    """
+    flow = active_flow(flow, "switch")
+    for value, branch in _tasks_by_case(cases, flow).items():
+        compare = Compare(value).bind(condition, mapped=mapped, flow=flow)
+        flow.set_dependencies(branch, upstream_tasks=[compare], mapped=mapped)
+
+
+def _tasks_by_case(cases: Any, flow: Flow) -> dict[Any, Task]:
+    if not isinstance(cases, Mapping):
+        raise TypeError(f"cases={cases!r}: a dict from value to task is wanted, got {type(cases).__name__}")
+    tasks = {value: as_task(branch, flow) for value, branch in cases.items()}
+    for value, task in tasks.items():
+        if isinstance(task, Constant):
+            raise TypeError(f"case {value!r} is the constant {task.value!r}, which cannot be skipped; pass a task")
+    return tasks
+
+
+def ifelse(condition: Any, true_task: Any, false_task: Any, mapped: bool = False, flow: Flow | None = None) -> None:
+    """Run one task if a result is true, else the other, and skip the one that is not run.
+
+    Parameters
+    ----------
+    condition
+        The task whose result decides by its truth.
+    true_task, false_task
+        The branches; None: nothing to run.
+    mapped, flow
+        As for :func:`switch`.
+
+    Raises
+    ------
+    TypeError, FlowDefinitionError
+        As for :func:`switch`.
+    """
+    flow = active_flow(flow, "ifelse")
+    branches = {value: task for value, task in ((True, true_task), (False, false_task)) if task is not None}
+    if branches:
+        switch(AsBool().bind(condition, mapped=mapped, flow=flow), branches, mapped, flow)
+
+
+def merge(*tasks: Any, flow: Flow | None = None, mapped: bool = False, **named: Any) -> Task:
+    """Return a task with the result of the branch that was taken: the first input that is not None.
+
+    It is skipped if all its inputs were, and fails by its trigger if one failed.
+
+    Parameters
+    ----------
+    *tasks, **named
+        Ends of branches. Inputs are asked in the text order of their names; those without one are `task_1`, `task_2`,
+        ..., so the tenth is asked before the second: name them where more than nine may have a result.
+    flow
+        Default: the flow whose `with` block is open.
+    mapped
+        Whether they are maps, merged child by child.
+
+    Raises
+    ------
+    TypeError
+        If there is nothing to merge, or two inputs have one name.
+    FlowDefinitionError
+        If there is no flow.
+    """
+    flow = active_flow(flow, "merge")
+    inputs = {f"task_{i}": task for i, task in enumerate(tasks, start=1)}
+    twice = inputs.keys() & named.keys()
+    if twice:
+        raise TypeError(f"merge: {min(twice)}= is also the name of a task without one; choose another")
+    if not inputs and not named:
+        raise TypeError("merge: there is nothing to merge; pass the tasks at the ends of the branches")
+    return Merge().bind(**inputs, **named, mapped=mapped, flow=flow)

@@ -1,0 +1,201 @@
+"""`product`: every pair (or triple, ...) of the items of lists, without a list of the pairs.
+
+Each list becomes a :class:`Column`: the list itself, read by index arithmetic as if each of its items stood there as
+often as the product needs it. What a run holds and moves is the lists, never the product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from prefectish.control_flow.blocks import active_flow
+from prefectish.edges import unwrap
+from prefectish.tasks.collections import Constant, holds_tasks
+from prefectish.tasks.mapping import check_mappable
+from prefectish.tasks.task import Task
+
+if TYPE_CHECKING:
+    from prefectish.flows import Flow
+
+
+class Column(Sequence[Any]):
+    """One column of a cartesian product in row-major order, computed item by item.
+
+    Parameters
+    ----------
+    values
+        Indexed from 0; not copied.
+    repeat
+        How often each value stands in a row: the product of the lengths of the lists after this one.
+    rounds
+        How often that is repeated: the product of the lengths of the lists before this one.
+
+    Examples
+    --------
+    >>> list(Column("ab", repeat=3, rounds=1)), list(Column(range(3), repeat=1, rounds=2))
+    (['a', 'a', 'a', 'b', 'b', 'b'], [0, 1, 2, 0, 1, 2])
+    """
+
+    __slots__ = ("repeat", "rounds", "values")
+
+    def __init__(self, values: Any, repeat: int, rounds: int) -> None:
+        self.values = values
+        self.repeat = repeat
+        self.rounds = rounds
+
+    def __len__(self) -> int:
+        return len(self.values) * self.repeat * self.rounds
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        rows = range(len(self))[index]
+        if isinstance(rows, range):
+            return [self._at(row) for row in rows]
+        return self._at(rows)
+
+    def _at(self, row: int) -> Any:
+        return self.values[row // self.repeat % len(self.values)]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Column):
+            return NotImplemented
+        return (self.repeat, self.rounds) == (other.repeat, other.rounds) and bool(self.values == other.values)
+
+    __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Column, (self.values, self.repeat, self.rounds)
+
+    def __repr__(self) -> str:
+        return f"<Column of {len(self)}: {type(self.values).__name__} of {len(self.values)}>"
+
+
+class Length(Task):
+    """Counts a list: all that the other columns have to know of it."""
+
+    auto_generated = True
+
+    def run(self, values: Any) -> int:
+        """Return the number of items.
+
+        Raises
+        ------
+        TypeError
+            If it cannot be mapped over.
+        """
+        return checked_length(values, self.name)
+
+
+class MakeColumn(Task):
+    """Makes the column of one list.
+
+    Parameters
+    ----------
+    position
+        The place of the list in the product, from 0.
+    """
+
+    auto_generated = True
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        super().__init__(f"product[{position}]")
+
+    def run(self, values: Any, **lengths: int) -> Column:
+        """Return the column; the lengths of the others come as `length_0`, `length_1`, ..."""
+        checked_length(values, self.name)
+        by_place = {int(name.rpartition("_")[2]): length for name, length in lengths.items()}
+        return column(values, by_place, self.position)
+
+
+def column(values: Any, lengths: dict[int, int], position: int) -> Column:
+    """Return the column of the list at a position, of the lengths of the others by position."""
+    repeat = math.prod(n for place, n in lengths.items() if place > position)
+    rounds = math.prod(n for place, n in lengths.items() if place < position)
+    return Column(values, repeat, rounds)
+
+
+def checked_length(values: Any, where: str) -> int:
+    """Return the length of something that can be mapped over again and again.
+
+    Raises
+    ------
+    TypeError
+        Naming its type and the way out.
+    """
+    if hasattr(values, "__next__"):
+        raise TypeError(f"{where}: got {type(values).__name__}, which can be read only once; pass list(...) of it")
+    check_mappable(values, where, "a list of the product")
+    return len(values)
+
+
+def product(*inputs: Any, flow: Flow | None = None) -> tuple[Task, ...]:
+    """Return tasks to map over together: their items are the cartesian product of the inputs, the last one quickest.
+
+    Parameters
+    ----------
+    *inputs
+        Tasks that return lists, or lists; `flatten(...)` of them, too.
+    flow
+        Default: the flow whose `with` block is open.
+
+    Returns
+    -------
+    tuple
+        A task an input, in their order.
+
+    Raises
+    ------
+    TypeError
+        If there is no input; if one cannot be mapped over, or is `mapped` or `unmapped`.
+    FlowDefinitionError
+        If there is no flow.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, product, task
+    >>> add = task(lambda x, y: x + y, name="add")
+    >>> with Flow("grid") as flow:
+    ...     x, y = product([10, 20], [1, 2, 3])
+    ...     sums = add.map(x, y)
+    >>> flow.run().result[sums].result
+    [11, 12, 13, 21, 22, 23]
+    """
+    flow = active_flow(flow, "product")
+    if not inputs:
+        raise TypeError("product: there is nothing to combine; pass lists, or tasks that return them")
+    for position, value in enumerate(inputs):
+        _check(value, f"product: input {position}")
+    lengths = {place: _length_of(value, flow) for place, value in enumerate(inputs)} if len(inputs) > 1 else {}
+    return tuple(_column_task(value, position, lengths, flow) for position, value in enumerate(inputs))
+
+
+def _check(value: Any, where: str) -> None:
+    bare, maps, _, _ = unwrap(value)
+    if maps is not None:
+        word = "mapped" if maps else "unmapped"
+        raise TypeError(f"{where} is {word}(...); all inputs are combined with one another, so pass it as it is")
+    if not isinstance(bare, Task):
+        checked_length(bare, where)
+
+
+def _length_of(value: Any, flow: Flow) -> Any:
+    """Return the length of a list that is here, else a task that will know it."""
+    bare, _, flattened, _ = unwrap(value)
+    return Length().bind(value, flow=flow) if flattened or isinstance(bare, Task) else len(bare)
+
+
+def _column_task(value: Any, position: int, lengths: dict[int, Any], flow: Flow) -> Task:
+    bare, _, flattened, _ = unwrap(value)
+    others = {place: length for place, length in lengths.items() if place != position}
+    if flattened or holds_tasks([bare, *others.values()]):
+        named = {f"length_{place}": length for place, length in others.items()}
+        return MakeColumn(position).bind(value, **named, flow=flow)
+    return flow.add_task(Constant(column(bare, others, position), f"product[{position}]"))

@@ -1,0 +1,219 @@
+"""`apply_map`: a function that builds tasks for one item becomes a pipeline of maps.
+
+The function is called once. What it records goes into an inner flow, where its arguments are stand-ins
+(:class:`Item`); then the tasks move to the real flow, and each edge between them, or from an argument that is mapped,
+becomes a mapped one.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from prefectish.control_flow.blocks import active_flow, roots
+from prefectish.edges import Annotation, Edge, unwrap
+from prefectish.engine.context import context
+from prefectish.errors import FlowDefinitionError
+from prefectish.parameters import Parameter
+from prefectish.tasks.collections import Constant, as_task, holds_tasks
+from prefectish.tasks.mapping import check_mappable
+from prefectish.tasks.task import Home, Task
+
+if TYPE_CHECKING:
+    from prefectish.flows import Flow
+
+
+class Item(Task):
+    """Stands for an argument while the function builds: for one item of it, or for all of it if it is unmapped.
+
+    Parameters
+    ----------
+    source
+        The task of the real flow.
+    maps, flattened, failure_allowed
+        What edges out of the source shall be.
+    """
+
+    auto_generated = True
+
+    def __new__(cls, *_: Any) -> Self:
+        """Make an instance; that it is given a task is no mistake here."""
+        return object.__new__(cls)
+
+    def __init__(self, source: Task, maps: bool, flattened: bool, failure_allowed: bool) -> None:
+        self.source = source
+        self.maps = maps
+        self.flattened = flattened
+        self.failure_allowed = failure_allowed
+        super().__init__(source.name, nout=None if maps else source.nout)
+
+    def edge_to(self, task: Task, key: str | None = None) -> Edge:
+        """Return the edge of the real flow from the source."""
+        return Edge(self.source, task, key, self.maps, self.flattened, self.failure_allowed)
+
+
+def apply_map(func: Callable[..., Any], *args: Any, flow: Flow | None = None, **kwargs: Any) -> Any:
+    """Build tasks for one item by a function, and run them for each item of the arguments.
+
+    All that `map` can do with one task, this does with a pipeline: every item goes through it by itself, without
+    waiting for others. `case`, `switch`, `merge` and resource managers in the function decide for each item. Tasks of
+    the flow around it that the function uses without getting them as arguments are the same for every item, like its
+    constants.
+
+    Parameters
+    ----------
+    func
+        Called once, with a stand-in for an item of each argument; it may not map anything itself.
+    *args, **kwargs
+        Tasks or sequences, mapped over unless they are `unmapped(...)`; or values in a wrapper. Every first task of the
+        pipeline waits for all of them, unmapped constants excepted.
+    flow
+        Default: the flow whose `with` block is open.
+
+    Returns
+    -------
+    Any
+        What the function returns; tasks in it are maps of the flow.
+
+    Raises
+    ------
+    TypeError
+        If an argument cannot be mapped over.
+    FlowDefinitionError
+        If there is no flow; if the function maps or flattens an item.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, apply_map, case, merge, task
+    >>> half = task(lambda x: x // 2, name="half")
+    >>> def step(x):
+    ...     with case(x % 2, 0):
+    ...         even = half(x)
+    ...     with case(x % 2, 1):
+    ...         odd = 3 * x + 1
+    ...     return merge(even, odd)
+    >>> with Flow("collatz") as flow:
+    ...     after = apply_map(step, [6, 3, 10])
+    >>> flow.run().result[after].result
+    [3, 10, 5]
+    """
+    pipeline = _Pipeline(active_flow(flow, "apply_map"), getattr(func, "__name__", type(func).__name__))
+    positional = [pipeline.admit(f"argument {i}", value) for i, value in enumerate(args)]
+    named = {name: pipeline.admit(f"argument {name!r}", value) for name, value in kwargs.items()}
+    # The blocks around get the tasks when they reach the real flow.
+    with context(block=None), pipeline.inner:
+        result = func(*positional, **named)
+    pipeline.move()
+    return _real(result)
+
+
+class _Pipeline:
+    """The tasks that the function makes, on their way to the real flow."""
+
+    def __init__(self, flow: Flow, name: str) -> None:
+        self.flow = flow
+        self.label = f"apply_map({name})"
+        self.inner = flow.inner(self.label)
+        self.items: list[Item] = []
+
+    def admit(self, where: str, value: Any) -> Any:
+        """Return what the function gets for an argument."""
+        bare, wish, flattened, failure_allowed = unwrap(value)
+        maps = wish is not False
+        if maps and not isinstance(bare, Task):
+            _check_sequence(bare, f"{self.label}: {where}")
+        if not maps and not isinstance(bare, Task) and not holds_tasks(bare) and not flattened:
+            return bare
+        source = as_task(bare, self.flow)
+        self.items.append(Item(source, maps, flattened, failure_allowed))
+        return self.items[-1]
+
+    def move(self) -> None:
+        """Put all that was recorded into the real flow."""
+        own = {task: None for task in self.inner.tasks if self._is_own(task)}
+        edges = [self._real_edge(edge, own) for edge in self.inner.edges]
+        for task in own:
+            self.flow.add_task(task)
+            if task._home is not None:
+                task._home = Home(weakref.ref(self.flow), self.flow.slugs[task], self.flow.name)
+            if task in self.inner.constants:
+                self.flow.constants.setdefault(task, {}).update(self.inner.constants[task])
+        for edge in edges:
+            self.flow.insert(edge)
+        for task in roots(self.flow, {task: None for task in own if not isinstance(task, Constant)}):
+            self._tie_to_arguments(task)
+
+    def _is_own(self, task: Task) -> bool:
+        if isinstance(task, Item) and task in self.flow:
+            raise FlowDefinitionError(f"{self.label}: {task!r} stands for an item here; do not pass flow= inside")
+        return not isinstance(task, Item | Parameter) and task not in self.flow
+
+    def _real_edge(self, edge: Edge, own: dict[Task, None]) -> Edge:
+        up, down = edge.upstream_task, edge.downstream_task
+        if isinstance(up, Item):
+            real = up.edge_to(down, edge.key)
+        else:
+            real = Edge(up, down, edge.key, up in own and not isinstance(up, Constant) and self._maps)
+        self._refuse_maps_inside(edge, real, own)
+        flattened = real.flattened or edge.flattened
+        return Edge(
+            real.upstream_task, down, edge.key, real.mapped, flattened, real.allow_failure or edge.allow_failure
+        )
+
+    def _refuse_maps_inside(self, edge: Edge, real: Edge, own: dict[Task, None]) -> None:
+        up, down = edge.upstream_task, edge.downstream_task
+        if down not in own:
+            raise FlowDefinitionError(
+                f"{self.label}: {down!r} is there before the items are, so it cannot wait for {up!r}"
+            )
+        if edge.mapped:
+            raise FlowDefinitionError(
+                f"{self.label}: {down.name} maps over {up.name} inside, where everything runs once an item already; "
+                f"call it plainly, or map it outside over flatten(...) of what the function returns"
+            )
+        if edge.flattened and (real.mapped or real.flattened):
+            raise FlowDefinitionError(
+                f"{self.label}: {down.name} flattens {up.name} inside, where it is one item; do that in a task, or "
+                f"outside: apply_map(..., flatten(...))"
+            )
+
+    @property
+    def _maps(self) -> bool:
+        return any(item.maps for item in self.items)
+
+    def _tie_to_arguments(self, task: Task) -> None:
+        """Let a first task wait for every argument: it never starts early, and has the right number of children."""
+        known = {(e.upstream_task, e.mapped, e.flattened) for e in self.flow.edges_to(task)}
+        for item in self.items:
+            if (item.source, item.maps, item.flattened) not in known:
+                self.flow.insert(item.edge_to(task))
+
+
+def _check_sequence(value: Any, where: str) -> None:
+    if not hasattr(value, "__next__"):
+        try:
+            check_mappable(value, "apply_map", where)
+        except TypeError:
+            pass
+        else:
+            return
+    raise TypeError(
+        f"{where} is a non-sequence object of type {type(value).__name__}, which cannot be mapped over: pass a task, a "
+        f"list, or unmapped({type(value).__name__} value)"
+    )
+
+
+def _real(result: Any) -> Any:
+    """Put the sources of the arguments in the place of their stand-ins, in what the function returned."""
+    if isinstance(result, Item):
+        return result.source
+    if isinstance(result, Annotation):
+        return type(result)(_real(result.value))
+    if type(result) is dict:
+        return {key: _real(value) for key, value in result.items()}
+    if type(result) in (list, set):
+        return type(result)(map(_real, result))
+    if isinstance(result, tuple):
+        return getattr(result, "_make", tuple)(map(_real, result))
+    return result

@@ -1,0 +1,123 @@
+"""The tasks that control flow is made of: compare, judge, merge, filter.
+
+Which tasks they stand before and behind is said by :mod:`prefectish.control_flow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Self, Unpack
+
+from prefectish.engine.signals import SKIP
+from prefectish.tasks.options import TaskOptions
+from prefectish.tasks.task import Task
+from prefectish.triggers import all_finished, not_all_skipped
+
+#: Characters of a value that appear in names and messages.
+LONGEST_VALUE = 40
+
+
+class Compare(Task):
+    """Skips what waits for it unless a result equals a value.
+
+    Parameters
+    ----------
+    expected
+        The value.
+
+    Raises
+    ------
+    TypeError
+        If the value is a task: which tasks wait for which comparison is settled before any of them runs.
+    """
+
+    auto_generated = True
+
+    def __new__(cls, expected: Any) -> Self:
+        """Refuse a task before its general warning about tasks among the arguments."""
+        if isinstance(expected, Task):
+            raise TypeError(
+                f"case cannot compare with {expected!r}: the value is no task; compare two results by "
+                f"case(x.is_equal(y), True)"
+            )
+        return super().__new__(cls)
+
+    def __init__(self, expected: Any) -> None:
+        self.expected = expected
+        super().__init__(f"case[{_brief(expected)}]")
+
+    def run(self, value: Any) -> None:
+        """Raise SKIP unless `value` is the expected one."""
+        if not value == self.expected:
+            raise SKIP(f"got {_brief(value)}, this branch is for {_brief(self.expected)}")
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+class AsBool(Task):
+    """Turns a result into True or False."""
+
+    auto_generated = True
+
+    def run(self, value: Any) -> bool:
+        """Return the truth of `value`."""
+        return bool(value)
+
+
+class Merge(Task):
+    """Returns the result of the branch that was taken."""
+
+    auto_generated = True
+
+    def __init__(self) -> None:
+        super().__init__(skip_on_upstream_skip=False, trigger=not_all_skipped)
+
+    def run(self, **branches: Any) -> Any:
+        """Return the first input, in the text order of their names, that is not None."""
+        return next((branches[name] for name in sorted(branches) if branches[name] is not None), None)
+
+
+def is_result(value: Any) -> bool:
+    """Whether a member of a list of results is neither None nor the exception of a failure."""
+    return value is not None and not isinstance(value, BaseException)
+
+
+class FilterTask(Task):
+    """Keeps the members of a list that pass a test, by default those that are neither None nor exceptions.
+
+    It runs whatever became of the tasks before it, so that it can take the failures of a map out of its results.
+
+    Parameters
+    ----------
+    filter_func
+        Function of a member that says whether it stays.
+    name, **options
+        As for :class:`prefectish.Task`.
+
+    Examples
+    --------
+    >>> FilterTask().run([1, None, ValueError("no"), 0])
+    [1, 0]
+    >>> FilterTask(lambda n: n > 1).run([1, 2, 3])
+    [2, 3]
+    """
+
+    def __init__(
+        self,
+        filter_func: Callable[[Any], object] | None = None,
+        name: str | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        if filter_func is not None and not callable(filter_func):
+            raise TypeError(f"filter_func={filter_func!r}: a function is wanted, got {type(filter_func).__name__}")
+        self.filter_func = filter_func or is_result
+        options.setdefault("trigger", all_finished)
+        options.setdefault("skip_on_upstream_skip", False)
+        super().__init__(name, **options)
+
+    def run(self, task_results: Iterable[Any]) -> list[Any]:
+        """Return the members that stay, in their order."""
+        return [result for result in task_results if self.filter_func(result)]
