@@ -23,10 +23,12 @@ _SCHEDULER_REASONS = ("scheduler-connection-lost", "scheduler-close")
 _INPUT_REASONS = ("lost dependencies",)
 
 
-def describe_loss(future: Future, job: Job, watch: Watch) -> Lost:
-    """Say in our words why a key has no value."""
-    outcome = capture(future.result, timeout=0)
-    fault = outcome.exception if isinstance(outcome, Error) else None
+def describe_loss(future: Future, job: Job, watch: Watch) -> Lost | None:
+    """Say in our words why a key has no value; None if it has one by now."""
+    outcome = capture(future.result, timeout=10)
+    if not isinstance(outcome, Error):
+        return None
+    fault = outcome.exception
     name = type(fault).__name__
     if name == "KilledWorker":
         deaths = int(getattr(fault, "allowed_failures", 0)) + 1

@@ -53,6 +53,7 @@ GROUP_WAIT = 0.15
 #: Time between looks at the open keys, in seconds a key: looking at one costs a hundredth of that.
 POLL = 25e-6
 LONGEST_POLL = 0.025
+_PENDING = frozenset({"pending", "lost"})
 #: Open keys below which the session waits for the next one instead of polling.
 FEW = 16
 #: Bytes of small results that ride to the client in one run; beyond it they stay.
@@ -242,7 +243,8 @@ class ClusterSession:
         end = None if timeout is None else time.monotonic() + timeout
         first: float | None = None
         while not self._done:
-            ready = [key for key, entry in self.opens.items() if entry.future.status != "pending"]
+            # a key whose value was "lost" with a worker is made anew, so it is pending too
+            ready = [key for key, entry in self.opens.items() if entry.future.status not in _PENDING]
             now = time.monotonic()
             if ready:
                 first = first or now
@@ -388,8 +390,11 @@ class ClusterSession:
     # -- losses and ends -------------------------------------------------------------------------------------------
 
     def _lose(self, key: Key) -> None:
-        entry = self.opens.pop(key)
+        entry = self.opens[key]
         lost = describe_loss(entry.future, entry.jobs[0], self.watch)
+        if lost is None:
+            return
+        del self.opens[key]
         if lost.cause == "input-lost":
             self.lanes.pop(entry.jobs[0].lane.ident, None)  # its large inputs are sent again, from the client's copy
         self._done.extend(Receipt(job, (), lost) for job in entry.jobs)

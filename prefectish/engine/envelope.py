@@ -15,7 +15,7 @@ from typing import Any
 
 from prefectish.engine.context import context
 from prefectish.engine.state import Deferred, Failed, Mapped, State
-from prefectish.errors import RemoteError, ResultUnpickleError, describe, shorten, text_of
+from prefectish.errors import RemoteError, ResultUnpickleError, describe, put_together, shorten, taken_apart, text_of
 
 #: Types that travel as they are. Subclasses do not: their classes may be missing elsewhere.
 SIMPLE = frozenset({type(None), bool, int, float, complex, str, bytes})
@@ -63,8 +63,13 @@ class Encoded(Deferred):
                 f"upstream {self.label} could not be unpickled on the worker: {type(error).__name__}: {text_of(error)}"
             ) from error
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.label, self.head, [_outside(b) for b in self.buffers])
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # Dask speaks protocol 4 with its scheduler, which knows no buffers out of band: there they are copied.
+        outside = _outside if protocol >= 5 else bytes
+        return type(self), (self.label, self.head, [outside(b) for b in self.buffers])
+
+    def __sizeof__(self) -> int:
+        return self.nbytes + 100
 
     def __repr__(self) -> str:
         return f"<value of {self.label}, {self.nbytes} bytes>"
@@ -86,14 +91,14 @@ class EncodedError(Encoded):
 
     def _load(self) -> Any:
         try:
-            error = pickle.loads(self.head)
+            error = put_together(pickle.loads(self.head))
         except BaseException:  # the text says what is known; that it cannot be loaded here adds nothing
             return self.stand_in
-        if isinstance(error, BaseException) and error.__cause__ is None:
+        if error.__cause__ is None:
             error.__cause__ = self.stand_in
         return error
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return EncodedError, (self.label, self.head, self.stand_in)
 
 
@@ -168,10 +173,10 @@ def encode_error(error: BaseException, label: str) -> EncodedError | RemoteError
     """
     stand_in = remote_error(error)
     try:
-        head = dumps(error)
+        head = dumps(taken_apart(error))
         if len(head) > LARGEST_ERROR:
             return stand_in
-        pickle.loads(head)
+        put_together(pickle.loads(head))
     except BaseException:  # the stand-in says all that can be said
         return stand_in
     return EncodedError(label, head, stand_in, (error,))

@@ -97,6 +97,9 @@ class Carry:
         own = result.nbytes if isinstance(result, Encoded) else len(result) if isinstance(result, str | bytes) else 8
         return int(own) + RECORD_BYTES * (1 + len(self.small))
 
+    def __sizeof__(self) -> int:
+        return self.nbytes
+
     def __reduce__(self) -> tuple[Any, ...]:
         record = self.record
         state = record.state
@@ -275,6 +278,9 @@ class Bundle:
     def nbytes(self) -> int:
         """Size of what it holds, in bytes."""
         return len(self.content) + sum(value.nbytes for value in self.large.values())
+
+    def __sizeof__(self) -> int:
+        return self.nbytes
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Bundle, (self.content, self.large)
