@@ -117,9 +117,10 @@ class SpaceRun:
     members : mapped steps that were decided to run over it.
     paths : of a flattened map: where each row's element is, ``(i,)`` or ``(i, j)``; None otherwise.
     source : iterator that rows are pulled from; None otherwise.
+    below : of a flattened map of a map: the space of that map.
     """
 
-    __slots__ = ("closed", "items", "members", "paths", "source", "space", "width")
+    __slots__ = ("below", "closed", "items", "members", "paths", "source", "space", "width")
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -128,6 +129,7 @@ class SpaceRun:
         self.members: list[StepRun] = []
         self.paths: list[tuple[int, ...]] | None = None
         self.source: Iterator[Any] | None = None
+        self.below: SpaceRun | None = None
         self.items: dict[int, Any] = {}
 
     def order(self) -> list[int] | None:
@@ -135,7 +137,12 @@ class SpaceRun:
         if not self.space.grows or self.paths is None:
             return None
         paths = self.paths
-        order = sorted(range(len(paths)), key=paths.__getitem__)
+        below = self.below.order() if self.below is not None else None
+        if below is None:
+            order = sorted(range(len(paths)), key=paths.__getitem__)
+        else:  # paths begin with rows of the map below, which came up out of order too
+            place = {row: n for n, row in enumerate(below)}
+            order = sorted(range(len(paths)), key=lambda row: (place[paths[row][0]], *paths[row][1:]))
         return None if order == list(range(len(paths))) else order
 
 

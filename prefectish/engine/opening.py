@@ -38,6 +38,9 @@ class Opener:
         self.facts = facts
         self.notify = notify
         self.spaces = [SpaceRun(space) for space in plan.spaces]
+        for space in self.spaces:
+            token = space.space.tokens[0]
+            space.below = self.spaces[token.space] if space.space.grows and token.space is not None else None
         self.waiting = {group.number: list(group.steps) for group in plan.groups}
         self.opened = 0
 
