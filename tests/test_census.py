@@ -31,7 +31,7 @@ def task_named(flow: Any, name: str) -> Any:
 
 def take(folder: Path, executor: str = "local", *, strict: bool = False) -> tuple[Any, Any]:
     flow = census.build_flow(strict=strict)
-    with census.without_warnings():
+    with census.quiet():
         return flow, flow.run(parameters={"folders": [str(folder)]}, executor=census.make_executor(executor))
 
 
@@ -75,7 +75,7 @@ def test_census_counts_what_can_be_parsed(folder: Path) -> None:
         "functions": 1,
         "classes": 1,
         "imports": 1,
-        "nodes": 16,
+        "nodes": 14,
         "failed": broken,
     }
     assert {Path(path).name for _, path in found["slowest"]} == {"good.py", "latin.py"}

@@ -1,7 +1,10 @@
 import contextvars
 import copy
 import logging
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 
@@ -169,3 +172,18 @@ def test_raise_on_exception_sets_a_flag():
     with raise_on_exception():
         assert context.raise_on_exception is True
     assert not context.get("raise_on_exception")
+
+
+@pytest.mark.parametrize(("level", "number"), [("error", 40), ("DEBUG", 10), ("", 0)])
+def test_log_level_comes_from_the_environment(level, number):
+    code = "import logging, prefectish; print(logging.getLogger('prefectish').level)"
+    environment = os.environ | {"PREFECTISH_LOG_LEVEL": level}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == str(number), done.stderr
+
+
+def test_unknown_log_level_is_ignored_with_a_warning():
+    environment = os.environ | {"PREFECTISH_LOG_LEVEL": "loud"}
+    done = subprocess.run([sys.executable, "-c", "import prefectish"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "PREFECTISH_LOG_LEVEL is ignored: Unknown level: 'LOUD'" in done.stderr

@@ -8,6 +8,8 @@ takes them away again.
 from __future__ import annotations
 
 import logging
+import os
+import warnings
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from typing import Any, NoReturn
@@ -31,6 +33,18 @@ def unbind(token: Token[Mapping[str, Any]]) -> None:
 def get_logger(name: str | None = None) -> logging.Logger:
     """Return the logger `prefectish`, or `prefectish.<name>`."""
     return logging.getLogger(f"prefectish.{name}" if name else "prefectish")
+
+
+def _set_level(level: str) -> None:
+    try:
+        get_logger().setLevel(level.upper())
+    except ValueError as error:
+        warnings.warn(f"PREFECTISH_LOG_LEVEL is ignored: {error}; give DEBUG, INFO, WARNING, ...", stacklevel=2)
+
+
+# By the environment, since that is what reaches the worker processes that a run starts: bodies log there.
+if os.environ.get("PREFECTISH_LOG_LEVEL"):
+    _set_level(os.environ["PREFECTISH_LOG_LEVEL"])
 
 
 class Context:

@@ -19,12 +19,12 @@ import time
 import tokenize
 import warnings
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefectish import Flow, Parameter, task
+from prefectish import Flow, Parameter, get_logger, task
 from prefectish.errors import PrefectishError
 from prefectish.triggers import all_finished
 
@@ -158,23 +158,40 @@ def make_executor(name: str, address: str | None = None) -> Any:
 
 
 @contextmanager
-def without_warnings() -> Iterator[None]:
-    """Keep Python from warning of other people's odd escapes while it parses, here and in processes started from here.
+def quiet() -> Iterator[None]:
+    """Keep other people's odd escapes and broken files out of the terminal, here and in processes started from here.
 
-    Set from the main thread, around the whole run: filters are shared by all threads, so bodies cannot set their own.
+    The report lists each failed file; its traceback in the log would bury that. Set from the main thread, around the
+    whole run: filters and levels are shared by all threads, so bodies cannot set their own.
     """
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = "ignore::SyntaxWarning"
-    try:
-        with warnings.catch_warnings():
-            for category in (SyntaxWarning, DeprecationWarning):  # the second until Python 3.12
-                warnings.simplefilter("ignore", category)
+    logger = get_logger()
+    level = logger.level
+    with (
+        warnings.catch_warnings(),
+        environment(PYTHONWARNINGS="ignore::SyntaxWarning", PREFECTISH_LOG_LEVEL="CRITICAL"),
+    ):
+        for category in (SyntaxWarning, DeprecationWarning):  # the second until Python 3.12
+            warnings.simplefilter("ignore", category)
+        logger.setLevel("CRITICAL")
+        try:
             yield
+        finally:
+            logger.setLevel(level)
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Set environment variables, for processes that start meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
     finally:
-        if before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = before
+        for name in variables:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
 
 
 def report_of(flow: Flow, state: State) -> dict[str, Any]:
@@ -203,6 +220,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--address", help="a running Dask scheduler, for --executor dask")
     parser.add_argument("--limit", type=int, metavar="N", help="measure the first N files of each folder only")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if any file cannot be measured")
+    parser.add_argument("--verbose", action="store_true", help="log the tracebacks of the failed files as well")
     options = parser.parse_args(argv)
     if options.address and options.executor != "dask":
         parser.error(f"--address is for --executor dask, not for {options.executor}")
@@ -215,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flow = build_flow(strict=options.strict)
     start = time.perf_counter()
     try:
-        with without_warnings():
+        with nullcontext() if options.verbose else quiet():
             state = flow.run(
                 parameters={"folders": census_folders(), "limit": options.limit},
                 executor=make_executor(options.executor, options.address),
