@@ -158,4 +158,4 @@ def run_facts(
 
 
 #: Keys of a surrounding context that do not go into a run: the flow being built, and what the run decides itself.
-_ENGINE_ONLY = frozenset({"flow", "tags", "scheduled_start_time", "flow_run_id", "flow_name", "flow_run_name"})
+_ENGINE_ONLY = frozenset({"flow", "block", "tags", "scheduled_start_time", "flow_run_id", "flow_name", "flow_run_name"})
