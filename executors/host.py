@@ -11,11 +11,11 @@ import asyncio
 import logging
 import os
 import pickle
-import signal
 import sys
 import threading
 import time
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -47,7 +47,8 @@ async def _serve(wire: Connection, order: Mapping[str, Any]) -> None:
         with suppress(OSError):  # there may be nobody left to tell
             wire.send({"fault": _first_cause(fault)})
         return
-    wire.send({"address": cluster.scheduler_address})
+    with suppress(OSError):
+        wire.send({"address": cluster.scheduler_address})
     patrol = asyncio.create_task(_replace_dead_nannies(cluster))
     await ended.wait()
     patrol.cancel()
@@ -66,7 +67,7 @@ def _watch(wire: Connection, loop: asyncio.AbstractEventLoop, ended: asyncio.Eve
     with suppress(RuntimeError):  # the loop has ended already
         loop.call_soon_threadsafe(ended.set)
     time.sleep(GRACE)
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+    _leave()
 
 
 async def _start(order: Mapping[str, Any]) -> LocalCluster:
@@ -114,9 +115,11 @@ def _leave() -> NoReturn:
 
     sys.stdout.flush()
     sys.stderr.flush()
-    left = psutil.Process().children(recursive=True)
-    for process in left:
+    tracker: Any = resource_tracker._resource_tracker
+    left = [process for process in psutil.Process().children(recursive=True) if process.pid != tracker._pid]
+    for process in reversed(left):
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(left, timeout=1)
+    tracker._stop()  # when nobody is left it removes the semaphores of those that were killed
     os._exit(0)

@@ -11,7 +11,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection as Wire
 from typing import Any
@@ -27,6 +29,8 @@ from prefectish.executors.probe import is_loopback
 START_LIMIT = 60.0
 #: Seconds until it must be gone: a little more than it gives itself.
 STOP_LIMIT = 3.0
+#: Seconds until what lived below a killed host must have followed it.
+KILL_LIMIT = 1.0
 
 # Workers are forked, where that is safe, from a process that imports distributed while the host does the same.
 _BOOT = """
@@ -41,6 +45,8 @@ if preload:
 from prefectish.executors.host import main
 main(wire)
 """
+# What multiprocessing says of semaphores that it removed for a process that was killed.
+_QUIET = "ignore:resource_tracker:UserWarning"
 _PRELOAD = ["distributed.nanny", "distributed.worker", "prefectish.executors.lower"]
 _METHOD = "distributed.worker.multiprocessing-method"
 
@@ -68,21 +74,34 @@ class OwnCluster:
         try:
             self._host.wait(STOP_LIMIT)
         except subprocess.TimeoutExpired:
-            os.killpg(self._host.pid, signal.SIGKILL)
-            self._host.wait()
+            self._kill()
 
-    def await_address(self) -> None:
-        """Wait until the cluster says where it is.
+    def _kill(self) -> None:
+        """Kill the host; what lives below it sees that and ends."""
+        group = self._host.pid
+        self._host.kill()
+        self._host.wait()
+        end = time.monotonic() + KILL_LIMIT
+        with suppress(ProcessLookupError):
+            while time.monotonic() < end:
+                os.killpg(group, 0)
+                time.sleep(0.01)
+            os.killpg(group, signal.SIGKILL)
+
+    def start(self, preload: list[str], order: bytes) -> None:
+        """Tell the host what to start and wait until it says where that is.
 
         Raises
         ------
         SchedulerLost : it did not start.
         """
-        if not self._wire.poll(START_LIMIT):
-            raise SchedulerLost(f"the temporary cluster did not start within {START_LIMIT:g} s")
         try:
+            self._wire.send(([path or os.getcwd() for path in sys.path], preload))
+            self._wire.send_bytes(order)
+            if not self._wire.poll(START_LIMIT):
+                raise SchedulerLost(f"the temporary cluster did not start within {START_LIMIT:g} s")
             answer = self._wire.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError, BrokenPipeError):
             raise SchedulerLost(f"the temporary cluster ended while starting, exit code {self._host.wait()}") from None
         if "fault" in answer:
             raise SchedulerLost(f"the temporary cluster did not start: {answer['fault']}")
@@ -105,31 +124,39 @@ def start_own_cluster(
     SchedulerLost : it did not start.
     FlowDefinitionError : it would not stay on loopback.
     """
-    order = cloudpickle.dumps(
-        {
-            "cluster_kwargs": _arguments(cluster_kwargs, security, debug),
-            "adapt_kwargs": None if adapt_kwargs is None else dict(adapt_kwargs),
-            "config": _configuration(),
-        }
-    )
+    order = _order(_arguments(cluster_kwargs, security, debug), adapt_kwargs)
     preload = _PRELOAD if sys.platform == "linux" and dask.config.get(_METHOD) in ("spawn", "forkserver") else []
     ours, theirs = Pipe()
-    with theirs:
-        host = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT],
-            stdin=theirs.fileno(),
-            start_new_session=True,  # a terminal's Ctrl-C is for the driver alone
-            env=_environment(),
-        )
-    cluster = OwnCluster(host, ours, security or Security())
-    try:
-        ours.send(([path or os.getcwd() for path in sys.path], preload))
-        ours.send_bytes(order)
-        cluster.await_address()
-    except BaseException:
-        cluster.close()
-        raise
+    with ExitStack() as undo:
+        undo.callback(ours.close)
+        with theirs:
+            cluster = OwnCluster(_start_host(theirs), ours, security or Security())
+        undo.callback(cluster.close)
+        cluster.start(preload, order)
+        undo.pop_all()
     return cluster
+
+
+def _order(cluster_kwargs: Mapping[str, Any], adapt_kwargs: Mapping[str, Any] | None) -> bytes:
+    """Pickle what the host needs to know."""
+    adapt = None if adapt_kwargs is None else dict(adapt_kwargs)
+    try:
+        return bytes(
+            cloudpickle.dumps({"cluster_kwargs": cluster_kwargs, "adapt_kwargs": adapt, "config": _configuration()})
+        )
+    except Exception as fault:
+        raise FlowDefinitionError(
+            f"cluster_kwargs or adapt_kwargs cannot be sent to the process of the temporary cluster: {fault}"
+        ) from fault
+
+
+def _start_host(wire: Wire) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-W", _QUIET, "-c", _BOOT],
+        stdin=wire.fileno(),
+        start_new_session=True,  # a terminal's Ctrl-C is for the driver alone
+        env=_environment(),
+    )
 
 
 def _arguments(given: Mapping[str, Any], security: Security | None, debug: bool) -> dict[str, Any]:

@@ -465,6 +465,7 @@ def test_connect_works_beside_a_running_loop(scheduler_address: str, dask_client
         ({"cluster_class": "Cluster"}, "'Cluster' is not the dotted name"),
         ({"cluster_kwargs": {"host": "0.0.0.0"}}, "loopback only"),
         ({"cluster_kwargs": {"interface": "eth0"}}, "loopback only"),
+        ({"cluster_kwargs": {"env": threading.Lock()}}, "cannot be sent"),
     ],
 )
 def test_contradicting_arguments_are_refused(arguments: dict[str, Any], text: str) -> None:
@@ -559,6 +560,34 @@ def test_temporary_cluster_survives_bodies_that_kill_its_workers() -> None:
         assert [future.status for future in futures[:2]] == ["error", "error"]
         until(lambda: len(connection.workers()) == 2)
         assert client.submit(abs, -5, pure=False).result(LIMIT) == 5
+
+
+def test_temporary_cluster_whose_host_was_killed_is_a_lost_scheduler(capfd: pytest.CaptureFixture[str]) -> None:
+    before = {p.pid for p in below(os.getpid())}
+    with connect(cluster_kwargs={"n_workers": 1}) as connection:
+        processes = [p for p in below(os.getpid()) if p.pid not in before]
+        (host,) = [p for p in processes if p.ppid() == os.getpid()]
+        host.kill()
+        until(lambda: connection.client.status != "running")
+        with pytest.raises(SchedulerLost):
+            connection.total_threads()
+        until(lambda: not alive(processes), 5)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_interrupt_while_the_temporary_cluster_starts_leaves_nothing() -> None:
+    before = {p.pid for p in below(os.getpid())}
+
+    def interrupt() -> None:
+        until(lambda: {p.pid for p in below(os.getpid())} - before)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt), connect():
+        threading.Event().wait(LIMIT)
+    thread.join(LIMIT)
+    until(lambda: not {p.pid for p in alive(below(os.getpid()))} - before, 5)
 
 
 # ---------------------------------------------------------------------- a script, and its sudden end
