@@ -1,0 +1,333 @@
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from prefectish import Flow, context, flatten, task, triggers
+from prefectish.engine import signals
+from prefectish.engine.attempt import PENDING, gather, run_job, run_step
+from prefectish.engine.executor import ITEM, SHARED, STEP, Job, LaneSpec, Pick, StepSpec
+from prefectish.engine.plan import compile_flow
+from prefectish.engine.state import (
+    Failed,
+    Paused,
+    Pending,
+    Resume,
+    Retrying,
+    Scheduled,
+    Success,
+    TriggerFailed,
+)
+
+RUN = {"flow_run_id": "run", "flow_name": "flow", "colour": "red"}
+
+
+def lane_of(flow, wiring, shared=(), run=RUN):
+    """Return the steps of a flow as one lane, wired by hand: one list of pairs a step."""
+    steps = [step for step in compile_flow(flow, {}).steps if step.literal is None]
+    specs = tuple(
+        StepSpec(s.number, s.task, s.slug, s.inputs, s.constants, s.mapped, s.measure, tuple(w))
+        for s, w in zip(steps, wiring, strict=True)
+    )
+    return LaneSpec(0, run, specs, tuple(shared), frozenset())
+
+
+def single(body, **options):
+    """Return a lane of one task without inputs."""
+    with Flow("single") as flow:
+        task(body, **options)()
+    return lane_of(flow, [()])
+
+
+def attempt(lane, upstream=(), start=PENDING, index=-1, position=0):
+    return run_step(lane, position, index, upstream, start)
+
+
+def one():
+    return 1
+
+
+def test_record_of_a_success():
+    record = attempt(single(one))
+    assert record.state == Success(result=1)
+    assert record.seconds >= 0
+    assert (record.due_in, record.width) == (None, None)
+
+
+def test_record_of_a_retry_says_in_how_many_seconds_it_is_due():
+    def fail():
+        raise ValueError
+
+    record = attempt(single(fail, max_retries=1, retry_delay=60))
+    assert type(record.state) is Retrying
+    assert record.state.run_count == 1
+    assert 59 < record.due_in <= 60
+
+
+def test_record_of_a_pause_without_a_time_is_not_due():
+    def pause():
+        raise signals.PAUSE
+
+    record = attempt(single(pause))
+    assert type(record.state) is Paused
+    assert record.due_in is None
+
+
+def test_retry_that_is_due_already_waits_no_time():
+    def again():
+        raise signals.RETRY(start_time=datetime.now(UTC) - timedelta(hours=1))
+
+    assert attempt(single(again)).due_in == 0.0
+
+
+def mapped_chain():
+    """Return a lane of two mapped steps: b reads a's child, a reads an item and a value shared by all."""
+
+    @task
+    def a(x, y):
+        return x + y
+
+    @task
+    def b(x):
+        return 10 * x
+
+    with Flow("chain") as flow:
+        b.map(a.map([1, 2], y=[3, 4]))
+    return lane_of(flow, [[(ITEM, 0), (SHARED, 0)], [(STEP, 0)]], [Success(None, 5)])
+
+
+def test_job_runs_its_steps_one_after_another():
+    job = Job(mapped_chain(), 0, 0, (0, 1), (1,), {}, {})
+    assert [(p, r.state) for p, r in run_job(job)] == [(0, Success(None, 6)), (1, Success(None, 60))]
+
+
+def test_job_takes_given_states_and_starts():
+    lane = mapped_chain()
+    job = Job(lane, 0, 1, (1,), (1,), {0: Success(None, 7)}, {1: Retrying(run_count=1)})
+    assert [(p, r.state) for p, r in run_job(job)] == [(1, Success(None, 70))]
+
+
+def test_step_behind_one_that_waits_is_not_ready():
+    lane = mapped_chain()
+    start = Resume()
+    for upstream in (Retrying(), Pending(), Paused()):
+        assert attempt(lane, [upstream], position=1).state is PENDING
+        assert attempt(lane, [upstream], start, position=1).state is start
+
+
+@pytest.mark.parametrize(
+    ("item", "state"),
+    [
+        (5, Success(None, 5)),
+        (None, Success()),
+        (Failed("given"), Failed()),
+        (Pick(Success(None, [[1, 2], [3]]), (0,)), Success(None, [1, 2])),
+        (Pick(Success(None, [[1, 2], [3]]), (0, 1)), Success(None, 2)),
+    ],
+    ids=["value", "None", "state", "item", "element"],
+)
+def test_items_become_states(item, state):
+    upstream = gather(mapped_chain(), 0, [item], {})
+    assert upstream == [state, Success(None, 5)]
+
+
+def test_item_that_cannot_be_read_is_a_failure_of_its_own():
+    class Broken(list):
+        def __getitem__(self, index):
+            raise OSError("page 3 is gone")
+
+    (state, _) = gather(mapped_chain(), 0, [Pick(Success(None, Broken([1])), (0,))], {})
+    assert type(state) is Failed
+    assert state.message == "item [0] could not be read: page 3 is gone"
+    record = attempt(mapped_chain(), [state, Success()], index=0)
+    assert type(record.state) is TriggerFailed
+
+
+def facts(*names):
+    return {name: context.get(name, "-") for name in names}
+
+
+def test_context_of_an_attempt():
+    names = ["task_run_count", "task_slug", "map_index", "child_key", "task_run_id", "colour", "resume", "nothing"]
+    lane = single(lambda: facts(*names), name="look")
+    assert attempt(lane).state.result == {
+        "task_run_count": 1,
+        "task_slug": "look-1",
+        "map_index": None,
+        "child_key": "run-look-1--1-1",
+        "task_run_id": "run-look-1--1",
+        "colour": "red",
+        "resume": "-",
+        "nothing": "-",
+    }
+    assert "task_slug" not in context
+
+
+@pytest.mark.parametrize(
+    ("start", "run_count", "resume"),
+    [
+        (PENDING, 1, "-"),
+        (Scheduled(), 1, "-"),
+        (Retrying(run_count=4), 5, "-"),
+        (Resume(), 1, True),
+        (Paused(start_time=datetime.now(UTC)), 1, True),
+    ],
+    ids=repr,
+)
+def test_context_of_an_attempt_that_goes_on(start, run_count, resume):
+    lane = single(lambda: facts("task_run_count", "resume"))
+    assert attempt(lane, start=start).state.result == {"task_run_count": run_count, "resume": resume}
+
+
+def test_context_can_be_listed():
+    given = attempt(single(lambda: context.to_dict())).state.result
+    assert given["task_name"] == "<lambda>"
+    assert given["colour"] == "red"
+    assert "task_loop_count" not in given
+
+
+def test_pause_in_an_attempt_keeps_the_run_count():
+    def pause_on_the_second():
+        if context.task_run_count == 1:
+            raise ValueError
+        if not context.get("resume"):
+            raise signals.PAUSE
+        return context.task_run_count
+
+    lane = single(pause_on_the_second, max_retries=1, retry_delay=0)
+    paused = attempt(lane, start=attempt(lane).state).state
+    assert type(paused) is Paused
+    resumed = Resume(context=paused.context)
+    assert attempt(lane, start=resumed).state == Success(None, 2)
+
+
+def test_loop_goes_on_from_a_retry():
+    def count_up():
+        n = context.get("task_loop_result", 0)
+        if n == 2 and context.task_run_count == 1:
+            raise ValueError("in mid loop")
+        if n == 3:
+            return n, context.task_loop_count, context.task_run_count
+        raise signals.LOOP(result=n + 1)
+
+    lane = single(count_up, max_retries=1, retry_delay=0)
+    retrying = attempt(lane).state
+    assert type(retrying) is Retrying
+    assert retrying.context["task_loop_count"] == 3
+    assert attempt(lane, start=retrying).state.result == (3, 4, 2)
+
+
+def recorded(lane, start=PENDING):
+    """Run an attempt; return its record and the changes its handlers saw."""
+    seen = []
+    lane.steps[0].task.state_handlers.append(lambda task, old, new: seen.append((old, new)))
+    return attempt(lane, start=start), seen
+
+
+def test_handlers_see_the_states_in_order():
+    record, seen = recorded(single(one))
+    assert [repr(s) for pair in seen for s in pair] == [
+        "Pending()",
+        'Running("Starting task run.")',
+        'Running("Starting task run.")',
+        'Success("Task run succeeded.")',
+    ]
+    assert seen[-1][1] is record.state
+
+
+def test_handler_sees_the_context_of_the_attempt():
+    names = []
+    lane = single(one, name="look", state_handlers=[lambda *_: names.append(context.task_full_name)])
+    attempt(lane)
+    assert names == ["look", "look"]
+
+
+def test_handler_that_replaces_running_by_another_running_goes_on():
+    from prefectish.engine.state import Running
+
+    def relabel(task, old, new):
+        return Running("mine") if new.is_running() else None
+
+    _, seen = recorded(single(one, state_handlers=[relabel]))
+    assert [new.message for _, new in seen] == ["mine", "Task run succeeded."]
+
+
+def test_trigger_sees_the_context():
+    seen = []
+
+    def look(upstream):
+        seen.append(context.task_name)
+        return True
+
+    attempt(single(one, name="look", trigger=look))
+    assert seen == ["look"]
+
+
+def test_width_of_a_result_that_is_mapped_over():
+    def widths(value):
+        with Flow("widths") as flow:
+            give = task(lambda: value, name="give")
+            made = give()
+            task(lambda x: x, name="take").map(flatten(made))
+        (spec, _) = (step for step in compile_flow(flow, {}).steps)
+        lane = lane_of_steps(spec)
+        return attempt(lane).width
+
+    assert widths([[1], [2, 3], 4]) == (3, "list", (1, 2, -1))
+    assert widths(None) == (-1, "NoneType", ())
+
+
+def lane_of_steps(*steps):
+    specs = tuple(StepSpec(s.number, s.task, s.slug, s.inputs, s.constants, s.mapped, s.measure, ()) for s in steps)
+    return LaneSpec(0, RUN, specs, (), frozenset())
+
+
+def test_length_that_raises_makes_a_result_unmappable_and_not_the_task_a_failure():
+    class Odd:
+        def __getitem__(self, i):
+            return i
+
+        def __len__(self):
+            raise ValueError("no length")
+
+    with Flow("widths") as flow:
+        made = task(Odd, name="odd")()
+        task(lambda x: x, name="take").map(made)
+    (spec, _) = compile_flow(flow, {}).steps
+    record = attempt(lane_of_steps(spec))
+    assert record.state.is_successful()
+    assert record.width == (-1, "Odd", ())
+
+
+def test_failure_is_logged_with_its_traceback(caplog):
+    def fail():
+        raise ValueError("boom")
+
+    attempt(single(fail, name="bad"))
+    (entry,) = caplog.records
+    assert (entry.name, entry.levelno) == ("prefectish.bad", logging.ERROR)
+    assert entry.getMessage() == "Task 'bad': exception encountered during task execution"
+    assert "ValueError: boom" in caplog.text
+
+
+def test_signal_and_failed_trigger_are_not_logged_as_errors(caplog):
+    def skip():
+        raise signals.SKIP("on purpose")
+
+    attempt(single(skip))
+    attempt(single(one, trigger=lambda upstream: False))
+    assert caplog.records == []
+
+
+def test_trigger_that_breaks_is_logged(caplog):
+    def break_down(upstream):
+        raise KeyError("lost")
+
+    attempt(single(one, trigger=break_down))
+    assert "KeyError: 'lost'" in caplog.text
+
+
+def test_manual_only_pauses_an_attempt():
+    lane = single(one, trigger=triggers.manual_only)
+    assert type(attempt(lane).state) is Paused
+    assert attempt(lane, start=Resume()).state == Success(None, 1)
