@@ -22,6 +22,7 @@ from prefectish.tasks.collections import Constant, as_task, collected, holds_tas
 from prefectish.tasks.mapping import check_mappable
 from prefectish.tasks.options import function, handler_list
 from prefectish.tasks.task import Task
+from prefectish.versions import version_of
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
@@ -105,6 +106,11 @@ class Flow(Network):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_unused": {}, "_open": []}
+
+    @property
+    def version(self) -> str:
+        """A hash of the flow's tasks, edges, constants and bodies: 32 hexadecimal digits, the same in every process."""
+        return version_of(self)
 
     def reference_tasks(self) -> KeysView[Task]:
         """Return the tasks whose states decide the flow's: those chosen, else the last ones, clean-up not counted."""

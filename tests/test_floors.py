@@ -19,7 +19,14 @@ ROOT = Path(__file__).parent.parent
 
 # A file imports only from floors above its own line; files of one folder that share a line may import one another.
 FLOORS = [
-    ["prefectish.errors", "prefectish.config", "prefectish.graphs", "prefectish.slugs", "prefectish.engine"],
+    [
+        "prefectish.errors",
+        "prefectish.config",
+        "prefectish.fingerprint",
+        "prefectish.graphs",
+        "prefectish.slugs",
+        "prefectish.engine",
+    ],
     ["prefectish.validation"],
     ["prefectish.engine.context", "prefectish.engine.retries", "prefectish.engine.capture"],
     ["prefectish.engine.state"],
@@ -28,7 +35,7 @@ FLOORS = [
     ["prefectish.caching", "prefectish.results"],
     ["prefectish.tasks", "prefectish.tasks.*"],
     ["prefectish.parameters"],
-    ["prefectish.control_flow", "prefectish.control_flow.*"],
+    ["prefectish.control_flow", "prefectish.control_flow.*", "prefectish.versions"],
     ["prefectish.engine.plan", "prefectish.engine.decide", "prefectish.engine.widths", "prefectish.engine.envelope"],
     ["prefectish.engine.executor"],
     # How a run goes on (at the owner), and how one attempt is made (where the body runs).

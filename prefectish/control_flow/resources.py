@@ -221,4 +221,4 @@ def default_references(flow: Any) -> KeysView[Task]:
         if not isinstance(task, ResourceInit | ResourceCleanup)
         and all(isinstance(edge.downstream_task, ResourceCleanup) for edge in flow.edges_from(task))
     )
-    return last.keys() or flow.terminal_tasks()  # type: ignore[no-any-return]
+    return last.keys() or flow.terminal_tasks()

@@ -1,0 +1,225 @@
+"""A short name for any value that depends on what it is, not on where it lies: the same in every process.
+
+Values are trees; each node is hashed from its kind and the hashes of its parts. Sets and dicts have no order here.
+Functions are their bytecode, constants, names, defaults and what they close over; line numbers, file names and
+annotations are left out. Classes are their name, and those that are somebody's work (:func:`body`) their methods and
+attributes too. Anything else is what pickle would rebuild it from. Of what cannot be pickled (locks, files,
+generators) only the type counts.
+
+Bytecode belongs to a version of Python, so fingerprints of functions do, too.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    MethodType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any
+
+#: Length of the hash of a node, in bytes.
+SIZE = 16
+#: Types that :func:`ascii` tells apart, value by value.
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+#: Names in the body of a class that say nothing about what it does.
+_DULL = frozenset(
+    {
+        "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__",
+        "__dict__", "__doc__", "__firstlineno__", "__module__", "__orig_bases__", "__parameters__", "__qualname__",
+        "__static_attributes__", "__weakref__", "_abc_impl",
+    }
+)  # fmt: skip
+_BY_NAME = (
+    BuiltinFunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+
+
+def fingerprint(value: Any, is_body: Callable[[type], bool] = lambda cls: False) -> str:
+    """Return the hash of a value as 32 hexadecimal digits.
+
+    Parameters
+    ----------
+    is_body
+        Whether the body of a class counts, and not only its name.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1, "b": {2, 3}}) == fingerprint({"b": {3, 2}, "a": 1})
+    True
+    >>> fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 2)
+    False
+    """
+    return _Tree(is_body).node(value).hex()
+
+
+class _Tree:
+    """One value on its way to a hash.
+
+    Attributes
+    ----------
+    done
+        Hash of each object by its id; the object is kept, so that no other gets the id.
+    open_
+        Ids of the objects around the current one, and how deep each is: a value inside itself is told by its depth.
+    """
+
+    def __init__(self, is_body: Callable[[type], bool]) -> None:
+        from hashlib import blake2b
+
+        self.blake2b = blake2b
+        self.is_body = is_body
+        self.done: dict[int, tuple[bytes, Any]] = {}
+        self.open_: dict[int, int] = {}
+
+    def node(self, value: Any) -> bytes:
+        kind = type(value)
+        if kind in _SCALARS:
+            return self.leaf(kind.__name__, _scalar(value))
+        found = self.done.get(id(value))
+        if found is not None:
+            return found[0]
+        if id(value) in self.open_:
+            return self.leaf("around", str(len(self.open_) - self.open_[id(value)]).encode())
+        self.open_[id(value)] = len(self.open_)
+        try:
+            digest = self.inner(value, kind)
+        finally:
+            del self.open_[id(value)]
+        self.done[id(value)] = digest, value
+        return digest
+
+    def leaf(self, kind: str, content: bytes) -> bytes:
+        return self.blake2b(kind.encode() + b"\0" + content, digest_size=SIZE).digest()
+
+    def join(self, kind: str, parts: Iterable[Any]) -> bytes:
+        return self.leaf(f"{kind} of", b"".join(self.node(part) for part in parts))
+
+    def inner(self, value: Any, kind: type) -> bytes:
+        if kind is list or kind is tuple:
+            return self.sequence(value, kind.__name__)
+        if kind is set or kind is frozenset:
+            return self.leaf(f"{kind.__name__} of", b"".join(sorted(map(self.node, value))))
+        if kind is dict or kind is MappingProxyType:
+            pairs = (self.node(key) + self.node(item) for key, item in value.items())
+            return self.leaf("dict of", b"".join(sorted(pairs)))
+        if isinstance(value, type):
+            return self.class_(value)
+        how = _KINDS.get(kind)
+        if how is not None:
+            return how(self, value)
+        if isinstance(value, _BY_NAME):
+            return self.named(value)
+        return self.rebuilt(value)
+
+    def sequence(self, value: Any, kind: str) -> bytes:
+        if _SCALARS.issuperset(map(type, value)):
+            try:
+                return self.leaf(kind, ascii(value).encode())  # a million numbers at the speed of C
+            except ValueError:  # Python refuses to print very large integers
+                pass
+        return self.join(kind, value)
+
+    def named(self, value: Any) -> bytes:
+        owner = getattr(value, "__self__", None)
+        if owner is not None and not isinstance(owner, ModuleType):
+            return self.join("method", [value.__name__, owner])
+        home = getattr(value, "__module__", None) or getattr(getattr(value, "__objclass__", None), "__qualname__", "")
+        return self.leaf("name", f"{home}.{getattr(value, '__qualname__', value.__name__)}".encode())
+
+    def class_(self, cls: type) -> bytes:
+        return self.body(cls) if self.is_body(cls) else self.named(cls)
+
+    def body(self, cls: type) -> bytes:
+        """Hash a class by its attributes, and those of its bases that come from the same package."""
+        root = _root(cls)
+        bases = [
+            self.body(base) if _root(base) == root and not is_ours(base.__module__) else self.class_(base)
+            for base in cls.__bases__
+        ]
+        members = {name: member for name, member in vars(cls).items() if name not in _DULL}
+        return self.join("class", [cls.__qualname__, *bases, members])
+
+    def function(self, value: FunctionType) -> bytes:
+        if is_ours(value.__module__) and "<" not in value.__qualname__:
+            return self.named(value)
+        parts = [value.__code__, value.__defaults__, value.__kwdefaults__, value.__closure__]
+        return self.join("function", parts)
+
+    def code(self, code: CodeType) -> bytes:
+        numbers = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+        names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+        parts = [code.co_name, code.co_code, code.co_exceptiontable, code.co_consts, numbers, *names]
+        return self.join("code", parts)
+
+    def cell(self, cell: CellType) -> bytes:
+        try:
+            return self.join("cell", [cell.cell_contents])
+        except ValueError:  # not filled yet
+            return self.leaf("cell", b"empty")
+
+    def wrapped(self, value: Any) -> bytes:
+        return self.join(type(value).__name__, [getattr(value, name) for name in _WRAPPERS[type(value)]])
+
+    def rebuilt(self, value: Any) -> bytes:
+        """Hash what pickle would rebuild the value from."""
+        kind = type(value)
+        try:
+            special = copyreg.dispatch_table.get(kind)
+            recipe = special(value) if special is not None else value.__reduce_ex__(4)
+        except Exception:  # a lock, a generator: only what it is can be told
+            return self.join("a", [kind])
+        if isinstance(recipe, str):
+            return self.leaf("global", f"{kind.__module__}.{recipe}".encode())
+        make, arguments, state, items, pairs = (*recipe, None, None, None, None)[:5]
+        more = [None if items is None else list(items), None if pairs is None else dict(pairs)]
+        return self.join("object", [make, arguments, state, *more])
+
+
+def _scalar(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    if isinstance(value, bytes):
+        return value
+    return hex(value).encode() if isinstance(value, int) else repr(value).encode()
+
+
+def _root(cls: type) -> str:
+    return cls.__module__.partition(".")[0]
+
+
+def is_ours(module: str | None) -> bool:
+    """Whether a module is of this package: what is in it counts by its name, so that a release changes no hash."""
+    return module is not None and module.startswith("prefectish.") and not module.startswith("prefectish.examples.")
+
+
+_WRAPPERS: dict[type, tuple[str, ...]] = {
+    MethodType: ("__func__", "__self__"),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget", "fset", "fdel"),
+    cached_property: ("func",),
+}
+
+_KINDS: dict[type, Callable[[_Tree, Any], bytes]] = {
+    FunctionType: _Tree.function,
+    CodeType: _Tree.code,
+    CellType: _Tree.cell,
+    **dict.fromkeys(_WRAPPERS, _Tree.wrapped),
+}
