@@ -186,6 +186,9 @@ def remote_error(error: BaseException) -> RemoteError:
     """Describe an exception in words: type, message, and traceback with its causes."""
     if isinstance(error, RemoteError):
         return error
+    came_with = error.__cause__
+    if error.__traceback__ is None and isinstance(came_with, RemoteError):  # it was raised in a process of its own
+        return RemoteError(type(error).__name__, text_of(error), came_with.traceback)
     import traceback
 
     try:
