@@ -99,8 +99,11 @@ def not_all_skipped(upstream: Upstream) -> bool:
         If one did not succeed.
     """
     states = list(_states(upstream))
-    if states and all(state.is_skipped() for state in states):
-        raise signals.SKIP("All upstream tasks were skipped.")
+    # A map without children has no state to show, but it was not skipped.
+    empty = any(isinstance(state, Mapped) and not state.n_map_states for state in upstream.values())
+    if states and not empty and all(state.is_skipped() for state in states):
+        # No result: what is skipped behind a skipped branch must not look like something that it returned.
+        raise signals.SKIP("All upstream tasks were skipped.", result=None)
     return _require(
         all(state.is_successful() for state in states),
         'Trigger was "not_all_skipped" but some of the upstream tasks failed.',

@@ -7,6 +7,7 @@ from prefectish.engine.plan import Input, TaskName
 from prefectish.engine.state import Failed, Mapped, Pending, Skipped, Success
 from prefectish.engine.widths import (
     NO_UPSTREAM,
+    NOTHING_LEFT,
     SCALAR,
     SKIPPED_UPSTREAM,
     UNMAPPABLE,
@@ -138,9 +139,16 @@ def test_parent_skips_for_a_skipped_child_behind_an_unmapped_edge_only():
     assert verdict(source(Success(), 1), source(Mapped(map_states=[None, Pending()]), mapped=False))[1] == 1
 
 
-def test_parent_that_does_not_skip_needs_something_to_map():
+def test_parent_that_does_not_skip_is_skipped_if_nothing_else_is_left():
     state, _, _ = verdict(source(Skipped(), UNMAPPABLE, kind="NoneType"), skip=False)
-    assert state.message == UNMAPPABLE_RESULT
+    assert (type(state), state.message) == (Skipped, NOTHING_LEFT)
+
+
+def test_parent_that_does_not_skip_maps_over_what_is_left():
+    skipped = source(Skipped(), UNMAPPABLE, kind="NoneType")
+    assert verdict(skipped, source(Success(), 2), skip=False) == (None, 2, None)
+    assert verdict(source(Skipped(result=[1, 2, 3]), 3), skip=False) == (None, 3, None)
+    assert verdict(skipped, source(Failed()), skip=False)[0].message == NO_UPSTREAM
 
 
 def test_parent_of_unequal_lengths_names_each():

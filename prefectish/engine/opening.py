@@ -11,7 +11,7 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.executor import ITEM, SHARED, STEP, LaneSpec, Pick, StepSpec
 from prefectish.engine.lanes import Lane, SpaceRun, StepRun
 from prefectish.engine.plan import Group, Input, Plan
-from prefectish.engine.state import Failed, Mapped, State
+from prefectish.engine.state import Failed, Mapped, Skipped, State
 from prefectish.engine.widths import Source, flat_paths, parent_verdict
 from prefectish.errors import describe
 
@@ -245,7 +245,7 @@ class Opener:
         return ITEM, len(lane.pickers) - 1
 
     def _picker(self, lane: Lane, i: Input, source: StepRun) -> Callable[[int], Any] | None:
-        """Return what gives the item of each row; None if all rows see the same state (an upstream that failed)."""
+        """Return what gives the item of each row; None if all rows see one state (an upstream that failed)."""
         space = lane.space
         assert space is not None
         if source.step.mapped and source.children is not None:
@@ -258,7 +258,7 @@ class Opener:
                 lane.gates.append(source)
                 source.gated.append(lane)
             return lanes.child_picker(source)
-        if isinstance(source.state, Mapped) or not source.state.is_successful():
+        if isinstance(source.state, Mapped) or not source.state.is_successful() or _left_nothing(source):
             return None
         if _is_iterator_value(source):
             return lanes.iterator_picker(space)
@@ -267,7 +267,7 @@ class Opener:
         return lanes.list_picker(source)
 
     def _paths_for(self, space: SpaceRun, i: Input, source: StepRun) -> SpaceRun:
-        """Return a space that knows the paths of `source`: the lane's own, or one beside it where several inputs pair."""
+        """Return a space that knows the paths of `source`: the lane's, or one beside it where inputs pair."""
         if len(space.space.tokens) == 1 and space.paths is not None:
             return space
         beside = SpaceRun(space.space)
@@ -297,6 +297,11 @@ def grow(space: SpaceRun, source: StepRun, row: int) -> int:
 def _rows_in_order(source: StepRun) -> Sequence[int]:
     order = source.space.order() if source.space is not None else None
     return range(len(source.children or ())) if order is None else order
+
+
+def _left_nothing(run: StepRun) -> bool:
+    """Whether a step was skipped, and no list of items stands in for its result."""
+    return isinstance(run.state, Skipped) and run.measured()[0] < 0
 
 
 def _is_iterator_value(run: StepRun) -> bool:

@@ -1,7 +1,7 @@
 """How wide a map is, and whether it can be one: pure rules about the parent of a map.
 
-The parent of a mapped task never runs. Once what it maps over is known it becomes Mapped, or it is skipped or failed as a
-whole; its trigger is not consulted (each child asks it for itself).
+The parent of a mapped task never runs. Once what it maps over is known it becomes Mapped, or it is skipped or failed
+as a whole; its trigger is not consulted (each child asks it for itself).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ UNMAPPABLE = -1
 SCALAR = -1
 
 NO_UPSTREAM = "No upstream states can be mapped over."
+NOTHING_LEFT = "All upstream tasks were skipped: there is nothing to map over."
 UNMAPPABLE_RESULT = "At least one upstream state has an unmappable result."
 
 
@@ -48,8 +49,8 @@ def measure(value: Any, depth: int) -> Any:
 
     Returns
     -------
-    ``(width, kind)`` for depth 1, ``(width, kind, widths)`` for depth 2, where `widths` holds the width of each item and
-    :data:`SCALAR` for an item that is no list; `kind` is the name of the value's type.
+    ``(width, kind)`` for depth 1, ``(width, kind, widths)`` for depth 2, where `widths` holds the width of each item
+    and :data:`SCALAR` for an item that is no list; `kind` is the name of the value's type.
 
     Examples
     --------
@@ -101,6 +102,11 @@ class Source:
         self.width = width
         self.kind = kind
 
+    @property
+    def skipped(self) -> bool:
+        """Whether it was skipped as a whole and left nothing to map over."""
+        return isinstance(self.state, Skipped) and (self.width is None or self.width == UNMAPPABLE)
+
 
 def parent_verdict(
     sources: Sequence[Source], *, skip: bool, strict: bool
@@ -121,7 +127,9 @@ def parent_verdict(
     if skip and any(_skips_whole(s) for s in sources):
         return Skipped(SKIPPED_UPSTREAM), None, None
     mapped = [s for s in sources if s.input.mapped]
-    good = [s for s in mapped if s.state.is_successful()]
+    good = [s for s in mapped if s.state.is_successful() and not s.skipped]
+    if not good and mapped and all(s.skipped for s in mapped):
+        return Skipped(NOTHING_LEFT), None, None
     if not good:
         return Failed(NO_UPSTREAM), None, None
     bad = [s for s in good if s.width == UNMAPPABLE]
