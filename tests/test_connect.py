@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import http.server
 import json
 import os
@@ -335,7 +336,8 @@ def test_address_reaches_a_cluster_of_the_command_line(scheduler_address: str) -
 
 def test_our_client_is_nobodys_default(scheduler_address: str, dask_client: Client) -> None:
     with connect(scheduler_address) as connection:
-        assert distributed.default_client() is dask_client
+        # In a context of its own, since a client in a `with` block is the default of all that happens inside.
+        assert contextvars.Context().run(distributed.default_client) is dask_client
         future = connection.client.submit(abs, -2)
         connection.wait_any([future], LIMIT)
         assert future.status == "finished"
