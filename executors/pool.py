@@ -13,7 +13,7 @@ from dask.system import CPU_COUNT
 
 from prefectish.engine.executor import Held, Job, Receipt, Session
 from prefectish.engine.plan import Plan
-from prefectish.executors.slices import Branch, SliceSession
+from prefectish.executors.slices import Branch, SliceSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
 
 SCHEDULERS = ("threads", "processes", "synchronous")
@@ -95,11 +95,18 @@ class LocalDaskExecutor:
         if self.scheduler == "synchronous":
             yield SynchronousSession(run_id)
             return
-        session = SliceSession(Threads(self._slots(), run_id), run)
+        session = SliceSession(self._workers(plan, run_id), run)
         try:
             yield session
         finally:
             session.close()
+
+    def _workers(self, plan: Plan, run_id: str) -> Workers:
+        if self.scheduler == "threads":
+            return Threads(self._slots(), run_id)
+        from prefectish.executors.processes import Processes
+
+        return Processes(self._slots(), plan, run_id)
 
     def _slots(self) -> int:
         return int(self.num_workers or dask.config.get("num_workers", None) or CPU_COUNT)

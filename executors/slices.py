@@ -36,16 +36,18 @@ class Branch:
     Attributes
     ----------
     left : steps that have not reported yet.
+    running : mask of the positions that were handed to a process and have not come back.
     gone : True once it was given up: steps that have not started never start.
-    states : for whoever runs its steps.
+    states : of steps that are final, by position: those that came with the job, and those that have ended since.
     """
 
-    __slots__ = ("gone", "job", "left", "states")
+    __slots__ = ("gone", "job", "left", "running", "states")
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.left = len(job.positions)
         self.gone = False
+        self.running = 0
         self.states = dict(job.given)
 
 
@@ -74,8 +76,8 @@ class Workers(Protocol):
         ahead : tasks that may wait in the pool, beside those that run.
         """
 
-    def lost(self, branches: Sequence[Branch], error: BaseException) -> list[Receipt]:
-        """Return what became of branches whose slice broke."""
+    def lost(self, branches: Sequence[Branch], error: BaseException) -> tuple[list[Receipt], list[Branch]]:
+        """Return what became of branches whose slice broke, and those of them that are to run again."""
 
     def close(self, idle: bool) -> None:
         """End; `idle` says that no body runs any more."""
@@ -162,18 +164,21 @@ class SliceSession:
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs, and hand over what the pool can use."""
-        self.backlog.add(jobs)
+        self.backlog.add([job for job in jobs if not job.solo])
+        for job in jobs:
+            if job.solo:
+                self._start([Branch(job)])
         self._hand_over()
 
     def _hand_over(self) -> None:
         # Fewer branches than a slice are open, and some of them run: start the next slice before the pool has to wait.
         while self.backlog.count and len(self.open) < self.pace.size:
             branches = [Branch(job) for job in self.backlog.take(self.pace.size)]
-            self.open.update((branch.job, branch) for branch in branches)
             self.pace.note(len(branches), time.monotonic())
             self._start(branches)
 
     def _start(self, branches: Sequence[Branch]) -> None:
+        self.open.update((branch.job, branch) for branch in branches)
         helper = threading.Thread(target=self._run, args=(branches,), name="prefectish-slice", daemon=True)
         self._helpers = [thread for thread in self._helpers if thread.is_alive()]
         self._helpers.append(helper)
@@ -215,7 +220,10 @@ class SliceSession:
         lost = [branch for branch in broken.branches if branch.left and not branch.gone]
         for branch in broken.branches:
             self.open.pop(branch.job, None)
-        return self.workers.lost(lost, broken.error)
+        receipts, again = self.workers.lost(lost, broken.error)
+        if again:
+            self._start(again)
+        return receipts
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs: those not started never start, the records of the others are dropped."""

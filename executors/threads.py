@@ -123,9 +123,9 @@ class Threads:
         view = _View(self.pool, max(ahead, self.slots))
         dask.threaded.get(graph, list(graph), pool=view, callbacks=[posttask(report)])
 
-    def lost(self, branches: Sequence[Branch], error: BaseException) -> list[Receipt]:
+    def lost(self, branches: Sequence[Branch], error: BaseException) -> tuple[list[Receipt], list[Branch]]:
         """Say what went wrong: threads do not die, so this is a fault of ours or of Dask's."""
-        return [cluster_error(branch, error) for branch in branches]
+        return [cluster_error(branch, error) for branch in branches], []
 
     def close(self, idle: bool) -> None:
         """End the threads; one with a body that still runs ends with the body, or with the program."""

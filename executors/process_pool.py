@@ -1,0 +1,228 @@
+"""A pool of worker processes that can be replaced when one dies, and that outlives a run.
+
+Starting a process takes half a second, so the last idle pool of each size is kept. A process that is used again is told
+what has changed around it since it started: the folder, the module search path, the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from dask.multiprocessing import get_context
+
+
+class Surroundings(NamedTuple):
+    """What a process inherits when it starts, and a run may have changed since.
+
+    Attributes
+    ----------
+    environ : environment; in a difference, None for a name that is gone.
+    """
+
+    folder: str
+    path: tuple[str, ...]
+    environ: Mapping[str, str | None]
+
+    @classmethod
+    def now(cls) -> Surroundings:
+        """Return those of this process."""
+        return cls(os.getcwd(), tuple(sys.path), dict(os.environ))
+
+    def since(self, before: Surroundings) -> Surroundings | None:
+        """Return what differs from `before`; None if nothing does."""
+        if self == before:
+            return None
+        gone: dict[str, str | None] = dict.fromkeys(before.environ.keys() - self.environ.keys())
+        new = {name: value for name, value in self.environ.items() if before.environ.get(name) != value}
+        return Surroundings(self.folder, self.path, gone | new)
+
+
+# -- in a worker process ---------------------------------------------------------------------------------------------
+
+
+class _Here:
+    """Where this process is: how it started, and what is applied since."""
+
+    start: Surroundings
+    applied: Surroundings | None = None
+
+
+def prepare_worker() -> None:
+    """Get a worker process ready.
+
+    Ctrl-C in a terminal reaches all processes of the program; the one that runs the flow decides what it means. A
+    handler is not inherited by programs that a body starts, as ignoring the signal would be.
+    """
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    threading.Thread(target=_end_with_parent, name="prefectish-parent", daemon=True).start()
+    _Here.start = Surroundings.now()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, however it went."""
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def call(changes: Surroundings | None, fn: Callable[..., Any], *args: Any) -> Any:
+    """Call a function, with the surroundings of the process that wants it."""
+    if changes != _Here.applied:
+        _apply(changes)
+    return fn(*args)
+
+
+def _apply(changes: Surroundings | None) -> None:
+    start = _Here.start
+    _Here.applied = changes
+    now = changes or start
+    environ = {**start.environ, **(changes.environ if changes else {})}
+    os.environ.clear()
+    os.environ.update((name, value) for name, value in environ.items() if value is not None)
+    sys.path[:] = now.path
+    with suppress(OSError):  # the folder is gone: bodies that need one will say so
+        os.chdir(now.folder)
+
+
+def _hello() -> None:
+    """Do nothing: to be called means that the process is ready."""
+
+
+# -- in the process that runs the flow -------------------------------------------------------------------------------
+
+
+class PoolBroke(BrokenProcessPool):
+    """Says that a worker process died.
+
+    Attributes
+    ----------
+    was_ready : False if the processes died before they could do anything.
+    last_words : how it ended, if that is known.
+    """
+
+    def __init__(self, was_ready: bool, last_words: str) -> None:
+        super().__init__("a worker process died")
+        self.was_ready = was_ready
+        self.last_words = last_words
+
+
+class Generation:
+    """The processes of a pool from their start until one of them dies."""
+
+    def __init__(self, size: int) -> None:
+        self.pid = os.getpid()
+        self.start = Surroundings.now()
+        self.executor = ProcessPoolExecutor(size, mp_context=get_context(), initializer=prepare_worker)
+        self.hello: Future[None] = self.executor.submit(_hello)
+        self.size = size
+        self.processes: Mapping[int, Any] = getattr(self.executor, "_processes", None) or {}
+
+    def works(self) -> bool:
+        """Whether the processes can be used: they are ours, not a fork's, and none has died meanwhile."""
+        if self.pid != os.getpid():
+            return False
+        try:
+            self.executor.submit(_hello)
+        except (BrokenProcessPool, RuntimeError):
+            return False
+        return True
+
+    def broke(self) -> PoolBroke:
+        """Return what is known of the death of a process."""
+        ready = self.hello.done() and self.hello.exception() is None
+        return PoolBroke(ready, self._last_words() if self.size == 1 else "")
+
+    def _last_words(self) -> str:
+        for process in list(self.processes.values()):
+            process.join(1)
+            if process.exitcode:
+                return _describe_exit(process.exitcode)
+        return ""
+
+    def kill(self) -> None:
+        """End the processes, whatever they do."""
+        for process in list(self.processes.values()):
+            process.kill()
+        self.executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+    return f"{name}, possibly out of memory" if name == "SIGKILL" else name
+
+
+class View:
+    """A pool as one ``get`` of Dask sees it: with room for some calls more than there are processes."""
+
+    def __init__(self, generation: Generation, room: int) -> None:
+        self._max_workers = room
+        self._submit = generation.executor.submit
+        self._changes = Surroundings.now().since(generation.start)
+        self.generation = generation
+
+    def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Return the future of a call."""
+        return self._submit(call, self._changes, fn, *args)
+
+
+_idle: dict[int, Generation] = {}
+_lock = threading.Lock()
+
+
+class ProcessPool:
+    """Worker processes of one run; they start with the first view."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._generation: Generation | None = None
+        self._lock = threading.Lock()
+
+    def view(self, room: int) -> View:
+        """Return a view of the processes there are now; start them if there are none."""
+        with self._lock:
+            if self._generation is None:
+                self._generation = _take(self.size) or Generation(self.size)
+            return View(self._generation, room)
+
+    def drop(self, view: View) -> PoolBroke:
+        """Give up processes of which one died; the next view starts others."""
+        with self._lock:
+            if self._generation is view.generation:
+                self._generation = None
+        return view.generation.broke()
+
+    def close(self, keep: bool) -> None:
+        """Keep the processes for another run, or end them."""
+        generation, self._generation = self._generation, None
+        if generation is None:
+            return
+        if keep:
+            with _lock:
+                generation, _idle[self.size] = _idle.get(self.size), generation
+            if generation is not None:
+                generation.executor.shutdown(wait=False)
+        else:
+            generation.kill()
+
+
+def _take(size: int) -> Generation | None:
+    """Return an idle pool that works, if there is one."""
+    with _lock:
+        generation = _idle.pop(size, None)
+    return generation if generation is not None and generation.works() else None
