@@ -105,11 +105,11 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
         return state
     allowance = None if spec.bare else Allowance(spec.task, start)
     state, aborted = _run_body(spec, facts, verdict.inputs, state, allowance)
-    if aborted:
+    if aborted or type(state) is Success:
         return state
     if state.is_failed() and not (allowance is not None and allowance.spent):
         return _retried(spec, facts, state, allowance)
-    return state if allowance is None else allowance.carried_by(state)
+    return _with_progress(state, facts, allowance)
 
 
 def _retried(spec: StepSpec, facts: AttemptFacts, state: State, allowance: Allowance | None) -> State:
@@ -117,11 +117,16 @@ def _retried(spec: StepSpec, facts: AttemptFacts, state: State, allowance: Allow
     again = retry(spec, state, facts.run_count, _now, random.random)
     if again is None:
         return state
+    return _change(spec, state, _with_progress(again, facts, allowance))[0]
+
+
+def _with_progress(state: State, facts: AttemptFacts, allowance: Allowance | None) -> State:
+    """Give a state that waits what the next attempt goes on from: the turn of its loop, and the time used."""
+    if not isinstance(state, Scheduled):
+        return state
     if facts.loop_count:
-        again = again.replace(context={**again.context, **_loop_context(facts)})
-    if allowance is not None:
-        again = allowance.carried_by(again)
-    return _change(spec, state, again)[0]
+        state = state.replace(context={**state.context, **_loop_context(facts)})
+    return state if allowance is None else allowance.carried_by(state)
 
 
 def _run_body(

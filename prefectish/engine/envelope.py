@@ -13,6 +13,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import context
 from prefectish.engine.state import Deferred, Failed, Mapped, State
 from prefectish.errors import RemoteError, ResultUnpickleError, describe, put_together, shorten, taken_apart, text_of
@@ -207,9 +208,14 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
 
     A result that cannot be pickled makes the state Failed; an exception that cannot is replaced by a RemoteError.
     """
+    if state._context:
+        outcome = capture(_encode_loop, state, label)
+        if isinstance(outcome, Error):
+            return _unpicklable("loop result", outcome.exception, label)
+        state = outcome.value
     result = state._result
     if type(result) in SIMPLE or isinstance(result, Deferred | RemoteError):
-        return _encode_loop(state, label)
+        return state
     if isinstance(result, BaseException):
         return _with_error(state, result, label)
     if type(state) is Mapped:
@@ -218,10 +224,14 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
         packed = encode(result, label)
         if verify:
             pickle.loads(packed.head, buffers=packed.buffers)
-        return _encode_loop(state.replace(result=packed), label)
+        return state.replace(result=packed)
     except BaseException as error:  # pickling runs the user's code
-        text = f"result of {label} could not be pickled: {type(error).__name__}: {text_of(error)}"
-        return _with_error(Failed(text), error, label)
+        return _unpicklable("result", error, label)
+
+
+def _unpicklable(what: str, error: BaseException, label: str) -> State:
+    text = f"{what} of {label} could not be pickled: {type(error).__name__}: {text_of(error)}"
+    return _with_error(Failed(text), error, label)
 
 
 def _with_error(state: State, error: BaseException, label: str) -> State:
@@ -234,7 +244,7 @@ def _with_error(state: State, error: BaseException, label: str) -> State:
 
 def _encode_loop(state: State, label: str) -> State:
     """Put what a loop hands to its next turn into an envelope too."""
-    value = state.context.get("task_loop_result") if state._context else None
+    value = state.context.get("task_loop_result")
     if type(value) in SIMPLE:
         return state
     return state.replace(context={**state.context, "task_loop_result": encode(value, label)})
