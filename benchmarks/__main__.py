@@ -1,0 +1,61 @@
+"""Run benchmarks, print the table, and keep it: ``python -m benchmarks [names] [--quick]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.table import Row, machine, text
+
+#: One question a module, the cheap ones first.
+QUESTIONS = (
+    "imports", "local", "one_task", "depth_first", "retries", "arrays", "pipelines", "children", "memory",
+)  # fmt: skip
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"questions to ask: {', '.join(QUESTIONS)}")
+    parser.add_argument("--quick", action="store_true", help="small widths, few rounds: does it run at all?")
+    parser.add_argument("--results", type=Path, default=None, help="folder to write to; by default none with --quick")
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - set(QUESTIONS)
+    if unknown:
+        parser.error(f"no such question: {', '.join(sorted(unknown))}; there are {', '.join(QUESTIONS)}")
+    rows: list[Row] = []
+    for name in options.names or QUESTIONS:
+        found = importlib.import_module(f"benchmarks.{name}").rows(options.quick)
+        print(text(found), flush=True)
+        rows += found
+    folder = options.results or (None if options.quick else RESULTS)
+    if folder is not None:
+        print(f"written to {keep(rows, folder).name}")
+    return rows
+
+
+def keep(rows: Sequence[Row], folder: Path) -> Path:
+    """Write rows as Markdown and JSON under today's date and return the Markdown file; rows of today's are replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    day = datetime.now(UTC).date().isoformat()
+    path = folder / f"{day}.json"
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    asked = {row.question for row in rows}
+    kept = [Row(**{k: v for k, v in row.items() if k != "verdict"}) for row in before if row["question"] not in asked]
+    merged = [*kept, *rows]
+    facts = machine()
+    content = {"date": day, "machine": facts, "rows": [{**row._asdict(), "verdict": row.verdict} for row in merged]}
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    lines = [f"# {day}", "", ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None), ""]
+    summary = path.with_suffix(".md")
+    summary.write_text("\n".join([*lines, text(merged), ""]))
+    return summary
+
+
+if __name__ == "__main__":
+    main()

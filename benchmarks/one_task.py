@@ -1,0 +1,33 @@
+"""Ask what a flow of one task costs on a cluster, next to ``client.submit(...).result()``."""
+
+from __future__ import annotations
+
+from benchmarks.cluster import start_cluster
+from benchmarks.measure import middle, seconds_in_turn
+from benchmarks.table import Row, spread
+from benchmarks.workloads import increment, succeed
+from prefectish import Flow, task
+from prefectish.executors import DaskExecutor
+
+BAR = 3.0
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """Return the ratio of the two."""
+    rounds = 5 if quick else 101
+    with start_cluster() as cluster:
+        executor = DaskExecutor(client=cluster.client)
+
+        def ours() -> None:
+            with Flow("one") as flow:
+                task(increment)(1)
+            succeed(flow, executor)
+
+        taken = seconds_in_turn(
+            {"prefectish": ours, "dask": lambda: cluster.client.submit(increment, 1, pure=False).result()}, rounds
+        )
+    ratio = middle(taken["prefectish"]) / middle(taken["dask"])
+    facts = {name: middle(t) * 1e3 for name, t in taken.items()}
+    what = f"a flow of one task ({facts['prefectish']:.1f} ms, raw Dask {facts['dask']:.1f} ms)"
+    each = [a / b for a, b in zip(taken["prefectish"], taken["dask"], strict=True)]
+    return [Row("one task", what, ratio, "x raw Dask", BAR, spread(each), facts)]

@@ -1,0 +1,88 @@
+"""Rows of results: what was measured, the bar, and whether it was passed; as text, Markdown and JSON."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import psutil
+
+
+class Row(NamedTuple):
+    """One line of the table.
+
+    Attributes
+    ----------
+    measured : median over the rounds, in `unit`.
+    bar : most that it may be, in the same unit; None for a row that is only shown.
+    spread : least and most over the rounds.
+    facts : what stands behind the figure, for the JSON file and the plot.
+    """
+
+    question: str
+    what: str
+    measured: float
+    unit: str
+    bar: float | None = None
+    spread: tuple[float, float] | None = None
+    facts: Mapping[str, Any] = {}
+
+    @property
+    def verdict(self) -> str:
+        """Return ``pass``, ``miss``, or nothing where there is no bar."""
+        if self.bar is None:
+            return ""
+        return "pass" if self.measured <= self.bar else "miss"
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Return the least and the most."""
+    return min(values), max(values)
+
+
+def number(value: float) -> str:
+    """Return a figure with three digits that count.
+
+    Examples
+    --------
+    >>> number(1.0449), number(23.46), number(1234.5), number(0.0512)
+    ('1.04', '23.5', '1234', '0.0512')
+    """
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:#.3g}"
+
+
+def cells(row: Row) -> list[str]:
+    """Return the cells of a row."""
+    low_high = f"{number(row.spread[0])} .. {number(row.spread[1])}" if row.spread else ""
+    bar = number(row.bar) if row.bar is not None else ""
+    return [row.question, row.what, number(row.measured), low_high, bar, row.unit, row.verdict]
+
+
+HEADER = ["question", "what", "measured", "spread", "bar", "unit", "verdict"]
+
+
+def text(rows: Sequence[Row]) -> str:
+    """Return a table for people, and for Markdown."""
+    lines = [HEADER, *map(cells, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
+    drawn = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
+    drawn.insert(1, "| " + " | ".join("-" * w for w in widths) + " |")
+    return "\n".join(drawn)
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on; no names and no paths."""
+    return {
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        **{name: version(name) for name in ("prefectish", "dask", "distributed", "cloudpickle")},
+    }

@@ -1,0 +1,170 @@
+"""What is measured: bodies, the flows made of them, and the same work typed in raw Dask.
+
+Workers import the bodies from here, by name, for prefectish and for raw Dask alike.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from prefectish import Flow, Task, task, unmapped
+from prefectish.executors import DaskExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from distributed import Client
+
+    from prefectish.engine.executor import Executor
+    from prefectish.engine.state import State
+
+
+def increment(x: int) -> int:
+    """Take no time."""
+    return x + 1
+
+
+def double(x: int) -> int:
+    """Take no time either."""
+    return 2 * x
+
+
+def total(numbers: Sequence[int]) -> int:
+    """Take all there is."""
+    return sum(numbers)
+
+
+def make_arrays(count: int, mebibytes: int) -> list[Any]:
+    """Return arrays of so many MiB, all with the value of their index."""
+    import numpy as np
+
+    return [np.full(mebibytes << 17, float(i)) for i in range(count)]
+
+
+def mean(array: Any) -> float:
+    """Read a whole array."""
+    return float(array.mean())
+
+
+def mean_of(arrays: Sequence[Any], index: int) -> float:
+    """Read one of several arrays."""
+    return mean(arrays[index])
+
+
+def stamp(x: int) -> float:
+    """Return the time now."""
+    return time.time()
+
+
+def pause(seconds: float) -> float:
+    """Take time, and no processor."""
+    time.sleep(seconds)
+    return seconds
+
+
+def fail_first(index: int, seconds: float, every: int) -> int:
+    """Take time; fail at the first attempt of every so manieth child."""
+    from prefectish import context
+
+    time.sleep(seconds)
+    if index % every == 0 and context.task_run_count == 1:
+        raise ConnectionError(f"child {index} is told to come back")
+    return index
+
+
+# -- flows -------------------------------------------------------------------------------------------------------------
+
+
+def mapped(width: int, **options: Any) -> tuple[Flow, Task]:
+    """Return a flow of one map over so many numbers, and its task."""
+    with Flow("mapped") as flow:
+        children = task(increment, **options).map(range(width))
+    return flow, children
+
+
+def pipeline(width: int, **options: Any) -> tuple[Flow, Task]:
+    """Return a flow of three maps and a sum, and the sum."""
+    with Flow("pipeline") as flow:
+        first = task(increment, name="first", **options).map(range(width))
+        second = task(double, name="second", **options).map(first)
+        third = task(increment, name="third", **options).map(second)
+        result = task(total)(third)
+    return flow, result
+
+
+def summed(width: int) -> tuple[Flow, Task]:
+    """Return a flow of a map and a sum, and the sum."""
+    with Flow("summed") as flow:
+        result = task(total)(task(increment).map(range(width)))
+    return flow, result
+
+
+def retried(width: int, seconds: float, every: int, delay: float) -> Flow:
+    """Return a flow of sleeping children, of which every so manieth comes back once, `delay` seconds later."""
+    with Flow("retried") as flow:
+        task(fail_first, max_retries=1, retry_delay=timedelta(seconds=delay)).map(
+            range(width), seconds=unmapped(seconds), every=unmapped(every)
+        )
+    return flow
+
+
+def succeed(flow: Flow, executor: Executor | None = None) -> State:
+    """Run a flow that has to succeed."""
+    state = flow.run(executor=executor)
+    if not state.is_successful():
+        raise AssertionError(f"{flow.name} did not succeed: {state!r}")
+    return state
+
+
+def run_mapped(client: Client, width: int, **options: Any) -> None:
+    """Map on a cluster."""
+    flow, children = mapped(width, **options)
+    result = succeed(flow, DaskExecutor(client=client)).result[children].result
+    check(result[-1], width)
+
+
+def run_pipeline(client: Client, width: int, **options: Any) -> None:
+    """Run three maps and a sum on a cluster."""
+    flow, result = pipeline(width, **options)
+    check(succeed(flow, DaskExecutor(client=client)).result[result].result, pipeline_answer(width))
+
+
+def pipeline_answer(width: int) -> int:
+    """Return what the pipeline adds up to."""
+    return width * (width + 1) + width
+
+
+def check(found: Any, expected: Any) -> None:
+    """Compare a result with what it has to be: a quick wrong answer is none."""
+    if found != expected:
+        raise AssertionError(f"wrong answer: {found!r} instead of {expected!r}")
+
+
+# -- the same in raw Dask ----------------------------------------------------------------------------------------------
+
+
+def raw_mapped(client: Client, width: int) -> None:
+    """Map with ``client.map`` and gather."""
+    result = client.gather(client.map(increment, range(width), pure=False))
+    check(result[-1], width)
+
+
+def raw_pipeline(client: Client, width: int) -> None:
+    """Run three ``client.map`` and a ``client.submit``."""
+    first = client.map(increment, range(width), pure=False)
+    second = client.map(double, first, pure=False)
+    third = client.map(increment, second, pure=False)
+    check(client.submit(total, third, pure=False).result(), pipeline_answer(width))
+
+
+#: What can be run on a cluster, by name.
+ARMS: dict[str, Callable[[Client, int], None]] = {
+    "dask": raw_mapped,
+    "prefectish": run_mapped,
+    "prefectish, batched": lambda client, width: run_mapped(client, width, batch_size="auto"),
+    "dask pipeline": raw_pipeline,
+    "prefectish pipeline": run_pipeline,
+    "prefectish pipeline, batched": lambda client, width: run_pipeline(client, width, batch_size="auto"),
+}
