@@ -27,8 +27,8 @@ class DaskExecutor:
     address : address of a scheduler; without it, and without `client` and `cluster_class`, a temporary cluster on this
         machine is started for each run, listening on loopback only.
     client : a Client of yours; neither it nor its cluster is closed.
-    cluster_class, cluster_kwargs, adapt_kwargs : a cluster class, or its dotted name, its keyword arguments, and those of
-        its ``adapt`` method; without a class, `cluster_kwargs` go to the temporary cluster.
+    cluster_class, cluster_kwargs, adapt_kwargs : a cluster class, or its dotted name, its keyword arguments, and those
+        of its ``adapt`` method; without a class, `cluster_kwargs` go to the temporary cluster.
     client_kwargs, security : for the Client.
     require_tls : refuse an unencrypted connection.
     debug : show what the temporary cluster logs.
@@ -145,8 +145,9 @@ def check_placements(plan: Plan, connection: Connection) -> None:
             if most < amount:
                 have = sorted({r for worker in workers.values() for r in worker.get("resources", {})})
                 raise FlowDefinitionError(
-                    f"task {slug} needs the resource {name}={amount:g}, and no worker has it: the largest has {most:g}; "
-                    f"resources there are: {', '.join(have) or 'none'}; start workers with `--resources {name}={amount:g}`"
+                    f"task {slug} needs the resource {name}={amount:g}, and no worker has it: the largest has "
+                    f"{most:g}; resources there are: {', '.join(have) or 'none'}; start workers with "
+                    f"`--resources {name}={amount:g}`"
                 )
         names = {
             str(part)
@@ -155,8 +156,8 @@ def check_placements(plan: Plan, connection: Connection) -> None:
         }
         if placement.workers and not names.intersection(map(str, placement.workers)):
             raise FlowDefinitionError(
-                f"task {slug} may run only on the workers {', '.join(map(str, placement.workers))}, and none of them is there: "
-                f"{', '.join(sorted(workers))}"
+                f"task {slug} may run only on the workers {', '.join(map(str, placement.workers))}, and none of them "
+                f"is there: {', '.join(sorted(workers))}"
             )
 
 

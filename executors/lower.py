@@ -1,8 +1,8 @@
 """Jobs to Dask graphs: pure, and the only file that knows Dask's task classes.
 
-One step of one branch is one Dask task. Its key is ``("<slug>-<run id>", index, submission)``: the slug ends in a number, so
-Dask's dashboard groups keys by task; keys are never derived from arguments and never used twice. A key's arguments are bytes
-and simple values: nothing of the user's is opened by Dask.
+One step of one branch is one Dask task. Its key is ``("<slug>-<run id>", index, submission)``: the slug ends in a
+number, so Dask's dashboard groups keys by task; keys are never derived from arguments and never used twice. A key's
+arguments are bytes and simple values: nothing of the user's is opened by Dask.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dask._task_spec import Task, TaskRef
 
 from prefectish.engine.attempt import PENDING
 from prefectish.engine.capture import Error, capture
+from prefectish.engine.envelope import EncodedError
 from prefectish.engine.executor import ITEM, Job, LaneSpec, Record
 from prefectish.engine.wire import (
     Bundle,
@@ -180,6 +181,8 @@ def weigh(value: Carry | Bundle) -> Carry | Bundle:
     if isinstance(value, Bundle):
         return Bundle(value.content, {})
     record = value.record
+    if isinstance(record.state._result, EncodedError):
+        return value  # why a child failed is always told
     light = Record(record.state.replace(result=Stayed(value.nbytes)), record.seconds, record.due_in, record.width)
     return Carry(value.position, light, value.small)
 

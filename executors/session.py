@@ -1,8 +1,8 @@
 """A run on a cluster: jobs submitted and collected in groups.
 
-A message, a future and a callback for each child are what a big map cannot afford. A key's value is read when its key reached
-the client, and its future is dropped at once, unless the value is large: such a value stays on its worker, the client reads a
-receipt of it, and holds the key until its last consumer ran.
+A message, a future and a callback for each child are what a big map cannot afford. A key's value is read when its key
+reached the client, and its future is dropped at once, unless the value is large: such a value stays on its worker, the
+client reads a receipt of it, and holds the key until its last consumer ran.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
+from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +21,7 @@ from prefectish.network import Network
 from prefectish.parameters import settle
 from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
 from prefectish.tasks.mapping import check_mappable
-from prefectish.tasks.options import function, handler_list
+from prefectish.tasks.options import function, handler_list, seconds
 from prefectish.tasks.task import Task
 from prefectish.versions import version_of
 
@@ -69,6 +70,7 @@ class Flow(Network):
         on_failure: Callable[..., Any] | None = None,
         terminal_state_handler: Callable[..., Any] | None = None,
         executor: Any = None,
+        timeout: float | timedelta | None = None,
         validate: bool = False,
     ) -> None:
         if not name:
@@ -79,6 +81,7 @@ class Flow(Network):
         self._around: Flow | None = None
         self.name = name
         self.executor = executor
+        self.timeout = None if timeout is None else seconds("timeout", timeout)
         self.state_handlers = handler_list("state_handlers", state_handlers)
         if on_failure is not None:
             self.state_handlers.append(on_failure_handler(function("on_failure", on_failure)))
@@ -402,6 +405,9 @@ class Flow(Network):
         task_states: Mapping[Task, State] | None = None,
         state: State | None = None,
         flow_run_name: str | None = None,
+        keep_results: Any = None,
+        timeout: float | timedelta | None = None,
+        on_pause: str | None = None,
         **parameter_values: Any,
     ) -> State:
         """Run the flow and return its state, whose result maps each task to its state.
@@ -420,6 +426,14 @@ class Flow(Network):
             The state to begin with; a finished one is returned as it is.
         flow_run_name
             A name for this run.
+        keep_results
+            Which large results can be read after the run: None for those of terminal and reference tasks, True for
+            all, False for none, or a task, or several. Small ones always can.
+        timeout
+            Longest time of the run, in seconds; then open tasks are TimedOut, and those not started Cancelled.
+            Default: the flow's.
+        on_pause
+            "prompt" to ask on the terminal about paused tasks; else the run ends, unfinished, when only they are left.
 
         Raises
         ------
@@ -449,6 +463,9 @@ class Flow(Network):
             task_states=task_states,
             state=state,
             flow_run_name=flow_run_name,
+            keep_results=keep_results,
+            timeout=self.timeout if timeout is None else seconds("timeout", timeout),
+            on_pause=_checked_on_pause(on_pause),
         )
 
     def _executor(self, executor: Any) -> Any:
@@ -465,3 +482,9 @@ def _several(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:
     if tasks is not None and not isinstance(tasks, Iterable):
         raise TypeError(f"{name}={tasks!r}: a list of tasks is wanted")
     return tasks or ()
+
+
+def _checked_on_pause(on_pause: str | None) -> str | None:
+    if on_pause not in (None, "prompt"):
+        raise ValueError(f"on_pause={on_pause!r}: None, or 'prompt' to ask on the terminal")
+    return on_pause

@@ -376,6 +376,16 @@ def test_raise_on_exception_lets_the_error_of_a_task_out(run):
         run(flow)
 
 
+def break_handler(task, old, new):
+    raise ValueError("a handler out of here")
+
+
+def test_raise_on_exception_lets_the_error_of_a_handler_out(run):
+    flow = Flow("raises", tasks=[Task(state_handlers=[break_handler])])
+    with raise_on_exception(), pytest.raises(ValueError, match="a handler out of here"):
+        run(flow)
+
+
 def test_raise_on_exception_still_takes_signals(run):
     with Flow("raises") as flow:
         out = end_in(Skipped())

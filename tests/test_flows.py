@@ -7,6 +7,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -690,6 +691,9 @@ def test_run_hands_everything_to_the_engine(runs: Any) -> None:
         task_states=states,
         state=start,
         flow_run_name="n",
+        keep_results=False,
+        timeout=timedelta(seconds=2),
+        on_pause="prompt",
         x=1,
     )
     assert state == Success("done")
@@ -702,7 +706,16 @@ def test_run_hands_everything_to_the_engine(runs: Any) -> None:
         "task_states": states,
         "state": start,
         "flow_run_name": "n",
+        "keep_results": False,
+        "timeout": 2.0,
+        "on_pause": "prompt",
     }
+
+
+@pytest.mark.parametrize("wrong", [{"timeout": 0}, {"timeout": "soon"}, {"on_pause": "ask"}])
+def test_run_refuses_options_that_make_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+        Flow("options").run(**wrong)
 
 
 def test_run_takes_parameters_of_the_context(runs: Any) -> None:

@@ -1,7 +1,8 @@
 """Who starts next: the window, the limits, bundles, and strict depth first.
 
-Single steps start at once. Rows of maps take the places of the window, those of the deepest lane first, so that a branch is
-finished before another one is begun. A lane under a limit stands aside while it has no place; nothing waits for it.
+Single steps start at once. Rows of maps take the places of the window, those of the deepest lane first, so that a
+branch is finished before another one is begun. A lane under a limit stands aside while it has no place; nothing waits
+for it.
 """
 
 from __future__ import annotations

@@ -27,12 +27,13 @@ def auto_size(last: int, mean: float | None, remaining: int | None, slots: int) 
 
     Examples
     --------
-    >>> auto_size(0, None, 10_000, 2), auto_size(16, 0.0, 10_000, 2), auto_size(4096, 0.0, 10_000, 2), auto_size(16, 0.1, 99, 2)
-    (16, 64, 2500, 2)
+    >>> auto_size(0, None, 10_000, 2), auto_size(16, 0.0, 10_000, 2)
+    (16, 64)
+    >>> auto_size(4096, 0.0, 10_000, 2), auto_size(16, 0.1, 99, 2)
+    (2500, 1)
     """
-    if mean is None:
-        size = last or FIRST
-    else:
+    size = last or FIRST
+    if mean is not None:
         size = min(int(TARGET / (mean + CHILD)), max(last, FIRST) * GROWTH, LARGEST)
     if remaining is not None:
         size = min(size, -(-remaining // (2 * slots)))

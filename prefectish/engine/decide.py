@@ -3,7 +3,8 @@
 The order of the checks is the contract:
 
 1. An input that is not finished: not ready. Nothing happens, no handler is called.
-2. A skipped input skips the task, unless it says ``skip_on_upstream_skip=False``. Before the trigger: one failed and one
+2. A skipped input skips the task, unless it says ``skip_on_upstream_skip=False``. Before the trigger: one failed and
+one
    skipped input give Skipped.
 3. The inputs are read from the keyed edges. One that cannot be read fails the task.
 4. The trigger.
@@ -74,8 +75,8 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call | NotRead
 
     Parameters
     ----------
-    upstream : one state an input of `spec`; a mapped input gives the state of its child, an unmapped input from a mapped
-        task gives the Mapped state with all children.
+    upstream : one state an input of `spec`; a mapped input gives the state of its child, an unmapped input from a
+        mapped task gives the Mapped state with all children.
     """
     if spec.plain and all(type(state) is Success for state in upstream):
         return _read(spec, upstream)

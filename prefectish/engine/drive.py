@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from prefectish.engine.capture import Error, capture, interrupt
+from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import bind, current, unbind
-from prefectish.engine.executor import Executor, Session
+from prefectish.engine.executor import Executor, Job, Session
 from prefectish.engine.facts import run_facts
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.inline import LocalExecutor
+from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
 from prefectish.engine.lanes import StepRun
 from prefectish.engine.plan import Plan, compile_flow
+from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.progress import Moment, Progress
-from prefectish.engine.state import Failed, Running, Scheduled, State
+from prefectish.engine.state import Cancelled, Failed, Running, Scheduled, State
 from prefectish.errors import describe
+from prefectish.tasks.task import Task
 
 #: Longest time the loop waits for receipts before it looks at its timers again, in seconds.
 LONGEST_WAIT = 1.0
@@ -56,6 +55,21 @@ def _wall() -> datetime:
 SYSTEM_CLOCK = SystemClock()
 
 
+class Terms(NamedTuple):
+    """What was asked of a run.
+
+    Attributes
+    ----------
+    keep_results : which large results can be read after the run.
+    timeout : longest time of the run in seconds, None for no limit.
+    on_pause : "prompt" to ask on the terminal about paused tasks, None to end the run when only they are left.
+    """
+
+    keep_results: Any = None
+    timeout: float | None = None
+    on_pause: str | None = None
+
+
 def run_flow(
     flow: Any,
     *,
@@ -66,6 +80,8 @@ def run_flow(
     state: State | None = None,
     flow_run_name: str | None = None,
     keep_results: Any = None,
+    timeout: float | None = None,
+    on_pause: str | None = None,
     clock: Clock | None = None,
 ) -> State:
     """Run a flow to its end and return its state; its result maps each task to its state.
@@ -75,12 +91,15 @@ def run_flow(
     parameters : a value for each parameter that has no default.
     task_states : states from a former run; finished tasks are kept and feed their downstream, others go on from there.
     state : what the flow starts from, for its handlers.
-    keep_results : which large results can be read after the run: None for those of terminal and reference tasks, True for
-        all, False for none, or a task, or several.
+    keep_results : which large results can be read after the run: None for those of terminal and reference tasks, True
+        for all, False for none, or a task, or several.
+    timeout : longest time of the run in seconds; then open tasks are TimedOut, and those not started Cancelled.
+    on_pause : "prompt" to ask on the terminal about paused tasks.
 
     Raises
     ------
     FlowDefinitionError : the flow cannot run as it is.
+    KeyboardInterrupt, SystemExit : the run was interrupted, or terminated; ``.state`` is the state it ended in.
     BaseException : what a task raised, under ``raise_on_exception``.
     """
     clock = clock or SYSTEM_CLOCK
@@ -92,13 +111,16 @@ def run_flow(
     facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, clock.moment().wall, given)
     token = bind(facts)
     try:
-        with _interruptible():
-            old = state or Scheduled()
-            started = _change(flow, old, Running("Running flow."))
+        with interruptible():
+            started = _change(flow, state or Scheduled(), Running("Running flow."))
             if not started.is_running():
                 return _with_id(started, run_id)
-            final = _run(flow, plan, executor, facts, task_states or {}, clock, keep_results)
-            return _with_id(_finish(flow, started, final), run_id)
+            terms = Terms(keep_results, timeout, on_pause)
+            final = _run(flow, plan, executor, facts, _starts(plan, task_states or {}), clock, terms)
+            return _with_id(final if final.is_running() else _change(flow, started, final), run_id)
+    except KeyboardInterrupt as stop:
+        _tell_interrupted(stop, run_id)
+        raise
     finally:
         unbind(token)
 
@@ -115,12 +137,11 @@ def _run(
     plan: Plan,
     executor: Executor,
     facts: Mapping[str, Any],
-    task_states: Mapping[Any, State],
+    starts: Mapping[int, State],
     clock: Clock,
-    keep_results: Any,
+    terms: Terms,
 ) -> State:
-    starts = _starts(plan, task_states)
-    progress: Progress | None = None
+    """Drive the run in a session of the executor."""
     with executor.start(plan, facts) as session:
         progress = Progress(
             plan,
@@ -130,38 +151,30 @@ def _run(
             window=session.window,
             slots=session.slots,
             tag_limits=getattr(executor, "tag_limits", None),
-            keep=_kept(plan, keep_results),
+            keep=_kept(plan, terms.keep_results),
         )
-        loop(progress, session, clock)
+        if terms.timeout is not None:
+            progress.limit_time(terms.timeout, clock.moment())
+        try:
+            loop(progress, session, clock, progress.start(clock.moment()))
+            while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress)):
+                loop(progress, session, clock, progress.resume(resumed, clock.moment()))
+        except KeyboardInterrupt as stop:
+            progress.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
+            session.cancel(progress.cancelled)
+            vars(stop)["state"] = _verdict(flow, plan, progress)
+            raise
         session.settle(progress.held())
-    states = progress.states()
-    verdict = progress.verdict()
-    if verdict.is_finished():
-        verdict = _ask_terminal_handler(flow, plan, verdict, states)
-    return verdict.replace(result={step.task: states[step.number] for step in plan.steps})
+    return _verdict(flow, plan, progress)
 
 
-def _kept(plan: Plan, keep_results: Any) -> frozenset[int]:
-    """Return the steps whose large results are kept: by default those of terminal and reference tasks."""
-    if keep_results is True:
-        return frozenset(step.number for step in plan.steps)
-    if keep_results is False:
-        return frozenset()
-    asked = () if keep_results is None else keep_results
-    tasks = set(asked) if isinstance(asked, Iterable) else {asked}
-    named = (step.number for step in plan.steps if step.task in tasks)
-    return frozenset((*plan.terminals, *plan.references, *named))
+def loop(progress: Progress, session: Session, clock: Clock, jobs: list[Job]) -> None:
+    """Drive a run: submit, wait for receipts or timers, again.
 
-
-def _starts(plan: Any, task_states: Mapping[Any, State]) -> dict[int, State]:
-    """Return the states from a former run by step; what such a run set up is gone, so it is set up again."""
-    given = {step.number: task_states[step.task] for step in plan.steps if step.task in task_states}
-    return {n: s for n, s in given.items() if not (plan.steps[n].task.runs_again and s.is_finished())}
-
-
-def loop(progress: Progress, session: Session, clock: Clock) -> None:
-    """Drive a run: submit, wait for receipts or timers, again."""
-    jobs = progress.start(clock.moment())
+    Parameters
+    ----------
+    jobs : what can run at first.
+    """
     while True:
         if jobs:
             session.submit(jobs)
@@ -183,6 +196,54 @@ def loop(progress: Progress, session: Session, clock: Clock) -> None:
         jobs = progress.advance(receipts, clock.moment())
 
 
+def _verdict(flow: Any, plan: Plan, progress: Progress) -> State:
+    """Return the state of the flow with the states of its tasks."""
+    states = progress.states()
+    verdict = progress.verdict()
+    if verdict.is_finished():
+        verdict = _ask_terminal_handler(flow, plan, verdict, states)
+    return verdict.replace(result={step.task: states[step.number] for step in plan.steps})
+
+
+def _tell_interrupted(stop: KeyboardInterrupt, run_id: str) -> None:
+    """Complete the state of an interrupted run; a terminated program exits with its code."""
+    code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    state: State | None = getattr(stop, "state", None)
+    if state is not None:
+        state = _with_id(state.replace(context={**state.context, "exit_code": code}), run_id)
+    end: BaseException = SystemExit(code) if isinstance(stop, Terminated) else stop
+    vars(end)["state"] = state
+    if end is not stop:
+        raise end from None
+
+
+def _ask_about_pauses(progress: Progress) -> list[tuple[int, int]]:
+    """Ask on the terminal about each paused task; return the steps and rows to resume."""
+    resumed = []
+    for number, row, label in progress.paused():
+        if input(f"{label} is paused. Resume it? [y/N] ").strip().lower() in ("y", "yes"):
+            resumed.append((number, row))
+    return resumed
+
+
+def _kept(plan: Plan, keep_results: Any) -> frozenset[int]:
+    """Return the steps whose large results are kept: by default those of terminal and reference tasks."""
+    if keep_results is True:
+        return frozenset(step.number for step in plan.steps)
+    if keep_results is False:
+        return frozenset()
+    asked = () if keep_results is None else keep_results
+    tasks = {asked} if isinstance(asked, Task) else set(asked)
+    named = (step.number for step in plan.steps if step.task in tasks)
+    return frozenset((*plan.terminals, *plan.references, *named))
+
+
+def _starts(plan: Any, task_states: Mapping[Any, State]) -> dict[int, State]:
+    """Return the states from a former run by step; what such a run set up is gone, so it is set up again."""
+    given = {step.number: task_states[step.task] for step in plan.steps if step.task in task_states}
+    return {n: s for n, s in given.items() if not (plan.steps[n].task.runs_again and s.is_finished())}
+
+
 def _notify(run: StepRun, old: State, new: State) -> State:
     """Let a task's handlers see a transition that the owner makes."""
     task = run.step.task
@@ -200,12 +261,6 @@ def _change(flow: Any, old: State, new: State) -> State:
     return transition.state
 
 
-def _finish(flow: Any, old: State, final: State) -> State:
-    if final.is_running():
-        return final
-    return _change(flow, old, final)
-
-
 def _ask_terminal_handler(flow: Any, plan: Any, verdict: State, states: list[State]) -> State:
     handler: Callable[..., Any] | None = flow.terminal_state_handler
     if handler is None:
@@ -219,22 +274,3 @@ def _ask_terminal_handler(flow: Any, plan: Any, verdict: State, states: list[Sta
 
 def _with_id(state: State, run_id: str) -> State:
     return state.replace(context={**state.context, "flow_run_id": run_id})
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """While the loop runs in the main thread, remember that a SIGINT was the user's and not a body's own."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
-        yield
-        return
-
-    def on_interrupt(number: int, frame: FrameType | None) -> None:
-        interrupt.set()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        interrupt.clear()

@@ -1,8 +1,8 @@
 """The envelope: user objects cross a process boundary as bytes that we encoded, and are opened under capture.
 
-Dask unpickles task arguments outside the task, on the scheduler too, and a value that breaks there takes workers with it. So
-no raw user object enters a graph: :func:`encode` makes bytes of it where it is made, :class:`Encoded` carries them, and only
-an attempt, or a reader of ``state.result``, opens them.
+Dask unpickles task arguments outside the task, on the scheduler too, and a value that breaks there takes workers with
+it. So no raw user object enters a graph: :func:`encode` makes bytes of it where it is made, :class:`Encoded` carries
+them, and only an attempt, or a reader of ``state.result``, opens them.
 
 Numbers, text, bytes and None travel as they are: they cannot break. Buffers (arrays) stay out of band, without a copy.
 """
@@ -112,7 +112,7 @@ def _outside(buffer: Any) -> pickle.PickleBuffer:
 
 
 def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
-    """Pickle a value so that another process can load it: by reference where it can be imported there, else by value."""
+    """Pickle a value for another process: by reference where it can be imported there, else by value."""
     try:
         head = pickle.dumps(value, protocol=5, buffer_callback=buffer_callback)
         if _MAIN not in head and not _by_value():

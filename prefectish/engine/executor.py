@@ -1,7 +1,8 @@
 """What an executor is: jobs in, receipts out.
 
-An executor opens a :class:`Session`; the drive loop submits :class:`Job` objects to it and reads :class:`Receipt` objects
-from it. A session runs steps through ``attempt`` and decides nothing about states: no skip, no trigger, no retry.
+An executor opens a :class:`Session`; the drive loop submits :class:`Job` objects to it and reads :class:`Receipt`
+objects from it. A session runs steps through ``attempt`` and decides nothing about states: no skip, no trigger, no
+retry.
 """
 
 from __future__ import annotations
@@ -143,7 +144,8 @@ class Job:
     """
 
     __slots__ = (
-        "awaiting", "bundle", "every_step", "given", "index", "items", "lane", "positions", "solo", "starts", "submission",
+        "awaiting", "bundle", "every_step", "given", "index", "items", "lane", "positions", "solo", "starts",
+        "submission",
     )  # fmt: skip
 
     def __init__(
@@ -273,8 +275,8 @@ class Held(Deferred):
         if value is None:
             if self.handle is None:
                 raise ResultReleased(
-                    f"result of {self.label} ({self.nbytes} bytes) cannot be read: {self._reason}; pass keep_results=True, "
-                    f"or a list of tasks, to flow.run, or a client of your own to the executor"
+                    f"result of {self.label} ({self.nbytes} bytes) cannot be read: {self._reason}; pass "
+                    f"keep_results=True, or a list of tasks, to flow.run, or a client of your own to the executor"
                 )
             value = self._fetch(self.handle)
         return value.get() if isinstance(value, Deferred) else value
@@ -296,8 +298,8 @@ class Held(Deferred):
 class Session(Protocol):
     """An executor at work.
 
-    ``window`` is the number of branches of maps the executor wants open at once, ``slots`` the number of bodies it can run
-    at once.
+    ``window`` is the number of branches of maps the executor wants open at once, ``slots`` the number of bodies it can
+    run at once.
     """
 
     window: int

@@ -1,4 +1,4 @@
-"""What a final state changes: it fills a row, opens gates, grows flattened maps, ends steps, makes other steps known."""
+"""What a final state changes: it fills a row, opens gates, grows flattened maps, ends steps, makes others known."""
 
 from __future__ import annotations
 

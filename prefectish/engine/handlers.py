@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.context import context
 from prefectish.engine.signals import Signal
 from prefectish.engine.state import Failed, State
 from prefectish.errors import describe
@@ -46,11 +45,6 @@ def call_handlers(obj: Any, handlers: Sequence[Handler], old: State, new: State)
     ----------
     obj
         The task or flow that changes.
-
-    Raises
-    ------
-    BaseException
-        What a handler raised, signals excepted, if the context has a true `raise_on_exception`.
     """
     for handler in handlers:
         outcome = capture(handler, obj, old, new)
@@ -66,20 +60,13 @@ def call_handlers(obj: Any, handlers: Sequence[Handler], old: State, new: State)
 def _after_error(error: BaseException) -> State:
     if isinstance(error, Signal):
         return error.state
-    _raise_if_asked(error)
     return Failed(f"Unexpected error while calling state handlers: {describe(error)}", error)
 
 
 def _after_nonsense(handler: Handler, value: Any) -> State:
     name = getattr(handler, "__name__", type(handler).__name__)
     error = TypeError(f"state handler {name} returned {type(value).__name__}")
-    _raise_if_asked(error)
     return Failed(str(error), error)
-
-
-def _raise_if_asked(error: BaseException) -> None:
-    if context.get("raise_on_exception"):
-        raise error
 
 
 class _Callback:

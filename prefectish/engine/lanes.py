@@ -9,8 +9,9 @@
 `Branch`
     One open row of a lane: which of its steps are final, in flight, or waiting. It goes away with its last step.
 
-A *row* is a position in the order in which branches came up. It is the map index, except in a flattened map whose upstream
-children end out of order: there rows are numbered as they come and the states are put in order when the map is complete.
+A *row* is a position in the order in which branches came up. It is the map index, except in a flattened map whose
+upstream children end out of order: there rows are numbered as they come and the states are put in order when the map
+is complete.
 
 Only :class:`prefectish.engine.progress.Progress` writes these tables.
 """

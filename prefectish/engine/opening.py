@@ -12,7 +12,7 @@ from prefectish.engine.executor import ITEM, SHARED, STEP, LaneSpec, Pick, StepS
 from prefectish.engine.lanes import Lane, SpaceRun, StepRun
 from prefectish.engine.plan import Group, Input, Plan
 from prefectish.engine.state import Failed, Mapped, Skipped, State
-from prefectish.engine.widths import Source, flat_paths, parent_verdict
+from prefectish.engine.widths import UNMAPPABLE, Source, flat_paths, parent_verdict
 from prefectish.errors import describe
 
 logger = logging.getLogger("prefectish.engine")
@@ -158,7 +158,9 @@ class Opener:
         if run.children is not None and run.step.mapped:
             return Source(i, state, self._mapped_width(i, run, space), "list")
         if not state.is_successful():
-            return Source(i, state)
+            # A generator cannot leave its process, which failed its task, but that nobody can map over it is known too.
+            unmappable = run.facts is not None and run.facts[0] < 0
+            return Source(i, state, UNMAPPABLE, run.facts[1]) if unmappable else Source(i, state)
         if isinstance(state, Mapped):
             return Source(i, state, state.n_map_states, "list")
         if state._result is None and isinstance(given, Mapped) and given.n_map_states:

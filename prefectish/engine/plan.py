@@ -9,18 +9,19 @@ Space
     The positions a mapped step runs over. Mapped steps over the same lists, and elementwise chains of them, share one:
     child ``i`` of each belongs to the same *branch* ``i``.
 Group
-    Steps that can travel as one job for each branch: singles that follow one another, or mapped steps of one space joined
-    by elementwise edges; at most :data:`GROUP_SIZE` steps.
+    Steps that can travel as one job for each branch: singles that follow one another, or mapped steps of one space
+    joined by elementwise edges; at most :data:`GROUP_SIZE` steps.
 
-A step joins the group of the steps it reads only if all its other inputs belong to an earlier *stage*. A group's stage is
-one more than the largest stage among its inputs, so everything that depends on a group has a larger stage: an input of a
-smaller stage cannot depend on the group, and waiting for it before the group starts can not deadlock. Whether such an
-input is final when the group starts is only known in the run; steps for which it is not are split off there (``lanes``).
+A step joins the group of the steps it reads only if all its other inputs belong to an earlier *stage*. A group's stage
+is one more than the largest stage among its inputs, so everything that depends on a group has a larger stage: an input
+of a smaller stage cannot depend on the group, and waiting for it before the group starts can not deadlock. Whether
+such an input is final when the group starts is only known in the run; steps for which it is not are split off there
+(``lanes``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from prefectish.edges import Edge
@@ -178,7 +179,7 @@ def _step(
     if isinstance(task, Constant):
         step.literal = Success("Constant.", task.value)
     elif isinstance(task, Parameter):
-        value = parameters[task.name] if task.name in parameters else task.default
+        value = parameters.get(task.name, task.default)
         step.literal = Success("Parameter.", value)
     return step
 
@@ -238,32 +239,36 @@ def _home(
     limited_tags: frozenset[str],
 ) -> int | None:
     """The group that `step` can join, merged from several if need be; None if it has to begin its own."""
-    near: list[int] = []
-    for i in step.inputs:
-        source = steps[i.source]
-        if source.group is not None and source.space == step.space and i.mapped == step.mapped and not i.flattened:
-            near.append(source.group)
-    homes = sorted(set(near))
+    near = {steps[i.source].group for i in step.inputs if _rides_along(i, steps[i.source], step)}
+    homes = sorted(group for group in near if group is not None)
     if not homes or (not step.mapped and len(homes) > 1) or len({stages[h] for h in homes}) > 1:
+        return None
+    if any(i.mapped and i.flattened for i in step.inputs):
         return None
     stage = stages[homes[0]]
     if any(steps[i.source].stage >= stage and steps[i.source].group not in homes for i in step.inputs):
         return None
     joined = [n for h in homes for n in members[h] or ()]
-    if len(joined) >= GROUP_SIZE or _traits(step) != _traits(steps[joined[0]]):
+    if len(joined) >= GROUP_SIZE:
         return None
-    if any(_travels_alone(steps[n], limited_tags) for n in joined):
+    if any(_traits(steps[n]) != _traits(step) or _travels_alone(steps[n], limited_tags) for n in joined):
         return None
-    if any(i.mapped and i.flattened for i in step.inputs):
-        return None
-    if any(_traits(steps[(members[h] or (0,))[0]]) != _traits(step) for h in homes):
-        return None
-    for h in homes[1:]:  # an elementwise step that reads two groups of one stage makes them one
-        first = members[homes[0]]
-        assert first is not None
-        first.extend(members[h] or ())
+    return _merged(homes, steps, members)
+
+
+def _rides_along(i: Input, source: Step, step: Step) -> bool:
+    """Whether an input comes from a step of the same branch."""
+    return source.space == step.space and i.mapped == step.mapped and not i.flattened
+
+
+def _merged(homes: Sequence[int], steps: tuple[Step, ...], members: list[list[int] | None]) -> int:
+    """Make the groups that an elementwise step reads one group."""
+    first = members[homes[0]]
+    assert first is not None
+    for h in homes[1:]:
         for n in members[h] or ():
             steps[n].group = homes[0]
+            first.append(n)
         members[h] = None
     return homes[0]
 

@@ -23,8 +23,8 @@ def gives_up(task: Task, failures: int, width: int | None) -> str | None:
 
     Notes
     -----
-    ``on_child_failure`` "stop" and "cancel" act on the first failure, or on the first beyond ``max_failures``. With "continue",
-    the default, ``max_failures`` alone stops the map.
+    ``on_child_failure`` "stop" and "cancel" act on the first failure, or on the first beyond ``max_failures``. With
+    "continue", the default, ``max_failures`` alone stops the map.
     """
     action: str = task.on_child_failure
     limit = task.max_failures

@@ -7,13 +7,15 @@ The loop of a run is::
         session.submit(jobs)
         jobs = progress.advance(session.receipts(...), moment)
 
-Nothing here does I/O, sleeps, or asks a clock: the time comes with each call as a :class:`Moment`. What a receipt changes:
+Nothing here does I/O, sleeps, or asks a clock: the time comes with each call as a :class:`Moment`. What a receipt
+changes:
 
 1. Each record is taken once: the job it belongs to must still await that position (a fence against late records).
 2. A final state goes into the step's table. It may open gates of other lanes, add rows to a flattened map, end the step
    (``finishing``).
 3. A step that ended may make other steps known; their groups are considered again (``opening``).
-4. A state that waits (a retry, a pause, an input that is not final) stays with its branch, which leaves the window. A retry
+4. A state that waits (a retry, a pause, an input that is not final) stays with its branch, which leaves the window. A
+retry
    is a timer here, and becomes a new job when it is due.
 5. Places in the window go to the deepest lane that has a row, so a branch is finished before another is begun
    (``admission``).
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from prefectish.engine import lanes as tables
@@ -35,7 +38,18 @@ from prefectish.engine.limits import Limits
 from prefectish.engine.opening import Notify, Opener
 from prefectish.engine.plan import Plan
 from prefectish.engine.policy import NEVER_STARTED
-from prefectish.engine.state import Cancelled, Crashed, Mapped, Pending, Running, Scheduled, State, TimedOut
+from prefectish.engine.state import (
+    Cancelled,
+    Crashed,
+    Mapped,
+    Paused,
+    Pending,
+    Resume,
+    Running,
+    Scheduled,
+    State,
+    TimedOut,
+)
 from prefectish.engine.suspects import Suspect, Suspects
 from prefectish.engine.timers import Timers
 from prefectish.engine.verdict import finished, flow_state
@@ -46,9 +60,6 @@ NOTHING: Mapping[int, State] = {}
 SLOW_BRANCH = 0.5
 #: How often an input that was lost with its worker is sent again, at least.
 RESENDS = 3
-
-#: What a timer does when it is due: a waiting position of a branch is submitted again, or a function is called.
-Due = tuple[Lane, Branch, int] | Callable[["Moment"], None]
 
 
 class Moment:
@@ -111,7 +122,8 @@ class Progress:
         self.lanes: dict[int, Lane] = {}
         self.in_flight = 0
         self.cancelled: list[Job] = []
-        self._timers: Timers[Due] = Timers()
+        self._timers: Timers[tuple[Lane, Branch, int]] = Timers()
+        self._deadlines: Timers[Callable[[Moment], None]] = Timers()
         self._jobs: list[Job] = []
         self._held_back: list[tuple[Lane, Branch]] = []
         self._bundles: dict[int, int] = {}
@@ -145,9 +157,14 @@ class Progress:
     @property
     def next_due(self) -> float | None:
         """When something is due, in seconds of the monotonic clock; None if nothing is."""
-        if not (self._timers or self.suspects.busy or self.admission.limits.waiting):
+        if not (self._timers or self._deadlines or self.suspects.busy or self.admission.limits.waiting):
             return None
-        due = (self._timers.next_due, self.admission.limits.next_start(), self.suspects.due())
+        due = (
+            self._timers.next_due,
+            self._deadlines.next_due,
+            self.admission.limits.next_start(),
+            self.suspects.due(),
+        )
         return min((d for d in due if d is not None), default=None)
 
     @property
@@ -175,6 +192,39 @@ class Progress:
         states = (state for run in self.runs for state in run.children or ())
         found = (state._result for state in states if state is not None)
         return [result for result in found if isinstance(result, Held) and result.handle is not None]
+
+    def limit_time(self, seconds: float, now: Moment) -> None:
+        """End the run after so many seconds: open tasks are TimedOut, those not started Cancelled."""
+
+        def stop(then: Moment) -> None:
+            text = f"the flow run took longer than its timeout of {seconds:g} s"
+            self.end(lambda run, row: TimedOut(text, TimeoutError(text)), NEVER_STARTED, then)
+
+        self._deadlines.at(now.seconds + seconds, stop)
+
+    def paused(self) -> list[tuple[int, int, str]]:
+        """Return what waits for somebody outside: number of the step, row, and name."""
+        return [
+            (lane.runs[position].step.number, branch.row, lane.spec.steps[position].label(branch.row))
+            for lane in self.lanes.values()
+            for branch in lane.branches.values()
+            for position, state in branch.starts.items()
+            if isinstance(state, Paused) and branch.waiting >> position & 1
+        ]
+
+    def resume(self, which: Iterable[tuple[int, int]], now: Moment) -> list[Job]:
+        """Resume paused tasks, given by step number and row, and return the jobs that can run now."""
+        for number, row in which:
+            lane = self.runs[number].lane
+            branch = lane.branches.get(row) if lane is not None else None
+            if lane is None or branch is None:
+                continue
+            position = lane.position[number]
+            paused = branch.starts[position]
+            branch.starts = {**branch.starts, position: Resume("Resumed.", context=paused.context)}
+            branch.waiting &= ~(1 << position)
+            self._resubmit(lane, branch, now)
+        return self.advance((), now)
 
     # -- receipts --------------------------------------------------------------------------------------------------
 
@@ -250,10 +300,9 @@ class Progress:
 
     def _fire(self, now: Moment) -> None:
         """Do what is due."""
+        while (end := self._deadlines.pop(now.seconds)) is not None:
+            end(now)
         while (due := self._timers.pop(now.seconds)) is not None:
-            if not isinstance(due, tuple):
-                due(now)
-                continue
             lane, branch, bit = due
             if branch.waiting & bit:
                 branch.waiting ^= bit
@@ -445,7 +494,7 @@ class Progress:
         for position, run in enumerate(lane.runs):
             limit = run.step.task.map_timeout
             if limit is not None and run.step.mapped:
-                self._timers.at(now.seconds + limit, lambda then, p=position: self._map_timed_out(lane, p, then))
+                self._deadlines.at(now.seconds + limit, partial(self._map_timed_out, lane, position))
 
     def _give(self, run: StepRun, state: State) -> None:
         """Start a step from `state`: a finished one is kept, any other is where the step goes on."""
@@ -597,30 +646,37 @@ class Progress:
         self._ended = True
         for lane in self.lanes.values():
             for branch in list(lane.branches.values()):
-                self._give_up(lane, branch, lane.full)
-                for position, run in enumerate(lane.runs):
-                    if not branch.final >> position & 1:
-                        branch.final |= 1 << position
-                        old = branch.starts.get(position, tables.NOT_RUN)
-                        self._end_row(run, branch.row, old, open_state(run, branch.row))
+                self._end_branch(lane, branch, open_state)
             lane.branches.clear()
         for run in self.runs:
-            if run.final or run.blocked:
-                continue
-            for row, state in enumerate(run.children or ()):
-                if state is None:
-                    self._end_row(run, row, run.start_of(row) or tables.NOT_RUN, rest)
-            if run.space is not None:
-                run.space.closed = True
-            if run.children is None:
-                run.state, run.final = self.notify(run, run.state, rest), True
-            else:
-                self.finisher.step(run)
+            if not (run.final or run.blocked):
+                self._end_step(run, rest)
         self._timers.clear()
+        self._deadlines.clear()
         self._jobs.clear()
 
+    def _end_branch(self, lane: Lane, branch: Branch, state: Callable[[StepRun, int], State]) -> None:
+        self._give_up(lane, branch, lane.full)
+        for position, run in enumerate(lane.runs):
+            if not branch.final >> position & 1:
+                branch.final |= 1 << position
+                old = branch.starts.get(position, tables.NOT_RUN)
+                self._end_row(run, branch.row, old, state(run, branch.row))
+
+    def _end_step(self, run: StepRun, rest: State) -> None:
+        """Give what was never started of a step its state."""
+        if run.space is not None:
+            run.space.closed = True
+        if run.children is None:
+            run.state, run.final = self.notify(run, run.state, rest), True
+            return
+        for row, state in enumerate(run.children):
+            if state is None:
+                self._end_row(run, row, run.start_of(row) or tables.NOT_RUN, rest)
+        self.finisher.step(run)
+
     def _end_crashed(self, lost: Lost, now: Moment) -> None:
-        """End the run because nothing of it can run any more; without a scheduler every child of an open map is lost."""
+        """End the run because nothing of it can run; without a scheduler every child of an open map is lost."""
         if lost.cause == "scheduler-lost":
             for run in self.runs:
                 for row, state in enumerate(run.children or ()):

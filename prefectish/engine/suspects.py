@@ -1,9 +1,9 @@
 """Who killed a worker? Suspects run again alone, one after another, before anybody is blamed.
 
-When a worker dies, the cluster blames every task it was running, and after some deaths gives one up: not always the guilty
-one. Each child that was given up is a suspect. While there are suspects nothing new is admitted; what runs may end, for
-:data:`PATIENCE` seconds at most; then each suspect gets one run alone, one step at a time. One that ends is cleared, whatever
-its state; one that takes its worker along again is guilty.
+When a worker dies, the cluster blames every task it was running, and after some deaths gives one up: not always the
+guilty one. Each child that was given up is a suspect. While there are suspects nothing new is admitted; what runs may
+end, for :data:`PATIENCE` seconds at most; then each suspect gets one run alone, one step at a time. One that ends is
+cleared, whatever its state; one that takes its worker along again is guilty.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ SUCCESS, FAILED, CRASHED, UNFINISHED, CANCELLED = 0, 1, 3, 5, 6
 def flow_state(plan: Plan, states: Sequence[State]) -> State:
     """Return the state of a flow whose steps ended (or stopped) in `states`, one a step.
 
-    Running while a task is not finished; else Failed if a reference task failed; else Cancelled if one is; else Success.
-    A mapped reference task is judged by its children.
+    Running while a task is not finished; else Failed if a reference task failed; else Cancelled if one is; else
+    Success. A mapped reference task is judged by its children.
     """
     if not all(finished(state) for state in states):
         return Running("Flow run is not finished: some tasks are paused or wait for others.", context=_code(UNFINISHED))

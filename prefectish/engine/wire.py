@@ -1,11 +1,11 @@
 """What crosses to a worker and back: a call in, a carry out. Knows no Dask; every process executor uses it.
 
-A lane's :class:`~prefectish.engine.executor.LaneSpec` goes as one blob of bytes, the same for all branches, and is opened once
-in each process. A branch's own inputs go with its calls: simple values as they are, others in envelopes. What stayed on a
-worker (a large result) is a :class:`Hole` that the value of another key fills where the body runs.
+A lane's :class:`~prefectish.engine.executor.LaneSpec` goes as one blob of bytes, the same for all branches, and is
+opened once in each process. A branch's own inputs go with its calls: simple values as they are, others in envelopes.
+What stayed on a worker (a large result) is a :class:`Hole` that the value of another key fills where the body runs.
 
-Each step's value is a :class:`Carry`: its own record, and the small records of the steps before it in the branch, so that the
-owner reads one key to know a whole branch.
+Each step's value is a :class:`Carry`: its own record, and the small records of the steps before it in the branch, so
+that the owner reads one key to know a whole branch.
 """
 
 from __future__ import annotations
@@ -93,9 +93,7 @@ class Carry:
     @property
     def nbytes(self) -> int:
         """Size of what it holds, in bytes."""
-        result = self.record.state._result
-        own = result.nbytes if isinstance(result, Encoded) else len(result) if isinstance(result, str | bytes) else 8
-        return int(own) + RECORD_BYTES * (1 + len(self.small))
+        return weight(self.record.state._result) + RECORD_BYTES * (1 + len(self.small))
 
     def __sizeof__(self) -> int:
         return self.nbytes
@@ -110,6 +108,13 @@ class Carry:
 
 def _carry(position: int, result: Any, seconds: float) -> Carry:
     return Carry(position, Record(Success(SUCCEEDED, result), seconds))
+
+
+def weight(result: Any) -> int:
+    """Return the size in bytes, or nearly, of a result as it travels."""
+    if isinstance(result, Encoded):
+        return result.nbytes
+    return len(result) if isinstance(result, str | bytes) else 8
 
 
 class Call:
@@ -212,15 +217,16 @@ def _small(call: Call, lane: LaneSpec | None, values: Sequence[Carry]) -> tuple[
     for carry in values[: len(call.sources)]:
         small.update(carry.small)
         if lane is None or carry.position not in lane.wanted:
-            small[carry.position] = _light(carry.record, call, lane)
+            small[carry.position] = _light(carry.record, carry.position, call, lane)
     return tuple(small.items())
 
 
-def _light(record: Record, call: Call, lane: LaneSpec | None) -> Record:
-    result = record.state._result
-    if not isinstance(result, Encoded) or result.nbytes <= call.keep:
+def _light(record: Record, position: int, call: Call, lane: LaneSpec | None) -> Record:
+    nbytes = weight(record.state._result)
+    if nbytes <= call.keep or isinstance(record.state._result, EncodedError):
         return record
-    dropped = record.state.replace(result=Dropped(result.label, result.nbytes))
+    label = "an earlier step" if lane is None else lane.steps[position].label(call.index)
+    dropped = record.state.replace(result=Dropped(label, nbytes))
     return Record(dropped, record.seconds, record.due_in, record.width)
 
 
@@ -270,14 +276,14 @@ class Bundle:
 
     __slots__ = ("content", "large")
 
-    def __init__(self, content: bytes, large: Mapping[tuple[int, int], Encoded]) -> None:
+    def __init__(self, content: bytes, large: Mapping[tuple[int, int], Any]) -> None:
         self.content = content
         self.large = large
 
     @property
     def nbytes(self) -> int:
         """Size of what it holds, in bytes."""
-        return len(self.content) + sum(value.nbytes for value in self.large.values())
+        return len(self.content) + sum(weight(value) for value in self.large.values())
 
     def __sizeof__(self) -> int:
         return self.nbytes
@@ -303,8 +309,9 @@ def execute_bundle(blob: bytes, calls: bytes, *fillings: Carry) -> Bundle:
 
     Parameters
     ----------
-    calls : pickled ``(patience, keep, verify, branches)``; a branch is ``(index, positions, items, given, starts)``. Branches
-        that were not started after `patience` seconds go back to the owner, so that a slow one does not hold up the others.
+    calls : pickled ``(patience, keep, verify, branches)``; a branch is ``(index, positions, items, given, starts)``.
+        Branches that were not started after `patience` seconds go back to the owner, so that a slow one does not hold
+        up the others.
     """
     patience, keep, verify, branches = pickle.loads(calls)
     lane = capture(open_lane, blob)
@@ -313,7 +320,7 @@ def execute_bundle(blob: bytes, calls: bytes, *fillings: Carry) -> Bundle:
         spec = filled(spec, fillings)
     end = None if patience is None else perf_counter() + patience
     entries: list[Any] = []
-    large: dict[tuple[int, int], Encoded] = {}
+    large: dict[tuple[int, int], Any] = {}
     for number, branch in enumerate(branches):
         if end is not None and perf_counter() > end:
             entries.extend([None] * (len(branches) - number))
@@ -333,7 +340,7 @@ def _run_branch(
     fillings: Sequence[Carry],
     keep: int,
     verify: bool,
-    large: dict[tuple[int, int], Encoded],
+    large: dict[tuple[int, int], Any],
 ) -> Any:
     """Run the steps of one branch; a single success comes back as a bare pair, the others as records."""
     index, positions, items, given, starts = branch
@@ -347,9 +354,9 @@ def _run_branch(
         states[position] = record.state
         record = _encoded(record, lane.steps[position].label(index), verify)
         result = record.state._result
-        if isinstance(result, Encoded) and result.nbytes > keep and not isinstance(result, EncodedError):
+        if weight(result) > keep and not isinstance(result, EncodedError):
             large[number, position] = result
-            state = record.state.replace(result=Stayed(result.nbytes))
+            state = record.state.replace(result=Stayed(weight(result)))
             record = Record(state, record.seconds, record.due_in, record.width)
         records.append((position, record))
     record = records[0][1]
@@ -393,8 +400,8 @@ def pickle_tasks(plan: Plan) -> dict[int, bytes]:
         if isinstance(outcome, Error):
             error = outcome.exception
             raise FlowDefinitionError(
-                f"task {step.slug} cannot be pickled: {type(error).__name__}: {text_of(error)}; what its body closes over "
-                f"(a socket, a lock, a connection) has to be made inside the body, or run on threads"
+                f"task {step.slug} cannot be pickled: {type(error).__name__}: {text_of(error)}; what its body closes "
+                f"over (a socket, a lock, a connection) has to be made inside the body, or run on threads"
             ) from error
         packed[step.number] = outcome.value
     return packed
@@ -405,8 +412,8 @@ class Packer:
 
     Attributes
     ----------
-    held : what the holes stand for, in order of their numbers: a result that stayed on a worker, or a value too large to go
-        with every call, which is to be sent by itself.
+    held : what the holes stand for, in order of their numbers: a result that stayed on a worker, or a value too large
+        to go with every call, which is to be sent by itself.
     """
 
     def __init__(self) -> None:

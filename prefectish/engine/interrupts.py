@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM while a run is driven from the main thread."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from prefectish.engine.capture import interrupt
+
+#: Exit codes of a program that ends with the state of an interrupted run.
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a run as Ctrl-C does, and the program with exit code 143."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Tell the user's Ctrl-C from a body that raises KeyboardInterrupt: our handler sets a flag before it raises.
+
+    SIGTERM is taken only if nobody else takes it. Outside the main thread signals are not ours to handle.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield
+        return
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, _on_interrupt)}
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        interrupt.clear()
+
+
+def _on_interrupt(number: int, frame: FrameType | None) -> None:
+    interrupt.set()
+    raise KeyboardInterrupt
+
+
+def _on_terminate(number: int, frame: FrameType | None) -> None:
+    interrupt.set()
+    raise Terminated
