@@ -33,13 +33,14 @@ class Compare(Task):
 
     auto_generated = True
 
-    def __new__(cls, expected: Any) -> Self:
-        """Refuse a task before its general warning about tasks among the arguments."""
-        if isinstance(expected, Task):
-            raise TypeError(
-                f"case cannot compare with {expected!r}: the value is no task; compare two results by "
-                f"case(x.is_equal(y), True)"
-            )
+    def __new__(cls, *expected: Any) -> Self:
+        """Refuse a task here, before the general warning about tasks among the arguments; unpickling gives nothing."""
+        for value in expected:
+            if isinstance(value, Task):
+                raise TypeError(
+                    f"case cannot compare with {value!r}: the value is no task; compare two results by "
+                    f"case(x.is_equal(y), True)"
+                )
         return super().__new__(cls)
 
     def __init__(self, expected: Any) -> None:
