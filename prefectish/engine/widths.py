@@ -130,11 +130,11 @@ def parent_verdict(
     good = [s for s in mapped if s.state.is_successful() and not s.skipped]
     if not good and mapped and all(s.skipped for s in mapped):
         return Skipped(NOTHING_LEFT), None, None
-    if not good:
-        return Failed(NO_UPSTREAM), None, None
-    bad = [s for s in good if s.width == UNMAPPABLE]
+    bad = [s for s in mapped if s.width == UNMAPPABLE]
     if bad:
         return _unmappable(bad[0]), None, None
+    if not good:
+        return Failed(NO_UPSTREAM), None, None
     known = [s for s in good if s.width is not None]
     lengths = {s.width for s in known}
     if len(lengths) > 1:
