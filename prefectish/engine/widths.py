@@ -130,7 +130,7 @@ def parent_verdict(
     good = [s for s in mapped if s.state.is_successful() and not s.skipped]
     if not good and mapped and all(s.skipped for s in mapped):
         return Skipped(NOTHING_LEFT), None, None
-    bad = [s for s in mapped if s.width == UNMAPPABLE]
+    bad = [s for s in mapped if s.width == UNMAPPABLE and not s.skipped]
     if bad:
         return _unmappable(bad[0]), None, None
     if not good:
