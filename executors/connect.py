@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import multiprocessing
@@ -13,8 +14,7 @@ from typing import Any
 
 import dask
 from dask.utils import parse_timedelta
-from distributed import CancelledError, Client, Future, Security
-from distributed.client import _wait
+from distributed import Client, Future, Security
 
 from prefectish.errors import FlowDefinitionError, SchedulerLost
 from prefectish.executors.own_cluster import start_own_cluster
@@ -80,10 +80,9 @@ class Connection:
     def wait_any(self, futures: Sequence[Future], timeout: float) -> None:
         """Wait until one of `futures` is done, however it ended, at most `timeout` seconds.
 
-        As ``distributed.wait``, which asks the default client; ours is nobody's default.
+        Unlike ``distributed.wait``, whose traceback keeps the futures, and so their values, when the time is up.
         """
-        with suppress(TimeoutError, CancelledError):
-            self.client.sync(_wait, list(futures), timeout=timeout, return_when="FIRST_COMPLETED")
+        self.client.sync(_any_done, [future._state for future in futures], timeout)
 
     def _identity(self, n_workers: int) -> dict[str, Any]:
         if self.client.status != "running" or self.client.scheduler is None:
@@ -97,6 +96,15 @@ class Connection:
     def __repr__(self) -> str:
         scheduler = self.client.scheduler
         return f"<Connection to {masked(scheduler.address) if scheduler else 'a closed scheduler'}>"
+
+
+async def _any_done(states: Sequence[Any], timeout: float) -> None:
+    waits = [asyncio.ensure_future(state.wait()) for state in states]
+    try:
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 @contextmanager
