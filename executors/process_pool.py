@@ -170,10 +170,10 @@ def _describe_exit(code: int) -> str:
 class View:
     """A pool as one ``get`` of Dask sees it: with room for some calls more than there are processes."""
 
-    def __init__(self, generation: Generation, room: int) -> None:
+    def __init__(self, generation: Generation, changes: Surroundings | None, room: int) -> None:
         self._max_workers = room
         self._submit = generation.executor.submit
-        self._changes = Surroundings.now().since(generation.start)
+        self._changes = changes
         self.generation = generation
 
     def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -191,14 +191,19 @@ class ProcessPool:
     def __init__(self, size: int) -> None:
         self.size = size
         self._generation: Generation | None = None
+        self._changes: Surroundings | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def view(self, room: int) -> View:
         """Return a view of the processes there are now; start them if there are none."""
         with self._lock:
+            if self._closed:
+                raise RuntimeError("the run has ended")
             if self._generation is None:
                 self._generation = _take(self.size) or Generation(self.size)
-            return View(self._generation, room)
+                self._changes = Surroundings.now().since(self._generation.start)
+            return View(self._generation, self._changes, room)
 
     def drop(self, view: View) -> PoolBroke:
         """Give up processes of which one died; the next view starts others."""
@@ -208,15 +213,18 @@ class ProcessPool:
         return view.generation.broke()
 
     def close(self, keep: bool) -> None:
-        """Keep the processes for another run, or end them."""
-        generation, self._generation = self._generation, None
+        """Keep the processes for another run, or end them; there are no more views."""
+        with self._lock:
+            self._closed = True
+            generation, self._generation = self._generation, None
         if generation is None:
             return
         if keep:
             with _lock:
-                generation, _idle[self.size] = _idle.get(self.size), generation
-            if generation is not None:
-                generation.executor.shutdown(wait=False)
+                former = _idle.get(self.size)
+                _idle[self.size] = generation
+            if former is not None:
+                former.executor.shutdown(wait=False)
         else:
             generation.kill()
 

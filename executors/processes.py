@@ -29,7 +29,7 @@ from prefectish.engine.wire import Carry, UnpackableInput, pack_lane, pickle_tas
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.lower import Key, PackedLane, Terms, item_inputs, lower, not_ready
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
-from prefectish.executors.slices import Branch, Report, cluster_error
+from prefectish.executors.slices import Branch, Report, cluster_error, in_given_order
 
 #: A lane's bytes up to this size go with every call; larger ones go into a file.
 INLINE_LANE = 4096
@@ -200,10 +200,16 @@ class Processes:
         self.deaths[step, job.index, position] += 1
         return Lost("killed-worker", self.deaths[step, job.index, position], position, detail=last_words)
 
-    def close(self, idle: bool) -> None:
-        """Keep the processes for the next run if they are idle, else end them."""
+    def stop(self) -> None:
+        """End the processes with whatever they do."""
         self._alone.close(keep=False)
-        self._shared.close(keep=idle)
+        self._shared.close(keep=False)
+        self._parcels.close()
+
+    def close(self) -> None:
+        """Keep the processes for the next run."""
+        self._alone.close(keep=False)
+        self._shared.close(keep=True)
         self._parcels.close()
 
 
@@ -243,13 +249,14 @@ def _callbacks(where: Mapping[Key, tuple[Branch, int]], report: Report) -> tuple
     def after(key: Key, carry: Carry | None, graph: Any, state: Any, worker: Any) -> None:
         branch, position = where[key]
         branch.running &= ~(1 << position)
-        if carry is not None:
-            branch.states[position] = carry.record.state
+        record = None if carry is None else carry.record
+        if record is not None:
+            branch.states[position] = record.state
         if key in state["cache"] and not state["waiting_data"].get(key):
             state["cache"][key] = None  # nothing in the slice reads it any more, and the slice may take long to end
-        report(branch, position, carry and carry.record)
+        report(branch, position, record)
 
-    return (None, None, before, after, None)
+    return (None, in_given_order, before, after, None)
 
 
 def skip(values: Any) -> None:

@@ -24,8 +24,6 @@ from prefectish.engine.executor import Held, Job, Lost, Receipt, Record
 LARGEST = 128
 #: A slice that drains in fewer seconds is followed by a larger one; in more than the second figure, by a smaller one.
 QUICK, SLOW = 0.01, 0.05
-#: Longest time that a closed session waits for a thread that has nothing to do any more, in seconds.
-PATIENCE = 5.0
 
 Report = Callable[["Branch", int, Record | None], None]
 
@@ -79,8 +77,11 @@ class Workers(Protocol):
     def lost(self, branches: Sequence[Branch], error: BaseException) -> tuple[list[Receipt], list[Branch]]:
         """Return what became of branches whose slice broke, and those of them that are to run again."""
 
-    def close(self, idle: bool) -> None:
-        """End; `idle` says that no body runs any more."""
+    def stop(self) -> None:
+        """End the bodies that run, if that can be done."""
+
+    def close(self) -> None:
+        """End, or get ready for another run; nobody is in `run` any more."""
 
 
 class Pace:
@@ -237,15 +238,30 @@ class SliceSession:
 
     def close(self) -> None:
         """Start nothing more, and end the threads that have nothing to do."""
-        idle = not self.open
-        self.cancel([*self.open])
         self.backlog = Backlog()
-        if idle:
-            for helper in self._helpers:
-                helper.join(PATIENCE)
-        self.workers.close(idle)
+        if not self.open:
+            self._end()
+            return
+        self.cancel([*self.open])
+        self.workers.stop()
+        # A body in a thread cannot be ended: the rest waits for it, and the caller does not.
+        threading.Thread(target=self._end, name="prefectish-end", daemon=True).start()
+
+    def _end(self) -> None:
+        for helper in self._helpers:
+            helper.join()
+        self.workers.close()
 
 
 def cluster_error(branch: Branch, error: BaseException) -> Receipt:
     """Return the receipt of a branch that Dask could not run, for a reason that is not its own."""
     return Receipt(branch.job, (), Lost("cluster-error", detail=f"{type(error).__name__}: {error}"))
+
+
+def in_given_order(graph: Mapping[Any, Any], state: Mapping[str, Any]) -> None:
+    """Have Dask's local schedulers begin with the first branch: a callback for the start of a ``get``.
+
+    Left to itself Dask (2026.8) begins with the last of tasks that are equal but for their keys.
+    """
+    place = {key: n for n, key in enumerate(graph)}
+    state["ready"].sort(key=place.__getitem__, reverse=True)  # it takes them from the end

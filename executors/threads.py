@@ -17,7 +17,7 @@ import dask.threaded
 from prefectish.engine.attempt import PENDING, gather, run_step
 from prefectish.engine.executor import Receipt
 from prefectish.engine.wire import sources_of
-from prefectish.executors.slices import PATIENCE, Branch, Report, cluster_error
+from prefectish.executors.slices import Branch, Report, cluster_error, in_given_order
 
 
 class _Future:
@@ -86,13 +86,12 @@ class ThreadPool:
             scope.copy().run(future.call)
             del future  # or its result would stay here until the next call
 
-    def shutdown(self, wait: bool) -> None:
-        """Let the threads end when they have made the calls they were given."""
+    def shutdown(self) -> None:
+        """End the threads; no call may come after this."""
         for _ in self.threads:
             self._calls.put(None)
-        if wait:
-            for thread in self.threads:
-                thread.join(PATIENCE)
+        for thread in self.threads:
+            thread.join()
 
 
 class _View:
@@ -127,9 +126,12 @@ class Threads:
         """Say what went wrong: threads do not die, so this is a fault of ours or of Dask's."""
         return [cluster_error(branch, error) for branch in branches], []
 
-    def close(self, idle: bool) -> None:
-        """End the threads; one with a body that still runs ends with the body, or with the program."""
-        self.pool.shutdown(wait=idle)
+    def stop(self) -> None:
+        """Let bodies run: a thread cannot be ended."""
+
+    def close(self) -> None:
+        """End the threads."""
+        self.pool.shutdown()
 
 
 def live_graph(branches: Sequence[Branch], run_id: str) -> dict[tuple[str, int, int], Any]:
@@ -162,4 +164,4 @@ def posttask(report: Report) -> tuple[Any, ...]:
     def after(key: Any, result: list[tuple[Any, ...]], graph: Any, state: Any, worker: Any) -> None:
         report(*result.pop())
 
-    return (None, None, None, after, None)
+    return (None, in_given_order, None, after, None)
