@@ -183,7 +183,7 @@ def weigh(value: Carry | Bundle) -> Carry | Bundle:
     record = value.record
     if isinstance(record.state._result, EncodedError):
         return value  # why a child failed is always told
-    light = Record(record.state.replace(result=Stayed(value.nbytes)), record.seconds, record.due_in, record.width)
+    light = record.with_state(record.state.replace(result=Stayed(value.nbytes)))
     return Carry(value.position, light, value.small)
 
 

@@ -384,7 +384,7 @@ class ClusterSession:
     def _unstayed(self, job: Job, number: int, p: int, record: Record, bundle: Bundle, source: Future) -> Record:
         here = bundle.large.get((number, p))
         if here is not None:
-            return Record(record.state.replace(result=here), record.seconds, record.due_in, record.width)
+            return record.with_state(record.state.replace(result=here))
         return _held(record, job.lane.steps[p].label(job.index), BundlePart(source, number, p))
 
     # -- losses and ends -------------------------------------------------------------------------------------------
@@ -431,7 +431,7 @@ class ClusterSession:
 def _held(record: Record, label: str, handle: Any) -> Record:
     stayed = record.state._result
     state = record.state.replace(result=Held(label, stayed.nbytes, handle, _fetch))
-    return Record(state, record.seconds, record.due_in, record.width)
+    return record.with_state(state)
 
 
 def _fetch(handle: Any) -> Any:

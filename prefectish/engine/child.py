@@ -18,6 +18,7 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind
 from prefectish.engine.envelope import dumps, encode, encode_error, remote_error
 from prefectish.engine.facts import child_logger
+from prefectish.engine.family import end_family
 from prefectish.engine.signals import FAIL, Signal
 from prefectish.errors import text_of
 
@@ -57,10 +58,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 def _end_with_parent(source: BinaryIO) -> None:
     """End this process and what it started when the other side of the pipe goes away."""
     source.read(1)
-    if hasattr(os, "killpg"):
-        import signal
-
-        os.killpg(0, signal.SIGKILL)
+    end_family(os.getpid())
     os._exit(1)
 
 

@@ -187,18 +187,34 @@ class Record:
     seconds : time in the body and its handlers by the worker's monotonic clock.
     due_in : seconds until a waiting state is due, by the worker's clock; None if it has no due time.
     width : what somebody who maps over the result has to know, see :func:`prefectish.engine.widths.measure`.
+    worker : process that ran it, ``host:pid``; None where it is the owner's.
+    item_key : what the child is, by its item; None if nobody asked.
     """
 
-    __slots__ = ("due_in", "seconds", "state", "width")
+    __slots__ = ("due_in", "item_key", "seconds", "state", "width", "worker")
 
-    def __init__(self, state: State, seconds: float = 0.0, due_in: float | None = None, width: Any = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        seconds: float = 0.0,
+        due_in: float | None = None,
+        width: Any = None,
+        worker: str | None = None,
+        item_key: str | None = None,
+    ) -> None:
         self.state = state
         self.seconds = seconds
         self.due_in = due_in
         self.width = width
+        self.worker = worker
+        self.item_key = item_key
+
+    def with_state(self, state: State) -> Record:
+        """Return the same record with another state."""
+        return Record(state, self.seconds, self.due_in, self.width, self.worker, self.item_key)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Record, (self.state, self.seconds, self.due_in, self.width)
+        return Record, (self.state, self.seconds, self.due_in, self.width, self.worker, self.item_key)
 
 
 class Lost:

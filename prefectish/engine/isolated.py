@@ -28,6 +28,7 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.envelope import dumps
 from prefectish.engine.facts import AttemptFacts
+from prefectish.engine.family import end_family
 from prefectish.engine.helper import Helper
 from prefectish.engine.signals import ENDRUN, FAIL, TimeoutSignal
 from prefectish.engine.state import Crashed, Deferred
@@ -236,12 +237,8 @@ class _Talk:
         (own if record.name == own.name else logging.getLogger(record.name)).handle(record)
 
     def kill(self) -> None:
-        """End the process and whatever it started that stayed in its group."""
-        if hasattr(os, "killpg"):
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        else:
-            self.process.kill()
+        """End the process and what it started."""
+        end_family(self.process.pid)
 
     def close(self) -> None:
         """See the process end, by itself if it has answered."""

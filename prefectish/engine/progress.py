@@ -38,6 +38,7 @@ from prefectish.engine.limits import Limits
 from prefectish.engine.opening import Notify, Opener
 from prefectish.engine.plan import Plan
 from prefectish.engine.policy import NEVER_STARTED
+from prefectish.engine.recorder import Event
 from prefectish.engine.state import (
     Cancelled,
     Crashed,
@@ -45,6 +46,7 @@ from prefectish.engine.state import (
     Paused,
     Pending,
     Resume,
+    Retrying,
     Running,
     Scheduled,
     State,
@@ -54,6 +56,7 @@ from prefectish.engine.suspects import Suspect, Suspects
 from prefectish.engine.timers import Timers
 from prefectish.engine.verdict import finished, flow_state
 from prefectish.engine.widths import element_width, measure
+from prefectish.errors import RemoteError
 
 NOTHING: Mapping[int, State] = {}
 #: Mean time of a branch, in seconds, beyond which the owner wants each of its records as its step ends.
@@ -93,9 +96,11 @@ class Progress:
     slots : threads that run bodies, for the size of bundles.
     tag_limits : children of all tasks with a tag that run at once, at most.
     keep : numbers of the steps whose large results are kept.
+    record : keep events for a history.
 
     Attributes
     ----------
+    events : what happened since the loop took them away; None if nobody records.
     in_flight : jobs that were submitted and not reported.
     cancelled : jobs that were given up; the loop tells the session and takes them away.
     """
@@ -111,9 +116,11 @@ class Progress:
         slots: int = 1,
         tag_limits: Mapping[str, int] | None = None,
         keep: Collection[int] = (),
+        record: bool = False,
     ) -> None:
         self.plan = plan
         self.notify = notify
+        self.events: list[Event] | None = [] if record else None
         self.runs = [StepRun(step) for step in plan.steps]
         self.opener = Opener(plan, self.runs, facts, notify, keep)
         self.admission = Admission(window, slots, Limits(plan, tag_limits))
@@ -130,6 +137,7 @@ class Progress:
         self._bundle_count = 0
         self._groups = {group.number: group for group in plan.groups}
         self._ended = False
+        self._now: Moment
         for number, state in (starts or {}).items():
             self._give(self.runs[number], state)
 
@@ -145,6 +153,7 @@ class Progress:
 
     def advance(self, receipts: Iterable[Receipt], now: Moment) -> list[Job]:
         """Take receipts and return the jobs that can run now."""
+        self._now = now
         for receipt in receipts:
             self._take(receipt, now)
         if self._ended:
@@ -263,6 +272,13 @@ class Progress:
 
     def _record(self, lane: Lane, branch: Branch, position: int, record: Record, now: Moment) -> None:
         state = record.state
+        if self.events is not None and type(state) is not Pending:
+            start = branch.starts.get(position)
+            attempt = start.run_count + 1 if isinstance(start, Retrying) else 1
+            number = lane.runs[position].step.number
+            self.events.append(
+                Event(number, branch.row, attempt, state, record.seconds, now.wall, record.worker, record.item_key)
+            )
         if state.is_finished():
             branch.final |= 1 << position
             self.finisher.row(lane.runs[position], branch.row, state, record.width)
@@ -644,6 +660,7 @@ class Progress:
         rest : state of everything that was never started.
         """
         self._ended = True
+        self._now = now
         for lane in self.lanes.values():
             for branch in list(lane.branches.values()):
                 self._end_branch(lane, branch, open_state)
@@ -686,7 +703,10 @@ class Progress:
 
     def _end_row(self, run: StepRun, row: int, old: State, state: State) -> None:
         """Give a row a final state that the owner decides; handlers see it."""
-        self.finisher.row(run, row, self.notify(run, old, state), None)
+        state = self.notify(run, old, state)
+        if self.events is not None:
+            self.events.append(Event(run.step.number, row, 0, state, 0.0, self._now.wall, None, None))
+        self.finisher.row(run, row, state, None)
 
 
 def _crashed(run: StepRun, row: int, lost: Lost) -> Crashed:
@@ -697,7 +717,9 @@ def _crashed(run: StepRun, row: int, lost: Lost) -> Crashed:
             text = f"{text} ({lost.detail})"
     else:
         text = f"{label} was lost: {lost.detail or lost.cause}"
-    return Crashed(text, cause=lost.cause, evidence={"worker": lost.worker} if lost.worker else None)
+    # A fan-in that takes whatever comes sees an exception in this child's place, as of any that failed.
+    error = RemoteError(lost.cause.title().replace("-", ""), text)
+    return Crashed(text, error, cause=lost.cause, evidence={"worker": lost.worker} if lost.worker else None)
 
 
 def _ancestors(lane: Lane, position: int) -> set[int]:

@@ -10,6 +10,7 @@ that the owner reads one key to know a whole branch.
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,10 @@ from typing import Any
 
 from prefectish.engine.attempt import PENDING, gather, run_step
 from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.context import get_logger
 from prefectish.engine.decide import SUCCEEDED
 from prefectish.engine.envelope import SIMPLE, Encoded, EncodedError, dumps, encode, encode_error, encode_state
-from prefectish.engine.executor import STEP, Held, Job, LaneSpec, Pick, Record, StepSpec
+from prefectish.engine.executor import SHARED, STEP, Held, Job, LaneSpec, Pick, Record, StepSpec
 from prefectish.engine.plan import Plan
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
 from prefectish.errors import FlowDefinitionError, ResultReleased, text_of
@@ -102,12 +104,12 @@ class Carry:
         record = self.record
         state = record.state
         if type(state) is Success and state.message is SUCCEEDED and record.width is None and not self.small:
-            return _carry, (self.position, state._result, record.seconds)
+            return _carry, (self.position, state._result, record.seconds, record.worker, record.item_key)
         return Carry, (self.position, record, self.small)
 
 
-def _carry(position: int, result: Any, seconds: float) -> Carry:
-    return Carry(position, Record(Success(SUCCEEDED, result), seconds))
+def _carry(position: int, result: Any, seconds: float, worker: str | None, item_key: str | None) -> Carry:
+    return Carry(position, Record(Success(SUCCEEDED, result), seconds, None, None, worker, item_key))
 
 
 def weight(result: Any) -> int:
@@ -191,7 +193,10 @@ def _run(lane: LaneSpec, call: Call, values: Sequence[Carry]) -> Record:
 
 def _encoded(record: Record, label: str, verify: bool) -> Record:
     state = encode_state(record.state, label, verify)
-    return record if state is record.state else Record(state, record.seconds, record.due_in, record.width)
+    if state is not record.state:
+        record = record.with_state(state)
+    record.worker = process_name()
+    return record
 
 
 def filled(lane: LaneSpec, fillings: Sequence[Carry]) -> LaneSpec:
@@ -227,7 +232,7 @@ def _light(record: Record, position: int, call: Call, lane: LaneSpec | None) -> 
         return record
     label = "an earlier step" if lane is None else lane.steps[position].label(call.index)
     dropped = record.state.replace(result=Dropped(label, nbytes))
-    return Record(dropped, record.seconds, record.due_in, record.width)
+    return record.with_state(dropped)
 
 
 def _unopened_record(error: BaseException) -> Record:
@@ -246,6 +251,18 @@ def fill(item: Any, fillings: Sequence[Carry]) -> Any:
     if type(item) is Mapped and item.map_states:
         return item.replace(map_states=[fill(child, fillings) for child in item.map_states], result=None)
     return item
+
+
+_named: tuple[int, str] | None = None
+
+
+def process_name() -> str:
+    """Return the name of this process for records, ``host:pid``."""
+    global _named
+    pid = os.getpid()
+    if _named is None or _named[0] != pid:
+        _named = (pid, f"{os.uname().nodename if hasattr(os, 'uname') else os.environ.get('COMPUTERNAME', '')}:{pid}")
+    return _named[1]
 
 
 _open: OrderedDict[bytes, LaneSpec] = OrderedDict()
@@ -270,7 +287,8 @@ class Bundle:
 
     Attributes
     ----------
-    content : pickled list with an entry a branch: its records by position, or None if it was not started.
+    content : pickled name of the process and list with an entry a branch: its records by position, or None if it was
+        not started.
     large : large results by (number of the branch in the bundle, position).
     """
 
@@ -330,7 +348,7 @@ def execute_bundle(blob: bytes, calls: bytes, *fillings: Carry) -> Bundle:
             entries.append([(p, _unopened_record(lane.exception)) for p in branch[1]])
         else:
             entries.append(_run_branch(spec, number, branch, fillings, keep, verify, large))
-    return Bundle(pickle.dumps(entries, protocol=5), large)
+    return Bundle(pickle.dumps((process_name(), entries), protocol=5), large)
 
 
 def _run_branch(
@@ -357,22 +375,24 @@ def _run_branch(
         if weight(result) > keep and not isinstance(result, EncodedError):
             large[number, position] = result
             state = record.state.replace(result=Stayed(weight(result)))
-            record = Record(state, record.seconds, record.due_in, record.width)
+            record = record.with_state(state)
         records.append((position, record))
     record = records[0][1]
     if len(records) == 1 and type(record.state) is Success and record.width is None:
-        return record.state._result, record.seconds
+        return record.state._result, record.seconds, record.item_key
     return records
 
 
 def open_bundle(bundle: Bundle) -> list[list[tuple[int, Record]] | None]:
     """Return the records of each branch of a bundle, None for those that were not started."""
-    return [_open_entry(entry) for entry in pickle.loads(bundle.content)]
+    worker, entries = pickle.loads(bundle.content)
+    return [_open_entry(entry, worker) for entry in entries]
 
 
-def _open_entry(entry: Any) -> list[tuple[int, Record]] | None:
+def _open_entry(entry: Any, worker: str) -> list[tuple[int, Record]] | None:
     if type(entry) is tuple:
-        return [(0, Record(Success(SUCCEEDED, entry[0]), entry[1]))]
+        result, seconds, item_key = entry
+        return [(0, Record(Success(SUCCEEDED, result), seconds, None, None, worker, item_key))]
     records: list[tuple[int, Record]] | None = entry
     return records
 
@@ -468,7 +488,7 @@ def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[A
 
     Raises
     ------
-    UnpackableInput : a constant of a step cannot be pickled.
+    UnpackableInput : a constant or a shared input of a step cannot be pickled.
     """
     packer = Packer()
     steps = []
@@ -480,9 +500,32 @@ def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[A
                 raise UnpackableInput(spec, name, outcome.exception)
             constants[name] = outcome.value
         steps.append((spec, tasks[spec.number], constants))
-    shared = tuple(packer.state(state, "an unmapped input") for state in lane.shared)
+    shared = tuple(_shared(lane, packer, k) for k in range(len(lane.shared)))
     content = (lane.ident, lane.run, [_flat(*step) for step in steps], shared, lane.wanted, lane.batch)
-    return dumps(_Opened(content)), packer.held
+    whole = capture(dumps, _Opened(content))
+    if isinstance(whole, Value):
+        return whole.value, packer.held
+    return dumps(_Opened((lane.ident, _portable(lane.run), *content[2:]))), packer.held
+
+
+def _shared(lane: LaneSpec, packer: Packer, k: int) -> State:
+    """Return the wire form of an input that all branches share."""
+    state = lane.shared[k]
+    packed = packer.state(state, "an unmapped input")
+    if packed.is_failed() and not state.is_failed():  # it could not be pickled, which is no fault of the upstream's
+        for spec in lane.steps:
+            for i, wire in zip(spec.inputs, spec.wiring, strict=True):
+                if wire == (SHARED, k) and i.key is not None:
+                    raise UnpackableInput(spec, i.key, packed.result)
+        return state.replace(result=None)  # nobody reads it
+    return packed
+
+
+def _portable(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts of a run that can be pickled; a body elsewhere does not find the others in its context."""
+    kept = {name: value for name, value in run.items() if isinstance(capture(dumps, value), Value)}
+    get_logger("engine").debug("context of bodies elsewhere lacks %s", ", ".join(sorted(run.keys() - kept.keys())))
+    return kept
 
 
 class UnpackableInput(Exception):
