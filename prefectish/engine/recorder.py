@@ -1,0 +1,54 @@
+"""What a history gets to know of a run: one event for each attempt that ended and each state the owner gave.
+
+Events are appended to a list while the run is driven and handed over in batches; nothing is written on the hot path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from prefectish.engine.plan import Plan
+from prefectish.engine.state import State
+
+
+class Event(NamedTuple):
+    """A change of state of one row.
+
+    Attributes
+    ----------
+    step : number of the step in the plan.
+    row : position of the child, 0 for a single task.
+    attempt : number of the attempt that ended in this state, from 1; 0 for a state that no attempt made.
+    state : final, or what the row waits for.
+    seconds : time of the attempt by its worker's monotonic clock.
+    wall : when the owner learned of it.
+    worker : process that ran the attempt, ``host:pid``; None for a state that the owner gave.
+    item_key : what the child is, by its item; None if nobody asked.
+    """
+
+    step: int
+    row: int
+    attempt: int
+    state: State
+    seconds: float
+    wall: datetime
+    worker: str | None
+    item_key: str | None
+
+
+class Recorder(Protocol):
+    """Writes a run into a history."""
+
+    def started(self, plan: Plan, facts: Mapping[str, Any], state: State) -> None:
+        """Note that a run begins."""
+
+    def record(self, events: Sequence[Event]) -> None:
+        """Take events; returns at once, they are written later."""
+
+    def ended(self, states: Sequence[State], state: State) -> None:
+        """Note how the run ended, with the state of each step; returns when everything is written."""
+
+    def failed(self, error: BaseException) -> None:
+        """Note that the run ended by an error of its own, or of the user."""
