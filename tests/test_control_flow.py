@@ -191,6 +191,7 @@ def test_case_takes_a_constant_for_a_condition() -> None:
 def test_case_name_is_short() -> None:
     assert Compare("a").name == "case['a']"
     assert len(Compare("a" * 1000).name) == 46
+    assert Compare({"a", "b"}).name == "case[set]"
 
 
 def test_flow_in_a_block_of_another_is_refused() -> None:

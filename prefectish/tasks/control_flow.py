@@ -15,6 +15,8 @@ from prefectish.triggers import all_finished, not_all_skipped
 
 #: Characters of a value that appear in names and messages.
 LONGEST_VALUE = 40
+#: Types whose values look the same in every process.
+_STEADY = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class Compare(Task):
@@ -45,7 +47,8 @@ class Compare(Task):
 
     def __init__(self, expected: Any) -> None:
         self.expected = expected
-        super().__init__(f"case[{_brief(expected)}]")
+        # The name ends in the slug, which another process has to find again; a set or an object looks different there.
+        super().__init__(f"case[{_brief(expected) if type(expected) in _STEADY else type(expected).__name__}]")
 
     def run(self, value: Any) -> None:
         """Raise SKIP unless `value` is the expected one."""

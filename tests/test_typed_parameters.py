@@ -1,0 +1,218 @@
+"""Parameters with a type, and dates with time: what a run accepts, and what it says otherwise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from prefectish import DateTimeParameter, Flow, Parameter, context, task
+from prefectish.errors import FlowDefinitionError, ParameterError
+from prefectish.parameters import settle
+
+
+@task
+def take(x: Any) -> Any:
+    return x
+
+
+class Point:
+    """A class that pydantic knows nothing of."""
+
+
+# ---------------------------------------------------------------------- types
+
+pydantic = pytest.importorskip("pydantic")
+
+
+class Size(pydantic.BaseModel):
+    width: int
+    height: int = 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "value"),
+    [
+        (int, "3", 3),
+        (int, 3, 3),
+        (float, 3, 3.0),
+        (str, "a", "a"),
+        (list[int], ["1", 2], [1, 2]),
+        (dict[str, float], {"a": "1.5"}, {"a": 1.5}),
+        (int | None, None, None),
+        (Literal["a", "b"], "b", "b"),
+        (datetime, "2026-03-01T00:00Z", datetime(2026, 3, 1, tzinfo=UTC)),
+        (Size, {"width": "3"}, Size(width=3)),
+        (Annotated[int, pydantic.Field(gt=2)], 3, 3),
+        (Point, point := Point(), point),
+        (list[Point], [point], [point]),
+    ],
+    ids=repr,
+)
+def test_value_becomes_one_of_the_type(wanted: Any, given: Any, value: Any) -> None:
+    settled = settle([Parameter("x", type=wanted)], {"x": given}, {})["x"]
+    assert settled == value
+    assert type(settled) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "text"),
+    [
+        (int, "many", "parameter 'x': 'many' is no int: Input should be a valid integer"),
+        (int, 1.5, "parameter 'x': 1.5 is no int: "),
+        (int, None, "parameter 'x': None is no int: "),
+        (list[int], [1, "b"], "parameter 'x': [1, 'b'] is no list[int]: 1: Input should be a valid integer"),
+        (int | None, "b", "parameter 'x': 'b' is no int | None: "),
+        (Size, {"height": "b"}, "parameter 'x': {'height': 'b'} is no Size: width: Field required; height: "),
+        (Annotated[int, pydantic.Field(gt=2)], 2, "Input should be greater than 2"),
+        (Point, 3, "parameter 'x': 3 is no Point: Input should be an instance of Point"),
+        (list[int], ["a"] * 9, "and 6 more"),
+        (int, "9" * 5000, "99…"),
+    ],
+    ids=repr,
+)
+def test_value_that_is_not_is_named_with_the_type(wanted: Any, given: Any, text: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        settle([Parameter("x", type=wanted)], {"x": given}, {})
+    assert text in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_validator_of_the_user_that_raises_is_told() -> None:
+    def check(value: int) -> int:
+        raise KeyError("lost")
+
+    wanted = Annotated[int, pydantic.AfterValidator(check)]
+    with pytest.raises(ParameterError, match=r"parameter 'x': 3 is no .*: KeyError: 'lost'"):
+        settle([Parameter("x", type=wanted)], {"x": 3}, {})
+
+
+def test_every_wrong_value_is_named() -> None:
+    parameters = [Parameter("x", type=int), Parameter("y", type=float), Parameter("z", type=str)]
+    with pytest.raises(ParameterError, match=r"^parameter 'x': 'a' is no int: .*; parameter 'y': 'b' is no float: "):
+        settle(parameters, {"x": "a", "y": "b", "z": "c"}, {})
+
+
+def test_missing_and_unknown_are_told_before_types() -> None:
+    with pytest.raises(ParameterError, match=r"^missing: y; unknown: z$"):
+        settle([Parameter("x", type=int), Parameter("y")], {"x": "a", "z": 1}, {})
+
+
+def test_default_is_checked_at_once_and_converted_in_the_run() -> None:
+    with pytest.raises(ParameterError, match="parameter 'x': 'a' is no int"):
+        Parameter("x", default="a", type=int)
+    made = Parameter("x", default="3", type=int)
+    assert made.default == "3"
+    assert settle([made], {}, {}) == {"x": 3}
+
+
+def test_value_of_the_context_is_checked_too() -> None:
+    made = Parameter("x", type=int)
+    assert settle([made], {}, {"x": "3"}) == {"x": 3}
+    with context(parameters={"x": "3"}):
+        assert made.run() == 3
+
+
+@pytest.mark.parametrize("options", [{"required": False}, {"default": None}])
+def test_optional_parameter_may_be_none(options: dict[str, Any]) -> None:
+    made = Parameter("x", type=int, **options)
+    assert settle([made], {}, {}) == settle([made], {"x": None}, {}) == {"x": None}
+
+
+def test_type_that_cannot_be_checked_is_refused_at_once() -> None:
+    with pytest.raises(FlowDefinitionError, match="parameter 'x': type=3 cannot be checked"):
+        Parameter("x", type=3)
+
+
+def test_copy_keeps_the_type_or_takes_another() -> None:
+    made = Parameter("x", type=int)
+    assert settle([made.copy("y")], {"y": "3"}, {}) == {"y": 3}
+    assert settle([made.copy("y", type=str)], {"y": "3"}, {}) == {"y": "3"}
+
+
+def test_run_is_refused_before_anything_runs() -> None:
+    ran = []
+    with Flow("f") as flow:
+        take.copy(state_handlers=[lambda *states: ran.append(states)])(Parameter("x", type=int))
+    with pytest.raises(ParameterError, match="parameter 'x': 'a' is no int"):
+        flow.run(x="a")
+    assert not ran
+    assert flow.run(x="3").result[flow.get_tasks("take")[0]].result == 3
+
+
+def test_without_pydantic_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    with pytest.raises(FlowDefinitionError, match=r'type=int.*pip install "prefectish\[typed\]"'):
+        Parameter("x", type=int)
+    assert settle([Parameter("y")], {"y": 1}, {}) == {"y": 1}
+    assert settle([DateTimeParameter("z")], {"z": "2026-03-01"}, {})["z"].year == 2026
+
+
+def test_pydantic_is_imported_by_types_only() -> None:
+    code = (
+        "import sys; from prefectish import Flow, Parameter, DateTimeParameter\n"
+        "Flow('f', tasks=[Parameter('x'), DateTimeParameter('y')]).run(x=1, y='2026-03-01')\n"
+        "before = 'pydantic' in sys.modules\n"
+        "Parameter('z', type=int)\n"
+        "print(before, 'pydantic' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False True\n"
+
+
+# ---------------------------------------------------------------------- dates with time
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("2026-03-01T12:00Z", NOON),
+        ("2026-03-01 12:00", NOON),
+        (" 2026-03-01T14:00+02:00 ", NOON),
+        ("20260301T120000", NOON),
+        ("2026-03-01", NOON.replace(hour=0)),
+        (NOON, NOON),
+        (NOON.replace(tzinfo=None), NOON),
+        (date(2026, 3, 1), NOON.replace(hour=0)),
+    ],
+    ids=str,
+)
+def test_date_time_is_aware(given: Any, value: datetime) -> None:
+    settled = settle([DateTimeParameter("x")], {"x": given}, {})["x"]
+    assert settled == value
+    assert settled.tzinfo is not None
+
+
+def test_date_time_keeps_its_zone() -> None:
+    zone = timezone(timedelta(hours=2))
+    assert DateTimeParameter("x").accept(datetime(2026, 3, 1, tzinfo=zone)).tzinfo is zone
+    assert DateTimeParameter("x").accept("2026-03-01T00:00+02:00").utcoffset() == timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("soon", "parameter 'x': 'soon' is no date with time: pass it like 2026-03-01T12:00+02:00"),
+        ("2026-02-30", "parameter 'x': '2026-02-30' is no date with time"),
+        (12, "parameter 'x': 12 is no date with time: got int; pass a datetime, or text"),
+        (None, "parameter 'x': None is no date with time: got NoneType"),
+    ],
+)
+def test_what_is_no_date_is_refused(given: Any, text: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        settle([DateTimeParameter("x")], {"x": given}, {})
+    assert text in str(caught.value)
+
+
+def test_date_time_may_have_a_default_or_none() -> None:
+    made = DateTimeParameter("x", default="2026-03-01T12:00")
+    assert settle([made], {}, {}) == {"x": NOON}
+    assert settle([DateTimeParameter("x", required=False)], {}, {}) == {"x": None}
+    with pytest.raises(ParameterError, match="'soon' is no date with time"):
+        DateTimeParameter("x", default="soon")
+    assert (made.slug, made.required, repr(made)) == ("x", False, "<Parameter: x>")
