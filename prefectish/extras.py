@@ -1,0 +1,40 @@
+"""Libraries that are not installed with prefectish unless asked for; imported where they are used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+
+def load(module: str, extra: str, user: str) -> ModuleType:
+    """Import a library of an extra.
+
+    Parameters
+    ----------
+    module
+        Its dotted name.
+    extra
+        The extra of prefectish that installs it.
+    user
+        Who needs it, for the error.
+
+    Raises
+    ------
+    ImportError
+        With the command that installs it.
+
+    Examples
+    --------
+    >>> load("no_such_library", "http", "HTTPTask")
+    Traceback (most recent call last):
+    ImportError: HTTPTask needs no_such_library, which is not installed here; pip install "prefectish[http]"
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        library = module.partition(".")[0]
+        if error.name is not None and error.name.partition(".")[0] != library:
+            raise  # it is there, but something that it needs is not
+        raise ImportError(
+            f'{user} needs {library}, which is not installed here; pip install "prefectish[{extra}]"'
+        ) from error

@@ -1,0 +1,112 @@
+"""Send HTTP requests, by httpx2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Unpack
+
+from prefectish.extras import load
+from prefectish.tasks.options import TaskOptions
+from prefectish.tasks.task import Task
+
+
+class HTTPTask(Task):
+    """Sends a request and returns the body of the answer; an answer with an error status fails the task.
+
+    Parameters
+    ----------
+    url
+        Where to.
+    method
+        In any case.
+    headers, params
+        Header lines, and the query of the URL.
+    returns
+        What of the answer: "auto" (JSON where the answer says it is JSON, else text), "json", "text", "bytes", or
+        "status" (its number; then no status is an error).
+    request_timeout
+        Seconds for each of connecting, sending, and waiting for the next piece of the answer. The task's `timeout` is
+        for all of it.
+    name, **options
+        As for :class:`~prefectish.tasks.task.Task`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        returns: Literal["auto", "json", "text", "bytes", "status"] = "auto",
+        request_timeout: float | None = 30.0,
+        name: str | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        if returns not in _READERS:
+            raise ValueError(f"returns={returns!r}: one of {', '.join(map(repr, _READERS))} is wanted")
+        self.url = url
+        self.method = method
+        self.headers = headers
+        self.params = params
+        self.returns = returns
+        self.request_timeout = request_timeout
+        super().__init__(name, **options)
+
+    def run(
+        self,
+        url: str | None = None,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        json: Any = None,
+        content: str | bytes | None = None,
+        auth: tuple[str, str] | None = None,
+    ) -> Any:
+        """Send the request; arguments that are not None win over those of the constructor.
+
+        Parameters
+        ----------
+        json, content
+            What to send: a value as JSON, or text or bytes as they are.
+        auth
+            User and password.
+
+        Raises
+        ------
+        ValueError
+            If there is no URL.
+        httpx2.HTTPError
+            If there was no answer, or one with an error status.
+        """
+        url = self.url if url is None else url
+        if not url:
+            raise ValueError(f"{self.name}: no url; give one to the task, or to its call")
+        httpx = load("httpx2", "http", "HTTPTask")
+        answer = httpx.request(
+            (self.method if method is None else method).upper(),
+            url,
+            headers=self.headers if headers is None else headers,
+            params=self.params if params is None else params,
+            json=json,
+            content=content,
+            auth=auth,
+            timeout=self.request_timeout,
+            follow_redirects=True,
+        )
+        if self.returns != "status":
+            answer.raise_for_status()
+        return _READERS[self.returns](answer)
+
+
+def _by_content_type(answer: Any) -> Any:
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip()
+    return answer.json() if kind == "application/json" or kind.endswith("+json") else answer.text
+
+
+_READERS: dict[str, Any] = {
+    "auto": _by_content_type,
+    "json": lambda answer: answer.json(),
+    "text": lambda answer: answer.text,
+    "bytes": lambda answer: answer.content,
+    "status": lambda answer: answer.status_code,
+}
