@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ def test_census_without_a_folder_raises_what_kept_it_from_reporting(tmp_path: Pa
 def test_command_line_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert census.main(["--limit", "20"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("totals: ")
+    assert printed.startswith("failed:\n")
+    assert re.search(r"^totals: [1-9]\d files, ", printed, flags=re.MULTILINE)
     assert "null_bytes.py.txt\n      SyntaxError: " in printed
     assert 'Success("All reference tasks succeeded.") with local in ' in printed
 

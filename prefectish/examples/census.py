@@ -210,7 +210,7 @@ def render(found: dict[str, Any]) -> str:
     totals = ", ".join(f"{number:,} {name}" for name, number in found["totals"].items())
     slowest = [f"  {seconds:7.3f} s  {path}" for seconds, path in found["slowest"]]
     failed = [f"  {path}\n      {error}" for path, error in found["failed"]]
-    return "\n".join([f"totals: {totals}", "slowest:", *slowest, "failed:", *failed])
+    return "\n".join(["failed:", *failed, "slowest:", *slowest, f"totals: {totals}"])
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
