@@ -26,6 +26,7 @@ from prefectish.tasks.task import Task
 from prefectish.versions import version_of
 
 if TYPE_CHECKING:
+    from prefectish.engine.handle import RunHandle
     from prefectish.engine.state import State
 
 
@@ -444,13 +445,7 @@ class Flow(Network):
         RuntimeError
             Inside a flow's `with` block.
         """
-        active = current().get("flow")
-        if active is not None:
-            raise RuntimeError(f"{self!r} cannot run inside the block of {active!r}, which is still being built")
-        self.validate()
-        given = {**(parameters or {}), **parameter_values}
-        around = {**(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}
-        values = settle(self.parameters(), given, around)
+        values = self._settled(parameters, parameter_values, context)
         if state is not None and state.is_finished():
             return state
         from prefectish.engine.drive import run_flow
@@ -467,6 +462,60 @@ class Flow(Network):
             timeout=self.timeout if timeout is None else seconds("timeout", timeout),
             on_pause=_checked_on_pause(on_pause),
         )
+
+    def start(
+        self,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        executor: Any = None,
+        context: Mapping[str, Any] | None = None,
+        task_states: Mapping[Task, State] | None = None,
+        flow_run_name: str | None = None,
+        keep_results: Any = None,
+        timeout: float | timedelta | None = None,
+        **parameter_values: Any,
+    ) -> RunHandle:
+        """Start the flow in a thread of its own and return a handle on the run.
+
+        Parameters
+        ----------
+        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, **parameter_values
+            As in :meth:`run`.
+
+        Raises
+        ------
+        ParameterError, FlowDefinitionError, RuntimeError
+            As :meth:`run`. What goes wrong later is raised by the handle's `wait`.
+        """
+        values = self._settled(parameters, parameter_values, context)
+        from contextvars import copy_context
+
+        from prefectish.engine.drive import run_flow
+        from prefectish.engine.handle import RunHandle
+
+        options: dict[str, Any] = {
+            "parameters": values,
+            "executor": self._executor(executor),
+            "context": context,
+            "task_states": task_states,
+            "flow_run_name": flow_run_name,
+            "keep_results": keep_results,
+            "timeout": self.timeout if timeout is None else seconds("timeout", timeout),
+        }
+        scope = copy_context()
+        return RunHandle(self, lambda control: scope.run(run_flow, self, control=control, **options))
+
+    def _settled(
+        self, parameters: Mapping[str, Any] | None, more: Mapping[str, Any], context: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        """Check that the flow can run, and return a value for each of its parameters."""
+        active = current().get("flow")
+        if active is not None:
+            raise RuntimeError(f"{self!r} cannot run inside the block of {active!r}, which is still being built")
+        self.validate()
+        given = {**(parameters or {}), **more}
+        around = {**(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}
+        return dict(settle(self.parameters(), given, around))
 
     def _executor(self, executor: Any) -> Any:
         """Choose the executor of a run; None stands for this process."""

@@ -19,7 +19,7 @@ def call_body(task: Task, inputs: dict[str, Any]) -> Value | Error:
     outcome = capture(task.run, **inputs)
     if type(outcome) is Value and type(outcome.value) in _ASYNC:
         outcome = capture(_finish, outcome.value)
-        return outcome.value if type(outcome) is Value else outcome  # type: ignore[no-any-return]
+        return outcome.value if type(outcome) is Value else outcome
     return outcome
 
 

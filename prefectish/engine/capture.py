@@ -7,9 +7,10 @@ take a worker down, and no rule of the engine has to think about exceptions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 
+@final
 class Value:
     """Holds what a call returned."""
 
@@ -22,6 +23,7 @@ class Value:
         return f"Value({self.value!r})"
 
 
+@final
 class Error:
     """Holds what a call raised."""
 

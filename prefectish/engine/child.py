@@ -10,7 +10,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from prefectish.engine import frames
 from prefectish.engine.body import call_body
@@ -41,7 +41,7 @@ def main() -> None:
     speaker.say(frames.ENDED, _answer(outcome, request["label"]))
 
 
-def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
     """Keep standard input and output for the talk; the body reads nothing, and what bypasses Python goes to errors.
 
     Copies are not inherited by what the body starts, so the pipe ends with this process.
@@ -52,10 +52,10 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    return source, sink  # type: ignore[return-value]  # a raw file reads as much as there is, which is all `read` asks
+    return source, sink
 
 
-def _end_with_parent(source: BinaryIO) -> None:
+def _end_with_parent(source: IO[bytes]) -> None:
     """End this process and what it started when the other side of the pipe goes away."""
     source.read(1)
     end_family(os.getpid())
@@ -105,7 +105,7 @@ def _packed(outcome: Value | Error, label: str) -> bytes:
 class _Speaker:
     """Writes frames, one at a time, whichever thread they come from."""
 
-    def __init__(self, sink: BinaryIO) -> None:
+    def __init__(self, sink: IO[bytes]) -> None:
         self._sink = sink
         self._lock = threading.Lock()
 

@@ -11,6 +11,7 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.executor import Executor, Job, Session
 from prefectish.engine.facts import run_facts
+from prefectish.engine.handle import Control
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.inline import LocalExecutor
 from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
@@ -22,8 +23,8 @@ from prefectish.engine.state import Cancelled, Failed, Running, Scheduled, State
 from prefectish.errors import describe
 from prefectish.tasks.task import Task
 
-#: Longest time the loop waits for receipts before it looks at its timers again, in seconds.
-LONGEST_WAIT = 1.0
+#: Longest time the loop waits for receipts before it looks at its timers and requests again, in seconds.
+LONGEST_WAIT = 0.25
 
 
 class Clock(Protocol):
@@ -83,6 +84,7 @@ def run_flow(
     timeout: float | None = None,
     on_pause: str | None = None,
     clock: Clock | None = None,
+    control: Control | None = None,
 ) -> State:
     """Run a flow to its end and return its state; its result maps each task to its state.
 
@@ -95,6 +97,7 @@ def run_flow(
         for all, False for none, or a task, or several.
     timeout : longest time of the run in seconds; then open tasks are TimedOut, and those not started Cancelled.
     on_pause : "prompt" to ask on the terminal about paused tasks.
+    control : what brings requests of other threads.
 
     Raises
     ------
@@ -106,6 +109,8 @@ def run_flow(
     executor = executor or LocalExecutor()
     plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
     run_id = new_run_id()
+    control = control or Control()
+    control.run_id = run_id
     values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in flow.parameters()}
     given = {**current(), **(context or {})}
     facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, clock.moment().wall, given)
@@ -116,7 +121,7 @@ def run_flow(
             if not started.is_running():
                 return _with_id(started, run_id)
             terms = Terms(keep_results, timeout, on_pause)
-            final = _run(flow, plan, executor, facts, _starts(plan, task_states or {}), clock, terms)
+            final = _run(flow, plan, executor, facts, _starts(plan, task_states or {}), clock, terms, control)
             return _with_id(final if final.is_running() else _change(flow, started, final), run_id)
     except KeyboardInterrupt as stop:
         _tell_interrupted(stop, run_id)
@@ -140,6 +145,7 @@ def _run(
     starts: Mapping[int, State],
     clock: Clock,
     terms: Terms,
+    control: Control,
 ) -> State:
     """Drive the run in a session of the executor."""
     with executor.start(plan, facts) as session:
@@ -156,9 +162,11 @@ def _run(
         if terms.timeout is not None:
             progress.limit_time(terms.timeout, clock.moment())
         try:
-            loop(progress, session, clock, progress.start(clock.moment()))
+            control.progress = progress
+            control.begun.set()
+            loop(progress, session, clock, progress.start(clock.moment()), control)
             while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress)):
-                loop(progress, session, clock, progress.resume(resumed, clock.moment()))
+                loop(progress, session, clock, progress.resume(resumed, clock.moment()), control)
         except KeyboardInterrupt as stop:
             progress.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
             session.cancel(progress.cancelled)
@@ -168,7 +176,7 @@ def _run(
     return _verdict(flow, plan, progress)
 
 
-def loop(progress: Progress, session: Session, clock: Clock, jobs: list[Job]) -> None:
+def loop(progress: Progress, session: Session, clock: Clock, jobs: list[Job], control: Control | None = None) -> None:
     """Drive a run: submit, wait for receipts or timers, again.
 
     Parameters
@@ -193,7 +201,10 @@ def loop(progress: Progress, session: Session, clock: Clock, jobs: list[Job]) ->
             receipts = ()
             if wait:
                 clock.sleep(wait)
-        jobs = progress.advance(receipts, clock.moment())
+        now = clock.moment()
+        if control is not None:
+            control.answer(progress, now)
+        jobs = progress.advance(receipts, now)
 
 
 def _verdict(flow: Any, plan: Plan, progress: Progress) -> State:

@@ -62,13 +62,13 @@ class StepSpec:
         wiring: tuple[tuple[int, int], ...],
     ) -> None:
         self.number = number
-        self.task = task
+        self.task: Task = task
         self.name: str = task.name
-        self.slug = slug
+        self.slug: str = slug
         self.inputs = inputs
         self.constants = constants
         self.late = tuple(name for name, value in constants.items() if isinstance(value, Deferred))
-        self.mapped = mapped
+        self.mapped: bool = mapped
         self.measure = measure
         self.wiring = wiring
         self.plain = task.trigger is triggers.all_successful

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from typing import IO
 
 #: To the process: what to call.
 REQUEST = b"q"
@@ -13,14 +13,14 @@ BEGAN, PRINTED, LOGGED, ENDED = b"b", b"p", b"l", b"e"
 _HEAD = struct.Struct("!cQ")
 
 
-def write(pipe: BinaryIO, kind: bytes, content: bytes = b"") -> None:
+def write(pipe: IO[bytes], kind: bytes, content: bytes = b"") -> None:
     """Write one frame; `pipe` is buffered or takes every byte at once."""
     pipe.write(_HEAD.pack(kind, len(content)))
     pipe.write(content)
     pipe.flush()
 
 
-def read(pipe: BinaryIO) -> tuple[bytes, bytes] | None:
+def read(pipe: IO[bytes]) -> tuple[bytes, bytes] | None:
     """Read one frame: its letter and its content; None where the pipe ends, or breaks off in the middle of one."""
     head = _exactly(pipe, _HEAD.size)
     if head is None:
@@ -30,7 +30,7 @@ def read(pipe: BinaryIO) -> tuple[bytes, bytes] | None:
     return None if content is None else (kind, content)
 
 
-def _exactly(pipe: BinaryIO, length: int) -> bytes | None:
+def _exactly(pipe: IO[bytes], length: int) -> bytes | None:
     parts: list[bytes] = []
     while length:
         part = pipe.read(min(length, 1 << 20))

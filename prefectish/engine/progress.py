@@ -137,6 +137,7 @@ class Progress:
         self._bundle_count = 0
         self._groups = {group.number: group for group in plan.groups}
         self._ended = False
+        self._draining = False
         self._now: Moment
         for number, state in (starts or {}).items():
             self._give(self.runs[number], state)
@@ -181,6 +182,8 @@ class Progress:
         """Whether nothing runs and nothing will: all tasks are finished, or wait for somebody outside."""
         if self._ended:
             return True
+        if self._draining:
+            return False
         return not (self.in_flight or self._timers or self._jobs or self.suspects.busy or self.admission.stuck)
 
     @property
@@ -410,6 +413,10 @@ class Progress:
     def _admit(self, now: Moment) -> None:
         """Start what has a place: suspects alone, else single steps, and rows of maps."""
         finisher, admission = self.finisher, self.admission
+        if self._draining:
+            if not self.in_flight:
+                self.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
+            return
         if self.suspects.busy:
             self._start_suspect(now)
             if self.suspects.busy:
@@ -629,14 +636,9 @@ class Progress:
         if run.final:
             return
         lane.stopped = lane.stopped or "stop"
-        gone = 1 << position | sum(1 << p for p in range(len(lane.runs)) if position in _ancestors(lane, p))
+        text = f"{run.step.slug} took longer than its map_timeout of {run.step.task.map_timeout:g} s"
         for branch in list(lane.branches.values()):
-            if not branch.final >> position & 1:
-                self._give_up(lane, branch, gone)
-                branch.final |= 1 << position
-                text = f"{run.step.slug} took longer than its map_timeout of {run.step.task.map_timeout:g} s"
-                self._end_row(run, branch.row, tables.NOT_RUN, TimedOut(text, TimeoutError(text)))
-                self._after(lane, branch, now)
+            self._end_position(lane, branch, position, TimedOut(text, TimeoutError(text)), now)
         self.admission.queue(lane)
 
     def _give_up(self, lane: Lane, branch: Branch, mask: int) -> None:
@@ -650,6 +652,46 @@ class Progress:
                     self.cancelled.append(job)
                     self.in_flight -= 1
                     self.admission.give_back(lane)
+
+    def drain(self, now: Moment) -> None:
+        """Start nothing more, let what runs end, and then end the run."""
+        self._draining = True
+        for lane in self.lanes.values():
+            for branch in list(lane.branches.values()):
+                self._stop_branch(lane, branch, drop=False, now=now)
+
+    def cancel(self, slug: str, row: int | None, now: Moment) -> None:
+        """Cancel a task that is not finished, or one child of it; what follows it decides by its trigger.
+
+        Parameters
+        ----------
+        slug : of the step.
+        row : of the child; None for all children, also those to come.
+        """
+        run = next(run for run in self.runs if run.step.slug == slug)
+        lane = run.lane
+        if run.final:
+            return
+        if lane is None:
+            run.state, run.final = self.notify(run, run.state, Cancelled("cancelled")), True
+            self.finisher.ended(run)
+            return
+        position = lane.position[run.step.number]
+        for branch in [b for b in lane.branches.values() if row is None or b.row == row]:
+            self._end_position(lane, branch, position, Cancelled("cancelled"), now)
+        if row is None:
+            lane.stopped = lane.stopped or "stop"
+            self.admission.queue(lane)
+
+    def _end_position(self, lane: Lane, branch: Branch, position: int, state: State, now: Moment) -> None:
+        """End one step of an open branch from outside; what reads it in the branch is submitted again."""
+        if branch.final >> position & 1:
+            return
+        gone = 1 << position | sum(1 << p for p in range(len(lane.runs)) if position in _ancestors(lane, p))
+        self._give_up(lane, branch, gone)
+        branch.final |= 1 << position
+        self._end_row(lane.runs[position], branch.row, branch.starts.get(position, tables.NOT_RUN), state)
+        self._after(lane, branch, now)
 
     def end(self, open_state: Callable[[StepRun, int], State], rest: State, now: Moment) -> None:
         """End the run now: every child gets a state, nothing more is started, no trigger is asked.

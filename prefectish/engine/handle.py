@@ -1,0 +1,149 @@
+"""A run in the background, and what can be asked of it from outside.
+
+The run's own thread drives it; every other thread leaves a request, which the loop takes up between two batches of
+receipts. So the tables of a run have one writer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+from prefectish.engine.policy import NEVER_STARTED
+from prefectish.engine.progress import Moment, Progress
+from prefectish.engine.state import Cancelled, Running, State
+from prefectish.engine.verdict import expand
+
+#: What a request does; it is called in the thread that drives the run.
+Request = Callable[[Progress, Moment], None]
+
+
+class Control:
+    """Requests on their way to a loop.
+
+    Attributes
+    ----------
+    progress : the tables of the run, once it has some; read by other threads, written by the loop only.
+    """
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.run_id: str | None = None
+        self.begun = threading.Event()
+        self._requests: deque[Request] = deque()
+
+    def ask(self, request: Request) -> None:
+        """Leave a request."""
+        self._requests.append(request)
+
+    def answer(self, progress: Progress, now: Moment) -> None:
+        """Do what was asked meanwhile."""
+        while self._requests:
+            self._requests.popleft()(progress, now)
+
+
+class RunHandle:
+    """A run that goes on in a thread of its own; made by ``flow.start(...)``.
+
+    Attributes
+    ----------
+    id : identifier of the run.
+    """
+
+    def __init__(self, flow: Any, drive: Callable[[Control], State]) -> None:
+        self._flow = flow
+        self._control = Control()
+        self._state: State | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._drive, args=(drive,), name="prefectish-run", daemon=True)
+        self._thread.start()
+        self._control.begun.wait()
+
+    def _drive(self, drive: Callable[[Control], State]) -> None:
+        try:
+            self._state = drive(self._control)
+        except BaseException as error:  # it is raised where somebody waits for the run
+            self._error = error
+        finally:
+            self._control.begun.set()
+
+    @property
+    def id(self) -> str | None:
+        """Return the identifier of the run; None if it could not begin."""
+        return self._control.run_id
+
+    @property
+    def state(self) -> State:
+        """Return the state of the flow: Running until the run has ended."""
+        return self._state or Running("Running flow.")
+
+    def wait(self, timeout: float | None = None) -> State:
+        """Wait for the end of the run and return its state.
+
+        Parameters
+        ----------
+        timeout : seconds to wait at most.
+
+        Raises
+        ------
+        TimeoutError : the run goes on after `timeout` seconds.
+        BaseException : what made the run break off.
+        """
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise TimeoutError(f"run {self.id} goes on after {timeout:g} s")
+        if self._error is not None:
+            raise self._error
+        assert self._state is not None
+        return self._state
+
+    def cancel(self, task: Any = None, index: int | None = None, drain: bool = False) -> None:
+        """Cancel the run, or a task, or one child of a map. Running bodies end by themselves; nothing new starts.
+
+        Parameters
+        ----------
+        task : cancel only this task; what follows it decides by its trigger.
+        index : cancel only this child of a mapped `task`.
+        drain : let what runs end, and keep its results.
+
+        Raises
+        ------
+        ValueError : `task` is not in the flow, or `index` comes without a task.
+        """
+        if task is None:
+            if index is not None:
+                raise ValueError(f"index={index!r} without a task: whose child is meant?")
+            self._control.ask(_drain if drain else _cancel_run)
+            return
+        if task not in self._flow.tasks:
+            raise ValueError(f"{task!r} is not in {self._flow!r}")
+        slug = self._flow.slugs[task]
+        self._control.ask(lambda progress, now: progress.cancel(slug, index, now))
+
+    def counts(self, task: Any = None) -> dict[str, int]:
+        """Return how many tasks and children are in which state, by the name of the state.
+
+        Parameters
+        ----------
+        task : count only this task and its children.
+        """
+        if self._state is not None:
+            states = [s for t, s in self._state.result.items() if task is None or t is task]
+        else:
+            progress = self._control.progress
+            runs = [] if progress is None else progress.runs
+            states = [run.snapshot() for run in runs if task is None or run.step.task is task]
+        return dict(Counter(type(child).__name__ for state in states for child in expand(state)))
+
+    def __repr__(self) -> str:
+        return f"<RunHandle: {self.id} of {self._flow!r}, {type(self.state).__name__}>"
+
+
+def _cancel_run(progress: Progress, now: Moment) -> None:
+    progress.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
+
+
+def _drain(progress: Progress, now: Moment) -> None:
+    progress.drain(now)
