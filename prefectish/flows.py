@@ -178,7 +178,7 @@ class Flow(Network):
         super().add_task(task)
         self._unused.pop(task, None)
         block = current().get("block")
-        if block is not None:
+        if block is not None and (self._around is None or task not in self._around):
             block.note(task, self)
         return task
 

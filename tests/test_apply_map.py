@@ -252,6 +252,23 @@ def test_branch_inside_is_decided_for_each_item() -> None:
     assert edges_to(flow, out) == {Edge(one, out, "task_1", mapped=True), Edge(xs, out, "task_2", mapped=True)}
 
 
+def test_branch_inside_does_not_gate_arguments_and_tasks_around() -> None:
+    def build(x: Any, y: Any) -> Any:
+        with case(x, 1):
+            return add(y, around)
+
+    with Flow("f") as flow:
+        xs, ys, around = give([1]), give([2]), give(3)
+        out = apply_map(build, xs, ys)
+    (compare,) = flow.get_tasks(task_type=Compare)
+    assert edges_to(flow, out) == {
+        Edge(ys, out, "x", mapped=True),
+        Edge(around, out, "y"),
+        Edge(compare, out, mapped=True),
+    }
+    assert not flow.edges_to(around)
+
+
 def test_block_around_gates_the_first_tasks() -> None:
     with Flow("f") as flow:
         asked = give(1)

@@ -103,6 +103,9 @@ def apply_map(func: Callable[..., Any], *args: Any, flow: Flow | None = None, **
     named = {name: pipeline.admit(f"argument {name!r}", value) for name, value in kwargs.items()}
     # The blocks around get the tasks when they reach the real flow.
     with context(block=None), pipeline.inner:
+        for item in pipeline.items:
+            # Before the function opens blocks, which would take them for their own.
+            pipeline.inner.add_task(item)
         result = func(*positional, **named)
     pipeline.move()
     return _real(result)
