@@ -65,8 +65,8 @@ class LocalDaskExecutor:
 
     Notes
     -----
-    A script that runs flows on processes has to do so below ``if __name__ == "__main__":``, since each process begins
-    by importing the script.
+    Processes are kept for the next run of as many, until the program ends. They do not import the script that was
+    started: what is defined there travels by value, and no ``if __name__ == "__main__":`` is needed.
 
     Examples
     --------

@@ -2,6 +2,9 @@
 
 Starting a process takes half a second, so the last idle pool of each size is kept. A process that is used again is told
 what has changed around it since it started: the folder, the module search path, the environment.
+
+A process of ours does not begin by importing the program's main script, as others that are spawned do: what is defined
+there travels by value. So a script needs no ``if __name__ == "__main__":``.
 """
 
 from __future__ import annotations
@@ -10,10 +13,12 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from multiprocessing import spawn
 from typing import Any, NamedTuple
 
 from dask.multiprocessing import get_context
@@ -117,6 +122,37 @@ class PoolBroke(BrokenProcessPool):
         self.last_words = last_words
 
 
+class _Starting(threading.local):
+    """Whether the processes that this thread starts now are ours."""
+
+    ours = False
+
+
+_starting = _Starting()
+_prepare = spawn.get_preparation_data
+
+
+def _preparation_data(name: str) -> dict[str, Any]:
+    """Return what multiprocessing tells a new process, for ours without the main script."""
+    data: dict[str, Any] = _prepare(name)
+    if _starting.ours:
+        data.pop("init_main_from_name", None)
+        data.pop("init_main_from_path", None)
+    return data
+
+
+spawn.get_preparation_data = _preparation_data  # there is no other way to start a process of a pool without it
+
+
+def _submit(executor: ProcessPoolExecutor, fn: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Submit a call; the pool starts its processes in here, as they are needed."""
+    _starting.ours = True
+    try:
+        return executor.submit(fn, *args)
+    finally:
+        _starting.ours = False
+
+
 class Generation:
     """The processes of a pool from their start until one of them dies."""
 
@@ -124,7 +160,7 @@ class Generation:
         self.pid = os.getpid()
         self.start = Surroundings.now()
         self.executor = ProcessPoolExecutor(size, mp_context=get_context(), initializer=prepare_worker)
-        self.hello: Future[None] = self.executor.submit(_hello)
+        self.hello: Future[None] = _submit(self.executor, _hello)
         self.size = size
         self.processes: Mapping[int, Any] = getattr(self.executor, "_processes", None) or {}
 
@@ -133,7 +169,7 @@ class Generation:
         if self.pid != os.getpid():
             return False
         try:
-            self.executor.submit(_hello)
+            _submit(self.executor, _hello)
         except (BrokenProcessPool, RuntimeError):
             return False
         return True
@@ -144,8 +180,11 @@ class Generation:
         return PoolBroke(ready, self._last_words() if self.size == 1 else "")
 
     def _last_words(self) -> str:
+        end = time.monotonic() + 1
         for process in list(self.processes.values()):
-            process.join(1)
+            # The pool's own thread waits for it too; whoever comes second learns the code a moment later.
+            while process.exitcode is None and time.monotonic() < end:
+                time.sleep(0.005)
             if process.exitcode:
                 return _describe_exit(process.exitcode)
         return ""
@@ -172,13 +211,13 @@ class View:
 
     def __init__(self, generation: Generation, changes: Surroundings | None, room: int) -> None:
         self._max_workers = room
-        self._submit = generation.executor.submit
+        self._executor = generation.executor
         self._changes = changes
         self.generation = generation
 
     def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
         """Return the future of a call."""
-        return self._submit(call, self._changes, fn, *args)
+        return _submit(self._executor, call, self._changes, fn, *args)
 
 
 _idle: dict[int, Generation] = {}

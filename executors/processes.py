@@ -19,13 +19,11 @@ from typing import Any
 
 import dask.multiprocessing
 
-from prefectish.engine.attempt import PENDING
-from prefectish.engine.capture import Error, capture
 from prefectish.engine.envelope import Encoded
 from prefectish.engine.executor import Job, LaneSpec, Lost, Receipt, Record
 from prefectish.engine.plan import Plan
 from prefectish.engine.state import Success
-from prefectish.engine.wire import Carry, UnpackableInput, pack_lane, pickle_tasks
+from prefectish.engine.wire import Carry, pack_lane, pickle_tasks
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.lower import Key, PackedLane, Terms, item_inputs, lower, not_ready
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
@@ -103,7 +101,7 @@ class Processes:
         self.tasks = pickle_tasks(plan)
         self.terms = Terms(run_id, 0, False, _reference)
         self.deaths: Counter[tuple[int, int, int]] = Counter()
-        self._lanes: dict[int, PackedLane | UnpackableInput] = {}
+        self._lanes: dict[int, PackedLane] = {}
         self._parcels = Parcels()
         self._lock = threading.Lock()
         self._shared = ProcessPool(slots)
@@ -146,31 +144,23 @@ class Processes:
     ) -> None:
         job = _remainder(branch)
         lane = self._lane(job.lane)
-        if isinstance(lane, UnpackableInput):
-            refused = _refusal(job, lane)
-        else:
-            lowered = lower(job, lane, self.terms)
-            refused = [*lowered.refused, *not_ready(job, lowered)] if lowered.refused else []
-            graph.update(lowered.graph)
-            wanted.extend(lowered.wanted.values())
-            where.update(zip(lowered.graph, [(branch, p) for p in job.positions if p in lowered.made], strict=True))
+        lowered = lower(job, lane, self.terms)
+        refused = [*lowered.refused, *not_ready(job, lowered)] if lowered.refused else []
+        graph.update(lowered.graph)
+        wanted.extend(lowered.wanted.values())
+        where.update(zip(lowered.graph, [(branch, p) for p in job.positions if p in lowered.made], strict=True))
         for position, record in refused:
             report(branch, position, record)
 
-    def _lane(self, spec: LaneSpec) -> PackedLane | UnpackableInput:
+    def _lane(self, spec: LaneSpec) -> PackedLane:
         with self._lock:
             packed = self._lanes.get(spec.ident)
             if packed is None:
                 packed = self._lanes[spec.ident] = self._pack(spec)
             return packed
 
-    def _pack(self, spec: LaneSpec) -> PackedLane | UnpackableInput:
-        outcome = capture(pack_lane, spec, self.tasks)
-        if isinstance(outcome, Error):
-            if isinstance(outcome.exception, UnpackableInput):
-                return outcome.exception
-            raise outcome.exception
-        blob, held = outcome.value
+    def _pack(self, spec: LaneSpec) -> PackedLane:
+        blob, held = pack_lane(spec, self.tasks)
         reference = self._parcels.add(blob) if len(blob) > INLINE_LANE else blob
         return PackedLane(reference, tuple(self._parcels.add(_reference(h)) for h in held), item_inputs(spec))
 
@@ -187,8 +177,8 @@ class Processes:
             return [cluster_error(branch, error) for branch in branches], []
         if not error.was_ready:
             raise FlowDefinitionError(
-                "the worker processes ended before they were ready. Each begins by importing the script that was "
-                'started: put what runs the flow below `if __name__ == "__main__":`, or use scheduler="threads"'
+                "the worker processes ended before they were ready; what they said is on the error output. "
+                'Does `python -c "import prefectish.executors.processes"` work here? scheduler="threads" needs none'
             ) from error
         receipts = [Receipt(b.job, (), self._death(b, error.last_words)) for b in branches if b.running]
         return receipts, [branch for branch in branches if not branch.running]
@@ -226,14 +216,6 @@ def _remainder(branch: Branch) -> Job:
         return job
     starts = {p: state for p, state in job.starts.items() if p in left}
     return Job(job.lane, job.index, job.submission, left, job.items, branch.states, starts, job.solo, job.every_step)
-
-
-def _refusal(job: Job, fault: UnpackableInput) -> list[tuple[int, Record]]:
-    """Fail the step whose constant cannot be pickled; steps beside it come back as they came."""
-    return [
-        (p, fault.record(job.index) if job.lane.steps[p] is fault.spec else Record(job.starts.get(p, PENDING)))
-        for p in job.positions
-    ]
 
 
 def _callbacks(where: Mapping[Key, tuple[Branch, int]], report: Report) -> tuple[Any, ...]:
