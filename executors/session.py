@@ -14,7 +14,7 @@ from typing import Any
 from distributed import Client, Future
 
 from prefectish.engine.attempt import PENDING
-from prefectish.engine.capture import Error, capture
+from prefectish.engine.capture import capture
 from prefectish.engine.envelope import Encoded
 from prefectish.engine.executor import Held, Job, LaneSpec, Receipt, Record
 from prefectish.engine.placement import Placement, placement_of
@@ -23,7 +23,6 @@ from prefectish.engine.wire import (
     Bundle,
     Carry,
     Stayed,
-    UnpackableInput,
     open_bundle,
     pack_lane,
     pickle_tasks,
@@ -127,7 +126,7 @@ class ClusterSession:
         self.tasks = pickle_tasks(plan)
         self.terms = Terms(run_id, max_inline_bytes, verify_results, self._reference)
         self.opens: dict[Key, OpenKey] = {}
-        self.lanes: dict[int, tuple[PackedLane | UnpackableInput, Placement]] = {}
+        self.lanes: dict[int, tuple[PackedLane, Placement]] = {}
         self.watch = Watch(connection, no_workers_timeout)
         self._done: list[Receipt] = []
         self._count = 0
@@ -141,15 +140,12 @@ class ClusterSession:
         bundles: dict[int, list[Job]] = {}
         for job in jobs:
             packed, placement = self._lane(job.lane)
-            if isinstance(packed, UnpackableInput):
-                self._refuse(job, packed)
-            elif job.bundle is not None:
+            if job.bundle is not None:
                 bundles.setdefault(job.bundle, []).append(job)
             else:
                 self._add(job, packed, *graphs.setdefault(placement, ({}, {})))
         for number, members in bundles.items():
             packed, placement = self._lane(members[0].lane)
-            assert isinstance(packed, PackedLane)
             self._add_bundle(number, members, packed, *graphs.setdefault(placement, ({}, {})))
         for placement, (graph, opens) in graphs.items():
             if graph:
@@ -195,19 +191,14 @@ class ClusterSession:
         self._count += 1
         return (f"{kind}-{self.run_id}", self._count, 0)
 
-    def _lane(self, spec: LaneSpec) -> tuple[PackedLane | UnpackableInput, Placement]:
+    def _lane(self, spec: LaneSpec) -> tuple[PackedLane, Placement]:
         known = self.lanes.get(spec.ident)
         if known is None:
             known = self.lanes[spec.ident] = (self._pack(spec), placement_of(spec.steps[0].task))
         return known
 
-    def _pack(self, spec: LaneSpec) -> PackedLane | UnpackableInput:
-        outcome = capture(pack_lane, spec, self.tasks)
-        if isinstance(outcome, Error):
-            if isinstance(outcome.exception, UnpackableInput):
-                return outcome.exception
-            raise outcome.exception
-        blob, held = outcome.value
+    def _pack(self, spec: LaneSpec) -> PackedLane:
+        blob, held = pack_lane(spec, self.tasks)
         reference: Any = blob
         if len(blob) > INLINE_LANE:
             key = self._key("lane")
@@ -227,14 +218,6 @@ class ClusterSession:
 
             return self.client.scatter(Carry(0, Record(Success(None, held))), hash=False)
         return held
-
-    def _refuse(self, job: Job, fault: UnpackableInput) -> None:
-        """Fail the step whose constant cannot be pickled; steps beside it come back as they came."""
-        records = [
-            (p, fault.record(job.index) if job.lane.steps[p] is fault.spec else Record(job.starts.get(p, PENDING)))
-            for p in job.positions
-        ]
-        self._done.append(Receipt(job, records))
 
     # -- collecting ------------------------------------------------------------------------------------------------
 

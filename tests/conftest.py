@@ -61,21 +61,13 @@ EXECUTORS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def executor_class(name: str) -> Any:
-    module = "prefectish.engine.inline" if name == "LocalExecutor" else "prefectish.executors"
-    try:
-        return getattr(importlib.import_module(module), name, None)
-    except ImportError:
-        return None
-
-
-@pytest.fixture(params=[name for name, (kind, _) in EXECUTORS.items() if executor_class(kind)])
+@pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest) -> Executor:
     """One executor after the other."""
-    kind, options = EXECUTORS[request.param]
-    if kind == "DaskExecutor":
+    name, options = EXECUTORS[request.param]
+    if name == "DaskExecutor":
         options = {"client": request.getfixturevalue("dask_client")}
-    made: Executor = executor_class(kind)(**options)
+    made: Executor = getattr(importlib.import_module("prefectish.executors"), name)(**options)
     return made
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 import cloudpickle
+import pytest
 import strategies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -120,6 +121,8 @@ def check_ends(name, state, seen, in_order):
     assert {id(child) for child in state.map_states if child.is_finished()} == ended
 
 
+# The threads of a cluster draw random numbers while hypothesis looks.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(program=programs())
 def test_any_flow_ends_in_equal_states_on_every_executor(executor, program):

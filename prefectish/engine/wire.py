@@ -19,13 +19,13 @@ from typing import Any
 
 from prefectish.engine.attempt import PENDING, gather, run_step
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.context import get_logger
+from prefectish.engine.context import current, get_logger
 from prefectish.engine.decide import SUCCEEDED
 from prefectish.engine.envelope import SIMPLE, Encoded, EncodedError, dumps, encode, encode_error, encode_state
 from prefectish.engine.executor import SHARED, STEP, Held, Job, LaneSpec, Pick, Record, StepSpec
 from prefectish.engine.plan import Plan
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
-from prefectish.errors import FlowDefinitionError, ResultReleased, text_of
+from prefectish.errors import FlowDefinitionError, PrefectishError, ResultReleased, text_of
 
 #: Opened lanes kept by a process; a lane in use is opened again if it was dropped.
 OPEN_LANES = 64
@@ -484,23 +484,13 @@ class Packer:
 
 
 def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[Any]]:
-    """Return the blob of a lane and what its holes stand for.
-
-    Raises
-    ------
-    UnpackableInput : a constant or a shared input of a step cannot be pickled.
-    """
+    """Return the blob of a lane and what its holes stand for."""
     packer = Packer()
     steps = []
     for spec in lane.steps:
-        constants = {}
-        for name, value in spec.constants.items():
-            outcome = capture(packer.constant, value, f"argument {name!r} of {spec.slug}")
-            if isinstance(outcome, Error):
-                raise UnpackableInput(spec, name, outcome.exception)
-            constants[name] = outcome.value
+        constants = {n: _constant(packer, spec, n, value) for n, value in spec.constants.items()}
         steps.append((spec, tasks[spec.number], constants))
-    shared = tuple(_shared(lane, packer, k) for k in range(len(lane.shared)))
+    shared = tuple(_shared(packer, lane, k) for k in range(len(lane.shared)))
     content = (lane.ident, lane.run, [_flat(*step) for step in steps], shared, lane.wanted, lane.batch)
     whole = capture(dumps, _Opened(content))
     if isinstance(whole, Value):
@@ -508,17 +498,47 @@ def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[A
     return dumps(_Opened((lane.ident, _portable(lane.run), *content[2:]))), packer.held
 
 
-def _shared(lane: LaneSpec, packer: Packer, k: int) -> State:
+def _constant(packer: Packer, spec: StepSpec, name: str, value: Any) -> Any:
+    outcome = capture(packer.constant, value, f"argument {name!r} of {spec.slug}")
+    return Unsent(name, spec.slug, outcome.exception) if isinstance(outcome, Error) else outcome.value
+
+
+def _shared(packer: Packer, lane: LaneSpec, k: int) -> State:
     """Return the wire form of an input that all branches share."""
     state = lane.shared[k]
     packed = packer.state(state, "an unmapped input")
-    if packed.is_failed() and not state.is_failed():  # it could not be pickled, which is no fault of the upstream's
-        for spec in lane.steps:
-            for i, wire in zip(spec.inputs, spec.wiring, strict=True):
-                if wire == (SHARED, k) and i.key is not None:
-                    raise UnpackableInput(spec, i.key, packed.result)
-        return state.replace(result=None)  # nobody reads it
-    return packed
+    if state.is_failed() or not packed.is_failed():
+        return packed
+    # It could not be pickled. That is no fault of its task's: who reads it fails.
+    spec, i = next(
+        (spec, i) for spec in lane.steps for i, w in zip(spec.inputs, spec.wiring, strict=True) if w == (SHARED, k)
+    )
+    return state.replace(result=Unsent(i.key or i.source_slug, spec.slug, packed.result))
+
+
+class Unsent(Deferred):
+    """The place of an input that could not be pickled: the child that reads it fails, and says why."""
+
+    __slots__ = ("name", "reason", "slug")
+
+    def __init__(self, name: str, slug: str, reason: BaseException | str) -> None:
+        self.name = name
+        self.slug = slug
+        self.reason = f"{type(reason).__name__}: {text_of(reason)}" if isinstance(reason, BaseException) else reason
+
+    def get(self) -> Any:
+        """Refuse.
+
+        Raises
+        ------
+        PrefectishError : always.
+        """
+        index = current().get("map_index")
+        label = self.slug if index is None else f"{self.slug}[{index}]"
+        raise PrefectishError(f"argument {self.name!r} of {label} could not be pickled: {self.reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Unsent, (self.name, self.slug, self.reason)
 
 
 def _portable(run: Mapping[str, Any]) -> dict[str, Any]:
