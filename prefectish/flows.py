@@ -5,11 +5,12 @@ A flow only records. What a run makes of it is the engine's.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from prefectish.config import default_executor
 from prefectish.control_flow.resources import default_references
@@ -516,6 +517,40 @@ class Flow(Network):
         given = {**(parameters or {}), **more}
         around = {**(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}
         return dict(settle(self.parameters(), given, around))
+
+    def visualize(
+        self,
+        state: State | None = None,
+        format: Literal["mermaid", "dot"] = "mermaid",
+        filename: str | os.PathLike[str] | None = None,
+    ) -> str:
+        """Draw the flow and return the text of the picture.
+
+        Mapped tasks are boxes with a map mark, others are rounded; mapped edges are dashed.
+
+        Parameters
+        ----------
+        state
+            What a run returned: its tasks have the colours of their states; a map of up to 20 children is drawn child
+            by child, a larger one has the number of children in each state.
+        format
+            The language of the text that is returned; code hosts and notebooks show Mermaid as a picture.
+        filename
+            A file to write, by its ending: a text (.mmd, .dot), or a picture (.png, .svg, .pdf), which needs Graphviz
+            and its Python package.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If the flow has a cycle.
+        ValueError
+            If the format, or the ending of the file, is unknown.
+        ImportError, RuntimeError
+            If Graphviz is needed and not there.
+        """
+        from prefectish.visualize import draw
+
+        return draw(self, self.name, state, format, filename)
 
     def _executor(self, executor: Any) -> Any:
         """Choose the executor of a run; None stands for this process."""

@@ -55,7 +55,7 @@ FLOORS = [
     ["prefectish.engine.*"],
     ["prefectish.engine.drive", "prefectish.engine.inline"],
     ["prefectish.schedules"],
-    ["prefectish.network", "prefectish.flows", "prefectish.eager"],
+    ["prefectish.network", "prefectish.visualize", "prefectish.flows", "prefectish.eager"],
     ["prefectish.history", "prefectish.testing", "prefectish.utilities", "prefectish.utilities.*"],
     ["prefectish"],
     ["prefectish.cli", "prefectish.examples", "prefectish.examples.*"],

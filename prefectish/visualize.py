@@ -1,0 +1,233 @@
+"""Draw a flow as Mermaid or DOT text, with the states of a run if there was one.
+
+Mapped tasks are boxes with a map mark, others are rounded; mapped edges are dashed; the label of an edge is the
+argument that it feeds. With the state of a run, nodes have the colours of their states: one node a child for maps of at
+most `SMALL_MAP` children, counts by state for larger ones.
+
+First a :class:`Picture` is made, nodes and edges without any syntax; then it is written in one of the two languages.
+Everything that a user named goes through the escaping of the language, so a name can look odd but not become syntax.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from prefectish.edges import Edge
+from prefectish.engine.state import Cancelled, Mapped, Pending, State
+from prefectish.extras import load
+from prefectish.network import Network
+from prefectish.tasks.task import Task
+
+#: Children drawn one by one, at most.
+SMALL_MAP = 20
+#: Longest label of a node or an edge, in characters.
+LONGEST_LABEL = 200
+#: What stands beside the name of a mapped task.
+MAP_MARK = "<map>"
+
+Format = Literal["mermaid", "dot"]
+
+
+class Node(NamedTuple):
+    """A task or a child; `state` is None where nothing is known, `lines` are the label's."""
+
+    ident: str
+    lines: tuple[str, ...]
+    mapped: bool
+    state: State | None = None
+
+
+class Line(NamedTuple):
+    """An edge between nodes, by their ids."""
+
+    start: str
+    end: str
+    label: str
+    dashed: bool
+
+
+class Picture(NamedTuple):
+    """What there is to draw."""
+
+    name: str
+    nodes: Sequence[Node]
+    lines: Sequence[Line]
+
+
+def draw(flow: Network, name: str, state: State | None, format: Format, filename: str | os.PathLike[str] | None) -> str:
+    """Return the text of a flow's picture; see :meth:`prefectish.flows.Flow.visualize`."""
+    if format not in _WRITERS:
+        raise ValueError(f"format={format!r}: one of {', '.join(map(repr, _WRITERS))} is wanted")
+    picture = picture_of(flow, name, state)
+    if filename is not None:
+        _save(picture, os.fspath(filename))
+    return _WRITERS[format](picture)
+
+
+def picture_of(flow: Network, name: str, state: State | None = None) -> Picture:
+    """Return what there is to draw of a flow and a state of it.
+
+    Raises
+    ------
+    FlowDefinitionError
+        If the flow has a cycle.
+    TypeError
+        If `state` is no state.
+    """
+    if state is not None and not isinstance(state, State):
+        raise TypeError(f"state={state!r}: the state of a run of the flow is wanted, got {type(state).__name__}")
+    result = None if state is None else state.result
+    states: Mapping[Task, State] = result if isinstance(result, Mapping) else {}
+    nodes = {
+        task: list(_nodes(f"t{number}", task, _is_mapped(flow, task), states.get(task)))
+        for number, task in enumerate(flow.sorted_tasks())
+    }
+    lines: list[Line] = []
+    for number, edge in enumerate(flow.edges):
+        joint = Node(f"j{number}", ("flatten",), False)
+        drawn = list(_lines(edge, nodes[edge.upstream_task], nodes[edge.downstream_task], joint.ident))
+        lines.extend(drawn)
+        if any(line.end == joint.ident for line in drawn):
+            nodes[edge.downstream_task].append(joint)
+    return Picture(name, [node for drawn in nodes.values() for node in drawn], lines)
+
+
+def _is_mapped(flow: Network, task: Task) -> bool:
+    return any(edge.mapped for edge in flow.edges_to(task))
+
+
+def _nodes(ident: str, task: Task, mapped: bool, state: State | None) -> Iterator[Node]:
+    """Draw a task: as one node, or as one for each child of a small map."""
+    if not isinstance(state, Mapped) or not state.n_map_states:
+        yield Node(ident, (f"{task.name} {MAP_MARK}" if mapped else task.name,), mapped, state)
+        return
+    children = [*state.map_states, *[None] * (state.n_map_states - len(state.map_states))]
+    if len(children) > SMALL_MAP:
+        counts = Counter(type(child or Pending()).__name__ for child in children)
+        told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+        yield Node(ident, (f"{task.name} {MAP_MARK}", told), mapped, _worst(state, children))
+        return
+    for index, child in enumerate(children):
+        yield Node(f"{ident}_{index}", (f"{task.name}[{index}]",), mapped, child or Pending())
+
+
+def _worst(parent: State, children: Sequence[State | None]) -> State:
+    """Return the state that gives many children their colour: a failure, else one that is not finished."""
+    known = [child or Pending() for child in children]
+    for wanted in (State.is_failed, lambda child: not child.is_finished(), lambda child: isinstance(child, Cancelled)):
+        found = next(filter(wanted, known), None)
+        if found is not None:
+            return found
+    return parent
+
+
+def _lines(edge: Edge, up: Sequence[Node], down: Sequence[Node], joint: str) -> Iterator[Line]:
+    """Draw an edge between what stands for its tasks: child by child where they pair, else each with each."""
+    up, down = [_ for _ in up if _.ident[0] == "t"], [_ for _ in down if _.ident[0] == "t"]
+    label = edge.key or ""
+    if edge.mapped and not edge.flattened and len(up) == len(down):
+        pairs = list(zip(up, down, strict=True))
+    elif len(up) > 1 and len(down) > 1:  # elements of any child may be with any other
+        for node in up:
+            yield Line(node.ident, joint, "", edge.mapped)
+        for node in down:
+            yield Line(joint, node.ident, label, edge.mapped)
+        return
+    else:
+        pairs = [(start, end) for start in up for end in down]
+    for start, end in pairs:
+        yield Line(start.ident, end.ident, label, edge.mapped)
+
+
+# -- the two languages -------------------------------------------------------------------------------------------------
+
+
+def _mermaid(picture: Picture) -> str:
+    lines = ["flowchart TD"]
+    for node in picture.nodes:
+        opening, closing = ("[", "]") if node.mapped else ("([", "])")
+        label = "<br/>".join(map(_for_mermaid, node.lines))
+        kind = f":::{type(node.state).__name__}" if node.state is not None else ""
+        lines.append(f'    {node.ident}{opening}"{label}"{closing}{kind}')
+    for line in picture.lines:
+        arrow = "-.->" if line.dashed else "-->"
+        label = f'|"{_for_mermaid(line.label)}"|' if line.label else ""
+        lines.append(f"    {line.start} {arrow}{label} {line.end}")
+    kinds = {type(node.state).__name__: node.state.color for node in picture.nodes if node.state is not None}
+    lines.extend(f"    classDef {kind} fill:{color}80,stroke:{color}" for kind, color in kinds.items())
+    return "\n".join(lines) + "\n"
+
+
+def _dot(picture: Picture) -> str:
+    lines = [f'digraph "{_for_dot(picture.name)}" {{', '    node [fontname="sans-serif"]']
+    for node in picture.nodes:
+        label = "\\n".join(map(_for_dot, node.lines))
+        shape = "box" if node.mapped else "ellipse"
+        fill = f' style=filled color="{node.state.color}" fillcolor="{node.state.color}80"' if node.state else ""
+        lines.append(f'    {node.ident} [label="{label}" shape={shape}{fill}]')
+    for line in picture.lines:
+        label = f'label="{_for_dot(line.label)}"' if line.label else ""
+        options = " ".join(filter(None, (label, "style=dashed" if line.dashed else "")))
+        lines.append(f"    {line.start} -> {line.end}{f' [{options}]' if options else ''}")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+_WRITERS: dict[str, Callable[[Picture], str]] = {"mermaid": _mermaid, "dot": _dot}
+
+#: Mermaid has codes for what would end a label, or be read in it as HTML, Markdown or a directive (``%%{...}%%``).
+_MERMAID_CODES = str.maketrans({char: f"#{ord(char)};" for char in '"#&<>\\`%{}'})
+_DOT_ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\"})
+
+
+def _for_mermaid(text: str) -> str:
+    return _visible(text).translate(_MERMAID_CODES)
+
+
+def _for_dot(text: str) -> str:
+    return _visible(text).translate(_DOT_ESCAPES)
+
+
+def _visible(text: str) -> str:
+    r"""Cut a text to `LONGEST_LABEL` and show what cannot be printed as Python does.
+
+    Examples
+    --------
+    >>> print(_visible("two\nlines"))
+    two\nlines
+    """
+    cut = text if len(text) <= LONGEST_LABEL else f"{text[:LONGEST_LABEL]}…"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+_TEXT_FILES: dict[str, Format] = {"mmd": "mermaid", "mermaid": "mermaid", "dot": "dot", "gv": "dot"}
+_PICTURE_FILES = ("png", "svg", "pdf")
+
+
+def _save(picture: Picture, filename: str) -> None:
+    ending = os.path.splitext(filename)[1][1:].lower()
+    if ending in _TEXT_FILES:
+        content = _WRITERS[_TEXT_FILES[ending]](picture).encode()
+    elif ending in _PICTURE_FILES:
+        content = _rendered(picture, ending, filename)
+    else:
+        known = ", ".join(f".{known}" for known in (*_PICTURE_FILES, *_TEXT_FILES))
+        raise ValueError(f"filename={filename!r}: one of the endings {known} is wanted")
+    with open(filename, "wb") as file:
+        file.write(content)
+
+
+def _rendered(picture: Picture, ending: str, filename: str) -> bytes:
+    graphviz: Any = load("graphviz", "graphviz", f"a picture file ({filename})")
+    try:
+        rendered: bytes = graphviz.Source(_dot(picture)).pipe(format=ending)
+    except graphviz.ExecutableNotFound as error:
+        raise RuntimeError(
+            f"filename={filename!r} needs the program `dot` of Graphviz, which is not on the PATH; install Graphviz, "
+            f"or take a text file (.mmd, .dot)"
+        ) from error
+    return rendered
