@@ -62,6 +62,76 @@ class ResultReleased(PrefectishError):
     """Says that a result was given up because nobody had asked to keep it."""
 
 
+class HistoryCorrupt(PrefectishError):
+    """Says that a file is not a history of ours; it is left as it is."""
+
+    exit_code = 4
+
+
+class HistoryTooNew(PrefectishError):
+    """Says that a history was written by a later version; it is left as it is."""
+
+    exit_code = 4
+
+
+class HistoryWriteError(PrefectishError, OSError):
+    """Says that a history cannot be written; what was written before is intact."""
+
+    exit_code = 4
+
+
+class HistoryUnsafe(PrefectishError):
+    """Says that a history lies where its journal is not safe."""
+
+    exit_code = 4
+
+
+class ResumeMismatch(PrefectishError):
+    """Says that a run cannot be resumed with a flow that has changed."""
+
+    exit_code = 2
+
+
+class RunLocked(PrefectishError):
+    """Says that somebody else drives a run."""
+
+    exit_code = 4
+
+
+class ResultCorrupt(PrefectishError):
+    """Says that a stored result is not what was written: cut short, altered, foreign or without its signature."""
+
+    exit_code = 4
+
+
+class ResultStoreNotShared(PrefectishError):
+    """Says that workers keep results where the client, or another worker, cannot read them."""
+
+    exit_code = 3
+
+
+class Unhashable(PrefectishError, TypeError):
+    """Says that a value, or a part of it, is not the same thing in another process.
+
+    Parameters
+    ----------
+    reason
+        What it is.
+    path
+        Where it is in the value: ``rows[3].client``.
+    """
+
+    exit_code = 2
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(reason, path)
+        self.reason = reason
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path or 'it'} cannot be hashed: {self.reason}"
+
+
 class SchedulerLost(PrefectishError, ConnectionError):
     """Says that the scheduler of a cluster went away during a run."""
 

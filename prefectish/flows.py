@@ -410,6 +410,7 @@ class Flow(Network):
         keep_results: Any = None,
         timeout: float | timedelta | None = None,
         on_pause: str | None = None,
+        history: Any = None,
         **parameter_values: Any,
     ) -> State:
         """Run the flow and return its state, whose result maps each task to its state.
@@ -434,6 +435,9 @@ class Flow(Network):
         timeout
             Longest time of the run, in seconds; then open tasks are TimedOut, and those not started Cancelled.
             Default: the flow's.
+        history
+            Where the run is recorded: None for the history in the home folder, False for nowhere, a path or a database
+            URL.
         on_pause
             "prompt" to ask on the terminal about paused tasks; else the run ends, unfinished, when only they are left.
 
@@ -462,6 +466,7 @@ class Flow(Network):
             keep_results=keep_results,
             timeout=self.timeout if timeout is None else seconds("timeout", timeout),
             on_pause=_checked_on_pause(on_pause),
+            history=history,
         )
 
     def start(
@@ -474,13 +479,14 @@ class Flow(Network):
         flow_run_name: str | None = None,
         keep_results: Any = None,
         timeout: float | timedelta | None = None,
+        history: Any = None,
         **parameter_values: Any,
     ) -> RunHandle:
         """Start the flow in a thread of its own and return a handle on the run.
 
         Parameters
         ----------
-        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, **parameter_values
+        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, **parameter_values
             As in :meth:`run`.
 
         Raises
@@ -502,6 +508,7 @@ class Flow(Network):
             "flow_run_name": flow_run_name,
             "keep_results": keep_results,
             "timeout": self.timeout if timeout is None else seconds("timeout", timeout),
+            "history": history,
         }
         scope = copy_context()
         return RunHandle(self, lambda control: scope.run(run_flow, self, control=control, **options))

@@ -19,12 +19,16 @@ from prefectish.engine.lanes import StepRun
 from prefectish.engine.plan import Plan, compile_flow
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.progress import Moment, Progress
+from prefectish.engine.recorder import Recorder
+from prefectish.engine.recorder import load as load_recorder
 from prefectish.engine.state import Cancelled, Failed, Running, Scheduled, State
 from prefectish.errors import describe
 from prefectish.tasks.task import Task
 
 #: Longest time the loop waits for receipts before it looks at its timers and requests again, in seconds.
 LONGEST_WAIT = 0.25
+#: Events handed to the history at once, if as many come within the longest wait.
+EVENTS = 500
 
 
 class Clock(Protocol):
@@ -83,6 +87,7 @@ def run_flow(
     keep_results: Any = None,
     timeout: float | None = None,
     on_pause: str | None = None,
+    history: Any = None,
     clock: Clock | None = None,
     control: Control | None = None,
 ) -> State:
@@ -97,6 +102,8 @@ def run_flow(
         for all, False for none, or a task, or several.
     timeout : longest time of the run in seconds; then open tasks are TimedOut, and those not started Cancelled.
     on_pause : "prompt" to ask on the terminal about paused tasks.
+    history : where the run is recorded: None for the history in the home folder, False for nowhere, a path or a
+        database URL.
     control : what brings requests of other threads.
 
     Raises
@@ -121,7 +128,16 @@ def run_flow(
             if not started.is_running():
                 return _with_id(started, run_id)
             terms = Terms(keep_results, timeout, on_pause)
-            final = _run(flow, plan, executor, facts, _starts(plan, task_states or {}), clock, terms, control)
+            recorder = load_recorder(history)
+            if recorder is not None:
+                recorder.started(plan, facts, getattr(flow, "version", None), repr(executor))
+            try:
+                starts = _starts(plan, task_states or {})
+                final = _run(flow, plan, executor, facts, starts, clock, terms, control, recorder)
+            except BaseException as error:
+                if recorder is not None:
+                    recorder.failed(error)
+                raise
             return _with_id(final if final.is_running() else _change(flow, started, final), run_id)
     except KeyboardInterrupt as stop:
         _tell_interrupted(stop, run_id)
@@ -146,6 +162,7 @@ def _run(
     clock: Clock,
     terms: Terms,
     control: Control,
+    recorder: Recorder | None,
 ) -> State:
     """Drive the run in a session of the executor."""
     with executor.start(plan, facts) as session:
@@ -158,25 +175,44 @@ def _run(
             slots=session.slots,
             tag_limits=getattr(executor, "tag_limits", None),
             keep=_kept(plan, terms.keep_results),
+            record=recorder is not None,
         )
         if terms.timeout is not None:
             progress.limit_time(terms.timeout, clock.moment())
         try:
             control.progress = progress
             control.begun.set()
-            loop(progress, session, clock, progress.start(clock.moment()), control)
+            loop(progress, session, clock, progress.start(clock.moment()), control, recorder)
             while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress)):
-                loop(progress, session, clock, progress.resume(resumed, clock.moment()), control)
+                loop(progress, session, clock, progress.resume(resumed, clock.moment()), control, recorder)
         except KeyboardInterrupt as stop:
             progress.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
             session.cancel(progress.cancelled)
+            _hand_over(progress, recorder)
             vars(stop)["state"] = _verdict(flow, plan, progress)
             raise
         session.settle(progress.held())
-    return _verdict(flow, plan, progress)
+    verdict = _verdict(flow, plan, progress)
+    if recorder is not None:
+        recorder.ended(plan, progress.states(), verdict)
+    return verdict
 
 
-def loop(progress: Progress, session: Session, clock: Clock, jobs: list[Job], control: Control | None = None) -> None:
+def _hand_over(progress: Progress, recorder: Recorder | None) -> None:
+    """Give the recorder what happened meanwhile."""
+    if recorder is not None and progress.events:
+        recorder.record(progress.events)
+        progress.events = []
+
+
+def loop(
+    progress: Progress,
+    session: Session,
+    clock: Clock,
+    jobs: list[Job],
+    control: Control | None = None,
+    recorder: Recorder | None = None,
+) -> None:
     """Drive a run: submit, wait for receipts or timers, again.
 
     Parameters
@@ -186,12 +222,15 @@ def loop(progress: Progress, session: Session, clock: Clock, jobs: list[Job], co
     while True:
         if jobs:
             session.submit(jobs)
+        if progress.events and len(progress.events) >= EVENTS:
+            _hand_over(progress, recorder)
         if progress.cancelled:
             session.cancel(progress.cancelled)
             progress.cancelled.clear()
         if progress.raised is not None:
             raise progress.raised
         if progress.done:
+            _hand_over(progress, recorder)
             return
         due = progress.next_due
         wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - clock.moment().seconds))

@@ -191,8 +191,8 @@ def _assign_spaces(steps: tuple[Step, ...]) -> tuple[Space, ...]:
         if not step.mapped:
             continue
         tokens = tuple(dict.fromkeys(_token(steps, i) for i in step.inputs if i.mapped))
-        if all(t.space is not None and not t.flattened for t in tokens) and len({t.space for t in tokens}) == 1:
-            step.space = tokens[0].space
+        step.space = _shared_space(tokens, spaces)
+        if step.space is not None:
             continue
         strict = bool(step.task.strict_map)
         # Children of mapped steps of one space pair by index whichever of the steps they come from.
@@ -203,6 +203,19 @@ def _assign_spaces(steps: tuple[Step, ...]) -> tuple[Space, ...]:
             spaces.append(Space(len(spaces), tokens, strict))
         step.space = known[key]
     return tuple(spaces)
+
+
+def _shared_space(tokens: tuple[Token, ...], spaces: list[Space]) -> int | None:
+    """Return the space of the steps that are read item by item, if the other inputs are lists that it is made of."""
+    inner = {t.space for t in tokens if t.space is not None and not t.flattened}
+    if len(inner) != 1:
+        return None
+    space = spaces[inner.pop() or 0]
+    lists = [t for t in tokens if t.space is None or t.flattened]
+    # Where lists may differ in length, the one that is read again may be longer than the space.
+    if lists and (space.grows or not (space.strict or len(space.tokens) == 1)):
+        return None
+    return space.number if all(t in space.tokens for t in lists) else None
 
 
 def _token(steps: tuple[Step, ...], i: Input) -> Token:

@@ -41,14 +41,42 @@ class Event(NamedTuple):
 class Recorder(Protocol):
     """Writes a run into a history."""
 
-    def started(self, plan: Plan, facts: Mapping[str, Any], state: State) -> None:
+    def started(self, plan: Plan, facts: Mapping[str, Any], version: str | None, executor: str) -> None:
         """Note that a run begins."""
 
     def record(self, events: Sequence[Event]) -> None:
         """Take events; returns at once, they are written later."""
 
-    def ended(self, states: Sequence[State], state: State) -> None:
+    def ended(self, plan: Plan, states: Sequence[State], state: State) -> None:
         """Note how the run ended, with the state of each step; returns when everything is written."""
 
     def failed(self, error: BaseException) -> None:
-        """Note that the run ended by an error of its own, or of the user."""
+        """Note that the run broke off, by an error of its own or because it was interrupted."""
+
+
+def load(history: Any) -> Recorder | None:
+    """Return a recorder for a run; None where there is to be no history.
+
+    Parameters
+    ----------
+    history : None for the history in the home folder, if its library is installed; False for none; a path or a database
+        URL.
+
+    Raises
+    ------
+    ModuleNotFoundError : a history was asked for, and its library is not installed.
+    """
+    if history is False:
+        return None
+    import importlib
+
+    try:
+        module = importlib.import_module("prefectish.history.recorder")
+    except ModuleNotFoundError as error:
+        if history is None or (error.name or "").startswith("prefectish"):
+            return None
+        raise ModuleNotFoundError(
+            f"history={history!r} needs SQLAlchemy: pip install 'prefectish[history]'", name=error.name
+        ) from error
+    recorder: Recorder | None = module.recorder_for(history)
+    return recorder
