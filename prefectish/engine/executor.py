@@ -30,7 +30,7 @@ class StepSpec:
     ----------
     wiring : one (kind, position) pair an input: ``STEP`` position in the lane, ``SHARED`` or ``ITEM`` position.
     late : names of the constants that came in envelopes and are opened when they are read.
-    bare : True if the body is called right here, without limits.
+    bare : True if the body is called right here, without limits, and its prints are left alone.
     plain : True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
     measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
     """
@@ -72,7 +72,7 @@ class StepSpec:
         self.measure = measure
         self.wiring = wiring
         self.plain = task.trigger is triggers.all_successful
-        self.bare = task.timeout is None and task.total_timeout is None and task.isolation == "thread"
+        self.bare = not (task.timeout or task.total_timeout or task.isolation != "thread" or task.log_stdout)
 
     def label(self, index: int) -> str:
         """``load-1[17]`` for a child, ``load-1`` for a single task."""

@@ -76,6 +76,15 @@ class Allowance:
 
 def call_limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
     """Call the body of an attempt as :func:`call_body` does, but within its limits and in the process it asks for."""
+    if not facts.spec.task.log_stdout:
+        return _limited(facts, inputs, allowance)
+    from prefectish.engine.prints import logged_prints
+
+    with logged_prints(facts["logger"]):
+        return _limited(facts, inputs, allowance)
+
+
+def _limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
     limit = allowance.left
     if limit is not None and limit <= 0:
         return Error(TimeoutSignal(f"total_timeout={allowance.total} s was used up by earlier attempts"))
