@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from prefectish import Flow, context, get_logger, task
+from prefectish import Flow, context, get_logger, task, triggers
 from prefectish.engine import signals
 from prefectish.engine.signals import TimeoutSignal
 from prefectish.engine.state import Failed, Mapped, Paused, Resume, Success, TimedOut
@@ -423,6 +423,27 @@ def test_limited_body_reaches_its_dask_worker(dask_client):
     address, submitted = state.result[out].result
     assert address in dask_client.scheduler_info()["workers"]
     assert submitted
+
+
+def test_u15_body_that_waits_for_a_full_cluster_is_timed_out():
+    from distributed import Client, LocalCluster
+
+    from prefectish.executors import DaskExecutor
+
+    @task(timeout=0.5)
+    def wait_for_its_own_slot():
+        from distributed import get_client
+
+        return get_client().submit(abs, -3, pure=False).result()
+
+    one = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with Flow("full") as flow:
+        out = wait_for_its_own_slot()
+        after = inc(1, upstream_tasks=[out], task_args={"trigger": triggers.all_finished})
+    with LocalCluster(**one) as cluster, Client(cluster) as client:
+        state = flow.run(executor=DaskExecutor(client=client))
+    assert_timed_out(state.result[out])
+    assert state.result[after] == Success(result=2)
 
 
 def test_mapped_children_time_out_one_by_one(run, tmp_path):

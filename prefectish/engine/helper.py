@@ -19,7 +19,8 @@ from prefectish.engine.capture import Error, Value
 GRACE_SECONDS = 0.2
 
 _here: ContextVar[Helper | None] = ContextVar("prefectish.helper", default=None)
-_left_behind: list[Helper] = []
+_left_behind: set[Helper] = set()
+_lock = threading.Lock()
 
 
 class Helper:
@@ -52,7 +53,11 @@ class Helper:
         except BaseException as error:  # only the user's own interrupt passes `capture`
             self._outcome = Error(error)
         finally:
-            self._ended.set()
+            with _lock:
+                if self in _left_behind:  # nobody waits for what came of it
+                    _left_behind.remove(self)
+                    self._outcome = None
+                self._ended.set()
 
     def wait(self, seconds: float | None = None) -> Value | Error | None:
         """Wait until the call ends, at most so long; return its outcome, None if it goes on."""
@@ -71,10 +76,11 @@ class Helper:
             with suppress(RuntimeError):  # its loop closed a moment ago
                 stop()
             self._ended.wait(GRACE_SECONDS)
-        if self._ended.is_set():
-            return 0
-        _left_behind[:] = [helper for helper in _left_behind if helper.thread.is_alive()] + [self]
-        return len(_left_behind)
+        with _lock:
+            if self._ended.is_set():
+                return 0
+            _left_behind.add(self)
+            return len(_left_behind)
 
 
 def current_helper() -> Helper | None:

@@ -67,13 +67,14 @@ class Task(Operand):
     retry_backoff: Any = None
     #: Fraction >= 0 by which a delay may be longer, at random.
     retry_jitter: float | None = None
-    #: Seconds an attempt may take.
+    #: Seconds one call of the body may take: an attempt, or a turn of a loop.
     timeout: float | None = None
-    #: Seconds all attempts may take together.
+    #: Seconds all calls of the body may take together, in all attempts and turns, waits between them not counted.
     total_timeout: float | None = None
     #: Seconds from the start of the first child of a map until the open ones are given up.
     map_timeout: float | None = None
-    #: "thread" or "process": where the body of a task with a time limit runs.
+    #: "process": the body runs in a process of its own, which is killed at the limit, and whose death is its alone.
+    #: "thread": a body that cannot be interrupted is left behind at its limit, and its result is dropped.
     isolation: str = "thread"
     #: Function of a dict from edges to states that says whether the task may run.
     trigger: Callable[..., Any]
