@@ -72,6 +72,7 @@ class Flow(Network):
         on_failure: Callable[..., Any] | None = None,
         terminal_state_handler: Callable[..., Any] | None = None,
         executor: Any = None,
+        result: Any = None,
         timeout: float | timedelta | None = None,
         validate: bool = False,
     ) -> None:
@@ -83,6 +84,7 @@ class Flow(Network):
         self._around: Flow | None = None
         self.name = name
         self.executor = executor
+        self.result = result
         self.timeout = None if timeout is None else seconds("timeout", timeout)
         self.state_handlers = handler_list("state_handlers", state_handlers)
         if on_failure is not None:

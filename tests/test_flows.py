@@ -694,6 +694,7 @@ def test_run_hands_everything_to_the_engine(runs: Any) -> None:
         keep_results=False,
         timeout=timedelta(seconds=2),
         on_pause="prompt",
+        history=False,
         x=1,
     )
     assert state == Success("done")
@@ -709,6 +710,7 @@ def test_run_hands_everything_to_the_engine(runs: Any) -> None:
         "keep_results": False,
         "timeout": 2.0,
         "on_pause": "prompt",
+        "history": False,
     }
 
 

@@ -15,6 +15,7 @@ from prefectish.engine.decide import Finish, NotReady, after, before, retry
 from prefectish.engine.executor import ITEM, STEP, Job, LaneSpec, Pick, Record, StepSpec
 from prefectish.engine.facts import AttemptFacts
 from prefectish.engine.handlers import call_handlers
+from prefectish.engine.identity import item_key
 from prefectish.engine.state import Failed, Looped, Pending, Running, Scheduled, State, Success, traceback_of
 from prefectish.engine.timeout import Allowance, call_limited
 from prefectish.engine.widths import SCALAR, UNMAPPABLE, element_width, measure
@@ -77,6 +78,7 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
     """
     spec = lane.steps[position]
     facts = AttemptFacts(lane.run, spec, index, start)
+    key = item_key(spec, upstream) if spec.keyed else None
     began = perf_counter()
     token = bind(facts)
     try:
@@ -85,11 +87,12 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
         unbind(token)
     seconds = perf_counter() - began
     if type(state) is Success:
-        return Record(state, seconds, None, _width(facts, state) if spec.measure else None)
+        return Record(state, seconds, None, _width(facts, state) if spec.measure else None, None, key)
     due_in = None
     if isinstance(state, Scheduled) and state.start_time is not None:
         due_in = max(0.0, (state.start_time - _now()).total_seconds())
-    return Record(state, seconds, due_in, _width(facts, state) if spec.measure and state.is_successful() else None)
+    width = _width(facts, state) if spec.measure and state.is_successful() else None
+    return Record(state, seconds, due_in, width, None, key)
 
 
 def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], start: State) -> State:
@@ -100,6 +103,13 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
         if verdict.error is not None:
             _log_failure(facts, verdict.error)
         return _change(spec, start, verdict.state)[0]
+    if spec.keeping is not None:
+        stored = spec.keeping.recalled(facts)
+        if stored is not None:
+            return stored
+        found = spec.keeping.target_state(facts, verdict.inputs)
+        if found is not None:
+            return _change(spec, start, found)[0]
     state, aborted = _change(spec, start, RUNNING)
     if aborted or not state.is_running():
         return state
@@ -143,6 +153,8 @@ def _run_body(
         new = after(spec, outcome, facts.run_count)
         if type(new) is Failed and type(outcome) is Error:
             _log_failure(facts, outcome.exception)
+        if spec.keeping is not None and type(new) is Success:
+            new = spec.keeping.kept(facts, inputs, new)
         new, aborted = _change(spec, state, new)
         if aborted or not isinstance(new, Looped):
             return new, aborted

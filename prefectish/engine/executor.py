@@ -16,6 +16,7 @@ from prefectish.engine.state import Deferred, State
 from prefectish.errors import ResultReleased
 
 if TYPE_CHECKING:
+    from prefectish.engine.keeping import Keeping
     from prefectish.engine.plan import Input, Plan
     from prefectish.tasks.task import Task
 
@@ -33,12 +34,16 @@ class StepSpec:
     bare : True if the body is called right here, without limits, and its prints are left alone.
     plain : True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
     measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
+    keyed : True if the attempt says what its child is by its item: somebody records it, and a branch begins with it.
+    keeping : how its results are stored, None if they are not.
     """
 
     __slots__ = (
         "bare",
         "constants",
         "inputs",
+        "keeping",
+        "keyed",
         "late",
         "mapped",
         "measure",
@@ -60,7 +65,11 @@ class StepSpec:
         mapped: bool,
         measure: int,
         wiring: tuple[tuple[int, int], ...],
+        keyed: bool = False,
+        keeping: Keeping | None = None,
     ) -> None:
+        self.keyed = keyed
+        self.keeping = keeping
         self.number = number
         self.task: Task = task
         self.name: str = task.name

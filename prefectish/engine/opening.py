@@ -9,8 +9,9 @@ from typing import Any
 from prefectish.engine import lanes
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.executor import ITEM, SHARED, STEP, LaneSpec, Pick, StepSpec
+from prefectish.engine.keeping import Keeping
 from prefectish.engine.lanes import Lane, SpaceRun, StepRun
-from prefectish.engine.plan import Group, Input, Plan
+from prefectish.engine.plan import Group, Input, Plan, Step
 from prefectish.engine.state import Failed, Mapped, Skipped, State
 from prefectish.engine.widths import UNMAPPABLE, Source, flat_paths, parent_verdict
 from prefectish.errors import describe
@@ -31,7 +32,9 @@ class Opener:
         facts: Mapping[str, Any],
         notify: Notify,
         keep: Collection[int] = (),
+        keyed: bool = False,
     ) -> None:
+        self.keyed = keyed
         self.plan = plan
         self.keep = frozenset(keep)
         self.runs = runs
@@ -229,9 +232,28 @@ class Opener:
     def _step_spec(self, lane: Lane, run: StepRun, shared: list[State]) -> StepSpec:
         step = run.step
         wiring = tuple(self._wire(lane, i, shared) for i in step.inputs)
+        begins = step.mapped and not any(i.mapped and self.plan.steps[i.source].mapped for i in step.inputs)
         return StepSpec(
-            step.number, step.task, step.slug, step.inputs, step.constants, step.mapped, step.measure, wiring
+            step.number,
+            step.task,
+            step.slug,
+            step.inputs,
+            step.constants,
+            step.mapped,
+            step.measure,
+            wiring,
+            keyed=self.keyed and begins,
+            keeping=self._keeping(step),
         )
+
+    def _keeping(self, step: Step) -> Keeping | None:
+        """Return how a step keeps its results; None without a place for them."""
+        if step.store is None:
+            return None
+        task = step.task
+        checkpoint = getattr(task, "checkpoint", None) is not False
+        folder = f"{self.facts['flow_run_id']}/{self.facts.get('flow_run_part', 0)}"
+        return Keeping(step.store, checkpoint, getattr(task, "target", None), folder)
 
     def _wire(self, lane: Lane, i: Input, shared: list[State]) -> tuple[int, int]:
         """Say where an input of a step of `lane` comes from, and note what the lane needs for it."""

@@ -68,12 +68,13 @@ class Step:
     group : number of the group it can travel in, None for a literal.
     literal : the state of a constant or a parameter, which never runs.
     consumers : numbers of the steps that read it.
+    store : where its results are kept: the task's own place or the flow's; None for nowhere.
     measure : 0 if nobody maps over its result, 1 if somebody does, 2 if somebody flattens it.
     """
 
     __slots__ = (
         "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name", "number", "slug", "space",
-        "stage", "task",
+        "stage", "store", "task",
     )  # fmt: skip
 
     def __init__(
@@ -91,6 +92,7 @@ class Step:
         self.group: int | None = None
         self.stage = 0
         self.measure = 0
+        self.store: Any = None
         self.consumers: list[int] = []
 
     def __repr__(self) -> str:
@@ -176,6 +178,7 @@ def _step(
 ) -> Step:
     inputs = tuple(Input(e, number[e.upstream_task], names[e.upstream_task], names[task]) for e in flow.edges_to(task))
     step = Step(number[task], task, names[task].slug, inputs, dict(flow.constants.get(task, ())))
+    step.store = getattr(task, "result", None) or getattr(flow, "result", None)
     if isinstance(task, Constant):
         step.literal = Success("Constant.", task.value)
     elif isinstance(task, Parameter):

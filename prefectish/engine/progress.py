@@ -122,7 +122,7 @@ class Progress:
         self.notify = notify
         self.events: list[Event] | None = [] if record else None
         self.runs = [StepRun(step) for step in plan.steps]
-        self.opener = Opener(plan, self.runs, facts, notify, keep)
+        self.opener = Opener(plan, self.runs, facts, notify, keep, keyed=record)
         self.admission = Admission(window, slots, Limits(plan, tag_limits))
         self.finisher = Finisher(plan, self.runs, self.opener.spaces, facts, self.admission.queue, keep)
         self.suspects = Suspects()

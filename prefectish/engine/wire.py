@@ -213,7 +213,18 @@ def _filled_step(spec: StepSpec, fillings: Sequence[Carry]) -> StepSpec:
     constants = dict(spec.constants)
     for name in holes:
         constants[name] = fillings[constants[name].number].record.state._result
-    return StepSpec(spec.number, spec.task, spec.slug, spec.inputs, constants, spec.mapped, spec.measure, spec.wiring)
+    return StepSpec(
+        spec.number,
+        spec.task,
+        spec.slug,
+        spec.inputs,
+        constants,
+        spec.mapped,
+        spec.measure,
+        spec.wiring,
+        spec.keyed,
+        spec.keeping,
+    )
 
 
 def _small(call: Call, lane: LaneSpec | None, values: Sequence[Carry]) -> tuple[tuple[int, Record], ...]:
@@ -565,7 +576,18 @@ class UnpackableInput(Exception):
 
 
 def _flat(spec: StepSpec, task: bytes, constants: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (spec.number, task, spec.slug, spec.inputs, constants, spec.mapped, spec.measure, spec.wiring)
+    return (
+        spec.number,
+        task,
+        spec.slug,
+        spec.inputs,
+        constants,
+        spec.mapped,
+        spec.measure,
+        spec.wiring,
+        spec.keyed,
+        spec.keeping,
+    )
 
 
 class _Opened:

@@ -1,0 +1,77 @@
+"""What a child is: its item, not its position.
+
+The key of a child is what the task's ``item_key`` says, or a stable hash of the item. A chain of maps carries the key of
+the item it began with, so only the first step of a branch computes one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.state import State
+from prefectish.errors import describe
+from prefectish.hashing import stable_hash
+
+if TYPE_CHECKING:
+    from prefectish.engine.executor import StepSpec
+
+#: Longest key that is kept as it is; a longer one is hashed.
+LONGEST_KEY = 64
+logger = logging.getLogger("prefectish.engine")
+_warned: set[str] = set()
+
+
+def item_key(spec: StepSpec, upstream: Sequence[State]) -> str | None:
+    """Return the key of a child by the states of its inputs; None if its item cannot say what it is.
+
+    An item that cannot be hashed the same way everywhere falls back to the position, with one warning a task.
+    """
+    mapped = {i.key: state for i, state in zip(spec.inputs, upstream, strict=True) if i.mapped}
+    if not mapped or not all(state.is_successful() for state in mapped.values()):
+        return None
+    outcome = capture(_key, getattr(spec.task, "item_key", None), mapped)
+    if isinstance(outcome, Error):
+        if spec.slug not in _warned:
+            _warned.add(spec.slug)
+            logger.warning("%s: children are told apart by position: %s", spec.slug, describe(outcome.exception))
+        return None
+    key: str = outcome.value
+    return key
+
+
+def _key(option: Any, mapped: dict[str | None, State]) -> str:
+    items = {name: state.result for name, state in mapped.items()}
+    item = next(iter(items.values())) if len(items) == 1 else items
+    if callable(option):
+        return shortened(option(item))
+    if isinstance(option, str):
+        return shortened(items[option])
+    return stable_hash(item)
+
+
+def shortened(key: Any) -> str:
+    """Return a user's key as text of at most :data:`LONGEST_KEY` characters."""
+    text = key if isinstance(key, str) else str(key)
+    return text if len(text) <= LONGEST_KEY else stable_hash(text)
+
+
+def numbered(keys: Sequence[str | None]) -> list[str | None]:
+    """Return keys made unique: the second child of a key gets ``#2``.
+
+    Examples
+    --------
+    >>> numbered(["a", "b", "a", None, "a"])
+    ['a', 'b', 'a#2', None, 'a#3']
+    """
+    seen: dict[str, int] = {}
+    unique: list[str | None] = []
+    for key in keys:
+        if key is None:
+            unique.append(None)
+            continue
+        seen[key] = seen.get(key, 0) + 1
+        unique.append(key if seen[key] == 1 else f"{key}#{seen[key]}")
+    return unique
