@@ -40,7 +40,7 @@ class SynchronousSession:
         job = self._queue.popleft()
         records: list[tuple[int, Any]] = []
         graph = live_graph([Branch(job)], self.run_id)
-        report = posttask(lambda branch, position, record: records.append((position, record)))
+        report = posttask(lambda arrival: records.append(arrival[1:]))
         get_sync(graph, list(graph), callbacks=[report])
         return (Receipt(job, records),)
 

@@ -150,7 +150,7 @@ class Processes:
         wanted.extend(lowered.wanted.values())
         where.update(zip(lowered.graph, [(branch, p) for p in job.positions if p in lowered.made], strict=True))
         for position, record in refused:
-            report(branch, position, record)
+            report((branch, position, record))
 
     def _lane(self, spec: LaneSpec) -> PackedLane:
         with self._lock:
@@ -236,7 +236,7 @@ def _callbacks(where: Mapping[Key, tuple[Branch, int]], report: Report) -> tuple
             branch.states[position] = record.state
         if key in state["cache"] and not state["waiting_data"].get(key):
             state["cache"][key] = None  # nothing in the slice reads it any more, and the slice may take long to end
-        report(branch, position, record)
+        report((branch, position, record))
 
     return (None, in_given_order, before, after, None)
 

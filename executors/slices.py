@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from prefectish.engine.executor import Held, Job, Lost, Receipt, Record
 
@@ -25,7 +25,9 @@ LARGEST = 128
 #: A slice that drains in fewer seconds is followed by a larger one; in more than the second figure, by a smaller one.
 QUICK, SLOW = 0.01, 0.05
 
-Report = Callable[["Branch", int, Record | None], None]
+#: A step that ended: its branch, its position, and its record, or None if it was given up.
+Arrival = tuple["Branch", int, Record | None]
+Report = Callable[[Arrival], None]
 
 
 class Branch:
@@ -49,15 +51,12 @@ class Branch:
         self.states = dict(job.given)
 
 
-class _Arrival(NamedTuple):
-    branch: Branch
-    position: int
-    record: Record | None
+class _Broken:
+    """A slice whose ``get`` raised."""
 
-
-class _Broken(NamedTuple):
-    branches: Sequence[Branch]
-    error: BaseException
+    def __init__(self, branches: Sequence[Branch], error: BaseException) -> None:
+        self.branches = branches
+        self.error = error
 
 
 class Workers(Protocol):
@@ -70,7 +69,7 @@ class Workers(Protocol):
 
         Parameters
         ----------
-        report : takes a branch, a position, and its record, or None if the step was given up.
+        report : called with each step as it ends.
         ahead : tasks that may wait in the pool, beside those that run.
         """
 
@@ -161,7 +160,7 @@ class SliceSession:
         self.backlog = Backlog()
         self.open: dict[Job, Branch] = {}
         self._helpers: list[threading.Thread] = []
-        self._arrivals: SimpleQueue[_Arrival | _Broken] = SimpleQueue()
+        self._arrivals: SimpleQueue[Arrival | _Broken] = SimpleQueue()
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs, and hand over what the pool can use."""
@@ -186,12 +185,11 @@ class SliceSession:
         helper.start()
 
     def _run(self, branches: Sequence[Branch]) -> None:
-        put = self._arrivals.put
         ahead = self.slots if self.pace.size == self.pace.least else self.pace.size
         try:
-            self.workers.run(branches, lambda *report: put(_Arrival(*report)), ahead)
+            self.workers.run(branches, self._arrivals.put, ahead)
         except BaseException as error:  # nothing of the user's can raise here; whatever did, the run must hear of it
-            put(_Broken(branches, error))
+            self._arrivals.put(_Broken(branches, error))
 
     def receipts(self, timeout: float | None) -> Sequence[Receipt]:
         """Wait until steps have ended, at most `timeout` seconds, and return their receipts."""
@@ -204,7 +202,7 @@ class SliceSession:
         except Empty:
             return receipts
 
-    def _take(self, arrival: _Arrival | _Broken, receipts: list[Receipt]) -> None:
+    def _take(self, arrival: Arrival | _Broken, receipts: list[Receipt]) -> None:
         if isinstance(arrival, _Broken):
             receipts.extend(self._lose(arrival))
             return

@@ -17,7 +17,7 @@ import dask.threaded
 from prefectish.engine.attempt import PENDING, gather, run_step
 from prefectish.engine.executor import Receipt
 from prefectish.engine.wire import sources_of
-from prefectish.executors.slices import Branch, Report, cluster_error, in_given_order
+from prefectish.executors.slices import Arrival, Branch, Report, cluster_error, in_given_order
 
 
 class _Future:
@@ -147,7 +147,7 @@ def live_graph(branches: Sequence[Branch], run_id: str) -> dict[tuple[str, int, 
     return graph
 
 
-def run_live(branch: Branch, position: int, *before: Any) -> list[tuple[Any, ...]]:
+def run_live(branch: Branch, position: int, *before: Any) -> list[Arrival]:
     """Run one step of a branch. The list is emptied by the receipt, so Dask's results hold nothing."""
     if branch.gone:
         return [(branch, position, None)]
@@ -161,7 +161,7 @@ def run_live(branch: Branch, position: int, *before: Any) -> list[tuple[Any, ...
 def posttask(report: Report) -> tuple[Any, ...]:
     """Return a callback of Dask's schedulers that reports what :func:`run_live` returned."""
 
-    def after(key: Any, result: list[tuple[Any, ...]], graph: Any, state: Any, worker: Any) -> None:
-        report(*result.pop())
+    def after(key: Any, result: list[Arrival], graph: Any, state: Any, worker: Any) -> None:
+        report(result.pop())
 
     return (None, in_given_order, None, after, None)

@@ -343,7 +343,7 @@ class BrokenWorkers:
 
     def run(self, branches: Sequence[Branch], report, ahead: int) -> None:
         branch = branches[0]
-        report(branch, 0, Record(Success()))
+        report((branch, 0, Record(Success())))
         raise RuntimeError("the slice broke")
 
     def lost(self, branches: Sequence[Branch], error: BaseException):
