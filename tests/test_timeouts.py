@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -134,7 +135,7 @@ def test_signal_within_the_limit_is_heard(run):
 
 
 def test_timed_out_is_retried(run, tmp_path):
-    @task(timeout=0.5, max_retries=2, retry_delay=0)
+    @task(timeout=1, max_retries=2, retry_delay=0)
     def second_time():
         if not os.path.exists(tmp_path / "first"):
             (tmp_path / "first").touch()
@@ -160,7 +161,7 @@ def test_total_timeout_ends_the_attempts(run, tmp_path):
     for child, name in zip(state.result[children].map_states, "ab", strict=True):
         assert_timed_out(child)
         count = len(lines(tmp_path / name))
-        assert 2 <= count <= 4
+        assert 1 <= count <= 4
         assert lines(tmp_path / name) == [str(n + 1) for n in range(count)]
 
 
@@ -170,7 +171,7 @@ def test_limit_of_an_attempt_holds_within_the_total(run, tmp_path):
     state = run(flow)
     (tmp_path / "gate").touch()
     assert_timed_out(state.result[out])
-    assert len(lines(tmp_path / "began")) == 3  # 0.3 + 0.3 + 0.2 s
+    assert len(lines(tmp_path / "began")) in (2, 3)  # 0.3 + 0.3 + 0.2 s, on a machine that is not late
 
 
 def test_each_turn_of_a_loop_has_the_timeout_and_all_have_the_total(run):
@@ -183,10 +184,10 @@ def test_each_turn_of_a_loop_has_the_timeout_and_all_have_the_total(run):
         return done
 
     with Flow("loops") as flow:
-        each = turns(5, 0.15, task_args={"timeout": 0.6})
-        total = turns(50, 0.15, task_args={"total_timeout": 0.6})
+        each = turns(12, 0.1, task_args={"timeout": 1})
+        total = turns(99, 0.1, task_args={"total_timeout": 0.6})
     state = run(flow)
-    assert state.result[each] == Success(result=5)
+    assert state.result[each] == Success(result=12)
     assert_timed_out(state.result[total])
 
 
@@ -240,6 +241,17 @@ def test_allowance_travels_with_a_state_that_waits():
     assert allowance.carried_by(Paused("wait", context={"a": 1})).context == {"a": 1, USED: 1.5}
     assert allowance.carried_by(Success()).context == {}
     assert Allowance(inc, start(1.5)).carried_by(Paused()).context == {}
+
+
+def test_total_that_ran_out_is_spent_whatever_the_clock_says(monkeypatch):
+    monkeypatch.setattr("prefectish.engine.timeout.monotonic", lambda: 0.0)
+
+    @task(total_timeout=0.1, max_retries=3, retry_delay=0)
+    def nap():
+        time.sleep(30)
+        return context.task_run_count
+
+    assert_timed_out(run_single(nap))
 
 
 def test_pause_keeps_the_time_used():
@@ -317,6 +329,35 @@ def test_body_that_swallows_the_timeout_is_timed_out_when_it_returns():
             return "never mind"
 
     assert_timed_out(run_single(stubborn))
+
+
+def test_alarm_rings_again_for_a_body_that_goes_on(monkeypatch):
+    monkeypatch.setattr("prefectish.engine.timeout.AGAIN_SECONDS", 0.2)
+
+    @task(timeout=0.1)
+    def stubborn():
+        with contextlib.suppress(BaseException):
+            time.sleep(30)
+        time.sleep(30)
+
+    began = time.monotonic()
+    assert_timed_out(run_single(stubborn))
+    assert time.monotonic() - began < 15
+
+
+def test_body_may_clean_up_after_the_alarm():
+    cleaned = []
+
+    @task(timeout=0.1)
+    def careful():
+        try:
+            time.sleep(30)
+        finally:
+            time.sleep(0.3)
+            cleaned.append("up")
+
+    assert_timed_out(run_single(careful))
+    assert cleaned == ["up"]
 
 
 def test_flow_within_a_limited_body_has_limits_of_its_own(tmp_path):

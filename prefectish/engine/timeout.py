@@ -30,6 +30,9 @@ from prefectish.engine.signals import TimeoutSignal
 from prefectish.engine.state import Scheduled, State
 from prefectish.tasks.task import Task
 
+#: The alarm rings again after so many seconds, for a body that swallowed it, or was where an exception is lost (a
+#: ``__del__``); until then the body may clean up.
+AGAIN_SECONDS = 5.0
 #: Where a state keeps the seconds that bodies of its child used, in its context.
 USED = "task_seconds_used"
 
@@ -160,7 +163,7 @@ def _alarm_is_free() -> bool:
 
 
 class _Alarm:
-    """Raises the timeout in the main thread when it rings, while the body runs and not a moment later."""
+    """Raises the timeout in the main thread whenever it rings, while the body runs and not a moment later."""
 
     __slots__ = ("armed", "rang")
 
@@ -170,7 +173,7 @@ class _Alarm:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.armed:
-            self.armed, self.rang = False, True
+            self.rang = True
             raise TimeoutSignal
 
 
@@ -179,7 +182,7 @@ def _under_alarm(call: Callable[[], Value | Error], limit: float, facts: Attempt
     outcome: Value | Error | None = None
     before = signal.signal(signal.SIGALRM, alarm)
     try:
-        signal.setitimer(signal.ITIMER_REAL, limit)
+        signal.setitimer(signal.ITIMER_REAL, limit, AGAIN_SECONDS)
         outcome = call()
         alarm.armed = False
     except TimeoutSignal as error:  # it rang between the end of the body and the line above
