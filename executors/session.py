@@ -40,6 +40,7 @@ from prefectish.executors.lower import (
     lower_bundle,
     not_ready,
     receipt_graph,
+    submit_graph,
     take_graph,
 )
 
@@ -55,6 +56,8 @@ LONGEST_POLL = 0.025
 _PENDING = frozenset({"pending", "lost"})
 #: Open keys below which the session waits for the next one instead of polling.
 FEW = 16
+#: Keys that a run may submit before their order hides which step is the deeper one.
+HEIGHT = 1 << 32
 #: Bytes of small results that ride to the client in one run; beyond it they stay.
 INLINE_TOTAL = 256 << 20
 #: What a value weighs beside its result, in bytes: a value is large if its result is.
@@ -130,6 +133,9 @@ class ClusterSession:
         self.watch = Watch(connection, no_workers_timeout)
         self._done: list[Receipt] = []
         self._count = 0
+        self._ranked = 0
+        highest = len(plan.steps)
+        self._heights = {f"{step.slug}-{run_id}": (highest - step.number) * HEIGHT for step in plan.steps}
         self._inlined = 0
 
     # -- submitting ------------------------------------------------------------------------------------------------
@@ -182,10 +188,17 @@ class ClusterSession:
             if placement.workers:
                 options["workers"] = list(placement.workers)
             if placement.priority:
-                options["priority"] = placement.priority
-        order = list(keys)
+                options["user_priority"] = placement.priority
         named = expression(graph, f"{self.run_id}-{self._count}")
-        return dict(zip(order, self.client.get(named, order, sync=False, **options), strict=True))
+        return submit_graph(self.client, named, keys, self._ranks(graph), options)
+
+    def _ranks(self, graph: Mapping[Key, Any]) -> dict[Key, int]:
+        """Return the order in which a worker takes what waits there, smallest first: deep steps, then as submitted."""
+        ranks = {}
+        for key in graph:
+            self._ranked += 1
+            ranks[key] = self._heights.get(key[0], 0) + self._ranked
+        return ranks
 
     def _key(self, kind: str) -> Key:
         self._count += 1
@@ -423,6 +436,6 @@ def _fetch(handle: Any) -> Any:
         part = handle
         key: Key = (f"part-{part.bundle.key[0]}", f"{part.bundle.key[1]}-{part.number}-{part.position}", 0)
         named = expression(take_graph(part.bundle, part.number, part.position, key), str(key))
-        [handle] = part.bundle.client.get(named, [key], sync=False)
+        handle = submit_graph(part.bundle.client, named, [key], {key: 0}, {})[key]
     carry: Carry = handle.result()
     return carry.record.state._result
