@@ -1,0 +1,20 @@
+"""Stores of results: where they are kept, in which form, under which names."""
+
+from prefectish.results.base import Result
+from prefectish.results.compression import register_compression
+from prefectish.results.serializers import JSONSerializer, PickleSerializer, Serializer, register_serializer
+from prefectish.results.stores import FSResult, LocalResult
+from prefectish.results.templates import Template, template
+
+__all__ = [
+    "FSResult",
+    "JSONSerializer",
+    "LocalResult",
+    "PickleSerializer",
+    "Result",
+    "Serializer",
+    "Template",
+    "register_compression",
+    "register_serializer",
+    "template",
+]

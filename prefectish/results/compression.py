@@ -1,0 +1,47 @@
+"""How bytes are made fewer on their way into a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Codec = tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]
+
+
+def _gzip() -> Codec:
+    import gzip
+
+    return lambda content: gzip.compress(content, mtime=0), gzip.decompress
+
+
+def _bz2() -> Codec:
+    import bz2
+
+    return bz2.compress, bz2.decompress
+
+
+def _xz() -> Codec:
+    import lzma
+
+    return lzma.compress, lzma.decompress
+
+
+_REGISTERED: dict[str, Callable[[], Codec]] = {"gzip": _gzip, "bz2": _bz2, "xz": _xz}
+
+
+def register_compression(name: str, compress: Callable[[bytes], bytes], decompress: Callable[[bytes], bytes]) -> None:
+    """Let stores be given a compression by its name; it is to be registered wherever results are read and written."""
+    _REGISTERED[name] = lambda: (compress, decompress)
+
+
+def codec_of(name: str) -> Codec:
+    """Return what compresses, and what undoes it.
+
+    Raises
+    ------
+    ValueError
+        If there is no such compression.
+    """
+    if name not in _REGISTERED:
+        known = ", ".join(map(repr, _REGISTERED))
+        raise ValueError(f"compression={name!r}: None or one of {known} is wanted; register_compression adds others")
+    return _REGISTERED[name]()

@@ -1,0 +1,94 @@
+r"""What surrounds a result in its file, by which damage and strangers are found before anything is unpickled.
+
+``prefectish-result 1 <length> <signature> <SHA-256>\n``, then one line of facts in JSON, then the content. The length
+is that of facts and content; the SHA-256 covers them and the signature; the signature, ``-`` without a key, is an
+HMAC-SHA256 that covers them and the file's name, so that signed files cannot change places.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from prefectish.errors import ResultCorrupt
+
+MAGIC = b"prefectish-result 1 "
+_HEADER = re.compile(rb"prefectish-result 1 ([0-9]{1,19}) (-|[0-9a-f]{64}) ([0-9a-f]{64})\n")
+UNSIGNED = b"-"
+
+
+class NotOurs(ResultCorrupt):
+    """Says that a file was never written by a result store."""
+
+
+def seal(name: str, facts: Mapping[str, Any], content: bytes, key: bytes | None) -> list[bytes]:
+    """Return the file of a result, in pieces: content may be large, and is not copied.
+
+    Parameters
+    ----------
+    facts
+        Small, and such that JSON can write them.
+    key
+        Signs the file; None for no signature.
+    """
+    line = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    signature = UNSIGNED if key is None else _signature(key, name, line, content)
+    length = len(line) + len(content)
+    return [MAGIC + b"%d %b %b\n" % (length, signature, _checksum(signature, line, content)), line, content]
+
+
+def unseal(name: str, file: bytes, key: bytes | None) -> tuple[dict[str, Any], memoryview]:
+    """Return the facts and the content of a file.
+
+    Raises
+    ------
+    ResultCorrupt
+        Naming the file, if it is cut short, altered, not ours, or, with a key, not signed by it.
+    """
+    header = _HEADER.match(file)
+    if header is None:
+        raise _headless(name, file)
+    length, signature, checksum = header.groups()
+    rest = memoryview(file)[header.end() :]
+    if len(rest) != int(length):
+        raise ResultCorrupt(f"{name}: {len(rest)} bytes where {int(length)} were written")
+    if _checksum(signature, rest) != checksum:
+        raise ResultCorrupt(f"{name}: its SHA-256 is not the one that was written")
+    if key is not None:
+        _check_signature(name, key, signature, rest)
+    end = file.index(b"\n", header.end())
+    return json.loads(file[header.end() : end]), rest[end + 1 - header.end() :]
+
+
+def _headless(name: str, file: bytes) -> ResultCorrupt:
+    if MAGIC.startswith(file[: len(MAGIC)]):
+        return ResultCorrupt(f"{name}: its header is cut short or altered")
+    return NotOurs(f"{name}: not written by a result store; nothing in it was loaded")
+
+
+def _check_signature(name: str, key: bytes, signature: bytes, rest: memoryview) -> None:
+    import hmac
+
+    if signature == UNSIGNED:
+        raise ResultCorrupt(f"{name}: not signed, and this store has an hmac_key")
+    if not hmac.compare_digest(signature, _signature(key, name, rest)):
+        raise ResultCorrupt(f"{name}: signed by another key, or for another place")
+
+
+def _checksum(signature: bytes, *pieces: bytes | memoryview) -> bytes:
+    summed = sha256(signature + b"\n")
+    for piece in pieces:
+        summed.update(piece)
+    return summed.hexdigest().encode()
+
+
+def _signature(key: bytes, name: str, *pieces: bytes | memoryview) -> bytes:
+    import hmac
+
+    signed = hmac.new(key, name.encode() + b"\0", "sha256")
+    for piece in pieces:
+        signed.update(piece)
+    return signed.hexdigest().encode()

@@ -1,0 +1,102 @@
+"""Which names a stored result may have: parts joined by slashes that mean the same on every system.
+
+A name is refused if some system would read it as another place (``..``, ``/etc``, ``C:``, a backslash), as a device
+(``CON``) or not at all (NUL, trailing dots). It is refused everywhere, so that a store can move.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: Bytes of a part in UTF-8, at most; file systems allow 255.
+LONGEST_PART = 200
+#: Bytes of a whole name, at most; object stores allow 1,024, the prefix of the store included.
+LONGEST_NAME = 900
+#: Files with this ending are being written, or were left behind.
+UNFINISHED = ".tmp"
+_DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+
+
+def checked(name: str) -> str:
+    """Return the name of a result.
+
+    Raises
+    ------
+    ValueError
+        ``unsafe name 'a/../b': ...``.
+
+    Examples
+    --------
+    >>> checked("census/load-1/eu.pickle")
+    'census/load-1/eu.pickle'
+    >>> checked("../secret")
+    Traceback (most recent call last):
+    ValueError: unsafe name '../secret': its part '..' is no name; parts are joined by single slashes
+    """
+    if not isinstance(name, str):
+        raise ValueError(f"unsafe name {name!r}: text is wanted, got {type(name).__name__}")
+    for part in name.split("/"):
+        reason = _fault(part)
+        if reason:
+            raise ValueError(f"unsafe name {_shown(name)}: its part {_shown(part)} {reason}")
+    if re.match(r"[A-Za-z]:", name):
+        raise ValueError(f"unsafe name {_shown(name)}: it begins with a drive")
+    if len(name.encode()) > LONGEST_NAME:
+        raise ValueError(f"unsafe name {_shown(name)}: it is longer than {LONGEST_NAME} bytes")
+    return name
+
+
+def _fault(part: str) -> str | None:
+    if part in ("", ".", ".."):
+        return "is no name; parts are joined by single slashes"
+    if _CONTROL.search(part):
+        return "has a control character or a backslash"
+    if _DEVICES.match(part):
+        return "is a device on Windows"
+    if part[-1] in ". " or part.endswith(UNFINISHED):
+        return f"ends with a dot, a space or {UNFINISHED}"
+    if len(part.encode()) > LONGEST_PART:
+        return f"is longer than {LONGEST_PART} bytes"
+    return None
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= 80 else f"{text[:80]!r}…"
+
+
+def shortened(name: str) -> str:
+    """Cut parts that are too long; a hash of the whole part keeps those apart that begin alike."""
+    return "/".join(map(_short, name.split("/")))
+
+
+def _short(part: str) -> str:
+    content = part.encode("utf-8", "surrogatepass")
+    if len(content) <= LONGEST_PART:
+        return part
+    from hashlib import blake2b
+
+    mark = "~" + blake2b(content, digest_size=8).hexdigest()
+    return content[: LONGEST_PART - len(mark)].decode("utf-8", "ignore") + mark
+
+
+def quoted(text: str) -> str:
+    """Write any text as one part of a name; different texts stay different.
+
+    Examples
+    --------
+    >>> quoted("eu-1.csv"), quoted("a/b"), quoted("../x"), quoted("CON")
+    ('eu-1.csv', 'a%2Fb', '%2E.%2Fx', '%43ON')
+    """
+    safe = "".join(c if c.isalnum() or c in "-_.=+@,# " else _escaped(c) for c in text) or "%"
+    if safe[0] in ". " or _DEVICES.match(safe):
+        safe = _escaped(safe[0]) + safe[1:]
+    if safe[-1] in ". ":
+        safe = safe[:-1] + _escaped(safe[-1])
+    if safe.endswith(UNFINISHED):
+        safe = f"{safe[:-1]}{_escaped(safe[-1])}"
+    return _short(safe)
+
+
+def _escaped(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

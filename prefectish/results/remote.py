@@ -1,0 +1,105 @@
+"""Anything that fsspec knows a URL for, as a store; the only file that knows fsspec."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from prefectish.results.names import UNFINISHED
+
+#: Where one put makes a file appear whole; elsewhere it is written under another name first.
+OBJECT_STORES = frozenset(
+    {"abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oci", "oss", "r2", "s3", "s3a", "tos", "wasb"}
+)
+
+
+def is_local(url: str) -> str | None:
+    """Return the path of a URL that is a folder of this machine, None for any other."""
+    if url.startswith(("file://", "local://")):
+        path = url.partition("://")[2]
+        return os.path.abspath(path) if not re.match(r"/[A-Za-z]:", path) else os.path.abspath(path[1:])
+    return None if "://" in url or "::" in url else os.path.abspath(os.path.expanduser(url))
+
+
+class Remote:
+    """A folder under a URL; the file system is opened where it is used.
+
+    Parameters
+    ----------
+    url
+        Of the folder.
+    options
+        Of the file system, as fsspec takes them.
+    """
+
+    __slots__ = ("_opened", "options", "url")
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self.url = url
+        self.options = dict(options)
+        self._opened: tuple[Any, str] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Remote, (self.url, self.options)
+
+    def put(self, name: str, pieces: Sequence[bytes]) -> None:
+        """Write a file in one put, or under another name first where a put can be cut short."""
+        system, path = self._place(name)
+        content = b"".join(pieces)
+        if not OBJECT_STORES.isdisjoint(self._protocols()):
+            system.pipe_file(path, content)
+            return
+        folder = path.rpartition("/")[0]
+        system.makedirs(folder, exist_ok=True)
+        unfinished = f"{folder}/.{os.urandom(8).hex()}{UNFINISHED}"
+        system.pipe_file(unfinished, content)
+        system.mv(unfinished, path)
+
+    def get(self, name: str) -> bytes:
+        """Return a file."""
+        system, path = self._place(name)
+        content: bytes = system.cat_file(path)
+        return content
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        system, path = self._place(name)
+        system.invalidate_cache()  # what others wrote since counts
+        return bool(system.isfile(path))
+
+    def delete(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        system, path = self._place(name)
+        with suppress(FileNotFoundError):
+            system.rm_file(path)
+
+    def list(self, folder: str) -> Iterator[str]:
+        """Yield the names of files, sorted."""
+        system, root = self._system()
+        start = f"{root}/{folder}" if folder else root
+        system.invalidate_cache()
+        for path in sorted(system.find(start)):
+            if not path.endswith(UNFINISHED):
+                yield path[len(root) :].lstrip("/")
+
+    def _place(self, name: str) -> tuple[Any, str]:
+        system, root = self._system()
+        return system, f"{root}/{name}"
+
+    def _system(self) -> tuple[Any, str]:
+        if self._opened is None:
+            from fsspec.core import url_to_fs
+
+            system, root = url_to_fs(self.url, **self.options)
+            self._opened = system, root.rstrip("/")
+        return self._opened
+
+    def _protocols(self) -> tuple[str, ...]:
+        protocol = self._system()[0].protocol
+        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+    def __repr__(self) -> str:
+        return repr(re.sub(r"//[^/@]*@", "//***@", self.url))

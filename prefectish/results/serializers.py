@@ -1,0 +1,106 @@
+"""How a value becomes bytes, and bytes a value."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Serializer(Protocol):
+    """What turns values into bytes and back.
+
+    Attributes
+    ----------
+    name
+        Stands in every file that it wrote: a store reads only what its own serializer wrote.
+    """
+
+    name: str
+
+    def serialize(self, value: Any) -> bytes:
+        """Return the bytes of a value."""
+
+    def deserialize(self, content: bytes) -> Any:
+        """Return the value of the bytes."""
+
+
+class PickleSerializer:
+    """Writes any value that cloudpickle can; reading a file can run any code that its writer chose."""
+
+    name = "pickle"
+
+    def serialize(self, value: Any) -> bytes:
+        """Return the pickle of a value."""
+        import cloudpickle
+
+        content: bytes = cloudpickle.dumps(value)
+        return content
+
+    def deserialize(self, content: bytes) -> Any:
+        """Return the value of a pickle."""
+        import pickle
+
+        return pickle.loads(content)
+
+
+class JSONSerializer:
+    """Writes text, numbers, booleans, None, lists and dicts of them; a tuple comes back as a list."""
+
+    name = "json"
+
+    def serialize(self, value: Any) -> bytes:
+        """Return the JSON text of a value in UTF-8."""
+        import json
+
+        return json.dumps(value).encode()
+
+    def deserialize(self, content: bytes) -> Any:
+        """Return the value of a JSON text."""
+        import json
+
+        return json.loads(bytes(content))
+
+
+_REGISTERED: dict[str, Serializer] = {"pickle": PickleSerializer(), "json": JSONSerializer()}
+
+
+def register_serializer(name: str, serializer: Serializer) -> None:
+    """Let stores be given a serializer by its name.
+
+    Parameters
+    ----------
+    name
+        It need not be registered on workers: a store takes the serializer along.
+    serializer
+        An object with `serialize` and `deserialize`. Its own name, if it has one, stands in the files.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it lacks one of them, or the name is that of another serializer.
+    """
+    if not callable(getattr(serializer, "serialize", None)) or not callable(getattr(serializer, "deserialize", None)):
+        raise TypeError(f"serializer {name!r}: an object with serialize and deserialize is wanted, got {serializer!r}")
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"the name of a serializer is text, got {name!r}")
+    if _REGISTERED.get(name, serializer) is not serializer:
+        raise ValueError(f"serializer {name!r} is registered already, as {_REGISTERED[name]!r}; choose another name")
+    _REGISTERED[name] = serializer
+
+
+def serializer_of(wanted: str | Serializer) -> tuple[str, Serializer]:
+    """Return the name that stands in files, and the serializer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no serializer, or no such name is registered.
+    """
+    if isinstance(wanted, str):
+        if wanted not in _REGISTERED:
+            known = ", ".join(map(repr, _REGISTERED))
+            raise ValueError(f"serializer={wanted!r}: one of {known} is wanted; register_serializer adds others")
+        return wanted, _REGISTERED[wanted]
+    if isinstance(wanted, type) or not callable(getattr(wanted, "serialize", None)):
+        raise TypeError(f"serializer={wanted!r}: a name, or an object with serialize and deserialize, is wanted")
+    return str(getattr(wanted, "name", type(wanted).__qualname__)), wanted

@@ -1,0 +1,80 @@
+"""The stores that come with prefectish: a folder, and anything that fsspec knows a URL for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefectish import config, extras
+from prefectish.results.base import Result, Store
+from prefectish.results.folder import Folder
+from prefectish.results.remote import Remote, is_local
+from prefectish.results.serializers import Serializer
+
+
+class LocalResult(Result):
+    """Keeps results in a folder of this machine, or of a disk that workers share.
+
+    Parameters
+    ----------
+    dir
+        Made if it is not there; default: `results` in the home folder. It is fixed now, for workers too.
+    **options
+        As for :class:`Result`.
+    """
+
+    def __init__(
+        self,
+        dir: str | os.PathLike[str] | None = None,
+        *,
+        serializer: str | Serializer = "pickle",
+        compression: str | None = None,
+        hmac_key: bytes | str | Callable[[], bytes | str] | None = None,
+        location: str | Callable[..., str] | None = None,
+    ) -> None:
+        self.dir = os.path.abspath(os.path.join(config.home(), "results") if dir is None else os.path.expanduser(dir))
+        super().__init__(
+            Folder(self.dir), serializer=serializer, compression=compression, hmac_key=hmac_key, location=location
+        )
+
+
+class FSResult(Result):
+    """Keeps results under a URL of fsspec: ``s3://bucket/results``, ``gs://...``, ``memory://...``, ``file://...``.
+
+    Parameters
+    ----------
+    url
+        Of a folder. A path of universal-pathlib brings its options along.
+    storage_options
+        Of the file system, as fsspec takes them; they travel to the workers.
+    **options
+        As for :class:`Result`.
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        storage_options: Mapping[str, Any] | None = None,
+        serializer: str | Serializer = "pickle",
+        compression: str | None = None,
+        hmac_key: bytes | str | Callable[[], bytes | str] | None = None,
+        location: str | Callable[..., str] | None = None,
+    ) -> None:
+        self.url = str(url)
+        self.storage_options = {**getattr(url, "storage_options", {}), **(storage_options or {})}
+        local = is_local(self.url)
+        store: Store = Remote(self.url, self.storage_options) if local is None else Folder(local)
+        super().__init__(store, serializer=serializer, compression=compression, hmac_key=hmac_key, location=location)
+
+    def path(self, location: str = "") -> Any:
+        """Return the path of a result, or of the store, as an object of universal-pathlib.
+
+        Raises
+        ------
+        ImportError
+            With the command that installs it.
+        """
+        upath = extras.load("upath", "results", "FSResult.path")
+        return upath.UPath(self.url, **self.storage_options).joinpath(*filter(None, location.split("/")))

@@ -1,0 +1,137 @@
+"""Names with fields: ``"${flow_name}/${task_slug}/${item_key}.json"``.
+
+Only whole fields are put in, as plain text: a template cannot reach into what a field holds, nor say how it is written
+out, so nothing but the fields can come out of one.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from string import Template as Pattern
+from typing import Any
+
+from prefectish.results.names import checked, shortened
+
+#: Fields that every task has; further ones are `PARAMETER` + the name of a parameter, and the names of its arguments.
+FIELDS = ("flow_name", "flow_run_id", "task_name", "task_slug", "map_index", "item_key")
+PARAMETER = "parameters_"
+#: What may be put into a name, besides text.
+_PLAIN = (bool, int, float, datetime.date, datetime.time)
+_PLAIN_NAMES = frozenset({"uuid.UUID", "decimal.Decimal", "pathlib.PosixPath", "pathlib.WindowsPath"})
+
+
+class Template:
+    """A name with fields.
+
+    Parameters
+    ----------
+    text
+        Fields are written ``${name}``, a dollar sign ``$$``.
+
+    Attributes
+    ----------
+    fields
+        The names of its fields.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no text, or a ``$`` begins no field.
+
+    Examples
+    --------
+    >>> Template("${task_name}/${map_index}.json").render({"task_name": "load", "map_index": 3})
+    'load/3.json'
+    """
+
+    __slots__ = ("_pattern", "fields", "text")
+
+    def __init__(self, text: str) -> None:
+        if not isinstance(text, str):
+            raise TypeError(f"a template is text, got {text!r}")
+        self._pattern = Pattern(text)
+        if not self._pattern.is_valid():
+            raise ValueError(f"template {text!r}: a '$' begins no field; write ${{name}}, and $$ for a dollar sign")
+        self.text = text
+        self.fields = frozenset(self._pattern.get_identifiers())
+
+    def render(self, fields: Mapping[str, Any]) -> str:
+        """Put in the fields.
+
+        Parameters
+        ----------
+        fields
+            Values by name: text, numbers, dates, UUIDs or paths.
+
+        Returns
+        -------
+        str
+            A safe name; parts of more than 200 bytes are cut, and told apart by a hash.
+
+        Raises
+        ------
+        ValueError
+            ``unsafe name ...``, or naming the field that is unknown or cannot be written as text.
+        """
+        return checked(shortened(self._pattern.substitute(self._texts(fields))))
+
+    def _texts(self, fields: Mapping[str, Any]) -> dict[str, str]:
+        texts = {}
+        for name in sorted(self.fields):
+            if name not in fields:
+                known = ", ".join(sorted(fields))
+                raise ValueError(f"template {self.text!r}: unknown field {name!r}; known here: {known or 'none'}")
+            texts[name] = self._text(name, fields[name])
+        return texts
+
+    def _text(self, name: str, value: Any) -> str:
+        text = plain_text(value)
+        if text is None:
+            found = f"it is a {type(value).__name__}" if value is not None else "it has none here"
+            raise ValueError(f"template {self.text!r}: field {name!r} needs text, a number or a date, and {found}")
+        return text
+
+    def __repr__(self) -> str:
+        return f"Template({self.text!r})"
+
+    def __reduce__(self) -> tuple[type[Template], tuple[str]]:
+        return Template, (self.text,)
+
+
+def template(text: str) -> Template:
+    """Return the template of a text; errors are those of :class:`Template`."""
+    return Template(text)
+
+
+def plain_text(value: Any) -> str | None:
+    """Write a value that is plain enough to be part of a name; None for any other.
+
+    Examples
+    --------
+    >>> plain_text("eu"), plain_text(3), plain_text([3])
+    ('eu', '3', None)
+    """
+    if type(value) is str:
+        return value
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    kind = type(value)
+    if kind in _PLAIN or f"{kind.__module__}.{kind.__qualname__}" in _PLAIN_NAMES:
+        return str(value)
+    return None
+
+
+def place(where: str | Template | Callable[..., str], fields: Mapping[str, Any]) -> str:
+    """Return the name that a template, its text, or a function of the fields as keywords gives.
+
+    Raises
+    ------
+    ValueError
+        As :meth:`Template.render`.
+    """
+    if isinstance(where, str):
+        where = Template(where)
+    if isinstance(where, Template):
+        return where.render(fields)
+    return checked(where(**fields))

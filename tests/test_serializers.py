@@ -1,0 +1,131 @@
+"""Serializers: what they write they read, and others can be added."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+from datetime import date
+
+import pytest
+
+from prefectish.errors import ResultUnpickleError
+from prefectish.results import (
+    JSONSerializer,
+    LocalResult,
+    PickleSerializer,
+    Serializer,
+    compression,
+    register_compression,
+    register_serializer,
+    serializers,
+)
+
+
+class Hex:
+    """Writes text, readably."""
+
+    name = "hex"
+
+    def serialize(self, value):
+        return value.encode().hex().encode()
+
+    def deserialize(self, content):
+        return bytes.fromhex(bytes(content).decode()).decode()
+
+
+class Nameless:
+    def serialize(self, value):
+        return b""
+
+    def deserialize(self, content):
+        return None
+
+
+@pytest.fixture(autouse=True)
+def _registry(monkeypatch):
+    for module in (serializers, compression):
+        monkeypatch.setattr(module, "_REGISTERED", dict(module._REGISTERED))
+
+
+@pytest.mark.parametrize("serializer", [PickleSerializer(), JSONSerializer()])
+@pytest.mark.parametrize("value", [None, 1, "é", [1, {"a": None}], 1.5, True])
+def test_value_comes_back(serializer, value):
+    content = serializer.serialize(value)
+    assert serializer.deserialize(content) == value
+    assert serializer.deserialize(memoryview(content)) == value
+    assert isinstance(serializer, Serializer)
+
+
+def test_pickle_takes_functions_along():
+    def double(x):
+        return 2 * x
+
+    assert PickleSerializer().deserialize(PickleSerializer().serialize(double))(4) == 8
+
+
+def test_json_is_readable_and_refuses_what_it_cannot_write(tmp_path):
+    assert json.loads(JSONSerializer().serialize({"a": [1]})) == {"a": [1]}
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        LocalResult(tmp_path, serializer="json").save("a", date(2026, 1, 1))
+
+
+def test_file_of_json_ends_with_the_text(tmp_path):
+    LocalResult(tmp_path, serializer="json").save("a", {"b": 1})
+    assert (tmp_path / "a").read_bytes().endswith(b'\n{"b": 1}')
+
+
+def test_registered_serializer_is_chosen_by_its_name_and_travels_with_the_store(tmp_path, monkeypatch):
+    register_serializer("hex", Hex())
+    store = LocalResult(tmp_path, serializer="hex")
+    content = pickle.dumps(store)
+    monkeypatch.setattr(serializers, "_REGISTERED", {})
+    pickle.loads(content).save("a", "text")
+    assert store.load("a") == "text"
+    assert store.facts("a")["serializer"] == "hex"
+
+
+def test_serializer_can_be_given_as_it_is(tmp_path):
+    store = LocalResult(tmp_path, serializer=Nameless())
+    store.save("a", 1)
+    assert store.load("a") is None
+    assert store.facts("a")["serializer"] == "Nameless"
+
+
+def test_registering_twice_is_harmless_and_another_of_the_same_name_is_refused():
+    ours = Hex()
+    register_serializer("hex", ours)
+    register_serializer("hex", ours)
+    for name in ("hex", "pickle"):
+        with pytest.raises(ValueError, match=f"serializer '{name}' is registered already"):
+            register_serializer(name, Hex())
+
+
+@pytest.mark.parametrize("wrong", [None, "pickle", Exception(), print])
+def test_what_cannot_serialize_is_refused(wrong):
+    with pytest.raises(TypeError, match="an object with serialize and deserialize is wanted"):
+        register_serializer("wrong", wrong)
+    with pytest.raises(TypeError, match="the name of a serializer is text"):
+        register_serializer("", Hex())
+
+
+def test_class_of_a_serializer_is_no_serializer(tmp_path):
+    with pytest.raises(TypeError, match="an object with serialize and deserialize, is wanted"):
+        LocalResult(tmp_path, serializer=Hex)
+
+
+def test_compression_can_be_added(tmp_path):
+    register_compression("base64", base64.b64encode, base64.b64decode)
+    store = LocalResult(tmp_path, serializer="json", compression="base64")
+    store.save("a", "text")
+    assert (tmp_path / "a").read_bytes().endswith(base64.b64encode(b'"text"'))
+    assert store.load("a") == "text"
+
+
+def test_compression_that_is_not_registered_here_is_named(tmp_path, monkeypatch):
+    register_compression("base64", base64.b64encode, base64.b64decode)
+    store = LocalResult(tmp_path, compression="base64")
+    store.save("a", 1)
+    monkeypatch.setattr(compression, "_REGISTERED", {})
+    with pytest.raises(ResultUnpickleError, match="compression='base64'"):
+        store.load("a")
