@@ -55,7 +55,7 @@ from prefectish.engine.state import (
 from prefectish.engine.suspects import Suspect, Suspects
 from prefectish.engine.timers import Timers
 from prefectish.engine.verdict import finished, flow_state
-from prefectish.engine.widths import element_width, measure
+from prefectish.engine.widths import SCALAR, element_width, measure
 from prefectish.errors import RemoteError
 
 NOTHING: Mapping[int, State] = {}
@@ -781,8 +781,10 @@ def _is_due_some_time(state: State) -> bool:
 
 
 def _width_of_given(run: StepRun, state: State) -> Any:
-    if not state.is_successful() or not run.step.measure:
+    if not run.step.measure:
         return None
+    if not state.is_successful():
+        return SCALAR if run.step.mapped else None
     return element_width(state.result) if run.step.mapped else measure(state.result, run.step.measure)
 
 
