@@ -109,7 +109,7 @@ class DaskExecutor:
             session = ClusterSession(
                 connection,
                 plan,
-                run["flow_run_id"],
+                key_name(run),
                 window=self.max_branches or max(WINDOW, WINDOW_OF_THREAD * threads),
                 slots=threads,
                 max_inline_bytes=self.max_inline_bytes,
@@ -124,6 +124,12 @@ class DaskExecutor:
     def __repr__(self) -> str:
         where = self.address or (self.client and "a client of yours") or self.cluster_class or "temporary cluster"
         return f"<DaskExecutor: {where}>"
+
+
+def key_name(run: Mapping[str, Any]) -> str:
+    """Return what the keys of a run are called: a run that is resumed must not use a key a second time."""
+    part = run.get("flow_run_part", 0)
+    return f"{run['flow_run_id']}-{part}" if part else str(run["flow_run_id"])
 
 
 def check_placements(plan: Plan, connection: Connection) -> None:

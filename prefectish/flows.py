@@ -515,6 +515,60 @@ class Flow(Network):
         scope = copy_context()
         return RunHandle(self, lambda control: scope.run(run_flow, self, control=control, **options))
 
+    def resume(
+        self,
+        run_id: str,
+        *,
+        retry_failed: bool = False,
+        force: bool = False,
+        history: Any = None,
+        parameters: Mapping[str, Any] | None = None,
+        executor: Any = None,
+        context: Mapping[str, Any] | None = None,
+        keep_results: Any = None,
+        timeout: float | timedelta | None = None,
+        **parameter_values: Any,
+    ) -> State:
+        """Go on with a recorded run: run what is not finished, what is new in a list, and what follows from it.
+
+        Parameters
+        ----------
+        run_id
+            Its identifier, ``state.context["flow_run_id"]``, or the beginning of it.
+        retry_failed
+            Run failed children again, also with corrected code; otherwise their failures stand.
+        force
+            Accept that tasks changed: they run again, and what follows them.
+        history
+            Where the run is recorded, as in :meth:`run`.
+        parameters, executor, context, keep_results, timeout, **parameter_values
+            As in :meth:`run`; parameters are not recorded.
+
+        Raises
+        ------
+        KeyError
+            If no such run is recorded.
+        ResumeMismatch
+            ``task load-1 changed``.
+        RunLocked
+            If somebody else drives the run.
+        """
+        values = self._settled(parameters, parameter_values, context)
+        import importlib
+
+        from prefectish.engine.drive import run_flow
+
+        resumption = importlib.import_module("prefectish.history.resume").resumption
+        return run_flow(
+            self,
+            parameters=values,
+            executor=self._executor(executor),
+            context=context,
+            keep_results=keep_results,
+            timeout=self.timeout if timeout is None else seconds("timeout", timeout),
+            resumption=resumption(run_id, history, retry_failed, force),
+        )
+
     def _settled(
         self, parameters: Mapping[str, Any] | None, more: Mapping[str, Any], context: Mapping[str, Any] | None
     ) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
     """
     spec = lane.steps[position]
     facts = AttemptFacts(lane.run, spec, index, start)
-    key = item_key(spec, upstream) if spec.keyed else None
+    key = facts.item_key = item_key(spec, upstream) if spec.keyed else None
     began = perf_counter()
     token = bind(facts)
     try:

@@ -19,6 +19,7 @@ from prefectish.engine.lanes import StepRun
 from prefectish.engine.plan import Plan, compile_flow
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.progress import Moment, Progress
+from prefectish.engine.recall import Recall
 from prefectish.engine.recorder import Recorder
 from prefectish.engine.recorder import load as load_recorder
 from prefectish.engine.state import Cancelled, Failed, Running, Scheduled, State
@@ -27,8 +28,8 @@ from prefectish.tasks.task import Task
 
 #: Longest time the loop waits for receipts before it looks at its timers and requests again, in seconds.
 LONGEST_WAIT = 0.25
-#: Events handed to the history at once, if as many come within the longest wait.
-EVENTS = 500
+#: Longest time that events wait before they are handed to the history, in seconds.
+HAND_OVER = 0.2
 
 
 class Clock(Protocol):
@@ -90,6 +91,7 @@ def run_flow(
     history: Any = None,
     clock: Clock | None = None,
     control: Control | None = None,
+    resumption: Any = None,
 ) -> State:
     """Run a flow to its end and return its state; its result maps each task to its state.
 
@@ -105,6 +107,7 @@ def run_flow(
     history : where the run is recorded: None for the history in the home folder, False for nowhere, a path or a
         database URL.
     control : what brings requests of other threads.
+    resumption : a recorded run to go on with.
 
     Raises
     ------
@@ -115,12 +118,15 @@ def run_flow(
     clock = clock or SYSTEM_CLOCK
     executor = executor or LocalExecutor()
     plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
-    run_id = new_run_id()
+    run_id = new_run_id() if resumption is None else resumption.run.id
+    recall = None if resumption is None else resumption.recall(plan)
     control = control or Control()
     control.run_id = run_id
     values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in flow.parameters()}
     given = {**current(), **(context or {})}
     facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, clock.moment().wall, given)
+    if resumption is not None:
+        facts["flow_run_part"] = resumption.part
     token = bind(facts)
     try:
         with interruptible():
@@ -128,12 +134,12 @@ def run_flow(
             if not started.is_running():
                 return _with_id(started, run_id)
             terms = Terms(keep_results, timeout, on_pause)
-            recorder = load_recorder(history)
+            recorder = load_recorder(history) if resumption is None else resumption.recorder()
             if recorder is not None:
                 recorder.started(plan, facts, getattr(flow, "version", None), repr(executor))
             try:
                 starts = _starts(plan, task_states or {})
-                final = _run(flow, plan, executor, facts, starts, clock, terms, control, recorder)
+                final = _run(flow, plan, executor, facts, starts, clock, terms, control, recorder, recall)
             except BaseException as error:
                 if recorder is not None:
                     recorder.failed(error)
@@ -163,6 +169,7 @@ def _run(
     terms: Terms,
     control: Control,
     recorder: Recorder | None,
+    recall: Recall | None,
 ) -> State:
     """Drive the run in a session of the executor."""
     with executor.start(plan, facts) as session:
@@ -176,6 +183,7 @@ def _run(
             tag_limits=getattr(executor, "tag_limits", None),
             keep=_kept(plan, terms.keep_results),
             record=recorder is not None,
+            recall=recall,
         )
         if terms.timeout is not None:
             progress.limit_time(terms.timeout, clock.moment())
@@ -219,11 +227,10 @@ def loop(
     ----------
     jobs : what can run at first.
     """
+    handed_over = clock.moment().seconds
     while True:
         if jobs:
             session.submit(jobs)
-        if progress.events and len(progress.events) >= EVENTS:
-            _hand_over(progress, recorder)
         if progress.cancelled:
             session.cancel(progress.cancelled)
             progress.cancelled.clear()
@@ -244,6 +251,9 @@ def loop(
         if control is not None:
             control.answer(progress, now)
         jobs = progress.advance(receipts, now)
+        if progress.events and now.seconds - handed_over > HAND_OVER:
+            handed_over = now.seconds
+            _hand_over(progress, recorder)
 
 
 def _verdict(flow: Any, plan: Plan, progress: Progress) -> State:

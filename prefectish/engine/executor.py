@@ -306,6 +306,12 @@ class Held(Deferred):
             value = self._fetch(self.handle)
         return value.get() if isinstance(value, Deferred) else value
 
+    def peek(self) -> Any:
+        """Return the value and keep it here too; it stays where it is for others."""
+        if self._value is None and self.handle is not None:
+            self._value = self._fetch(self.handle)
+        return self.get()
+
     def fetch(self) -> None:
         """Bring the value here, to stay."""
         self._value = self._fetch(self.handle)

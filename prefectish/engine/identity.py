@@ -1,7 +1,7 @@
 """What a child is: its item, not its position.
 
-The key of a child is what the task's ``item_key`` says, or a stable hash of the item. A chain of maps carries the key of
-the item it began with, so only the first step of a branch computes one.
+The key of a child is what the task's ``item_key`` says, or a stable hash of the item. A chain of maps carries the key
+of the item it began with, so only the first step of a branch computes one.
 """
 
 from __future__ import annotations

@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.envelope import SIMPLE, Encoded, encode
 from prefectish.engine.state import Cached, Deferred, Failed, State, Success
 from prefectish.errors import text_of
+from prefectish.results.templates import PARAMETER, place
 
 if TYPE_CHECKING:
     from prefectish.engine.facts import AttemptFacts
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Results of at most so many bytes travel with their record as well.
 SMALL = 4096
-LEDGER = "ledger"
+_NOTHING = object()
 
 
 class Stored(Deferred):
@@ -30,25 +32,15 @@ class Stored(Deferred):
     store : knows how to read it.
     location : where it is.
     label : the child that made it, for errors.
-    nbytes : its size as stored.
     """
 
-    __slots__ = ("_live", "_payload", "label", "location", "nbytes", "store")
+    __slots__ = ("_live", "_small", "label", "location", "store")
 
-    def __init__(
-        self,
-        store: Result,
-        location: str,
-        label: str,
-        nbytes: int,
-        payload: bytes | None = None,
-        live: tuple[Any] | None = None,
-    ) -> None:
+    def __init__(self, store: Result, location: str, label: str, small: Any = _NOTHING, live: Any = _NOTHING) -> None:
         self.store = store
         self.location = location
         self.label = label
-        self.nbytes = nbytes
-        self._payload = payload
+        self._small = small
         self._live = live
 
     def get(self) -> Any:
@@ -59,18 +51,20 @@ class Stored(Deferred):
         ResultCorrupt : what is stored is not what was written.
         OSError : the store cannot be read.
         """
-        if self._live is None:
-            if self._payload is not None:
-                self._live = (self.store.loads(self._payload),)
+        if self._live is _NOTHING:
+            small = self._small
+            if small is _NOTHING:
+                self._live = self.store.load(self.location)
             else:
-                self._live = (self.store.read(self.location),)
-        return self._live[0]
+                self._live = small.get() if isinstance(small, Encoded) else small
+        return self._live
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Stored, (self.store, self.location, self.label, self.nbytes, self._payload)
+        here = () if self._small is _NOTHING else (self._small,)
+        return Stored, (self.store, self.location, self.label, *here)
 
     def __repr__(self) -> str:
-        return f"<result of {self.label} at {self.location}, {self.nbytes} bytes>"
+        return f"<result of {self.label} at {self.location}>"
 
 
 class Keeping:
@@ -94,13 +88,13 @@ class Keeping:
 
     def recalled(self, facts: AttemptFacts) -> State | None:
         """Return the state of this very attempt if it was stored before; None if it was not."""
-        if not self.checkpoint:
+        if not self.checkpoint or self.target is not None or self.store.location is not None:
             return None
-        place = self._place(facts)
-        found = capture(self.store.exists, place)
+        name = self._own_place(facts)
+        found = capture(self.store.exists, name)
         if isinstance(found, Error) or not found.value:
             return None
-        return Success("Task run succeeded.", Stored(self.store, place, _label(facts), SMALL + 1))
+        return Success("Task run succeeded.", Stored(self.store, name, _label(facts)))
 
     def target_state(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
         """Return Cached with the value at the target, Failed if it cannot be read, None if there is no target there."""
@@ -110,43 +104,65 @@ class Keeping:
         if isinstance(outcome, Value):
             state: State | None = outcome.value
             return state
-        return _failed("target", facts, outcome.exception)
+        return _failed(f"target of {_label(facts)} could not be read", outcome.exception)
 
     def _read_target(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
-        place = self.store.render(self.target, facts, inputs)
-        if not self.store.exists(place):
+        name = place(self.target, _fields(facts, inputs))
+        if not self.store.exists(name):
             return None
-        value = self.store.read(place)
-        return Cached(
-            "Result found at its target.", Stored(self.store, place, _label(facts), SMALL + 1, None, (value,))
-        )
+        value = self.store.load(name)
+        return Cached("Result found at its target.", Stored(self.store, name, _label(facts), _small(value), value))
 
     def kept(self, facts: AttemptFacts, inputs: dict[str, Any], state: State) -> State:
         """Return the state of a successful attempt with its result in the store; Failed if it cannot be written."""
-        if not self.checkpoint or not isinstance(state, Success) or state._result is None:
+        if not self.checkpoint or state._result is None:
             return state
-        outcome = capture(self._write, facts, inputs, state._result)
+        outcome = capture(self._write, facts, inputs, state.result)
         if isinstance(outcome, Error):
-            return _failed("result", facts, outcome.exception)
+            return _failed("result could not be stored", outcome.exception)
         return state.replace(result=outcome.value)
 
     def _write(self, facts: AttemptFacts, inputs: dict[str, Any], value: Any) -> Stored:
-        payload = self.store.dumps(value)
-        place = self._place(facts) if self.target is None else self.store.render(self.target, facts, inputs)
-        location = self.store.write(place, payload)
-        return Stored(
-            self.store, location, _label(facts), len(payload), payload if len(payload) <= SMALL else None, (value,)
-        )
+        where = self.target if self.target is not None else self.store.location
+        name = self._own_place(facts) if where is None else place(where, _fields(facts, inputs))
+        location = self.store.save(name, value)
+        return Stored(self.store, location, _label(facts), _small(value), value)
 
-    def _place(self, facts: AttemptFacts) -> str:
-        index = "single" if not facts.spec.mapped else str(facts.index)
+    def _own_place(self, facts: AttemptFacts) -> str:
+        """Return the place of this attempt, which no other attempt of any run has."""
+        index = str(facts.index) if facts.spec.mapped else "single"
         return f"{self.folder}/{facts.spec.slug}/{index}.{facts.run_count}"
+
+
+def _small(value: Any) -> Any:
+    """Return a value in the form in which it rides along with its record; nothing if it is too large for that."""
+    if type(value) in SIMPLE:
+        return value if not isinstance(value, str | bytes) or len(value) <= SMALL else _NOTHING
+    packed = encode(value, "a stored result", keep=False)
+    return packed if packed.nbytes <= SMALL else _NOTHING
+
+
+def _fields(facts: AttemptFacts, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a template; inputs win."""
+    run = facts.run
+    fields = {
+        "flow_name": run["flow_name"],
+        "flow_run_id": run["flow_run_id"],
+        "task_name": facts.spec.name,
+        "task_slug": facts.spec.slug,
+        **{PARAMETER + name: value for name, value in run["parameters"].items()},
+    }
+    if facts.spec.mapped:
+        fields["map_index"] = facts.index
+        fields["item_key"] = facts.item_key if facts.item_key is not None else str(facts.index)
+    return {**fields, **inputs}
 
 
 def _label(facts: AttemptFacts) -> str:
     return facts.spec.label(facts.index)
 
 
-def _failed(what: str, facts: AttemptFacts, error: BaseException) -> Failed:
-    verb = "could not be read" if what == "target" else "could not be stored"
-    return Failed(f"{what} of {_label(facts)} {verb}: {type(error).__name__}: {text_of(error)}", error)
+def _failed(text: str, error: BaseException) -> Failed:
+    number = f" [Errno {error.errno}]" if isinstance(error, OSError) and error.errno else ""
+    words = error.strerror if number and isinstance(error, OSError) else text_of(error)
+    return Failed(f"{text}: {type(error).__name__}{number}{'' if number else ':'} {words}", error)

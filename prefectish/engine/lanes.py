@@ -47,12 +47,13 @@ class StepRun:
     starts : states the step or its rows start from, given by the caller.
     gated : lanes that wait for rows of this step.
     failures : rows that failed so far.
+    dirty : in a run that is resumed, whether anything of it had to run because it was not finished before.
     reads : steps it reads whose results are held on workers.
     """
 
     __slots__ = (
-        "blocked", "children", "facts", "failures", "final", "gated", "holds", "lane", "left", "reads", "space",
-        "starts", "state", "step", "widths",
+        "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "lane", "left", "reads",
+        "space", "starts", "state", "step", "widths",
     )  # fmt: skip
 
     def __init__(self, step: Step) -> None:
@@ -70,6 +71,7 @@ class StepRun:
         self.lane: Lane | None = None
         self.space: SpaceRun | None = None
         self.failures = 0
+        self.dirty = False
         self.reads: list[StepRun] = []
 
     def measured(self) -> Any:

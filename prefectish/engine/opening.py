@@ -242,7 +242,7 @@ class Opener:
             step.mapped,
             step.measure,
             wiring,
-            keyed=self.keyed and begins,
+            keyed=begins and (self.keyed or _names_items(step)),
             keeping=self._keeping(step),
         )
 
@@ -302,6 +302,11 @@ class Opener:
             widths = [(source.widths or {}).get(row, -1) for row in rows]
             beside.paths = [(rows[p[0]], *p[1:]) for p in flat_paths(widths)]
         return beside
+
+
+def _names_items(step: Step) -> bool:
+    """Whether a template of the step needs the key of the item."""
+    return step.store is not None and (getattr(step.task, "target", None) or step.store.location) is not None
 
 
 def grow(space: SpaceRun, source: StepRun, row: int) -> int:

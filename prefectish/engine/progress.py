@@ -38,10 +38,13 @@ from prefectish.engine.limits import Limits
 from prefectish.engine.opening import Notify, Opener
 from prefectish.engine.plan import Plan
 from prefectish.engine.policy import NEVER_STARTED
+from prefectish.engine.recall import Recall
+from prefectish.engine.recaller import Recaller
 from prefectish.engine.recorder import Event
 from prefectish.engine.state import (
     Cancelled,
     Crashed,
+    Failed,
     Mapped,
     Paused,
     Pending,
@@ -54,7 +57,7 @@ from prefectish.engine.state import (
 )
 from prefectish.engine.suspects import Suspect, Suspects
 from prefectish.engine.timers import Timers
-from prefectish.engine.verdict import finished, flow_state
+from prefectish.engine.verdict import CRASHED, finished, flow_state
 from prefectish.engine.widths import SCALAR, element_width, measure
 from prefectish.errors import RemoteError
 
@@ -97,6 +100,7 @@ class Progress:
     tag_limits : children of all tasks with a tag that run at once, at most.
     keep : numbers of the steps whose large results are kept.
     record : keep events for a history.
+    recall : what is known of the run from before, if it is resumed.
 
     Attributes
     ----------
@@ -117,7 +121,9 @@ class Progress:
         tag_limits: Mapping[str, int] | None = None,
         keep: Collection[int] = (),
         record: bool = False,
+        recall: Recall | None = None,
     ) -> None:
+        self._recaller = None if recall is None else Recaller(recall)
         self.plan = plan
         self.notify = notify
         self.events: list[Event] | None = [] if record else None
@@ -137,6 +143,7 @@ class Progress:
         self._bundle_count = 0
         self._groups = {group.number: group for group in plan.groups}
         self._ended = False
+        self._lost: Lost | None = None
         self._draining = False
         self._now: Moment
         for number, state in (starts or {}).items():
@@ -197,6 +204,8 @@ class Progress:
 
     def verdict(self) -> State:
         """Return the state of the flow."""
+        if self._lost is not None:
+            return Failed(f"The run was cut short: {self._lost.detail}.", context={"exit_code": CRASHED})
         return flow_state(self.plan, self.states())
 
     def held(self) -> list[Held]:
@@ -488,6 +497,8 @@ class Progress:
         lane.branches[row] = branch
         if not lane.started:
             self._first_start(lane, now)
+        if self._recaller is not None:
+            return self._begin_recalled(self._recaller, lane, branch, now)
         if any(run.starts is not None for run in lane.runs):
             return self._begin_from(lane, branch, now)
         return self._send(lane, branch, lane.all_positions)
@@ -506,6 +517,21 @@ class Progress:
                 self._wait(lane, branch, position, start, (start.start_time - now.wall).total_seconds(), now)
             else:
                 branch.starts = {**branch.starts, position: start}
+        positions = self._startable(lane, branch)
+        job = self._send(lane, branch, positions) if positions else None
+        self._after(lane, branch, now)
+        return job
+
+    def _begin_recalled(self, recaller: Recaller, lane: Lane, branch: Branch, now: Moment) -> Job | None:
+        """Open a branch of a run that is resumed: what is kept is final, the rest runs."""
+        for position, kept in recaller.kept(lane, branch, self.plan, self.runs).items():
+            run = lane.runs[position]
+            branch.final |= 1 << position
+            if self.events is not None:
+                number, row, key = run.step.number, branch.row, recaller.item_key(lane, branch.row)
+                record = (kept.attempts, kept.state, kept.seconds, now.wall, kept.worker, key)
+                self.events.append(Event(number, row, *record))
+            self.finisher.row(run, branch.row, kept.state, _width_of_given(run, kept.state))
         positions = self._startable(lane, branch)
         job = self._send(lane, branch, positions) if positions else None
         self._after(lane, branch, now)
@@ -736,6 +762,7 @@ class Progress:
 
     def _end_crashed(self, lost: Lost, now: Moment) -> None:
         """End the run because nothing of it can run; without a scheduler every child of an open map is lost."""
+        self._lost = lost
         if lost.cause == "scheduler-lost":
             for run in self.runs:
                 for row, state in enumerate(run.children or ()):

@@ -39,6 +39,7 @@ runs = Table(
     Column("ended", Float),
     Column("heartbeat", Float, nullable=False),
     Column("holder", Text),
+    Column("part", Integer, nullable=False, default=0),
     Column("executor", Text),
 )
 
