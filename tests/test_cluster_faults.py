@@ -9,10 +9,14 @@ import ctypes
 import os
 import signal
 import time
+from contextlib import ExitStack, contextmanager
 
 import dask
 import pytest
+from distributed import Client, LocalCluster
 from real import (
+    command_line_scheduler,
+    command_line_worker,
     kinds,
     meanwhile,
     note,
@@ -173,3 +177,341 @@ def test_e4d_fast_poison_among_many_threads_does_not_hang(tmp_path):
     assert kinds(state.result[children]) == {"Success": 6, "Crashed": 1}
     assert type(state.result[children].map_states[0]) is Crashed
     assert state.result[good].result == 6
+
+
+def test_neighbour_of_a_poison_is_not_charged(tmp_path):
+    """What merely ran beside a child that kills its worker ends as it would have, however often Dask gave it up."""
+    path = tmp_path / "notes"
+
+    @task
+    def work(x):
+        note(path, f"{x} {os.getpid()}")
+        if x == 0:
+            until(lambda: len(bodies(path)) == 4)
+            os._exit(7)
+        time.sleep(1.0)
+        return x
+
+    with Flow("neighbours") as flow:
+        children = work.map(range(4))
+    state = flow.run(executor=own(1, 4))
+    assert [type(s).__name__ for s in state.result[children].map_states] == ["Crashed"] + ["Success"] * 3
+
+
+def test_crash_retries_give_a_child_further_runs_alone(tmp_path):
+    path = tmp_path / "notes"
+
+    @task(crash_retries=2)
+    def work(x):
+        note(path, f"{x} {os.getpid()}")
+        if x == 1 and bodies(path)[1] <= 5:
+            os._exit(7)
+        return x
+
+    with Flow("crash retries") as flow:
+        children = work.map(range(3))
+    state = flow.run(executor=own())
+    assert [s.result for s in state.result[children].map_states] == [0, 1, 2]
+    assert bodies(path)[1] == 6, "two deaths at first, two in the first run alone, one in the second"
+
+
+def test_child_of_a_batch_that_kills_its_process_crashes_alone(tmp_path):
+    path = tmp_path / "notes"
+
+    @task(batch_size=6)
+    def work(x):
+        note(path, f"{x} {os.getpid()}")
+        if x == 3:
+            os._exit(7)
+        return x
+
+    with Flow("batch") as flow:
+        children = work.map(range(12))
+        good = count_good(children)
+    state = flow.run(executor=own())
+    assert [type(s).__name__ for s in state.result[children].map_states] == ["Success"] * 3 + ["Crashed"] + [
+        "Success"
+    ] * 8
+    assert state.result[good].result == 11
+
+
+def test_step_of_a_branch_that_kills_its_process_is_the_one_that_crashes(tmp_path):
+    path = tmp_path / "notes"
+
+    @task
+    def first(x):
+        note(path, f"{x} {os.getpid()}")
+        return x
+
+    @task
+    def second(x):
+        if x == 2:
+            os._exit(7)
+        return x
+
+    @task(trigger=triggers.all_finished)
+    def third(x):
+        return isinstance(x, BaseException)
+
+    with Flow("steps") as flow:
+        ones = first.map(range(5))
+        twos = second.map(ones)
+        threes = third.map(twos)
+    state = flow.run(executor=own())
+    assert kinds(state.result[ones]) == {"Success": 5}
+    assert type(state.result[twos].map_states[2]) is Crashed
+    assert state.result[twos].map_states[2].message == "worker died 2 times while running second-1[2]"
+    assert kinds(state.result[twos]) == {"Success": 4, "Crashed": 1}
+    assert state.result[threes].result == [False, False, True, False, False]
+
+
+@task(trigger=triggers.all_finished)
+def seen(x):
+    return type(x).__name__
+
+
+def test_single_task_that_kills_its_process_crashes(tmp_path):
+    @task
+    def work():
+        os._exit(7)
+
+    with Flow("single") as flow:
+        out = work()
+        good = seen(out)
+    state = flow.run(executor=own())
+    assert state.result[out].message == "worker died 2 times while running work-1"
+    assert state.result[good].result == "RemoteError"
+    assert state.is_successful()
+
+
+# ---------------------------------------------------------------------- workers that leave
+
+
+@contextmanager
+def local_cluster(n_workers):
+    options = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(**options) as cluster, Client(cluster, set_as_default=False) as client:
+        yield cluster, client
+
+
+def slow_map(path, number=60, seconds=0.05):
+    @task
+    def work(x):
+        note(path, f"{x} {os.getpid()}")
+        time.sleep(seconds)
+        return x
+
+    with Flow("slow") as flow:
+        children = work.map(range(number))
+    return flow, children
+
+
+def test_w6_retired_worker_costs_nothing(tmp_path):
+    path = tmp_path / "notes"
+    flow, children = slow_map(path)
+    with local_cluster(2) as (_, client):
+
+        def retire():
+            until(lambda: len(notes(path)) >= 20)
+            worker, *_ = client.scheduler_info()["workers"]
+            client.retire_workers([worker])
+
+        with meanwhile(retire):
+            state = flow.run(executor=DaskExecutor(client=client))
+    assert state.result[children].result == list(range(60))
+    assert bodies(path) == dict.fromkeys(range(60), 1)
+
+
+def test_w7_cluster_that_is_scaled_down_costs_no_child(tmp_path):
+    path = tmp_path / "notes"
+    flow, children = slow_map(path)
+    with local_cluster(3) as (cluster, client):
+
+        def scale():
+            until(lambda: len(notes(path)) >= 20)
+            cluster.scale(1)
+
+        with meanwhile(scale):
+            state = flow.run(executor=DaskExecutor(client=client))
+    assert state.result[children].result == list(range(60))
+
+
+def test_w9_run_without_workers_ends_crashed(tmp_path):
+    path = tmp_path / "notes"
+    gate = tmp_path / "gate"
+
+    @task
+    def work(x):
+        note(path, f"{x} {os.getpid()}")
+        if x >= 2:
+            wait_for_file(gate)
+        return x
+
+    with Flow("w9") as flow:
+        children = work.map(range(6))
+        good = count_good(children)
+    with command_line_scheduler(tmp_path) as (address, _), command_line_worker(address, "--no-nanny") as worker:
+
+        def kill():
+            until(lambda: len(notes(path)) >= 3)
+            time.sleep(0.5)  # records of the first two are on their way
+            worker.kill()
+
+        with meanwhile(kill):
+            state = flow.run(executor=DaskExecutor(address, no_workers_timeout=1))
+    states = state.result[children].map_states
+    assert [type(s).__name__ for s in states] == ["Success"] * 2 + ["Crashed"] * 4
+    assert {s.cause for s in states[2:]} == {"no-workers"}
+    assert states[3].message == "work-1[3] was lost: the cluster had no workers for 1 s"
+    assert state.result[good].is_finished()
+    assert state.is_failed()
+    assert state.message == "The run was cut short: the cluster had no workers for 1 s."
+    assert state.exit_code == 3
+
+
+def test_w9_cluster_that_never_gets_a_worker_ends_the_run(tmp_path):
+    flow, children = slow_map(tmp_path / "notes", 3)
+    with command_line_scheduler(tmp_path) as (address, _):
+        state = flow.run(executor=DaskExecutor(address, no_workers_timeout=1))
+    assert kinds(state.result[children]) == {"Crashed": 3}
+    assert state.exit_code == 3
+
+
+def test_w10_children_whose_resource_left_crash_and_others_run(tmp_path):
+    path, gate = tmp_path / "notes", tmp_path / "gate"
+
+    @task(resources={"GPU": 1})
+    def on_gpu(x):
+        note(path, f"{x} {os.getpid()}")
+        wait_for_file(gate)
+        return x
+
+    @task
+    def anywhere(x):
+        until(lambda: notes(path))
+        return x
+
+    with Flow("w10") as flow:
+        special = on_gpu.map(range(3))
+        others = anywhere.map(range(10))
+    with (
+        command_line_scheduler(tmp_path) as (address, _),
+        command_line_worker(address, "--no-nanny"),
+        command_line_worker(address, "--no-nanny", "--resources", "GPU=1") as gpu,
+        Client(address, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(2, 30)
+
+        def kill():
+            until(lambda: notes(path))
+            gpu.kill()
+
+        with meanwhile(kill):
+            state = flow.run(executor=DaskExecutor(client=client, no_workers_timeout=1))
+    assert kinds(state.result[others]) == {"Success": 10}
+    assert kinds(state.result[special]) == {"Crashed": 3}
+    assert {s.cause for s in state.result[special].map_states} == {"no-workers"}
+
+
+# ---------------------------------------------------------------------- schedulers
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["s1-gone", "s2-restarted"])
+def test_lost_scheduler_ends_the_run_with_a_state_for_every_child(tmp_path, again):
+    path, gate = tmp_path / "notes", tmp_path / "gate"
+
+    @task
+    def work(x):
+        note(path, f"{x} {os.getpid()}")
+        if x >= 10:
+            wait_for_file(gate)
+        return x
+
+    @task
+    def follow(x):
+        return x
+
+    with Flow("lost") as flow:
+        children = work.map(range(40))
+        after = follow.map(children)
+        good = count_good(after)
+    killed = []
+    with ExitStack() as stack:
+        address, scheduler = stack.enter_context(command_line_scheduler(tmp_path))
+        stack.enter_context(command_line_worker(address, "--no-nanny"))
+
+        def kill():
+            until(lambda: len(notes(path)) >= 11)
+            time.sleep(0.5)  # records of the first ten are on their way
+            scheduler.kill()
+            scheduler.wait()
+            killed.append(time.monotonic())
+            if again:
+                stack.enter_context(command_line_scheduler(tmp_path, int(address.rpartition(":")[2])))
+
+        with meanwhile(kill):
+            state = flow.run(executor=DaskExecutor(address, max_branches=20))
+            took = time.monotonic() - killed[0]
+    assert took < 10
+    assert state.is_failed()
+    assert state.message == "The run was cut short: the scheduler was lost."
+    assert state.exit_code == 3
+    states = state.result[children].map_states
+    assert [type(s).__name__ for s in states] == ["Success"] * 10 + ["Crashed"] * 30
+    assert {s.cause for s in states[10:]} == {"scheduler-lost"}
+    assert all(s.is_finished() for s in state.result[after].map_states)
+    assert state.result[good].is_finished()
+
+
+def test_s5_restart_by_another_client_crashes_what_was_open(tmp_path):
+    path, gate = tmp_path / "notes", tmp_path / "gate"
+
+    @task
+    def work(x):
+        note(path, f"{x} {os.getpid()}")
+        if x >= 4:
+            wait_for_file(gate)
+        return x
+
+    with Flow("s5") as flow:
+        children = work.map(range(8))
+        good = count_good(children)
+    with local_cluster(2) as (_, client):
+
+        def restart():
+            until(lambda: len(notes(path)) >= 6)
+            time.sleep(0.5)
+            with Client(client.scheduler.address, set_as_default=False) as other:
+                other.restart()
+            gate.touch()
+
+        with meanwhile(restart):
+            state = flow.run(executor=DaskExecutor(client=client))
+    states = state.result[children].map_states
+    assert [type(s).__name__ for s in states] == ["Success"] * 4 + ["Crashed"] * 4
+    assert {s.cause for s in states[4:]} == {"cancelled-by-cluster"}
+    assert state.result[good].result == 4
+
+
+def test_s5_restart_with_crash_retries_runs_again(tmp_path):
+    path = tmp_path / "notes"
+
+    @task(crash_retries=1)
+    def work(x):
+        note(path, f"{x} {os.getpid()}")
+        if bodies(path)[x] == 1:
+            time.sleep(60)
+        return x
+
+    with Flow("s5 again") as flow:
+        children = work.map(range(4))
+    with local_cluster(2) as (_, client):
+
+        def restart():
+            until(lambda: len(notes(path)) >= 2)
+            with Client(client.scheduler.address, set_as_default=False) as other:
+                other.restart()
+
+        with meanwhile(restart):
+            state = flow.run(executor=DaskExecutor(client=client))
+    assert state.result[children].result == [0, 1, 2, 3]
