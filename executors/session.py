@@ -46,10 +46,11 @@ from prefectish.executors.lower import (
 
 #: A lane's bytes up to this size go with every call; larger ones get a key of their own.
 INLINE_LANE = 4096
-#: Keys collected at once, if there are as many: the cost of a message is shared by them.
-GROUP = 100
-#: Longest time that finished children wait for more of their group, in seconds, while many others are open.
-GROUP_WAIT = 0.15
+#: Keys collected at once, if there are as many: what reading costs (about 3 ms, over all processes) is shared by them.
+GROUP = 250
+#: Longest time that finished children wait for more of their group, in seconds for each open key, and at most.
+GROUP_WAIT = 1e-3
+LONGEST_GROUP_WAIT = 1.0
 #: Time between looks at the open keys, in seconds a key: looking at one costs a hundredth of that.
 POLL = 25e-6
 LONGEST_POLL = 0.025
@@ -74,9 +75,10 @@ class OpenKey:
     jobs : the job it belongs to, or the jobs of a bundle in order.
     position : the step, None for a bundle.
     value : for a receipt: the key it is a receipt of, and its size in bytes.
+    known : what the client knows of the key; the session looks at it far more often than it does anything else.
     """
 
-    __slots__ = ("future", "jobs", "position", "value")
+    __slots__ = ("future", "jobs", "known", "position", "value")
 
     def __init__(
         self, jobs: Sequence[Job], position: int | None, future: Future, value: tuple[Future, int] | None = None
@@ -85,6 +87,7 @@ class OpenKey:
         self.position = position
         self.future = future
         self.value = value
+        self.known: Any = None
 
 
 class BundlePart:
@@ -132,6 +135,7 @@ class ClusterSession:
         self.lanes: dict[int, tuple[PackedLane, Placement]] = {}
         self.watch = Watch(connection, no_workers_timeout)
         self._done: list[Receipt] = []
+        self._first: float | None = None  # since when something is done that was not read
         self._count = 0
         self._ranked = 0
         highest = len(plan.steps)
@@ -157,7 +161,11 @@ class ClusterSession:
             if graph:
                 for key, future in self._get(graph, opens, placement).items():
                     opens[key].future = future
-                    self.opens[key] = opens[key]
+                    self._open(key, opens[key])
+
+    def _open(self, key: Key, entry: OpenKey) -> None:
+        entry.known = self.client.futures[key]
+        self.opens[key] = entry
 
     def _add(self, job: Job, lane: PackedLane, graph: dict[Key, Any], opens: dict[Key, OpenKey]) -> None:
         lowered = lower(job, lane, self.terms)
@@ -237,14 +245,15 @@ class ClusterSession:
     def receipts(self, timeout: float | None) -> Sequence[Receipt]:
         """Wait until keys are done and read them in a group."""
         end = None if timeout is None else time.monotonic() + timeout
-        first: float | None = None
         while not self._done:
             # a key whose value was "lost" with a worker is made anew, so it is pending too
-            ready = [key for key, entry in self.opens.items() if entry.future.status not in _PENDING]
+            ready = [key for key, entry in self.opens.items() if entry.known.status not in _PENDING]
             now = time.monotonic()
             if ready:
-                first = first or now
-                if self._enough(ready) or now - first > GROUP_WAIT:
+                self._first = self._first or now
+                patience = min(LONGEST_GROUP_WAIT, GROUP_WAIT * len(self.opens))
+                if self._enough(ready) or now - self._first > patience:
+                    self._first = None
                     self.watch.progressed(now)
                     self._collect(ready)
                     continue
@@ -258,7 +267,7 @@ class ClusterSession:
 
     def _enough(self, ready: Sequence[Key]) -> bool:
         """Whether to read what is done now: a group, or what a flow may wait for, a single task or a bundle."""
-        if len(ready) >= min(GROUP, len(self.opens) // 8 + 1):
+        if len(ready) >= min(GROUP, len(self.opens) // 4 + 1):
             return True
         return any(entry.position is None or entry.jobs[0].index < 0 for entry in map(self.opens.__getitem__, ready))
 
@@ -344,7 +353,7 @@ class ClusterSession:
         entry = self.opens.pop(key)
         receipt = self._key("receipt")
         future = self._get(receipt_graph(key, receipt), [receipt])[receipt]
-        self.opens[receipt] = OpenKey(entry.jobs, entry.position, future, (entry.future, nbytes))
+        self._open(receipt, OpenKey(entry.jobs, entry.position, future, (entry.future, nbytes)))
 
     def _take(self, key: Key, value: Carry | Bundle) -> None:
         """Make receipts of a value."""
