@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from prefectish.engine.state import Failed, Success, TriggerFailed
 from prefectish.examples import census
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 BROKEN = Path(census.__file__).with_name("broken_files")
 
@@ -107,6 +110,13 @@ def test_executor_gives_the_same_totals_and_the_same_errors(executor: str, folde
     here = without_seconds(census.report_of(*take(folder)))
     there = without_seconds(census.report_of(*take(folder, executor)))
     assert there == here
+
+
+def test_address_leads_to_a_scheduler_that_is_there(dask_client: Client, folder: Path) -> None:
+    flow = census.build_flow()
+    executor = census.make_executor("dask", dask_client.scheduler.address)
+    state = flow.run(parameters={"folders": [str(folder)]}, executor=executor)
+    assert without_seconds(census.report_of(flow, state)) == without_seconds(census.report_of(*take(folder)))
 
 
 def test_strict_census_fails_with_its_files_and_still_reports(folder: Path) -> None:
