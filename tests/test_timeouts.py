@@ -424,13 +424,17 @@ def test_async_body_in_a_helper_thread_leaves_none_behind(caplog):
 def test_limits_hold_inside_a_running_loop(tmp_path):
     @task(timeout=0.1)
     async def hang_on():
-        await asyncio.sleep(30)
+        try:
+            await asyncio.sleep(30)
+        finally:
+            note(tmp_path / "ended", "x")
 
     async def main():
         return [run_single(hang_on), run_single(spin), run_single(inc, x=1)]
 
     timed_out, spun, quick = asyncio.run(main())
     assert_timed_out(timed_out)
+    assert lines(tmp_path / "ended") == ["x"]
     assert_timed_out(spun)
     assert quick == Success(result=2)
 

@@ -70,14 +70,11 @@ def _call(facts: AttemptFacts, inputs: dict[str, Any], limit: float | None) -> V
         return Error(FAIL(str(fault), result=fault.__cause__))
     talk = _Talk(facts, request)
     try:
-        if not talk.began.wait(None if limit is None else max(START_SECONDS, limit)) or not talk.hear(limit):
-            talk.kill()
-            return Error(TimeoutSignal())
-    except BaseException:  # an interrupt
-        talk.kill()
-        raise
+        in_time = talk.began.wait(None if limit is None else max(START_SECONDS, limit)) and talk.hear(limit)
     finally:
         talk.close()
+    if not in_time:
+        return Error(TimeoutSignal())
     if talk.answer is None:
         return Error(ENDRUN(_died(label, talk.process.returncode)))
     return _opened(talk.answer)
@@ -236,18 +233,14 @@ class _Talk:
         own = self.facts["logger"]
         (own if record.name == own.name else logging.getLogger(record.name)).handle(record)
 
-    def kill(self) -> None:
-        """End the process and what it started."""
-        end_family(self.process.pid)
-
     def close(self) -> None:
-        """See the process end, by itself if it has answered."""
+        """See the process end: by itself if it has answered, else now."""
         if self.answer is not None and not self._gone(LINGER_SECONDS):
             self.facts["logger"].warning(
                 "Task %r: its process did not end after the body had, and was killed", self.facts["task_full_name"]
             )
         if self.answer is None or self.process.poll() is None:
-            self.kill()
+            end_family(self.process.pid)
         self.process.wait()
         self.helper.wait(LINGER_SECONDS)
         for pipe in (self.process.stdin, self.process.stdout):
