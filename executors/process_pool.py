@@ -39,7 +39,11 @@ class Surroundings(NamedTuple):
     @classmethod
     def now(cls) -> Surroundings:
         """Return those of this process."""
-        return cls(os.getcwd(), tuple(sys.path), dict(os.environ))
+        try:
+            folder = os.getcwd()
+        except FileNotFoundError:  # it was deleted
+            folder = ""
+        return cls(folder, tuple(sys.path), dict(os.environ))
 
     def since(self, before: Surroundings) -> Surroundings | None:
         """Return what differs from `before`; None if nothing does."""

@@ -8,79 +8,106 @@ from __future__ import annotations
 
 import functools
 import pickle
-import shutil
-import tempfile
+import sys
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import dask.multiprocessing
 
+from prefectish.engine.attempt import PENDING
 from prefectish.engine.envelope import Encoded
 from prefectish.engine.executor import Job, LaneSpec, Lost, Receipt, Record
 from prefectish.engine.plan import Plan
 from prefectish.engine.state import Success
-from prefectish.engine.wire import Carry, pack_lane, pickle_tasks
+from prefectish.engine.wire import Bundle, Carry, open_bundle, pack_lane, pickle_tasks
 from prefectish.errors import FlowDefinitionError
-from prefectish.executors.lower import Key, PackedLane, Terms, item_inputs, lower, not_ready
+from prefectish.executors.lower import Key, PackedLane, Terms, item_inputs, lower, lower_bundle, not_ready
+from prefectish.executors.parcels import Parcels
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
 from prefectish.executors.slices import Branch, Report, cluster_error, in_given_order
 
 #: A lane's bytes up to this size go with every call; larger ones go into a file.
 INLINE_LANE = 4096
-#: Files that a process keeps in memory.
-OPEN_PARCELS = 16
 
-dumps = functools.partial(pickle.dumps, protocol=5)
+_dumps = functools.partial(pickle.dumps, protocol=5)
 
 
-class Parcel:
-    """A value in a file; what unpickles in a process is the value."""
+class Errand(Protocol):
+    """What one key of a graph stands for."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    @property
+    def gone(self) -> bool:
+        """Whether nobody wants it any more."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return open_parcel, (self.path,)
+    def begin(self) -> None:
+        """Note that it is handed to a process."""
 
-
-_parcels: OrderedDict[str, Any] = OrderedDict()
-
-
-def open_parcel(path: str) -> Any:
-    """Return the value in a file; a process reads it once."""
-    if path not in _parcels:
-        with open(path, "rb") as file:
-            _parcels[path] = pickle.load(file)
-        while len(_parcels) > OPEN_PARCELS:
-            _parcels.popitem(last=False)
-    return _parcels[path]
+    def end(self, value: Any, report: Report) -> None:
+        """Report what came back; None if it was not handed over."""
 
 
-class Parcels:
-    """The files of a run, in a folder that only this user can read: whoever writes there runs code in the processes."""
+class OneStep:
+    """One step of one branch; its key's value is a Carry."""
 
-    def __init__(self) -> None:
-        self._folder: Path | None = None
-        self._count = 0
+    __slots__ = ("branch", "position")
 
-    def add(self, value: Any) -> Parcel:
-        """Write a value."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="prefectish-"))
-        self._count += 1
-        path = self._folder / f"{self._count}.pickle"
-        with open(path, "wb") as file:
-            pickle.dump(value, file, protocol=5)
-        return Parcel(str(path))
+    def __init__(self, branch: Branch, position: int) -> None:
+        self.branch = branch
+        self.position = position
 
-    def close(self) -> None:
-        """Delete the files."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+    @property
+    def gone(self) -> bool:
+        """Whether its branch was given up."""
+        return self.branch.gone
+
+    def begin(self) -> None:
+        """Note that it is handed to a process."""
+        self.branch.running |= 1 << self.position
+
+    def end(self, value: Carry | None, report: Report) -> None:
+        """Report its record."""
+        branch, position = self.branch, self.position
+        branch.running &= ~(1 << position)
+        record = None if value is None else value.record
+        if record is not None:
+            branch.states[position] = record.state
+        report((branch, position, record))
+
+
+class ManyBranches:
+    """All steps of several branches; its key's value is a Bundle."""
+
+    __slots__ = ("branches",)
+
+    def __init__(self, branches: Sequence[Branch]) -> None:
+        self.branches = branches
+
+    @property
+    def gone(self) -> bool:
+        """Whether all of its branches were given up."""
+        return all(branch.gone for branch in self.branches)
+
+    def begin(self) -> None:
+        """Note that they are handed to a process."""
+        for branch in self.branches:
+            branch.running = sum(1 << p for p in branch.job.positions)
+
+    def end(self, value: Bundle | None, report: Report) -> None:
+        """Report the records of each branch; one that the process did not get to goes back as it came."""
+        found = [None] * len(self.branches) if value is None else open_bundle(value)
+        for branch, records in zip(self.branches, found, strict=True):
+            job = branch.job
+            branch.running = 0
+            for n, position in enumerate(job.positions):
+                if value is None:
+                    report((branch, position, None))
+                elif records is None:
+                    report((branch, position, Record(job.starts.get(position, PENDING))))
+                else:
+                    report((branch, position, records[n][1]))
 
 
 class Processes:
@@ -96,10 +123,12 @@ class Processes:
     FlowDefinitionError : a task cannot be pickled.
     """
 
+    bundles = True
+
     def __init__(self, slots: int, plan: Plan, run_id: str) -> None:
         self.slots = slots
         self.tasks = pickle_tasks(plan)
-        self.terms = Terms(run_id, 0, False, _reference)
+        self.terms = Terms(run_id, sys.maxsize, False, _reference)
         self.deaths: Counter[tuple[int, int, int]] = Counter()
         self._lanes: dict[int, PackedLane] = {}
         self._parcels = Parcels()
@@ -110,47 +139,59 @@ class Processes:
     # -- running ---------------------------------------------------------------------------------------------------
 
     def run(self, branches: Sequence[Branch], report: Report, ahead: int) -> None:
-        """Run branches in the pool; one that has to run alone is by itself, and gets a pool to itself."""
+        """Run branches in the pool; one that has to run alone comes by itself, and gets a pool to itself."""
         graph: dict[Key, Any] = {}
-        where: dict[Key, tuple[Branch, int]] = {}
-        wanted: list[Key] = []
-        for branch in branches:
-            self._lower(branch, graph, where, wanted, report)
-        if not graph:
-            return
-        pool = self._alone if branches[0].job.solo else self._shared
+        errands: dict[Key, Errand] = {}
+        if branches[0].job.bundle is not None:
+            self._lower_bundle(branches, graph, errands, report)
+        else:
+            for branch in branches:
+                self._lower(branch, graph, errands, report)
+        if graph:
+            self._get(graph, errands, report, ahead, self._alone if branches[0].job.solo else self._shared)
+
+    def _get(
+        self, graph: dict[Key, Any], errands: Mapping[Key, Errand], report: Report, ahead: int, pool: ProcessPool
+    ) -> None:
         view = pool.view(self.slots + ahead)
+        inner = {key for node in graph.values() for key in node.dependencies}
         try:
             dask.multiprocessing.get(
                 graph,
-                wanted,
+                [key for key in graph if key not in inner],  # Dask keeps the values of those to the end
                 pool=view,
                 optimize_graph=False,
                 chunksize=1,
-                func_dumps=dumps,
+                func_dumps=_dumps,
                 func_loads=pickle.loads,
-                callbacks=[_callbacks(where, report)],
+                callbacks=[_callbacks(errands, report)],
             )
         except BrokenProcessPool as error:
             raise pool.drop(view) from error
 
-    def _lower(
-        self,
-        branch: Branch,
-        graph: dict[Key, Any],
-        where: dict[Key, tuple[Branch, int]],
-        wanted: list[Key],
-        report: Report,
-    ) -> None:
+    def _lower(self, branch: Branch, graph: dict[Key, Any], errands: dict[Key, Errand], report: Report) -> None:
         job = _remainder(branch)
-        lane = self._lane(job.lane)
-        lowered = lower(job, lane, self.terms)
-        refused = [*lowered.refused, *not_ready(job, lowered)] if lowered.refused else []
+        lowered = lower(job, self._lane(job.lane), self.terms)
         graph.update(lowered.graph)
-        wanted.extend(lowered.wanted.values())
-        where.update(zip(lowered.graph, [(branch, p) for p in job.positions if p in lowered.made], strict=True))
-        for position, record in refused:
-            report((branch, position, record))
+        made = (OneStep(branch, position) for position in job.positions if position in lowered.made)
+        errands.update(zip(lowered.graph, made, strict=True))
+        if lowered.refused:
+            for position, record in (*lowered.refused, *not_ready(job, lowered)):
+                report((branch, position, record))
+
+    def _lower_bundle(
+        self, branches: Sequence[Branch], graph: dict[Key, Any], errands: dict[Key, Errand], report: Report
+    ) -> None:
+        jobs = [branch.job for branch in branches]
+        first = jobs[0]
+        key: Key = (f"{first.lane.steps[0].slug}-{self.terms.run_id}", f"bundle-{first.bundle}", first.submission)
+        lowered = lower_bundle(jobs, self._lane(first.lane), key, self.terms)
+        branch_of = dict(zip(jobs, branches, strict=True))
+        graph.update(lowered.graph)
+        errands[key] = ManyBranches([branch_of[job] for job in lowered.taken])
+        for job, records in lowered.refused:
+            for position, record in records:
+                report((branch_of[job], position, record))
 
     def _lane(self, spec: LaneSpec) -> PackedLane:
         with self._lock:
@@ -160,7 +201,9 @@ class Processes:
             return packed
 
     def _pack(self, spec: LaneSpec) -> PackedLane:
-        blob, held = pack_lane(spec, self.tasks)
+        # The record of each step is read by itself here, so none has to ride along with later ones.
+        every = LaneSpec(spec.ident, spec.run, spec.steps, spec.shared, frozenset(range(len(spec.steps))), spec.batch)
+        blob, held = pack_lane(every, self.tasks)
         reference = self._parcels.add(blob) if len(blob) > INLINE_LANE else blob
         return PackedLane(reference, tuple(self._parcels.add(_reference(h)) for h in held), item_inputs(spec))
 
@@ -218,25 +261,19 @@ def _remainder(branch: Branch) -> Job:
     return Job(job.lane, job.index, job.submission, left, job.items, branch.states, starts, job.solo, job.every_step)
 
 
-def _callbacks(where: Mapping[Key, tuple[Branch, int]], report: Report) -> tuple[Any, ...]:
+def _callbacks(errands: Mapping[Key, Errand], report: Report) -> tuple[Any, ...]:
     """Return callbacks of Dask's scheduler that note what is handed to the processes, and report what comes back."""
 
     def before(key: Key, graph: Any, state: Any) -> None:
-        branch, position = where[key]
-        if branch.gone:
+        if errands[key].gone:
             graph[key] = skip
         else:
-            branch.running |= 1 << position
+            errands[key].begin()
 
-    def after(key: Key, carry: Carry | None, graph: Any, state: Any, worker: Any) -> None:
-        branch, position = where[key]
-        branch.running &= ~(1 << position)
-        record = None if carry is None else carry.record
-        if record is not None:
-            branch.states[position] = record.state
-        if key in state["cache"] and not state["waiting_data"].get(key):
+    def after(key: Key, value: Any, graph: Any, state: Any, worker: Any) -> None:
+        if not state["waiting_data"].get(key):
             state["cache"][key] = None  # nothing in the slice reads it any more, and the slice may take long to end
-        report((branch, position, record))
+        errands[key].end(value, report)
 
     return (None, in_given_order, before, after, None)
 

@@ -38,13 +38,15 @@ class Branch:
     left : steps that have not reported yet.
     running : mask of the positions that were handed to a process and have not come back.
     gone : True once it was given up: steps that have not started never start.
+    queued : it came from the backlog, and keeps the next slice waiting.
     states : of steps that are final, by position: those that came with the job, and those that have ended since.
     """
 
-    __slots__ = ("gone", "job", "left", "running", "states")
+    __slots__ = ("gone", "job", "left", "queued", "running", "states")
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, queued: bool = False) -> None:
         self.job = job
+        self.queued = queued
         self.left = len(job.positions)
         self.gone = False
         self.running = 0
@@ -60,9 +62,16 @@ class _Broken:
 
 
 class Workers(Protocol):
-    """Threads or processes, and Dask's scheduler for them."""
+    """Threads or processes, and Dask's scheduler for them.
+
+    Attributes
+    ----------
+    slots : bodies that can run at once.
+    bundles : whether the jobs of a bundle come together, as a slice of their own.
+    """
 
     slots: int
+    bundles: bool
 
     def run(self, branches: Sequence[Branch], report: Report, ahead: int) -> None:
         """Run branches to their end in this thread's name and report each of their steps once.
@@ -156,24 +165,34 @@ class SliceSession:
         self._raise = bool(run.get("raise_on_exception"))
         self.slots = workers.slots
         self.pace = Pace(workers.slots)
-        self.window = 2 * self.pace.most
+        self.window = 3 * self.pace.most  # one slice at work, one about to follow, one being admitted
         self.backlog = Backlog()
         self.open: dict[Job, Branch] = {}
+        self._queued = 0
         self._helpers: list[threading.Thread] = []
         self._arrivals: SimpleQueue[Arrival | _Broken] = SimpleQueue()
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs, and hand over what the pool can use."""
-        self.backlog.add([job for job in jobs if not job.solo])
+        queued: list[Job] = []
+        bundles: dict[int, list[Branch]] = {}
         for job in jobs:
             if job.solo:
                 self._start([Branch(job)])
+            elif job.bundle is not None and self.workers.bundles:
+                bundles.setdefault(job.bundle, []).append(Branch(job))
+            else:
+                queued.append(job)
+        for branches in bundles.values():
+            self._start(branches)
+        self.backlog.add(queued)
         self._hand_over()
 
     def _hand_over(self) -> None:
         # Fewer branches than a slice are open, and some of them run: start the next slice before the pool has to wait.
-        while self.backlog.count and len(self.open) < self.pace.size:
-            branches = [Branch(job) for job in self.backlog.take(self.pace.size)]
+        while self.backlog.count and self._queued < self.pace.size:
+            branches = [Branch(job, queued=True) for job in self.backlog.take(self.pace.size)]
+            self._queued += len(branches)
             self.pace.note(len(branches), time.monotonic())
             self._start(branches)
 
@@ -209,7 +228,7 @@ class SliceSession:
         branch, position, record = arrival
         branch.left -= 1
         if not branch.left:
-            self.open.pop(branch.job, None)
+            self._forget(branch)
         if record is not None and not branch.gone:
             receipts.append(Receipt(branch.job, ((position, record),)))
 
@@ -218,11 +237,16 @@ class SliceSession:
             raise broken.error
         lost = [branch for branch in broken.branches if branch.left and not branch.gone]
         for branch in broken.branches:
-            self.open.pop(branch.job, None)
+            self._forget(branch)
         receipts, again = self.workers.lost(lost, broken.error)
         if again:
             self._start(again)
         return receipts
+
+    def _forget(self, branch: Branch) -> None:
+        if self.open.pop(branch.job, None) is not None and branch.queued:
+            branch.queued = False
+            self._queued -= 1
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs: those not started never start, the records of the others are dropped."""

@@ -111,6 +111,8 @@ class Threads:
     run_id : names the run in every key.
     """
 
+    bundles = False
+
     def __init__(self, slots: int, run_id: str) -> None:
         self.slots = slots
         self.run_id = run_id

@@ -337,6 +337,7 @@ class BrokenWorkers:
     """Breaks every slice after the first report."""
 
     slots = 1
+    bundles = False
 
     def __init__(self, again: bool = False) -> None:
         self.again = again
@@ -798,6 +799,75 @@ def test_large_items_and_results_travel(processes):
     with Flow("large items") as flow:
         out = twice.map(twice.map(items))
     assert [len(v) for v in values(flow, out, processes)] == [1 << 21] * 4
+
+
+# ---------------------------------------------------------------------------------------------------- bundles
+
+
+def batched(body, tmp_path, items, **options):
+    """Run a batched map on processes and return its children's states and the bodies that ran."""
+    ran = tmp_path / "ran"
+
+    def work(x):
+        with ran.open("a") as file:
+            file.write(f"{x} {os.getpid()}\n")
+        return body(x)
+
+    with Flow("batched") as flow:
+        out = task(work, name="work", **{"batch_size": 10, **options}).map(items)
+    state = flow.run(executor=LocalDaskExecutor("processes", num_workers=2))
+    return state.result[out].map_states, [line.split() for line in ran.read_text().splitlines()]
+
+
+def test_branches_of_a_bundle_run_in_one_process_each_once(tmp_path):
+    children, ran = batched(str, tmp_path, list(range(100)))
+    assert [child.result for child in children] == [str(x) for x in range(100)]
+    assert sorted(int(x) for x, _ in ran) == list(range(100))
+    for first in range(0, 100, 10):
+        assert len({pid for x, pid in ran if first <= int(x) < first + 10}) == 1
+
+
+def test_automatic_bundles_grow_to_the_end(tmp_path):
+    children, ran = batched(str, tmp_path, list(range(500)), batch_size="auto")
+    assert [child.result for child in children] == [str(x) for x in range(500)]
+    assert len(ran) == 500
+
+
+def fail_at_five(x):
+    if x == 5:
+        raise ValueError(x)
+    return bytes(1 << 16)
+
+
+def test_child_of_a_bundle_fails_alone(tmp_path):
+    children, _ = batched(fail_at_five, tmp_path, list(range(20)))
+    assert [i for i, child in enumerate(children) if child.is_failed()] == [5]
+    assert children[5].message == "Error during execution of task: ValueError(5)"
+    assert {len(child.result) for child in children if child.is_successful()} == {1 << 16}
+
+
+def test_child_of_a_bundle_is_retried_alone(tmp_path):
+    children, ran = batched(fail_at_five, tmp_path, list(range(10)), retries=2)
+    assert [i for i, child in enumerate(children) if child.is_failed()] == [5]
+    assert sorted(int(x) for x, _ in ran) == [0, 1, 2, 3, 4, 5, 5, 5, 6, 7, 8, 9]
+
+
+def test_argument_of_a_bundle_that_cannot_be_pickled_fails_its_child(tmp_path):
+    children, ran = batched(str, tmp_path, [0, Unpicklable(), 2])
+    assert [type(child) for child in children] == [Success, Failed, Success]
+    assert len(ran) == 2
+
+
+def die_at_five(x):
+    if x == 5:
+        os._exit(1)
+    return x
+
+
+def test_child_that_kills_its_bundle_crashes_alone(tmp_path):
+    children, _ = batched(die_at_five, tmp_path, list(range(20)))
+    assert [i for i, child in enumerate(children) if not child.is_successful()] == [5]
+    assert type(children[5]) is Crashed
 
 
 # ------------------------------------------------------------------------------- programs that run flows on processes

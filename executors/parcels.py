@@ -1,0 +1,59 @@
+"""Values that go into a file once instead of with every call; each process reads a file once."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+#: Files that a process keeps in memory.
+OPEN_PARCELS = 16
+
+
+class Parcel:
+    """A value in a file; what unpickles in a process is the value."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_parcel, (self.path,)
+
+
+_parcels: OrderedDict[str, Any] = OrderedDict()
+
+
+def open_parcel(path: str) -> Any:
+    """Return the value in a file; a process reads it once."""
+    if path not in _parcels:
+        with open(path, "rb") as file:
+            _parcels[path] = pickle.load(file)
+        while len(_parcels) > OPEN_PARCELS:
+            _parcels.popitem(last=False)
+    return _parcels[path]
+
+
+class Parcels:
+    """The files of a run, in a folder that only this user can read: whoever writes there runs code in the processes."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._count = 0
+
+    def add(self, value: Any) -> Parcel:
+        """Write a value."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="prefectish-"))
+        self._count += 1
+        path = self._folder / f"{self._count}.pickle"
+        with open(path, "wb") as file:
+            pickle.dump(value, file, protocol=5)
+        return Parcel(str(path))
+
+    def close(self) -> None:
+        """Delete the files."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
