@@ -39,7 +39,7 @@ FLOORS = [
     ["prefectish.engine.state"],
     ["prefectish.engine.signals"],
     ["prefectish.triggers", "prefectish.edges", "prefectish.engine.handlers", "prefectish.engine.pause"],
-    ["prefectish.caching", "prefectish.results", "prefectish.results.*"],
+    ["prefectish.caching", "prefectish.caching.*", "prefectish.results", "prefectish.results.*"],
     ["prefectish.tasks", "prefectish.tasks.*"],
     ["prefectish.parameters"],
     ["prefectish.control_flow", "prefectish.control_flow.*", "prefectish.versions"],
@@ -64,7 +64,7 @@ FLOORS = [
         "prefectish.utilities.*",
     ],
     ["prefectish"],
-    ["prefectish.cli", "prefectish.examples", "prefectish.examples.*"],
+    ["prefectish.cli", "prefectish.cli.*", "prefectish.examples", "prefectish.examples.*"],
     ["prefectish.executors", "prefectish.executors.*"],
 ]
 

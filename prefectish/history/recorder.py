@@ -23,6 +23,7 @@ from prefectish.errors import HistoryWriteError
 from prefectish.fingerprint import fingerprint
 from prefectish.history import schema
 from prefectish.history.causes import cause_of
+from prefectish.history.inputs import inputs_digest
 from prefectish.history.store import Store, open_store
 
 #: Longest time an event waits for its commit, in seconds.
@@ -95,6 +96,7 @@ class HistoryRecorder:
                         "slug": step.slug,
                         "name": step.name,
                         "version": fingerprint(step.task),
+                        "inputs": inputs_digest(plan, step),
                         "mapped": int(step.mapped),
                         "space": step.space,
                     }

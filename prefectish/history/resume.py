@@ -18,6 +18,7 @@ from prefectish.engine.wire import process_name
 from prefectish.errors import RemoteError, ResultReleased, ResumeMismatch, RunLocked
 from prefectish.fingerprint import fingerprint
 from prefectish.history import schema
+from prefectish.history.inputs import inputs_digest
 from prefectish.history.queries import ChildRow, RunRow
 from prefectish.history.queries import run as find_run
 from prefectish.history.recorder import HistoryRecorder
@@ -121,6 +122,8 @@ class Resumption:
                 if not self.force:
                     raise ResumeMismatch(f"task {step.slug} changed; force=True runs it again, and what follows it")
                 changed.add(step.slug)
+            if row.inputs != inputs_digest(plan, step):
+                changed.add(step.slug)  # it is given something else now
             keys = numbered([child.item_key for child in rows])
             children[step.slug] = {
                 key_of(key, child.index or 0): _recorded(step, child) for key, child in zip(keys, rows, strict=True)

@@ -51,6 +51,7 @@ steps = Table(
     Column("slug", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("version", String(32)),
+    Column("inputs", String(32)),
     Column("mapped", Integer, nullable=False),
     Column("space", Integer),
     Column("state", Integer),

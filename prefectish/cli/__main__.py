@@ -1,0 +1,5 @@
+"""``python -m prefectish.cli``."""
+
+from prefectish.cli import main
+
+main()

@@ -1,0 +1,101 @@
+"""Find what the command line names: flows in files, executors, values of parameters."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from prefectish.errors import FlowDefinitionError, ParameterError
+from prefectish.flows import Flow
+
+EXECUTORS = {
+    "local": ("LocalExecutor", {}),
+    "threads": ("LocalDaskExecutor", {"scheduler": "threads"}),
+    "processes": ("LocalDaskExecutor", {"scheduler": "processes"}),
+    "dask": ("DaskExecutor", {}),
+}
+
+
+def load_flow(where: str) -> Flow:
+    """Return the flow that ``FILE``, ``FILE:name`` or ``module:name`` names.
+
+    Raises
+    ------
+    FlowDefinitionError : there is no such file, or not exactly one flow is meant.
+    """
+    source, _, name = where.partition(":")
+    module = _run_file(source) if source.endswith(".py") else importlib.import_module(source)
+    found = {n: value for n, value in vars(module).items() if isinstance(value, Flow)}
+    if name:
+        if name not in found:
+            raise FlowDefinitionError(f"{source} has no flow {name!r}; it has: {', '.join(found) or 'none'}")
+        return found[name]
+    distinct = {id(value): value for value in found.values()}
+    if len(distinct) != 1:
+        raise FlowDefinitionError(
+            f"{source} has {len(distinct)} flows ({', '.join(found) or 'none'}); write {source}:name"
+        )
+    return next(iter(distinct.values()))
+
+
+def _run_file(path: str) -> ModuleType:
+    """Import a file under its own name, so that its functions can be found again by that name."""
+    if not os.path.isfile(path):
+        raise FlowDefinitionError(f"no file {path}")
+    folder, file = os.path.split(os.path.abspath(path))
+    sys.path.insert(0, folder)
+    name = file.removesuffix(".py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_executor(name: str | None, address: str | None) -> Any:
+    """Return an executor by its short name; None for the flow's own.
+
+    Raises
+    ------
+    FlowDefinitionError : the name is unknown, or an address comes with an executor that takes none.
+    """
+    if address is not None and name not in (None, "dask"):
+        raise FlowDefinitionError(f"--address goes with --executor dask, not with {name}")
+    if name is None and address is None:
+        return None
+    if name is not None and name not in EXECUTORS:
+        raise FlowDefinitionError(f"--executor {name}: one of {', '.join(EXECUTORS)} is wanted")
+    attribute, arguments = EXECUTORS[name or "dask"]
+    module = importlib.import_module("prefectish.executors")
+    return getattr(module, attribute)(**arguments, **({"address": address} if address else {}))
+
+
+def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters that ``key=value`` texts name; a value that is JSON is read as such.
+
+    Raises
+    ------
+    ParameterError : a text has no ``=``.
+
+    Examples
+    --------
+    >>> parse_parameters(["n=3", "name=eu", "flags=[1, true]"])
+    {'n': 3, 'name': 'eu', 'flags': [1, True]}
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise ParameterError(f"--param {pair}: key=value is wanted")
+        try:
+            values[key] = json.loads(text)
+        except ValueError:
+            values[key] = text
+    return values

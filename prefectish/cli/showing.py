@@ -1,0 +1,76 @@
+"""What the command prints: tables for people, JSON for programs; nothing in a name can move the cursor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from prefectish.history import FailureGroup, RunRow
+
+
+def printable(text: Any) -> str:
+    r"""Return text with control characters shown as escapes.
+
+    Examples
+    --------
+    >>> print(printable("ok" + chr(10) + "forged"))
+    ok\nforged
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(printable("" if cell is None else cell) for cell in row))
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, default=str, indent=2))
+
+
+def run_facts(run: RunRow) -> dict[str, Any]:
+    """Return the facts of a run for JSON."""
+    return {
+        "id": run.id,
+        "flow": run.flow_name,
+        "name": run.name,
+        "state": run.state,
+        "message": run.message,
+        "exit_code": run.exit_code,
+        "started": run.started.isoformat(),
+        "ended": None if run.ended is None else run.ended.isoformat(),
+        "seconds": round(run.duration, 3),
+    }
+
+
+def failure_facts(group: FailureGroup) -> dict[str, Any]:
+    """Return the facts of a group of failures for JSON."""
+    return {"type": group.type, "message": group.message, "count": group.count, "traceback": group.traceback}
+
+
+def when(time: datetime | None) -> str:
+    """Return a time in the zone of the reader."""
+    return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Return counts by state in one line.
+
+    Examples
+    --------
+    >>> counts_text({"Success": 97, "Failed": 3})
+    '97 Success, 3 Failed'
+    """
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items(), key=lambda item: -item[1]))
