@@ -112,7 +112,7 @@ def retried(width: int, seconds: float, every: int, delay: float) -> Flow:
 
 def succeed(flow: Flow, executor: Executor | None = None) -> State:
     """Run a flow that has to succeed."""
-    state = flow.run(executor=executor)
+    state = flow.run(executor=executor, history=False)
     if not state.is_successful():
         raise AssertionError(f"{flow.name} did not succeed: {state!r}")
     return state
