@@ -134,7 +134,7 @@ def test_module_imports_only_from_lower_floors(module: str) -> None:
     neighbours = module.rpartition(".")[0]
     for target in sorted(t for t in imports(module) if inside(t, "prefectish") and t != module):
         assert target in SOURCES, f"{module} imports {target}, which is not there"
-        is_neighbour = floor_of(target) == own and target.startswith(neighbours + ".")
+        is_neighbour = floor_of(target) == own and inside(target, neighbours)
         assert floor_of(target) < own or is_neighbour, f"{module} imports {target}"
 
 
