@@ -1,0 +1,189 @@
+"""What a cached result is found by: the digests of the code and of each argument, and the key that is made of them."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prefectish.engine.context import get_logger
+from prefectish.errors import Unhashable
+from prefectish.fingerprint import fingerprint, is_ours
+
+#: The name of the code among the parts of a key; no argument has it.
+CODE = "its code"
+_codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_warned: set[tuple[str, str]] = set()
+
+
+class Inputs(dict[str, Any]):
+    """The inputs of a body, hashed at most once."""
+
+    __slots__ = ("_digests",)
+
+    _digests: dict[str, str | None]
+
+    @property
+    def digests(self) -> dict[str, str | None]:
+        """The hash of each input by name; None for one that cannot be hashed."""
+        try:
+            return self._digests
+        except AttributeError:
+            self._digests = {name: _digest(name, value) for name, value in self.items()}
+            return self._digests
+
+
+def digests_of(inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the hash of each input by name; None for one that cannot be hashed."""
+    return (inputs if isinstance(inputs, Inputs) else Inputs(inputs)).digests
+
+
+def _digest(name: str, value: Any) -> str | None:
+    try:
+        return argument_digest(name, value)
+    except Unhashable:
+        return None
+
+
+def argument_digest(name: str, value: Any) -> str:
+    """Return the hash of an argument.
+
+    Raises
+    ------
+    Unhashable
+        Naming the part: ``rows[3].client``.
+    """
+    from prefectish.hashing.encoder import named_hash
+
+    return named_hash(name, value)
+
+
+def code_digest(task: Any) -> str:
+    """Return a hash of what a task does: its body, and the attributes that its class gave it besides options."""
+    found = _codes.get(task)
+    if found is None:
+        found = _codes[task] = _code_digest(task)
+    return found
+
+
+def _code_digest(task: Any) -> str:
+    body = vars(task).get("run")
+    if body is not None:
+        return fingerprint(body)
+    base = next(cls for cls in type(task).__mro__ if is_ours(cls.__module__))
+    options = {name for cls in base.__mro__ for name in (*vars(cls), *vars(cls).get("__annotations__", ()))}
+    own = {name: value for name, value in vars(task).items() if name not in options}
+    return fingerprint((type(task), own), lambda cls: not is_ours(cls.__module__) and issubclass(cls, base))
+
+
+class Parts(dict[str, str]):
+    """The digests that a key is made of, by what they are digests of: arguments, and :data:`CODE`."""
+
+    __slots__ = ()
+
+
+def parts_of(task: Any, inputs: Mapping[str, Any]) -> Parts:
+    """Return the parts of a task's key.
+
+    Raises
+    ------
+    Unhashable
+        Naming the part of the first input that cannot be hashed.
+    """
+    parts = Parts({CODE: code_digest(task)} if task is not None else {})
+    for name, value in inputs.items():
+        found = inputs.digests[name] if isinstance(inputs, Inputs) else None
+        parts[name] = argument_digest(name, value) if found is None else found
+    return parts
+
+
+def task_input_hash(context: Any, arguments: Mapping[str, Any]) -> str | None:
+    """Return a key of the task's code and its arguments: for ``cache_key_fn=``.
+
+    Parameters
+    ----------
+    context
+        Facts of the run and of the attempt, and the `task`.
+    arguments
+        By name.
+
+    Returns
+    -------
+    str | None
+        32 hexadecimal digits; None, with one warning in the log that names the part, if an argument has no stable hash.
+
+    Examples
+    --------
+    >>> task_input_hash({}, {"x": 1}) == task_input_hash({}, {"x": 1})
+    True
+    """
+    try:
+        return key_of_parts(parts_of(context.get("task"), arguments))
+    except Unhashable as error:
+        _warn(str(context.get("task_slug") or context.get("task_name") or "a task"), error)
+        return None
+
+
+def key_of_parts(parts: Mapping[str, str]) -> str:
+    """Return the key that is made of parts, whatever their order."""
+    from prefectish.hashing import stable_hash
+
+    return stable_hash(dict(parts))
+
+
+def _warn(task: str, error: Unhashable) -> None:
+    if (task, error.path) not in _warned:
+        _warned.add((task, error.path))
+        get_logger().warning("%s is not cached: %s", task, error)
+
+
+class KeyContext(Mapping[str, Any]):
+    """What a `cache_key_fn` sees of a run: its facts, by attribute too, and the task."""
+
+    __slots__ = ("_facts", "_task")
+
+    def __init__(self, task: Any, facts: Mapping[str, Any]) -> None:
+        self._task = task
+        self._facts = facts
+
+    def __getitem__(self, name: str) -> Any:
+        return self._task if name == "task" else self._facts[name]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the context of a cache key has no {name!r}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        yield "task"
+        yield from (name for name in self._facts if name != "task")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def cache_key(task: Any, facts: Mapping[str, Any], inputs: Inputs) -> tuple[str | None, Parts]:
+    """Return the key that the task's `cache_key_fn` makes, None for no caching, and the parts to explain it by.
+
+    Raises
+    ------
+    TypeError
+        If the function returns neither text nor None; and whatever it raises.
+    Unhashable
+        With `task_input_hash`, after one warning in the log.
+    """
+    make: Callable[..., Any] = task.cache_key_fn
+    context = KeyContext(task, facts)
+    if make is task_input_hash:
+        try:
+            parts = parts_of(task, inputs)
+        except Unhashable as error:
+            _warn(str(facts.get("task_slug", task.name)), error)
+            raise
+        return key_of_parts(parts), parts
+    key = make(context, dict(inputs))
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"cache_key_fn of {task.name} returned {key!r}: text, or None for no caching, is wanted")
+    known = {name: digest for name, digest in inputs.digests.items() if digest is not None}
+    return key, Parts({CODE: code_digest(task), **known})

@@ -1,0 +1,284 @@
+"""Ask the caches before a body runs, and put into them what it returned.
+
+No clock but the one that is passed in or read by validators, and no I/O but that of the store that is passed in; so the
+same functions serve the owner of a run, who asks before a limit is taken, and an attempt on a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from prefectish.caching.keys import Inputs, Parts, cache_key, digests_of
+from prefectish.caching.memory import KEY, Caches
+from prefectish.caching.reasons import MOST_ENTRIES, Entry, why_not
+from prefectish.caching.validators import all_inputs, duration_only, never_use, reads_inputs
+from prefectish.engine.context import get_logger
+from prefectish.engine.state import Cached, State, Success
+from prefectish.errors import ResultCorrupt, ResultUnpickleError, Unhashable
+
+if TYPE_CHECKING:
+    from prefectish.results.base import Result
+
+#: The folder of a store in which entries of caches lie.
+FOLDER = "cache"
+FOUND = "Result found in the cache."
+NO_KEY = "cache_key_fn returned None"
+
+
+class Hit:
+    """A cached state that stands for the run."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, state: Cached) -> None:
+        self.state = state
+
+
+class Miss:
+    """No cached state stands for the run; small, and passed on to :func:`keep`.
+
+    Attributes
+    ----------
+    reason
+        In words, if it is more than another key; the key and its parts explain the rest.
+    key
+        None for a task without `cache_key_fn`, or one that is not cached.
+    parts
+        Digests of what the key is made of.
+    """
+
+    __slots__ = ("key", "parts", "reason")
+
+    def __init__(
+        self, reason: str | None, key: str | None = None, parts: Mapping[str, str | None] | None = None
+    ) -> None:
+        self.reason = reason
+        self.key = key
+        self.parts = parts or {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Miss, (self.reason, self.key, dict(self.parts))
+
+
+def is_asked(task: Any) -> bool:
+    """Whether a task has a cache, so that :func:`lookup` is to be called at all."""
+    return task.cache_for is not None or task.cache_key_fn is not None or task.cache_validator is not None
+
+
+def cache_name(task: Any) -> str:
+    """Return the name of a task's cache: tasks of one name, or one `cache_key`, share theirs."""
+    name: str = task.cache_key or task.name
+    return name
+
+
+def is_valid(task: Any, state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Whether a cached state that a run was given, or found, stands for it by the task's validator."""
+    return bool(_validator(task)(state, inputs, parameters))
+
+
+def _validator(task: Any) -> Any:
+    return task.cache_validator or (duration_only if task.cache_for is not None else never_use)
+
+
+def lookup(
+    task: Any, inputs: Mapping[str, Any], facts: Mapping[str, Any], caches: Caches, store: Result | None = None
+) -> Hit | Miss:
+    """Ask the caches of a task.
+
+    Parameters
+    ----------
+    task
+        One that :func:`is_asked`.
+    inputs
+        Of the body, by argument.
+    facts
+        Of the run and the attempt, as the context shows them; `parameters` among them.
+    caches
+        Cached states in memory.
+    store
+        Where entries of other processes lie; None for none.
+
+    Raises
+    ------
+    Exception
+        Whatever a validator, a key function or the store raises: call it under `capture`.
+    """
+    hashed = inputs if isinstance(inputs, Inputs) else Inputs(inputs)
+    if task.cache_key_fn is not None:
+        return _by_key(task, hashed, facts, caches, store)
+    parameters = facts.get("parameters") or {}
+    validator = _validator(task)
+    name = cache_name(task)
+    states = caches.of_inputs(name, hashed.digests) if validator is all_inputs else caches.newest_first(name)
+    for state in states:
+        if validator(state, hashed, parameters):
+            return Hit(state)
+    return Miss(None, None, hashed.digests if reads_inputs(validator) else None)
+
+
+def _by_key(task: Any, inputs: Inputs, facts: Mapping[str, Any], caches: Caches, store: Result | None) -> Hit | Miss:
+    try:
+        key, parts = cache_key(task, facts, inputs)
+    except Unhashable as error:
+        return Miss(str(error))
+    if key is None:
+        return Miss(NO_KEY)
+    state = caches.of_key(cache_name(task), key)
+    if state is None and store is not None:
+        found = _stored(store, entry_place(task, key), key)
+        if isinstance(found, str):
+            return Miss(found, key, parts)
+        state = found
+    if state is None:
+        return Miss(None, key, parts)
+    if not duration_only(state, {}, {}):
+        return Miss(f"expired at {state.cached_result_expiration}", key, parts)
+    return Hit(state)
+
+
+def entry_place(task: Any, key: str) -> str:
+    """Return where in a store the entry of a key lies."""
+    from prefectish.hashing import stable_hash
+    from prefectish.results.names import quoted
+
+    return f"{FOLDER}/{quoted(cache_name(task))}/{stable_hash(key)}"
+
+
+def _stored(store: Result, place: str, key: str) -> Cached | str | None:
+    """Return the state of an entry, None if there is none, or why it is of no use."""
+    try:
+        value, entry = store.load_with_facts(place)
+    except FileNotFoundError:
+        return None
+    except (ResultCorrupt, ResultUnpickleError) as error:
+        get_logger().warning("a cached result is left alone, and the task runs: %s", error)
+        return f"the cached result cannot be used: {error}"
+    if entry.get("key") != key:
+        return f"the cached result at {place} belongs to another key"
+    expires = entry.get("expires")
+    return Cached(
+        FOUND,
+        value,
+        hashed_inputs=entry.get("parts"),
+        cached_result_expiration=None if expires is None else datetime.fromisoformat(expires),
+        context={KEY: key, "location": place},
+    )
+
+
+def keep(
+    task: Any,
+    state: State,
+    inputs: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    miss: Miss,
+    store: Result | None = None,
+    now: datetime | None = None,
+) -> State:
+    """Turn the success of a task with a cache into Cached, and write its entry; other states stay as they are.
+
+    Put the state into the memory with ``caches.add(cache_name(task), state)``: at the owner, who has the caches.
+
+    Parameters
+    ----------
+    miss
+        What :func:`lookup` answered.
+    store
+        Where to write the entry of a `cache_key_fn`; None for nowhere.
+    now
+        The time to count from, with a time zone; default: now.
+
+    Raises
+    ------
+    Exception
+        Whatever the store raises: call it under `capture`.
+    """
+    if type(state) is not Success:
+        return state
+    now = now or datetime.now(UTC)
+    if task.cache_key_fn is not None:
+        return state if miss.key is None else _keep_by_key(task, state, miss, store, now)
+    if task.cache_for is None:
+        return state
+    hashed, values = _remembered(task, inputs)
+    return Cached(
+        state.message,
+        state._result,
+        hashed_inputs=hashed,
+        cached_inputs=values,
+        cached_parameters=dict(facts.get("parameters") or {}),
+        cached_result_expiration=_after(now, task.cache_for),
+        context=state.context or None,
+    )
+
+
+def _remembered(task: Any, inputs: Mapping[str, Any]) -> tuple[dict[str, str] | None, dict[str, Any] | None]:
+    """Return hashes of inputs, and the values of those that have none, where the validator may ask for them."""
+    if not reads_inputs(_validator(task)):
+        return None, None
+    digests = digests_of(inputs)
+    hashed = {name: digest for name, digest in digests.items() if digest is not None}
+    return hashed, {name: inputs[name] for name, digest in digests.items() if digest is None}
+
+
+def _keep_by_key(task: Any, state: Success, miss: Miss, store: Result | None, now: datetime) -> Cached:
+    expires = _after(now, task.cache_expiration)
+    context = {**state.context, KEY: miss.key}
+    if store is not None and miss.key is not None:
+        entry = {
+            "key": miss.key,
+            "parts": dict(miss.parts),
+            "created": now.isoformat(timespec="seconds"),
+            "expires": None if expires is None else expires.isoformat(),
+        }
+        context["location"] = store.save(entry_place(task, miss.key), state.result, entry)
+    return Cached(
+        state.message,
+        state._result,
+        hashed_inputs=dict(miss.parts),
+        cached_result_expiration=expires,
+        context=context,
+    )
+
+
+def _after(now: datetime, lifetime: timedelta | None) -> datetime | None:
+    if lifetime is None:
+        return None
+    try:
+        return now + lifetime
+    except OverflowError:  # timedelta.max: never
+        return None
+
+
+def reason(task: Any, miss: Miss, caches: Caches, store: Result | None = None) -> str:
+    """Say why a lookup missed: what :meth:`State.why_not_cached` shows. Ask before the new state is kept."""
+    if miss.reason is not None:
+        return miss.reason
+    if task.cache_key_fn is None and not reads_inputs(_validator(task)):
+        name = cache_name(task)
+        if name not in caches:
+            return "nothing is cached yet"
+        if _validator(task) is never_use:
+            return "the validator is never_use; set cache_for, or another cache_validator"
+        return "what is cached has expired, or belongs to other parameters"
+    return why_not(miss.parts, _entries(task, caches, store))
+
+
+def _entries(task: Any, caches: Caches, store: Result | None) -> Iterator[Entry]:
+    for state in caches.newest_first(cache_name(task)):
+        if state.hashed_inputs:
+            yield Entry(state.hashed_inputs)
+    if store is not None and task.cache_key_fn is not None:
+        yield from sorted(_stored_entries(task, store), key=lambda entry: entry.created or "", reverse=True)
+
+
+def _stored_entries(task: Any, store: Result) -> Iterator[Entry]:
+    folder = entry_place(task, "").rpartition("/")[0]
+    for place in islice(store.list(folder), MOST_ENTRIES):
+        try:
+            entry = store.facts(place)
+        except (ResultCorrupt, FileNotFoundError):
+            continue
+        yield Entry(Parts(entry.get("parts") or {}), entry.get("created"))

@@ -1,0 +1,65 @@
+"""Why a result was not found in a cache: which part of its key is another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prefectish.caching.keys import CODE
+
+#: Entries of a store that are looked at, at most, to find what changed.
+MOST_ENTRIES = 100
+
+
+class Entry:
+    """A cached result, as far as it explains another: the digests of its parts, and when it was made, if known."""
+
+    __slots__ = ("created", "parts")
+
+    def __init__(self, parts: Mapping[str, str | None], created: str | None = None) -> None:
+        self.parts = parts
+        self.created = created
+
+
+def why_not(parts: Mapping[str, str | None], entries: Iterable[Entry]) -> str:
+    """Say which parts of a key changed since the entry that is nearest to it.
+
+    Parameters
+    ----------
+    parts
+        Digests of what was looked for, by argument.
+    entries
+        What the cache holds, newest first.
+
+    Examples
+    --------
+    >>> why_not({"x": "1", "y": "2"}, [Entry({"x": "1", "y": "3"})])
+    "argument 'y' changed"
+    >>> why_not({"x": "1"}, [])
+    'nothing is cached yet'
+    """
+    nearest, changes = None, None
+    for entry in entries:
+        differences = changed(entry.parts, parts)
+        if changes is None or len(differences) < len(changes):
+            nearest, changes = entry, differences
+    if nearest is None or changes is None:
+        return "nothing is cached yet"
+    since = f" since {nearest.created}" if nearest.created else ""
+    return ", ".join(changes) + since if changes else f"the key changed{since}, and no argument did"
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return what is different, in words: one for each part, the code first."""
+    names = [*new, *(name for name in old if name not in new)]
+    names.sort(key=lambda name: name != CODE)
+    return [_change(name, name in old, name in new) for name in names if _differ(old, new, name)]
+
+
+def _differ(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> bool:
+    return name not in old or name not in new or old[name] is None or old[name] != new[name]
+
+
+def _change(name: str, was: bool, is_: bool) -> str:
+    what = name if name == CODE else f"argument {name!r}"
+    return f"{what} changed" if was and is_ else f"{what} is {'new' if is_ else 'gone'}"

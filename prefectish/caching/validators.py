@@ -1,0 +1,105 @@
+"""Whether a cached state stands for a run: functions of the state, the inputs and the parameters.
+
+All of them but `never_use` refuse a state whose time has passed. A validator of the user's takes the same arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from prefectish.caching.keys import digests_of
+from prefectish.engine.state import Cached
+
+_ABSENT = object()
+
+
+def never_use(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Use no cached state: the default of a task without `cache_for`."""
+    return False
+
+
+def duration_only(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Use a state until it expires, whatever the inputs: the default of a task with `cache_for`."""
+    expires = state.cached_result_expiration
+    return expires is None or expires > datetime.now(UTC if expires.tzinfo is not None else None)
+
+
+def all_inputs(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Use a state for the inputs that led to it."""
+    names = {*(state.hashed_inputs or {}), *(state.cached_inputs or {}), *inputs}
+    return duration_only(state, inputs, parameters) and _same_inputs(state, inputs, names)
+
+
+def all_parameters(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+    """Use a state for the parameters of the run that led to it."""
+    cached = state.cached_parameters or {}
+    return duration_only(state, inputs, parameters) and _same(cached, parameters, {*cached, *parameters})
+
+
+class partial_inputs_only:
+    """Use a state for some of the inputs that led to it.
+
+    Parameters
+    ----------
+    validate_on
+        Their names; None for none, as `duration_only`.
+    """
+
+    def __init__(self, validate_on: Iterable[str] | None = None) -> None:
+        self.names = _names(validate_on)
+
+    def __call__(self, state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+        """Whether the state can be used."""
+        return duration_only(state, inputs, parameters) and _same_inputs(state, inputs, self.names)
+
+
+class partial_parameters_only:
+    """Use a state for some of the parameters of the run that led to it.
+
+    Parameters
+    ----------
+    validate_on
+        Their names; None for none, as `duration_only`.
+    """
+
+    def __init__(self, validate_on: Iterable[str] | None = None) -> None:
+        self.names = _names(validate_on)
+
+    def __call__(self, state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+        """Whether the state can be used."""
+        return duration_only(state, inputs, parameters) and _same(state.cached_parameters or {}, parameters, self.names)
+
+
+def reads_inputs(validator: Any) -> bool:
+    """Whether a validator may look at inputs, so that a state must say which they were."""
+    return (
+        validator not in (never_use, duration_only, all_parameters) and type(validator) is not partial_parameters_only
+    )
+
+
+def _names(given: Iterable[str] | None) -> frozenset[str]:
+    return frozenset([given] if isinstance(given, str) else given or ())
+
+
+def _same_inputs(state: Cached, inputs: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Compare hashes where the state has some; other inputs by value."""
+    hashed = state.hashed_inputs or {}
+    by_hash = [name for name in names if name in hashed]
+    if by_hash and not _same(hashed, digests_of(inputs), by_hash):
+        return False
+    return _same(state.cached_inputs or {}, inputs, [name for name in names if name not in hashed])
+
+
+def _same(cached: Mapping[str, Any], given: Mapping[str, Any], names: Iterable[str]) -> bool:
+    return all(_equal(cached.get(name, _ABSENT), given.get(name, _ABSENT)) for name in names)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    try:
+        return bool(one == other)
+    except Exception:  # an array, or a class of anybody's, that will not be compared
+        return False
