@@ -143,12 +143,26 @@ class Flow(Network):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._open.pop().__exit__()
+        if kind is None:
+            _check_results(self, maps_only=True)
         unused, self._unused = [task for task in self._unused if not task.auto_generated], {}
         if kind is None and unused:
             names = ", ".join(map(repr, unused))
             warnings.warn(
                 f"tasks were created but not added to {self!r}: {names}; call them, or use flow.add_task", stacklevel=2
             )
+
+    def validate(self) -> None:
+        """Check the flow as a whole.
+
+        Raises
+        ------
+        FlowDefinitionError
+            ``cycle: a -> b -> a``; if an argument has several sources; or if results would overwrite one another, or
+            have names with fields that their tasks have not.
+        """
+        super().validate()
+        _check_results(self)
 
     def inner(self, name: str) -> Flow:
         """Return an empty flow in which a part of this one is built: calls in it may use the tasks of this one."""
@@ -621,6 +635,15 @@ class Flow(Network):
             if choice is not None:
                 return choice
         return default_executor()
+
+
+def _check_results(flow: Flow, maps_only: bool = False) -> None:
+    """Check the names of results, if somebody chose some: most flows never need what knows of them."""
+    names = (flow.result, *(chosen for task in flow.tasks for chosen in (task.result, task.target, task.item_key)))
+    if any(name is not None for name in names):
+        from prefectish.results.checks import check_maps, check_names
+
+        (check_maps if maps_only else check_names)(flow)
 
 
 def _several(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:

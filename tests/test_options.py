@@ -9,6 +9,7 @@ import pytest
 
 from prefectish import Task, task
 from prefectish.engine.state import Failed, Success
+from prefectish.results import LocalResult
 from prefectish.tasks.options import CHECKS, NAMES
 from prefectish.triggers import all_failed, all_successful
 
@@ -48,6 +49,14 @@ def keep(*_: Any) -> None: ...
         ({"priority": -1.5}, {"priority": -1.5}),
         ({"priority": keep}, {"priority": keep}),
         ({"crash_retries": 2}, {"crash_retries": 2}),
+        ({"target": "${item_key}.json"}, {"target": "${item_key}.json"}),
+        ({"target": keep, "checkpoint": False}, {"target": keep, "checkpoint": False}),
+        ({"item_key": "url"}, {"item_key": "url"}),
+        ({"item_key": keep}, {"item_key": keep}),
+        ({"cache_for": 60}, {"cache_for": timedelta(minutes=1)}),
+        ({"cache_for": timedelta.max, "cache_validator": keep}, {"cache_for": timedelta.max, "cache_validator": keep}),
+        ({"cache_for": 1, "cache_key": "shared"}, {"cache_key": "shared"}),
+        ({"cache_key_fn": keep, "cache_expiration": timedelta(days=1)}, {"cache_expiration": timedelta(days=1)}),
         ({"max_retries": 2, "retry_delay": 1}, {"max_retries": 2, "retry_delay": 1}),
         ({"retries": 2}, {"max_retries": 2, "retry_delay": 0}),
         ({"retries": 2, "retry_delay_seconds": [1, 2]}, {"max_retries": 2, "retry_delay": [1, 2]}),
@@ -106,6 +115,21 @@ def test_option_is_kept_in_the_form_the_engine_reads(options: dict[str, Any], ke
         ({"priority": "high"}, TypeError, "priority='high'"),
         ({"priority": float("inf")}, ValueError, "priority=inf"),
         ({"crash_retries": -1}, ValueError, "crash_retries=-1"),
+        ({"result": "s3://bucket"}, TypeError, "result='s3://bucket': a store such as LocalResult"),
+        ({"target": 3}, TypeError, "target=3"),
+        ({"target": ""}, ValueError, "target='': a name is wanted"),
+        ({"target": "${a b}"}, ValueError, "begins no field"),
+        ({"checkpoint": 1}, TypeError, "checkpoint=1: True or False"),
+        ({"item_key": "a.b"}, ValueError, "item_key='a.b': the name of an argument"),
+        ({"item_key": 3}, TypeError, "item_key=3"),
+        ({"cache_for": 0}, ValueError, "cache_for=0: more than 0 seconds"),
+        ({"cache_for": "1h"}, TypeError, "cache_for='1h'"),
+        ({"cache_for": -timedelta(1)}, ValueError, "cache_for="),
+        ({"cache_validator": "all_inputs"}, TypeError, "cache_validator='all_inputs': a function"),
+        ({"cache_key": 3}, TypeError, "cache_key=3"),
+        ({"cache_key_fn": "hash"}, TypeError, "cache_key_fn='hash': a function"),
+        ({"cache_expiration": float("inf")}, ValueError, "cache_expiration=inf"),
+        ({"cache_for": 1, "cache_key_fn": keep}, ValueError, "cache_for and cache_key_fn are two kinds"),
         ({"max_retries": 1}, ValueError, "max_retries=1 needs retry_delay"),
         ({"retry_delay": 1}, ValueError, "retry_delay=1 needs max_retries"),
         ({"max_retries": 0, "retry_delay": 1}, ValueError, "retry_delay=1 needs max_retries"),
@@ -126,6 +150,21 @@ def test_impossible_option_is_refused_with_its_name_and_value(options: Any, erro
             make(**options)
     with pytest.raises(error, match=words):
         task(**options)(keep_one)
+
+
+@pytest.mark.parametrize("make", [Task, Task().copy], ids=["Task", "copy"])
+@pytest.mark.parametrize(
+    ("option", "value", "needed"), [("cache_validator", keep, "cache_for"), ("cache_expiration", 60, "cache_key_fn")]
+)
+def test_option_of_a_cache_that_is_not_there_warns(make: Any, option: str, value: Any, needed: str) -> None:
+    with pytest.warns(UserWarning, match=f"{option} does nothing without {needed}"):
+        made = make(**{option: value})
+    assert made.copy(tags=["t"]).tags == {"t"}
+
+
+def test_store_is_an_option_and_survives_copies(tmp_path: Any) -> None:
+    store = LocalResult(tmp_path)
+    assert Task(result=store).copy(name="other").result is store
 
 
 def keep_one(x: Any) -> Any:

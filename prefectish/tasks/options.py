@@ -6,6 +6,7 @@ An option is checked where it is given (`@task`, `Task(...)`, `copy`, `task_args
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
@@ -47,6 +48,15 @@ class TaskOptions(TypedDict, total=False):
     workers: str | Sequence[str] | None
     priority: float | Callable[..., Any] | None
     crash_retries: int
+    result: Any
+    target: str | Callable[..., str] | None
+    checkpoint: bool | None
+    item_key: str | Callable[..., Any] | None
+    cache_for: float | timedelta | None
+    cache_validator: Callable[..., Any] | None
+    cache_key: str | None
+    cache_key_fn: Callable[..., str | None] | None
+    cache_expiration: float | timedelta | None
 
 
 class NamedTaskOptions(TaskOptions, total=False):
@@ -85,6 +95,7 @@ def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, A
     """
     settled = {name: CHECKS[name](name, value) for name, value in given.items() if name in CHECKS}
     settled.update(_retry_options(given, current))
+    _check_caches({**current, **settled}, settled)
     on_failure = given.get("on_failure")
     if on_failure is not None:
         handlers = settled.get("state_handlers", current.get("state_handlers", ()))
@@ -111,6 +122,18 @@ def _retry_options(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict
     if given.get("retries") and merged.get("retry_delay") is None:
         merged["retry_delay"] = 0
     return retries.validate(**merged)
+
+
+def _check_caches(options: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+    """Refuse two kinds of caches at once, and warn of options that do nothing without another one."""
+    if options.get("cache_for") is not None and options.get("cache_key_fn") is not None:
+        raise ValueError(
+            "cache_for and cache_key_fn are two kinds of caches; pass one of them (the results of cache_key_fn live "
+            "for cache_expiration)"
+        )
+    for name, needed in (("cache_validator", "cache_for"), ("cache_expiration", "cache_key_fn")):
+        if changed.get(name) is not None and options.get(needed) is None:
+            warnings.warn(f"{name} does nothing without {needed}: nothing is put into the cache", stacklevel=5)
 
 
 def _mistyped(name: str, value: object, wanted: str) -> TypeError:
@@ -256,6 +279,37 @@ def _priority(name: str, value: Any) -> float | Callable[..., Any]:
     return function(name, value) if callable(value) else _number(name, value)
 
 
+def _lifetime(name: str, value: Any) -> timedelta:
+    span = value if isinstance(value, timedelta) else timedelta(seconds=_number(name, value))
+    if span <= timedelta():
+        raise ValueError(f"{name}={value!r}: more than 0 seconds are wanted")
+    return span
+
+
+def _store(name: str, value: Any) -> Any:
+    from prefectish.results.base import Result
+
+    if not isinstance(value, Result):
+        raise _mistyped(name, value, "a store such as LocalResult(...) or FSResult(...)")
+    return value
+
+
+def _target(name: str, value: Any) -> str | Callable[..., str]:
+    if not isinstance(value, str):
+        return function(name, value)
+    from prefectish.results.templates import Template
+
+    if not value:
+        raise ValueError(f"{name}={value!r}: a name is wanted, such as '${{task_slug}}/${{item_key}}.pickle'")
+    return Template(value).text
+
+
+def _item_key(name: str, value: Any) -> str | Callable[..., Any]:
+    if isinstance(value, str) and not value.isidentifier():
+        raise ValueError(f"{name}={value!r}: the name of an argument, or a function of the item, is wanted")
+    return value if isinstance(value, str) else function(name, value)
+
+
 def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
     def checked(name: str, value: Any) -> Any:
         return None if value is None else check(name, value)
@@ -286,4 +340,13 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "workers": _or_none(_workers),
     "priority": _or_none(_priority),
     "crash_retries": _whole(0),
+    "result": _or_none(_store),
+    "target": _or_none(_target),
+    "checkpoint": _or_none(_flag),
+    "item_key": _or_none(_item_key),
+    "cache_for": _or_none(_lifetime),
+    "cache_validator": _or_none(function),
+    "cache_key": _text,
+    "cache_key_fn": _or_none(function),
+    "cache_expiration": _or_none(_lifetime),
 }

@@ -12,6 +12,7 @@ import logging
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, Unpack, overload
 
 from prefectish.engine.context import current, get_logger
@@ -105,6 +106,24 @@ class Task(Operand):
     priority: Any = None
     #: Runs after one that took its worker down.
     crash_retries: int = 0
+    #: Where its results are kept; None: where the flow's are.
+    result: Any = None
+    #: Name of a result that, where it exists, stands for a run: a template or a function of its fields.
+    target: str | Callable[..., str] | None = None
+    #: Whether its results are kept where there is a store; None: yes.
+    checkpoint: bool | None = None
+    #: What a child of a map is: the name of a mapped argument, or a function of the item; None: a hash of the item.
+    item_key: str | Callable[..., Any] | None = None
+    #: How long a result stands for further runs in this process.
+    cache_for: timedelta | None = None
+    #: Function of (cached state, inputs, parameters) that says whether it stands for a run.
+    cache_validator: Callable[..., Any] | None = None
+    #: Name of the cache, to share it; None: the task's name.
+    cache_key: str | None = None
+    #: Function of (context, arguments) whose text a result is found by, in other processes too.
+    cache_key_fn: Callable[..., str | None] | None = None
+    #: How long results of `cache_key_fn` are good; None: for ever.
+    cache_expiration: timedelta | None = None
     #: Whether it was made by an expression or for a constant, and not by the user.
     auto_generated: bool = False
     #: Whether a run that is given its finished state runs it again all the same.

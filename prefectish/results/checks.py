@@ -1,0 +1,117 @@
+"""Whether the names of results make sense in a flow: found while it is built, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prefectish.errors import FlowDefinitionError
+from prefectish.results.templates import FIELDS, PARAMETER, Template
+
+#: Fields that differ from child to child of a map.
+CHILDS = frozenset({"map_index", "item_key"})
+LOCATION = "the location of its result"
+
+
+def check_names(flow: Any) -> None:
+    """Check the templates and item keys of all tasks of a flow.
+
+    Raises
+    ------
+    FlowDefinitionError
+        As :func:`check_maps`; if a template has a field that its task has not; if two tasks would write to one place;
+        if an item key is no mapped argument. It names the task and the way out.
+    """
+    check_maps(flow)
+    places: dict[str, Any] = {}
+    for task in _concerned(flow):
+        for what, template in _templates(task, flow.result):
+            _check_fields(flow, task, what, template)
+            if what == LOCATION:
+                _check_place(flow, task, template, places)
+        _check_item_key(flow, task)
+
+
+def check_maps(flow: Any) -> None:
+    """Check that no map would write the results of all its children to one place.
+
+    Raises
+    ------
+    FlowDefinitionError
+        Naming the task, and what to put into its template.
+    """
+    for task in _concerned(flow):
+        names = _mapped_names(flow, task)
+        for what, template in _templates(task, flow.result):
+            if names is not None and not template.fields & (CHILDS | names):
+                raise FlowDefinitionError(_collision(flow.slugs[task], what, template, sorted(names)))
+
+
+def _concerned(flow: Any) -> Iterator[Any]:
+    """Yield the tasks whose results have names that somebody chose; the others cost next to nothing here."""
+    chosen = getattr(flow.result, "location", None) is not None
+    parameters = flow.parameters()
+    for task in flow.tasks:
+        if chosen or task.result is not None or task.target is not None or task.item_key is not None:  # noqa: SIM102  the usual answer first
+            if not task.auto_generated and task not in parameters:
+                yield task
+
+
+def _mapped_names(flow: Any, task: Any) -> frozenset[str] | None:
+    """Return the names of a task's mapped arguments; None if it is not mapped."""
+    keys = [edge.key for edge in flow.edges_to(task) if edge.mapped]
+    return frozenset(key for key in keys if key is not None) if keys else None
+
+
+def _check_item_key(flow: Any, task: Any) -> None:
+    names = _mapped_names(flow, task)
+    if names is not None and isinstance(task.item_key, str) and task.item_key not in names:
+        known = " or ".join(map(repr, sorted(names))) or "a function of the item"
+        raise FlowDefinitionError(f"{flow.slugs[task]}: item_key={task.item_key!r} is no mapped argument; pass {known}")
+
+
+def _check_place(flow: Any, task: Any, template: Template, places: dict[str, Any]) -> None:
+    """Refuse a second task whose results would take the place of another's."""
+    if "task_slug" in template.fields or any(_is_input(name) for name in template.fields):
+        return
+    place = template.text.replace("${task_name}", task.name).replace("$task_name", task.name)
+    other = places.setdefault(place, task)
+    if other is not task:
+        raise FlowDefinitionError(
+            f"{flow.slugs[task]}: its result would take the place of that of {flow.slugs[other]}, at "
+            f"{template.text!r}; put ${{task_slug}} into it"
+        )
+
+
+def _is_input(name: str) -> bool:
+    return name not in FIELDS and not name.startswith(PARAMETER)
+
+
+def _templates(task: Any, store: Any) -> Iterator[tuple[str, Template]]:
+    if isinstance(task.target, str):
+        yield "target", Template(task.target)
+        return  # the result lies there and nowhere else
+    location = getattr(store if task.result is None else task.result, "location", None)
+    if isinstance(location, Template) and task.checkpoint is not False:
+        yield LOCATION, location
+
+
+def _inputs(flow: Any, task: Any) -> set[str]:
+    return {edge.key for edge in flow.edges_to(task) if edge.key} | set(flow.constants.get(task, ()))
+
+
+def _check_fields(flow: Any, task: Any, what: str, template: Template) -> None:
+    own = set(FIELDS) - (CHILDS if _mapped_names(flow, task) is None else set())
+    parameters = {PARAMETER + parameter.name for parameter in flow.parameters()}
+    known = own | parameters | _inputs(flow, task)
+    unknown = sorted(template.fields - known)
+    if unknown:
+        raise FlowDefinitionError(
+            f"{flow.slugs[task]}: {what} {template.text!r} has no field {unknown[0]!r} here; there are "
+            f"{', '.join(sorted(known))}"
+        )
+
+
+def _collision(slug: str, what: str, template: Template, names: list[str]) -> str:
+    ways = ", ".join(f"${{{name}}}" for name in ("item_key", "map_index", *names))
+    return f"{slug}: {what} {template.text!r} is the same for all children of the map; put one of {ways} into it"
