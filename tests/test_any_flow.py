@@ -19,7 +19,7 @@ from prefectish.engine.attempt import run_job
 from prefectish.engine.executor import Receipt
 from prefectish.engine.inline import InlineSession, LocalExecutor
 from prefectish.engine.plan import compile_flow
-from prefectish.engine.state import Mapped, Pending, allowed
+from prefectish.engine.state import Mapped, Paused, Pending, Resume, allowed
 from prefectish.engine.verdict import finished
 
 cloudpickle.register_pickle_by_value(strategies)
@@ -72,16 +72,16 @@ class ScrambledSession(InlineSession):
 
 def run_program(program, executor):
     flow, made = build(program)
-    return outcome(flow.run(executor=executor), made)
+    return outcome(flow.run(executor=executor, history=False), made)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(programs(), st.integers(0, 2**32), st.integers(1, 20))
 def test_any_flow_ends_in_equal_states_in_any_order(program, seed, window):
     assert run_program(program, ScrambledExecutor(seed, window)) == run_program(program, LocalExecutor())
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(programs())
 def test_any_flow_keeps_the_rules(program):
     seen = defaultdict(list)
@@ -90,7 +90,7 @@ def test_any_flow_keeps_the_rules(program):
         seen[task.name, context.get("map_index")].append((old, new))
 
     flow, made = build(program, handlers=(record,))
-    state = flow.run(executor=LocalExecutor())
+    state = flow.run(executor=LocalExecutor(), history=False)
 
     assert set(state.result) == set(flow.tasks)
     assert state.is_finished() == all(finished(each) for each in state.result.values())
@@ -101,6 +101,28 @@ def test_any_flow_keeps_the_rules(program):
     grows = growing(flow)
     for task in made:
         check_ends(task.name, state.result[task], seen, in_order=task not in grows)
+
+
+@settings(max_examples=100)
+@given(programs(), st.integers(0, 2**32), st.integers(1, 20))
+def test_any_flow_that_pauses_goes_on_to_the_end_it_would_have_had(program, seed, window):
+    flow, made = build(program)
+    executor = ScrambledExecutor(seed, window)
+    state = flow.run(executor=executor, history=False)
+    for _ in program:
+        if state.is_finished():
+            break
+        given = {task: resumed(each) for task, each in state.result.items()}
+        state = flow.run(executor=executor, history=False, task_states=given)
+    without_pauses = flow.run(executor=LocalExecutor(), history=False, context={"resume": True})
+    assert outcome(state, made) == outcome(without_pauses, made)
+
+
+def resumed(state):
+    """Return the state from which a task goes on: paused ones are resumed."""
+    if isinstance(state, Mapped):
+        return Mapped(map_states=[resumed(child) for child in state.map_states])
+    return Resume(context=state.context) if isinstance(state, Paused) else state
 
 
 def growing(flow):

@@ -11,9 +11,9 @@ import itertools
 
 import pytest
 
-from prefectish import Flow, Parameter, flatten, mapped, task, triggers, unmapped
+from prefectish import Flow, Parameter, context, flatten, mapped, task, triggers, unmapped
 from prefectish.engine import signals
-from prefectish.engine.state import Failed, Mapped, Pending, Scheduled, Skipped, Success, TriggerFailed
+from prefectish.engine.state import Failed, Mapped, Paused, Pending, Resume, Scheduled, Skipped, Success, TriggerFailed
 from prefectish.engine.widths import NO_UPSTREAM, SKIPPED_UPSTREAM, UNMAPPABLE_RESULT
 
 ALL_SUCCESSFUL = 'Trigger was "all_successful" but some of the upstream tasks failed.'
@@ -869,6 +869,38 @@ def test_children_of_a_chain_go_on_where_they_were(run, tmp_path):
     assert sorted(lines(path)) == ["2", "3"]
     assert state.result[b].result == [11, 100, 4]
     assert state.result[result].result == 115
+
+
+def test_flattened_map_goes_on_whichever_of_its_elements_were_there_before(run):
+    @task
+    def pages(x):
+        if x == 1 and not context.get("resume"):
+            raise signals.PAUSE("not yet")
+        return [10 * x, 10 * x + 1]
+
+    @task
+    def read(page):
+        if page == 21 and not context.get("resume"):
+            raise signals.PAUSE("not yet")
+        return page
+
+    with Flow("again") as flow:
+        lists = pages.map([0, 1, 2])
+        flat = read.map(flatten(lists))
+        result = listed(inc.map(flat))
+    before = run(flow).result
+    assert kinds(before[lists]) == ["Success", "Paused", "Success"]
+    assert kinds(before[flat]) == ["Success", "Success", "Success", "Paused"]
+    given = {each: resumed(state) for each, state in before.items()}
+    assert run(flow, task_states=given).result[result].result == [1, 2, 11, 12, 21, 22]
+    alone = run(flow, task_states={flat: given[flat]}, context={"resume": True})
+    assert alone.result[result].result == [1, 2, 21, 12, 21, 22], "without the states of its source, by place"
+
+
+def resumed(state):
+    if isinstance(state, Mapped):
+        return Mapped(map_states=[resumed(child) for child in state.map_states])
+    return Resume() if isinstance(state, Paused) else state
 
 
 def test_given_states_are_left_as_they_were(run):

@@ -87,7 +87,8 @@ class StepRun:
         if not isinstance(given, Mapped) or not self.step.mapped:
             return given
         states = given.map_states or []
-        return states[row] if row < len(states) else None
+        place = row if self.space is None else self.space.place_before(row)
+        return states[place] if place is not None and place < len(states) else None
 
     def snapshot(self) -> State:
         """Return the state of the step as it is now, with all of its children."""
@@ -121,9 +122,11 @@ class SpaceRun:
     paths : of a flattened map: where each row's element is, ``(i,)`` or ``(i, j)``; None otherwise.
     source : iterator that rows are pulled from; None otherwise.
     below : of a flattened map of a map: the space of that map.
+    before : of a flattened map that goes on from states the caller gave: where the element of each path stood among
+        them; paths are those of the run that the states come from.
     """
 
-    __slots__ = ("below", "closed", "items", "members", "paths", "source", "space", "width")
+    __slots__ = ("before", "below", "closed", "items", "members", "paths", "source", "space", "width")
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -133,7 +136,19 @@ class SpaceRun:
         self.paths: list[tuple[int, ...]] | None = None
         self.source: Iterator[Any] | None = None
         self.below: SpaceRun | None = None
+        self.before: dict[tuple[int, ...], int] | None = None
         self.items: dict[int, Any] = {}
+
+    def place_before(self, row: int) -> int | None:
+        """Return where a row stood among the states that the caller gave, None if it was not there.
+
+        Rows of a flattened map are numbered as they come up, which need not be as they came up before.
+        """
+        if self.before is None or self.paths is None:
+            return row
+        source, *rest = self.paths[row]
+        place = source if self.below is None else self.below.place_before(source)
+        return None if place is None else self.before.get((place, *rest))
 
     def order(self) -> list[int] | None:
         """Return the rows in map order, None if they came up in it."""

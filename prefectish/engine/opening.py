@@ -13,7 +13,8 @@ from prefectish.engine.keeping import Keeping
 from prefectish.engine.lanes import Lane, SpaceRun, StepRun
 from prefectish.engine.plan import Group, Input, Plan, Step
 from prefectish.engine.state import Failed, Mapped, Skipped, State
-from prefectish.engine.widths import UNMAPPABLE, Source, flat_paths, parent_verdict
+from prefectish.engine.verdict import finished
+from prefectish.engine.widths import SCALAR, UNMAPPABLE, Source, element_width, flat_paths, parent_verdict
 from prefectish.errors import describe
 
 logger = logging.getLogger("prefectish.engine")
@@ -89,7 +90,9 @@ class Opener:
         space = self.plan.steps[number].space
         assert space is not None
         if i.flattened:
-            return self.plan.spaces[space].grows and source.children is not None
+            # States without those of their source can only be told apart in the order of the whole map.
+            in_order = isinstance(self.runs[number].starts, Mapped) and source.starts is None
+            return self.plan.spaces[space].grows and source.children is not None and not in_order
         if source.step.space == space:
             return i.source in now or source.children is not None
         inner = self.spaces[source.step.space if source.step.space is not None else space]
@@ -145,6 +148,8 @@ class Opener:
             space.paths = flat_paths(source.measured()[2])
             return
         space.paths, space.width, space.closed = [], 0, source.final
+        if isinstance(source.starts, Mapped):
+            space.before = {path: n for n, path in enumerate(flat_paths(_widths_before(source.starts)))}
         for row in _rows_in_order(source):
             if source.children[row] is not None:
                 grow(space, source, row)
@@ -321,6 +326,14 @@ def grow(space: SpaceRun, source: StepRun, row: int) -> int:
         run.children.extend([None] * len(new))
         run.left += len(new)
     return len(new)
+
+
+def _widths_before(given: Mapped) -> list[int]:
+    """Return the number of elements that each child the caller gave had; one that was not finished had none yet."""
+    return [
+        0 if child is None or not finished(child) else element_width(child.result) if child.is_successful() else SCALAR
+        for child in given.map_states or ()
+    ]
 
 
 def _rows_in_order(source: StepRun) -> Sequence[int]:
