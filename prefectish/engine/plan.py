@@ -209,16 +209,14 @@ def _assign_spaces(steps: tuple[Step, ...]) -> tuple[Space, ...]:
 
 
 def _shared_space(tokens: tuple[Token, ...], spaces: list[Space]) -> int | None:
-    """Return the space of the steps that are read item by item, if the other inputs are lists that it is made of."""
+    """Return the space of the steps that are read item by item, if the other inputs are the lists it is made of."""
     inner = {t.space for t in tokens if t.space is not None and not t.flattened}
     if len(inner) != 1:
         return None
     space = spaces[inner.pop() or 0]
-    lists = [t for t in tokens if t.space is None or t.flattened]
-    # Where lists may differ in length, the one that is read again may be longer than the space.
-    if lists and (space.grows or not (space.strict or len(space.tokens) == 1)):
-        return None
-    return space.number if all(t in space.tokens for t in lists) else None
+    lists = {t for t in tokens if t.space is None or t.flattened}
+    # All of them, or their lengths would be another condition; and in step, which a map that is flattened is not.
+    return space.number if not lists or (lists == set(space.tokens) and not space.grows) else None
 
 
 def _token(steps: tuple[Step, ...], i: Input) -> Token:
