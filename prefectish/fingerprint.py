@@ -31,6 +31,8 @@ from typing import Any
 
 #: Length of the hash of a node, in bytes.
 SIZE = 16
+#: Levels of nesting; of what lies deeper only the type counts.
+DEEPEST = 100
 #: Types that :func:`ascii` tells apart, value by value.
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 #: Names in the body of a class that say nothing about what it does.
@@ -97,6 +99,8 @@ class _Tree:
             return found[0]
         if id(value) in self.open_:
             return self.leaf("around", str(len(self.open_) - self.open_[id(value)]).encode())
+        if len(self.open_) > DEEPEST:
+            return self.leaf("deep", kind.__qualname__.encode())
         self.open_[id(value)] = len(self.open_)
         try:
             digest = self.inner(value, kind)
@@ -119,7 +123,7 @@ class _Tree:
         if kind is dict or kind is MappingProxyType:
             pairs = (self.node(key) + self.node(item) for key, item in value.items())
             return self.leaf("dict of", b"".join(sorted(pairs)))
-        if isinstance(value, type):
+        if issubclass(kind, type):
             return self.class_(value)
         how = _KINDS.get(kind)
         if how is not None:
@@ -181,15 +185,12 @@ class _Tree:
         """Hash what pickle would rebuild the value from."""
         kind = type(value)
         try:
-            special = copyreg.dispatch_table.get(kind)
-            recipe = special(value) if special is not None else value.__reduce_ex__(4)
+            recipe = _recipe(value)
         except Exception:  # a lock, a generator: only what it is can be told
             return self.join("a", [kind])
         if isinstance(recipe, str):
             return self.leaf("global", f"{kind.__module__}.{recipe}".encode())
-        make, arguments, state, items, pairs = (*recipe, None, None, None, None)[:5]
-        more = [None if items is None else list(items), None if pairs is None else dict(pairs)]
-        return self.join("object", [make, arguments, state, *more])
+        return self.join("object", recipe)
 
 
 def _scalar(value: Any) -> bytes:
@@ -198,6 +199,16 @@ def _scalar(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
     return hex(value).encode() if isinstance(value, int) else repr(value).encode()
+
+
+def _recipe(value: Any) -> str | list[Any]:
+    """Return what pickle would rebuild a value from: a name, or the parts of it."""
+    special = copyreg.dispatch_table.get(type(value))
+    recipe = special(value) if special is not None else value.__reduce_ex__(4)
+    if isinstance(recipe, str):
+        return recipe
+    make, arguments, state, items, pairs = (*recipe, None, None, None, None)[:5]
+    return [make, arguments, state, None if items is None else list(items), None if pairs is None else dict(pairs)]
 
 
 def _root(cls: type) -> str:

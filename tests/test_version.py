@@ -365,6 +365,26 @@ def test_value_inside_itself_has_a_fingerprint() -> None:
     assert fingerprint(loop(1)) == fingerprint(loop(1)) != fingerprint(loop(2))
 
 
+def test_deep_values_have_a_fingerprint() -> None:
+    def deep(levels: int, bottom: Any) -> Any:
+        return [deep(levels - 1, bottom)] if levels else bottom
+
+    assert fingerprint(deep(50, 1)) != fingerprint(deep(50, 2))
+    assert fingerprint(deep(400, 1)) == fingerprint(deep(400, 2)) != fingerprint(deep(50, 2))
+
+
+def test_value_that_breaks_when_it_is_taken_apart_counts_by_its_type() -> None:
+    class Broken:
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            raise RuntimeError("never")
+
+    class Odd(Broken):
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return list, (), None, 3
+
+    assert fingerprint(Broken()) == fingerprint(Broken()) != fingerprint(Odd())
+
+
 def test_sharing_a_part_does_not_count() -> None:
     part = [object, 1]
     assert fingerprint([part, part]) == fingerprint([[object, 1], [object, 1]])
