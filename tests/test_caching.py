@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from prefectish import Task, caching, task
-from prefectish.caching import Caches, Hit, Miss, keep, lookup, reason
 from prefectish.caching import keys as keys_module
 from prefectish.caching.keys import Inputs, KeyContext, code_digest, digests_of
+from prefectish.caching.lookups import Hit, Miss, cache_name, is_asked, is_valid, keep, lookup, reason
+from prefectish.caching.memory import Caches
 from prefectish.caching.reasons import Entry, changed, why_not
 from prefectish.engine import cache_validators
 from prefectish.engine.state import Cached, Failed, Skipped, Success
@@ -143,14 +144,14 @@ def run_twice(made, first, second, parameters=None, store=None):
     assert isinstance(miss, Miss)
     state = keep(made, Success("done", 5), first, FACTS, miss, store)
     assert isinstance(state, Cached)
-    caches.add(caching.cache_name(made), state)
+    caches.add(cache_name(made), state)
     return lookup(made, second, {**FACTS, **(parameters or {})}, caches, store)
 
 
 def test_task_without_a_cache_is_not_asked():
-    assert not caching.is_asked(task(load))
-    assert caching.is_asked(task(load, cache_for=HOUR))
-    assert caching.is_asked(task(load, cache_key_fn=task_input_hash))
+    assert not is_asked(task(load))
+    assert is_asked(task(load, cache_for=HOUR))
+    assert is_asked(task(load, cache_key_fn=task_input_hash))
 
 
 def test_default_validator_lets_other_inputs_hit():
@@ -218,9 +219,9 @@ def test_other_states_are_not_cached(state):
 def test_given_state_is_valid_by_the_validator_of_the_task():
     fresh, stale = cached(cached_result_expiration=now() + HOUR), cached(cached_result_expiration=now() - HOUR)
     made = task(load, cache_for=HOUR)
-    assert caching.is_valid(made, fresh, {}, {})
-    assert not caching.is_valid(made, stale, {}, {})
-    assert not caching.is_valid(task(load), fresh, {}, {})
+    assert is_valid(made, fresh, {}, {})
+    assert not is_valid(made, stale, {}, {})
+    assert not is_valid(task(load), fresh, {}, {})
 
 
 # ------------------------------------------------------------------------------------------------ memory

@@ -13,10 +13,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefectish.errors import ResultCorrupt, ResultUnpickleError
+from prefectish.errors import ResultCorrupt, ResultStoreNotShared, ResultUnpickleError
 from prefectish.results import FSResult, LocalResult, Result
 from prefectish.results.envelope import MAGIC, NotOurs, seal, unseal
 from prefectish.results.folder import Folder
+from prefectish.results.probes import check_probes, leave_probe
 from prefectish.results.remote import Remote
 
 
@@ -407,3 +408,20 @@ def test_path_names_the_extra_that_it_needs(monkeypatch):
 def test_file_system_is_opened_where_it_is_used():
     copy = pickle.loads(pickle.dumps(Remote("memory://x", {"a": 1})))
     assert (copy.url, copy.options, copy._opened) == ("memory://x", {"a": 1}, None)
+
+
+# ------------------------------------------------------------------------------------------ sharing: H9
+
+
+def test_h9_probes_of_workers_that_share_the_store_are_found_and_removed(store):
+    check_probes(store, {f"tcp://w{i}": leave_probe(store, "r1") for i in range(3)})
+    assert list(store.list()) == []
+
+
+def test_h9_workers_with_a_disk_of_their_own_are_named(tmp_path):
+    here, there = LocalResult(tmp_path / "here"), LocalResult(tmp_path / "there")
+    left = {"tcp://a": leave_probe(here, "r1"), **{f"tcp://{w}": leave_probe(there, "r1") for w in "edcb"}}
+    with pytest.raises(ResultStoreNotShared, match="tcp://b, tcp://c, tcp://d and 1 more wrote there is not") as caught:
+        check_probes(here, left)
+    assert caught.value.exit_code == 3
+    assert list(here.list()) == []

@@ -3,11 +3,11 @@
 A task has one of two kinds. With `cache_for` its result becomes Cached and is kept in memory, under the task's name or
 its `cache_key`; the `cache_validator` says whether it stands for other inputs. With `cache_key_fn` the result is kept
 under the key that the function makes of the inputs, in memory and in the result store, until `cache_expiration`.
+
+Here are the names for users; the engine asks and fills caches through :mod:`prefectish.caching.lookups`.
 """
 
 from prefectish.caching.keys import task_input_hash
-from prefectish.caching.lookups import Hit, Miss, cache_name, is_asked, is_valid, keep, lookup, reason
-from prefectish.caching.memory import Caches
 from prefectish.caching.validators import (
     all_inputs,
     all_parameters,
@@ -18,20 +18,11 @@ from prefectish.caching.validators import (
 )
 
 __all__ = [
-    "Caches",
-    "Hit",
-    "Miss",
     "all_inputs",
     "all_parameters",
-    "cache_name",
     "duration_only",
-    "is_asked",
-    "is_valid",
-    "keep",
-    "lookup",
     "never_use",
     "partial_inputs_only",
     "partial_parameters_only",
-    "reason",
     "task_input_hash",
 ]

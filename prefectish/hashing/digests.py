@@ -16,7 +16,9 @@ _NAN = struct.pack("<d", float("nan"))
 
 def digest(kind: str, content: bytes) -> bytes:
     """Hash bytes that stand for a value of a kind."""
-    return blake2b(kind.encode() + b"\0" + content, digest_size=SIZE, person=ENCODING).digest()
+    hashed = blake2b(kind.encode() + b"\0", digest_size=SIZE, person=ENCODING)
+    hashed.update(content)  # which may be large: it is not copied
+    return hashed.digest()
 
 
 def double(value: float) -> bytes:

@@ -115,7 +115,12 @@ class Tree:
                 return digest(kind, ascii(list(values)).encode())  # a million numbers at the speed of C
             except ValueError:  # Python refuses to print very large integers
                 pass
-        return self.join(kind, ((f"[{i}]", value) for i, value in enumerate(values)))
+        parts: list[bytes] = []
+        try:
+            parts.extend(map(self.node, values))
+        except Unhashable as error:
+            raise Unhashable(error.reason, f"[{len(parts)}]{error.path}") from None
+        return digest(f"{kind} of", b"".join(parts))
 
     def unordered(self, kind: str, values: Iterable[Any]) -> bytes:
         """Return the hash of values that have no order."""
@@ -123,7 +128,13 @@ class Tree:
 
     def mapping(self, kind: str, values: Mapping[Any, Any]) -> bytes:
         """Return the hash of pairs that have no order."""
-        pairs = [self.part(" (a key)", key) + self.part(f"[{_shown(key)}]", value) for key, value in values.items()]
+        pairs = []
+        for key, value in values.items():
+            name = self.part(" (a key)", key)
+            try:
+                pairs.append(name + self.node(value))
+            except Unhashable as error:  # its path is written only now: most values have none to tell
+                raise Unhashable(error.reason, f"[{_shown(key)}]{error.path}") from None
         return digest(f"{kind} of", b"".join(sorted(pairs)))
 
     def attributes(self, kind: str, values: Mapping[str, Any]) -> bytes:
