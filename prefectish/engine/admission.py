@@ -93,8 +93,8 @@ class Admission:
     def bundle_size(self, lane: Lane) -> int:
         """Return how many rows of a lane the next bundle takes; 0 if enough bundles are under way."""
         batch = lane.spec.batch
-        if batch is None:
-            return 1
+        if batch is None or self.limits.rated(lane.runs[0].step.number):
+            return 1  # a rate spaces the starts of children, which those of a bundle have one after another
         if lane.bundles >= DEPTH * self.slots:
             return 0
         if isinstance(batch, int):

@@ -57,6 +57,10 @@ class Limits:
         """Whether a step has any limit."""
         return number in self._places or number in self._rates
 
+    def rated(self, number: int) -> bool:
+        """Whether the starts of a step are spaced."""
+        return number in self._rates
+
     def take(self, number: int, now: float) -> bool:
         """Take a place of each limit of a step; False, and nothing taken, if one has none or it is too early."""
         places = self._places.get(number, ())

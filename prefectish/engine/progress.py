@@ -270,17 +270,23 @@ class Progress:
 
     def _land(self, lane: Lane, job: Job, now: Moment) -> None:
         """Note that a job has nothing more to report."""
-        self.in_flight -= 1
-        self.admission.give_back(lane)
-        if job.bundle is not None:
-            self._bundles[job.bundle] -= 1
-            if not self._bundles[job.bundle]:
-                del self._bundles[job.bundle]
-                lane.bundles -= 1
-                self.admission.queue(lane)
+        self._leave(lane, job)
         suspect = self.suspects.current
         if job.solo and suspect is not None and not self._step_alone(suspect):
             self.suspects.clear(now.seconds)
+
+    def _leave(self, lane: Lane, job: Job) -> None:
+        """Give back the place of a job that is not awaited any more; the branches of a bundle had one together."""
+        self.in_flight -= 1
+        if job.bundle is not None:
+            self._bundles[job.bundle] -= 1
+            if self._bundles[job.bundle]:
+                return
+            del self._bundles[job.bundle]
+            lane.bundles -= 1
+            self.admission.queue(lane)
+        if not job.solo:  # what runs alone took no place
+            self.admission.give_back(lane)
 
     def _record(self, lane: Lane, branch: Branch, position: int, record: Record, now: Moment) -> None:
         state = record.state
@@ -676,8 +682,9 @@ class Progress:
                 job.awaiting &= ~mask
                 if not job.awaiting:
                     self.cancelled.append(job)
-                    self.in_flight -= 1
-                    self.admission.give_back(lane)
+                    self._leave(lane, job)
+                    if job.solo:
+                        self.suspects.clear(self._now.seconds)
 
     def drain(self, now: Moment) -> None:
         """Start nothing more, let what runs end, and then end the run."""

@@ -1,0 +1,182 @@
+"""Limits on a cluster: never more at once, or in a second, than was allowed; what waits holds nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from real import kinds, most_at_once, note, notes, time_limit
+
+from prefectish import Flow, context, task
+from prefectish.executors import DaskExecutor
+
+
+@pytest.fixture(autouse=True)
+def limit():
+    with time_limit(60):
+        yield
+
+
+@pytest.fixture
+def dask(dask_client):
+    return DaskExecutor(client=dask_client)
+
+
+def timed(path, seconds=0.02):
+    def body(x):
+        note(path, "+")
+        time.sleep(seconds)
+        note(path, "-")
+        return x
+
+    return body
+
+
+def test_without_a_limit_all_threads_are_used(dask, tmp_path):
+    """The yardstick of the tests below: what they allow is less than what would be."""
+    path = tmp_path / "notes"
+    with Flow("free") as flow:
+        task(timed(path, 0.1)).map(range(16))
+    flow.run(executor=dask)
+    assert most_at_once(path) == 4
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_max_concurrency_bounds_the_children_that_run(dask, tmp_path, most):
+    path, free = tmp_path / "notes", tmp_path / "free"
+    with Flow("limited") as flow:
+        children = task(timed(path), max_concurrency=most, name="limited").map(range(20))
+        task(timed(free), name="free").map(range(20))
+    state = flow.run(executor=dask)
+    assert kinds(state.result[children]) == {"Success": 20}
+    assert most_at_once(path) == most
+    assert len(notes(free)) == 40
+
+
+def test_max_concurrency_bounds_retries_too(dask, tmp_path):
+    path = tmp_path / "notes"
+
+    @task(max_concurrency=2, max_retries=2, retry_delay=0)
+    def shaky(x):
+        note(path, "+")
+        time.sleep(0.02)
+        note(path, "-")
+        if context.task_run_count < 3:
+            raise ValueError(x)
+        return x
+
+    with Flow("retries") as flow:
+        children = shaky.map(range(8))
+    state = flow.run(executor=dask)
+    assert kinds(state.result[children]) == {"Success": 8}
+    assert len(notes(path)) == 48
+    assert most_at_once(path) <= 2
+
+
+@pytest.mark.parametrize("size", [3, "auto"])
+def test_max_concurrency_bounds_the_bodies_of_batches(dask, tmp_path, size):
+    path = tmp_path / "notes"
+    with Flow("batches") as flow:
+        children = task(timed(path), max_concurrency=2, batch_size=size, name="batched").map(range(18))
+    state = flow.run(executor=dask)
+    assert kinds(state.result[children]) == {"Success": 18}
+    assert most_at_once(path) <= 2
+
+
+def test_tag_limit_is_shared_by_all_tasks_with_the_tag(dask_client, tmp_path):
+    path = tmp_path / "notes"
+    body = timed(path)
+    with Flow("tags") as flow:
+        first = task(body, name="first", tags=["db"]).map(range(12))
+        second = task(body, name="second", tags=["db", "other"]).map(range(12))
+    executor = DaskExecutor(client=dask_client, tag_limits={"db": 2})
+    state = flow.run(executor=executor)
+    assert kinds(state.result[first]) == kinds(state.result[second]) == {"Success": 12}
+    assert most_at_once(path) == 2
+
+
+def test_limit_of_a_later_step_bounds_that_step(dask, tmp_path):
+    """Steps of a branch travel as one job, but only the limited one may wait."""
+    path = tmp_path / "notes"
+    with Flow("later") as flow:
+        first = task(lambda x: x, name="first").map(range(15))
+        second = task(timed(path), name="second", max_concurrency=1).map(first)
+    state = flow.run(executor=dask)
+    assert state.result[second].result == list(range(15))
+    assert most_at_once(path) == 1
+
+
+def test_rate_spaces_the_starts(dask, tmp_path):
+    path = tmp_path / "notes"
+
+    @task(rate="20/s")
+    def work(x):
+        note(path, time.time())
+        return x
+
+    with Flow("rate") as flow:
+        children = work.map(range(21))
+    began = time.monotonic()
+    state = flow.run(executor=dask)
+    took = time.monotonic() - began
+    assert kinds(state.result[children]) == {"Success": 21}
+    assert took >= 20 / 20
+    starts = sorted(float(line) for line in notes(path))
+    # What a second allows, and what was on its way when it began.
+    assert max(sum(t <= s < t + 0.5 for s in starts) for t in starts) <= 10 + 4
+
+
+def test_rate_bounds_retries_too(dask, tmp_path):
+    path = tmp_path / "notes"
+
+    @task(rate=20, max_retries=1, retry_delay=0)
+    def work(x):
+        note(path, x)
+        if context.task_run_count == 1:
+            raise ValueError(x)
+
+    with Flow("rate") as flow:
+        work.map(range(10))
+    began = time.monotonic()
+    assert flow.run(executor=dask).is_successful()
+    assert len(notes(path)) == 20
+    assert time.monotonic() - began >= 19 / 20
+
+
+def test_what_waits_for_a_place_holds_none_of_the_cluster(dask, dask_client, tmp_path):
+    """Others finish while a hundred children wait for the only place, which is held until they have."""
+    path, gate = tmp_path / "notes", tmp_path / "gate"
+
+    @task(max_concurrency=1)
+    def hold(x):
+        end = time.monotonic() + 30
+        while not gate.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        return len(notes(path))
+
+    @task
+    def free(x):
+        note(path, x)
+        if x == 199:
+            gate.touch()
+
+    with Flow("waits") as flow:
+        held = hold.map(range(100))
+        free.map(range(200))
+    state = flow.run(executor=dask)
+    assert state.result[held].map_states[1].result == 200
+
+
+def test_rate_bounds_the_children_of_batches(dask, tmp_path):
+    path = tmp_path / "notes"
+
+    @task(rate=20, batch_size=5)
+    def work(x):
+        note(path, x)
+
+    with Flow("rate") as flow:
+        work.map(range(20))
+    began = time.monotonic()
+    assert flow.run(executor=dask).is_successful()
+    assert len(notes(path)) == 20
+    assert time.monotonic() - began >= 19 / 20
