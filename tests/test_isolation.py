@@ -231,6 +231,31 @@ def test_prints_and_logs_come_out_here(capsys, caplog):
     assert caplog.records[0].answer == 42
 
 
+def test_levels_of_loggers_hold_in_the_process(caplog):
+    caplog.set_level(logging.ERROR, "prefectish")
+    caplog.set_level(logging.DEBUG, "chatty")  # last: it sets the level of the handler too
+
+    @isolated
+    def talk():
+        logging.getLogger("chatty").debug("a detail")
+        context.logger.warning("not worth it")
+
+    run_alone(talk)
+    assert [r.getMessage() for r in caplog.records] == ["a detail"]
+
+
+def test_what_bypasses_python_goes_to_standard_error(capfd):
+    @isolated
+    def bypass():
+        os.write(1, b"from the body\n")
+        return subprocess.run(["echo", "from a program"], check=True).returncode
+
+    assert run_alone(bypass) == Success(result=0)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "from the body\nfrom a program\n"
+
+
 def test_traceback_of_a_logged_error_comes_along(caplog):
     @task(isolation="process")
     def stumble():
@@ -350,6 +375,27 @@ def test_body_reads_no_input_and_its_programs_neither():
     assert run_alone(read).result == ""
 
 
+def test_body_imports_what_can_be_imported_here(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("answer = 42")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    @isolated
+    def look():
+        import only_here
+
+        return only_here.answer
+
+    assert run_alone(look).result == 42
+
+
+def test_large_result_of_a_signal_crosses():
+    @isolated
+    def succeed():
+        raise signals.SUCCESS(result=bytes(2_000_000))
+
+    assert run_alone(succeed).result == bytes(2_000_000)
+
+
 def test_large_values_cross_both_ways():
     @task(isolation="process")
     def double(data):
@@ -424,7 +470,9 @@ def test_thread_that_the_body_leaves_is_ended_with_the_process(caplog, monkeypat
         threading.Thread(target=time.sleep, args=(60,)).start()
         return os.getpid()
 
+    began = time.monotonic()
     state = run_alone(leave)
+    assert time.monotonic() - began < 30
     assert type(state) is Success
     assert not alive(state.result)
     assert "its process did not end after the body had, and was killed" in caplog.text
