@@ -82,7 +82,7 @@ def run(executor: Executor) -> Callable[..., State]:
     """Run a flow on one executor after the other."""
 
     def run_flow(flow: Flow, **options: Any) -> State:
-        return flow.run(executor=executor, **options)
+        return flow.run(executor=executor, **{"history": False, **options})
 
     return run_flow
 

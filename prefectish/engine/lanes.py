@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
+from operator import getitem
 from typing import Any
 
 from prefectish.engine.capture import Error, capture
@@ -27,6 +28,7 @@ from prefectish.engine.executor import Job, LaneSpec, Pick
 from prefectish.engine.plan import Space, Step
 from prefectish.engine.state import Failed, Mapped, Pending, State, Success
 from prefectish.engine.widths import measure
+from prefectish.errors import text_of
 
 NOT_RUN = Pending("not run")
 _IN_MEMORY = (list, tuple, range, str)
@@ -269,7 +271,17 @@ def list_picker(run: StepRun) -> Callable[[int], Any]:
         return lambda row: None
     if type(value) in _IN_MEMORY:
         return lambda row: _bare(value[row]) if row < len(value) else None
+    if run.step.literal is not None:
+        return lambda row: _item_of(value, row)
     return lambda row: Pick(state, (row,))
+
+
+def _item_of(value: Any, row: int) -> Any:
+    """Return an item of something that is here as a whole, so that no child takes all of it along for one item."""
+    outcome = capture(getitem, value, row)
+    if isinstance(outcome, Error):
+        return Failed(f"item [{row}] could not be read: {text_of(outcome.exception)}", outcome.exception)
+    return _bare(outcome.value)
 
 
 def flat_list_picker(run: StepRun, space: SpaceRun) -> Callable[[int], Any]:

@@ -31,6 +31,7 @@ from typing import Any
 
 from prefectish.engine import lanes as tables
 from prefectish.engine.admission import Admission, note_time
+from prefectish.engine.capture import Value, capture
 from prefectish.engine.executor import STEP, Held, Job, Lost, Receipt, Record
 from prefectish.engine.finishing import Finisher
 from prefectish.engine.lanes import Branch, Lane, StepRun
@@ -58,7 +59,7 @@ from prefectish.engine.state import (
 from prefectish.engine.suspects import Suspect, Suspects
 from prefectish.engine.timers import Timers
 from prefectish.engine.verdict import CRASHED, finished, flow_state
-from prefectish.engine.widths import SCALAR, element_width, measure
+from prefectish.engine.widths import element_width, measure
 from prefectish.errors import RemoteError
 
 NOTHING: Mapping[int, State] = {}
@@ -168,6 +169,7 @@ class Progress:
             return []
         self._fire(now)
         self._admit(now)
+        self._timers.drop(_is_given_up)
         jobs, self._jobs = self._jobs, []
         return jobs
 
@@ -810,16 +812,23 @@ def _ancestors(lane: Lane, position: int) -> set[int]:
     return found
 
 
+def _is_given_up(due: tuple[Lane, Branch, int]) -> bool:
+    """Whether a timer is of a retry that was cancelled."""
+    _, branch, bit = due
+    return not branch.waiting & bit
+
+
 def _is_due_some_time(state: State) -> bool:
     return isinstance(state, Scheduled) and state.start_time is not None
 
 
 def _width_of_given(run: StepRun, state: State) -> Any:
-    if not run.step.measure:
+    """Return what a map over a state that was not made in this run has to know; None if nobody asks, or it is gone."""
+    depth = run.step.measure
+    if not state.is_successful() or not depth or (run.step.mapped and depth < 2):
         return None
-    if not state.is_successful():
-        return SCALAR if run.step.mapped else None
-    return element_width(state.result) if run.step.mapped else measure(state.result, run.step.measure)
+    outcome = capture(lambda: element_width(state.result) if run.step.mapped else measure(state.result, depth))
+    return outcome.value if isinstance(outcome, Value) else None
 
 
 def _first(mask: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
@@ -38,6 +39,11 @@ class Timers(Generic[Thing]):
     def pop(self, now: float) -> Thing | None:
         """Return the next thing that is due by `now`, None if none is."""
         return heappop(self._heap)[2] if self._heap and self._heap[0][0] <= now else None
+
+    def drop(self, stale: Callable[[Thing], bool]) -> None:
+        """Forget the next things as long as they are `stale`, so that nobody waits for them."""
+        while self._heap and stale(self._heap[0][2]):
+            heappop(self._heap)
 
     def clear(self) -> None:
         """Forget everything."""

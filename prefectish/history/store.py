@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from prefectish import config
 from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryWriteError
@@ -38,12 +40,14 @@ class Store:
         if not os.path.isdir(folder):
             raise HistoryWriteError(f"history {self.location}: the folder {folder} does not exist")
         fresh = not os.path.exists(self.location) or not os.path.getsize(self.location)
+        self._check(fresh)
         if fresh:
             self._create_private()
         engine = create_engine(f"sqlite:///{self.location}", connect_args={"timeout": BUSY_TIMEOUT})
         event.listen(engine, "connect", _tune)
         event.listen(engine, "begin", _begin)
-        self._check(engine, fresh)
+        if fresh:
+            self._create_tables(engine)
         return engine
 
     def _create_private(self) -> None:
@@ -52,29 +56,29 @@ class Store:
         except OSError as error:
             raise HistoryWriteError(f"history {self.location} cannot be written: {error}") from error
 
-    def _check(self, engine: Engine, fresh: bool) -> None:
+    def _check(self, fresh: bool) -> None:
+        """Look at an existing file before anything is written to it."""
         name = os.path.basename(self.location)
+        if fresh:
+            return
         try:
-            with engine.connect() as connection:
-                version = connection.exec_driver_sql("PRAGMA user_version").scalar() or 0
-                ours = connection.exec_driver_sql("PRAGMA application_id").scalar() == schema.APPLICATION_ID
-        except DatabaseError as error:
-            engine.dispose()
-            raise HistoryCorrupt(f"{name} is not a prefectish history: {error.orig}") from error
-        if not fresh and not ours:
-            engine.dispose()
+            with closing(sqlite3.connect(f"{Path(self.location).absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                ours = connection.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
+        except sqlite3.DatabaseError as error:
+            raise HistoryCorrupt(f"{name} is not a prefectish history: {error}") from error
+        if not ours:
             raise HistoryCorrupt(f"{name} is not a prefectish history")
         if version > schema.VERSION:
-            engine.dispose()
             raise HistoryTooNew(f"schema {version}, this version knows {schema.VERSION}: {name} was left as it is")
         if not os.access(self.location, os.W_OK):
-            engine.dispose()
             raise HistoryWriteError(f"history {self.location} is read-only")
-        if fresh:
-            with engine.begin() as connection:
-                schema.metadata.create_all(connection)
-                connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-                connection.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
+
+    def _create_tables(self, engine: Engine) -> None:
+        with engine.begin() as connection:
+            schema.metadata.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+            connection.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

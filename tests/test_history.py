@@ -1,0 +1,246 @@
+"""The history: what it keeps, what it refuses, what it must never lose."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefectish import Flow, history, task, triggers
+from prefectish.engine.state import Success
+from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryWriteError
+from prefectish.history.causes import normalised
+from prefectish.history.store import open_store
+
+
+@task
+def load(x: int) -> int:
+    if x % 7 == 3:
+        raise ValueError(f"no file {x}")
+    return x
+
+
+@task(max_retries=2, retry_delay=0)
+def flaky() -> None:
+    raise RuntimeError("never")
+
+
+@task(trigger=triggers.all_finished)
+def total(values: list[Any]) -> int:
+    return len(values)
+
+
+def example(width: int = 20) -> Flow:
+    with Flow("example") as flow:
+        total(load.map(list(range(width))))
+        flaky()
+    return flow
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "history.db")
+
+
+def test_run_is_recorded_with_its_tasks_and_children(path: str) -> None:
+    state = example().run(history=path)
+    [run] = history.runs(store=path)
+    assert run.id == state.context["flow_run_id"]
+    assert (run.flow_name, run.state, run.exit_code) == ("example", "Failed", 1)
+    assert run.ended is not None
+    assert run.started <= run.ended
+    counts = {t["slug"]: t["counts"] for t in run.tasks()}
+    assert counts == {
+        "load-1": {"Success": 17, "Failed": 3},
+        "total-1": {"Success": 1},
+        "flaky-1": {"Failed": 1},
+    }
+
+
+def test_children_come_in_map_order_with_their_facts(path: str) -> None:
+    run_id = example().run(history=path).context["flow_run_id"]
+    run = history.run(run_id, store=path)
+    children = run.children("load")
+    assert [child.index for child in children] == list(range(20))
+    assert len({child.item_key for child in children}) == 20
+    assert [child.index for child in run.children("load-1", state="Failed")] == [3, 10, 17]
+    assert run.child(load, 3).error == "ValueError: no file 3"
+    assert "in load" in str(run.child(load, 3).traceback)
+    assert run.child("load", children[5].item_key or "").index == 5
+    assert run.child("total", 0).index is None
+
+
+def test_earlier_attempts_are_kept_and_one_final_state(path: str) -> None:
+    run = history.run(example().run(history=path).context["flow_run_id"], store=path)
+    [child] = run.children("flaky")
+    assert (child.state, child.attempts) == ("Failed", 3)
+    assert [(number, state) for number, state, _ in child.earlier()] == [(1, "Retrying"), (2, "Retrying")]
+
+
+def test_failures_are_grouped_by_cause(path: str) -> None:
+    run = history.run(example(70).run(history=path).context["flow_run_id"], store=path)
+    groups = run.failures()
+    assert [(g.type, g.count) for g in groups] == [("ValueError", 10), ("RuntimeError", 1)]
+    assert [child.index for child in groups[0].children] == list(range(3, 70, 7))
+
+
+def test_runs_come_newest_first_by_flow_and_by_number(path: str) -> None:
+    flows = [Flow(name, tasks=[]) for name in ("a", "b", "a")]
+    ids = [flow.run(history=path).context["flow_run_id"] for flow in flows]
+    assert [run.id for run in history.runs(store=path)] == ids[::-1]
+    assert [run.id for run in history.runs(flow="a", store=path)] == [ids[2], ids[0]]
+    assert [run.id for run in history.runs(limit=1, store=path)] == [ids[2]]
+
+
+def test_unknown_runs_and_tasks_are_named(path: str) -> None:
+    run_id = example().run(history=path).context["flow_run_id"]
+    with pytest.raises(KeyError, match="no run 'nothing'"):
+        history.run("nothing", store=path)
+    run = history.run(run_id, store=path)
+    with pytest.raises(KeyError, match=r"no task is called 'lod'.*load-1"):
+        run.children("lod")
+    with pytest.raises(KeyError, match="no child 99"):
+        run.child("load", 99)
+
+
+def test_history_false_records_nothing(path: str) -> None:
+    open_store(path)
+    example().run(history=False)
+    assert history.runs(store=path) == []
+
+
+def test_neither_arguments_nor_results_are_kept(path: str) -> None:
+    secret = "canary-5f2b"
+
+    @task
+    def double(text: str) -> str:
+        return text + text
+
+    with Flow("canary") as flow:
+        double.map([secret, secret])
+        double(secret)
+    assert type(flow.run(history=path)) is Success
+    folder = Path(path).parent
+    assert all(secret.encode() not in file.read_bytes() for file in folder.iterdir())
+
+
+def test_x13_history_is_private(path: str) -> None:
+    before = os.umask(0)
+    try:
+        example().run(history=path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_x10_names_are_bound_and_not_run(path: str) -> None:
+    name = "x'); drop table runs; --"
+    Flow(name, tasks=[]).run(history=path)
+    assert [run.flow_name for run in history.runs(flow=name, store=path)] == [name]
+
+
+def test_h4_garbage_is_not_overwritten(path: str) -> None:
+    garbage = os.urandom(8192)
+    Path(path).write_bytes(garbage)
+    with pytest.raises(HistoryCorrupt, match=r"history.db is not a prefectish history") as caught:
+        example().run(history=path)
+    assert caught.value.exit_code == 4
+    assert Path(path).read_bytes() == garbage
+
+
+def test_h4_database_of_somebody_else_is_not_touched(path: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table theirs (x)")
+    before = Path(path).read_bytes()
+    with pytest.raises(HistoryCorrupt):
+        example().run(history=path)
+    assert Path(path).read_bytes() == before
+
+
+def test_h5_newer_history_is_refused(path: str) -> None:
+    example().run(history=path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("pragma user_version = 7")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    other = path + ".copy.db"
+    shutil.copy(path, other)
+    before = Path(other).read_bytes()
+    with pytest.raises(HistoryTooNew, match="schema 7, this version knows 1"):
+        history.runs(store=other)
+    assert Path(other).read_bytes() == before
+
+
+def test_h6_missing_folder_and_read_only_file_stop_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(HistoryWriteError, match="does not exist"):
+        example().run(history=str(tmp_path / "nowhere" / "history.db"))
+
+
+def test_unwritable_home_warns_once_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "file" / "home"))
+    with pytest.warns(UserWarning, match="this run is not recorded"):
+        assert type(Flow("quiet", tasks=[]).run()) is Success
+    assert type(Flow("quiet", tasks=[]).run()) is Success
+
+
+def test_h3_full_disk_leaves_the_run_going_and_earlier_rows_intact(path: str) -> None:
+    script = textwrap.dedent(
+        f"""
+        import resource, signal, sys
+        from prefectish import Flow, task
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        @task
+        def fail(x):
+            raise ValueError("x" * 50 + chr(97 + x % 26) * (x % 97 + 1))
+        with Flow("first", tasks=[]) as first: pass
+        first.run(history={path!r})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        with Flow("fills") as flow:
+            fail.map(list(range(5000)))
+        state = flow.run(history={path!r})
+        print(type(state).__name__, len(state.result[next(t for t in flow.tasks if t.name == "fail")].map_states))
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["Failed", "5000"], done.stderr[-2000:]
+    assert "is not recorded any further" in done.stderr
+    assert [run.flow_name for run in history.runs(store=path)][-1] == "first"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+def test_h2_two_processes_write_at_once(path: str) -> None:
+    script = f"from prefectish import Flow\nfor n in range(10): Flow(str(n), tasks=[]).run(history={path!r})"
+    writers = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
+    assert [writer.wait(120) for writer in writers] == [0, 0]
+    assert len(history.runs(limit=None, store=path)) == 20
+
+
+def test_interrupted_run_is_recorded_as_such(path: str) -> None:
+    class Broken:
+        def start(self, plan: Any, run: Any) -> Any:
+            raise ConnectionError("nobody there")
+
+    with pytest.raises(ConnectionError):
+        example().run(history=path, executor=Broken())
+    [run] = history.runs(store=path)
+    assert (run.state, run.message) == ("Failed", "ConnectionError: nobody there")
+    assert run.holder is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("no file 'a-17.png'", "no file 'b-9.png'"), ("at 0x7f31 after 3.5 s", "at 0xffff after 12 s")],
+)
+def test_messages_of_one_cause_are_alike(one: str, other: str) -> None:
+    assert normalised(one) == normalised(other)
