@@ -486,3 +486,17 @@ def test_reasons_of_caches_in_memory():
 
 def test_reason_of_a_lookup_wins():
     assert reason(task(load, cache_for=HOUR), Miss("because"), Caches()) == "because"
+
+
+def test_h7_damaged_entry_explains_nothing(store, tmp_path):
+    made = task(load, cache_key_fn=task_input_hash)
+    path = tmp_path / kept(made, {"x": 1}, store).context["location"]
+    path.write_bytes(b"garbage")
+    assert reason(made, lookup(made, {"x": 2}, FACTS, Caches(), store), Caches(), store) == "nothing is cached yet"
+
+
+def test_validator_alone_reads_what_the_context_holds_and_adds_nothing():
+    with pytest.warns(UserWarning, match="cache_validator does nothing without cache_for"):
+        made = task(load, cache_validator=caching.duration_only)
+    assert isinstance(lookup(made, {}, FACTS, Caches({"load": [cached()]})), Hit)
+    assert keep(made, state := Success("m", 1), {}, FACTS, Miss(None)) is state

@@ -204,6 +204,7 @@ def test_hash_is_the_one_that_stores_know(value, expected):
         (pd.Categorical(["a"], ["a"], ordered=True), pd.Categorical(["a"], ["a"])),
         (pd.to_datetime(["2026-01-01"]), pd.to_datetime(["2026-01-01"], utc=True), pd.period_range("2026", periods=1)),
         (pd.MultiIndex.from_tuples([(1, 2)]), pd.MultiIndex.from_tuples([(2, 1)]), pd.Index([(1, 2)], tupleize_cols=0)),
+        (["a"].append, ["b"].append, ["a"].pop, [].append, list.append),
         (range(3), range(4), [0, 1, 2], slice(3)),
     ],
     ids=lambda values: type(values[0]).__name__,
