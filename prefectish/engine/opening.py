@@ -151,7 +151,7 @@ class Opener:
         if isinstance(source.starts, Mapped):
             space.before = {path: n for n, path in enumerate(flat_paths(_widths_before(source.starts)))}
         for row in _rows_in_order(source):
-            if source.children[row] is not None:
+            if source.children is not None and source.children[row] is not None:
                 grow(space, source, row)
 
     def _source(self, i: Input, space: SpaceRun, given: State | None) -> Source:
@@ -225,14 +225,13 @@ class Opener:
         return sorted(range(len(ranks)), key=lambda row: -ranks[row])
 
     def _rank(self, lane: Lane, priority: Callable[[Any], Any], row: int) -> float:
-        item = lane.pickers[0](row)
-        value = item.state.result if isinstance(item, Pick) else item.result if isinstance(item, State) else item
-        outcome = capture(lambda: float(priority(value)))
+        outcome = capture(lambda: float(priority(_value_of(lane.pickers[0](row)))))
         if isinstance(outcome, Error):
             label = lane.spec.steps[0].label(row)
             logger.warning("%s: priority raised %s; it counts as 0", label, describe(outcome.exception))
             return 0.0
-        return outcome.value
+        rank: float = outcome.value
+        return rank
 
     def _step_spec(self, lane: Lane, run: StepRun, shared: list[State]) -> StepSpec:
         step = run.step
@@ -307,6 +306,15 @@ class Opener:
             widths = [(source.widths or {}).get(row, -1) for row in rows]
             beside.paths = [(rows[p[0]], *p[1:]) for p in flat_paths(widths)]
         return beside
+
+
+def _value_of(item: Any) -> Any:
+    if isinstance(item, Pick):
+        value = item.state.result
+        for position in item.path:
+            value = value[position]
+        return value
+    return item.result if isinstance(item, State) else item
 
 
 def _names_items(step: Step) -> bool:

@@ -521,8 +521,8 @@ class Progress:
                 self.finisher.row(run, branch.row, start, _width_of_given(run, start))
             elif isinstance(start, Running) or (isinstance(start, Scheduled) and start.start_time is None):
                 self._wait(lane, branch, position, start, None, now)
-            elif isinstance(start, Scheduled) and start.start_time > now.wall:
-                self._wait(lane, branch, position, start, (start.start_time - now.wall).total_seconds(), now)
+            elif isinstance(start, Scheduled) and (left := _seconds_until(start, now)) > 0:
+                self._wait(lane, branch, position, start, left, now)
             else:
                 branch.starts = {**branch.starts, position: start}
         positions = self._startable(lane, branch)
@@ -820,6 +820,10 @@ def _is_given_up(due: tuple[Lane, Branch, int]) -> bool:
 
 def _is_due_some_time(state: State) -> bool:
     return isinstance(state, Scheduled) and state.start_time is not None
+
+
+def _seconds_until(state: Scheduled, now: Moment) -> float:
+    return 0.0 if state.start_time is None else (state.start_time - now.wall).total_seconds()
 
 
 def _width_of_given(run: StepRun, state: State) -> Any:

@@ -75,7 +75,7 @@ class HistoryRecorder:
                     "started": now,
                     **values,
                 }
-                number = connection.execute(insert(schema.runs).values(row)).inserted_primary_key[0]
+                number = _key_of(connection.execute(insert(schema.runs).values(row)))
             else:
                 connection.execute(
                     update(schema.runs).where(schema.runs.c.number == number).values(ended=None, **values)
@@ -252,8 +252,13 @@ class HistoryRecorder:
         number = connection.execute(select(table.c.number).where(table.c[key] == value)).scalar()
         if number is None:
             row = {key: value, **others}
-            number = connection.execute(insert(table).values(row)).inserted_primary_key[0]
+            number = _key_of(connection.execute(insert(table).values(row)))
         return int(number)
+
+
+def _key_of(done: Any) -> int:
+    """Return the number that the database gave a new row."""
+    return int(done.inserted_primary_key[0])
 
 
 def recorder_for(history: str | os.PathLike[str] | bool | None) -> HistoryRecorder | None:

@@ -166,7 +166,7 @@ def _is_alive(holder: str, heartbeat: float) -> bool:
     if holder == mine:
         return time.time() - heartbeat < STALE
     if host == mine.rpartition(":")[0]:
-        return psutil.pid_exists(int(pid))
+        return bool(psutil.pid_exists(int(pid)))
     return time.time() - heartbeat < STALE
 
 
