@@ -778,6 +778,25 @@ def test_product_of_a_failed_and_of_a_skipped_list(run):
     assert (type(result[failed]), type(result[skipped])) == (Failed, Skipped)
 
 
+@pytest.mark.parametrize("as_result", [True, False])
+def test_product_of_a_list_with_an_item_that_cannot_be_read_fails_its_children_only(run, as_result):
+    class Holey:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            if index == 1:
+                raise OSError("hole")
+            return 10
+
+    with Flow("holes") as flow:
+        x, y = product(give(Holey()) if as_result else Holey(), [1, 2])
+        out = add.map(x, y)
+    state = run(flow).result[out]
+    assert kinds(state) == [Success, Success, TriggerFailed, TriggerFailed]
+    assert [child.result for child in state.map_states[:2]] == [11, 12]
+
+
 def test_product_is_mapped_with_a_list_of_its_length(run):
     with Flow("pair") as flow:
         x, _ = product([1, 2], "ab")
