@@ -108,6 +108,14 @@ def test_stdout_is_put_back():
     assert sys.stdout is before
 
 
+def test_print_after_a_body_is_not_the_bodys(caplog, capsys):
+    with logged_prints(logging.getLogger("prefectish.a")):
+        with logged_prints(logging.getLogger("prefectish.b")):
+            print("in b")
+        print("in a")
+    assert texts(caplog) == [("prefectish.b", "INFO", "in b"), ("prefectish.a", "INFO", "in a")]
+
+
 def test_body_that_redirects_its_prints_has_them(caplog):
     with logged_prints(logging.getLogger("prefectish.a")):
         with contextlib.redirect_stdout(io.StringIO()) as mine:

@@ -298,6 +298,24 @@ def test_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_file_is_not_finished_by_another_that_is_written_meanwhile(tmp_path, monkeypatch):
+    from fsspec.implementations.local import LocalFileOpener
+
+    write = LocalFileOpener.write
+
+    def interleaved(file, content):
+        if content == b"first":
+            write(file, content[:1])
+            WriteFile(str(tmp_path / "second")).run("second")
+            raise OSError("no space left")
+        return write(file, content)
+
+    monkeypatch.setattr(LocalFileOpener, "write", interleaved)
+    with pytest.raises(OSError, match="no space left"):
+        WriteFile(str(tmp_path / "first")).run("first")
+    assert os.listdir(tmp_path) == ["second"]
+
+
 def test_missing_file_fails():
     with pytest.raises(FileNotFoundError):
         ReadFile("/no/such/file").run()

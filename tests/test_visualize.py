@@ -152,6 +152,18 @@ def test_flattened_maps_are_joined_where_children_do_not_pair():
     ]
 
 
+def test_flattened_maps_do_not_pair_though_they_are_equally_wide():
+    @task
+    def several(n):
+        return [n] * n
+
+    with Flow("flat") as flow:
+        add.map(flatten(several.map([2, 0])))
+    lines = drawn(flow, flow.run(history=False))
+    assert ("several[1]", "flatten", "", True) in lines
+    assert ("several[1]", "add[1]", "x", True) not in lines
+
+
 def test_state_without_tasks_colours_nothing(flow):
     assert set(kinds(flow, Failed("broke", ValueError())).values()) == {None}
     assert set(kinds(flow, Pending()).values()) == {None}
