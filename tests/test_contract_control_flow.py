@@ -324,7 +324,22 @@ def test_filter_takes_failures_out_of_a_map(run):
     assert state.result[out].result == [1, 3, 0]
 
 
-def test_filter_runs_behind_a_skipped_map_and_by_its_function(run):
+def test_filter_goes_with_the_branch_that_it_is_in(run):
+    with Flow("filter") as flow:
+        with case(give(1), 2):
+            skipped = FilterTask()(inc.map([1, 2]))
+        with case(give(1), 1):
+            empty = FilterTask()(inc.map(give([])))
+        failed = FilterTask()(fail())
+        out = merge(skipped, empty)
+    result = run(flow).result
+    assert (type(result[skipped]), result[skipped].result) == (Skipped, None)
+    assert result[out].result == result[empty].result == []
+    assert type(result[failed]) is Failed
+    assert "the task before it gave ValueError" in str(result[failed].result)
+
+
+def test_filter_runs_behind_skipped_children_and_by_its_function(run):
     @task
     def only(x):
         if x % 2:

@@ -350,8 +350,14 @@ def test_tags_reach_the_tasks_of_control_flow() -> None:
 
 def test_filter_defaults() -> None:
     made = FilterTask()
-    assert (made.trigger, made.skip_on_upstream_skip, made.name) == (triggers.all_finished, False, "FilterTask")
+    assert (made.skip_on_upstream_skip, made.name) == (False, "FilterTask")
     assert made.run([0, "", None, [], ValueError(), SKIP("no"), KeyboardInterrupt()]) == [0, "", []]
+
+
+@pytest.mark.parametrize("nothing", [None, ValueError("whole")])
+def test_filter_needs_a_list(nothing: Any) -> None:
+    with pytest.raises(TypeError, match="FilterTask: there is no list to filter; the task before it gave"):
+        FilterTask().run(nothing)
 
 
 def test_filter_takes_options_and_a_function() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self, Unpack
 from prefectish.engine.signals import SKIP
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
-from prefectish.triggers import all_finished, not_all_skipped
+from prefectish.triggers import Upstream, all_finished, not_all_skipped
 
 #: Characters of a value that appear in names and messages.
 LONGEST_VALUE = 40
@@ -89,10 +89,23 @@ def is_result(value: Any) -> bool:
     return value is not None and not isinstance(value, BaseException)
 
 
+def all_finished_and_not_skipped(upstream: Upstream) -> bool:
+    """Run once all upstream tasks have ended, in whatever way, save that each was skipped as a whole.
+
+    Raises
+    ------
+    SKIP
+        If they were: there is no list.
+    """
+    if upstream and all(state.is_skipped() for state in upstream.values()):
+        raise SKIP("All upstream tasks were skipped.", result=None)
+    return all_finished(upstream)
+
+
 class FilterTask(Task):
     """Keeps the members of a list that pass a test, by default those that are neither None nor exceptions.
 
-    It runs whatever became of the tasks before it, so that it can take the failures of a map out of its results.
+    It runs whatever became of the children of a map before it, so that it can take their failures out of the results.
 
     Parameters
     ----------
@@ -118,10 +131,18 @@ class FilterTask(Task):
         if filter_func is not None and not callable(filter_func):
             raise TypeError(f"filter_func={filter_func!r}: a function is wanted, got {type(filter_func).__name__}")
         self.filter_func = filter_func or is_result
-        options.setdefault("trigger", all_finished)
+        options.setdefault("trigger", all_finished_and_not_skipped)
         options.setdefault("skip_on_upstream_skip", False)
         super().__init__(name, **options)
 
     def run(self, task_results: Iterable[Any]) -> list[Any]:
-        """Return the members that stay, in their order."""
+        """Return the members that stay, in their order.
+
+        Raises
+        ------
+        TypeError
+            If there is no list, because what comes before failed as a whole.
+        """
+        if task_results is None or isinstance(task_results, BaseException):
+            raise TypeError(f"{self.name}: there is no list to filter; the task before it gave {task_results!r}")
         return [result for result in task_results if self.filter_func(result)]
