@@ -130,6 +130,8 @@ class _Tree:
             return how(self, value)
         if isinstance(value, _BY_NAME):
             return self.named(value)
+        if hasattr(kind, "__next__"):  # where an iterator stands says nothing, and some warn when they are asked
+            return self.join("a", [kind])
         return self.rebuilt(value)
 
     def sequence(self, value: Any, kind: str) -> bytes:

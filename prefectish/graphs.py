@@ -41,7 +41,7 @@ def order(
     for root in nodes:
         cycle = _visit(root, upstream, done)
         if cycle is not None:
-            raise FlowDefinitionError(cycle_text(_begin_with_first(cycle, nodes), label))
+            raise FlowDefinitionError(cycle_text(_begun_by_name(cycle, label), label))
     return list(done)
 
 
@@ -65,10 +65,9 @@ def _visit(root: Node, upstream: Callable[[Node], Iterable[Node]], done: dict[No
     return None
 
 
-def _begin_with_first(cycle: list[Node], nodes: Iterable[Node]) -> list[Node]:
-    """Turn a cycle so that it begins with the member that comes first among the nodes."""
-    members = set(cycle)
-    at = cycle.index(next(node for node in nodes if node in members))
+def _begun_by_name(cycle: list[Node], label: Callable[[Node], str]) -> list[Node]:
+    """Turn a cycle so that it is told in one way, in whatever order its edges came."""
+    at = min(range(len(cycle)), key=lambda place: label(cycle[place]))
     return cycle[at:] + cycle[:at]
 
 

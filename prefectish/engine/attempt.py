@@ -103,13 +103,11 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
         if verdict.error is not None:
             _log_failure(facts, verdict.error)
         return _change(spec, start, verdict.state)[0]
-    if spec.keeping is not None:
-        stored = spec.keeping.recalled(facts)
-        if stored is not None:
-            return stored
-        found = spec.keeping.target_state(facts, verdict.inputs)
-        if found is not None:
-            return _change(spec, start, found)[0]
+    if spec.keeping is not None and (stored := spec.keeping.recalled(facts)) is not None:
+        return stored
+    found = _look_up(spec, facts, verdict.inputs) if spec.keeping or spec.caching else None
+    if found is not None:
+        return _change(spec, start, found)[0]
     state, aborted = _change(spec, start, RUNNING)
     if aborted or not state.is_running():
         return state
@@ -120,6 +118,14 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
     if state.is_failed() and not (allowance is not None and allowance.spent):
         return _retried(spec, facts, state, allowance)
     return _with_progress(state, facts, allowance)
+
+
+def _look_up(spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
+    """Return a state that stands for the run of the body: its target is there, or its cache has one."""
+    found = None if spec.keeping is None else spec.keeping.target_state(facts, inputs)
+    if found is None and spec.caching is not None:
+        found, facts.miss = spec.caching.asked(facts, inputs)
+    return found
 
 
 def _retried(spec: StepSpec, facts: AttemptFacts, state: State, allowance: Allowance | None) -> State:
@@ -155,6 +161,8 @@ def _run_body(
             _log_failure(facts, outcome.exception)
         if spec.keeping is not None and type(new) is Success:
             new = spec.keeping.kept(facts, inputs, new)
+        if spec.caching is not None and facts.miss is not None and type(new) is Success:
+            new = spec.caching.kept(facts, inputs, new, facts.miss)
         new, aborted = _change(spec, state, new)
         if aborted or not isinstance(new, Looped):
             return new, aborted

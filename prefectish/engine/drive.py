@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
+from prefectish.engine.cached import CACHES
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.executor import Executor, Job, Session
@@ -23,7 +25,7 @@ from prefectish.engine.recall import Recall
 from prefectish.engine.recorder import Recorder
 from prefectish.engine.recorder import load as load_recorder
 from prefectish.engine.state import Cancelled, Failed, Running, Scheduled, State
-from prefectish.errors import describe
+from prefectish.errors import HistoryWriteError, describe
 from prefectish.tasks.task import Task
 
 #: Longest time the loop waits for receipts before it looks at its timers and requests again, in seconds.
@@ -125,6 +127,10 @@ def run_flow(
     values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in flow.parameters()}
     given = {**current(), **(context or {})}
     facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, clock.moment().wall, given)
+    for name, states in (given.get("caches") or {}).items():
+        for cached in states:
+            CACHES.add(name, cached)
+    facts["caches"] = CACHES
     if resumption is not None:
         facts["flow_run_part"] = resumption.part
     token = bind(facts)
@@ -135,8 +141,7 @@ def run_flow(
                 return _with_id(started, run_id)
             terms = Terms(keep_results, timeout, on_pause)
             recorder = load_recorder(history) if resumption is None else resumption.recorder()
-            if recorder is not None:
-                recorder.started(plan, facts, getattr(flow, "version", None), repr(executor))
+            recorder = _recording(recorder, history is not None, flow, plan, facts, executor)
             try:
                 starts = _starts(plan, task_states or {})
                 final = _run(flow, plan, executor, facts, starts, clock, terms, control, recorder, recall)
@@ -150,6 +155,22 @@ def run_flow(
         raise
     finally:
         unbind(token)
+
+
+def _recording(
+    recorder: Recorder | None, asked: bool, flow: Any, plan: Plan, facts: Mapping[str, Any], executor: Executor
+) -> Recorder | None:
+    """Begin to record; a history that nobody asked for and that cannot be written warns, and there is none."""
+    if recorder is None:
+        return None
+    try:
+        recorder.started(plan, facts, getattr(flow, "version", None), repr(executor))
+    except HistoryWriteError as error:
+        if asked:
+            raise
+        warnings.warn(f"this run is not recorded: {error}", stacklevel=2)
+        return None
+    return recorder
 
 
 def new_run_id() -> str:

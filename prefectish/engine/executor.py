@@ -16,6 +16,7 @@ from prefectish.engine.state import Deferred, State
 from prefectish.errors import ResultReleased
 
 if TYPE_CHECKING:
+    from prefectish.engine.cached import Caching
     from prefectish.engine.keeping import Keeping
     from prefectish.engine.plan import Input, Plan
     from prefectish.tasks.task import Task
@@ -36,10 +37,12 @@ class StepSpec:
     measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
     keyed : True if the attempt says what its child is by its item: somebody records it, and a branch begins with it.
     keeping : how its results are stored, None if they are not.
+    caching : how its cache is asked, None if it has none.
     """
 
     __slots__ = (
         "bare",
+        "caching",
         "constants",
         "inputs",
         "keeping",
@@ -67,7 +70,9 @@ class StepSpec:
         wiring: tuple[tuple[int, int], ...],
         keyed: bool = False,
         keeping: Keeping | None = None,
+        caching: Caching | None = None,
     ) -> None:
+        self.caching = caching
         self.keyed = keyed
         self.keeping = keeping
         self.number = number

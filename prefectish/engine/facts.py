@@ -20,13 +20,14 @@ class AttemptFacts(Mapping[str, Any]):
     One is made for every child, so it holds references only; names, identifiers and loggers are made when asked for.
     """
 
-    __slots__ = ("index", "item_key", "loop_count", "loop_result", "resume", "run", "run_count", "spec")
+    __slots__ = ("index", "item_key", "loop_count", "loop_result", "miss", "resume", "run", "run_count", "spec")
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
         self.run = run
         self.spec = spec
         self.index = index
         self.item_key: str | None = None
+        self.miss: Any = None
         self.run_count = 1
         self.resume = False
         self.loop_count = 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from prefectish.engine.cached import remember
 from prefectish.engine.lanes import Lane, SpaceRun, StepRun
 from prefectish.engine.opening import grow
 from prefectish.engine.plan import Plan
 from prefectish.engine.policy import gives_up
 from prefectish.engine.releases import Releases
-from prefectish.engine.state import Mapped, State
+from prefectish.engine.state import Cached, Mapped, State
 from prefectish.engine.widths import SCALAR
 
 
@@ -68,6 +69,8 @@ class Finisher:
             run.facts = width
         if state.is_failed():
             self._failed(run, state)
+        elif type(state) is Cached:
+            remember(run.step.task, state)
         self.releases.note(run, row, state)
         if run.reads:
             self.releases.consumed(run, row)

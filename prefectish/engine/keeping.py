@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.envelope import SIMPLE, Encoded, encode
 from prefectish.engine.state import Cached, Deferred, Failed, State, Success
-from prefectish.errors import text_of
+from prefectish.errors import ResultCorrupt, text_of
+from prefectish.results.envelope import NotOurs
 from prefectish.results.templates import PARAMETER, place
 
 if TYPE_CHECKING:
@@ -110,7 +111,12 @@ class Keeping:
         name = place(self.target, _fields(facts, inputs))
         if not self.store.exists(name):
             return None
-        value = self.store.load(name)
+        try:
+            value = self.store.load(name)
+        except NotOurs:
+            raise
+        except ResultCorrupt:
+            return None  # a file of ours that was cut short or altered counts as absent
         return Cached("Result found at its target.", Stored(self.store, name, _label(facts), _small(value), value))
 
     def kept(self, facts: AttemptFacts, inputs: dict[str, Any], state: State) -> State:

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from prefectish.caching.lookups import is_asked
 from prefectish.engine import lanes
+from prefectish.engine.cached import Caching
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.executor import ITEM, SHARED, STEP, LaneSpec, Pick, StepSpec
 from prefectish.engine.keeping import Keeping
@@ -248,6 +250,7 @@ class Opener:
             wiring,
             keyed=begins and (self.keyed or _names_items(step)),
             keeping=self._keeping(step),
+            caching=Caching(step.task, step.store) if is_asked(step.task) else None,
         )
 
     def _keeping(self, step: Step) -> Keeping | None:

@@ -29,8 +29,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from prefectish.caching.lookups import is_asked
 from prefectish.engine import lanes as tables
 from prefectish.engine.admission import Admission, note_time
+from prefectish.engine.cached import remember
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.executor import STEP, Held, Job, Lost, Receipt, Record
 from prefectish.engine.finishing import Finisher
@@ -43,6 +45,7 @@ from prefectish.engine.recall import Recall
 from prefectish.engine.recaller import Recaller
 from prefectish.engine.recorder import Event
 from prefectish.engine.state import (
+    Cached,
     Cancelled,
     Crashed,
     Failed,
@@ -556,6 +559,10 @@ class Progress:
     def _give(self, run: StepRun, state: State) -> None:
         """Start a step from `state`: a finished one is kept, any other is where the step goes on."""
         run.state = state
+        if type(state) is Cached and is_asked(run.step.task):
+            remember(run.step.task, state)  # whether it still stands for the run is the cache's to say
+            run.state = tables.NOT_RUN
+            return
         if isinstance(state, Mapped) and run.step.mapped:
             run.starts = state
             if state.map_states and finished(state):

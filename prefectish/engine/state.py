@@ -118,6 +118,11 @@ class State:
         known = self.context.get("exit_code")
         return _exit_code(self) if known is None else int(known)
 
+    def why_not_cached(self) -> str | None:
+        """Say why a task with a cache had to run; None for one that did not, or has no cache."""
+        reason: str | None = self.context.get("why_not_cached")
+        return reason
+
     def replace(self, **changes: Any) -> Self:
         """Return a state of the same class that differs in the keywords given.
 

@@ -31,6 +31,8 @@ from prefectish.errors import FlowDefinitionError, PrefectishError, ResultReleas
 OPEN_LANES = 64
 #: Values above this, in bytes, are sent by themselves, once, and not with the calls that read them.
 LARGEST_WITH_CALL = 1 << 18
+#: An input that all branches share is warned of if it is larger, in bytes.
+HEAVY = 1 << 20
 #: What a record weighs beside its result, in bytes, roughly: for the size that the cluster is told.
 RECORD_BYTES = 200
 
@@ -224,6 +226,7 @@ def _filled_step(spec: StepSpec, fillings: Sequence[Carry]) -> StepSpec:
         spec.wiring,
         spec.keyed,
         spec.keeping,
+        spec.caching,
     )
 
 
@@ -502,28 +505,43 @@ def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[A
         constants = {n: _constant(packer, spec, n, value) for n, value in spec.constants.items()}
         steps.append((spec, tasks[spec.number], constants))
     shared = tuple(_shared(packer, lane, k) for k in range(len(lane.shared)))
-    content = (lane.ident, lane.run, [_flat(*step) for step in steps], shared, lane.wanted, lane.batch)
+    run = {name: value for name, value in lane.run.items() if name != "caches"}  # a memory of this process
+    content = (lane.ident, run, [_flat(*step) for step in steps], shared, lane.wanted, lane.batch)
     whole = capture(dumps, _Opened(content))
     if isinstance(whole, Value):
         return whole.value, packer.held
-    return dumps(_Opened((lane.ident, _portable(lane.run), *content[2:]))), packer.held
+    return dumps(_Opened((lane.ident, _portable(run), *content[2:]))), packer.held
 
 
 def _constant(packer: Packer, spec: StepSpec, name: str, value: Any) -> Any:
     outcome = capture(packer.constant, value, f"argument {name!r} of {spec.slug}")
-    return Unsent(name, spec.slug, outcome.exception) if isinstance(outcome, Error) else outcome.value
+    if isinstance(outcome, Error):
+        return Unsent(name, spec.slug, outcome.exception)
+    _warn_if_heavy(packer, outcome.value, name, spec.slug)
+    return outcome.value
+
+
+def _warn_if_heavy(packer: Packer, value: Any, name: str, slug: str) -> None:
+    nbytes = weight(packer.held[value.number] if isinstance(value, Hole) else value)
+    if nbytes > HEAVY:
+        get_logger("engine").warning(
+            "argument %r of %s has %.1f MB, which pass through this process; they are sent once, but a task "
+            "that makes or reads the value there would not send them at all",
+            name, slug, nbytes / 1e6,
+        )  # fmt: skip
 
 
 def _shared(packer: Packer, lane: LaneSpec, k: int) -> State:
     """Return the wire form of an input that all branches share."""
     state = lane.shared[k]
     packed = packer.state(state, "an unmapped input")
-    if state.is_failed() or not packed.is_failed():
-        return packed
-    # It could not be pickled. That is no fault of its task's: who reads it fails.
     spec, i = next(
         (spec, i) for spec in lane.steps for i, w in zip(spec.inputs, spec.wiring, strict=True) if w == (SHARED, k)
     )
+    if state.is_failed() or not packed.is_failed():
+        _warn_if_heavy(packer, packed._result, i.key or i.source_slug, spec.slug)
+        return packed
+    # It could not be pickled. That is no fault of its task's: who reads it fails.
     return state.replace(result=Unsent(i.key or i.source_slug, spec.slug, packed.result))
 
 
@@ -587,6 +605,7 @@ def _flat(spec: StepSpec, task: bytes, constants: Mapping[str, Any]) -> tuple[An
         spec.wiring,
         spec.keyed,
         spec.keeping,
+        spec.caching,
     )
 
 
