@@ -44,7 +44,7 @@ def children(state):
 def check_one(program, item, executor):
     with Flow("one") as flow:
         made = build(program, Parameter("item")())
-    state = flow.run(item=item, executor=executor)
+    state = flow.run(item=item, executor=executor, history=False)
     assert [value_in(state.result[task]) for task in made] == evaluate(program, item)
     assert all(finished(each) for each in state.result.values())
     check_clean_up(flow, state)
@@ -53,7 +53,7 @@ def check_one(program, item, executor):
 def check_each(program, items, executor):
     with Flow("each") as flow:
         made = apply_map(lambda item: build(program, item), Parameter("items"))
-    state = flow.run(items=items, executor=executor)
+    state = flow.run(items=items, executor=executor, history=False)
     values = [[value_in(child) for child in state.result[task].map_states] for task in made]
     assert values == [list(column) for column in zip(*(evaluate(program, item) for item in items), strict=True)]
     check_clean_up(flow, state)
