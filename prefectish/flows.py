@@ -22,7 +22,7 @@ from prefectish.network import Network
 from prefectish.parameters import settle
 from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
 from prefectish.tasks.mapping import check_mappable
-from prefectish.tasks.options import function, handler_list, seconds
+from prefectish.tasks.options import function, handler_list, seconds, store
 from prefectish.tasks.task import Task
 from prefectish.versions import version_of
 
@@ -50,6 +50,10 @@ class Flow(Network):
         Called with (flow, state, states of the reference tasks); may return another final state.
     executor
         Default of :meth:`run`.
+    result
+        Where tasks keep their results, `LocalResult(...)` or `FSResult(...)`; a task may have a place of its own.
+    timeout
+        Longest time of a run, in seconds or as a timedelta.
     validate
         Whether each new edge is checked at once; otherwise ordering and running find cycles.
 
@@ -84,7 +88,7 @@ class Flow(Network):
         self._around: Flow | None = None
         self.name = name
         self.executor = executor
-        self.result = result
+        self.result = None if result is None else store("result", result)
         self.timeout = None if timeout is None else seconds("timeout", timeout)
         self.state_handlers = handler_list("state_handlers", state_handlers)
         if on_failure is not None:
@@ -226,7 +230,7 @@ class Flow(Network):
         FlowDefinitionError
             If it joins a task with itself, leads into a parameter, or validation finds a fault.
         """
-        upstream = as_task(upstream_task, self)
+        upstream = self.add_task(as_task(upstream_task, self))
         return self.insert(Edge(upstream, self.add_task(downstream_task), key, mapped, flattened), validate)
 
     def chain(self, *tasks: Any, validate: bool | None = None) -> list[Edge]:

@@ -90,13 +90,13 @@ class Parameter(Task):
         self._flow(flow).add_task(self)
         return self
 
-    def copy(self, name: str | None = None, **options: Any) -> Self:
+    def copy(self, name: str, **options: Any) -> Self:  # type: ignore[override]  # a flow has one parameter of a name
         """Copy the parameter under a new name.
 
         Raises
         ------
         FlowDefinitionError
-            If there is no new name.
+            If the name is not new.
         """
         if not name or name == self.name:
             raise FlowDefinitionError(f"a copy of {self!r} needs a name of its own: copy('other')")

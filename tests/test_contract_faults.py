@@ -412,7 +412,7 @@ def test_d1_cycle_is_refused(run, never):
     c.set_upstream(b, flow=flow)
     with pytest.raises(FlowDefinitionError) as error:
         run(flow)
-    assert str(error.value) in ("cycle: a -> b -> a", "cycle: b -> a -> b")
+    assert str(error.value) == "cycle: a -> b -> a"
     assert error.value.exit_code == 2
 
 

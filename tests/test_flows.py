@@ -256,6 +256,14 @@ def test_set_dependencies_makes_tasks_of_values() -> None:
     assert [each.value for each in (made, *flow.downstream_tasks(made))] == [[1], 2]  # type: ignore[attr-defined]
 
 
+def test_add_edge_adds_its_ends_in_the_direction_of_data() -> None:
+    a, b, c = named("a", "b", "c")
+    flow = Flow("f")
+    flow.add_edge(a, b)
+    flow.chain(b, c)
+    assert list(flow.tasks) == [a, b, c]
+
+
 def test_add_edge_adds_its_ends_and_wraps_values() -> None:
     flow, (a,) = Flow("f"), named("a")
     edge = flow.add_edge([1, 2], a, key="x", mapped=True, flattened=True)

@@ -82,9 +82,11 @@ def test_copy_needs_another_name() -> None:
     made = Parameter("x", default=3)
     other = made.copy("y")
     assert (other.name, other.slug, other.default) == ("y", "y", 3)
-    for name in (None, "x"):
+    for name in ("", "x"):
         with pytest.raises(FlowDefinitionError, match="a copy of <Parameter: x> needs a name of its own"):
             made.copy(name)
+    with pytest.raises(TypeError, match="name"):
+        made.copy()
 
 
 def test_run_reads_the_context() -> None:
