@@ -13,6 +13,7 @@ from prefectish.engine.plan import Plan
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.connect import Connection, connect
 from prefectish.executors.session import ClusterSession
+from prefectish.results.probes import check_probes, leave_probe
 
 #: Branches of maps open at once, at least, and for each thread of the cluster.
 WINDOW = 1000
@@ -103,6 +104,7 @@ class DaskExecutor:
             )
             if self.adapt_kwargs is None:
                 check_placements(plan, connection)
+            check_stores(plan, connection, run["flow_run_id"])
             if self.performance_report_path is not None:
                 stack.enter_context(_performance_report(connection.client, self.performance_report_path))
             threads = max(1, connection.maximum_threads())
@@ -165,6 +167,23 @@ def check_placements(plan: Plan, connection: Connection) -> None:
                 f"task {slug} may run only on the workers {', '.join(map(str, placement.workers))}, and none of them "
                 f"is there: {', '.join(sorted(workers))}"
             )
+
+
+def check_stores(plan: Plan, connection: Connection, run_id: str) -> None:
+    """Find out whether the stores of a flow's results are those of its workers too.
+
+    Raises
+    ------
+    ResultStoreNotShared : a worker wrote to a place that is not this process's.
+    """
+    stores: list[Any] = []
+    for step in plan.steps:
+        if step.store is not None and step.store not in stores:
+            stores.append(step.store)
+    for store in stores:
+        # A worker that cannot write at all fails the tasks that it runs; that is no matter of sharing.
+        left = connection.client.run(leave_probe, store, run_id, on_error="return")
+        check_probes(store, {worker: place for worker, place in left.items() if isinstance(place, str)})
 
 
 @contextmanager

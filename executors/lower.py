@@ -11,6 +11,7 @@ import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import dask
 from dask._expr import LLGExpr
 from dask._task_spec import Task, TaskRef
 from distributed import Client, Future
@@ -34,6 +35,9 @@ from prefectish.engine.wire import (
 )
 
 Key = tuple[str, int | str, int]
+
+#: Dask advises whoever sends a large graph to scatter; what is large by itself we do scatter, and items are many.
+_NO_ADVICE = {"distributed.admin.large-graph-warning-threshold": 1 << 62}
 
 #: An automatic bundle starts no further branch after so many seconds.
 BUNDLE_PATIENCE = 1.0
@@ -239,14 +243,15 @@ def submit_graph(
     ----------
     ranks : one for each key of the graph, not only for those that are wanted.
     """
-    futures: dict[Key, Future] = client._graph_to_futures(
-        graph,
-        list(keys),
-        span_metadata=SpanMetadata(collections=[{"type": "low-level-graph"}]),
-        internal_priority=dict(ranks),
-        fifo_timeout="60s",
-        **options,
-    )
+    with dask.config.set(_NO_ADVICE):
+        futures: dict[Key, Future] = client._graph_to_futures(
+            graph,
+            list(keys),
+            span_metadata=SpanMetadata(collections=[{"type": "low-level-graph"}]),
+            internal_priority=dict(ranks),
+            fifo_timeout="60s",
+            **options,
+        )
     return futures
 
 

@@ -20,6 +20,7 @@ from prefectish.engine.executor import Held, Job, LaneSpec, Receipt, Record
 from prefectish.engine.placement import Placement, placement_of
 from prefectish.engine.plan import Plan
 from prefectish.engine.wire import (
+    HEAVY,
     Bundle,
     Carry,
     Stayed,
@@ -222,9 +223,15 @@ class ClusterSession:
         blob, held = pack_lane(spec, self.tasks)
         reference: Any = blob
         if len(blob) > INLINE_LANE:
-            key = self._key("lane")
-            reference = self._get(blob_graph(key, blob), [key])[key]
+            reference = self._send_blob(blob)
         return PackedLane(reference, tuple(self._reference(h) for h in held), item_inputs(spec))
+
+    def _send_blob(self, blob: bytes) -> Future:
+        """Give a lane's bytes a key: of a task, which Dask can run again; what is large goes past the scheduler."""
+        if len(blob) > HEAVY:
+            return self.client.scatter(blob, hash=False)
+        key = self._key("lane")
+        return self._get(blob_graph(key, blob), [key])[key]
 
     def _reference(self, held: Any) -> Any:
         """Return a graph's reference to a value that does not go with the call."""
@@ -234,7 +241,7 @@ class ClusterSession:
                 key = self._key("part")
                 held.handle = self._get(take_graph(part.bundle, part.number, part.position, key), [key])[key]
             return held.handle
-        if isinstance(held, Encoded):
+        if isinstance(held, Encoded | str | bytes):
             from prefectish.engine.state import Success
 
             return self.client.scatter(Carry(0, Record(Success(None, held))), hash=False)

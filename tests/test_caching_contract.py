@@ -13,7 +13,9 @@ import pytest
 from prefectish import Flow, task, triggers
 from prefectish.caching import all_inputs
 from prefectish.engine.state import Cached, Failed, State, Success, TriggerFailed
-from prefectish.results import LocalResult
+from prefectish.errors import ResultStoreNotShared
+from prefectish.executors import DaskExecutor
+from prefectish.results import FSResult, LocalResult
 from prefectish.tasks import task_input_hash
 
 Run = Callable[..., State]
@@ -165,3 +167,12 @@ def test_failures_are_not_cached(run: Run, bodies: Bodies, request: pytest.Fixtu
     for _ in range(2):
         assert type(run(flow).result[out]) is Failed
     assert bodies.count == 2
+
+
+def test_h9_store_that_workers_do_not_share_is_found_before_anything_runs(dask_client: Any, bodies: Bodies) -> None:
+    with Flow("memory", result=FSResult("memory://of-each-process")) as flow:
+        counted(bodies, "plain")(1)
+    with pytest.raises(ResultStoreNotShared, match="of-each-process") as caught:
+        flow.run(executor=DaskExecutor(client=dask_client), history=False)
+    assert caught.value.exit_code == 3
+    assert bodies.count == 0

@@ -565,7 +565,7 @@ class Progress:
             return
         if isinstance(state, Mapped) and run.step.mapped:
             run.starts = state
-            if state.map_states and finished(state):
+            if state.map_states and finished(state) and not self._may_grow(run):
                 run.final, run.children = True, list(state.map_states)
         elif state.is_finished():
             run.final = True
@@ -577,6 +577,14 @@ class Progress:
             run.widths.update((row, _width_of_given(run, s)) for row, s in enumerate(run.children) if s is not None)
         if not run.final and not run.blocked and isinstance(state, Mapped):
             run.state = tables.NOT_RUN
+
+    def _may_grow(self, run: StepRun) -> bool:
+        """Whether a flattened map has elements to come, because the caller gave its source unfinished."""
+        space = self.plan.spaces[run.step.space] if run.step.space is not None else None
+        if space is None or not space.grows:
+            return False
+        source = self.runs[space.tokens[0].source]
+        return not source.final and (source.starts is not None or source.blocked)
 
     # -- losses ----------------------------------------------------------------------------------------------------
 

@@ -454,7 +454,7 @@ class Packer:
         self.held: list[Held | Encoded | Any] = []
 
     def _large(self, value: Any) -> Any:
-        if isinstance(value, Encoded) and value.nbytes > LARGEST_WITH_CALL:
+        if weight(value) > LARGEST_WITH_CALL:
             self.held.append(value)
             return Hole(len(self.held) - 1)
         return value
@@ -489,7 +489,8 @@ class Packer:
         Exception : whatever pickling the value raised.
         """
         if type(item) in SIMPLE:
-            return item
+            large = self._large(item)
+            return item if large is item else Success(None, large)
         if isinstance(item, Pick):
             return Pick(self.state(item.state, label), item.path)
         if isinstance(item, State):

@@ -286,7 +286,8 @@ def _lifetime(name: str, value: Any) -> timedelta:
     return span
 
 
-def _store(name: str, value: Any) -> Any:
+def store(name: str, value: Any) -> Any:
+    """Check a place for results."""
     from prefectish.results.base import Result
 
     if not isinstance(value, Result):
@@ -340,7 +341,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "workers": _or_none(_workers),
     "priority": _or_none(_priority),
     "crash_retries": _whole(0),
-    "result": _or_none(_store),
+    "result": _or_none(store),
     "target": _or_none(_target),
     "checkpoint": _or_none(_flag),
     "item_key": _or_none(_item_key),
