@@ -28,7 +28,7 @@ TRIGGERS = {
 CONSTANTS = (7, "ab", [1, 2], [3, 4], [5, 6, 7], [], [[1, 2], [3]], [[1], 2])
 
 #: How an input is read: as it is, item by item, element by element, or flattened as a whole.
-MODES = ("plain", "mapped", "flatten mapped", "flatten")
+MODES = ("mapped", "flatten mapped", "plain", "flatten", "mapped")
 
 
 class Argument(NamedTuple):
@@ -59,13 +59,17 @@ TROUBLES = ("none", "fail", "skip", "unsteady", "retry", "loop", "success", "can
 
 
 def arguments(number: int) -> st.SearchStrategy[Argument]:
-    return st.builds(Argument, st.integers(-len(CONSTANTS), number - 1), st.sampled_from(MODES))
+    """Draw what node `number` reads: as a rule a node shortly before it, so that chains get long."""
+    sources = st.integers(-len(CONSTANTS), -1)
+    if number:
+        sources = st.one_of(st.integers(max(0, number - 2), number - 1), st.integers(0, number - 1), sources)
+    return st.builds(Argument, sources, st.sampled_from(MODES))
 
 
 def nodes(number: int) -> st.SearchStrategy[Node]:
     return st.builds(
         Node,
-        shape=st.sampled_from(["number", "list", "nested", "mixed", "number"]),
+        shape=st.sampled_from(["number", "list", "nested", "mixed"]),
         length=st.sampled_from([2, 2, 2, 3, 0]),
         uneven=st.booleans(),
         trouble=st.one_of(st.just("none"), st.sampled_from(TROUBLES)),

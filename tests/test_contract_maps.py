@@ -897,6 +897,23 @@ def test_flattened_map_goes_on_whichever_of_its_elements_were_there_before(run):
     assert alone.result[result].result == [1, 2, 21, 12, 21, 22], "without the states of its source, by place"
 
 
+def test_flattened_map_of_which_all_known_elements_were_done_is_not_done(run):
+    @task
+    def page(x):
+        if x == 1 and not context.get("resume"):
+            raise signals.PAUSE("not yet")
+        return x
+
+    with Flow("again") as flow:
+        pages = page.map([0, 1])
+        flat = inc.map(flatten(pages))
+        result = listed(inc.map(flat))
+    before = run(flow).result
+    assert kinds(before[flat]) == ["Success"]
+    given = {each: resumed(state) for each, state in before.items()}
+    assert run(flow, task_states=given).result[result].result == [2, 3]
+
+
 def resumed(state):
     if isinstance(state, Mapped):
         return Mapped(map_states=[resumed(child) for child in state.map_states])

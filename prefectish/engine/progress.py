@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from prefectish.caching.lookups import is_asked
@@ -150,7 +151,7 @@ class Progress:
         self._lost: Lost | None = None
         self._draining = False
         self._now: Moment
-        for number, state in (starts or {}).items():
+        for number, state in sorted((starts or {}).items(), key=itemgetter(0)):  # sources first
             self._give(self.runs[number], state)
 
     # -- the calls of the loop -------------------------------------------------------------------------------------
