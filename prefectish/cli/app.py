@@ -92,8 +92,7 @@ def _finish(drive: Callable[[], State], as_json: bool) -> None:
     try:
         state = drive()
     except KeyboardInterrupt as stop:
-        state = getattr(stop, "state", None)
-        _show_state(state, as_json)
+        _show_state(getattr(stop, "state", None), as_json)
         raise typer.Exit(130) from None
     _show_state(state, as_json)
     raise typer.Exit(state.exit_code)
