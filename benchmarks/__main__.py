@@ -49,11 +49,11 @@ def keep(rows: Sequence[Row], folder: Path) -> Path:
     kept = [Row(**{k: v for k, v in row.items() if k != "verdict"}) for row in before if row["question"] not in asked]
     merged = [*kept, *rows]
     facts = machine()
-    content = {"date": day, "machine": facts, "rows": [{**row._asdict(), "verdict": row.verdict} for row in merged]}
-    path.write_text(json.dumps(content, indent=1) + "\n")
-    lines = [f"# {day}", "", ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None), ""]
+    lines = ",\n".join(json.dumps({**row._asdict(), "verdict": row.verdict}) for row in merged)
+    path.write_text(f'{{"date": "{day}", "machine": {json.dumps(facts)}, "rows": [\n{lines}\n]}}\n')
+    head = [f"# {day}", "", ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None), ""]
     summary = path.with_suffix(".md")
-    summary.write_text("\n".join([*lines, text(merged), ""]))
+    summary.write_text("\n".join([*head, text(merged), ""]))
     return summary
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.cluster import start_cluster
 from benchmarks.measure import middle
 from benchmarks.table import Row, spread
-from benchmarks.workloads import retried, succeed
+from benchmarks.workloads import pause, retried, succeed
 from prefectish.executors import DaskExecutor, LocalDaskExecutor
 
 BAR = 1.15
@@ -28,11 +28,25 @@ def rows(quick: bool = False) -> list[Row]:
     on_threads = _times(LocalDaskExecutor(scheduler="threads", num_workers=THREADS), rounds, ideal)
     with start_cluster(THREADS) as cluster:
         on_cluster = _times(DaskExecutor(client=cluster.client), rounds, ideal)
+        plain = _plain(cluster.client, rounds)
     what = f"{WIDTH} x {SECONDS * 1e3:.0f} ms, {WIDTH // EVERY} retries of {DELAY:g} s"
+    facts = {"ideal_seconds": ideal}
     return [
-        Row("retries", f"{what}, {name}", middle(t), "x ideal", BAR, spread(t), {"ideal_seconds": ideal})
-        for name, t in (("threads", on_threads), ("cluster", on_cluster))
+        Row("retries", f"{what}, threads", middle(on_threads), "x ideal", BAR, spread(on_threads), facts),
+        Row("retries", f"{what}, cluster", middle(on_cluster), "x ideal", BAR, spread(on_cluster), facts),
+        Row("retries", "as many sleeps by raw Dask, no delays", middle(plain), "x ideal", None, spread(plain)),
     ]
+
+
+def _plain(client: Any, rounds: int) -> list[float]:
+    """Return what the machine makes of as many sleeps without a retry: how much of the above is not ours."""
+    count = WIDTH + WIDTH // EVERY
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        client.gather(client.map(pause, [SECONDS] * count, pure=False))
+        times.append((time.perf_counter() - began) / (count * SECONDS / THREADS))
+    return times
 
 
 def _times(executor: Any, rounds: int, ideal: float) -> list[float]:
