@@ -583,10 +583,8 @@ def test_logger_of_a_body_is_named_after_the_task(run):
     assert state.result[mapped].result == ["prefectish.talk[0]", "prefectish.talk[1]"]
 
 
-def test_log_of_a_body_and_of_its_failure(run, caplog, in_process):
-    if not in_process:
-        pytest.skip("the log of another process is that process's own")
-
+@pytest.mark.parametrize("executor", ["local", "synchronous", "threads"], indirect=True)
+def test_log_of_a_body_and_of_its_failure(run, caplog):
     @task(name="talk")
     def talk(x):
         context.logger.info("dividing by %s", x)

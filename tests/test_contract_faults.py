@@ -130,14 +130,12 @@ def test_u2_to_u5_whatever_a_child_raises_fails_it_alone(run, tmp_path, row, mak
     assert sorted(line.split()[0] for line in lines(tmp_path / "notes")) == list("01234")
 
 
-def test_u2_worker_processes_outlive_an_exit(run, tmp_path, executor, request):
-    if "dask" not in request.node.callspec.id:
-        pytest.skip("the processes of a cluster can be asked who they are")
-    client = request.getfixturevalue("dask_client")
-    before = client.run(os.getpid)
+@pytest.mark.parametrize("executor", ["dask"], indirect=True)
+def test_u2_worker_processes_outlive_an_exit(run, tmp_path, dask_client):
+    before = dask_client.run(os.getpid)
     flow, children, *_ = faulty(tmp_path / "notes", lambda: SystemExit(3))
     assert type(only_failure(run(flow).result[children]).result) is SystemExit
-    assert client.run(os.getpid) == before
+    assert dask_client.run(os.getpid) == before
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from prefectish.engine.state import Failed, Success, TriggerFailed
 from prefectish.errors import FlowDefinitionError, RemoteError, ResultUnpickleError
 from prefectish.executors import DaskExecutor
 
-pytestmark = pytest.mark.parametrize("executor", ["processes", "dask"], indirect=True)
+elsewhere = pytest.mark.parametrize("executor", ["processes", "dask"], indirect=True)
 
 
 @task
@@ -85,6 +85,7 @@ def on_other_workers(request):
     [threading.Lock, lambda: (n for n in range(3)), socket.socket, Unsendable],
     ids=["lock", "generator", "socket", "own"],
 )
+@elsewhere
 def test_p1_result_that_cannot_be_pickled_fails_its_child(run, request, make):
     here, there = on_other_workers(request)
 
@@ -107,6 +108,7 @@ def test_p1_result_that_cannot_be_pickled_fails_its_child(run, request, make):
     assert state.result[counted] == Success(None, "list")
 
 
+@elsewhere
 def test_p2_result_that_cannot_be_unpickled_fails_its_consumer(run, request):
     here, there = on_other_workers(request)
 
@@ -128,22 +130,19 @@ def test_p2_result_that_cannot_be_unpickled_fails_its_consumer(run, request):
         _ = state.result[children].map_states[1].result
 
 
-def test_p2_result_is_loaded_once_more_where_it_was_made_if_asked(executor, request):
-    if not isinstance(executor, DaskExecutor):
-        pytest.skip("LocalDaskExecutor does not offer it")
-    client = request.getfixturevalue("dask_client")
-
+def test_p2_result_is_loaded_once_more_where_it_was_made_if_asked(dask_client):
     @task
     def produce(x):
         return Unloadable() if x == 1 else x
 
     with Flow("results") as flow:
         children = produce.map([0, 1, 2])
-    state = flow.run(executor=DaskExecutor(client=client, verify_results=True))
+    state = flow.run(executor=DaskExecutor(client=dask_client, verify_results=True))
     assert kinds(state.result[children]) == ["Success", "Failed", "Success"]
     assert "produce-1[1]" in state.result[children].map_states[1].message
 
 
+@elsewhere
 def test_p3_argument_that_cannot_be_pickled_fails_its_child_before_it_starts(run, tmp_path):
     @task
     def take(x):
@@ -159,6 +158,7 @@ def test_p3_argument_that_cannot_be_pickled_fails_its_child_before_it_starts(run
     assert lines(tmp_path / "notes") == ["int", "int"]
 
 
+@elsewhere
 def test_p3_shared_argument_that_cannot_be_pickled_fails_every_child(run):
     @task
     def take(x, shared):
@@ -179,6 +179,7 @@ def test_p3_shared_argument_that_cannot_be_pickled_fails_every_child(run):
 
 
 @pytest.mark.parametrize("row", ["p4", "p5"])
+@elsewhere
 def test_p4_p5_argument_that_cannot_be_unpickled_fails_its_child(run, request, row):
     make, error = {
         "p4": (Unloadable, "ValueError: not to be loaded"),
@@ -224,6 +225,7 @@ class TakesTwo(Exception):
     ],
     ids=["lock", "reduce", "two arguments"],
 )
+@elsewhere
 def test_p7_exception_that_cannot_be_carried_keeps_its_name_text_and_traceback(run, make, text):
     @task
     def fail(x):
@@ -249,6 +251,7 @@ def test_p7_exception_that_cannot_be_carried_keeps_its_name_text_and_traceback(r
     assert kinds(state.result[seen]) == ["Success"]
 
 
+@elsewhere
 def test_p8_body_that_cannot_be_pickled_is_refused_before_anything_is_submitted(run, tmp_path):
     with socket.socket() as held:
 
@@ -268,6 +271,7 @@ def test_p8_body_that_cannot_be_pickled_is_refused_before_anything_is_submitted(
     assert lines(tmp_path / "notes") == []
 
 
+@elsewhere
 def test_handler_and_trigger_that_cannot_be_pickled_are_refused_too(run):
     lock = threading.Lock()
 
@@ -280,6 +284,7 @@ def test_handler_and_trigger_that_cannot_be_pickled_are_refused_too(run):
         run(flow)
 
 
+@elsewhere
 def test_parameter_that_cannot_be_pickled_fails_the_tasks_that_read_it_only(run):
     with Flow("parameters") as flow:
         out = give(1)
@@ -293,6 +298,7 @@ def test_parameter_that_cannot_be_pickled_fails_the_tasks_that_read_it_only(run)
     assert state.result[waits] == Success(None, 2)
 
 
+@elsewhere
 def test_fact_of_the_context_that_cannot_be_pickled_is_absent_elsewhere(run):
     @task
     def look():
@@ -304,6 +310,7 @@ def test_fact_of_the_context_that_cannot_be_pickled_is_absent_elsewhere(run):
     assert state.result[out].result == ("red", None, False)
 
 
+@elsewhere
 def test_results_come_back_as_copies(run):
     original = {"a": [1, 2]}
     with Flow("copies") as flow:
@@ -313,6 +320,7 @@ def test_results_come_back_as_copies(run):
     assert result is not original
 
 
+@elsewhere
 def test_bodies_of_main_and_closures_travel(run):
     factor = 7
 
