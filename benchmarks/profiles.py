@@ -1,7 +1,7 @@
 """Ask where a child's time goes: own time of functions in each process, next to raw Dask.
 
-By cProfile, in processor time. One thread is profiled at a time, in a run of its own: the profiler costs more than many a function. Figures are for
-comparing, they do not add up to what a child costs without a profiler.
+By cProfile, in processor time. One thread is profiled at a time, in a run of its own: the profiler costs more than many
+a function. Figures are for comparing, they do not add up to what a child costs without a profiler.
 
 ``python -m benchmarks.profiles [width]`` writes ``results/<date>-profile.md``.
 """
