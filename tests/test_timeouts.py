@@ -12,11 +12,11 @@ import time
 
 import pytest
 
-from prefectish import Flow, context, get_logger, task, triggers
+from prefectish import Flow, Task, context, get_logger, task, triggers
 from prefectish.engine import signals
 from prefectish.engine.signals import TimeoutSignal
-from prefectish.engine.state import Failed, Mapped, Paused, Resume, Success, TimedOut
-from prefectish.engine.timeout import USED, Allowance
+from prefectish.engine.state import Cancelled, Failed, Mapped, Paused, Resume, Success, TimedOut
+from prefectish.engine.timeout import USED, Allowance, surrounding
 
 TEXT = "Task timed out during execution."
 
@@ -502,3 +502,63 @@ def test_mapped_children_time_out_one_by_one(run, tmp_path):
     state = run(flow).result[out]
     assert type(state) is Mapped
     assert [type(child) for child in state.map_states] == [Success, TimedOut, Success]
+
+
+# ---------------------------------------------------------------------- limits of a map and of a run, where its loop is
+
+
+def sleepy(x):
+    time.sleep(30 * x)
+    return x
+
+
+def test_map_timeout_reaches_a_body_that_holds_up_the_loop():
+    with Flow("maps") as flow:
+        naps = task(sleepy, map_timeout=0.2, max_retries=3, retry_delay=0).map([0, 1, 2])
+        other = task(sleepy, name="other")(0)
+    began = time.monotonic()
+    state = flow.run()
+    assert time.monotonic() - began < 10
+    text = "sleepy-1 took longer than its map_timeout of 0.2 s"
+    late = state.result[naps].map_states
+    assert [(type(child), child.message) for child in late] == [
+        (Success, "Task run succeeded."),
+        (TimedOut, text),
+        (Cancelled, "never started"),
+    ]
+    assert isinstance(late[1].result, TimeoutError)
+    assert state.result[other].result == 0
+
+
+def test_timeout_of_a_flow_reaches_a_body_that_holds_up_the_loop():
+    with Flow("flow", timeout=0.2) as flow:
+        nap = task(sleepy)(1)
+        flow.add_task(Task("later"))
+    began = time.monotonic()
+    state = flow.run()
+    assert time.monotonic() - began < 10
+    assert state.is_failed()
+    assert repr(state.result[nap]) == 'TimedOut("the flow run took longer than its timeout of 0.2 s")'
+
+
+def test_own_limit_of_a_body_is_told_apart_from_that_of_the_run():
+    with Flow("flow", timeout=60) as flow:
+        nap = task(sleepy, timeout=0.1)(1)
+    assert_timed_out(flow.run().result[nap])
+
+
+def test_flow_in_a_body_has_limits_of_its_own():
+    @task
+    def limits():
+        return surrounding.get()
+
+    @task
+    def outer():
+        with Flow("inner") as inner:
+            inside = limits()
+        return inner.run(history=False).result[inside].result, surrounding.get() is None
+
+    with Flow("outer", timeout=60) as flow:
+        out = outer()
+    assert flow.run().result[out].result == (None, False)
+    assert surrounding.get() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -17,7 +18,7 @@ from prefectish.engine.facts import AttemptFacts
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.identity import item_key
 from prefectish.engine.state import Failed, Looped, Pending, Running, Scheduled, State, Success, traceback_of
-from prefectish.engine.timeout import Allowance, call_limited
+from prefectish.engine.timeout import Allowance, call_limited, surrounding
 from prefectish.engine.widths import SCALAR, UNMAPPABLE, element_width, measure
 from prefectish.errors import text_of
 
@@ -111,13 +112,21 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
     state, aborted = _change(spec, start, RUNNING)
     if aborted or not state.is_running():
         return state
-    allowance = None if spec.bare else Allowance(spec.task, start)
+    allowance = _allowance(spec, start)
     state, aborted = _run_body(spec, facts, verdict.inputs, state, allowance)
     if aborted or type(state) is Success:
         return state
     if state.is_failed() and not (allowance is not None and allowance.spent):
         return _retried(spec, facts, state, allowance)
     return _with_progress(state, facts, allowance)
+
+
+def _allowance(spec: StepSpec, start: State) -> Allowance | None:
+    """Return the limits of a body, None for one that is called right here without any."""
+    time_left = surrounding.get()
+    if time_left is not None:
+        return Allowance(spec.task, start, partial(time_left, spec.slug))
+    return None if spec.bare else Allowance(spec.task, start)
 
 
 def _look_up(spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:

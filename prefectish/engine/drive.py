@@ -25,6 +25,7 @@ from prefectish.engine.recall import Recall
 from prefectish.engine.recorder import Recorder
 from prefectish.engine.recorder import load as load_recorder
 from prefectish.engine.state import Cancelled, Failed, Running, Scheduled, State
+from prefectish.engine.timeout import TimeLeft, within
 from prefectish.errors import HistoryWriteError, describe
 from prefectish.tasks.task import Task
 
@@ -211,9 +212,10 @@ def _run(
         try:
             control.progress = progress
             control.begun.set()
-            loop(progress, session, clock, progress.start(clock.moment()), control, recorder)
-            while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress)):
-                loop(progress, session, clock, progress.resume(resumed, clock.moment()), control, recorder)
+            with within(_time_left(plan, progress, clock, terms)):
+                loop(progress, session, clock, progress.start(clock.moment()), control, recorder)
+                while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress)):
+                    loop(progress, session, clock, progress.resume(resumed, clock.moment()), control, recorder)
         except KeyboardInterrupt as stop:
             progress.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
             session.cancel(progress.cancelled)
@@ -225,6 +227,13 @@ def _run(
     if recorder is not None:
         recorder.ended(plan, progress.states(), verdict)
     return verdict
+
+
+def _time_left(plan: Plan, progress: Progress, clock: Clock, terms: Terms) -> TimeLeft | None:
+    """Return what tells bodies that run in the loop's thread how long they may; None if nothing limits them."""
+    if terms.timeout is None and all(step.task.map_timeout is None for step in plan.steps):
+        return None
+    return lambda slug: progress.time_left(slug, clock.moment())
 
 
 def _hand_over(progress: Progress, recorder: Recorder | None) -> None:

@@ -142,6 +142,7 @@ class Progress:
         self.cancelled: list[Job] = []
         self._timers: Timers[tuple[Lane, Branch, int]] = Timers()
         self._deadlines: Timers[Callable[[Moment], None]] = Timers()
+        self._ends: dict[str | None, tuple[float, str]] = {}
         self._jobs: list[Job] = []
         self._held_back: list[tuple[Lane, Branch]] = []
         self._bundles: dict[int, int] = {}
@@ -222,12 +223,22 @@ class Progress:
 
     def limit_time(self, seconds: float, now: Moment) -> None:
         """End the run after so many seconds: open tasks are TimedOut, those not started Cancelled."""
+        text = f"the flow run took longer than its timeout of {seconds:g} s"
+        due = now.seconds + seconds
+        self._ends[None] = due, text
 
         def stop(then: Moment) -> None:
-            text = f"the flow run took longer than its timeout of {seconds:g} s"
             self.end(lambda run, row: TimedOut(text, TimeoutError(text)), NEVER_STARTED, then)
 
-        self._deadlines.at(now.seconds + seconds, stop)
+        self._deadlines.at(due, stop)
+
+    def time_left(self, slug: str, now: Moment) -> tuple[float, str] | None:
+        """Return the seconds that the map of a task and the run have left, and what to say then; None for no limit."""
+        ends = [self._ends[name] for name in (None, slug) if name in self._ends]
+        if not ends:
+            return None
+        due, text = min(ends)
+        return due - now.seconds, text
 
     def paused(self) -> list[tuple[int, int, str]]:
         """Return what waits for somebody outside: number of the step, row, and name."""
@@ -555,7 +566,10 @@ class Progress:
         for position, run in enumerate(lane.runs):
             limit = run.step.task.map_timeout
             if limit is not None and run.step.mapped:
-                self._deadlines.at(now.seconds + limit, partial(self._map_timed_out, lane, position))
+                text = f"{run.step.slug} took longer than its map_timeout of {limit:g} s"
+                due = now.seconds + limit
+                self._ends[run.step.slug] = due, text
+                self._deadlines.at(due, partial(self._map_timed_out, lane, position, text))
 
     def _give(self, run: StepRun, state: State) -> None:
         """Start a step from `state`: a finished one is kept, any other is where the step goes on."""
@@ -680,13 +694,12 @@ class Progress:
             self._end_row(run, row, run.start_of(row) or tables.NOT_RUN, NEVER_STARTED)
         lane.done += 1
 
-    def _map_timed_out(self, lane: Lane, position: int, now: Moment) -> None:
+    def _map_timed_out(self, lane: Lane, position: int, text: str, now: Moment) -> None:
         """End a map whose time is up: open children are TimedOut, those not started are Cancelled."""
         run = lane.runs[position]
         if run.final:
             return
         lane.stopped = lane.stopped or "stop"
-        text = f"{run.step.slug} took longer than its map_timeout of {run.step.task.map_timeout:g} s"
         for branch in list(lane.branches.values()):
             self._end_position(lane, branch, position, TimedOut(text, TimeoutError(text)), now)
         self.admission.queue(lane)

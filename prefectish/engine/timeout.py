@@ -2,7 +2,8 @@
 
 ``timeout`` is for one call of the body: each attempt, and each turn of a loop, has it anew. ``total_timeout`` is for
 all calls of one child; the time used so far travels in the context of the state from which the next attempt starts.
-Time between attempts does not count, nor do handlers.
+Time between attempts does not count, nor do handlers. Where the loop of the run is busy with the body, in a local run,
+it cannot give up the body when the time of its map or of the run is over: the body then has that limit too.
 
 How a limit is kept depends on where the body runs:
 
@@ -16,18 +17,20 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 from prefectish.engine.body import call_body
 from prefectish.engine.capture import Error, Value
 from prefectish.engine.facts import AttemptFacts
 from prefectish.engine.helper import Helper
-from prefectish.engine.signals import TimeoutSignal
-from prefectish.engine.state import Scheduled, State
+from prefectish.engine.signals import ENDRUN, TimeoutSignal
+from prefectish.engine.state import Scheduled, State, TimedOut
 from prefectish.tasks.task import Task
 
 #: The alarm rings again after so many seconds, for a body that swallowed it, or was where an exception is lost (a
@@ -36,6 +39,22 @@ AGAIN_SECONDS = 5.0
 #: Where a state keeps the seconds that bodies of its child used, in its context.
 USED = "task_seconds_used"
 
+#: From the slug of a task to the seconds that its map and its run have left, and what to say when they are over.
+TimeLeft: TypeAlias = Callable[[str], tuple[float, str] | None]
+
+#: The limits of the run whose loop calls bodies in this thread; None if it has none.
+surrounding: ContextVar[TimeLeft | None] = ContextVar("surrounding", default=None)
+
+
+@contextmanager
+def within(time_left: TimeLeft | None) -> Iterator[None]:
+    """Hold the bodies that this thread calls to the limits of a run, and of no run around it."""
+    token = surrounding.set(time_left)
+    try:
+        yield
+    finally:
+        surrounding.reset(token)
+
 
 class Allowance:
     """The time that the bodies of one child may still take.
@@ -43,6 +62,7 @@ class Allowance:
     Parameters
     ----------
     start : the state that the attempt starts from.
+    outer : tells what the run has left for it, and what to say then; None if it says nothing.
 
     Attributes
     ----------
@@ -50,9 +70,10 @@ class Allowance:
     used : seconds taken so far, in former attempts too; kept only if there is a total.
     """
 
-    __slots__ = ("each", "total", "used")
+    __slots__ = ("each", "outer", "total", "used")
 
-    def __init__(self, task: Task, start: State) -> None:
+    def __init__(self, task: Task, start: State, outer: Callable[[], tuple[float, str] | None] | None = None) -> None:
+        self.outer = outer
         self.each = task.timeout
         self.total = task.total_timeout
         self.used: float = start.context.get(USED, 0.0) if self.total is not None else 0.0
@@ -60,15 +81,21 @@ class Allowance:
     @property
     def left(self) -> float | None:
         """Seconds for the next call; None for no limit."""
-        if self.total is None:
-            return self.each
-        rest = max(0.0, self.total - self.used)
-        return rest if self.each is None else min(rest, self.each)
+        outer = None if self.outer is None else self.outer()
+        rest = None if self.total is None else max(0.0, self.total - self.used)
+        limits = (self.each, rest, None if outer is None else max(0.0, outer[0]))
+        return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def spent(self) -> bool:
-        """Whether the total is used up, so that there is no time for another attempt."""
-        return self.total is not None and self.used >= self.total
+        """Whether there is no time for another attempt."""
+        return (self.total is not None and self.used >= self.total) or self.overrun is not None
+
+    @property
+    def overrun(self) -> str | None:
+        """What to say if the time of the map or of the run is over."""
+        outer = None if self.outer is None else self.outer()
+        return None if outer is None or outer[0] > 0 else outer[1]
 
     def carried_by(self, state: State) -> State:
         """Return a state that waits with the time used so far in its context."""
@@ -90,7 +117,9 @@ def call_limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowan
 def _limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
     limit = allowance.left
     if limit is not None and limit <= 0:
-        return Error(TimeoutSignal(f"total_timeout={allowance.total} s was used up by earlier attempts"))
+        return _overrun(allowance) or Error(
+            TimeoutSignal(f"total_timeout={allowance.total} s was used up by earlier attempts")
+        )
     began = monotonic()
     task = facts.spec.task
     if task.isolation == "process":
@@ -104,6 +133,7 @@ def _limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) 
     seconds = monotonic() - began
     if limit is not None and _timed_out(outcome):
         seconds = max(seconds, limit)  # so that a total that ran out is seen as spent, to the last bit
+        outcome = _overrun(allowance) or outcome
     allowance.used += seconds
     return outcome
 
@@ -114,6 +144,12 @@ def _called(call: Callable[[], Value | Error], limit: float | None, facts: Attem
     if _alarm_is_free():
         return _under_alarm(call, limit, facts)
     return _in_helper(call, limit, facts)
+
+
+def _overrun(allowance: Allowance) -> Error | None:
+    """Return the end of a body whose map, or whose run, has no time left, in the state that its siblings get."""
+    text = allowance.overrun
+    return None if text is None else Error(ENDRUN(TimedOut(text, TimeoutError(text))))
 
 
 def _timed_out(outcome: Value | Error) -> bool:
