@@ -1,0 +1,161 @@
+"""Ctrl-C, SIGTERM and the time limit of a run: every child ends in a state."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefectish import Flow, task, triggers
+from prefectish.engine.state import Cancelled, Failed, State, Success, TimedOut
+from prefectish.executors import LocalDaskExecutor
+
+LIMIT = 60.0
+
+SCRIPT = """
+import json, sys, time
+from prefectish import Flow, task, unmapped
+from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
+
+EXECUTORS = {
+    "local": LocalExecutor,
+    "threads": lambda: LocalDaskExecutor(num_workers=2),
+    "dask": lambda: DaskExecutor(cluster_kwargs={"n_workers": 1, "threads_per_worker": 2}),
+}
+
+
+@task
+def slow(x, mark):
+    if x == 0:
+        open(mark, "w").close()
+    time.sleep(0.5 if x < 2 else 3)
+    return x
+
+
+with Flow("interrupted") as flow:
+    slowly = slow.map(list(range(40)), unmapped(sys.argv[2]))
+    task(len, name="count")(slowly)
+
+if __name__ == "__main__":
+    try:
+        flow.run(executor=EXECUTORS[sys.argv[1]](), history=False)
+    except BaseException as error:
+        state = error.state
+        children = state.result[slowly].map_states
+        messages = sorted({str(c.message) for c in children if type(c).__name__ == "Cancelled"})
+        facts = {"type": type(error).__name__, "code": state.exit_code, "n": len(children), "messages": messages}
+        print(json.dumps(facts), flush=True)
+        raise
+"""
+
+
+def interrupt(tmp_path: Path, executor: str, number: int) -> tuple[int, dict[str, Any], float]:
+    """Run the script, send it a signal once a body has begun; return exit code, what it printed, seconds it took."""
+    script, started = tmp_path / "script.py", tmp_path / "started"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), executor, str(started)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + LIMIT
+        while not started.exists() and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.02)
+        began = time.monotonic()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=LIMIT)
+        assert out, err[-2000:]
+        return process.returncode, json.loads(out), time.monotonic() - began
+
+
+@pytest.mark.parametrize("executor", ["local", "threads", "dask"])
+def test_c1_ctrl_c_ends_the_run_with_a_state_for_every_child(tmp_path: Path, executor: str) -> None:
+    code, facts, _ = interrupt(tmp_path, executor, signal.SIGINT)
+    assert code in (130, -signal.SIGINT)
+    assert facts["type"] == "KeyboardInterrupt"
+    assert facts["code"] == 130
+    assert facts["n"] == 40
+    assert set(facts["messages"]) <= {"interrupted", "never started"}
+    assert facts["messages"]
+
+
+def test_c5_sigterm_ends_the_run_with_code_143(tmp_path: Path) -> None:
+    code, facts, _ = interrupt(tmp_path, "threads", signal.SIGTERM)
+    assert code == 143
+    assert (facts["type"], facts["code"], facts["n"]) == ("SystemExit", 143, 40)
+
+
+def test_u3_keyboard_interrupt_of_a_body_is_its_own() -> None:
+    def interrupt_yourself() -> None:
+        raise KeyboardInterrupt
+
+    out = task(interrupt_yourself)
+    state = Flow("own", tasks=[out]).run(history=False)
+    assert type(state.result[out]) is Failed
+    assert state.result[out].message == "Error during execution of task: KeyboardInterrupt()"
+
+
+# ---------------------------------------------------------------------- the limit of a run
+
+
+def test_timeout_of_a_run_ends_open_and_unstarted_tasks(run: Callable[..., State], tmp_path: Path) -> None:
+    mark = str(tmp_path / "mark")
+
+    def wait(x: int) -> int:
+        end = time.monotonic() + LIMIT
+        while x and not Path(mark).exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        return x
+
+    with Flow("limited") as flow:
+        waited = task(wait).map([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+        after = task(len, name="after", trigger=triggers.all_finished)(waited)
+    threading.Timer(3.0, lambda: Path(mark).touch()).start()
+    state = run(flow, timeout=0.5)
+    children = state.result[waited].map_states
+    assert {type(child) for child in children} <= {Success, TimedOut, Cancelled}
+    assert any(type(child) is TimedOut for child in children) or type(state.result[after]) is Cancelled
+    assert state.result[after].message == "never started"
+    assert type(state) in (Failed, Cancelled)
+    Path(mark).touch()
+
+
+def test_flow_has_a_timeout_of_its_own() -> None:
+    release = threading.Event()
+    flow = Flow("own limit", tasks=[held := task(lambda: release.wait(LIMIT), name="held")], timeout=0.1)
+    try:
+        state = flow.run(executor=LocalDaskExecutor(num_workers=1), history=False)
+        assert type(state.result[held]) is TimedOut
+        assert state.result[held].message == "the flow run took longer than its timeout of 0.1 s"
+    finally:
+        release.set()
+
+
+def test_map_timeout_ends_open_children_and_leaves_the_rest_unstarted() -> None:
+    release = threading.Event()
+
+    def hold(x: int) -> int:
+        if x:
+            assert release.wait(LIMIT)
+        return x
+
+    with Flow("map limit") as flow:
+        held = task(hold, map_timeout=0.2).map(list(range(2000)))
+        count = task(len, name="count", trigger=triggers.all_finished)(held)
+    run = flow.start(executor=LocalDaskExecutor(num_workers=2), history=False)
+    end = time.monotonic() + LIMIT
+    while not run.counts(held).get("TimedOut") and time.monotonic() < end:
+        time.sleep(0.01)
+    release.set()  # the abandoned bodies hold the threads that what follows needs
+    state = run.wait(LIMIT)
+    children = state.result[held].map_states
+    assert len(children) == 2000
+    assert type(children[0]) is Success
+    assert any(type(child) is TimedOut for child in children)
+    assert {child.message for child in children if type(child) is Cancelled} == {"never started"}
+    assert state.result[count].result == 2000
