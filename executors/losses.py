@@ -20,7 +20,8 @@ QUIET = 1.0
 LINK_TIMEOUT = 8.0
 #: Reasons of Dask for a cancelled key that mean the scheduler is gone, and those that mean an input is.
 _SCHEDULER_REASONS = ("scheduler-connection-lost", "scheduler-close")
-_INPUT_REASONS = ("lost dependencies",)
+#: A scattered value cannot be made again: what reads it is forgotten, or asked for in vain.
+_INPUT_REASONS = ("lost dependencies", "already forgotten", "unknown")
 
 
 def describe_loss(future: Future, job: Job, watch: Watch) -> Lost | None:
@@ -37,7 +38,7 @@ def describe_loss(future: Future, job: Job, watch: Watch) -> Lost | None:
     reason = str(getattr(fault, "reason", fault))
     if reason in _SCHEDULER_REASONS:
         return watch.scheduler_lost()
-    if any(known in reason for known in _INPUT_REASONS):
+    if reason in _INPUT_REASONS:
         return Lost("input-lost", detail="a value it reads was lost with its worker")
     if future.status in ("cancelled", "lost"):
         return Lost("cancelled-by-cluster", detail=f"the cluster cancelled it ({reason})")

@@ -59,7 +59,7 @@ def meanwhile(action, *args):
     thread = threading.Thread(target=act, daemon=True)
     thread.start()
     yield outcome
-    thread.join(60)
+    thread.join(90)
     assert outcome, "what was to happen meanwhile has not"
     if outcome[0][1] is not None:
         raise outcome[0][1]
