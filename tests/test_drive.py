@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from prefectish import Flow, Parameter, context, raise_on_exception, task
+from prefectish import Flow, Parameter, Task, context, raise_on_exception, task
 from prefectish.engine.attempt import run_job
 from prefectish.engine.capture import interrupt
 from prefectish.engine.drive import LONGEST_WAIT, run_flow
@@ -142,6 +142,14 @@ def test_session_that_cannot_start_lets_its_error_out():
     with pytest.raises(ConnectionError, match="no scheduler"):
         run_flow(flow, parameters={}, executor=Closed())
     assert "flow_run_id" not in context
+
+
+@pytest.mark.parametrize("wrong", ["dask", 3, LocalExecutor])
+def test_executor_that_is_none_is_refused_by_name(wrong):
+    flow = Flow("f", tasks=[Task()])
+    with pytest.raises(TypeError, match="an executor is wanted") as caught:
+        flow.run(executor=wrong)
+    assert repr(wrong) in str(caught.value)
 
 
 def test_error_of_a_task_comes_out_under_raise_on_exception_and_the_session_is_closed():

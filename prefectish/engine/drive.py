@@ -119,7 +119,7 @@ def run_flow(
     BaseException : what a task raised, under ``raise_on_exception``.
     """
     clock = clock or SYSTEM_CLOCK
-    executor = executor or LocalExecutor()
+    executor = LocalExecutor() if executor is None else _checked_executor(executor)
     plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
     run_id = new_run_id() if resumption is None else resumption.run.id
     recall = None if resumption is None else resumption.recall(plan)
@@ -227,6 +227,17 @@ def _run(
     if recorder is not None:
         recorder.ended(plan, progress.states(), verdict)
     return verdict
+
+
+def _checked_executor(executor: Any) -> Executor:
+    """Refuse what is no executor, a class among it, before anything runs."""
+    if isinstance(executor, type) or not callable(getattr(executor, "start", None)):
+        raise TypeError(
+            f"executor={executor!r}: an executor is wanted, such as prefectish.executors.LocalDaskExecutor(), "
+            f"not its name or class"
+        )
+    checked: Executor = executor
+    return checked
 
 
 def _time_left(plan: Plan, progress: Progress, clock: Clock, terms: Terms) -> TimeLeft | None:
