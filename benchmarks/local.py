@@ -31,11 +31,13 @@ def _rows_of(width: int, rounds: int) -> list[Row]:
         "threads": lambda: succeed(mapped(width)[0], threads),
     }
     taken = seconds_in_turn(calls, rounds)
-    facts = {"width": width, **{name: middle(t) / width * 1e6 for name, t in taken.items()}}
     made = []
-    for name, base in (("local", "bare call"), ("threads", "dask.threaded")):
-        over = [(a - b) / width * 1e6 for a, b in zip(taken[name], taken[base], strict=True)]
-        made.append(Row("local", f"{name} over {base}, {width:,} children", middle(over), "us a child",
+    pairs = (("local", "bare call"), ("threads", "dask.threaded"))
+    for (name, base), figure in ((pair, figure) for pair in pairs for figure in ("wall", "cpu")):
+        here, there = ([getattr(seconds, figure) / width * 1e6 for seconds in taken[arm]] for arm in (name, base))
+        over = [a - b for a, b in zip(here, there, strict=True)]
+        facts = {"width": width, name: middle(here), base: middle(there)}
+        made.append(Row("local", f"{name} over {base}, {width:,} children, {figure}", middle(over), "us a child",
                         BAR if width >= 1_000 else None, spread(over), facts))  # fmt: skip
     return made
 

@@ -114,17 +114,24 @@ def fresh(module: str, *arguments: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def seconds_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Call functions in turn, A B A B, after a call of each to warm up; return the wall times of each in seconds."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+class Seconds(NamedTuple):
+    """Wall time of a call, and processor time of all threads of this process."""
+
+    wall: float
+    cpu: float
+
+
+def seconds_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Seconds]]:
+    """Call functions in turn, A B A B, after a call of each to warm up; return the times of each."""
+    taken: dict[str, list[Seconds]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(rounds):
         for name, call in calls.items():
             gc.collect()
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             call()
-            taken[name].append(time.perf_counter() - began)
+            taken[name].append(Seconds(time.perf_counter() - began, time.process_time() - worked))
     return taken
 
 
