@@ -594,6 +594,9 @@ class Flow(Network):
         active = current().get("flow")
         if active is not None:
             raise RuntimeError(f"{self!r} cannot run inside the block of {active!r}, which is still being built")
+        for name, given in (("parameters", parameters), ("context", context)):
+            if given is not None and not isinstance(given, Mapping):
+                raise TypeError(f"{name}={given!r}: a dict of values by name is wanted")
         self.validate()
         given = {**(parameters or {}), **more}
         around = {**(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}

@@ -722,7 +722,17 @@ def test_run_hands_everything_to_the_engine(runs: Any) -> None:
     }
 
 
-@pytest.mark.parametrize("wrong", [{"timeout": 0}, {"timeout": "soon"}, {"on_pause": "ask"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"timeout": 0},
+        {"timeout": "soon"},
+        {"on_pause": "ask"},
+        {"parameters": [1]},
+        {"context": 3},
+        {"keep_results": 3},
+    ],
+)
 def test_run_refuses_options_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
         Flow("options").run(**wrong)

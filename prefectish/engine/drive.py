@@ -334,7 +334,9 @@ def _kept(plan: Plan, keep_results: Any) -> frozenset[int]:
     if keep_results is False:
         return frozenset()
     asked = () if keep_results is None else keep_results
-    tasks = {asked} if isinstance(asked, Task) else set(asked)
+    tasks = {asked} if isinstance(asked, Task | int) else set(asked)
+    if not all(isinstance(task, Task) for task in tasks):
+        raise TypeError(f"keep_results={keep_results!r}: None, True, False, a task or a list of tasks is wanted")
     named = (step.number for step in plan.steps if step.task in tasks)
     return frozenset((*plan.terminals, *plan.references, *named))
 
