@@ -50,6 +50,8 @@ class Node(NamedTuple):
     skips: bool
     retries: int
     strict: bool
+    batch: int | str | None
+    limit: int | None
     arguments: tuple[Argument, ...]
     #: Upstreams that hand over no value.
     after: tuple[Argument, ...]
@@ -78,6 +80,8 @@ def nodes(number: int) -> st.SearchStrategy[Node]:
         skips=st.booleans(),
         retries=st.integers(0, 2),
         strict=st.booleans(),
+        batch=st.sampled_from([None, None, None, 2, "auto"]),
+        limit=st.sampled_from([None, None, None, 1, 2]),
         arguments=st.lists(arguments(number), max_size=2).map(tuple),
         after=st.lists(arguments(number), max_size=1).map(tuple),
     )
@@ -164,6 +168,8 @@ def build(program: tuple[Node, ...], handlers: tuple[Any, ...] = ()) -> tuple[Fl
                 trigger=TRIGGERS[node.trigger],
                 skip_on_upstream_skip=node.skips,
                 strict_map=node.strict,
+                batch_size=node.batch,
+                max_concurrency=node.limit,
                 retries=node.retries,
                 state_handlers=list(handlers),
             )

@@ -16,7 +16,7 @@ from strategies import build, outcome, programs
 
 from prefectish import context
 from prefectish.engine.attempt import run_job
-from prefectish.engine.executor import Receipt
+from prefectish.engine.executor import Lost, Receipt
 from prefectish.engine.inline import InlineSession, LocalExecutor
 from prefectish.engine.plan import compile_flow
 from prefectish.engine.state import Mapped, Paused, Pending, Resume, allowed
@@ -26,24 +26,30 @@ cloudpickle.register_pickle_by_value(strategies)
 
 
 class ScrambledExecutor:
-    """Runs jobs in any order, and tells their records singly, late and in any order between jobs."""
+    """Runs jobs in any order, and tells their records singly, late, twice, and in any order between jobs.
 
-    def __init__(self, seed, window):
+    With losses, workers die under some jobs; those that run alone end.
+    """
+
+    def __init__(self, seed, window, losses=0.0):
         self.random = random.Random(seed)
         self.window = window
+        self.losses = losses
 
     @contextmanager
     def start(self, plan, run):
-        yield ScrambledSession(self.random, self.window)
+        yield ScrambledSession(self.random, self.window, self.losses)
 
 
 class ScrambledSession(InlineSession):
-    def __init__(self, rng, window):
+    def __init__(self, rng, window, losses):
         super().__init__()
         self.random = rng
         self.window = window
+        self.losses = losses
         self.submitted = []
         self.ran = []
+        self.told = []
 
     def submit(self, jobs):
         self.submitted.extend(jobs)
@@ -56,15 +62,20 @@ class ScrambledSession(InlineSession):
         return [self.tell() for _ in range(self.random.randint(0, len(self.ran)))]
 
     def tell(self):
-        """Tell the first record, or all, of any job that has run."""
+        """Tell the first record, or all, of any job that has run; or that it was lost; or what was told before."""
+        if self.told and self.random.random() < 0.1:
+            return self.random.choice(self.told)
         place = self.random.randrange(len(self.ran))
         job, records = self.ran[place]
         count = self.random.choice([1, len(records)])
-        if records[count:]:
+        lost = not job.solo and self.random.random() < self.losses
+        if records[count:] and not lost:
             self.ran[place] = (job, records[count:])
         else:
             del self.ran[place]
-        return Receipt(job, records[:count])
+        told = records[: count - 1] if lost else records[:count]
+        self.told.append(Receipt(job, told, Lost("killed-worker", deaths=4) if lost else None))
+        return self.told[-1]
 
     def cancel(self, jobs):
         raise AssertionError("nobody cancelled anything")
@@ -79,6 +90,13 @@ def run_program(program, executor):
 @given(programs(), st.integers(0, 2**32), st.integers(1, 20))
 def test_any_flow_ends_in_equal_states_in_any_order(program, seed, window):
     assert run_program(program, ScrambledExecutor(seed, window)) == run_program(program, LocalExecutor())
+
+
+@settings(max_examples=100)
+@given(programs(), st.integers(0, 2**32), st.integers(1, 20))
+def test_any_flow_ends_in_equal_states_though_workers_die(program, seed, window):
+    executor = ScrambledExecutor(seed, window, losses=0.2)
+    assert run_program(program, executor) == run_program(program, LocalExecutor())
 
 
 @settings(max_examples=100)

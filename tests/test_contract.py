@@ -223,6 +223,13 @@ def test_wide_and_deep_graph_of_single_tasks(run):
     assert run(flow).result[out].result == expected
 
 
+@pytest.mark.parametrize("size", [2, "auto"])
+def test_batch_size_changes_nothing_for_a_single_task(run, size):
+    with Flow("batch") as flow:
+        out = give.copy(batch_size=size)(inc.copy(batch_size=size)(1))
+    assert run(flow).result[out].result == 2
+
+
 def test_executor_can_be_used_again(run):
     with Flow("again") as flow:
         out = inc(Parameter("x"))

@@ -205,9 +205,10 @@ class Opener:
         )
         for run in members:
             run.lane = lane
-        lane.spec = LaneSpec(self.opened, self.facts, specs, tuple(shared), wanted, members[0].step.task.batch_size)
-        self.opened += 1
         task = members[0].step.task
+        batch = None if space is None else task.batch_size  # a single step has no siblings to share a job with
+        lane.spec = LaneSpec(self.opened, self.facts, specs, tuple(shared), wanted, batch)
+        self.opened += 1
         if callable(task.priority):
             lane.order = self._order(lane, task.priority)
         else:
