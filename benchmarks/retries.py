@@ -1,7 +1,7 @@
 """Ask whether waiting retries hold a slot: 64 children of 50 ms on 2 threads, 16 of which come back once after 1 s.
 
-The ideal: threads are never idle while a child can run. A child that comes back runs as soon as it is due and a thread
-is free.
+The ideal: threads are never idle while a child can run, and those that are new go first, so that the last one to fail
+does so as early as can be.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ def ideal_seconds(width: int, seconds: float, every: int, delay: float, threads:
     end = 0.0
     while fresh or waiting:
         now = heapq.heappop(free)
-        if waiting and (waiting[0] <= now or not fresh):
-            end = max(now, heapq.heappop(waiting)) + seconds
-        else:
+        if fresh:
             end = now + seconds
             if fresh.pop(0) % every == 0:
                 heapq.heappush(waiting, end + delay)
+        else:
+            end = max(now, heapq.heappop(waiting)) + seconds
         heapq.heappush(free, end)
     return max(free)
