@@ -248,7 +248,7 @@ class Processes:
 
 def _reference(held: Any) -> Any:
     """Return what a call brings for a hole: the value of a key, as the key's reader would get it."""
-    return Carry(0, Record(Success(None, held))) if isinstance(held, Encoded) else held
+    return Carry(0, Record(Success(None, held))) if isinstance(held, Encoded | str | bytes) else held
 
 
 def _remainder(branch: Branch) -> Job:
