@@ -133,6 +133,27 @@ def test_grown_and_shuffled_list_runs_the_new_items(bodies: Bodies, path: str, t
     assert [child.state for child in run.children("load")] == ["Success"] * 6
 
 
+def test_h7_damaged_result_counts_as_absent(bodies: Bodies, path: str, tmp_path: Path) -> None:
+    store = LocalResult(dir=tmp_path / "results")
+    flow, _, _ = pipeline(bodies, [0, 1], store)
+    run_id = flow.run(history=path).context["flow_run_id"]
+    bodies.take()
+    location = history.run(run_id, store=path).child("total", 0).location
+    assert location is not None
+    file = tmp_path / "results" / location
+    file.write_bytes(file.read_bytes()[:-3])
+    state = flow.resume(run_id, history=path)
+    assert sum(bodies.take().values()) == 0  # nobody reads the last result, so it is not made again
+    assert type(state) is Success
+
+    flow, _, _ = pipeline(bodies, [0, 1, 2], store)
+    damaged = history.run(run_id, store=path).child("twice", 1).location
+    assert damaged is not None
+    (tmp_path / "results" / damaged).write_bytes(b"cut")
+    flow.resume(run_id, history=path)
+    assert bodies.take() == Counter({"load 2": 1, "twice 4": 1, "twice 2": 1, "total": 1})
+
+
 def test_shrunk_list_runs_the_reduce_again(bodies: Bodies, path: str, tmp_path: Path) -> None:
     store = LocalResult(dir=tmp_path / "results")
     flow, _, _ = pipeline(bodies, [0, 1, 2], store)

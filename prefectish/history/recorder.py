@@ -28,6 +28,8 @@ from prefectish.history.store import Store, open_store
 
 #: Longest time an event waits for its commit, in seconds.
 FLUSH = 0.5
+#: Longest time between two signs of life of a run in which nothing happens, in seconds.
+HEARTBEAT = 5.0
 #: The message of a plain success, which goes without saying.
 PLAIN = "Task run succeeded."
 logger = logging.getLogger("prefectish.history")
@@ -151,6 +153,7 @@ class HistoryRecorder:
 
     def _write_all(self) -> None:
         last = False
+        beat = time.monotonic()
         while not last:
             events: list[Event] = []
             end = time.monotonic() + FLUSH
@@ -163,7 +166,8 @@ class HistoryRecorder:
                     last = True
                     break
                 events.extend(batch)
-            if self.broken is None:
+            if self.broken is None and (events or time.monotonic() - beat > HEARTBEAT):
+                beat = time.monotonic()
                 self._write(events)
 
     def _write(self, events: Sequence[Event]) -> None:

@@ -15,7 +15,7 @@ from prefectish.engine.recall import Recall, Recorded, key_of
 from prefectish.engine.state import Deferred, Failed, State
 from prefectish.engine.state import State as AnyState
 from prefectish.engine.wire import process_name
-from prefectish.errors import RemoteError, ResultReleased, ResumeMismatch, RunLocked
+from prefectish.errors import RemoteError, ResultCorrupt, ResultReleased, ResumeMismatch, RunLocked
 from prefectish.fingerprint import fingerprint
 from prefectish.history import schema
 from prefectish.history.inputs import inputs_digest
@@ -23,6 +23,7 @@ from prefectish.history.queries import ChildRow, RunRow
 from prefectish.history.queries import run as find_run
 from prefectish.history.recorder import HistoryRecorder
 from prefectish.history.store import Store, open_store
+from prefectish.results.base import Result
 
 #: Seconds without a heartbeat after which the driver of a run on another machine counts as dead.
 STALE = 60.0
@@ -155,9 +156,18 @@ def _state_of(step: Step, child: ChildRow, label: str) -> tuple[State, bool]:
     message = child.message or "Task run succeeded."
     if child.location is None:
         return cls(message, Gone(label)), False
-    if step.store is None or not step.store.exists(child.location):
+    if step.store is None or not _is_sound(step.store, child.location):
         return cls(message, Gone(label)), False
     return cls(message, Stored(step.store, child.location, label)), True
+
+
+def _is_sound(store: Result, location: str) -> bool:
+    """Whether a result is there and as it was written; one that was cut short or altered counts as absent."""
+    try:
+        store.read(location)
+    except (FileNotFoundError, ResultCorrupt):
+        return False
+    return True
 
 
 def _is_alive(holder: str, heartbeat: float) -> bool:
