@@ -230,6 +230,33 @@ def test_batch_size_changes_nothing_for_a_single_task(run, size):
     assert run(flow).result[out].result == 2
 
 
+@task
+def say(x):
+    raise signals.SUCCESS(f"said {x}", result=x)
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_message_of_a_success_comes_back(run, size):
+    with Flow("messages") as flow:
+        out = say.copy(batch_size=size).map([1, 2, 3])
+    assert [s.message for s in run(flow).result[out].map_states] == ["said 1", "said 2", "said 3"]
+
+
+@pytest.mark.parametrize("size", [None, 2])
+def test_tags_of_a_task_are_in_the_context_of_its_states(run, size):
+    with Flow("tags") as flow:
+        out = give.copy(tags=["red"], batch_size=size).map([1, 2])
+    assert [s.context.get("tags") for s in run(flow).result[out].map_states] == [["red"], ["red"]]
+
+
+def test_bundled_branch_goes_on_from_the_step_where_it_was(run):
+    with Flow("bundles") as flow:
+        a = inc.copy(batch_size=2).map([1, 2])
+        b = inc.copy(batch_size=2).map(a)
+    given = Mapped(map_states=[Success(None, 10), None])
+    assert run(flow, task_states={a: given}).result[b].result == [11, 4]
+
+
 def test_executor_can_be_used_again(run):
     with Flow("again") as flow:
         out = inc(Parameter("x"))

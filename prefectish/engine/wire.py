@@ -105,7 +105,7 @@ class Carry:
     def __reduce__(self) -> tuple[Any, ...]:
         record = self.record
         state = record.state
-        if type(state) is Success and state.message is SUCCEEDED and record.width is None and not self.small:
+        if _is_plain(record) and not self.small:
             return _carry, (self.position, state._result, record.seconds, record.worker, record.item_key)
         return Carry, (self.position, record, self.small)
 
@@ -392,9 +392,17 @@ def _run_branch(
             record = record.with_state(state)
         records.append((position, record))
     record = records[0][1]
-    if len(records) == 1 and type(record.state) is Success and record.width is None:
+    if len(records) == 1 and _is_plain(record):
         return record.state._result, record.seconds, record.item_key
     return records
+
+
+def _is_plain(record: Record) -> bool:
+    """Whether a record is that of a success with nothing of its own beside the result: no message, tags or width."""
+    state = record.state
+    if type(state) is not Success or state.message is not SUCCEEDED or record.width is not None:
+        return False
+    return state._context is None and state._cached_inputs is None
 
 
 def open_bundle(bundle: Bundle) -> list[list[tuple[int, Record]] | None]:
