@@ -12,6 +12,7 @@ from prefectish.engine.placement import placement_of
 from prefectish.engine.plan import Plan
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.connect import Connection, connect
+from prefectish.executors.probe import masked
 from prefectish.executors.session import ClusterSession
 from prefectish.results.probes import check_probes, leave_probe
 
@@ -124,7 +125,8 @@ class DaskExecutor:
                 session.close()
 
     def __repr__(self) -> str:
-        where = self.address or (self.client and "a client of yours") or self.cluster_class or "temporary cluster"
+        address = masked(self.address) if self.address else None
+        where = address or (self.client and "a client of yours") or self.cluster_class or "temporary cluster"
         return f"<DaskExecutor: {where}>"
 
 
