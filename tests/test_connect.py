@@ -594,7 +594,8 @@ def test_interrupt_while_the_temporary_cluster_starts_leaves_nothing() -> None:
 
 # ---------------------------------------------------------------------- a script, and its sudden end
 
-HELPER = "def double(x):\n    print('doubling', x)\n    return 2 * x\n"
+#: A line and its end in one write, so that the lines of two workers on one pipe cannot mix.
+HELPER = "def double(x):\n    print(f'doubling {x}\\n', end='', flush=True)\n    return 2 * x\n"
 SCRIPT = """
 from helper import double
 from prefectish.executors.connect import connect
