@@ -8,8 +8,9 @@ import pytest
 
 from prefectish import Flow, flatten, task, triggers, unmapped
 from prefectish.engine.executor import Lost, Pick, Receipt, Record
+from prefectish.engine.moments import Moment
 from prefectish.engine.plan import compile_flow
-from prefectish.engine.progress import Moment, Progress
+from prefectish.engine.progress import Progress
 from prefectish.engine.state import (
     Crashed,
     Failed,
@@ -114,7 +115,7 @@ def test_chain_of_single_steps_is_one_job():
     (job,) = owner.start()
     assert labels(job) == ["a", "b", "c"]
     assert job.index == -1
-    assert owner.progress.in_flight == 1
+    assert owner.progress.table.in_flight == 1
     assert not owner.progress.done
     assert owner.tell(job) == []
     assert owner.progress.done
@@ -136,7 +137,7 @@ def test_single_step_has_no_siblings_to_share_a_bundle_with():
     assert job.bundle is None
     owner.tell(job)
     assert owner.progress.done
-    assert owner.progress.in_flight == 0
+    assert owner.progress.table.in_flight == 0
 
 
 def test_branch_of_elementwise_steps_is_one_job_for_each_item():
@@ -355,7 +356,7 @@ def test_record_that_comes_again_is_dropped():
     assert owner.tell(first, Success(None, "again")) == []
     (total,) = owner.tell(second)
     assert total.lane.shared[0].result == ["first", "a[1]"]
-    assert owner.progress.in_flight == 1
+    assert owner.progress.table.in_flight == 1
 
 
 def test_records_of_one_job_may_come_one_by_one():
@@ -364,9 +365,9 @@ def test_records_of_one_job_may_come_one_by_one():
     owner = Owner(flow)
     (job,) = owner.start()
     owner.advance(Receipt(job, [(1, Record(Success(None, "b")))]))
-    assert owner.progress.in_flight == 1
+    assert owner.progress.table.in_flight == 1
     owner.advance(Receipt(job, [(0, Record(Success(None, "a"))), (1, Record(Failed()))]))
-    assert owner.progress.in_flight == 0
+    assert owner.progress.table.in_flight == 0
     assert owner.state("b").result == ["b"]
 
 
@@ -602,7 +603,7 @@ def test_end_gives_every_child_a_state_without_asking_triggers():
     owner = Owner(flow, window=2)
     first, _ = owner.start()
     owner.tell(first)
-    owner.progress.end(lambda run, row: Failed(f"open {row}"), TriggerFailed("never"), owner.moment)
+    owner.progress.endings.end(lambda run, row: Failed(f"open {row}"), TriggerFailed("never"), owner.moment)
     assert owner.progress.done
     assert [s.message for s in owner.state("a").map_states][1:] == ["open 1", "open 2"]
     assert owner.state("b").message == "never"

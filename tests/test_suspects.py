@@ -9,7 +9,8 @@ import pytest
 from prefectish import Flow, task
 from prefectish.engine.executor import Lost, Receipt, Record
 from prefectish.engine.plan import compile_flow
-from prefectish.engine.progress import Moment, Progress
+from prefectish.engine.moments import Moment
+from prefectish.engine.progress import Progress
 from prefectish.engine.state import Cancelled, Failed, Retrying, Success, TimedOut
 from prefectish.engine.suspects import PATIENCE, Suspect, Suspects
 
@@ -40,7 +41,7 @@ class Owner:
         told = [receipt.job for receipt in receipts]
         self.jobs = [job for job in self.jobs if job not in told]
         new = self.progress.advance(receipts, self.moment)
-        self.jobs = [job for job in self.jobs if job not in self.progress.cancelled] + new
+        self.jobs = [job for job in self.jobs if job not in self.progress.table.cancelled] + new
         return new
 
     def tell(self, *jobs, state=None, due_in=None):
@@ -111,7 +112,7 @@ def test_time_limit_of_a_map_ends_a_run_alone_too():
     (alone,) = owner.tell(second)
     assert alone.solo
     owner.advance(seconds=6)
-    assert owner.progress.cancelled == [alone]
+    assert owner.progress.table.cancelled == [alone]
     assert [type(state) for state in owner.states()] == [TimedOut, Success]
     assert owner.progress.done
 

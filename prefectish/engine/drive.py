@@ -18,9 +18,10 @@ from prefectish.engine.handlers import call_handlers
 from prefectish.engine.inline import LocalExecutor
 from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
 from prefectish.engine.lanes import StepRun
+from prefectish.engine.moments import Moment
 from prefectish.engine.plan import Plan, compile_flow
 from prefectish.engine.policy import NEVER_STARTED
-from prefectish.engine.progress import Moment, Progress
+from prefectish.engine.progress import Progress
 from prefectish.engine.recall import Recall
 from prefectish.engine.recorder import Recorder
 from prefectish.engine.recorder import load as load_recorder
@@ -208,7 +209,7 @@ def _run(
             recall=recall,
         )
         if terms.timeout is not None:
-            progress.limit_time(terms.timeout, clock.moment())
+            progress.endings.limit_time(terms.timeout, clock.moment())
         try:
             control.progress = progress
             control.begun.set()
@@ -217,8 +218,8 @@ def _run(
                 while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress)):
                     loop(progress, session, clock, progress.resume(resumed, clock.moment()), control, recorder)
         except KeyboardInterrupt as stop:
-            progress.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
-            session.cancel(progress.cancelled)
+            progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
+            session.cancel(progress.table.cancelled)
             _hand_over(progress, recorder)
             vars(stop)["state"] = _verdict(flow, plan, progress)
             raise
@@ -244,14 +245,14 @@ def _time_left(plan: Plan, progress: Progress, clock: Clock, terms: Terms) -> Ti
     """Return what tells bodies that run in the loop's thread how long they may; None if nothing limits them."""
     if terms.timeout is None and all(step.task.map_timeout is None for step in plan.steps):
         return None
-    return lambda slug: progress.time_left(slug, clock.moment())
+    return lambda slug: progress.endings.time_left(slug, clock.moment())
 
 
 def _hand_over(progress: Progress, recorder: Recorder | None) -> None:
     """Give the recorder what happened meanwhile."""
-    if recorder is not None and progress.events:
-        recorder.record(progress.events)
-        progress.events = []
+    if recorder is not None and progress.table.events:
+        recorder.record(progress.table.events)
+        progress.table.events = []
 
 
 def loop(
@@ -272,9 +273,9 @@ def loop(
     while True:
         if jobs:
             session.submit(jobs)
-        if progress.cancelled:
-            session.cancel(progress.cancelled)
-            progress.cancelled.clear()
+        if progress.table.cancelled:
+            session.cancel(progress.table.cancelled)
+            progress.table.cancelled.clear()
         if progress.raised is not None:
             raise progress.raised
         if progress.done:
@@ -282,7 +283,7 @@ def loop(
             return
         due = progress.next_due
         wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - clock.moment().seconds))
-        if progress.in_flight:
+        if progress.table.in_flight:
             receipts = session.receipts(wait)
         else:
             receipts = ()
@@ -292,7 +293,7 @@ def loop(
         if control is not None:
             control.answer(progress, now)
         jobs = progress.advance(receipts, now)
-        if progress.events and now.seconds - handed_over > HAND_OVER:
+        if progress.table.events and now.seconds - handed_over > HAND_OVER:
             handed_over = now.seconds
             _hand_over(progress, recorder)
 

@@ -11,8 +11,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+from prefectish.engine.moments import Moment
 from prefectish.engine.policy import NEVER_STARTED
-from prefectish.engine.progress import Moment, Progress
+from prefectish.engine.progress import Progress
 from prefectish.engine.state import Cancelled, Running, State
 from prefectish.engine.verdict import expand
 
@@ -120,7 +121,7 @@ class RunHandle:
         if task not in self._flow.tasks:
             raise ValueError(f"{task!r} is not in {self._flow!r}")
         slug = self._flow.slugs[task]
-        self._control.ask(lambda progress, now: progress.cancel(slug, index, now))
+        self._control.ask(lambda progress, now: progress.endings.cancel(slug, index, now))
 
     def counts(self, task: Any = None) -> dict[str, int]:
         """Return how many tasks and children are in which state, by the name of the state.
@@ -133,7 +134,7 @@ class RunHandle:
             states = [s for t, s in self._state.result.items() if task is None or t is task]
         else:
             progress = self._control.progress
-            runs = [] if progress is None else progress.runs
+            runs = [] if progress is None else progress.table.runs
             states = [run.snapshot() for run in runs if task is None or run.step.task is task]
         return dict(Counter(type(child).__name__ for state in states for child in expand(state)))
 
@@ -142,8 +143,8 @@ class RunHandle:
 
 
 def _cancel_run(progress: Progress, now: Moment) -> None:
-    progress.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
+    progress.endings.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
 
 
 def _drain(progress: Progress, now: Moment) -> None:
-    progress.drain(now)
+    progress.endings.drain(now)

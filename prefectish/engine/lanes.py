@@ -13,7 +13,7 @@ A *row* is a position in the order in which branches came up. It is the map inde
 upstream children end out of order: there rows are numbered as they come and the states are put in order when the map
 is complete.
 
-Only :class:`prefectish.engine.progress.Progress` writes these tables.
+Only :class:`prefectish.engine.progress` writes these tables.
 """
 
 from __future__ import annotations

@@ -1,0 +1,204 @@
+"""What starts: lanes as their inputs become known, rows of lanes as there is a place, and from which states."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from prefectish.caching.lookups import is_asked
+from prefectish.engine import lanes as tables
+from prefectish.engine.cached import remember
+from prefectish.engine.capture import Value, capture
+from prefectish.engine.endings import Endings
+from prefectish.engine.executor import Job
+from prefectish.engine.lanes import Branch, Lane, StepRun
+from prefectish.engine.moments import Moment
+from prefectish.engine.policy import NEVER_STARTED
+from prefectish.engine.recaller import Recaller
+from prefectish.engine.recorder import Event
+from prefectish.engine.state import Cached, Mapped, Pending, Running, Scheduled, State
+from prefectish.engine.verdict import finished
+from prefectish.engine.widths import element_width, measure
+
+
+class Starter:
+    """Opens lanes and starts their rows."""
+
+    def __init__(self, endings: Endings) -> None:
+        self.table = endings.table
+        self.branches = endings.branches
+        self.endings = endings
+        self._bundle_count = 0
+
+    def consider(self, now: Moment) -> None:
+        """Open what has become known, until nothing more does."""
+        touched = self.table.finisher.touched
+        while touched:
+            group = touched.pop()
+            lane, ended = self.table.opener.consider(self.table.groups[group])
+            for run in ended:
+                self.table.finisher.ended(run)
+            if lane is None:
+                continue
+            touched.add(group)
+            self.table.lanes[lane.spec.ident] = lane
+            lane.limited = any(self.table.admission.limits.limited(run.step.number) for run in lane.runs)
+            for run in lane.runs:
+                self.table.finisher.touch_consumers(run)
+            if lane.gates:
+                width = lane.space.width if lane.space is not None else 1
+                for row in range(width or 0):
+                    lane.open_gate(row)
+            self.table.admission.queue(lane)
+            for run in lane.runs:
+                if not run.left:
+                    self.table.finisher.step(run)
+
+    def begin_next(self, lane: Lane, now: Moment) -> None:
+        """Start the next row of a lane, or a bundle of rows; the lane stays queued until it has none."""
+        size = self.table.admission.bundle_size(lane)
+        if not size:
+            return  # it is queued again when a bundle of it has ended
+        if not self.table.admission.permit(lane, now.seconds):
+            self.table.admission.stand_aside(lane)
+            return
+        jobs: list[Job] = []
+        for _ in range(size):
+            row = 0 if lane.space is None else self._next_row(lane)
+            if row is None:
+                break
+            job = self._begin(lane, row, now)
+            if job is not None:
+                jobs.append(job)
+        if not jobs:
+            self.table.admission.give_back(lane)
+        if lane.space is not None and (jobs or row is not None):
+            self.table.admission.queue(lane)
+        if lane.spec.batch is not None and jobs:
+            self._bundle(lane, jobs)
+
+    def _next_row(self, lane: Lane) -> int | None:
+        """Return the next row to start; rows of a stopped map end here instead."""
+        while True:
+            row = self.table.admission.next_row(lane, self.table.finisher)
+            if row is None or not self._is_stopped(lane, row):
+                return row
+            self._never_start(lane, row)
+
+    def _is_stopped(self, lane: Lane, row: int) -> bool:
+        if lane.stopped:
+            return True
+        return any(gate.children is not None and gate.children[row] is NEVER_STARTED for gate in lane.gates)
+
+    def _never_start(self, lane: Lane, row: int) -> None:
+        """End a row of a stopped map without starting it."""
+        for run in lane.runs:
+            self.table.end_row(run, row, run.start_of(row) or tables.NOT_RUN, NEVER_STARTED)
+        lane.done += 1
+
+    def _bundle(self, lane: Lane, jobs: list[Job]) -> None:
+        self._bundle_count += 1
+        self.branches.bundles[self._bundle_count] = len(jobs)
+        lane.bundles += 1
+        for job in jobs:
+            job.bundle = self._bundle_count
+
+    def _begin(self, lane: Lane, row: int, now: Moment) -> Job | None:
+        """Open a branch and submit it whole; steps with a start state of their own may be final, or wait."""
+        branch = Branch(row, tuple([pick(row) for pick in lane.pickers]))
+        lane.branches[row] = branch
+        if not lane.started:
+            self._first_start(lane, now)
+        if self.table.recaller is not None:
+            return self._begin_recalled(self.table.recaller, lane, branch, now)
+        if any(run.starts is not None for run in lane.runs):
+            return self._begin_from(lane, branch, now)
+        return self.branches.send(lane, branch, lane.all_positions)
+
+    def _begin_from(self, lane: Lane, branch: Branch, now: Moment) -> Job | None:
+        for position, run in enumerate(lane.runs):
+            start = run.start_of(branch.row)
+            if start is None or type(start) is Pending:
+                continue
+            if finished(start):
+                branch.final |= 1 << position
+                self.table.finisher.row(run, branch.row, start, _width_of_given(run, start))
+            elif isinstance(start, Running) or (isinstance(start, Scheduled) and start.start_time is None):
+                self.branches.wait(lane, branch, position, start, None, now)
+            elif isinstance(start, Scheduled) and (left := _seconds_until(start, now)) > 0:
+                self.branches.wait(lane, branch, position, start, left, now)
+            else:
+                branch.starts = {**branch.starts, position: start}
+        positions = self.branches.startable(lane, branch)
+        job = self.branches.send(lane, branch, positions) if positions else None
+        self.branches.after(lane, branch, now)
+        return job
+
+    def _begin_recalled(self, recaller: Recaller, lane: Lane, branch: Branch, now: Moment) -> Job | None:
+        """Open a branch of a run that is resumed: what is kept is final, the rest runs."""
+        for position, kept in recaller.kept(lane, branch, self.table.plan, self.table.runs).items():
+            run = lane.runs[position]
+            branch.final |= 1 << position
+            if self.table.events is not None:
+                number, row, key = run.step.number, branch.row, recaller.item_key(lane, branch.row)
+                record = (kept.attempts, kept.state, kept.seconds, now.wall, kept.worker, key)
+                self.table.events.append(Event(number, row, *record))
+            self.table.finisher.row(run, branch.row, kept.state, _width_of_given(run, kept.state))
+        positions = self.branches.startable(lane, branch)
+        job = self.branches.send(lane, branch, positions) if positions else None
+        self.branches.after(lane, branch, now)
+        return job
+
+    def _first_start(self, lane: Lane, now: Moment) -> None:
+        """Start the clocks of maps with a time limit."""
+        lane.started = True
+        for position, run in enumerate(lane.runs):
+            limit = run.step.task.map_timeout
+            if limit is not None and run.step.mapped:
+                text = f"{run.step.slug} took longer than its map_timeout of {limit:g} s"
+                due = now.seconds + limit
+                self.endings.ends[run.step.slug] = due, text
+                self.table.deadlines.at(due, partial(self.endings.map_timed_out, lane, position, text))
+
+    def give(self, run: StepRun, state: State) -> None:
+        """Start a step from `state`: a finished one is kept, any other is where the step goes on."""
+        run.state = state
+        if type(state) is Cached and is_asked(run.step.task):
+            remember(run.step.task, state)  # whether it still stands for the run is the cache's to say
+            run.state = tables.NOT_RUN
+            return
+        if isinstance(state, Mapped) and run.step.mapped:
+            run.starts = state
+            if state.map_states and finished(state) and not self._may_grow(run):
+                run.final, run.children = True, list(state.map_states)
+        elif state.is_finished():
+            run.final = True
+        elif state.is_running():
+            run.blocked = True
+        else:
+            run.starts = state
+        if run.final and run.widths is not None and run.children is not None:
+            run.widths.update((row, _width_of_given(run, s)) for row, s in enumerate(run.children) if s is not None)
+        if not run.final and not run.blocked and isinstance(state, Mapped):
+            run.state = tables.NOT_RUN
+
+    def _may_grow(self, run: StepRun) -> bool:
+        """Whether a flattened map has elements to come, because the caller gave its source unfinished."""
+        space = self.table.plan.spaces[run.step.space] if run.step.space is not None else None
+        if space is None or not space.grows:
+            return False
+        source = self.table.runs[space.tokens[0].source]
+        return not source.final and (source.starts is not None or source.blocked)
+
+
+def _seconds_until(state: Scheduled, now: Moment) -> float:
+    return 0.0 if state.start_time is None else (state.start_time - now.wall).total_seconds()
+
+
+def _width_of_given(run: StepRun, state: State) -> Any:
+    """Return what a map over a state that was not made in this run has to know; None if nobody asks, or it is gone."""
+    depth = run.step.measure
+    if not state.is_successful() or not depth or (run.step.mapped and depth < 2):
+        return None
+    outcome = capture(lambda: element_width(state.result) if run.step.mapped else measure(state.result, depth))
+    return outcome.value if isinstance(outcome, Value) else None
