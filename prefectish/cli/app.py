@@ -17,6 +17,7 @@ from prefectish.cli.loading import load_executor, load_flow, parse_parameters
 from prefectish.engine.state import Failed, State
 from prefectish.engine.verdict import expand
 from prefectish.errors import PrefectishError
+from prefectish.printable import printable
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Run mapped flows on Dask."
@@ -37,10 +38,10 @@ def _told() -> Iterator[None]:
     try:
         yield
     except PrefectishError as error:
-        print(f"prefectish: {showing.printable(error)}", file=sys.stderr)
+        print(f"prefectish: {printable(error)}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
     except KeyError as error:
-        print(f"prefectish: {showing.printable(error.args[0])}", file=sys.stderr)
+        print(f"prefectish: {printable(error.args[0])}", file=sys.stderr)
         raise typer.Exit(2) from None
 
 
@@ -114,7 +115,7 @@ def _show_state(state: State | None, as_json: bool) -> None:
         showing.show_json({**facts, "tasks": tasks})
         return
     showing.show_table(("task", "states", "first error"), rows)
-    print(f"{type(state).__name__}: {showing.printable(state.message)} (run {run_id})")
+    print(f"{type(state).__name__}: {printable(state.message)} (run {run_id})")
 
 
 def _first_error(state: State) -> str | None:
@@ -151,7 +152,7 @@ def show(run_id: str, history: History = None, as_json: Json = False) -> None:
         if as_json:
             showing.show_json({**showing.run_facts(found), "tasks": tasks})
             return
-        print(f"{found.id}  {showing.printable(found.flow_name)}  {found.state}  {showing.when(found.started)}")
+        print(f"{found.id}  {printable(found.flow_name)}  {found.state}  {showing.when(found.started)}")
         rows = [(t["slug"], t["state"], showing.counts_text(t["counts"])) for t in tasks]
         showing.show_table(("task", "state", "children"), rows)
 
@@ -168,10 +169,10 @@ def failures(run_id: str, history: History = None, as_json: Json = False) -> Non
             return
         for group in groups:
             first = ", ".join(f"{c.slug}" if c.index is None else f"{c.slug}[{c.index}]" for c in group.children[:5])
-            print(f"{group.count} x {group.type}: {showing.printable(group.message)}")
+            print(f"{group.count} x {group.type}: {printable(group.message)}")
             print(f"    {first}{', ...' if group.count > 5 else ''}")
             for line in (group.traceback or "").splitlines():
-                print(f"    | {showing.printable(line)}")
+                print(f"    | {printable(line)}")
 
 
 @app.command()

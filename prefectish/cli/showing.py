@@ -11,17 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prefectish.history import FailureGroup, RunRow
-
-
-def printable(text: Any) -> str:
-    r"""Return text with control characters shown as escapes.
-
-    Examples
-    --------
-    >>> print(printable("ok" + chr(10) + "forged"))
-    ok\nforged
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+from prefectish.printable import printable
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

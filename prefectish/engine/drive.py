@@ -27,6 +27,7 @@ from prefectish.engine.recorder import Recorder
 from prefectish.engine.recorder import load as load_recorder
 from prefectish.engine.state import Cancelled, Failed, Running, Scheduled, State
 from prefectish.engine.timeout import TimeLeft, within
+from prefectish.engine.verdict import by_task
 from prefectish.errors import HistoryWriteError, describe
 from prefectish.tasks.task import Task
 
@@ -304,7 +305,7 @@ def _verdict(flow: Any, plan: Plan, progress: Progress) -> State:
     verdict = progress.verdict()
     if verdict.is_finished():
         verdict = _ask_terminal_handler(flow, plan, verdict, states)
-    return verdict.replace(result={step.task: states[step.number] for step in plan.steps})
+    return verdict.replace(result=by_task(plan, states))
 
 
 def _tell_interrupted(stop: KeyboardInterrupt, run_id: str) -> None:

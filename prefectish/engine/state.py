@@ -35,6 +35,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, NoReturn, Self, overload
 
 from prefectish.engine.context import current
+from prefectish.engine.outcome import Children, Readable
 from prefectish.errors import RemoteError, put_together, shorten, taken_apart, text_of
 
 
@@ -48,7 +49,13 @@ class Deferred:
         raise NotImplementedError
 
 
-class State:
+def _classes_below(
+    cls: type[State], include_self: bool = False, names_only: bool = False
+) -> list[type[State]] | list[str]:
+    return _listed(_below(cls), cls, include_self, names_only)
+
+
+class State(Readable):
     """Says where a task or a flow stands.
 
     Parameters
@@ -188,16 +195,7 @@ class State:
         """Tell whether it ended badly."""
         return isinstance(self, Failed)
 
-    @overload
-    @classmethod
-    def children(cls, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
-    @overload
-    @classmethod
-    def children(cls, include_self: bool = ..., *, names_only: Literal[True]) -> list[str]: ...
-    @classmethod
-    def children(cls, include_self: bool = False, names_only: bool = False) -> list[type[State]] | list[str]:
-        """Return all classes below this one, depth first."""
-        return _listed(_below(cls), cls, include_self, names_only)
+    children = Children(_classes_below)
 
     @overload
     @classmethod

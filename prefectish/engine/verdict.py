@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from prefectish.engine.outcome import Arrow, TaskStates
 from prefectish.engine.plan import Plan
 from prefectish.engine.state import (
     Cancelled,
@@ -37,6 +38,19 @@ def flow_state(plan: Plan, states: Sequence[State]) -> State:
     if all(state.is_successful() for state in references):
         return Success("All reference tasks succeeded.", context=_code(SUCCESS))
     return Success("No reference tasks failed.", context=_code(SUCCESS))
+
+
+def by_task(plan: Plan, states: Sequence[State]) -> TaskStates:
+    """Return the states of the steps by task, which is the result of the flow's state."""
+    steps = plan.steps
+    arrows = [Arrow(steps[i.source].slug, step.slug, i.key, i.mapped) for step in steps for i in step.inputs]
+    return TaskStates(
+        {step.task: states[step.number] for step in steps},
+        plan.flow_name,
+        {step.task: step.slug for step in steps},
+        arrows,
+        frozenset(step.slug for step in steps if step.mapped),
+    )
 
 
 def _code(code: int) -> Mapping[str, int]:
