@@ -7,9 +7,20 @@ less of nesting (flattened), or a failure too (allow_failure). What a run makes 
 from __future__ import annotations
 
 import keyword
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, overload
 
 from prefectish.errors import FlowDefinitionError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # part of what type checkers bring
+
+    from prefectish.tasks.task import Task
+
+    V = TypeVar("V", default=Any)
+else:
+    from typing import TypeVar
+
+    V = TypeVar("V")
 
 
 class Edge:
@@ -118,11 +129,24 @@ class Annotation:
         raise TypeError(f"{type(self).__name__}(...) is not iterable; wrap each value instead")
 
 
-class unmapped(Annotation):
+class unmapped(Annotation, Generic[V]):
     """Hand the whole value to every child of a map."""
 
     __slots__ = ()
     mapped = False
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self, value: Task[V]) -> None: ...
+
+        @overload
+        def __init__(self: unmapped[Any], value: Annotation) -> None: ...
+
+        @overload
+        def __init__(self, value: V) -> None: ...
+
+        def __init__(self: Any, value: Any) -> None: ...
 
 
 class mapped(Annotation):

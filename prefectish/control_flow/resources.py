@@ -66,7 +66,7 @@ class ResourceCleanup(Task):
 class Manager(Protocol):
     """What a class must have to be a resource manager; `setup`, which takes nothing, may be left out."""
 
-    def cleanup(self, resource: Any) -> Any:
+    def cleanup(self, resource: Any, /) -> Any:
         """Clean up what `setup` returned; None without a `setup`."""
 
 

@@ -13,7 +13,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NamedTuple, NoReturn, Self, Unpack, overload
 
 from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
@@ -25,7 +25,20 @@ from prefectish.tasks.signatures import callable_by_keyword, inputs_of
 from prefectish.triggers import all_successful
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from typing_extensions import ParamSpec, TypeVar  # part of what type checkers bring
+
     from prefectish.flows import Flow
+    from prefectish.tasks.typed import A, Argument, B, C, D, Decorator, Items, Q, S, Takes, Whole
+
+    R = TypeVar("R", covariant=True, default=Any)
+    P = ParamSpec("P", default=...)
+    Body = TypeVar("Body", default=R)
+else:
+    from typing import ParamSpec, TypeVar
+
+    R, P, Body = TypeVar("R"), ParamSpec("P"), TypeVar("Body")
 
 
 class Home(NamedTuple):
@@ -36,8 +49,10 @@ class Home(NamedTuple):
     flow_name: str
 
 
-class Task(Operand):
+class Task(Operand, Generic[R]):
     """A unit of work; subclasses give it a body by defining `run`, :func:`task` makes one of a function.
+
+    For type checkers, `Task[R]` returns an `R`; a subclass says so by its base: ``class Total(Task[float])``.
 
     Parameters
     ----------
@@ -133,6 +148,10 @@ class Task(Operand):
 
     if TYPE_CHECKING:
         run: Callable[..., Any]
+
+        @property
+        def _returned(self) -> R: ...
+
     else:
 
         def run(self) -> None:
@@ -240,8 +259,47 @@ class Task(Operand):
         self.__dict__.update(task_options.resolve(known, self.__dict__))
         self.tags |= tags
 
+    @overload
+    def __call__(self, /, *args: Any, mapped: Literal[True], **kwargs: Any) -> Task[list[R]]: ...
+
+    @overload
+    def __call__(self: Takes[..., S], /, **kwargs: Any) -> Task[S]: ...
+
+    @overload
+    def __call__(self: Takes[Concatenate[A, ...], S], a: Argument[A], /, **kwargs: Any) -> Task[S]: ...
+
+    @overload
+    def __call__(self: Takes[Concatenate[list[A], ...], S], a: Whole[A], /, *more: Any, **kwargs: Any) -> Task[S]: ...
+
+    @overload
     def __call__(
-        self,
+        self: Takes[Concatenate[A, B, ...], S], a: Argument[A], b: Argument[B], /, **kwargs: Any
+    ) -> Task[S]: ...
+
+    @overload
+    def __call__(
+        self: Takes[Concatenate[A, list[B], ...], S], a: Argument[A], b: Whole[B], /, *more: Any, **kwargs: Any
+    ) -> Task[S]: ...
+
+    @overload
+    def __call__(
+        self: Takes[Concatenate[A, B, C, ...], S], a: Argument[A], b: Argument[B], c: Argument[C], /, **kwargs: Any
+    ) -> Task[S]: ...
+
+    @overload
+    def __call__(
+        self: Takes[Concatenate[A, B, C, D, ...], S],
+        a: Argument[A],
+        b: Argument[B],
+        c: Argument[C],
+        d: Argument[D],
+        /,
+        *more: Any,
+        **kwargs: Any,
+    ) -> Task[S]: ...
+
+    def __call__(
+        self: Any,
         /,
         *args: Any,
         mapped: bool = False,
@@ -249,7 +307,7 @@ class Task(Operand):
         upstream_tasks: Iterable[Any] | None = None,
         flow: Flow | None = None,
         **kwargs: Any,
-    ) -> Task:
+    ) -> Any:
         """Record a call of the task in a flow.
 
         Parameters
@@ -283,15 +341,41 @@ class Task(Operand):
         new._home = Home(weakref.ref(flow), flow.slugs[new], flow.name)
         return new
 
+    @overload
+    def map(self: Takes[..., S], /, **kwargs: Any) -> Task[list[S]]: ...
+
+    @overload
+    def map(self: Takes[Concatenate[A, ...], S], a: Items[A], /, **kwargs: Any) -> Task[list[S]]: ...
+
+    @overload
+    def map(self: Takes[Concatenate[A, B, ...], S], a: Items[A], b: Items[B], /, **kwargs: Any) -> Task[list[S]]: ...
+
+    @overload
     def map(
-        self,
+        self: Takes[Concatenate[A, B, C, ...], S], a: Items[A], b: Items[B], c: Items[C], /, **kwargs: Any
+    ) -> Task[list[S]]: ...
+
+    @overload
+    def map(
+        self: Takes[Concatenate[A, B, C, D, ...], S],
+        a: Items[A],
+        b: Items[B],
+        c: Items[C],
+        d: Items[D],
+        /,
+        *more: Any,
+        **kwargs: Any,
+    ) -> Task[list[S]]: ...
+
+    def map(
+        self: Any,
         /,
         *args: Any,
         task_args: Mapping[str, Any] | None = None,
         upstream_tasks: Iterable[Any] | None = None,
         flow: Flow | None = None,
         **kwargs: Any,
-    ) -> Task:
+    ) -> Any:
         """Record a call that runs once for each item of its arguments, those in `unmapped` excepted.
 
         Parameters, returns and errors are those of a call.
@@ -388,7 +472,7 @@ class Task(Operand):
         return f"<Task: {self.name}>"
 
 
-class FunctionTask(Task):
+class FunctionTask(Task[R], Generic[P, R, Body]):
     """A task whose body is a function, or anything else that is called and tells its arguments.
 
     Parameters
@@ -401,9 +485,15 @@ class FunctionTask(Task):
         As for :class:`Task`; `nout` is read from a fixed-length tuple annotation if it is not given.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str | None = None, **options: Unpack[TaskOptions]) -> None:
+    if TYPE_CHECKING:
+
+        @property
+        def run(self) -> Callable[P, Body]:  # type: ignore[override]
+            """The body; a property, so that no checker takes it for a method."""
+
+    def __init__(self, function: Callable[P, Body], name: str | None = None, **options: Unpack[TaskOptions]) -> None:
         name = _checked_name(name) or _name_of(function)
-        self.run = callable_by_keyword(function, name)
+        self.__dict__["run"] = callable_by_keyword(function, name)
         super().__init__(name, **options)
 
 
@@ -446,11 +536,17 @@ def _guess(name: str) -> str:
 
 
 @overload
-def task(function: Callable[..., Any], /, **options: Unpack[NamedTaskOptions]) -> FunctionTask: ...
+def task(
+    function: Callable[Q, Coroutine[Any, Any, S]], /, **options: Unpack[NamedTaskOptions]
+) -> FunctionTask[Q, S, Coroutine[Any, Any, S]]: ...
 
 
 @overload
-def task(**options: Unpack[NamedTaskOptions]) -> Callable[[Callable[..., Any]], FunctionTask]: ...
+def task(function: Callable[Q, S], /, **options: Unpack[NamedTaskOptions]) -> FunctionTask[Q, S, S]: ...
+
+
+@overload
+def task(**options: Unpack[NamedTaskOptions]) -> Decorator: ...
 
 
 def task(function: Callable[..., Any] | None = None, /, **options: Unpack[NamedTaskOptions]) -> Any:

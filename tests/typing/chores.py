@@ -31,7 +31,8 @@ def build() -> Flow:
         page = HTTPTask("http://localhost", returns="text", max_retries=2, retry_delay=1)(params={"q": 1})
         written = WriteFile("memory://page").map(content=[page])
         rows = SQLTask("sqlite://", "select :a", name="rows")(parameters={"a": later(careful(1))})
-        EmailTask(email_to=["a@example.com"], smtp_type="STARTTLS")(msg=ReadFile()(written), upstream_tasks=[rows])
+        read = ReadFile("memory://page")(upstream_tasks=[written])
+        EmailTask(email_to=["a@example.com"], smtp_type="STARTTLS")(msg=read, upstream_tasks=[rows])
     return flow
 
 

@@ -28,7 +28,7 @@ class Total(Task):
 def build() -> Flow:
     with Flow("typed") as flow:
         scaled = scale.map(numbers(Parameter("count", default=3)), factor=unmapped(10))
-        assert_type(scaled, Task)
+        assert_type(scaled, Task[list[int]])
         Total(name="total")(scaled)
     return flow
 
