@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prefectish.engine.cached import Caching
     from prefectish.engine.keeping import Keeping
     from prefectish.engine.plan import Input, Plan
+    from prefectish.tasks.naming import RunNaming
     from prefectish.tasks.task import Task
 
 #: Where an input of a step comes from: an earlier step of the same branch, a value all branches share, or its own item.
@@ -38,6 +39,7 @@ class StepSpec:
     keyed : True if the attempt says what its child is by its item: somebody records it, and a branch begins with it.
     keeping : how its results are stored, None if they are not.
     caching : how its cache is asked, None if it has none.
+    naming : what names its runs, None if nobody asked for names.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class StepSpec:
         "mapped",
         "measure",
         "name",
+        "naming",
         "number",
         "plain",
         "slug",
@@ -85,12 +88,19 @@ class StepSpec:
         self.mapped: bool = mapped
         self.measure = measure
         self.wiring = wiring
+        self.naming = None if task.task_run_name is None else _naming_of(task)
         self.plain = task.trigger is triggers.all_successful
         self.bare = not (task.timeout or task.total_timeout or task.isolation != "thread" or task.log_stdout)
 
     def label(self, index: int) -> str:
         """``load-1[17]`` for a child, ``load-1`` for a single task."""
         return f"{self.slug}[{index}]" if self.mapped else self.slug
+
+
+def _naming_of(task: Task) -> RunNaming | None:
+    from prefectish.tasks.naming import naming_of
+
+    return naming_of(task)
 
 
 class LaneSpec:
