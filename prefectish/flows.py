@@ -167,6 +167,7 @@ class Flow(Network):
         """
         super().validate()
         _check_results(self)
+        _check_run_names(self)
 
     def inner(self, name: str) -> Flow:
         """Return an empty flow in which a part of this one is built: calls in it may use the tasks of this one."""
@@ -651,6 +652,14 @@ def _check_results(flow: Flow, maps_only: bool = False) -> None:
         from prefectish.results.checks import check_maps, check_names
 
         (check_maps if maps_only else check_names)(flow)
+
+
+def _check_run_names(flow: Flow) -> None:
+    """Check the names of runs, if some task has them."""
+    if any(task.task_run_name is not None for task in flow.tasks):
+        from prefectish.tasks.naming import check_run_names
+
+        check_run_names(flow)
 
 
 def _several(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:

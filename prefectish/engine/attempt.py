@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.body import call_body
 from prefectish.engine.capture import Error, Value, capture
@@ -21,6 +21,9 @@ from prefectish.engine.state import Failed, Looped, Pending, Running, Scheduled,
 from prefectish.engine.timeout import Allowance, call_limited, surrounding
 from prefectish.engine.widths import SCALAR, UNMAPPABLE, element_width, measure
 from prefectish.errors import text_of
+
+if TYPE_CHECKING:
+    from prefectish.tasks.naming import RunNaming
 
 PENDING = Pending()
 RUNNING = Running("Starting task run.")
@@ -87,6 +90,8 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
     finally:
         unbind(token)
     seconds = perf_counter() - began
+    if facts.name is not None:
+        state = state.replace(context={**state.context, "task_run_name": facts.name})
     if type(state) is Success:
         return Record(state, seconds, None, _width(facts, state) if spec.measure else None, None, key)
     due_in = None
@@ -104,6 +109,8 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
         if verdict.error is not None:
             _log_failure(facts, verdict.error)
         return _change(spec, start, verdict.state)[0]
+    if spec.naming is not None:
+        facts.name = _name(spec.naming, facts, verdict.inputs)
     if spec.keeping is not None and (stored := spec.keeping.recalled(facts)) is not None:
         return stored
     found = _look_up(spec, facts, verdict.inputs) if spec.keeping or spec.caching else None
@@ -119,6 +126,13 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
     if state.is_failed() and not (allowance is not None and allowance.spent):
         return _retried(spec, facts, state, allowance)
     return _with_progress(state, facts, allowance)
+
+
+def _name(naming: RunNaming, facts: AttemptFacts, inputs: dict[str, Any]) -> str | None:
+    """Return what this run is called."""
+    from prefectish.engine.keeping import fields_of
+
+    return naming.name(fields_of(facts, inputs), facts["logger"].warning)
 
 
 def _allowance(spec: StepSpec, start: State) -> Allowance | None:
@@ -219,7 +233,7 @@ def _elements(facts: AttemptFacts, state: State) -> int:
 
 def _log_failure(facts: AttemptFacts, error: BaseException) -> None:
     text = "Task %r: exception encountered during task execution"
-    name = facts["task_full_name"]
+    name = facts["task_full_name"] if facts.name is None else f"{facts['task_full_name']} ({facts.name})"
     if error.__traceback__ is None and (elsewhere := traceback_of(error)):  # it was raised in another process
         facts["logger"].error(f"{text}\n%s", name, elsewhere.rstrip())
     else:

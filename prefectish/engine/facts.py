@@ -20,7 +20,7 @@ class AttemptFacts(Mapping[str, Any]):
     One is made for every child, so it holds references only; names, identifiers and loggers are made when asked for.
     """
 
-    __slots__ = ("index", "item_key", "loop_count", "loop_result", "miss", "resume", "run", "run_count", "spec")
+    __slots__ = ("index", "item_key", "loop_count", "loop_result", "miss", "name", "resume", "run", "run_count", "spec")
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
         self.run = run
@@ -28,6 +28,7 @@ class AttemptFacts(Mapping[str, Any]):
         self.index = index
         self.item_key: str | None = None
         self.miss: Any = None
+        self.name: str | None = None
         self.run_count = 1
         self.resume = False
         self.loop_count = 0
@@ -115,6 +116,7 @@ _OWN: dict[str, Callable[[AttemptFacts], Any]] = {
     "task_id": lambda facts: facts.spec.slug,
     "task_tags": lambda facts: facts.spec.task.tags,
     "task_full_name": _full_name,
+    "task_run_name": lambda facts: facts.name or _full_name(facts),
     "task_run_count": lambda facts: facts.run_count,
     "task_run_id": lambda facts: f"{facts.run['flow_run_id']}-{facts.spec.slug}-{facts.index}",
     "map_index": lambda facts: facts.index if facts.spec.mapped else None,

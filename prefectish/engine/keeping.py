@@ -108,7 +108,7 @@ class Keeping:
         return _failed(f"target of {_label(facts)} could not be read", outcome.exception)
 
     def _read_target(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
-        name = place(self.target, _fields(facts, inputs))
+        name = place(self.target, fields_of(facts, inputs))
         if not self.store.exists(name):
             return None
         try:
@@ -130,7 +130,7 @@ class Keeping:
 
     def _write(self, facts: AttemptFacts, inputs: dict[str, Any], value: Any) -> Stored:
         where = self.target if self.target is not None else self.store.location
-        name = self._own_place(facts) if where is None else place(where, _fields(facts, inputs))
+        name = self._own_place(facts) if where is None else place(where, fields_of(facts, inputs))
         location = self.store.save(name, value)
         return Stored(self.store, location, _label(facts), _small(value), value)
 
@@ -148,7 +148,7 @@ def _small(value: Any) -> Any:
     return packed if packed.nbytes <= SMALL else _NOTHING
 
 
-def _fields(facts: AttemptFacts, inputs: dict[str, Any]) -> dict[str, Any]:
+def fields_of(facts: AttemptFacts, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a template; inputs win."""
     run = facts.run
     fields = {

@@ -26,7 +26,7 @@ def check_names(flow: Any) -> None:
     places: dict[str, Any] = {}
     for task in _concerned(flow):
         for what, template in _templates(task, flow.result):
-            _check_fields(flow, task, what, template)
+            check_fields(flow, task, what, template)
             if what == LOCATION:
                 _check_place(flow, task, template, places)
         _check_item_key(flow, task)
@@ -100,10 +100,27 @@ def _inputs(flow: Any, task: Any) -> set[str]:
     return {edge.key for edge in flow.edges_to(task) if edge.key} | set(flow.constants.get(task, ()))
 
 
-def _check_fields(flow: Any, task: Any, what: str, template: Template) -> None:
+def known_fields(flow: Any, task: Any) -> frozenset[str]:
+    """Return the fields that a template of a task has in a flow, the names of its inputs among them."""
     own = set(FIELDS) - (CHILDS if _mapped_names(flow, task) is None else set())
     parameters = {PARAMETER + parameter.name for parameter in flow.parameters()}
-    known = own | parameters | _inputs(flow, task)
+    return frozenset(own | parameters | _inputs(flow, task))
+
+
+def check_fields(flow: Any, task: Any, what: str, template: Template) -> None:
+    """Check that a task has the fields of a template.
+
+    Parameters
+    ----------
+    what
+        What the template is for, for the error.
+
+    Raises
+    ------
+    FlowDefinitionError
+        Naming the task, the field and those there are.
+    """
+    known = known_fields(flow, task)
     unknown = sorted(template.fields - known)
     if unknown:
         raise FlowDefinitionError(

@@ -74,7 +74,11 @@ class Template:
         ValueError
             ``unsafe name ...``, or naming the field that is unknown or cannot be written as text.
         """
-        return checked(shortened(self._pattern.substitute(self._texts(fields))))
+        return checked(shortened(self.fill(fields)))
+
+    def fill(self, fields: Mapping[str, Any]) -> str:
+        """Put in the fields of a text that names no file; parameters and errors are those of :meth:`render`."""
+        return self._pattern.substitute(self._texts(fields))
 
     def _texts(self, fields: Mapping[str, Any]) -> dict[str, str]:
         texts = {}

@@ -37,6 +37,7 @@ class TaskOptions(TypedDict, total=False):
     state_handlers: Sequence[Callable[..., Any]] | None
     on_failure: Callable[..., Any] | None
     log_stdout: bool
+    task_run_name: str | Callable[..., Any] | None
     nout: int | None
     strict_map: bool
     batch_size: int | Literal["auto"] | None
@@ -305,6 +306,16 @@ def _target(name: str, value: Any) -> str | Callable[..., str]:
     return Template(value).text
 
 
+def _run_name(name: str, value: Any) -> str | Callable[..., Any]:
+    if not isinstance(value, str):
+        return function(name, value)
+    from prefectish.results.templates import Template
+
+    if not value:
+        raise ValueError(f"{name}={value!r}: a name is wanted, such as 'load ${{url}}'")
+    return Template(value).text
+
+
 def _item_key(name: str, value: Any) -> str | Callable[..., Any]:
     if isinstance(value, str) and not value.isidentifier():
         raise ValueError(f"{name}={value!r}: the name of an argument, or a function of the item, is wanted")
@@ -330,6 +341,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "skip_on_upstream_skip": _flag,
     "state_handlers": handler_list,
     "log_stdout": _flag,
+    "task_run_name": _or_none(_run_name),
     "nout": _or_none(_whole(0)),
     "strict_map": _flag,
     "batch_size": _or_none(_batch_size),

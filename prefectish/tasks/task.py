@@ -99,6 +99,8 @@ class Task(Operand, Generic[R]):
     state_handlers: list[Callable[..., Any]]
     #: Whether prints in the body go to the task's logger.
     log_stdout: bool = False
+    #: What its runs are called: a template of its fields and inputs (``"load ${url}"``), or a function of them.
+    task_run_name: str | Callable[..., Any] | None = None
     #: How many results the body returns, for unpacking.
     nout: int | None = None
     #: Whether lists of unequal length may not be mapped together.
