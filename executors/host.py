@@ -11,13 +11,17 @@ import asyncio
 import logging
 import os
 import pickle
+import shutil
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from prefectish.executors import last_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +53,7 @@ async def _serve(wire: Connection, order: Mapping[str, Any]) -> None:
         return
     with suppress(OSError):
         wire.send({"address": cluster.scheduler_address})
-    patrol = asyncio.create_task(_replace_dead_nannies(cluster))
+    patrol = asyncio.create_task(_patrol(cluster))
     await ended.wait()
     patrol.cancel()
     logging.disable(logging.CRITICAL)  # nobody needs to know which connection closed first
@@ -78,28 +82,51 @@ async def _start(order: Mapping[str, Any]) -> LocalCluster:
     # Else it imports numpy and pandas here, if they are installed, for workers that may never use them.
     distributed.utils._forkserver_preload_set = True
     dask.config.update(dask.config.config, order["config"])
+    preload = "distributed.worker.preload"
+    dask.config.set(
+        {last_words.SETTING: _new_folder(), preload: [*dask.config.get(preload), "prefectish.executors.last_words"]}
+    )
     cluster = await distributed.LocalCluster(asynchronous=True, **order["cluster_kwargs"])
     if order["adapt_kwargs"] is not None:
         cluster.adapt(**order["adapt_kwargs"])
     return cluster
 
 
+async def _patrol(cluster: LocalCluster) -> None:
+    """Look after the workers, again and again."""
+    while True:
+        await asyncio.sleep(PATROL)
+        _note_memory(cluster)
+        await _replace_dead_nannies(cluster)
+
+
+def _note_memory(cluster: LocalCluster) -> None:
+    """Note the memory of each worker: nobody can ask one that died of it."""
+    import psutil
+
+    from prefectish.executors.evidence import peaks
+
+    for nanny in cluster.workers.values():
+        pid = getattr(nanny, "pid", None)
+        if pid:
+            with suppress(psutil.Error):
+                peaks[pid] = max(peaks.get(pid, 0), psutil.Process(pid).memory_info().rss)
+
+
 async def _replace_dead_nannies(cluster: LocalCluster) -> None:
     """Start a nanny anew that ended: it gives up when its worker dies before it has quite started."""
     from distributed import Status
 
-    while True:
-        await asyncio.sleep(PATROL)
-        ended = [
-            name
-            for name, nanny in cluster.workers.items()
-            if nanny.status in (Status.closed, Status.failed) and name in cluster.worker_spec
-        ]
-        for name in ended:
-            del cluster.workers[name]
-        if ended:
-            with suppress(Exception):  # the next look sees it
-                await cluster._correct_state()
+    ended = [
+        name
+        for name, nanny in cluster.workers.items()
+        if nanny.status in (Status.closed, Status.failed) and name in cluster.worker_spec
+    ]
+    for name in ended:
+        del cluster.workers[name]
+    if ended:
+        with suppress(Exception):  # the next look sees it
+            await cluster._correct_state()
 
 
 def _first_cause(fault: BaseException) -> str:
@@ -107,6 +134,15 @@ def _first_cause(fault: BaseException) -> str:
     while (cause := fault.__cause__) is not None:
         fault = cause
     return f"{type(fault).__name__}: {fault}"
+
+
+_folders: list[str] = []
+
+
+def _new_folder() -> str:
+    """Make a folder for the last words of workers, which goes with this process."""
+    _folders.append(tempfile.mkdtemp(prefix="prefectish-words-"))
+    return _folders[-1]
 
 
 def _leave() -> NoReturn:
@@ -121,5 +157,7 @@ def _leave() -> NoReturn:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(left, timeout=1)
+    for folder in _folders:
+        shutil.rmtree(folder, ignore_errors=True)
     tracker._stop()  # when nobody is left it removes the semaphores of those that were killed
     os._exit(0)

@@ -10,6 +10,7 @@ from distributed import Future
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.executor import Job, Lost
 from prefectish.executors.connect import Connection
+from prefectish.executors.evidence import in_words, worker_evidence
 
 if TYPE_CHECKING:
     from prefectish.executors.session import OpenKey
@@ -33,8 +34,12 @@ def describe_loss(future: Future, job: Job, watch: Watch) -> Lost | None:
     name = type(fault).__name__
     if name == "KilledWorker":
         deaths = int(getattr(fault, "allowed_failures", 0)) + 1
-        worker = getattr(getattr(fault, "last_worker", None), "address", None)
-        return Lost("killed-worker", deaths, _position_of(getattr(fault, "task", None), job), worker)
+        last = getattr(fault, "last_worker", None)
+        # A suspect runs again alone; only then is its worker's end its own.
+        evidence = worker_evidence(watch.connection.client, last) if job.solo else {}
+        position = _position_of(getattr(fault, "task", None), job)
+        worker = getattr(last, "address", None)
+        return Lost("killed-worker", deaths, position, worker, in_words(evidence), evidence=evidence or None)
     reason = str(getattr(fault, "reason", fault))
     if reason in _SCHEDULER_REASONS:
         return watch.scheduler_lost()

@@ -10,18 +10,29 @@ there travels by value. So a script needs no ``if __name__ == "__main__":``.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import spawn
 from typing import Any, NamedTuple
 
+import psutil
 from dask.multiprocessing import get_context
+
+from prefectish.engine.wire import process_name
+from prefectish.executors import last_words
+from prefectish.executors.evidence import exit_evidence, in_words
+
+#: Time between looks at the memory of a process that runs a suspect, in seconds.
+MEMORY_LOOK = 0.1
 
 
 class Surroundings(NamedTuple):
@@ -64,14 +75,16 @@ class _Here:
     applied: Surroundings | None = None
 
 
-def prepare_worker() -> None:
-    """Get a worker process ready.
+def prepare_worker(folder: str) -> None:
+    """Get a worker process ready; its last words go to a folder.
 
     Ctrl-C in a terminal reaches all processes of the program; the one that runs the flow decides what it means. A
     handler is not inherited by programs that a body starts, as ignoring the signal would be.
     """
     signal.signal(signal.SIGINT, lambda number, frame: None)
     threading.Thread(target=_end_with_parent, name="prefectish-parent", daemon=True).start()
+    with suppress(OSError):
+        last_words.keep(folder)
     _Here.start = Surroundings.now()
 
 
@@ -117,13 +130,15 @@ class PoolBroke(BrokenProcessPool):
     Attributes
     ----------
     was_ready : False if the processes died before they could do anything.
-    last_words : how it ended, if that is known.
+    evidence : how it ended, as far as that is known; see :func:`prefectish.executors.evidence.worker_evidence`.
+    last_words : the same in a few words.
     """
 
-    def __init__(self, was_ready: bool, last_words: str) -> None:
+    def __init__(self, was_ready: bool, evidence: Mapping[str, Any]) -> None:
         super().__init__("a worker process died")
         self.was_ready = was_ready
-        self.last_words = last_words
+        self.evidence = evidence
+        self.last_words = in_words(evidence)
 
 
 class _Starting(threading.local):
@@ -163,9 +178,14 @@ class Generation:
     def __init__(self, size: int) -> None:
         self.pid = os.getpid()
         self.start = Surroundings.now()
-        self.executor = ProcessPoolExecutor(size, mp_context=get_context(), initializer=prepare_worker)
+        self.folder = tempfile.mkdtemp(prefix="prefectish-words-")
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.executor = ProcessPoolExecutor(
+            size, mp_context=get_context(), initializer=prepare_worker, initargs=(self.folder,)
+        )
         self.hello: Future[None] = _submit(self.executor, _hello)
         self.size = size
+        self.peak = 0
         self.processes: Mapping[int, Any] = getattr(self.executor, "_processes", None) or {}
 
     def works(self) -> bool:
@@ -178,36 +198,48 @@ class Generation:
             return False
         return True
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note the largest memory of a process that is alone meanwhile: nobody can ask one that died of it."""
+        if self.size != 1:
+            yield
+            return
+        ended = threading.Event()
+        threading.Thread(target=self._watch, args=(ended,), name="prefectish-memory", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def _watch(self, ended: threading.Event) -> None:
+        while not ended.wait(MEMORY_LOOK):
+            for pid in list(self.processes):
+                with suppress(psutil.Error):
+                    self.peak = max(self.peak, psutil.Process(pid).memory_info().rss)
+
     def broke(self) -> PoolBroke:
         """Return what is known of the death of a process."""
         ready = self.hello.done() and self.hello.exception() is None
-        return PoolBroke(ready, self._last_words() if self.size == 1 else "")
+        return PoolBroke(ready, self._evidence() if self.size == 1 else {})
 
-    def _last_words(self) -> str:
+    def _evidence(self) -> dict[str, Any]:
+        """Return what is known of the only process."""
         end = time.monotonic() + 1
-        for process in list(self.processes.values()):
+        for pid, process in list(self.processes.items()):
             # The pool's own thread waits for it too; whoever comes second learns the code a moment later.
             while process.exitcode is None and time.monotonic() < end:
                 time.sleep(0.005)
-            if process.exitcode:
-                return _describe_exit(process.exitcode)
-        return ""
+            found = {"worker": f"{process_name().rpartition(':')[0]}:{pid}", "pid": pid}
+            ended = exit_evidence(process.exitcode) if process.exitcode is not None else {}
+            known = {"peak_memory": self.peak or None, "log": last_words.find(self.folder, pid) or None}
+            return {**found, **ended, **{name: value for name, value in known.items() if value is not None}}
+        return {}
 
     def kill(self) -> None:
         """End the processes, whatever they do."""
         for process in list(self.processes.values()):
             process.kill()
         self.executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _describe_exit(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
-    return f"{name}, possibly out of memory" if name == "SIGKILL" else name
 
 
 class View:

@@ -156,16 +156,17 @@ class Processes:
         view = pool.view(self.slots + ahead)
         inner = {key for node in graph.values() for key in node.dependencies}
         try:
-            dask.multiprocessing.get(
-                graph,
-                [key for key in graph if key not in inner],  # Dask keeps the values of those to the end
-                pool=view,
-                optimize_graph=False,
-                chunksize=1,
-                func_dumps=_dumps,
-                func_loads=pickle.loads,
-                callbacks=[_callbacks(errands, report)],
-            )
+            with view.generation.watched():
+                dask.multiprocessing.get(
+                    graph,
+                    [key for key in graph if key not in inner],  # Dask keeps the values of those to the end
+                    pool=view,
+                    optimize_graph=False,
+                    chunksize=1,
+                    func_dumps=_dumps,
+                    func_loads=pickle.loads,
+                    callbacks=[_callbacks(errands, report)],
+                )
         except BrokenProcessPool as error:
             raise pool.drop(view) from error
 
@@ -223,15 +224,16 @@ class Processes:
                 "the worker processes ended before they were ready; what they said is on the error output. "
                 'Does `python -c "import prefectish.executors.processes"` work here? scheduler="threads" needs none'
             ) from error
-        receipts = [Receipt(b.job, (), self._death(b, error.last_words)) for b in branches if b.running]
+        receipts = [Receipt(b.job, (), self._death(b, error)) for b in branches if b.running]
         return receipts, [branch for branch in branches if not branch.running]
 
-    def _death(self, branch: Branch, last_words: str) -> Lost:
+    def _death(self, branch: Branch, broke: PoolBroke) -> Lost:
         job = branch.job
         position = next(p for p in job.positions if branch.running >> p & 1)
         step = job.lane.steps[position].number
         self.deaths[step, job.index, position] += 1
-        return Lost("killed-worker", self.deaths[step, job.index, position], position, detail=last_words)
+        deaths = self.deaths[step, job.index, position]
+        return Lost("killed-worker", deaths, position, detail=broke.last_words, evidence=broke.evidence)
 
     def stop(self) -> None:
         """End the processes with whatever they do."""

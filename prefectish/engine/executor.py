@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from prefectish import triggers
 from prefectish.engine.state import Deferred, State
+from prefectish.engine.withheld import Withholding, is_deriving, keeping_of
 from prefectish.errors import ResultReleased
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class StepSpec:
     bare : True if the body is called right here, without limits, and its prints are left alone.
     plain : True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
     measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
+    derives : True if it only puts its inputs together, so that it can do so again where its result is read.
     keyed : True if the attempt says what its child is by its item: somebody records it, and a branch begins with it.
     keeping : how its results are stored, None if they are not.
     caching : how its cache is asked, None if it has none.
@@ -46,6 +48,7 @@ class StepSpec:
         "bare",
         "caching",
         "constants",
+        "derives",
         "inputs",
         "keeping",
         "keyed",
@@ -72,12 +75,13 @@ class StepSpec:
         measure: int,
         wiring: tuple[tuple[int, int], ...],
         keyed: bool = False,
-        keeping: Keeping | None = None,
+        keeping: Keeping | Withholding | None = None,
         caching: Caching | None = None,
     ) -> None:
         self.caching = caching
+        self.derives = is_deriving(task)
         self.keyed = keyed
-        self.keeping = keeping
+        self.keeping = keeping_of(task) or keeping
         self.number = number
         self.task: Task = task
         self.name: str = task.name
@@ -252,9 +256,10 @@ class Lost:
     worker : address of the last worker, if known.
     detail : what the infrastructure said, in words.
     fatal : no job of the run can run any more.
+    evidence : what is known of the worker's end: exit code, memory, last words.
     """
 
-    __slots__ = ("cause", "deaths", "detail", "fatal", "position", "worker")
+    __slots__ = ("cause", "deaths", "detail", "evidence", "fatal", "position", "worker")
 
     def __init__(
         self,
@@ -264,8 +269,10 @@ class Lost:
         worker: str | None = None,
         detail: str = "",
         fatal: bool = False,
+        evidence: Mapping[str, Any] | None = None,
     ) -> None:
         self.fatal = fatal
+        self.evidence = evidence
         self.cause = cause
         self.deaths = deaths
         self.position = position

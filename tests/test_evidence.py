@@ -1,0 +1,81 @@
+"""What is told of a worker that died: how it ended, its memory, its last words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from prefectish.executors import last_words
+from prefectish.executors.evidence import exit_evidence, how_it_ended, in_words
+
+
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [
+        ("distributed.nanny - INFO - Worker process 17 exited with status 7", {"exit_code": 7}),
+        (
+            "distributed.nanny - INFO - Worker process 17 was killed by signal 11",
+            {"exit_code": -11, "signal": "SIGSEGV"},
+        ),
+        ("distributed.nanny - INFO - Worker process 171 exited with status 7", {}),
+        ("distributed.nanny - INFO - Worker process 17 was killed by unknown signal", {}),
+    ],
+)
+def test_end_of_a_worker_is_read_from_the_log_of_its_nanny(line, known):
+    assert how_it_ended(["something else", line], 17) == known
+
+
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        ({}, ""),
+        (exit_evidence(7), "exit code 7"),
+        (exit_evidence(-11), "SIGSEGV"),
+        (exit_evidence(-9), "SIGKILL, possibly out of memory"),
+        (exit_evidence(-200), "signal 200"),
+        ({**exit_evidence(-15), "out_of_memory": True}, "possibly out of memory"),
+    ],
+)
+def test_end_of_a_worker_is_told_in_a_few_words(evidence, words):
+    assert in_words(evidence) == words
+
+
+SPEAK = """
+import ctypes, logging, sys
+from prefectish.executors import last_words
+last_words.keep(sys.argv[1])
+for n in range(30):
+    logging.getLogger("mine").warning("line %d", n)
+logging.getLogger("mine").info("nobody keeps this")
+def crash():
+    ctypes.string_at(0)
+crash()
+"""
+
+
+def test_last_words_are_the_last_lines_and_where_it_crashed(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", SPEAK, str(tmp_path)])
+    assert process.wait(60) == -11
+    said = last_words.find(str(tmp_path), process.pid)
+    logged = [line for line in said if " mine WARNING " in line]
+    assert [line.rpartition("WARNING ")[2] for line in logged] == [f"line {n}" for n in range(10, 30)]
+    assert "Fatal Python error: Segmentation fault" in said
+    assert any("in crash" in line for line in said)
+    assert not any("nobody keeps this" in line for line in said)
+
+
+def test_process_that_said_nothing_has_no_last_words(tmp_path):
+    assert last_words.find(str(tmp_path), os.getpid()) == []
+
+
+def test_folder_that_cannot_be_written_keeps_no_worker_from_starting(tmp_path):
+    import dask
+
+    handlers = list(logging.getLogger().handlers)
+    with dask.config.set({last_words.SETTING: str(tmp_path / "missing")}):
+        last_words.dask_setup(None)
+    assert logging.getLogger().handlers == handlers
