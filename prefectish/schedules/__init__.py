@@ -1,0 +1,11 @@
+"""When flows run: ``Flow("report", schedule=CronSchedule("0 9 * * MON-FRI", timezone="America/New_York"))``.
+
+`clocks` holds where events come from, `filters` and `adjustments` what becomes of them.
+"""
+
+from __future__ import annotations
+
+from prefectish.schedules import adjustments, clocks, filters
+from prefectish.schedules.schedule import CronSchedule, IntervalSchedule, Schedule
+
+__all__ = ["CronSchedule", "IntervalSchedule", "Schedule", "adjustments", "clocks", "filters"]

@@ -1,0 +1,133 @@
+"""Filters of schedules: functions of an event's time, as the clock's zone shows it, that say whether it stays.
+
+Each of these makes one, save for the last four, which are filters themselves. Any function of a datetime is a filter.
+
+Examples
+--------
+>>> at_work = between_times(time(9), time(17))
+>>> at_work(datetime(2026, 5, 1, 12)), at_work(datetime(2026, 5, 1, 20))
+(True, False)
+>>> is_weekday(datetime(2026, 5, 1))
+True
+"""
+
+from __future__ import annotations
+
+from calendar import monthrange
+from collections.abc import Callable
+from datetime import UTC, datetime, time
+
+from prefectish.errors import FlowDefinitionError
+from prefectish.schedules.zones import aware
+
+Filter = Callable[[datetime], bool]
+
+
+class _Within:
+    """Whether what is read of a time lies between two bounds, which belong to it; a class, so that it can be pickled.
+
+    A beginning that lies after the end goes over midnight, or over the new year.
+    """
+
+    __slots__ = ("_begin", "_end", "_kind")
+
+    def __init__(self, kind: str, begin: object, end: object) -> None:
+        self._kind, self._begin, self._end = kind, begin, end
+
+    def __call__(self, moment: datetime) -> bool:
+        begin, value, end = self._begin, _READERS[self._kind](moment), self._end
+        if begin <= end:  # type: ignore[operator]  # all three are what one reader gives
+            return begin <= value <= end  # type: ignore[operator, no-any-return]
+        return value >= begin or value <= end  # type: ignore[operator, no-any-return]
+
+    def __repr__(self) -> str:
+        return f"<{self._kind} from {self._begin} to {self._end}>"
+
+
+def _month_and_day(moment: datetime) -> tuple[int, int]:
+    return moment.month, moment.day
+
+
+def _time(moment: datetime) -> time:
+    return moment.time()
+
+
+def _instant(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+_READERS: dict[str, Callable[[datetime], object]] = {
+    "datetimes": _instant,
+    "dates": _month_and_day,
+    "times": _time,
+}
+
+
+def between_datetimes(start: datetime, end: datetime) -> Filter:
+    """Return a filter for times from one aware datetime to another."""
+    first, last = aware("start", start).astimezone(UTC), aware("end", end).astimezone(UTC)
+    if last < first:
+        raise FlowDefinitionError(f"between_datetimes: end={end} lies before start={start}")
+    return _Within("datetimes", first, last)
+
+
+def on_datetime(dt: datetime) -> Filter:
+    """Return a filter for one aware datetime."""
+    instant = aware("dt", dt).astimezone(UTC)
+    return _Within("datetimes", instant, instant)
+
+
+def between_dates(start_month: int, start_day: int, end_month: int, end_day: int) -> Filter:
+    """Return a filter for a part of each year; one that begins later than it ends goes over the new year."""
+    return _Within("dates", _checked_day(start_month, start_day), _checked_day(end_month, end_day))
+
+
+def on_date(month: int, day: int) -> Filter:
+    """Return a filter for one day of each year."""
+    return between_dates(month, day, month, day)
+
+
+def between_times(start: time, end: time) -> Filter:
+    """Return a filter for a part of each day; one that begins later than it ends goes over midnight."""
+    return _Within("times", _checked_time("start", start), _checked_time("end", end))
+
+
+def at_time(time: time) -> Filter:
+    """Return a filter for one time of each day."""
+    return _Within("times", _checked_time("time", time), time)
+
+
+def is_weekday(dt: datetime) -> bool:
+    """Whether it is Monday to Friday."""
+    return dt.weekday() < 5
+
+
+def is_weekend(dt: datetime) -> bool:
+    """Whether it is Saturday or Sunday."""
+    return dt.weekday() >= 5
+
+
+def is_month_start(dt: datetime) -> bool:
+    """Whether it is the first of a month."""
+    return dt.day == 1
+
+
+def is_month_end(dt: datetime) -> bool:
+    """Whether it is the last day of a month."""
+    return dt.day == monthrange(dt.year, dt.month)[1]
+
+
+def _checked_day(month: int, day: int) -> tuple[int, int]:
+    try:
+        datetime(2000, month, day)  # a leap year
+    except (TypeError, ValueError) as error:
+        raise FlowDefinitionError(f"month={month!r}, day={day!r}: there is no such day ({error})") from None
+    return month, day
+
+
+def _checked_time(name: str, value: time) -> time:
+    if not isinstance(value, time):
+        raise TypeError(f"{name}={value!r}: a datetime.time is wanted")
+    if value.tzinfo is not None:
+        raise FlowDefinitionError(f"{name}={value!r}: a time without a zone is wanted, as the clock's zone shows it")
+    return value

@@ -1,0 +1,239 @@
+"""A schedule: events of clocks, filtered, adjusted, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from heapq import heappop, heappush, merge
+from itertools import count, islice
+from typing import Any, Literal, overload
+
+from prefectish.errors import FlowDefinitionError
+from prefectish.schedules.adjustments import Adjustment, reach_of
+from prefectish.schedules.clocks import Clock, ClockEvent, CronClock, IntervalClock
+from prefectish.schedules.filters import Filter
+from prefectish.schedules.zones import aware
+
+#: How many events in a row may be filtered away before a schedule is taken to have no more.
+MOST_REFUSED = 3_000_000
+
+
+class Schedule:
+    """Says when a flow runs: ``Flow(..., schedule=Schedule([...]))``.
+
+    Events of all clocks come in one order. Events of the same time and for the same parameters are one; of the same
+    time and for other parameters they are two.
+
+    Parameters
+    ----------
+    clocks
+        At least one.
+    filters, or_filters, not_filters
+        Functions of an event's aware datetime: all of the first, at least one of the second (if there are any) and
+        none of the third have to be true for the event to stay.
+    adjustments
+        Functions of an event's datetime to another one, called in order after the filters.
+    catch_up
+        Whether all events that were missed, because the machine slept or a run took longer than the time to the next,
+        are run one after the other. Otherwise the last of them is run, once, for each set of parameter defaults.
+
+    Raises
+    ------
+    FlowDefinitionError
+        If there is no clock.
+    TypeError
+        If a clock or a function is none.
+
+    Examples
+    --------
+    >>> from prefectish.schedules.clocks import DatesClock
+    >>> one, two = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC)
+    >>> schedule = Schedule([DatesClock([one, two]), DatesClock([one], parameter_defaults={"region": "eu"})])
+    >>> [str(moment) for moment in schedule.next(3, after=datetime(2026, 4, 30, tzinfo=UTC))]
+    ['2026-05-01 00:00:00+00:00', '2026-05-01 00:00:00+00:00', '2026-05-02 00:00:00+00:00']
+    """
+
+    def __init__(
+        self,
+        clocks: Iterable[Clock],
+        filters: Iterable[Filter] | None = None,
+        or_filters: Iterable[Filter] | None = None,
+        not_filters: Iterable[Filter] | None = None,
+        adjustments: Iterable[Adjustment] | None = None,
+        catch_up: bool = False,
+    ) -> None:
+        if isinstance(clocks, Clock):
+            raise TypeError(f"clocks={clocks!r}: a list of clocks is wanted")
+        self.clocks = list(clocks)
+        for clock in self.clocks:
+            if not isinstance(clock, Clock):
+                raise TypeError(f"clocks: {clock!r} is no clock; see prefectish.schedules.clocks")
+        if not self.clocks:
+            raise FlowDefinitionError("clocks=[]: a schedule needs at least one clock")
+        self.filters = _functions("filters", filters)
+        self.or_filters = _functions("or_filters", or_filters)
+        self.not_filters = _functions("not_filters", not_filters)
+        self.adjustments = _functions("adjustments", adjustments)
+        self.catch_up = catch_up
+
+    def events(self, after: datetime | None = None) -> Iterator[ClockEvent]:
+        """Give the events in order, each strictly after `after`, an aware datetime; default: now."""
+        start = datetime.now(UTC) if after is None else aware("after", after).astimezone(UTC)
+        reach = sum(map(reach_of, self.adjustments), timedelta(0))
+        if not self.adjustments:
+            return _each_once(self._filtered(start))
+        return _each_once(event for event in self._adjusted(start - reach, reach) if event.instant > start)
+
+    @overload
+    def next(self, n: int, after: datetime | None = None, return_events: Literal[False] = False) -> list[datetime]: ...
+    @overload
+    def next(self, n: int, after: datetime | None = None, *, return_events: Literal[True]) -> list[ClockEvent]: ...
+
+    def next(self, n: int, after: datetime | None = None, return_events: bool = False) -> Sequence[Any]:
+        """Return the next events' times, aware datetimes in the zones of their clocks.
+
+        Parameters
+        ----------
+        n
+            How many at most; there are fewer where the schedule ends.
+        after
+            Aware; events lie strictly after it. Default: now.
+        return_events
+            Return events, with `start_time` and `parameter_defaults`, in place of times.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If `after` has no time zone, or the filters let no event through.
+        ValueError
+            If `n` is negative.
+        """
+        if n < 0:
+            raise ValueError(f"n={n!r}: 0 or more is wanted")
+        found = list(islice(self.events(after), n))
+        return found if return_events else [event.start_time for event in found]
+
+    def _filtered(self, after: datetime) -> Iterator[ClockEvent]:
+        refused = 0
+        for event in merge(*(clock.events(after) for clock in self.clocks), key=_instant):
+            if self._stays(event.start_time):
+                refused = 0
+                yield event
+                continue
+            refused += 1
+            if refused == MOST_REFUSED:
+                raise FlowDefinitionError(
+                    f"none of {refused:,} events passes the filters of {self!r}, up to {event.start_time}"
+                )
+
+    def _stays(self, moment: datetime) -> bool:
+        return (
+            all(keep(moment) for keep in self.filters)
+            and (not self.or_filters or any(keep(moment) for keep in self.or_filters))
+            and not any(drop(moment) for drop in self.not_filters)
+        )
+
+    def _adjusted(self, after: datetime, reach: timedelta) -> Iterator[ClockEvent]:
+        """Give moved events in order: each is held back until no later one can have been moved before it."""
+        held: list[tuple[datetime, int, ClockEvent]] = []
+        number = count()
+        for event in self._filtered(after):
+            while held and held[0][0] <= event.instant - reach:
+                yield heappop(held)[2]
+            moved = self._moved(event, reach)
+            heappush(held, (moved.instant, next(number), moved))
+        while held:
+            yield heappop(held)[2]
+
+    def _moved(self, event: ClockEvent, reach: timedelta) -> ClockEvent:
+        moment = event.start_time
+        for adjust in self.adjustments:
+            moment = aware(f"the time that {adjust!r} made of {moment}", adjust(moment))
+            moment = moment.astimezone(UTC).astimezone(moment.tzinfo)  # it may be a time that clocks jump over
+        moved = ClockEvent(moment, event.parameter_defaults)
+        if abs(moved.instant - event.instant) > reach:
+            raise FlowDefinitionError(
+                f"adjustments moved {event.start_time} to {moment}, farther than {reach}; give the function an "
+                f"attribute reach, the timedelta that it moves an event at most"
+            )
+        return moved
+
+    def __repr__(self) -> str:
+        return f"<Schedule: {', '.join(map(repr, self.clocks))}>"
+
+
+class IntervalSchedule(Schedule):
+    """A schedule of one :class:`~prefectish.schedules.clocks.IntervalClock`.
+
+    Parameters
+    ----------
+    interval, start_date, end_date, timezone, parameter_defaults
+        As for the clock.
+    catch_up
+        As for :class:`Schedule`.
+    """
+
+    def __init__(
+        self,
+        interval: timedelta,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        timezone: str | tzinfo | None = None,
+        parameter_defaults: dict[str, Any] | None = None,
+        catch_up: bool = False,
+    ) -> None:
+        super().__init__(
+            [IntervalClock(interval, start_date, end_date, timezone, parameter_defaults)], catch_up=catch_up
+        )
+
+
+class CronSchedule(Schedule):
+    """A schedule of one :class:`~prefectish.schedules.clocks.CronClock`.
+
+    Parameters
+    ----------
+    cron, start_date, end_date, timezone, parameter_defaults
+        As for the clock.
+    catch_up
+        As for :class:`Schedule`.
+
+    Examples
+    --------
+    >>> standup = CronSchedule("0 9 * * 1-5", timezone="America/New_York")
+    >>> [str(moment) for moment in standup.next(2, after=datetime(2026, 10, 30, 12, tzinfo=UTC))]
+    ['2026-10-30 09:00:00-04:00', '2026-11-02 09:00:00-05:00']
+    """
+
+    def __init__(
+        self,
+        cron: str,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        timezone: str | tzinfo | None = None,
+        parameter_defaults: dict[str, Any] | None = None,
+        catch_up: bool = False,
+    ) -> None:
+        super().__init__([CronClock(cron, start_date, end_date, timezone, parameter_defaults)], catch_up=catch_up)
+
+
+def _each_once(events: Iterable[ClockEvent]) -> Iterator[ClockEvent]:
+    """Drop events that are like one of the same time before them."""
+    same_time: list[ClockEvent] = []
+    for event in events:
+        if same_time and same_time[0].instant != event.instant:
+            same_time.clear()
+        if not any(event.is_for(other) for other in same_time):
+            same_time.append(event)
+            yield event
+
+
+def _instant(event: ClockEvent) -> datetime:
+    return event.instant
+
+
+def _functions(name: str, given: Iterable[Callable[..., Any]] | None) -> list[Callable[..., Any]]:
+    functions = list(given or ())
+    for function in functions:
+        if not callable(function):
+            raise TypeError(f"{name}: {function!r} cannot be called; a list of functions of a datetime is wanted")
+    return functions
