@@ -1,0 +1,268 @@
+"""Kill workers of a cluster at seeded random times, and keep account of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.executor import Session
+from prefectish.engine.plan import Plan
+
+#: What each mode does to the process of a worker.
+MODES = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "segfault": signal.SIGSEGV, "terminate": signal.SIGTERM}
+#: Longest time to wait for the answer of a cluster, in seconds.
+ANSWER_SECONDS = 10.0
+
+
+class Kill(NamedTuple):
+    """What was done to a worker.
+
+    Attributes
+    ----------
+    seconds : when, from the beginning of the killing.
+    worker : its address.
+    pid : its process.
+    mode : how: "kill", "stop", "segfault" or "terminate".
+    """
+
+    seconds: float
+    worker: str
+    pid: int
+    mode: str
+
+
+class WorkerKiller:
+    """Kills real worker processes of a cluster at seeded random times.
+
+    Made of an executor it is one: it runs flows as that executor does, and kills workers while a run is open. Made of
+    a client it kills in its ``with`` block. The processes are killed by their nannies' hands, so the cluster has to
+    have nannies, as local clusters of processes do by default; it may be on other machines.
+
+    Parameters
+    ----------
+    target
+        A ``DaskExecutor``, or a ``Client`` of distributed.
+    mode
+        "kill" (SIGKILL), "segfault" (SIGSEGV), "terminate" (SIGTERM) or "stop" (SIGSTOP, and SIGCONT later); or
+        several, of which one is drawn each time.
+    most
+        Kill cap: so many processes at most, so that a run has an end to expect.
+    interval
+        Shortest and longest time between two kills, and before the first, in seconds.
+    stopped
+        Time after which a stopped process goes on, in seconds.
+    seed
+        Of the random times and choices. Workers are numbered by their names, so a seed means the same on a new cluster.
+
+    Attributes
+    ----------
+    killed : what was done, in order.
+
+    Raises
+    ------
+    ValueError
+        For an unknown mode or an interval that is none.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, task
+    >>> from prefectish.executors import DaskExecutor
+    >>> @task(crash_retries=3)
+    ... def work(x):
+    ...     return 2 * x
+    >>> with Flow("survives") as flow:
+    ...     doubled = work.map(range(100))
+    >>> executor = DaskExecutor(cluster_kwargs={"n_workers": 2})
+    >>> with WorkerKiller(executor, seed=1, most=1, interval=(0.1, 0.5)) as killer:  # doctest: +SKIP
+    ...     state = flow.run(executor=killer)
+    >>> state.is_successful(), killer.killed  # doctest: +SKIP
+    (True, [Kill(seconds=0.31, worker='tcp://127.0.0.1:40123', pid=4711, mode='kill')])
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        *,
+        mode: str | tuple[str, ...] = "kill",
+        most: int = 3,
+        interval: tuple[float, float] = (0.2, 1.0),
+        stopped: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self.modes = (mode,) if isinstance(mode, str) else tuple(mode)
+        for name in self.modes or ("",):
+            if name not in MODES:
+                raise ValueError(f"mode={name!r}: one of {', '.join(map(repr, MODES))}")
+        if not 0 <= interval[0] <= interval[1]:
+            raise ValueError(f"interval={interval!r}: the shortest and the longest time in seconds, 0 or more")
+        if most < 0:
+            raise ValueError(f"most={most!r}: at least 0")
+        self._client = target if hasattr(target, "scheduler_info") else None  # a Client has a start() too
+        if self._client is None and not hasattr(target, "start"):
+            raise TypeError(f"target={target!r}: a DaskExecutor or a Client is wanted")
+        self.target = target
+        self.most = most
+        self.interval = interval
+        self.stopped = stopped
+        self.seed = seed
+        self.killed: list[Kill] = []
+        self._random = random.Random(seed)
+        self._began: float | None = None
+        self._work: _Work | None = None
+
+    @property
+    def tag_limits(self) -> Mapping[str, int] | None:
+        """Return those of the executor."""
+        limits: Mapping[str, int] | None = getattr(self.target, "tag_limits", None)
+        return limits
+
+    @contextmanager
+    def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[Session]:
+        """Open a session of the executor and kill while it is open.
+
+        Raises
+        ------
+        TypeError
+            If it has no cluster.
+        """
+        if self._client is not None:
+            raise TypeError("this WorkerKiller was made of a client: run the flow with DaskExecutor(client=...)")
+        with self.target.start(plan, run) as session:
+            connection = getattr(session, "connection", None)
+            if connection is None:
+                raise TypeError(f"{self.target!r} has no cluster whose workers could be killed; a DaskExecutor has")
+            with self._killing(connection.client):
+                yield session
+
+    def __enter__(self) -> WorkerKiller:
+        """Begin to kill, if it was made of a client."""
+        if self._client is not None:
+            self._work = _Work(self, self._client)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Kill no more; let stopped processes go on."""
+        work, self._work = self._work, None
+        if work is not None:
+            work.end()
+
+    @contextmanager
+    def _killing(self, client: Any) -> Iterator[None]:
+        work = _Work(self, client)
+        try:
+            yield
+        finally:
+            work.end()
+
+    def pause(self) -> float:
+        """Draw the time until the next kill, in seconds."""
+        return self._random.uniform(*self.interval)
+
+    def strike(self, client: Any) -> Kill | None:
+        """Do what is drawn to a worker that is drawn; None if none is there."""
+        if self._began is None:
+            self._began = time.monotonic()
+        names = {str(worker["name"]): address for address, worker in _workers(client).items()}
+        mode = self._random.choice(self.modes)
+        draw = self._random.random()
+        if not names:
+            return None
+        address = names[sorted(names)[int(draw * len(names))]]
+        pid = _signal(client, address, MODES[mode], None)
+        if pid is None:
+            return None
+        kill = Kill(time.monotonic() - self._began, address, pid, mode)
+        self.killed.append(kill)
+        return kill
+
+    def __repr__(self) -> str:
+        return f"<WorkerKiller of {self.target!r}, seed {self.seed}, {len(self.killed)} of {self.most} killed>"
+
+
+class _Work:
+    """The thread that kills.
+
+    Raises
+    ------
+    TypeError : the workers have no nannies.
+    """
+
+    def __init__(self, killer: WorkerKiller, client: Any) -> None:
+        workers = _workers(client).values()
+        if workers and not any(worker.get("nanny") for worker in workers):
+            raise TypeError(f"the workers of {client!r} have no nannies: nobody could kill them, nor start them anew")
+        self.killer = killer
+        self.client = client
+        self._stopped: list[tuple[float, Kill]] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prefectish-killer", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        killer = self.killer
+        due = time.monotonic() + killer.pause()
+        while len(killer.killed) < killer.most or self._stopped:
+            times = [when for when, _ in self._stopped] + [due] * (len(killer.killed) < killer.most)
+            if self._ended.wait(max(0.0, min(times) - time.monotonic())):
+                return
+            self._let_go(time.monotonic())
+            if len(killer.killed) < killer.most and time.monotonic() >= due:
+                kill = killer.strike(self.client)
+                if kill is not None and kill.mode == "stop":
+                    self._stopped.append((time.monotonic() + killer.stopped, kill))
+                due = time.monotonic() + killer.pause()
+
+    def _let_go(self, now: float) -> None:
+        """Let processes go on that were stopped long enough."""
+        for _, kill in [each for each in self._stopped if each[0] <= now]:
+            _signal(self.client, kill.worker, signal.SIGCONT, kill.pid)
+        self._stopped = [each for each in self._stopped if each[0] > now]
+
+    def end(self) -> None:
+        """Kill no more, and let all go on."""
+        self._ended.set()
+        self._thread.join(2 * ANSWER_SECONDS)
+        self._let_go(float("inf"))
+
+
+def _workers(client: Any) -> Mapping[str, Mapping[str, Any]]:
+    """Return the workers that the scheduler knows, by address; none if it does not answer."""
+    outcome = capture(_ask_workers, client)
+    return {} if isinstance(outcome, Error) else outcome.value
+
+
+def _ask_workers(client: Any) -> Mapping[str, Mapping[str, Any]]:
+    workers: Mapping[str, Mapping[str, Any]] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return workers
+
+
+def _signal(client: Any, address: str, number: int, pid: int | None) -> int | None:
+    """Send a signal to the process of a worker, if it is still `pid`, and return its number; None if it was not sent."""
+
+    async def ask() -> Any:
+        import asyncio
+
+        call = client._run(_send, number, pid, workers=[address], nanny=True, on_error="ignore")
+        return await asyncio.wait_for(call, ANSWER_SECONDS)
+
+    outcome = capture(client.sync, ask)
+    if isinstance(outcome, Error) or not isinstance(outcome.value, Mapping):
+        return None  # it is gone already
+    sent: int | None = next(iter(outcome.value.values()), None)
+    return sent
+
+
+def _send(number: int, pid: int | None, dask_worker: Any = None) -> int | None:
+    """Send a signal to a nanny's process; runs in the nanny."""
+    own: int | None = dask_worker.pid
+    if own is None or (pid is not None and own != pid):
+        return None
+    os.kill(own, number)
+    return own
