@@ -244,7 +244,7 @@ def _ask_workers(client: Any) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _signal(client: Any, address: str, number: int, pid: int | None) -> int | None:
-    """Send a signal to the process of a worker, if it is still `pid`, and return its number; None if it was not sent."""
+    """Send a signal to the process of a worker, if it is still `pid`; return its number, None if nothing was sent."""
 
     async def ask() -> Any:
         import asyncio

@@ -1,0 +1,318 @@
+"""Give back faults on purpose: what a cluster does when workers die, without a cluster."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from prefectish.engine.executor import Executor, Held, Job, Lost, Receipt, Session
+from prefectish.engine.plan import Plan
+from prefectish.tasks.task import Task
+
+#: What the infrastructure says of each loss, and whether nothing of the run can go on after it.
+LOSSES = {
+    "killed-worker": ("", False),
+    "cancelled-by-cluster": ("the cluster cancelled it (on purpose)", False),
+    "input-lost": ("a value it reads was lost with its worker", False),
+    "no-resource": ("no worker may run it", False),
+    "no-workers": ("the cluster had no workers", True),
+    "scheduler-lost": ("the scheduler was lost", True),
+}
+#: Ends the name of a loss that comes when the body has run already.
+AFTER = "-after"
+FAULTS = (*LOSSES, *(name + AFTER for name in LOSSES), "late", "twice", "never")
+#: Deaths after which a worker's job is given up by the cluster, and so many are told of a killed-worker.
+DEATHS = 4
+#: Longest time between looks at the session, while all that is left never ends, in seconds.
+LOOK = 0.25
+
+
+class Happened(NamedTuple):
+    """A fault that was given back.
+
+    Attributes
+    ----------
+    label : the task or child it happened to, as ``load-1[3]``.
+    submission : how often that was submitted before.
+    fault : its name.
+    """
+
+    label: str
+    submission: int
+    fault: str
+
+
+class FaultySession:
+    """An executor that runs flows as another one does, save for faults that it is told to give back.
+
+    So triggers, ``crash_retries`` and clean-up tasks can be tested in milliseconds and without a cluster.
+
+    Parameters
+    ----------
+    executor
+        What runs the rest.
+    faults
+        For a task, its slug or its name, or for ``(task, map index)``: the name of a fault, which then happens at each
+        submission; or a list of them, one a submission in order, None for none; nothing happens after its end.
+    rates
+        For the name of a fault: how probable it is for any job that `faults` does not name, between 0 and 1.
+    seed
+        Of what happens by `rates`.
+    most
+        Faults that happen by `rates`, at most.
+
+    Attributes
+    ----------
+    happened : the faults that were given back, in order.
+
+    Raises
+    ------
+    ValueError
+        For an unknown fault, a rate that is none, or, when a run begins, a task that is not in the flow.
+
+    Notes
+    -----
+    Faults are:
+
+    * "killed-worker": the worker died under it. As on a cluster it is tried again alone, and counts as Crashed when it
+      dies there more often than its ``crash_retries``: ``["killed-worker"]`` is an innocent, "killed-worker" is not.
+    * "cancelled-by-cluster", "input-lost", "no-resource": it is given up, or sent again, as on a cluster.
+    * "no-workers", "scheduler-lost": the run ends.
+    * Each of these followed by "-after": the body has run, and its record was lost.
+    * "late": it counts as lost with its worker; its record arrives when it runs again. That is dropped.
+    * "twice": its record arrives twice.
+    * "never": nothing is heard of it any more. Time limits of the flow and of maps end such runs.
+
+    The steps of a branch travel together, so a fault of one of them takes those with it that were submitted with it.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, task, triggers
+    >>> from prefectish.executors import LocalExecutor
+    >>> @task
+    ... def load(x):
+    ...     return x
+    >>> @task(trigger=triggers.all_finished)
+    ... def count(xs):
+    ...     return sum(isinstance(x, int) for x in xs)
+    >>> with Flow("crashes") as flow:
+    ...     loaded = load.map([5, 6, 7, 8])
+    ...     counted = count(loaded)
+    >>> executor = FaultySession(LocalExecutor(), {("load", 3): "killed-worker", ("load", 1): ["killed-worker"]})
+    >>> state = flow.run(executor=executor)
+    >>> [type(child).__name__ for child in state.result[loaded].map_states], state.result[counted].result
+    (['Success', 'Success', 'Success', 'Crashed'], 3)
+    >>> [happened.label for happened in executor.happened]
+    ['load-1[1]', 'load-1[3]', 'load-1[3]']
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        faults: Mapping[Any, str | Sequence[str | None]] | None = None,
+        *,
+        rates: Mapping[str, float] | None = None,
+        seed: int = 0,
+        most: int | None = None,
+    ) -> None:
+        self.executor = executor
+        self.faults = {key: _checked(fault) for key, fault in (faults or {}).items()}
+        self.rates = dict(rates or {})
+        for name, rate in self.rates.items():
+            _checked(name)
+            if not 0 <= rate <= 1:
+                raise ValueError(f"rates: {name!r} is {rate!r}; a probability between 0 and 1 is wanted")
+        self.seed = seed
+        self.most = most
+        self.happened: list[Happened] = []
+
+    @property
+    def tag_limits(self) -> Mapping[str, int] | None:
+        """Return those of the executor."""
+        limits: Mapping[str, int] | None = getattr(self.executor, "tag_limits", None)
+        return limits
+
+    @contextmanager
+    def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[_Session]:
+        """Open a session."""
+        chooser = _Chooser(self, plan)
+        with self.executor.start(plan, run) as session:
+            yield _Session(session, chooser, self.happened)
+
+    def __repr__(self) -> str:
+        return f"<FaultySession of {self.executor!r}>"
+
+
+def _checked(fault: Any) -> str | tuple[str | None, ...]:
+    """Refuse names of faults that are none."""
+    names = (fault,) if isinstance(fault, str) else tuple(fault)
+    for name in names:
+        if name is not None and name not in FAULTS:
+            raise ValueError(f"{name!r} is no fault; faults are: {', '.join(FAULTS)}")
+    return fault if isinstance(fault, str) else names
+
+
+class _Chooser:
+    """Tells which fault happens to a job."""
+
+    def __init__(self, faulty: FaultySession, plan: Plan) -> None:
+        self._rates = faulty.rates
+        self._random = random.Random(faulty.seed)
+        self._left = faulty.most
+        self._faults: dict[tuple[int, int | None], str | tuple[str | None, ...]] = {}
+        self._seen: Counter[tuple[int, int | None]] = Counter()
+        for key, fault in faulty.faults.items():
+            task, index = key if isinstance(key, tuple) else (key, None)
+            for number in _numbers(plan, task):
+                self._faults[number, index] = fault
+
+    def choose(self, job: Job) -> tuple[int, str] | None:
+        """Return the position of a job and the fault that happens to it; None for none."""
+        for position in job.positions:
+            number = job.lane.steps[position].number
+            for key in ((number, job.index), (number, None)):
+                fault = self._faults.get(key)
+                if fault is not None:
+                    name = self._of_submission(key, job.index, fault)
+                    return None if name is None else (position, name)
+        return self._drawn(job)
+
+    def _of_submission(
+        self, key: tuple[int, int | None], index: int, fault: str | tuple[str | None, ...]
+    ) -> str | None:
+        if isinstance(fault, str):
+            return fault
+        count = self._seen[key[0], index]
+        self._seen[key[0], index] += 1
+        return fault[count] if count < len(fault) else None
+
+    def _drawn(self, job: Job) -> tuple[int, str] | None:
+        draw = self._random.random()
+        for name, rate in self._rates.items():
+            if draw < rate and self._left != 0:
+                if self._left is not None:
+                    self._left -= 1
+                return self._random.choice(job.positions), name
+            draw -= rate
+        return None
+
+
+def _numbers(plan: Plan, task: Any) -> list[int]:
+    """Return the numbers of the steps that a task, a slug or a name stands for."""
+    if isinstance(task, Task):
+        found = [step.number for step in plan.steps if step.task is task]
+    else:
+        by_slug = [step.number for step in plan.steps if step.slug == task]
+        found = by_slug or [step.number for step in plan.steps if step.name == task]
+    if not found:
+        raise ValueError(f"faults name {task!r}, which is not in the flow {plan.flow_name!r}")
+    return found
+
+
+class _Session:
+    """A session in which faults happen.
+
+    Attributes
+    ----------
+    silent : jobs of which nothing will be heard: there is nothing to wait for.
+    """
+
+    def __init__(self, session: Session, chooser: _Chooser, happened: list[Happened]) -> None:
+        self.session = session
+        self.chooser = chooser
+        self.happened = happened
+        self.window = session.window
+        self.slots = session.slots
+        self._inside: dict[Job, int] = {}  # masks of the positions whose records have not come
+        self._faults: dict[Job, tuple[int, str]] = {}
+        self._ready: deque[Receipt] = deque()
+        self._late: dict[tuple[int, int], list[Receipt]] = {}
+        self._never: set[Job] = set()
+
+    @property
+    def silent(self) -> int:
+        """Return how many jobs are in flight of which nothing will be heard."""
+        return len(self._never)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Pass jobs on, save for those that are lost before they run."""
+        passed = []
+        for job in jobs:
+            self._ready.extend(self._late.pop(_place(job), ()))
+            chosen = self.chooser.choose(job)
+            if chosen is not None:
+                self.happened.append(Happened(job.lane.steps[chosen[0]].label(job.index), job.submission, chosen[1]))
+            if chosen is None or self._runs(job, *chosen):
+                passed.append(job)
+                self._inside[job] = sum(1 << position for position in job.positions)
+        if passed:
+            self.session.submit(passed)
+
+    def _runs(self, job: Job, position: int, fault: str) -> bool:
+        """Tell what is lost at once; return whether the job runs all the same."""
+        if fault == "never":
+            self._never.add(job)
+            return False
+        if fault in LOSSES:
+            self._ready.append(Receipt(job, (), _loss(fault, position)))
+            return False
+        self._faults[job] = position, fault
+        return True
+
+    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+        """Return what was lost, and what the session has."""
+        if self._ready:
+            told = list(self._ready)
+            self._ready.clear()
+            return told
+        if not self._inside:
+            time.sleep(LOOK if timeout is None else min(timeout, LOOK))
+            return ()
+        return [given for receipt in self.session.receipts(timeout) for given in self._changed(receipt)]
+
+    def _changed(self, receipt: Receipt) -> Iterator[Receipt]:
+        """Yield what is told instead of a receipt."""
+        job = receipt.job
+        left = self._inside.get(job, 0) & ~sum(1 << position for position, _ in receipt.records)
+        ended = not left or receipt.lost is not None
+        if ended:
+            self._inside.pop(job, None)
+        else:
+            self._inside[job] = left
+        fault = self._faults.pop(job, None) if ended else self._faults.get(job)
+        if fault is None:
+            yield receipt
+        elif fault[1] == "twice":
+            yield receipt
+            self._ready.append(Receipt(job, receipt.records))
+        else:
+            if fault[1] == "late":
+                self._late.setdefault(_place(job), []).append(receipt)
+            if ended:
+                yield Receipt(job, (), _loss(fault[1], fault[0]))
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Forget jobs."""
+        for job in jobs:
+            self._never.discard(job)
+            self._faults.pop(job, None)
+            self._inside.pop(job, None)
+        self.session.cancel(jobs)
+
+    def settle(self, held: Sequence[Held]) -> None:
+        """Have the session keep what is held."""
+        self.session.settle(held)
+
+
+def _place(job: Job) -> tuple[int, int]:
+    return job.lane.ident, job.index
+
+
+def _loss(fault: str, position: int) -> Lost:
+    cause = "killed-worker" if fault == "late" else fault.removesuffix(AFTER)
+    detail, fatal = LOSSES[cause]
+    return Lost(cause, DEATHS if cause == "killed-worker" else 0, position, detail=detail, fatal=fatal)

@@ -1,0 +1,196 @@
+"""Compare the states of a run with what is expected of them, in one line of a test."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.state import Mapped, State
+from prefectish.errors import text_of
+from prefectish.tasks.task import Task
+
+#: Children of one map that a complaint lists, at most.
+LISTED = 5
+#: Longest text of a state in a complaint, in characters.
+LONGEST = 200
+#: The names of all states.
+NAMES = frozenset((State.__name__, *(kind.__name__ for kind in State.children())))
+
+
+def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
+    """Assert that the tasks of a run ended in the states that are expected.
+
+    Parameters
+    ----------
+    state
+        What ``flow.run(...)`` returned.
+    expected
+        What is expected, by task, slug or name (of all tasks of that name); None stands for the flow. Tasks that are
+        not named may be in any state. What is expected is
+
+        * the name of a state, or its class: exactly that one, so ``"Failed"`` is not met by TriggerFailed;
+        * a state: equal to it, by class, result and public attributes;
+        * a function of a state that says whether it will do.
+
+        For a map it stands for each child, unless it is
+
+        * "Mapped", or a Mapped state, or a function: these are compared with the state of the whole map;
+        * a list: one of the above for each child in map order, None for one that was never started;
+        * a dict from names of states to the number of children in them, all children counted.
+
+    Raises
+    ------
+    AssertionError
+        It lists what is not as expected, and what it is.
+    ValueError
+        If the run has no such task, or there is no such state.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, task
+    >>> @task
+    ... def load(x):
+    ...     return 12 // x
+    >>> @task
+    ... def report(xs):
+    ...     return len(xs)
+    >>> with Flow("thumbnails") as flow:
+    ...     loaded = load.map([1, 0, 3])
+    ...     reported = report(loaded)
+    >>> state = flow.run()
+    >>> assert_states(state, {None: "Failed", loaded: ["Success", "Failed", "Success"], "report": "TriggerFailed"})
+    >>> assert_states(state, {"load-1": {"Success": 2, "Failed": 1}, reported: lambda state: state.is_failed()})
+    >>> assert_states(state, {loaded: "Success", reported: "Success"})
+    Traceback (most recent call last):
+    AssertionError: not as expected:
+      load-1[1]: Success expected, got Failed("Error during execution of task: ZeroDivisionError(...)")
+      report-1: Success expected, got TriggerFailed('Trigger was "all_successful" but some of the upstream tasks failed.')
+    """
+    if not isinstance(state, State) or not isinstance(state._result, Mapping):
+        raise ValueError(f"state={state!r}: the state of a flow is wanted, as flow.run(...) returns it")
+    lines = [
+        line
+        for key, wanted in expected.items()
+        for label, found in _named(state, key)
+        for line in _complaints(label, found, wanted)
+    ]
+    if lines:
+        raise AssertionError("\n  ".join(["not as expected:", *lines]))
+
+
+def _named(flow_state: State, key: Any) -> list[tuple[str, State]]:
+    """Return label and state of the tasks that `key` names."""
+    states: Mapping[Task, State] = flow_state._result
+    slugs: Mapping[Task, str] = getattr(states, "slugs", {})
+    if key is None:
+        return [("the flow", flow_state)]
+    if isinstance(key, Task):
+        found = [key] if key in states else []
+    else:
+        found = [task for task in states if slugs.get(task) == key] or [task for task in states if task.name == key]
+    if not found:
+        there = ", ".join(slugs.get(task, task.name) for task in states)
+        raise ValueError(f"{key!r} is no task of this run; its tasks are: {there}")
+    return [(slugs.get(task, task.name), states[task]) for task in found]
+
+
+def _complaints(label: str, state: State, wanted: Any) -> Iterator[str]:
+    """Say what is not as expected of a task."""
+    if isinstance(wanted, list | tuple | dict):
+        if not isinstance(state, Mapped):
+            yield f"{label}: children expected, got {_shown(state)}, which is no map"
+        elif isinstance(wanted, dict):
+            yield from _miscounted(label, state, wanted)
+        else:
+            yield from _unlike(label, state, wanted)
+    elif isinstance(state, Mapped) and _is_of_children(wanted):
+        yield from _unlike(label, state, [wanted] * len(state.map_states or ()))
+    elif not _meets(state, wanted):
+        yield f"{label}: {_told(wanted)} expected, got {_shown(state)}"
+
+
+def _is_of_children(wanted: Any) -> bool:
+    """Whether what is expected of a map is meant for each child."""
+    if isinstance(wanted, str):
+        return wanted != "Mapped"
+    if isinstance(wanted, type):
+        return wanted is not Mapped
+    return isinstance(wanted, State) and not isinstance(wanted, Mapped)
+
+
+def _unlike(label: str, state: Mapped, wanted: Sequence[Any]) -> Iterator[str]:
+    """Name the children that are not as expected."""
+    children = state.map_states or []
+    if len(children) != len(wanted):
+        yield f"{label}: {len(wanted)} children expected, got {len(children)}"
+        return
+    wrong = [i for i, (child, each) in enumerate(zip(children, wanted, strict=True)) if not _meets(child, each)]
+    for i in wrong[:LISTED]:
+        yield f"{label}[{i}]: {_told(wanted[i])} expected, got {_shown(children[i])}"
+    if len(wrong) > LISTED:
+        yield f"{label}: and {len(wrong) - LISTED} children more of {len(children)}"
+
+
+def _miscounted(label: str, state: Mapped, wanted: Mapping[Any, int]) -> Iterator[str]:
+    """Say how many children are in which state, if it is not as expected."""
+    names = {_told(_checked(each)): count for each, count in wanted.items()}
+    found = Counter(type(child).__name__ for child in state.map_states or ())
+    if {name: count for name, count in names.items() if count} != dict(found):
+        yield f"{label}: {_counted(names)} expected, got {_counted(found)}"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count) or "no child"
+
+
+def _meets(state: State | None, wanted: Any) -> bool:
+    wanted = _checked(wanted)
+    if state is None or wanted is None:
+        return state is wanted
+    if isinstance(wanted, str):
+        return type(state).__name__ == wanted
+    if isinstance(wanted, type):
+        return type(state) is wanted
+    return state == wanted if isinstance(wanted, State) else bool(wanted(state))
+
+
+def _checked(wanted: Any) -> Any:
+    """Return what is expected if it is something that can be.
+
+    Raises
+    ------
+    ValueError : there is no such state.
+    """
+    if isinstance(wanted, str) and wanted not in NAMES:
+        raise ValueError(f"{wanted!r} is no state; states are: {', '.join(sorted(NAMES))}")
+    if wanted is None or isinstance(wanted, str | State) or callable(wanted):
+        return wanted
+    raise ValueError(f"{wanted!r}: the name of a state, a class, a state or a function of a state is wanted")
+
+
+def _told(wanted: Any) -> str:
+    if isinstance(wanted, type):
+        return wanted.__name__
+    if isinstance(wanted, State):
+        return _shown(wanted, result=True)
+    if wanted is None:
+        return "no state"
+    return wanted if isinstance(wanted, str) else f"what {getattr(wanted, '__name__', wanted)} takes"
+
+
+def _shown(state: State | None, result: bool = False) -> str:
+    """Return a state in one line."""
+    if state is None:
+        return "no state"
+    if isinstance(state, Mapped):
+        found = Counter("no state" if child is None else type(child).__name__ for child in state.map_states or ())
+        return f"Mapped({_counted(found)})"
+    name = type(state).__name__
+    if result or state.is_successful():
+        outcome = capture(repr, state._result)
+        text = f"result={text_of(outcome.exception) if isinstance(outcome, Error) else outcome.value}"
+    else:
+        text = repr(str(state.message))
+    return f"{name}({text if len(text) <= LONGEST else text[:LONGEST] + '…'})"
