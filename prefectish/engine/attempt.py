@@ -9,6 +9,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from prefectish.engine import once
 from prefectish.engine.body import call_body
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind, unbind
@@ -119,8 +120,25 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
     state, aborted = _change(spec, start, RUNNING)
     if aborted or not state.is_running():
         return state
+    make = _bodied if spec.once is None else _bodied_once
+    return make(spec, facts, start, verdict.inputs, state)
+
+
+def _bodied_once(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, Any], state: State) -> State:
+    """Run a body that must not run twice: tell that it begins, and how it ended."""
+    assert spec.once is not None
+    refusal = once.begin(spec.once, facts, inputs)
+    if refusal is not None:
+        return _change(spec, state, refusal)[0]
+    state = _bodied(spec, facts, start, inputs, state)
+    once.end(spec.once, facts, state)
+    return state
+
+
+def _bodied(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, Any], state: State) -> State:
+    """Run the body, and return the state after it: final, or that of a retry."""
     allowance = _allowance(spec, start)
-    state, aborted = _run_body(spec, facts, verdict.inputs, state, allowance)
+    state, aborted = _run_body(spec, facts, inputs, state, allowance)
     if aborted or type(state) is Success:
         return state
     if state.is_failed() and not (allowance is not None and allowance.spent):
@@ -144,7 +162,9 @@ def _allowance(spec: StepSpec, start: State) -> Allowance | None:
 
 
 def _look_up(spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
-    """Return a state that stands for the run of the body: its target is there, or its cache has one."""
+    """Return a state that stands for the run of the body: it was begun before, or its target or cache has one."""
+    if spec.once is not None and (left := once.left_behind(spec.once, facts, inputs)) is not None:
+        return left
     found = None if spec.keeping is None else spec.keeping.target_state(facts, inputs)
     if found is None and spec.caching is not None:
         found, facts.miss = spec.caching.asked(facts, inputs)

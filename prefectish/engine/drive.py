@@ -136,6 +136,7 @@ def run_flow(
     facts["caches"] = CACHES
     if resumption is not None:
         facts["flow_run_part"] = resumption.part
+        facts["flow_run_retry_failed"] = resumption.retry_failed
     token = bind(facts)
     try:
         with interruptible():

@@ -42,6 +42,7 @@ class StepSpec:
     keeping : how its results are stored, None if they are not.
     caching : how its cache is asked, None if it has none.
     naming : what names its runs, None if nobody asked for names.
+    once : where an attempt that must not run twice leaves its marker, None if it may.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class StepSpec:
         "name",
         "naming",
         "number",
+        "once",
         "plain",
         "slug",
         "task",
@@ -82,6 +84,7 @@ class StepSpec:
         self.derives = is_deriving(task)
         self.keyed = keyed
         self.keeping = keeping_of(task) or keeping
+        self.once = None if task.rerun_on_loss or isinstance(self.keeping, Withholding) else self.keeping
         self.number = number
         self.task: Task = task
         self.name: str = task.name

@@ -91,11 +91,11 @@ class Keeping:
         """Return the state of this very attempt if it was stored before; None if it was not."""
         if not self.checkpoint or self.target is not None or self.store.location is not None:
             return None
-        name = self._own_place(facts)
+        name = self.own_place(facts)
         found = capture(self.store.exists, name)
         if isinstance(found, Error) or not found.value:
             return None
-        return Success("Task run succeeded.", Stored(self.store, name, _label(facts)))
+        return Success("Task run succeeded.", Stored(self.store, name, label_of(facts)))
 
     def target_state(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
         """Return Cached with the value at the target, Failed if it cannot be read, None if there is no target there."""
@@ -105,7 +105,7 @@ class Keeping:
         if isinstance(outcome, Value):
             state: State | None = outcome.value
             return state
-        return _failed(f"target of {_label(facts)} could not be read", outcome.exception)
+        return failed(f"target of {label_of(facts)} could not be read", outcome.exception)
 
     def _read_target(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
         name = place(self.target, fields_of(facts, inputs))
@@ -117,7 +117,7 @@ class Keeping:
             raise
         except ResultCorrupt:
             return None  # a file of ours that was cut short or altered counts as absent
-        return Cached("Result found at its target.", Stored(self.store, name, _label(facts), _small(value), value))
+        return Cached("Result found at its target.", Stored(self.store, name, label_of(facts), _small(value), value))
 
     def kept(self, facts: AttemptFacts, inputs: dict[str, Any], state: State) -> State:
         """Return the state of a successful attempt with its result in the store; Failed if it cannot be written."""
@@ -125,16 +125,16 @@ class Keeping:
             return state
         outcome = capture(self._write, facts, inputs, state.result)
         if isinstance(outcome, Error):
-            return _failed("result could not be stored", outcome.exception)
+            return failed("result could not be stored", outcome.exception)
         return state.replace(result=outcome.value)
 
     def _write(self, facts: AttemptFacts, inputs: dict[str, Any], value: Any) -> Stored:
         where = self.target if self.target is not None else self.store.location
-        name = self._own_place(facts) if where is None else place(where, fields_of(facts, inputs))
+        name = self.own_place(facts) if where is None else place(where, fields_of(facts, inputs))
         location = self.store.save(name, value)
-        return Stored(self.store, location, _label(facts), _small(value), value)
+        return Stored(self.store, location, label_of(facts), _small(value), value)
 
-    def _own_place(self, facts: AttemptFacts) -> str:
+    def own_place(self, facts: AttemptFacts) -> str:
         """Return the place of this attempt, which no other attempt of any run has."""
         index = str(facts.index) if facts.spec.mapped else "single"
         return f"{self.folder}/{facts.spec.slug}/{index}.{facts.run_count}"
@@ -164,11 +164,13 @@ def fields_of(facts: AttemptFacts, inputs: dict[str, Any]) -> dict[str, Any]:
     return {**fields, **inputs}
 
 
-def _label(facts: AttemptFacts) -> str:
+def label_of(facts: AttemptFacts) -> str:
+    """Return what an attempt is called in messages."""
     return facts.spec.label(facts.index)
 
 
-def _failed(text: str, error: BaseException) -> Failed:
+def failed(text: str, error: BaseException) -> Failed:
+    """Return the state of an attempt whose store does not do its work."""
     number = f" [Errno {error.errno}]" if isinstance(error, OSError) and error.errno else ""
     words = error.strerror if number and isinstance(error, OSError) else text_of(error)
     return Failed(f"{text}: {type(error).__name__}{number}{'' if number else ':'} {words}", error)

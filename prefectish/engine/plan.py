@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from prefectish.edges import Edge
 from prefectish.engine.placement import placement_of
 from prefectish.engine.state import State, Success
+from prefectish.errors import FlowDefinitionError
 from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.task import Task
@@ -152,7 +153,7 @@ def compile_flow(flow: Any, parameters: Mapping[str, Any], limited_tags: Iterabl
 
     Raises
     ------
-    FlowDefinitionError : the flow has a cycle.
+    FlowDefinitionError : the flow has a cycle, or a task with ``rerun_on_loss=False`` has no store of results.
     """
     order = flow.sorted_tasks()
     number = {task: n for n, task in enumerate(order)}
@@ -166,6 +167,7 @@ def compile_flow(flow: Any, parameters: Mapping[str, Any], limited_tags: Iterabl
                 source.measure = 2
             elif i.mapped:
                 source.measure = source.measure or 1
+    _check_markers(steps)
     spaces = _assign_spaces(steps)
     groups = _assign_groups(steps, frozenset(limited_tags))
     references = tuple(sorted(number[t] for t in flow.reference_tasks()))
@@ -185,6 +187,15 @@ def _step(
         value = parameters.get(task.name, task.default)
         step.literal = Success("Parameter.", value)
     return step
+
+
+def _check_markers(steps: Iterable[Step]) -> None:
+    for step in steps:
+        if step.store is None and not step.task.rerun_on_loss:
+            raise FlowDefinitionError(
+                f"task {step.slug}: rerun_on_loss=False leaves a start marker where all workers see it; give it a "
+                f"place that they share: Flow(result=LocalResult(...)), or result=... on the task"
+            )
 
 
 def _assign_spaces(steps: tuple[Step, ...]) -> tuple[Space, ...]:

@@ -49,6 +49,7 @@ class TaskOptions(TypedDict, total=False):
     workers: str | Sequence[str] | None
     priority: float | Callable[..., Any] | None
     crash_retries: int
+    rerun_on_loss: bool
     result: Any
     target: str | Callable[..., str] | None
     checkpoint: bool | None
@@ -97,11 +98,20 @@ def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, A
     settled = {name: CHECKS[name](name, value) for name, value in given.items() if name in CHECKS}
     settled.update(_retry_options(given, current))
     _check_caches({**current, **settled}, settled)
+    _check_loss({**current, **settled})
     on_failure = given.get("on_failure")
     if on_failure is not None:
         handlers = settled.get("state_handlers", current.get("state_handlers", ()))
         settled["state_handlers"] = [*handlers, on_failure_handler(function("on_failure", on_failure))]
     return settled
+
+
+def _check_loss(options: Mapping[str, Any]) -> None:
+    if not options.get("rerun_on_loss", True) and (number := options.get("crash_retries")):
+        raise ValueError(
+            f"crash_retries={number!r} and rerun_on_loss=False contradict: the one runs a lost attempt again, the "
+            f"other never"
+        )
 
 
 def _retry_options(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
@@ -353,6 +363,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "workers": _or_none(_workers),
     "priority": _or_none(_priority),
     "crash_retries": _whole(0),
+    "rerun_on_loss": _flag,
     "result": _or_none(store),
     "target": _or_none(_target),
     "checkpoint": _or_none(_flag),
