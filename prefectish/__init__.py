@@ -8,13 +8,16 @@ from prefectish.engine.pause import pause_task
 from prefectish.flows import Flow
 from prefectish.parameters import DateTimeParameter, Parameter
 from prefectish.tasks import Task, tags, task
+from prefectish.tasks.secrets import EnvVarSecret, Secret
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DateTimeParameter",
+    "EnvVarSecret",
     "Flow",
     "Parameter",
+    "Secret",
     "Task",
     "__version__",
     "allow_failure",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from prefectish.masking import mask
+
 LONGEST_TEXT = 10_000
 """How many characters of an error's text are kept."""
 
@@ -86,6 +88,12 @@ class HistoryUnsafe(PrefectishError):
     exit_code = 4
 
 
+class SecretsUnsafe(PrefectishError, PermissionError):
+    """Says that others can read the file of secrets, which is therefore not used."""
+
+    exit_code = 2
+
+
 class ResumeMismatch(PrefectishError):
     """Says that a run cannot be resumed with a flow that has changed."""
 
@@ -145,7 +153,8 @@ class EnvironmentMismatch(PrefectishError):
 
 
 def shorten(text: str) -> str:
-    """Cut a text to `LONGEST_TEXT` characters, with a mark that tells its full length."""
+    """Return a text as it is kept: no secrets, and at most `LONGEST_TEXT` characters and a mark of its full length."""
+    text = mask(text)
     if len(text) <= LONGEST_TEXT:
         return text
     return f"{text[:LONGEST_TEXT]}… (cut, {len(text)} characters)"

@@ -49,6 +49,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         cloudpickle.register_pickle_by_value(module)
 
 
+@pytest.fixture
+def fresh_masking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Begin without secrets, and forget those of the test, with what masks logs and prints."""
+    import logging
+
+    from prefectish import masking
+
+    monkeypatch.setattr(masking, "_known", set())
+    monkeypatch.setattr(masking, "_pattern", None)
+    streams, make = (sys.stdout, sys.stderr), logging.getLogRecordFactory()
+    yield
+    sys.stdout, sys.stderr = streams
+    logging.setLogRecordFactory(make)
+
+
 # ---------------------------------------------------------------------- executors, for the contract suite
 
 #: Class and arguments of each executor of the contract suite.

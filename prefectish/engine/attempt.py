@@ -10,8 +10,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine import once
+from prefectish import masking
 from prefectish.engine.body import call_body
 from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.concealing import concealed_state
 from prefectish.engine.context import bind, unbind
 from prefectish.engine.decide import Finish, NotReady, after, before, retry
 from prefectish.engine.executor import ITEM, STEP, Job, LaneSpec, Pick, Record, StepSpec
@@ -50,16 +52,20 @@ def gather(lane: LaneSpec, position: int, items: Sequence[Any], states: Mapping[
             upstream.append(states[k])
         elif kind == ITEM:
             item = items[k]
-            upstream.append(item if isinstance(item, State) else _item_state(item))
+            upstream.append(item if isinstance(item, State) else _item_state(item, lane.run))
         else:
             upstream.append(lane.shared[k])
     return upstream
 
 
-def _item_state(item: Any) -> State:
+def _item_state(item: Any, run: Mapping[str, Any]) -> State:
     if not isinstance(item, Pick):
         return Success(None, item)
-    outcome = capture(_pick, item)
+    token = bind(run)  # an item of a secret is looked up
+    try:
+        outcome = capture(_pick, item)
+    finally:
+        unbind(token)
     if isinstance(outcome, Error):
         return Failed(f"item {list(item.path)} could not be read: {text_of(outcome.exception)}", outcome.exception)
     return Success(None, outcome.value)
@@ -91,6 +97,8 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
     finally:
         unbind(token)
     seconds = perf_counter() - began
+    if masking.is_active():
+        state = concealed_state(state)
     if facts.name is not None:
         state = state.replace(context={**state.context, "task_run_name": facts.name})
     if type(state) is Success:

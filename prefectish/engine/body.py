@@ -7,7 +7,9 @@ from functools import partial
 from types import AsyncGeneratorType, CoroutineType
 from typing import Any
 
+from prefectish import masking
 from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.concealing import concealed
 from prefectish.engine.helper import Helper, current_helper
 from prefectish.tasks.task import Task
 
@@ -19,7 +21,9 @@ def call_body(task: Task, inputs: dict[str, Any]) -> Value | Error:
     outcome = capture(task.run, **inputs)
     if type(outcome) is Value and type(outcome.value) in _ASYNC:
         outcome = capture(_finish, outcome.value)
-        return outcome.value if type(outcome) is Value else outcome
+        outcome = outcome.value if type(outcome) is Value else outcome
+    if type(outcome) is Error and masking.is_active():
+        return Error(concealed(outcome.exception))
     return outcome
 
 

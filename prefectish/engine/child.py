@@ -21,6 +21,7 @@ from prefectish.engine.facts import child_logger
 from prefectish.engine.family import end_family
 from prefectish.engine.signals import FAIL, Signal
 from prefectish.errors import text_of
+from prefectish.hiding import hide
 
 
 def main() -> None:
@@ -35,6 +36,8 @@ def main() -> None:
     speaker = _Speaker(sink)
     threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
     _forward(speaker, request["levels"])
+    for text in request["masked"]:
+        hide(text)
     outcome = _call(speaker, request)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -33,7 +33,9 @@ from prefectish.engine.state import (
     TriggerFailed,
 )
 from prefectish.engine.widths import SCALAR, SKIPPED_UPSTREAM, element_width
+from prefectish.engine.withheld import Withheld
 from prefectish.errors import LONGEST_TEXT, describe, text_of
+from prefectish.masking import mask
 
 if TYPE_CHECKING:
     from prefectish.engine.executor import StepSpec
@@ -131,10 +133,14 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call:
         if isinstance(opened, Error):
             return Finish(Failed(text_of(opened.exception), opened.exception), opened.exception)
         inputs[name] = opened.value
+    secret = False
     for i, state in zip(spec.inputs, upstream, strict=True):
         if i.key is None:
             continue
         value = state._result
+        if type(value) is Withheld and spec.derives and not i.mapped:
+            inputs[i.key], secret = value, True
+            continue
         if isinstance(value, Deferred) or type(state) is Mapped:
             outcome = capture(_result_of, state)
             if isinstance(outcome, Error):
@@ -143,7 +149,16 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call:
         if i.flattened and not i.mapped:
             value = flattened(value)
         inputs[i.key] = value
-    return Call(inputs)
+    return _withheld(spec, inputs) if secret else Call(inputs)
+
+
+def _withheld(spec: StepSpec, inputs: dict[str, Any]) -> Finish:
+    """Hand on how to put inputs together of which one is secret; made once here, so that an error shows here."""
+    result = Withheld(spec.task.run, inputs, spec.slug)
+    made = capture(result.get)
+    if isinstance(made, Error):
+        return Finish(Failed(failure_text(made.exception), made.exception), made.exception)
+    return Finish(Success(SUCCEEDED, result))
 
 
 def _result_of(state: State) -> Any:
@@ -198,7 +213,7 @@ def _signalled(spec: StepSpec, state: State, run_count: int) -> State:
 
 def failure_text(error: BaseException) -> str:
     """Return the message of a failed run, cut to ``LONGEST_TEXT`` characters and a mark that tells the full length."""
-    text = f"Error during execution of task: {_repr(error)}"
+    text = mask(f"Error during execution of task: {_repr(error)}")
     if len(text) <= LONGEST_TEXT:
         return text
     return f"{text[:LONGEST_TEXT]}… (cut, {_length(error)} characters)"

@@ -214,8 +214,10 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
             return _unpicklable("loop result", outcome.exception, label)
         state = outcome.value
     result = state._result
-    if type(result) in SIMPLE or isinstance(result, Deferred | RemoteError):
+    if type(result) in SIMPLE or isinstance(result, RemoteError):
         return state
+    if isinstance(result, Deferred):
+        return _with_packed(state, result, label)
     if isinstance(result, BaseException):
         return _with_error(state, result, label)
     if type(state) is Mapped:
@@ -227,6 +229,13 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
         return state.replace(result=packed)
     except BaseException as error:  # pickling runs the user's code
         return _unpicklable("result", error, label)
+
+
+def _with_packed(state: State, result: Deferred, label: str) -> State:
+    packed = capture(result.packed, label)
+    if isinstance(packed, Error):
+        return _unpicklable("result", packed.exception, label)
+    return state if packed.value is result else state.replace(result=packed.value)
 
 
 def _unpicklable(what: str, error: BaseException, label: str) -> State:

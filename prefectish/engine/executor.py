@@ -38,6 +38,7 @@ class StepSpec:
     plain : True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
     measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
     derives : True if it only puts its inputs together, so that it can do so again where its result is read.
+    derives : True if it only puts its inputs together, so that it can do so again where its result is read.
     keyed : True if the attempt says what its child is by its item: somebody records it, and a branch begins with it.
     keeping : how its results are stored, None if they are not.
     caching : how its cache is asked, None if it has none.

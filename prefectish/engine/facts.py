@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import Deferred, Paused, Pending, Resume, Retrying, State
+from prefectish.secret_store import stand_ins
 
 if TYPE_CHECKING:
     from prefectish.engine.executor import StepSpec
@@ -154,6 +155,7 @@ def run_facts(
         "tomorrow_nodash": (now + day).strftime("%Y%m%d"),
         "scheduled_start_time": now,
         **{name: value for name, value in given.items() if name not in _ENGINE_ONLY},
+        **({"secrets": stand_ins(given["secrets"])} if "secrets" in given else {}),
         "flow_name": flow_name,
         "flow_run_id": run_id,
         "flow_run_name": run_name,

@@ -23,6 +23,7 @@ from functools import partial
 from time import monotonic
 from typing import IO, Any
 
+from prefectish import masking
 from prefectish.engine import frames
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
@@ -117,6 +118,7 @@ def _request(facts: AttemptFacts, inputs: dict[str, Any], label: str) -> bytes:
             "path": sys.path,
             "label": label,
             "levels": _levels(),
+            "masked": masking.known(),
             "logger": (facts.spec.name, facts.index if facts.spec.mapped else None),
             "context": _portable(facts),
             "body": _packed(_bare(facts.spec.task), f"task {facts.spec.slug}", {}),

@@ -48,6 +48,10 @@ class Deferred:
         """Return the value itself."""
         raise NotImplementedError
 
+    def packed(self, label: str) -> Deferred:
+        """Return it as it crosses a process boundary; `label` names it in errors."""
+        return self
+
 
 def _classes_below(
     cls: type[State], include_self: bool = False, names_only: bool = False

@@ -1,0 +1,184 @@
+"""Secrets: values that a flow knows by name only, looked up where they are used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
+
+from prefectish.engine.context import current
+from prefectish.hiding import hide
+from prefectish.secret_store import find
+from prefectish.tasks.options import TaskOptions
+from prefectish.tasks.task import Task
+
+#: Options by which a result would be kept somewhere.
+_KEEPING = (
+    "result", "target", "checkpoint", "cache_for", "cache_validator", "cache_key", "cache_key_fn", "cache_expiration",
+)  # fmt: skip
+
+
+class SecretBase(Task):
+    """Is the base of tasks whose result is a secret; subclasses return its value from `run`.
+
+    The value does not travel: what a run hands on is how to get it, and each process that reads it calls `run` again.
+    It is neither stored nor recorded, and it is masked in texts of every process that has read it.
+
+    Parameters
+    ----------
+    name, **options
+        As for :class:`~prefectish.tasks.task.Task`.
+
+    Raises
+    ------
+    ValueError
+        If an option would keep the result: a place, a target, a cache.
+    """
+
+    runs_again = True
+
+    def __init__(self, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
+        _refuse_keeping(name or type(self).__name__, options)
+        super().__init__(name, **options)
+
+    def _change(self, options: Mapping[str, Any]) -> None:
+        _refuse_keeping(self.name, options)
+        super()._change(options)
+
+    def get(self) -> Any:
+        """Return the value now, in a body, a state handler or a program.
+
+        Raises
+        ------
+        ValueError
+            If it is not known in this process, or a flow is being built: its tasks are to get the secret itself as an
+            argument, so that it is read where they run.
+        """
+        self._refuse_while_building()
+        return hide(self.run())
+
+    def _refuse_while_building(self) -> None:
+        if current().get("flow") is not None:
+            raise ValueError(
+                f"{self!r} cannot be read while a flow is built: hand it to a task as an argument, or read it in a body"
+            )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.name}>"
+
+
+def _refuse_keeping(name: str, options: Mapping[str, Any]) -> None:
+    refused = [option for option in _KEEPING if options.get(option) not in (None, False)]
+    if refused:
+        raise ValueError(f"{refused[0]}= is not for the secret {name!r}: its value is never stored")
+
+
+class Secret(SecretBase):
+    """A secret by its name, from the context, ``secrets.toml`` in the home folder, or the environment.
+
+    See :mod:`prefectish.secret_store` for where values are looked up.
+
+    Parameters
+    ----------
+    name
+        Of the secret, and of the task.
+    **options
+        As for :class:`~prefectish.tasks.task.Task`, save for those that keep results.
+
+    Raises
+    ------
+    ValueError
+        If it has no name, or an option would keep its result.
+
+    Examples
+    --------
+    In a flow it is an argument like any other, and parts of a JSON secret are taken by index::
+
+        with Flow("report") as flow:
+            send(rows, token=Secret("TOKEN"), password=Secret("DATABASE")["password"])
+
+    In a body or a state handler:
+
+    >>> from prefectish import context
+    >>> with context(secrets={"TOKEN": "a stand-in for tests"}):
+    ...     len(Secret("TOKEN").get())
+    20
+    """
+
+    def __init__(self, name: str, **options: Unpack[TaskOptions]) -> None:
+        if not name or not isinstance(name, str):
+            raise ValueError(f"a secret needs a name, got {name!r}")
+        self.secret_name = name
+        super().__init__(name, **options)
+
+    def run(self) -> Any:
+        """Return the value.
+
+        Raises
+        ------
+        ValueError
+            If it is not known in this process, or a flow is being built.
+        """
+        self._refuse_while_building()
+        return find(self.secret_name)
+
+
+class EnvVarSecret(SecretBase):
+    """A secret from an environment variable of the process that reads it.
+
+    Parameters
+    ----------
+    name
+        Of the variable, and of the task.
+    raise_if_missing
+        Whether it is an error if the variable is not set; else the value is None.
+    cast
+        Function that turns the text into the value; a missing value is not cast.
+    **options
+        As for :class:`~prefectish.tasks.task.Task`, save for those that keep results.
+
+    Raises
+    ------
+    ValueError
+        If it has no name, or an option would keep its result.
+
+    Examples
+    --------
+    >>> import os
+    >>> os.environ["ATTEMPTS"] = "3"
+    >>> EnvVarSecret("ATTEMPTS", cast=int).get()
+    3
+    """
+
+    def __init__(
+        self,
+        name: str,
+        raise_if_missing: bool = False,
+        cast: Callable[[str], Any] | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        if not name or not isinstance(name, str):
+            raise ValueError(f"a secret needs the name of an environment variable, got {name!r}")
+        if cast is not None and not callable(cast):
+            raise TypeError(f"EnvVarSecret({name!r}): cast={cast!r} cannot be called")
+        self.secret_name = name
+        self.raise_if_missing = raise_if_missing
+        self.cast = cast
+        super().__init__(name, **options)
+
+    def run(self) -> Any:
+        """Return the value.
+
+        Raises
+        ------
+        ValueError
+            If the variable is not set and that is an error, or a flow is being built.
+        """
+        self._refuse_while_building()
+        text = os.environ.get(self.secret_name)
+        if text is None:
+            if self.raise_if_missing:
+                raise ValueError(f"secret {self.secret_name!r}: no such variable in the environment of this process")
+            return None
+        hide(text)
+        return text if self.cast is None else hide(self.cast(text))

@@ -1,0 +1,275 @@
+"""What replaces the values of secrets in texts, log records, prints and exceptions of a process."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import pickle
+import sys
+from urllib.parse import quote
+
+import pytest
+
+from prefectish import masking
+from prefectish.engine.concealing import concealed, concealed_state
+from prefectish.engine.signals import FAIL, SKIP
+from prefectish.engine.state import Failed, Retrying, Success
+from prefectish.errors import LONGEST_TEXT, RemoteError, describe, shorten, text_of
+from prefectish.hiding import MaskingStream, hide
+from prefectish.masking import MASK, known, mask, masked, register
+
+VALUE = "k9#/canary value"
+
+
+@pytest.fixture(autouse=True)
+def _own_secrets(fresh_masking):
+    """Leave no secret of a test to the next one."""
+
+
+def test_mask_leaves_texts_alone_as_long_as_nothing_is_secret():
+    text = f"what about {VALUE}?"
+    assert not masking.is_active()
+    assert mask(text) is text
+    assert masked([text]) == [text]
+
+
+def test_mask_replaces_a_value_wherever_it_stands():
+    register(VALUE)
+    assert mask(f"{VALUE} and x{VALUE}x") == f"{MASK} and x{MASK}x"
+    assert mask("canary") == "canary"
+
+
+@pytest.mark.parametrize(
+    "form", [str, json.dumps, repr, lambda v: quote(v, safe=""), lambda v: f"https://u:{quote(v)}@h"]
+)
+def test_mask_knows_a_value_in_other_spellings(form):
+    register("pä\"ss'wörd\\ 1")
+    text = form("pä\"ss'wörd\\ 1")
+    if form is not str and "h" in text and text.startswith("https"):
+        text = text.replace("/", "%2F").replace("https:%2F%2F", "https://")
+    assert MASK in mask(text)
+    assert "rd" not in mask(text)
+
+
+def test_mask_takes_the_longest_value_first():
+    register("abcd")
+    register("abcdefgh")
+    assert mask("<abcdefgh>") == f"<{MASK}>"
+
+
+def test_register_takes_the_texts_of_a_json_secret_but_not_its_ports_and_flags():
+    register({"user": "ada-lovelace", "port": 54321, "tls": True, "more": [{"key": "in-a-list"}], "none": None})
+    assert mask("ada-lovelace in-a-list 54321 True None") == f"{MASK} {MASK} 54321 True None"
+
+
+def test_register_takes_a_number_that_is_the_secret():
+    register(90210711)
+    assert mask("pin 90210711") == f"pin {MASK}"
+
+
+@pytest.mark.parametrize("value", ["", "abc", "   ", None, True, 7])
+def test_register_leaves_values_alone_that_would_mask_every_other_word(value):
+    register(value)
+    assert mask("abc True None 7 and more") == "abc True None 7 and more"
+
+
+def test_register_takes_the_lines_of_a_key():
+    register("-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n-----END KEY-----\n")
+    assert mask("line 2: hkiG9w0BAQEFAASC") == f"line 2: {MASK}"
+
+
+def test_register_takes_bytes_and_a_lone_surrogate():
+    register(b"bytes-secret")
+    register("half \ud800 pair")
+    assert mask("bytes-secret, half \ud800 pair") == f"{MASK}, {MASK}"
+
+
+def test_masked_keeps_what_tells_nothing():
+    register(VALUE)
+    value = [("a", 1), {"k": b"raw"}]
+    assert masked(value) is value or masked(value) == value
+    assert masked({VALUE: [VALUE, (VALUE, 2)], "b": VALUE.encode()}) == {
+        MASK: [MASK, (MASK, 2)], "b": MASK.encode()
+    }  # fmt: skip
+
+
+def test_known_values_arm_another_process():
+    register(VALUE)
+    told = known()
+    masking._known.clear()
+    masking._pattern = None
+    for text in told:
+        register(text)
+    assert mask(VALUE) == MASK
+
+
+# ---------------------------------------------------------------------- texts of errors
+
+
+def test_shorten_masks_before_it_cuts():
+    register(VALUE)
+    text = "x" * (LONGEST_TEXT - 5) + VALUE
+    assert VALUE[:5] not in shorten(text)
+
+
+def test_text_of_and_describe_mask():
+    register(VALUE)
+    error = ValueError(f"no {VALUE}")
+    assert text_of(error) == f"no {MASK}"
+    assert describe(error) == f"ValueError('no {MASK}')"
+
+
+# ---------------------------------------------------------------------- exceptions
+
+
+class Picky(Exception):
+    def __init__(self, code, secret):
+        super().__init__(code)
+        self.code = code
+        self.secret = secret
+
+    def __str__(self):
+        return f"{self.code}: {self.secret}"
+
+
+class Stubborn(Exception):
+    def __str__(self):
+        return f"told from elsewhere: {VALUE}"
+
+
+def test_concealed_keeps_the_exception_and_masks_its_arguments():
+    register(VALUE)
+    error = ValueError(f"no {VALUE}", {"token": VALUE}, 3)
+    assert concealed(error) is error
+    assert error.args == (f"no {MASK}", {"token": MASK}, 3)
+
+
+def test_concealed_masks_attributes_notes_and_the_chain():
+    register(VALUE)
+    error = Picky(7, VALUE)
+    error.add_note(f"with {VALUE}")
+    error.__cause__ = KeyError(VALUE)
+    error.__cause__.__context__ = OSError(2, "No such file", f"/srv/{VALUE}")
+    assert concealed(error) is error
+    assert str(error) == f"7: {MASK}"
+    assert error.__notes__ == [f"with {MASK}"]
+    assert error.__cause__.args == (MASK,)
+    assert error.__cause__.__context__.filename == f"/srv/{MASK}"
+
+
+def test_concealed_masks_the_members_of_a_group():
+    register(VALUE)
+    group = ExceptionGroup("several", [ValueError(VALUE), ExceptionGroup("inner", [KeyError(VALUE)])])
+    assert concealed(group) is group
+    assert VALUE not in repr(group)
+
+
+def test_concealed_replaces_an_exception_that_still_tells():
+    register(VALUE)
+    stand_in = concealed(Stubborn())
+    assert isinstance(stand_in, RemoteError)
+    assert stand_in.type_name == "Stubborn"
+    assert stand_in.message == f"told from elsewhere: {MASK}"
+    assert VALUE not in str(pickle.dumps(stand_in))
+
+
+def test_concealed_leaves_exceptions_alone_that_tell_nothing():
+    register(VALUE)
+    error = ValueError("nothing", ["to", "hide"])
+    parts = error.args[1]
+    assert concealed(error) is error
+    assert error.args[1] is parts
+
+
+def test_concealed_ends_on_a_chain_that_is_a_ring():
+    register(VALUE)
+    one, two = ValueError(VALUE), KeyError(VALUE)
+    one.__context__, two.__context__ = two, one
+    assert VALUE not in repr(concealed(one))
+
+
+@pytest.mark.parametrize("signal", [FAIL(f"no {VALUE}"), SKIP(f"not with {VALUE}")])
+def test_concealed_masks_the_state_a_signal_asks_for(signal):
+    register(VALUE)
+    found = concealed(signal)
+    assert found is signal
+    assert VALUE not in f"{signal.state!r} {signal!r} {signal.state.result!r}"
+
+
+def test_concealed_state_masks_message_exception_and_traceback():
+    register(VALUE)
+    state = concealed_state(Failed(f"no {VALUE}", Stubborn(), traceback=f"line 1: {VALUE}"))
+    assert VALUE not in f"{state!r} {state.result!r} {state.traceback}"
+    retrying = concealed_state(Retrying(f"again {VALUE}", ValueError(VALUE), run_count=2))
+    assert retrying.run_count == 2
+    assert VALUE not in f"{retrying!r} {retrying.result!r}"
+
+
+def test_concealed_state_leaves_results_alone():
+    register(VALUE)
+    state = Success("Task run succeeded.", [VALUE])
+    assert concealed_state(state) is state
+    assert state.result == [VALUE]
+
+
+# ---------------------------------------------------------------------- logs and prints
+
+
+@pytest.fixture
+def lines():
+    """What a handler of the user's writes."""
+    logger = logging.getLogger("somebody.else")
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield lambda: stream.getvalue()
+    logger.removeHandler(handler)
+
+
+def test_hide_masks_records_of_all_loggers(lines):
+    hide(VALUE)
+    logger = logging.getLogger("somebody.else")
+    logger.info("GET /?token=%s", VALUE)
+    logger.warning(f"plain {VALUE}")
+    logger.info("nothing %d", 3)
+    assert lines() == f"INFO GET /?token={MASK}\nWARNING plain {MASK}\nINFO nothing 3\n"
+
+
+def test_hide_masks_tracebacks_in_records(lines):
+    hide(VALUE)
+    try:
+        raise Stubborn()
+    except Stubborn:
+        logging.getLogger("somebody.else").exception("it failed")
+    assert f"told from elsewhere: {MASK}" in lines()
+    assert VALUE not in lines()
+
+
+def test_hide_keeps_a_record_whose_arguments_do_not_fit():
+    hide(VALUE)
+    record = logging.getLogger().makeRecord("n", logging.INFO, __file__, 1, "%d and %d", (VALUE,), None)
+    with pytest.raises(TypeError):  # logging tells so, with the arguments, when it writes the record
+        record.getMessage()
+    assert record.args == (MASK,)
+
+
+def test_hide_masks_prints_once(capsys):
+    hide(VALUE)
+    hide("another-value")
+    print("token", VALUE, file=sys.stdout)
+    print("token", VALUE, file=sys.stderr)
+    sys.stdout.writelines([VALUE, "\n"])
+    out, err = capsys.readouterr()
+    assert out == f"token {MASK}\n{MASK}\n"
+    assert err == f"token {MASK}\n"
+    assert not isinstance(sys.stdout._stream, MaskingStream)
+
+
+def test_masking_stream_is_the_stream_otherwise(capsys):
+    hide(VALUE)
+    assert sys.stdout.isatty() is False
+    sys.stdout.flush()
+    assert sys.stdout.write("abc") == 3
