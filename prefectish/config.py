@@ -28,6 +28,28 @@ def settings() -> Mapping[str, Any]:
         return {}
 
 
+def setting(name: str) -> Any:
+    """Return a setting: ``$PREFECTISH_<NAME>`` if it is there, else the entry of `config.toml`, else None."""
+    return os.environ.get(f"PREFECTISH_{name.upper()}") or settings().get(name)
+
+
+def switch(name: str, default: bool) -> bool:
+    """Return a setting that is true or false.
+
+    Raises
+    ------
+    ValueError
+        ``PREFECTISH_RUN_ON_SCHEDULE='maybe': true or false is wanted``.
+    """
+    value = setting(name)
+    if value is None:
+        return default
+    for answer, words in ((True, ("true", "1", "yes", "on")), (False, ("false", "0", "no", "off"))):
+        if str(value).lower() in words:
+            return answer
+    raise ValueError(f"PREFECTISH_{name.upper()}={value!r}: true or false is wanted, there or in config.toml")
+
+
 def default_executor() -> Any:
     """Make the executor that the user configured, or return None.
 

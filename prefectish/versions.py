@@ -1,7 +1,7 @@
 """The version of a flow: a hash of what it does, the same in every process, another one once anything of it changes.
 
 It covers tasks (options, bodies, classes), edges, constants and reference tasks; not the flow's name, its executor and
-its handlers, and not the functions that bodies call by a global name.
+its handlers, not where results are kept, and not the functions that bodies call by a global name.
 """
 
 from __future__ import annotations
@@ -15,16 +15,35 @@ from prefectish.tasks.task import FunctionTask, Task
 def version_of(flow: Any) -> str:
     """Return 32 hexadecimal digits for the content of a flow; the order in which tasks were added does not count."""
     slugs = flow.slugs
-    tasks = {slug: task for task, slug in slugs.items()}
+    tasks = {slug: _without_store(task) for task, slug in slugs.items()}
     edges = {
         (slugs[e.upstream_task], slugs[e.downstream_task], e.key, e.mapped, e.flattened, e.allow_failure)
         for e in flow.edges
     }
     constants = {slugs[task]: values for task, values in flow.constants.items() if values}
     references = {slugs[task] for task in flow.reference_tasks()}
-    bodies = {task.run for task in tasks.values() if isinstance(task, FunctionTask) and isinstance(task.run, type)}
+    bodies = {task.run for task in slugs if isinstance(task, FunctionTask) and isinstance(task.run, type)}
 
     def is_body(cls: type) -> bool:
         return cls in bodies or (issubclass(cls, Task) and not is_ours(cls.__module__))
 
     return fingerprint((tasks, edges, constants, references), is_body)
+
+
+def task_version(task: Task) -> str:
+    """Return 32 hexadecimal digits for what a task does: its body, or its class and attributes.
+
+    Options do not count: a run may be resumed with another time limit, more retries, or another place for its results.
+    """
+    from prefectish.caching.keys import code_digest
+
+    return code_digest(task)
+
+
+def _without_store(task: Task) -> Task:
+    attributes = task.__getstate__()
+    if attributes.pop("result", None) is None:
+        return task
+    bare = object.__new__(type(task))
+    bare.__dict__.update(attributes)
+    return bare

@@ -83,7 +83,10 @@ def test_earlier_attempts_are_kept_and_one_final_state(path: str) -> None:
     run = history.run(example().run(history=path).context["flow_run_id"], store=path)
     [child] = run.children("flaky")
     assert (child.state, child.attempts) == ("Failed", 3)
-    assert [(number, state) for number, state, _ in child.earlier()] == [(1, "Retrying"), (2, "Retrying")]
+    assert [(a.number, a.state, a.error) for a in child.earlier()] == [
+        (1, "Retrying", "RuntimeError: never"),
+        (2, "Retrying", "RuntimeError: never"),
+    ]
 
 
 def test_failures_are_grouped_by_cause(path: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from prefectish.engine.admission import note_time
+from prefectish.engine.envelope import EncodedError
 from prefectish.engine.executor import STEP, Job, Record
 from prefectish.engine.lanes import Branch, Lane
 from prefectish.engine.moments import Moment
@@ -35,6 +36,9 @@ class Branches:
     def record(self, lane: Lane, branch: Branch, position: int, record: Record, now: Moment) -> None:
         """Take the record of a step: its state is final, or says what it waits for."""
         state = record.state
+        if record.due_in is not None:
+            # The worker's clock may be off: its "in 3 seconds" counts from the owner's now.
+            state = state.replace(start_time=now.wall + timedelta(seconds=record.due_in))
         if self.table.events is not None and type(state) is not Pending:
             start = branch.starts.get(position)
             attempt = start.run_count + 1 if isinstance(start, Retrying) else 1
@@ -62,9 +66,9 @@ class Branches:
         bit = 1 << position
         branch.waiting |= bit
         if due_in is not None:
-            # The worker's clock may be off: its "in 3 seconds" counts from the owner's now.
-            state = state.replace(start_time=now.wall + timedelta(seconds=due_in))
             self.table.timers.at(now.seconds + due_in, (lane, branch, bit))
+        if isinstance(state, Retrying) and isinstance(state._result, BaseException | EncodedError):
+            state = state.replace(result=None)  # the error has been told, and need not travel with the next attempt
         branch.starts = {**branch.starts, position: state}
 
     def after(self, lane: Lane, branch: Branch, now: Moment) -> None:

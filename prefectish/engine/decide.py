@@ -258,4 +258,4 @@ def retry(
         text = f"retry delay of {spec.slug} could not be computed: {describe(delay.exception)}"
         return Failed(text, delay.exception)
     text = f"Retrying Task (after attempt {run_count} of {task.max_retries + 1})"
-    return Retrying(text, start_time=now() + timedelta(seconds=delay.value), run_count=run_count)
+    return Retrying(text, state._result, start_time=now() + timedelta(seconds=delay.value), run_count=run_count)

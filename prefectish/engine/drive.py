@@ -213,6 +213,8 @@ def _run(
         if terms.timeout is not None:
             progress.endings.limit_time(terms.timeout, clock.moment())
         try:
+        if recorder is not None:
+            recorder.watch(progress.open_rows)
             control.progress = progress
             control.begun.set()
             with within(_time_left(plan, progress, clock, terms)):
@@ -227,9 +229,7 @@ def _run(
             raise
         session.settle(progress.held())
     verdict = _verdict(flow, plan, progress)
-    if recorder is not None:
-        recorder.ended(plan, progress.states(), verdict)
-    return verdict
+    return verdict if recorder is None else recorder.ended(plan, progress.states(), verdict)
 
 
 def _checked_executor(executor: Any) -> Executor:

@@ -7,6 +7,7 @@ of the item it began with, so only the first step of a branch computes one.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Longest key that is kept as it is; a longer one is hashed.
 LONGEST_KEY = 64
+#: A key, and the number of the child among those with the same key; without a key None, and the row.
+Identity = tuple[str | None, int]
 logger = logging.getLogger("prefectish.engine")
 _warned: set[str] = set()
 
@@ -58,20 +61,15 @@ def shortened(key: Any) -> str:
     return text if len(text) <= LONGEST_KEY else stable_hash(text)
 
 
-def numbered(keys: Sequence[str | None]) -> list[str | None]:
-    """Return keys made unique: the second child of a key gets ``#2``.
+def identity_of(key: str | None, row: int, seen: Counter[str]) -> Identity:
+    """Return what tells a child from its siblings; to be asked row by row.
 
-    Examples
-    --------
-    >>> numbered(["a", "b", "a", None, "a"])
-    ['a', 'b', 'a#2', None, 'a#3']
+    Parameters
+    ----------
+    key : of its item; None if the item cannot say what it is.
+    seen : how often each key came up before.
     """
-    seen: dict[str, int] = {}
-    unique: list[str | None] = []
-    for key in keys:
-        if key is None:
-            unique.append(None)
-            continue
-        seen[key] = seen.get(key, 0) + 1
-        unique.append(key if seen[key] == 1 else f"{key}#{seen[key]}")
-    return unique
+    if key is None:
+        return None, row
+    seen[key] += 1
+    return key, seen[key] - 1

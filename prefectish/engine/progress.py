@@ -154,6 +154,16 @@ class Progress:
         found = (state._result for state in states if state is not None)
         return [result for result in found if isinstance(result, Held) and result.handle is not None]
 
+    def open_rows(self) -> dict[int, list[int]]:
+        """Return the rows whose bodies may be running, by number of the step; asked by another thread, so a guess."""
+        rows: dict[int, list[int]] = {}
+        for lane in list(self.table.lanes.values()):
+            for branch in list(lane.branches.values()):
+                if flying := branch.flying:
+                    first = (flying & -flying).bit_length() - 1
+                    rows.setdefault(lane.runs[first].step.number, []).append(branch.row)
+        return rows
+
     def paused(self) -> list[tuple[int, int, str]]:
         """Return what waits for somebody outside: number of the step, row, and name."""
         return [

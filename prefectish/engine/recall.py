@@ -1,33 +1,67 @@
 """What a run that is resumed takes over from its record: finished children are kept, everything else runs.
 
 A child is *dirty* if its record is not final, if it failed and failures are to be retried, if its task changed, or if
-something it reads is dirty. A child that is not dirty is kept, provided that its result can be read by whoever still
-needs it; one whose result is gone runs again, without making anything else dirty.
+something it reads is dirty or was made after it. A child that is not dirty is kept, provided that its result can be
+read by whoever still needs it; one whose result is gone runs again, without making anything else dirty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
+from prefectish.engine.identity import Identity
 from prefectish.engine.state import State
 
 
-class Recorded(NamedTuple):
+class Recorded:
     """A recorded final state.
 
-    Attributes
+    Parameters
     ----------
     state : with a result that reads from the store, or a stand-in that says why it cannot be read.
-    readable : whether the result can be read.
+    is_readable : tells whether the result can be read; asked once, and only if somebody needs it.
+    row : where the child stood in its map.
+    made : how often the run had been resumed when the attempt ran.
     attempts, seconds, worker : of the attempt that made it.
     """
 
+    def __init__(
+        self,
+        state: State,
+        is_readable: Callable[[], bool],
+        row: int,
+        made: int,
+        attempts: int,
+        seconds: float,
+        worker: str | None,
+    ) -> None:
+        self.state = state
+        self._is_readable = is_readable
+        self.row = row
+        self.made = made
+        self.attempts = attempts
+        self.seconds = seconds
+        self.worker = worker
+
+    @cached_property
+    def readable(self) -> bool:
+        """Whether the result can be read."""
+        return self._is_readable()
+
+
+class Waiting(NamedTuple):
+    """A recorded state that waits: for its next attempt, or for somebody.
+
+    Attributes
+    ----------
+    state : from which the child goes on.
+    made : how often the run had been resumed when the attempt ran that left it.
+    """
+
     state: State
-    readable: bool
-    attempts: int
-    seconds: float
-    worker: str | None
+    made: int
 
 
 class Recall:
@@ -35,39 +69,40 @@ class Recall:
 
     Parameters
     ----------
-    children : recorded final states by slug, then by item key (``@row`` for a child without one, ``@0`` for a single
-        task).
+    children : recorded final states by slug, then by what the child is.
+    waiting : recorded states that wait, likewise.
     widths : recorded number of children by slug.
-    changed : slugs of tasks whose bodies changed since, and whose record does not count.
+    changed : slugs of tasks that changed since, and whose record does not count.
     retry_failed : run failed children again.
     """
 
     def __init__(
         self,
-        children: Mapping[str, Mapping[str, Recorded]],
+        children: Mapping[str, Mapping[Identity, Recorded]],
+        waiting: Mapping[str, Mapping[Identity, Waiting]],
         widths: Mapping[str, int],
         changed: frozenset[str] = frozenset(),
         retry_failed: bool = False,
     ) -> None:
         self._children = children
+        self._waiting = waiting
         self._widths = widths
         self._changed = changed
         self._retry_failed = retry_failed
 
-    def find(self, slug: str, key: str) -> Recorded | None:
+    def find(self, slug: str, identity: Identity) -> Recorded | None:
         """Return the record of a child that may be kept; None if it has to run."""
         if slug in self._changed:
             return None
-        found = self._children.get(slug, {}).get(key)
+        found = self._children.get(slug, {}).get(identity)
         if found is None or (self._retry_failed and found.state.is_failed()):
             return None
         return found
 
+    def start(self, slug: str, identity: Identity) -> Waiting | None:
+        """Return from where a child that has no final state goes on; None for from the start."""
+        return None if slug in self._changed else self._waiting.get(slug, {}).get(identity)
+
     def same_width(self, slug: str, width: int) -> bool:
         """Whether a map has as many children as it had."""
         return self._widths.get(slug) == width
-
-
-def key_of(item_key: str | None, row: int) -> str:
-    """Return what a child is called in a record."""
-    return f"@{row}" if item_key is None else item_key

@@ -1,16 +1,34 @@
-"""Finds, for each branch of a run that is resumed, the steps whose record is kept."""
+"""Finds, for each branch of a run that is resumed, the steps whose record is kept, and where the others go on."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefectish.engine.attempt import gather
 from prefectish.engine.executor import STEP, Held
-from prefectish.engine.identity import item_key
+from prefectish.engine.identity import Identity, identity_of, item_key
 from prefectish.engine.lanes import Branch, Lane, StepRun
 from prefectish.engine.plan import Plan
-from prefectish.engine.recall import Recall, Recorded, key_of
+from prefectish.engine.recall import Recall, Recorded, Waiting
+from prefectish.engine.state import State
+
+#: What a single task is called.
+SINGLE: Identity = (None, 0)
+
+
+class Kept(NamedTuple):
+    """What is known of a branch from before, by position in its lane.
+
+    Attributes
+    ----------
+    records : of steps that are kept.
+    starts : states from which steps go on that were neither finished nor at their start.
+    """
+
+    records: dict[int, Recorded]
+    starts: dict[int, State]
 
 
 class Recaller:
@@ -18,57 +36,87 @@ class Recaller:
 
     def __init__(self, recall: Recall) -> None:
         self._recall = recall
-        self._keys: dict[tuple[int, int], str] = {}
-        self._seen: dict[tuple[int, str], int] = {}
+        self._identities: dict[tuple[int, int], Identity] = {}
+        self._seen: dict[int, Counter[str]] = {}
         self._dirty_rows: dict[int, set[int]] = {}
         self._staying: dict[tuple[int, int], bool] = {}
         self._complete: set[int] = set()
+        self._made: dict[tuple[int, int], int] = {}
+        self._latest: dict[int, int] = {}
+        self._moved: set[int] = set()
 
     def item_key(self, lane: Lane, row: int) -> str | None:
-        """Return the key of the item a branch began with, numbered if several items have it."""
-        return None if lane.space is None else self._keys.get((lane.space.space.number, row))
+        """Return the key of the item a branch began with."""
+        return self._identity(lane, row)[0]
 
-    def kept(self, lane: Lane, branch: Branch, plan: Plan, runs: Sequence[StepRun]) -> dict[int, Recorded]:
-        """Return the records that are kept, by position in the lane; marks the steps of which something has to run."""
+    def _identity(self, lane: Lane, row: int) -> Identity:
+        if lane.space is None:
+            return SINGLE
+        return self._identities.get((lane.space.space.number, row), (None, row))
+
+    def kept(self, lane: Lane, branch: Branch, plan: Plan, runs: Sequence[StepRun]) -> Kept:
+        """Return what is kept of a branch; marks the steps of which something has to run."""
         self._note_key(lane, branch)
-        key = key_of(self.item_key(lane, branch.row), branch.row)
+        identity = self._identity(lane, branch.row)
         found: dict[int, Recorded] = {}
+        starts: dict[int, State] = {}
         dirty: set[int] = set()
         for position, run in enumerate(lane.runs):
-            record = self._recall.find(run.step.slug, key)
-            if record is None or self._reads_dirty(lane, position, branch.row, dirty, runs):
-                dirty.add(position)
-                run.dirty = True
-                self._dirty_rows.setdefault(run.step.number, set()).add(branch.row)
-            else:
+            slug = run.step.slug
+            record = self._recall.find(slug, identity)
+            if record is not None and not self._is_stale(lane, position, branch.row, record, found, runs):
                 found[position] = record
+                self._note_kept(run, branch.row, record)
+                continue
+            waiting = self._recall.start(slug, identity) if record is None else None
+            if waiting is not None and not self._is_stale(lane, position, branch.row, waiting, found, runs):
+                starts[position] = waiting.state
+            dirty.add(position)
+            run.dirty = True
+            self._dirty_rows.setdefault(run.step.number, set()).add(branch.row)
         for position in reversed(range(len(lane.runs))):
-            if (
-                position in found
-                and not found[position].readable
-                and self._is_needed(lane, position, found, plan, runs)
-            ):
+            needed = position in found and self._is_needed(lane, position, found, plan, runs)
+            if needed and not found[position].readable:
                 del found[position]
-        return found
+        return Kept(found, starts)
 
-    def _reads_dirty(self, lane: Lane, position: int, row: int, dirty: set[int], runs: Sequence[StepRun]) -> bool:
-        """Whether a step reads something that was not finished before, or a map of another width than before."""
+    def _note_kept(self, run: StepRun, row: int, record: Recorded) -> None:
+        number = run.step.number
+        self._made[number, row] = record.made
+        self._latest[number] = max(record.made, self._latest.get(number, 0))
+        if record.row != row:
+            self._moved.add(number)
+
+    def _is_stale(
+        self,
+        lane: Lane,
+        position: int,
+        row: int,
+        record: Recorded | Waiting,
+        found: dict[int, Recorded],
+        runs: Sequence[StepRun],
+    ) -> bool:
+        """Whether a step reads something that was not finished before it ran, or a list of other items than before."""
         inputs = lane.runs[position].step.inputs
         for (kind, k), i in zip(lane.spec.steps[position].wiring, inputs, strict=True):
             source = runs[i.source]
             if kind == STEP:
-                changed = k in dirty
+                changed = k not in found or found[k].made > record.made
             elif i.mapped and source.step.mapped and not i.flattened:
-                changed = row in self._dirty_rows.get(i.source, ())
+                changed = row in self._dirty_rows.get(i.source, ()) or self._made.get((i.source, row), 0) > record.made
             elif i.mapped:
                 changed = False  # the item says by its key whether it is the same
             else:
-                changed = source.dirty or not self._is_as_wide(source)
+                changed = not self._is_as_before(source, record.made)
             if changed:
                 return True
         return False
 
-    def _is_as_wide(self, source: StepRun) -> bool:
+    def _is_as_before(self, source: StepRun, made: int) -> bool:
+        """Whether all of a step is what it was when something that was made then read it."""
+        number = source.step.number
+        if source.dirty or number in self._moved or self._latest.get(number, 0) > made:
+            return False
         if not source.step.mapped or source.children is None:
             return True
         return self._recall.same_width(source.step.slug, len(source.children))
@@ -95,35 +143,37 @@ class Recaller:
 
     def _will_stay(self, number: int, lane: Lane, plan: Plan, runs: Sequence[StepRun]) -> bool:
         step = plan.steps[number]
-        record = None if step.mapped else self._recall.find(step.slug, key_of(None, 0))
+        record = None if step.mapped else self._recall.find(step.slug, SINGLE)
         if record is None:
             return False
         for i in step.inputs:
             source = runs[i.source]
             if i.source in lane.position:
-                if not self._is_whole(lane, lane.position[i.source], runs):
+                if not self._is_whole(lane, lane.position[i.source], record.made, runs):
                     return False
-            elif not source.final or source.dirty or not self._is_as_wide(source):
+            elif not source.final or not self._is_as_before(source, record.made):
                 return False
-        return record.readable or all(self._stays(n, lane, plan, runs) for n in step.consumers)
+        return all(self._stays(n, lane, plan, runs) for n in step.consumers) or record.readable
 
-    def _is_whole(self, lane: Lane, position: int, runs: Sequence[StepRun]) -> bool:
-        """Whether every row of a step of a lane will be kept, and none has gone."""
+    def _is_whole(self, lane: Lane, position: int, made: int, runs: Sequence[StepRun]) -> bool:
+        """Whether every row of a step of a lane will be kept, in its place, and none was made after `made`."""
         slug = lane.runs[position].step.slug
         if lane.space is None:
-            rows: Sequence[str] = (key_of(None, 0),)
+            rows: Sequence[Identity] = (SINGLE,)
         elif lane.space.closed and not lane.gates:
-            rows = [key_of(key, row) for row, key in enumerate(self._all_keys(lane))]
+            rows = self._all_identities(lane)
             if not self._recall.same_width(slug, len(rows)):
                 return False
         else:
             return False
-        if any(self._recall.find(slug, key) is None for key in rows):
+        records = [self._recall.find(slug, identity) for identity in rows]
+        if any(record is None or record.row != row or record.made > made for row, record in enumerate(records)):
             return False
+        first = min((record.made for record in records if record is not None), default=made)
         for (kind, k), i in zip(lane.spec.steps[position].wiring, lane.runs[position].step.inputs, strict=True):
-            if kind == STEP and not self._is_whole(lane, k, runs):
+            if kind == STEP and not self._is_whole(lane, k, first, runs):
                 return False
-            if kind != STEP and not i.mapped and (runs[i.source].dirty or not self._is_as_wide(runs[i.source])):
+            if kind != STEP and not i.mapped and not self._is_as_before(runs[i.source], first):
                 return False
         return True
 
@@ -134,29 +184,31 @@ class Recaller:
         if lane.space is None:
             return
         number = lane.space.space.number
-        if (number, branch.row) in self._keys:
+        if (number, branch.row) in self._identities:
             return
         for gate in lane.gates:
-            if gate.space is not None and (gate.space.space.number, branch.row) in self._keys:
-                self._keys[number, branch.row] = self._keys[gate.space.space.number, branch.row]
+            if gate.space is not None and (gate.space.space.number, branch.row) in self._identities:
+                self._identities[number, branch.row] = self._identities[gate.space.space.number, branch.row]
                 return
-        self._number(number, branch.row, _item_key(lane, branch.items))
+        if lane.order is not None:  # rows do not start in their order, by which those of one key are numbered
+            self._all_identities(lane)
+        else:
+            self._number(number, branch.row, _item_key(lane, branch.items))
 
     def _number(self, space: int, row: int, key: str | None) -> None:
-        """Note the key of a row; of several rows with one key the second is called ``key#2``."""
-        if key is not None and (space, row) not in self._keys:
-            count = self._seen[space, key] = self._seen.get((space, key), 0) + 1
-            self._keys[space, row] = key if count == 1 else f"{key}#{count}"
+        if (space, row) not in self._identities:
+            seen = self._seen.setdefault(space, Counter())
+            self._identities[space, row] = identity_of(key, row, seen)
 
-    def _all_keys(self, lane: Lane) -> list[str | None]:
-        """Return the keys of all rows of a lane that begins with a list."""
+    def _all_identities(self, lane: Lane) -> list[Identity]:
+        """Return what the rows are of a lane that begins with a list."""
         assert lane.space is not None
         number, width = lane.space.space.number, lane.space.width or 0
         if number not in self._complete:
             self._complete.add(number)
             for row in range(width):
                 self._number(number, row, _item_key(lane, tuple(pick(row) for pick in lane.pickers)))
-        return [self._keys.get((number, row)) for row in range(width)]
+        return [self._identities[number, row] for row in range(width)]
 
 
 def _item_key(lane: Lane, items: tuple[Any, ...]) -> str | None:

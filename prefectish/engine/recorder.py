@@ -5,7 +5,7 @@ Events are appended to a list while the run is driven and handed over in batches
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +26,7 @@ class Event(NamedTuple):
     wall : when the owner learned of it.
     worker : process that ran the attempt, ``host:pid``; None for a state that the owner gave.
     item_key : what the child is, by its item; None if nobody asked.
+    made : how often the run had been resumed when the attempt ran, of a child that is kept; None for now.
     """
 
     step: int
@@ -36,6 +37,11 @@ class Event(NamedTuple):
     wall: datetime
     worker: str | None
     item_key: str | None
+    made: int | None = None
+
+
+#: Gives the rows that are under way, by step.
+OpenRows = Callable[[], Mapping[int, Sequence[int]]]
 
 
 class Recorder(Protocol):
@@ -44,11 +50,19 @@ class Recorder(Protocol):
     def started(self, plan: Plan, facts: Mapping[str, Any], version: str | None, executor: str) -> None:
         """Note that a run begins."""
 
+    def watch(self, open_rows: OpenRows) -> None:
+        """Take what tells which children are under way; it is called now and then by another thread."""
+
     def record(self, events: Sequence[Event]) -> None:
         """Take events; returns at once, they are written later."""
 
-    def ended(self, plan: Plan, states: Sequence[State], state: State) -> None:
-        """Note how the run ended, with the state of each step; returns when everything is written."""
+    def ended(self, plan: Plan, states: Sequence[State], state: State) -> State:
+        """Note how the run ended, with the state of each step; returns when everything is written.
+
+        Returns
+        -------
+        State : of the run; with another exit code if its record is not complete.
+        """
 
     def failed(self, error: BaseException) -> None:
         """Note that the run broke off, by an error of its own or because it was interrupted."""

@@ -123,27 +123,36 @@ class Starter:
             if finished(start):
                 branch.final |= 1 << position
                 self.table.finisher.row(run, branch.row, start, _width_of_given(run, start))
-            elif isinstance(start, Running) or (isinstance(start, Scheduled) and start.start_time is None):
-                self.branches.wait(lane, branch, position, start, None, now)
-            elif isinstance(start, Scheduled) and (left := _seconds_until(start, now)) > 0:
-                self.branches.wait(lane, branch, position, start, left, now)
             else:
-                branch.starts = {**branch.starts, position: start}
-        positions = self.branches.startable(lane, branch)
-        job = self.branches.send(lane, branch, positions) if positions else None
-        self.branches.after(lane, branch, now)
-        return job
+                self._go_on_from(lane, branch, position, start, now)
+        return self._begin_rest(lane, branch, now)
+
+    def _go_on_from(self, lane: Lane, branch: Branch, position: int, start: State, now: Moment) -> None:
+        """Let a step start from a state that is not final: now, when it is due, or when somebody says so."""
+        if isinstance(start, Running) or (isinstance(start, Scheduled) and start.start_time is None):
+            self.branches.wait(lane, branch, position, start, None, now)
+        elif isinstance(start, Scheduled) and (left := _seconds_until(start, now)) > 0:
+            self.branches.wait(lane, branch, position, start, left, now)
+        else:
+            branch.starts = {**branch.starts, position: start}
 
     def _begin_recalled(self, recaller: Recaller, lane: Lane, branch: Branch, now: Moment) -> Job | None:
         """Open a branch of a run that is resumed: what is kept is final, the rest runs."""
-        for position, kept in recaller.kept(lane, branch, self.table.plan, self.table.runs).items():
+        kept = recaller.kept(lane, branch, self.table.plan, self.table.runs)
+        for position, record in kept.records.items():
             run = lane.runs[position]
             branch.final |= 1 << position
             if self.table.events is not None:
                 number, row, key = run.step.number, branch.row, recaller.item_key(lane, branch.row)
-                record = (kept.attempts, kept.state, kept.seconds, now.wall, kept.worker, key)
-                self.table.events.append(Event(number, row, *record))
-            self.table.finisher.row(run, branch.row, kept.state, _width_of_given(run, kept.state))
+                what = (record.attempts, record.state, record.seconds, now.wall, record.worker, key, record.made)
+                self.table.events.append(Event(number, row, *what))
+            self.table.finisher.row(run, branch.row, record.state, _width_of_given(run, record.state))
+        for position, start in kept.starts.items():
+            self._go_on_from(lane, branch, position, start, now)
+        return self._begin_rest(lane, branch, now)
+
+    def _begin_rest(self, lane: Lane, branch: Branch, now: Moment) -> Job | None:
+        """Submit what of a branch can run that was begun with states of its own."""
         positions = self.branches.startable(lane, branch)
         job = self.branches.send(lane, branch, positions) if positions else None
         self.branches.after(lane, branch, now)

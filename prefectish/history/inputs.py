@@ -1,6 +1,8 @@
-"""A digest of what a step is given from outside the flow: its constants and the parameters it reads."""
+"""A digest of what a step is given: its constants, the parameters it reads, and which tasks it reads, and how."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from prefectish.engine.plan import Plan, Step
 from prefectish.errors import Unhashable
@@ -8,13 +10,21 @@ from prefectish.hashing import stable_hash
 
 
 def inputs_digest(plan: Plan, step: Step) -> str | None:
-    """Return a digest of a step's constants and parameters; None if one of them has no stable hash.
+    """Return a digest of a step's constants, parameters and wiring; None if one of them has no stable hash.
 
-    What is mapped over is left out: children are told apart by their items.
+    The items of what is mapped over are left out: children are told apart by them.
     """
-    given = [(i, plan.steps[i.source].literal) for i in step.inputs if not i.mapped]
-    values = {str(i.key or i.source_slug): state._result for i, state in given if state is not None}
+    values: dict[str, Any] = {}
+    wiring = []
+    for i in step.inputs:
+        literal = plan.steps[i.source].literal
+        if literal is None:
+            wiring.append((str(i.key), i.source_slug, i.mapped, i.flattened))
+        elif i.mapped:
+            wiring.append((str(i.key), "", True, i.flattened))
+        else:
+            values[str(i.key or i.source_slug)] = literal._result
     try:
-        return stable_hash({**values, **step.constants})
+        return stable_hash([{**values, **step.constants}, sorted(wiring)])
     except Unhashable:
         return None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, Text, and_, cast, func, literal, or_, select
 
+from prefectish.engine.identity import Identity, identity_of
 from prefectish.history import schema
+from prefectish.history.holders import is_alive
 from prefectish.history.store import Store, open_store
 
-_r, _s, _c, _e, _t, _a = (
-    schema.runs.c, schema.steps.c, schema.children.c, schema.errors.c, schema.texts.c, schema.attempts.c,
-)  # fmt: skip
+_r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.texts.c, schema.attempts.c
 
 
 def runs(limit: int | None = 20, flow: str | None = None, store: str | os.PathLike[str] | None = None) -> list[RunRow]:
@@ -63,8 +66,13 @@ class RunRow:
     ----------
     id, name, flow_name, flow_version : names of the run and of its flow.
     state : name of the state it ended in, or "Running".
-    started, ended, heartbeat : aware datetimes; `ended` is None for a run that did not end.
+    message : what the state says.
+    started, ended, heartbeat : aware datetimes; `ended` is None for a run that did not end, `heartbeat` its last sign
+        of life.
     exit_code : of a program that ends with the run's state.
+    executor : what ran it.
+    holder : the process that drives it, ``host:pid``; None once it has ended.
+    part : how often it was resumed.
     """
 
     def __init__(self, store: Store, row: Any) -> None:
@@ -79,6 +87,7 @@ class RunRow:
         self.exit_code: int | None = row.exit_code
         self.executor: str | None = row.executor
         self.holder: str | None = row.holder
+        self.part: int = row.part
         self.started = _time(row.started)
         self.ended = None if row.ended is None else _time(row.ended)
         self.heartbeat = _time(row.heartbeat)
@@ -88,24 +97,23 @@ class RunRow:
         """Return the seconds from start to end, or to the last heartbeat."""
         return ((self.ended or self.heartbeat) - self.started).total_seconds()
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it did not end, and the client that drove it is gone: :meth:`Flow.resume` goes on with it."""
+        return self.holder is not None and not is_alive(self.holder, self.heartbeat.timestamp(), time.time())
+
     def tasks(self) -> list[dict[str, Any]]:
-        """Return the tasks: slug, name, state and number of children by state."""
-        counts: dict[int, dict[str, int]] = {}
-        query = select(_c.step, _c.state, func.count()).where(_c.run == self._number).group_by(_c.step, _c.state)
+        """Return the tasks: slug, name, state, children by state, start of the first and end of the last child."""
+        c = self._current().c
+        facts: dict[int, dict[str, Any]] = {}
+        query = select(c.step, c.state, func.count(), func.min(c.at - c.seconds), func.max(c.at))
         with self._store.reading() as connection:
-            for step, state, count in connection.execute(query):
-                counts.setdefault(step, {})[schema.STATES[state]] = count
+            for step, state, count, began, ended in connection.execute(query.group_by(c.step, c.state)):
+                known = facts.setdefault(step, {"counts": {}, "began": began, "ended": ended})
+                known["counts"][schema.STATES[state]] = count
+                known["began"], known["ended"] = min(known["began"], began), max(known["ended"], ended)
             steps = connection.execute(select(schema.steps).where(_s.run == self._number).order_by(_s.step)).all()
-        return [
-            {
-                "slug": row.slug,
-                "name": row.name,
-                "mapped": bool(row.mapped),
-                "state": None if row.state is None else schema.STATES[row.state],
-                "counts": counts.get(row.step, {}),
-            }
-            for row in steps
-        ]
+        return [_task_facts(row, facts.get(row.step, {})) for row in steps]
 
     def children(self, task: Any, state: str | None = None) -> list[ChildRow]:
         """Return the recorded children of a task, in map order; a single task has one.
@@ -115,10 +123,12 @@ class RunRow:
         task : a task, its slug or its name.
         state : only those in the state of this name; "Failed" stands for every kind of failure.
         """
-        query = self._children().where(_c.step == self._step(task)).order_by(_c.row)
+        table = self._current()
+        c = table.c
+        query = self._children(table).where(c.step == self._step(task)).order_by(c.row)
         if state is not None:
             codes = schema.FAILED if state == "Failed" else {schema.CODES[state]}
-            query = query.where(_c.state.in_(codes))
+            query = query.where(c.state.in_(codes))
         with self._store.reading() as connection:
             return [ChildRow(self, row) for row in connection.execute(query)]
 
@@ -133,8 +143,10 @@ class RunRow:
         ------
         KeyError : there is none.
         """
-        query = self._children().where(_c.step == self._step(task))
-        query = query.where(_c.row == item if isinstance(item, int) else _c.item_key == item)
+        table = self._current()
+        c = table.c
+        query = self._children(table).where(c.step == self._step(task)).order_by(c.part.desc(), c.row)
+        query = query.where(c.row == item if isinstance(item, int) else c.item_key == item)
         with self._store.reading() as connection:
             row = connection.execute(query.limit(1)).first()
         if row is None:
@@ -143,23 +155,67 @@ class RunRow:
 
     def failures(self) -> list[FailureGroup]:
         """Return the failures grouped by cause, the largest group first."""
-        counts = (
-            select(_c.error, func.count().label("count"))
-            .where(_c.run == self._number, _c.error.is_not(None))
-            .group_by(_c.error)
-            .subquery()
-        )
+        c = self._current().c
+        counts = select(c.error, func.count().label("count")).where(c.error.is_not(None)).group_by(c.error).subquery()
         query = select(schema.errors, counts.c.count).join(counts, counts.c.error == _e.number)
         with self._store.reading() as connection:
             rows = connection.execute(query.order_by(counts.c.count.desc(), _e.number)).all()
         return [FailureGroup(self, row) for row in rows]
 
-    def _children(self) -> Select[Any]:
+    def paused(self) -> list[WaitingRow]:
+        """Return the children that wait for somebody outside."""
+        return [row for row in self.waiting() if row.due is None and row.state in ("Paused", "Resume")]
+
+    def waiting(self) -> list[WaitingRow]:
+        """Return the children that wait, for somebody or for their next attempt, each with its newest state."""
+        c = schema.children.c
+        over = select(c.row).where(c.run == _a.run, c.step == _a.step, c.row == _a.row, c.part == _a.part)
+        waits = _a.state.in_([schema.CODES[name] for name in ("Paused", "Resume", "Retrying", "Scheduled")])
+        query = (
+            select(schema.attempts, _s.slug, _s.mapped, _t.text)
+            .join(schema.steps, and_(_s.run == _a.run, _s.step == _a.step))
+            .outerjoin(schema.texts, _t.number == _a.message)
+            .where(_a.run == self._number, waits, ~over.exists())
+            .order_by(_a.step, _a.part, _a.row, _a.number)
+        )
+        with self._store.reading() as connection:
+            found = connection.execute(query).all()
+            newest = {(row.step, row.item_key or row.row): row for row in found}
+            if self.part and newest:  # a child that waited may have ended since under another number
+                table = self._current().c
+                steps = {row.step for row in found}
+                ended = select(table.step, table.item_key, table.row).where(table.step.in_(steps))
+                for row in connection.execute(ended):
+                    newest.pop((row.step, row.item_key or row.row), None)
+        return [WaitingRow.of(row) for row in sorted(newest.values(), key=lambda row: (row.step, row.row))]
+
+    def _current(self) -> FromClause:
+        """Return the children that count: of a run that was resumed, what is newest of each item."""
+        c = schema.children.c
+        if not self.part:
+            return select(schema.children).where(c.run == self._number).subquery("current")
+        # A task that ended in the last part has all of its children there, whatever others it had before.
+        whole = select(_s.step).where(_s.run == self._number, _s.state.is_not(None))
+        key = func.coalesce(c.item_key, literal("@") + cast(c.row, Text))
+        again = func.row_number().over(partition_by=(c.step, c.part, key), order_by=c.row)
+        every = (
+            select(schema.children, key.label("item"), again.label("again"))
+            .where(c.run == self._number, or_(c.part == self.part, c.step.not_in(whole)))
+            .subquery("every")
+        )
+        newest = func.row_number().over(
+            partition_by=(every.c.step, every.c.item, every.c.again), order_by=every.c.part.desc()
+        )
+        ranked = select(every, newest.label("age")).subquery("ranked")
+        return select(ranked).where(ranked.c.age == 1).subquery("current")
+
+    def _children(self, table: FromClause) -> Select[Any]:
+        c = table.c
         message = schema.texts.alias("message")
         worker = schema.texts.alias("worker_name")
         return (
             select(
-                schema.children,
+                table,
                 _s.slug,
                 _s.mapped,
                 _e.type.label("error_type"),
@@ -168,11 +224,10 @@ class RunRow:
                 message.c.text.label("text"),
                 worker.c.text.label("worker_text"),
             )
-            .join(schema.steps, (_s.run == _c.run) & (_s.step == _c.step))
-            .outerjoin(schema.errors, _e.number == _c.error)
-            .outerjoin(message, message.c.number == _c.message)
-            .outerjoin(worker, worker.c.number == _c.worker)
-            .where(_c.run == self._number)
+            .join(schema.steps, (_s.run == self._number) & (_s.step == c.step))
+            .outerjoin(schema.errors, _e.number == c.error)
+            .outerjoin(message, message.c.number == c.message)
+            .outerjoin(worker, worker.c.number == c.worker)
         )
 
     def _step(self, task: Any) -> int:
@@ -203,7 +258,9 @@ class ChildRow:
     duration : seconds of the last attempt.
     error : text of its exception, None if it did not fail.
     traceback : of its exception, of one with the same cause where many failed alike.
+    name : what its run is called, if somebody named it.
     worker : process that ran it, ``host:pid``.
+    location : where its result lies in its store; None if it was not stored.
     at : when the owner learned of its end.
     """
 
@@ -213,6 +270,7 @@ class ChildRow:
         self.slug: str = row.slug
         self.index: int | None = row.row if row.mapped else None
         self.item_key: str | None = row.item_key
+        self.name: str | None = row.name
         self.state: str = schema.STATES[row.state]
         self.attempts: int = row.attempts
         self.duration: float = row.seconds
@@ -223,17 +281,101 @@ class ChildRow:
         self.location: str | None = row.location
         self.at = _time(row.at)
 
-    def earlier(self) -> Sequence[tuple[int, str, float]]:
-        """Return the attempts before the last: number, name of the state, seconds."""
+    def earlier(self) -> list[AttemptRow]:
+        """Return the attempts before the last, in their order; those of the run before it was resumed come first."""
         row = self._row
-        where = (_a.run == row.run, _a.step == row.step, _a.row == row.row)
-        query = select(_a.number, _a.state, _a.seconds).where(*where).order_by(_a.number)
         with self._run._store.reading() as connection:
-            return [(number, schema.STATES[state], seconds) for number, state, seconds in connection.execute(query)]
+            places = [_a.row == row.row] if not row.part else self._places(connection)
+            query = (
+                select(schema.attempts, _e.type, _e.message.label("error_message"), _t.text)
+                .outerjoin(schema.errors, _e.number == _a.error)
+                .outerjoin(schema.texts, _t.number == _a.message)
+                .where(_a.run == row.run, _a.step == row.step, or_(*places))
+                .order_by(_a.part, _a.number)
+            )
+            return [AttemptRow.of(found) for found in connection.execute(query)]
+
+    def _places(self, connection: Connection) -> list[ColumnElement[bool]]:
+        """Return where the attempts of this child are, in the parts of a run that was resumed."""
+        row = self._row
+        c = schema.children.c
+        query = select(c.part, c.row, c.item_key).where(c.run == row.run, c.step == row.step)
+        parts: dict[int, list[tuple[int, str | None]]] = {}
+        for part, number, key in connection.execute(query.order_by(c.part, c.row)):
+            parts.setdefault(part, []).append((number, key))
+        mine = identities(parts[row.part])[row.row]
+        places = [and_(_a.part == row.part, _a.row == row.row)]
+        for part in set(range(self._run.part + 1)) - {row.part}:
+            known = {identity: number for number, identity in identities(parts.get(part, [])).items()}
+            if mine in known:
+                where = _a.row == known[mine]
+            elif row.item_key is not None:
+                where = or_(_a.item_key == row.item_key, _a.item_key.is_(None) & (_a.row == row.row))
+            else:
+                where = _a.row == row.row
+            places.append(and_(_a.part == part, where))
+        return places
 
     def __repr__(self) -> str:
         name = self.slug if self.index is None else f"{self.slug}[{self.index}]"
         return f"<child {name}: {self.state}>"
+
+
+class AttemptRow(NamedTuple):
+    """An attempt that did not end its child: before a retry, a pause, or one that was lost with its client."""
+
+    number: int
+    state: str
+    seconds: float
+    message: str | None
+    error: str | None
+    at: datetime
+
+    @classmethod
+    def of(cls, row: Any) -> AttemptRow:
+        """Make one of a row of the database."""
+        error = None if row.type is None else f"{row.type}: {row.error_message}"
+        return cls(row.number, schema.STATES[row.state], row.seconds, row.text, error, _time(row.at))
+
+
+class WaitingRow(NamedTuple):
+    """A child that waits.
+
+    Attributes
+    ----------
+    slug, index, item_key : which child it is; `index` is None for a single task.
+    state : "Paused", "Resume", "Retrying" or "Scheduled".
+    attempt : number of the attempt that left it so.
+    message : what the state says.
+    due : when it goes on by itself; None if it waits for somebody.
+    context : what the pause carries, as far as JSON can say it.
+    part : how often the run had been resumed then.
+    """
+
+    slug: str
+    index: int | None
+    item_key: str | None
+    state: str
+    attempt: int
+    message: str | None
+    due: datetime | None
+    context: Mapping[str, Any]
+    part: int
+
+    @property
+    def identity(self) -> Identity:
+        """Return what tells the child from its siblings; the first of those with one key."""
+        return (None, self.index or 0) if self.item_key is None else (self.item_key, 0)
+
+    @classmethod
+    def of(cls, row: Any) -> WaitingRow:
+        """Make one of a row of the database."""
+        context = {} if row.context is None else json.loads(row.context)
+        due = None if row.due is None else _time(row.due)
+        index = row.row if row.mapped else None
+        return cls(
+            row.slug, index, row.item_key, schema.STATES[row.state], row.number, row.text, due, context, row.part
+        )
 
 
 class FailureGroup:
@@ -256,12 +398,45 @@ class FailureGroup:
     @property
     def children(self) -> list[ChildRow]:
         """Return the children that failed so."""
-        query = self._run._children().where(_c.error == self._error).order_by(_c.step, _c.row)
+        table = self._run._current()
+        c = table.c
+        query = self._run._children(table).where(c.error == self._error).order_by(c.step, c.row)
         with self._run._store.reading() as connection:
             return [ChildRow(self._run, row) for row in connection.execute(query)]
 
     def __repr__(self) -> str:
         return f"<{self.count} x {self.type}: {self.message}>"
+
+
+def identities(children: Sequence[tuple[int, str | None]]) -> dict[int, Identity]:
+    """Return what each child is: its key, and its number among those of the same key; without a key, its row.
+
+    Parameters
+    ----------
+    children : row and key of each child of one task, by row.
+
+    Examples
+    --------
+    >>> identities([(0, "a"), (1, "a"), (2, None)])
+    {0: ('a', 0), 1: ('a', 1), 2: (None, 2)}
+    """
+    seen: Counter[str] = Counter()
+    found: dict[int, Identity] = {}
+    for row, key in children:
+        found[row] = identity_of(key, row, seen)
+    return found
+
+
+def _task_facts(row: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "slug": row.slug,
+        "name": row.name,
+        "mapped": bool(row.mapped),
+        "state": None if row.state is None else schema.STATES[row.state],
+        "counts": known.get("counts", {}),
+        "started": _time(known["began"]) if known else None,
+        "ended": _time(known["ended"]) if known else None,
+    }
 
 
 def _time(seconds: float) -> datetime:

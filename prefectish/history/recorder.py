@@ -8,51 +8,58 @@ import queue
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from prefectish.engine.plan import Plan
-from prefectish.engine.recorder import Event
+from prefectish.engine.recorder import Event, OpenRows
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.wire import process_name
-from prefectish.errors import HistoryWriteError
-from prefectish.fingerprint import fingerprint
+from prefectish.errors import HistoryUnsafe, HistoryWriteError, describe
 from prefectish.history import schema
-from prefectish.history.causes import cause_of
 from prefectish.history.inputs import inputs_digest
-from prefectish.history.store import Store, open_store
+from prefectish.history.rows import Rows, clean, ranges, upsert
+from prefectish.history.store import BUSY_TIMEOUT, Store, open_store
+from prefectish.versions import task_version
 
 #: Longest time an event waits for its commit, in seconds.
 FLUSH = 0.5
 #: Longest time between two signs of life of a run in which nothing happens, in seconds.
 HEARTBEAT = 5.0
-#: The message of a plain success, which goes without saying.
-PLAIN = "Task run succeeded."
+#: Seconds between two tries to write to a server that does not answer.
+PAUSE = 0.5
+#: Exit code of a run whose record is not complete.
+INCOMPLETE = 4
 logger = logging.getLogger("prefectish.history")
 
 
 class HistoryRecorder:
     """Records one run.
 
+    Parameters
+    ----------
+    part : how often the run was resumed, this time included.
+    since : the first part whose records count, of tasks that changed before this one, by slug.
+
     Attributes
     ----------
     broken : what stopped the recording, None if nothing did; the run goes on without.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, part: int = 0, since: Mapping[str, int] | None = None) -> None:
         self.store = store
         self.broken: HistoryWriteError | None = None
+        self._part = part
+        self._since = since or {}
         self._queue: queue.SimpleQueue[Sequence[Event] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="prefectish-history", daemon=True)
         self._run = 0
-        self._texts: dict[str, int] = {}
-        self._errors: dict[str, int] = {}
-        self._keys: dict[tuple[int, int], str] = {}
-        self._spaces: dict[int, int | None] = {}
+        self._rows: Rows
+        self._steps: dict[int, int] = {}
+        self._open_rows: OpenRows = dict
+        self._open: dict[int, str] = {}
 
     # -- called by the loop --------------------------------------------------------------------------------------------
 
@@ -63,86 +70,100 @@ class HistoryRecorder:
             "state": schema.CODES["Running"],
             "heartbeat": now,
             "holder": process_name(),
+            "held": now,
             "flow_version": version,
-            "executor": executor,
+            "executor": clean(executor),
         }
         with self.store.writing() as connection:
-            found = connection.execute(select(schema.runs.c.number).where(schema.runs.c.id == facts["flow_run_id"]))
-            number = found.scalar()
+            found = select(schema.runs.c.number).where(schema.runs.c.id == facts["flow_run_id"])
+            number = connection.execute(found).scalar()
             if number is None:
-                row = {
-                    "id": facts["flow_run_id"],
-                    "flow_name": plan.flow_name,
-                    "name": facts["flow_run_name"],
-                    "started": now,
-                    **values,
-                }
-                number = _key_of(connection.execute(insert(schema.runs).values(row)))
+                names = {"flow_name": clean(plan.flow_name), "name": clean(str(facts["flow_run_name"]))}
+                row = {"id": facts["flow_run_id"], **names, "started": now, "part": self._part, **values}
+                number = connection.execute(insert(schema.runs).values(row)).inserted_primary_key[0]
             else:
-                connection.execute(
-                    update(schema.runs).where(schema.runs.c.number == number).values(ended=None, **values)
-                )
+                again = {"ended": None, "message": None, "exit_code": None, **values}
+                connection.execute(update(schema.runs).where(schema.runs.c.number == number).values(again))
             self._run = int(number)
             self._write_steps(connection, plan)
+        self._rows = Rows(self._run, self._part, self._steps, {step.number: step.space for step in plan.steps})
         self._thread.start()
 
     def _write_steps(self, connection: Connection, plan: Plan) -> None:
+        """Write the tasks; those of a run that is resumed keep their numbers, by which its children are found."""
+        c = schema.steps.c
+        found = connection.execute(select(c.slug, c.step, c.since).where(c.run == self._run)).all()
+        known = {row.slug: (row.step, row.since) for row in found}
+        free = 1 + max((row.step for row in found), default=-1)
         rows = []
         for step in plan.steps:
-            self._spaces[step.number] = step.space
-            if step.literal is None:
-                rows.append(
-                    {
-                        "run": self._run,
-                        "step": step.number,
-                        "slug": step.slug,
-                        "name": step.name,
-                        "version": fingerprint(step.task),
-                        "inputs": inputs_digest(plan, step),
-                        "mapped": int(step.mapped),
-                        "space": step.space,
-                    }
-                )
-        if rows:
-            self._upsert(connection, schema.steps, rows, ("run", "step"))
+            if step.literal is not None:
+                continue
+            slug = clean(step.slug)
+            if slug not in known:
+                known[slug] = free, self._part
+                free += 1
+            number, since = known[slug]
+            self._steps[step.number] = number
+            facts = (slug, clean(step.name), task_version(step.task), inputs_digest(plan, step), int(step.mapped))
+            first = self._since.get(step.slug, since)
+            rows.append((self._run, number, *facts, step.space, first, None, None, None))
+        upsert(connection, schema.steps, rows)
+
+    def watch(self, open_rows: OpenRows) -> None:
+        """Take what tells which children are under way, so that those that a dead client leaves behind can be named."""
+        self._open_rows = open_rows
 
     def record(self, events: Sequence[Event]) -> None:
         """Queue events."""
         self._queue.put(events)
 
-    def ended(self, plan: Plan, states: Sequence[State], state: State) -> None:
-        """Write what is queued, and how the run ended."""
-        self._stop()
-        if self.broken is not None:
-            return
-        with self.store.writing() as connection:
+    def ended(self, plan: Plan, states: Sequence[State], state: State) -> State:
+        """Write what is queued, and how the run ended; a run whose record is not complete has another exit code."""
+
+        def write(connection: Connection) -> None:
             for step, step_state in zip(plan.steps, states, strict=True):
                 if step.literal is None:
                     width = len(step_state.map_states or ()) if isinstance(step_state, Mapped) else None
-                    where = (schema.steps.c.run == self._run) & (schema.steps.c.step == step.number)
+                    where = (schema.steps.c.run == self._run) & (schema.steps.c.step == self._steps[step.number])
                     code = schema.CODES[type(step_state).__name__]
-                    connection.execute(update(schema.steps).where(where).values(state=code, width=width))
+                    connection.execute(update(schema.steps).where(where).values(state=code, width=width, open=None))
             self._end(connection, type(state).__name__, str(state.message or ""), state.exit_code)
+
+        self._stop()
+        self._try(write)
+        return state if self.broken is None else state.replace(context={**state.context, "exit_code": INCOMPLETE})
 
     def failed(self, error: BaseException) -> None:
         """Write what is queued, and that the run broke off."""
+        state = getattr(error, "state", None)
+        name = type(state).__name__ if state is not None else "Failed"
+        code = getattr(state, "exit_code", None) or getattr(error, "exit_code", 1)
+
+        def write(connection: Connection) -> None:
+            connection.execute(update(schema.steps).where(schema.steps.c.run == self._run).values(open=None))
+            self._end(connection, name, f"{type(error).__name__}: {error}", code)
+
         self._stop()
-        if self.broken is None:
-            state = getattr(error, "state", None)
-            name = type(state).__name__ if state is not None else "Failed"
-            with self.store.writing() as connection:
-                self._end(connection, name, f"{type(error).__name__}: {error}", getattr(state, "exit_code", 1))
+        self._try(write)
 
     def _end(self, connection: Connection, name: str, message: str, exit_code: int) -> None:
         now = time.time()
         values = {
             "state": schema.CODES[name],
-            "message": message,
+            "message": clean(message),
             "exit_code": exit_code,
             "ended": now,
-            "heartbeat": now,
+            "holder": None,
         }
-        connection.execute(update(schema.runs).where(schema.runs.c.number == self._run).values(holder=None, **values))
+        self._beat(connection, now, values)
+
+    def _beat(self, connection: Connection, now: float, more: Mapping[str, Any]) -> None:
+        """Give a sign of life, and stop if somebody else has taken the run over meanwhile."""
+        c = schema.runs.c
+        mine = (c.number == self._run) & (c.part == self._part)
+        if not connection.execute(update(schema.runs).where(mine).values(heartbeat=now, **more)).rowcount:
+            raise HistoryWriteError("the run was taken over by another client, which goes on with it")
 
     def _stop(self) -> None:
         if self._thread.ident is not None:
@@ -155,114 +176,63 @@ class HistoryRecorder:
         last = False
         beat = time.monotonic()
         while not last:
-            events: list[Event] = []
-            end = time.monotonic() + FLUSH
-            while (left := end - time.monotonic()) > 0:
-                try:
-                    batch = self._queue.get(timeout=left)
-                except queue.Empty:
-                    break
-                if batch is None:
-                    last = True
-                    break
-                events.extend(batch)
+            events, last = self._collected()
             if self.broken is None and (events or time.monotonic() - beat > HEARTBEAT):
                 beat = time.monotonic()
-                self._write(events)
+                self._try(lambda connection: self._write(connection, events))  # noqa: B023  it is called right here
 
-    def _write(self, events: Sequence[Event]) -> None:
-        try:
-            with self.store.writing() as connection:
-                final = [self._child(connection, e) for e in events if e.state.is_finished()]
-                early = [self._attempt(connection, e) for e in events if not e.state.is_finished()]
-                if final:
-                    self._upsert(connection, schema.children, final, ("run", "step", "row"))
-                if early:
-                    self._upsert(connection, schema.attempts, early, ("run", "step", "row", "number"))
-                beat = update(schema.runs).where(schema.runs.c.number == self._run).values(heartbeat=time.time())
-                connection.execute(beat)
-        except HistoryWriteError as error:
-            self.broken = error
-            logger.error("%s; the run goes on and is not recorded any further", error)
+    def _collected(self) -> tuple[list[Event], bool]:
+        """Return the events of the next moment, and whether they are the last."""
+        events: list[Event] = []
+        end = time.monotonic() + FLUSH
+        while (left := end - time.monotonic()) > 0:
+            try:
+                batch = self._queue.get(timeout=left)
+            except queue.Empty:
+                break
+            if batch is None:
+                return events, True
+            events.extend(batch)
+        return events, False
 
-    def _upsert(self, connection: Connection, table: Any, rows: list[dict[str, Any]], keys: tuple[str, ...]) -> None:
-        dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-        statement = dialect.insert(table)
-        others = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in keys and c.name in rows[0]}
-        connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=others), rows)
+    def _try(self, write: Callable[[Connection], None]) -> None:
+        """Write in a transaction; what cannot be written breaks the recording, and not the run."""
+        if self.broken is not None:
+            return
+        end = time.monotonic() + (0.0 if self.store.is_file else BUSY_TIMEOUT)
+        while True:
+            try:
+                with self.store.writing() as connection:
+                    write(connection)
+                return
+            except HistoryWriteError as error:
+                broken = error
+            except Exception as error:  # a value that no database takes, or a fault of ours: the run is worth more
+                broken = HistoryWriteError(f"history {self.store.location} could not be written: {describe(error)}")
+                broken.__cause__ = error
+                end = 0.0
+            self._rows.forget()
+            if time.monotonic() >= end:
+                break
+            time.sleep(PAUSE)  # a server may come back
+        self.broken = broken
+        logger.error("%s; the run goes on and is not recorded any further", broken, exc_info=broken.__cause__)
 
-    def _child(self, connection: Connection, e: Event) -> dict[str, Any]:
-        state = e.state
-        return {
-            "run": self._run,
-            "step": e.step,
-            "row": e.row,
-            "state": schema.CODES[type(state).__name__],
-            "attempts": e.attempt,
-            "seconds": round(e.seconds, 6),
-            "at": round(e.wall.timestamp(), 3),
-            "worker": None if e.worker is None else self._text(connection, e.worker),
-            "item_key": self._key(e),
-            "message": self._message(connection, state),
-            "error": self._error(connection, state) if state.is_failed() else None,
-            "location": getattr(state._result, "location", None),
-        }
+    def _write(self, connection: Connection, events: Sequence[Event]) -> None:
+        self._beat(connection, time.time(), {})
+        rows = self._rows
+        upsert(connection, schema.children, [rows.child(connection, e) for e in events if e.state.is_finished()])
+        upsert(connection, schema.attempts, [rows.attempt(connection, e) for e in events if not e.state.is_finished()])
+        self._write_open(connection)
 
-    def _attempt(self, connection: Connection, e: Event) -> dict[str, Any]:
-        return {
-            "run": self._run,
-            "step": e.step,
-            "row": e.row,
-            "number": e.attempt,
-            "state": schema.CODES[type(e.state).__name__],
-            "seconds": round(e.seconds, 6),
-            "at": round(e.wall.timestamp(), 3),
-            "worker": None if e.worker is None else self._text(connection, e.worker),
-            "message": self._message(connection, e.state),
-        }
-
-    def _key(self, e: Event) -> str | None:
-        """Return what the child is: its own item, or that of the branch it belongs to."""
-        space = self._spaces.get(e.step)
-        if space is None:
-            return e.item_key
-        if e.item_key is not None:
-            self._keys[space, e.row] = e.item_key
-        return self._keys.get((space, e.row))
-
-    def _message(self, connection: Connection, state: State) -> int | None:
-        text = state.message
-        if text is None or text == PLAIN or state.is_failed():
-            return None
-        return self._text(connection, str(text))
-
-    def _text(self, connection: Connection, text: str) -> int:
-        number = self._texts.get(text)
-        if number is None:
-            digest = blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
-            number = self._texts[text] = self._intern(connection, schema.texts, "digest", digest, {"text": text})
-        return number
-
-    def _error(self, connection: Connection, state: State) -> int:
-        cause = cause_of(state)
-        number = self._errors.get(cause.fingerprint)
-        if number is None:
-            values = {"type": cause.type, "message": cause.message, "traceback": cause.traceback}
-            number = self._intern(connection, schema.errors, "fingerprint", cause.fingerprint, values)
-            self._errors[cause.fingerprint] = number
-        return number
-
-    def _intern(self, connection: Connection, table: Any, key: str, value: str, others: Mapping[str, Any]) -> int:
-        number = connection.execute(select(table.c.number).where(table.c[key] == value)).scalar()
-        if number is None:
-            row = {key: value, **others}
-            number = _key_of(connection.execute(insert(table).values(row)))
-        return int(number)
-
-
-def _key_of(done: Any) -> int:
-    """Return the number that the database gave a new row."""
-    return int(done.inserted_primary_key[0])
+    def _write_open(self, connection: Connection) -> None:
+        found = {self._steps[number]: ranges(rows) for number, rows in self._open_rows().items()}
+        for step in found.keys() | self._open.keys():
+            text = found.get(step)
+            if text != self._open.get(step):
+                where = (schema.steps.c.run == self._run) & (schema.steps.c.step == step)
+                connection.execute(update(schema.steps).where(where).values(open=text))
+        self._open = found
 
 
 def recorder_for(history: str | os.PathLike[str] | bool | None) -> HistoryRecorder | None:
@@ -275,7 +245,8 @@ def recorder_for(history: str | os.PathLike[str] | bool | None) -> HistoryRecord
 
     Raises
     ------
-    HistoryCorrupt, HistoryTooNew, HistoryWriteError : a history that was asked for by name cannot be used.
+    HistoryCorrupt, HistoryTooNew : there is something else, or what a later version wrote.
+    HistoryUnsafe, HistoryWriteError : a history that was asked for by name cannot be used.
     """
     if history is False:
         return None
@@ -283,7 +254,7 @@ def recorder_for(history: str | os.PathLike[str] | bool | None) -> HistoryRecord
         return HistoryRecorder(open_store(history))
     try:
         return HistoryRecorder(open_store(None))
-    except (OSError, HistoryWriteError) as error:
+    except (OSError, HistoryUnsafe) as error:
         _warn_once(str(error))
         return None
 

@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
-import psutil
 from sqlalchemy import Connection, select, update
 
-from prefectish.engine.identity import numbered
+from prefectish.engine.identity import Identity
 from prefectish.engine.keeping import Stored
 from prefectish.engine.plan import Plan, Step
-from prefectish.engine.recall import Recall, Recorded, key_of
-from prefectish.engine.state import Deferred, Failed, State
+from prefectish.engine.recall import Recall, Recorded, Waiting
+from prefectish.engine.state import Deferred, Failed, Paused, Resume, Retrying, Scheduled, State
 from prefectish.engine.state import State as AnyState
 from prefectish.engine.wire import process_name
-from prefectish.errors import RemoteError, ResultCorrupt, ResultReleased, ResumeMismatch, RunLocked
-from prefectish.fingerprint import fingerprint
+from prefectish.errors import (
+    RemoteError,
+    ResultCorrupt,
+    ResultReleased,
+    ResumeMismatch,
+    RunLocked,
+)
 from prefectish.history import schema
+from prefectish.history.holders import is_alive
 from prefectish.history.inputs import inputs_digest
-from prefectish.history.queries import ChildRow, RunRow
+from prefectish.history.queries import ChildRow, RunRow, WaitingRow, identities
 from prefectish.history.queries import run as find_run
 from prefectish.history.recorder import HistoryRecorder
+from prefectish.history.rows import intern_text, rows_of
 from prefectish.history.store import Store, open_store
 from prefectish.results.base import Result
+from prefectish.versions import task_version
 
-#: Seconds without a heartbeat after which the driver of a run on another machine counts as dead.
-STALE = 60.0
+#: The message of an attempt that was under way when its client died.
+CLIENT_LOST = "client-lost"
 _CLASSES = {cls.__name__: cls for cls in AnyState.children()}
 
 
 class Gone(Deferred):
-    """A result that was not stored, of a run that is resumed."""
+    """A result that was not stored, or cannot be read any more, of a run that is resumed."""
 
     __slots__ = ("label",)
 
@@ -64,6 +72,10 @@ class Resumption:
     retry_failed : run failed children again, also with corrected code.
     force : accept changed tasks; they run again, and what follows them.
 
+    Attributes
+    ----------
+    part : how often the run was resumed, this time included.
+
     Raises
     ------
     KeyError : no such run is recorded.
@@ -71,32 +83,38 @@ class Resumption:
     """
 
     def __init__(self, run_id: str, history: Any, retry_failed: bool, force: bool) -> None:
-        self.store: Store = open_store(None if history in (None, True) else history)
+        where = None if history in (None, True) else history
+        self.store: Store = open_store(where)
         self.retry_failed = retry_failed
         self.force = force
-        self.run: RunRow = find_run(run_id, self.store.location)
+        self.run: RunRow = find_run(run_id, where)
         self.part = 0
+        self._changed: frozenset[str] = frozenset()
         with self.store.reading() as connection:
             self._check_holder(connection)
 
     def _check_holder(self, connection: Connection) -> Any:
-        row = connection.execute(select(schema.runs).where(schema.runs.c.number == self.run._number)).one()
-        if row.holder is not None and _is_alive(row.holder, row.heartbeat):
-            raise RunLocked(f"run {row.id} is held by {row.holder} since {_since(row.started)}")
+        query = select(schema.runs).where(schema.runs.c.number == self.run._number).with_for_update()
+        row = connection.execute(query).one()
+        if row.holder is not None and is_alive(row.holder, row.heartbeat, time.time()):
+            raise RunLocked(f"run {row.id} is held by {row.holder} since {_since(row.held or row.started)}")
         return row
 
-    def _take(self) -> int:
-        """Become the holder of the run; return how often it was resumed, this time included."""
+    def _take(self) -> None:
+        """Become the holder of the run; what its dead client left under way is lost."""
         c = schema.runs.c
         with self.store.writing() as connection:
             row = self._check_holder(connection)
-            values = {"holder": process_name(), "heartbeat": time.time(), "part": row.part + 1}
+            now = time.time()
+            if row.holder is not None:
+                _mark_lost(connection, row, now)
+            self.part = int(row.part) + 1
+            values = {"holder": process_name(), "held": now, "heartbeat": now, "part": self.part}
             connection.execute(update(schema.runs).where(c.number == row.number).values(values))
-            return int(row.part) + 1
 
     def recorder(self) -> HistoryRecorder:
         """Return what records the run from here on."""
-        return HistoryRecorder(self.store)
+        return HistoryRecorder(self.store, self.part, dict.fromkeys(self._changed, self.part))
 
     def recall(self, plan: Plan) -> Recall:
         """Return what is kept of the run, and become its holder.
@@ -105,7 +123,7 @@ class Resumption:
         ------
         ResumeMismatch : a task changed since; it is named.
         """
-        children: dict[str, dict[str, Recorded]] = {}
+        children: dict[str, Mapping[Identity, Recorded]] = {}
         widths: dict[str, int] = {}
         changed: set[str] = set()
         recorded = {row.slug: row for row in self._steps()}
@@ -118,47 +136,118 @@ class Resumption:
             if row is None or step.literal is not None:
                 continue
             rows = self.run.children(step.slug)
-            failed = any(schema.CODES[child.state] in schema.FAILED for child in rows)
-            if row.version != fingerprint(step.task) and not (self.retry_failed and failed):
-                if not self.force:
-                    raise ResumeMismatch(f"task {step.slug} changed; force=True runs it again, and what follows it")
-                changed.add(step.slug)
-            if row.inputs != inputs_digest(plan, step):
+            self._check_unchanged(step, row, rows, changed)
+            if row.inputs is None or row.inputs != inputs_digest(plan, step):
                 changed.add(step.slug)  # it is given something else now
-            keys = numbered([child.item_key for child in rows])
             children[step.slug] = {
-                key_of(key, child.index or 0): _recorded(step, child) for key, child in zip(keys, rows, strict=True)
+                identity: _recorded(step, child)
+                for identity, child in _by_identity(rows).items()
+                if child._row.made >= row.since
             }
             widths[step.slug] = len(rows)
-        self.part = self._take()
-        return Recall(children, widths, frozenset(changed), self.retry_failed)
+        self._changed = frozenset(changed)
+        waiting = self._waiting(plan)
+        self._take()
+        return Recall(children, waiting, widths, self._changed, self.retry_failed)
+
+    def _check_unchanged(self, step: Step, row: Any, rows: list[ChildRow], changed: set[str]) -> None:
+        if row.version == task_version(step.task):
+            return
+        if self.retry_failed and any(schema.CODES[child.state] in schema.FAILED for child in rows):
+            return  # the code was corrected for those that failed
+        if not rows:
+            return  # nothing of it was made by the code as it was
+        if not self.force:
+            raise ResumeMismatch(f"task {step.slug} changed; force=True runs it again, and what follows it")
+        changed.add(step.slug)
 
     def _steps(self) -> list[Any]:
         with self.store.reading() as connection:
             query = select(schema.steps).where(schema.steps.c.run == self.run._number)
             return list(connection.execute(query).all())
 
+    def _waiting(self, plan: Plan) -> dict[str, dict[Identity, Waiting]]:
+        """Return the children that wait, for somebody or for their next attempt."""
+        found: dict[str, list[WaitingRow]] = {}
+        for row in self.run.waiting():
+            found.setdefault(row.slug, []).append(row)
+        return {
+            step.slug: {
+                (row.item_key, 0) if row.item_key is not None else (None, row.index or 0): Waiting(
+                    _start(row), row.part
+                )
+                for row in found.get(step.slug, ())
+            }
+            for step in plan.steps
+        }
+
+
+def _by_identity(rows: list[ChildRow]) -> dict[Identity, ChildRow]:
+    known = identities([(child._row.row, child.item_key) for child in rows])
+    return {known[child._row.row]: child for child in rows}
+
+
+def _mark_lost(connection: Connection, run: Any, now: float) -> None:
+    """Record the attempts that were under way as lost with their client."""
+    s, c, a = schema.steps.c, schema.children.c, schema.attempts.c
+    steps = connection.execute(select(s.step, s.open).where(s.run == run.number, s.open.is_not(None))).all()
+    for step in steps:
+        here = (c.run == run.number, c.step == step.step, c.part == run.part)
+        ended = set(connection.execute(select(c.row).where(*here)).scalars())
+        tried = (a.run == run.number, a.step == step.step, a.part == run.part)
+        known = dict(connection.execute(select(a.row, a.number).where(*tried).order_by(a.number)).tuples().all())
+        message = intern_text(connection, CLIENT_LOST)
+        lost = [
+            {
+                "run": run.number, "step": step.step, "row": row, "part": run.part, "number": known.get(row, 0) + 1,
+                "state": schema.CODES["Crashed"], "seconds": 0.0, "at": run.heartbeat, "message": message,
+            }
+            for row in rows_of(step.open)
+            if row not in ended
+        ]  # fmt: skip
+        if lost:
+            connection.execute(schema.attempts.insert(), lost)
+    connection.execute(update(schema.steps).where(s.run == run.number).values(open=None))
+
+
+def _start(row: WaitingRow) -> State:
+    """Return the state from which a child goes on that waited."""
+    if row.state == "Retrying":
+        return Retrying(row.message, start_time=row.due, run_count=row.attempt)
+    if row.state == "Resume":
+        return Resume(row.message or "Resumed.", context=dict(row.context))
+    cls = Paused if row.state == "Paused" else Scheduled
+    return cls(row.message, start_time=row.due, context=dict(row.context))
+
 
 def _recorded(step: Step, child: ChildRow) -> Recorded:
     """Return the state of a recorded child, with its result if that can be read."""
     label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
-    state, readable = _state_of(step, child, label)
-    return Recorded(state, readable, child.attempts, child.duration, child.worker)
+    row = child._row
+    state, store = _state_of(step, child, label)
+    location = child.location
+
+    def is_readable() -> bool:
+        return store is None or (location is not None and _is_sound(store, location))
+
+    gone = isinstance(state._result, Gone)
+    return Recorded(
+        state, (lambda: False) if gone else is_readable, row.row, row.made, child.attempts, child.duration, child.worker
+    )
 
 
-def _state_of(step: Step, child: ChildRow, label: str) -> tuple[State, bool]:
+def _state_of(step: Step, child: ChildRow, label: str) -> tuple[State, Result | None]:
+    """Return a state, and the store that its result has to be read from; None if it needs none."""
     cls = _CLASSES[child.state]
     if issubclass(cls, Failed):
         kind, _, text = (child.error or "").partition(": ")
-        return cls(child.error, RemoteError(kind, text, child.traceback), traceback=child.traceback), True
+        return cls(child.error, RemoteError(kind, text, child.traceback), traceback=child.traceback), None
     if not cls().is_successful() or child.state == "Skipped":
-        return cls(child.message), True
+        return cls(child.message), None
     message = child.message or "Task run succeeded."
-    if child.location is None:
-        return cls(message, Gone(label)), False
-    if step.store is None or not _is_sound(step.store, child.location):
-        return cls(message, Gone(label)), False
-    return cls(message, Stored(step.store, child.location, label)), True
+    if child.location is None or step.store is None:
+        return cls(message, Gone(label)), None
+    return cls(message, Stored(step.store, child.location, label)), step.store
 
 
 def _is_sound(store: Result, location: str) -> bool:
@@ -168,16 +257,6 @@ def _is_sound(store: Result, location: str) -> bool:
     except (FileNotFoundError, ResultCorrupt):
         return False
     return True
-
-
-def _is_alive(holder: str, heartbeat: float) -> bool:
-    host, _, pid = holder.rpartition(":")
-    mine = process_name()
-    if holder == mine:
-        return time.time() - heartbeat < STALE
-    if host == mine.rpartition(":")[0]:
-        return bool(psutil.pid_exists(int(pid)))
-    return time.time() - heartbeat < STALE
 
 
 def _since(seconds: float) -> str:

@@ -2,14 +2,23 @@
 
 Texts that repeat (messages, tracebacks, workers) are kept once and referred to by number. Neither arguments nor results
 are kept: a state says *that* a child succeeded, and where its result lies if a result store keeps it.
+
+A run that is resumed goes on in another *part*, in which its lists may have other items in another order. The rows of
+each part stand side by side, so that nothing of an earlier part is lost if a later one breaks off; what is newest of an
+item counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-#: Version of the tables; a history of a later version is not touched.
+#: Version of the tables; a history of a later version is not touched. Whoever changes a table raises it, and says in
+#: `UPGRADES` how tables of the version before become those.
 VERSION = 1
+#: Statements that make a history of version n one of version n + 1, by n.
+UPGRADES: Mapping[int, Sequence[str]] = {}
 #: Marks a SQLite file as ours (PRAGMA application_id).
 APPLICATION_ID = 0x70666873
 
@@ -24,6 +33,10 @@ FAILED = frozenset(CODES[n] for n in ("Failed", "TriggerFailed", "TimedOut", "Va
 
 metadata = MetaData()
 
+#: Facts of the history itself; "version" is that of its tables, where the database has no other place for it.
+about = Table("about", metadata, Column("name", String(40), primary_key=True), Column("value", Text, nullable=False))
+
+#: `holder` is the process that drives the run, ``host:pid``, since `held`, and `part` how often it was resumed.
 runs = Table(
     "runs",
     metadata,
@@ -39,10 +52,13 @@ runs = Table(
     Column("ended", Float),
     Column("heartbeat", Float, nullable=False),
     Column("holder", Text),
+    Column("held", Float),
     Column("part", Integer, nullable=False, default=0),
     Column("executor", Text),
 )
 
+#: `since` is the first part whose records count: the task, or what it was given from outside, changed before it.
+#: `open` are the rows that were under way when the history was last written, as ``0-7,12``.
 steps = Table(
     "steps",
     metadata,
@@ -54,42 +70,55 @@ steps = Table(
     Column("inputs", String(32)),
     Column("mapped", Integer, nullable=False),
     Column("space", Integer),
+    Column("since", Integer, nullable=False, default=0),
     Column("state", Integer),
     Column("width", Integer),
+    Column("open", Text),
 )
 
+#: `made` is the part in which the body ran: it is lower than `part` for a child that was kept when the run was resumed.
 children = Table(
     "children",
     metadata,
     Column("run", Integer, primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("row", Integer, primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("made", Integer, nullable=False),
     Column("state", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("seconds", Float),
     Column("at", Float, nullable=False),
     Column("worker", Integer),
     Column("item_key", Text),
+    Column("name", Text),
     Column("message", Integer),
     Column("error", Integer),
     Column("location", Text),
     sqlite_with_rowid=False,
 )
-Index("children_failed", children.c.run, children.c.error, sqlite_where=children.c.error.is_not(None))
+_failed = children.c.error.is_not(None)
+Index("children_failed", children.c.run, children.c.error, sqlite_where=_failed, postgresql_where=_failed)
 
-#: Attempts that did not end a child: those before a retry, pauses.
+#: Attempts that did not end a child: those before a retry, pauses, and those that were lost with their client. `due` is
+#: when the next one may start; `context` of a pause is JSON.
 attempts = Table(
     "attempts",
     metadata,
     Column("run", Integer, primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("row", Integer, primary_key=True),
+    Column("part", Integer, primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("state", Integer, nullable=False),
     Column("seconds", Float),
     Column("at", Float, nullable=False),
     Column("worker", Integer),
+    Column("item_key", Text),
     Column("message", Integer),
+    Column("error", Integer),
+    Column("due", Float),
+    Column("context", Text),
     sqlite_with_rowid=False,
 )
 

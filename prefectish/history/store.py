@@ -1,84 +1,46 @@
-"""The database behind the history: SQLite in WAL mode with full synchronisation by default, any other by its URL."""
+"""The database behind the history: a SQLite file in WAL mode with full synchronisation, or PostgreSQL by its URL."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
 
 from prefectish import config
-from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryWriteError
-from prefectish.history import schema
+from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryUnsafe, HistoryWriteError
+from prefectish.history import filesystems, schema
 
 #: How long a writer waits for another one, in seconds.
 BUSY_TIMEOUT = 30.0
+#: The namespace of our tables on a server, so that they meet nobody else's.
+NAMESPACE = "prefectish"
+JOURNALS = ("wal", "delete")
 _stores: dict[tuple[int, str], Store] = {}
 _lock = threading.Lock()
 
 
 class Store:
-    """An open history. Objects are cached by location and process."""
+    """An open history; cached by location and process.
 
-    def __init__(self, location: str) -> None:
-        self.location = location
-        self.is_file = "://" not in location
-        self.engine = self._open()
+    Attributes
+    ----------
+    location : path of the file, or URL without its password.
+    is_file : whether it is a SQLite file; else it is on a server.
+    """
 
-    def _open(self) -> Engine:
-        if not self.is_file:
-            engine = create_engine(self.location)
-            schema.metadata.create_all(engine)
-            return engine
-        folder = os.path.dirname(os.path.abspath(self.location))
-        if not os.path.isdir(folder):
-            raise HistoryWriteError(f"history {self.location}: the folder {folder} does not exist")
-        fresh = not os.path.exists(self.location) or not os.path.getsize(self.location)
-        self._check(fresh)
-        if fresh:
-            self._create_private()
-        engine = create_engine(f"sqlite:///{self.location}", connect_args={"timeout": BUSY_TIMEOUT})
-        event.listen(engine, "connect", _tune)
-        event.listen(engine, "begin", _begin)
-        if fresh:
-            self._create_tables(engine)
-        return engine
-
-    def _create_private(self) -> None:
-        try:
-            os.close(os.open(self.location, os.O_CREAT | os.O_WRONLY, 0o600))
-        except OSError as error:
-            raise HistoryWriteError(f"history {self.location} cannot be written: {error}") from error
-
-    def _check(self, fresh: bool) -> None:
-        """Look at an existing file before anything is written to it."""
-        name = os.path.basename(self.location)
-        if fresh:
-            return
-        try:
-            with closing(sqlite3.connect(f"{Path(self.location).absolute().as_uri()}?mode=ro", uri=True)) as connection:
-                version = connection.execute("PRAGMA user_version").fetchone()[0]
-                ours = connection.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
-        except sqlite3.DatabaseError as error:
-            raise HistoryCorrupt(f"{name} is not a prefectish history: {error}") from error
-        if not ours:
-            raise HistoryCorrupt(f"{name} is not a prefectish history")
-        if version > schema.VERSION:
-            raise HistoryTooNew(f"schema {version}, this version knows {schema.VERSION}: {name} was left as it is")
-        if not os.access(self.location, os.W_OK):
-            raise HistoryWriteError(f"history {self.location} is read-only")
-
-    def _create_tables(self, engine: Engine) -> None:
-        with engine.begin() as connection:
-            schema.metadata.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-            connection.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
+    location: str
+    is_file: bool
+    engine: Engine
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -86,31 +48,186 @@ class Store:
 
         Raises
         ------
-        HistoryWriteError : the disk is full, or the file cannot be written any more; earlier rows are intact.
+        HistoryWriteError : the disk is full, or the history cannot be written any more; earlier rows are intact.
         """
+        with self._told(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Open a transaction that only reads, and keeps nobody from writing.
+
+        Raises
+        ------
+        HistoryWriteError : the history cannot be reached.
+        """
+        with self._told(), self.engine.connect() as connection:
+            yield connection.execution_options(prefectish_reads=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            with self.engine.begin() as connection:
-                yield connection
-        except OperationalError as error:
-            raise HistoryWriteError(f"history {self.location} could not be written: {error.orig}") from error
+            yield
+        except DBAPIError as error:
+            raise HistoryWriteError(f"history {self.location} could not be used: {_words(error)}") from error
 
-    def reading(self) -> Connection:
-        """Open a connection for reading; to be used in a `with` block."""
-        return self.engine.connect()
+    def _check_version(self, version: int) -> None:
+        if version > schema.VERSION:
+            raise HistoryTooNew(
+                f"schema {version}, this version knows {schema.VERSION}: {self.location} was left as it is"
+            )
 
 
-def _tune(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin`, so that none is upgraded in the middle
-    cursor = connection.cursor()
+class FileStore(Store):
+    """A history in a SQLite file.
+
+    Parameters
+    ----------
+    path : of the file; its folder must exist.
+    journal : "wal", or "delete" for file systems on which a write-ahead log is not safe.
+    """
+
+    is_file = True
+
+    def __init__(self, path: str, journal: str) -> None:
+        self.location = path
+        self._journal = journal
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder):
+            raise HistoryWriteError(f"history {path}: the folder {folder} does not exist")
+        self._check_file_system(folder)
+        fresh = not os.path.exists(path) or not os.path.getsize(path)
+        version = 0 if fresh else self._checked()
+        if fresh:
+            self._create_private()
+        with self._told():
+            if version < schema.VERSION:
+                self._make()
+            self.engine = self._engine(self._tune)
+            self.engine.connect().close()
+
+    def _check_file_system(self, folder: str) -> None:
+        kind = filesystems.type_of(folder)
+        if self._journal == "wal" and filesystems.is_network(kind):
+            raise HistoryUnsafe(
+                f"history {self.location} lies on a network file system ({kind}), where a write-ahead log is not safe; "
+                f'keep it on a disk of this machine or in PostgreSQL, or set history_journal = "delete" in '
+                f'config.toml, PREFECTISH_HISTORY_JOURNAL=delete, or history="sqlite:///PATH?journal=delete"'
+            )
+
+    def _checked(self) -> int:
+        """Look at an existing file before anything is written to it, and return the version of its tables."""
+        name = os.path.basename(self.location)
+        try:
+            uri = f"{Path(self.location).absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT)) as connection:
+                version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+                ours = connection.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
+        except sqlite3.DatabaseError as error:
+            raise HistoryCorrupt(f"{name} is not a prefectish history: {error}") from error
+        if not ours:
+            raise HistoryCorrupt(f"{name} is not a prefectish history")
+        self._check_version(version)
+        if not os.access(self.location, os.W_OK):
+            raise HistoryWriteError(f"history {self.location} is read-only")
+        return version
+
+    def _create_private(self) -> None:
+        try:
+            os.close(os.open(self.location, os.O_CREAT | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise HistoryWriteError(f"history {self.location} cannot be written: {error}") from error
+
+    def _engine(self, tune: Callable[[sqlite3.Connection, Any], None], **options: Any) -> Engine:
+        url = URL.create("sqlite", database=self.location)
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, **options)
+        event.listen(engine, "connect", tune)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def _make(self) -> None:
+        """Make the tables, or those of an older version ours, in one transaction: nobody sees a file half made."""
+        with self._engine(_take_over_transactions, poolclass=NullPool).begin() as connection:
+            found = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+            _bring_up_to_date(connection, found)
+            connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+            connection.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
+
+    def _tune(self, connection: sqlite3.Connection, record: Any) -> None:
+        _take_over_transactions(connection, record)
+        end = time.monotonic() + BUSY_TIMEOUT
+        while True:
+            try:
+                connection.execute(f"PRAGMA journal_mode = {self._journal}").close()
+                break
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait by itself where it changes the journal of a file that somebody else has open.
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+        connection.execute("PRAGMA synchronous = FULL").close()
+
+
+class ServerStore(Store):
+    """A history on a PostgreSQL server, in a namespace of its own."""
+
+    is_file = False
+
+    def __init__(self, url: URL) -> None:
+        self.location = url.render_as_string(hide_password=True)
+        self.engine = _engine(url).execution_options(schema_translate_map={None: NAMESPACE})
+        with self._told(), self.engine.begin() as connection:
+            # Of two clients that begin at once, one makes the tables and the other finds them.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema.APPLICATION_ID})
+            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {NAMESPACE}"))
+            self._make(connection)
+
+    def _make(self, connection: Connection) -> None:
+        schema.about.create(connection, checkfirst=True)
+        known = connection.execute(select(schema.about.c.value).where(schema.about.c.name == "version")).scalar()
+        version = 0 if known is None else int(known)
+        self._check_version(version)
+        if version < schema.VERSION:
+            _bring_up_to_date(connection, version)
+            connection.execute(schema.about.delete().where(schema.about.c.name == "version"))
+            connection.execute(insert(schema.about).values(name="version", value=str(schema.VERSION)))
+
+
+def _bring_up_to_date(connection: Connection, version: int) -> None:
+    """Make tables, or change those of an older version; version 0 is a history without any."""
+    for older in range(version, schema.VERSION) if version else ():
+        for statement in schema.UPGRADES[older]:
+            connection.exec_driver_sql(statement)
+    schema.metadata.create_all(connection)
+
+
+def _engine(url: URL) -> Engine:
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername=f"postgresql+{_driver()}")
     try:
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = FULL")
-    finally:
-        cursor.close()
+        return create_engine(url, pool_pre_ping=True, pool_size=2)
+    except (ModuleNotFoundError, ArgumentError) as error:
+        raise HistoryWriteError(f"history {url.render_as_string(hide_password=True)}: {error}") from error
+
+
+def _driver() -> str:
+    """Return the driver that is installed; psycopg, whose absence then tells itself, if none is."""
+    from importlib.util import find_spec
+
+    return next((name for name in ("psycopg", "psycopg2") if find_spec(name) is not None), "psycopg")
+
+
+def _take_over_transactions(connection: Any, record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin`, so that none is upgraded in the middle
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write", True) else "BEGIN")
+    reads = connection.get_execution_options().get("prefectish_reads", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _words(error: DBAPIError) -> str:
+    return " ".join(str(error.orig).split())
 
 
 def open_store(history: str | os.PathLike[str] | None) -> Store:
@@ -119,15 +236,45 @@ def open_store(history: str | os.PathLike[str] | None) -> Store:
     Raises
     ------
     HistoryCorrupt, HistoryTooNew : the file is something else, or of a later version; it is left as it is.
+    HistoryUnsafe : it lies on a network file system.
     HistoryWriteError : it cannot be written.
     """
-    location = os.fspath(history) if history is not None else os.path.join(_home(), "history.db")
-    key = (os.getpid(), location)
+    key, make = _wanted(os.fspath(history) if history is not None else os.path.join(_home(), "history.db"))
     with _lock:
-        store = _stores.get(key)
-        if store is None or (store.is_file and not os.path.exists(location)):
-            store = _stores[key] = Store(location)
+        store = _stores.get((os.getpid(), key))
+        if store is None or (store.is_file and not os.path.exists(store.location)):
+            store = _stores[os.getpid(), key] = make()
         return store
+
+
+def _wanted(place: str) -> tuple[str, Callable[[], Store]]:
+    """Return what names a history in this process, and what opens it."""
+    if "://" not in place:
+        journal = _journal(config.setting("history_journal"))
+        return f"{journal} {os.path.abspath(place)}", lambda: FileStore(place, journal)
+    try:
+        url = make_url(place)
+    except ArgumentError as error:
+        raise HistoryWriteError(f"history: {error}") from error
+    kind = url.get_backend_name() if url.drivername != "postgres" else "postgresql"
+    if kind == "postgresql":
+        return place, lambda: ServerStore(url)
+    path = url.database
+    if kind != "sqlite" or not path or path == ":memory:":
+        raise HistoryWriteError(
+            f"history {url.render_as_string(hide_password=True)}: a path, sqlite:///PATH or postgresql://... is wanted"
+        )
+    asked = url.query.get("journal")
+    journal = _journal(asked if isinstance(asked, str) else config.setting("history_journal"))
+    return f"{journal} {os.path.abspath(path)}", lambda: FileStore(path, journal)
+
+
+def _journal(wanted: Any) -> str:
+    if wanted is None:
+        return JOURNALS[0]
+    if wanted not in JOURNALS:
+        raise HistoryWriteError(f"history_journal={wanted!r}: one of {', '.join(JOURNALS)} is wanted")
+    return str(wanted)
 
 
 def _home() -> str:

@@ -1,0 +1,230 @@
+"""Events of a run as rows of the history; what repeats is kept once and referred to by its number."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import Connection, Table, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from prefectish.engine.recorder import Event
+from prefectish.engine.state import Paused, Scheduled, State, Success
+from prefectish.history import schema
+from prefectish.history.causes import cause_of
+
+#: The message of a plain success, which goes without saying.
+PLAIN = "Task run succeeded."
+#: Longest context of a pause that is kept, in characters of JSON.
+LONGEST_CONTEXT = 10_000
+_SUCCESS = schema.CODES["Success"]
+
+
+class Rows:
+    """Turns the events of one run into rows, in the order of the columns of their tables.
+
+    Parameters
+    ----------
+    run : number of the run.
+    part : how often it was resumed.
+    steps : number of each step in the history, by its number in the plan.
+    spaces : number of the space that each step runs over, None for a single one; a chain of maps shares one, and the
+        key of the item that its branch began with.
+    """
+
+    def __init__(self, run: int, part: int, steps: Mapping[int, int], spaces: Mapping[int, int | None]) -> None:
+        self.run = run
+        self.part = part
+        self._steps = steps
+        self._spaces = spaces
+        self._members = Counter(spaces.values())
+        self._keys: dict[tuple[int, int], tuple[str | None, int]] = {}
+        self._texts: dict[str, int] = {}
+        self._errors: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Forget numbers that a transaction gave which was not committed."""
+        self._texts.clear()
+        self._errors.clear()
+
+    def child(self, connection: Connection, e: Event) -> tuple[Any, ...]:
+        """Return the row of a child that ended."""
+        state = e.state
+        key = self._key(e)
+        worker = None if e.worker is None else self._text(connection, e.worker)
+        made = self.part if e.made is None else e.made
+        head = (self.run, self._steps[e.step], e.row, self.part, made)
+        at, seconds = round(e.wall.timestamp(), 3), round(e.seconds, 6)
+        if type(state) is Success and state._context is None and state.message == PLAIN:
+            location = getattr(state._result, "location", None)
+            return (*head, _SUCCESS, e.attempt, seconds, at, worker, key, None, None, None, location)
+        return (
+            *head,
+            schema.CODES[type(state).__name__],
+            e.attempt,
+            seconds,
+            at,
+            worker,
+            key,
+            _name(state),
+            self._message(connection, state),
+            self._error(connection, state) if state.is_failed() else None,
+            getattr(state._result, "location", None),
+        )
+
+    def attempt(self, connection: Connection, e: Event) -> tuple[Any, ...]:
+        """Return the row of an attempt that did not end its child."""
+        state = e.state
+        due = state.start_time if isinstance(state, Scheduled) else None
+        return (
+            self.run,
+            self._steps[e.step],
+            e.row,
+            self.part,
+            e.attempt,
+            schema.CODES[type(state).__name__],
+            round(e.seconds, 6),
+            round(e.wall.timestamp(), 3),
+            None if e.worker is None else self._text(connection, e.worker),
+            self._key(e),
+            self._message(connection, state),
+            self._error(connection, state) if isinstance(state._result, BaseException) else None,
+            None if due is None else due.timestamp(),
+            _pause_context(state) if isinstance(state, Paused) else None,
+        )
+
+    def _key(self, e: Event) -> str | None:
+        """Return what the child is: its own item, or that of the branch it belongs to."""
+        key = None if e.item_key is None else clean(e.item_key)
+        space = self._spaces.get(e.step)
+        if space is None or self._members[space] == 1:
+            return key
+        known, left = self._keys.pop((space, e.row), (None, self._members[space]))
+        key = known if key is None else key
+        left -= e.state.is_finished()
+        if left:  # other steps of the branch are to come
+            self._keys[space, e.row] = key, left
+        return key
+
+    def _message(self, connection: Connection, state: State) -> int | None:
+        message = state.message
+        if message is None or message == PLAIN or state.is_failed():
+            return None
+        return self._text(connection, str(message))
+
+    def _text(self, connection: Connection, text: str) -> int:
+        number = self._texts.get(text)
+        if number is None:
+            number = self._texts[text] = intern_text(connection, text)
+        return number
+
+    def _error(self, connection: Connection, state: State) -> int:
+        cause = cause_of(state)
+        number = self._errors.get(cause.fingerprint)
+        if number is None:
+            traceback = None if cause.traceback is None else clean(cause.traceback)
+            values = {"type": cause.type, "message": clean(cause.message), "traceback": traceback}
+            number = _intern(connection, schema.errors, "fingerprint", cause.fingerprint, values)
+            self._errors[cause.fingerprint] = number
+        return number
+
+
+def _name(state: State) -> str | None:
+    """Return what the run of a child is called, if somebody named it."""
+    name = state._context.get("task_run_name") if state._context else None
+    return None if name is None else clean(str(name))
+
+
+def _pause_context(state: State) -> str | None:
+    """Return what a pause carries, as far as JSON can say it: what an approver is to see."""
+    told = {name: value for name, value in state.context.items() if not name.startswith("task_") and _is_json(value)}
+    text = json.dumps(told)
+    return clean(text) if told and len(text) <= LONGEST_CONTEXT else None
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def clean(text: str) -> str:
+    r"""Return a text that every database takes: NUL and lone surrogates are shown as escapes.
+
+    Examples
+    --------
+    >>> print(clean("a" + chr(0) + chr(0xD800)))
+    a\x00\ud800
+    """
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
+
+
+def intern_text(connection: Connection, text: str) -> int:
+    """Return the number of a text that may repeat."""
+    digest = blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
+    return _intern(connection, schema.texts, "digest", digest, {"text": clean(text)})
+
+
+def _intern(connection: Connection, table: Table, key: str, value: str, others: Mapping[str, Any]) -> int:
+    """Return the number of a text, written now if it is new; of two clients that write one, both get its number."""
+    found = select(table.c.number).where(table.c[key] == value)
+    number = connection.execute(found).scalar()
+    if number is None:
+        statement = _dialect(connection).insert(table).values({key: value, **others}).on_conflict_do_nothing()
+        connection.execute(statement)
+        number = connection.execute(found).scalar_one()
+    return int(number)
+
+
+def upsert(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Write rows, in the order of the table's columns, in the place of those with the same key."""
+    if not rows:
+        return
+    names = [column.name for column in table.columns]
+    statement = _dialect(connection).insert(table)
+    others = {name: statement.excluded[name] for name in names if not table.c[name].primary_key}
+    statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=others)
+    if connection.dialect.name != "sqlite":
+        connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+        return
+    # SQLAlchemy takes as long for the parameters of a row as SQLite for the row: rows go straight to the driver.
+    compiled = statement.compile(dialect=connection.dialect, column_keys=names)
+    assert list(compiled.positiontup or ()) == names
+    connection.exec_driver_sql(str(compiled), list(rows))
+
+
+def _dialect(connection: Connection) -> Any:
+    return sqlite if connection.dialect.name == "sqlite" else postgresql
+
+
+def ranges(rows: Sequence[int]) -> str:
+    """Write row numbers in short.
+
+    Examples
+    --------
+    >>> ranges([3, 0, 1, 2, 9])
+    '0-3,9'
+    """
+    parts: list[list[int]] = []
+    for row in sorted(rows):
+        if parts and parts[-1][1] == row - 1:
+            parts[-1][1] = row
+        else:
+            parts.append([row, row])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def rows_of(text: str) -> list[int]:
+    """Return the row numbers that :func:`ranges` wrote."""
+    rows: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        rows.extend(range(int(first), int(last or first) + 1))
+    return rows
