@@ -48,8 +48,12 @@ class Finisher:
         self._raise = bool(facts.get("raise_on_exception"))
         self._growing: dict[int, list[SpaceRun]] = {}
         for space in spaces:
-            if space.space.grows:
-                self._growing.setdefault(space.space.tokens[0].source, []).append(space)
+            self.add_space(space)
+
+    def add_space(self, space: SpaceRun) -> None:
+        """Note a space; one that grows does so with the rows of the step it flattens."""
+        if space.space.grows:
+            self._growing.setdefault(space.space.tokens[0].source, []).append(space)
 
     def row(self, run: StepRun, row: int, state: State, width: Any) -> None:
         """Note the final state of a row.
@@ -77,6 +81,8 @@ class Finisher:
         for lane in run.gated:
             lane.open_gate(row)
             self.queue(lane)
+        if run.watcher is not None:
+            run.watcher.row(row, state, width)
         if not run.left:
             self.step(run)
 
@@ -106,6 +112,8 @@ class Finisher:
         if run.reads:
             self.releases.ended(run)
         self.touch_consumers(run)
+        if run.watcher is not None:
+            run.watcher.ended(run.state)
 
     def touch_consumers(self, run: StepRun) -> None:
         """Have the groups that read a step considered again."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
 from operator import getitem
-from typing import Any
+from typing import Any, Protocol
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.executor import Job, LaneSpec, Pick
@@ -32,6 +32,22 @@ from prefectish.errors import text_of
 
 NOT_RUN = Pending("not run")
 _IN_MEMORY = (list, tuple, range, str)
+
+
+class Watcher(Protocol):
+    """Somebody outside who waits for the rows of a step, or for all of it."""
+
+    def opened(self) -> None:
+        """Note that the step has rows, though maybe not all of them yet."""
+
+    def row(self, row: int, state: State, width: Any) -> None:
+        """Note the final state of a row, and what a map over its result has to know."""
+
+    def waits(self, row: int, state: State) -> None:
+        """Note that a row waits for somebody outside."""
+
+    def ended(self, state: State) -> None:
+        """Note the final state of the step."""
 
 
 class StepRun:
@@ -51,14 +67,16 @@ class StepRun:
     failures : rows that failed so far.
     dirty : in a run that is resumed, whether anything of it had to run because it was not finished before.
     reads : steps it reads whose results are held on workers.
+    watcher : told of its rows and of its end, None if nobody asked.
     """
 
     __slots__ = (
         "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "lane", "left", "reads",
-        "space", "starts", "state", "step", "widths",
+        "space", "starts", "state", "step", "watcher", "widths",
     )  # fmt: skip
 
     def __init__(self, step: Step) -> None:
+        self.watcher: Watcher | None = None
         self.step = step
         self.state: State = NOT_RUN
         self.final = False
@@ -66,7 +84,7 @@ class StepRun:
         self.children: list[State | None] | None = None
         self.left = 0
         self.facts: Any = None
-        self.widths: dict[int, int] | None = {} if step.mapped and step.measure == 2 else None
+        self.widths: dict[int, int] | None = {} if step.mapped and step.measure >= 2 else None
         self.starts: State | None = None
         self.gated: list[Lane] = []
         self.holds = False
@@ -248,6 +266,10 @@ class Lane:
         if row < (width or 0) and all(g.children is not None and g.children[row] is not None for g in self.gates):
             heappush(self.ready, row)
 
+    def items_of(self, row: int) -> tuple[Any, ...]:
+        """Return the inputs of a row that starts."""
+        return tuple([pick(row) for pick in self.pickers])
+
     def next_row(self) -> int | None:
         """Return the next row to start, None if none is ready now."""
         if self.gates:
@@ -270,7 +292,7 @@ def list_picker(run: StepRun) -> Callable[[int], Any]:
     if value is None:
         return lambda row: None
     if type(value) in _IN_MEMORY:
-        return lambda row: _bare(value[row]) if row < len(value) else None
+        return lambda row: bare(value[row]) if row < len(value) else None
     if run.step.literal is not None:
         return lambda row: _item_of(value, row)
     return lambda row: Pick(state, (row,))
@@ -281,7 +303,7 @@ def _item_of(value: Any, row: int) -> Any:
     outcome = capture(getitem, value, row)
     if isinstance(outcome, Error):
         return Failed(f"item [{row}] could not be read: {text_of(outcome.exception)}", outcome.exception)
-    return _bare(outcome.value)
+    return bare(outcome.value)
 
 
 def flat_list_picker(run: StepRun, space: SpaceRun) -> Callable[[int], Any]:
@@ -296,8 +318,8 @@ def flat_list_picker(run: StepRun, space: SpaceRun) -> Callable[[int], Any]:
             return Pick(state, path)
         item = value[path[0]]
         if len(path) == 1:
-            return _bare(item)
-        return _bare(item[path[1]]) if type(item) in _IN_MEMORY else Pick(Success(None, item), path[1:])
+            return bare(item)
+        return bare(item[path[1]]) if type(item) in _IN_MEMORY else Pick(Success(None, item), path[1:])
 
     return pick
 
@@ -313,7 +335,7 @@ def flat_children_picker(run: StepRun, space: SpaceRun) -> Callable[[int], Any]:
         if len(path) == 1:
             return child
         value = child._result
-        return _bare(value[path[1]]) if type(value) in _IN_MEMORY else Pick(child, path[1:])
+        return bare(value[path[1]]) if type(value) in _IN_MEMORY else Pick(child, path[1:])
 
     return pick
 
@@ -355,10 +377,10 @@ def pull(space: SpaceRun) -> bool:
             f"the iterator that is mapped over raised {type(error).__name__}: {error}", error
         )
     else:
-        space.items[space.width] = _bare(outcome.value)
+        space.items[space.width] = bare(outcome.value)
     return True
 
 
-def _bare(item: Any) -> Any:
+def bare(item: Any) -> Any:
     """Guard a user's value that could be taken for a state or a reference of ours."""
     return Success(None, item) if isinstance(item, State | Pick) else item

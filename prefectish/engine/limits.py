@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prefectish.engine.plan import Plan
+from prefectish.engine.plan import Plan, Step
 
 
 class Limit:
@@ -39,19 +39,32 @@ class Limits:
     """
 
     def __init__(self, plan: Plan, tag_limits: Mapping[str, int] | None = None) -> None:
-        tags = {tag: Limit(size) for tag, size in (tag_limits or {}).items()}
+        self._tags = {tag: Limit(size) for tag, size in (tag_limits or {}).items()}
         self._places: dict[int, tuple[Limit, ...]] = {}
         self._rates: dict[int, Rate] = {}
         #: Steps that were too early under their rate.
         self.waiting: set[int] = set()
         for step in plan.steps:
             task = step.task
-            own = [Limit(task.max_concurrency)] if task.max_concurrency else []
-            places = (*own, *(tags[tag] for tag in sorted(task.tags) if tag in tags))
-            if places:
-                self._places[step.number] = places
-            if task.rate:
-                self._rates[step.number] = Rate(task.rate)
+            self.add_step(
+                step,
+                Limit(task.max_concurrency) if task.max_concurrency else None,
+                Rate(task.rate) if task.rate else None,
+            )
+
+    def add_step(self, step: Step, own: Limit | None, rate: Rate | None) -> None:
+        """Note the limits of a step.
+
+        Parameters
+        ----------
+        own, rate : of its task; steps of one task may share them.
+        """
+        shared = (self._tags[tag] for tag in sorted(step.task.tags) if tag in self._tags)
+        places = (*(() if own is None else (own,)), *shared)
+        if places:
+            self._places[step.number] = places
+        if rate is not None:
+            self._rates[step.number] = rate
 
     def limited(self, number: int) -> bool:
         """Whether a step has any limit."""

@@ -13,7 +13,7 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.executor import ITEM, SHARED, STEP, LaneSpec, Pick, StepSpec
 from prefectish.engine.keeping import Keeping
 from prefectish.engine.lanes import Lane, SpaceRun, StepRun
-from prefectish.engine.plan import Group, Input, Plan, Step
+from prefectish.engine.plan import Group, Input, Plan, Space, Step
 from prefectish.engine.state import Failed, Mapped, Skipped, State
 from prefectish.engine.verdict import finished
 from prefectish.engine.widths import SCALAR, UNMAPPABLE, Source, element_width, flat_paths, parent_verdict
@@ -45,10 +45,22 @@ class Opener:
         self.notify = notify
         self.spaces = [SpaceRun(space) for space in plan.spaces]
         for space in self.spaces:
-            token = space.space.tokens[0]
-            space.below = self.spaces[token.space] if space.space.grows and token.space is not None else None
+            self._find_below(space)
         self.waiting = {group.number: list(group.steps) for group in plan.groups}
         self.opened = 0
+
+    def _find_below(self, space: SpaceRun) -> None:
+        """Note which space a flattened one grows with."""
+        if space.space.grows:
+            below = space.space.tokens[0].space
+            space.below = None if below is None else self.spaces[below]
+
+    def add_space(self, space: Space) -> SpaceRun:
+        """Note a space of a plan that grows."""
+        run = SpaceRun(space)
+        self.spaces.append(run)
+        self._find_below(run)
+        return run
 
     def consider(self, group: Group) -> tuple[Lane | None, list[StepRun]]:
         """Start what can start of `group`.
@@ -240,16 +252,25 @@ class Opener:
         step = run.step
         wiring = tuple(self._wire(lane, i, shared) for i in step.inputs)
         begins = step.mapped and not any(i.mapped and self.plan.steps[i.source].mapped for i in step.inputs)
+        return self.spec_of(step, wiring, begins and (self.keyed or _names_items(step)))
+
+    def spec_of(self, step: Step, wiring: tuple[tuple[int, int], ...], keyed: bool, mapped: bool = True) -> StepSpec:
+        """Return what an attempt has to know of a step.
+
+        Parameters
+        ----------
+        mapped : whether its rows are children of a map, if it has rows.
+        """
         return StepSpec(
             step.number,
             step.task,
             step.slug,
             step.inputs,
             step.constants,
-            step.mapped,
+            step.mapped and mapped,
             step.measure,
             wiring,
-            keyed=begins and (self.keyed or _names_items(step)),
+            keyed=keyed,
             keeping=self._keeping(step),
             caching=Caching(step.task, step.store) if is_asked(step.task) else None,
         )

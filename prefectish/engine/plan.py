@@ -45,11 +45,28 @@ class TaskName(NamedTuple):
 
 
 class Input:
-    """One edge into a step: where the state comes from and how it is read."""
+    """One edge into a step: where the state comes from and how it is read.
 
-    __slots__ = ("allow_failure", "edge", "flattened", "key", "mapped", "source", "source_slug")
+    Attributes
+    ----------
+    source : number of the step it comes from; -1 where each row has a source of its own (the arguments of calls).
+    given : it is a value of the caller's and no edge: triggers do not see it.
+    inside : name of the argument in which it fills a place, None if it is an argument by itself.
+    """
 
-    def __init__(self, edge: Edge, source: int, upstream: TaskName, downstream: TaskName) -> None:
+    __slots__ = ("allow_failure", "edge", "flattened", "given", "inside", "key", "mapped", "source", "source_slug")
+
+    def __init__(
+        self,
+        edge: Edge,
+        source: int,
+        upstream: TaskName,
+        downstream: TaskName,
+        given: bool = False,
+        inside: str | None = None,
+    ) -> None:
+        self.given = given
+        self.inside = inside
         self.edge = Edge(upstream, downstream, edge.key, edge.mapped, edge.flattened, edge.allow_failure)
         self.key: str | None = edge.key
         self.mapped: bool = edge.mapped
@@ -132,12 +149,15 @@ class Group(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """A compiled flow. Its repr is what one looks at when a flow is wrong."""
+    """A compiled flow. Its repr is what one looks at when a flow is wrong.
+
+    The plan of a flow function begins empty and grows with its calls; any other never changes.
+    """
 
     flow_name: str
-    steps: tuple[Step, ...]
-    spaces: tuple[Space, ...]
-    groups: tuple[Group, ...]
+    steps: Sequence[Step]
+    spaces: Sequence[Space]
+    groups: Sequence[Group]
     references: tuple[int, ...]
     terminals: tuple[int, ...]
 
@@ -202,24 +222,33 @@ def _assign_spaces(steps: tuple[Step, ...]) -> tuple[Space, ...]:
     spaces: list[Space] = []
     known: dict[object, int] = {}
     for step in steps:
-        if not step.mapped:
-            continue
-        tokens = tuple(dict.fromkeys(_token(steps, i) for i in step.inputs if i.mapped))
-        step.space = _shared_space(tokens, spaces)
-        if step.space is not None:
-            continue
-        strict = bool(step.task.strict_map)
-        # Children of mapped steps of one space pair by index whichever of the steps they come from.
-        identity = frozenset(("space", t.space) if t.space is not None and not t.flattened else t for t in tokens)
-        key = (identity, strict or len(identity) == 1)
-        if key not in known:
-            known[key] = len(spaces)
-            spaces.append(Space(len(spaces), tokens, strict))
-        step.space = known[key]
+        if step.mapped:
+            assign_space(step, steps, spaces, known)
     return tuple(spaces)
 
 
-def _shared_space(tokens: tuple[Token, ...], spaces: list[Space]) -> int | None:
+def assign_space(step: Step, steps: Sequence[Step], spaces: list[Space], known: dict[object, int]) -> None:
+    """Say what a mapped step runs over: a space that is there already, or a new one.
+
+    Parameters
+    ----------
+    known : spaces by what they are made of.
+    """
+    tokens = tuple(dict.fromkeys(_token(steps, i) for i in step.inputs if i.mapped))
+    step.space = _shared_space(tokens, spaces)
+    if step.space is not None:
+        return
+    strict = bool(step.task.strict_map)
+    # Children of mapped steps of one space pair by index whichever of the steps they come from.
+    identity = frozenset(("space", t.space) if t.space is not None and not t.flattened else t for t in tokens)
+    key = (identity, strict or len(identity) == 1)
+    if key not in known:
+        known[key] = len(spaces)
+        spaces.append(Space(len(spaces), tokens, strict))
+    step.space = known[key]
+
+
+def _shared_space(tokens: tuple[Token, ...], spaces: Sequence[Space]) -> int | None:
     """Return the space of the steps that are read item by item, if the other inputs are the lists it is made of."""
     inner = {t.space for t in tokens if t.space is not None and not t.flattened}
     if len(inner) != 1:
@@ -230,7 +259,7 @@ def _shared_space(tokens: tuple[Token, ...], spaces: list[Space]) -> int | None:
     return space.number if not lists or (lists == set(space.tokens) and not space.grows) else None
 
 
-def _token(steps: tuple[Step, ...], i: Input) -> Token:
+def _token(steps: Sequence[Step], i: Input) -> Token:
     return Token(i.source, i.flattened, steps[i.source].space)
 
 

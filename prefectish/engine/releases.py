@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from prefectish.engine.executor import Held
 from prefectish.engine.lanes import StepRun
-from prefectish.engine.plan import Plan
+from prefectish.engine.plan import Plan, Step
 from prefectish.engine.state import State
 
 
@@ -19,13 +19,19 @@ class Releases:
     """
 
     def __init__(self, plan: Plan, runs: Sequence[StepRun], keep: Collection[int]) -> None:
+        self._plan = plan
         self._runs = runs
-        self.keep = frozenset(keep)
-        self._elementwise = {
-            (i.source, step.number): i.mapped and not i.flattened and step.space == plan.steps[i.source].space
-            for step in plan.steps
-            for i in step.inputs
-        }
+        self.keep = set(keep)
+        self._elementwise: dict[tuple[int, int], bool] = {}
+        for step in plan.steps:
+            self.add_step(step)
+
+    def add_step(self, step: Step) -> None:
+        """Note which results a step reads, and whether row by row."""
+        for i in step.inputs:
+            if i.source >= 0:
+                together = step.space == self._plan.steps[i.source].space
+                self._elementwise[i.source, step.number] = i.mapped and not i.flattened and together
 
     def note(self, run: StepRun, row: int, state: State) -> None:
         """Note the state of a row: if its result is held, its consumers are watched from now on."""
@@ -48,6 +54,12 @@ class Releases:
         for source in run.reads:
             for row in range(len(source.children or ())):
                 self._let_go(source, row)
+
+    def forget(self, run: StepRun) -> None:
+        """Keep the results of a step no longer than its consumers need them."""
+        self.keep.discard(run.step.number)
+        for row in range(len(run.children or ())):
+            self._let_go(run, row)
 
     def _let_go(self, source: StepRun, row: int) -> None:
         if source.step.number in self.keep or source.children is None or row >= len(source.children):
