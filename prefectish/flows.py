@@ -9,15 +9,16 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from prefectish.config import default_executor
+from prefectish.config import default_executor, switch
 from prefectish.control_flow.resources import default_references
 from prefectish.edges import Edge, unwrap
 from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.handlers import on_failure_handler
-from prefectish.errors import FlowDefinitionError
+from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.network import Network
 from prefectish.parameters import settle
 from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
@@ -29,6 +30,10 @@ from prefectish.versions import version_of
 if TYPE_CHECKING:
     from prefectish.engine.handle import RunHandle
     from prefectish.engine.state import State
+    from prefectish.schedules import Schedule
+    from prefectish.schedules.clocks import ClockEvent
+
+NO_DEFAULTS: Mapping[str, Any] = {}
 
 
 class Flow(Network):
@@ -48,6 +53,8 @@ class Flow(Network):
         Called with (flow, state) when it failed.
     terminal_state_handler
         Called with (flow, state, states of the reference tasks); may return another final state.
+    schedule
+        When it runs: :meth:`run` waits for the events of a :class:`~prefectish.schedules.Schedule`, and repeats.
     executor
         Default of :meth:`run`.
     result
@@ -75,6 +82,7 @@ class Flow(Network):
         state_handlers: Sequence[Callable[..., Any]] | None = None,
         on_failure: Callable[..., Any] | None = None,
         terminal_state_handler: Callable[..., Any] | None = None,
+        schedule: Schedule | None = None,
         executor: Any = None,
         result: Any = None,
         timeout: float | timedelta | None = None,
@@ -87,6 +95,9 @@ class Flow(Network):
         self._open: list[Overlay] = []
         self._around: Flow | None = None
         self.name = name
+        if schedule is not None and not hasattr(schedule, "next"):
+            raise TypeError(f"schedule={schedule!r}: a Schedule is wanted; see prefectish.schedules")
+        self.schedule = schedule
         self.executor = executor
         self.result = None if result is None else store("result", result)
         self.timeout = None if timeout is None else seconds("timeout", timeout)
@@ -424,6 +435,7 @@ class Flow(Network):
         parameters: Mapping[str, Any] | None = None,
         *,
         executor: Any = None,
+        run_on_schedule: bool | None = None,
         context: Mapping[str, Any] | None = None,
         task_states: Mapping[Task, State] | None = None,
         state: State | None = None,
@@ -436,18 +448,23 @@ class Flow(Network):
     ) -> State:
         """Run the flow and return its state, whose result maps each task to its state.
 
+        A flow with a schedule runs at each event of it, until there are none, and the state of the last run is
+        returned. A run that fails, or cannot even begin, does not stop the schedule.
+
         Parameters
         ----------
         parameters, **parameter_values
-            Values of parameters by name.
+            Values of parameters by name. An event of a schedule may bring values for the others.
         executor
             Default: the flow's, else the configured one, else this process.
+        run_on_schedule
+            False to run once, at once, whatever the schedule says. Default: the setting `run_on_schedule`, else True.
         context
             Values that bodies find in `prefectish.context`.
         task_states
-            States from a former run: finished tasks are not run again.
+            States from a former run: finished tasks are not run again. On a schedule, of the first run.
         state
-            The state to begin with; a finished one is returned as it is.
+            The state to begin with; a finished one is returned as it is, and no schedule is waited for with another.
         flow_run_name
             A name for this run.
         keep_results
@@ -467,28 +484,63 @@ class Flow(Network):
         ParameterError
             ``missing: x; unknown: y``.
         FlowDefinitionError
-            As :meth:`validate`.
+            As :meth:`validate`; or if the schedule has no event left.
         RuntimeError
             Inside a flow's `with` block.
         """
+        options = {
+            "executor": self._executor(executor),
+            "context": context,
+            "flow_run_name": flow_run_name,
+            "keep_results": keep_results,
+            "timeout": self.timeout if timeout is None else seconds("timeout", timeout),
+            "on_pause": _checked_on_pause(on_pause),
+            "history": history,
+        }
+        if self.schedule is not None and state is None and _runs_on_schedule(run_on_schedule):
+            given = partial(self._settled, parameters, parameter_values, context)
+            return self._repeat(self.schedule, given, task_states, options)
         values = self._settled(parameters, parameter_values, context)
         if state is not None and state.is_finished():
             return state
         from prefectish.engine.drive import run_flow
 
-        return run_flow(
-            self,
-            parameters=values,
-            executor=self._executor(executor),
-            context=context,
-            task_states=task_states,
-            state=state,
-            flow_run_name=flow_run_name,
-            keep_results=keep_results,
-            timeout=self.timeout if timeout is None else seconds("timeout", timeout),
-            on_pause=_checked_on_pause(on_pause),
-            history=history,
-        )
+        return run_flow(self, parameters=values, state=state, task_states=task_states, **options)
+
+    def _repeat(
+        self,
+        schedule: Schedule,
+        settled: Callable[[Mapping[str, Any]], dict[str, Any]],
+        task_states: Mapping[Task, State] | None,
+        options: Mapping[str, Any],
+    ) -> State:
+        """Run at each event of the schedule.
+
+        Parameters
+        ----------
+        settled
+            Gives each parameter its value, by the defaults that an event brings.
+        task_states
+            Of the first run.
+        """
+        from prefectish.engine import drive
+        from prefectish.engine.state import Scheduled
+        from prefectish.schedules.repeat import repeat
+
+        for clock in schedule.clocks:
+            settled(clock.parameter_defaults)
+        first_states = [task_states]
+
+        def run(event: ClockEvent) -> State:
+            return drive.run_flow(
+                self,
+                parameters=settled(event.parameter_defaults),
+                state=Scheduled(start_time=event.start_time),
+                task_states=first_states.pop() if first_states else None,
+                **options,
+            )
+
+        return repeat(schedule, run, self.name, drive.SYSTEM_CLOCK)
 
     def start(
         self,
@@ -589,9 +641,19 @@ class Flow(Network):
         )
 
     def _settled(
-        self, parameters: Mapping[str, Any] | None, more: Mapping[str, Any], context: Mapping[str, Any] | None
+        self,
+        parameters: Mapping[str, Any] | None,
+        more: Mapping[str, Any],
+        context: Mapping[str, Any] | None,
+        defaults: Mapping[str, Any] = NO_DEFAULTS,
     ) -> dict[str, Any]:
-        """Check that the flow can run, and return a value for each of its parameters."""
+        """Check that the flow can run, and return a value for each of its parameters.
+
+        Parameters
+        ----------
+        defaults
+            What an event of the schedule puts in the place of the parameters' own defaults.
+        """
         active = current().get("flow")
         if active is not None:
             raise RuntimeError(f"{self!r} cannot run inside the block of {active!r}, which is still being built")
@@ -600,7 +662,10 @@ class Flow(Network):
                 raise TypeError(f"{name}={given!r}: a dict of values by name is wanted")
         self.validate()
         given = {**(parameters or {}), **more}
-        around = {**(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}
+        around = {**defaults, **(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}
+        unknown = sorted(defaults.keys() - {parameter.name for parameter in self.parameters()})
+        if unknown:
+            raise ParameterError(f"parameter_defaults of the schedule: unknown: {', '.join(unknown)}")
         return dict(settle(self.parameters(), given, around))
 
     def visualize(
@@ -668,6 +733,11 @@ def _several(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:
     if tasks is not None and not isinstance(tasks, Iterable):
         raise TypeError(f"{name}={tasks!r}: a list of tasks is wanted")
     return tasks or ()
+
+
+def _runs_on_schedule(asked: bool | None) -> bool:
+    """Whether a flow with a schedule waits for its events."""
+    return switch("run_on_schedule", default=True) if asked is None else asked
 
 
 def _checked_on_pause(on_pause: str | None) -> str | None:

@@ -129,7 +129,7 @@ def run_flow(
     control.run_id = run_id
     values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in flow.parameters()}
     given = {**current(), **(context or {})}
-    facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, clock.moment().wall, given)
+    facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, clock.moment().wall, given, _due(state))
     for name, states in (given.get("caches") or {}).items():
         for cached in states:
             CACHES.add(name, cached)
@@ -298,6 +298,11 @@ def loop(
         if progress.table.events and now.seconds - handed_over > HAND_OVER:
             handed_over = now.seconds
             _hand_over(progress, recorder)
+
+
+def _due(state: State | None) -> datetime | None:
+    """Return when a run was to start, by the state that it begins with."""
+    return state.start_time if isinstance(state, Scheduled) else None
 
 
 def _verdict(flow: Any, plan: Plan, progress: Progress) -> State:

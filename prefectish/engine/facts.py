@@ -136,6 +136,7 @@ def run_facts(
     parameters: Mapping[str, Any],
     now: datetime,
     given: Mapping[str, Any],
+    scheduled: datetime | None = None,
 ) -> dict[str, Any]:
     """Return the facts of a run that every body can read from the context.
 
@@ -143,6 +144,7 @@ def run_facts(
     ----------
     now : start of the run, an aware datetime; `date` and its five text forms come from it.
     given : the context that the caller passed; it wins, save for ``scheduled_start_time``.
+    scheduled : when the run was to start; None for now.
     """
     day = timedelta(days=1)
     return {
@@ -153,7 +155,7 @@ def run_facts(
         "today_nodash": now.strftime("%Y%m%d"),
         "yesterday_nodash": (now - day).strftime("%Y%m%d"),
         "tomorrow_nodash": (now + day).strftime("%Y%m%d"),
-        "scheduled_start_time": now,
+        "scheduled_start_time": now if scheduled is None else scheduled,
         **{name: value for name, value in given.items() if name not in _ENGINE_ONLY},
         **({"secrets": stand_ins(given["secrets"])} if "secrets" in given else {}),
         "flow_name": flow_name,
