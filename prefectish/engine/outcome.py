@@ -6,6 +6,7 @@ it is, so that the tree of states can stand on this file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -251,6 +252,34 @@ class Readable:
             return []
         names = [task.name for task in states]
         return [name if names.count(name) == 1 else _slug(states, t) for t, name in zip(states, names, strict=True)]
+
+    def _repr_html_(self) -> str:
+        from importlib import import_module
+
+        html: str = import_module("prefectish.display.reprs").of_state(self)
+        return html
+
+    def report(self, path: str | os.PathLike[str]) -> str:
+        """Write a page about the run and return its path: one file, which needs nothing else to be read.
+
+        It shows the graph with its states, how many children are in which state, failures by cause, and, if the run was
+        recorded in a history, what ran where and when, and what took long.
+
+        Parameters
+        ----------
+        path
+            Of the file, usually ``.html``.
+
+        Raises
+        ------
+        TypeError
+            If it is not the state of a flow run.
+        """
+        from importlib import import_module
+
+        _tasks_of(self)
+        written: str = import_module("prefectish.display.report").of_state(self, path)
+        return written
 
     def results(self, task: Any = None) -> MapResult:
         """Return the results of a map, aligned with its items.

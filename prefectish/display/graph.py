@@ -1,0 +1,63 @@
+"""The graph of a flow as a picture, with what became of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from prefectish.display.svg import Box, Wire, picture
+from prefectish.display.views import RunView, TaskView, is_failure
+from prefectish.parameters import Parameter
+from prefectish.tasks.collections import Constant
+
+
+def of_flow(flow: Any) -> str:
+    """Return the picture of a flow that has not run; values that are written in the flow are left out."""
+    slugs = flow.slugs
+    boxes = [
+        Box(
+            slugs[task],
+            [task.name, "parameter"] if isinstance(task, Parameter) else [task.name],
+            any(edge.mapped for edge in flow.edges_to(task)),
+            title=slugs[task],
+        )
+        for task in flow.sorted_tasks()
+        if not isinstance(task, Constant)
+    ]
+    wires = [Wire(slugs[e.upstream_task], slugs[e.downstream_task], e.key or "", e.mapped) for e in flow.edges]
+    return _picture(boxes, wires)
+
+
+def of_run(view: RunView) -> str:
+    """Return the picture of a run, with states."""
+    boxes = [_box(task) for task in view.tasks if task.kind != "constant"]
+    return _picture(boxes, [Wire(arrow.start, arrow.end, arrow.key or "", arrow.mapped) for arrow in view.arrows])
+
+
+def _picture(boxes: Sequence[Box], wires: Iterable[Wire]) -> str:
+    known = {box.ident for box in boxes}
+    return picture(boxes, [wire for wire in wires if wire.start in known and wire.end in known])
+
+
+def _box(task: TaskView) -> Box:
+    if task.kind == "parameter":
+        return Box(task.slug, [task.name, "parameter"], title=task.slug)
+    if task.kind == "task":
+        color = task.counts[0].color if task.counts else None
+        return Box(task.slug, [task.name, task.state or ""], False, color, (), f"{task.slug} {task.message}")
+    told = ", ".join(f"{count.number:,} {count.kind}" for count in task.counts) or "no children"
+    parts = [(count.color, count.share) for count in task.counts]
+    return Box(task.slug, [task.name, _short(task)], True, _color(task), parts, f"{task.slug}: {told}")
+
+
+def _short(task: TaskView) -> str:
+    if task.failed:
+        return f"{task.failed:,} of {task.total:,} failed"
+    return f"{task.total:,} {'child' if task.total == 1 else 'children'}"
+
+
+def _color(task: TaskView) -> str | None:
+    """Return the colour of a map: that of its most frequent failure, else of what there is most of."""
+    failed = [count for count in task.counts if is_failure(count.kind)]
+    ranked = failed or task.counts
+    return max(ranked, key=lambda count: count.number).color if ranked else None

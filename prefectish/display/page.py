@@ -1,0 +1,99 @@
+"""From templates to pages. Everything that is put into a template is escaped, unless it was made here as markup."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from prefectish.printable import printable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
+
+
+@cache
+def _environment() -> Environment:
+    # A dependency of distributed, and slow to import: not before somebody looks.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(shown=shown, seconds=seconds, number=number, when=when, percent=percent)
+    return made
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Return a template filled with values."""
+    return _environment().get_template(template).render(values)
+
+
+def markup(text: str) -> Any:
+    """Mark text as markup that was made, and escaped, by ourselves."""
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def shown(text: Any, longest: int = 300) -> str:
+    """Return somebody's text with its control characters visible, cut to a length."""
+    return printable("" if text is None else text, longest)
+
+
+def number(value: int) -> str:
+    """Return a number with its thousands apart.
+
+    Examples
+    --------
+    >>> number(100000)
+    '100,000'
+    """
+    return f"{value:,}"
+
+
+def percent(share: float) -> str:
+    """Return a share of the whole for a style sheet.
+
+    Examples
+    --------
+    >>> percent(1 / 3)
+    '33.33%'
+    """
+    return f"{100 * share:.2f}%"
+
+
+def seconds(value: float | None) -> str:
+    """Return a length of time for people.
+
+    Examples
+    --------
+    >>> [seconds(value) for value in (0.00004, 0.0123, 1.234, 59.96, 75, 3725, 200000)]
+    ['40 µs', '12 ms', '1.23 s', '1 min 00 s', '1 min 15 s', '1 h 02 min', '2 d 07 h']
+    """
+    if value is None:
+        return ""
+    if value < 0.001:
+        return f"{value * 1e6:.0f} µs"
+    if value < 1:
+        return f"{value * 1e3:.0f} ms"
+    if value < 59.95:
+        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+    whole = round(value)
+    for size, big, small in ((86400, "d", "h"), (3600, "h", "min"), (60, "min", "s")):
+        if whole >= size:
+            part = whole % size // {86400: 3600, 3600: 60, 60: 1}[size]
+            return f"{whole // size} {big} {part:02d} {small}"
+    return f"{whole} s"
+
+
+def when(time: datetime | None) -> str:
+    """Return a time in the zone of the reader."""
+    return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")

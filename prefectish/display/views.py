@@ -1,0 +1,276 @@
+"""What there is to show of a run, without any markup: tasks, counts by state, causes of failures, slow children.
+
+A view is made from states, or from the history (``recorded``); pages and reprs are made from views.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from prefectish.engine import state as states
+from prefectish.engine.causes import cause_of, described, normalised
+from prefectish.engine.outcome import Arrow, is_by_task
+from prefectish.engine.state import Mapped, State
+from prefectish.parameters import Parameter
+from prefectish.tasks.collections import Constant
+
+#: Children that are named with a cause, failures whose cause is looked at, and causes shown, at most.
+NAMED, LOOKED_AT, CAUSES = 12, 20_000, 30
+
+#: The state of what failed only because something before it did; where is told by the trigger, not by a traceback.
+CONSEQUENCE = "TriggerFailed"
+
+#: In which order kinds of states are told, the good first; those not listed come at the end.
+ORDER = (
+    "Success", "Cached", "Skipped", "Running", "Retrying", "Paused", "Queued", "Submitted", "Scheduled", "Pending",
+    "Cancelled", "TriggerFailed", "ValidationFailed", "TimedOut", "Failed", "Crashed",
+)  # fmt: skip
+
+
+class Count(NamedTuple):
+    """How many are in a state; `share` is of all of them, between 0 and 1."""
+
+    kind: str
+    color: str
+    number: int
+    share: float
+
+
+class TaskView(NamedTuple):
+    """A task of a run.
+
+    Attributes
+    ----------
+    slug, name : what it is called, in the flow and by its author.
+    kind : what it is: "task", "map", "parameter", or "constant" for a value that is written in the flow.
+    state : name of its state, None if nothing is known; `message` is that of a single task.
+    counts : its children by state, or itself.
+    total : how many children.
+    """
+
+    slug: str
+    name: str
+    kind: str
+    state: str | None
+    message: str
+    counts: Sequence[Count]
+    total: int
+
+    @property
+    def failed(self) -> int:
+        """Return how many of its children failed."""
+        return sum(count.number for count in self.counts if is_failure(count.kind))
+
+
+class CauseView(NamedTuple):
+    """Failures of one cause.
+
+    Attributes
+    ----------
+    kind, type, message, traceback : state, exception, its text and traceback, of the first of them.
+    count : how many failed so.
+    named : what the first of them are called.
+    """
+
+    kind: str
+    type: str
+    message: str
+    traceback: str | None
+    count: int
+    named: Sequence[str]
+
+
+class SlowView(NamedTuple):
+    """A child that took long."""
+
+    name: str
+    item: str | None
+    state: str
+    seconds: float
+    worker: str | None
+    attempts: int
+
+
+class RunView(NamedTuple):
+    """A run, or a part of one.
+
+    Attributes
+    ----------
+    title : what it is called; `subtitle` says more.
+    state, color, message : how it ended.
+    tasks, arrows : what ran, and how it hangs together.
+    causes : why children failed, the most frequent first; `unseen` are failures of other causes, or not looked at.
+    slowest : children that took longest, if their times are known.
+    started, ended, seconds : when it ran, if that is known.
+    facts : more to tell, by name.
+    """
+
+    title: str
+    state: str
+    color: str
+    message: str
+    tasks: Sequence[TaskView]
+    arrows: Sequence[Arrow] = ()
+    causes: Sequence[CauseView] = ()
+    unseen: int = 0
+    slowest: Sequence[SlowView] = ()
+    started: datetime | None = None
+    ended: datetime | None = None
+    seconds: float | None = None
+    facts: Sequence[tuple[str, str]] = ()
+
+
+def is_failure(kind: str) -> bool:
+    """Whether the state of this name is a failure."""
+    found = getattr(states, kind, None)
+    return isinstance(found, type) and issubclass(found, states.Failed)
+
+
+def color_of(kind: str) -> str:
+    """Return the colour of the states of this name."""
+    found = getattr(states, kind, None)
+    return found.color if isinstance(found, type) and issubclass(found, State) else State.color
+
+
+def counted(numbers: Mapping[str, int]) -> list[Count]:
+    """Return counts by state in the order in which they are told, with their shares.
+
+    Examples
+    --------
+    >>> [(count.kind, count.number, count.share) for count in counted({"Failed": 1, "Success": 3})]
+    [('Success', 3, 0.75), ('Failed', 1, 0.25)]
+    """
+    total = sum(numbers.values()) or 1
+    known = {kind: place for place, kind in enumerate(ORDER)}
+    return [
+        Count(kind, color_of(kind), number, number / total)
+        for kind, number in sorted(numbers.items(), key=lambda item: known.get(item[0], len(known)))
+        if number
+    ]
+
+
+def of_run(flow_state: State) -> RunView:
+    """Return what there is to show of the state of a flow run."""
+    result = flow_state.result
+    assert is_by_task(result)
+    slugs = {task: _slug(result, task) for task in result}
+    tasks = [
+        of_task(task.name, slugs[task], task_state, _kind(result, task, task_state))
+        for task, task_state in result.items()
+    ]
+    causes, unseen = causes_of((slugs[task], state) for task, state in result.items())
+    return RunView(
+        getattr(result, "flow_name", "flow"),
+        type(flow_state).__name__,
+        flow_state.color,
+        text_of(flow_state.message),
+        tasks,
+        getattr(result, "arrows", ()),
+        causes,
+        unseen,
+        facts=_facts(flow_state),
+    )
+
+
+def of_map(state: Mapped) -> RunView:
+    """Return what there is to show of the state of a map."""
+    causes, unseen = causes_of([("", state)])
+    task = of_task("children", "", state, "map")
+    return RunView("Mapped", "Mapped", state.color, text_of(state.message), [task], (), causes, unseen)
+
+
+def _facts(state: State) -> list[tuple[str, str]]:
+    run_id = state.context.get("flow_run_id")
+    return [("run", str(run_id))] if run_id else []
+
+
+def _slug(result: Any, task: Any) -> str:
+    slug: str = getattr(result, "slugs", {}).get(task) or task.name
+    return slug
+
+
+def _kind(result: Any, task: Any, state: State) -> str:
+    if isinstance(task, Constant):
+        return "constant"
+    if isinstance(task, Parameter):
+        return "parameter"
+    return "map" if state.is_mapped() or _slug(result, task) in getattr(result, "mapped", ()) else "task"
+
+
+def of_task(name: str, slug: str, state: State, kind: str) -> TaskView:
+    """Return what there is to show of a task by its state."""
+    if not isinstance(state, Mapped):
+        known = type(state).__name__
+        return TaskView(slug, name, kind, known, text_of(state.message), counted({known: 1}), 1)
+    numbers = Counter("Pending" if child is None else type(child).__name__ for child in state.map_states)
+    numbers["Pending"] += state.n_map_states - len(state.map_states)
+    return TaskView(slug, name, kind, "Mapped", "", counted(numbers), state.n_map_states)
+
+
+def causes_of(found: Iterable[tuple[str, State]]) -> tuple[list[CauseView], int]:
+    """Group failures by cause: those of one type whose texts differ in particulars only.
+
+    Parameters
+    ----------
+    found : label and state of each task; children are labelled with their index.
+
+    Returns
+    -------
+    The causes, the most frequent first, with those that only follow from others at the end; and the number of failures
+    that are not among them.
+    """
+    first: dict[tuple[str, str, str], State] = {}
+    named: dict[tuple[str, str, str], list[str]] = {}
+    counts: Counter[tuple[str, str, str]] = Counter()
+    unseen = 0
+    for label, state in _failures(found):
+        if counts.total() >= LOOKED_AT:
+            unseen += 1
+            continue
+        kind, text = described(state)
+        key = type(state).__name__, kind, normalised(text)
+        counts[key] += 1
+        first.setdefault(key, state)
+        names = named.setdefault(key, [])
+        if len(names) < NAMED:
+            names.append(label)
+    ranked = sorted(counts.items(), key=lambda item: (item[0][0] == CONSEQUENCE, -item[1]))
+    views = [_cause(key, first[key], count, named[key]) for key, count in ranked[:CAUSES]]
+    return views, unseen + counts.total() - sum(view.count for view in views)
+
+
+def _cause(key: tuple[str, str, str], state: State, count: int, named: Sequence[str]) -> CauseView:
+    cause = cause_of(state)
+    traceback = None if key[0] == CONSEQUENCE else cause.traceback
+    return CauseView(key[0], cause.type, cause.message, traceback, count, named)
+
+
+def _failures(found: Iterable[tuple[str, State]]) -> Iterable[tuple[str, State]]:
+    for label, state in found:
+        if not isinstance(state, Mapped):
+            if state.is_failed():
+                yield run_name(state) or label, state
+            continue
+        for index, child in enumerate(state.map_states):
+            if child is not None and child.is_failed():
+                own = run_name(child)
+                yield f"{label}[{index}]" + (f" {own}" if own else ""), child
+
+
+def run_name(state: State) -> str | None:
+    """Return what a run of a task is called by its inputs, if it has such a name."""
+    name = state.context.get("task_run_name")
+    return None if name is None else str(name)
+
+
+def text_of(message: Any) -> str:
+    """Return the text of a message, even if its own str breaks."""
+    if message is None:
+        return ""
+    try:
+        return str(message)
+    except Exception as broken:  # how it shows itself is the user's code
+        return f"<{type(message).__name__} whose str raises {type(broken).__name__}>"
