@@ -116,6 +116,12 @@ class Flow(Network):
     def __repr__(self) -> str:
         return f"<Flow: name={self.name}>"
 
+    def _repr_html_(self) -> str:
+        from importlib import import_module
+
+        html: str = import_module("prefectish.display.reprs").of_flow(self)
+        return html
+
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other) or not isinstance(other, Flow):
             return NotImplemented

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from prefectish import Flow, Parameter, task
+from prefectish.display import views
+from prefectish.engine.state import Failed, Mapped, Pending, Running, Skipped, Success, TriggerFailed
+
+EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>\x1b[2J\nforged"
+
+
+class Page(HTMLParser):
+    """Collects tags and text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self.opened = [], "", []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            assert not name.startswith("on"), (tag, name)
+            assert "javascript:" not in (value or "")
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def safe(html):
+    page = Page(html)
+    assert not {"script", "img", "iframe", "link", "object"} & set(page.tags)
+    assert "\x1b" not in html
+    return page
+
+
+@task
+def load(x):
+    if x % 3 == 0:
+        raise ValueError(f"no file {x}")
+    return x
+
+
+@task
+def total(values):
+    return sum(values)
+
+
+@pytest.fixture
+def flow():
+    with Flow("loads") as flow:
+        total(load.map(Parameter("rows")))
+    return flow
+
+
+@pytest.fixture
+def ran(flow):
+    return flow.run(rows=[1, 2, 3, 4, 5, 6, 7], history=False)
+
+
+def test_flow_shows_its_graph_and_parameters(flow):
+    page = safe(flow._repr_html_())
+    assert "svg" in page.tags
+    for text in ("loads", "3 tasks", "load", "total", "rows"):
+        assert text in page.text
+    assert "stroke-dasharray" in flow._repr_html_()
+
+
+def test_flow_without_tasks_says_so():
+    assert "no tasks yet" in safe(Flow("empty")._repr_html_()).text
+
+
+def test_flow_that_is_too_large_to_draw_says_how_it_can_be():
+    with Flow("large") as flow:
+        for n in range(301):
+            load(n)
+    assert "visualize(filename=" in safe(flow._repr_html_()).text
+
+
+def test_run_shows_counts_causes_and_graph(ran):
+    page = safe(ran._repr_html_())
+    for text in (
+        "loads",
+        "Failed",
+        "5 Success",
+        "2 Failed",
+        "2 \N{MULTIPLICATION SIGN}",
+        "ValueError: no file 3",
+        "load-1[2], load-1[5]",
+    ):
+        assert text in page.text
+    assert 'raise ValueError(f"no file {x}")' in page.text
+    assert "svg" in page.tags
+
+
+def test_causes_come_before_their_consequences():
+    children = [TriggerFailed("upstream failed")] * 5 + [Failed("", KeyError("a"))]
+    causes, unseen = views.causes_of([("load", Mapped(map_states=children))])
+    assert [(cause.kind, cause.count) for cause in causes] == [("Failed", 1), ("TriggerFailed", 5)]
+    assert unseen == 0
+
+
+def test_map_shows_its_children(ran):
+    page = safe(ran["load"]._repr_html_())
+    assert "5 Success" in page.text
+    assert "[2], [5]" in page.text
+
+
+@pytest.mark.parametrize(
+    "state", [Success("done"), Failed("bad", ValueError("bad")), Pending(), Skipped("no"), Running()]
+)
+def test_single_state_shows_what_it_is(state):
+    text = safe(state._repr_html_()).text
+    assert type(state).__name__ in text
+    assert str(state.message or "") in text
+
+
+def test_map_that_is_not_finished_counts_children_of_which_nothing_is_known():
+    page = safe(Mapped(map_states=[Success(), None], n_map_states=5)._repr_html_())
+    assert "4 Pending" in page.text
+    assert "1 Success" in page.text
+
+
+def test_names_and_messages_are_shown_not_obeyed():
+    @task(name=EVIL, slug=f"slug {EVIL}")
+    def evil(x):
+        raise ValueError(EVIL)
+
+    with Flow(EVIL) as flow:
+        evil.map(Parameter(f"{EVIL} rows"))
+    state = flow.run({f"{EVIL} rows": [1, 2]}, history=False)
+    for shown in (flow, state, state[EVIL], state[EVIL][0]):
+        assert "alert('x')" in safe(shown._repr_html_()).text
+        assert "forged" in safe(shown._repr_html_()).text
+
+
+def test_message_whose_str_breaks_is_told():
+    class Broken:
+        def __str__(self):
+            raise RuntimeError("no")
+
+    assert "Broken whose str raises RuntimeError" in safe(Success(Broken())._repr_html_()).text
+
+
+def test_many_failures_are_looked_at_in_part():
+    children = [Failed("", ValueError(f"row {n}")) for n in range(views.LOOKED_AT + 7)]
+    causes, unseen = views.causes_of([("load", Mapped(map_states=children))])
+    assert [cause.count for cause in causes] == [views.LOOKED_AT]
+    assert unseen == 7
+    assert "and 7 more failures" in safe(Mapped(map_states=children)._repr_html_()).text
+
+
+def test_many_causes_are_shown_in_part():
+    children = [Failed("", ValueError("cause " + "x" * n)) for n in range(views.CAUSES + 4)]
+    causes, unseen = views.causes_of([("load", Mapped(map_states=children))])
+    assert (len(causes), unseen) == (views.CAUSES, 4)
+
+
+def test_children_are_named_by_their_run_names():
+    state = Mapped(map_states=[Failed("", ValueError("a"), context={"task_run_name": "load eu.csv"})])
+    assert views.causes_of([("load", state)])[0][0].named == ["load[0] load eu.csv"]
+
+
+def test_nothing_of_it_is_imported_before_somebody_looks():
+    code = (
+        "import sys, prefectish\n"
+        "with prefectish.Flow('f') as flow: prefectish.Parameter('x')\n"
+        "assert not [m for m in sys.modules if m.startswith(('jinja2', 'prefectish.display'))]\n"
+        "flow._repr_html_()\n"
+        "assert 'jinja2' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
