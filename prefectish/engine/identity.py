@@ -15,6 +15,7 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.state import State
 from prefectish.errors import describe
 from prefectish.hashing import stable_hash
+from prefectish.masking import mask
 
 if TYPE_CHECKING:
     from prefectish.engine.executor import StepSpec
@@ -57,7 +58,7 @@ def _key(option: Any, mapped: dict[str | None, State]) -> str:
 
 def shortened(key: Any) -> str:
     """Return a user's key as text of at most :data:`LONGEST_KEY` characters."""
-    text = key if isinstance(key, str) else str(key)
+    text = mask(key if isinstance(key, str) else str(key))
     return text if len(text) <= LONGEST_KEY else stable_hash(text)
 
 

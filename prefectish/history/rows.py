@@ -15,6 +15,7 @@ from prefectish.engine.recorder import Event
 from prefectish.engine.state import Paused, Scheduled, State, Success
 from prefectish.history import schema
 from prefectish.history.causes import cause_of
+from prefectish.masking import mask
 
 #: The message of a plain success, which goes without saying.
 PLAIN = "Task run succeeded."
@@ -154,13 +155,14 @@ def _is_json(value: Any) -> bool:
 
 
 def clean(text: str) -> str:
-    r"""Return a text that every database takes: NUL and lone surrogates are shown as escapes.
+    r"""Return a text that every database takes, without secrets: NUL and lone surrogates are shown as escapes.
 
     Examples
     --------
     >>> print(clean("a" + chr(0) + chr(0xD800)))
     a\x00\ud800
     """
+    text = mask(text)
     if text.isascii() and "\0" not in text:
         return text
     return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from string import Template as Pattern
 from typing import Any
 
+from prefectish.masking import mask
 from prefectish.results.names import checked, shortened
 
 #: Fields that every task has; further ones are `PARAMETER` + the name of a parameter, and the names of its arguments.
@@ -117,7 +118,7 @@ def plain_text(value: Any) -> str | None:
     ('eu', '3', None)
     """
     if type(value) is str:
-        return value
+        return mask(value)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     kind = type(value)
