@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from prefectish import config
-from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryUnsafe, HistoryWriteError
+from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryUnsafe, HistoryWriteError, PrefectishError
 from prefectish.history import filesystems, schema
 
 #: How long a writer waits for another one, in seconds.
@@ -176,11 +176,15 @@ class ServerStore(Store):
     def __init__(self, url: URL) -> None:
         self.location = url.render_as_string(hide_password=True)
         self.engine = _engine(url).execution_options(schema_translate_map={None: NAMESPACE})
-        with self._told(), self.engine.begin() as connection:
-            # Of two clients that begin at once, one makes the tables and the other finds them.
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema.APPLICATION_ID})
-            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {NAMESPACE}"))
-            self._make(connection)
+        try:
+            with self._told(), self.engine.begin() as connection:
+                # Of two clients that begin at once, one makes the tables and the other finds them.
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema.APPLICATION_ID})
+                connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {NAMESPACE}"))
+                self._make(connection)
+        except PrefectishError:
+            self.engine.dispose()
+            raise
 
     def _make(self, connection: Connection) -> None:
         schema.about.create(connection, checkfirst=True)
