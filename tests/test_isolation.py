@@ -277,8 +277,9 @@ def test_failure_is_logged_with_the_traceback_of_the_process(caplog):
 
     run_alone(fail)
     (record,) = caplog.records
-    assert record.getMessage().startswith("Task 'fail': exception encountered during task execution\nTraceback")
-    assert "in fail" in record.getMessage()
+    assert record.getMessage() == "Task 'fail': exception encountered during task execution"
+    assert record.exc_text.startswith("Traceback")
+    assert "in fail" in record.exc_text
 
 
 def test_print_without_end_does_not_stop_the_body():

@@ -114,8 +114,15 @@ class Overlay:
         unbind(self._tokens.pop())
 
 
-def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**below, **above}
+class Layer(dict[str, Any]):
+    """A mapping laid over another one; it belongs to the same attempt."""
+
+    __slots__ = ("attempt",)
+
+
+def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Layer:
+    merged = Layer({**below, **above})
+    merged.attempt = getattr(below, "attempt", None)
     if "config" in below and "config" in above:
         merged["config"] = _deeply(below["config"], above["config"])
     return merged

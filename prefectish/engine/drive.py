@@ -18,6 +18,7 @@ from prefectish.engine.handlers import call_handlers
 from prefectish.engine.inline import LocalExecutor
 from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
 from prefectish.engine.lanes import StepRun
+from prefectish.engine.logs import TERMS, listening, retell
 from prefectish.engine.moments import Moment
 from prefectish.engine.plan import Plan, compile_flow
 from prefectish.engine.policy import NEVER_STARTED
@@ -148,7 +149,9 @@ def run_flow(
             recorder = _recording(recorder, history is not None, flow, plan, facts, executor)
             try:
                 starts = _starts(plan, task_states or {})
-                final = _run(flow, plan, executor, facts, starts, clock, terms, control, recorder, recall)
+                with listening(run_id) as logged:
+                    facts[TERMS] = logged(recorder is not None)
+                    final = _run(flow, plan, executor, facts, starts, clock, terms, control, recorder, recall)
             except BaseException as error:
                 if recorder is not None:
                     recorder.failed(error)
@@ -210,11 +213,11 @@ def _run(
             record=recorder is not None,
             recall=recall,
         )
+        if recorder is not None:
+            recorder.watch(progress.open_rows)
         if terms.timeout is not None:
             progress.endings.limit_time(terms.timeout, clock.moment())
         try:
-        if recorder is not None:
-            recorder.watch(progress.open_rows)
             control.progress = progress
             control.begun.set()
             with within(_time_left(plan, progress, clock, terms)):
@@ -252,9 +255,34 @@ def _time_left(plan: Plan, progress: Progress, clock: Clock, terms: Terms) -> Ti
 
 def _hand_over(progress: Progress, recorder: Recorder | None) -> None:
     """Give the recorder what happened meanwhile."""
+    if progress.table.told:
+        _tell(progress, recorder)
     if recorder is not None and progress.table.events:
         recorder.record(progress.table.events)
         progress.table.events = []
+
+
+def _tell(progress: Progress, recorder: Recorder | None) -> None:
+    """Pass on what bodies logged: to the handlers, if they did it in another process, and to the history."""
+    from prefectish.engine.wire import process_name
+
+    told, progress.table.told = progress.table.told, []
+    mine, run_id = process_name(), current()["flow_run_id"]
+    for lines in told:
+        if lines.worker is not None and lines.worker != mine:
+            retell(lines, run_id)
+    if recorder is not None:
+        recorder.log(told)
+
+
+def _pass_on(progress: Progress, recorder: Recorder | None, now: float, last: float) -> float:
+    """Pass on lines at once, and events if the last were handed over a while ago; return when they were."""
+    if progress.table.told:
+        _tell(progress, recorder)
+    if now - last <= HAND_OVER:
+        return last
+    _hand_over(progress, recorder)
+    return now
 
 
 def loop(
@@ -295,9 +323,8 @@ def loop(
         if control is not None:
             control.answer(progress, now)
         jobs = progress.advance(receipts, now)
-        if progress.table.events and now.seconds - handed_over > HAND_OVER:
-            handed_over = now.seconds
-            _hand_over(progress, recorder)
+        if progress.table.told or progress.table.events:
+            handed_over = _pass_on(progress, recorder, now.seconds, handed_over)
 
 
 def _due(state: State | None) -> datetime | None:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.context import get_logger
+from prefectish.engine.lines import Line, Lines
 from prefectish.engine.state import Deferred, Paused, Pending, Resume, Retrying, State
 from prefectish.secret_store import stand_ins
 
@@ -21,13 +22,16 @@ class AttemptFacts(Mapping[str, Any]):
     One is made for every child, so it holds references only; names, identifiers and loggers are made when asked for.
     """
 
-    __slots__ = ("index", "item_key", "loop_count", "loop_result", "miss", "name", "resume", "run", "run_count", "spec")
+    __slots__ = (
+        "index", "item_key", "lines", "loop_count", "loop_result", "miss", "name", "resume", "run", "run_count", "spec",
+    )  # fmt: skip
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
         self.run = run
         self.spec = spec
         self.index = index
         self.item_key: str | None = None
+        self.lines: Lines | None = None
         self.miss: Any = None
         self.name: str | None = None
         self.run_count = 1
@@ -38,6 +42,17 @@ class AttemptFacts(Mapping[str, Any]):
             self._continue(start)
         elif "task_loop_count" in run:
             self.loop_count = run["task_loop_count"]
+
+    @property
+    def attempt(self) -> AttemptFacts:
+        """Return these facts: who looks at a context that was laid over them finds them by this name."""
+        return self
+
+    def log(self, line: Line) -> None:
+        """Keep a line that the attempt logged."""
+        if self.lines is None:
+            self.lines = Lines()
+        self.lines.add(line)
 
     def _continue(self, start: State) -> None:
         if isinstance(start, Retrying):

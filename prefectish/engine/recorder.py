@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from prefectish.engine.logs import Told
 from prefectish.engine.plan import Plan
 from prefectish.engine.state import State
 
@@ -55,6 +56,9 @@ class Recorder(Protocol):
 
     def record(self, events: Sequence[Event]) -> None:
         """Take events; returns at once, they are written later."""
+
+    def log(self, told: Sequence[Told]) -> None:
+        """Take what bodies logged; returns at once, as `record`."""
 
     def ended(self, plan: Plan, states: Sequence[State], state: State) -> State:
         """Note how the run ended, with the state of each step; returns when everything is written.

@@ -10,6 +10,7 @@ from prefectish.engine.executor import Job
 from prefectish.engine.finishing import Finisher
 from prefectish.engine.lanes import Branch, Lane, StepRun
 from prefectish.engine.limits import Limits
+from prefectish.engine.logs import Told
 from prefectish.engine.moments import Moment
 from prefectish.engine.opening import Notify, Opener
 from prefectish.engine.plan import Plan
@@ -29,6 +30,7 @@ class Table:
     runs : what became of each step, by number.
     lanes : lanes by their number.
     events : what happened since the loop took them away; None if nobody records.
+    told : what bodies logged, likewise.
     in_flight : jobs that were submitted and not reported.
     cancelled : jobs that were given up; the loop tells the session and takes them away.
     jobs : jobs for the session, since the last turn.
@@ -40,7 +42,7 @@ class Table:
 
     __slots__ = (
         "admission", "cancelled", "deadlines", "events", "finisher", "groups", "in_flight", "jobs", "lanes", "notify",
-        "now", "opener", "over", "plan", "recaller", "runs", "suspects", "timers",
+        "now", "opener", "over", "plan", "recaller", "runs", "suspects", "timers", "told",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +62,7 @@ class Table:
         self.groups = {group.number: group for group in plan.groups}
         self.lanes: dict[int, Lane] = {}
         self.events: list[Event] | None = [] if record else None
+        self.told: list[Told] = []
         self.recaller = None if recall is None else Recaller(recall)
         self.opener = Opener(plan, self.runs, facts, notify, keep, keyed=record)
         self.admission = Admission(window, slots, Limits(plan, tag_limits))

@@ -23,6 +23,7 @@ from prefectish.engine.context import current, get_logger
 from prefectish.engine.decide import SUCCEEDED
 from prefectish.engine.envelope import SIMPLE, Encoded, EncodedError, dumps, encode, encode_error, encode_state
 from prefectish.engine.executor import SHARED, STEP, Held, Job, LaneSpec, Pick, Record, StepSpec
+from prefectish.engine.logs import TERMS, listen
 from prefectish.engine.plan import Plan
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
 from prefectish.errors import FlowDefinitionError, PrefectishError, ResultReleased, text_of
@@ -287,6 +288,7 @@ def open_lane(blob: bytes) -> LaneSpec:
     lane = _open.get(blob)
     if lane is None:
         lane = pickle.loads(blob)
+        listen(lane.run.get(TERMS))
         _open[blob] = lane
         while len(_open) > OPEN_LANES:
             _open.popitem(last=False)
@@ -400,7 +402,7 @@ def _run_branch(
 def _is_plain(record: Record) -> bool:
     """Whether a record is that of a success with nothing of its own beside the result: no message, tags or width."""
     state = record.state
-    if type(state) is not Success or state.message is not SUCCEEDED or record.width is not None:
+    if type(state) is not Success or state.message is not SUCCEEDED or record.width is not None or record.lines:
         return False
     return state._context is None and state._cached_inputs is None
 

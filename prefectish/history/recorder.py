@@ -8,11 +8,13 @@ import queue
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from prefectish.engine.logs import Told
 from prefectish.engine.plan import Plan
 from prefectish.engine.recorder import Event, OpenRows
 from prefectish.engine.state import Mapped, State
@@ -20,6 +22,7 @@ from prefectish.engine.wire import process_name
 from prefectish.errors import HistoryUnsafe, HistoryWriteError, describe
 from prefectish.history import schema
 from prefectish.history.inputs import inputs_digest
+from prefectish.history.lines import waiting, write_lines
 from prefectish.history.rows import Rows, clean, ranges, upsert
 from prefectish.history.store import BUSY_TIMEOUT, Store, open_store
 from prefectish.versions import task_version
@@ -54,6 +57,7 @@ class HistoryRecorder:
         self._part = part
         self._since = since or {}
         self._queue: queue.SimpleQueue[Sequence[Event] | None] = queue.SimpleQueue()
+        self._told: deque[Told] = deque()
         self._thread = threading.Thread(target=self._write_all, name="prefectish-history", daemon=True)
         self._run = 0
         self._rows: Rows
@@ -118,6 +122,10 @@ class HistoryRecorder:
         """Queue events."""
         self._queue.put(events)
 
+    def log(self, told: Sequence[Told]) -> None:
+        """Queue what bodies logged."""
+        self._told.extend(told)
+
     def ended(self, plan: Plan, states: Sequence[State], state: State) -> State:
         """Write what is queued, and how the run ended; a run whose record is not complete has another exit code."""
 
@@ -177,9 +185,12 @@ class HistoryRecorder:
         beat = time.monotonic()
         while not last:
             events, last = self._collected()
-            if self.broken is None and (events or time.monotonic() - beat > HEARTBEAT):
+            if self.broken is None and (events or self._told or time.monotonic() - beat > HEARTBEAT):
                 beat = time.monotonic()
-                self._try(lambda connection: self._write(connection, events))  # noqa: B023  it is called right here
+                told = waiting(self._told)
+                self._try(lambda connection: self._write(connection, events, told))  # noqa: B023  it is called right here
+                for _ in told:
+                    self._told.popleft()
 
     def _collected(self) -> tuple[list[Event], bool]:
         """Return the events of the next moment, and whether they are the last."""
@@ -218,11 +229,12 @@ class HistoryRecorder:
         self.broken = broken
         logger.error("%s; the run goes on and is not recorded any further", broken, exc_info=broken.__cause__)
 
-    def _write(self, connection: Connection, events: Sequence[Event]) -> None:
+    def _write(self, connection: Connection, events: Sequence[Event], told: list[Told]) -> None:
         self._beat(connection, time.time(), {})
         rows = self._rows
         upsert(connection, schema.children, [rows.child(connection, e) for e in events if e.state.is_finished()])
         upsert(connection, schema.attempts, [rows.attempt(connection, e) for e in events if not e.state.is_finished()])
+        write_lines(connection, self._run, self._part, self._steps, told)
         self._write_open(connection)
 
     def _write_open(self, connection: Connection) -> None:

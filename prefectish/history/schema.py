@@ -130,6 +130,24 @@ texts = Table(
     Column("text", Text, nullable=False),
 )
 
+#: What bodies logged; `logger` is None for the task's own.
+lines = Table(
+    "lines",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("run", Integer, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("logger", Text),
+    Column("text", Text, nullable=False),
+    Column("traceback", Text),
+)
+Index("lines_of_child", lines.c.run, lines.c.step, lines.c.row)
+
 errors = Table(
     "errors",
     metadata,

@@ -1,0 +1,105 @@
+r"""Lines that one attempt logged: how many are kept, and in which form.
+
+Examples
+--------
+>>> lines = Lines()
+>>> for number in range(4 * KEPT):
+...     lines.add(Line(0.0, 20, None, str(number)))
+>>> kept = lines.all()
+>>> kept[0].text, kept[KEPT].text, kept[-1].text
+('0', '... dropped 1000 lines ...', '1999')
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from logging import WARNING
+from typing import NamedTuple
+
+#: Lines kept from the beginning of an attempt, and as many from its end; a body that logs more is no use to a reader.
+KEPT = 500
+#: Characters of a line, and of the traceback below it, at most.
+LONGEST_LINE = 4_000
+LONGEST_TRACEBACK = 10_000
+#: What could move a cursor, begin a line or turn text round: controls save the tab, separators, marks of direction.
+_UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE_IN_BLOCK = re.compile(_UNSAFE.pattern.replace("\x0a-", "\x0b-"))
+
+
+class Line(NamedTuple):
+    """One line of a log.
+
+    Attributes
+    ----------
+    at : seconds since the epoch.
+    level : number of the level, as in :mod:`logging`.
+    logger : name of the logger; None for the task's own.
+    text : one line.
+    traceback : what stands below it.
+    cause : type of the exception, for a failure that the engine tells of.
+    """
+
+    at: float
+    level: int
+    logger: str | None
+    text: str
+    traceback: str | None = None
+    cause: str | None = None
+
+
+class Lines:
+    """The lines of one attempt, the first and the last :data:`KEPT` of them."""
+
+    __slots__ = ("_dropped", "_first", "_last")
+
+    def __init__(self) -> None:
+        self._first: list[Line] = []
+        self._last: deque[Line] = deque(maxlen=KEPT)
+        self._dropped = 0
+
+    def add(self, line: Line) -> bool:
+        """Keep a line for now; return whether it is among the first, and so is kept for sure."""
+        if len(self._first) < KEPT:
+            self._first.append(line)
+            return True
+        if len(self._last) == KEPT:
+            self._dropped += 1
+        self._last.append(line)
+        return False
+
+    def all(self) -> tuple[Line, ...]:
+        """Return what is kept, with a line that tells how many are not."""
+        if not self._dropped:
+            return (*self._first, *self._last)
+        mark = Line(self._last[0].at, WARNING, None, f"... dropped {self._dropped} lines ...")
+        return (*self._first, mark, *self._last)
+
+
+def one_line(text: str, longest: int = LONGEST_LINE) -> str:
+    r"""Return text as one line of a log: control characters are shown as escapes, what is too long is cut.
+
+    Examples
+    --------
+    >>> print(one_line("ok" + chr(10) + "2026-01-01 INFO forged"))
+    ok\n2026-01-01 INFO forged
+    """
+    if len(text) > longest:
+        text = f"{text[:longest]}… (cut, {len(text)} characters)"
+    return text if text.isprintable() else _UNSAFE.sub(_escaped, text)
+
+
+def block(text: str, longest: int = LONGEST_TRACEBACK) -> str:
+    """Return text of several lines that cannot be mistaken for lines of a log: they are indented, and escaped."""
+    if len(text) > longest:
+        text = f"{text[: longest // 2]}\n… (cut, {len(text)} characters)\n{text[-longest // 2 :]}"
+    return "\n".join(_indented(_UNSAFE_IN_BLOCK.sub(_escaped, text).split("\n")))
+
+
+def _indented(lines: Iterable[str]) -> Iterable[str]:
+    return (f"  {line}" if line else line for line in lines)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()

@@ -1,0 +1,61 @@
+"""Tracebacks of bodies: the user's frames, without those of the engine that lead to them.
+
+``PREFECTISH_FULL_TRACEBACKS=1``, or ``full_tracebacks = true`` in `config.toml`, keeps all frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from types import TracebackType
+
+from prefectish import config
+
+#: Modules whose frames lead to a body and say nothing of it; frames of theirs below the first of the user's stay.
+_LEADING = ("prefectish", "asyncio", "concurrent", "contextlib", "threading")
+_NO = frozenset({"", "0", "false", "no", "off"})
+
+
+def shorten_traceback(error: BaseException) -> BaseException:
+    """Let the tracebacks of an exception, and of those that it came of, begin in the user's code; return it."""
+    if not _keeps_all(os.environ.get("PREFECTISH_FULL_TRACEBACKS")):
+        for link in _chain(error):
+            link.__traceback__ = users_part(link.__traceback__)
+    return error
+
+
+def users_part(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the first frame that is not the engine's; all of it if there is no such frame."""
+    part = traceback
+    while part is not None and _is_leading(part.tb_frame.f_globals.get("__name__")):
+        part = part.tb_next
+    return part or traceback
+
+
+def _is_leading(module: object) -> bool:
+    if not isinstance(module, str) or module.startswith("prefectish.examples"):
+        return False
+    return module.partition(".")[0] in _LEADING
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, its causes, and what they were raised in the handling of; each once."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        link = todo.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            todo += [link.__cause__, link.__context__]
+            if isinstance(link, BaseExceptionGroup):
+                todo += link.exceptions
+
+
+@cache
+def _keeps_all(variable: str | None) -> bool:
+    """Return the setting; the file is read once, where the variable does not say it."""
+    if variable is None:
+        return config.settings().get("full_tracebacks") is True
+    return variable.strip().lower() not in _NO

@@ -1,0 +1,131 @@
+"""What bodies logged, in the history: written with the children, read by run, task and child."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, insert, select
+
+from prefectish.engine.logs import Told
+from prefectish.history import schema
+from prefectish.history.rows import clean
+
+_l, _s, _c = schema.lines.c, schema.steps.c, schema.children.c
+
+
+def write_lines(connection: Connection, run: int, part: int, steps: Mapping[int, int], told: list[Told]) -> None:
+    """Write what attempts of a run logged.
+
+    Parameters
+    ----------
+    run, part : numbers of the run, and of this part of it.
+    steps : number that the history gave a step, by its number in the plan.
+    """
+    rows = [
+        {
+            "run": run,
+            "step": steps[lines.step],
+            "row": lines.row,
+            "part": part,
+            "attempt": lines.attempt,
+            "at": line.at,
+            "level": line.level,
+            "logger": None if line.logger is None else clean(line.logger),
+            "text": clean(line.text),
+            "traceback": None if line.traceback is None else clean(line.traceback),
+        }
+        for lines in told
+        for line in lines.lines
+    ]
+    if rows:
+        connection.execute(insert(schema.lines), rows)
+
+
+def waiting(told: deque[Told]) -> list[Told]:
+    """Return what waits to be written; it stays in the queue until it is."""
+    return list(islice(told, len(told)))
+
+
+class LogLine:
+    """A line that a body logged.
+
+    Attributes
+    ----------
+    at : when, an aware datetime, by the clock of the machine that ran the body.
+    level : name of its level.
+    slug, index, run_name, attempt : the task, the map index (None for a single task), the name of the run of the
+        task (None without a ``task_run_name``) and the number of the attempt that logged it.
+    logger : name of the logger; None for the task's own.
+    text : one line; control characters in it are escaped.
+    traceback : what was logged below it.
+    """
+
+    def __init__(self, row: Any) -> None:
+        self.at = datetime.fromtimestamp(row.at, UTC)
+        self.level: str = logging.getLevelName(row.level)
+        self.slug: str = row.slug
+        self.index: int | None = row.row if row.mapped else None
+        self.run_name: str | None = row.name
+        self.attempt: int = row.attempt
+        self.logger: str | None = row.logger
+        self.text: str = row.text
+        self.traceback: str | None = row.traceback
+
+    @property
+    def child(self) -> str:
+        """Return which child logged it: ``load-1[3] (eu)``."""
+        label = self.slug if self.index is None else f"{self.slug}[{self.index}]"
+        return label if self.run_name is None else f"{label} ({self.run_name})"
+
+    def __str__(self) -> str:
+        clock = self.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        where = self.child if self.logger is None else f"{self.child} {self.logger}"
+        text = f"{clock} {self.level:<7} {where}: {self.text}"
+        return text if self.traceback is None else f"{text}\n{self.traceback}"
+
+    def __repr__(self) -> str:
+        return f"<{self.level} of {self.child}: {self.text}>"
+
+
+def select_lines(run: int, step: int | None, item: int | str | None, level: int, limit: int | None) -> Select[Any]:
+    """Return the query for the lines of a run, oldest first.
+
+    Parameters
+    ----------
+    step : only those of this step.
+    item : only those of this row, or of the child with this item key.
+    level : only those of this level and above.
+    limit : only the last so many.
+    """
+    same: ColumnElement[bool] = (_c.run == _l.run) & (_c.step == _l.step) & (_c.row == _l.row) & (_c.part == _l.part)
+    query = (
+        select(schema.lines, _s.slug, _s.mapped, _c.name)
+        .join(schema.steps, (_s.run == _l.run) & (_s.step == _l.step))
+        .outerjoin(schema.children, same)
+        .where(_l.run == run, _l.level >= level)
+    )
+    if step is not None:
+        query = query.where(_l.step == step)
+    if item is not None:
+        query = query.where(_l.row == item if isinstance(item, int) else _c.item_key == item)
+    return query.order_by(_l.at.desc(), _l.number.desc()).limit(limit)
+
+
+def level_number(level: int | str) -> int:
+    """Return the number of a level that is given by number or name.
+
+    Raises
+    ------
+    ValueError : there is no level of this name.
+    """
+    if isinstance(level, int):
+        return level
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"level={level!r}: DEBUG, INFO, WARNING, ERROR, CRITICAL or a number is wanted")
+    return number
