@@ -20,8 +20,10 @@ from prefectish.engine.executor import ITEM, STEP, Job, LaneSpec, Pick, Record, 
 from prefectish.engine.facts import AttemptFacts
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.identity import item_key
-from prefectish.engine.state import Failed, Looped, Pending, Running, Scheduled, State, Success, traceback_of
+from prefectish.engine.logs import log_failure, safely
+from prefectish.engine.state import Failed, Looped, Pending, Running, Scheduled, State, Success
 from prefectish.engine.timeout import Allowance, call_limited, surrounding
+from prefectish.engine.tracebacks import shorten_traceback
 from prefectish.engine.widths import SCALAR, UNMAPPABLE, element_width, measure
 from prefectish.errors import text_of
 
@@ -101,13 +103,15 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
         state = concealed_state(state)
     if facts.name is not None:
         state = state.replace(context={**state.context, "task_run_name": facts.name})
+    due_in = width = None
     if type(state) is Success:
-        return Record(state, seconds, None, _width(facts, state) if spec.measure else None, None, key)
-    due_in = None
-    if isinstance(state, Scheduled) and state.start_time is not None:
-        due_in = max(0.0, (state.start_time - _now()).total_seconds())
-    width = _width(facts, state) if spec.measure and state.is_successful() else None
-    return Record(state, seconds, due_in, width, None, key)
+        width = _width(facts, state) if spec.measure else None
+    else:
+        if isinstance(state, Scheduled) and state.start_time is not None:
+            due_in = max(0.0, (state.start_time - _now()).total_seconds())
+        width = _width(facts, state) if spec.measure and state.is_successful() else None
+    lines = None if facts.lines is None else facts.lines.all()
+    return Record(state, seconds, due_in, width, None, key, lines)
 
 
 def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], start: State) -> State:
@@ -116,7 +120,7 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
         return start
     if isinstance(verdict, Finish):
         if verdict.error is not None:
-            _log_failure(facts, verdict.error)
+            log_failure(facts, verdict.error)
         return _change(spec, start, verdict.state)[0]
     if spec.naming is not None:
         facts.name = _name(spec.naming, facts, verdict.inputs)
@@ -207,9 +211,11 @@ def _run_body(
     """
     while True:
         outcome = call_body(spec.task, inputs) if allowance is None else call_limited(facts, inputs, allowance)
+        if type(outcome) is Error:
+            shorten_traceback(outcome.exception)
         new = after(spec, outcome, facts.run_count)
         if type(new) is Failed and type(outcome) is Error:
-            _log_failure(facts, outcome.exception)
+            log_failure(facts, outcome.exception)
         if spec.keeping is not None and type(new) is Success:
             new = spec.keeping.kept(facts, inputs, new)
         if spec.caching is not None and facts.miss is not None and type(new) is Success:
@@ -252,20 +258,11 @@ def _elements(facts: AttemptFacts, state: State) -> int:
     outcome = capture(element_width, state.result)
     width: int = outcome.value if isinstance(outcome, Value) else SCALAR
     if width == SCALAR:
-        facts["logger"].warning(
-            "%s did not return an iterable but %s; flatten takes it as one element",
-            facts["task_full_name"], type(state.result).__name__,
-        )  # fmt: skip
+        token = bind(facts)
+        text = "%s did not return an iterable but %s; flatten takes it as one element"
+        safely(facts["logger"].warning, text, facts["task_full_name"], type(state.result).__name__)
+        unbind(token)
     return width
-
-
-def _log_failure(facts: AttemptFacts, error: BaseException) -> None:
-    text = "Task %r: exception encountered during task execution"
-    name = facts["task_full_name"] if facts.name is None else f"{facts['task_full_name']} ({facts.name})"
-    if error.__traceback__ is None and (elsewhere := traceback_of(error)):  # it was raised in another process
-        facts["logger"].error(f"{text}\n%s", name, elsewhere.rstrip())
-    else:
-        facts["logger"].error(text, name, exc_info=(type(error), error, error.__traceback__))
 
 
 def _now() -> datetime:

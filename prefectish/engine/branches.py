@@ -9,6 +9,7 @@ from prefectish.engine.admission import note_time
 from prefectish.engine.envelope import EncodedError
 from prefectish.engine.executor import STEP, Job, Record
 from prefectish.engine.lanes import Branch, Lane
+from prefectish.engine.logs import Told
 from prefectish.engine.moments import Moment
 from prefectish.engine.recorder import Event
 from prefectish.engine.state import Cancelled, Pending, Retrying, Scheduled, State
@@ -17,6 +18,17 @@ from prefectish.engine.table import Table
 NOTHING: Mapping[int, State] = {}
 #: Mean time of a branch, in seconds, beyond which the owner wants each of its records as its step ends.
 SLOW_BRANCH = 0.5
+
+
+def told_of(lane: Lane, branch: Branch, position: int, record: Record) -> Told:
+    """Return what an attempt logged, with the names of its child."""
+    start = branch.starts.get(position)
+    attempt = start.run_count + 1 if isinstance(start, Retrying) else 1
+    step = lane.runs[position].step
+    index = branch.row if step.mapped else None
+    name = record.state.context.get("task_run_name")
+    assert record.lines is not None
+    return Told(step.number, step.slug, step.name, branch.row, index, attempt, record.worker, name, record.lines)
 
 
 class Branches:
@@ -36,6 +48,8 @@ class Branches:
     def record(self, lane: Lane, branch: Branch, position: int, record: Record, now: Moment) -> None:
         """Take the record of a step: its state is final, or says what it waits for."""
         state = record.state
+        if record.lines is not None:
+            self.table.told.append(told_of(lane, branch, position, record))
         if record.due_in is not None:
             # The worker's clock may be off: its "in 3 seconds" counts from the owner's now.
             state = state.replace(start_time=now.wall + timedelta(seconds=record.due_in))

@@ -19,6 +19,7 @@ from prefectish.errors import ResultReleased
 if TYPE_CHECKING:
     from prefectish.engine.cached import Caching
     from prefectish.engine.keeping import Keeping
+    from prefectish.engine.lines import Line
     from prefectish.engine.plan import Input, Plan
     from prefectish.tasks.naming import RunNaming
     from prefectish.tasks.task import Task
@@ -221,9 +222,10 @@ class Record:
     width : what somebody who maps over the result has to know, see :func:`prefectish.engine.widths.measure`.
     worker : process that ran it, ``host:pid``; None where it is the owner's.
     item_key : what the child is, by its item; None if nobody asked.
+    lines : what it logged, None for nothing or where nobody is to be told.
     """
 
-    __slots__ = ("due_in", "item_key", "seconds", "state", "width", "worker")
+    __slots__ = ("due_in", "item_key", "lines", "seconds", "state", "width", "worker")
 
     def __init__(
         self,
@@ -233,7 +235,9 @@ class Record:
         width: Any = None,
         worker: str | None = None,
         item_key: str | None = None,
+        lines: tuple[Line, ...] | None = None,
     ) -> None:
+        self.lines = lines
         self.state = state
         self.seconds = seconds
         self.due_in = due_in
@@ -243,10 +247,10 @@ class Record:
 
     def with_state(self, state: State) -> Record:
         """Return the same record with another state."""
-        return Record(state, self.seconds, self.due_in, self.width, self.worker, self.item_key)
+        return Record(state, self.seconds, self.due_in, self.width, self.worker, self.item_key, self.lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Record, (self.state, self.seconds, self.due_in, self.width, self.worker, self.item_key)
+        return Record, (self.state, self.seconds, self.due_in, self.width, self.worker, self.item_key, self.lines)
 
 
 class Lost:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, Text, and_
 from prefectish.engine.identity import Identity, identity_of
 from prefectish.history import schema
 from prefectish.history.holders import is_alive
+from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.store import Store, open_store
 
 _r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.texts.c, schema.attempts.c
@@ -152,6 +153,34 @@ class RunRow:
         if row is None:
             raise KeyError(f"no child {item!r} of {task!r} is recorded in run {self.id}")
         return ChildRow(self, row)
+
+    def logs(
+        self,
+        task: Any = None,
+        item: int | str | None = None,
+        level: int | str = 0,
+        limit: int | None = None,
+    ) -> list[LogLine]:
+        """Return what bodies logged, oldest first.
+
+        Parameters
+        ----------
+        task : only this task: a task, its slug or its name.
+        item : only this child of a mapped `task`: its map index, or its item key.
+        level : only lines of this level and above: a name ("WARNING") or a number.
+        limit : only the last so many.
+
+        Raises
+        ------
+        KeyError : there is no such task.
+        ValueError : `item` comes without a task, or `level` is none.
+        """
+        if item is not None and task is None:
+            raise ValueError(f"item={item!r} without a task: whose child is meant?")
+        step = None if task is None else self._step(task)
+        query = select_lines(self._number, step, item, level_number(level), limit)
+        with self._store.reading() as connection:
+            return [LogLine(row) for row in connection.execute(query)][::-1]
 
     def failures(self) -> list[FailureGroup]:
         """Return the failures grouped by cause, the largest group first."""
