@@ -33,6 +33,7 @@ FLOORS = [
     ],
     ["prefectish.validation", "prefectish.hashing", "prefectish.hashing.*"],
     [
+        "prefectish.engine.clock",
         "prefectish.engine.context",
         "prefectish.engine.retries",
         "prefectish.engine.capture",

@@ -7,7 +7,7 @@ same functions serve the owner of a run, who asks before a limit is taken, and a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from prefectish.caching.keys import Inputs, Parts, cache_key, digests_of
 from prefectish.caching.memory import KEY, Caches
 from prefectish.caching.reasons import MOST_ENTRIES, Entry, why_not
 from prefectish.caching.validators import all_inputs, duration_only, never_use, reads_inputs
+from prefectish.engine import clock as clocks
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import Cached, State, Success
 from prefectish.errors import ResultCorrupt, ResultUnpickleError, Unhashable
@@ -197,7 +198,7 @@ def keep(
     """
     if type(state) is not Success:
         return state
-    now = now or datetime.now(UTC)
+    now = now or clocks.now()
     if task.cache_key_fn is not None:
         return state if miss.key is None else _keep_by_key(task, state, miss, store, now)
     if task.cache_for is None:

@@ -6,10 +6,11 @@ All of them but `never_use` refuse a state whose time has passed. A validator of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from prefectish.caching.keys import digests_of
+from prefectish.engine import clock as clocks
 from prefectish.engine.state import Cached
 
 _ABSENT = object()
@@ -23,7 +24,7 @@ def never_use(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str,
 def duration_only(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
     """Use a state until it expires, whatever the inputs: the default of a task with `cache_for`."""
     expires = state.cached_result_expiration
-    return expires is None or expires > datetime.now(UTC if expires.tzinfo is not None else None)
+    return expires is None or expires.astimezone(UTC) > clocks.now()
 
 
 def all_inputs(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:

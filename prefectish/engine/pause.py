@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from prefectish.engine import clock as clocks
 from prefectish.engine.context import context
 from prefectish.engine.signals import PAUSE
 
@@ -42,4 +43,4 @@ def _after(duration: float | timedelta) -> datetime:
     wait = duration if isinstance(duration, timedelta) else timedelta(seconds=duration)
     if wait < timedelta(0):
         raise ValueError(f"pause_task: duration={duration!r} is negative")
-    return datetime.now(UTC) + wait
+    return clocks.later(clocks.now(), wait.total_seconds())

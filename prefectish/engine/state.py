@@ -31,9 +31,10 @@ exact class, result and public attributes; the message and the context are remar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar, Literal, NoReturn, Self, overload
 
+from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
 from prefectish.engine.outcome import Children, Readable
 from prefectish.errors import RemoteError, put_together, shorten, taken_apart, text_of
@@ -304,7 +305,7 @@ class Scheduled(Pending, public=("start_time",)):
 
     @classmethod
     def _default_start_time(cls) -> datetime | None:
-        return datetime.now(UTC)
+        return clocks.now()
 
 
 class Retrying(Scheduled, public=("run_count",)):

@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from time import monotonic
 from types import FrameType
 from typing import Any, TypeAlias
 
+from prefectish.engine import clock as clocks
 from prefectish.engine.body import call_body
 from prefectish.engine.capture import Error, Value
 from prefectish.engine.facts import AttemptFacts
@@ -120,7 +120,7 @@ def _limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) 
         return _overrun(allowance) or Error(
             TimeoutSignal(f"total_timeout={allowance.total} s was used up by earlier attempts")
         )
-    began = monotonic()
+    began = clocks.current.seconds()
     task = facts.spec.task
     if task.isolation == "process":
         from prefectish.engine.isolated import call_isolated
@@ -130,7 +130,7 @@ def _limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) 
             _log_stopped(facts, limit)
     else:
         outcome = _called(partial(call_body, task, inputs), limit, facts)
-    seconds = monotonic() - began
+    seconds = clocks.current.seconds() - began
     if limit is not None and _timed_out(outcome):
         seconds = max(seconds, limit)  # so that a total that ran out is seen as spent, to the last bit
         outcome = _overrun(allowance) or outcome
@@ -141,6 +141,11 @@ def _limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) 
 def _called(call: Callable[[], Value | Error], limit: float | None, facts: AttemptFacts) -> Value | Error:
     if limit is None:
         return call()
+    return clocks.current.limited(call, limit, partial(_kept, call, limit, facts))
+
+
+def _kept(call: Callable[[], Value | Error], limit: float, facts: AttemptFacts) -> Value | Error:
+    """Call a body that the system ends at its limit."""
     if _alarm_is_free():
         return _under_alarm(call, limit, facts)
     return _in_helper(call, limit, facts)

@@ -1,0 +1,95 @@
+"""The time: what the engine reads and waits by, in one place, so that a test can bring a clock of its own.
+
+Whoever wants the time asks :data:`current`, the clock of this process, by its module at each use. Limits and retries
+follow its seconds, which only ever grow; states show its wall clock, which may be set back under a run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from prefectish.engine.executor import Receipt, Session
+
+Outcome = TypeVar("Outcome")
+
+#: Longest time a loop waits for receipts before it looks at its timers and requests again, in seconds.
+LONGEST_WAIT = 0.25
+#: The last time that there is.
+LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+class Clock:
+    """The clocks of this machine."""
+
+    def seconds(self) -> float:
+        """Return seconds from some beginning; they never run backwards."""
+        return time.monotonic()
+
+    def wall(self) -> datetime:
+        """Return the aware time now."""
+        return datetime.fromtimestamp(time.time(), UTC)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; Ctrl-C interrupts it."""
+        time.sleep(seconds)
+
+    def begin(self) -> float:
+        """Note that an attempt begins in this thread; return what :meth:`end` wants to know."""
+        return time.perf_counter()
+
+    def end(self, began: float) -> float:
+        """Note that an attempt has ended, and return how many seconds it took."""
+        return time.perf_counter() - began
+
+    def limited(self, call: Callable[[], Outcome], limit: float, kept: Callable[[], Outcome]) -> Outcome:
+        """Call a body that has so many seconds, by `kept`, which has the system end it."""
+        return kept()
+
+    @contextmanager
+    def driven(self) -> Iterator[None]:
+        """Say that the loop of a run goes on in this thread, in the block."""
+        yield
+
+    def receipts(self, session: Session, in_flight: int, due: float | None) -> Sequence[Receipt]:
+        """Wait until a session has receipts, or something is due, or a little while.
+
+        Parameters
+        ----------
+        in_flight : number of jobs that the session has.
+        due : when something is due, by :meth:`seconds`; None if nothing is.
+        """
+        wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - self.seconds()))
+        if in_flight:
+            return session.receipts(wait)
+        if wait:
+            self.sleep(wait)
+        return ()
+
+
+#: The clock of this machine, and the one that is asked in this process.
+MACHINE = Clock()
+current = MACHINE
+
+
+def now() -> datetime:
+    """Return the aware time now, by the clock of this process."""
+    return current.wall()
+
+
+def later(time: datetime, seconds: float) -> datetime:
+    """Return the time so many seconds later, at most the last one that there is.
+
+    Examples
+    --------
+    >>> later(datetime(2026, 1, 1, tzinfo=UTC), 60).minute, later(datetime(2026, 1, 1, tzinfo=UTC), 1e300) == LATEST
+    (1, True)
+    """
+    try:
+        return time + timedelta(seconds=seconds)
+    except OverflowError:
+        return LATEST

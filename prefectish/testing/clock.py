@@ -1,0 +1,318 @@
+"""Time that passes when a test, or a body, says so."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from prefectish.engine import clock as clocks
+from prefectish.engine.capture import Error
+from prefectish.engine.clock import Clock, later
+from prefectish.engine.executor import Receipt, Session
+from prefectish.engine.signals import TimeoutSignal
+
+#: Time between looks at a session whose bodies run, in real seconds.
+LOOK = 0.01
+#: Real seconds after which time goes on though a body that was submitted has not begun: nothing is left to wait for.
+STALLED = 2.0
+NEVER = float("inf")
+
+#: When the body in this thread has to end, by the clock's seconds.
+_deadline: ContextVar[float] = ContextVar("deadline", default=NEVER)
+
+
+class VirtualClock(Clock):
+    """A clock that stands still while anything runs, and jumps to what is due next when everything waits.
+
+    In its ``with`` block every wait of the engine passes at once, and times in states are those of this clock: delays
+    of retries, pauses with a duration, start times, rates, ``timeout``, ``total_timeout``, ``map_timeout``, the
+    timeout of a flow, schedules, the expiry of caches. A body takes time by :meth:`sleep`.
+
+    Parameters
+    ----------
+    start
+        The wall clock at the beginning, with a time zone; default: that of the machine.
+
+    Raises
+    ------
+    ValueError
+        If `start` has no time zone.
+    RuntimeError
+        In a ``with`` statement, if another virtual clock is at work in this process.
+
+    Notes
+    -----
+    With ``LocalExecutor`` and ``LocalDaskExecutor("synchronous")`` a run is the same each time. On threads, bodies that
+    sleep do so at the same time, as real ones would: time goes on when all of them sleep, to the first that wakes.
+
+    Bodies in other processes (``LocalDaskExecutor("processes")``, ``DaskExecutor``, ``isolation="process"``) run by the
+    clock of the machine, their time limits too, and cannot use this one; waits for retries, pauses, start times and
+    rates are virtual there too, since they are the owner's.
+
+    A body that hangs for real is not ended by a time limit: no time passes while it does.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, context, task
+    >>> with VirtualClock() as clock:
+    ...     @task(max_retries=3, retry_delay=3600, timeout=60)
+    ...     def fetch():
+    ...         clock.sleep(90 if context.task_run_count < 3 else 5)
+    ...         return "page"
+    ...     with Flow("slow server") as flow:
+    ...         page = fetch()
+    ...     state = flow.run()
+    >>> state.result[page].result, clock.elapsed
+    ('page', 7325.0)
+    """
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self.start = datetime.now(UTC) if start is None else start
+        if self.start.utcoffset() is None:
+            raise ValueError(f"start={self.start.isoformat()} has no time zone; write start.replace(tzinfo=UTC)")
+        self._seconds = 0.0
+        self._shift = timedelta(0)
+        self._changed = threading.Condition()
+        self._drivers: dict[int, int] = {}  # threads in which a loop runs, and how many, one in the other
+        self._bodies: dict[int, int] = {}  # threads in which bodies run, likewise
+        self._asleep: dict[int, float] = {}  # threads that wait for a time
+        self._turn: int | None = None  # a loop that acts on what is due before bodies wake at the same time
+        self._unchanged: tuple[object, float] = (None, 0.0)
+
+    # -- for tests and bodies --------------------------------------------------------------------------------------
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds that have passed on this clock."""
+        return self._seconds
+
+    def now(self) -> datetime:
+        """Return the aware time now."""
+        return self.wall()
+
+    def sleep(self, seconds: float | timedelta) -> None:
+        """Let time pass here, in a body or in a test; it takes no real time.
+
+        Parameters
+        ----------
+        seconds
+            At least 0.
+
+        Raises
+        ------
+        TimeoutSignal
+            In a body whose time limit is over by then, as in one that is interrupted at its limit.
+        ValueError
+            If it is negative.
+        """
+        with self._changed:
+            self._sleep_till(self._seconds + _checked(seconds))
+
+    def advance(self, seconds: float | timedelta) -> None:
+        """Move time on for everybody, at once, whatever runs.
+
+        Raises
+        ------
+        ValueError
+            If it is negative: only :meth:`set_wall` sets a clock back.
+        """
+        with self._changed:
+            self._seconds += _checked(seconds)
+            self._changed.notify_all()
+
+    def set_wall(self, time: datetime) -> None:
+        """Set the wall clock, as an administrator or a time server does; what waits is not touched.
+
+        Raises
+        ------
+        ValueError
+            If `time` has no time zone.
+        """
+        if time.utcoffset() is None:
+            raise ValueError(f"time={time.isoformat()} has no time zone")
+        self._shift += time - self.wall()
+
+    def __enter__(self) -> VirtualClock:
+        """Make this the clock of the process."""
+        if clocks.current is not clocks.MACHINE:
+            raise RuntimeError("another virtual clock is at work in this process; leave its block first")
+        clocks.current = self
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Give the process back the clock of the machine."""
+        clocks.current = clocks.MACHINE
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a VirtualClock cannot go to another process: run the flow in this one, on threads or without")
+
+    def __repr__(self) -> str:
+        return f"<VirtualClock at {self.wall().isoformat()}, {self.elapsed:g} s after its start>"
+
+    # -- for the engine --------------------------------------------------------------------------------------------
+
+    def seconds(self) -> float:
+        """Return the seconds that have passed."""
+        return self._seconds
+
+    def wall(self) -> datetime:
+        """Return the aware time now."""
+        return later(self.start + self._shift, self._seconds)
+
+    def begin(self) -> float:
+        """Note that an attempt begins in this thread."""
+        me = threading.get_ident()
+        with self._changed:
+            self._bodies[me] = self._bodies.get(me, 0) + 1
+            self._asleep.pop(me, None)
+            return self._seconds
+
+    def end(self, began: float) -> float:
+        """Note that an attempt has ended, and return how many seconds it took."""
+        with self._changed:
+            _leave(self._bodies)
+            self._changed.notify_all()
+            return self._seconds - began
+
+    def limited(self, call: Callable[[], Any], limit: float, kept: Callable[[], Any]) -> Any:
+        """Call a body that has so many seconds: :meth:`sleep` ends it when they are over, the system does not."""
+        deadline = min(self._seconds + limit, _deadline.get())
+        token = _deadline.set(deadline)
+        try:
+            outcome = call()
+        finally:
+            _deadline.reset(token)
+        if self._seconds < deadline or (type(outcome) is Error and isinstance(outcome.exception, TimeoutSignal)):
+            return outcome
+        return Error(TimeoutSignal())  # it swallowed the signal, or somebody moved the clock: too late all the same
+
+    @contextmanager
+    def driven(self) -> Iterator[None]:
+        """Say that the loop of a run goes on in this thread, in the block."""
+        me = threading.get_ident()
+        with self._changed:
+            self._drivers[me] = self._drivers.get(me, 0) + 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                _leave(self._drivers)
+                self._settle()
+                self._end_turn()
+                self._changed.notify_all()
+
+    def receipts(self, session: Session, in_flight: int, due: float | None) -> Sequence[Receipt]:
+        """Wait until a session has receipts; if all that runs sleeps, let time pass until something is due."""
+        with self._changed:
+            self._end_turn()
+        left = in_flight - getattr(session, "silent", 0)
+        if left:
+            receipts = session.receipts(LOOK)
+            with self._changed:
+                if receipts:
+                    self._settle()
+                else:
+                    self._watch(min(session.slots, left), due)
+            return receipts
+        if due is None:  # nothing but a request can bring the run on
+            with self._changed:
+                self._asleep[threading.get_ident()] = NEVER
+            time.sleep(LOOK)
+        else:
+            with self._changed:
+                self._sleep_till(due)
+        return ()
+
+    # -- how time goes on; all of it is called with the lock held --------------------------------------------------
+
+    def _sleep_till(self, due: float) -> None:
+        """Wait until a time, or until the body in this thread has to end."""
+        deadline = _deadline.get()
+        if min(due, deadline) > self._seconds:
+            self._wait(min(due, deadline))
+        if self._seconds >= deadline:
+            raise TimeoutSignal
+
+    def _wait(self, wake: float) -> None:
+        me = threading.get_ident()
+        self._end_turn()
+        self._asleep[me] = wake
+        try:
+            while self._seconds < wake or self._turn not in (None, me):
+                if not self._drivers:
+                    self._wake_outside(wake)
+                elif not self._jump():
+                    self._changed.wait()
+        finally:
+            self._settle()
+
+    def _wake_outside(self, wake: float) -> None:
+        """Let time pass where no run goes on, save for a body that was left behind by one: nobody waits for it."""
+        if threading.get_ident() in self._bodies:
+            raise TimeoutSignal("the run has ended")
+        self._seconds = max(self._seconds, wake)
+        self._turn = None
+        self._changed.notify_all()
+
+    def _watch(self, expected: int, due: float | None) -> None:
+        """Let time pass from a loop whose bodies all sleep.
+
+        Parameters
+        ----------
+        expected : number of bodies that run as soon as all of them have begun.
+        """
+        if not self._bodies or not all(self._sleeps(thread) for thread in self._bodies):
+            self._settle()
+            return
+        seen = (expected, due, self._seconds, *self._bodies)
+        if seen != self._unchanged[0]:
+            self._unchanged = seen, time.monotonic()
+        if len(self._bodies) >= expected or time.monotonic() - self._unchanged[1] > STALLED:
+            self._asleep[threading.get_ident()] = NEVER if due is None else due
+            if self._jump():
+                self._settle()
+
+    def _sleeps(self, thread: int) -> bool:
+        return self._asleep.get(thread, 0.0) > self._seconds
+
+    def _jump(self) -> bool:
+        """Move on to the next thing that is due, if everybody waits; a loop acts on it before bodies wake."""
+        if not all(self._sleeps(thread) for thread in (*self._drivers, *self._bodies)):
+            return False
+        wake = min(self._asleep.values(), default=NEVER)
+        if wake == NEVER:
+            return False
+        self._seconds = wake
+        self._turn = next((thread for thread in self._drivers if self._asleep[thread] <= wake), None)
+        self._changed.notify_all()
+        return True
+
+    def _settle(self) -> None:
+        """Note that this thread waits for nothing."""
+        self._asleep.pop(threading.get_ident(), None)
+
+    def _end_turn(self) -> None:
+        if self._turn == threading.get_ident():
+            self._turn = None
+            self._changed.notify_all()
+
+
+def _leave(depths: dict[int, int]) -> None:
+    me = threading.get_ident()
+    depths[me] -= 1
+    if not depths[me]:
+        del depths[me]
+
+
+def _checked(seconds: float | timedelta) -> float:
+    number = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
+    if not number >= 0:
+        raise ValueError(
+            f"seconds={seconds!r}: 0 or more; time does not run backwards, but set_wall sets a wall clock back"
+        )
+    return number
