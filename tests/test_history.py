@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
-import textwrap
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import pytest
 
 from prefectish import Flow, history, task, triggers
 from prefectish.engine.state import Success
-from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryWriteError
+from prefectish.errors import HistoryCorrupt, HistoryWriteError
 from prefectish.history.causes import normalised
 from prefectish.history.store import open_store
 
@@ -169,21 +167,7 @@ def test_h4_database_of_somebody_else_is_not_touched(path: str) -> None:
     assert Path(path).read_bytes() == before
 
 
-def test_h5_newer_history_is_refused(path: str) -> None:
-    example().run(history=path)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("pragma user_version = 7")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("pragma wal_checkpoint(truncate)")
-    other = path + ".copy.db"
-    shutil.copy(path, other)
-    before = Path(other).read_bytes()
-    with pytest.raises(HistoryTooNew, match="schema 7, this version knows 1"):
-        history.runs(store=other)
-    assert Path(other).read_bytes() == before
-
-
-def test_h6_missing_folder_and_read_only_file_stop_before_anything_runs(tmp_path: Path) -> None:
+def test_h6_missing_folder_stops_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(HistoryWriteError, match="does not exist"):
         example().run(history=str(tmp_path / "nowhere" / "history.db"))
 
@@ -194,32 +178,6 @@ def test_unwritable_home_warns_once_and_the_run_goes_on(tmp_path: Path, monkeypa
     with pytest.warns(UserWarning, match="this run is not recorded"):
         assert type(Flow("quiet", tasks=[]).run()) is Success
     assert type(Flow("quiet", tasks=[]).run()) is Success
-
-
-def test_h3_full_disk_leaves_the_run_going_and_earlier_rows_intact(path: str) -> None:
-    script = textwrap.dedent(
-        f"""
-        import resource, signal, sys
-        from prefectish import Flow, task
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        @task
-        def fail(x):
-            raise ValueError("x" * 50 + chr(97 + x % 26) * (x % 97 + 1))
-        with Flow("first", tasks=[]) as first: pass
-        first.run(history={path!r})
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-        with Flow("fills") as flow:
-            fail.map(list(range(5000)))
-        state = flow.run(history={path!r})
-        print(type(state).__name__, len(state.result[next(t for t in flow.tasks if t.name == "fail")].map_states))
-        """
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["Failed", "5000"], done.stderr[-2000:]
-    assert "is not recorded any further" in done.stderr
-    assert [run.flow_name for run in history.runs(store=path)][-1] == "first"
-    with closing(sqlite3.connect(path)) as connection, connection:
-        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
 
 
 def test_h2_two_processes_write_at_once(path: str) -> None:

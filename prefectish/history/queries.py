@@ -285,7 +285,8 @@ class ChildRow:
     state : name of its final state.
     attempts : attempts that ended, 0 for a state that no attempt made.
     duration : seconds of the last attempt.
-    error : text of its exception, None if it did not fail.
+    message : what the state says; None for a plain success.
+    error : type and text of its exception, None if it did not fail.
     traceback : of its exception, of one with the same cause where many failed alike.
     name : what its run is called, if somebody named it.
     worker : process that ran it, ``host:pid``.
@@ -303,9 +304,10 @@ class ChildRow:
         self.state: str = schema.STATES[row.state]
         self.attempts: int = row.attempts
         self.duration: float = row.seconds
-        self.error: str | None = None if row.error_type is None else f"{row.error_type}: {row.error_message}"
+        failed = row.error_type is not None
+        self.error: str | None = f"{row.error_type}: {row.text or row.error_message}" if failed else None
         self.traceback: str | None = row.traceback
-        self.message: str | None = row.text
+        self.message: str | None = self.error if failed else row.text
         self.worker: str | None = row.worker_text
         self.location: str | None = row.location
         self.at = _time(row.at)

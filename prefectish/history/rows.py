@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from prefectish.engine.envelope import EncodedError
 from prefectish.engine.recorder import Event
 from prefectish.engine.state import Paused, Scheduled, State, Success
 from prefectish.history import schema
@@ -21,6 +22,8 @@ from prefectish.masking import mask
 PLAIN = "Task run succeeded."
 #: Longest context of a pause that is kept, in characters of JSON.
 LONGEST_CONTEXT = 10_000
+#: Numbers of texts that are kept in mind.
+MOST_TEXTS = 10_000
 _SUCCESS = schema.CODES["Success"]
 
 
@@ -44,7 +47,7 @@ class Rows:
         self._members = Counter(spaces.values())
         self._keys: dict[tuple[int, int], tuple[str | None, int]] = {}
         self._texts: dict[str, int] = {}
-        self._errors: dict[str, int] = {}
+        self._errors: dict[str, tuple[int, str]] = {}
 
     def forget(self) -> None:
         """Forget numbers that a transaction gave which was not committed."""
@@ -71,8 +74,7 @@ class Rows:
             worker,
             key,
             _name(state),
-            self._message(connection, state),
-            self._error(connection, state) if state.is_failed() else None,
+            *(self._error(connection, state) if state.is_failed() else (self._message(connection, state), None)),
             getattr(state._result, "location", None),
         )
 
@@ -92,7 +94,7 @@ class Rows:
             None if e.worker is None else self._text(connection, e.worker),
             self._key(e),
             self._message(connection, state),
-            self._error(connection, state) if isinstance(state._result, BaseException) else None,
+            self._error(connection, state)[1] if isinstance(state._result, BaseException | EncodedError) else None,
             None if due is None else due.timestamp(),
             _pause_context(state) if isinstance(state, Paused) else None,
         )
@@ -112,25 +114,31 @@ class Rows:
 
     def _message(self, connection: Connection, state: State) -> int | None:
         message = state.message
-        if message is None or message == PLAIN or state.is_failed():
+        if message is None or message == PLAIN:
             return None
         return self._text(connection, str(message))
 
     def _text(self, connection: Connection, text: str) -> int:
         number = self._texts.get(text)
         if number is None:
+            if len(self._texts) >= MOST_TEXTS:
+                self._texts.clear()
             number = self._texts[text] = intern_text(connection, text)
         return number
 
-    def _error(self, connection: Connection, state: State) -> int:
+    def _error(self, connection: Connection, state: State) -> tuple[int | None, int]:
+        """Return the numbers of what a failure says, if that is not what others of its cause say, and of its cause."""
         cause = cause_of(state)
-        number = self._errors.get(cause.fingerprint)
-        if number is None:
+        known = self._errors.get(cause.fingerprint)
+        if known is None:
             traceback = None if cause.traceback is None else clean(cause.traceback)
             values = {"type": cause.type, "message": clean(cause.message), "traceback": traceback}
             number = _intern(connection, schema.errors, "fingerprint", cause.fingerprint, values)
-            self._errors[cause.fingerprint] = number
-        return number
+            first = select(schema.errors.c.message).where(schema.errors.c.number == number)
+            known = self._errors[cause.fingerprint] = number, connection.execute(first).scalar_one()
+        number, message = known
+        own = clean(cause.message)
+        return None if own == message else self._text(connection, own), number
 
 
 def _name(state: State) -> str | None:
