@@ -35,9 +35,10 @@ def _finish(value: Any) -> Value | Error:
         return Error(_useless(value))
     try:
         asyncio.get_running_loop()
+        is_running = True
     except RuntimeError:
-        return capture(_run, value)
-    return _in_thread(value)
+        is_running = False  # and not in here: the body's own error would come "during handling" of this one
+    return _in_thread(value) if is_running else capture(_run, value)
 
 
 def _useless(generator: AsyncGeneratorType[Any, Any]) -> TypeError:
