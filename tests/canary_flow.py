@@ -1,7 +1,7 @@
 """Run a flow with a canary in every place where somebody may put a secret, and show all that can be shown.
 
-Run by ``test_canary.py`` in a process of its own: ``python canary_flow.py EXECUTOR ADDRESS STORE``. Canaries come in the
-environment, so that none stands in a source line of a traceback.
+Run by ``test_canary.py`` in a process of its own: ``python canary_flow.py EXECUTOR ADDRESS STORE``. Canaries come in
+the environment, so that none stands in a source line of a traceback.
 """
 
 from __future__ import annotations
