@@ -529,16 +529,17 @@ class Flow(Network):
         task_states
             Of the first run.
         """
-        from prefectish.engine import drive
+        from prefectish.engine import clock
+        from prefectish.engine.drive import run_flow
         from prefectish.engine.state import Scheduled
         from prefectish.schedules.repeat import repeat
 
-        for clock in schedule.clocks:
-            settled(clock.parameter_defaults)
+        for source in schedule.clocks:
+            settled(source.parameter_defaults)
         first_states = [task_states]
 
         def run(event: ClockEvent) -> State:
-            return drive.run_flow(
+            return run_flow(
                 self,
                 parameters=settled(event.parameter_defaults),
                 state=Scheduled(start_time=event.start_time),
@@ -546,7 +547,7 @@ class Flow(Network):
                 **options,
             )
 
-        return repeat(schedule, run, self.name, drive.SYSTEM_CLOCK)
+        return repeat(schedule, run, self.name, clock.current)
 
     def start(
         self,

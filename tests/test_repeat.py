@@ -9,42 +9,37 @@ import pytest
 
 from prefectish import Flow, Parameter, context, task
 from prefectish.config import switch
-from prefectish.engine import drive
-from prefectish.engine.progress import Moment
 from prefectish.engine.state import Failed, Running, Scheduled, Success
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.schedules import CronSchedule, IntervalSchedule, Schedule
 from prefectish.schedules.clocks import DatesClock, IntervalClock
 from prefectish.schedules.repeat import LONGEST_SLEEP, repeat
+from prefectish.testing import VirtualClock
 
 START = datetime(2026, 5, 1, 9, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 
 
-class Clock:
+class Machine(VirtualClock):
     """A clock whose time passes in sleeps only; the machine sleeps through what `nights` says."""
 
-    def __init__(self, start=START):
-        self.now = start
+    def __init__(self):
+        super().__init__(START)
         self.nights = []
         self.sleeps = []
 
-    def moment(self):
-        return Moment((self.now - START).total_seconds(), lambda: self.now)
-
     def sleep(self, seconds):
         self.sleeps.append(seconds)
-        self.now += timedelta(seconds=seconds)
-        if self.nights and self.now >= self.nights[0][0]:
-            self.now = self.nights.pop(0)[1]
+        super().sleep(seconds)
+        if self.nights and self.wall() >= self.nights[0][0]:
+            self.set_wall(self.nights.pop(0)[1])
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(drive, "SYSTEM_CLOCK", clock)
-    return clock
+def clock():
+    with Machine() as clock:
+        yield clock
 
 
 @pytest.fixture
@@ -77,7 +72,7 @@ def test_flow_runs_at_each_event_until_the_schedule_ends(clock, seen):
     state = run(noting_flow(seen, every_hour(3)))
     assert type(state) is Success
     assert seen == [(START + (i + 1) * HOUR, 0) for i in range(3)]
-    assert clock.now == START + 3 * HOUR
+    assert clock.wall() == START + 3 * HOUR
 
 
 def test_flow_starts_when_it_is_time(clock):
@@ -85,7 +80,7 @@ def test_flow_starts_when_it_is_time(clock):
 
     @task
     def note():
-        started.append(clock.now)
+        started.append(clock.wall())
 
     with Flow("noting", schedule=every_hour(2)) as flow:
         note()
@@ -140,7 +135,7 @@ def test_parameters_that_are_passed_win_over_those_of_events(clock, seen):
     schedule = Schedule([DatesClock([START + HOUR], parameter_defaults={"x": 1})])
     flow = noting_flow(seen, schedule)
     run(flow, x=7)
-    clock.now = START
+    clock.set_wall(START)
     with context(parameters={"x": 8}):
         run(flow)
     assert [x for _, x in seen] == [7, 8]
@@ -187,7 +182,7 @@ def test_interrupt_stops_the_schedule(clock):
 
     with pytest.raises(KeyboardInterrupt):
         repeat(every_hour(3), run_once, "interrupted", clock)
-    assert clock.now == START + HOUR
+    assert clock.wall() == START + HOUR
 
 
 def test_task_states_belong_to_the_first_run(clock, seen):
@@ -201,7 +196,7 @@ def test_long_waits_are_slept_in_short_steps(clock):
     """A clock that is set back meanwhile does not run the flow early, nor late."""
     ran = []
     clock.nights = [(START + 30 * MINUTE, START - 3 * HOUR)]
-    repeat(every_hour(1), lambda event: ran.append(clock.now) or Success(), "set back", clock)
+    repeat(every_hour(1), lambda event: ran.append(clock.wall()) or Success(), "set back", clock)
     assert ran == [START + HOUR]
 
 
@@ -242,9 +237,9 @@ def test_t10_run_that_takes_longer_than_the_interval_is_followed_by_one_at_once(
     ran = []
 
     def run_once(event):
-        ran.append(((event.start_time - START) / HOUR, (clock.now - START) / HOUR))
+        ran.append(((event.start_time - START) / HOUR, (clock.wall() - START) / HOUR))
         if len(ran) == 1:
-            clock.now += 2.5 * HOUR
+            clock.advance(2.5 * HOUR)
         return Success()
 
     repeat(every_hour(5), run_once, "slow", clock)
@@ -276,7 +271,7 @@ def test_run_on_schedule_is_a_setting_too(clock, seen, monkeypatch, tmp_path):
     monkeypatch.delenv("PREFECTISH_RUN_ON_SCHEDULE")
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
     (tmp_path / "config.toml").write_text("run_on_schedule = false\n")
-    clock.now = START
+    clock.set_wall(START)
     run(flow)
     assert len(seen) == 4
 

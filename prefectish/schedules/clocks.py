@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import count
 from typing import Any
 
+from prefectish.engine.clock import now
 from prefectish.errors import FlowDefinitionError, text_of
 from prefectish.extras import load
 from prefectish.schedules.zones import DAY, aware, on_the_wall, wall, wall_before, zone
@@ -110,7 +111,7 @@ class Clock:
         after
             Aware; events lie strictly after it. Default: now.
         """
-        last = (datetime.now(UTC) if after is None else aware("after", after)).astimezone(UTC)
+        last = (now() if after is None else aware("after", after)).astimezone(UTC)
         if self.start_date is not None:
             last = max(last, self.start_date.astimezone(UTC) - INSTANT)
         end = None if self.end_date is None else self.end_date.astimezone(UTC)

@@ -8,10 +8,10 @@ long: it is run at once. Of several such events for the same parameters only the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 
+from prefectish.engine.clock import Clock
 from prefectish.engine.context import get_logger
-from prefectish.engine.drive import Clock
 from prefectish.engine.state import Failed, State
 from prefectish.errors import FlowDefinitionError, describe
 from prefectish.schedules.clocks import ClockEvent
@@ -37,7 +37,7 @@ def repeat(schedule: Schedule, run: Callable[[ClockEvent], State], flow_name: st
     FlowDefinitionError
         If there is no event to wait for.
     """
-    now = clock.moment().wall
+    now = clock.wall()
     events = schedule.events(now)
     event = next(events, None)
     if event is None:
@@ -49,7 +49,7 @@ def repeat(schedule: Schedule, run: Callable[[ClockEvent], State], flow_name: st
     while event is not None:
         logger.info("Flow %r: next run at %s", flow_name, event.start_time.isoformat(sep=" "))
         _wait_for(event, clock)
-        due, event = _due(event, events, clock.moment().wall, schedule.catch_up, flow_name)
+        due, event = _due(event, events, clock.wall(), schedule.catch_up, flow_name)
         for each in due:
             state = _guarded(run, each, flow_name)
     assert state is not None
@@ -57,12 +57,8 @@ def repeat(schedule: Schedule, run: Callable[[ClockEvent], State], flow_name: st
 
 
 def _wait_for(event: ClockEvent, clock: Clock) -> None:
-    while (left := (event.instant - _utc(clock)).total_seconds()) > 0:
+    while (left := (event.instant - clock.wall()).total_seconds()) > 0:
         clock.sleep(min(left, LONGEST_SLEEP))
-
-
-def _utc(clock: Clock) -> datetime:
-    return clock.moment().wall.astimezone(UTC)
 
 
 def _due(
@@ -80,7 +76,7 @@ def _due(
     due = [event]
     missed = 0
     for later in events:
-        if later.instant > now.astimezone(UTC):
+        if later.instant > now:
             break
         like = next((e for e in due if e.is_for(later)), None)
         if like is not None:

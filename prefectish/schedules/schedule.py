@@ -8,6 +8,7 @@ from heapq import heappop, heappush, merge
 from itertools import count, islice
 from typing import Any, Literal, overload
 
+from prefectish.engine.clock import now
 from prefectish.errors import FlowDefinitionError
 from prefectish.schedules.adjustments import Adjustment, reach_of
 from prefectish.schedules.clocks import Clock, ClockEvent, CronClock, IntervalClock
@@ -78,7 +79,7 @@ class Schedule:
 
     def events(self, after: datetime | None = None) -> Iterator[ClockEvent]:
         """Give the events in order, each strictly after `after`, an aware datetime; default: now."""
-        start = datetime.now(UTC) if after is None else aware("after", after).astimezone(UTC)
+        start = now() if after is None else aware("after", after).astimezone(UTC)
         reach = sum(map(reach_of, self.adjustments), timedelta(0))
         if not self.adjustments:
             return _each_once(self._filtered(start))
