@@ -4,7 +4,7 @@ A task has one of two kinds. With `cache_for` its result becomes Cached and is k
 its `cache_key`; the `cache_validator` says whether it stands for other inputs. With `cache_key_fn` the result is kept
 under the key that the function makes of the inputs, in memory and in the result store, until `cache_expiration`.
 
-Here are the names for users; the engine asks and fills caches through :mod:`prefectish.caching.lookups`.
+Here are the names for users; the engine asks and fills caches through `prefectish.caching.lookups`.
 """
 
 from prefectish.caching.keys import task_input_hash

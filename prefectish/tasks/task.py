@@ -415,7 +415,7 @@ class Task(Operand, Generic[R]):
         mapped: bool = False,
         validate: bool | None = None,
     ) -> Self:
-        """Add this very task to a flow with its dependencies; see :meth:`prefectish.flows.Flow.set_dependencies`."""
+        """Add this very task to a flow with its dependencies; see :meth:`prefectish.Flow.set_dependencies`."""
         self._flow(flow).set_dependencies(
             self,
             upstream_tasks=upstream_tasks,
