@@ -133,7 +133,10 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
     if aborted or not state.is_running():
         return state
     make = _bodied if spec.once is None else _bodied_once
-    return make(spec, facts, start, verdict.inputs, state)
+    state = make(spec, facts, start, verdict.inputs, state)
+    if spec.keeping is not None:
+        spec.keeping.noted(facts, state)
+    return state
 
 
 def _bodied_once(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, Any], state: State) -> State:

@@ -2,17 +2,25 @@
 
 With a store a result is written before its child is reported as successful. The record that travels carries the place,
 and the value itself only if it is small. If the cluster runs the same attempt again, because a worker died with its
-value, what was stored is taken and the body does not run.
+value, what was stored is taken and the body does not run. Of an attempt that failed, or left nothing to store, its
+state is stored for that.
+
+Results lie under the run, the task and the position of the child. Where the same item is found in a run that is
+resumed, at whatever position, is known to the history.
 """
 
 from __future__ import annotations
 
+import os
+import pickle
 from typing import TYPE_CHECKING, Any
 
+from prefectish import masking
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.envelope import SIMPLE, Encoded, encode
-from prefectish.engine.state import Cached, Deferred, Failed, State, Success
-from prefectish.errors import ResultCorrupt, text_of
+from prefectish.engine.concealing import concealed_state
+from prefectish.engine.envelope import SIMPLE, Encoded, dumps, encode, encode_state
+from prefectish.engine.state import Cached, Deferred, Failed, Retrying, State, Success
+from prefectish.errors import ResultCorrupt, describe, text_of
 from prefectish.results.envelope import NotOurs
 from prefectish.results.templates import PARAMETER, place
 
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
     from prefectish.engine.facts import AttemptFacts
     from prefectish.results.base import Result
 
+#: Marks a file that holds the state of an attempt, and not its result.
+STATE = "state"
 #: Results of at most so many bytes travel with their record as well.
 SMALL = 4096
 _NOTHING = object()
@@ -77,25 +87,55 @@ class Keeping:
     checkpoint : False for a step that keeps nothing.
     target : template of a place that, where it exists, stands for a run of the task; None for none.
     folder : first part of every place of this run, so that no two runs write to one.
+
+    Attributes
+    ----------
+    owner : the process that drives the run.
     """
 
-    __slots__ = ("checkpoint", "folder", "store", "target")
+    __slots__ = ("checkpoint", "folder", "owner", "store", "target")
 
     def __init__(self, store: Result, checkpoint: bool, target: Any, folder: str) -> None:
         self.store = store
         self.checkpoint = checkpoint
         self.target = target
         self.folder = folder
+        self.owner = process()
 
     def recalled(self, facts: AttemptFacts) -> State | None:
-        """Return the state of this very attempt if it was stored before; None if it was not."""
-        if not self.checkpoint or self.target is not None or self.store.location is not None:
+        """Return how this very attempt ended before, if that was stored; None if it was not."""
+        if not self.checkpoint:
             return None
         name = self.own_place(facts)
-        found = capture(self.store.exists, name)
-        if isinstance(found, Error) or not found.value:
+        found = capture(self._recalled, facts, name)
+        return None if isinstance(found, Error) else found.value
+
+    def _recalled(self, facts: AttemptFacts, name: str) -> State | None:
+        if not self.store.exists(name):
             return None
+        if self.store.facts(name).get("holds") == STATE:
+            state: State = pickle.loads(self.store.read(name))
+            return state
         return Success("Task run succeeded.", Stored(self.store, name, label_of(facts)))
+
+    def noted(self, facts: AttemptFacts, state: State) -> None:
+        """Store how an attempt ended that stored no result under its own name: it failed, or its result is elsewhere.
+
+        It is for the case that the worker dies before the owner knows; a process that is the owner's needs no note.
+        """
+        result = state._result
+        name = self.own_place(facts)
+        if not self.checkpoint or self.owner == process() or getattr(result, "location", None) == name:
+            return
+        if not (state.is_finished() or isinstance(state, Retrying)):
+            return
+        shown = concealed_state(state) if masking.is_active() else state
+        outcome = capture(lambda: dumps(encode_state(shown, label_of(facts))))
+        if isinstance(outcome, Value):
+            outcome = capture(self.store.write, name, outcome.value, {"holds": STATE})
+        if isinstance(outcome, Error):
+            text = "Task %r: how it ended could not be stored: %s; if its worker dies now it runs again"
+            facts["logger"].warning(text, facts["task_full_name"], describe(outcome.exception))
 
     def target_state(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
         """Return Cached with the value at the target, Failed if it cannot be read, None if there is no target there."""
@@ -174,3 +214,10 @@ def failed(text: str, error: BaseException) -> Failed:
     number = f" [Errno {error.errno}]" if isinstance(error, OSError) and error.errno else ""
     words = error.strerror if number and isinstance(error, OSError) else text_of(error)
     return Failed(f"{text}: {type(error).__name__}{number}{'' if number else ':'} {words}", error)
+
+
+def process() -> str:
+    """Return what tells this process from all others."""
+    import platform
+
+    return f"{platform.node()}:{os.getpid()}"

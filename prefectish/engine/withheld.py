@@ -103,6 +103,9 @@ class Withholding:
         """Return None: nothing was stored."""
         return None
 
+    def noted(self, facts: AttemptFacts, state: State) -> None:
+        """Store nothing of how an attempt ended."""
+
     def target_state(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
         """Return None: nothing stands for a run."""
         return None

@@ -309,7 +309,7 @@ class ChildRow:
         self.traceback: str | None = row.traceback
         self.message: str | None = self.error if failed else row.text
         self.worker: str | None = row.worker_text
-        self.location: str | None = row.location
+        self.location: str | None = row.location or None
         self.at = _time(row.at)
 
     def earlier(self) -> list[AttemptRow]:

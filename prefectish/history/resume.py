@@ -28,7 +28,7 @@ from prefectish.history.inputs import inputs_digest
 from prefectish.history.queries import ChildRow, RunRow, WaitingRow, identities
 from prefectish.history.queries import run as find_run
 from prefectish.history.recorder import HistoryRecorder
-from prefectish.history.rows import intern_text, rows_of
+from prefectish.history.rows import NO_RESULT, intern_text, rows_of
 from prefectish.history.store import Store, open_store
 from prefectish.results.base import Result
 from prefectish.versions import task_version
@@ -245,6 +245,8 @@ def _state_of(step: Step, child: ChildRow, label: str) -> tuple[State, Result | 
     if not cls().is_successful() or child.state == "Skipped":
         return cls(child.message), None
     message = child.message or "Task run succeeded."
+    if child._row.location == NO_RESULT:
+        return cls(message), None
     if child.location is None or step.store is None:
         return cls(message, Gone(label)), None
     return cls(message, Stored(step.store, child.location, label)), step.store

@@ -20,6 +20,8 @@ from prefectish.masking import mask
 
 #: The message of a plain success, which goes without saying.
 PLAIN = "Task run succeeded."
+#: In the place of a location: the result is None.
+NO_RESULT = ""
 #: Longest context of a pause that is kept, in characters of JSON.
 LONGEST_CONTEXT = 10_000
 #: Numbers of texts that are kept in mind.
@@ -63,7 +65,7 @@ class Rows:
         head = (self.run, self._steps[e.step], e.row, self.part, made)
         at, seconds = round(e.wall.timestamp(), 3), round(e.seconds, 6)
         if type(state) is Success and state._context is None and state.message == PLAIN:
-            location = getattr(state._result, "location", None)
+            location = _location(state)
             return (*head, _SUCCESS, e.attempt, seconds, at, worker, key, None, None, None, location)
         return (
             *head,
@@ -75,7 +77,7 @@ class Rows:
             key,
             _name(state),
             *(self._error(connection, state) if state.is_failed() else (self._message(connection, state), None)),
-            getattr(state._result, "location", None),
+            _location(state),
         )
 
     def attempt(self, connection: Connection, e: Event) -> tuple[Any, ...]:
@@ -145,6 +147,15 @@ def _name(state: State) -> str | None:
     """Return what the run of a child is called, if somebody named it."""
     name = state._context.get("task_run_name") if state._context else None
     return None if name is None else clean(str(name))
+
+
+def _location(state: State) -> str | None:
+    """Return where a result lies, :data:`NO_RESULT` if there is none to lie anywhere, None if it was not stored."""
+    result = state._result
+    if result is None:
+        return NO_RESULT if state.is_successful() else None
+    location: str | None = getattr(result, "location", None)
+    return location
 
 
 def _pause_context(state: State) -> str | None:
