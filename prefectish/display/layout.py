@@ -7,13 +7,14 @@ and up; (4) nodes move sideways towards their neighbours as far as the order and
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from prefectish.graphs import order as topological
 
-Key: TypeAlias = Hashable
+#: What names a node: anything that can be hashed.
+Key: TypeAlias = Any
 Point: TypeAlias = tuple[float, float]
 
 #: Gaps between neighbours in a layer and between layers, in pixels.

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from prefectish.display import graph, views
+from prefectish.display import graph, recorded, views
 from prefectish.display.page import markup, rendered
 from prefectish.engine.outcome import is_by_task
 from prefectish.engine.state import Mapped, State
+
+if TYPE_CHECKING:
+    from prefectish.history import RunRow
+    from prefectish.history.measures import Measures
+
+#: Children of a run whose times are read for a notebook, at most; a report reads all.
+MEASURED = 200_000
+#: Runs in a list, at most.
+RUNS = 200
 
 
 def of_flow(flow: Any) -> str:
@@ -41,6 +51,27 @@ def of_view(view: views.RunView) -> str:
     return rendered("state.html", view=view, picture=markup(graph.of_run(view)) if view.arrows else "")
 
 
+def of_recorded(run: RunRow) -> str:
+    """Return a recorded run."""
+    return of_view(recorded.of_run(run, _measures(run)))
+
+
+def of_runs(runs: Sequence[RunRow]) -> str:
+    """Return a list of recorded runs."""
+    rows = [(run, views.color_of(run.state)) for run in runs]
+    return rendered("runs.html", rows=rows[:RUNS], rest=len(rows) - RUNS)
+
+
 def _with_times(view: views.RunView, state: State) -> views.RunView:
     """Add what only the history knows, if the run was recorded."""
-    return view
+    run = recorded.run_of(state)
+    return view if run is None else recorded.with_record(view, run, _measures(run))
+
+
+def _measures(run: RunRow) -> Measures | None:
+    """Return what the children of a run add up to; None for one so large that a notebook would wait for it."""
+    from prefectish.history.measures import measure
+
+    if sum(sum(task["counts"].values()) for task in run.tasks()) > MEASURED:
+        return None
+    return measure(run)

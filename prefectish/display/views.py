@@ -71,7 +71,7 @@ class CauseView(NamedTuple):
     Attributes
     ----------
     kind, type, message, traceback : state, exception, its text and traceback, of the first of them.
-    count : how many failed so.
+    number : how many failed so.
     named : what the first of them are called.
     """
 
@@ -79,7 +79,7 @@ class CauseView(NamedTuple):
     type: str
     message: str
     traceback: str | None
-    count: int
+    number: int
     named: Sequence[str]
 
 
@@ -239,7 +239,7 @@ def causes_of(found: Iterable[tuple[str, State]]) -> tuple[list[CauseView], int]
             names.append(label)
     ranked = sorted(counts.items(), key=lambda item: (item[0][0] == CONSEQUENCE, -item[1]))
     views = [_cause(key, first[key], count, named[key]) for key, count in ranked[:CAUSES]]
-    return views, unseen + counts.total() - sum(view.count for view in views)
+    return views, unseen + counts.total() - sum(view.number for view in views)
 
 
 def _cause(key: tuple[str, str, str], state: State, count: int, named: Sequence[str]) -> CauseView:

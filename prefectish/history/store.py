@@ -251,6 +251,13 @@ def open_store(history: str | os.PathLike[str] | None) -> Store:
         return store
 
 
+def open_stores() -> list[Store]:
+    """Return the histories that this process has open, the newest first."""
+    with _lock:
+        found = [store for (process, _), store in _stores.items() if process == os.getpid()]
+    return [store for store in reversed(found) if not store.is_file or os.path.exists(store.location)]
+
+
 def _wanted(place: str) -> tuple[str, Callable[[], Store]]:
     """Return what names a history in this process, and what opens it."""
     if "://" not in place:

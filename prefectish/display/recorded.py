@@ -1,0 +1,124 @@
+"""What there is to show of a run that a history has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from prefectish.display import views
+from prefectish.display.views import CauseView, RunView, SlowView, TaskView
+from prefectish.engine.state import State
+
+if TYPE_CHECKING:
+    from prefectish.history import FailureGroup, RunRow
+    from prefectish.history.measures import Measures, Slow
+
+
+def run_of(state: State) -> RunRow | None:
+    """Return the record of the run that ended in a state; None if there is none, or it cannot be read."""
+    run_id = state.context.get("flow_run_id")
+    if run_id is None:
+        return None
+    try:
+        from prefectish.history.outline import find
+    except ModuleNotFoundError:  # its library is an extra
+        return None
+    return find(str(run_id))
+
+
+def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
+    """Return what there is to show of a recorded run; with its measures also what took long."""
+    from prefectish.history.outline import arrows
+
+    groups = run.failures()
+    causes = sorted((_cause(group) for group in groups[: views.CAUSES]), key=lambda c: c.kind == views.CONSEQUENCE)
+    return RunView(
+        run.flow_name,
+        run.state,
+        views.color_of(run.state),
+        run.message or "",
+        [_task(task) for task in run.tasks()],
+        arrows(run),
+        causes,
+        sum(group.count for group in groups[views.CAUSES :]),
+        [] if measures is None else slowest(measures),
+        run.started,
+        run.ended,
+        run.duration,
+        facts(run),
+    )
+
+
+def with_record(view: RunView, run: RunRow, measures: Measures | None) -> RunView:
+    """Return the view of a state with what only the record knows."""
+    return view._replace(
+        slowest=[] if measures is None else slowest(measures),
+        started=run.started,
+        ended=run.ended,
+        seconds=run.duration,
+        facts=facts(run),
+    )
+
+
+def facts(run: RunRow) -> list[tuple[str, str]]:
+    """Return more to tell of a run, by name."""
+    found: list[tuple[str, Any]] = [
+        ("run", run.id),
+        ("name", run.name if run.name != run.id else None),
+        ("executor", run.executor),
+        ("version", (run.flow_version or "")[:12]),
+        ("resumed", f"{run.part} times" if run.part else None),
+    ]
+    return [(name, str(value)) for name, value in found if value]
+
+
+def slowest(measures: Measures) -> list[SlowView]:
+    """Return the children that took longest."""
+    return [
+        SlowView(_label(slow), _readable(slow.item_key), slow.state, slow.seconds, slow.worker, slow.attempts)
+        for slow in measures.slowest
+    ]
+
+
+def _label(slow: Slow) -> str:
+    label = slow.slug if slow.row is None else f"{slow.slug}[{slow.row}]"
+    return f"{label} {slow.name}" if slow.name else label
+
+
+def _task(task: dict[str, Any]) -> TaskView:
+    counts = views.counted(task["counts"])
+    total = sum(count.number for count in counts)
+    return TaskView(task["slug"], task["name"], "map" if task["mapped"] else "task", _state(task), "", counts, total)
+
+
+def _state(task: dict[str, Any]) -> str | None:
+    state: str | None = task["state"]
+    if state is None and not task["mapped"]:
+        return next(iter(task["counts"]), None)
+    return state
+
+
+def _cause(group: FailureGroup) -> CauseView:
+    from prefectish.history.outline import first_of
+
+    children = first_of(group, views.NAMED)
+    kind = children[0].state if children else "Failed"
+    traceback = None if kind == views.CONSEQUENCE else group.traceback
+    return CauseView(kind, group.type, group.message, traceback, group.count, _names(children))
+
+
+def _names(children: Sequence[Any]) -> list[str]:
+    names = []
+    for child in children:
+        label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
+        names.append(" ".join(filter(None, (label, child.name or _readable(child.item_key)))))
+    return names
+
+
+def _readable(item_key: str | None) -> str | None:
+    """Return the key of an item if it tells a reader something, which a hash does not."""
+    return None if item_key is None or _HASH.fullmatch(item_key) else item_key
+
+
+_HASH = re.compile("[0-9a-f]{32}")

@@ -1,0 +1,155 @@
+"""The report of a run: one page that needs nothing else, however many children there were."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prefectish.display import graph, recorded, views
+from prefectish.display.page import markup, rendered, seconds
+from prefectish.display.timeline import Row, timeline
+from prefectish.display.views import RunView, color_of
+from prefectish.engine.state import State
+
+if TYPE_CHECKING:
+    from prefectish.history import RunRow
+    from prefectish.history.measures import Measures, Track
+
+#: Tasks in the table, and rows of a timeline, at most.
+TASKS, ROWS = 400, 40
+#: Columns of the small picture of a task's times.
+COLUMNS = 28
+
+
+class Times(NamedTuple):
+    """How long the children of a task took, in seconds; `shape` is a small picture of how they spread."""
+
+    ran: int
+    median: float
+    most: float
+    longest: float
+    total: float
+    shape: Any
+
+
+def of_state(state: State, path: str | os.PathLike[str]) -> str:
+    """Write the report of the run that ended in a state, and return its path."""
+    run = recorded.run_of(state)
+    view = views.of_run(state)
+    if run is None:
+        return _write(view, None, path)
+    measures = _measures(run)
+    return _write(recorded.with_record(view, run, measures), measures, path)
+
+
+def of_run(run: RunRow, path: str | os.PathLike[str]) -> str:
+    """Write the report of a recorded run, and return its path."""
+    measures = _measures(run)
+    return _write(recorded.of_run(run, measures), measures, path)
+
+
+def _measures(run: RunRow) -> Measures:
+    from prefectish.history.measures import measure
+
+    return measure(run)
+
+
+def _write(view: RunView, measures: Measures | None, path: str | os.PathLike[str]) -> str:
+    page = rendered(
+        "report.html",
+        view=view,
+        numbers=_numbers(view, measures),
+        picture=markup(graph.of_run(view)),
+        times={} if measures is None else {slug: _times(found) for slug, found in measures.times.items()},
+        tasks_over_time="" if measures is None else _tracks(measures.steps, measures.length, by_ended=True),
+        workers_over_time="" if measures is None else _tracks(measures.workers, measures.length, by_ended=False),
+        measures=measures,
+        tasks_shown=TASKS,
+    )
+    where = os.fspath(path)
+    with open(where, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(page)
+    return where
+
+
+def _numbers(view: RunView, measures: Measures | None) -> list[tuple[str, str]]:
+    tasks = [task for task in view.tasks if task.kind in ("task", "map")]
+    children = sum(task.total for task in tasks)
+    numbers = [
+        (f"{len(tasks):,}", "tasks"),
+        (f"{children:,}", "children"),
+        (f"{sum(task.failed for task in tasks):,}", "failed"),
+    ]
+    if measures is not None:
+        work = sum(track.seconds for track in measures.workers.values())
+        numbers += [
+            (f"{measures.again:,}", "needed another attempt"),
+            (f"{len(measures.workers):,}", "workers"),
+            (seconds(measures.length), "from start to end"),
+            (seconds(work), "of work"),
+            (f"{work / measures.length:.1f}", "children at work, on average"),
+        ]
+    return numbers
+
+
+def _times(found: Sequence[float]) -> Times:
+    from prefectish.history.measures import quantile
+
+    ordered = sorted(found)
+    shape = markup(_spread(ordered))
+    return Times(len(ordered), quantile(ordered, 0.5), quantile(ordered, 0.95), ordered[-1], sum(ordered), shape)
+
+
+def _spread(ordered: Sequence[float]) -> str:
+    """Return a small picture of how values spread between the least and the greatest."""
+    low, high = ordered[0], ordered[-1]
+    wide = (high - low) / COLUMNS
+    counts = [0] * COLUMNS
+    for value in ordered:
+        counts[min(int((value - low) / wide), COLUMNS - 1) if wide else 0] += 1
+    tallest = max(counts)
+    bars = "".join(
+        f'<rect x="{3 * n}" y="{16 - max(15 * count / tallest, 1):.1f}" width="2.4" '
+        f'height="{max(15 * count / tallest, 1):.1f}"/>'
+        for n, count in enumerate(counts)
+        if count
+    )
+    title = escape(f"from {seconds(low)} to {seconds(high)}")
+    return (
+        f'<svg width="{3 * COLUMNS}" height="17" viewBox="0 0 {3 * COLUMNS} 17" fill="currentColor" '
+        f'fill-opacity=".55" role="img"><title>{title}</title>{bars}</svg>'
+    )
+
+
+def _tracks(tracks: Mapping[str, Track], length: float, by_ended: bool) -> Any:
+    """Return what happened along the run, one row a task or a worker; those with the least work share the last row."""
+    names = list(tracks)
+    if len(names) > ROWS:
+        names = sorted(names, key=lambda name: -tracks[name].seconds)[: ROWS - 1]
+        names = [name for name in tracks if name in set(names)]
+    rows = [_row(name, tracks[name], by_ended) for name in names]
+    rest = [track for name, track in tracks.items() if name not in set(names)]
+    if rest:
+        rows.append(_row(f"{len(rest):,} others", _sum(rest), by_ended))
+    color = color_of("Success") if by_ended else color_of("Running")
+    return markup(timeline(rows, length, color, color_of("Failed"), alike=not by_ended))
+
+
+def _row(name: str, track: Track, by_ended: bool) -> Row:
+    behind = f"{track.children:,} in {seconds(track.seconds)}"
+    return Row(name, track.ended if by_ended else track.busy, track.failed if by_ended else (), behind)
+
+
+def _sum(tracks: Sequence[Track]) -> Track:
+    from prefectish.history.measures import Track
+
+    total = Track()
+    for track in tracks:
+        total.children += track.children
+        total.seconds += track.seconds
+        for name in ("busy", "ended", "failed"):
+            added = [a + b for a, b in zip(getattr(total, name), getattr(track, name), strict=True)]
+            setattr(total, name, added)
+    return total

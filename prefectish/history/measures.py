@@ -1,0 +1,182 @@
+"""What the children of a recorded run add up to: how long they took, when and where they ran, which took longest.
+
+One pass over the children, in memory that grows with tasks and workers: what is kept of a child is its time, in eight
+bytes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from heapq import heappush, heappushpop
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+
+from prefectish.history import schema
+from prefectish.history.queries import RunRow
+
+#: Pieces into which the time of a run is cut.
+BINS = 240
+#: Children that are named as the slowest.
+SLOWEST = 20
+#: States of children whose body was never called.
+_UNTRIED = frozenset(schema.CODES[name] for name in ("TriggerFailed", "Skipped", "Cancelled"))
+
+
+class Slow(NamedTuple):
+    """A child that took long; `row` is None for a single task."""
+
+    seconds: float
+    slug: str
+    row: int | None
+    item_key: str | None
+    name: str | None
+    state: str
+    worker: str | None
+    attempts: int
+
+
+class Track:
+    """What happened along the time of a run, in `BINS` pieces of equal length.
+
+    Attributes
+    ----------
+    busy : children at work, on average, in each piece.
+    ended, failed : children that ended, and that failed, in each piece.
+    children, seconds : in all.
+    """
+
+    __slots__ = ("_edges", "busy", "children", "ended", "failed", "seconds")
+
+    def __init__(self) -> None:
+        self.busy = [0.0] * BINS
+        self._edges = [0] * (BINS + 1)
+        self.ended = [0] * BINS
+        self.failed = [0] * BINS
+        self.children = 0
+        self.seconds = 0.0
+
+    def add(self, begin: float, end: float, seconds: float, failed: bool) -> None:
+        """Take a child that was at work from `begin` to `end`, in pieces since the start of the run."""
+        first, last = min(max(int(begin), 0), BINS - 1), min(max(int(end), 0), BINS - 1)
+        if first == last:
+            self.busy[first] += end - begin
+        else:
+            self.busy[first] += first + 1 - begin
+            self.busy[last] += end - last
+            self._edges[first + 1] += 1
+            self._edges[last] -= 1
+        self.ended[last] += 1
+        self.failed[last] += failed
+        self.children += 1
+        self.seconds += seconds
+
+    def close(self) -> None:
+        """Add up; to be called once, when all children are in."""
+        whole = 0
+        for n in range(BINS):
+            whole += self._edges[n]
+            self.busy[n] += whole
+
+
+class Measures:
+    """What the children of a run add up to.
+
+    Attributes
+    ----------
+    length : seconds from the start of the run to its end.
+    steps, workers : tracks by the slug of the task, and by the process that ran the children.
+    times : seconds of each child whose body was called, by slug.
+    slowest : the children that took longest, the longest first.
+    again : children that needed more than one attempt.
+    """
+
+    def __init__(self, length: float) -> None:
+        self.length = length
+        self.steps: dict[str, Track] = {}
+        self.workers: dict[str, Track] = {}
+        self.times: dict[str, array[float]] = {}
+        self.slowest: list[Slow] = []
+        self.again = 0
+
+    def close(self) -> None:
+        """Add up."""
+        for track in (*self.steps.values(), *self.workers.values()):
+            track.close()
+        self.slowest.sort(key=lambda slow: -slow.seconds)
+
+
+def measure(run: RunRow) -> Measures:
+    """Read the children of a run once, and return what they add up to."""
+    started = run.started.timestamp()
+    with run._store.reading() as connection:
+        texts = {row.number: row.text for row in connection.execute(_workers(run))}
+        steps = {row.step: row for row in connection.execute(select(schema.steps).where(_of(run)))}
+        measures = Measures(max(run.duration, 1e-6))
+        rows = connection.execute(_children(run)).yield_per(10_000)
+        _add_all(measures, rows, steps, texts, started)
+    measures.close()
+    return measures
+
+
+def _add_all(measures: Measures, rows: Iterable[Any], steps: Any, texts: Any, started: float) -> None:
+    scale = BINS / measures.length
+    slowest: list[tuple[float, int, Any]] = []
+    for number, row in enumerate(rows):
+        step, _, state, attempts, seconds, at, worker, *_ = row
+        slug = steps[step].slug
+        measures.again += attempts > 1
+        if not attempts or seconds is None:
+            continue  # it never ran, or ran in another run
+        end = min((at - started) * scale, BINS)
+        begin = min(max((at - seconds - started) * scale, 0.0), end)
+        failed = state in schema.FAILED
+        place = texts.get(worker) or "this process"
+        for tracks, name in ((measures.steps, slug), (measures.workers, place)):
+            track = tracks.get(name)
+            if track is None:
+                track = tracks[name] = Track()
+            track.add(begin, end, seconds, failed)
+        if state in _UNTRIED:
+            continue
+        measures.times.setdefault(slug, array("d")).append(seconds)
+        entry = (seconds, -number, row)
+        if len(slowest) < SLOWEST:
+            heappush(slowest, entry)
+        else:
+            heappushpop(slowest, entry)
+    measures.slowest = [_slow(row, steps, texts) for _, _, row in slowest]
+
+
+def _slow(row: Any, steps: Any, texts: Any) -> Slow:
+    step = steps[row.step]
+    place = row.row if step.mapped else None
+    state = schema.STATES[row.state]
+    return Slow(row.seconds, step.slug, place, row.item_key, row.name, state, texts.get(row.worker), row.attempts)
+
+
+def _of(run: RunRow) -> Any:
+    return schema.steps.c.run == run._number
+
+
+def _children(run: RunRow) -> Any:
+    c = run._current().c
+    return select(c.step, c.row, c.state, c.attempts, c.seconds, c.at, c.worker, c.item_key, c.name)
+
+
+def _workers(run: RunRow) -> Any:
+    c = run._current().c
+    used = select(c.worker).distinct()
+    return select(schema.texts.c.number, schema.texts.c.text).where(schema.texts.c.number.in_(used))
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return a quantile of sorted values.
+
+    Examples
+    --------
+    >>> quantile([1.0, 2.0, 3.0, 10.0], 0.5), quantile([1.0], 0.95)
+    (2.0, 1.0)
+    """
+    return ordered[min(int(share * (len(ordered) - 1)), len(ordered) - 1)]

@@ -1,0 +1,52 @@
+"""How a recorded run hangs together, and where it is recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+from sqlalchemy import select
+
+from prefectish import config
+from prefectish.engine.outcome import Arrow
+from prefectish.history import schema
+from prefectish.history.queries import ChildRow, FailureGroup, RunRow
+from prefectish.history.store import Store, open_store, open_stores
+
+
+def find(run_id: str) -> RunRow | None:
+    """Return a run from a history that this process has open, or that of the home folder; None if it is in none.
+
+    A history that is not there is not made.
+    """
+    for store in _stores():
+        with store.reading() as connection:
+            row = connection.execute(select(schema.runs).where(schema.runs.c.id == run_id)).first()
+        if row is not None:
+            return RunRow(store, row)
+    return None
+
+
+def _stores() -> Iterator[Store]:
+    yield from open_stores()
+    if os.path.exists(os.path.join(config.home(), "history.db")):
+        yield open_store(None)
+
+
+def arrows(run: RunRow) -> list[Arrow]:
+    """Return how the tasks of a run hang together, parameters and constants left out."""
+    c = schema.steps.c
+    query = select(c.slug, c.reads).where(c.run == run._number, c.reads.is_not(None)).order_by(c.step)
+    with run._store.reading() as connection:
+        rows = connection.execute(query).all()
+    return [Arrow(start, row.slug, key, bool(mapped)) for row in rows for start, key, mapped in json.loads(row.reads)]
+
+
+def first_of(group: FailureGroup, limit: int) -> list[ChildRow]:
+    """Return the first children of a group of failures, without reading all of them."""
+    table = group._run._current()
+    c = table.c
+    query = group._run._children(table).where(c.error == group._error).order_by(c.step, c.row).limit(limit)
+    with group._run._store.reading() as connection:
+        return [ChildRow(group._run, row) for row in connection.execute(query)]
