@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
+from prefectish.engine import driven
 from prefectish.engine.cached import CACHES
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import bind, current, unbind
@@ -139,6 +140,7 @@ def run_flow(
         facts["flow_run_part"] = resumption.part
         facts["flow_run_retry_failed"] = resumption.retry_failed
     token = bind(facts)
+    mine = driven.begin(run_id)
     try:
         with interruptible():
             started = _change(flow, state or Scheduled(), Running("Running flow."))
@@ -146,7 +148,7 @@ def run_flow(
                 return _with_id(started, run_id)
             terms = Terms(keep_results, timeout, on_pause)
             recorder = load_recorder(history) if resumption is None else resumption.recorder()
-            recorder = _recording(recorder, history is not None, flow, plan, facts, executor)
+            mine.recorder = recorder = _recording(recorder, history is not None, flow, plan, facts, executor)
             try:
                 starts = _starts(plan, task_states or {})
                 with listening(run_id) as logged:
@@ -161,6 +163,7 @@ def run_flow(
         _tell_interrupted(stop, run_id)
         raise
     finally:
+        driven.end(run_id)
         unbind(token)
 
 

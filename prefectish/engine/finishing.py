@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prefectish.engine.cached import remember
+from prefectish.engine.handlers import tell_of_map
 from prefectish.engine.lanes import Lane, SpaceRun, StepRun
 from prefectish.engine.opening import grow
 from prefectish.engine.plan import Plan
@@ -97,6 +98,7 @@ class Finisher:
             order = run.space.order() if run.space is not None else None
             states = list(children) if order is None else [children[row] for row in order]
             run.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states))
+            tell_of_map(run.step.task, run.state)
         else:
             state = children[0]
             assert state is not None

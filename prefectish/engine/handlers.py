@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefectish.engine.capture import Error, capture
+from prefectish.engine.context import get_logger
 from prefectish.engine.signals import Signal
 from prefectish.engine.state import Failed, State
 from prefectish.errors import describe
@@ -55,6 +56,21 @@ def call_handlers(obj: Any, handlers: Sequence[Handler], old: State, new: State)
         elif outcome.value is not None:
             return Transition(_after_nonsense(handler, outcome.value), aborted=True)
     return Transition(new, aborted=False)
+
+
+def tell_of_map(task: Any, state: State) -> None:
+    """Tell the handlers that have a method `map_ended` that all children of a map have ended; they change nothing.
+
+    Parameters
+    ----------
+    state
+        Mapped, with the states of all children.
+    """
+    for handler in task.state_handlers:
+        tell = getattr(handler, "map_ended", None)
+        outcome = None if tell is None else capture(tell, task, state)
+        if isinstance(outcome, Error):
+            get_logger("engine").error("map_ended of %r: %s", handler, describe(outcome.exception))
 
 
 def _after_error(error: BaseException) -> State:

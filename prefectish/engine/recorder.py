@@ -41,6 +41,27 @@ class Event(NamedTuple):
     made: int | None = None
 
 
+class Notice(NamedTuple):
+    """What became of a message to somebody outside.
+
+    Attributes
+    ----------
+    at : when it was delivered, or given up.
+    channel : by what it was sent.
+    subject : its first line.
+    attempts : tries, 0 if it could not be sent at all.
+    seconds : from the first try to the end of the last.
+    error : why it was not delivered; None if it was.
+    """
+
+    at: datetime
+    channel: str
+    subject: str
+    attempts: int
+    seconds: float
+    error: str | None
+
+
 #: Gives the rows that are under way, by step.
 OpenRows = Callable[[], Mapping[int, Sequence[int]]]
 
@@ -59,6 +80,9 @@ class Recorder(Protocol):
 
     def log(self, told: Sequence[Told]) -> None:
         """Take what bodies logged; returns at once, as `record`."""
+
+    def notice(self, notice: Notice) -> None:
+        """Write what became of a message, from any thread, also when the run has ended."""
 
     def ended(self, plan: Plan, states: Sequence[State], state: State) -> State:
         """Note how the run ended, with the state of each step; returns when everything is written.

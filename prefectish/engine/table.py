@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from prefectish.engine.admission import Admission
+from prefectish.engine.context import context
 from prefectish.engine.executor import Job
 from prefectish.engine.finishing import Finisher
 from prefectish.engine.lanes import Branch, Lane, StepRun
@@ -78,7 +79,11 @@ class Table:
 
     def end_row(self, run: StepRun, row: int, old: State, state: State) -> None:
         """Give a row a final state that the owner decides; handlers see it."""
-        state = self.notify(run, old, state)
+        if run.step.mapped and run.step.task.state_handlers:
+            with context(map_index=row):
+                state = self.notify(run, old, state)
+        else:
+            state = self.notify(run, old, state)
         if self.events is not None:
             self.events.append(Event(run.step.number, row, 0, state, 0.0, self.now.wall, None, None))
         self.finisher.row(run, row, state, None)

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, Text, and_, cast, func, literal, or_, select
 
 from prefectish.engine.identity import Identity, identity_of
+from prefectish.engine.recorder import Notice
 from prefectish.history import schema
 from prefectish.history.holders import is_alive
 from prefectish.history.lines import LogLine, level_number, select_lines
+from prefectish.history.notices import read_notices
 from prefectish.history.store import Store, open_store
 
 _r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.texts.c, schema.attempts.c
@@ -181,6 +183,11 @@ class RunRow:
         query = select_lines(self._number, step, item, level_number(level), limit)
         with self._store.reading() as connection:
             return [LogLine(row) for row in connection.execute(query)][::-1]
+
+    def notices(self) -> list[Notice]:
+        """Return what became of the messages that the run sent to somebody outside, oldest first."""
+        with self._store.reading() as connection:
+            return read_notices(connection, self._number)
 
     def failures(self) -> list[FailureGroup]:
         """Return the failures grouped by cause, the largest group first."""

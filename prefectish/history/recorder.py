@@ -16,13 +16,14 @@ from sqlalchemy import Connection, insert, select, update
 
 from prefectish.engine.logs import Told
 from prefectish.engine.plan import Plan
-from prefectish.engine.recorder import Event, OpenRows
+from prefectish.engine.recorder import Event, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.wire import process_name
 from prefectish.errors import HistoryUnsafe, HistoryWriteError, describe
 from prefectish.history import schema
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.lines import waiting, write_lines
+from prefectish.history.notices import write_notice
 from prefectish.history.rows import Rows, clean, ranges, upsert
 from prefectish.history.store import BUSY_TIMEOUT, Store, open_store
 from prefectish.versions import task_version
@@ -125,6 +126,12 @@ class HistoryRecorder:
     def log(self, told: Sequence[Told]) -> None:
         """Queue what bodies logged."""
         self._told.extend(told)
+
+    def notice(self, notice: Notice) -> None:
+        """Write what became of a message; the thread that delivers it calls."""
+        if self.broken is None:
+            with self.store.writing() as connection:
+                write_notice(connection, self._run, notice)
 
     def ended(self, plan: Plan, states: Sequence[State], state: State) -> State:
         """Write what is queued, and how the run ended; a run whose record is not complete has another exit code."""

@@ -148,6 +148,20 @@ lines = Table(
 )
 Index("lines_of_child", lines.c.run, lines.c.step, lines.c.row)
 
+#: What became of messages to people outside; `error` is None for those that were delivered.
+notices = Table(
+    "notices",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("run", Integer, nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("error", Text),
+)
+
 errors = Table(
     "errors",
     metadata,

@@ -1,0 +1,125 @@
+"""Where messages go: a Slack webhook, a mail server, the services of apprise. Each knows its secrets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from prefectish.extras import load
+from prefectish.tasks.mail import EmailTask
+from prefectish.tasks.secrets import Secret, SecretBase
+from prefectish.utilities.notifications.digest import Message
+
+#: Answers of a server that may be others next time.
+TEMPORARY = frozenset({408, 425, 429})
+
+
+def secret(wanted: str | SecretBase) -> SecretBase:
+    """Return a secret, given it or its name."""
+    return wanted if isinstance(wanted, SecretBase) else Secret(wanted)
+
+
+class SlackWebhook:
+    """An incoming webhook of Slack, or of anything that takes ``{"text": ...}``."""
+
+    name = "slack"
+
+    def __init__(self, webhook: str | SecretBase) -> None:
+        self._webhook = secret(webhook)
+
+    def opened(self) -> str:
+        """Return the address."""
+        return str(self._webhook.get())
+
+    def send(self, opened: str, message: Message, timeout: float) -> None:
+        """Post the message; the body of the answer is not waited for."""
+        httpx = load("httpx2", "notifications", "slack_notifier")
+        with httpx.stream("POST", opened, json={"text": _escaped(message.whole())}, timeout=timeout) as answer:
+            answer.raise_for_status()
+
+    def is_final(self, error: Exception) -> bool:
+        """Whether the server refuses the message itself, or there is no way to send it."""
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is not None:
+            return 400 <= status < 500 and status not in TEMPORARY
+        return isinstance(error, ImportError | ValueError)
+
+
+def _escaped(text: str) -> str:
+    """Return text in which Slack finds no links and no calls to a whole channel, whatever an error says."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+class Mail:
+    """A mail server; user and password, if it wants them, are the two parts of a secret."""
+
+    name = "email"
+
+    def __init__(
+        self,
+        to: str | Sequence[str],
+        sender: str,
+        server: str,
+        port: int,
+        kind: Literal["SSL", "STARTTLS", "INSECURE"],
+        login: str | SecretBase | None,
+    ) -> None:
+        self._mail: dict[str, Any] = {
+            "email_to": to,
+            "email_from": sender,
+            "smtp_server": server,
+            "smtp_port": port,
+            "smtp_type": kind,
+        }
+        self._login = None if login is None else secret(login)
+        EmailTask(**self._mail)  # which checks them
+
+    def opened(self) -> dict[str, str]:
+        """Return user and password."""
+        if self._login is None:
+            return {}
+        found = self._login.get()
+        if not isinstance(found, dict) or not {"username", "password"} <= found.keys():
+            raise ValueError(f"{self._login!r}: JSON with username and password is wanted")
+        return {"username": found["username"], "password": found["password"]}
+
+    def send(self, opened: dict[str, str], message: Message, timeout: float) -> None:
+        """Hand the mail over."""
+        EmailTask(message.subject, message.text, timeout=timeout, **self._mail).run(**opened)
+
+    def is_final(self, error: Exception) -> bool:
+        """Whether the server refuses sender, receiver, user or message for good."""
+        code = getattr(error, "smtp_code", None)
+        refused: dict[str, tuple[int, bytes]] = getattr(error, "recipients", None) or {}
+        codes = [code] if code is not None else [answer[0] for answer in refused.values()]
+        return isinstance(error, ValueError) or (bool(codes) and all(code >= 500 for code in codes))
+
+
+class Apprise:
+    """Services by the addresses of apprise, each of which holds its secrets: ``discord://...``, ``msteams://...``."""
+
+    name = "apprise"
+
+    def __init__(self, urls: str | SecretBase) -> None:
+        self._urls = secret(urls)
+
+    def opened(self) -> list[str]:
+        """Return the addresses."""
+        found = self._urls.get()
+        return [found] if isinstance(found, str) else list(found)
+
+    def send(self, opened: list[str], message: Message, timeout: float) -> None:
+        """Send the message to all services."""
+        apprise = load("apprise", "notifications", "apprise_notifier")
+        asset = apprise.AppriseAsset(async_mode=False)
+        services = apprise.Apprise(asset=asset)
+        for url in opened:
+            limited = f"{url}{'&' if '?' in url else '?'}cto={timeout}&rto={timeout}"
+            if not services.add(limited):
+                raise ValueError("an address is none that apprise knows")
+        if not services.notify(title=message.subject, body=message.text or message.subject):
+            raise ConnectionError("a service did not take the message; the log of apprise says why")
+
+    def is_final(self, error: Exception) -> bool:
+        """Whether an address is wrong, or apprise is not there."""
+        return isinstance(error, ImportError | ValueError)

@@ -1,0 +1,128 @@
+"""What a message says: one that tells of a task or flow, or a digest of many children."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+from prefectish.engine.causes import cause_of
+from prefectish.engine.state import Mapped, State, TriggerFailed
+from prefectish.engine.verdict import expand
+from prefectish.masking import mask
+from prefectish.parameters import Parameter
+from prefectish.tasks.secrets import SecretBase
+
+#: Tasks and causes in a digest, children named for each, and failures that are looked at.
+TASKS, CAUSES, NAMED, LOOKED_AT = 20, 5, 3, 10_000
+#: Characters of the message of a cause.
+LONGEST = 200
+#: Tasks that only bring values into a flow.
+_SOURCES = (Parameter, SecretBase)
+
+
+class Message(NamedTuple):
+    """What is sent: one line, and what follows."""
+
+    subject: str
+    text: str
+
+    def whole(self) -> str:
+        """Return subject and text in one."""
+        return f"{self.subject}\n{self.text}" if self.text else self.subject
+
+
+def of_change(obj: Any, state: State, run_id: str | None) -> Message:
+    """Return the message of one change of state of a flow or single task; for a flow that ended, with all its tasks.
+
+    Parameters
+    ----------
+    obj
+        The flow or task.
+    """
+    what = type(state).__name__
+    said = str(state.message or "")
+    if not hasattr(obj, "reference_tasks"):
+        return _message(f"Task {obj.name!r}: {what}", [said], {}, state, run_id)
+    states = state.result if isinstance(state.result, Mapping) else {}
+    return _message(f"Flow {obj.name!r}: {what}", [said, *_tasks(states)], states, state, run_id)
+
+
+def of_map(task: Any, state: Mapped, run_id: str | None) -> Message:
+    """Return the digest of a map that ended."""
+    return _message(f"Map {task.name!r}: {_told(_counts(state))}", [], {task: state}, state, run_id)
+
+
+def _message(
+    subject: str,
+    lines: list[str],
+    states: Mapping[Any, State],
+    state: State,
+    run_id: str | None,
+) -> Message:
+    lines = [line for line in lines if line] + _causes(states)
+    if run_id is not None:
+        lines.append(f"run {run_id}")
+        if state.is_failed() or any(child.is_failed() for own in states.values() for child in expand(own)):
+            lines.append(f"prefectish resume {run_id} --retry-failed")
+    return Message(mask(subject), mask("\n".join(lines)))
+
+
+def _tasks(states: Mapping[Any, State]) -> list[str]:
+    """Return a line for each task, those with failures first; what only brings values in is left out."""
+    told = [(t, _counts(own)) for t, own in states.items() if not (t.auto_generated or isinstance(t, _SOURCES))]
+    failed = {t: any(child.is_failed() for child in expand(states[t])) for t, _ in told}
+    told.sort(key=lambda row: not failed[row[0]])
+    lines = [f"{task.name}: {_told(counts)}" for task, counts in told[:TASKS]]
+    return lines + ([f"and {len(told) - TASKS:,} more tasks"] if len(told) > TASKS else [])
+
+
+def _causes(states: Mapping[Any, State]) -> list[str]:
+    """Return a line for each of the most frequent causes; what only follows from other failures is no cause."""
+    failures = list(islice(_failures(states), LOOKED_AT))
+    groups: dict[str, tuple[str, list[str]]] = {}
+    for label, child in failures:
+        cause = cause_of(child)
+        text = mask(f"{cause.type}: {cause.message}")
+        groups.setdefault(cause.fingerprint, (text, []))[1].append(label)
+    largest = sorted(groups.values(), key=lambda group: -len(group[1]))
+    lines = [f"{len(labels):,} x {_cut(text)} ({_named(labels)})" for text, labels in largest[:CAUSES]]
+    if len(largest) > CAUSES:
+        lines.append(f"and {len(largest) - CAUSES:,} more causes")
+    if len(failures) == LOOKED_AT:
+        lines.append(f"causes of the first {LOOKED_AT:,} failures")
+    return lines
+
+
+def _failures(states: Mapping[Any, State]) -> Iterator[tuple[str, State]]:
+    for task, state in states.items():
+        children = state.map_states if isinstance(state, Mapped) else None
+        for index, child in enumerate([state] if children is None else children):
+            if child is not None and child.is_failed() and not isinstance(child, TriggerFailed):
+                yield task.name if children is None else f"{task.name}[{index}]", child
+
+
+def _counts(state: State) -> Counter[str]:
+    return Counter(type(child).__name__ for child in expand(state))
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    """Return counts, the largest last: what is rare is what one looks for.
+
+    Examples
+    --------
+    >>> _told({"Success": 9988, "Failed": 12})
+    '12 Failed, 9,988 Success'
+    """
+    return ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.items(), key=lambda c: (c[1], c[0]))) or "no children"
+
+
+def _named(labels: Iterable[str]) -> str:
+    labels = list(labels)
+    return f"{', '.join(labels[:NAMED])}{', ...' if len(labels) > NAMED else ''}"
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"

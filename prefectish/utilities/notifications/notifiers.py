@@ -1,0 +1,204 @@
+"""The state handlers that send messages, and which changes of state are worth one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.context import context, get_logger
+from prefectish.engine.state import Mapped, State
+from prefectish.engine.verdict import expand
+from prefectish.errors import describe
+from prefectish.tasks.secrets import SecretBase
+from prefectish.utilities.notifications.channels import Apprise, Mail, SlackWebhook
+from prefectish.utilities.notifications.delivery import Channel, Terms, post
+from prefectish.utilities.notifications.digest import Message, of_change, of_map
+
+StateClasses = Sequence[type[State]]
+
+
+class Notifier:
+    """A state handler of tasks and flows that sends messages.
+
+    A single task and a flow have a message for each change of state that is wanted; a flow that ended, with what became
+    of all its tasks. A map has one, a digest, when all its children have ended: it is sent if one of them is in a state
+    that is wanted.
+
+    Parameters
+    ----------
+    channel
+        Where messages go.
+    only_states, ignore_states
+        Classes of states that are wanted, or not; subclasses belong to them. Default: all are wanted.
+    each_child
+        Whether each child of a map has messages of its own besides.
+    terms
+        How messages are delivered.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        only_states: StateClasses | None = None,
+        ignore_states: StateClasses | None = None,
+        each_child: bool = False,
+        terms: Terms | None = None,
+    ) -> None:
+        self.channel = channel
+        self.only_states = None if only_states is None else _classes("only_states", only_states)
+        self.ignore_states = _classes("ignore_states", ignore_states or ())
+        self.each_child = each_child
+        self.terms = terms or Terms()
+
+    def __call__(self, obj: Any, old: State, new: State) -> State:
+        """Tell of a change of state, and leave it as it is."""
+        is_child = context.get("map_index") is not None
+        if not isinstance(new, Mapped) and (self.each_child or not is_child) and self._wants(new):
+            self._tell(of_change, obj, new)
+        return new
+
+    def map_ended(self, task: Any, state: Mapped) -> None:
+        """Tell of a map all whose children have ended; called where the run is driven."""
+        if any(self._wants(child) for child in expand(state)):
+            self._tell(of_map, task, state)
+
+    def _wants(self, state: State) -> bool:
+        wanted = self.only_states is None or isinstance(state, self.only_states)
+        return wanted and not isinstance(state, self.ignore_states)
+
+    def _tell(self, make: Any, obj: Any, state: State) -> None:
+        """Send a message; whatever goes wrong is logged, and is no matter of the run."""
+        outcome = capture(self._post, make, obj, state)
+        if isinstance(outcome, Error):
+            if not isinstance(outcome.exception, Exception):
+                raise outcome.exception
+            get_logger("notifications").warning("Notification not sent: %s", describe(outcome.exception))
+
+    def _post(self, make: Any, obj: Any, state: State) -> None:
+        message: Message = make(obj, state, context.get("flow_run_id"))
+        post(self.channel, message, self.terms)
+
+    def __repr__(self) -> str:
+        return f"<Notifier: {self.channel.name}>"
+
+
+def slack_notifier(
+    obj: Any = None,
+    old_state: State | None = None,
+    new_state: State | None = None,
+    *,
+    only_states: StateClasses | None = None,
+    ignore_states: StateClasses | None = None,
+    each_child: bool = False,
+    webhook_secret: str | SecretBase = "SLACK_WEBHOOK_URL",
+    timeout: float = 10.0,
+    retries: int = 2,
+    retry_delay: float = 1.0,
+) -> Any:
+    """Tell through an incoming webhook of Slack; a state handler as it is, or one with options if it is called.
+
+    Parameters
+    ----------
+    obj, old_state, new_state
+        Given by whoever calls state handlers.
+    only_states, ignore_states, each_child
+        As for :class:`Notifier`.
+    webhook_secret
+        A secret that holds the address, or its name; ``EnvVarSecret("...")`` for a variable of the environment.
+    timeout
+        Seconds for each try.
+    retries, retry_delay
+        Tries after the first, and seconds before the first of them; each later one waits twice as long.
+
+    Returns
+    -------
+    State or handler
+        The new state if it is called as a handler, else a handler.
+    """
+    terms = Terms(timeout, retries, retry_delay)
+    notifier = Notifier(SlackWebhook(webhook_secret), only_states, ignore_states, each_child, terms)
+    return _handler_or_state(notifier, obj, old_state, new_state)
+
+
+def _slack_map_ended(task: Any, state: Mapped) -> None:
+    Notifier(SlackWebhook("SLACK_WEBHOOK_URL")).map_ended(task, state)
+
+
+slack_notifier.map_ended = _slack_map_ended  # type: ignore[attr-defined]  # as it is, it is a handler of maps too
+
+
+def email_notifier(
+    email_to: str | Sequence[str],
+    email_from: str,
+    *,
+    smtp_server: str = "localhost",
+    smtp_port: int = 465,
+    smtp_type: Literal["SSL", "STARTTLS", "INSECURE"] = "SSL",
+    login_secret: str | SecretBase | None = None,
+    only_states: StateClasses | None = None,
+    ignore_states: StateClasses | None = None,
+    each_child: bool = False,
+    timeout: float = 10.0,
+    retries: int = 2,
+    retry_delay: float = 1.0,
+) -> Notifier:
+    """Return a state handler that sends mail.
+
+    Parameters
+    ----------
+    email_to, email_from
+        One address or several, and the sender.
+    smtp_server, smtp_port, smtp_type
+        As for :class:`~prefectish.tasks.mail.EmailTask`.
+    login_secret
+        A secret, or its name, that holds ``{"username": ..., "password": ...}``; None for a server that wants neither.
+    only_states, ignore_states, each_child
+        As for :class:`Notifier`.
+    timeout, retries, retry_delay
+        As for :func:`slack_notifier`.
+    """
+    mail = Mail(email_to, email_from, smtp_server, smtp_port, smtp_type, login_secret)
+    return Notifier(mail, only_states, ignore_states, each_child, Terms(timeout, retries, retry_delay))
+
+
+def apprise_notifier(
+    urls_secret: str | SecretBase,
+    *,
+    only_states: StateClasses | None = None,
+    ignore_states: StateClasses | None = None,
+    each_child: bool = False,
+    timeout: float = 10.0,
+    retries: int = 2,
+    retry_delay: float = 1.0,
+) -> Notifier:
+    """Return a state handler that tells through any of the services that apprise knows, more than a hundred.
+
+    Parameters
+    ----------
+    urls_secret
+        A secret, or its name, that holds an address of apprise such as ``discord://id/token``, or a list of them.
+    only_states, ignore_states, each_child
+        As for :class:`Notifier`.
+    timeout, retries, retry_delay
+        As for :func:`slack_notifier`.
+    """
+    terms = Terms(timeout, retries, retry_delay)
+    return Notifier(Apprise(urls_secret), only_states, ignore_states, each_child, terms)
+
+
+def _handler_or_state(notifier: Notifier, obj: Any, old: State | None, new: State | None) -> Any:
+    if obj is None and old is None and new is None:
+        return notifier
+    if old is None or new is None:
+        raise TypeError("slack_notifier: call it with options to get a state handler, or hand it over as it is")
+    return notifier(obj, old, new)
+
+
+def _classes(name: str, classes: StateClasses) -> tuple[type[State], ...]:
+    if isinstance(classes, type):
+        raise TypeError(f"{name}={classes!r}: a list of classes of states is wanted")
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, State)):
+            raise TypeError(f"{name}: {cls!r} is no class of states, such as prefectish.engine.state.Failed")
+    return tuple(classes)
