@@ -106,6 +106,19 @@ def test_resume_goes_on_with_a_run(command: Command) -> None:
     assert "no run 'zzz'" in command.on_history("resume", "zzz", command.file, "-p", "n=5", code=2)
 
 
+def test_logs_show_lines_of_a_run_by_task_and_child(command: Command) -> None:
+    found = command.run(5, code=1)["id"]
+    assert "load-1[3]: Task 'load[3]': exception encountered" in command.on_history("logs", found)
+    assert "ValueError: bad 3" in command.on_history("logs", found, "--task", "load", "--item", "3")
+    assert command.on_history("logs", found, "-t", "load", "-i", "2") == ""
+    assert command.on_history("logs", found, "-l", "critical") == ""
+    (line,) = json.loads(command.on_history("logs", found, "--json"))
+    assert (line["task"], line["index"], line["level"], line["attempt"]) == ("load-1", 3, "ERROR", 1)
+    assert "no task is called 'nothing'" in command.on_history("logs", found, "-t", "nothing", code=2)
+    command.on_history("logs", found, "-i", "3", code=2)
+    command.on_history("logs", found, "-l", "loud", code=2)
+
+
 def test_cancel_tells_a_run_that_is_over(command: Command) -> None:
     run_id = command.run(2)["id"]
     assert "is not running: Success" in command.on_history("cancel", run_id, code=2)

@@ -176,6 +176,33 @@ def failures(run_id: str, history: History = None, as_json: Json = False) -> Non
 
 
 @app.command()
+def logs(
+    run_id: str,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Only this task, by slug or name.")] = None,
+    item: Annotated[str | None, typer.Option("--item", "-i", help="Only this child: map index or item key.")] = None,
+    level: Annotated[str, typer.Option("--level", "-l", help="Only lines of this level and above.")] = "DEBUG",
+    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Only the last so many.")] = None,
+    history: History = None,
+    as_json: Json = False,
+) -> None:
+    """Show what the bodies of a run logged."""
+    from prefectish import history as recorded
+
+    with _told():
+        which = int(item) if item is not None and item.isdecimal() else item
+        try:
+            found = recorded.run(run_id, store=history).logs(task, which, level=level, limit=limit)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        if as_json:
+            showing.show_json([showing.line_facts(line) for line in found])
+            return
+        for line in found:
+            for part in str(line).split("\n"):
+                print(printable(part))
+
+
+@app.command()
 def cancel(run_id: str, history: History = None) -> None:
     """Cancel a run that another process of this machine drives: as Ctrl-C there."""
     from prefectish import history as recorded

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from prefectish.history import FailureGroup, RunRow
+from prefectish.history import FailureGroup, LogLine, RunRow
 from prefectish.printable import printable
 
 
@@ -48,6 +48,21 @@ def run_facts(run: RunRow) -> dict[str, Any]:
 def failure_facts(group: FailureGroup) -> dict[str, Any]:
     """Return the facts of a group of failures for JSON."""
     return {"type": group.type, "message": group.message, "count": group.count, "traceback": group.traceback}
+
+
+def line_facts(line: LogLine) -> dict[str, Any]:
+    """Return the facts of a line of a log for JSON."""
+    return {
+        "at": line.at.isoformat(),
+        "level": line.level,
+        "task": line.slug,
+        "index": line.index,
+        "name": line.run_name,
+        "attempt": line.attempt,
+        "logger": line.logger,
+        "text": line.text,
+        "traceback": line.traceback,
+    }
 
 
 def when(time: datetime | None) -> str:

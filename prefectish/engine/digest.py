@@ -31,11 +31,10 @@ class Counts:
     def count(self, run_id: str, slug: str, kind: str) -> int:
         """Count one more of a kind; return the count, from 1."""
         with self._lock:
-            counts = self._runs.get(run_id)
-            if counts is None:
-                counts = self._runs[run_id] = Counter()
-                while len(self._runs) > RUNS:
-                    self._runs.popitem(last=False)
+            counts = self._runs.setdefault(run_id, Counter())
+            self._runs.move_to_end(run_id)
+            while len(self._runs) > RUNS:
+                self._runs.popitem(last=False)
             counts[slug, kind] += 1
             return counts[slug, kind]
 

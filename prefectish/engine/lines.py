@@ -59,15 +59,14 @@ class Lines:
         self._last: deque[Line] = deque(maxlen=KEPT)
         self._dropped = 0
 
-    def add(self, line: Line) -> bool:
-        """Keep a line for now; return whether it is among the first, and so is kept for sure."""
+    def add(self, line: Line) -> None:
+        """Keep a line; one in the middle goes again when enough have come after it."""
         if len(self._first) < KEPT:
             self._first.append(line)
-            return True
+            return
         if len(self._last) == KEPT:
             self._dropped += 1
         self._last.append(line)
-        return False
 
     def all(self) -> tuple[Line, ...]:
         """Return what is kept, with a line that tells how many are not."""

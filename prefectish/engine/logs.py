@@ -97,6 +97,20 @@ def terms_of(kept: bool, extra: Sequence[str] = ()) -> Terms:
     return Terms(here(), kept, levels, tuple(extra))
 
 
+def level_of(name: str, levels: Mapping[str, int]) -> int:
+    """Return the level of the nearest logger above a name that has one.
+
+    Examples
+    --------
+    >>> level_of("prefectish.load[3]", {"prefectish": 20, "prefectish.load": 10, "prefectish.lo": 50})
+    10
+    """
+    name = name.partition("[")[0]
+    while name and name not in levels:
+        name = name.rpartition(".")[0]
+    return levels.get(name, logging.NOTSET)
+
+
 # -- where bodies run --------------------------------------------------------------------------------------------------
 
 
@@ -116,6 +130,8 @@ class Capturing(logging.Handler):
             self._show(record)
             return
         away = terms.owner != here()
+        if away and record.levelno < level_of(record.name, terms.levels):
+            return  # another run, of which this process runs bodies too, asks for more
         if away or terms.kept:
             attempt.log(line_of(record, attempt))
         if not away:

@@ -11,6 +11,7 @@ Examples
 
 from __future__ import annotations
 
+from prefectish.history.lines import LogLine
 from prefectish.history.queries import ChildRow, FailureGroup, RunRow, run, runs
 
-__all__ = ["ChildRow", "FailureGroup", "RunRow", "run", "runs"]
+__all__ = ["ChildRow", "FailureGroup", "LogLine", "RunRow", "run", "runs"]

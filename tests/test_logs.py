@@ -1,0 +1,364 @@
+"""What bodies log: on every executor at the client's handlers, once, and in the history, bound to its child."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from prefectish import Flow, context, get_logger, history, task
+from prefectish.engine import digest, logs
+from prefectish.engine.attempt import PENDING, run_step
+from prefectish.engine.lines import KEPT
+from prefectish.executors import LocalDaskExecutor, LocalExecutor
+
+
+@task
+def talk(x):
+    context.logger.info("task %s", x)
+    get_logger("mine").warning("mine %s", x)
+    with context(layer=1):
+        get_logger().error("top %s", x)
+    context.logger.debug("not asked for")
+    return x
+
+
+@task
+def quiet(x):
+    return x
+
+
+@pytest.fixture
+def info(caplog):
+    caplog.set_level(logging.INFO, "prefectish")
+    return caplog
+
+
+def told(caplog):
+    return [(r.name, r.levelname, r.getMessage()) for r in caplog.records if r.name.startswith("prefectish")]
+
+
+LINES = [
+    ("prefectish", "ERROR", "top a"),
+    ("prefectish.mine", "WARNING", "mine a"),
+    ("prefectish.talk[0]", "INFO", "task a"),
+]
+
+
+def test_lines_of_bodies_reach_the_handlers_here_once(run, info):
+    with Flow("talks") as flow:
+        out = talk.map(["a"])
+    assert run(flow).result[out].result == ["a"]
+    assert sorted(told(info)) == LINES
+
+
+@pytest.mark.parametrize("batch", [2, "auto"])
+def test_lines_of_bundles_are_bound_to_their_children(run, info, batch):
+    with Flow("talks") as flow:
+        talk.copy(batch_size=batch).map(["a", "b"])
+    run(flow)
+    found = {(r.map_index, r.task_slug, r.getMessage()) for r in info.records if r.name.startswith("prefectish")}
+    assert found == {(i, "talk-1", f"{kind} {x}") for i, x in enumerate("ab") for kind in ("task", "mine", "top")}
+
+
+def test_levels_of_the_client_hold_where_bodies_run(run, caplog):
+    caplog.set_level(logging.WARNING, "prefectish")
+    with Flow("talks") as flow:
+        talk("a")
+    run(flow)
+    assert [level for _, level, _ in told(caplog)] == ["WARNING", "ERROR"]
+
+
+def test_lines_are_in_the_history_by_child(run, info, tmp_path):
+    store = tmp_path / "history.db"
+    with Flow("talks") as flow:
+        talked = talk.copy(task_run_name="say ${x}").map(["a", "b"])
+        quiet.map(talked)
+    run_id = run(flow, history=store).context["flow_run_id"]
+    recorded = history.run(run_id, store=store)
+    assert len(recorded.logs()) == 6
+    assert recorded.logs("quiet") == []
+    first, second, third = recorded.logs("talk", 1)
+    assert (first.text, first.level, first.logger, first.attempt) == ("task b", "INFO", None, 1)
+    assert (second.text, second.logger) == ("mine b", "prefectish.mine")
+    assert (third.text, third.logger, third.child) == ("top b", "prefectish", "talk-1[1] (say b)")
+    assert str(first).endswith(" INFO    talk-1[1] (say b): task b")
+    key = recorded.child("talk", 0).item_key
+    assert [line.text for line in recorded.logs("talk", key)] == ["task a", "mine a", "top a"]
+    assert [line.text for line in recorded.logs(level="ERROR", limit=1)] in (["top a"], ["top b"])
+
+
+def test_history_refuses_an_item_without_a_task_and_a_level_that_is_none(tmp_path):
+    store = tmp_path / "history.db"
+    with Flow("talks") as flow:
+        quiet(1)
+    recorded = history.run(flow.run(history=store).context["flow_run_id"], store=store)
+    with pytest.raises(ValueError, match="item=3 without a task"):
+        recorded.logs(item=3)
+    with pytest.raises(ValueError, match="level='loud': DEBUG"):
+        recorded.logs(level="loud")
+    with pytest.raises(KeyError, match="talk"):
+        recorded.logs("talk")
+
+
+def test_lines_tell_their_attempt_and_the_traceback_of_a_failure(run, info, tmp_path):
+    @task(max_retries=1, retry_delay=0)
+    def fail(x):
+        context.logger.info("try %d", context.task_run_count)
+        raise ValueError(f"no {x}")
+
+    store = tmp_path / "history.db"
+    with Flow("fails") as flow:
+        fail.map(["a"])
+    run_id = run(flow, history=store).context["flow_run_id"]
+    lines = history.run(run_id, store=store).logs("fail", 0)
+    failure = "Task 'fail[0]': exception encountered during task execution"
+    assert [(line.attempt, line.text) for line in lines] == [(1, "try 1"), (1, failure), (2, "try 2"), (2, failure)]
+    assert lines[1].traceback.startswith("  Traceback (most recent call last):\n    File ")
+    assert lines[1].traceback.endswith("\n  ValueError: no a")
+    assert info.text.count("ValueError: no a") == 2
+
+
+def test_nothing_is_kept_of_a_child_that_logs_nothing(run):
+    from test_attempt import single
+
+    assert run_step(single(lambda: 1), 0, -1, (), PENDING).lines is None
+
+
+def test_l6_flood_of_a_child_is_cut_and_says_so(tmp_path, info):
+    @task
+    def flood(x):
+        for number in range(20_000):
+            context.logger.info("%d", number)
+
+    store = tmp_path / "history.db"
+    with Flow("floods") as flow:
+        flood.map(["a"])
+    state = flow.run(history=store, executor=LocalDaskExecutor("processes", num_workers=1))
+    mark = f"... dropped {20_000 - 2 * KEPT} lines ..."
+    lines = [line.text for line in history.run(state.context["flow_run_id"], store=store).logs("flood", 0)]
+    assert (len(lines), lines[0], lines[KEPT], lines[-1]) == (2 * KEPT + 1, "0", mark, "19999")
+    assert [text for *_, text in told(info)] == lines
+
+
+def test_x8_line_of_a_body_cannot_forge_another(run, info):
+    @task(name="na\nme")
+    def forge():
+        context.logger.warning("ok\n%s", "2026-01-01 INFO forged\x1b[2J")
+        raise ValueError("bad\n2026-01-01 INFO forged")
+
+    with Flow("forges") as flow:
+        forge()
+    run(flow)
+    assert r"ok\n2026-01-01 INFO forged\x1b[2J" in info.messages
+    assert not [line for line in info.text.splitlines() if line.startswith("2026-01-01")]
+
+
+class Raising(logging.Handler):
+    def emit(self, record):
+        raise RuntimeError("no disk")
+
+
+@pytest.fixture
+def raising(monkeypatch):
+    handler = Raising()
+    get_logger().addHandler(handler)
+    yield handler
+    get_logger().removeHandler(handler)
+
+
+def test_c9_handler_that_raises_is_told_of_and_stops_nothing(raising, capfd):
+    @task
+    def fail(x):
+        raise ValueError(x)
+
+    with Flow("fails") as flow:
+        failed = fail.map([1, 2])
+    state = flow.run(history=False)
+    assert [str(child.result) for child in state.result[failed].map_states] == ["1", "2"]
+    assert "a logging handler raised RuntimeError('no disk'); the run goes on" in capfd.readouterr().err
+
+
+def test_c9_handler_that_raises_on_lines_from_elsewhere_stops_nothing(raising, capfd):
+    with Flow("talks") as flow:
+        talked = talk.map(["a", "b"])
+    state = flow.run(history=False, executor=LocalDaskExecutor("processes", num_workers=1))
+    assert state.result[talked].result == ["a", "b"]
+    assert capfd.readouterr().err.count("a logging handler raised RuntimeError('no disk')") == 4
+
+
+def test_u17_body_that_turns_logging_down_does_not_silence_the_next(info):
+    @task
+    def turn_down(x):
+        logging.root.setLevel(logging.CRITICAL)
+        context.logger.info("said %s", x)
+
+    before = logging.root.level
+    try:
+        with Flow("turns") as flow:
+            turn_down.map(["a", "b"])
+        flow.run(history=False, executor=LocalDaskExecutor(num_workers=1))
+    finally:
+        logging.root.setLevel(before)
+    assert [text for *_, text in told(info)] == ["said a", "said b"]
+
+
+def test_lines_outside_of_bodies_are_nobodys(info, tmp_path):
+    def handler(task, old, new):
+        get_logger("handler").info("from the client")
+
+    with Flow("handled", state_handlers=[handler]) as flow:
+        quiet(1)
+    run_id = flow.run(history=tmp_path / "history.db").context["flow_run_id"]
+    assert "from the client" in info.messages
+    assert history.run(run_id, store=tmp_path / "history.db").logs() == []
+
+
+def test_thread_of_a_body_logs_to_the_handlers_like_any_other(info):
+    @task
+    def spread():
+        thread = threading.Thread(target=get_logger("thread").info, args=("from a thread",))
+        thread.start()
+        thread.join()
+
+    with Flow("spreads") as flow:
+        spread()
+    flow.run(history=False)
+    assert info.messages == ["from a thread"]
+
+
+def test_run_leaves_no_handler_and_no_level_behind():
+    with Flow("talks") as flow:
+        talk("a")
+    before = list(get_logger().handlers), get_logger().level
+    flow.run(history=False)
+    assert (list(get_logger().handlers), get_logger().level) == before
+
+
+def test_lines_of_a_flow_in_a_body_are_those_of_its_own_tasks(info, tmp_path):
+    store = tmp_path / "history.db"
+
+    @task
+    def outer():
+        context.logger.info("outer")
+        with Flow("inner") as flow:
+            talk("a")
+        return flow.run(history=store).context["flow_run_id"]
+
+    with Flow("outer") as flow:
+        out = outer()
+    state = flow.run(history=store)
+    run_id = state.context["flow_run_id"]
+    assert [line.text for line in history.run(run_id, store=store).logs()] == ["outer"]
+    inner = history.run(state.result[out].result, store=store)
+    assert [line.text for line in inner.logs("talk")] == ["task a", "mine a", "top a"]
+
+
+# -- the digest --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("executor", [LocalExecutor(), LocalDaskExecutor("processes", num_workers=2)])
+def test_failures_of_one_cause_are_told_in_full_a_few_times(caplog, executor, tmp_path):
+    @task
+    def fail(x):
+        raise ValueError(f"no {x}")
+
+    store = tmp_path / "history.db"
+    with Flow("fails") as flow:
+        fail.map(list(range(60)))
+    run_id = flow.run(executor=executor, history=store).context["flow_run_id"]
+    failures = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert len(failures) == digest.FAILURES
+    (rest,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert rest.startswith("fail-1: 50 more failures by ValueError were not logged one by one (60 in all)")
+    lines = history.run(run_id, store=store).logs("fail", 59)
+    assert len(lines) == 1
+    assert "fail[59]" in lines[0].text
+
+
+def test_failures_of_a_single_task_are_all_told(caplog):
+    @task(max_retries=14, retry_delay=0)
+    def fail():
+        raise ValueError
+
+    with Flow("fails") as flow:
+        fail()
+    flow.run(history=False)
+    assert len(caplog.records) == 15
+
+
+def test_counts_of_old_runs_are_forgotten():
+    counts = digest.Counts()
+    for number in range(digest.RUNS + 1):
+        assert counts.count(str(number), "load-1", "ValueError") == 1
+    assert counts.count("1", "load-1", "ValueError") == 2
+    assert counts.count("0", "load-1", "ValueError") == 1
+    assert counts.take("1") == {("load-1", "ValueError"): 2}
+    assert counts.take("1") == {}
+
+
+SCRIPT = """
+from prefectish import Flow, context, get_logger, task
+from prefectish.executors import LocalDaskExecutor
+@task(log_stdout=True)
+def load(x):
+    print("printed", x)
+    get_logger("mine").warning("mine")
+    if x == 1:
+        raise ValueError("bad")
+@task
+def many(x):
+    context.logger.info("line")
+if __name__ == "__main__":
+    with Flow("f") as f:
+        load.map([0, 1])
+        many.map(list(range(150)))
+    f.run(history=False, executor={executor})
+    get_logger().warning("after")
+    get_logger().info("hidden")
+"""
+
+
+@pytest.mark.parametrize("executor", ["None", "LocalDaskExecutor('processes', num_workers=1)"])
+def test_without_handlers_the_error_output_shows_a_digest(tmp_path, executor):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("{executor}", executor))
+    done = subprocess.run([sys.executable, script], stderr=subprocess.PIPE, text=True, check=True, timeout=120).stderr
+    shown = [line[9:] for line in done.splitlines() if line[2:3] == ":"]
+    assert "INFO    load[0]: printed 0" in shown
+    assert "WARNING load[1] mine: mine" in shown
+    assert "ERROR   load[1]: Task 'load[1]': exception encountered during task execution" in shown
+    assert len([line for line in shown if "many" in line]) == digest.LINES
+    assert "many-1: 50 more lines were not shown (150 in all)" in done
+    assert done.splitlines()[-1] == "after"
+
+
+def test_terms_name_the_levels_of_our_loggers(caplog):
+    caplog.set_level(logging.ERROR, "prefectish")
+    caplog.set_level(logging.DEBUG, "prefectish.load")
+    caplog.set_level(logging.INFO, "others")
+    terms = logs.terms_of(kept=True, extra=("others",))
+    assert terms.owner == logs.here()
+    assert (terms.levels["prefectish"], terms.levels["prefectish.load"]) == (logging.ERROR, logging.DEBUG)
+    assert terms.levels["others"] == logging.INFO
+
+
+def test_lines_of_further_loggers_are_taken_on_request(monkeypatch, info, tmp_path):
+    monkeypatch.setenv("PREFECTISH_EXTRA_LOGGERS", "library, other.library")
+
+    @task
+    def use(x):
+        logging.getLogger("library.part").error("from a library")
+        logging.getLogger("elsewhere").error("not taken")
+
+    with Flow("uses") as flow:
+        use(1)
+    run_id = flow.run(history=tmp_path / "h.db", executor=LocalDaskExecutor("processes", num_workers=1)).context[
+        "flow_run_id"
+    ]
+    assert [r.getMessage() for r in info.records] == ["from a library"]
+    (line,) = history.run(run_id, store=tmp_path / "h.db").logs()
+    assert (line.logger, line.text) == ("library.part", "from a library")

@@ -1,0 +1,127 @@
+"""Tracebacks begin where the user's code does."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+
+import pytest
+
+from prefectish import Flow, context, history, task
+from prefectish.engine import tracebacks
+from prefectish.engine.tracebacks import shorten_traceback
+
+
+def functions(error):
+    return [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def fail(x):
+    raise ValueError(x)
+
+
+@task
+def plain(x):
+    fail(x)
+
+
+@task
+async def waits(x):
+    await asyncio.sleep(0)
+    fail(x)
+
+
+@task
+def chained(x):
+    try:
+        fail(x)
+    except ValueError:
+        fail("again")
+
+
+@task(isolation="process")
+def isolated(x):
+    fail(x)
+
+
+@pytest.mark.parametrize("limit", [None, 30])
+@pytest.mark.parametrize("body", [plain, waits])
+def test_traceback_begins_in_the_body(run, body, limit):
+    with Flow("fails") as flow:
+        failed = body.copy(timeout=limit)(1)
+    state = run(flow).result[failed]
+    names = [line.split(" in ")[-1] for line in state.traceback.splitlines() if line.startswith("  File")]
+    assert names == [body.name, "fail"]
+
+
+@pytest.mark.parametrize("body", [plain, waits, chained])
+def test_frames_of_all_errors_of_a_chain_are_the_users(body):
+    with Flow("fails") as flow:
+        failed = body(1)
+    error = flow.run(history=False).result[failed].result
+    while error is not None:
+        assert functions(error) == [body.name, "fail"]
+        error = error.__cause__ or error.__context__
+
+
+def test_isolated_body_tells_its_own_frames():
+    with Flow("fails") as flow:
+        failed = isolated(1)
+    state = flow.run(history=False).result[failed]
+    assert "in isolated" in state.traceback
+    assert "prefectish/engine" not in state.traceback
+
+
+def test_error_in_the_engine_for_the_body_shows_where_the_body_asked():
+    @task
+    def asks():
+        return context.nothing
+
+    with Flow("fails") as flow:
+        failed = asks()
+    assert functions(flow.run(history=False).result[failed].result) == ["asks", "__getattr__"]
+
+
+@pytest.mark.parametrize("value", ["1", "0", ""])
+def test_full_tracebacks_are_kept_on_request(monkeypatch, value):
+    monkeypatch.setenv("PREFECTISH_FULL_TRACEBACKS", value)
+    with Flow("fails") as flow:
+        failed = waits(1)
+    found = functions(flow.run(history=False).result[failed].result)
+    assert found[-2:] == ["waits", "fail"]
+    assert ("_stoppable" in found) == (value == "1")
+
+
+def test_full_tracebacks_can_be_set_in_the_file(monkeypatch, tmp_path):
+    (tmp_path / "config.toml").write_text("full_tracebacks = true\n")
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECTISH_FULL_TRACEBACKS", raising=False)
+    tracebacks._keeps_all.cache_clear()
+    with Flow("fails") as flow:
+        failed = waits(1)
+    found = functions(flow.run(history=False).result[failed].result)
+    tracebacks._keeps_all.cache_clear()
+    assert "_stoppable" in found
+
+
+def test_error_without_a_frame_of_the_user_keeps_its_frames():
+    try:
+        context.nothing  # noqa: B018  it raises
+    except AttributeError as error:
+        shortened = shorten_traceback(error.with_traceback(error.__traceback__.tb_next))
+        assert functions(shortened) == ["__getattr__"]
+
+
+def test_chain_that_bites_its_tail_ends():
+    one, two = ValueError(), ValueError()
+    one.__cause__, two.__cause__ = two, one
+    assert shorten_traceback(one) is one
+
+
+def test_failures_of_the_history_have_short_tracebacks(tmp_path):
+    with Flow("fails") as flow:
+        waits.map([1, 2])
+    run_id = flow.run(history=tmp_path / "history.db").context["flow_run_id"]
+    (group,) = history.run(run_id, store=tmp_path / "history.db").failures()
+    assert "prefectish/engine" not in group.traceback
+    assert "in waits" in group.traceback
