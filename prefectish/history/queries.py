@@ -23,7 +23,17 @@ from prefectish.history.store import Store, open_store
 _r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.texts.c, schema.attempts.c
 
 
-def runs(limit: int | None = 20, flow: str | None = None, store: str | os.PathLike[str] | None = None) -> list[RunRow]:
+class RunList(list["RunRow"]):
+    """Recorded runs; a notebook shows them as a table."""
+
+    def _repr_html_(self) -> str:
+        from importlib import import_module
+
+        html: str = import_module("prefectish.display.reprs").of_runs(self)
+        return html
+
+
+def runs(limit: int | None = 20, flow: str | None = None, store: str | os.PathLike[str] | None = None) -> RunList:
     """Return the recorded runs, newest first.
 
     Parameters
@@ -39,7 +49,7 @@ def runs(limit: int | None = 20, flow: str | None = None, store: str | os.PathLi
     if limit is not None:
         query = query.limit(limit)
     with opened.reading() as connection:
-        return [RunRow(opened, row) for row in connection.execute(query)]
+        return RunList(RunRow(opened, row) for row in connection.execute(query))
 
 
 def run(id: str, store: str | os.PathLike[str] | None = None) -> RunRow:
@@ -277,6 +287,19 @@ class RunRow:
                 f"{'several tasks are' if found else 'no task is'} called {name!r} in run {self.id}: {known}"
             )
         return int(found[0])
+
+    def report(self, path: str | os.PathLike[str]) -> str:
+        """Write a page about the run and return its path; see :meth:`State.report`."""
+        from importlib import import_module
+
+        written: str = import_module("prefectish.display.report").of_run(self, path)
+        return written
+
+    def _repr_html_(self) -> str:
+        from importlib import import_module
+
+        html: str = import_module("prefectish.display.reprs").of_recorded(self)
+        return html
 
     def __repr__(self) -> str:
         return f"<run {self.id}: {self.flow_name}, {self.state}, {self.duration:.1f} s>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
@@ -15,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from prefectish.engine.logs import Told
-from prefectish.engine.plan import Plan
+from prefectish.engine.plan import Plan, Step
 from prefectish.engine.recorder import Event, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.wire import process_name
@@ -112,7 +113,7 @@ class HistoryRecorder:
             self._steps[step.number] = number
             facts = (slug, clean(step.name), task_version(step.task), inputs_digest(plan, step), int(step.mapped))
             first = self._since.get(step.slug, since)
-            rows.append((self._run, number, *facts, step.space, first, None, None, None))
+            rows.append((self._run, number, *facts, step.space, first, None, None, None, _reads(plan, step)))
         upsert(connection, schema.steps, rows)
 
     def watch(self, open_rows: OpenRows) -> None:
@@ -252,6 +253,12 @@ class HistoryRecorder:
                 where = (schema.steps.c.run == self._run) & (schema.steps.c.step == step)
                 connection.execute(update(schema.steps).where(where).values(open=text))
         self._open = found
+
+
+def _reads(plan: Plan, step: Step) -> str:
+    """Return the tasks that a step reads, as JSON."""
+    sources = [(plan.steps[i.source], i) for i in step.inputs]
+    return json.dumps([(clean(s.slug), i.key, i.mapped) for s, i in sources if s.literal is None])
 
 
 def recorder_for(history: str | os.PathLike[str] | bool | None) -> HistoryRecorder | None:

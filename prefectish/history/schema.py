@@ -59,6 +59,7 @@ runs = Table(
 
 #: `since` is the first part whose records count: the task, or what it was given from outside, changed before it.
 #: `open` are the rows that were under way when the history was last written, as ``0-7,12``.
+#: `reads` are the tasks that it reads, as JSON: slug, argument, and whether it is mapped over.
 steps = Table(
     "steps",
     metadata,
@@ -74,6 +75,7 @@ steps = Table(
     Column("state", Integer),
     Column("width", Integer),
     Column("open", Text),
+    Column("reads", Text),
 )
 
 #: `made` is the part in which the body ran: it is lower than `part` for a child that was kept when the run was resumed.
