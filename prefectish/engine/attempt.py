@@ -15,6 +15,7 @@ from prefectish.engine.body import call_body
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.concealing import concealed_state
 from prefectish.engine.context import bind, unbind
+from prefectish.engine.debugging import is_quit
 from prefectish.engine.decide import Finish, NotReady, after, before, retry
 from prefectish.engine.executor import ITEM, STEP, Job, LaneSpec, Pick, Record, StepSpec
 from prefectish.engine.facts import AttemptFacts
@@ -215,6 +216,8 @@ def _run_body(
     while True:
         outcome = call_body(spec.task, inputs) if allowance is None else call_limited(facts, inputs, allowance)
         if type(outcome) is Error:
+            if is_quit(outcome.exception):
+                raise KeyboardInterrupt("the debugger was quit")
             shorten_traceback(outcome.exception)
         new = after(spec, outcome, facts.run_count)
         if type(new) is Failed and type(outcome) is Error:

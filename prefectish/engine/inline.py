@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefectish.engine.attempt import run_job
+from prefectish.engine.debugging import debuggable
 from prefectish.engine.executor import Held, Job, Receipt
 from prefectish.engine.plan import Plan
 
@@ -44,6 +45,8 @@ class InlineSession:
 class LocalExecutor:
     """Runs a flow in this process and thread, one task after another.
 
+    A debugger stops in a body (`breakpoint()`), and to quit it ends the run, as Ctrl-C does.
+
     Examples
     --------
     >>> from prefectish import Flow, task
@@ -59,7 +62,8 @@ class LocalExecutor:
     @contextmanager
     def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[InlineSession]:
         """Open a session."""
-        yield InlineSession()
+        with debuggable():
+            yield InlineSession()
 
     def __repr__(self) -> str:
         return "<LocalExecutor>"
