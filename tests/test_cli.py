@@ -119,6 +119,16 @@ def test_logs_show_lines_of_a_run_by_task_and_child(command: Command) -> None:
     command.on_history("logs", found, "-l", "loud", code=2)
 
 
+def test_report_writes_a_page(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = command.run(4, code=1)["id"]
+    monkeypatch.chdir(tmp_path)
+    assert command.on_history("report", run_id).strip() == f"run-{run_id}.html"
+    assert "ValueError: bad 3" in Path(f"run-{run_id}.html").read_text()
+    other = str(tmp_path / "other.html")
+    assert command.on_history("report", run_id[:-3], "-o", other).strip() == other
+    command.on_history("report", "no-such-run", code=2)
+
+
 def test_cancel_tells_a_run_that_is_over(command: Command) -> None:
     run_id = command.run(2)["id"]
     assert "is not running: Success" in command.on_history("cancel", run_id, code=2)

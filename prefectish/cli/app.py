@@ -203,6 +203,22 @@ def logs(
 
 
 @app.command()
+def report(
+    run_id: str,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="The file to write; default: run-<id>.html here.")
+    ] = None,
+    history: History = None,
+) -> None:
+    """Write a page about a run: graph, failures by cause, times, what ran when and where."""
+    from prefectish import history as recorded
+
+    with _told():
+        found = recorded.run(run_id, store=history)
+        print(found.report(output or f"run-{found.id}.html"))
+
+
+@app.command()
 def cancel(run_id: str, history: History = None) -> None:
     """Cancel a run that another process of this machine drives: as Ctrl-C there."""
     from prefectish import history as recorded
