@@ -33,7 +33,8 @@ class DaskExecutor:
         of its ``adapt`` method; without a class, `cluster_kwargs` go to the temporary cluster.
     client_kwargs, security : for the Client.
     require_tls : refuse an unencrypted connection.
-    debug : show what the temporary cluster logs.
+    debug : show what Dask's workers log: a temporary cluster logs to the error output, the workers of any other to the
+        handlers of this process.
     max_branches : branches of maps open at once, at most; default: as many as keep the cluster busy.
     tag_limits : children of all tasks with a tag that run at once, at most, by tag.
     no_workers_timeout : seconds without a worker after which what is open is given up.
@@ -103,6 +104,8 @@ class DaskExecutor:
                     debug=self.debug,
                 )
             )
+            if self.debug and (self.address or self.client or self.cluster_class):
+                stack.enter_context(_worker_logs(connection.client))
             if self.adapt_kwargs is None:
                 check_placements(plan, connection)
             check_stores(plan, connection, run["flow_run_id"])
@@ -186,6 +189,16 @@ def check_stores(plan: Plan, connection: Connection, run_id: str) -> None:
         # A worker that cannot write at all fails the tasks that it runs; that is no matter of sharing.
         left = connection.client.run(leave_probe, store, run_id, on_error="return")
         check_probes(store, {worker: place for worker, place in left.items() if isinstance(place, str)})
+
+
+@contextmanager
+def _worker_logs(client: Client) -> Iterator[None]:
+    """Show here what Dask logs on the workers meanwhile."""
+    client.forward_logging("distributed")
+    try:
+        yield
+    finally:
+        client.unforward_logging("distributed")
 
 
 @contextmanager
