@@ -124,6 +124,7 @@ class Processes:
     """
 
     bundles = True
+    live = False
 
     def __init__(self, slots: int, plan: Plan, run_id: str) -> None:
         self.slots = slots

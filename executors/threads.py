@@ -112,6 +112,7 @@ class Threads:
     """
 
     bundles = False
+    live = True
 
     def __init__(self, slots: int, run_id: str) -> None:
         self.slots = slots

@@ -338,6 +338,7 @@ class BrokenWorkers:
 
     slots = 1
     bundles = False
+    live = True
 
     def __init__(self, again: bool = False) -> None:
         self.again = again

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from prefectish.engine import once
 from prefectish import masking
+from prefectish.engine import clock as clocks
+from prefectish.engine import once
 from prefectish.engine.body import call_body
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.concealing import concealed_state
 from prefectish.engine.context import bind, unbind
 from prefectish.engine.debugging import is_quit
 from prefectish.engine.decide import Finish, NotReady, after, before, retry
+from prefectish.engine.envelope import SIMPLE
 from prefectish.engine.executor import ITEM, STEP, Job, LaneSpec, Pick, Record, StepSpec
 from prefectish.engine.facts import AttemptFacts
 from prefectish.engine.handlers import call_handlers
-from prefectish.engine.identity import item_key
+from prefectish.engine.identity import COMPUTED, ITEM_KEY, NAMED, item_key, name_of
 from prefectish.engine.logs import log_failure, safely
-from prefectish.engine.state import Failed, Looped, Pending, Running, Scheduled, State, Success
+from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
 from prefectish.engine.timeout import Allowance, call_limited, surrounding
 from prefectish.engine.tracebacks import shorten_traceback
-from prefectish.engine.widths import SCALAR, UNMAPPABLE, element_width, measure
+from prefectish.engine.widths import QUIETLY, SCALAR, UNMAPPABLE, element_width, measure
 from prefectish.errors import text_of
 
 if TYPE_CHECKING:
@@ -92,16 +93,21 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
     """
     spec = lane.steps[position]
     facts = AttemptFacts(lane.run, spec, index, start)
-    key = facts.item_key = item_key(spec, upstream) if spec.keyed else None
-    began = perf_counter()
+    key = facts.item_key = item_key(spec, upstream) if spec.keyed & COMPUTED else None
+    if spec.keyed & NAMED:
+        facts.item_key = name_of(spec, upstream, key)
+    clock = clocks.current
+    began = clock.begin()
     token = bind(facts)
     try:
         state = _attempt(spec, facts, upstream, start)
     finally:
         unbind(token)
-    seconds = perf_counter() - began
+        seconds = clock.end(began)
     if masking.is_active():
         state = concealed_state(state)
+    if spec.keyed & NAMED and facts.item_key is not None:
+        state = state.replace(context={**state.context, ITEM_KEY: facts.item_key})
     if facts.name is not None:
         state = state.replace(context={**state.context, "task_run_name": facts.name})
     due_in = width = None
@@ -109,7 +115,7 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
         width = _width(facts, state) if spec.measure else None
     else:
         if isinstance(state, Scheduled) and state.start_time is not None:
-            due_in = max(0.0, (state.start_time - _now()).total_seconds())
+            due_in = _due_in(facts, state.start_time)
         width = _width(facts, state) if spec.measure and state.is_successful() else None
     lines = None if facts.lines is None else facts.lines.all()
     return Record(state, seconds, due_in, width, None, key, lines)
@@ -125,7 +131,7 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
         return _change(spec, start, verdict.state)[0]
     if spec.naming is not None:
         facts.name = _name(spec.naming, facts, verdict.inputs)
-    if spec.keeping is not None and (stored := spec.keeping.recalled(facts)) is not None:
+    if spec.keeping is not None and (stored := spec.keeping.recalled(facts, verdict.inputs)) is not None:
         return stored
     found = _look_up(spec, facts, verdict.inputs) if spec.keeping or spec.caching else None
     if found is not None:
@@ -189,9 +195,12 @@ def _look_up(spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any]) -> Sta
 
 def _retried(spec: StepSpec, facts: AttemptFacts, state: State, allowance: Allowance | None) -> State:
     """Return the state that follows a failure of the body: itself if it is final."""
-    again = retry(spec, state, facts.run_count, _now, random.random)
+    seconds, wall = clocks.current.seconds(), clocks.now()
+    again = retry(spec, state, facts.run_count, lambda: wall, random.random)
     if again is None:
         return state
+    if isinstance(again, Retrying) and again.start_time is not None:
+        facts.due = again.start_time, seconds + (again.start_time - wall).total_seconds()
     return _change(spec, state, _with_progress(again, facts, allowance))[0]
 
 
@@ -253,8 +262,10 @@ def _width(facts: AttemptFacts, state: State) -> Any:
     """Return what a map over the result has to know; of a child that is flattened, the number of its elements."""
     spec = facts.spec
     if spec.mapped:
-        return _elements(facts, state) if spec.measure == 2 else None
-    outcome = capture(measure, state.result, spec.measure)
+        return _elements(facts, state) if spec.measure >= 2 else None
+    if spec.measure == QUIETLY and type(state._result) in SIMPLE:
+        return None  # it travels to the owner, who can see for himself if somebody asks
+    outcome = capture(measure, state.result, 1 if spec.measure == QUIETLY else spec.measure)
     if isinstance(outcome, Value):
         return outcome.value
     return (UNMAPPABLE, type(state._result).__name__, ())
@@ -263,7 +274,7 @@ def _width(facts: AttemptFacts, state: State) -> Any:
 def _elements(facts: AttemptFacts, state: State) -> int:
     outcome = capture(element_width, state.result)
     width: int = outcome.value if isinstance(outcome, Value) else SCALAR
-    if width == SCALAR:
+    if width == SCALAR and facts.spec.measure != QUIETLY and not state.is_skipped():
         token = bind(facts)
         text = "%s did not return an iterable but %s; flatten takes it as one element"
         safely(facts["logger"].warning, text, facts["task_full_name"], type(state.result).__name__)
@@ -271,5 +282,8 @@ def _elements(facts: AttemptFacts, state: State) -> int:
     return width
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _due_in(facts: AttemptFacts, start_time: datetime) -> float:
+    """Return the seconds until a state is due; a wall clock that is set while handlers run moves no retry."""
+    if facts.due is not None and facts.due[0] == start_time:
+        return max(0.0, facts.due[1] - clocks.current.seconds())
+    return max(0.0, (start_time - clocks.now()).total_seconds())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 
 from prefectish.engine.admission import note_time
+from prefectish.engine.clock import later
 from prefectish.engine.envelope import EncodedError
 from prefectish.engine.executor import STEP, Job, Record
 from prefectish.engine.lanes import Branch, Lane
@@ -52,7 +52,7 @@ class Branches:
             self.table.told.append(told_of(lane, branch, position, record))
         if record.due_in is not None:
             # The worker's clock may be off: its "in 3 seconds" counts from the owner's now.
-            state = state.replace(start_time=now.wall + timedelta(seconds=record.due_in))
+            state = state.replace(start_time=later(now.wall, record.due_in))
         if self.table.events is not None and type(state) is not Pending:
             start = branch.starts.get(position)
             attempt = start.run_count + 1 if isinstance(start, Retrying) else 1
@@ -81,6 +81,8 @@ class Branches:
         branch.waiting |= bit
         if due_in is not None:
             self.table.timers.at(now.seconds + due_in, (lane, branch, bit))
+        elif (watcher := lane.runs[position].watcher) is not None:
+            watcher.waits(branch.row, state)
         if isinstance(state, Retrying) and isinstance(state._result, BaseException | EncodedError):
             state = state.replace(result=None)  # the error has been told, and need not travel with the next attempt
         branch.starts = {**branch.starts, position: state}

@@ -55,19 +55,22 @@ class Clock:
         """Say that the loop of a run goes on in this thread, in the block."""
         yield
 
-    def receipts(self, session: Session, in_flight: int, due: float | None) -> Sequence[Receipt]:
+    def receipts(
+        self, session: Session, in_flight: int, due: float | None, idle: Callable[[float], object] | None = None
+    ) -> Sequence[Receipt]:
         """Wait until a session has receipts, or something is due, or a little while.
 
         Parameters
         ----------
         in_flight : number of jobs that the session has.
         due : when something is due, by :meth:`seconds`; None if nothing is.
+        idle : waits so many seconds, or until somebody asks for something, while nothing runs; None for a sleep.
         """
         wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - self.seconds()))
         if in_flight:
             return session.receipts(wait)
         if wait:
-            self.sleep(wait)
+            (idle or self.sleep)(wait)
         return ()
 
 

@@ -15,11 +15,13 @@ one
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine import retries, signals
 from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.clock import later
+from prefectish.engine.places import fill
 from prefectish.engine.state import (
     Crashed,
     Deferred,
@@ -109,7 +111,7 @@ def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
     states = {
         i.edge: state
         for i, state in zip(spec.inputs, upstream, strict=True)
-        if not (i.allow_failure and state.is_failed())
+        if not (i.given or (i.allow_failure and state.is_failed()))
     }
     trigger = spec.task.trigger
     answer = capture(trigger, states)
@@ -149,6 +151,8 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call:
         if i.flattened and not i.mapped:
             value = flattened(value)
         inputs[i.key] = value
+    if spec.fills:
+        fill(inputs, [i for i in spec.inputs if i.inside])
     return _withheld(spec, inputs) if secret else Call(inputs)
 
 
@@ -258,4 +262,4 @@ def retry(
         text = f"retry delay of {spec.slug} could not be computed: {describe(delay.exception)}"
         return Failed(text, delay.exception)
     text = f"Retrying Task (after attempt {run_count} of {task.max_retries + 1})"
-    return Retrying(text, state._result, start_time=now() + timedelta(seconds=delay.value), run_count=run_count)
+    return Retrying(text, state._result, start_time=later(now(), delay.value), run_count=run_count)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from prefectish.engine import driven
 from prefectish.engine.cached import CACHES
 from prefectish.engine.capture import Error, capture
+from prefectish.engine.clock import Clock
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.executor import Executor, Job, Session
 from prefectish.engine.facts import run_facts
@@ -20,7 +21,7 @@ from prefectish.engine.inline import LocalExecutor
 from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
 from prefectish.engine.lanes import StepRun
 from prefectish.engine.logs import TERMS, listening, retell
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import RunClock
 from prefectish.engine.plan import Plan, compile_flow
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.progress import Progress
@@ -33,39 +34,8 @@ from prefectish.engine.verdict import by_task
 from prefectish.errors import HistoryWriteError, describe
 from prefectish.tasks.task import Task
 
-#: Longest time the loop waits for receipts before it looks at its timers and requests again, in seconds.
-LONGEST_WAIT = 0.25
 #: Longest time that events wait before they are handed to the history, in seconds.
 HAND_OVER = 0.2
-
-
-class Clock(Protocol):
-    """What the loop asks for the time, so that tests can bring their own."""
-
-    def moment(self) -> Moment:
-        """Return the time now."""
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-
-
-class SystemClock:
-    """The clocks of this machine: limits and retries follow the monotonic one, states show the wall clock."""
-
-    def moment(self) -> Moment:
-        """Return the time now."""
-        return Moment(time.monotonic(), _wall)
-
-    def sleep(self, seconds: float) -> None:
-        """Wait; Ctrl-C interrupts it."""
-        time.sleep(seconds)
-
-
-def _wall() -> datetime:
-    return datetime.now(UTC)
-
-
-SYSTEM_CLOCK = SystemClock()
 
 
 class Terms(NamedTuple):
@@ -99,6 +69,7 @@ def run_flow(
     clock: Clock | None = None,
     control: Control | None = None,
     resumption: Any = None,
+    plan: Plan | None = None,
 ) -> State:
     """Run a flow to its end and return its state; its result maps each task to its state.
 
@@ -115,6 +86,7 @@ def run_flow(
         database URL.
     control : what brings requests of other threads.
     resumption : a recorded run to go on with.
+    plan : the steps of a flow function, which adds to them while it runs; None: those of the flow.
 
     Raises
     ------
@@ -122,16 +94,19 @@ def run_flow(
     KeyboardInterrupt, SystemExit : the run was interrupted, or terminated; ``.state`` is the state it ended in.
     BaseException : what a task raised, under ``raise_on_exception``.
     """
-    clock = clock or SYSTEM_CLOCK
+    ticking = RunClock(clock)
     executor = LocalExecutor() if executor is None else _checked_executor(executor)
-    plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
+    values = dict(parameters)
+    if plan is None:
+        plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
+        own = flow.parameters()
+        values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in own}
     run_id = new_run_id() if resumption is None else resumption.run.id
     recall = None if resumption is None else resumption.recall(plan)
     control = control or Control()
     control.run_id = run_id
-    values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in flow.parameters()}
     given = {**current(), **(context or {})}
-    facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, clock.moment().wall, given, _due(state))
+    facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, ticking.moment().wall, given, _due(state))
     for name, states in (given.get("caches") or {}).items():
         for cached in states:
             CACHES.add(name, cached)
@@ -153,7 +128,7 @@ def run_flow(
                 starts = _starts(plan, task_states or {})
                 with listening(run_id) as logged:
                     facts[TERMS] = logged(recorder is not None)
-                    final = _run(flow, plan, executor, facts, starts, clock, terms, control, recorder, recall)
+                    final = _run(flow, plan, executor, facts, starts, ticking, terms, control, recorder, recall)
             except BaseException as error:
                 if recorder is not None:
                     recorder.failed(error)
@@ -196,7 +171,7 @@ def _run(
     executor: Executor,
     facts: Mapping[str, Any],
     starts: Mapping[int, State],
-    clock: Clock,
+    clock: RunClock,
     terms: Terms,
     control: Control,
     recorder: Recorder | None,
@@ -221,9 +196,8 @@ def _run(
         if terms.timeout is not None:
             progress.endings.limit_time(terms.timeout, clock.moment())
         try:
-            control.progress = progress
-            control.begun.set()
-            with within(_time_left(plan, progress, clock, terms)):
+            control.begin(progress, session)
+            with within(_time_left(plan, progress, clock, terms)), clock.source.driven():
                 loop(progress, session, clock, progress.start(clock.moment()), control, recorder)
                 while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress)):
                     loop(progress, session, clock, progress.resume(resumed, clock.moment()), control, recorder)
@@ -249,7 +223,7 @@ def _checked_executor(executor: Any) -> Executor:
     return checked
 
 
-def _time_left(plan: Plan, progress: Progress, clock: Clock, terms: Terms) -> TimeLeft | None:
+def _time_left(plan: Plan, progress: Progress, clock: RunClock, terms: Terms) -> TimeLeft | None:
     """Return what tells bodies that run in the loop's thread how long they may; None if nothing limits them."""
     if terms.timeout is None and all(step.task.map_timeout is None for step in plan.steps):
         return None
@@ -291,7 +265,7 @@ def _pass_on(progress: Progress, recorder: Recorder | None, now: float, last: fl
 def loop(
     progress: Progress,
     session: Session,
-    clock: Clock,
+    clock: RunClock,
     jobs: list[Job],
     control: Control | None = None,
     recorder: Recorder | None = None,
@@ -311,17 +285,12 @@ def loop(
             progress.table.cancelled.clear()
         if progress.raised is not None:
             raise progress.raised
-        if progress.done:
+        if progress.done and not (control is not None and control.is_open):
             _hand_over(progress, recorder)
             return
         due = progress.next_due
-        wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - clock.moment().seconds))
-        if progress.table.in_flight:
-            receipts = session.receipts(wait)
-        else:
-            receipts = ()
-            if wait:
-                clock.sleep(wait)
+        idle = None if control is None else control.idle
+        receipts = clock.source.receipts(session, progress.table.in_flight, due, idle)
         now = clock.moment()
         if control is not None:
             control.answer(progress, now)
@@ -337,6 +306,9 @@ def _due(state: State | None) -> datetime | None:
 
 def _verdict(flow: Any, plan: Plan, progress: Progress) -> State:
     """Return the state of the flow with the states of its tasks."""
+    own: State | None = flow.verdict(progress) if plan.grows else None
+    if own is not None:
+        return own
     states = progress.states()
     verdict = progress.verdict()
     if verdict.is_finished():
@@ -347,13 +319,19 @@ def _verdict(flow: Any, plan: Plan, progress: Progress) -> State:
 def _tell_interrupted(stop: KeyboardInterrupt, run_id: str) -> None:
     """Complete the state of an interrupted run; a terminated program exits with its code."""
     code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
-    state: State | None = getattr(stop, "state", None)
+    state = _state_of(stop)
     if state is not None:
         state = _with_id(state.replace(context={**state.context, "exit_code": code}), run_id)
     end: BaseException = SystemExit(code) if isinstance(stop, Terminated) else stop
     vars(end)["state"] = state
     if end is not stop:
         raise end from None
+
+
+def _state_of(stop: BaseException) -> State | None:
+    """Return the state that the run ended in: a second Ctrl-C, while the first is seen to, does not have it itself."""
+    state: State | None = getattr(stop, "state", None)
+    return _state_of(stop.__context__) if state is None and stop.__context__ is not None else state
 
 
 def _ask_about_pauses(progress: Progress) -> list[tuple[int, int]]:

@@ -34,13 +34,13 @@ class StepSpec:
     Attributes
     ----------
     wiring : one (kind, position) pair an input: ``STEP`` position in the lane, ``SHARED`` or ``ITEM`` position.
+    fills : some inputs fill places inside of an argument.
     late : names of the constants that came in envelopes and are opened when they are read.
     bare : True if the body is called right here, without limits, and its prints are left alone.
     plain : True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
     measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
     derives : True if it only puts its inputs together, so that it can do so again where its result is read.
-    derives : True if it only puts its inputs together, so that it can do so again where its result is read.
-    keyed : True if the attempt says what its child is by its item: somebody records it, and a branch begins with it.
+    keyed : what the attempt does about the key of its item: nothing, or COMPUTED or NAMED of ``identity``, or both.
     keeping : how its results are stored, None if they are not.
     caching : how its cache is asked, None if it has none.
     naming : what names its runs, None if nobody asked for names.
@@ -52,6 +52,7 @@ class StepSpec:
         "caching",
         "constants",
         "derives",
+        "fills",
         "inputs",
         "keeping",
         "keyed",
@@ -78,7 +79,7 @@ class StepSpec:
         mapped: bool,
         measure: int,
         wiring: tuple[tuple[int, int], ...],
-        keyed: bool = False,
+        keyed: int = 0,
         keeping: Keeping | Withholding | None = None,
         caching: Caching | None = None,
     ) -> None:
@@ -92,6 +93,7 @@ class StepSpec:
         self.name: str = task.name
         self.slug: str = slug
         self.inputs = inputs
+        self.fills = any(i.inside for i in inputs)
         self.constants = constants
         self.late = tuple(name for name, value in constants.items() if isinstance(value, Deferred))
         self.mapped: bool = mapped
@@ -102,8 +104,8 @@ class StepSpec:
         self.bare = not (task.timeout or task.total_timeout or task.isolation != "thread" or task.log_stdout)
 
     def label(self, index: int) -> str:
-        """``load-1[17]`` for a child, ``load-1`` for a single task."""
-        return f"{self.slug}[{index}]" if self.mapped else self.slug
+        """``load-1[17]`` for a child of a map or a call, ``load-1`` for a single task, whose index is -1."""
+        return self.slug if index < 0 else f"{self.slug}[{index}]"
 
 
 def _naming_of(task: Task) -> RunNaming | None:
@@ -360,11 +362,12 @@ class Session(Protocol):
     """An executor at work.
 
     ``window`` is the number of branches of maps the executor wants open at once, ``slots`` the number of bodies it can
-    run at once.
+    run at once. ``live`` says that bodies get the very objects that are here, and nothing has to be pickled.
     """
 
     window: int
     slots: int
+    live: bool
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Accept jobs; never blocks on user code that another thread or process could run."""
@@ -374,6 +377,9 @@ class Session(Protocol):
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs: those not started never start, the records of the others are dropped."""
+
+    def wake(self) -> None:
+        """End the wait for receipts, from another thread; the next one ends at once if nobody waits now."""
 
     def settle(self, held: Sequence[Held]) -> None:
         """Do what is needed so that `held` results can be read after the session is closed, or say that they cannot."""

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+from prefectish.engine.executor import Session
 from prefectish.engine.moments import Moment
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.progress import Progress
@@ -27,20 +28,46 @@ class Control:
     Attributes
     ----------
     progress : the tables of the run, once it has some; read by other threads, written by the loop only.
+    is_open : the run does not end because nothing of it runs: more may come.
     """
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
         self.run_id: str | None = None
+        self.is_open = False
         self.begun = threading.Event()
         self._requests: deque[Request] = deque()
+        self._asked = threading.Event()
+        self._wake: Callable[[], None] | None = None
+
+    def begin(self, progress: Progress, session: Session) -> None:
+        """Note that the loop begins."""
+        self.progress = progress
+        self._wake = session.wake
+        self.begun.set()
 
     def ask(self, request: Request) -> None:
-        """Leave a request."""
+        """Leave a request; the loop takes it up at once."""
         self._requests.append(request)
+        self.wake()
+
+    def leave(self, request: Request) -> None:
+        """Leave a request that the loop takes up in its own time."""
+        self._requests.append(request)
+
+    def wake(self) -> None:
+        """Have the loop look at its requests now."""
+        self._asked.set()
+        if self._wake is not None:
+            self._wake()
+
+    def idle(self, seconds: float) -> None:
+        """Wait for a request while nothing runs."""
+        self._asked.wait(seconds)
 
     def answer(self, progress: Progress, now: Moment) -> None:
         """Do what was asked meanwhile."""
+        self._asked.clear()
         while self._requests:
             self._requests.popleft()(progress, now)
 

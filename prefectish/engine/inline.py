@@ -18,6 +18,7 @@ class InlineSession:
 
     window = 1
     slots = 1
+    live = True
 
     def __init__(self) -> None:
         self._queue: deque[Job] = deque()
@@ -37,6 +38,9 @@ class InlineSession:
         """Forget jobs."""
         gone = {id(job) for job in jobs}
         self._queue = deque(job for job in self._queue if id(job) not in gone)
+
+    def wake(self) -> None:
+        """Do nothing: there is no wait."""
 
     def settle(self, held: Sequence[Held]) -> None:
         """Do nothing: results are in this process."""

@@ -160,6 +160,7 @@ class Plan(NamedTuple):
     groups: Sequence[Group]
     references: tuple[int, ...]
     terminals: tuple[int, ...]
+    grows: bool = False
 
 
 def compile_flow(flow: Any, parameters: Mapping[str, Any], limited_tags: Iterable[str] = ()) -> Plan:

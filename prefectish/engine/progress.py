@@ -167,7 +167,11 @@ class Progress:
     def paused(self) -> list[tuple[int, int, str]]:
         """Return what waits for somebody outside: number of the step, row, and name."""
         return [
-            (lane.runs[position].step.number, branch.row, lane.spec.steps[position].label(branch.row))
+            (
+                lane.runs[position].step.number,
+                branch.row,
+                lane.spec.steps[position].label(-1 if lane.space is None else branch.row),
+            )
             for lane in self.table.lanes.values()
             for branch in lane.branches.values()
             for position, state in branch.starts.items()

@@ -11,8 +11,10 @@ from prefectish.engine.cached import remember
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.endings import Endings
 from prefectish.engine.executor import Job
+from prefectish.engine.identity import COMPUTED
 from prefectish.engine.lanes import Branch, Lane, StepRun
 from prefectish.engine.moments import Moment
+from prefectish.engine.numbering import Numbering
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.recaller import Recaller
 from prefectish.engine.recorder import Event
@@ -28,6 +30,7 @@ class Starter:
         self.table = endings.table
         self.branches = endings.branches
         self.endings = endings
+        self.numbering = Numbering()
         self._bundle_count = 0
 
     def consider(self, now: Moment) -> None:
@@ -45,6 +48,8 @@ class Starter:
             lane.limited = any(self.table.admission.limits.limited(run.step.number) for run in lane.runs)
             for run in lane.runs:
                 self.table.finisher.touch_consumers(run)
+                if run.watcher is not None:
+                    run.watcher.opened()
             if lane.gates:
                 width = lane.space.width if lane.space is not None else 1
                 for row in range(width or 0):
@@ -105,8 +110,10 @@ class Starter:
 
     def _begin(self, lane: Lane, row: int, now: Moment) -> Job | None:
         """Open a branch and submit it whole; steps with a start state of their own may be final, or wait."""
-        branch = Branch(row, tuple([pick(row) for pick in lane.pickers]))
+        branch = Branch(row, lane.items_of(row))
         lane.branches[row] = branch
+        if lane.spec.steps[0].keyed > COMPUTED:
+            branch.items = self.numbering.items(lane, branch.items)
         if not lane.started:
             self._first_start(lane, now)
         if self.table.recaller is not None:

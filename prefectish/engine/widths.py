@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Width of a result that cannot be mapped over, see :func:`measure`.
 UNMAPPABLE = -1
+#: What a step measures whose consumers are not known yet, in place of 1 or 2; nothing is said of what has no width.
+QUIETLY = 3
 #: Width of an element that ``flatten`` takes as it is.
 SCALAR = -1
 

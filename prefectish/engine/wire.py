@@ -27,6 +27,7 @@ from prefectish.engine.logs import TERMS, listen
 from prefectish.engine.plan import Plan
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
 from prefectish.errors import FlowDefinitionError, PrefectishError, ResultReleased, text_of
+from prefectish.tasks.task import Task
 
 #: Opened lanes kept by a process; a lane in use is opened again if it was dropped.
 OPEN_LANES = 64
@@ -436,18 +437,24 @@ def pickle_tasks(plan: Plan) -> dict[int, bytes]:
     ------
     FlowDefinitionError : a task cannot be pickled.
     """
-    packed: dict[int, bytes] = {}
-    for step in plan.steps:
-        if step.literal is not None:
-            continue
-        outcome = capture(dumps, step.task)
-        if isinstance(outcome, Error):
-            error = outcome.exception
-            raise FlowDefinitionError(
-                f"task {step.slug} cannot be pickled: {type(error).__name__}: {text_of(error)}; what its body closes "
-                f"over (a socket, a lock, a connection) has to be made inside the body, or run on threads"
-            ) from error
-        packed[step.number] = outcome.value
+    return {step.number: pickle_task(step.slug, step.task) for step in plan.steps if step.literal is None}
+
+
+def pickle_task(slug: str, task: Task) -> bytes:
+    """Return the bytes of a task.
+
+    Raises
+    ------
+    FlowDefinitionError : it cannot be pickled.
+    """
+    outcome = capture(dumps, task)
+    if isinstance(outcome, Error):
+        error = outcome.exception
+        raise FlowDefinitionError(
+            f"task {slug} cannot be pickled: {type(error).__name__}: {text_of(error)}; what its body closes "
+            f"over (a socket, a lock, a connection) has to be made inside the body, or run on threads"
+        ) from error
+    packed: bytes = outcome.value
     return packed
 
 
@@ -514,7 +521,7 @@ def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[A
     steps = []
     for spec in lane.steps:
         constants = {n: _constant(packer, spec, n, value) for n, value in spec.constants.items()}
-        steps.append((spec, tasks[spec.number], constants))
+        steps.append((spec, tasks.get(spec.number) or pickle_task(spec.slug, spec.task), constants))
     shared = tuple(_shared(packer, lane, k) for k in range(len(lane.shared)))
     run = {name: value for name, value in lane.run.items() if name != "caches"}  # a memory of this process
     content = (lane.ident, run, [_flat(*step) for step in steps], shared, lane.wanted, lane.batch)

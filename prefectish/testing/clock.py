@@ -206,7 +206,9 @@ class VirtualClock(Clock):
                 self._end_turn()
                 self._changed.notify_all()
 
-    def receipts(self, session: Session, in_flight: int, due: float | None) -> Sequence[Receipt]:
+    def receipts(
+        self, session: Session, in_flight: int, due: float | None, idle: Callable[[float], object] | None = None
+    ) -> Sequence[Receipt]:
         """Wait until a session has receipts; if all that runs sleeps, let time pass until something is due."""
         with self._changed:
             self._end_turn()
@@ -222,7 +224,7 @@ class VirtualClock(Clock):
         if due is None:  # nothing but a request can bring the run on
             with self._changed:
                 self._asleep[threading.get_ident()] = NEVER
-            time.sleep(LOOK)
+            (idle or time.sleep)(LOOK)
         else:
             with self._changed:
                 self._sleep_till(due)

@@ -227,6 +227,7 @@ class _Session:
         self.happened = happened
         self.window = session.window
         self.slots = session.slots
+        self.live = False  # what is called where it stands cannot be lost
         self._inside: dict[Job, int] = {}  # masks of the positions whose records have not come
         self._faults: dict[Job, tuple[int, str]] = {}
         self._ready: deque[Receipt] = deque()
@@ -302,6 +303,10 @@ class _Session:
             self._faults.pop(job, None)
             self._inside.pop(job, None)
         self.session.cancel(jobs)
+
+    def wake(self) -> None:
+        """End the wait for receipts."""
+        self.session.wake()
 
     def settle(self, held: Sequence[Held]) -> None:
         """Have the session keep what is held."""

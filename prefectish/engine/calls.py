@@ -1,0 +1,409 @@
+"""Calls and maps that come while the run goes on: the owner's side of a flow function.
+
+All calls of a task with arguments of the same kinds are rows of one lane (:class:`Shape`). A row starts once the
+outcomes among its arguments are known, under the window and the limits that hold for maps; so what is said of the
+children of a map (retries, losses, bundles, records) holds for calls. A map is a step like any other, added to the plan
+once its arguments are there; maps over maps go on row by row.
+
+Nothing here runs in the thread of the flow function, except where it says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
+
+from prefectish.engine.capture import Value, capture
+from prefectish.engine.executor import ITEM, LaneSpec, Record
+from prefectish.engine.growth import Growth, Wire
+from prefectish.engine.lanes import Branch, Lane, StepRun, bare
+from prefectish.engine.moments import Moment
+from prefectish.engine.outcomes import Outcome
+from prefectish.engine.places import CONTAINERS, rebuilt
+from prefectish.engine.plan import TaskName
+from prefectish.engine.policy import NEVER_STARTED
+from prefectish.engine.progress import Progress
+from prefectish.engine.state import Failed, Mapped, State, Success
+from prefectish.engine.verdict import finished
+from prefectish.tasks.collections import Constant
+from prefectish.tasks.task import Task
+
+
+class CallLane(Lane):
+    """Rows that come one by one, each with inputs of its own.
+
+    Attributes
+    ----------
+    inputs : of rows that have not started.
+    queue : rows that can start: rank, row.
+    """
+
+    __slots__ = ("inputs", "queue")
+
+    def __init__(self, run: StepRun) -> None:
+        super().__init__([run], run.step.stage, run.space)
+        self.inputs: dict[int, tuple[Any, ...]] = {}
+        self.queue: list[tuple[float, int]] = []
+
+    def put(self, row: int, inputs: tuple[Any, ...], rank: float) -> None:
+        """Let a row start; those with the larger rank go first."""
+        self.inputs[row] = inputs
+        heappush(self.queue, (-rank, row))
+
+    def items_of(self, row: int) -> tuple[Any, ...]:
+        """Return the inputs of a row that starts; they are its branch's from now on."""
+        return self.inputs.pop(row)
+
+    def next_row(self) -> int | None:
+        """Return the next row to start, None if none is ready."""
+        return heappop(self.queue)[1] if self.queue else None
+
+
+class Shape:
+    """Calls of one task whose arguments are of the same kinds. The thread that calls makes it.
+
+    Attributes
+    ----------
+    rows : numbers of the calls.
+    outcomes : of the calls that have not ended.
+    direct : a call of it may run right where it is called: it waits for no limit.
+    """
+
+    __slots__ = ("direct", "lane", "outcomes", "rows", "run", "spec")
+
+    def __init__(self, growth: Growth, task: Task, wires: Sequence[Wire]) -> None:
+        table = growth.table
+        self.run = growth.add(task, growth.slug_of(task), wires)
+        growth.add_space(self.run)
+        wiring = tuple((ITEM, n) for n in range(len(wires)))
+        step = table.opener.spec_of(self.run.step, wiring, keyed=0, mapped=False)
+        batch = task.batch_size
+        self.spec = LaneSpec(-1 - self.run.step.number, table.opener.facts, (step,), (), frozenset((0,)), batch)
+        self.lane: CallLane | None = None
+        self.rows = itertools.count()
+        self.outcomes: dict[int, Outcome] = {}
+        self.direct = not table.admission.limits.limited(self.run.step.number)
+        self.run.watcher = self
+
+    def opened(self) -> None:
+        """Do nothing: calls come one by one."""
+
+    def row(self, row: int, state: State, width: Any) -> None:
+        """Make the final state of a call known."""
+        outcome = self.outcomes.pop(row, None)
+        if outcome is not None:
+            outcome.settle(state, width)
+
+    def waits(self, row: int, state: State) -> None:
+        """Make known that a call waits for somebody outside."""
+        outcome = self.outcomes.get(row)
+        if outcome is not None:
+            outcome.pause(state)
+
+    def ended(self, state: State) -> None:
+        """Do nothing: nobody waits for all calls of a shape."""
+
+
+class Call(NamedTuple):
+    """A call on its way to the owner.
+
+    Attributes
+    ----------
+    arguments : one an input of the shape: a value, a state, or the outcome of something else.
+    """
+
+    shape: Shape
+    row: int
+    outcome: Outcome
+    arguments: tuple[Any, ...]
+
+
+class Argument(NamedTuple):
+    """An argument of a map, or something it waits for besides.
+
+    Attributes
+    ----------
+    key : None for what is only waited for.
+    value : a value in which outcomes stand for results; :class:`Whole` for another map.
+    name : what it comes from.
+    holds : outcomes stand in the value.
+    """
+
+    key: str | None
+    value: Any
+    name: TaskName
+    mapped: bool
+    flattened: bool
+    allow_failure: bool
+    holds: bool
+
+
+class Whole:
+    """A map on its way to the owner, and what becomes of it. The thread that calls makes it.
+
+    Attributes
+    ----------
+    outcome : of the map as a whole.
+    rows : outcomes of children that somebody asked for and that have not ended.
+    listeners : called with row and state of each child that ends.
+    added : called once the step is in the plan.
+    sized : called whenever the number of children may have become known.
+    """
+
+    __slots__ = ("added", "arguments", "listeners", "outcome", "rows", "sized", "slug", "task")
+
+    def __init__(self, task: Task, slug: str, arguments: tuple[Argument, ...]) -> None:
+        self.task = task
+        self.slug = slug
+        self.arguments = arguments
+        self.outcome = Outcome(slug)
+        self.rows: dict[int, Outcome] = {}
+        self.listeners: list[Callable[[int, State], None]] = []
+        self.added: list[Callable[[], None]] = []
+        self.sized: list[Callable[[], None]] = []
+
+    @property
+    def run(self) -> StepRun | None:
+        """The step, None as long as it is not in the plan."""
+        return self.outcome.run
+
+    def opened(self) -> None:
+        """Tell that there are rows."""
+        for tell in list(self.sized):
+            tell()
+
+    def row(self, row: int, state: State, width: Any) -> None:
+        """Make the final state of a child known."""
+        outcome = self.rows.pop(row, None)
+        if outcome is not None:
+            outcome.settle(state, width)
+        for tell in list(self.listeners):
+            tell(row, state)
+
+    def waits(self, row: int, state: State) -> None:
+        """Make known that a child waits for somebody outside."""
+        outcome = self.rows.get(row)
+        if outcome is not None:
+            outcome.pause(state)
+        self.outcome.pause(state)
+
+    def ended(self, state: State) -> None:
+        """Make the final state of the map known."""
+        self.opened()
+        self.outcome.settle(state)
+
+
+class Calls:
+    """Takes calls and maps into a run."""
+
+    def __init__(self, progress: Progress, growth: Growth) -> None:
+        self.progress = progress
+        self.table = progress.table
+        self.growth = growth
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def take(self, call: Call) -> None:
+        """Take a call; it starts once the outcomes among its arguments are known."""
+        if self.table.over:
+            call.outcome.settle(NEVER_STARTED)
+            return
+        shape = call.shape
+        shape.outcomes[call.row] = call.outcome
+        self._make_room(shape.run, call.row)
+        self._once_known((a for a in call.arguments if type(a) is Outcome), partial(self._start, call))
+
+    def _make_room(self, run: StepRun, row: int) -> None:
+        """Give a row its place; calls of several threads may come in any order."""
+        children = run.children
+        assert children is not None and run.space is not None
+        missing = row + 1 - len(children)
+        if missing > 0:
+            children.extend([None] * missing)
+            run.left += missing
+            run.space.width = len(children)
+
+    def _once_known(self, outcomes: Iterable[Outcome], act: Callable[[], None]) -> None:
+        """Act once all outcomes are known: now, or when the last one is."""
+        left = [outcome for outcome in outcomes if outcome.state is None]
+        if not left:
+            act()
+            return
+        waiting = len(left)
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal waiting
+            if outcome.state is not None:  # and not only paused
+                waiting -= 1
+                if not waiting and not self.table.over:
+                    act()
+
+        for outcome in left:
+            outcome.then(tell)
+
+    def _start(self, call: Call) -> None:
+        shape = call.shape
+        lane = shape.lane or self._open(shape)
+        inputs = tuple([a.state if type(a) is Outcome else bare(a) for a in call.arguments])
+        lane.put(call.row, inputs, _rank(shape, call.arguments))
+        self.table.admission.queue(lane)
+
+    def _open(self, shape: Shape) -> CallLane:
+        lane = shape.lane = CallLane(shape.run)
+        lane.spec = shape.spec
+        lane.limited = not shape.direct
+        if not callable(shape.run.step.task.priority):
+            lane.priority = float(shape.run.step.task.priority or 0)
+        shape.run.lane = lane
+        self.table.lanes[lane.spec.ident] = lane
+        return lane
+
+    def took(self, call: Call, record: Record, now: Moment) -> None:
+        """Take a call that was made where it stands; what is not final waits as if it had been submitted."""
+        shape = call.shape
+        self._make_room(shape.run, call.row)
+        shape.outcomes[call.row] = call.outcome
+        if self.table.over:
+            final = record.state if finished(record.state) else NEVER_STARTED
+            self.table.finisher.row(shape.run, call.row, final, None)
+            return
+        lane = shape.lane or self._open(shape)
+        branch = Branch(call.row, call.arguments)
+        branch.submissions = 1
+        branch.seconds = record.seconds
+        lane.branches[call.row] = branch
+        self.progress.branches.record(lane, branch, 0, record, now)
+        self.progress.branches.after(lane, branch, now)
+
+    # -- maps ------------------------------------------------------------------------------------------------------
+
+    def take_map(self, whole: Whole) -> None:
+        """Take a map; it starts once its arguments are there. A map it goes over need not have ended."""
+        if self.table.over:
+            whole.outcome.settle(NEVER_STARTED)
+            return
+        needed = [o for a in whole.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
+        maps = [a.value for a in whole.arguments if isinstance(a.value, Whole)]
+        self._once_added(maps, lambda: self._once_known(needed, partial(self._start_map, whole)))
+
+    def _once_added(self, maps: Sequence[Whole], act: Callable[[], None]) -> None:
+        missing = next((m for m in maps if m.run is None), None)
+        if missing is None:
+            act()
+        else:
+            missing.added.append(lambda: self._once_added(maps, act))
+
+    def _start_map(self, whole: Whole) -> None:
+        wires: list[Wire] = []
+        constants: dict[str, Any] = {}
+        for a in whole.arguments:
+            if isinstance(a.value, Whole):
+                assert a.value.run is not None
+                source = a.value.run.step.number
+            elif _by_item(a):
+                source = self._add_items(a)
+            elif a.key is not None and not (a.mapped or a.flattened or a.holds):
+                constants[a.key] = a.value
+                continue
+            else:
+                source = self._add_value(a)
+            wires.append(Wire(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
+        run = whole.outcome.run = self.growth.add(whole.task, whole.slug, wires, constants)
+        run.step.mapped = True
+        run.widths = {}
+        run.watcher = whole
+        self.growth.start_map(run)
+        added, whole.added = whole.added, []
+        for tell in added:
+            tell()
+
+    def _add_value(self, a: Argument) -> int:
+        """Add an argument that is known by now as a step that never runs."""
+        value = a.value
+        if type(value) is Outcome:
+            assert value.state is not None
+            width = None if a.flattened else value.width
+            return self.growth.add_literal(_NAMED, a.name.slug, value.state, width).step.number
+        state = state_of(value) if a.holds or isinstance(value, State) else Success("Constant.", value)
+        return self.growth.add_literal(_NAMED, a.name.slug, state).step.number
+
+    def _add_items(self, a: Argument) -> int:
+        """Add a list in which outcomes stand for items: each child waits for its own item only."""
+        items = a.value
+        run = self.growth.add_literal(_NAMED, a.name.slug, Mapped("Items.", n_map_states=len(items)))
+        run.final = False
+        self.growth.add_space(run, len(items))
+        for row, item in enumerate(items):
+            self._once_known(outcomes_in(item), partial(self._end_item, run, row, item))
+        return run.step.number
+
+    def _end_item(self, run: StepRun, row: int, item: Any) -> None:
+        width = item.width if type(item) is Outcome else None
+        self.table.finisher.row(run, row, state_of(item), width if isinstance(width, int) else None)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the steps whose rows were calls: no more will come."""
+        for run in self.table.runs:
+            if isinstance(run.watcher, Shape) and run.space is not None and not run.space.closed:
+                run.space.closed = True
+                self.table.finisher.step(run)
+
+    def release(self, outcome: Outcome) -> None:
+        """Let go of the large result of a call that nobody can ask for any more; who reads it has it."""
+        run, row = outcome.run, outcome.row
+        if run is None or row is None or run.children is None or row >= len(run.children):
+            return
+        state = run.children[row]
+        if state is not None:
+            run.children[row] = state.replace(result=None)
+
+
+#: Stands for the task of values that were known when a map was called.
+_NAMED = Constant(None, "value")
+
+
+def outcomes_in(value: Any) -> list[Outcome]:
+    """Return the outcomes in a value, at any depth."""
+    if type(value) is Outcome:
+        return [value]
+    if not isinstance(value, CONTAINERS):
+        return []
+    members = value.values() if isinstance(value, dict) else value
+    return [outcome for member in members for outcome in outcomes_in(member)]
+
+
+def state_of(value: Any) -> State:
+    """Return the state that stands for a value in which all outcomes are known: the first failed one, or a success."""
+    if type(value) is Outcome:
+        assert value.state is not None
+        return value.state
+    states = [o.state for o in outcomes_in(value) if o.state is not None]
+    for state in states:
+        if not state.is_successful():
+            return state
+    if not states:
+        return value if isinstance(value, State) else Success(None, value)
+    made = capture(rebuilt, value, lambda m: m.state.result if type(m) is Outcome else m)
+    if isinstance(made, Value):
+        return Success(None, made.value)
+    return Failed(f"an argument could not be put together: {made.exception!r}", made.exception)
+
+
+def _by_item(a: Argument) -> bool:
+    """Whether an argument is a list whose items are waited for one by one."""
+    return a.holds and a.mapped and not a.flattened and isinstance(a.value, list | tuple)
+
+
+def _rank(shape: Shape, arguments: Sequence[Any]) -> float:
+    """Return the priority of a call, if the task has a function that says so."""
+    priority = shape.run.step.task.priority
+    if not callable(priority) or not arguments:
+        return 0.0
+    first = arguments[0]
+    outcome = capture(lambda: float(priority(first.state.result if type(first) is Outcome else first)))
+    return outcome.value if isinstance(outcome, Value) else 0.0
