@@ -112,7 +112,7 @@ def _executors(test: ast.FunctionDef, parts: dict[str, str], tree: ast.Module) -
 
 def _named_in(text: str) -> set[str]:
     found = set()
-    if re.search(r"(?<!Local)DaskExecutor\b|command_line_scheduler|LocalCluster", text):
+    if re.search(r"(?<!Local)DaskExecutor\b|command_line_scheduler|LocalCluster|(?<![.\w])connect\(", text):
         found.add("dask")
     if "LocalDaskExecutor" in text or re.search(r"\bprocesses\b.*\bexecutor\b", text):
         quoted = set(re.findall(r"[\"'](threads|processes|synchronous)[\"']", text))

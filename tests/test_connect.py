@@ -163,18 +163,18 @@ def test_listener_that_stays_silent_is_an_error_when_the_time_is_up(monkeypatch:
         ("192.0.2.1:8786", False),
     ],
 )
-def test_loopback_is_what_no_other_machine_reaches(address: str, loopback: bool) -> None:
+def test_x1_loopback_is_what_no_other_machine_reaches(address: str, loopback: bool) -> None:
     assert is_loopback(address) is loopback
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1", "tcp://me:pass@word:x", "tcp://me:password@host:8786", "8786"])
-def test_malformed_address_is_refused_without_its_password(address: str) -> None:
+def test_x12_malformed_address_is_refused_without_its_password(address: str) -> None:
     with pytest.raises(FlowDefinitionError, match="is no address") as caught, connect(address):
         pass
     assert "pass" not in str(caught.value)
 
 
-def test_masked_hides_credentials_only() -> None:
+def test_x12_masked_hides_credentials_only() -> None:
     assert masked("tls://me:secret@host:1") == "tls://***@host:1"
     assert masked("me:secret@host:1") == "***@host:1"
     assert masked("tcp://host:1") == "tcp://host:1"
@@ -195,7 +195,7 @@ def faraway(monkeypatch: pytest.MonkeyPatch) -> str:
     return "tcp://192.0.2.1:8786"
 
 
-def test_open_scheduler_that_others_reach_is_warned_of_once(faraway: str) -> None:
+def test_x1_open_scheduler_that_others_reach_is_warned_of_once(faraway: str) -> None:
     with pytest.warns(UserWarning, match="unauthenticated scheduler: any peer can run code on it"):
         refusal(faraway)
     with warnings.catch_warnings():
@@ -203,18 +203,18 @@ def test_open_scheduler_that_others_reach_is_warned_of_once(faraway: str) -> Non
         refusal(faraway)
 
 
-def test_require_tls_refuses_an_open_scheduler_before_it_connects(faraway: str) -> None:
+def test_x1_require_tls_refuses_an_open_scheduler_before_it_connects(faraway: str) -> None:
     with pytest.raises(FlowDefinitionError, match="not encrypted") as caught, connect(faraway, require_tls=True):
         pass
     assert caught.value.exit_code == 2
 
 
-def test_require_tls_refuses_a_client_that_is_not_encrypted(dask_client: Client) -> None:
+def test_x1_require_tls_refuses_a_client_that_is_not_encrypted(dask_client: Client) -> None:
     with pytest.raises(FlowDefinitionError, match="not encrypted"), connect(client=dask_client, require_tls=True):
         pass
 
 
-def test_tls_without_certificates_is_an_error_at_once() -> None:
+def test_x2_tls_without_certificates_is_an_error_at_once() -> None:
     error, _ = refusal("tls://127.0.0.1:8786")
     assert "tls_client_cert" in str(error)
 
@@ -259,7 +259,7 @@ def test_tls_reaches_a_scheduler_that_knows_us(tls_address: str, certificates: C
         assert connection.client.submit(abs, -1).result(LIMIT) == 1
 
 
-def test_tls_with_certificates_of_another_authority_is_an_error_at_once(
+def test_x2_tls_with_certificates_of_another_authority_is_an_error_at_once(
     tls_address: str, certificates: Callable[[str], Security]
 ) -> None:
     error, took = refusal(tls_address, security=certificates("others"))
@@ -267,13 +267,13 @@ def test_tls_with_certificates_of_another_authority_is_an_error_at_once(
     assert took < 5
 
 
-def test_plain_tcp_to_a_port_of_tls_is_an_error_at_once(tls_address: str) -> None:
+def test_x2_plain_tcp_to_a_port_of_tls_is_an_error_at_once(tls_address: str) -> None:
     error, took = refusal(tls_address.replace("tls://", "tcp://"))
     assert str(error).startswith("no Dask scheduler at tcp://")
     assert took < 5
 
 
-def test_tls_to_a_port_of_plain_tcp_is_an_error_at_once(
+def test_x2_tls_to_a_port_of_plain_tcp_is_an_error_at_once(
     scheduler_address: str, certificates: Callable[[str], Security]
 ) -> None:
     error, took = refusal(scheduler_address.replace("tcp://", "tls://"), security=certificates("ours"))

@@ -334,6 +334,12 @@ def _state_of(stop: BaseException) -> State | None:
     return _state_of(stop.__context__) if state is None and stop.__context__ is not None else state
 
 
+def _state_of(stop: BaseException) -> State | None:
+    """Return the state that the run ended in: a second Ctrl-C, while the first is seen to, does not have it itself."""
+    state: State | None = getattr(stop, "state", None)
+    return _state_of(stop.__context__) if state is None and stop.__context__ is not None else state
+
+
 def _ask_about_pauses(progress: Progress) -> list[tuple[int, int]]:
     """Ask on the terminal about each paused task; return the steps and rows to resume."""
     resumed = []
