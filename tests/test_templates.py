@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefectish.results import template
-from prefectish.results.names import LONGEST_NAME, LONGEST_PART, checked, default_place, quoted, shortened
+from prefectish.results.names import LONGEST_NAME, LONGEST_PART, checked, quoted, shortened
 from prefectish.results.templates import place
 
 SECRET = "swordfish"
@@ -179,16 +179,3 @@ def test_shortened_name_has_no_long_part(text):
 def test_name_of_many_parts_is_too_long_all_the_same():
     with pytest.raises(ValueError, match=f"longer than {LONGEST_NAME} bytes"):
         template("${value}").render({"value": "/".join("abc" for _ in range(1000))})
-
-
-@given(*[st.text(max_size=50)] * 4)
-def test_default_place_is_always_safe(flow, run_id, slug, item_key):
-    place = default_place(flow, run_id, slug, item_key, "0" * 32)
-    assert checked(place) == place
-
-
-def test_default_place_is_one_for_each_run_task_item_input_and_attempt():
-    facts = ("f", "r", "s-1", "i", "0a", 1)
-    other = ("f/g", "r2", "s-2", "i/2", "0b", 2)
-    changed = [(*facts[:i], other[i], *facts[i + 1 :]) for i in range(6)]
-    assert len({default_place(*f) for f in [facts, *changed]}) == 7

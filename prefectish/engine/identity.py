@@ -1,12 +1,15 @@
 """What a child is: its item, not its position.
 
 The key of a child is what the task's ``item_key`` says, or a stable hash of the item. A chain of maps carries the key
-of the item it began with, so only the first step of a branch computes one.
+of the item it began with, so only the first step of a branch computes one: for the history, which finds a child by it,
+and for names that are made of it. Such a name travels in the context of the branch's states; of several children with
+one key the second is called ``key#2`` there.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,11 @@ from prefectish.masking import mask
 if TYPE_CHECKING:
     from prefectish.engine.executor import StepSpec
 
+#: What an attempt does about the key of its item: compute it, and name something after it.
+COMPUTED, NAMED = 1, 2
+#: Where a state keeps the name of its item, and an item its number among those of one key, in their contexts.
+ITEM_KEY, ITEM_NUMBER = "item_key", "item_number"
+_NUMBERED = re.compile(r"#\d+$")
 #: Longest key that is kept as it is; a longer one is hashed.
 LONGEST_KEY = 64
 #: A key, and the number of the child among those with the same key; without a key None, and the row.
@@ -74,3 +82,27 @@ def identity_of(key: str | None, row: int, seen: Counter[str]) -> Identity:
         return None, row
     seen[key] += 1
     return key, seen[key] - 1
+
+
+def name_of(spec: StepSpec, upstream: Sequence[State], key: str | None) -> str | None:
+    """Return what an item is called in names; None if it cannot say what it is.
+
+    Parameters
+    ----------
+    key : of the item, if the branch begins here.
+    """
+    contexts = [s._context for i, s in zip(spec.inputs, upstream, strict=True) if i.mapped and s._context]
+    if key is None:
+        return next((context[ITEM_KEY] for context in contexts if ITEM_KEY in context), None)
+    return numbered(key, max((context.get(ITEM_NUMBER, 1) for context in contexts), default=1))
+
+
+def numbered(key: str, number: int) -> str:
+    """Return a name for one of several items of one key; no two of them, and no other item, have it.
+
+    Examples
+    --------
+    >>> numbered("a", 1), numbered("a", 2), numbered("a#2", 1)
+    ('a', 'a#2', 'a#2#1')
+    """
+    return key if number == 1 and not _NUMBERED.search(key) else f"{key}#{number}"

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from prefectish.engine.facts import AttemptFacts
     from prefectish.results.base import Result
 
+#: Says in a result, whose name somebody chose, which attempt wrote it.
+ATTEMPT = "attempt"
 #: Marks a file that holds the state of an attempt, and not its result.
 STATE = "state"
 #: Results of at most so many bytes travel with their record as well.
@@ -102,37 +104,43 @@ class Keeping:
         self.folder = folder
         self.owner = process()
 
-    def recalled(self, facts: AttemptFacts) -> State | None:
+    def recalled(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
         """Return how this very attempt ended before, if that was stored; None if it was not."""
         if not self.checkpoint:
             return None
-        name = self.own_place(facts)
-        found = capture(self._recalled, facts, name)
+        found = capture(self._recalled, facts, inputs)
         return None if isinstance(found, Error) else found.value
 
-    def _recalled(self, facts: AttemptFacts, name: str) -> State | None:
-        if not self.store.exists(name):
+    def _recalled(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
+        own = self.own_place(facts)
+        if self.store.exists(own):
+            if self.store.facts(own).get("holds") == STATE:
+                state: State = pickle.loads(self.store.read(own))
+                return state
+            return Success("Task run succeeded.", Stored(self.store, own, label_of(facts)))
+        name = self._chosen_place(facts, inputs)
+        if name is None or not self.store.exists(name) or self.store.facts(name).get(ATTEMPT) != own:
             return None
-        if self.store.facts(name).get("holds") == STATE:
-            state: State = pickle.loads(self.store.read(name))
-            return state
         return Success("Task run succeeded.", Stored(self.store, name, label_of(facts)))
 
+    def _chosen_place(self, facts: AttemptFacts, inputs: dict[str, Any]) -> str | None:
+        """Return where the result lies if somebody chose its name; others may have written there."""
+        where = self.target if self.target is not None else self.store.location
+        return None if where is None else place(where, fields_of(facts, inputs))
+
     def noted(self, facts: AttemptFacts, state: State) -> None:
-        """Store how an attempt ended that stored no result under its own name: it failed, or its result is elsewhere.
+        """Store how an attempt ended that stored no result: it failed, or there was none.
 
         It is for the case that the worker dies before the owner knows; a process that is the owner's needs no note.
         """
-        result = state._result
-        name = self.own_place(facts)
-        if not self.checkpoint or self.owner == process() or getattr(result, "location", None) == name:
+        if not self.checkpoint or isinstance(state._result, Stored) or self.owner == process():
             return
         if not (state.is_finished() or isinstance(state, Retrying)):
             return
         shown = concealed_state(state) if masking.is_active() else state
         outcome = capture(lambda: dumps(encode_state(shown, label_of(facts))))
         if isinstance(outcome, Value):
-            outcome = capture(self.store.write, name, outcome.value, {"holds": STATE})
+            outcome = capture(self.store.write, self.own_place(facts), outcome.value, {"holds": STATE})
         if isinstance(outcome, Error):
             text = "Task %r: how it ended could not be stored: %s; if its worker dies now it runs again"
             facts["logger"].warning(text, facts["task_full_name"], describe(outcome.exception))
@@ -169,9 +177,9 @@ class Keeping:
         return state.replace(result=outcome.value)
 
     def _write(self, facts: AttemptFacts, inputs: dict[str, Any], value: Any) -> Stored:
-        where = self.target if self.target is not None else self.store.location
-        name = self.own_place(facts) if where is None else place(where, fields_of(facts, inputs))
-        location = self.store.save(name, value)
+        own = self.own_place(facts)
+        chosen = self._chosen_place(facts, inputs)
+        location = self.store.save(own, value) if chosen is None else self.store.save(chosen, value, {ATTEMPT: own})
         return Stored(self.store, location, label_of(facts), _small(value), value)
 
     def own_place(self, facts: AttemptFacts) -> str:

@@ -12,6 +12,7 @@ from prefectish.engine import lanes
 from prefectish.engine.cached import Caching
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.executor import ITEM, SHARED, STEP, LaneSpec, Pick, StepSpec
+from prefectish.engine.identity import COMPUTED, NAMED
 from prefectish.engine.keeping import Keeping
 from prefectish.engine.lanes import Lane, SpaceRun, StepRun
 from prefectish.engine.plan import Group, Input, Plan, Space, Step
@@ -39,6 +40,7 @@ class Opener:
         keyed: bool = False,
     ) -> None:
         self.keyed = keyed
+        self._named: tuple[int, set[int | None]] = 0, set()
         self.plan = plan
         self.keep = frozenset(keep)
         self.runs = runs
@@ -252,10 +254,24 @@ class Opener:
     def _step_spec(self, lane: Lane, run: StepRun, shared: list[State]) -> StepSpec:
         step = run.step
         wiring = tuple(self._wire(lane, i, shared) for i in step.inputs)
-        begins = step.mapped and not any(i.mapped and self.plan.steps[i.source].mapped for i in step.inputs)
-        return self.spec_of(step, wiring, begins and (self.keyed or _names_items(step)))
+        return self.spec_of(step, wiring, self._keyed(step))
 
-    def spec_of(self, step: Step, wiring: tuple[tuple[int, int], ...], keyed: bool, mapped: bool = True) -> StepSpec:
+    def _keyed(self, step: Step) -> int:
+        """Return what the attempts of a step do about the keys of their items."""
+        if not step.mapped:
+            return 0
+        named = NAMED if step.space in self._named_spaces() else 0
+        goes_on = any(i.mapped and not i.flattened and self.plan.steps[i.source].mapped for i in step.inputs)
+        return named | (COMPUTED if not goes_on and (self.keyed or named) else 0)
+
+    def _named_spaces(self) -> set[int | None]:
+        """Return the spaces over which some name is made of the key of an item."""
+        steps = self.plan.steps
+        if self._named[0] != len(steps):
+            self._named = len(steps), {step.space for step in steps if step.mapped and _names_items(step)}
+        return self._named[1]
+
+    def spec_of(self, step: Step, wiring: tuple[tuple[int, int], ...], keyed: int, mapped: bool = True) -> StepSpec:
         """Return what an attempt has to know of a step.
 
         Parameters
@@ -349,8 +365,14 @@ def _value_of(item: Any) -> Any:
 
 
 def _names_items(step: Step) -> bool:
-    """Whether a template of the step needs the key of the item."""
-    return step.store is not None and (getattr(step.task, "target", None) or step.store.location) is not None
+    """Whether a name that the step makes, of a result or a run, may need the key of the item."""
+    task = step.task
+    places = () if step.store is None else (getattr(task, "target", None), step.store.location)
+    return any(_needs_key(wanted) for wanted in (*places, getattr(task, "task_run_name", None)))
+
+
+def _needs_key(wanted: Any) -> bool:
+    return wanted is not None and (callable(wanted) or "item_key" in str(getattr(wanted, "text", wanted)))
 
 
 def grow(space: SpaceRun, source: StepRun, row: int) -> int:

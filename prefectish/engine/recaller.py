@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from prefectish.engine.attempt import gather
 from prefectish.engine.executor import STEP, Held
-from prefectish.engine.identity import Identity, identity_of, item_key
+from prefectish.engine.identity import COMPUTED, Identity, identity_of, item_key
 from prefectish.engine.lanes import Branch, Lane, StepRun
 from prefectish.engine.plan import Plan
 from prefectish.engine.recall import Recall, Recorded, Waiting
@@ -214,7 +214,7 @@ class Recaller:
 def _item_key(lane: Lane, items: tuple[Any, ...]) -> str | None:
     """Return the key of the item that a branch begins with; a list that stayed on a worker is read once."""
     spec = lane.spec.steps[0]
-    if not spec.keyed:
+    if not spec.keyed & COMPUTED:
         return None
     for item in items:
         result = getattr(getattr(item, "state", None), "_result", None)

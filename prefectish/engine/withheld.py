@@ -99,7 +99,7 @@ class Withholding:
 
     __slots__ = ()
 
-    def recalled(self, facts: AttemptFacts) -> State | None:
+    def recalled(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
         """Return None: nothing was stored."""
         return None
 

@@ -48,7 +48,7 @@ class Result:
         files are read and written, and keeps the key itself out of what travels to workers.
     location
         A template of the names of results (:class:`prefectish.results.Template`), or a function of its fields as
-        keywords; by default a name of their own for each run, task, item and input.
+        keywords; by default a name of their own for each run, task, child and attempt, which the history knows.
 
     Raises
     ------

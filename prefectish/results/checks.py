@@ -68,6 +68,16 @@ def _check_item_key(flow: Any, task: Any) -> None:
     if names is not None and isinstance(task.item_key, str) and task.item_key not in names:
         known = " or ".join(map(repr, sorted(names))) or "a function of the item"
         raise FlowDefinitionError(f"{flow.slugs[task]}: item_key={task.item_key!r} is no mapped argument; pass {known}")
+    if names is not None and task.item_key is not None and any(_goes_on(flow, edge) for edge in flow.edges_to(task)):
+        raise FlowDefinitionError(
+            f"{flow.slugs[task]}: item_key={task.item_key!r} comes too late: its children go on with the items of an "
+            f"earlier map; put it on the first task that maps over them"
+        )
+
+
+def _goes_on(flow: Any, edge: Any) -> bool:
+    """Whether a map goes on with the children of another map, one by one."""
+    return edge.mapped and not edge.flattened and _mapped_names(flow, edge.upstream_task) is not None
 
 
 def _check_place(flow: Any, task: Any, template: Template, places: dict[str, Any]) -> None:

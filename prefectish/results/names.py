@@ -100,24 +100,3 @@ def quoted(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
-
-
-def default_place(
-    flow: str, run_id: str, slug: str, item_key: str | None = None, input_hash: str | None = None, attempt: int = 1
-) -> str:
-    """Return where a result lies if nobody chose a name: no other run, task, item, input or attempt has it.
-
-    Parameters
-    ----------
-    item_key
-        Of a child of a map, numbered where several have one; None for a single task.
-    input_hash
-        Of the inputs; None if nobody asked, or they have none.
-
-    Examples
-    --------
-    >>> default_place("census", "r1", "load-1", "eu/1", "0123abcd")
-    'census/r1/load-1/eu%2F1/0123abcd.1'
-    """
-    parts = [flow, run_id, slug, *([] if item_key is None else [item_key])]
-    return "/".join([*map(quoted, parts), f"{input_hash or 'result'}.{attempt}"])
