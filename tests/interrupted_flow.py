@@ -1,4 +1,4 @@
-"""Run a flow that somebody interrupts; started by ``test_terminal.py`` as ``interrupted_flow.py EXECUTOR FOLDER SECONDS``.
+"""Run a flow that somebody interrupts; ``test_terminal.py`` starts ``interrupted_flow.py EXECUTOR FOLDER SECONDS``.
 
 Each body leaves a line in FOLDER/bodies when it begins, and sleeps SECONDS, the first two only half a second. What is
 known of the interrupted run goes to standard output as JSON.
