@@ -5,18 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from prefectish.engine.context import current
 from prefectish.extras import load
+from prefectish.secret_store import find
 from prefectish.tasks.mail import EmailTask
-from prefectish.tasks.secrets import Secret, SecretBase
+from prefectish.tasks.secrets import SecretBase
 from prefectish.utilities.notifications.digest import Message
 
+KINDS = ("SSL", "STARTTLS", "INSECURE")
 #: Answers of a server that may be others next time.
 TEMPORARY = frozenset({408, 425, 429})
 
 
-def secret(wanted: str | SecretBase) -> SecretBase:
-    """Return a secret, given it or its name."""
-    return wanted if isinstance(wanted, SecretBase) else Secret(wanted)
+class Known:
+    """A secret, by name or as the task that reads it; a name makes no task, so that no flow misses one."""
+
+    def __init__(self, wanted: str | SecretBase) -> None:
+        if not wanted or not isinstance(wanted, str | SecretBase):
+            raise ValueError(f"a secret, or the name of one, is wanted, got {wanted!r}")
+        self._wanted = wanted
+        flow = current().get("flow")
+        if flow is not None and isinstance(wanted, SecretBase):
+            flow.note_used(wanted)
+
+    def value(self) -> Any:
+        """Return the value of the secret."""
+        return find(self._wanted) if isinstance(self._wanted, str) else self._wanted.get()
+
+    def __repr__(self) -> str:
+        return f"secret {self._wanted!r}"
 
 
 class SlackWebhook:
@@ -25,11 +42,11 @@ class SlackWebhook:
     name = "slack"
 
     def __init__(self, webhook: str | SecretBase) -> None:
-        self._webhook = secret(webhook)
+        self._webhook = Known(webhook)
 
     def opened(self) -> str:
         """Return the address."""
-        return str(self._webhook.get())
+        return str(self._webhook.value())
 
     def send(self, opened: str, message: Message, timeout: float) -> None:
         """Post the message; the body of the answer is not waited for."""
@@ -71,14 +88,15 @@ class Mail:
             "smtp_port": port,
             "smtp_type": kind,
         }
-        self._login = None if login is None else secret(login)
-        EmailTask(**self._mail)  # which checks them
+        if kind not in KINDS:
+            raise ValueError(f"smtp_type={kind!r}: one of {', '.join(map(repr, KINDS))} is wanted")
+        self._login = None if login is None else Known(login)
 
     def opened(self) -> dict[str, str]:
         """Return user and password."""
         if self._login is None:
             return {}
-        found = self._login.get()
+        found = self._login.value()
         if not isinstance(found, dict) or not {"username", "password"} <= found.keys():
             raise ValueError(f"{self._login!r}: JSON with username and password is wanted")
         return {"username": found["username"], "password": found["password"]}
@@ -101,11 +119,11 @@ class Apprise:
     name = "apprise"
 
     def __init__(self, urls: str | SecretBase) -> None:
-        self._urls = secret(urls)
+        self._urls = Known(urls)
 
     def opened(self) -> list[str]:
         """Return the addresses."""
-        found = self._urls.get()
+        found = self._urls.value()
         return [found] if isinstance(found, str) else list(found)
 
     def send(self, opened: list[str], message: Message, timeout: float) -> None:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from prefectish.engine.causes import cause_of
-from prefectish.engine.state import Mapped, State, TriggerFailed
+from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
 from prefectish.engine.verdict import expand
 from prefectish.masking import mask
 from prefectish.parameters import Parameter
@@ -18,6 +18,7 @@ from prefectish.tasks.secrets import SecretBase
 TASKS, CAUSES, NAMED, LOOKED_AT = 20, 5, 3, 10_000
 #: Characters of the message of a cause.
 LONGEST = 200
+_BAD = frozenset(cls.__name__ for cls in (Failed, *Failed.children()))
 #: Tasks that only bring values into a flow.
 _SOURCES = (Parameter, SecretBase)
 
@@ -108,14 +109,15 @@ def _counts(state: State) -> Counter[str]:
 
 
 def _told(counts: Mapping[str, int]) -> str:
-    """Return counts, the largest last: what is rare is what one looks for.
+    """Return counts: failures first, and what is rare before what is common.
 
     Examples
     --------
-    >>> _told({"Success": 9988, "Failed": 12})
-    '12 Failed, 9,988 Success'
+    >>> _told({"Success": 9988, "Failed": 12000, "Skipped": 3})
+    '12,000 Failed, 3 Skipped, 9,988 Success'
     """
-    return ", ".join(f"{n:,} {kind}" for kind, n in sorted(counts.items(), key=lambda c: (c[1], c[0]))) or "no children"
+    order = sorted(counts.items(), key=lambda count: (count[0] not in _BAD, count[1], count[0]))
+    return ", ".join(f"{n:,} {kind}" for kind, n in order) or "no children"
 
 
 def _named(labels: Iterable[str]) -> str:
