@@ -12,7 +12,7 @@ from prefectish.engine.opening import grow
 from prefectish.engine.plan import Plan
 from prefectish.engine.policy import gives_up
 from prefectish.engine.releases import Releases
-from prefectish.engine.state import Cached, Mapped, State
+from prefectish.engine.state import Cached, Mapped, State, Success
 from prefectish.engine.widths import SCALAR
 
 
@@ -72,10 +72,8 @@ class Finisher:
                 self._grow(run, row)
         else:
             run.facts = width
-        if state.is_failed():
-            self._failed(run, state)
-        elif type(state) is Cached:
-            remember(run.step.task, state)
+        if type(state) is not Success:
+            self._not_plain(run, state)
         self.releases.note(run, row, state)
         if run.reads:
             self.releases.consumed(run, row)
@@ -129,6 +127,15 @@ class Finisher:
                 grow(space, run, row)
                 for lane in lanes_of(space):
                     self.queue(lane)
+
+    def _not_plain(self, run: StepRun, state: State) -> None:
+        """Note a state that is more than a plain success, which most are."""
+        kind = type(state)
+        run.kinds[kind] = run.kinds.get(kind, 0) + 1
+        if state.is_failed():
+            self._failed(run, state)
+        elif kind is Cached:
+            remember(run.step.task, state)
 
     def _failed(self, run: StepRun, state: State) -> None:
         run.failures += 1

@@ -65,13 +65,14 @@ class StepRun:
     starts : states the step or its rows start from, given by the caller.
     gated : lanes that wait for rows of this step.
     failures : rows that failed so far.
+    kinds : number of the rows that ended so far in another state than a plain success, by its class.
     dirty : in a run that is resumed, whether anything of it had to run because it was not finished before.
     reads : steps it reads whose results are held on workers.
     watcher : told of its rows and of its end, None if nobody asked.
     """
 
     __slots__ = (
-        "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "lane", "left", "reads",
+        "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "kinds", "lane", "left", "reads",
         "space", "starts", "state", "step", "watcher", "widths",
     )  # fmt: skip
 
@@ -91,6 +92,7 @@ class StepRun:
         self.lane: Lane | None = None
         self.space: SpaceRun | None = None
         self.failures = 0
+        self.kinds: dict[type[State], int] = {}
         self.dirty = False
         self.reads: list[StepRun] = []
 
