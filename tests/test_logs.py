@@ -8,12 +8,13 @@ import sys
 import threading
 
 import pytest
+from real import until
 
 from prefectish import Flow, context, get_logger, history, task
 from prefectish.engine import digest, logs
 from prefectish.engine.attempt import PENDING, run_step
 from prefectish.engine.lines import KEPT
-from prefectish.executors import LocalDaskExecutor, LocalExecutor
+from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 
 
 @task
@@ -362,3 +363,17 @@ def test_lines_of_further_loggers_are_taken_on_request(monkeypatch, info, tmp_pa
     assert [r.getMessage() for r in info.records] == ["from a library"]
     (line,) = history.run(run_id, store=tmp_path / "h.db").logs()
     assert (line.logger, line.text) == ("library.part", "from a library")
+
+
+def test_debug_shows_what_dask_logs_on_the_workers(dask_client, caplog):
+    @task
+    def work(x):
+        logging.getLogger("distributed.worker").warning("dask says %s", x)
+
+    with Flow("works") as flow:
+        work(1)
+    caplog.set_level(logging.INFO, "distributed")
+    flow.run(executor=DaskExecutor(client=dask_client), history=False)
+    flow.run(executor=DaskExecutor(client=dask_client, debug=True), history=False)
+    until(lambda: "dask says 1" in caplog.messages)
+    assert caplog.messages.count("dask says 1") == 1
