@@ -37,10 +37,12 @@ class DaskExecutor:
         handlers of this process.
     max_branches : branches of maps open at once, at most; default: as many as keep the cluster busy.
     tag_limits : children of all tasks with a tag that run at once, at most, by tag.
-    no_workers_timeout : seconds without a worker after which what is open is given up.
+    no_workers_timeout : seconds without a worker, or without an answer of the scheduler, after which what is open is
+        given up.
     max_inline_bytes : largest result that travels to the client with its record; larger ones stay on the workers.
     performance_report_path : where to write Dask's performance report of each run (an HTML page); needs bokeh.
     verify_results : load each result once more where it was made, so that one that cannot be loaded fails there.
+    stall_warning : seconds in which nothing ends after which a warning says what runs; None for no warning.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class DaskExecutor:
         max_inline_bytes: int = 4096,
         performance_report_path: str | None = None,
         verify_results: bool = False,
+        stall_warning: float | None = 60,
     ) -> None:
         if sum(x is not None for x in (address, client, cluster_class)) > 1:
             raise ValueError("give one of address, client and cluster_class: they name different clusters")
@@ -86,6 +89,7 @@ class DaskExecutor:
         self.max_inline_bytes = max_inline_bytes
         self.performance_report_path = performance_report_path
         self.verify_results = verify_results
+        self.stall_warning = stall_warning
 
     @contextmanager
     def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[ClusterSession]:
@@ -121,6 +125,7 @@ class DaskExecutor:
                 max_inline_bytes=self.max_inline_bytes,
                 no_workers_timeout=self.no_workers_timeout,
                 verify_results=self.verify_results,
+                stall_warning=self.stall_warning,
             )
             try:
                 yield session

@@ -8,7 +8,8 @@ import logging
 import multiprocessing
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future as Answer
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -63,6 +64,16 @@ class Connection:
         return dict(self._identity(-1)["workers"])
 
     def total_threads(self) -> int:
+    async def ask_threads(self) -> int:
+        """Return the number of threads of all workers there are now, in the client's loop.
+
+        Raises
+        ------
+        OSError : there is no answer.
+        """
+        answer = await self.client.scheduler.identity(n_workers=0)
+        return int(answer["total_threads"])
+
         """Return the number of threads of all workers there are now; one small message."""
         return int(self._identity(0)["total_threads"])
 

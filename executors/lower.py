@@ -76,11 +76,17 @@ class Terms(NamedTuple):
 
 
 class LoweredBundle(NamedTuple):
-    """The graph of a bundle, the jobs in it in order, and the records of those that were left out."""
+    """The graph of a bundle, the jobs in it in order, and the records of those that were left out.
+
+    Attributes
+    ----------
+    reads : whether it reads something that does not go with the call.
+    """
 
     graph: dict[Key, Task]
     taken: list[Job]
     refused: list[tuple[Job, list[tuple[int, Record]]]]
+    reads: bool
 
 
 class Lowered(NamedTuple):
@@ -92,12 +98,14 @@ class Lowered(NamedTuple):
     wanted : keys whose values the owner reads, by position.
     made : positions that have a key.
     refused : records of steps whose inputs cannot be pickled; nothing was made for them and what follows.
+    reads : whether it reads something that does not go with the call.
     """
 
     graph: dict[Key, Task]
     wanted: dict[int, Key]
     made: frozenset[int]
     refused: list[tuple[int, Record]]
+    reads: bool
 
 
 def item_inputs(lane: LaneSpec) -> tuple[tuple[int, int], ...]:
@@ -135,7 +143,7 @@ def lower(job: Job, lane: PackedLane, terms: Terms) -> Lowered:
         keys[position] = key
     every = job.every_step
     wanted = {p: k for p, k in keys.items() if every or p not in inner or p in job.lane.wanted}
-    return Lowered(graph, wanted, frozenset(keys), refused)
+    return Lowered(graph, wanted, frozenset(keys), refused, bool(fillings))
 
 
 def _pack_items(job: Job, lane: PackedLane, packer: Packer) -> tuple[list[Any], list[tuple[int, Record]]]:
@@ -218,7 +226,7 @@ def lower_bundle(jobs: Sequence[Job], lane: PackedLane, key: Key, terms: Terms) 
     calls = pickle.dumps((patience, terms.keep, terms.verify, branches), protocol=5)
     fillings = [terms.reference(h) for h in packer.held]
     graph = {key: Task(key, execute_bundle, lane.blob, calls, *fillings)} if taken else {}
-    return LoweredBundle(graph, taken, refused)
+    return LoweredBundle(graph, taken, refused, bool(fillings))
 
 
 def take_graph(bundle: Any, number: int, position: int, key: Key) -> dict[Key, Task]:

@@ -66,6 +66,7 @@ class LocalDaskExecutor:
     Notes
     -----
     Processes are kept for the next run of as many, until the program ends. They do not import the script that was
+    stall_warning : seconds in which nothing ends after which a warning says what is open; None for no warning.
     started: what is defined there travels by value, and no ``if __name__ == "__main__":`` is needed.
 
     Examples
@@ -83,6 +84,7 @@ class LocalDaskExecutor:
         if scheduler not in SCHEDULERS:
             raise ValueError(f"scheduler={scheduler!r}: one of {', '.join(map(repr, SCHEDULERS))}")
         if num_workers is not None and num_workers < 1:
+        stall_warning: float | None = 60,
             raise ValueError(f"num_workers={num_workers!r}: at least 1")
         self.scheduler = scheduler
         self.num_workers = num_workers
@@ -91,11 +93,12 @@ class LocalDaskExecutor:
     @contextmanager
     def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[Session]:
         """Open a session for one run."""
+        self.stall_warning = stall_warning
         run_id = run["flow_run_id"]
         if self.scheduler == "synchronous":
             yield SynchronousSession(run_id)
             return
-        session = SliceSession(self._workers(plan, run_id), run)
+        session = SliceSession(self._workers(plan, run_id), run, self.stall_warning)
         try:
             yield session
         finally:

@@ -16,7 +16,7 @@ from distributed import Client, Future
 from prefectish.engine.attempt import PENDING
 from prefectish.engine.capture import capture
 from prefectish.engine.envelope import Encoded
-from prefectish.engine.executor import Held, Job, LaneSpec, Receipt, Record
+from prefectish.engine.executor import Held, Job, LaneSpec, Lost, Receipt, Record
 from prefectish.engine.placement import Placement, placement_of
 from prefectish.engine.plan import Plan
 from prefectish.engine.wire import (
@@ -29,7 +29,7 @@ from prefectish.engine.wire import (
     pickle_tasks,
 )
 from prefectish.executors.connect import Connection
-from prefectish.executors.losses import Watch, describe_loss
+from prefectish.executors.losses import NoAnswer, Watch, describe_loss
 from prefectish.executors.lower import (
     Key,
     PackedLane,
@@ -57,6 +57,11 @@ POLL = 25e-6
 LONGEST_POLL = 0.025
 _PENDING = frozenset({"pending", "lost"})
 #: Open keys below which the session waits for the next one instead of polling.
+#: How long the cluster may take to hand over small values before it is asked again, at first and at most, in seconds.
+PATIENCE = 5.0
+LONGEST_PATIENCE = 80.0
+#: What a connection carries at least, in bytes a second.
+SLOWEST_LINK = 10e6
 FEW = 16
 #: Keys that a run may submit before their order hides which step is the deeper one.
 HEIGHT = 1 << 32
@@ -79,7 +84,8 @@ class OpenKey:
     known : what the client knows of the key; the session looks at it far more often than it does anything else.
     """
 
-    __slots__ = ("future", "jobs", "known", "position", "value")
+    reads : whether it reads a value that was sent by itself.
+    __slots__ = ("future", "jobs", "known", "position", "reads", "value")
 
     def __init__(
         self, jobs: Sequence[Job], position: int | None, future: Future, value: tuple[Future, int] | None = None
@@ -91,6 +97,7 @@ class OpenKey:
         self.known: Any = None
 
 
+        self.reads = False
 class BundlePart:
     """Where a large result of a bundle is."""
 
@@ -128,13 +135,15 @@ class ClusterSession:
         self.connection = connection
         self.client: Client = connection.client
         self.run_id = run_id
+        stall_warning: float | None,
         self.window = window
         self.slots = slots
         self.tasks = pickle_tasks(plan)
         self.terms = Terms(run_id, max_inline_bytes, verify_results, self._reference)
         self.opens: dict[Key, OpenKey] = {}
         self.lanes: dict[int, tuple[PackedLane, Placement]] = {}
-        self.watch = Watch(connection, no_workers_timeout)
+        self.watch = Watch(connection, run_id, no_workers_timeout, stall_warning)
+        self._patience = PATIENCE
         self._done: list[Receipt] = []
         self._first: float | None = None  # since when something is done that was not read
         self._count = 0
@@ -152,17 +161,27 @@ class ClusterSession:
         for job in jobs:
             packed, placement = self._lane(job.lane)
             if job.bundle is not None:
+        try:
+            self._lower_all(jobs, graphs)
+        except SchedulerLost as fault:  # nobody takes what the jobs need
+            self._done.extend(Receipt(job, (), Lost("no-workers", detail=str(fault), fatal=True)) for job in jobs)
+            return
+        for placement, (graph, opens) in graphs.items():
+            if graph:
+                for key, future in self._get(graph, opens, placement).items():
+                    opens[key].future = future
+                    self._open(key, opens[key])
+
+    def _lower_all(
+        self, jobs: Sequence[Job], graphs: dict[Placement, tuple[dict[Key, Any], dict[Key, OpenKey]]]
+    ) -> None:
+        """Make the graphs of jobs, by where they may run."""
                 bundles.setdefault(job.bundle, []).append(job)
             else:
                 self._add(job, packed, *graphs.setdefault(placement, ({}, {})))
         for number, members in bundles.items():
             packed, placement = self._lane(members[0].lane)
             self._add_bundle(number, members, packed, *graphs.setdefault(placement, ({}, {})))
-        for placement, (graph, opens) in graphs.items():
-            if graph:
-                for key, future in self._get(graph, opens, placement).items():
-                    opens[key].future = future
-                    self._open(key, opens[key])
 
     def _open(self, key: Key, entry: OpenKey) -> None:
         entry.known = self.client.futures[key]
@@ -175,8 +194,10 @@ class ClusterSession:
             opens[key] = OpenKey((job,), position, None)
         if lowered.refused:
             self._done.append(Receipt(job, [*lowered.refused, *not_ready(job, lowered)]))
+        reads = lowered.reads or isinstance(lane.blob, Future)
 
     def _add_bundle(
+            opens[key].reads = reads
         self, number: int, jobs: Sequence[Job], lane: PackedLane, graph: dict[Key, Any], opens: dict[Key, OpenKey]
     ) -> None:
         key: Key = (f"{jobs[0].lane.steps[0].slug}-{self.run_id}", f"bundle-{number}", jobs[0].submission)
@@ -188,6 +209,7 @@ class ClusterSession:
 
     def _get(
         self, graph: Mapping[Key, Any], keys: Iterable[Key], placement: Placement | None = None
+            opens[key].reads = lowered.reads or isinstance(lane.blob, Future)
     ) -> dict[Key, Future]:
         self._count += 1
         options: dict[str, Any] = {}
@@ -229,7 +251,7 @@ class ClusterSession:
     def _send_blob(self, blob: bytes) -> Future:
         """Give a lane's bytes a key: of a task, which Dask can run again; what is large goes past the scheduler."""
         if len(blob) > HEAVY:
-            return self.client.scatter(blob, hash=False)
+            return self._scatter(blob, len(blob))
         key = self._key("lane")
         return self._get(blob_graph(key, blob), [key])[key]
 
@@ -244,7 +266,8 @@ class ClusterSession:
         if isinstance(held, Encoded | str | bytes):
             from prefectish.engine.state import Success
 
-            return self.client.scatter(Carry(0, Record(Success(None, held))), hash=False)
+            carry = Carry(0, Record(Success(None, held)))
+            return self._scatter(carry, carry.nbytes)
         return held
 
     # -- collecting ------------------------------------------------------------------------------------------------
@@ -253,6 +276,24 @@ class ClusterSession:
         """Wait until keys are done and read them in a group."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self._done:
+    def _scatter(self, value: Any, nbytes: int) -> Future:
+        """Send a value to a worker; one that died a moment ago is tried for half a minute, so another is asked sooner.
+
+        Raises
+        ------
+        SchedulerLost : no worker took it.
+        """
+        limit, end = PATIENCE + nbytes / SLOWEST_LINK, time.monotonic() + self.watch.no_workers_timeout
+        while True:
+            try:
+                scattered: Future = self.watch.wait(self.client._scatter(value, hash=False, timeout=limit), limit + 1)
+            except (NoAnswer, OSError) as fault:  # dask.utils' TimeoutError is an OSError
+                limit *= 2
+                if time.monotonic() > end:
+                    raise SchedulerLost(f"no worker took {nbytes} bytes: {fault}") from fault
+            else:
+                return scattered
+
             # a key whose value was "lost" with a worker is made anew, so it is pending too
             ready = [key for key, entry in self.opens.items() if entry.known.status not in _PENDING]
             now = time.monotonic()
@@ -304,7 +345,14 @@ class ClusterSession:
                 self._lose(key)
         if not finished:
             return
-        values, large = self.client.sync(self._read, finished)
+        try:
+            values, large = self.watch.wait(self._read(finished), self._patience)
+        except NoAnswer:  # a worker died a moment ago, and Dask tries it for half a minute; what it had is made anew
+            self._patience = min(2 * self._patience, LONGEST_PATIENCE)
+            return
+        except SchedulerLost:
+            return  # the next look tells
+        self._patience = PATIENCE
         for key, nbytes in large.items():
             self._ask_receipt(key, nbytes)
         for key, value in values.items():
@@ -403,7 +451,7 @@ class ClusterSession:
 
     def _lose(self, key: Key) -> None:
         entry = self.opens[key]
-        lost = describe_loss(entry.future, entry.jobs[0], self.watch)
+        lost = describe_loss(entry.future, entry.jobs[0], self.watch, entry.reads)
         if lost is None:
             return
         del self.opens[key]

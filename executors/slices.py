@@ -18,12 +18,16 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+from prefectish.engine.context import get_logger
 from prefectish.engine.executor import Held, Job, Lost, Receipt, Record
 
 #: Largest slice, in branches, whatever the number of slots, if that is not larger.
 LARGEST = 128
 #: A slice that drains in fewer seconds is followed by a larger one; in more than the second figure, by a smaller one.
 QUICK, SLOW = 0.01, 0.05
+
+#: Tasks that a warning names.
+SHOWN = 3
 
 #: A step that ended: its branch, its position, and its record, or None if it was given up.
 Arrival = tuple["Branch", int, Record | None]
@@ -68,10 +72,12 @@ class Workers(Protocol):
     ----------
     slots : bodies that can run at once.
     bundles : whether the jobs of a bundle come together, as a slice of their own.
+    live : whether bodies get the very objects that are here.
     """
 
     slots: int
     bundles: bool
+    live: bool
 
     def run(self, branches: Sequence[Branch], report: Report, ahead: int) -> None:
         """Run branches to their end in this thread's name and report each of their steps once.
@@ -155,13 +161,19 @@ class Backlog:
 class SliceSession:
     """A run on threads or processes of this machine.
 
+    Parameters
+    ----------
+    stall_warning : after how many seconds in which nothing ends a warning says what is open; None for never.
+
     Attributes
     ----------
     open : branches that were handed over and have not ended, by job.
     """
 
-    def __init__(self, workers: Workers, run: Mapping[str, Any]) -> None:
+    def __init__(self, workers: Workers, run: Mapping[str, Any], stall_warning: float | None = None) -> None:
         self.workers = workers
+        self.stall_warning = stall_warning
+        self._quiet_since: float | None = None
         self._raise = bool(run.get("raise_on_exception"))
         self.slots = workers.slots
         self.pace = Pace(workers.slots)
@@ -170,7 +182,7 @@ class SliceSession:
         self.open: dict[Job, Branch] = {}
         self._queued = 0
         self._helpers: list[threading.Thread] = []
-        self._arrivals: SimpleQueue[Arrival | _Broken] = SimpleQueue()
+        self._arrivals: SimpleQueue[Arrival | _Broken | None] = SimpleQueue()
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs, and hand over what the pool can use."""
@@ -220,6 +232,7 @@ class SliceSession:
                 self._take(self._arrivals.get_nowait(), receipts)
         except Empty:
             return receipts
+            self._note_quiet(bool(receipts))
 
     def _take(self, arrival: Arrival | _Broken, receipts: list[Receipt]) -> None:
         if isinstance(arrival, _Broken):
@@ -287,3 +300,10 @@ def in_given_order(graph: Mapping[Any, Any], state: Mapping[str, Any]) -> None:
     """
     place = {key: n for n, key in enumerate(graph)}
     state["ready"].sort(key=place.__getitem__, reverse=True)  # it takes them from the end
+def _label(branch: Branch) -> str:
+    """Return the name of the step that a branch is at."""
+    job = branch.job
+    position = next((p for p in job.positions if p not in branch.states), job.positions[-1])
+    return job.lane.steps[position].label(job.index)
+
+
