@@ -63,7 +63,6 @@ class Connection:
         """
         return dict(self._identity(-1)["workers"])
 
-    def total_threads(self) -> int:
     async def ask_threads(self) -> int:
         """Return the number of threads of all workers there are now, in the client's loop.
 
@@ -74,6 +73,7 @@ class Connection:
         answer = await self.client.scheduler.identity(n_workers=0)
         return int(answer["total_threads"])
 
+    def total_threads(self) -> int:
         """Return the number of threads of all workers there are now; one small message."""
         return int(self._identity(0)["total_threads"])
 

@@ -62,11 +62,11 @@ class LocalDaskExecutor:
         pickled) or "synchronous".
     num_workers : number of threads or processes; default: Dask's setting ``num_workers``, else one a core.
     tag_limits : for a tag, how many tasks that carry it run at once, at most.
+    stall_warning : seconds in which nothing ends after which a warning says what is open; None for no warning.
 
     Notes
     -----
     Processes are kept for the next run of as many, until the program ends. They do not import the script that was
-    stall_warning : seconds in which nothing ends after which a warning says what is open; None for no warning.
     started: what is defined there travels by value, and no ``if __name__ == "__main__":`` is needed.
 
     Examples
@@ -80,20 +80,20 @@ class LocalDaskExecutor:
         scheduler: str = "threads",
         num_workers: int | None = None,
         tag_limits: Mapping[str, int] | None = None,
+        stall_warning: float | None = 60,
     ) -> None:
         if scheduler not in SCHEDULERS:
             raise ValueError(f"scheduler={scheduler!r}: one of {', '.join(map(repr, SCHEDULERS))}")
         if num_workers is not None and num_workers < 1:
-        stall_warning: float | None = 60,
             raise ValueError(f"num_workers={num_workers!r}: at least 1")
         self.scheduler = scheduler
         self.num_workers = num_workers
         self.tag_limits = tag_limits
+        self.stall_warning = stall_warning
 
     @contextmanager
     def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[Session]:
         """Open a session for one run."""
-        self.stall_warning = stall_warning
         run_id = run["flow_run_id"]
         if self.scheduler == "synchronous":
             yield SynchronousSession(run_id)

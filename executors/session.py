@@ -55,13 +55,13 @@ LONGEST_GROUP_WAIT = 1.0
 #: Time between looks at the open keys, in seconds a key: looking at one costs a hundredth of that.
 POLL = 25e-6
 LONGEST_POLL = 0.025
-_PENDING = frozenset({"pending", "lost"})
-#: Open keys below which the session waits for the next one instead of polling.
 #: How long the cluster may take to hand over small values before it is asked again, at first and at most, in seconds.
 PATIENCE = 5.0
 LONGEST_PATIENCE = 80.0
 #: What a connection carries at least, in bytes a second.
 SLOWEST_LINK = 10e6
+_PENDING = frozenset({"pending", "lost"})
+#: Open keys below which the session waits for the next one instead of polling.
 FEW = 16
 #: Keys that a run may submit before their order hides which step is the deeper one.
 HEIGHT = 1 << 32
@@ -82,9 +82,9 @@ class OpenKey:
     position : the step, None for a bundle.
     value : for a receipt: the key it is a receipt of, and its size in bytes.
     known : what the client knows of the key; the session looks at it far more often than it does anything else.
+    reads : whether it reads a value that was sent by itself.
     """
 
-    reads : whether it reads a value that was sent by itself.
     __slots__ = ("future", "jobs", "known", "position", "reads", "value")
 
     def __init__(
@@ -95,9 +95,9 @@ class OpenKey:
         self.future = future
         self.value = value
         self.known: Any = None
-
-
         self.reads = False
+
+
 class BundlePart:
     """Where a large result of a bundle is."""
 
@@ -131,11 +131,11 @@ class ClusterSession:
         max_inline_bytes: int,
         no_workers_timeout: float,
         verify_results: bool,
+        stall_warning: float | None,
     ) -> None:
         self.connection = connection
         self.client: Client = connection.client
         self.run_id = run_id
-        stall_warning: float | None,
         self.window = window
         self.slots = slots
         self.tasks = pickle_tasks(plan)
@@ -157,10 +157,6 @@ class ClusterSession:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Send the graphs of `jobs` to the scheduler, one message for each placement."""
         graphs: dict[Placement, tuple[dict[Key, Any], dict[Key, OpenKey]]] = {}
-        bundles: dict[int, list[Job]] = {}
-        for job in jobs:
-            packed, placement = self._lane(job.lane)
-            if job.bundle is not None:
         try:
             self._lower_all(jobs, graphs)
         except SchedulerLost as fault:  # nobody takes what the jobs need
@@ -176,6 +172,10 @@ class ClusterSession:
         self, jobs: Sequence[Job], graphs: dict[Placement, tuple[dict[Key, Any], dict[Key, OpenKey]]]
     ) -> None:
         """Make the graphs of jobs, by where they may run."""
+        bundles: dict[int, list[Job]] = {}
+        for job in jobs:
+            packed, placement = self._lane(job.lane)
+            if job.bundle is not None:
                 bundles.setdefault(job.bundle, []).append(job)
             else:
                 self._add(job, packed, *graphs.setdefault(placement, ({}, {})))
@@ -190,14 +190,14 @@ class ClusterSession:
     def _add(self, job: Job, lane: PackedLane, graph: dict[Key, Any], opens: dict[Key, OpenKey]) -> None:
         lowered = lower(job, lane, self.terms)
         graph.update(lowered.graph)
+        reads = lowered.reads or isinstance(lane.blob, Future)
         for position, key in lowered.wanted.items():
             opens[key] = OpenKey((job,), position, None)
+            opens[key].reads = reads
         if lowered.refused:
             self._done.append(Receipt(job, [*lowered.refused, *not_ready(job, lowered)]))
-        reads = lowered.reads or isinstance(lane.blob, Future)
 
     def _add_bundle(
-            opens[key].reads = reads
         self, number: int, jobs: Sequence[Job], lane: PackedLane, graph: dict[Key, Any], opens: dict[Key, OpenKey]
     ) -> None:
         key: Key = (f"{jobs[0].lane.steps[0].slug}-{self.run_id}", f"bundle-{number}", jobs[0].submission)
@@ -205,11 +205,11 @@ class ClusterSession:
         graph.update(lowered.graph)
         if lowered.graph:
             opens[key] = OpenKey(lowered.taken, None, None)
+            opens[key].reads = lowered.reads or isinstance(lane.blob, Future)
         self._done.extend(Receipt(job, records) for job, records in lowered.refused)
 
     def _get(
         self, graph: Mapping[Key, Any], keys: Iterable[Key], placement: Placement | None = None
-            opens[key].reads = lowered.reads or isinstance(lane.blob, Future)
     ) -> dict[Key, Future]:
         self._count += 1
         options: dict[str, Any] = {}
@@ -270,12 +270,6 @@ class ClusterSession:
             return self._scatter(carry, carry.nbytes)
         return held
 
-    # -- collecting ------------------------------------------------------------------------------------------------
-
-    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
-        """Wait until keys are done and read them in a group."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while not self._done:
     def _scatter(self, value: Any, nbytes: int) -> Future:
         """Send a value to a worker; one that died a moment ago is tried for half a minute, so another is asked sooner.
 
@@ -294,6 +288,12 @@ class ClusterSession:
             else:
                 return scattered
 
+    # -- collecting ------------------------------------------------------------------------------------------------
+
+    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+        """Wait until keys are done and read them in a group."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._done:
             # a key whose value was "lost" with a worker is made anew, so it is pending too
             ready = [key for key, entry in self.opens.items() if entry.known.status not in _PENDING]
             now = time.monotonic()

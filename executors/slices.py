@@ -231,8 +231,8 @@ class SliceSession:
             while True:
                 self._take(self._arrivals.get_nowait(), receipts)
         except Empty:
-            return receipts
             self._note_quiet(bool(receipts))
+            return receipts
 
     def _take(self, arrival: Arrival | _Broken, receipts: list[Receipt]) -> None:
         if isinstance(arrival, _Broken):
@@ -288,6 +288,13 @@ class SliceSession:
         self.workers.close()
 
 
+def _label(branch: Branch) -> str:
+    """Return the name of the step that a branch is at."""
+    job = branch.job
+    position = next((p for p in job.positions if p not in branch.states), job.positions[-1])
+    return job.lane.steps[position].label(job.index)
+
+
 def cluster_error(branch: Branch, error: BaseException) -> Receipt:
     """Return the receipt of a branch that Dask could not run, for a reason that is not its own."""
     return Receipt(branch.job, (), Lost("cluster-error", detail=f"{type(error).__name__}: {error}"))
@@ -300,10 +307,3 @@ def in_given_order(graph: Mapping[Any, Any], state: Mapping[str, Any]) -> None:
     """
     place = {key: n for n, key in enumerate(graph)}
     state["ready"].sort(key=place.__getitem__, reverse=True)  # it takes them from the end
-def _label(branch: Branch) -> str:
-    """Return the name of the step that a branch is at."""
-    job = branch.job
-    position = next((p for p in job.positions if p not in branch.states), job.positions[-1])
-    return job.lane.steps[position].label(job.index)
-
-
