@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.state import State
+from prefectish.engine.state import State, Success
 from prefectish.errors import describe
 from prefectish.hashing import stable_hash
 from prefectish.masking import mask
@@ -41,10 +41,14 @@ def item_key(spec: StepSpec, upstream: Sequence[State]) -> str | None:
 
     An item that cannot be hashed the same way everywhere falls back to the position, with one warning a task.
     """
-    mapped = {i.key: state for i, state in zip(spec.inputs, upstream, strict=True) if i.mapped}
-    if not mapped or not all(state.is_successful() for state in mapped.values()):
-        return None
-    outcome = capture(_key, getattr(spec.task, "item_key", None), mapped)
+    option = getattr(spec.task, "item_key", None)
+    if option is None and len(upstream) == 1 and type(upstream[0]) is Success:  # the usual case, for every child
+        outcome = capture(_hash_of, upstream[0])
+    else:
+        mapped = {i.key: state for i, state in zip(spec.inputs, upstream, strict=True) if i.mapped}
+        if not mapped or not all(state.is_successful() for state in mapped.values()):
+            return None
+        outcome = capture(_key, option, mapped)
     if isinstance(outcome, Error):
         if spec.slug not in _warned:
             _warned.add(spec.slug)
@@ -52,6 +56,10 @@ def item_key(spec: StepSpec, upstream: Sequence[State]) -> str | None:
         return None
     key: str = outcome.value
     return key
+
+
+def _hash_of(state: State) -> str:
+    return stable_hash(state.result)
 
 
 def _key(option: Any, mapped: dict[str | None, State]) -> str:
