@@ -159,7 +159,7 @@ def _pack_items(job: Job, lane: PackedLane, packer: Packer) -> tuple[list[Any], 
         packed = capture(packer.item, item, f"{i.source_slug}[{job.index}]")
         if isinstance(packed, Error):
             refused.append(
-                (position, UnpackableInput(spec, i.key or i.source_slug, packed.exception).record(job.index))
+                (position, UnpackableInput(spec, i.key or i.source_slug, item, packed.exception).record(job.index))
             )
             items.append(None)
         else:

@@ -20,6 +20,7 @@ from typing import Any
 from prefectish.engine.attempt import PENDING, gather, run_step
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import current, get_logger
+from prefectish.engine.culprit import culprit
 from prefectish.engine.decide import SUCCEEDED
 from prefectish.engine.envelope import SIMPLE, Encoded, EncodedError, dumps, encode, encode_error, encode_state
 from prefectish.engine.executor import SHARED, STEP, Held, Job, LaneSpec, Pick, Record, StepSpec
@@ -451,11 +452,18 @@ def pickle_task(slug: str, task: Task) -> bytes:
     if isinstance(outcome, Error):
         error = outcome.exception
         raise FlowDefinitionError(
-            f"task {slug} cannot be pickled: {type(error).__name__}: {text_of(error)}; what its body closes "
+            f"task {slug} cannot be pickled: {_why(task, task.name, error)}; what its body closes "
             f"over (a socket, a lock, a connection) has to be made inside the body, or run on threads"
         ) from error
     packed: bytes = outcome.value
     return packed
+
+
+def _why(value: Any, name: str, error: BaseException) -> str:
+    """Say why a value cannot be pickled, and which part of it that is."""
+    inside = value.run if isinstance(value, Task) else None
+    path = (culprit(inside, name) if inside is not None else None) or culprit(value, name)
+    return f"{type(error).__name__}: {text_of(error)}{f' (it is {path})' if path else ''}"
 
 
 class Packer:
@@ -534,7 +542,7 @@ def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[A
 def _constant(packer: Packer, spec: StepSpec, name: str, value: Any) -> Any:
     outcome = capture(packer.constant, value, f"argument {name!r} of {spec.slug}")
     if isinstance(outcome, Error):
-        return Unsent(name, spec.slug, outcome.exception)
+        return Unsent(name, spec.slug, _why(value, name, outcome.exception))
     _warn_if_heavy(packer, outcome.value, name, spec.slug)
     return outcome.value
 
@@ -598,17 +606,18 @@ def _portable(run: Mapping[str, Any]) -> dict[str, Any]:
 class UnpackableInput(Exception):
     """An input that cannot be pickled at the client: the step's own children fail with it, nothing is submitted."""
 
-    def __init__(self, spec: StepSpec, name: str, error: BaseException) -> None:
-        super().__init__(spec, name, error)
+    def __init__(self, spec: StepSpec, name: str, value: Any, error: BaseException) -> None:
+        super().__init__(spec, name, value, error)
         self.spec = spec
+        self.value = value
         self.name = name
         self.error = error
 
     def record(self, index: int) -> Record:
         """Return the record of the step whose input it is."""
         error = self.error
-        text = f"argument {self.name!r} of {self.spec.label(index)} could not be pickled: {type(error).__name__}: "
-        return Record(Failed(text + text_of(error), error))
+        why = _why(self.value, self.name, error)
+        return Record(Failed(f"argument {self.name!r} of {self.spec.label(index)} could not be pickled: {why}", error))
 
 
 def _flat(spec: StepSpec, task: bytes, constants: Mapping[str, Any]) -> tuple[Any, ...]:
