@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,10 +18,19 @@ from typing import Any
 
 import pytest
 
-from prefectish import Flow, Parameter, history, task, triggers
-from prefectish.engine.state import Failed, Success
+import prefectish
+from prefectish import Flow, Parameter, history, pause_task, task, triggers
+from prefectish.engine.branches import Branches
+from prefectish.engine.endings import Endings
+from prefectish.engine.starter import Starter
+from prefectish.engine.state import Failed, Paused, Success
+from prefectish.engine.wire import process_name
 from prefectish.errors import ResultReleased, ResumeMismatch, RunLocked
 from prefectish.executors import LocalDaskExecutor
+from prefectish.hashing import stable_hash
+from prefectish.history import schema
+from prefectish.history.holders import is_alive
+from prefectish.history.store import open_store
 from prefectish.results import LocalResult
 
 LIMIT = 60.0
@@ -204,73 +217,473 @@ def test_unknown_run_and_foreign_flow_are_refused(path: str) -> None:
 
 
 DRIVER = """
-import os, sys, time
+import json, os, sys, time
 from prefectish import Flow, task
 from prefectish.executors import LocalDaskExecutor
 from prefectish.results import LocalResult
 
-folder, gate = sys.argv[1], sys.argv[2]
+folder, what = sys.argv[1], json.loads(sys.argv[2])
+
+
+def note(name, x):
+    file = os.open(os.path.join(folder, "bodies"), os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
+    os.write(file, f"{name} {x}\\n".encode())
+    os.close(file)
 
 
 @task
 def child(x):
-    file = os.open(os.path.join(folder, "bodies"), os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
-    os.write(file, f"{x}\\n".encode())
-    os.close(file)
-    if gate == "wait":
-        time.sleep(0.002)
+    note("child", x)
+    time.sleep(what.get("sleep", 0))
     return x + 1
+
+
+def bad(y):
+    note("odd", y)
+    if y % 10 == 0:
+        raise ValueError(f"{y} is round")
+    return y
+
+
+def good(y):
+    note("odd", y)
+    return y
 
 
 @task
 def total(values):
+    note("total", "")
     return sum(values)
 
 
 with Flow("killed", result=LocalResult(dir=os.path.join(folder, "results"))) as flow:
-    end = total(child.map(list(range(2000))))
+    odd = task(bad if what.get("bad") else good, name="odd")
+    end = total(odd.map(child.map(what["items"])))
 
 if __name__ == "__main__":
-    history = os.path.join(folder, "history.db")
-    if gate == "wait":
-        run = flow.start(executor=LocalDaskExecutor(num_workers=2), history=history)
-        print(run.id, flush=True)
-        run.wait()
+    options = {"executor": LocalDaskExecutor(num_workers=2), "history": os.path.join(folder, "history.db")}
+    if "resume" in what:
+        state = flow.resume(what["resume"], retry_failed=what.get("retry_failed", False), **options)
+        print(type(state).__name__, state.result[end].result if state.is_successful() else None)
     else:
-        state = flow.resume(gate, executor=LocalDaskExecutor(num_workers=2), history=history)
-        print(state.result[end].result)
+        run = flow.start(**options)
+        print(run.id, flush=True)
+        print(type(run.wait()).__name__)
 """
 
 
-def test_c4_killed_driver_is_resumed_and_no_recorded_child_runs_twice(tmp_path: Path, path: str) -> None:
-    script = tmp_path / "driver.py"
-    script.write_text(textwrap.dedent(DRIVER))
-    command = [sys.executable, str(script), str(tmp_path), "wait"]
+class Drivers:
+    """Programs that drive one run after another, and can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.script = folder / "driver.py"
+        self.script.write_text(textwrap.dedent(DRIVER))
+        self.history = str(folder / "history.db")
+
+    def command(self, **what: Any) -> list[str]:
+        return [sys.executable, str(self.script), str(self.folder), json.dumps(what)]
+
+    def kill_at(self, count: int, resume: str | None = None, **what: Any) -> str:
+        """Start or resume a run, kill its driver once so many bodies have run, and return the run's id."""
+        words = self.command(**what) if resume is None else self.command(resume=resume, **what)
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as driver:
+            assert driver.stdout is not None
+            run_id = resume or driver.stdout.readline().strip()
+            end = time.monotonic() + LIMIT
+            while len(self.lines()) < count:
+                assert time.monotonic() < end
+                assert driver.poll() is None
+                time.sleep(0.01)
+            driver.send_signal(signal.SIGKILL)
+        return run_id
+
+    def run(self, **what: Any) -> str:
+        """Run to the end and return what was printed."""
+        done = subprocess.run(self.command(**what), capture_output=True, text=True, timeout=2 * LIMIT)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout.strip()
+
+    def lines(self) -> list[str]:
+        path = self.folder / "bodies"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def take(self) -> Counter[str]:
+        """Return what ran since the last call."""
+        found = Counter(self.lines())
+        (self.folder / "bodies").unlink(missing_ok=True)
+        return found
+
+    def recorded(self, run_id: str, task: str = "child") -> set[int | None]:
+        return {child.index for child in history.run(run_id, store=self.history).children(task, state="Success")}
+
+
+@pytest.fixture
+def drivers(tmp_path: Path) -> Drivers:
+    return Drivers(tmp_path)
+
+
+def test_c4_killed_driver_is_resumed_and_no_recorded_child_runs_twice(drivers: Drivers) -> None:
+    items = list(range(2000))
+    run_id = drivers.kill_at(2000, items=items, sleep=0.001)
+    run = history.run(run_id, store=drivers.history)
+    recorded = drivers.recorded(run_id)
+    assert 0 < len(recorded) < 2000
+    assert (run.state, run.is_lost) == ("Running", True)
+    first = drivers.take()
+    assert drivers.run(items=items, resume=run_id) == f"Success {sum(range(1, 2001))}"
+    second = drivers.take()
+    assert {f"child {x}" for x in recorded} & second.keys() == set()
+    assert len(first.keys() | second.keys()) == 4001
+    run = history.run(run_id, store=drivers.history)
+    assert (run.state, run.part, run.is_lost, run.holder) == ("Success", 1, False, None)
+    assert [child.state for child in run.children("child")] == ["Success"] * 2000
+
+
+def test_c4_children_under_way_are_recorded_as_lost_with_their_client(drivers: Drivers) -> None:
+    items = list(range(50))
+    command = drivers.command(items=items, sleep=1000)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         run_id = driver.stdout.readline().strip()
         end = time.monotonic() + LIMIT
-        while time.monotonic() < end:  # until a good part of it is recorded
-            if len(history.run(run_id, store=path).children("child")) > 500:
-                break
+        while not _has_open_rows(drivers.history):
+            assert time.monotonic() < end
             time.sleep(0.02)
         driver.send_signal(signal.SIGKILL)
-    recorded = {str(child.index) for child in history.run(run_id, store=path).children("child", state="Success")}
-    assert 500 < len(recorded) < 2000
-    assert history.run(run_id, store=path).state == "Running"
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), run_id], capture_output=True, text=True, timeout=LIMIT
-    )
-    assert done.stdout.split() == [str(sum(range(1, 2001)))], done.stderr[-2000:]
-    ran = Counter((tmp_path / "bodies").read_text().split())
-    assert len(ran) == 2000
-    assert not {x for x, times in ran.items() if times > 1} & recorded
-    assert history.run(run_id, store=path).state == "Success"
+    running = {int(line.split()[1]) for line in drivers.lines()}
+    drivers.take()
+    assert drivers.run(items=items, resume=run_id).startswith("Success")
+    run = history.run(run_id, store=drivers.history)
+    lost = {
+        child.index: [(attempt.state, attempt.message) for attempt in child.earlier()]
+        for child in run.children("child")
+        if child.earlier()
+    }
+    assert running
+    assert running <= lost.keys()
+    assert all(attempts == [("Crashed", "client-lost")] for attempts in lost.values())
+
+
+def _has_open_rows(path: str) -> bool:
+    if not os.path.exists(path):
+        return False
+    with open_store(path).reading() as connection:
+        return any(connection.execute(schema.steps.select().with_only_columns(schema.steps.c.open)).scalars())
+
+
+def test_grown_and_shuffled_list_of_a_killed_run_runs_the_ten_new_items(drivers: Drivers) -> None:
+    items = list(range(300))
+    run_id = drivers.kill_at(300, items=items, sleep=0.002)
+    assert drivers.run(items=items, resume=run_id).startswith("Success")
+    drivers.take()
+    grown = random.Random(5).sample([*items, *range(1000, 1010)], 310)
+    assert drivers.run(items=grown, resume=run_id) == f"Success {sum(grown) + 310}"
+    new = {f"child {x}" for x in range(1000, 1010)} | {f"odd {x + 1}" for x in range(1000, 1010)}
+    assert drivers.take() == Counter([*new, "total "])
+
+
+def test_run_killed_twice_with_another_list_each_time_runs_no_recorded_child_again(drivers: Drivers) -> None:
+    """What a part of the run recorded is not lost when the next part, with its items elsewhere, is killed as well."""
+    items = list(range(600))
+    run_id = drivers.kill_at(900, items=items, sleep=0.002)
+    first = {f"child {x}" for x in drivers.recorded(run_id)}
+    assert first
+    drivers.take()
+    shuffled = random.Random(1).sample([*items, *range(1000, 1100)], 700)
+    drivers.kill_at(150, resume=run_id, items=shuffled, sleep=0.002)
+    second = drivers.take()
+    assert not first & second.keys()
+    recorded = {child.item_key for child in history.run(run_id, store=drivers.history).children("child")}
+    assert len(recorded) >= len(first)
+    reversed_ = shuffled[::-1]
+    assert drivers.run(items=reversed_, resume=run_id) == f"Success {sum(shuffled) + 700}"
+    third = drivers.take()
+    assert not first & third.keys()
+    keys = {stable_hash(int(line.split()[1])): line for line in third if line.startswith("child")}
+    assert not recorded & keys.keys()
+
+
+def test_code_fix_after_a_kill_runs_only_the_failed_children_and_what_follows(drivers: Drivers) -> None:
+    items = list(range(200))
+    run_id = drivers.kill_at(200, items=items, sleep=0.002, bad=True)
+    drivers.run(items=items, resume=run_id, bad=True)
+    drivers.take()
+    assert drivers.run(items=items, resume=run_id, retry_failed=True) == f"Success {sum(items) + 200}"
+    assert drivers.take() == Counter([*(f"odd {y}" for y in range(10, 201, 10)), "total "])
+
+
+def test_what_follows_from_a_corrected_child_is_not_forgotten_by_a_second_kill(path: str, tmp_path: Path) -> None:
+    """The consumer ran before the child was corrected, and the client died in between: the consumer runs again."""
+    ran: list[str] = []
+    broken = True
+
+    class Die(BaseException):
+        pass
+
+    def load(x: int) -> int:
+        ran.append(f"load {x}")
+        if x == 1 and broken:
+            raise ValueError("broken")
+        return x
+
+    def total(values: list[Any]) -> int:
+        ran.append("total")
+        return sum(value for value in values if isinstance(value, int))
+
+    with Flow("fixed", result=LocalResult(dir=tmp_path / "results")) as flow:
+        end = task(total, trigger=triggers.all_finished)(task(load).map([0, 1, 2]))
+    run_id = flow.run(history=path).context["flow_run_id"]
+    broken = False
+    ran.clear()
+    with pytest.MonkeyPatch.context() as patch:  # the client dies after the child, before the consumer
+
+        def die(self: Any, lane: Any, row: int, now: Any) -> Any:
+            if lane.runs[0].step.slug == "total-1":
+                raise Die
+            return begin(self, lane, row, now)
+
+        begin = Starter._begin
+        patch.setattr(Starter, "_begin", die)
+        with pytest.raises(Die):
+            flow.resume(run_id, history=path, retry_failed=True)
+    assert ran == ["load 1"]
+    state = flow.resume(run_id, history=path)
+    assert ran == ["load 1", "total"]
+    assert state.result[end].result == 3
+
+
+def test_reordered_list_is_put_together_again(bodies: Bodies, path: str, tmp_path: Path) -> None:
+    def gather(values: list[int]) -> list[int]:
+        bodies.note("gather")
+        return values
+
+    def flow_of(items: list[int]) -> tuple[Flow, Any]:
+        with Flow("order", result=LocalResult(dir=tmp_path / "results")) as flow:
+            end = task(gather)(task(lambda x: x, name="same").map(items))
+        return flow, end
+
+    flow, _ = flow_of([1, 2, 3])
+    run_id = flow.run(history=path).context["flow_run_id"]
+    bodies.take()
+    flow, end = flow_of([3, 1, 2])
+    assert flow.resume(run_id, history=path).result[end].result == [3, 1, 2]
+    assert bodies.take() == Counter({"gather": 1})
+
+
+def test_retry_goes_on_with_its_count_and_its_time(path: str) -> None:
+    ran: list[int] = []
+    broken = threading.Event()
+
+    def flaky() -> int:
+        ran.append(prefectish.context.task_run_count)
+        if len(ran) < 3:
+            raise ValueError("again")
+        return len(ran)
+
+    flow = Flow("retries", tasks=[task(flaky, max_retries=2, retry_delay=0.6)])
+    with pytest.MonkeyPatch.context() as patch:
+
+        def die(self: Any, now: Any) -> None:
+            if ran:
+                broken.set()
+                raise KeyboardInterrupt
+
+        patch.setattr(Branches, "fire", die)
+        patch.setattr(Endings, "end", lambda *arguments: None)  # as if it had been killed
+        with pytest.raises(KeyboardInterrupt):
+            flow.run(history=path)
+    [run] = history.runs(store=path)
+    [waiting] = run.waiting()
+    assert (waiting.state, waiting.attempt) == ("Retrying", 1)
+    assert waiting.due is not None
+    state = flow.resume(run.id, history=path)
+    assert type(state) is Success
+    assert ran == [1, 2, 3]
+    [child] = history.run(run.id, store=path).children("flaky")
+    assert child.attempts == 3
+    assert [(a.number, a.error) for a in child.earlier()] == [(1, "ValueError: again"), (2, "ValueError: again")]
+
+
+def test_paused_child_stays_paused_until_somebody_approves(path: str, tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    def ask(x: int) -> int:
+        ran.append(x)
+        if x == 1:
+            pause_task("shall I?")
+        return x
+
+    with Flow("asks", result=LocalResult(dir=tmp_path / "results")) as flow:
+        asked = task(ask).map([0, 1, 2])
+    run_id = flow.run(history=path).context["flow_run_id"]
+    ran.clear()
+    state = flow.resume(run_id, history=path)
+    assert ran == []
+    assert state.exit_code == 5
+    assert isinstance(state.result[asked].map_states[1], Paused)
+    run = history.run(run_id, store=path)
+    assert [(row.index, row.message) for row in run.paused()] == [(1, "shall I?")]
+    number = run.paused()[0].attempt
+    with open_store(path).writing() as connection:  # what an approval writes
+        at = schema.attempts.c
+        connection.execute(schema.attempts.update().where(at.row == 1).values(state=schema.CODES["Resume"]))
+    assert number == 1
+    state = flow.resume(run_id, history=path)
+    assert ran == [1]
+    assert state.result[asked].result == [0, 1, 2]
+    assert history.run(run_id, store=path).paused() == []
+
+
+def test_body_that_returns_nothing_is_not_run_again_for_who_reads_it(bodies: Bodies, path: str, tmp_path: Path) -> None:
+    def act(x: int) -> None:
+        bodies.note(f"act {x}")
+
+    def count(values: list[None], more: int) -> int:
+        return len(values) + more
+
+    with Flow("effects", result=LocalResult(dir=tmp_path / "results")) as flow:
+        end = task(count)(task(act).map([1, 2]), Parameter("more"))
+    run_id = flow.run(history=path, more=1).context["flow_run_id"]
+    bodies.take()
+    assert flow.resume(run_id, history=path, more=2).result[end].result == 4
+    assert bodies.take() == Counter()
+
+
+def test_other_options_are_no_other_code(bodies: Bodies, path: str, tmp_path: Path) -> None:
+    def flow_of(**options: Any) -> Flow:
+        def load(x: int) -> int:
+            bodies.note(f"load {x}")
+            return x
+
+        with Flow("options", result=LocalResult(dir=tmp_path / "results")) as flow:
+            task(load, **options).map([1, 2])
+        return flow
+
+    run_id = flow_of().run(history=path).context["flow_run_id"]
+    bodies.take()
+    other = LocalResult(dir=tmp_path / "others")
+    flow_of(timeout=60, max_retries=3, retry_delay=1, max_concurrency=1, result=other).resume(run_id, history=path)
+    assert bodies.take() == Counter()
+
+
+def test_another_wiring_runs_what_it_reaches(bodies: Bodies, path: str, tmp_path: Path) -> None:
+    def flow_of(swapped: bool) -> tuple[Flow, Any]:
+        def show(a: int, b: int) -> str:
+            bodies.note("show")
+            return f"{a} {b}"
+
+        with Flow("wiring", result=LocalResult(dir=tmp_path / "results")) as flow:
+            one, two = task(lambda: 1, name="one")(), task(lambda: 2, name="two")()
+            shown = task(show)(two, one) if swapped else task(show)(one, two)
+        return flow, shown
+
+    flow, _ = flow_of(swapped=False)
+    run_id = flow.run(history=path).context["flow_run_id"]
+    bodies.take()
+    flow, shown = flow_of(swapped=True)
+    assert flow.resume(run_id, history=path).result[shown].result == "2 1"
+    assert bodies.take() == Counter({"show": 1})
+
+
+def test_forced_change_is_not_undone_by_a_kill(bodies: Bodies, path: str, tmp_path: Path) -> None:
+    """Records of the old code do not count again because a forced run of the new one broke off."""
+
+    class Die(BaseException):
+        pass
+
+    store = LocalResult(dir=tmp_path / "results")
+    flow, _, _ = pipeline(bodies, [0, 1, 2], store)
+    run_id = flow.run(history=path).context["flow_run_id"]
+    bodies.take()
+    flow, _, _ = pipeline(bodies, [0, 1, 2], store, fixed=True)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def die(self: Any, lane: Any, row: int, now: Any) -> Any:
+            if row == 1:
+                raise Die
+            return begin(self, lane, row, now)
+
+        begin = Starter._begin
+        patch.setattr(Starter, "_begin", die)
+        with pytest.raises(Die):
+            flow.resume(run_id, history=path, force=True)
+    bodies.take()
+    flow.resume(run_id, history=path)
+    ran = bodies.take()
+    assert {"load 1", "load 2", "twice 2", "twice 4", "total"} <= ran.keys()
+
+
+C7 = """
+import sys
+from prefectish import Flow, task
+from prefectish.errors import RunLocked
+flow = Flow("held", tasks=[task(lambda: 1, name="one")])
+try:
+    flow.resume(sys.argv[1], history=sys.argv[2])
+except RunLocked as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def test_c7_second_process_is_told_who_holds_the_run(path: str) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        started.set()
+        assert release.wait(LIMIT)
+
+    run = Flow("held", tasks=[task(hold, name="one")]).start(executor=LocalDaskExecutor(num_workers=1), history=path)
+    assert started.wait(LIMIT)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", C7, run.id or "", path], capture_output=True, text=True, timeout=LIMIT
+        )
+    finally:
+        release.set()
+    run.wait(LIMIT)
+    assert done.returncode == 4, done.stderr[-2000:]
+    assert re.fullmatch(rf"run {run.id} is held by \S+:{os.getpid()} since [\d: -]+", done.stdout.strip())
+
+
+def test_c7_client_whose_run_was_taken_over_stops_recording(
+    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("prefectish.history.resume.is_alive", lambda *arguments: False)  # it was frozen, as if dead
+    started, release = threading.Event(), threading.Event()
+
+    def hold() -> int:
+        started.set()
+        assert release.wait(LIMIT)
+        return 1
+
+    flow = Flow("frozen", tasks=[task(hold, name="one")])
+    run = flow.start(executor=LocalDaskExecutor(num_workers=1), history=path)
+    assert started.wait(LIMIT)
+    other = Flow("frozen", tasks=[task(lambda: 2, name="one")])
+    assert type(other.resume(run.id or "", history=path, force=True)) is Success
+    release.set()
+    assert run.wait(LIMIT).exit_code == 4
+    assert "was taken over by another client" in caplog.text
+    assert history.run(run.id or "", store=path).part == 1
+
+
+def test_number_of_a_dead_process_that_another_got_holds_nothing() -> None:
+    now = time.time()
+    here = process_name().rpartition(":")[0]
+    young = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert is_alive(f"{here}:{young.pid}", now + 60, now)
+        assert not is_alive(f"{here}:{young.pid}", now - 3600, now)
+    finally:
+        young.communicate()
+    assert not is_alive(f"{here}:{young.pid}", now + 60, now)
+    assert is_alive("elsewhere:1", now - 10, now)
+    assert not is_alive("elsewhere:1", now - 100, now)
 
 
 def test_c7_run_that_somebody_drives_is_locked(tmp_path: Path, path: str) -> None:
-    import threading
-
     started, release = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -205,7 +205,10 @@ def _run(
             progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
             session.cancel(progress.table.cancelled)
             _hand_over(progress, recorder)
-            vars(stop)["state"] = _verdict(flow, plan, progress)
+            vars(stop)["state"] = _verdict(flow, plan, progress, control)
+            raise
+        except BaseException:
+            _hand_over(progress, recorder)  # what has ended stays ended
             raise
         session.settle(progress.held())
     verdict = _verdict(flow, plan, progress)
