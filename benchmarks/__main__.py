@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.table import Row, machine, text
+from benchmarks.table import RESULTS, Row, machine, row_of, text
 
 #: One question a module, the cheap ones first.
 QUESTIONS = (
     "imports", "local", "one_task", "depth_first", "retries", "arrays", "pipelines", "children", "memory",
 )  # fmt: skip
-RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
@@ -46,7 +45,7 @@ def keep(rows: Sequence[Row], folder: Path) -> Path:
     path = folder / f"{day}.json"
     before = json.loads(path.read_text())["rows"] if path.exists() else []
     asked = {row.question for row in rows}
-    kept = [Row(**{k: v for k, v in row.items() if k != "verdict"}) for row in before if row["question"] not in asked]
+    kept = [row_of(row) for row in before if row["question"] not in asked]
     merged = [*kept, *rows]
     facts = machine()
     lines = ",\n".join(json.dumps({**row._asdict(), "verdict": row.verdict}) for row in merged)

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -14,17 +12,9 @@ import matplotlib as mpl
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.table import RESULTS, newest
+
 COLOURS = {"dask": "0.5", "prefectish": "tab:blue", "prefectish, batched": "tab:orange"}
-
-
-def newest() -> dict[str, Any]:
-    """Return the newest results."""
-    files = sorted(RESULTS.glob("????-??-??.json"))
-    if not files:
-        raise SystemExit("there are no results yet: run `python -m benchmarks` first")
-    content: dict[str, Any] = json.loads(files[-1].read_text())
-    return content
 
 
 def draw_cost(rows: list[dict[str, Any]]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+
+RESULTS = Path(__file__).parent / "results"
 
 
 class Row(NamedTuple):
@@ -36,6 +40,20 @@ class Row(NamedTuple):
         if self.bar is None:
             return ""
         return "pass" if self.measured <= self.bar else "miss"
+
+
+def newest() -> dict[str, Any]:
+    """Return the newest results."""
+    files = sorted(RESULTS.glob("????-??-??.json"))
+    if not files:
+        raise SystemExit("there are no results yet: run `python -m benchmarks` first")
+    content: dict[str, Any] = json.loads(files[-1].read_text())
+    return content
+
+
+def row_of(kept: Mapping[str, Any]) -> Row:
+    """Return a row as it was before it was kept."""
+    return Row(**{name: value for name, value in kept.items() if name != "verdict"})
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What the README and the docstrings show, run as it stands there."""
+"""What the README, the pages of the documentation and the docstrings show, run as it stands there."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
-def blocks(language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced blocks of a language; those of none are what a program prints."""
+    fenced = re.findall(r"^```(\S*)[^\n]*\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     return [content for label, content in fenced if label == language]
 
 
@@ -33,9 +35,27 @@ def modules() -> Iterator[str]:
 
 def test_readme_example_prints_what_the_readme_says(tmp_path: Path) -> None:
     script = tmp_path / "thumbnails.py"
-    script.write_text(blocks("python")[0])
+    script.write_text(blocks(README, "python")[0])
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout == blocks("")[0]
+    assert done.stdout == blocks(README, "")[0]
+
+
+def test_readme_shows_the_newest_results() -> None:
+    """`python -m benchmarks.readme` writes them there."""
+    program = "from benchmarks import readme, table; print(readme.bars(table.newest()), end='')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    _, _, rest = README.partition("<!-- bars -->\n")
+    assert rest.partition("<!-- /bars -->")[0] == done.stdout
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p.read_text(), "python")], ids=lambda page: page.stem)
+def test_python_of_a_page_is_one_program_that_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    """Blocks marked `{code-block} python` are parts of programs, and not run."""
+    script = tmp_path / f"{page.stem}.py"
+    script.write_text("\n".join(blocks(page.read_text(), "python")))
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "".join(blocks(page.read_text(), ""))
 
 
 @pytest.mark.parametrize("name", sorted(modules()))

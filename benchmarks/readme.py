@@ -1,0 +1,104 @@
+"""What README and documentation show of the newest results: ``python -m benchmarks.readme`` writes it into the README.
+
+A bar that was missed is shown as missed, and a question that nobody has asked yet is not shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.table import HEADER, cells, newest, number, row_of
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- bars -->", "<!-- /bars -->"
+#: What a reader is told, the question, and the rows that answer it: by the clock, then by processor time.
+ANSWERS = (
+    ("a child on a cluster, 10,000 children", "children", r"prefectish, 10,000 children, (wall|cpu)"),
+    ("a child on a cluster, 100,000 children", "children", r"prefectish, 100,000 children, (wall|cpu)"),
+    ('the same with `batch_size="auto"`, 10,000', "children", r"prefectish, batched, 10,000 children, (wall|cpu)"),
+    ('the same with `batch_size="auto"`, 100,000', "children", r"prefectish, batched, 100,000 children, (wall|cpu)"),
+    ("three maps and a sum over all, 10,000 branches", "pipelines", r"prefectish, 10,000 branches, (wall|cpu)"),
+    ("scheduler, 400,000 children against 10,000", "memory", r"scheduler peak, .*"),
+    ("client, for each of 400,000 finished children", "memory", r"client, .*"),
+    ("client, 64 arrays of 8 MB mapped to their means", "arrays", r".*"),
+    ("of the first step, when the third begins, cluster", "depth first", r".*cluster.*"),
+    ("64 sleeps with 16 retries, threads, over the ideal", "retries", r".*16 retries.*threads"),
+    ("the same on a cluster", "retries", r".*16 retries.*cluster"),
+    ("a child in this process, over the bare call", "local", r"local over .* 10,000 children, (wall|cpu)"),
+    ("a child on threads, over `dask.threaded.get`", "local", r"threads over .* 10,000 children, (wall|cpu)"),
+    ("a flow of one task", "one task", r".*"),
+    ("`import prefectish`", "imports", r"import prefectish, (wall|cpu)"),
+)
+UNITS = {"us a child": "microseconds", "bytes a child": "bytes"}
+
+
+def bars(content: dict[str, Any]) -> str:
+    """Return a table of what was measured beside its bar, as Markdown, and the machine below it."""
+    lines = ["| what | measured | bar | unit | |", "| --- | --- | --- | --- | --- |"]
+    for told, question, pattern in ANSWERS:
+        found = [row for row in content["rows"] if row["question"] == question and re.fullmatch(pattern, row["what"])]
+        if found:
+            unit = found[0]["unit"]
+            lines.append(
+                f"| {told} | {_measured(found)} | {_bars(found)} | {UNITS.get(unit, unit)} | {_verdict(found)} |"
+            )
+    return "\n".join([*lines, "", f"{content['date']}: {machine(content)}.", ""])
+
+
+def rows(content: dict[str, Any]) -> str:
+    """Return all rows, as Markdown."""
+    lines = [f"| {' | '.join(HEADER)} |", f"|{' --- |' * len(HEADER)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(cells(row_of(row)))} |" for row in content["rows"]), ""])
+
+
+def machine(content: dict[str, Any]) -> str:
+    """Return what the figures depend on."""
+    facts = content["machine"]
+    packages = ", ".join(f"{name} {facts[name]}" for name in ("python", "dask", "distributed") if facts.get(name))
+    load = "" if facts.get("load") is None else f", load {facts['load']}"
+    hardware = f"{facts['cores']} cores, {facts['memory_gb']} GB, {facts['system']} on {facts['processor']}"
+    return f"{hardware}{load}; {packages}"
+
+
+def _measured(found: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{number(row['measured'])} {_figure(row)}".rstrip() for row in found)
+
+
+def _bars(found: list[dict[str, Any]]) -> str:
+    told = [number(row["bar"]) for row in found if row["bar"] is not None]
+    return ", ".join(dict.fromkeys(told))
+
+
+def _verdict(found: list[dict[str, Any]]) -> str:
+    missed = [f"missed {_figure(row)}".rstrip() for row in found if row["verdict"] == "miss"]
+    if missed:
+        return f"**{' and '.join(missed)}**"
+    return "met" if any(row["verdict"] for row in found) else ""
+
+
+def _figure(row: dict[str, Any]) -> str:
+    """Return which of the two times a row has; nothing for a row that is not about time."""
+    return {"wall": "wall", "cpu": "CPU"}.get(row["what"].rpartition(", ")[2], "")
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Yield what stands before, between and after the marks."""
+    before, _, rest = text.partition(BEGIN)
+    between, mark, after = rest.partition(END)
+    if not mark:
+        raise SystemExit(f"README.md has no {BEGIN} ... {END}")
+    yield from (before, between, after)
+
+
+def shown(text: str) -> str:
+    """Return what a README has between the marks."""
+    _, between, _ = _parts(text)
+    return between.strip("\n") + "\n"
+
+
+if __name__ == "__main__":
+    before, _, after = _parts(README.read_text())
+    README.write_text(f"{before}{BEGIN}\n{bars(newest())}{END}{after}")

@@ -1,0 +1,106 @@
+"""How the documentation is built: ``sphinx-build -n -W docs build/docs``. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+
+import prefectish
+
+sys.path.insert(0, str(Path(__file__).parent))
+import pages
+
+project = "prefectish"
+author = "prefectish developers"
+copyright = "prefectish developers, BSD-3-Clause"
+version = release = prefectish.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+root_doc = "index"
+exclude_patterns = ["_build"]
+nitpicky = True
+default_role = "code"
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True}
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+# Only names of our own are looked up: those of Python, Dask and SQLAlchemy are documented elsewhere. Of ours,
+# annotations may name what has no page, because no user makes one or asks anything of it.
+INTERNAL = [
+    r"engine\.(?!state|signals|handle\.Run).*",
+    r"(network|executors\.\w+|control_flow\.\w+|history\.\w+|testing\.\w+|schedules\.\w+|utilities\.\w+\.\w+)\.\w+",
+    r"(tasks\.task\.R|tasks\.secrets\.SecretBase|tasks\.options\.\w+|results\.base\.Store|triggers\.Trigger|engine\.handle\.Control)",
+]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!prefectish).*"),
+    *((r"py:(class|obj)", rf"prefectish\.{name}") for name in INTERNAL),
+]
+
+html_theme = "pydata_sphinx_theme"
+html_title = "prefectish"
+html_static_path = ["_static"]
+html_css_files = ["prefectish.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 7,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "show_prev_next": True,
+    "pygments_light_style": "tango",
+}
+html_sidebars = {"index": []}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+#: In our docstrings a line of a section is a name and what it means: ``address : of a scheduler``. Types stand in the
+#: annotations, and nowhere else.
+SECTIONS = {"Parameters", "Attributes", "Raises", "Returns", "Yields"}
+NAMED = re.compile(r"^(\(?\*{0,2}[A-Za-z_][\w.]*(?:, \*{0,2}[A-Za-z_]\w*)*\)?) : (\S.*)$")
+
+
+def split_names(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Put what a name means on a line of its own, where napoleon looks for it."""
+    out: list[str] = []
+    section = ""
+    for i, line in enumerate(lines):
+        if i + 1 < len(lines) and re.fullmatch(r"-{3,}", lines[i + 1]):
+            section = line
+        found = NAMED.match(line) if section in SECTIONS else None
+        out += [found[1], f"    {found[2]}"] if found else [line]
+    lines[:] = out
+
+
+def forget_overloads(app: Sphinx) -> None:
+    """Show one signature of each function, as a reader would call it; overloads are for type checkers."""
+    for module in ("prefectish.tasks.task", "prefectish.edges", "prefectish.engine.state", "prefectish.engine.outcome"):
+        analyzer = ModuleAnalyzer.for_module(module)
+        analyzer.analyze()
+        analyzer.overloads.clear()
+
+
+def setup(app: Sphinx) -> None:
+    """Connect our own steps."""
+    app.connect("autodoc-process-docstring", split_names, priority=100)
+    app.connect("builder-inited", forget_overloads)
+    app.connect("builder-inited", pages.write)
