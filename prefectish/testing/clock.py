@@ -268,14 +268,16 @@ class VirtualClock(Clock):
         ----------
         expected : number of bodies that run as soon as all of them have begun.
         """
-        if not self._bodies or not all(self._sleeps(thread) for thread in self._bodies):
+        me = threading.get_ident()
+        bodies = [thread for thread in self._bodies if thread != me]  # one in this thread runs the loop
+        if not bodies or not all(self._sleeps(thread) for thread in bodies):
             self._settle()
             return
-        seen = (expected, due, self._seconds, *self._bodies)
+        seen = (expected, due, self._seconds, *bodies)
         if seen != self._unchanged[0]:
             self._unchanged = seen, time.monotonic()
-        if len(self._bodies) >= expected or time.monotonic() - self._unchanged[1] > STALLED:
-            self._asleep[threading.get_ident()] = NEVER if due is None else due
+        if len(bodies) >= expected or time.monotonic() - self._unchanged[1] > STALLED:
+            self._asleep[me] = NEVER if due is None else due
             if self._jump():
                 self._settle()
 
