@@ -1,0 +1,59 @@
+"""Progress where there is no terminal: a line for each map every few seconds, and at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from time import monotonic
+
+from prefectish.display import words
+from prefectish.display.pace import Line, Pace, Scene
+from prefectish.engine.onlooking import StepCounts
+from prefectish.engine.state import State
+from prefectish.printable import printable
+
+#: Time between two rounds of lines, in seconds.
+EVERY = 5.0
+
+
+class Lines:
+    """Writes lines to the standard error."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._due = monotonic() + EVERY
+
+    def look(self, counts: Sequence[StepCounts]) -> None:
+        """Write a round of lines, if the last is some time ago."""
+        now = monotonic()
+        scene = self._pace.scene(counts, now)
+        if now >= self._due:
+            self._due = now + EVERY
+            _write(scene, [line for line in scene.maps if line.seconds is not None and not line.counts.final])
+
+    def rest(self) -> None:
+        """Do nothing: lines are in nobody's way."""
+
+    def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
+        """Write a line for each map, and one for the run."""
+        scene = self._pace.scene(counts, monotonic())
+        _write(scene, scene.maps)
+        how = "broke off" if state is None else type(state).__name__
+        _say(scene, ": ".join(filter(None, (how, "" if state is None else str(state.message or "")))))
+
+
+def _write(scene: Scene, lines: Sequence[Line]) -> None:
+    for line in lines:
+        parts = [words.how_many(line), *(f"{number:,} {kind}" for kind, number, _ in words.others(line))]
+        if line.rate is not None:
+            parts.append(words.pace(line))
+        if line.left is not None:
+            parts.append(f"about {words.clock(line.left)} left")
+        _say(scene, f"{line.name}: {', '.join(parts)}")
+    if others := words.singles(scene):
+        _say(scene, others)
+
+
+def _say(scene: Scene, text: str) -> None:
+    sys.stderr.write(f"{printable(f'{scene.title} {words.clock(scene.seconds)} {text}')}\n")
+    sys.stderr.flush()

@@ -1,0 +1,51 @@
+"""Who shows a run while it goes on: a notebook, a terminal, or plain lines where there is neither."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from prefectish.display.lines import Lines
+from prefectish.display.pace import Pace
+from prefectish.engine.context import get_logger
+from prefectish.engine.onlooking import Onlooker, in_notebook
+from prefectish.errors import describe
+
+
+def onlooker(title: str, run_id: str, began: float) -> Onlooker:
+    """Return what shows a run.
+
+    Parameters
+    ----------
+    title : name of the flow.
+    began : when the run began, by the monotonic clock.
+    """
+    pace = Pace(title, began)
+    threading.Thread(target=_remember, args=(pace, run_id), name="prefectish-past", daemon=True).start()
+    return _screen(pace)
+
+
+def _screen(pace: Pace) -> Onlooker:
+    if in_notebook():
+        from prefectish.display.notebook import Notebook
+
+        return Notebook(pace)
+    if sys.stderr is not None and sys.stderr.isatty():
+        try:
+            from prefectish.display.terminal import Terminal
+        except ModuleNotFoundError as error:  # rich is an extra
+            if (error.name or "").partition(".")[0] != "rich":
+                raise
+        else:
+            return Terminal(pace)
+    return Lines(pace)
+
+
+def _remember(pace: Pace, run_id: str) -> None:
+    """Find out how long the tasks took before; a history that cannot tell keeps nobody from watching."""
+    try:
+        from prefectish.history.past import last_time
+
+        pace.past = last_time(run_id)
+    except Exception as error:
+        get_logger("progress").debug("no durations of former runs: %s", describe(error))

@@ -1,0 +1,161 @@
+"""From counts to what is shown of them: how far, how fast, and how long it will take.
+
+The rate is that of the last seconds. The time that is left follows from it and, as long as few children have ended,
+also from what a child took in the last successful run of the flow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from prefectish.engine.onlooking import StepCounts
+
+#: How far back the rate looks, in seconds.
+WINDOW = 10.0
+#: As how many children of this run what is known from a former one counts.
+WEIGHT = 5
+#: A single task is named once it runs longer than this, in seconds.
+LONG = 1.0
+
+
+class Line(NamedTuple):
+    """A map as it is shown.
+
+    Attributes
+    ----------
+    name : of the task, or its slug if others have the same name.
+    counts : what the engine counted.
+    seconds : since its first child started, until its end; None if none has.
+    rate : children that end in a second; None if that is not known.
+    left : seconds until it ends, about; None if that is not known.
+    expected : how many children it will have, by a former run; None if that is known, or not even guessed.
+    """
+
+    name: str
+    counts: StepCounts
+    seconds: float | None
+    rate: float | None
+    left: float | None
+    expected: int | None
+
+    @property
+    def done(self) -> int:
+        """Return how many children ended well, those that were skipped not counted."""
+        c = self.counts
+        return c.ended - c.failed - c.skipped - c.cancelled
+
+    @property
+    def share(self) -> float | None:
+        """Return how much of it has ended, between 0 and 1; None if that is not known."""
+        whole = self.counts.width if self.counts.closed else self.expected
+        if whole is None:
+            return None
+        return min(self.counts.ended / whole, 1.0) if whole else 1.0
+
+
+class Scene(NamedTuple):
+    """A run as it is shown.
+
+    Attributes
+    ----------
+    title : name of the flow.
+    seconds : since the run began.
+    maps : a line each.
+    tasks, ended, failed : single tasks, and how many of them have ended, and failed.
+    long : names of single tasks that have been running for a while, with their seconds.
+    """
+
+    title: str
+    seconds: float
+    maps: Sequence[Line]
+    tasks: int
+    ended: int
+    failed: int
+    long: Sequence[tuple[str, float]]
+
+
+class Track:
+    """What was seen of a step: when it began, when it ended, and how many children had ended lately."""
+
+    __slots__ = ("began", "samples", "until")
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.until: float | None = None
+        self.samples: deque[tuple[float, int]] = deque()
+
+    def note(self, counts: StepCounts, now: float) -> None:
+        """Take what is seen now."""
+        if self.began is None and (counts.running or counts.ended or counts.retrying):
+            self.began = now
+        if counts.final and self.until is None:
+            self.until = now
+        self.samples.append((now, counts.ended))
+        while len(self.samples) > 2 and now - self.samples[0][0] > WINDOW:
+            self.samples.popleft()
+
+    def rate(self) -> float | None:
+        """Return how many children end in a second."""
+        (then, before), (now, ended) = self.samples[0], self.samples[-1]
+        return (ended - before) / (now - then) if now > then and ended > before else None
+
+
+class Pace:
+    """Keeps what was seen of a run, and makes of it what is shown.
+
+    Parameters
+    ----------
+    title : name of the flow.
+    began : when the run began, by the clock that `scene` is told.
+    """
+
+    def __init__(self, title: str, began: float) -> None:
+        self.title = title
+        self.began = began
+        #: Children and seconds of each task in a former run, by slug; whoever finds them out puts them here.
+        self.past: Mapping[str, tuple[int, float]] = {}
+        self._tracks: dict[str, Track] = {}
+
+    def scene(self, counts: Sequence[StepCounts], now: float) -> Scene:
+        """Return what is shown now."""
+        for step in counts:
+            self._tracks.setdefault(step.slug, Track()).note(step, now)
+        names = Counter(step.name for step in counts)
+        singles = [step for step in counts if not step.mapped]
+        return Scene(
+            self.title,
+            now - self.began,
+            [self._line(s, s.name if names[s.name] == 1 else s.slug, now) for s in counts if s.mapped],
+            len(singles),
+            sum(step.final for step in singles),
+            sum(step.failed for step in singles),
+            [(step.name, seconds) for step in singles if (seconds := self._running(step, now)) > LONG],
+        )
+
+    def _running(self, step: StepCounts, now: float) -> float:
+        track = self._tracks[step.slug]
+        return 0.0 if step.final or track.began is None else now - track.began
+
+    def _line(self, step: StepCounts, name: str, now: float) -> Line:
+        track = self._tracks[step.slug]
+        children, seconds = self.past.get(step.slug, (0, 0.0))
+        expected = children if children and not step.closed and children > (step.width or 0) else None
+        taken = None if track.began is None else (track.until or now) - track.began
+        if step.final:
+            return Line(name, step, taken, step.ended / taken if taken else None, None, None)
+        rate = track.rate()
+        whole = step.width if step.closed else expected
+        left = None if whole is None else self._left(whole - step.ended, track, rate, children, seconds)
+        return Line(name, step, taken, rate, left, expected)
+
+    def _left(self, remaining: int, track: Track, rate: float | None, children: int, seconds: float) -> float | None:
+        """Return how long the remaining children take, by those that ended lately and those of a former run."""
+        before = seconds / children if children else None
+        if rate is None:
+            return None if before is None or track.began is None else remaining * before
+        if before is None:
+            return remaining / rate
+        lately = track.samples[-1][1] - track.samples[0][1]
+        return remaining * (lately / rate + WEIGHT * before) / (lately + WEIGHT)

@@ -1,0 +1,77 @@
+"""What is shown of a run in words, the same in every place."""
+
+from __future__ import annotations
+
+from prefectish.display.pace import Line, Scene
+
+#: Kinds of children that are told where there are some, with the colour they have in a terminal.
+KINDS = (
+    ("running", "blue"),
+    ("retrying", "yellow"),
+    ("paused", "magenta"),
+    ("cached", "green"),
+    ("skipped", "bright_black"),
+    ("cancelled", "bright_black"),
+    ("failed", "red"),
+)
+
+
+def how_many(line: Line) -> str:
+    """Return how many children have ended, of how many."""
+    counts = line.counts
+    if counts.width is None:
+        return f"of about {line.expected:,}" if line.expected is not None else "waiting"
+    if line.expected is not None:
+        return f"{counts.ended:,} of about {line.expected:,}"
+    return f"{counts.ended:,} of {counts.width:,}{'' if counts.closed else ' so far'}"
+
+
+def others(line: Line) -> list[tuple[str, int, str]]:
+    """Return kind, number and colour of the children that are not simply done."""
+    return [(kind, getattr(line.counts, kind), color) for kind, color in KINDS if getattr(line.counts, kind)]
+
+
+def pace(line: Line) -> str:
+    """Return how many children end in a second.
+
+    Examples
+    --------
+    >>> from prefectish.engine.onlooking import StepCounts
+    >>> counts = StepCounts("a-1", "a", True, 9, True, 3, 0, 0, 0, 0, 1, 0, 0, False)
+    >>> [pace(Line("a", counts, 1.0, rate, None, None)) for rate in (1234.5, 7.25, 0.05, None)]
+    ['1,234/s', '7.2/s', '3/min', '']
+    """
+    rate = line.rate
+    if rate is None:
+        return ""
+    if rate >= 100:
+        return f"{rate:,.0f}/s"
+    return f"{rate:.1f}/s" if rate >= 1 else f"{60 * rate:.3g}/min"
+
+
+def clock(seconds: float | None) -> str:
+    """Return a length of time as on a clock.
+
+    Examples
+    --------
+    >>> [clock(value) for value in (0.4, 75, 3725, None)]
+    ['0:00', '1:15', '1:02:05', '']
+    """
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def singles(scene: Scene) -> str:
+    """Return how far the single tasks are, in one line; empty if there are none."""
+    if not scene.tasks:
+        return ""
+    told = f"{scene.ended:,} of {scene.tasks:,} {'other ' if scene.maps else ''}task{'s' if scene.tasks != 1 else ''}"
+    if scene.failed:
+        told += f", {scene.failed:,} failed"
+    if scene.long:
+        shown = ", ".join(f"{name} ({clock(seconds)})" for name, seconds in scene.long[:3])
+        told += f"; running {shown}{', ...' if len(scene.long) > 3 else ''}"
+    return told
