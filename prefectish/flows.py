@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -668,6 +669,7 @@ class Flow(Network):
             if given is not None and not isinstance(given, Mapping):
                 raise TypeError(f"{name}={given!r}: a dict of values by name is wanted")
         self.validate()
+        _ran[self.name] = self
         given = {**(parameters or {}), **more}
         around = {**defaults, **(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}
         unknown = sorted(defaults.keys() - {parameter.name for parameter in self.parameters()})
@@ -724,6 +726,15 @@ def _check_results(flow: Flow, maps_only: bool = False) -> None:
         from prefectish.results.checks import check_maps, check_names
 
         (check_maps if maps_only else check_names)(flow)
+
+
+#: Flows of this process that ran, the last of each name, for as long as somebody holds them.
+_ran: weakref.WeakValueDictionary[str, Flow] = weakref.WeakValueDictionary()
+
+
+def ran_last(name: str) -> Flow | None:
+    """Return the flow of a name that ran last in this process; None if it is gone, or none did."""
+    return _ran.get(name)
 
 
 def _check_run_names(flow: Flow) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, FromClause, Select, Text, and_, cast, func, literal, or_, select
 
@@ -19,6 +19,10 @@ from prefectish.history.holders import is_alive
 from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
 from prefectish.history.store import Store, open_store
+
+if TYPE_CHECKING:
+    from prefectish.engine.state import State
+    from prefectish.flows import Flow
 
 _r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.texts.c, schema.attempts.c
 
@@ -355,6 +359,31 @@ class ChildRow:
                 .order_by(_a.part, _a.number)
             )
             return [AttemptRow.of(found) for found in connection.execute(query)]
+
+    def replay(
+        self, pdb: bool = False, *, flow: Flow | None = None, parameters: Mapping[str, Any] | None = None
+    ) -> State:
+        """Run the body again, here, with the inputs that it had, and return the state it ends in.
+
+        Nothing is recorded or stored, no handler is called, nothing is retried; the cluster may be gone. The body is
+        the flow's as it is now, so one that was corrected can be tried on the very child that failed.
+
+        Parameters
+        ----------
+        pdb : stop in the debugger at the first line of the body, and again where it fails.
+        flow : the flow; by default the one of this name that ran last in this process.
+        parameters : those of the run, which are not recorded; by default the flow's own.
+
+        Raises
+        ------
+        ResultReleased : a result that the child read was not stored, or is gone; it is named.
+        ResumeMismatch : what the child is given now is not what it was given.
+        ValueError : there is no flow to take the body from.
+        """
+        from importlib import import_module
+
+        state: State = import_module("prefectish.history.replay").replay(self, pdb, flow, parameters)
+        return state
 
     def _places(self, connection: Connection) -> list[ColumnElement[bool]]:
         """Return where the attempts of this child are, in the parts of a run that was resumed."""

@@ -126,13 +126,13 @@ class Resumption:
         children: dict[str, Mapping[Identity, Recorded]] = {}
         widths: dict[str, int] = {}
         changed: set[str] = set()
-        recorded = {row.slug: row for row in self._steps()}
-        if recorded and not recorded.keys() & {step.slug for step in plan.steps}:
+        known = {row.slug: row for row in self._steps()}
+        if known and not known.keys() & {step.slug for step in plan.steps}:
             raise ResumeMismatch(
                 f"run {self.run.id} is of flow {self.run.flow_name!r}, and has no task of {plan.flow_name!r}"
             )
         for step in plan.steps:
-            row = recorded.get(step.slug)
+            row = known.get(step.slug)
             if row is None or step.literal is not None:
                 continue
             rows = self.run.children(step.slug)
@@ -140,7 +140,7 @@ class Resumption:
             if row.inputs is None or row.inputs != inputs_digest(plan, step):
                 changed.add(step.slug)  # it is given something else now
             children[step.slug] = {
-                identity: _recorded(step, child)
+                identity: recorded(step, child)
                 for identity, child in _by_identity(rows).items()
                 if child._row.made >= row.since
             }
@@ -220,7 +220,7 @@ def _start(row: WaitingRow) -> State:
     return cls(row.message, start_time=row.due, context=dict(row.context))
 
 
-def _recorded(step: Step, child: ChildRow) -> Recorded:
+def recorded(step: Step, child: ChildRow) -> Recorded:
     """Return the state of a recorded child, with its result if that can be read."""
     label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
     row = child._row
