@@ -1,0 +1,292 @@
+"""Run one recorded child again, here and now, with the inputs it had: after its cluster is gone, in a debugger.
+
+The history keeps no code and no values. Code and constants come from the flow, results of other tasks from the stores
+in which they were kept; what is missing is named. Nothing is recorded, stored, cached or notified.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from prefectish.engine.attempt import PENDING, gather, run_step
+from prefectish.engine.context import current
+from prefectish.engine.executor import Job, LaneSpec, Receipt, StepSpec
+from prefectish.engine.facts import run_facts
+from prefectish.engine.identity import item_key
+from prefectish.engine.moments import Moment
+from prefectish.engine.plan import Input, Plan, Step, compile_flow
+from prefectish.engine.policy import NEVER_STARTED
+from prefectish.engine.progress import Progress
+from prefectish.engine.recall import Recorded
+from prefectish.engine.signals import ENDRUN
+from prefectish.engine.state import Cancelled, Mapped, State
+from prefectish.engine.tracebacks import users_part
+from prefectish.engine.withheld import is_deriving
+from prefectish.errors import ResultReleased, ResumeMismatch
+from prefectish.flows import Flow, ran_last
+from prefectish.history import schema
+from prefectish.history.inputs import inputs_digest
+from prefectish.history.queries import ChildRow, RunRow
+from prefectish.history.resume import recorded
+
+#: A window that no map fills: of all the jobs that it lets go, one is run.
+ALL = 1 << 60
+
+
+def replay(child: ChildRow, pdb: bool, flow: Flow | None, parameters: Mapping[str, Any] | None) -> State:
+    """Run a recorded child again; see :meth:`prefectish.history.ChildRow.replay`."""
+    run = child._run
+    flow = flow or _flow_of(run)
+    plan = compile_flow(flow, flow._settled(parameters, {}, None))
+    step = _step_of(plan, child, run)
+    found = _Found(plan, step, child, run)
+    facts = _facts_of(flow, plan, run)
+    progress = Progress(plan, facts, notify=_unheard, starts=found.starts(), window=ALL, record=True)
+    ready = _reach(progress, step, child._row.row, found.ancestors)
+    if ready is None:
+        raise ResumeMismatch(_unreached(progress, step, found.label))
+    job, position, states = ready
+    upstream = gather(job.lane, position, job.items, states)
+    _check_item(job.lane.steps[position], child, upstream, found.label)
+    alone = _alone(job.lane, position, pdb)
+    return run_step(alone, position, job.index, upstream, PENDING).state
+
+
+def _unheard(run: Any, old: State, new: State) -> State:
+    return new
+
+
+def _flow_of(run: RunRow) -> Flow:
+    flow = ran_last(run.flow_name)
+    if flow is None:
+        raise ValueError(
+            f"the history keeps no code, and no flow {run.flow_name!r} ran in this process: pass it, .replay(flow=flow)"
+        )
+    return flow
+
+
+def _step_of(plan: Plan, child: ChildRow, run: RunRow) -> Step:
+    for step in plan.steps:
+        if step.slug == child.slug:
+            return step
+    raise ValueError(f"flow {plan.flow_name!r} has no task {child.slug!r}, as run {run.id} has: pass that flow")
+
+
+def _facts_of(flow: Flow, plan: Plan, run: RunRow) -> dict[str, Any]:
+    values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in flow.parameters()}
+    return run_facts(flow.name, run.id, run.name, values, run.started, dict(current()))
+
+
+class _Found:
+    """What the history has of the tasks before a child.
+
+    Attributes
+    ----------
+    ancestors : numbers of the steps that the child comes of, directly or not.
+    label : names the child.
+    """
+
+    def __init__(self, plan: Plan, step: Step, child: ChildRow, run: RunRow) -> None:
+        self.plan = plan
+        self.step = step
+        self.child = child
+        self.run = run
+        self.ancestors = _ancestors(plan, step)
+        self.label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
+        self._children = {
+            number: {c._row.row: recorded(plan.steps[number], c) for c in run.children(plan.steps[number].slug)}
+            for number in self.ancestors
+            if _is_kept(plan.steps[number])
+        }
+
+    def starts(self) -> dict[int, State]:
+        """Return the states from which the steps start: what is recorded is final, and nobody runs but the child.
+
+        Raises
+        ------
+        ResultReleased : a result that the child reads cannot be read.
+        ResumeMismatch : the child was given other constants or parameters.
+        """
+        self._check_inputs()
+        missing = [text for i in self.step.inputs for text in self._missing(i)]
+        if missing:
+            raise ResultReleased(
+                f"{self.label} cannot be replayed: {'; '.join(missing)}. Results are kept where the flow has a store: "
+                f"Flow(..., result=LocalResult()), or @task(result=...)"
+            )
+        starts = {number: self._state(number) for number in self._children}
+        if self.step.mapped:
+            starts[self.step.number] = self._own_start()
+        return starts
+
+    def _own_start(self) -> State:
+        """Return a state of the child's map in which only the child is open."""
+        (facts,) = (facts for facts in self.run.tasks() if facts["slug"] == self.step.slug)
+        row = self.child._row.row
+        states: list[State | None] = [NEVER_STARTED] * max(sum(facts["counts"].values()), row + 1)
+        states[row] = PENDING
+        return Mapped("Replayed.", map_states=states, n_map_states=len(states))
+
+    def _state(self, number: int) -> State:
+        children = self._children[number]
+        if not self.plan.steps[number].mapped:
+            return children[0].state if children else PENDING
+        width = max(children, default=-1) + 1
+        states = [children[row].state if row in children else PENDING for row in range(width)]
+        return Mapped("Recorded.", map_states=states, n_map_states=width)
+
+    def _check_inputs(self) -> None:
+        c = schema.steps.c
+        query = select(c.inputs).where(c.run == self.run._number, c.slug == self.step.slug)
+        with self.run._store.reading() as connection:
+            digest = connection.execute(query).scalar()
+        if digest is not None and digest != inputs_digest(self.plan, self.step):
+            names = [step.name for step in self.plan.steps if step.literal is not None and step.name]
+            raise ResumeMismatch(
+                f"{self.label} was given other constants or parameters in run {self.run.id}; parameters are not "
+                f"recorded: pass them, .replay(parameters={{...}})"
+                + (f"; the flow has {', '.join(names)}" if names else "")
+            )
+
+    def _missing(self, i: Input) -> Iterator[str]:
+        """Say what cannot be read of an input."""
+        source = self.plan.steps[i.source]
+        children = self._children.get(i.source)
+        if children is None or (i.key is None and not i.mapped):
+            return
+        alike = source.mapped and i.mapped and not i.flattened
+        rows = [self.child._row.row] if alike else list(range(max(children, default=0) + 1)) if source.mapped else [0]
+        gone = [row for row in rows if row not in children or not _is_readable(children[row])]
+        if not gone:
+            return
+        names = ", ".join(f"{source.slug}[{row}]" if source.mapped else source.slug for row in gone[:3])
+        more = f" and {len(gone) - 3} others" if len(gone) > 3 else ""
+        never = any(row not in children for row in gone)
+        yield f"{names}{more} {'has no recorded end' if never else 'has a result that was not stored, or is gone'}"
+
+
+def _is_readable(record: Recorded) -> bool:
+    return record.readable or not record.state.is_successful()
+
+
+def _is_kept(step: Step) -> bool:
+    """Whether what a step returned may be in a store; what only puts its inputs together does so again."""
+    return step.literal is None and not is_deriving(step.task)
+
+
+def _ancestors(plan: Plan, step: Step) -> frozenset[int]:
+    found: set[int] = set()
+    todo = [step.number]
+    while todo:
+        for i in plan.steps[todo.pop()].inputs:
+            if i.source not in found:
+                found.add(i.source)
+                todo.append(i.source)
+    return frozenset(found)
+
+
+def _reach(
+    progress: Progress, step: Step, row: int, ancestors: frozenset[int]
+) -> tuple[Job, int, dict[int, State]] | None:
+    """Let the engine find what the child reads; return its job, its position there and the states before it."""
+    now = Moment(0.0, lambda: datetime.now(UTC))  # nothing here is due later
+    jobs = deque(progress.start(now))
+    while jobs:
+        job = jobs.popleft()
+        states = dict(job.given)
+        records = []
+        for position in job.positions:
+            spec = job.lane.steps[position]
+            if spec.number == step.number and max(job.index, 0) == row:
+                return job, position, states
+            if spec.number not in ancestors or not spec.derives:
+                break
+            record = run_step(job.lane, position, job.index, gather(job.lane, position, job.items, states), PENDING)
+            states[position] = record.state
+            records.append((position, record))
+        if records:
+            jobs.extend(progress.advance([Receipt(job, records)], now))
+    return None
+
+
+def _unreached(progress: Progress, step: Step, label: str) -> str:
+    """Say why a child did not come up."""
+    state = progress.states()[step.number]
+    return (
+        f"{label} does not come up with what is recorded: its task is {type(state).__name__}: {state.message or ''}; "
+        f"what it is mapped over is not what it was, or was not stored"
+    )
+
+
+def _check_item(spec: StepSpec, child: ChildRow, upstream: list[State], label: str) -> None:
+    """Refuse another item in the place of the child's."""
+    key = item_key(spec, upstream) if spec.keyed else None
+    if key is not None and child.item_key is not None and key != child.item_key:
+        raise ResumeMismatch(
+            f"{label} was another item in run {child._run.id}: {child.item_key}, and is {key} now; what it is mapped "
+            f"over comes from the flow or its parameters: pass those of the run"
+        )
+
+
+def _alone(lane: LaneSpec, position: int, pdb: bool) -> LaneSpec:
+    """Return a lane in which a step has nothing but its body: no stores, caches, handlers, retries."""
+    spec = copy(lane.steps[position])
+    task = copy(spec.task)
+    task.state_handlers, task.max_retries = [], 0
+    spec.task, spec.keeping, spec.caching, spec.once = task, None, None, None
+    if pdb:
+        task.timeout = task.total_timeout = None
+        task.isolation, task.log_stdout, spec.bare = "thread", False, True
+        task.run = _debugged(task.run)
+    steps = (*lane.steps[:position], spec, *lane.steps[position + 1 :])
+    return LaneSpec(lane.ident, lane.run, steps, lane.shared, lane.wanted)
+
+
+def _debugged(body: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a body that stops at its first line, and again where it fails."""
+    import bdb
+    import inspect
+    from pdb import Pdb
+
+    def failed(error: BaseException) -> None:
+        if isinstance(error, bdb.BdbQuit):
+            raise ENDRUN(Cancelled("the debugger was quit"))
+        debugger = Pdb()
+        debugger.reset()
+        debugger.interaction(None, _below(error))
+
+    def call(**inputs: Any) -> Any:
+        debugger = Pdb()
+        debugger.reset()
+        try:
+            sys.settrace(debugger.trace_dispatch)  # as `runcall`, which does not tell that somebody quit
+            try:
+                return body(**inputs)
+            finally:
+                debugger.quitting = True
+                sys.settrace(None)
+        except Exception as error:
+            failed(error)
+            raise
+
+    async def call_async(**inputs: Any) -> Any:
+        try:
+            Pdb().set_trace()
+            return await body(**inputs)
+        except Exception as error:
+            failed(error)
+            raise
+
+    return call_async if inspect.iscoroutinefunction(body) else call
+
+
+def _below(error: BaseException) -> Any:
+    """Return the traceback of an error from the body on."""
+    return users_part(error.__traceback__)
