@@ -18,6 +18,7 @@ from dask.utils import parse_timedelta
 from distributed import Client, Future, Security
 
 from prefectish.errors import FlowDefinitionError, SchedulerLost
+from prefectish.executors.bell import Bell
 from prefectish.executors.own_cluster import start_own_cluster
 from prefectish.executors.preflight import preflight
 from prefectish.executors.probe import await_scheduler, is_encrypted, is_loopback, masked
@@ -88,12 +89,17 @@ class Connection:
         each = max((worker["nthreads"] for worker in self.workers().values()), default=1)
         return max(now, int(workers) * each)
 
-    def wait_any(self, futures: Sequence[Future], timeout: float) -> None:
-        """Wait until one of `futures` is done, however it ended, at most `timeout` seconds.
+    def begin(self, question: Coroutine[Any, Any, Any]) -> Answer[Any]:
+        """Ask something of the cluster in the client's loop, and return at once; cancelled answers are let go of."""
+        return asyncio.run_coroutine_threadsafe(question, self.client.loop.asyncio_loop)
+
+    def wait_any(self, futures: Sequence[Future], timeout: float, bell: Bell | None = None) -> None:
+        """Wait until one of `futures` is done, however it ended, or the bell rings, at most `timeout` seconds.
 
         Unlike ``distributed.wait``, whose traceback keeps the futures, and so their values, when the time is up.
         """
-        self.client.sync(_any_done, [future._state for future in futures], timeout)
+        also = () if bell is None else (bell,)
+        self.client.sync(_any_done, [*(future._state for future in futures), *also], timeout)
 
     def _identity(self, n_workers: int) -> dict[str, Any]:
         if self.client.status != "running" or self.client.scheduler is None:

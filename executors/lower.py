@@ -272,6 +272,11 @@ def _same(blob: bytes) -> bytes:
     return blob
 
 
+def trial_graph(key: Key, load: Callable[..., Any], bodies: Any, items: Any) -> Mapping[Key, Task]:
+    """Return the graph of a look whether a worker can load something."""
+    return {key: Task(key, load, bodies, items)}
+
+
 def receipt_graph(key: Key, receipt: Key) -> Mapping[Key, Task]:
     """Return the graph of the receipt of a large value."""
     return {receipt: Task(receipt, weigh, TaskRef(key))}

@@ -24,6 +24,7 @@ class SynchronousSession:
 
     window = 1
     slots = 1
+    live = True
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -48,6 +49,9 @@ class SynchronousSession:
         """Forget jobs."""
         gone = set(jobs)
         self._queue = deque(job for job in self._queue if job not in gone)
+
+    def wake(self) -> None:
+        """Do nothing: there is no wait."""
 
     def settle(self, held: Sequence[Held]) -> None:
         """Do nothing: results are here."""

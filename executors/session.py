@@ -8,7 +8,8 @@ client reads a receipt of it, and holds the key until its last consumer ran.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from distributed import Client, Future
@@ -28,6 +29,8 @@ from prefectish.engine.wire import (
     pack_lane,
     pickle_tasks,
 )
+from prefectish.errors import SchedulerLost
+from prefectish.executors.bell import Bell
 from prefectish.executors.connect import Connection
 from prefectish.executors.losses import NoAnswer, Watch, describe_loss
 from prefectish.executors.lower import (
@@ -44,6 +47,7 @@ from prefectish.executors.lower import (
     submit_graph,
     take_graph,
 )
+from prefectish.executors.trial import BUSY_WAIT, IDLE_WAIT, LARGE, Fault, try_lane
 
 #: A lane's bytes up to this size go with every call; larger ones get a key of their own.
 INLINE_LANE = 4096
@@ -58,6 +62,8 @@ LONGEST_POLL = 0.025
 #: How long the cluster may take to hand over small values before it is asked again, at first and at most, in seconds.
 PATIENCE = 5.0
 LONGEST_PATIENCE = 80.0
+#: A trial is asked for before anything of the run, whatever its priorities.
+TRIAL_PRIORITY = 1e9
 #: What a connection carries at least, in bytes a second.
 SLOWEST_LINK = 10e6
 _PENDING = frozenset({"pending", "lost"})
@@ -120,6 +126,8 @@ class ClusterSession:
     lanes : packed lanes, by number.
     """
 
+    live = False
+
     def __init__(
         self,
         connection: Connection,
@@ -141,6 +149,7 @@ class ClusterSession:
         self.tasks = pickle_tasks(plan)
         self.terms = Terms(run_id, max_inline_bytes, verify_results, self._reference)
         self.opens: dict[Key, OpenKey] = {}
+        self.bell = Bell(self.client.loop.add_callback)
         self.lanes: dict[int, tuple[PackedLane, Placement]] = {}
         self.watch = Watch(connection, run_id, no_workers_timeout, stall_warning)
         self._patience = PATIENCE
@@ -148,8 +157,7 @@ class ClusterSession:
         self._first: float | None = None  # since when something is done that was not read
         self._count = 0
         self._ranked = 0
-        highest = len(plan.steps)
-        self._heights = {f"{step.slug}-{run_id}": (highest - step.number) * HEIGHT for step in plan.steps}
+        self._heights: dict[str, int] = {}
         self._inlined = 0
 
     # -- submitting ------------------------------------------------------------------------------------------------
@@ -172,6 +180,7 @@ class ClusterSession:
         self, jobs: Sequence[Job], graphs: dict[Placement, tuple[dict[Key, Any], dict[Key, OpenKey]]]
     ) -> None:
         """Make the graphs of jobs, by where they may run."""
+        self._try_new_maps(jobs)
         bundles: dict[int, list[Job]] = {}
         for job in jobs:
             packed, placement = self._lane(job.lane)
@@ -182,6 +191,33 @@ class ClusterSession:
         for number, members in bundles.items():
             packed, placement = self._lane(members[0].lane)
             self._add_bundle(number, members, packed, *graphs.setdefault(placement, ({}, {})))
+
+    def _try_new_maps(self, jobs: Sequence[Job]) -> None:
+        """See whether a worker can load what a large map that begins with these jobs needs.
+
+        Raises
+        ------
+        EnvironmentMismatch : none of its children could run.
+        """
+        if len(jobs) < LARGE:
+            return
+        begins: dict[int, list[Job]] = {}
+        for job in jobs:
+            if job.index >= 0 and job.lane.ident not in self.lanes:
+                begins.setdefault(job.lane.ident, []).append(job)
+        for members in begins.values():
+            if len(members) >= LARGE:
+                lane = members[0].lane
+                try_lane(lane, members, self.tasks, partial(self._try, placement_of(lane.steps[0].task)))
+
+    def _try(self, placement: Placement, make: Callable[[Key], Mapping[Key, Any]]) -> list[Fault] | None:
+        """Run a trial on a worker; None if nothing came of it in time."""
+        key = self._key("trial")
+        future = self._get(make(key), [key], Placement(placement.resources, placement.workers, TRIAL_PRIORITY))[key]
+        self.connection.wait_any([future], BUSY_WAIT if self.opens else IDLE_WAIT)
+        if future.status != "finished":
+            return None
+        return [Fault(*fault) for fault in future.result(timeout=IDLE_WAIT)]
 
     def _open(self, key: Key, entry: OpenKey) -> None:
         entry.known = self.client.futures[key]
@@ -238,6 +274,8 @@ class ClusterSession:
     def _lane(self, spec: LaneSpec) -> tuple[PackedLane, Placement]:
         known = self.lanes.get(spec.ident)
         if known is None:
+            for step in spec.steps:
+                self._heights[f"{step.slug}-{self.run_id}"] = -step.number * HEIGHT
             known = self.lanes[spec.ident] = (self._pack(spec), placement_of(spec.steps[0].task))
         return known
 
@@ -307,7 +345,7 @@ class ClusterSession:
                     continue
             else:
                 self._look_around(now)
-            if end is not None and now >= end:
+            if self.bell.heard() or (end is not None and now >= end):
                 break
             self._pause(end, now)
         done, self._done = self._done, []
@@ -322,11 +360,15 @@ class ClusterSession:
     def _pause(self, end: float | None, now: float) -> None:
         left = 0.5 if end is None else min(0.5, end - now)
         if len(self.opens) > FEW:
-            time.sleep(min(left, POLL * len(self.opens), LONGEST_POLL))
+            self.bell.sleep(min(left, POLL * len(self.opens), LONGEST_POLL))
         elif self.opens:
-            self.connection.wait_any([entry.future for entry in self.opens.values()], left)
+            self.connection.wait_any([entry.future for entry in self.opens.values()], left, self.bell)
         else:
-            time.sleep(left)
+            self.bell.sleep(left)
+
+    def wake(self) -> None:
+        """End the wait for receipts, from another thread."""
+        self.bell.ring()
 
     def _look_around(self, now: float) -> None:
         """See whether what is open can still end: whether there is a scheduler, and workers that may run it."""

@@ -176,6 +176,7 @@ class SliceSession:
         self._quiet_since: float | None = None
         self._raise = bool(run.get("raise_on_exception"))
         self.slots = workers.slots
+        self.live = workers.live
         self.pace = Pace(workers.slots)
         self.window = 3 * self.pace.most  # one slice at work, one about to follow, one being admitted
         self.backlog = Backlog()
@@ -234,7 +235,26 @@ class SliceSession:
             self._note_quiet(bool(receipts))
             return receipts
 
-    def _take(self, arrival: Arrival | _Broken, receipts: list[Receipt]) -> None:
+    def _note_quiet(self, ended: bool) -> None:
+        """Warn once if nothing ends for long."""
+        now = time.monotonic()
+        if ended or not self.open or self._quiet_since is None:
+            self._quiet_since = now
+        elif self.stall_warning is not None and self.open and now - self._quiet_since >= self.stall_warning:
+            shown = ", ".join(_label(branch) for branch in list(self.open.values())[:SHOWN])
+            get_logger("engine").warning(
+                "nothing has ended for %.0f s; %d tasks are open: %s. One that never ends needs a timeout",
+                now - self._quiet_since, len(self.open), shown,
+            )  # fmt: skip
+            self._quiet_since = float("inf")
+
+    def wake(self) -> None:
+        """End the wait for receipts, from another thread."""
+        self._arrivals.put(None)
+
+    def _take(self, arrival: Arrival | _Broken | None, receipts: list[Receipt]) -> None:
+        if arrival is None:
+            return
         if isinstance(arrival, _Broken):
             receipts.extend(self._lose(arrival))
             return

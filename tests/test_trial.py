@@ -1,0 +1,112 @@
+"""Before a large map: what no worker can load is told once, by name, and nothing of the map runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import pytest
+from real import kinds, note, notes
+
+from prefectish import Flow, task
+from prefectish.errors import EnvironmentMismatch
+from prefectish.executors import DaskExecutor, session
+
+WIDE = 200
+
+
+@pytest.fixture
+def only_here(tmp_path, monkeypatch):
+    """A module that this process can import, and workers that run already cannot."""
+    (tmp_path / "only_here.py").write_text(
+        "class Item:\n    def __init__(self, n):\n        self.n = n\n\ndef body(x):\n    return x\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("only_here")
+    yield module
+    sys.modules.pop("only_here")
+
+
+@pytest.fixture
+def executor(dask_client):
+    return DaskExecutor(client=dask_client)
+
+
+def test_body_that_workers_cannot_load_is_refused_by_name(executor, only_here):
+    with Flow("body") as flow:
+        task(only_here.body).map(range(WIDE))
+    with pytest.raises(EnvironmentMismatch) as caught:
+        flow.run(executor=executor, history=False)
+    text = str(caught.value)
+    assert text.startswith("task body-1 cannot be loaded on ")
+    assert "ModuleNotFoundError: No module named 'only_here'; install there what it needs" in text
+    assert caught.value.exit_code == 3
+
+
+def test_without_a_trial_every_child_says_so(executor, only_here, monkeypatch):
+    monkeypatch.setattr(session, "LARGE", WIDE + 1)
+    with Flow("body") as flow:
+        children = task(only_here.body).map(range(WIDE))
+    state = flow.run(executor=executor, history=False)
+    assert kinds(state.result[children]) == {"Failed": WIDE}
+
+
+def test_items_that_workers_cannot_load_are_refused_by_name(executor, only_here, tmp_path):
+    @task
+    def use(item):
+        note(tmp_path / "notes", item.n)
+
+    with Flow("items") as flow:
+        use.map([only_here.Item(n) for n in range(WIDE)])
+    with pytest.raises(EnvironmentMismatch) as caught:
+        flow.run(executor=executor, history=False)
+    text = str(caught.value)
+    assert text.startswith(f"item use-1[0] and item use-1[{WIDE - 1}] cannot be loaded on ")
+    assert "No module named 'only_here'" in text
+    assert not notes(tmp_path / "notes")
+
+
+@pytest.mark.parametrize("bad", [0, 17, WIDE - 1])
+def test_p5_item_that_alone_cannot_be_loaded_fails_alone(executor, only_here, bad):
+    @task
+    def use(item):
+        return 1
+
+    items = [only_here.Item(n) if n == bad else [n] for n in range(WIDE)]
+    with Flow("one item") as flow:
+        children = use.map(items)
+    state = flow.run(executor=executor, history=False)
+    states = state.result[children].map_states
+    assert kinds(state.result[children]) == {"Success": WIDE - 1, "Failed": 1}
+    assert "could not be unpickled on the worker: ModuleNotFoundError" in states[bad].message
+
+
+def test_small_map_is_not_tried(executor, only_here):
+    with Flow("small") as flow:
+        children = task(only_here.body).map(range(3))
+    state = flow.run(executor=executor, history=False)
+    assert kinds(state.result[children]) == {"Failed": 3}
+
+
+def test_second_step_of_a_large_map_is_tried_too(executor, only_here):
+    @task
+    def make(n):
+        return n
+
+    with Flow("second") as flow:
+        task(only_here.body, name="second").map(make.map(range(WIDE)))
+    with pytest.raises(EnvironmentMismatch, match=r"^task second-1 cannot be loaded"):
+        flow.run(executor=executor, history=False)
+
+
+def test_trial_that_gets_no_worker_does_not_keep_the_map_from_running(executor, monkeypatch):
+    monkeypatch.setattr(session, "IDLE_WAIT", 0.0)
+
+    @task
+    def work(x):
+        return x
+
+    with Flow("busy") as flow:
+        children = work.map(range(WIDE))
+    state = flow.run(executor=executor, history=False)
+    assert state.result[children].result == list(range(WIDE))
