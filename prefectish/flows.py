@@ -6,6 +6,7 @@ A flow only records. What a run makes of it is the engine's.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
@@ -96,6 +97,7 @@ class Flow(Network):
         self._open: list[Overlay] = []
         self._around: Flow | None = None
         self.name = name
+        self.made_in: str | None = sys._getframe(1).f_globals.get("__name__")
         if schedule is not None and not hasattr(schedule, "next"):
             raise TypeError(f"schedule={schedule!r}: a Schedule is wanted; see prefectish.schedules")
         self.schedule = schedule
@@ -451,6 +453,7 @@ class Flow(Network):
         timeout: float | timedelta | None = None,
         on_pause: str | None = None,
         history: Any = None,
+        progress: bool | None = None,
         **parameter_values: Any,
     ) -> State:
         """Run the flow and return its state, whose result maps each task to its state.
@@ -485,6 +488,9 @@ class Flow(Network):
             URL.
         on_pause
             "prompt" to ask on the terminal about paused tasks; else the run ends, unfinished, when only they are left.
+        progress
+            Whether the run is shown while it goes on: live in a notebook or a terminal, else as a line now and then.
+            Default: the setting `progress`, else True in a notebook or a terminal, and False elsewhere and in a task.
 
         Raises
         ------
@@ -503,6 +509,7 @@ class Flow(Network):
             "timeout": self.timeout if timeout is None else seconds("timeout", timeout),
             "on_pause": _checked_on_pause(on_pause),
             "history": history,
+            "progress": progress,
         }
         if self.schedule is not None and state is None and _runs_on_schedule(run_on_schedule):
             given = partial(self._settled, parameters, parameter_values, context)
@@ -561,6 +568,7 @@ class Flow(Network):
         keep_results: Any = None,
         timeout: float | timedelta | None = None,
         history: Any = None,
+        progress: bool | None = None,
         **parameter_values: Any,
     ) -> RunHandle:
         """Start the flow in a thread of its own and return a handle on the run.
@@ -569,6 +577,8 @@ class Flow(Network):
         ----------
         parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, **parameter_values
             As in :meth:`run`.
+        progress
+            As in :meth:`run`; by default not in a terminal, where somebody may type meanwhile.
 
         Raises
         ------
@@ -590,6 +600,8 @@ class Flow(Network):
             "keep_results": keep_results,
             "timeout": self.timeout if timeout is None else seconds("timeout", timeout),
             "history": history,
+            "progress": progress,
+            "background": True,
         }
         scope = copy_context()
         return RunHandle(self, lambda control: scope.run(run_flow, self, control=control, **options))
@@ -606,6 +618,7 @@ class Flow(Network):
         context: Mapping[str, Any] | None = None,
         keep_results: Any = None,
         timeout: float | timedelta | None = None,
+        progress: bool | None = None,
         **parameter_values: Any,
     ) -> State:
         """Go on with a recorded run: run what is not finished, what is new in a list, and what follows from it.
@@ -620,7 +633,7 @@ class Flow(Network):
             Accept that tasks changed: they run again, and what follows them.
         history
             Where the run is recorded, as in :meth:`run`.
-        parameters, executor, context, keep_results, timeout, **parameter_values
+        parameters, executor, context, keep_results, timeout, progress, **parameter_values
             As in :meth:`run`; parameters are not recorded.
 
         Raises
@@ -646,6 +659,7 @@ class Flow(Network):
             keep_results=keep_results,
             timeout=self.timeout if timeout is None else seconds("timeout", timeout),
             resumption=resumption(run_id, history, retry_failed, force),
+            progress=progress,
         )
 
     def _settled(

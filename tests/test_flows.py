@@ -703,6 +703,7 @@ def test_run_hands_everything_to_the_engine(runs: Any) -> None:
         timeout=timedelta(seconds=2),
         on_pause="prompt",
         history=False,
+        progress=True,
         x=1,
     )
     assert state == Success("done")
@@ -719,6 +720,7 @@ def test_run_hands_everything_to_the_engine(runs: Any) -> None:
         "timeout": 2.0,
         "on_pause": "prompt",
         "history": False,
+        "progress": True,
     }
 
 

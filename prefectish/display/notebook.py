@@ -43,12 +43,13 @@ class Notebook:
         self._show(drawn(self._pace.scene(counts, monotonic()), state, last=True))
 
     def _show(self, html: str) -> None:
-        from IPython.display import HTML, display
+        from importlib import import_module
 
+        shell: Any = import_module("IPython.display")  # without types
         if self._handle is None:
-            self._handle = display(HTML(html), display_id=True)
+            self._handle = shell.display(shell.HTML(html), display_id=True)
         else:
-            self._handle.update(HTML(html))
+            self._handle.update(shell.HTML(html))
 
 
 def drawn(scene: Scene, state: State | None, last: bool) -> str:

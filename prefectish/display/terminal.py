@@ -79,7 +79,7 @@ class Terminal:
     def _drawn(self, scene: Scene, state: State | None, last: bool = False) -> Group:
         table = Table.grid(padding=(0, 2, 0, 0))
         for justify in ("left", "left", "right", "right", "right", "right", "left"):
-            table.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+            table.add_column(justify=justify, no_wrap=True)
         room = max(self._console.size.height - 4, 3)
         shown = list(scene.maps) if last else chosen(scene.maps, room)
         for line in shown:

@@ -22,6 +22,7 @@ from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, in
 from prefectish.engine.lanes import StepRun
 from prefectish.engine.logs import TERMS, listening, retell
 from prefectish.engine.moments import RunClock
+from prefectish.engine.onlooking import Watch, see_end, watch_for
 from prefectish.engine.plan import Plan, compile_flow
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.progress import Progress
@@ -70,6 +71,8 @@ def run_flow(
     control: Control | None = None,
     resumption: Any = None,
     plan: Plan | None = None,
+    progress: bool | None = None,
+    background: bool = False,
 ) -> State:
     """Run a flow to its end and return its state; its result maps each task to its state.
 
@@ -87,6 +90,8 @@ def run_flow(
     control : what brings requests of other threads.
     resumption : a recorded run to go on with.
     plan : the steps of a flow function, which adds to them while it runs; None: those of the flow.
+    progress : whether the run is shown while it goes on; None: in a terminal or a notebook.
+    background : whether the run goes on beside somebody who types at the terminal.
 
     Raises
     ------
@@ -123,16 +128,19 @@ def run_flow(
                 return _with_id(started, run_id)
             terms = Terms(keep_results, timeout, on_pause)
             recorder = load_recorder(history) if resumption is None else resumption.recorder()
+            watch = watch_for(progress, plan.flow_name, run_id, "task_slug" in given, background)
             mine.recorder = recorder = _recording(recorder, history is not None, flow, plan, facts, executor)
             try:
                 starts = _starts(plan, task_states or {})
                 with listening(run_id) as logged:
                     facts[TERMS] = logged(recorder is not None)
-                    final = _run(flow, plan, executor, facts, starts, ticking, terms, control, recorder, recall)
+                    final = _run(flow, plan, executor, facts, starts, ticking, terms, control, recorder, recall, watch)
             except BaseException as error:
+                see_end(watch, _state_of(error))
                 if recorder is not None:
                     recorder.failed(error)
                 raise
+            see_end(watch, final)
             return _with_id(final if final.is_running() else _change(flow, started, final), run_id)
     except KeyboardInterrupt as stop:
         _tell_interrupted(stop, run_id)
@@ -176,6 +184,7 @@ def _run(
     control: Control,
     recorder: Recorder | None,
     recall: Recall | None,
+    watch: Watch | None,
 ) -> State:
     """Drive the run in a session of the executor."""
     with executor.start(plan, facts) as session:
@@ -195,12 +204,14 @@ def _run(
             recorder.watch(progress.open_rows)
         if terms.timeout is not None:
             progress.endings.limit_time(terms.timeout, clock.moment())
+        if watch is not None:
+            watch.begin(progress, session)
         try:
             control.begin(progress, session)
             with within(_time_left(plan, progress, clock, terms)), clock.source.driven():
-                loop(progress, session, clock, progress.start(clock.moment()), control, recorder)
-                while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress)):
-                    loop(progress, session, clock, progress.resume(resumed, clock.moment()), control, recorder)
+                loop(progress, session, clock, progress.start(clock.moment()), control, recorder, watch)
+                while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress, watch)):
+                    loop(progress, session, clock, progress.resume(resumed, clock.moment()), control, recorder, watch)
         except KeyboardInterrupt as stop:
             progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
             session.cancel(progress.table.cancelled)
@@ -272,6 +283,7 @@ def loop(
     jobs: list[Job],
     control: Control | None = None,
     recorder: Recorder | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Drive a run: submit, wait for receipts or timers, again.
 
@@ -298,6 +310,8 @@ def loop(
         if control is not None:
             control.answer(progress, now)
         jobs = progress.advance(receipts, now)
+        if watch is not None:
+            watch.look()
         if progress.table.told or progress.table.events:
             handed_over = _pass_on(progress, recorder, now.seconds, handed_over)
 
@@ -343,9 +357,11 @@ def _state_of(stop: BaseException) -> State | None:
     return _state_of(stop.__context__) if state is None and stop.__context__ is not None else state
 
 
-def _ask_about_pauses(progress: Progress) -> list[tuple[int, int]]:
+def _ask_about_pauses(progress: Progress, watch: Watch | None) -> list[tuple[int, int]]:
     """Ask on the terminal about each paused task; return the steps and rows to resume."""
     resumed = []
+    if watch is not None:
+        watch.rest()
     for number, row, label in progress.paused():
         if input(f"{label} is paused. Resume it? [y/N] ").strip().lower() in ("y", "yes"):
             resumed.append((number, row))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
+from time import monotonic, thread_time
 from typing import NamedTuple, Protocol
 
 from prefectish.config import setting, switch
@@ -22,8 +22,8 @@ from prefectish.engine.state import Cached, Cancelled, Failed, Mapped, Paused, R
 from prefectish.errors import describe
 
 #: Shortest and longest time between two looks, and before the first, in seconds.
-SHORTEST, LONGEST, FIRST = 0.2, 5.0, 0.5
-#: How much longer than it took to look the next look has to wait: looking takes at most one hundredth of the time.
+SHORTEST, LONGEST, FIRST = 0.2, 2.0, 0.5
+#: How much longer than it took to look, in time of the processor, the next look has to wait.
 PATIENCE = 100
 
 
@@ -94,10 +94,11 @@ class Watch:
 
     def look(self) -> None:
         """Look, if it is time."""
-        now = monotonic()
-        if now >= self.due:
+        if monotonic() >= self.due:
+            self._try("begin", lambda onlooker: None)
+            began = thread_time()
             self._try("look", lambda onlooker: onlooker.look(self._counts()))
-            self.due = now + min(max(SHORTEST, PATIENCE * (monotonic() - now)), LONGEST)
+            self.due = monotonic() + min(max(SHORTEST, PATIENCE * (thread_time() - began)), LONGEST)
 
     def rest(self) -> None:
         """Let the onlooker leave the screen to somebody else."""
