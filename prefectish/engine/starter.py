@@ -13,6 +13,7 @@ from prefectish.engine.endings import Endings
 from prefectish.engine.executor import Job
 from prefectish.engine.identity import COMPUTED
 from prefectish.engine.lanes import Branch, Lane, StepRun
+from prefectish.engine.looking import AHEAD, can_look
 from prefectish.engine.moments import Moment
 from prefectish.engine.numbering import Numbering
 from prefectish.engine.policy import NEVER_STARTED
@@ -46,6 +47,7 @@ class Starter:
             touched.add(group)
             self.table.lanes[lane.spec.ident] = lane
             lane.limited = any(self.table.admission.limits.limited(run.step.number) for run in lane.runs)
+            lane.late = lane.limited and self._may_need_no_place(lane)
             for run in lane.runs:
                 self.table.finisher.touch_consumers(run)
                 if run.watcher is not None:
@@ -59,11 +61,32 @@ class Starter:
                 if not run.left:
                     self.table.finisher.step(run)
 
+    def _may_need_no_place(self, lane: Lane) -> bool:
+        """Whether rows of a lane may end without a body: found in a cache, or finished before."""
+        known = self.table.recaller is not None or any(run.starts is not None for run in lane.runs)
+        return len(lane.runs) == 1 and (known or can_look(lane.spec.steps[0]))
+
+    def _begin_next_ahead(self, lane: Lane, now: Moment) -> None:
+        """Begin the next row of a lane before it has a place under the lane's limits."""
+        if lane.ahead >= AHEAD:
+            self.table.admission.stand_aside(lane)
+            return
+        row = 0 if lane.space is None else self._next_row(lane)
+        if row is not None:
+            self._begin(lane, row, now)
+            if lane.space is not None:
+                self.table.admission.queue(lane)
+
     def begin_next(self, lane: Lane, now: Moment) -> None:
         """Start the next row of a lane, or a bundle of rows; the lane stays queued until it has none."""
+        if lane.late:
+            self._begin_next_ahead(lane, now)
+            return
         size = self.table.admission.bundle_size(lane)
         if not size:
             return  # it is queued again when a bundle of it has ended
+        if lane.limited and not _may_have_row(lane):
+            return  # a place that nobody takes would put off others, or the end of the run
         if not self.table.admission.permit(lane, now.seconds):
             self.table.admission.stand_aside(lane)
             return
@@ -120,6 +143,8 @@ class Starter:
             return self._begin_recalled(self.table.recaller, lane, branch, now)
         if any(run.starts is not None for run in lane.runs):
             return self._begin_from(lane, branch, now)
+        if lane.late:
+            return self.branches.begin_ahead(lane, branch, now)
         return self.branches.send(lane, branch, lane.all_positions)
 
     def _begin_from(self, lane: Lane, branch: Branch, now: Moment) -> Job | None:
@@ -161,6 +186,8 @@ class Starter:
     def _begin_rest(self, lane: Lane, branch: Branch, now: Moment) -> Job | None:
         """Submit what of a branch can run that was begun with states of its own."""
         positions = self.branches.startable(lane, branch)
+        if positions and lane.late:
+            return self.branches.begin_ahead(lane, branch, now)
         job = self.branches.send(lane, branch, positions) if positions else None
         self.branches.after(lane, branch, now)
         return job
@@ -205,6 +232,14 @@ class Starter:
             return False
         source = self.table.runs[space.tokens[0].source]
         return not source.final and (source.starts is not None or source.blocked)
+
+
+def _may_have_row(lane: Lane) -> bool:
+    """Whether a lane has a row to start, or an iterator that may have one; it is queued again when it gets one."""
+    space = lane.space
+    if space is None or space.source is not None:
+        return True
+    return bool(lane.ready) if lane.gates else lane.opened < (space.width or 0)
 
 
 def _seconds_until(state: Scheduled, now: Moment) -> float:
