@@ -47,7 +47,8 @@ napoleon_use_ivar = True
 INTERNAL = [
     r"engine\.(?!state|signals|handle\.Run).*",
     r"(network|executors\.\w+|control_flow\.\w+|history\.\w+|testing\.\w+|schedules\.\w+|utilities\.\w+\.\w+)\.\w+",
-    r"(tasks\.task\.R|tasks\.secrets\.SecretBase|tasks\.options\.\w+|results\.base\.Store|triggers\.Trigger|engine\.handle\.Control)",
+    r"(tasks\.task\.R|tasks\.secrets\.SecretBase|tasks\.options\.\w+)",
+    r"(results\.base\.Store|triggers\.Trigger|engine\.handle\.Control)",
 ]
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!prefectish).*"),
@@ -59,17 +60,19 @@ html_title = "prefectish"
 html_static_path = ["_static"]
 html_css_files = ["prefectish.css"]
 html_show_sourcelink = False
+maximum_signature_line_length = 100
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 6,
+    "navbar_align": "left",
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
     "pygments_light_style": "tango",
 }
-html_sidebars = {"index": []}
+html_sidebars = {name: [] for name in ("index", "quickstart", "moving", "benchmarks", "changelog")}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -91,6 +94,12 @@ def split_names(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines
     lines[:] = out
 
 
+def keep_colons(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep napoleon from taking what stands before a colon in the text of a property for its type."""
+    if what in ("property", "attribute"):
+        lines[:] = [re.sub(r"(?<=\w): ", " \N{EN DASH} ", line) for line in lines]
+
+
 def forget_overloads(app: Sphinx) -> None:
     """Show one signature of each function, as a reader would call it; overloads are for type checkers."""
     for module in ("prefectish.tasks.task", "prefectish.edges", "prefectish.engine.state", "prefectish.engine.outcome"):
@@ -102,5 +111,6 @@ def forget_overloads(app: Sphinx) -> None:
 def setup(app: Sphinx) -> None:
     """Connect our own steps."""
     app.connect("autodoc-process-docstring", split_names, priority=100)
+    app.connect("autodoc-process-docstring", keep_colons, priority=100)
     app.connect("builder-inited", forget_overloads)
     app.connect("builder-inited", pages.write)
