@@ -118,6 +118,19 @@ class ResultStoreNotShared(PrefectishError):
     exit_code = 3
 
 
+class TaskRunFailed(PrefectishError):
+    """A task run that has no result, and no exception of its body's that says why: it was cancelled, or never ran.
+
+    Attributes
+    ----------
+    state : of the task run.
+    """
+
+    def __init__(self, text: str, state: Any = None) -> None:
+        super().__init__(text)
+        self.state = state
+
+
 class Unhashable(PrefectishError, TypeError):
     """Says that a value, or a part of it, is not the same thing in another process.
 

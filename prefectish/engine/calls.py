@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.executor import ITEM, LaneSpec, Record
 from prefectish.engine.growth import Growth, Wire
-from prefectish.engine.lanes import Branch, Lane, StepRun, bare
+from prefectish.engine.lanes import NOT_RUN, Branch, Lane, StepRun, bare
 from prefectish.engine.moments import Moment
 from prefectish.engine.outcomes import Outcome
 from prefectish.engine.places import CONTAINERS, rebuilt
 from prefectish.engine.plan import TaskName
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.progress import Progress
-from prefectish.engine.state import Failed, Mapped, State, Success
+from prefectish.engine.state import Cancelled, Failed, Mapped, State, Success
 from prefectish.engine.verdict import finished
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.task import Task
@@ -53,6 +53,11 @@ class CallLane(Lane):
         self.inputs[row] = inputs
         heappush(self.queue, (-rank, row))
 
+    def withdraw(self, row: int) -> None:
+        """Forget a row that has not started."""
+        self.inputs.pop(row, None)
+        self.queue = sorted(entry for entry in self.queue if entry[1] != row)
+
     def items_of(self, row: int) -> tuple[Any, ...]:
         """Return the inputs of a row that starts; they are its branch's from now on."""
         return self.inputs.pop(row)
@@ -69,10 +74,11 @@ class Shape:
     ----------
     rows : numbers of the calls.
     outcomes : of the calls that have not ended.
+    failed : outcomes of those that failed and that nobody had looked at by then.
     direct : a call of it may run right where it is called: it waits for no limit.
     """
 
-    __slots__ = ("direct", "lane", "outcomes", "rows", "run", "spec")
+    __slots__ = ("direct", "failed", "lane", "outcomes", "rows", "run", "spec")
 
     def __init__(self, growth: Growth, task: Task, wires: Sequence[Wire]) -> None:
         table = growth.table
@@ -85,6 +91,7 @@ class Shape:
         self.lane: CallLane | None = None
         self.rows = itertools.count()
         self.outcomes: dict[int, Outcome] = {}
+        self.failed: list[Outcome] = []
         self.direct = not table.admission.limits.limited(self.run.step.number)
         self.run.watcher = self
 
@@ -95,6 +102,8 @@ class Shape:
         """Make the final state of a call known."""
         outcome = self.outcomes.pop(row, None)
         if outcome is not None:
+            if not outcome.read and state.is_failed():
+                self.failed.append(outcome)
             outcome.settle(state, width)
 
     def waits(self, row: int, state: State) -> None:
@@ -246,6 +255,9 @@ class Calls:
 
     def _start(self, call: Call) -> None:
         shape = call.shape
+        children = shape.run.children
+        if children is None or children[call.row] is not None:  # it was cancelled meanwhile
+            return
         lane = shape.lane or self._open(shape)
         inputs = tuple([a.state if type(a) is Outcome else bare(a) for a in call.arguments])
         lane.put(call.row, inputs, _rank(shape, call.arguments))
@@ -352,6 +364,30 @@ class Calls:
             if isinstance(run.watcher, Shape) and run.space is not None and not run.space.closed:
                 run.space.closed = True
                 self.table.finisher.step(run)
+
+    def cancel(self, outcome: Outcome, now: Moment) -> None:
+        """Cancel a call, or a child of a map, that has not ended."""
+        run, row = outcome.run, outcome.row
+        if run is None or row is None or run.children is None or run.children[row] is not None or self.table.over:
+            return
+        if run.lane is not None and row in run.lane.branches:
+            self.progress.endings.cancel(run.step.slug, row, now)
+        elif isinstance(run.watcher, Shape):
+            if run.lane is not None:
+                assert isinstance(run.lane, CallLane)
+                run.lane.withdraw(row)
+            self.table.end_row(run, row, NOT_RUN, Cancelled("cancelled"))
+
+    def cancel_map(self, whole: Whole, now: Moment) -> None:
+        """Cancel the children of a map that have not ended."""
+        run = whole.run
+        if run is not None and not run.final and not self.table.over:
+            self.progress.endings.cancel(run.step.slug, None, now)
+
+    def forget(self, whole: Whole) -> None:
+        """Keep the results of a map no longer than their consumers need them."""
+        if whole.run is not None:
+            self.table.finisher.releases.forget(whole.run)
 
     def release(self, outcome: Outcome) -> None:
         """Let go of the large result of a call that nobody can ask for any more; who reads it has it."""

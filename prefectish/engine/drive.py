@@ -33,6 +33,7 @@ from prefectish.engine.state import Cancelled, Failed, Running, Scheduled, State
 from prefectish.engine.timeout import TimeLeft, within
 from prefectish.engine.verdict import by_task
 from prefectish.errors import HistoryWriteError, describe
+from prefectish.origin import origin_of
 from prefectish.tasks.task import Task
 
 #: Longest time that events wait before they are handed to the history, in seconds.
@@ -116,6 +117,7 @@ def run_flow(
         for cached in states:
             CACHES.add(name, cached)
     facts["caches"] = CACHES
+    facts["flow_source"] = origin_of(flow)
     if resumption is not None:
         facts["flow_run_part"] = resumption.part
         facts["flow_run_retry_failed"] = resumption.retry_failed
@@ -222,7 +224,7 @@ def _run(
             _hand_over(progress, recorder)  # what has ended stays ended
             raise
         session.settle(progress.held())
-    verdict = _verdict(flow, plan, progress)
+    verdict = _verdict(flow, plan, progress, control)
     return verdict if recorder is None else recorder.ended(plan, progress.states(), verdict)
 
 
@@ -321,11 +323,10 @@ def _due(state: State | None) -> datetime | None:
     return state.start_time if isinstance(state, Scheduled) else None
 
 
-def _verdict(flow: Any, plan: Plan, progress: Progress) -> State:
+def _verdict(flow: Any, plan: Plan, progress: Progress, control: Control) -> State:
     """Return the state of the flow with the states of its tasks."""
-    own: State | None = flow.verdict(progress) if plan.grows else None
-    if own is not None:
-        return own
+    if plan.grows:
+        return control.verdict(progress)
     states = progress.states()
     verdict = progress.verdict()
     if verdict.is_finished():
@@ -343,12 +344,6 @@ def _tell_interrupted(stop: KeyboardInterrupt, run_id: str) -> None:
     vars(end)["state"] = state
     if end is not stop:
         raise end from None
-
-
-def _state_of(stop: BaseException) -> State | None:
-    """Return the state that the run ended in: a second Ctrl-C, while the first is seen to, does not have it itself."""
-    state: State | None = getattr(stop, "state", None)
-    return _state_of(stop.__context__) if state is None and stop.__context__ is not None else state
 
 
 def _state_of(stop: BaseException) -> State | None:

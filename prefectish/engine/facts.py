@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.context import get_logger
 from prefectish.engine.lines import Line, Lines
+from prefectish.engine.pause import ANSWERS
 from prefectish.engine.state import Deferred, Paused, Pending, Resume, Retrying, State
 from prefectish.secret_store import stand_ins
 
@@ -23,7 +24,8 @@ class AttemptFacts(Mapping[str, Any]):
     """
 
     __slots__ = (
-        "index", "item_key", "lines", "loop_count", "loop_result", "miss", "name", "resume", "run", "run_count", "spec",
+        "answers", "due", "index", "item_key", "lines", "loop_count", "loop_result", "miss", "name", "resume", "run",
+        "run_count", "spec",
     )  # fmt: skip
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
@@ -33,6 +35,7 @@ class AttemptFacts(Mapping[str, Any]):
         self.item_key: str | None = None
         self.lines: Lines | None = None
         self.miss: Any = None
+        self.due: tuple[datetime, float] | None = None
         self.name: str | None = None
         self.run_count = 1
         self.resume = False
@@ -62,6 +65,7 @@ class AttemptFacts(Mapping[str, Any]):
         self.resume = isinstance(start, Resume) or (isinstance(start, Paused) and start.start_time is not None)
         self.loop_count = start.context.get("task_loop_count", 0)
         self.loop_result = start.context.get("task_loop_result")
+        self.answers = start.context.get(ANSWERS)
 
     def __getitem__(self, name: str) -> Any:
         own = _OWN.get(name)
@@ -97,6 +101,11 @@ def _resume(facts: AttemptFacts) -> bool:
     if facts.resume:
         return True
     return bool(facts.run["resume"])
+
+
+def _answers(facts: AttemptFacts) -> Any:
+    answers = getattr(facts, "answers", None)
+    return facts.run[ANSWERS] if answers is None else answers
 
 
 def _full_name(facts: AttemptFacts) -> str:
@@ -141,6 +150,7 @@ _OWN: dict[str, Callable[[AttemptFacts], Any]] = {
     "task_loop_count": _loop_count,
     "task_loop_result": _loop_result,
     "resume": _resume,
+    ANSWERS: _answers,
 }
 
 
@@ -181,4 +191,4 @@ def run_facts(
 
 
 #: Keys of a surrounding context that do not go into a run: the flow being built, and what the run decides itself.
-_ENGINE_ONLY = frozenset({"flow", "block", "tags", "scheduled_start_time", "flow_run_id", "flow_name", "flow_run_name"})
+_ENGINE_ONLY = frozenset({"flow", "function_run", "block", "tags", "scheduled_start_time", "flow_run_id", "flow_name", "flow_run_name"})

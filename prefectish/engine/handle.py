@@ -65,6 +65,10 @@ class Control:
         """Wait for a request while nothing runs."""
         self._asked.wait(seconds)
 
+    def verdict(self, progress: Progress) -> State:
+        """Return the state of a flow whose plan grew."""
+        return progress.verdict()
+
     def answer(self, progress: Progress, now: Moment) -> None:
         """Do what was asked meanwhile."""
         self._asked.clear()

@@ -124,6 +124,10 @@ class StepRun:
             states = [states[row] for row in order]
         return Mapped("Mapped tasks submitted for execution.", map_states=states, n_map_states=len(states))
 
+    def state_of(self, row: int) -> State:
+        """Return the state of a row as it is now."""
+        return (self.children[row] if self.children is not None else None) or self._waiting(row)
+
     def _waiting(self, row: int) -> State:
         branch = self.lane.branches.get(row) if self.lane else None
         if branch is not None and self.lane is not None:
@@ -198,9 +202,12 @@ class Branch:
     jobs : its jobs that may still report.
     seconds : time its steps took so far.
     counted : whether it takes a place in the window.
+    ahead : whether it was begun ahead of its place under a limit, and has none yet.
     """
 
-    __slots__ = ("counted", "final", "flying", "items", "jobs", "row", "seconds", "starts", "submissions", "waiting")
+    __slots__ = (
+        "ahead", "counted", "final", "flying", "items", "jobs", "row", "seconds", "starts", "submissions", "waiting",
+    )  # fmt: skip
 
     def __init__(self, row: int, items: tuple[Any, ...]) -> None:
         self.row = row
@@ -213,6 +220,7 @@ class Branch:
         self.jobs: list[Job] = []
         self.seconds = 0.0
         self.counted = False
+        self.ahead = False
 
 
 class Lane:
@@ -231,11 +239,14 @@ class Lane:
     mean : observed mean time of a branch in seconds, None if none has ended.
     bundle, bundles : size of the last bundle, and bundles under way.
     stopped : "stop" if no new branch may start, "cancel" if open ones were dropped too, else "".
+    late : whether its branches are begun before they have a place under its limits, because many may need none.
+    ahead : branches that were begun so and have none yet.
     """
 
     __slots__ = (
-        "all_positions", "branches", "bundle", "bundles", "done", "full", "gates", "limited", "mean", "opened", "order",
-        "pickers", "position", "priority", "queued", "ready", "runs", "space", "spec", "stage", "started", "stopped",
+        "ahead", "all_positions", "branches", "bundle", "bundles", "done", "full", "gates", "late", "limited", "mean",
+        "opened", "order", "pickers", "position", "priority", "queued", "ready", "runs", "space", "spec", "stage",
+        "started", "stopped",
     )  # fmt: skip
 
     def __init__(self, runs: list[StepRun], stage: int, space: SpaceRun | None) -> None:
@@ -254,6 +265,8 @@ class Lane:
         self.done = 0
         self.queued = False
         self.limited = False
+        self.late = False
+        self.ahead = 0
         self.priority = 0.0
         self.branches: dict[int, Branch] = {}
         self.spec: LaneSpec

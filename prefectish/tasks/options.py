@@ -50,6 +50,7 @@ class TaskOptions(TypedDict, total=False):
     priority: float | Callable[..., Any] | None
     crash_retries: int
     rerun_on_loss: bool
+    return_state: bool
     result: Any
     target: str | Callable[..., str] | None
     checkpoint: bool | None
@@ -364,6 +365,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "priority": _or_none(_priority),
     "crash_retries": _whole(0),
     "rerun_on_loss": _flag,
+    "return_state": _flag,
     "result": _or_none(store),
     "target": _or_none(_target),
     "checkpoint": _or_none(_flag),

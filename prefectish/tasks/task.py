@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NamedTuple, NoReturn, Self, Unpack, overload
 
+from prefectish.edges import allow_failure as allowing_failure
+from prefectish.engine.call_options import CallOptions
 from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
 from prefectish.tasks import options as task_options
@@ -146,6 +148,8 @@ class Task(Operand, Generic[R]):
     cache_expiration: timedelta | None = None
     #: Whether it was made by an expression or for a constant, and not by the user.
     auto_generated: bool = False
+    #: Whether a call in a flow function gives the state, and does not raise.
+    return_state: bool = False
     #: Whether a run that is given its finished state runs it again all the same.
     runs_again: bool = False
 
@@ -311,9 +315,12 @@ class Task(Operand, Generic[R]):
         task_args: Mapping[str, Any] | None = None,
         upstream_tasks: Iterable[Any] | None = None,
         flow: Flow | None = None,
+        return_state: bool | None = None,
+        allow_failure: bool = False,
+        wait_for: Iterable[Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Record a call of the task in a flow.
+        """Record a call of the task in a flow; inside a flow function, run it and return what it returns.
 
         Parameters
         ----------
@@ -327,11 +334,18 @@ class Task(Operand, Generic[R]):
             What to wait for besides.
         flow
             Default: the flow whose `with` block is open.
+        return_state
+            In a flow function: return the state and do not raise; default: as the task's option says.
+        allow_failure
+            Failures of what it reads or waits for do not keep it from running. In a flow function its own failure is
+            returned as its state, too, and not raised.
+        wait_for
+            Another name for `upstream_tasks`.
 
         Returns
         -------
         Task
-            The copy in the flow, which stands for the result.
+            The copy in the flow, which stands for the result; in a flow function, the result.
 
         Raises
         ------
@@ -340,6 +354,17 @@ class Task(Operand, Generic[R]):
         TypeError
             If the arguments do not fit the body.
         """
+        if wait_for is not None:
+            upstream_tasks = [*_several(upstream_tasks), *_several(wait_for)]
+        run = self._function_run() if flow is None else None
+        if run is not None:
+            options = self._call_options(upstream_tasks, return_state, allow_failure, task_args)
+            return (run.map if mapped else run.call)(self, args, kwargs, options)
+        if return_state:
+            raise TypeError(f"{self.name}(..., return_state=True): a call that is recorded has no state before the run")
+        if allow_failure:
+            args, kwargs = _allowing(args), {name: allowing_failure(value) for name, value in kwargs.items()}
+            upstream_tasks = _allowing(_several(upstream_tasks))
         flow = self._flow(flow)
         new = self._copy(task_args or {})
         new.bind(*args, mapped=mapped, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
@@ -383,10 +408,72 @@ class Task(Operand, Generic[R]):
     ) -> Any:
         """Record a call that runs once for each item of its arguments, those in `unmapped` excepted.
 
-        Parameters, returns and errors are those of a call.
+        Parameters, returns and errors are those of a call; in a flow function the map begins to run, and its future
+        is returned at once: a sequence of the futures of its children.
         """
-        task_args = {**(task_args or {}), "nout": None}
+        if flow is not None or self._function_run() is None:
+            task_args = {**(task_args or {}), "nout": None}
         return self(*args, mapped=True, task_args=task_args, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
+
+    def submit(
+        self: Any,
+        /,
+        *args: Any,
+        wait_for: Iterable[Any] | None = None,
+        return_state: bool | None = None,
+        allow_failure: bool = False,
+        task_args: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Have the task run, inside a flow function, and return its future at once.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the body: values, and futures at any depth of lists, tuples, sets and dicts.
+        wait_for
+            Futures, lists of them, and maps that must have ended before. If one of them failed, the task does not run.
+        return_state
+            The future's `result` gives the state and does not raise.
+        allow_failure
+            Failures of what it reads or waits for do not keep it from running, and `result` gives its own failure as
+            its state.
+        task_args
+            Options of the task for this call.
+
+        Returns
+        -------
+        TaskFuture
+
+        Raises
+        ------
+        FlowDefinitionError
+            If no flow function runs here.
+        TypeError
+            If the arguments do not fit the body.
+        """
+        run = self._function_run()
+        if run is None:
+            raise FlowDefinitionError(
+                f"{self.name}.submit(...) runs inside a @flow function; in a `with Flow(...)` block call "
+                f"{self.name}(...) or {self.name}.map(...), and {self.name}.run(...) runs its body alone"
+            )
+        return run.submit(self, args, kwargs, self._call_options(wait_for, return_state, allow_failure, task_args))
+
+    def _function_run(self) -> Any:
+        """Return the run of the flow function in which this is called; None where calls are recorded, or refused."""
+        context = current()
+        return None if context.get("flow") is not None else context.get("function_run")
+
+    def _call_options(
+        self,
+        wait_for: Iterable[Any] | None,
+        return_state: bool | None,
+        allow_failure: bool,
+        task_args: Mapping[str, Any] | None,
+    ) -> Any:
+        wants_state = self.return_state if return_state is None else return_state
+        return CallOptions(_several(wait_for), bool(wants_state), allow_failure, task_args)
 
     def bind(
         self,
@@ -475,6 +562,17 @@ class Task(Operand, Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Task: {self.name}>"
+
+
+def _several(tasks: Any) -> Iterable[Any]:
+    """Return what to wait for as a list of its own; one task or future is one of them."""
+    if tasks is None:
+        return ()
+    return tasks if isinstance(tasks, list | tuple | set | frozenset) else [tasks]
+
+
+def _allowing(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(allowing_failure(value) for value in values)
 
 
 class FunctionTask(Task[R], Generic[P, R, Body]):

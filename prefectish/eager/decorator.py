@@ -1,0 +1,461 @@
+"""``@flow``: a function that, when it is called, runs as a flow."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, overload
+
+from prefectish.config import default_executor
+from prefectish.eager.arguments import holds_futures
+from prefectish.eager.futures import MapFuture, TaskFuture
+from prefectish.eager.parameters import Taken
+from prefectish.eager.running import FunctionRun
+from prefectish.engine import retries
+from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.decide import failure_text
+from prefectish.engine.drive import run_flow
+from prefectish.engine.handlers import on_failure_handler
+from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
+from prefectish.engine.places import rebuilt
+from prefectish.engine.signals import Signal
+from prefectish.engine.state import Failed, State, Success
+from prefectish.errors import FlowDefinitionError
+from prefectish.fingerprint import fingerprint
+from prefectish.tasks.options import seconds as seconds_of
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, TypeVar
+
+    P = ParamSpec("P", default=...)
+    R = TypeVar("R", default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    P, R = ParamSpec("P"), TypeVar("R")
+
+#: What runs a flow function that does not say.
+DEFAULT_EXECUTOR = "prefectish.executors.LocalDaskExecutor"
+SUCCEEDED = "The flow function returned."
+
+
+class RunOptions(NamedTuple):
+    """How a flow function runs.
+
+    Attributes
+    ----------
+    executor : None for the configured one, or local threads.
+    most : calls and children of one task that run at the same time, at most.
+    retries, retry_delay : runs after one that failed, and the seconds before each: a number, a list, or a function.
+    timeout : seconds the run may take.
+    history, progress : as for ``Flow.run``.
+    """
+
+    executor: Any = None
+    most: int | None = None
+    retries: int = 0
+    retry_delay: Any = 0
+    timeout: float | None = None
+    history: Any = None
+    progress: bool | None = None
+
+
+class FlowFunction(Generic[P, R]):
+    """A function that runs as a flow when it is called; made by :func:`flow`.
+
+    Attributes
+    ----------
+    name : of the flow.
+    state_handlers : called in order at each change of the flow's state with (flow, old state, new state).
+    result : where results are kept; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        name: str | None,
+        options: RunOptions,
+        state_handlers: list[Callable[..., Any]],
+        result: Any,
+        validate_parameters: bool,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name or function.__name__
+        self.options = options
+        self.state_handlers = state_handlers
+        self.terminal_state_handler = None
+        self.result = result
+        self.taken = Taken(function, self.name, validate_parameters)
+        self.is_async = inspect.iscoroutinefunction(function)
+
+    @property
+    def version(self) -> str:
+        """Return the hash of the function's code."""
+        return fingerprint(self.function)
+
+    def with_options(
+        self, *, name: str | None = None, executor: Any = None, task_runner: Any = None, **options: Any
+    ) -> FlowFunction[P, R]:
+        """Return the flow with other options, named as in :func:`flow`."""
+        mine: dict[str, Any] = {
+            "name": name or self.name,
+            "executor": executor or task_runner or self.options.executor,
+            "task_runner_max_concurrency": self.options.most,
+            "retries": self.options.retries,
+            "retry_delay_seconds": self.options.retry_delay,
+            "timeout": self.options.timeout,
+            "history": self.options.history,
+            "progress": self.options.progress,
+            "state_handlers": self.state_handlers,
+            "result": self.result,
+            "validate_parameters": self.taken.validates,
+        }
+        new: FlowFunction[P, R] = flow(self.function, **{**mine, **options})
+        return new
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the flow and return what the function returned.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the function; ``return_state=True`` gives the state of the flow instead of its value.
+
+        Raises
+        ------
+        ParameterError
+            An argument is unknown, missing, or not of its type.
+        Exception
+            What the function raised.
+        """
+        return_state = bool(kwargs.pop("return_state", False))
+        return self._called(self.taken.bind(args, kwargs), self.options, return_state)
+
+    def run(
+        self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None, history: Any = None,
+        progress: bool | None = None, timeout: float | timedelta | None = None, **parameter_values: Any,
+    ) -> State:  # fmt: skip
+        """Run the flow and return its state, whose result is what the function returned.
+
+        Parameters
+        ----------
+        parameters, **parameter_values
+            Arguments of the function.
+        executor, history, progress, timeout
+            As for :meth:`prefectish.Flow.run`.
+
+        Raises
+        ------
+        ParameterError
+            An argument is unknown, missing, or not of its type.
+        """
+        options = self.options._replace(
+            executor=executor or self.options.executor,
+            history=self.options.history if history is None else history,
+            progress=self.options.progress if progress is None else progress,
+            timeout=self.options.timeout if timeout is None else seconds_of("timeout", timeout),
+        )
+        state: State = self._called(self.taken.bind((), {**(parameters or {}), **parameter_values}), options, True)
+        return state
+
+    def _called(self, arguments: dict[str, Any], options: RunOptions, return_state: bool) -> Any:
+        if self.is_async:
+            return self._awaited(arguments, options, return_state)
+        attempt = 0
+        while True:
+            attempt += 1
+            attempted = _Attempt(self, arguments, options, attempt)
+            with attempted:
+                if attempted.begins:
+                    attempted.outcome = capture(self.function, **arguments)
+            if not attempted.again():
+                return attempted.answer(return_state)
+            attempted.clock.sleep(attempted.delay())
+
+    async def _awaited(self, arguments: dict[str, Any], options: RunOptions, return_state: bool) -> Any:
+        import asyncio
+
+        attempt = 0
+        while True:
+            attempt += 1
+            attempted = _Attempt(self, arguments, options, attempt)
+            with attempted:
+                if attempted.begins:
+                    attempted.outcome = await _captured(self.function(**arguments))  # type: ignore[arg-type]
+                    await asyncio.to_thread(attempted.wait_for_work)
+            if not attempted.again():
+                return attempted.answer(return_state)
+            await asyncio.sleep(attempted.delay())
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        return flow(self.function.__get__(instance, owner), **self._own())
+
+    def _own(self) -> dict[str, Any]:
+        o = self.options
+        return {
+            "name": self.name, "executor": o.executor, "task_runner_max_concurrency": o.most, "retries": o.retries,
+            "retry_delay_seconds": o.retry_delay, "timeout": o.timeout, "history": o.history, "progress": o.progress,
+            "state_handlers": self.state_handlers, "result": self.result, "validate_parameters": self.taken.validates,
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Flow: name={self.name}>"
+
+
+async def _captured(body: Coroutine[Any, Any, Any]) -> Value | Error:
+    """Await a coroutine and return what comes out as a value; an interrupt of ours, and a cancellation, go through."""
+    import asyncio
+
+    try:
+        return Value(await body)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        return Error(error)
+
+
+class _Attempt:
+    """One run of a flow function, as a block in which the function is called.
+
+    Attributes
+    ----------
+    begins : whether the function is to be called: a state handler may have ended the run before.
+    outcome : what the function returned or raised.
+    """
+
+    def __init__(
+        self, flow: FlowFunction[Any, Any], arguments: dict[str, Any], options: RunOptions, number: int
+    ) -> None:
+        from prefectish.engine import clock
+
+        self.flow = flow
+        self.arguments = arguments
+        self.options = options
+        self.number = number
+        self.clock = clock.current
+        self.run = FunctionRun(flow.name, options.most, flow.result, flow.is_async)
+        self.outcome: Value | Error | None = None
+        self.state: State | None = None
+        self._blocks: Any = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether the run has begun."""
+        return self.run.started
+
+    def __enter__(self) -> None:
+        from contextlib import ExitStack
+
+        with ExitStack() as blocks:
+            blocks.enter_context(interruptible())
+            self.run.start(self._drive)
+            if self.begins:
+                blocks.enter_context(self.run.entered())
+            self._blocks = blocks.pop_all()
+
+    def _drive(self) -> State:
+        given = {k: v for k, v in (("flow_run_part", self.number - 1),) if v}
+        return run_flow(
+            self.flow,
+            parameters=self.arguments,
+            executor=_executor(self.options.executor),
+            context=given,
+            timeout=self.options.timeout,
+            history=self.options.history,
+            progress=self.options.progress,
+            control=self.run,
+            plan=self.run.plan,
+        )
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            if error is not None:
+                self._interrupted(error)
+            elif self.state is None:
+                self.wait_for_work()
+        except KeyboardInterrupt as stop:
+            self._interrupted(stop)
+            raise
+        finally:
+            self._blocks.close()
+
+    def wait_for_work(self) -> None:
+        """Wait for all that was submitted; the state of the flow is known then."""
+        self.state = self.run.finish(self._final())
+
+    def _final(self) -> State:
+        if self.outcome is None:  # a handler kept the function from being called
+            return Success(SUCCEEDED)
+        if isinstance(self.outcome, Value):
+            resolved = capture(_resolved, self.outcome.value)
+            if isinstance(resolved, Value):
+                value = resolved.value
+                return value if isinstance(value, State) else Success(SUCCEEDED, value)
+            self.outcome = resolved
+        error = self.outcome.exception
+        if isinstance(error, Signal):
+            return error.state
+        return Failed(failure_text(error).replace("of task", "of flow", 1), error)
+
+    def _interrupted(self, error: BaseException) -> None:
+        state = self.run.interrupt(error)
+        code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        state = state.replace(context={**state.context, "exit_code": code, "flow_run_id": self.run.run_id})
+        if isinstance(error, Terminated):
+            end = SystemExit(code)
+            vars(end)["state"] = state
+            raise end from None
+        vars(error)["state"] = state
+
+    def again(self) -> bool:
+        """Whether the flow is to run again, because it failed and may."""
+        assert self.state is not None
+        return self.state.is_failed() and self.number <= self.options.retries
+
+    def delay(self) -> float:
+        """Return the seconds until the next attempt."""
+        return retries.delay_seconds(
+            self.number, delay=self.options.retry_delay, backoff=None, jitter=None, error=None, random=lambda: 0.0
+        )
+
+    def answer(self, return_state: bool) -> Any:
+        """Return what the call gives."""
+        state = self.state
+        assert state is not None
+        if return_state:
+            return state
+        if state.is_successful():
+            return state.result
+        error = state.result
+        if isinstance(error, BaseException) and not isinstance(error, Signal):
+            raise error
+        from prefectish.eager.values import unfinished
+
+        raise unfinished(state, self.flow.name) from (error if isinstance(error, BaseException) else None)
+
+
+def _resolved(value: Any) -> Any:
+    """Return a value with the results of futures in their places."""
+    if not holds_futures(value):
+        return value
+    return rebuilt(value, lambda member: member.result() if isinstance(member, TaskFuture | MapFuture) else member)
+
+
+def _executor(chosen: Any) -> Any:
+    """Return the executor of a run: the one that was chosen, the configured one, or local threads."""
+    found = chosen if chosen is not None else default_executor()
+    if found is not None:
+        return found
+    import importlib
+
+    module, _, name = DEFAULT_EXECUTOR.rpartition(".")
+    return getattr(importlib.import_module(module), name)()
+
+
+@overload
+def flow(function: Callable[P, R], /, **options: Any) -> FlowFunction[P, R]: ...
+
+
+@overload
+def flow(**options: Any) -> Callable[[Callable[P, R]], FlowFunction[P, R]]: ...
+
+
+def flow(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    executor: Any = None,
+    task_runner: Any = None,
+    task_runner_max_concurrency: int | None = None,
+    retries: int = 0,
+    retry_delay_seconds: Any = 0,
+    timeout: float | timedelta | None = None,
+    timeout_seconds: float | None = None,
+    validate_parameters: bool = True,
+    state_handlers: list[Callable[..., Any]] | None = None,
+    on_failure: Callable[..., Any] | None = None,
+    result: Any = None,
+    history: Any = None,
+    progress: bool | None = None,
+) -> Any:
+    """Make a flow of a function; as a decorator, with options or without.
+
+    Calling the flow runs the function. Tasks that it calls run and give their results; ``task.submit(...)`` and
+    ``task.map(...)`` give futures at once. The flow ends when the function has returned and all that it submitted has
+    ended.
+
+    Parameters
+    ----------
+    function
+        The function, maybe a coroutine function. None: return a decorator.
+    name
+        Default: the function's.
+    executor, task_runner
+        What runs the tasks, under either name; default: the configured executor, else threads of this machine.
+    task_runner_max_concurrency
+        Calls and children of *one* task that run at the same time, at most; other tasks are not kept waiting.
+    retries, retry_delay_seconds
+        Runs after one that failed, and the seconds before each: a number, a list with one for each, or a function of
+        the attempt.
+    timeout, timeout_seconds
+        Seconds the run may take; then what runs is TimedOut, and nothing more starts.
+    validate_parameters
+        Whether arguments are checked against, and turned into, the types of their annotations.
+    state_handlers
+        Called in order at each change of the flow's state with (flow, old state, new state).
+    on_failure
+        Called with the flow and its failed state.
+    result
+        Where results are kept, as for :class:`prefectish.Flow`.
+    history, progress
+        As for :meth:`prefectish.Flow.run`.
+
+    Raises
+    ------
+    FlowDefinitionError
+        An option is impossible, or it is a task, or no function.
+
+    Examples
+    --------
+    >>> from prefectish import flow, task
+    >>> @task
+    ... def double(x):
+    ...     return 2 * x
+    >>> @flow
+    ... def doubles(n: int):
+    ...     return double.map(range(n)).result()
+    >>> doubles(3)
+    [0, 2, 4]
+    """
+    if function is None:
+        options = {key: value for key, value in locals().items() if key != "function"}
+        return functools.partial(flow, **options)
+    if not callable(function) or isinstance(function, type) or hasattr(function, "state_handlers"):
+        raise FlowDefinitionError(f"@flow needs a function, got {function!r}")
+    if executor is not None and task_runner is not None:
+        raise FlowDefinitionError("give one of executor and task_runner: they are names of one option")
+    most = task_runner_max_concurrency
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise FlowDefinitionError(f"task_runner_max_concurrency={most!r}: a whole number, at least 1, is wanted")
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise FlowDefinitionError(f"retries={retries!r}: a whole number, at least 0, is wanted")
+    limit = timeout if timeout is not None else timeout_seconds
+    options_of_run = RunOptions(
+        executor if executor is not None else task_runner,
+        most,
+        retries,
+        retry_delay_seconds,
+        None if limit is None else seconds_of("timeout", limit),
+        history,
+        progress,
+    )
+    handlers = list(state_handlers or ())
+    if on_failure is not None:
+        handlers.append(on_failure_handler(on_failure))
+    return FlowFunction(function, name, options_of_run, handlers, result, validate_parameters)

@@ -1,0 +1,78 @@
+"""What a flow function takes: its arguments by name, checked against its annotations."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefectish.engine.capture import Value, capture
+from prefectish.errors import ParameterError
+from prefectish.validation import checked
+
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+@functools.cache
+def _can_validate() -> bool:
+    """Whether types can be checked: pydantic is an extra."""
+    return importlib.util.find_spec("pydantic") is not None
+
+
+class Taken:
+    """The arguments of a flow function.
+
+    Attributes
+    ----------
+    validates : whether values are checked against annotations.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, validates: bool) -> None:
+        self.signature = inspect.signature(function)
+        self.name = name
+        self.validates = validates
+        self._function = function
+        self._types: Mapping[str, Any] | None = None
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the value of each argument by name.
+
+        Raises
+        ------
+        ParameterError
+            ``missing: x; unknown: y``, or a value is not of its type.
+        """
+        takes = self.signature.parameters
+        spreads = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+        named = [n for n, p in takes.items() if p.kind not in _STARRED]
+        bound = dict(zip(named, args, strict=False))
+        twice = bound.keys() & kwargs.keys()
+        if len(args) > len(named) or twice:
+            raise ParameterError(
+                f"{self.name} takes {self.signature}, and was given {len(args)} values by position"
+                + (f" and {', '.join(sorted(twice))} by name too" if twice else "")
+            )
+        bound.update(kwargs)
+        missing = [n for n in named if n not in bound and takes[n].default is inspect.Parameter.empty]
+        unknown = [] if spreads else sorted(bound.keys() - set(named))
+        if missing or unknown:
+            faults = (("missing", missing), ("unknown", unknown))
+            told = [f"{word}: {', '.join(names)}" for word, names in faults if names]
+            raise ParameterError(f"{self.name}: {'; '.join(told)}; it takes {self.signature}")
+        for name in named:
+            bound.setdefault(name, takes[name].default)
+        return {name: self._checked(name, value) for name, value in bound.items()}
+
+    def _checked(self, name: str, value: Any) -> Any:
+        wanted = self._hints().get(name) if self.validates and _can_validate() else None
+        return value if wanted is None or wanted is Any else checked(name, wanted, value)
+
+    def _hints(self) -> Mapping[str, Any]:
+        """Return the types of the arguments; one that names what cannot be found counts as none."""
+        if self._types is None:
+            found = capture(typing.get_type_hints, self._function)
+            self._types = found.value if isinstance(found, Value) else {}
+        return self._types
