@@ -12,16 +12,18 @@ from prefectish.engine.onlooking import Onlooker, in_notebook
 from prefectish.errors import describe
 
 
-def onlooker(title: str, run_id: str, began: float) -> Onlooker:
+def onlooker(title: str, run_id: str | None, began: float) -> Onlooker:
     """Return what shows a run.
 
     Parameters
     ----------
     title : name of the flow.
+    run_id : of a run that a history records, which may know of former runs; None for one that is not recorded.
     began : when the run began, by the monotonic clock.
     """
     pace = Pace(title, began)
-    threading.Thread(target=_remember, args=(pace, run_id), name="prefectish-past", daemon=True).start()
+    if run_id is not None:
+        threading.Thread(target=_remember, args=(pace, run_id), name="prefectish-past", daemon=True).start()
     return _screen(pace)
 
 

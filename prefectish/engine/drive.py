@@ -130,7 +130,7 @@ def run_flow(
                 return _with_id(started, run_id)
             terms = Terms(keep_results, timeout, on_pause)
             recorder = load_recorder(history) if resumption is None else resumption.recorder()
-            watch = watch_for(progress, plan.flow_name, run_id, "task_slug" in given, background)
+            watch = watch_for(progress, plan.flow_name, "task_slug" in given, background)
             mine.recorder = recorder = _recording(recorder, history is not None, flow, plan, facts, executor)
             try:
                 starts = _starts(plan, task_states or {})
@@ -207,7 +207,7 @@ def _run(
         if terms.timeout is not None:
             progress.endings.limit_time(terms.timeout, clock.moment())
         if watch is not None:
-            watch.begin(progress, session)
+            watch.begin(progress, session, None if recorder is None else facts["flow_run_id"])
         try:
             control.begin(progress, session)
             with within(_time_left(plan, progress, clock, terms)), clock.source.driven():

@@ -76,20 +76,23 @@ class Watch:
 
     Parameters
     ----------
-    make : makes the onlooker; called at the first look, so that a short run is not kept waiting.
+    make : makes the onlooker from the identifier of a run that is recorded, None for one that is not; called at the
+        first look, so that a short run is not kept waiting.
     always : whether even the shortest run is shown, at its end.
     """
 
-    def __init__(self, make: Callable[[], Onlooker], always: bool) -> None:
+    def __init__(self, make: Callable[[str | None], Onlooker], always: bool) -> None:
         self.due = monotonic() + FIRST
         self._make = make
         self._always = always
         self._onlooker: Onlooker | None = None
         self._broken = False
+        self._run_id: str | None = None
         self._counts: Callable[[], list[StepCounts]] = list
 
-    def begin(self, progress: Progress, session: Session) -> None:
-        """Take what is to be looked at."""
+    def begin(self, progress: Progress, session: Session, recorded: str | None) -> None:
+        """Take what is to be looked at; `recorded` is the identifier of a run that a history has."""
+        self._run_id = recorded
         self._counts = lambda: counted(progress, session.slots)
 
     def look(self) -> None:
@@ -115,7 +118,7 @@ class Watch:
             return
         try:
             if self._onlooker is None:
-                self._onlooker = self._make()
+                self._onlooker = self._make(self._run_id)
             act(self._onlooker)
         except Exception as error:
             self._broken = True
@@ -127,7 +130,7 @@ class Watch:
             )
 
 
-def watch_for(wanted: bool | None, flow_name: str, run_id: str, nested: bool, background: bool) -> Watch | None:
+def watch_for(wanted: bool | None, flow_name: str, nested: bool, background: bool) -> Watch | None:
     """Return what shows a run; None if nobody watches.
 
     Parameters
@@ -141,7 +144,7 @@ def watch_for(wanted: bool | None, flow_name: str, run_id: str, nested: bool, ba
         return None
     began = monotonic()
 
-    def make() -> Onlooker:
+    def make(run_id: str | None) -> Onlooker:
         from importlib import import_module
 
         onlooker: Onlooker = import_module("prefectish.display.live").onlooker(flow_name, run_id, began)
