@@ -35,6 +35,7 @@ from prefectish.engine.lanes import Lane
 from prefectish.engine.losses import Losses
 from prefectish.engine.moments import Moment
 from prefectish.engine.opening import Notify
+from prefectish.engine.pause import answered
 from prefectish.engine.plan import Plan
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.recall import Recall
@@ -180,6 +181,16 @@ class Progress:
 
     def resume(self, which: Iterable[tuple[int, int]], now: Moment) -> list[Job]:
         """Resume paused tasks, given by step number and row, and return the jobs that can run now."""
+        self.approve(which, now)
+        return self.advance((), now)
+
+    def approve(self, which: Iterable[tuple[int, int]], now: Moment, answer: Any = None) -> None:
+        """Let paused tasks, given by step number and row, go on with the next turn of the loop.
+
+        Parameters
+        ----------
+        answer : what they are told; None for nothing.
+        """
         for number, row in which:
             lane = self.table.runs[number].lane
             branch = lane.branches.get(row) if lane is not None else None
@@ -187,10 +198,10 @@ class Progress:
                 continue
             position = lane.position[number]
             paused = branch.starts[position]
-            branch.starts = {**branch.starts, position: Resume("Resumed.", context=paused.context)}
+            resumed = Resume("Resumed.", context=answered(paused.context, paused.message, answer))
+            branch.starts = {**branch.starts, position: resumed}
             branch.waiting &= ~(1 << position)
             self.branches.resubmit(lane, branch, now)
-        return self.advance((), now)
 
     def _take(self, receipt: Receipt, now: Moment) -> None:
         job = receipt.job

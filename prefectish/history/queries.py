@@ -14,7 +14,10 @@ from sqlalchemy import ColumnElement, Connection, FromClause, Select, Text, and_
 
 from prefectish.engine.identity import Identity, identity_of
 from prefectish.engine.recorder import Notice
+from prefectish.engine.state import State
 from prefectish.history import schema
+from prefectish.history.approvals import approve as write_approvals
+from prefectish.history.approvals import choose
 from prefectish.history.holders import is_alive
 from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
@@ -90,6 +93,7 @@ class RunRow:
     executor : what ran it.
     holder : the process that drives it, ``host:pid``; None once it has ended.
     part : how often it was resumed.
+    source : where its flow is, ``FILE.py:name`` or ``module:name``; None if that is not known.
     """
 
     def __init__(self, store: Store, row: Any) -> None:
@@ -103,6 +107,7 @@ class RunRow:
         self.message: str | None = row.message
         self.exit_code: int | None = row.exit_code
         self.executor: str | None = row.executor
+        self.source: str | None = row.source
         self.holder: str | None = row.holder
         self.part: int = row.part
         self.started = _time(row.started)
@@ -213,8 +218,42 @@ class RunRow:
         return [FailureGroup(self, row) for row in rows]
 
     def paused(self) -> list[WaitingRow]:
-        """Return the children that wait for somebody outside."""
+        """Return the children that wait for somebody outside, or were approved and have not gone on since."""
         return [row for row in self.waiting() if row.due is None and row.state in ("Paused", "Resume")]
+
+    def approve(
+        self,
+        task: Any = None,
+        item: int | str | None = None,
+        input: Any = None,
+        flow: Any = None,
+        **options: Any,
+    ) -> State | None:
+        """Let paused children go on when the run is resumed, and resume it.
+
+        Parameters
+        ----------
+        task : only those of this task: a task, its slug or its name. Default: all.
+        item : only this child of a mapped `task`: its map index, or its item key.
+        input : what ``pause_task`` returns to them, of what JSON knows; kept in the history until the run has ended.
+        flow : the flow to resume the run with, at once; None to leave that to ``flow.resume(...)`` or the command.
+        **options : for ``flow.resume``: parameters, executor and others.
+
+        Returns
+        -------
+        State : of the flow; None if it is not resumed here.
+
+        Raises
+        ------
+        KeyError : nothing of it is paused.
+        ValueError : the input cannot be kept.
+        """
+        name = task if task is None or isinstance(task, str) else getattr(task, "slug", None) or task.name
+        write_approvals(self._store, self._number, choose(self.paused(), name, item, self.id), input)
+        if flow is None:
+            return None
+        state: State = flow.resume(self.id, **{"history": self._store.location, **options})
+        return state
 
     def waiting(self) -> list[WaitingRow]:
         """Return the children that wait, for somebody or for their next attempt, each with its newest state."""
@@ -222,7 +261,7 @@ class RunRow:
         over = select(c.row).where(c.run == _a.run, c.step == _a.step, c.row == _a.row, c.part == _a.part)
         waits = _a.state.in_([schema.CODES[name] for name in ("Paused", "Resume", "Retrying", "Scheduled")])
         query = (
-            select(schema.attempts, _s.slug, _s.mapped, _t.text)
+            select(schema.attempts, _s.slug, _s.name, _s.mapped, _t.text)
             .join(schema.steps, and_(_s.run == _a.run, _s.step == _a.step))
             .outerjoin(schema.texts, _t.number == _a.message)
             .where(_a.run == self._number, waits, ~over.exists())
@@ -433,7 +472,7 @@ class WaitingRow(NamedTuple):
 
     Attributes
     ----------
-    slug, index, item_key : which child it is; `index` is None for a single task.
+    slug, name, index, item_key : which child it is; `index` is None for a single task.
     state : "Paused", "Resume", "Retrying" or "Scheduled".
     attempt : number of the attempt that left it so.
     message : what the state says.
@@ -443,6 +482,7 @@ class WaitingRow(NamedTuple):
     """
 
     slug: str
+    name: str
     index: int | None
     item_key: str | None
     state: str
@@ -463,9 +503,13 @@ class WaitingRow(NamedTuple):
         context = {} if row.context is None else json.loads(row.context)
         due = None if row.due is None else _time(row.due)
         index = row.row if row.mapped else None
-        return cls(
-            row.slug, index, row.item_key, schema.STATES[row.state], row.number, row.text, due, context, row.part
-        )
+        state = schema.STATES[row.state]
+        return cls(row.slug, row.name, index, row.item_key, state, row.number, row.text, due, context, row.part)
+
+    @property
+    def label(self) -> str:
+        """Return what one calls it: ``load-1[3]``."""
+        return self.slug if self.index is None else f"{self.slug}[{self.index}]"
 
 
 class FailureGroup:

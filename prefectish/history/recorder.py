@@ -79,6 +79,7 @@ class HistoryRecorder:
             "held": now,
             "flow_version": version,
             "executor": clean(executor),
+            "source": None if facts.get("flow_source") is None else clean(facts["flow_source"]),
         }
         with self.store.writing() as connection:
             found = select(schema.runs.c.number).where(schema.runs.c.id == facts["flow_run_id"])

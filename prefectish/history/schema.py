@@ -55,6 +55,7 @@ runs = Table(
     Column("held", Float),
     Column("part", Integer, nullable=False, default=0),
     Column("executor", Text),
+    Column("source", Text),
 )
 
 #: `since` is the first part whose records count: the task, or what it was given from outside, changed before it.

@@ -1,0 +1,90 @@
+"""Approvals of paused tasks, written into the history; who resumes the run finds them there."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from prefectish.engine.clock import now
+from prefectish.engine.pause import answered
+from prefectish.history import schema
+from prefectish.history.rows import LONGEST_CONTEXT, clean, intern_text, upsert
+from prefectish.masking import mask
+
+if TYPE_CHECKING:
+    from prefectish.history.queries import WaitingRow
+    from prefectish.history.store import Store
+
+
+def approve(store: Store, run: int, which: list[WaitingRow], answer: Any) -> None:
+    """Let paused children go on when the run is resumed.
+
+    Parameters
+    ----------
+    run
+        Number of the run.
+    which
+        Children that wait for somebody.
+    answer
+        What they are told, of what JSON knows; None for nothing.
+
+    Raises
+    ------
+    ValueError
+        If the answer is none that JSON knows, or too long.
+    """
+    contexts = [_context(row, answer) for row in which]
+    with store.writing() as connection:
+        s = schema.steps.c
+        steps = dict(connection.execute(select(s.slug, s.step).where(s.run == run)).tuples().all())
+        message = intern_text(connection, "approved")
+        rows = []
+        for row, context in zip(which, contexts, strict=True):
+            again = row.state == "Resume"  # it was approved before, and has not gone on since
+            key = (run, steps[row.slug], row.index or 0, row.part, row.attempt + (not again))
+            at = round(now().timestamp(), 3)
+            rows.append((*key, schema.CODES["Resume"], 0.0, at, None, row.item_key, message, None, None, context))
+        upsert(connection, schema.attempts, rows)
+
+
+def _context(row: WaitingRow, answer: Any) -> str:
+    context = answered(row.context, row.message, answer)
+    try:
+        text = json.dumps(context)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"input={answer!r} cannot be kept until the run is resumed: {error}") from None
+    if len(text) > LONGEST_CONTEXT:
+        raise ValueError(f"an input of {len(text):,} characters is too long; at most {LONGEST_CONTEXT:,} are kept")
+    if answer is not None and mask(text) != text:
+        raise ValueError("the input holds a secret, which is not written into a history; let the body read the secret")
+    return clean(text)
+
+
+def choose(paused: list[WaitingRow], task: str | None, item: int | str | None, run_id: str) -> list[WaitingRow]:
+    """Return the paused children that are meant.
+
+    Parameters
+    ----------
+    task
+        Slug or name of their task; None for all.
+    item
+        Map index or item key of one of them.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    """
+    found = [
+        row
+        for row in paused
+        if (task is None or task in (row.slug, row.name))
+        and (item is None or item in (row.index, row.item_key) or str(item) == str(row.index))
+    ]
+    if found:
+        return found
+    waiting = ", ".join(row.label for row in paused[:10]) or "nothing"
+    asked = "" if task is None else f" as {task}" if item is None else f" as {task}[{item}]"
+    raise KeyError(f"nothing waits for an approval{asked} in run {run_id}; paused: {waiting}")

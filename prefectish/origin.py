@@ -1,0 +1,35 @@
+"""Where a flow is to be found again by another process: the file or module that has it, and its name there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+
+def origin_of(flow: Any) -> str | None:
+    """Return ``FILE.py:name`` or ``module:name`` of a flow that a module has; None if none does.
+
+    Looked through are the program, the module that made the flow, and those that its bodies are in.
+    """
+    bodies = (getattr(getattr(task, "run", None), "__module__", None) for task in getattr(flow, "tasks", ()))
+    for name in dict.fromkeys(("__main__", getattr(flow, "made_in", None), *bodies)):
+        module = sys.modules.get(name) if name else None
+        if module is None:
+            continue
+        found = next((own for own, value in list(vars(module).items()) if value is flow), None)
+        if found is not None:
+            where = _where(module)
+            return None if where is None else f"{where}:{found}"
+    return None
+
+
+def _where(module: ModuleType) -> str | None:
+    """Return how a module is imported again: one of a package by its name, a file by its path."""
+    spec = getattr(module, "__spec__", None)
+    if spec is not None and (spec.parent or module.__name__ == "__main__"):
+        name: str = spec.name
+        return name
+    file = getattr(module, "__file__", None)
+    return os.path.abspath(file) if file else None
