@@ -731,6 +731,21 @@ def test_flatten_counts_a_child_that_is_no_list_as_one_element(run, caplog, in_p
         assert told == ["give[1] did not return an iterable but int; flatten takes it as one element"]
 
 
+def test_flatten_does_not_warn_of_a_skipped_child(run, caplog, in_process):
+    @task
+    def parts(x):
+        if not x:
+            raise signals.SKIP("nothing in it")
+        return [x, x]
+
+    with Flow("flatten") as flow:
+        out = inc.map(flatten(parts.map([1, 0, 2])))
+    state = run(flow)
+    kinds = [type(child).__name__ for child in state.result[out].map_states]
+    assert kinds == ["Success", "Success", "Skipped", "Success", "Success"]
+    assert not in_process or not [r for r in caplog.records if "flatten takes it" in r.getMessage()]
+
+
 def test_flatten_keeps_a_failed_child_as_one_element(run):
     @task
     def divisors(x):
