@@ -23,6 +23,7 @@ from prefectish.engine.facts import AttemptFacts
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.identity import COMPUTED, ITEM_KEY, NAMED, item_key, name_of
 from prefectish.engine.logs import log_failure, safely
+from prefectish.engine.looking import is_look
 from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
 from prefectish.engine.timeout import Allowance, call_limited, surrounding
 from prefectish.engine.tracebacks import shorten_traceback
@@ -122,6 +123,9 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
 
 
 def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], start: State) -> State:
+    wanted = start
+    if start is not PENDING and is_look(start):
+        start = PENDING
     verdict = before(spec, upstream)
     if isinstance(verdict, NotReady):
         return start
@@ -136,11 +140,18 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
     found = _look_up(spec, facts, verdict.inputs) if spec.keeping or spec.caching else None
     if found is not None:
         return _change(spec, start, found)[0]
+    if wanted is not start:
+        return wanted  # there is nothing, and only a look was asked for
+    return _begun(spec, facts, start, verdict.inputs)
+
+
+def _begun(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, Any]) -> State:
+    """Run the body, which nothing stands for, and return the state after it."""
     state, aborted = _change(spec, start, RUNNING)
     if aborted or not state.is_running():
         return state
     make = _bodied if spec.once is None else _bodied_once
-    state = make(spec, facts, start, verdict.inputs, state)
+    state = make(spec, facts, start, inputs, state)
     if spec.keeping is not None:
         spec.keeping.noted(facts, state)
     return state

@@ -10,9 +10,10 @@ from prefectish.engine.envelope import EncodedError
 from prefectish.engine.executor import STEP, Job, Record
 from prefectish.engine.lanes import Branch, Lane
 from prefectish.engine.logs import Told
+from prefectish.engine.looking import LOOK, can_look
 from prefectish.engine.moments import Moment
 from prefectish.engine.recorder import Event
-from prefectish.engine.state import Cancelled, Pending, Retrying, Scheduled, State
+from prefectish.engine.state import Cancelled, Pending, Queued, Retrying, Scheduled, State
 from prefectish.engine.table import Table
 
 NOTHING: Mapping[int, State] = {}
@@ -50,6 +51,10 @@ class Branches:
         state = record.state
         if record.lines is not None:
             self.table.told.append(told_of(lane, branch, position, record))
+        if branch.starts and branch.starts.get(position) is LOOK:
+            branch.starts = {}
+            if isinstance(state, Pending | Queued):
+                return  # nothing was found, so it needs a place
         if record.due_in is not None:
             # The worker's clock may be off: its "in 3 seconds" counts from the owner's now.
             state = state.replace(start_time=later(now.wall, record.due_in))
@@ -92,6 +97,7 @@ class Branches:
         if branch.final == lane.full:
             if lane.branches.pop(branch.row, None) is not None:
                 lane.done += 1
+                lane.ahead -= branch.ahead
                 note_time(lane, branch.seconds)
         elif lane.full & ~(branch.final | branch.flying | branch.waiting):
             self.resubmit(lane, branch, now)
@@ -107,9 +113,21 @@ class Branches:
         if self.table.suspects.busy:
             self.held_back.append((lane, branch))
         elif self.table.admission.permit(lane, now.seconds):
+            lane.ahead -= branch.ahead
+            branch.ahead = False
             self.send(lane, branch, positions)
         else:
             self.table.admission.waiting.append((lane, branch))
+
+    def begin_ahead(self, lane: Lane, branch: Branch, now: Moment) -> Job | None:
+        """Begin a branch that has no place under its lane's limits: look into its cache, or wait for a place."""
+        branch.ahead = True
+        lane.ahead += 1
+        if branch.starts or self.table.suspects.busy or not can_look(lane.spec.steps[0]):
+            self.resubmit(lane, branch, now)
+            return None
+        branch.starts = {0: LOOK}
+        return self.send(lane, branch, (0,))
 
     def startable(self, lane: Lane, branch: Branch) -> tuple[int, ...]:
         """Return the steps of a branch whose inputs are final, or will be by a job of all of them."""
@@ -178,7 +196,7 @@ class Branches:
             del self.bundles[job.bundle]
             lane.bundles -= 1
             self.table.admission.queue(lane)
-        if not job.solo:  # what runs alone took no place
+        if not (job.solo or job.starts.get(0) is LOOK):  # what runs alone, or only looks, took no place
             self.table.admission.give_back(lane)
 
     def let_go_on(self, now: Moment) -> None:

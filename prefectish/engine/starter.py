@@ -81,14 +81,15 @@ class Starter:
         """Start the next row of a lane, or a bundle of rows; the lane stays queued until it has none."""
         if lane.late:
             self._begin_next_ahead(lane, now)
-            return
+        else:
+            self._begin_next_in_place(lane, now)
+
+    def _begin_next_in_place(self, lane: Lane, now: Moment) -> None:
+        """Begin the next row or bundle of a lane, if there is a place under the lane's limits."""
         size = self.table.admission.bundle_size(lane)
         if not size:
             return  # it is queued again when a bundle of it has ended
-        if lane.limited and not _may_have_row(lane):
-            return  # a place that nobody takes would put off others, or the end of the run
-        if not self.table.admission.permit(lane, now.seconds):
-            self.table.admission.stand_aside(lane)
+        if not self._is_permitted(lane, now):
             return
         jobs: list[Job] = []
         for _ in range(size):
@@ -104,6 +105,17 @@ class Starter:
             self.table.admission.queue(lane)
         if lane.spec.batch is not None and jobs:
             self._bundle(lane, jobs)
+
+    def _is_permitted(self, lane: Lane, now: Moment) -> bool:
+        """Take a place for a row; a place that nobody takes would put off others, or the end of the run."""
+        if not lane.limited:
+            return True
+        if not _may_have_row(lane):
+            return False
+        if self.table.admission.permit(lane, now.seconds):
+            return True
+        self.table.admission.stand_aside(lane)
+        return False
 
     def _next_row(self, lane: Lane) -> int | None:
         """Return the next row to start; rows of a stopped map end here instead."""
