@@ -1,5 +1,7 @@
 """A workflow engine for mapped workloads on Dask."""
 
+from typing import TYPE_CHECKING, Any
+
 from prefectish import triggers
 from prefectish.control_flow import apply_map, case, ifelse, merge, product, resource_manager, switch
 from prefectish.edges import allow_failure, flatten, mapped, unmapped
@@ -9,6 +11,9 @@ from prefectish.flows import Flow
 from prefectish.parameters import DateTimeParameter, Parameter
 from prefectish.tasks import Task, tags, task
 from prefectish.tasks.secrets import EnvVarSecret, Secret
+
+if TYPE_CHECKING:
+    from prefectish.eager import as_completed, flow, wait
 
 __version__ = "0.1.0"
 
@@ -22,9 +27,11 @@ __all__ = [
     "__version__",
     "allow_failure",
     "apply_map",
+    "as_completed",
     "case",
     "context",
     "flatten",
+    "flow",
     "get_logger",
     "ifelse",
     "mapped",
@@ -38,4 +45,20 @@ __all__ = [
     "task",
     "triggers",
     "unmapped",
+    "wait",
 ]
+
+#: Names of flow functions, whose module is imported when one of them is asked for.
+_EAGER = frozenset({"as_completed", "flow", "wait"})
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EAGER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from prefectish import eager
+
+    return globals().setdefault(name, getattr(eager, name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EAGER})

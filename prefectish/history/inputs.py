@@ -17,7 +17,7 @@ def inputs_digest(plan: Plan, step: Step) -> str | None:
     values: dict[str, Any] = {}
     wiring = []
     for i in step.inputs:
-        literal = plan.steps[i.source].literal
+        literal = plan.steps[i.source].literal if i.source >= 0 else None
         if literal is None:
             wiring.append((str(i.key), i.source_slug, i.mapped, i.flattened))
         elif i.mapped:

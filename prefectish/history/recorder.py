@@ -66,6 +66,8 @@ class HistoryRecorder:
         self._steps: dict[int, int] = {}
         self._open_rows: OpenRows = dict
         self._open: dict[int, str] = {}
+        self._plan: Plan
+        self._noted = 0
 
     # -- called by the loop --------------------------------------------------------------------------------------------
 
@@ -92,18 +94,25 @@ class HistoryRecorder:
                 again = {"ended": None, "message": None, "exit_code": None, **values}
                 connection.execute(update(schema.runs).where(schema.runs.c.number == number).values(again))
             self._run = int(number)
-            self._write_steps(connection, plan)
-        self._rows = Rows(self._run, self._part, self._steps, {step.number: step.space for step in plan.steps})
+            self._rows = Rows(self._run, self._part, self._steps)
+            self._plan = plan
+            self._write_steps(connection)
         self._thread.start()
 
-    def _write_steps(self, connection: Connection, plan: Plan) -> None:
-        """Write the tasks; those of a run that is resumed keep their numbers, by which its children are found."""
+    def _write_steps(self, connection: Connection) -> None:
+        """Write the tasks, or those that came since; those of a run that is resumed keep their numbers in the history."""
+        plan, noted = self._plan, self._noted
+        added = plan.steps[noted:]
+        self._noted += len(added)
+        if not added:
+            return
         c = schema.steps.c
         found = connection.execute(select(c.slug, c.step, c.since).where(c.run == self._run)).all()
         known = {row.slug: (row.step, row.since) for row in found}
         free = 1 + max((row.step for row in found), default=-1)
         rows = []
-        for step in plan.steps:
+        for step in added:
+            self._rows.add_step(step.number, step.space)
             if step.literal is not None:
                 continue
             slug = clean(step.slug)
@@ -139,6 +148,7 @@ class HistoryRecorder:
         """Write what is queued, and how the run ended; a run whose record is not complete has another exit code."""
 
         def write(connection: Connection) -> None:
+            self._write_steps(connection)
             for step, step_state in zip(plan.steps, states, strict=True):
                 if step.literal is None:
                     width = len(step_state.map_states or ()) if isinstance(step_state, Mapped) else None
@@ -232,6 +242,7 @@ class HistoryRecorder:
                 broken.__cause__ = error
                 end = 0.0
             self._rows.forget()
+            self._noted = 0
             if time.monotonic() >= end:
                 break
             time.sleep(PAUSE)  # a server may come back
@@ -240,6 +251,7 @@ class HistoryRecorder:
 
     def _write(self, connection: Connection, events: Sequence[Event], told: list[Told]) -> None:
         self._beat(connection, time.time(), {})
+        self._write_steps(connection)
         rows = self._rows
         upsert(connection, schema.children, [rows.child(connection, e) for e in events if e.state.is_finished()])
         upsert(connection, schema.attempts, [rows.attempt(connection, e) for e in events if not e.state.is_finished()])
@@ -247,7 +259,8 @@ class HistoryRecorder:
         self._write_open(connection)
 
     def _write_open(self, connection: Connection) -> None:
-        found = {self._steps[number]: ranges(rows) for number, rows in self._open_rows().items()}
+        open_rows = self._open_rows().items()
+        found = {self._steps[number]: ranges(rows) for number, rows in open_rows if number in self._steps}
         for step in found.keys() | self._open.keys():
             text = found.get(step)
             if text != self._open.get(step):
@@ -258,7 +271,7 @@ class HistoryRecorder:
 
 def _reads(plan: Plan, step: Step) -> str:
     """Return the tasks that a step reads, as JSON."""
-    sources = [(plan.steps[i.source], i) for i in step.inputs]
+    sources = [(plan.steps[i.source], i) for i in step.inputs if i.source >= 0]
     return json.dumps([(clean(s.slug), i.key, i.mapped) for s, i in sources if s.literal is None])
 
 

@@ -37,19 +37,26 @@ class Rows:
     run : number of the run.
     part : how often it was resumed.
     steps : number of each step in the history, by its number in the plan.
-    spaces : number of the space that each step runs over, None for a single one; a chain of maps shares one, and the
-        key of the item that its branch began with.
     """
 
-    def __init__(self, run: int, part: int, steps: Mapping[int, int], spaces: Mapping[int, int | None]) -> None:
+    def __init__(self, run: int, part: int, steps: Mapping[int, int]) -> None:
         self.run = run
         self.part = part
         self._steps = steps
-        self._spaces = spaces
-        self._members = Counter(spaces.values())
+        self._spaces: dict[int, int | None] = {}
+        self._members: Counter[int | None] = Counter()
         self._keys: dict[tuple[int, int], tuple[str | None, int]] = {}
         self._texts: dict[str, int] = {}
         self._errors: dict[str, tuple[int, str]] = {}
+
+    def add_step(self, number: int, space: int | None) -> None:
+        """Note which space a step runs over, None for a single one.
+
+        A chain of maps shares one, and the key of the item that its branch began with.
+        """
+        if number not in self._spaces:
+            self._spaces[number] = space
+            self._members[space] += 1
 
     def forget(self) -> None:
         """Forget numbers that a transaction gave which was not committed."""
