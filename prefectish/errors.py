@@ -106,6 +106,12 @@ class RunLocked(PrefectishError):
     exit_code = 4
 
 
+class RunNotActive(PrefectishError):
+    """Says that nobody drives a run of whom something could be asked."""
+
+    exit_code = 2
+
+
 class ResultCorrupt(PrefectishError):
     """Says that a stored result is not what was written: cut short, altered, foreign or without its signature."""
 

@@ -15,7 +15,7 @@ from prefectish.engine.clock import Clock
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.executor import Executor, Job, Session
 from prefectish.engine.facts import run_facts
-from prefectish.engine.handle import Control
+from prefectish.engine.handle import Control, cancel_run
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.inline import LocalExecutor
 from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
@@ -203,7 +203,7 @@ def _run(
             recall=recall,
         )
         if recorder is not None:
-            recorder.watch(progress.open_rows)
+            recorder.watch(progress.open_rows, lambda: control.ask(cancel_run))
         if terms.timeout is not None:
             progress.endings.limit_time(terms.timeout, clock.moment())
         if watch is not None:

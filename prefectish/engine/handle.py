@@ -147,7 +147,7 @@ class RunHandle:
         if task is None:
             if index is not None:
                 raise ValueError(f"index={index!r} without a task: whose child is meant?")
-            self._control.ask(_drain if drain else _cancel_run)
+            self._control.ask(_drain if drain else cancel_run)
             return
         if task not in self._flow.tasks:
             raise ValueError(f"{task!r} is not in {self._flow!r}")
@@ -173,7 +173,38 @@ class RunHandle:
         return f"<RunHandle: {self.id} of {self._flow!r}, {type(self.state).__name__}>"
 
 
-def _cancel_run(progress: Progress, now: Moment) -> None:
+class _Approval:
+    """Asks a run to let paused work go on.
+
+    Attributes
+    ----------
+    seen : set when the loop has taken it up.
+    found : whether there was such work.
+    """
+
+    def __init__(self, slug: str, index: int | None, answer: Any) -> None:
+        self._which = slug, index
+        self._answer = answer
+        self.seen = threading.Event()
+        self.found = False
+
+    def __call__(self, progress: Progress, now: Moment) -> None:
+        slug, index = self._which
+        runs = progress.table.runs
+        paused = [
+            (number, row)
+            for number, row, _ in progress.paused()
+            if runs[number].step.slug == slug and index in (None, row)
+        ]
+        self.found = bool(paused)
+        try:
+            progress.approve(paused, now, self._answer)
+        finally:
+            self.seen.set()
+
+
+def cancel_run(progress: Progress, now: Moment) -> None:
+    """Cancel what runs and what was not started; to be asked of a :class:`Control`."""
     progress.endings.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
 
 

@@ -72,8 +72,8 @@ class Recorder(Protocol):
     def started(self, plan: Plan, facts: Mapping[str, Any], version: str | None, executor: str) -> None:
         """Note that a run begins."""
 
-    def watch(self, open_rows: OpenRows) -> None:
-        """Take what tells which children are under way; it is called now and then by another thread."""
+    def watch(self, open_rows: OpenRows, cancel: Callable[[], None]) -> None:
+        """Take what tells which children are under way, and what cancels the run; another thread calls them."""
 
     def record(self, events: Sequence[Event]) -> None:
         """Take events; returns at once, they are written later."""

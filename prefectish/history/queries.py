@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, Text, and_, cast, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, Text, and_, cast, func, literal, or_, select, update
 
 from prefectish.engine.identity import Identity, identity_of
+from prefectish.errors import RunNotActive
 from prefectish.engine.recorder import Notice
 from prefectish.engine.state import State
 from prefectish.history import schema
@@ -123,6 +124,19 @@ class RunRow:
     def is_lost(self) -> bool:
         """Whether it did not end, and the client that drove it is gone: :meth:`Flow.resume` goes on with it."""
         return self.holder is not None and not is_alive(self.holder, self.heartbeat.timestamp(), time.time())
+
+    def cancel(self) -> None:
+        """Ask the client that drives the run, wherever it is, to cancel it; it hears of it within a second or two.
+
+        Raises
+        ------
+        RunNotActive : nobody drives it: it has ended, or its client is lost.
+        """
+        if self.holder is None or self.is_lost:
+            what = "its client is lost; resume goes on with it" if self.is_lost else f"it ended as {self.state}"
+            raise RunNotActive(f"run {self.id} is not running: {what}")
+        with self._store.writing() as connection:
+            connection.execute(update(schema.runs).where(_r.number == self._number).values(asked=schema.CANCEL))
 
     def tasks(self) -> list[dict[str, Any]]:
         """Return the tasks: slug, name, state, children by state, start of the first and end of the last child."""

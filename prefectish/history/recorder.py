@@ -65,6 +65,7 @@ class HistoryRecorder:
         self._rows: Rows
         self._steps: dict[int, int] = {}
         self._open_rows: OpenRows = dict
+        self._cancel: Callable[[], None] | None = None
         self._open: dict[int, str] = {}
         self._plan: Plan
         self._noted = 0
@@ -79,6 +80,7 @@ class HistoryRecorder:
             "heartbeat": now,
             "holder": process_name(),
             "held": now,
+            "asked": None,
             "flow_version": version,
             "executor": clean(executor),
             "source": None if facts.get("flow_source") is None else clean(facts["flow_source"]),
@@ -100,7 +102,7 @@ class HistoryRecorder:
         self._thread.start()
 
     def _write_steps(self, connection: Connection) -> None:
-        """Write the tasks, or those that came since; those of a run that is resumed keep their numbers in the history."""
+        """Write the tasks that came since the last time; those of a run that is resumed keep their numbers."""
         plan, noted = self._plan, self._noted
         added = plan.steps[noted:]
         self._noted += len(added)
@@ -126,9 +128,13 @@ class HistoryRecorder:
             rows.append((self._run, number, *facts, step.space, first, None, None, None, _reads(plan, step)))
         upsert(connection, schema.steps, rows)
 
-    def watch(self, open_rows: OpenRows) -> None:
-        """Take what tells which children are under way, so that those that a dead client leaves behind can be named."""
+    def watch(self, open_rows: OpenRows, cancel: Callable[[], None]) -> None:
+        """Take what tells which children are under way, and what cancels the run if somebody asks for it.
+
+        Children that a dead client leaves behind can then be named.
+        """
         self._open_rows = open_rows
+        self._cancel = cancel
 
     def record(self, events: Sequence[Event]) -> None:
         """Queue events."""
@@ -210,6 +216,20 @@ class HistoryRecorder:
                 self._try(lambda connection: self._write(connection, events, told))  # noqa: B023  it is called right here
                 for _ in told:
                     self._told.popleft()
+            if self._cancel is not None and self.broken is None:
+                self._heed(self._cancel)
+
+    def _heed(self, cancel: Callable[[], None]) -> None:
+        """Do what somebody asked of this run."""
+        try:
+            with self.store.reading() as connection:
+                query = select(schema.runs.c.asked).where(schema.runs.c.number == self._run)
+                asked = connection.execute(query).scalar()
+        except HistoryWriteError:  # whether the history is gone is for those to say who write to it
+            return
+        if asked == schema.CANCEL:
+            self._cancel = None
+            cancel()
 
     def _collected(self) -> tuple[list[Event], bool]:
         """Return the events of the next moment, and whether they are the last."""

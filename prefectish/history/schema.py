@@ -22,6 +22,8 @@ UPGRADES: Mapping[int, Sequence[str]] = {}
 #: Marks a SQLite file as ours (PRAGMA application_id).
 APPLICATION_ID = 0x70666873
 
+#: Asks the holder of a run to cancel it.
+CANCEL = "cancel"
 #: States by the number that stands for them in the tables; numbers are never reused.
 STATES = (
     "Pending", "Scheduled", "Retrying", "Paused", "Resume", "Queued", "Submitted", "Running", "Cancelling", "Success",
@@ -36,7 +38,8 @@ metadata = MetaData()
 #: Facts of the history itself; "version" is that of its tables, where the database has no other place for it.
 about = Table("about", metadata, Column("name", String(40), primary_key=True), Column("value", Text, nullable=False))
 
-#: `holder` is the process that drives the run, ``host:pid``, since `held`, and `part` how often it was resumed.
+#: `holder` is the process that drives the run, ``host:pid``, since `held`, and `part` how often it was resumed. `asked`
+#: is what somebody asked of the holder.
 runs = Table(
     "runs",
     metadata,
@@ -53,6 +56,7 @@ runs = Table(
     Column("heartbeat", Float, nullable=False),
     Column("holder", Text),
     Column("held", Float),
+    Column("asked", String(20)),
     Column("part", Integer, nullable=False, default=0),
     Column("executor", Text),
     Column("source", Text),
