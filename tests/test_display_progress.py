@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import textwrap
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from pages import EVIL, safe
+from rich.console import Console
+
+from prefectish import Flow, Parameter, history, task
+from prefectish.display import lines, notebook, terminal, words
+from prefectish.display.pace import WEIGHT, Pace
+from prefectish.engine.onlooking import StepCounts
+from prefectish.engine.state import Success
+from prefectish.history.past import last_time
+
+
+def counts(ended=0, width=100, **more):
+    facts = dict.fromkeys(StepCounts._fields, 0)
+    facts |= {"slug": "load-1", "name": "load", "mapped": True, "closed": True, "final": False}
+    return StepCounts(**{**facts, "ended": ended, "width": width, **more})
+
+
+def single(**more):
+    return counts(**{"slug": "total-1", "name": "total", "mapped": False, "width": 1, **more})
+
+
+# ---------------------------------------------------------------------- how far, how fast, how long
+
+
+def test_rate_and_rest_follow_from_what_ended_lately():
+    pace = Pace("f", 0.0)
+    pace.scene([counts(0, running=2)], 1.0)
+    (line,) = pace.scene([counts(20, running=2)], 3.0).maps
+    assert (line.rate, line.left, line.seconds, line.share) == (10.0, 8.0, 2.0, 0.2)
+    for second in range(4, 60):  # ten times slower
+        (line,) = pace.scene([counts(20 + second - 3, running=2)], float(second)).maps
+    assert line.rate == pytest.approx(1.0)
+    assert line.left == pytest.approx(100 - line.counts.ended)
+
+
+def test_nothing_is_promised_where_nothing_is_known():
+    pace = Pace("f", 0.0)
+    (line,) = pace.scene([counts(0, None, closed=False)], 1.0).maps
+    assert (line.rate, line.left, line.seconds, line.share, line.expected) == (None,) * 5
+    assert words.how_many(line) == "waiting"
+    (line,) = pace.scene([counts(3, 7, closed=False, running=1)], 2.0).maps
+    assert (line.left, line.share) == (None, None)
+    assert words.how_many(line) == "3 of 7 so far"
+
+
+def test_former_run_helps_until_this_one_knows_better():
+    pace = Pace("f", 0.0)
+    pace.past = {"load-1": (100, 50.0)}
+    (line,) = pace.scene([counts(0, running=1)], 1.0).maps
+    assert line.left == 50.0
+    (line,) = pace.scene([counts(WEIGHT, running=1)], 1.0 + WEIGHT).maps  # a second each: half by this run
+    assert line.left == pytest.approx((100 - WEIGHT) * 0.75)
+
+
+def test_width_of_a_former_run_is_expected_while_this_one_is_unknown():
+    pace = Pace("f", 0.0)
+    pace.past = {"load-1": (100, 50.0)}
+    (line,) = pace.scene([counts(0, None, closed=False)], 1.0).maps
+    assert words.how_many(line) == "of about 100"
+    (line,) = pace.scene([counts(10, 20, closed=False, running=1)], 2.0).maps
+    assert (words.how_many(line), line.share) == ("10 of about 100", 0.1)
+    (line,) = pace.scene([counts(10, 120, closed=False, running=1)], 3.0).maps
+    assert line.expected is None
+
+
+def test_step_that_ended_shows_what_it_took():
+    pace = Pace("f", 0.0)
+    pace.scene([counts(0, running=1)], 1.0)
+    pace.scene([counts(100, final=True, failed=10, skipped=5, cancelled=1)], 5.0)
+    (line,) = pace.scene([counts(100, final=True, failed=10, skipped=5, cancelled=1)], 50.0).maps
+    assert (line.seconds, line.rate, line.left, line.done, line.share) == (4.0, 25.0, None, 84, 1.0)
+
+
+def test_map_without_children_is_complete():
+    (line,) = Pace("f", 0.0).scene([counts(0, 0, final=True)], 1.0).maps
+    assert line.share == 1.0
+
+
+def test_tasks_of_one_name_are_told_apart_by_their_slugs():
+    scene = Pace("f", 0.0).scene([counts(), counts(slug="load-2"), counts(slug="keep-1", name="keep")], 1.0)
+    assert [line.name for line in scene.maps] == ["load-1", "load-2", "keep"]
+
+
+def test_single_tasks_are_summed_and_named_when_they_take_long():
+    pace = Pace("f", 0.0)
+    others = [single(slug=f"t-{n}", final=True, ended=1, failed=n % 2) for n in range(4)]
+    pace.scene([single(running=1), *others], 1.0)
+    scene = pace.scene([single(running=1), *others], 8.0)
+    assert words.singles(scene) == "4 of 5 tasks, 2 failed; running total (0:07)"
+
+
+def test_durations_of_the_last_successful_run_are_found(tmp_path):
+    place = tmp_path / "runs.db"
+
+    @task
+    def fails(x):
+        if x > 3:
+            raise ValueError(x)
+
+    with Flow("past") as flow:
+        fails.map(Parameter("rows"))
+    first = flow.run(rows=[1, 2, 3], history=place)
+    flow.run(rows=[4, 5], history=place)
+    last = flow.run(rows=[1], history=place)
+    past = last_time(last.context["flow_run_id"])
+    assert past["fails-1"].children == 3
+    assert past["fails-1"].seconds >= 0
+    assert last_time(first.context["flow_run_id"]) == {}
+    assert last_time("not recorded") == {}
+    assert len(history.runs(store=place)) == 3
+
+
+# ---------------------------------------------------------------------- plain lines
+
+
+def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(lines, "monotonic", lambda: now[0])
+    shown = lines.Lines(Pace("f", 0.0))
+    shown.look([counts(1, running=2), single()])
+    assert capsys.readouterr() == ("", "")
+    now[0] = lines.EVERY
+    shown.look([counts(51, running=2, retrying=1, failed=3), single()])
+    shown.look([counts(52, running=2), single()])
+    shown.rest()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "f 0:05 load: 51 of 100, 2 running, 1 retrying, 3 failed, 10.0/s, about 0:04 left",
+        "f 0:05 0 of 1 other task",
+    ]
+    now[0] = 9.0
+    shown.ended([counts(100, final=True), single(final=True)], Success("All went well."))
+    assert capsys.readouterr().err.splitlines()[-1] == "f 0:09 Success: All went well."
+    shown.ended([], None)
+    assert capsys.readouterr().err == "f 0:09 broke off\n"
+
+
+def test_x8_no_name_can_forge_a_line(capsys, monkeypatch):
+    monkeypatch.setattr(lines, "monotonic", lambda: 1.0)
+    lines.Lines(Pace(EVIL, 0.0)).ended([counts(name=EVIL)], Success(EVIL))
+    err = capsys.readouterr().err
+    assert err.count("\n") == 2
+    assert "\x1b" not in err
+
+
+# ---------------------------------------------------------------------- a terminal
+
+
+def rendered(drawn, width=120):
+    console = Console(width=width, file=open(os.devnull, "w"), record=True, force_terminal=True)  # noqa: SIM115
+    with console.file:
+        console.print(drawn)
+    return console.export_text()
+
+
+def test_x8_no_name_can_act_on_the_terminal():
+    shown = terminal.Terminal(Pace(EVIL, 0.0))
+    drawn = shown._drawn(Pace(EVIL, 0.0).scene([counts(name=EVIL), single(name=EVIL)], 9.0), Success(EVIL))
+    text = rendered(drawn)
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 3
+
+
+def test_maps_that_go_on_have_the_first_right_to_a_line():
+    pace = Pace("f", 0.0)
+    steps = [counts(100, slug=f"a-{n}", name=f"ended {n}", final=True) for n in range(9)]
+    steps += [counts(0, None, slug=f"b-{n}", name=f"waits {n}") for n in range(9)]
+    steps += [counts(5, slug="c-1", name="runs", running=1)]
+    maps = pace.scene(steps, 1.0).maps
+    assert [line.name for line in terminal.chosen(maps, 3)] == ["waits 0", "waits 1", "runs"]
+    assert terminal.chosen(maps, 99) == list(maps)
+
+
+PROGRAM = """
+import logging, sys, threading, time
+from prefectish import Flow, task
+logging.basicConfig(level=logging.WARNING)
+
+@task
+def load(x):
+    if x == 2:
+        print("printed in a body")
+        logging.warning("logged in a body")
+    time.sleep(0.4)
+    return x
+
+with Flow("loads") as flow:
+    load.map([1, 2, 3, 4])
+state = flow.run(history=False)
+print("after", type(state).__name__)
+logging.warning("logged after the run")
+"""
+
+
+def in_terminal(program, *, out=None):
+    """Run a program with a terminal as its standard error, and as its standard output if `out` is None."""
+    near, far = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.DEVNULL,
+        stdout=far if out is None else out,
+        stderr=far,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "30"},
+    )
+    os.close(far)
+    seen = b""
+    while select.select([near], [], [], 120)[0]:
+        try:
+            piece = os.read(near, 65536)
+        except OSError:  # the other end was closed
+            break
+        if not piece:
+            break
+        seen += piece
+    assert child.wait(120) == 0, seen.decode()
+    os.close(near)
+    return seen.decode()
+
+
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+def screen(written):
+    """Return what a terminal shows in the end: of what was written only moves up and erased lines matter here."""
+    rows, at = [""], 0
+    for piece in re.split(r"(\x1b\[[0-9;?]*[a-zA-Z]|\r|\n)", written):
+        if piece == "\n":
+            at += 1
+            rows.extend([""] * (at + 1 - len(rows)))
+        elif piece == "\x1b[2K":
+            rows[at] = ""
+        elif (up := re.fullmatch(r"\x1b\[(\d*)A", piece)) is not None:
+            at = max(at - int(up[1] or 1), 0)
+        elif piece and piece != "\r" and not CONTROL.fullmatch(piece):
+            rows[at] += piece
+    return [row.rstrip() for row in rows if row.strip()]
+
+
+def test_terminal_keeps_its_lines_below_prints_and_logs():
+    shown = screen(in_terminal(PROGRAM))
+    assert shown[:2] == ["printed in a body", "WARNING:root:logged in a body"]
+    assert re.fullmatch(r"loads  Success  0:0\d", shown[2])
+    assert re.match(r"load .* 4 of 4  100%", shown[3])
+    assert shown[4:] == ["after Success", "WARNING:root:logged after the run"]
+
+
+def test_output_that_goes_elsewhere_stays_there(tmp_path):
+    with open(tmp_path / "out.txt", "w") as out:
+        shown = screen(in_terminal(PROGRAM, out=out))
+    assert (tmp_path / "out.txt").read_text().split("\n") == ["printed in a body", "after Success", ""]
+    assert "printed in a body" not in shown
+    assert any("4 of 4" in row for row in shown)
+
+
+def test_interrupted_run_leaves_a_usable_terminal():
+    program = PROGRAM.replace("    time.sleep(0.4)", "    time.sleep(0.4)\n    if x == 3: raise KeyboardInterrupt")
+    ending = "try:\n    state = flow.run(history=False)\nexcept KeyboardInterrupt as stop:\n    state = stop.state"
+    written = in_terminal(program.replace("state = flow.run(history=False)", ending))
+    assert written.count("\x1b[?25l") == written.count("\x1b[?25h") > 0  # the cursor was hidden, and is there again
+    assert screen(written)[-2] in ("after Cancelled", "after Failed")
+
+
+# ---------------------------------------------------------------------- a notebook
+
+
+def test_notebook_shows_parts_and_words():
+    pace = Pace("f", 0.0)
+    step = counts(50, running=2, retrying=3, failed=4, skipped=5, cached=6, cancelled=1)
+    page = safe(notebook.drawn(pace.scene([step, single()], 9.0), None, last=False))
+    for part in ("Running", "50 of 100", "2 running", "3 retrying", "4 failed", "5 skipped", "6 cached", "0 of 1"):
+        assert part in page.text
+    assert "broke off" in safe(notebook.drawn(pace.scene([step], 9.0), None, last=True)).text
+
+
+def test_x9_names_are_shown_in_a_notebook_not_obeyed():
+    scene = Pace(EVIL, 0.0).scene([counts(name=EVIL, slug=EVIL), single(name=EVIL, running=1)], 0.0)
+    page = safe(notebook.drawn(scene, Success(EVIL), last=True))
+    assert page.text.count("alert('x')") >= 2
+
+
+def test_notebook_with_many_maps_stays_small():
+    steps = [counts(slug=f"s-{n}", name=f"s{n}") for n in range(notebook.MAPS + 5)]
+    html = notebook.drawn(Pace("f", 0.0).scene(steps, 1.0), None, last=False)
+    assert "and 5 more maps" in safe(html).text
+
+
+CELL = """
+import time
+from prefectish import Flow, task
+
+@task
+def load(x):
+    time.sleep(0.02)
+    if x == 7:
+        raise ValueError("seven")
+    return x
+
+with Flow("loads") as flow:
+    load.map(list(range(60)))
+state = flow.run(history=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def executed():
+    cells = [
+        CELL,
+        "state",
+        "flow",
+        "handle = flow.start(history=False)\nended = handle.wait(120)",
+        "short = flow.run(history=False, progress=False)",
+        "from prefectish.display import notebook\nassert state['load'].results().failed",
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(cell)) for cell in cells])
+    NotebookClient(book, timeout=300, kernel_name="python3").execute()
+    return book
+
+
+def pages(cell):
+    return [output["data"]["text/html"] for output in cell["outputs"] if "text/html" in output.get("data", {})]
+
+
+def test_notebook_keeps_how_a_run_ended(executed):
+    (html,) = pages(executed.cells[0])
+    page = safe(html)
+    for part in ("loads", "Failed", "60 of 60", "1 failed"):
+        assert part in page.text
+
+
+def test_notebook_shows_states_and_flows(executed):
+    assert "ValueError: seven" in safe(pages(executed.cells[1])[0]).text
+    assert "svg" in safe(pages(executed.cells[2])[0]).tags
+
+
+def test_notebook_shows_a_run_in_the_background(executed):
+    (html,) = pages(executed.cells[3])
+    assert "60 of 60" in safe(html).text
+
+
+def test_notebook_shows_nothing_if_nothing_is_wanted(executed):
+    assert pages(executed.cells[4]) == []
