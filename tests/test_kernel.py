@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 from jupyter_client import KernelManager
-
 from real import notes, until
 
 pytestmark = pytest.mark.fault
 
-LIMIT = 90.0
+LIMIT = 60.0
 
 SETUP = """
 import os, sys, json, signal, threading
 sys.path.insert(0, {tests!r})
+import cloudpickle
 import interrupted_flow as script
+cloudpickle.register_pickle_by_value(script)
 from prefectish import history
 flow, children, end = script.build({folder!r}, 1.0)
 before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -30,10 +31,9 @@ facts["busy"] = sorted(t.name for t in threading.enumerate() if t.name.startswit
 print("FACTS", json.dumps(facts))
 """
 OWN_CLIENT = """
-from distributed import Client, LocalCluster
+from distributed import Client
 from prefectish.executors import DaskExecutor
-cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50)
-client = Client(cluster)
+client = Client({address!r})
 """
 KEYS = "print('KEYS', client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))"
 AGAIN = """
@@ -99,10 +99,10 @@ EXECUTORS = {
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_c3_interrupted_kernel_lives_on_and_nothing_of_the_run_does(executor, notebook, tmp_path):
+def test_c3_interrupted_kernel_lives_on_and_nothing_of_the_run_does(executor, notebook, dask_client, tmp_path):
     notebook.run(SETUP.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
     if executor == "dask":
-        notebook.run(OWN_CLIENT)
+        notebook.run(OWN_CLIENT.format(address=dask_client.scheduler.address))
     cell = notebook.start(RUN.format(executor=EXECUTORS[executor], folder=str(tmp_path)))
     until(lambda: len(notes(tmp_path / "bodies")) >= 4, LIMIT)
     notebook.manager.interrupt_kernel()
@@ -116,7 +116,9 @@ def test_c3_interrupted_kernel_lives_on_and_nothing_of_the_run_does(executor, no
     assert facts["end"] == 'Cancelled("never started")'
     assert facts["handlers"], "the kernel's own handlers are back"
     if executor == "dask":
+        before = len(notes(tmp_path / "bodies"))
         until(lambda: "KEYS 0" in notebook.run(KEYS), LIMIT)
+        assert len(notes(tmp_path / "bodies")) <= before + 4, "what a worker had begun ends, and nothing else begins"
     begun = len(notes(tmp_path / "bodies"))
     assert begun < 12
     printed = notebook.run(AGAIN.format(executor=EXECUTORS[executor]))
