@@ -147,11 +147,19 @@ def deadly(path, how, bad=3, number=24, seconds=0.3):
 
 
 @pytest.mark.parametrize(
-    "how",
-    [lambda: os._exit(7), lambda: ctypes.string_at(0), lambda: os.kill(os.getpid(), 9)],
+    ("how", "words", "known"),
+    [
+        (lambda: os._exit(7), "exit code 7", {"exit_code": 7}),
+        (lambda: ctypes.string_at(0), "SIGSEGV", {"exit_code": -11, "signal": "SIGSEGV"}),
+        (
+            lambda: os.kill(os.getpid(), 9),
+            "SIGKILL, possibly out of memory",
+            {"exit_code": -9, "signal": "SIGKILL"},
+        ),
+    ],
     ids=["default-exit", "segfault", "sigkill"],
 )
-def test_w3_w4_child_that_kills_its_process_crashes_alone(tmp_path, how, request):
+def test_w3_w4_child_that_kills_its_process_crashes_alone(tmp_path, how, words, known, request):
     path = tmp_path / "notes"
     flow, children, good, strict = deadly(path, how)
     state = flow.run(executor=own())
@@ -159,7 +167,12 @@ def test_w3_w4_child_that_kills_its_process_crashes_alone(tmp_path, how, request
     assert kinds(state.result[children]) == {"Success": 23, "Crashed": 1}
     crashed = states[3]
     deaths = 4 if "default" in request.node.name else 2
-    assert crashed.message == f"worker died {deaths} times while running work-1[3]"
+    assert crashed.message == f"worker died {deaths} times while running work-1[3] ({words})"
+    assert known.items() <= crashed.evidence.items()
+    assert crashed.evidence["worker"].startswith("tcp://127.0.0.1:")
+    assert crashed.evidence["pid"] in pids(path)
+    if "signal" in known and known["signal"] == "SIGSEGV":
+        assert any("in <lambda>" in line for line in crashed.evidence["log"]), "where it crashed is not told"
     assert crashed.cause == "killed-worker"
     assert str(crashed.result) == f"KilledWorker: {crashed.message}"
     assert [s.result for i, s in enumerate(states) if i != 3] == [i for i in range(24) if i != 3]
@@ -260,7 +273,7 @@ def test_step_of_a_branch_that_kills_its_process_is_the_one_that_crashes(tmp_pat
     state = flow.run(executor=own())
     assert kinds(state.result[ones]) == {"Success": 5}
     assert type(state.result[twos].map_states[2]) is Crashed
-    assert state.result[twos].map_states[2].message == "worker died 2 times while running second-1[2]"
+    assert state.result[twos].map_states[2].message == "worker died 2 times while running second-1[2] (exit code 7)"
     assert kinds(state.result[twos]) == {"Success": 4, "Crashed": 1}
     assert state.result[threes].result == [False, False, True, False, False]
 
@@ -279,7 +292,7 @@ def test_single_task_that_kills_its_process_crashes(tmp_path):
         out = work()
         good = seen(out)
     state = flow.run(executor=own())
-    assert state.result[out].message == "worker died 2 times while running work-1"
+    assert state.result[out].message == "worker died 2 times while running work-1 (exit code 7)"
     assert state.result[good].result == "RemoteError"
     assert state.is_successful()
 
