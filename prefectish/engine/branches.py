@@ -110,7 +110,7 @@ class Branches:
         positions = self.startable(lane, branch)
         if not positions:
             return
-        if self.table.suspects.busy:
+        if self.table.suspects.busy or self.table.paused:
             self.held_back.append((lane, branch))
         elif self.table.admission.permit(lane, now.seconds):
             lane.ahead -= branch.ahead

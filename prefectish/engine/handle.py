@@ -16,6 +16,7 @@ from prefectish.engine.moments import Moment
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.progress import Progress
 from prefectish.engine.state import Cancelled, Running, State
+from prefectish.engine.steered import Steered
 from prefectish.engine.verdict import expand
 
 #: What a request does; it is called in the thread that drives the run.
@@ -76,7 +77,7 @@ class Control:
             self._requests.popleft()(progress, now)
 
 
-class RunHandle:
+class RunHandle(Steered):
     """A run that goes on in a thread of its own; made by ``flow.start(...)``.
 
     Attributes

@@ -241,11 +241,12 @@ class Lane:
     stopped : "stop" if no new branch may start, "cancel" if open ones were dropped too, else "".
     late : whether its branches are begun before they have a place under its limits, because many may need none.
     ahead : branches that were begun so and have none yet.
+    again : number of the next submission of rows that were taken back, to begin again.
     """
 
     __slots__ = (
-        "ahead", "all_positions", "branches", "bundle", "bundles", "done", "full", "gates", "late", "limited", "mean",
-        "opened", "order", "pickers", "position", "priority", "queued", "ready", "runs", "space", "spec", "stage",
+        "again", "ahead", "all_positions", "branches", "bundle", "bundles", "done", "full", "gates", "late", "limited",
+        "mean", "opened", "order", "pickers", "position", "priority", "queued", "ready", "runs", "space", "spec", "stage",
         "started", "stopped",
     )  # fmt: skip
 
@@ -265,6 +266,7 @@ class Lane:
         self.done = 0
         self.queued = False
         self.limited = False
+        self.again: dict[int, int] = {}
         self.late = False
         self.ahead = 0
         self.priority = 0.0

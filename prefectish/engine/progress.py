@@ -28,6 +28,7 @@ from collections.abc import Collection, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
+from prefectish.engine.again import Again
 from prefectish.engine.branches import Branches
 from prefectish.engine.endings import Endings
 from prefectish.engine.executor import Held, Job, Receipt
@@ -41,6 +42,7 @@ from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.recall import Recall
 from prefectish.engine.starter import Starter
 from prefectish.engine.state import Cancelled, Failed, Paused, Resume, State
+from prefectish.engine.steering import Steering
 from prefectish.engine.table import Table
 from prefectish.engine.verdict import CRASHED, flow_state
 
@@ -65,6 +67,7 @@ class Progress:
     ----------
     table : what became of the steps, and what goes on.
     endings : ends what is stopped, cancelled, or out of time.
+    steering, again : do what is asked while the run goes on.
     """
 
     def __init__(
@@ -85,6 +88,8 @@ class Progress:
         self.branches = Branches(self.table)
         self.endings = Endings(self.branches)
         self.losses = Losses(self.endings)
+        self.steering = Steering(self.table)
+        self.again = Again(self.branches)
         self.starter = Starter(self.endings)
         for number, state in sorted((starts or {}).items(), key=itemgetter(0)):  # sources first
             self.starter.give(self.table.runs[number], state)
@@ -119,8 +124,8 @@ class Progress:
         due = (
             table.timers.next_due,
             table.deadlines.next_due,
-            table.admission.limits.next_start(),
-            table.suspects.due(),
+            None if table.paused else table.admission.limits.next_start(),
+            None if table.paused else table.suspects.due(),
         )
         return min((d for d in due if d is not None), default=None)
 
@@ -132,7 +137,8 @@ class Progress:
             return True
         if self.endings.draining:
             return False
-        return not (table.in_flight or table.timers or table.jobs or table.suspects.busy or table.admission.stuck)
+        held = table.jobs or table.suspects.busy or table.admission.stuck or self.branches.held_back
+        return not (table.in_flight or table.timers or held)
 
     @property
     def raised(self) -> BaseException | None:
@@ -235,12 +241,21 @@ class Progress:
             end(now)
         self.branches.fire(now)
 
+    def _consider(self, now: Moment) -> None:
+        """Stop maps that gave up, and open what has become known."""
+        while self.table.finisher.stopping or self.table.finisher.touched:
+            self.endings.stop_maps(now)
+            self.starter.consider(now)
+
     def _admit(self, now: Moment) -> None:
         """Start what has a place: suspects alone, else single steps, and rows of maps."""
         finisher, admission = self.table.finisher, self.table.admission
         if self.endings.draining:
             if not self.table.in_flight:
                 self.endings.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
+            return
+        if self.table.paused:
+            self._consider(now)
             return
         if self.table.suspects.busy:
             self.losses.start_suspect(now)
@@ -249,10 +264,8 @@ class Progress:
         if self.branches.held_back or admission.waiting:
             self.branches.let_go_on(now)
         while True:
-            if finisher.stopping:
-                self.endings.stop_maps(now)
-            if finisher.touched:  # rows that start from a final state, and iterators that end, make more known
-                self.starter.consider(now)
+            if finisher.stopping or finisher.touched:  # rows that are final already, and ends of iterators, tell more
+                self._consider(now)
             lane = admission.next_lane()
             if lane is None:
                 break

@@ -147,6 +147,8 @@ class Starter:
         """Open a branch and submit it whole; steps with a start state of their own may be final, or wait."""
         branch = Branch(row, lane.items_of(row))
         lane.branches[row] = branch
+        if lane.again:
+            branch.submissions = lane.again.pop(row, 0)
         if lane.spec.steps[0].keyed > COMPUTED:
             branch.items = self.numbering.items(lane, branch.items)
         if not lane.started:

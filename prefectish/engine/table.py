@@ -38,12 +38,13 @@ class Table:
     timers : branches that wait for a time, with the bit of the step that does.
     deadlines : ends of time limits, and what to do then.
     over : the run has ended; nothing is taken any more.
+    paused : nothing is started until somebody says so.
     now : the time of this turn.
     """
 
     __slots__ = (
         "admission", "cancelled", "deadlines", "events", "finisher", "groups", "in_flight", "jobs", "lanes", "notify",
-        "now", "opener", "over", "plan", "recaller", "runs", "suspects", "timers", "told",
+        "now", "opener", "over", "paused", "plan", "recaller", "runs", "suspects", "timers", "told",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,7 @@ class Table:
         self.timers: Timers[tuple[Lane, Branch, int]] = Timers()
         self.deadlines: Timers[Callable[[Moment], None]] = Timers()
         self.over = False
+        self.paused = False
         self.now: Moment
 
     def end_row(self, run: StepRun, row: int, old: State, state: State) -> None:
