@@ -81,12 +81,17 @@ class Admission:
 
     def permit(self, lane: Lane, now: float) -> bool:
         """Take a place under the lane's limits, if it has any."""
-        return not lane.limited or self.limits.take(lane.runs[0].step.number, now)
+        return not lane.limited or self.limits.take_all(self._limiting(lane), now)
 
     def give_back(self, lane: Lane) -> None:
         """Give back a place under the lane's limits."""
         if lane.limited:
-            self.limits.give(lane.runs[0].step.number)
+            for number in self._limiting(lane):
+                self.limits.give(number)
+
+    def _limiting(self, lane: Lane) -> list[int]:
+        """Return the steps of a lane that have limits: one, unless a limit was set when they travelled already."""
+        return [run.step.number for run in lane.runs if self.limits.limited(run.step.number)]
 
     # -- rows ------------------------------------------------------------------------------------------------------
 

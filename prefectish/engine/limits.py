@@ -5,7 +5,7 @@ A limit is asked where jobs are admitted, at the owner: what waits for it holds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prefectish.engine.plan import Plan, Step
 
@@ -41,6 +41,7 @@ class Limits:
     def __init__(self, plan: Plan, tag_limits: Mapping[str, int] | None = None) -> None:
         self._tags = {tag: Limit(size) for tag, size in (tag_limits or {}).items()}
         self._places: dict[int, tuple[Limit, ...]] = {}
+        self._own: dict[int, Limit] = {}
         self._rates: dict[int, Rate] = {}
         #: Steps that were too early under their rate.
         self.waiting: set[int] = set()
@@ -60,11 +61,44 @@ class Limits:
         own, rate : of its task; steps of one task may share them.
         """
         shared = (self._tags[tag] for tag in sorted(step.task.tags) if tag in self._tags)
+        if own is not None:
+            self._own[step.number] = own
         places = (*(() if own is None else (own,)), *shared)
         if places:
             self._places[step.number] = places
         if rate is not None:
             self._rates[step.number] = rate
+
+    def change(self, number: int, size: int, used: int) -> None:
+        """Give a step's own limit another size.
+
+        Parameters
+        ----------
+        used : places that its jobs take, if it has had no limit so far.
+        """
+        limit = self._own.get(number)
+        if limit is None:
+            limit = self._own[number] = Limit(size)
+            self._add(limit, {number: used})
+        limit.size = size
+
+    def change_tag(self, tag: str, size: int, used: Mapping[int, int]) -> None:
+        """Give the limit of a tag another size.
+
+        Parameters
+        ----------
+        used : places that the jobs of each step with the tag take, if it has had no limit so far.
+        """
+        limit = self._tags.get(tag)
+        if limit is None:
+            limit = self._tags[tag] = Limit(size)
+            self._add(limit, used)
+        limit.size = size
+
+    def _add(self, limit: Limit, used: Mapping[int, int]) -> None:
+        for number, count in used.items():
+            limit.used += count
+            self._places[number] = (*self._places.get(number, ()), limit)
 
     def limited(self, number: int) -> bool:
         """Whether a step has any limit."""
@@ -90,6 +124,15 @@ class Limits:
             rate.next_start = (rate.next_start if late < rate.spacing else now) + rate.spacing
         for place in places:
             place.used += 1
+        return True
+
+    def take_all(self, numbers: Sequence[int], now: float) -> bool:
+        """Take a place for steps that travel together; False, and nothing taken, if one of them has none."""
+        for count, number in enumerate(numbers):
+            if not self.take(number, now):
+                for taken in numbers[:count]:
+                    self.give(taken)
+                return False
         return True
 
     def give(self, number: int) -> None:

@@ -1,0 +1,237 @@
+"""A run in the background that is paused, limited, and told to try its failures again."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from real import until
+
+from prefectish import Flow, history, task, unmapped
+from prefectish.executors import LocalDaskExecutor, LocalExecutor
+
+LIMIT = 60.0
+
+
+class Desk:
+    """Lets bodies in one by one, and knows which came."""
+
+    def __init__(self) -> None:
+        self.came: list[Any] = []
+        self.free = threading.Semaphore(0)
+        self.broken: set[Any] = set()
+
+    def __call__(self, value: Any) -> Any:
+        self.came.append(value)
+        assert self.free.acquire(timeout=LIMIT)
+        if value in self.broken:
+            raise ValueError(value)
+        return value
+
+    def serve(self, count: int) -> None:
+        for _ in range(count):
+            self.free.release()
+
+    def wait_for(self, count: int) -> list[Any]:
+        return until(lambda: self.came if len(self.came) >= count else None, LIMIT)
+
+
+@pytest.fixture
+def desk() -> Any:
+    desk = Desk()
+    yield desk
+    desk.serve(1000)
+
+
+def flow_of(desk: Desk, width: int = 6, **options: Any) -> tuple[Flow, Any, Any]:
+    @task(**options)
+    def load(x: int) -> int:
+        return int(desk(x))
+
+    @task
+    def clean(x: int) -> int:
+        return 10 * x
+
+    @task
+    def total(values: list[int]) -> int:
+        return sum(values)
+
+    with Flow("steered") as flow:
+        loaded = load.map(list(range(width)))
+        ended = total(clean.map(loaded))
+    return flow, loaded, ended
+
+
+def test_run_that_is_paused_starts_nothing_until_it_is_resumed(desk: Desk) -> None:
+    flow, _, ended = flow_of(desk)
+    run = flow.start(executor=LocalDaskExecutor(num_workers=2), history=False)
+    desk.wait_for(2)
+    run.pause()
+    until(lambda: run._control.progress.table.paused, LIMIT)
+    desk.serve(6)
+    until(lambda: run.counts().get("Success", 0) and not run._control.progress.table.in_flight, LIMIT)
+    begun = len(desk.came)
+    with pytest.raises(TimeoutError):
+        run.wait(0.5)
+    assert len(desk.came) == begun
+    run.resume()
+    assert run.wait(LIMIT).result[ended].result == 150
+
+
+def test_limit_of_a_running_map_is_raised(desk: Desk) -> None:
+    flow, loaded, _ = flow_of(desk, max_concurrency=1)
+    run = flow.start(executor=LocalDaskExecutor(num_workers=3), history=False)
+    assert len(desk.wait_for(1)) == 1
+    run.set_limit(loaded, 3)
+    assert len(desk.wait_for(3)) == 3
+    run.set_limit(loaded, None)
+    desk.serve(6)
+    assert run.wait(LIMIT).is_successful()
+
+
+def test_limit_of_a_tag_is_set(desk: Desk) -> None:
+    flow, _, _ = flow_of(desk, tags=["db"])
+    run = flow.start(executor=LocalDaskExecutor(num_workers=3, tag_limits={"db": 1}), history=False)
+    assert len(desk.wait_for(1)) == 1
+    run.set_limit("db", 2)
+    assert len(desk.wait_for(2)) == 2
+    desk.serve(6)
+    assert run.wait(LIMIT).is_successful()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        (("db", 2), ValueError, r"no task of .* has the tag 'db'; there are \['net'\]"),
+        ((None, 2), ValueError, "is not in"),
+        (("net", -1), ValueError, "at least 0"),
+        (("net", True), TypeError, "n=True"),
+        (("net", 1.5), TypeError, r"n=1\.5"),
+    ],
+)
+def test_limits_of_nothing_are_refused(desk: Desk, given: Any, error: type[Exception], text: str) -> None:
+    flow, _, _ = flow_of(desk, width=1, tags=["net"])
+    run = flow.start(executor=LocalExecutor(), history=False)
+    with pytest.raises(error, match=text):
+        run.set_limit(*given)
+    desk.serve(1)
+    run.wait(LIMIT)
+
+
+@pytest.mark.parametrize("where", [None, ValueError, "ValueError", lambda state: "2" in str(state.result)])
+def test_failures_run_again_while_their_map_goes_on(desk: Desk, where: Any, tmp_path: Any) -> None:
+    flow, loaded, ended = flow_of(desk)
+    desk.broken = {2}
+    store = tmp_path / "history.db"
+    run = flow.start(executor=LocalDaskExecutor(num_workers=3), history=store)
+    desk.wait_for(3)
+    desk.serve(3)
+    until(lambda: run.counts(loaded).get("Failed"), LIMIT)
+    desk.broken = set()
+    assert run.retry(loaded, where) == 1
+    assert run.retry(loaded, where) == 0
+    desk.serve(4)
+    state = run.wait(LIMIT)
+    assert state.result[ended].result == 150
+    assert desk.came.count(2) == 2
+    child = history.run(run.id, store=store).child("load", 2)
+    assert (child.state, child.attempts) == ("Success", 2)
+    assert [attempt.state for attempt in child.earlier()] == ["Retrying"]
+
+
+def test_group_of_failures_of_the_history_runs_again(desk: Desk, tmp_path: Any) -> None:
+    flow, loaded, ended = flow_of(desk)
+    desk.broken = {0, 1}
+    store = tmp_path / "history.db"
+    run = flow.start(executor=LocalDaskExecutor(num_workers=3), history=store)
+    desk.wait_for(3)
+    desk.serve(3)
+    (group,) = until(
+        lambda: [g for g in history.run(run.id, store=store).failures() if (g.type, g.count) == ("ValueError", 2)],
+        LIMIT,
+    )
+    desk.broken = set()
+    assert run.retry(loaded, group) == 2
+    desk.serve(6)
+    assert run.wait(LIMIT).result[ended].result == 150
+
+
+def test_errors_of_a_choice_are_the_callers(desk: Desk) -> None:
+    flow, loaded, _ = flow_of(desk)
+    desk.broken = {0}
+    run = flow.start(executor=LocalDaskExecutor(num_workers=2), history=False)
+    desk.wait_for(2)
+    desk.serve(1)
+    desk.serve(1)
+    until(lambda: run.counts(loaded).get("Failed"), LIMIT)
+    with pytest.raises(ZeroDivisionError):
+        run.retry(loaded, lambda state: 1 / 0)
+    with pytest.raises(TypeError, match="where=3"):
+        run.retry(loaded, 3)
+    with pytest.raises(ValueError, match="is not in"):
+        run.retry(unmapped)
+    desk.serve(6)
+    assert run.wait(LIMIT).is_failed()
+
+
+def test_what_has_ended_names_the_way_out(desk: Desk) -> None:
+    flow, loaded, ended = flow_of(desk, width=1)
+    desk.broken = {0}
+    run = flow.start(executor=LocalExecutor(), history=False)
+    desk.serve(1)
+    run.wait(LIMIT)
+    with pytest.raises(RuntimeError, match=rf"run {run.id} has ended; flow.resume\('{run.id}', retry_failed=True\)"):
+        run.retry(loaded)
+    run.pause()
+    run.resume()
+    run.set_limit(ended, 1)
+    assert run.state.is_failed()
+
+
+def test_map_that_has_ended_in_a_run_that_goes_on_names_the_way_out(desk: Desk) -> None:
+    @task
+    def fail(x: int) -> None:
+        raise ValueError(x)
+
+    @task
+    def wait() -> Any:
+        return desk("waiting")
+
+    with Flow("steered") as flow:
+        failed = fail.map([1])
+        wait()
+    run = flow.start(executor=LocalDaskExecutor(num_workers=2), history=False)
+    until(lambda: run.counts(failed).get("Failed"), LIMIT)
+    with pytest.raises(RuntimeError, match=r"fail-1 cannot run again now: fail-1 has ended.*flow\.resume"):
+        run.retry(failed)
+    desk.serve(1)
+    run.wait(LIMIT)
+
+
+def test_run_cannot_wait_for_itself() -> None:
+    asked: list[Any] = []
+
+    def handler(flow: Any, old: Any, new: Any) -> None:
+        if new.is_finished():
+            asked.append(_error(lambda: handle.retry(done)))
+
+    def _error(call: Any) -> BaseException | None:
+        try:
+            call()
+        except RuntimeError as error:
+            return error
+        return None
+
+    ready = threading.Event()
+
+    @task
+    def body() -> None:
+        assert ready.wait(LIMIT)
+
+    with Flow("asks", state_handlers=[handler]) as flow:
+        done = body()
+    handle = flow.start(executor=LocalExecutor(), history=False)
+    ready.set()
+    handle.wait(LIMIT)
+    assert "its own handlers" in str(asked[0])

@@ -1,0 +1,355 @@
+"""What is asked of a run while it goes on, without a clock or an executor: pauses, limits, failures that run again."""
+
+from __future__ import annotations
+
+import pytest
+from test_progress import Owner, labels, named
+
+from prefectish import Flow, flatten, triggers
+from prefectish.engine.again import CannotRetry, chooser
+from prefectish.engine.executor import Receipt, Record
+from prefectish.engine.state import Failed, Pending, Retrying, Success, TriggerFailed
+
+
+class Group:
+    """Failures of one cause, as the history has them."""
+
+    def __init__(self, *rows):
+        self.children = [Child(row) for row in rows]
+
+
+class Child:
+    def __init__(self, index):
+        self.index = index
+
+
+BROKEN = Failed("broken", ValueError("broken"))
+
+
+def all_failed(owner, slug, where=None):
+    return owner.progress.again.retry(slug, chooser(where), owner.moment)
+
+
+def names(jobs):
+    return [label for job in jobs for label in labels(job)]
+
+
+def chain_of(width=3, **options):
+    with Flow("steered") as flow:
+        loaded = named("load").map(list(range(width)))
+        cleaned = named("clean").map(loaded)
+        named("total", **options)(cleaned)
+    return flow
+
+
+def limited_chain(width=3, **options):
+    """Return a flow whose maps travel alone: the second waits for the first at a gate."""
+    with Flow("steered") as flow:
+        loaded = named("load", max_concurrency=100).map(list(range(width)))
+        cleaned = named("clean", max_concurrency=100, **options).map(loaded)
+        named("total")(cleaned)
+    return flow
+
+
+# -- pauses ------------------------------------------------------------------------------------------------------------
+
+
+def test_paused_run_starts_nothing_and_is_not_done():
+    owner = Owner(chain_of(), window=1)
+    (first,) = owner.start()
+    owner.progress.steering.pause()
+    assert owner.tell(first) == []
+    assert not owner.progress.done
+    assert owner.pass_time(1000) == []
+    owner.progress.steering.resume()
+    assert names(owner.advance()) == ["load[1]", "clean[1]"]
+
+
+def test_run_that_has_ended_in_a_pause_is_done():
+    with Flow("steered") as flow:
+        named("load").map([1])
+    owner = Owner(flow)
+    (job,) = owner.start()
+    owner.progress.steering.pause()
+    owner.tell(job)
+    assert owner.progress.done
+
+
+def test_what_a_pause_let_end_makes_more_known_when_it_is_over():
+    owner = Owner(chain_of(1))
+    (job,) = owner.start()
+    owner.progress.steering.pause()
+    assert owner.tell(job) == []
+    owner.progress.steering.resume()
+    assert names(owner.advance()) == ["total"]
+
+
+def test_retries_wait_for_the_end_of_a_pause():
+    owner = Owner(chain_of(1))
+    (job,) = owner.start()
+    owner.progress.steering.pause()
+    again = Retrying("again", start_time=owner.moment.wall, run_count=1)
+    owner.advance(Receipt(job, [(0, Record(again, due_in=30.0)), (1, Record(Pending()))]))
+    assert owner.pass_time(60) == []
+    assert not owner.progress.done
+    owner.progress.steering.resume()
+    (again,) = owner.advance()
+    assert labels(again) == ["load[0]", "clean[0]"]
+
+
+def test_paused_run_can_be_cancelled_and_drained():
+    owner = Owner(chain_of(), window=1)
+    owner.start()
+    owner.progress.steering.pause()
+    owner.progress.endings.cancel("load-1", None, owner.moment)
+    owner.advance()
+    owner.progress.steering.resume()
+    owner.advance()
+    assert owner.progress.states()[1].map_states[0].message == "cancelled"
+
+
+def test_pause_does_not_wait_for_the_next_start_of_a_rate():
+    with Flow("steered") as flow:
+        named("load", rate=1).map([1, 2])
+    owner = Owner(flow)
+    owner.start()
+    assert owner.progress.next_due == 1.0
+    owner.progress.steering.pause()
+    assert owner.progress.next_due is None
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+def test_limit_of_a_running_map_counts_what_runs():
+    owner = Owner(chain_of(6), window=4)
+    first, *others = owner.start()
+    owner.progress.steering.limit_task("load-1", 2)
+    assert owner.tell(first) == []
+    assert owner.tell(others[0]) == []
+    assert names(owner.tell(others[1])) == ["load[4]", "clean[4]"]
+
+
+@pytest.mark.parametrize("size", [5, None])
+def test_limit_can_grow_while_the_map_goes_on(size):
+    with Flow("steered") as flow:
+        named("load", max_concurrency=1).map(list(range(5)))
+    owner = Owner(flow)
+    assert len(owner.start()) == 1
+    owner.progress.steering.limit_task("load-1", size)
+    assert len(owner.advance()) == 4
+
+
+def test_limit_of_nothing_holds_a_task_and_is_not_the_end():
+    with Flow("steered") as flow:
+        named("load").map([1, 2])
+    owner = Owner(flow, window=1)
+    (job,) = owner.start()
+    owner.progress.steering.limit_task("load-1", 0)
+    assert owner.tell(job) == []
+    assert not owner.progress.done
+    owner.progress.steering.limit_task("load-1", 1)
+    assert names(owner.advance()) == ["load[1]"]
+
+
+def test_limit_that_is_set_before_a_map_begins_holds_for_it():
+    with Flow("steered") as flow:
+        named("load").map(named("numbers")())
+    owner = Owner(flow)
+    (numbers,) = owner.start()
+    owner.progress.steering.limit_task("load-1", 2)
+    assert len(owner.tell(numbers, Success(None, [1, 2, 3]), widths=[(3, "list")])) == 2
+
+
+def test_limit_of_a_later_step_holds_the_branches_it_travels_with():
+    owner = Owner(chain_of(6), window=2)
+    first, second = owner.start()
+    owner.progress.steering.limit_task("clean-1", 1)
+    assert owner.tell(first) == []
+    assert names(owner.tell(second)) == ["load[2]", "clean[2]"]
+
+
+def test_tag_gets_a_limit_across_its_tasks():
+    with Flow("steered") as flow:
+        named("load", tags=["db"]).map([1, 2, 3])
+        named("save", tags=["db"]).map([1, 2, 3])
+    owner = Owner(flow)
+    jobs = owner.start()
+    assert len(jobs) == 6
+    owner.progress.steering.limit_tag("db", 1)
+    for job in jobs:
+        assert owner.tell(job) == []
+    assert owner.progress.done
+
+
+def test_tag_limit_of_the_executor_can_change():
+    with Flow("steered") as flow:
+        named("load", tags=["db"]).map([1, 2, 3])
+    owner = Owner(flow, tag_limits={"db": 1})
+    assert len(owner.start()) == 1
+    owner.progress.steering.limit_tag("db", 2)
+    assert len(owner.advance()) == 1
+
+
+# -- failures that run again -------------------------------------------------------------------------------------------
+
+
+def failed(job):
+    states = [BROKEN] + [TriggerFailed("trigger")] * (len(job.positions) - 1)
+    return states
+
+
+@pytest.mark.parametrize("flow", [chain_of(), limited_chain()])
+def test_failed_child_runs_again_with_what_followed_it(flow):
+    owner = Owner(flow)
+    first, second, third = owner.start()
+    jobs = owner.tell(first, *failed(first))
+    for job in jobs:  # where the maps travel alone
+        jobs = owner.tell(job, TriggerFailed("trigger"))
+    assert all_failed(owner, "load-1") == 1
+    (again,) = owner.advance()
+    assert labels(again)[0] == "load[0]"
+    assert again.submission > first.submission
+    assert again.starts[0].run_count == 1
+    owner.run_all([second, third, again])
+    states = owner.progress.states()
+    assert all(child.is_successful() for state in states[1:3] for child in state.map_states)
+    assert states[3].is_successful()
+    assert owner.progress.done
+    assert ("load", "Failed", "Retrying") in owner.changes
+
+
+def test_keys_are_never_used_twice():
+    owner = Owner(limited_chain(2))
+    used = set()
+
+    def note(jobs):
+        for job in jobs:
+            key = (job.lane.ident, job.index, job.submission)
+            assert key not in used
+            used.add(key)
+        return jobs
+
+    note(owner.start())
+    first = next(job for lane in owner.progress.table.lanes.values() for b in lane.branches.values() for job in b.jobs)
+    jobs = note(owner.tell(first, BROKEN))
+    for _ in range(3):
+        (clean,) = jobs
+        note(owner.tell(clean, TriggerFailed("trigger")))
+        assert all_failed(owner, "load-1") == 1
+        (again,) = note(owner.advance())
+        jobs = note(owner.tell(again, BROKEN))
+
+
+def test_follower_that_has_not_begun_or_still_runs_is_taken_back():
+    owner = Owner(limited_chain(2, trigger=triggers.all_finished))
+    first, second = owner.start()
+    (running,) = owner.tell(first, BROKEN)
+    assert all_failed(owner, "load-1") == 1
+    (again,) = owner.advance()
+    assert running in owner.progress.table.cancelled
+    assert owner.tell(running) == []  # it comes too late
+    (clean,) = owner.tell(again)
+    assert labels(clean) == ["clean[0]"]
+    owner.run_all([second, clean])
+    assert owner.progress.done
+    assert owner.progress.states()[3].is_successful()
+
+
+def test_follower_that_waits_at_its_gate_comes_up_once():
+    owner = Owner(limited_chain(2), window=2)
+    first, second = owner.start()
+    owner.progress.steering.pause()
+    owner.tell(first, BROKEN)
+    assert all_failed(owner, "load-1") == 1
+    owner.progress.steering.resume()
+    (again,) = owner.advance()
+    ran = owner.run_all([second, again])
+    assert sorted(label for part in ran for label in part) == ["clean[0]", "clean[1]", "load[0]", "load[1]", "total"]
+
+
+def test_failures_that_run_again_and_fail_again_are_counted_once():
+    owner = Owner(chain_of())
+    first, second, third = owner.start()
+    owner.tell(first, *failed(first))
+    all_failed(owner, "load-1")
+    (again,) = owner.advance()
+    owner.tell(again, *failed(again))
+    run = owner.progress.table.runs[1]
+    assert (run.failures, run.left, run.kinds[Failed]) == (1, 2, 1)
+    owner.run_all([second, third])
+    assert owner.progress.done
+    assert owner.progress.states()[1].map_states[0].is_failed()
+
+
+def test_attempts_of_the_history_go_on():
+    owner = Owner(chain_of(), record=True)
+    first, *_ = owner.start()
+    owner.tell(first, *failed(first))
+    all_failed(owner, "load-1")
+    (again,) = owner.advance()
+    owner.tell(again, *failed(again))
+    told = [(e.attempt, type(e.state).__name__) for e in owner.progress.table.events if (e.step, e.row) == (1, 0)]
+    assert told == [(1, "Failed"), (1, "Retrying"), (2, "Failed")]
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        (None, [0, 1, 2]),
+        (KeyError, [1]),
+        ((KeyError, OSError), [1, 2]),
+        (LookupError, [1]),
+        ("ValueError", [0]),
+        (lambda state: "gone" in str(state.result), [2]),
+        (Group(2), [2]),
+    ],
+)
+def test_group_of_failures_is_chosen(where, rows):
+    owner = Owner(chain_of(5))
+    jobs = owner.start()
+    for job, error in zip(jobs, (ValueError("no"), KeyError("no"), OSError("gone")), strict=False):
+        owner.tell(job, Failed("failed", error), TriggerFailed("trigger"))
+    assert all_failed(owner, "load-1", where) == len(rows)
+    assert [job.index for job in owner.advance()] == rows
+
+
+def test_children_that_failed_by_others_are_left_alone():
+    owner = Owner(chain_of())
+    first, *_ = owner.start()
+    owner.tell(first, *failed(first))
+    assert all_failed(owner, "clean-1") == 0
+    assert all_failed(owner, "load-1", KeyError) == 0
+
+
+def test_choice_that_is_none_is_refused():
+    with pytest.raises(TypeError, match="where=3"):
+        chooser(3)
+
+
+def test_map_that_has_ended_cannot_run_again():
+    owner = Owner(chain_of(1))
+    (job,) = owner.start()
+    owner.tell(job, *failed(job))
+    with pytest.raises(CannotRetry, match="load-1 has ended"):
+        all_failed(owner, "load-1")
+
+
+def test_map_that_was_stopped_cannot_run_again():
+    with Flow("steered") as flow:
+        named("load", on_child_failure="stop").map([1, 2, 3])
+    owner = Owner(flow, window=2)
+    first, _ = owner.start()
+    owner.tell(first, BROKEN)
+    with pytest.raises(CannotRetry, match="load-1 was stopped"):
+        all_failed(owner, "load-1")
+
+
+def test_map_whose_elements_were_taken_cannot_run_again():
+    with Flow("steered") as flow:
+        named("use").map(flatten(named("load").map([1, 2])))
+    owner = Owner(flow)
+    first, _ = owner.start()
+    owner.tell(first, BROKEN)
+    with pytest.raises(CannotRetry, match="use-1 has taken the elements of load-1 already"):
+        all_failed(owner, "load-1")
