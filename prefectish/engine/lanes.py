@@ -72,8 +72,8 @@ class StepRun:
     """
 
     __slots__ = (
-        "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "kinds", "lane", "left", "reads",
-        "space", "starts", "state", "step", "watcher", "widths",
+        "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "kinds", "lane", "left",
+        "reads", "space", "starts", "state", "step", "watcher", "widths",
     )  # fmt: skip
 
     def __init__(self, step: Step) -> None:
@@ -246,8 +246,8 @@ class Lane:
 
     __slots__ = (
         "again", "ahead", "all_positions", "branches", "bundle", "bundles", "done", "full", "gates", "late", "limited",
-        "mean", "opened", "order", "pickers", "position", "priority", "queued", "ready", "runs", "space", "spec", "stage",
-        "started", "stopped",
+        "mean", "opened", "order", "pickers", "position", "priority", "queued", "ready", "runs", "space", "spec",
+        "stage", "started", "stopped",
     )  # fmt: skip
 
     def __init__(self, runs: list[StepRun], stage: int, space: SpaceRun | None) -> None:
