@@ -99,7 +99,7 @@ def test_single_tasks_are_summed_and_named_when_they_take_long():
     others = [single(slug=f"t-{n}", final=True, ended=1, failed=n % 2) for n in range(4)]
     pace.scene([single(running=1), *others], 1.0)
     scene = pace.scene([single(running=1), *others], 8.0)
-    assert words.singles(scene) == "4 of 5 tasks, 2 failed; running total (0:07)"
+    assert words.singles(scene) == "4 of 5 tasks done, 2 failed; running total (0:07)"
 
 
 def test_durations_of_the_last_successful_run_are_found(tmp_path):
@@ -140,7 +140,7 @@ def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
     assert out == ""
     assert err.splitlines() == [
         "f 0:05 load: 51 of 100, 2 running, 1 retrying, 3 failed, 10.0/s, about 0:04 left",
-        "f 0:05 0 of 1 other task",
+        "f 0:05 0 of 1 other task done",
     ]
     now[0] = 9.0
     shown.ended([counts(100, final=True), single(final=True)], Success("All went well."))

@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -82,8 +81,9 @@ class Terminal:
             table.add_column(justify=justify, no_wrap=True)
         room = max(self._console.size.height - 4, 3)
         shown = list(scene.maps) if last else chosen(scene.maps, room)
+        stroke = "-" if self._console.options.ascii_only else "━"
         for line in shown:
-            table.add_row(*_cells(line))
+            table.add_row(*_cells(line, stroke))
         parts: list[Any] = [_head(scene, state, last), table]
         if hidden := len(scene.maps) - len(shown):
             parts.append(Text(f"and {hidden:,} more maps", style="dim"))
@@ -113,19 +113,9 @@ def _head(scene: Scene, state: State | None, last: bool) -> Text:
     return head.append(f"  {words.clock(scene.seconds)}", style="not bold dim")
 
 
-def _cells(line: Line) -> list[Any]:
+def _cells(line: Line, stroke: str) -> list[Any]:
     counts = line.counts
     share = line.share
-    bar = ProgressBar(
-        total=1.0 if share is not None else None,
-        completed=share or 0.0,
-        width=BAR,
-        pulse=False,
-        complete_style="red" if counts.failed else "blue",
-        finished_style="red" if counts.failed else "green",
-    )
-    if share is None:
-        bar = ProgressBar(total=1.0, completed=0.0, width=BAR)
     rest = Text()
     for kind, number, color in words.others(line):
         rest.append("  " if rest else "").append(f"{number:,} {kind}", style=color)
@@ -133,13 +123,41 @@ def _cells(line: Line) -> list[Any]:
     percent = "" if share is None or counts.width is None else f"{int(100 * share)}%"
     return [
         Text(printable(line.name, NAME)),
-        bar,
+        bar(line, stroke),
         Text(words.how_many(line)),
         Text(percent),
         Text(words.pace(line), style="dim"),
         Text(left, style="" if line.left is not None else "dim"),
         rest,
     ]
+
+
+def bar(line: Line, stroke: str) -> Text:
+    """Return a bar: what ended well, what was skipped or cancelled, what failed, and what is left; nothing is lost.
+
+    Examples
+    --------
+    >>> from prefectish.engine.onlooking import StepCounts
+    >>> counts = StepCounts("a-1", "a", True, 1000, True, 500, 1, 250, 0, 0, 1, 0, 0, False)
+    >>> drawn = bar(Line("a", counts, 1.0, None, None, None), "-")
+    >>> [(span.end - span.start, span.style) for span in drawn.spans]
+    [(5, 'green'), (6, 'bright_black'), (1, 'red'), (12, 'bright_black dim')]
+    """
+    counts = line.counts
+    whole = max(counts.width or 0, line.expected or 0, 1)
+    failed = _pieces(counts.failed, whole)
+    aside = min(_pieces(counts.skipped + counts.cancelled, whole), BAR - failed)
+    ended = min(BAR * counts.ended // whole, BAR) if line.share is not None else 0
+    drawn = Text()
+    sizes = (max(ended - failed - aside, 0), "green"), (aside, "bright_black"), (failed, "red")
+    for size, style in sizes if line.share is not None else ():
+        drawn.append(stroke * size, style=style)
+    return drawn.append(stroke * (BAR - len(drawn)), style="bright_black dim")
+
+
+def _pieces(number: int, whole: int) -> int:
+    """Return how much of the bar stands for some of the whole; a few are not nothing."""
+    return min(max(round(BAR * number / whole), 1), BAR) if number else 0
 
 
 def _led(streams: set[Any]) -> Iterator[tuple[Any, Any]]:

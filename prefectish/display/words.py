@@ -68,7 +68,9 @@ def singles(scene: Scene) -> str:
     """Return how far the single tasks are, in one line; empty if there are none."""
     if not scene.tasks:
         return ""
-    told = f"{scene.ended:,} of {scene.tasks:,} {'other ' if scene.maps else ''}task{'s' if scene.tasks != 1 else ''}"
+    told = (
+        f"{scene.ended:,} of {scene.tasks:,} {'other ' if scene.maps else ''}task{'s' if scene.tasks != 1 else ''} done"
+    )
     if scene.failed:
         told += f", {scene.failed:,} failed"
     if scene.long:
