@@ -119,6 +119,8 @@ class Layer(dict[str, Any]):
 
     __slots__ = ("attempt",)
 
+    attempt: Any
+
 
 def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Layer:
     merged = Layer({**below, **above})

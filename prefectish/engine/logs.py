@@ -67,7 +67,7 @@ class Told(NamedTuple):
     step, slug : number and name of the task in the plan.
     name : of the task, as loggers have it.
     row : position of the child.
-    index : its map index, None for a single task.
+    map_index : None for a single task.
     attempt : its number, from 1.
     worker : process that ran it, None for this one.
     run_name : what the run of the task is called, None without a ``task_run_name``.
@@ -77,7 +77,7 @@ class Told(NamedTuple):
     slug: str
     name: str
     row: int
-    index: int | None
+    map_index: int | None
     attempt: int
     worker: str | None
     run_name: str | None
@@ -296,7 +296,7 @@ def _called(facts: AttemptFacts) -> str:
 def retell(told: Told, run_id: str) -> None:
     """Hand lines that came from another process to the handlers of this one, as far as its levels allow."""
     for line in told.lines:
-        if line.cause is not None and told.index is not None:  # noqa: SIM102  counted where it is one of many
+        if line.cause is not None and told.map_index is not None:  # noqa: SIM102  counted where it is one of many
             if digest.failures.count(run_id, told.slug, line.cause) > digest.FAILURES:
                 continue
         record = logging.makeLogRecord(
@@ -311,7 +311,7 @@ def retell(told: Told, run_id: str) -> None:
                 "flow_run_id": run_id,
                 "task_name": told.name,
                 "task_slug": told.slug,
-                "map_index": told.index,
+                "map_index": told.map_index,
                 "task_run_name": told.run_name,
                 "processName": told.worker,
             }
@@ -322,7 +322,7 @@ def retell(told: Told, run_id: str) -> None:
 
 
 def _logger_name(told: Told) -> str:
-    return f"prefectish.{told.name}" if told.index is None else f"prefectish.{told.name}[{told.index}]"
+    return f"prefectish.{told.name}" if told.map_index is None else f"prefectish.{told.name}[{told.map_index}]"
 
 
 def safely(log: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from prefectish.engine.branches import LOOK
 from prefectish.engine.lanes import Lane
+from prefectish.engine.looking import LOOK
 from prefectish.engine.table import Table
 
 
