@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,13 @@ napoleon_use_ivar = True
 INTERNAL = [
     r"engine\.(?!state|signals|handle\.Run).*",
     r"(network|executors\.\w+|control_flow\.\w+|history\.\w+|testing\.\w+|schedules\.\w+|utilities\.\w+\.\w+)\.\w+",
+    r"(eager\.\w+\.(R|RunOptions|DoneAndNotDone)|secret_store)",
     r"(tasks\.task\.R|tasks\.secrets\.SecretBase|tasks\.options\.\w+)",
     r"(results\.base\.Store|triggers\.Trigger|engine\.handle\.Control)",
 ]
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!prefectish).*"),
-    *((r"py:(class|obj)", rf"prefectish\.{name}") for name in INTERNAL),
+    *((r"py:(class|obj|mod)", rf"prefectish\.{name}") for name in INTERNAL),
 ]
 
 html_theme = "pydata_sphinx_theme"
@@ -83,14 +85,23 @@ NAMED = re.compile(r"^(\(?\*{0,2}[A-Za-z_][\w.]*(?:, \*{0,2}[A-Za-z_]\w*)*\)?) :
 
 
 def split_names(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Put what a name means on a line of its own, where napoleon looks for it."""
+    """Put what a name means on a line of its own, where napoleon looks for it; several attributes get it each."""
     out: list[str] = []
     section = ""
     for i, line in enumerate(lines):
         if i + 1 < len(lines) and re.fullmatch(r"-{3,}", lines[i + 1]):
             section = line
         found = NAMED.match(line) if section in SECTIONS else None
-        out += [found[1], f"    {found[2]}"] if found else [line]
+        if not found:
+            out.append(line)
+        elif section == "Attributes":
+            further = list(takewhile(lambda more: more.startswith(" "), lines[i + 1 :]))
+            *others, last = found[1].split(", ")
+            for attribute in others:
+                out += [attribute, f"    {found[2]}", *further]
+            out += [last, f"    {found[2]}"]
+        else:
+            out += [found[1], f"    {found[2]}"]
     lines[:] = out
 
 

@@ -58,6 +58,30 @@ def test_python_of_a_page_is_one_program_that_prints_what_the_page_says(page: Pa
     assert done.stdout == "".join(blocks(page.read_text(), ""))
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        "prefectish",
+        "prefectish.caching",
+        "prefectish.executors",
+        "prefectish.history",
+        "prefectish.results",
+        "prefectish.schedules",
+        "prefectish.testing",
+        "prefectish.utilities.notifications",
+    ],
+)
+def test_public_names_are_on_a_page_of_the_api(module: str) -> None:
+    pages = "".join(path.read_text() for path in sorted((ROOT / "docs" / "api").glob("*.rst")))
+    if re.search(rf"^\.\. automodule:: {re.escape(module)}\n(   :.*\n)*   :imported-members:", pages, re.MULTILINE):
+        return
+    for name in importlib.import_module(module).__all__:
+        if name != "__version__":
+            assert re.search(rf"^\.\. \w+:: {re.escape(module)}\.{name}$", pages, re.MULTILINE), (
+                f"{module}.{name} is on no page of docs/api"
+            )
+
+
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_docstring_examples_hold(name: str) -> None:
     failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
