@@ -9,7 +9,7 @@ import pytest
 from pages import EVIL, safe
 from sqlalchemy import text
 
-from prefectish import Flow, Parameter, history, task
+from prefectish import Flow, Parameter, flow, history, task
 from prefectish.display import report
 from prefectish.display.timeline import Row, ticks, timeline
 from prefectish.engine.state import Success
@@ -100,6 +100,16 @@ def test_report_of_a_run_that_was_not_recorded_says_what_is_missing(tmp_path):
     assert "this one is not" in page.text
     assert "2 Success" in page.text
     assert "Timeline" not in page.text
+
+
+def test_flow_function_shows_what_its_record_knows(tmp_path):
+    @flow
+    def loads():
+        return load.submit(4, allow_failure=True).state, load.submit(1).result()
+
+    state = loads(return_state=True)
+    assert "ValueError: no file 4" in safe(state._repr_html_()).text
+    assert "ValueError: no file 4" in safe(written(state.report(tmp_path / "run.html"))).text
 
 
 def test_report_of_something_else_is_refused(tmp_path):

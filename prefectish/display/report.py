@@ -11,6 +11,7 @@ from prefectish.display import graph, recorded, views
 from prefectish.display.page import markup, rendered, seconds
 from prefectish.display.timeline import Row, timeline
 from prefectish.display.views import RunView, color_of
+from prefectish.engine.outcome import is_by_task
 from prefectish.engine.state import State
 
 if TYPE_CHECKING:
@@ -35,8 +36,17 @@ class Times(NamedTuple):
 
 
 def of_state(state: State, path: str | os.PathLike[str]) -> str:
-    """Write the report of the run that ended in a state, and return its path."""
+    """Write the report of the run that ended in a state, and return its path.
+
+    Raises
+    ------
+    TypeError : it has no states of tasks inside, and no history knows of its run.
+    """
     run = recorded.run_of(state)
+    if not is_by_task(state.result):
+        if run is None:
+            raise TypeError(f"{state!r} is no state of a flow run, or of a flow function whose run is not recorded")
+        return of_run(run, path)
     view = views.of_run(state)
     if run is None:
         return _write(view, None, path)

@@ -41,6 +41,9 @@ def of_state(state: State) -> str:
         return of_view(views.of_map(state))
     if is_by_task(state._result):
         return of_view(_with_times(views.of_run(state), state))
+    run = recorded.run_of(state)
+    if run is not None:  # a flow function: its state has the value that it returned, its record has the tasks
+        return of_recorded(run)
     traceback = getattr(state, "traceback", None)
     message = views.text_of(state.message)
     return rendered("task_state.html", state=state, kind=type(state).__name__, message=message, traceback=traceback)

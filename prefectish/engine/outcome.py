@@ -273,11 +273,10 @@ class Readable:
         Raises
         ------
         TypeError
-            If it is not the state of a flow run.
+            If it is not the state of a flow run, or of one of a flow function that was not recorded.
         """
         from importlib import import_module
 
-        _tasks_of(self)
         written: str = import_module("prefectish.display.report").of_state(self, path)
         return written
 
