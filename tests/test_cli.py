@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +67,7 @@ def test_run_prints_the_states_and_exits_with_their_code(command: Command) -> No
     assert command.run(3)["state"] == "Success"
     failed = command.run(5, code=1)
     assert failed["exit_code"] == 1
-    assert failed["tasks"][-1]["states"] == "4 Success, 1 Failed"
+    assert failed["tasks"][-1]["states"] == {"Success": 4, "Failed": 1}
 
 
 def test_run_takes_an_executor(command: Command) -> None:
@@ -131,7 +134,7 @@ def test_report_writes_a_page(command: Command, tmp_path: Path, monkeypatch: pyt
 
 def test_cancel_tells_a_run_that_is_over(command: Command) -> None:
     run_id = command.run(2)["id"]
-    assert "is not running: Success" in command.on_history("cancel", run_id, code=2)
+    assert "is not running: it ended as Success" in command.on_history("cancel", run_id, code=2)
 
 
 def test_h4_garbage_history_ends_with_code_4(command: Command) -> None:
@@ -173,3 +176,136 @@ def test_parameters_are_json_where_they_can_be() -> None:
 
 def test_x8_control_characters_are_shown_escaped() -> None:
     assert printable("ok\n\x1b[2Jforged") == "ok\\n\\x1b[2Jforged"
+
+
+SLOW = """
+import time
+from prefectish import Flow, task
+
+@task
+def wait(x):
+    time.sleep(0.05)
+    return x
+
+with Flow("slow") as slow:
+    wait.map(list(range(10_000)))
+"""
+
+
+class Driver:
+    """A process that runs a flow by the command."""
+
+    def __init__(self, folder: Path, path: str) -> None:
+        (folder / "slow.py").write_text(SLOW)
+        words = ["run", str(folder / "slow.py"), "--executor", "threads", "--history", path]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "prefectish.cli", *words],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        end = time.monotonic() + 60
+        while not self._has_begun(path):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def _has_begun(self, path: str) -> bool:
+        if not os.path.exists(path):
+            return False
+        found = history.runs(store=path)
+        return bool(found) and bool(found[0].children("wait"))
+
+    def end(self) -> tuple[int, str]:
+        output, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, output
+
+
+@pytest.fixture
+def driver(tmp_path: Path, command: Command) -> Iterator[Driver]:
+    made = Driver(tmp_path, command.history)
+    yield made
+    made.process.kill()
+    made.process.communicate()
+
+
+def test_cancel_ends_a_run_of_another_process(command: Command, driver: Driver) -> None:
+    assert json.loads(command.on_history("runs", "--json"))[0]["state"] == "Running"
+    asked = json.loads(command.on_history("cancel", "--json"))
+    assert asked["asked"].endswith(f":{driver.process.pid}")
+    code, output = driver.end()
+    assert code == 6
+    assert "Cancelled" in output
+    [run] = history.runs(store=command.history)
+    assert (run.state, run.exit_code, run.holder) == ("Cancelled", 6, None)
+
+
+@pytest.mark.parametrize(("number", "code", "said"), [(2, 130, "interrupted"), (15, 143, "terminated")])
+def test_c1_c5_signals_end_a_run_with_their_codes(
+    command: Command, driver: Driver, number: int, code: int, said: str
+) -> None:
+    driver.process.send_signal(number)
+    assert driver.end()[0] == code
+    [run] = history.runs(store=command.history)
+    assert (run.state, run.exit_code, run.message) == ("Cancelled", code, said)
+
+
+def test_c4_run_whose_client_was_killed_is_lost_and_cannot_be_cancelled(command: Command, driver: Driver) -> None:
+    driver.process.kill()
+    driver.process.wait()
+    assert "Lost" in command.on_history("runs")
+    assert "client lost, last heard of" in command.on_history("show").replace("\n", " ")
+    assert json.loads(command.on_history("show", "--json"))["lost"] is True
+    assert "its client is lost" in command.on_history("cancel", code=2).replace("\n", " ")
+
+
+def test_runs_are_found_by_their_age_too(command: Command) -> None:
+    assert "no run is recorded yet" in command.on_history("show", code=2)
+    first, second = command.run(1)["id"], command.run(2)["id"]
+    assert json.loads(command.on_history("show", "--json"))["id"] == second
+    assert json.loads(command.on_history("show", "last", "--json"))["id"] == second
+    assert json.loads(command.on_history("show", first, "--json"))["id"] == first
+
+
+def test_flows_are_found_in_modules_by_name_and_as_functions(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "Success" in command.on_history("run", "example_flow:example", "-p", "n=1")
+    assert "no file and no module nowhere.at.all" in command.on_history("run", "nowhere.at.all:x", code=2)
+    (tmp_path / "functions.py").write_text(
+        "from prefectish import flow\n@flow\ndef double(n: int):\n    return 2 * n\n"
+    )
+    assert "Success" in command.on_history("run", "functions.py:double", "-p", "n=1")
+    assert "cannot be resumed" in command.on_history("resume", "last", "functions.py", code=2).replace("\n", " ")
+
+
+def test_error_of_a_users_file_keeps_its_traceback(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("{}['missing']\n")
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "broken.py")])
+    assert isinstance(done.exception, KeyError)
+
+
+def test_s3_scheduler_that_is_not_there_ends_with_code_3(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise ConnectionError("no Dask scheduler at tcp://127.0.0.1:1 after 30 s")
+
+    monkeypatch.setattr("prefectish.engine.inline.LocalExecutor.start", refuse)
+    assert "no Dask scheduler" in command.on_history("run", command.file, "-p", "n=1", code=3)
+
+
+def test_gc_cleans_stores_behind_a_url(command: Command, tmp_path: Path) -> None:
+    run_id = command.run(2)["id"]
+    store = tmp_path / "results"
+    (store / run_id).mkdir(parents=True)
+    (store / run_id / "x").write_bytes(b"12345")
+    (store / "unknown").mkdir()
+    (store / "unknown" / "x").write_bytes(b"1")
+    words = ("gc", "--store", f"file://{store}", "--older-than", "0", "--json")
+    found = json.loads(command.on_history(*words))
+    assert (found["deleted"], found["bytes"]) == (False, 5)
+    assert (store / run_id / "x").exists()
+    assert json.loads(command.on_history(*words, "--delete"))["deleted"] is True
+    assert not (store / run_id).exists()
+    assert (store / "unknown" / "x").exists()
+
+
+def test_version_is_told_as_json(command: Command) -> None:
+    assert json.loads(command("version", "--json")) == {"version": __version__}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +14,10 @@ from prefectish.cli.cleaning import find_garbage
 from prefectish.cli.loading import load_executor, load_flow, parse_parameters
 from prefectish.engine.state import Failed, State
 from prefectish.engine.verdict import expand
-from prefectish.errors import PrefectishError
+from prefectish.errors import FlowDefinitionError, PrefectishError
+from prefectish.flows import Flow
+from prefectish.history import RunRow
+from prefectish.parameters import Parameter
 from prefectish.printable import printable
 
 app = typer.Typer(
@@ -30,19 +31,42 @@ ExecutorName = Annotated[str | None, typer.Option("--executor", "-e", help="loca
 Address = Annotated[str | None, typer.Option(help="Of a Dask scheduler.")]
 History = Annotated[str | None, typer.Option(help="Path or database URL; default: in the home folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+#: Stands for the newest run.
+LAST = "last"
+RunId = Annotated[str, typer.Argument(help="Identifier of the run, or its beginning; `last` is the newest.")]
 
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Say our own errors in one line, and end with their exit code."""
+    """Say our own errors in one line, and end with their exit code; errors of a user's file keep their traceback."""
     try:
         yield
     except PrefectishError as error:
-        print(f"prefectish: {printable(error)}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from None
+        raise _told_error(error, error.exit_code) from None
+    except BrokenPipeError:  # whoever read the output has gone
+        raise
+    except ConnectionError as error:
+        raise _told_error(error, 3) from None
+
+
+def _told_error(error: object, code: int) -> typer.Exit:
+    print(f"prefectish: {printable(error)}", file=sys.stderr)
+    return typer.Exit(code)
+
+
+def _recorded(run_id: str | None, history: str | None) -> RunRow:
+    """Return a recorded run, the newest one by default."""
+    from prefectish import history as recorded
+
+    try:
+        if run_id is not None and run_id != LAST:
+            return recorded.run(run_id, store=history)
+        newest = recorded.runs(limit=1, store=history)
     except KeyError as error:
-        print(f"prefectish: {printable(error.args[0])}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        raise _told_error(error.args[0], 2) from None
+    if not newest:
+        raise _told_error("no run is recorded yet", 2)
+    return newest[0]
 
 
 @app.command()
@@ -51,7 +75,7 @@ def run(
     param: Param = [],  # noqa: B006  typer reads it, nobody writes it
     executor: ExecutorName = None,
     address: Address = None,
-    resume: Annotated[str | None, typer.Option(help="Go on with this run.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run; `last` is the newest.")] = None,
     history: History = None,
     as_json: Json = False,
 ) -> None:
@@ -63,12 +87,13 @@ def run(
         if resume is None:
             _finish(lambda: loaded.run(parameters=values, **options), as_json)
         else:
-            _finish(lambda: loaded.resume(resume, parameters=values, **options), as_json)
+            found = _recorded(resume, history).id
+            _finish(lambda: _resumable(loaded).resume(found, parameters=values, **options), as_json)
 
 
 @app.command()
 def resume(
-    run_id: Annotated[str, typer.Argument(help="Identifier of the run, or its beginning.")],
+    run_id: RunId,
     flow: Annotated[str, typer.Argument(help="FILE.py, FILE.py:name or module:name.")],
     param: Param = [],  # noqa: B006  typer reads it, nobody writes it
     executor: ExecutorName = None,
@@ -83,18 +108,25 @@ def resume(
         loaded = load_flow(flow)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
         values = parse_parameters(param)
-        _finish(
-            lambda: loaded.resume(run_id, retry_failed=retry_failed, force=force, parameters=values, **options), as_json
-        )
+        found = _recorded(run_id, history).id
+        more = {"retry_failed": retry_failed, "force": force, "parameters": values}
+        _finish(lambda: _resumable(loaded).resume(found, **more, **options), as_json)
+
+
+def _resumable(flow: Any) -> Flow:
+    if not isinstance(flow, Flow):
+        raise FlowDefinitionError(f"{flow!r} is a function, whose run cannot be resumed; run it again")
+    return flow
 
 
 def _finish(drive: Callable[[], State], as_json: bool) -> None:
     """Drive a run, print how it ended, and exit with its code."""
     try:
         state = drive()
-    except KeyboardInterrupt as stop:
-        _show_state(getattr(stop, "state", None), as_json)
-        raise typer.Exit(130) from None
+    except (KeyboardInterrupt, SystemExit) as stop:
+        state = getattr(stop, "state", None)
+        _show_state(state, as_json)
+        raise typer.Exit(130 if state is None else state.exit_code) from None
     _show_state(state, as_json)
     raise typer.Exit(state.exit_code)
 
@@ -103,19 +135,32 @@ def _show_state(state: State | None, as_json: bool) -> None:
     if state is None:
         return
     rows = []
-    for task, task_state in (state.result or {}).items():
+    for task, task_state in (state.result if isinstance(state.result, dict) else {}).items():
+        if not isinstance(task_state, State) or isinstance(task, Parameter):
+            continue
         counts: dict[str, int] = {}
         for child in expand(task_state):
             counts[type(child).__name__] = counts.get(type(child).__name__, 0) + 1
-        rows.append((task.name, showing.counts_text(counts), _first_error(task_state)))
+        rows.append((task.name, counts, _first_error(task_state)))
     run_id = state.context.get("flow_run_id")
     if as_json:
         tasks = [{"task": name, "states": counts, "error": error} for name, counts, error in rows]
-        facts = {"id": run_id, "state": type(state).__name__, "message": state.message, "exit_code": state.exit_code}
+        facts = {
+            "id": run_id,
+            "state": type(state).__name__,
+            "message": None if state.message is None else str(state.message),
+            "exit_code": state.exit_code,
+        }
         showing.show_json({**facts, "tasks": tasks})
         return
-    showing.show_table(("task", "states", "first error"), rows)
+    if rows:
+        told = [(name, showing.counts_text(counts), error) for name, counts, error in rows]
+        showing.show_table(("task", "states", "first error"), told)
     print(f"{type(state).__name__}: {printable(state.message)} (run {run_id})")
+    if state.is_failed():
+        print(f"why: prefectish failures {run_id}")
+    if not state.is_successful():
+        print(f"go on: prefectish resume {run_id} FILE")
 
 
 def _first_error(state: State) -> str | None:
@@ -137,36 +182,44 @@ def runs(
         if as_json:
             showing.show_json([showing.run_facts(run) for run in found])
             return
-        rows = [(r.id, r.flow_name, r.state, showing.when(r.started), f"{r.duration:.1f} s", r.message) for r in found]
+        if not found:
+            print("no run is recorded yet", file=sys.stderr)
+            return
+        rows = [
+            (r.id, r.flow_name, showing.state_of(r), showing.when(r.started), f"{r.duration:.1f} s", showing.said_of(r))
+            for r in found
+        ]
         showing.show_table(("run", "flow", "state", "started", "took", "message"), rows)
 
 
 @app.command()
-def show(run_id: str, history: History = None, as_json: Json = False) -> None:
+def show(run_id: RunId = LAST, history: History = None, as_json: Json = False) -> None:
     """Show a run: its tasks and how many of their children are in which state."""
-    from prefectish import history as recorded
-
     with _told():
-        found = recorded.run(run_id, store=history)
+        found = _recorded(run_id, history)
         tasks = found.tasks()
         if as_json:
             showing.show_json({**showing.run_facts(found), "tasks": tasks})
             return
-        print(f"{found.id}  {printable(found.flow_name)}  {found.state}  {showing.when(found.started)}")
+        head = (found.id, printable(found.flow_name), showing.state_of(found), showing.when(found.started))
+        print("  ".join((*head, f"{found.duration:.1f} s")))
+        said = showing.said_of(found)
+        if said:
+            print(printable(said))
         rows = [(t["slug"], t["state"], showing.counts_text(t["counts"])) for t in tasks]
         showing.show_table(("task", "state", "children"), rows)
 
 
 @app.command()
-def failures(run_id: str, history: History = None, as_json: Json = False) -> None:
+def failures(run_id: RunId = LAST, history: History = None, as_json: Json = False) -> None:
     """Show the failures of a run, grouped by cause."""
-    from prefectish import history as recorded
-
     with _told():
-        groups = recorded.run(run_id, store=history).failures()
+        groups = _recorded(run_id, history).failures()
         if as_json:
             showing.show_json([showing.failure_facts(group) for group in groups])
             return
+        if not groups:
+            print("no failures", file=sys.stderr)
         for group in groups:
             first = ", ".join(f"{c.slug}" if c.index is None else f"{c.slug}[{c.index}]" for c in group.children[:5])
             print(f"{group.count} x {group.type}: {printable(group.message)}")
@@ -177,7 +230,7 @@ def failures(run_id: str, history: History = None, as_json: Json = False) -> Non
 
 @app.command()
 def logs(
-    run_id: str,
+    run_id: RunId = LAST,
     task: Annotated[str | None, typer.Option("--task", "-t", help="Only this task, by slug or name.")] = None,
     item: Annotated[str | None, typer.Option("--item", "-i", help="Only this child: map index or item key.")] = None,
     level: Annotated[str, typer.Option("--level", "-l", help="Only lines of this level and above.")] = "DEBUG",
@@ -186,14 +239,14 @@ def logs(
     as_json: Json = False,
 ) -> None:
     """Show what the bodies of a run logged."""
-    from prefectish import history as recorded
-
     with _told():
         which = int(item) if item is not None and item.isdecimal() else item
         try:
-            found = recorded.run(run_id, store=history).logs(task, which, level=level, limit=limit)
+            found = _recorded(run_id, history).logs(task, which, level=level, limit=limit)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
+        except KeyError as error:
+            raise _told_error(error.args[0], 2) from None
         if as_json:
             showing.show_json([showing.line_facts(line) for line in found])
             return
@@ -204,60 +257,63 @@ def logs(
 
 @app.command()
 def report(
-    run_id: str,
+    run_id: RunId = LAST,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="The file to write; default: run-<id>.html here.")
     ] = None,
     history: History = None,
 ) -> None:
     """Write a page about a run: graph, failures by cause, times, what ran when and where."""
-    from prefectish import history as recorded
-
     with _told():
-        found = recorded.run(run_id, store=history)
+        found = _recorded(run_id, history)
         print(found.report(output or f"run-{found.id}.html"))
 
 
 @app.command()
-def cancel(run_id: str, history: History = None) -> None:
-    """Cancel a run that another process of this machine drives: as Ctrl-C there."""
-    from prefectish import history as recorded
-    from prefectish.engine.wire import process_name
-
+def cancel(run_id: RunId = LAST, history: History = None, as_json: Json = False) -> None:
+    """Cancel a run, wherever it is driven: nothing new starts, and bodies that run end by themselves."""
     with _told():
-        found = recorded.run(run_id, store=history)
-        if found.holder is None:
-            print(f"run {found.id} is not running: {found.state}")
-            raise typer.Exit(2)
-        host, _, pid = found.holder.rpartition(":")
-        if host != process_name().rpartition(":")[0]:
-            print(f"run {found.id} is driven by {found.holder}; cancel it there")
-            raise typer.Exit(2)
-        os.kill(int(pid), signal.SIGINT)
-        print(f"asked process {pid} to end run {found.id}")
+        found = _recorded(run_id, history)
+        found.cancel()
+        if as_json:
+            showing.show_json({"id": found.id, "asked": found.holder})
+        else:
+            print(f"asked {found.holder} to cancel run {found.id}")
 
 
 @app.command()
 def gc(
-    store: Annotated[str | None, typer.Option(help="Folder of results; default: in the home folder.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Folder or fsspec URL of results; default: in the home folder.")
+    ] = None,
     older_than: Annotated[float, typer.Option(help="Days since a run ended.")] = 30.0,
     delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, only say what would be.")] = False,
     history: History = None,
+    as_json: Json = False,
 ) -> None:
     """Remove results of successful runs, and what dead writers left; never what an unfinished run needs."""
     with _told():
-        total = 0
+        found = []
         for item in find_garbage(store, older_than, history):
-            total += item.nbytes
-            print(f"{item.path}  {item.nbytes} bytes  ({item.reason})")
+            found.append(item)
+            if not as_json:
+                print(f"{printable(item.name)}  {item.nbytes} bytes  ({printable(item.reason)})")
             if delete:
                 item.remove()
-        print(f"{'deleted' if delete else 'would delete'} {total} bytes{'' if delete else '; --delete does it'}")
+        total = sum(item.nbytes for item in found)
+        if as_json:
+            items = [{"name": item.name, "bytes": item.nbytes, "reason": item.reason} for item in found]
+            showing.show_json({"deleted": delete, "bytes": total, "items": items})
+        else:
+            print(f"{'deleted' if delete else 'would delete'} {total} bytes{'' if delete else '; --delete does it'}")
 
 
 @app.command()
-def version() -> None:
+def version(as_json: Json = False) -> None:
     """Print the version."""
     from prefectish import __version__
 
-    print(__version__)
+    if as_json:
+        showing.show_json({"version": __version__})
+    else:
+        print(__version__)

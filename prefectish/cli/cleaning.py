@@ -1,34 +1,32 @@
-"""What `prefectish gc` may remove from a folder of results."""
+"""What `prefectish gc` may remove from a store of results."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prefectish import config, history
+from prefectish.results.names import UNFINISHED, checked
 
 DAY = 86400.0
 #: Age of a temporary file, in seconds, from which on nobody is writing it any more.
 STALE = DAY
+LEFT = "left by a writer that died"
 
 
 class Garbage(NamedTuple):
     """Something that nobody needs."""
 
-    path: Path
+    name: str
     nbytes: int
     reason: str
-
-    def remove(self) -> None:
-        """Remove it."""
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
-        else:
-            self.path.unlink(missing_ok=True)
+    remove: Callable[[], None]
 
 
 def find_garbage(store: str | None, days: float, recorded: str | None) -> Iterator[Garbage]:
@@ -36,23 +34,57 @@ def find_garbage(store: str | None, days: float, recorded: str | None) -> Iterat
 
     Parameters
     ----------
-    store : folder of results; None for the one in the home folder.
+    store : folder or URL of results; None for the folder in the home folder.
     days : a run must have ended so long ago.
     recorded : history of the runs, as for ``history.runs``; results of runs it does not know are left alone.
+
+    Raises
+    ------
+    ValueError : a run has a name that leads out of the store.
     """
-    root = Path(store if store is not None else os.path.join(config.home(), "results"))
-    if not root.is_dir():
-        return
+    place = store if store is not None else os.path.join(config.home(), "results")
+    find = _in_url if "://" in place else _in_folder
     now = time.time()
-    for run in history.runs(limit=None, store=recorded):
-        folder = root / run.id
-        old = run.ended is not None and now - run.ended.timestamp() >= days * DAY
-        if old and run.state == "Success" and folder.is_dir():
-            yield Garbage(folder, _size(folder), f"run of {run.flow_name} that succeeded")
-    for path in root.rglob("*.tmp"):
+    done = {
+        checked(run.id).replace("/", "%2F"): f"run of {run.flow_name} that succeeded"
+        for run in history.runs(limit=None, store=recorded)
+        if run.state == "Success" and run.ended is not None and now - run.ended.timestamp() >= days * DAY
+    }
+    return find(place, done, now)
+
+
+def _in_folder(place: str, done: Mapping[str, str], now: float) -> Iterator[Garbage]:
+    root = Path(place)
+    for name, reason in done.items():
+        folder = root / name
+        if folder.is_dir() and not folder.is_symlink():
+            yield Garbage(str(folder), _size(folder), reason, partial(shutil.rmtree, folder))
+    for path in root.rglob(f"*{UNFINISHED}") if root.is_dir() else ():
         if path.is_file() and not path.is_symlink() and now - path.stat().st_mtime > STALE:
-            yield Garbage(path, path.stat().st_size, "left by a writer that died")
+            yield Garbage(str(path), path.stat().st_size, LEFT, partial(path.unlink, missing_ok=True))
 
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _in_url(place: str, done: Mapping[str, str], now: float) -> Iterator[Garbage]:
+    from fsspec.core import url_to_fs
+
+    system, root = url_to_fs(place)
+    system.invalidate_cache()
+    for name, reason in done.items():
+        folder = f"{root.rstrip('/')}/{name}"
+        files = system.find(folder, detail=True)
+        if files:
+            nbytes = sum(int(facts.get("size") or 0) for facts in files.values())
+            yield Garbage(folder, nbytes, reason, partial(system.rm, folder, recursive=True))
+    for path, facts in system.find(root, detail=True).items() if system.exists(root) else ():
+        if path.endswith(UNFINISHED) and now - _written(facts, now) > STALE:
+            yield Garbage(path, int(facts.get("size") or 0), LEFT, partial(system.rm_file, path))
+
+
+def _written(facts: Mapping[str, Any], now: float) -> float:
+    """Return when a file was written; now, where its file system does not say."""
+    found = next((facts[name] for name in ("mtime", "LastModified", "updated", "created") if facts.get(name)), now)
+    return found.timestamp() if isinstance(found, datetime) else float(found)

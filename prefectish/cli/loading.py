@@ -8,9 +8,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any
 
+from prefectish.eager.decorator import FlowFunction
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.flows import Flow
 
@@ -22,26 +24,47 @@ EXECUTORS = {
 }
 
 
-def load_flow(where: str) -> Flow:
-    """Return the flow that ``FILE``, ``FILE:name`` or ``module:name`` names.
+def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
+    """Return the flow that ``FILE``, ``FILE:name`` or ``module:name`` names, by its variable or by its own name.
 
     Raises
     ------
     FlowDefinitionError : there is no such file, or not exactly one flow is meant.
     """
-    source, _, name = where.partition(":")
-    module = _run_file(source) if source.endswith(".py") else importlib.import_module(source)
-    found = {n: value for n, value in vars(module).items() if isinstance(value, Flow)}
+    source, name = _parted(where)
+    module = _run_file(source) if source.endswith(".py") or os.path.isfile(source) else _import(source)
+    found = {n: value for n, value in vars(module).items() if isinstance(value, Flow | FlowFunction)}
     if name:
-        if name not in found:
+        called = [value for value in found.values() if value.name == name]
+        if name not in found and len(called) != 1:
             raise FlowDefinitionError(f"{source} has no flow {name!r}; it has: {', '.join(found) or 'none'}")
-        return found[name]
+        return found.get(name) or called[0]
     distinct = {id(value): value for value in found.values()}
     if len(distinct) != 1:
         raise FlowDefinitionError(
             f"{source} has {len(distinct)} flows ({', '.join(found) or 'none'}); write {source}:name"
         )
     return next(iter(distinct.values()))
+
+
+def _parted(where: str) -> tuple[str, str]:
+    """Return file or module, and name; a drive letter is no file."""
+    source, colon, name = where.rpartition(":")
+    if not colon or os.path.isfile(where) or where.endswith(".py"):
+        return where, ""
+    return source, name
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module as a script beside it would."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise FlowDefinitionError(f"no file and no module {name}") from None
 
 
 def _run_file(path: str) -> ModuleType:
@@ -51,7 +74,7 @@ def _run_file(path: str) -> ModuleType:
     folder, file = os.path.split(os.path.abspath(path))
     sys.path.insert(0, folder)
     name = file.removesuffix(".py")
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

@@ -15,10 +15,10 @@ from prefectish.printable import printable
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table."""
+    """Print a table; what does not fit is folded in the last column, so that identifiers can be copied."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
     for row in rows:
         table.add_row(*(printable("" if cell is None else cell) for cell in row))
     console = Console(markup=False, highlight=False)
@@ -42,7 +42,20 @@ def run_facts(run: RunRow) -> dict[str, Any]:
         "started": run.started.isoformat(),
         "ended": None if run.ended is None else run.ended.isoformat(),
         "seconds": round(run.duration, 3),
+        "lost": run.is_lost,
     }
+
+
+def state_of(run: RunRow) -> str:
+    """Return the state of a run; one whose client is gone is lost, whatever its record says."""
+    return "Lost" if run.is_lost else run.state
+
+
+def said_of(run: RunRow) -> str | None:
+    """Return what is to be said of a run."""
+    if run.is_lost:
+        return f"client lost, last heard of {when(run.heartbeat)}; resume goes on with it"
+    return None if run.state == "Success" else run.message
 
 
 def failure_facts(group: FailureGroup) -> dict[str, Any]:

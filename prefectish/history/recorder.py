@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated
 from prefectish.engine.logs import Told
 from prefectish.engine.plan import Plan, Step
 from prefectish.engine.recorder import Event, Notice, OpenRows
@@ -171,11 +172,14 @@ class HistoryRecorder:
         """Write what is queued, and that the run broke off."""
         state = getattr(error, "state", None)
         name = type(state).__name__ if state is not None else "Failed"
-        code = getattr(state, "exit_code", None) or getattr(error, "exit_code", 1)
+        message, code = f"{type(error).__name__}: {error}", getattr(error, "exit_code", 1)
+        if isinstance(error, KeyboardInterrupt):
+            stopped = isinstance(error, Terminated)
+            message, code = ("terminated", TERMINATED) if stopped else ("interrupted", INTERRUPTED)
 
         def write(connection: Connection) -> None:
             connection.execute(update(schema.steps).where(schema.steps.c.run == self._run).values(open=None))
-            self._end(connection, name, f"{type(error).__name__}: {error}", code)
+            self._end(connection, name, message, code)
 
         self._stop()
         self._try(write)
