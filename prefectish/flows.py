@@ -30,7 +30,9 @@ from prefectish.tasks.task import Task
 from prefectish.versions import version_of
 
 if TYPE_CHECKING:
-    from prefectish.engine.handle import RunHandle
+    from contextvars import Context
+
+    from prefectish.engine.handle import Drive, RunHandle
     from prefectish.engine.state import State
     from prefectish.schedules import Schedule
     from prefectish.schedules.clocks import ClockEvent
@@ -604,7 +606,27 @@ class Flow(Network):
             "background": True,
         }
         scope = copy_context()
-        return RunHandle(self, lambda control: scope.run(run_flow, self, control=control, **options))
+        drive = partial(scope.run, partial(run_flow, self, **options))
+        return RunHandle(self, drive, partial(self._approved, scope, options))
+
+    def _approved(
+        self, scope: Context, options: Mapping[str, Any], run_id: str, slug: str, index: int | None, answer: Any
+    ) -> Drive:
+        """Record an approval of a run in the background that has ended, paused; return what goes on with it."""
+        import importlib
+
+        from prefectish.engine.drive import run_flow
+
+        history = options["history"]
+        if history is False:
+            raise RuntimeError(f"run {run_id} has ended, and history=False did not record it; give it a history")
+        recorded = importlib.import_module("prefectish.history")
+        recorded.run(run_id, store=None if history is True else history).approve(slug, index, answer)
+        resumption = importlib.import_module("prefectish.history.resume").resumption
+        going_on = resumption(run_id, history, False, False)
+        left_out = ("history", "task_states", "flow_run_name")
+        kept = {name: value for name, value in options.items() if name not in left_out}
+        return partial(scope.run, partial(run_flow, self, resumption=going_on, **kept))
 
     def resume(
         self,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+from prefectish.engine.capture import Error
 from prefectish.engine.executor import Session
 from prefectish.engine.moments import Moment
 from prefectish.engine.policy import NEVER_STARTED
@@ -21,6 +22,13 @@ from prefectish.engine.verdict import expand
 
 #: What a request does; it is called in the thread that drives the run.
 Request = Callable[[Progress, Moment], None]
+
+
+class Drive(Protocol):
+    """Drives a run in the thread that calls it."""
+
+    def __call__(self, *, control: Control) -> State:
+        """Return the state of the flow."""
 
 
 class Control:
@@ -85,8 +93,12 @@ class RunHandle(Steered):
     id : identifier of the run.
     """
 
-    def __init__(self, flow: Any, drive: Callable[[Control], State]) -> None:
+    def __init__(self, flow: Any, drive: Drive, approved: Callable[[str, str, int | None, Any], Drive]) -> None:
         self._flow = flow
+        self._approved = approved
+        self._begin(drive)
+
+    def _begin(self, drive: Drive) -> None:
         self._control = Control()
         self._state: State | None = None
         self._error: BaseException | None = None
@@ -94,9 +106,9 @@ class RunHandle(Steered):
         self._thread.start()
         self._control.begun.wait()
 
-    def _drive(self, drive: Callable[[Control], State]) -> None:
+    def _drive(self, drive: Drive) -> None:
         try:
-            self._state = drive(self._control)
+            self._state = drive(control=self._control)
         except BaseException as error:  # it is raised where somebody waits for the run
             self._error = error
         finally:
@@ -155,6 +167,32 @@ class RunHandle(Steered):
         slug = self._flow.slugs[task]
         self._control.ask(lambda progress, now: progress.endings.cancel(slug, index, now))
 
+    def approve(self, task: Any, input: Any = None, index: int | None = None) -> None:
+        """Let a paused task go on; if the run has ended meanwhile, because only paused work was left, it goes on too.
+
+        Parameters
+        ----------
+        task : a task of the flow.
+        input : what ``pause_task`` returns to it.
+        index : only this child of a mapped `task`. Default: all that are paused.
+
+        Raises
+        ------
+        ValueError : `task` is not in the flow, or nothing of it is paused.
+        KeyError : the run has ended, and nothing of it is paused.
+        RuntimeError : the run has ended, and was not recorded.
+        """
+        slug = self._slug(task)
+        answer = self._answer(lambda progress, now: _approve(progress, slug, index, input, now))
+        if answer is None:
+            self.wait()
+            assert self.id is not None
+            self._begin(self._approved(self.id, slug, index, input))
+        elif isinstance(answer, Error):
+            raise answer.exception
+        elif not answer.value:
+            raise ValueError(f"{slug if index is None else f'{slug}[{index}]'} is not paused")
+
     def counts(self, task: Any = None) -> dict[str, int]:
         """Return how many tasks and children are in which state, by the name of the state.
 
@@ -174,34 +212,15 @@ class RunHandle(Steered):
         return f"<RunHandle: {self.id} of {self._flow!r}, {type(self.state).__name__}>"
 
 
-class _Approval:
-    """Asks a run to let paused work go on.
-
-    Attributes
-    ----------
-    seen : set when the loop has taken it up.
-    found : whether there was such work.
-    """
-
-    def __init__(self, slug: str, index: int | None, answer: Any) -> None:
-        self._which = slug, index
-        self._answer = answer
-        self.seen = threading.Event()
-        self.found = False
-
-    def __call__(self, progress: Progress, now: Moment) -> None:
-        slug, index = self._which
-        runs = progress.table.runs
-        paused = [
-            (number, row)
-            for number, row, _ in progress.paused()
-            if runs[number].step.slug == slug and index in (None, row)
-        ]
-        self.found = bool(paused)
-        try:
-            progress.approve(paused, now, self._answer)
-        finally:
-            self.seen.set()
+def _approve(progress: Progress, slug: str, index: int | None, answer: Any, now: Moment) -> bool:
+    """Let paused work of a step go on; return whether there was any."""
+    paused = [
+        (number, row)
+        for number, row, _ in progress.paused()
+        if progress.table.runs[number].step.slug == slug and index in (None, row)
+    ]
+    progress.approve(paused, now, answer)
+    return bool(paused)
 
 
 def cancel_run(progress: Progress, now: Moment) -> None:

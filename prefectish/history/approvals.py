@@ -38,7 +38,8 @@ def approve(store: Store, run: int, which: list[WaitingRow], answer: Any) -> Non
     contexts = [_context(row, answer) for row in which]
     with store.writing() as connection:
         s = schema.steps.c
-        steps = dict(connection.execute(select(s.slug, s.step).where(s.run == run)).tuples().all())
+        found = connection.execute(select(s.slug, s.step).where(s.run == run))
+        steps = {row.slug: row.step for row in found}
         message = intern_text(connection, "approved")
         rows = []
         for row, context in zip(which, contexts, strict=True):

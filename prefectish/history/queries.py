@@ -233,7 +233,8 @@ class RunRow:
 
     def paused(self) -> list[WaitingRow]:
         """Return the children that wait for somebody outside, or were approved and have not gone on since."""
-        return [row for row in self.waiting() if row.due is None and row.state in ("Paused", "Resume")]
+        found = self._as_it_is_now().waiting()
+        return [row for row in found if row.due is None and row.state in ("Paused", "Resume")]
 
     def approve(
         self,
@@ -268,6 +269,11 @@ class RunRow:
             return None
         state: State = flow.resume(self.id, **{"history": self._store.location, **options})
         return state
+
+    def _as_it_is_now(self) -> RunRow:
+        """Return the row of the run anew: it may have been resumed since this one was read."""
+        with self._store.reading() as connection:
+            return RunRow(self._store, connection.execute(select(schema.runs).where(_r.number == self._number)).one())
 
     def waiting(self) -> list[WaitingRow]:
         """Return the children that wait, for somebody or for their next attempt, each with its newest state."""

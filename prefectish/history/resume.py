@@ -195,7 +195,8 @@ def _mark_lost(connection: Connection, run: Any, now: float) -> None:
         here = (c.run == run.number, c.step == step.step, c.part == run.part)
         ended = set(connection.execute(select(c.row).where(*here)).scalars())
         tried = (a.run == run.number, a.step == step.step, a.part == run.part)
-        known = dict(connection.execute(select(a.row, a.number).where(*tried).order_by(a.number)).tuples().all())
+        attempts = connection.execute(select(a.row, a.number).where(*tried).order_by(a.number))
+        known = {row.row: row.number for row in attempts}
         message = intern_text(connection, CLIENT_LOST)
         lost = [
             {
