@@ -120,7 +120,11 @@ def _told_apart(wires: list[Wire]) -> tuple[Wire, ...]:
 
 
 def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Outcome:
-    outcome = future._whole.outcome if isinstance(future, MapFuture) else future._outcome
+    if isinstance(future, MapFuture):
+        future._whole.kept = True
+        outcome = future._whole.outcome
+    else:
+        outcome = future._outcome
     outcome.read = True
     return outcome
 

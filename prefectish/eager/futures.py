@@ -295,14 +295,9 @@ class MapFuture(Sequence[TaskFuture[R]]):
     def child_of_row(self, row: int, index: int | None = None) -> TaskFuture[R]:
         """Return the future of a child by the number it came up with, which is its place save in a flattened map."""
         whole = self._whole
-        run = whole.run
-        assert run is not None and run.children is not None
-        made = Outcome(f"{whole.slug}[{row if index is None else index}]", run, row)
-        outcome = whole.rows.setdefault(row, made)
-        state = run.children[row]
-        if state is not None:  # it may have ended just before
-            whole.rows.pop(row, None)
-            outcome.settle(state)
+        outcome = whole.child(row, f"{whole.slug}[{row if index is None else index}]")
+        if not outcome.sources:
+            outcome.sources = whole.sources_of(row)
         whole.outcome.read = True
         return TaskFuture(self._run, outcome, self.task_name, self._lenient)
 

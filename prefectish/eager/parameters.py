@@ -48,9 +48,10 @@ class Taken:
         takes = self.signature.parameters
         spreads = any(p.kind is p.VAR_KEYWORD for p in takes.values())
         named = [n for n, p in takes.items() if p.kind not in _STARRED]
-        bound = dict(zip(named, args, strict=False))
+        by_position = [n for n in named if takes[n].kind is not inspect.Parameter.KEYWORD_ONLY]
+        bound = dict(zip(by_position, args, strict=False))
         twice = bound.keys() & kwargs.keys()
-        if len(args) > len(named) or twice:
+        if len(args) > len(by_position) or twice:
             raise ParameterError(
                 f"{self.name} takes {self.signature}, and was given {len(args)} values by position"
                 + (f" and {', '.join(sorted(twice))} by name too" if twice else "")

@@ -160,15 +160,17 @@ class Whole:
     listeners : called with row and state of each child that ends.
     added : called once the step is in the plan.
     sized : called whenever the number of children may have become known.
+    kept : a call reads it as a whole, so its results stay until the end of the run.
     """
 
-    __slots__ = ("added", "arguments", "listeners", "outcome", "rows", "sized", "slug", "task")
+    __slots__ = ("added", "arguments", "kept", "listeners", "outcome", "rows", "sized", "slug", "task")
 
     def __init__(self, task: Task, slug: str, arguments: tuple[Argument, ...]) -> None:
         self.task = task
         self.slug = slug
         self.arguments = arguments
         self.outcome = Outcome(slug)
+        self.kept = False
         self.rows: dict[int, Outcome] = {}
         self.listeners: list[Callable[[int, State], None]] = []
         self.added: list[Callable[[], None]] = []
@@ -178,6 +180,26 @@ class Whole:
     def run(self) -> StepRun | None:
         """The step, None as long as it is not in the plan."""
         return self.outcome.run
+
+    def child(self, row: int, label: str) -> Outcome:
+        """Return the outcome of a child, made now if nobody asked for it before. Any thread may ask."""
+        run = self.outcome.run
+        outcome = self.rows.setdefault(row, Outcome(label, run, row))
+        state = None if run is None or run.children is None or row >= len(run.children) else run.children[row]
+        if state is not None:  # it may have ended just before
+            self.rows.pop(row, None)
+            outcome.settle(state)
+        return outcome
+
+    def sources_of(self, row: int) -> tuple[Outcome, ...]:
+        """Return what a child reads or waits for."""
+        found: list[Outcome] = []
+        for a in self.arguments:
+            if isinstance(a.value, Whole):
+                found.append(a.value.child(row, f"{a.value.slug}[{row}]") if a.mapped else a.value.outcome)
+            elif a.holds:
+                found += outcomes_in(a.value[row] if _by_item(a) else a.value)
+        return tuple(found)
 
     def opened(self) -> None:
         """Tell that there are rows."""
@@ -386,7 +408,7 @@ class Calls:
 
     def forget(self, whole: Whole) -> None:
         """Keep the results of a map no longer than their consumers need them."""
-        if whole.run is not None:
+        if whole.run is not None and not whole.kept:
             self.table.finisher.releases.forget(whole.run)
 
     def release(self, outcome: Outcome) -> None:

@@ -184,7 +184,7 @@ class Keeping:
 
     def own_place(self, facts: AttemptFacts) -> str:
         """Return the place of this attempt, which no other attempt of any run has."""
-        index = str(facts.index) if facts.spec.mapped else "single"
+        index = str(facts.index) if facts.index >= 0 else "single"
         return f"{self.folder}/{facts.spec.slug}/{index}.{facts.run_count}"
 
 
@@ -206,7 +206,7 @@ def fields_of(facts: AttemptFacts, inputs: dict[str, Any]) -> dict[str, Any]:
         "task_slug": facts.spec.slug,
         **{PARAMETER + name: value for name, value in run["parameters"].items()},
     }
-    if facts.spec.mapped:
+    if facts.index >= 0:
         fields["map_index"] = facts.index
         fields["item_key"] = facts.item_key if facts.item_key is not None else str(facts.index)
     return {**fields, **inputs}

@@ -24,9 +24,9 @@ from operator import getitem
 from typing import Any, Protocol
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.executor import Job, LaneSpec, Pick
+from prefectish.engine.executor import Held, Job, LaneSpec, Pick
 from prefectish.engine.plan import Space, Step
-from prefectish.engine.state import Failed, Mapped, Pending, State, Success
+from prefectish.engine.state import Deferred, Failed, Mapped, Pending, State, Success
 from prefectish.engine.widths import measure
 from prefectish.errors import text_of
 
@@ -310,9 +310,15 @@ def list_picker(run: StepRun) -> Callable[[int], Any]:
         return lambda row: None
     if type(value) in _IN_MEMORY:
         return lambda row: bare(value[row]) if row < len(value) else None
-    if run.step.literal is not None:
-        return lambda row: _item_of(value, row)
-    return lambda row: Pick(state, (row,))
+    if run.step.literal is None or isinstance(value, Held):
+        return lambda row: Pick(state, (row,))
+    if isinstance(value, Deferred):  # the result of a call, in its envelope: it is opened here once, not by each child
+        opened = capture(value.get)
+        if isinstance(opened, Error):
+            fault = Failed(text_of(opened.exception), opened.exception)
+            return lambda row: fault
+        value = opened.value
+    return lambda row: _item_of(value, row)
 
 
 def _item_of(value: Any, row: int) -> Any:
