@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from real import time_limit
 
-from prefectish import Flow, context, pause_task, task, triggers
+from prefectish import Flow, context, pause_task, task, triggers, unmapped
 from prefectish.engine import clock as clocks
 from prefectish.engine import signals
 from prefectish.engine.signals import TimeoutSignal
@@ -522,3 +522,69 @@ def test_timed_out_is_told_from_a_timeout_of_the_flow(clock):
     state = flow.run(history=False, timeout=60)
     assert type(state.result[out]) is TimedOut
     assert "the flow run took longer than its timeout of 60 s" in state.result[out].message
+
+
+@here
+@pytest.mark.parametrize("mapped", [False, True], ids=["single", "mapped"])
+def test_run_that_is_out_of_time_ends_alike_on_every_executor(executor, clock, mapped):
+    """What runs is TimedOut; steps behind it have not started, and their triggers are not asked."""
+    asked = []
+
+    @task
+    def nap(x, seconds):
+        clock.sleep(seconds)
+        return x
+
+    @task(trigger=lambda states: asked.append(states) or True, skip_on_upstream_skip=False)
+    def behind(x):
+        return x
+
+    def call(each, *inputs):
+        return each.map(*inputs) if mapped else each(*inputs)
+
+    item = [1] if mapped else 1
+    with Flow("out of time") as flow:
+        before = call(nap, item, unmapped(10))
+        open_ = call(nap, before, unmapped(100))
+        after = call(behind, open_)
+        last = behind(after)
+    state = flow.run(executor=executor, history=False, timeout=60)
+    assert_states(state, {before: "Success", open_: "TimedOut", after: "Cancelled", last: "Cancelled", None: "Failed"})
+    (child,) = state.result[after].map_states if mapped else [state.result[after]]
+    assert child.message == state.result[last].message == "never started"
+    assert state.message == "The flow run took longer than its timeout of 60 s."
+    assert (state.exit_code, asked, clock.elapsed) == (1, [], 60)
+
+
+@here
+def test_run_whose_time_is_up_between_two_bodies_has_failed(executor, clock):
+    @task
+    def skips_ahead():
+        clock.advance(100)
+        return "in time"
+
+    @task
+    def behind(x):
+        return x
+
+    with Flow("between") as flow:
+        first = skips_ahead()
+        second = behind(first)
+    flow.run(executor=executor, history=False, timeout=60)
+    state = flow.run(executor=executor, history=False, timeout=60)
+    assert state.is_failed()
+    assert state.message == "The flow run took longer than its timeout of 60 s."
+    assert not state.result[second].is_successful()
+
+
+@here
+def test_retry_that_waits_when_the_time_is_up_is_timed_out(executor, clock):
+    @task(max_retries=3, retry_delay=HOUR)
+    def unsteady():
+        raise OSError("not yet")
+
+    with Flow("waits") as flow:
+        out = unsteady()
+    state = flow.run(executor=executor, history=False, timeout=2 * HOUR + 1)
+    assert_states(state, {out: "TimedOut", None: "Failed"})
+    assert clock.elapsed == 2 * HOUR + 1

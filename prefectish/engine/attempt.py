@@ -126,6 +126,9 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
     wanted = start
     if start is not PENDING and is_look(start):
         start = PENDING
+    time_left = surrounding.get()
+    if time_left is not None and (left := time_left("")) is not None and left[0] <= 0:
+        return start  # the time of the run is up: nothing begins, and the owner says what becomes of it
     verdict = before(spec, upstream)
     if isinstance(verdict, NotReady):
         return start

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from prefectish.engine import lanes as tables
 from prefectish.engine.branches import Branches, ancestors
+from prefectish.engine.executor import Job
 from prefectish.engine.lanes import Branch, Lane, StepRun
 from prefectish.engine.moments import Moment
 from prefectish.engine.policy import NEVER_STARTED
@@ -19,6 +20,7 @@ class Endings:
     ----------
     draining : nothing more is started; the run ends when nothing of it runs.
     ends : when the time of the run (None) and of maps (by slug) is up, and what to say then.
+    overran : what to say of a run whose time was up before its end; None of others.
     """
 
     def __init__(self, branches: Branches) -> None:
@@ -26,6 +28,7 @@ class Endings:
         self.branches = branches
         self.draining = False
         self.ends: dict[str | None, tuple[float, str]] = {}
+        self.overran: str | None = None
 
     def stop_maps(self, now: Moment) -> None:
         """Act on maps that gave up: nothing new starts, retries are dropped, and running children too if asked."""
@@ -107,19 +110,23 @@ class Endings:
         self.table.end_row(lane.runs[position], branch.row, branch.starts.get(position, tables.NOT_RUN), state)
         self.branches.after(lane, branch, now)
 
-    def end(self, open_state: Callable[[StepRun, int], State], rest: State, now: Moment) -> None:
+    def end(
+        self, open_state: Callable[[StepRun, int], State], rest: State, now: Moment, behind: State | None = None
+    ) -> None:
         """End the run now: every child gets a state, nothing more is started, no trigger is asked.
 
         Parameters
         ----------
         open_state : state of a child whose branch is open.
         rest : state of everything that was never started.
+        behind : state of steps of an open branch that have not begun, as far as is known; None: as of the others.
         """
+        unsent = set(self.table.jobs)
         self.table.over = True
         self.table.now = now
         for lane in self.table.lanes.values():
             for branch in list(lane.branches.values()):
-                self._end_branch(lane, branch, open_state)
+                self._end_branch(lane, branch, open_state, behind, unsent)
             lane.branches.clear()
         for run in self.table.runs:
             if not (run.final or run.blocked):
@@ -128,13 +135,22 @@ class Endings:
         self.table.deadlines.clear()
         self.table.jobs.clear()
 
-    def _end_branch(self, lane: Lane, branch: Branch, state: Callable[[StepRun, int], State]) -> None:
+    def _end_branch(
+        self,
+        lane: Lane,
+        branch: Branch,
+        state: Callable[[StepRun, int], State],
+        behind: State | None,
+        unsent: Collection[Job],
+    ) -> None:
+        not_begun = _not_begun(lane, branch, unsent) if behind is not None else 0
         self.branches.give_up(lane, branch, lane.full)
         for position, run in enumerate(lane.runs):
             if not branch.final >> position & 1:
                 branch.final |= 1 << position
                 old = branch.starts.get(position, tables.NOT_RUN)
-                self.table.end_row(run, branch.row, old, state(run, branch.row))
+                new = behind if behind is not None and not_begun >> position & 1 else state(run, branch.row)
+                self.table.end_row(run, branch.row, old, new)
 
     def _end_step(self, run: StepRun, rest: State) -> None:
         """Give what was never started of a step its state."""
@@ -155,7 +171,8 @@ class Endings:
         self.ends[None] = due, text
 
         def stop(then: Moment) -> None:
-            self.end(lambda run, row: TimedOut(text, TimeoutError(text)), NEVER_STARTED, then)
+            self.overran = text
+            self.end(lambda run, row: TimedOut(text, TimeoutError(text)), NEVER_STARTED, then, behind=NEVER_STARTED)
 
         self.table.deadlines.at(due, stop)
 
@@ -170,3 +187,18 @@ class Endings:
 
 def _is_due_some_time(state: State) -> bool:
     return isinstance(state, Scheduled) and state.start_time is not None
+
+
+def _not_begun(lane: Lane, branch: Branch, unsent: Collection[Job]) -> int:
+    """Return the mask of the steps of a branch that wait for others of it, or were to be submitted just now."""
+    mask = 0
+    for job in branch.jobs:
+        if job in unsent:
+            mask |= job.awaiting
+    for position in range(len(lane.runs)):
+        bit = 1 << position
+        if position in branch.starts:
+            mask &= ~bit
+        elif any(not branch.final >> p & 1 for p in ancestors(lane, position) - {position}):
+            mask |= bit
+    return mask

@@ -44,7 +44,7 @@ from prefectish.engine.starter import Starter
 from prefectish.engine.state import Cancelled, Failed, Paused, Resume, State
 from prefectish.engine.steering import Steering
 from prefectish.engine.table import Table
-from prefectish.engine.verdict import CRASHED, flow_state
+from prefectish.engine.verdict import CRASHED, FAILED, flow_state
 
 
 class Progress:
@@ -153,6 +153,9 @@ class Progress:
         """Return the state of the flow."""
         if self.losses.lost is not None:
             return Failed(f"The run was cut short: {self.losses.lost.detail}.", context={"exit_code": CRASHED})
+        if self.endings.overran is not None:
+            text = self.endings.overran
+            return Failed(f"{text[0].upper()}{text[1:]}.", TimeoutError(text), context={"exit_code": FAILED})
         return flow_state(self.table.plan, self.states())
 
     def held(self) -> list[Held]:
