@@ -467,7 +467,7 @@ class ChildRow:
 
     def __repr__(self) -> str:
         name = self.slug if self.index is None else f"{self.slug}[{self.index}]"
-        return f"<child {name}: {self.state}>"
+        return f"<child {name}{'' if self.name is None else f' ({self.name})'}: {self.state}>"
 
 
 class AttemptRow(NamedTuple):
