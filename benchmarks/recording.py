@@ -1,0 +1,125 @@
+"""Ask what the history costs: wall time beside the same run without one, bytes a child on disk, and reading it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cluster import start_cluster
+from benchmarks.measure import SETTLE, cost_of, fresh, middle
+from benchmarks.table import Row, spread
+from benchmarks.workloads import increment
+from prefectish import Flow, history, task
+from prefectish.engine.executor import Executor
+from prefectish.executors import DaskExecutor, LocalExecutor
+
+#: Most wall time against the same run without a history.
+WALL = 1.15
+#: Most bytes a child on disk, and milliseconds for its failures.
+DISK = 200.0
+FAILURES = 100.0
+#: One child in so many fails, for one of three reasons.
+EVERY = 100
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """Return the rows of a cluster, and of this process, where a child costs next to nothing else."""
+    width, rounds = (1_000, 1) if quick else (100_000, 3)
+    return [row for where in ("cluster", "local") for row in _rows_of(where, width, rounds)]
+
+
+def _rows_of(where: str, width: int, rounds: int) -> list[Row]:
+    found = fresh("benchmarks.recording", where, str(width), str(rounds))
+    walls, cpus = ([a / b for a, b in found[figure]] for figure in ("wall", "cpu"))
+    extra = [(a - b) / width * 1e6 for a, b in found["cpu"]]
+    what = f"{where}, {width:,} children"
+    bar = WALL if where == "cluster" else None
+    return [
+        Row("recording", f"{what}, wall with a history", middle(walls), "x without", bar, spread(walls), found),
+        Row("recording", f"{what}, cpu with a history", middle(cpus), "x without", None, spread(cpus)),
+        Row("recording", f"{what}, cpu", middle(extra), "us a child", None, spread(extra)),
+        Row("recording", f"{what}, on disk", found["bytes"], "bytes a child", DISK),
+        Row("recording", f"{what}, failures()", found["failures"], "ms", FAILURES),
+    ]
+
+
+def check_number(x: int) -> int:
+    """Fail now and then."""
+    if x % EVERY == 0:
+        raise (ValueError, KeyError, OSError)[x // EVERY % 3](f"number {x}")
+    return increment(x)
+
+
+def _run(flow: Flow, executor: Executor, where: Any) -> str:
+    state = flow.run(executor=executor, history=where)
+    run_id: str = state.context["flow_run_id"]
+    return run_id
+
+
+def _measure(executor: Executor, width: int, rounds: int, cost: Callable[[Callable[[], object]], list[float]]) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "history.db"))
+        with Flow("recording") as flow:
+            task(check_number).map(range(width))
+        with Flow("warm") as warm:
+            task(check_number).map(range(200))
+        for where in (False, path):
+            _run(warm, executor, where)
+        before = _size(folder)
+        arms = [partial(_run, flow, executor, where) for where in (path, False)]
+        pairs = [[cost(arm) for arm in arms] for _ in range(rounds)]
+        newest = history.runs(limit=1, store=path)[0]
+        began = time.perf_counter()
+        groups = newest.failures()
+        taken = time.perf_counter() - began
+        if sum(group.count for group in groups) != -(-width // EVERY):
+            raise AssertionError(f"wrong failures: {groups}")
+        return {
+            "wall": [[on[0], off[0]] for on, off in pairs],
+            "cpu": [[on[1], off[1]] for on, off in pairs],
+            "bytes": (_size(folder) - before) / (rounds * width),
+            "failures": 1e3 * taken,
+        }
+
+
+def _size(folder: str) -> int:
+    """Return the size of the history once its log is written back, as it is after the last one closes it."""
+    import sqlite3
+
+    with sqlite3.connect(os.path.join(folder, "history.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return sum(file.stat().st_size for file in Path(folder).iterdir())
+
+
+def _local(call: Callable[[], object]) -> list[float]:
+    began, worked = time.perf_counter(), time.process_time()
+    call()
+    return [time.perf_counter() - began, time.process_time() - worked]
+
+
+def main(where: str, width: int, rounds: int) -> Any:
+    """Measure in a fresh process."""
+    import logging
+
+    logging.disable()  # a thousand tracebacks are no part of the question
+    if where == "local":
+        return _measure(LocalExecutor(), width, rounds, _local)
+    with start_cluster() as cluster:
+
+        def cost(call: Callable[[], object]) -> list[float]:
+            found = cost_of(cluster, call)
+            return [found.wall, found.cpu]
+
+        time.sleep(SETTLE)
+        return _measure(DaskExecutor(client=cluster.client), width, rounds, cost)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
