@@ -377,3 +377,42 @@ def test_debug_shows_what_dask_logs_on_the_workers(dask_client, caplog):
     flow.run(executor=DaskExecutor(client=dask_client, debug=True), history=False)
     until(lambda: "dask says 1" in caplog.messages)
     assert caplog.messages.count("dask says 1") == 1
+
+
+def test_further_loggers_can_be_named_in_the_file(monkeypatch, tmp_path):
+    (tmp_path / "config.toml").write_text('extra_loggers = ["one", "two.three"]\n')
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECTISH_EXTRA_LOGGERS", raising=False)
+    assert logs.extra_loggers() == ("one", "two.three")
+
+
+class Closed:
+    def write(self, text):
+        raise ValueError("I/O operation on closed file")
+
+    def flush(self):
+        pass
+
+
+def test_error_output_that_is_closed_is_no_matter_of_the_bodys(monkeypatch):
+    """With no other handler than the console's: pytest's own are taken away."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(sys, "stderr", Closed())
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    with Flow("talks") as flow:
+        talked = talk("a")
+    assert flow.run(history=False).result[talked].result == "a"
+
+
+def test_arguments_that_do_not_fit_are_told_as_ever(monkeypatch, capsys):
+    monkeypatch.setattr(logging.root, "handlers", [])
+
+    @task
+    def misfit():
+        context.logger.info("%d", "text")
+        return 1
+
+    with Flow("misfits") as flow:
+        done = misfit()
+    assert flow.run(history=False).result[done].result == 1
+    assert capsys.readouterr().err.count("--- Logging error ---") == 1

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from prefectish import Flow, Parameter, context, task
+from prefectish import Flow, Parameter, context, history, task
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.tasks.naming import LONGEST, RunNaming
@@ -139,3 +139,13 @@ def test_log_of_a_failure_has_the_name(caplog):
         load.copy(task_run_name="get ${url}")("bad")
     flow.run(history=False)
     assert "Task 'load (get bad)': exception encountered" in caplog.text
+
+
+def test_history_keeps_the_names(tmp_path):
+    with Flow("names") as flow:
+        load.map(["a", "bad"])
+    store = tmp_path / "history.db"
+    run_id = flow.run(history=store).context["flow_run_id"]
+    children = history.run(run_id, store=store).children("load")
+    assert [child.name for child in children] == ["load a (0)", "load bad (1)"]
+    assert repr(children[1]) == "<child load-1[1] (load bad (1)): Failed>"

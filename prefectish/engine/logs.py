@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from prefectish import config
 from prefectish.engine import digest
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import current, get_logger
@@ -118,18 +119,25 @@ class Capturing(logging.Handler):
     """Takes the lines of attempts; what nobody else shows goes to the error output, as Python does it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record."""
+        """Take a record; what goes wrong with that is told as logging tells it, and is no matter of the body's."""
+        try:
+            self._take(record)
+        except Exception:
+            self.handleError(record)
+
+    def _take(self, record: logging.LogRecord) -> None:
         attempt: AttemptFacts | None = getattr(current(), "attempt", None)
         terms: Terms | None = None if attempt is None else attempt.run.get(TERMS)
         if attempt is None or terms is None:
             self._show(record)
             return
+        away = terms.owner != here()
         try:
             _mark(record, attempt)
-        except Exception:  # arguments that do not fit their format: whoever shows the record tells of them
-            self._show(record)
+        except Exception:  # its arguments do not fit: every handler tells of that, so one is enough
+            if away or not self._is_shown(record):
+                raise
             return
-        away = terms.owner != here()
         if away and record.levelno < level_of(record.name, terms.levels):
             return  # another run, of which this process runs bodies too, asks for more
         if away or terms.kept:
@@ -224,8 +232,9 @@ def _end(extra: Sequence[str]) -> None:
 
 def extra_loggers() -> tuple[str, ...]:
     """Return the names of further loggers whose lines are taken: ``PREFECTISH_EXTRA_LOGGERS``, joined by commas."""
-    names = os.environ.get("PREFECTISH_EXTRA_LOGGERS", "").split(",")
-    return tuple(name.strip() for name in names if name.strip())
+    names = config.setting("extra_loggers") or ()
+    names = names.split(",") if isinstance(names, str) else names
+    return tuple(name.strip() for name in map(str, names) if name.strip())
 
 
 def _mark(record: logging.LogRecord, attempt: AttemptFacts) -> None:
