@@ -258,6 +258,20 @@ def test_terminal_keeps_its_lines_below_prints_and_logs():
     assert shown[4:] == ["after Success", "WARNING:root:logged after the run"]
 
 
+TWO = PROGRAM.replace(
+    "state = flow.run(history=False)",
+    "other = threading.Thread(target=lambda: flow.copy().run(history=False))\n"
+    "other.start()\nstate = flow.run(history=False)\nother.join()",
+)
+
+
+def test_two_runs_at_once_do_not_share_the_lines():
+    shown = screen(in_terminal(TWO))
+    assert sum("4 of 4  100%" in row for row in shown) == 2
+    assert sum("loads  Success" in row for row in shown) == 2
+    assert not any("of 4" in row and "4 of 4" not in row for row in shown)
+
+
 def test_output_that_goes_elsewhere_stays_there(tmp_path):
     with open(tmp_path / "out.txt", "w") as out:
         shown = screen(in_terminal(PROGRAM, out=out))

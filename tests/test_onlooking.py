@@ -127,6 +127,7 @@ def test_c9_a_failing_display_is_logged_once_and_the_run_is_unaffected(fake, cap
     assert len(told) == 1
     assert "could not look: ZeroDivisionError" in told[0].getMessage()
     assert fake.ends == []
+    assert fake.rests == 1
 
 
 def test_c9_a_display_that_cannot_be_made_is_logged_once(monkeypatch, caplog):

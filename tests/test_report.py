@@ -141,6 +141,14 @@ def test_record_is_found_where_this_process_wrote_it(ran, recorded):
     assert find("no such run") is None
 
 
+def test_unreadable_record_keeps_nobody_from_looking_at_a_state(tmp_path, monkeypatch, caplog):
+    state = a_flow().run(rows=[1, 2], history=False)
+    (tmp_path / "history.db").write_text("not a database, and long enough to be taken for one" * 20)
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
+    assert "2 Success" in safe(state._repr_html_()).text
+    assert "cannot be read: history.db is not a prefectish history" in caplog.text
+
+
 def test_finding_makes_no_history(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
     assert find("no such run") is None

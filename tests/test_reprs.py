@@ -47,6 +47,14 @@ def test_flow_without_tasks_says_so():
     assert "no tasks yet" in safe(Flow("empty")._repr_html_()).text
 
 
+def test_flow_with_a_cycle_says_so():
+    with Flow("round") as flow:
+        one, two = load(1), load(2)
+    flow.add_edge(one, two)
+    flow.add_edge(two, one)
+    assert "cycle: load" in safe(flow._repr_html_()).text
+
+
 def test_flow_that_is_too_large_to_draw_says_how_it_can_be():
     with Flow("large") as flow:
         for n in range(301):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish.display import views
 from prefectish.display.views import CauseView, RunView, SlowView, TaskView
+from prefectish.engine.context import get_logger
 from prefectish.engine.state import State
+from prefectish.errors import PrefectishError
 
 if TYPE_CHECKING:
     from prefectish.history import FailureGroup, RunRow
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run_of(state: State) -> RunRow | None:
-    """Return the record of the run that ended in a state; None if there is none, or it cannot be read."""
+    """Return the record of the run that ended in a state; None if there is none, or if it cannot be read (logged)."""
     run_id = state.context.get("flow_run_id")
     if run_id is None:
         return None
@@ -24,7 +26,11 @@ def run_of(state: State) -> RunRow | None:
         from prefectish.history.outline import find
     except ModuleNotFoundError:  # its library is an extra
         return None
-    return find(str(run_id))
+    try:
+        return find(str(run_id))
+    except PrefectishError as error:
+        get_logger("display").warning("the record of run %s cannot be read: %s", run_id, error)
+        return None
 
 
 def of_run(run: RunRow, measures: Measures | None = None) -> RunView:

@@ -9,6 +9,7 @@ from prefectish.display import graph, recorded, views
 from prefectish.display.page import markup, rendered
 from prefectish.engine.outcome import is_by_task
 from prefectish.engine.state import Mapped, State
+from prefectish.errors import FlowDefinitionError
 
 if TYPE_CHECKING:
     from prefectish.history import RunRow
@@ -22,7 +23,11 @@ RUNS = 200
 
 def of_flow(flow: Any) -> str:
     """Return a flow: its graph, and what it is made of."""
-    picture = graph.of_flow(flow)
+    trouble, picture = "", ""
+    try:
+        picture = graph.of_flow(flow)
+    except FlowDefinitionError as error:
+        trouble = str(error)
     parameters = sorted(flow.parameters(), key=lambda parameter: parameter.name)
     facts = [f"{len(flow.tasks):,} tasks", f"{len(flow.edges):,} edges"]
     return rendered(
@@ -32,6 +37,7 @@ def of_flow(flow: Any) -> str:
         parameters=[parameter.name for parameter in parameters],
         picture=markup(picture),
         empty=not flow.tasks,
+        trouble=trouble,
     )
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -27,8 +28,11 @@ class Terminal:
     """Draws the lines of a run with rich.
 
     Handlers of the logging module that write to the terminal are led through rich for as long as the lines are there,
-    and so are prints: what they write appears above the lines.
+    and so are prints: what they write appears above the lines. One run at a time has lines; others show how they ended.
     """
+
+    _drawing: ClassVar[Terminal | None] = None
+    _lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
@@ -38,7 +42,8 @@ class Terminal:
 
     def look(self, counts: Sequence[StepCounts]) -> None:
         """Draw the lines."""
-        self._draw(self._drawn(self._pace.scene(counts, monotonic()), None))
+        if self._owner() is self:
+            self._draw(self._drawn(self._pace.scene(counts, monotonic()), None))
 
     def rest(self) -> None:
         """Take the lines away."""
@@ -48,8 +53,20 @@ class Terminal:
 
     def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
         """Draw the lines for the last time, all of them."""
-        self._draw(self._drawn(self._pace.scene(counts, monotonic()), state, last=True), last=True)
-        self._stop()
+        drawn = self._drawn(self._pace.scene(counts, monotonic()), state, last=True)
+        owner = self._owner()
+        if owner is self:
+            self._draw(drawn, last=True)
+            self._stop()
+        else:
+            owner._console.print(drawn)
+
+    def _owner(self) -> Terminal:
+        """Take the terminal, if no other run has it; return who has it."""
+        with Terminal._lock:
+            if Terminal._drawing is None:
+                Terminal._drawing = self
+            return Terminal._drawing
 
     def _draw(self, drawn: Group, last: bool = False) -> None:
         if self._live is None:
@@ -69,6 +86,9 @@ class Terminal:
 
     def _stop(self) -> None:
         live, self._live = self._live, None
+        with Terminal._lock:
+            if Terminal._drawing is self:
+                Terminal._drawing = None
         for handler, stream in self._led:
             handler.setStream(stream)
         self._led = []

@@ -14,6 +14,7 @@ from time import monotonic, thread_time
 from typing import NamedTuple, Protocol
 
 from prefectish.config import setting, switch
+from prefectish.engine.capture import capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.executor import Session
 from prefectish.engine.lanes import StepRun
@@ -128,6 +129,8 @@ class Watch:
                 describe(error),
                 exc_info=True,
             )
+            if self._onlooker is not None:
+                capture(self._onlooker.rest)  # whatever it holds, a terminal for one, is for others again
 
 
 def watch_for(wanted: bool | None, flow_name: str, nested: bool, background: bool) -> Watch | None:
