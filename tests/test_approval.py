@@ -345,7 +345,11 @@ def test_command_approves_in_a_new_process_each_time(program, store):
     assert done.returncode == 5, done.stderr
     done = command("approve", run_id, "--input", "many", store=store)
     assert done.returncode == 5, done.stderr
-    assert "how often b? ('many' is no int" in command("show", run_id, store=store).stdout
+    shown = command("show", run_id, store=store).stdout
+    assert "paused: ask-1[1]: how often b? ('many' is no int" in shown
+    assert f"prefectish approve {run_id}" in shown
+    (paused,) = json.loads(command("show", run_id, "--json", store=store).stdout)["paused"]
+    assert (paused["slug"], paused["index"], paused["state"]) == ("ask-1", 1, "Paused")
     done = command("approve", run_id, "--input", "3", store=store)
     assert done.returncode == 0, done.stderr
     assert "rows ['aa', 'bbb']" in done.stdout

@@ -11,7 +11,7 @@ import typer
 
 from prefectish.cli import showing
 from prefectish.cli.cleaning import find_garbage
-from prefectish.cli.loading import load_executor, load_flow, parse_parameters
+from prefectish.cli.loading import load_executor, load_flow, parse_parameters, parse_value
 from prefectish.engine.state import Failed, State
 from prefectish.engine.verdict import expand
 from prefectish.errors import FlowDefinitionError, PrefectishError
@@ -33,6 +33,9 @@ History = Annotated[str | None, typer.Option(help="Path or database URL; default
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Stands for the newest run.
 LAST = "last"
+RunFlow = Annotated[
+    str | None, typer.Argument(help="FILE.py, FILE.py:name or module:name; default: where it was when it ran.")
+]
 RunId = Annotated[str, typer.Argument(help="Identifier of the run, or its beginning; `last` is the newest.")]
 
 
@@ -76,6 +79,7 @@ def run(
     executor: ExecutorName = None,
     address: Address = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run; `last` is the newest.")] = None,
+    now: Annotated[bool, typer.Option("--now", help="Run once, at once, whatever the flow's schedule says.")] = False,
     history: History = None,
     as_json: Json = False,
 ) -> None:
@@ -84,8 +88,9 @@ def run(
         loaded = load_flow(flow)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
         values = parse_parameters(param)
+        once = {"run_on_schedule": False} if now and isinstance(loaded, Flow) else {}
         if resume is None:
-            _finish(lambda: loaded.run(parameters=values, **options), as_json)
+            _finish(lambda: loaded.run(parameters=values, **once, **options), as_json)
         else:
             found = _recorded(resume, history).id
             _finish(lambda: _resumable(loaded).resume(found, parameters=values, **options), as_json)
@@ -94,7 +99,7 @@ def run(
 @app.command()
 def resume(
     run_id: RunId,
-    flow: Annotated[str, typer.Argument(help="FILE.py, FILE.py:name or module:name.")],
+    flow: RunFlow = None,
     param: Param = [],  # noqa: B006  typer reads it, nobody writes it
     executor: ExecutorName = None,
     address: Address = None,
@@ -105,12 +110,52 @@ def resume(
 ) -> None:
     """Go on with a run: what is finished is kept."""
     with _told():
-        loaded = load_flow(flow)
+        found = _recorded(run_id, history)
+        loaded = load_flow(flow or _source_of(found))
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
         values = parse_parameters(param)
-        found = _recorded(run_id, history).id
         more = {"retry_failed": retry_failed, "force": force, "parameters": values}
-        _finish(lambda: _resumable(loaded).resume(found, **more, **options), as_json)
+        _finish(lambda: _resumable(loaded).resume(found.id, **more, **options), as_json)
+
+
+@app.command()
+def approve(
+    run_id: RunId,
+    flow: RunFlow = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="Only this task, by slug or name.")] = None,
+    item: Annotated[str | None, typer.Option("--item", "-i", help="Only this child: map index or item key.")] = None,
+    answer: Annotated[str | None, typer.Option("--input", help="What the task is told; JSON is read as such.")] = None,
+    note_only: Annotated[bool, typer.Option("--no-resume", help="Note the approval; resume the run later.")] = False,
+    param: Param = [],  # noqa: B006  typer reads it, nobody writes it
+    executor: ExecutorName = None,
+    address: Address = None,
+    history: History = None,
+    as_json: Json = False,
+) -> None:
+    """Approve what is paused of a run, and go on with it."""
+    with _told():
+        found = _recorded(run_id, history)
+        source = flow or found.source
+        loaded = None if note_only or source is None else _resumable(load_flow(source))
+        options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
+        values = parse_parameters(param)
+        try:
+            found.approve(task, item, None if answer is None else parse_value(answer))
+        except KeyError as error:
+            raise _told_error(error.args[0], 2) from None
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        if loaded is None:
+            print(f"approved; go on with: prefectish resume {found.id}{'' if source else ' FILE.py:name'}")
+            return
+        _finish(lambda: loaded.resume(found.id, parameters=values, **options), as_json)
+
+
+def _source_of(run: RunRow) -> str:
+    """Return where the flow of a recorded run was when it ran."""
+    if run.source is None:
+        raise FlowDefinitionError(f"where the flow of run {run.id} is, is not known; name it: FILE.py:name")
+    return run.source
 
 
 def _resumable(flow: Any) -> Flow:
@@ -199,7 +244,9 @@ def show(run_id: RunId = LAST, history: History = None, as_json: Json = False) -
         found = _recorded(run_id, history)
         tasks = found.tasks()
         if as_json:
-            showing.show_json({**showing.run_facts(found), "tasks": tasks})
+            outside = {"paused": found.paused(), "notices": found.notices()}
+            told = {name: [showing.tuple_facts(row) for row in rows] for name, rows in outside.items()}
+            showing.show_json({**showing.run_facts(found), "tasks": tasks, **told})
             return
         head = (found.id, printable(found.flow_name), showing.state_of(found), showing.when(found.started))
         print("  ".join((*head, f"{found.duration:.1f} s")))
@@ -208,6 +255,8 @@ def show(run_id: RunId = LAST, history: History = None, as_json: Json = False) -
             print(printable(said))
         rows = [(t["slug"], t["state"], showing.counts_text(t["counts"])) for t in tasks]
         showing.show_table(("task", "state", "children"), rows)
+        for line in showing.outside_lines(found):
+            print(printable(line))
 
 
 @app.command()

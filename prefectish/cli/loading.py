@@ -117,8 +117,19 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise ParameterError(f"--param {pair}: key=value is wanted")
-        try:
-            values[key] = json.loads(text)
-        except ValueError:
-            values[key] = text
+        values[key] = parse_value(text)
     return values
+
+
+def parse_value(text: str) -> Any:
+    """Return what a text stands for, if it is JSON, else the text.
+
+    Examples
+    --------
+    >>> parse_value("[1, true]"), parse_value("eu")
+    ([1, True], 'eu')
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

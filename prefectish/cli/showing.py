@@ -13,6 +13,9 @@ from rich.table import Table
 from prefectish.history import FailureGroup, LogLine, RunRow
 from prefectish.printable import printable
 
+#: Children of which each is named.
+MOST = 10
+
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table; what does not fit is folded in the last column, so that identifiers can be copied."""
@@ -92,3 +95,22 @@ def counts_text(counts: Mapping[str, int]) -> str:
     '97 Success, 3 Failed'
     """
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def outside_lines(run: RunRow) -> list[str]:
+    """Return what somebody outside is asked, and what could not be told to somebody outside."""
+    paused = run.paused()
+    lines = [
+        f"{'approved' if row.state == 'Resume' else 'paused'}: {row.label}: {row.message}" for row in paused[:MOST]
+    ]
+    if len(paused) > MOST:
+        lines.append(f"and {len(paused) - MOST:,} more")
+    if paused:
+        lines.append(f"prefectish approve {run.id} [--task NAME] [--item ITEM] [--input ANSWER]")
+    failed = [notice for notice in run.notices() if notice.error is not None]
+    return lines + [f"not delivered by {notice.channel}: {notice.subject}: {notice.error}" for notice in failed[:MOST]]
+
+
+def tuple_facts(row: Any) -> dict[str, Any]:
+    """Return a named tuple of the history as JSON has it."""
+    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row._asdict().items()}
