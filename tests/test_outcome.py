@@ -107,7 +107,7 @@ def test_failed_children_are_found_with_their_indices(ran):
     assert [type(state) for state in failed] == [Failed]
     assert failed.indices == [1]
     assert dict(failed.items())[1] is ran["load"][1]
-    assert 'load[1]: Failed("' in repr(failed)
+    assert repr(failed).startswith('<1 child\n    load[1]: Failed("')
     assert ran["load"].children(failed=True) == failed
 
 

@@ -79,6 +79,7 @@ class Terminal:
             )
             streams = {stream for stream in (sys.stdout, sys.stderr) if _is_terminal(stream)}
             self._live.start(refresh=True)
+            self._console.show_cursor(True)  # a debugger in a body needs it
             self._led = list(_led(streams))
         else:
             self._live.vertical_overflow = "visible" if last else "crop"
