@@ -145,7 +145,7 @@ def tasks_on(client):
 
 
 @pytest.mark.parametrize("number", [3_000, pytest.param(20_000, marks=pytest.mark.fault)])
-def test_scheduler_holds_no_more_than_the_window(dask_client, number):
+def test_l1_scheduler_holds_no_more_than_the_window(dask_client, number):
     most = []
     with Flow("window") as flow:
         children = inc.map(range(number))
