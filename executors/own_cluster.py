@@ -48,6 +48,7 @@ main(wire)
 # What multiprocessing says of semaphores that it removed for a process that was killed.
 _QUIET = "ignore:resource_tracker:UserWarning"
 _PRELOAD = ["distributed.nanny", "distributed.worker", "prefectish.executors.lower"]
+_ROUTES = "distributed.scheduler.http.routes"
 _METHOD = "distributed.worker.multiprocessing-method"
 
 
@@ -184,6 +185,9 @@ def _arguments(given: Mapping[str, Any], security: Security | None, debug: bool)
 def _configuration() -> dict[str, Any]:
     """Return Dask's configuration in this process, for the cluster, without what the clients here made of it."""
     config = {name: value for name, value in dask.config.config.items() if name not in ("get", "scheduler", "shuffle")}
+    # A scheduler with a dashboard and without bokeh, in this process, adds a page to these for all that follow.
+    routes = [route for route in dask.config.get(_ROUTES) if not route.endswith(".missing_bokeh")]
+    config = dict(dask.config.merge(config, {"distributed": {"scheduler": {"http": {"routes": routes}}}}))
     if sys.platform == "linux" and dask.config.get(_METHOD) == "spawn":  # the default, which forking only quickens
         return dict(dask.config.merge(config, {"distributed": {"worker": {"multiprocessing-method": "forkserver"}}}))
     return config

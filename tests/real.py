@@ -36,7 +36,7 @@ def time_limit(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
-def until(condition, limit=30.0):
+def until(condition, limit=90.0):
     """Return what `condition` gives once it is true of processes that cannot be waited on."""
     end = time.monotonic() + limit
     while not (found := condition()):

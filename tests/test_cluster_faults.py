@@ -431,7 +431,7 @@ def test_w10_children_whose_resource_left_crash_and_others_run(tmp_path):
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["s1-gone", "s2-restarted"])
-def test_lost_scheduler_ends_the_run_with_a_state_for_every_child(tmp_path, again):
+def test_s1_s2_lost_scheduler_ends_the_run_with_a_state_for_every_child(tmp_path, again, caplog):
     path, gate = tmp_path / "notes", tmp_path / "gate"
 
     @task
@@ -469,6 +469,10 @@ def test_lost_scheduler_ends_the_run_with_a_state_for_every_child(tmp_path, agai
     assert took < 10
     assert state.is_failed()
     assert state.message == "The run was cut short: the scheduler was lost."
+    hints = [r.getMessage() for r in caplog.records if "flow.resume(" in r.getMessage()]
+    assert hints == [
+        f"the scheduler was lost; if the run is recorded, flow.resume('{state.context['flow_run_id']}') goes on with it"
+    ]
     assert state.exit_code == 3
     states = state.result[children].map_states
     assert [type(s).__name__ for s in states] == ["Success"] * 10 + ["Crashed"] * 30

@@ -1,0 +1,106 @@
+"""Thousands of children while workers are killed at random times: the answer is exact, and each child has one record.
+
+``pytest -m chaos`` runs three seeds of 2,000 children; PREFECTISH_CHAOS_SEEDS=20 and PREFECTISH_CHAOS_CHILDREN=20000
+run more. Seeds are numbers from 1, so that a failure can be run again with ``-k seed-7``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import dask
+import pytest
+from real import note, notes, time_limit
+
+from prefectish import Flow, history, task
+from prefectish.executors import DaskExecutor
+from prefectish.results import LocalResult
+from prefectish.testing import WorkerKiller
+
+pytestmark = pytest.mark.chaos
+
+SEEDS = int(os.environ.get("PREFECTISH_CHAOS_SEEDS", "3"))
+CHILDREN = int(os.environ.get("PREFECTISH_CHAOS_CHILDREN", "2000"))
+#: Workers killed, at most, for each thousand of children.
+KILLS = 3
+#: Seconds of a body.
+SECONDS = 0.01
+
+
+@pytest.fixture(autouse=True)
+def limit():
+    with time_limit(120 + CHILDREN * 0.1):
+        yield
+
+
+def killing(executor, seed, mode):
+    return WorkerKiller(executor, mode=mode, most=KILLS * CHILDREN // 1000, interval=(0.3, 1.2), seed=seed)
+
+
+def own():
+    return DaskExecutor(cluster_kwargs={"n_workers": 2, "threads_per_worker": 2})
+
+
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1), ids=lambda seed: f"seed-{seed}")
+def test_w14_workers_killed_at_random_cost_no_child(tmp_path, seed):
+    path, database = tmp_path / "notes", str(tmp_path / "history.db")
+
+    @task
+    def work(x):
+        note(path, x)
+        time.sleep(SECONDS)
+        return x
+
+    @task
+    def double(x):
+        return 2 * x
+
+    @task
+    def total(xs):
+        return sum(xs)
+
+    with Flow("chaos") as flow:
+        worked = work.map(range(CHILDREN))
+        out = total(double.map(worked))
+    killer = killing(own(), seed, ("kill", "segfault", "terminate"))
+    state = flow.run(executor=killer, history=database)
+    assert state.is_successful(), state
+    assert killer.killed, "nobody was killed: the run was over before"
+    assert state.result[out].result == CHILDREN * (CHILDREN - 1)
+    assert state.result[worked].result == list(range(CHILDREN))
+    (run,) = history.runs(store=database)
+    for slug in ("work-1", "double-1"):
+        children = run.children(slug)
+        assert sorted(child.index for child in children) == list(range(CHILDREN))
+        assert {(child.state, child.attempts) for child in children} == {("Success", 1)}
+    bodies = notes(path)
+    assert set(map(int, bodies)) == set(range(CHILDREN))
+    assert len(bodies) - CHILDREN <= 300 * len(killer.killed), "what was recorded has run again"
+
+
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1), ids=lambda seed: f"seed-{seed}")
+def test_w14_attempts_that_must_not_run_twice_do_not(tmp_path, seed):
+    """With rerun_on_loss=False a body begins once; what was lost has crashed, and everything else has its result."""
+    path = tmp_path / "notes"
+    number = CHILDREN // 4
+
+    @task(rerun_on_loss=False)
+    def work(x):
+        note(path, x)
+        time.sleep(SECONDS)
+        return x
+
+    with Flow("once", result=LocalResult(tmp_path / "results")) as flow:
+        worked = work.map(range(number))
+    killer = WorkerKiller(own(), mode="kill", most=3, interval=(0.5, 1.0), seed=seed)
+    with dask.config.set({"distributed.scheduler.allowed-failures": 20}):
+        state = flow.run(executor=killer, history=False)
+    assert killer.killed
+    states = state.result[worked].map_states
+    assert len(states) == number
+    assert {type(s).__name__ for s in states} <= {"Success", "Crashed"}
+    assert {s.cause for s in states if s.is_failed()} <= {"attempt-lost"}
+    assert [s.result for s in states if s.is_successful()] == [i for i, s in enumerate(states) if s.is_successful()]
+    bodies = [int(line) for line in notes(path)]
+    assert sorted(bodies) == list(range(number)), "a body began twice, or never"
