@@ -18,7 +18,7 @@ from prefectish.engine.facts import run_facts
 from prefectish.engine.handle import Control, cancel_run
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.inline import LocalExecutor
-from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
+from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible, raise_swallowed
 from prefectish.engine.lanes import StepRun
 from prefectish.engine.logs import TERMS, listening, retell
 from prefectish.engine.moments import RunClock
@@ -295,6 +295,7 @@ def loop(
     """
     handed_over = clock.moment().seconds
     while True:
+        raise_swallowed()
         if jobs:
             session.submit(jobs)
         if progress.table.cancelled:

@@ -38,11 +38,29 @@ def interruptible() -> Iterator[None]:
         interrupt.clear()
 
 
+def raise_swallowed() -> None:
+    """Raise an interrupt again that was lost: Python drops what is raised in a ``__del__``, or a callback of its own.
+
+    Only in the main thread, where signals are handled: runs in other threads are not interrupted.
+    """
+    if interrupt.is_set() and threading.current_thread() is threading.main_thread():
+        raise _last
+
+
+_last: type[KeyboardInterrupt] = KeyboardInterrupt
+
+
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
-    interrupt.set()
+    _note(KeyboardInterrupt)
     raise KeyboardInterrupt
 
 
 def _on_terminate(number: int, frame: FrameType | None) -> None:
-    interrupt.set()
+    _note(Terminated)
     raise Terminated
+
+
+def _note(kind: type[KeyboardInterrupt]) -> None:
+    global _last
+    _last = kind
+    interrupt.set()
