@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from random import Random
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_progress import Owner, labels, named
 
 from prefectish import Flow, flatten, triggers
-from prefectish.engine.again import CannotRetry, chooser
+from prefectish.engine.again import SUBMISSIONS, CannotRetry, chooser
+from prefectish.engine.attempt import gather
 from prefectish.engine.executor import Receipt, Record
 from prefectish.engine.state import Failed, Pending, Retrying, Success, TriggerFailed
 
@@ -353,3 +359,93 @@ def test_map_whose_elements_were_taken_cannot_run_again():
     owner.tell(first, BROKEN)
     with pytest.raises(CannotRetry, match="use-1 has taken the elements of load-1 already"):
         all_failed(owner, "load-1")
+
+
+def diamond(limits):
+    """Return maps that read one another child by child, together or through gates, and a task that reads them all."""
+    options = [{"max_concurrency": 100} if limit else {} for limit in limits]
+    with Flow("steered") as flow:
+        a = named("a", **options[0]).map(list(range(4)))
+        b = named("b", **options[1]).map(a)
+        c = named("c", **options[2], trigger=triggers.all_finished).map(a)
+        d = named("d", **options[3]).map(b, c)
+        named("total", trigger=triggers.all_finished)(d)
+    return flow
+
+
+class Chance:
+    """Sessions by chance: any open job ends next, any body fails, and failures run again at any time."""
+
+    def __init__(self, owner, random):
+        self.owner = owner
+        self.random = random
+        self.flying = []
+        self.used = set()
+        self.retried = 0
+
+    def note(self, jobs):
+        for job in jobs:
+            key = (job.lane.ident, job.index, job.submission)
+            assert key not in self.used
+            self.used.add(key)
+        self.flying.extend(jobs)
+
+    def end_one(self):
+        """Report what the bodies of a job came to: what reads a failure fails by its trigger."""
+        job = self.flying.pop(self.random.randrange(len(self.flying)))
+        states = dict(job.given)
+        for position in job.positions:
+            spec = job.lane.steps[position]
+            upstream = gather(job.lane, position, job.items, states)
+            if spec.plain and not all(state.is_successful() for state in upstream):
+                states[position] = TriggerFailed("trigger")
+            else:
+                states[position] = BROKEN if self.random.random() < 0.3 else Success(None, 1)
+        self.note(self.owner.advance(Receipt(job, [(p, Record(states[p])) for p in job.positions])))
+
+    def retry_some(self):
+        with suppress(CannotRetry):
+            self.retried += all_failed(self.owner, self.random.choice(["a-1", "b-1", "c-1", "d-1"]))
+        gone = {id(job) for job in self.owner.progress.table.cancelled}
+        self.flying = [job for job in self.flying if id(job) not in gone]
+        self.note(self.owner.advance())
+
+    def run(self):
+        self.note(self.owner.start())
+        while not self.owner.progress.done:
+            self.end_one()
+            if self.random.random() < 0.4 and self.retried < 20:
+                self.retry_some()
+
+
+@given(st.tuples(*[st.booleans()] * 4), st.integers(1, 6), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_taken_back_and_when_every_child_ends_as_its_inputs_say(limits, window, random):
+    owner = Owner(diamond(limits), window=window)
+    Chance(owner, random).run()
+    table = owner.progress.table
+    states = {step.name: state for step, state in zip(owner.plan.steps, owner.progress.states(), strict=True)}
+    for row in range(4):
+        a, b, c, d = (states[name].map_states[row] for name in "abcd")
+        assert isinstance(b, TriggerFailed) != a.is_successful()
+        assert not isinstance(c, TriggerFailed)
+        assert isinstance(d, TriggerFailed) != (b.is_successful() and c.is_successful())
+    assert states["total"].is_finished()
+    assert (table.in_flight, table.admission.open) == (0, 0)
+    for run in table.runs:
+        if run.step.mapped:
+            assert run.failures == sum(state.is_failed() for state in run.state.map_states)
+            assert sum(run.kinds.values()) == sum(type(state) is not Success for state in run.state.map_states)
+
+
+def test_chance_takes_failures_back_in_all_ways():
+    """So that the test above is known to test something."""
+    taken, again = 0, 0
+    for seed in range(40):
+        owner = Owner(diamond((seed & 1, seed & 2, seed & 4, seed & 8)), window=3)
+        chance = Chance(owner, Random(seed))
+        chance.run()
+        taken += chance.retried
+        again += sum(1 for *_, submission in chance.used if submission >= SUBMISSIONS)
+    assert taken > 20
+    assert again > 20
