@@ -9,8 +9,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from prefectish import Flow, Task, task, unmapped
-from prefectish.executors import DaskExecutor
+from prefectish import Flow, Task, flow, task, unmapped
+from prefectish.executors import DaskExecutor, LocalDaskExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,6 +142,32 @@ def check(found: Any, expected: Any) -> None:
         raise AssertionError(f"wrong answer: {found!r} instead of {expected!r}")
 
 
+# -- flow functions ----------------------------------------------------------------------------------------------------
+
+
+def submit_all(executor: Executor, width: int) -> int:
+    """Submit so many calls in a flow function, and add up their results."""
+    called = task(increment)
+
+    @flow(executor=executor, history=False)
+    def submitted() -> int:
+        futures = [called.submit(x) for x in range(width)]
+        return sum(future.result() for future in futures)
+
+    return submitted()
+
+
+def call_in_turn(width: int) -> int:
+    """Call a task so many times in a flow function on threads, each call after the one before."""
+    called = task(increment)
+
+    @flow(executor=LocalDaskExecutor(num_workers=2), history=False)
+    def calls() -> int:
+        return sum(called(x) for x in range(width))
+
+    return calls()
+
+
 # -- the same in raw Dask ----------------------------------------------------------------------------------------------
 
 
@@ -159,11 +185,24 @@ def raw_pipeline(client: Client, width: int) -> None:
     check(client.submit(total, third, pure=False).result(), pipeline_answer(width))
 
 
+def raw_submitted(client: Client, width: int) -> None:
+    """Submit calls in a loop and gather."""
+    futures = [client.submit(increment, x, pure=False) for x in range(width)]
+    check(sum(client.gather(futures)), width * (width + 1) // 2)
+
+
+def run_submitted(client: Client, width: int) -> None:
+    """Submit calls in a flow function, and read each result."""
+    check(submit_all(DaskExecutor(client=client), width), width * (width + 1) // 2)
+
+
 #: What can be run on a cluster, by name.
 ARMS: dict[str, Callable[[Client, int], None]] = {
     "dask": raw_mapped,
     "prefectish": run_mapped,
     "prefectish, batched": lambda client, width: run_mapped(client, width, batch_size="auto"),
+    "dask submit": raw_submitted,
+    "prefectish submit": run_submitted,
     "dask pipeline": raw_pipeline,
     "prefectish pipeline": run_pipeline,
     "prefectish pipeline, batched": lambda client, width: run_pipeline(client, width, batch_size="auto"),
