@@ -122,6 +122,13 @@ def test_logs_show_lines_of_a_run_by_task_and_child(command: Command) -> None:
     command.on_history("logs", found, "-l", "loud", code=2)
 
 
+def test_run_is_shown_if_that_is_asked_for(command: Command) -> None:
+    shown = CliRunner().invoke(app, ["run", command.file, "-p", "n=2", "--progress", "--history", command.history])
+    assert "example 0:00 load: 2 of 2" in shown.stderr
+    quiet = CliRunner().invoke(app, ["run", command.file, "-p", "n=2", "--no-progress", "--history", command.history])
+    assert "load: 2 of 2" not in quiet.stderr
+
+
 def test_report_writes_a_page(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = command.run(4, code=1)["id"]
     monkeypatch.chdir(tmp_path)

@@ -30,6 +30,9 @@ Param = Annotated[
 ExecutorName = Annotated[str | None, typer.Option("--executor", "-e", help="local, threads, processes or dask.")]
 Address = Annotated[str | None, typer.Option(help="Of a Dask scheduler.")]
 History = Annotated[str | None, typer.Option(help="Path or database URL; default: in the home folder.")]
+Progress = Annotated[
+    bool | None, typer.Option("--progress/--no-progress", help="Show the run while it goes on; default: in a terminal.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Stands for the newest run.
 LAST = "last"
@@ -80,6 +83,7 @@ def run(
     address: Address = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run; `last` is the newest.")] = None,
     now: Annotated[bool, typer.Option("--now", help="Run once, at once, whatever the flow's schedule says.")] = False,
+    progress: Progress = None,
     history: History = None,
     as_json: Json = False,
 ) -> None:
@@ -87,8 +91,9 @@ def run(
     with _told():
         loaded = load_flow(flow)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
+        options["progress"] = progress
         values = parse_parameters(param)
-        once = {"run_on_schedule": False} if now and isinstance(loaded, Flow) else {}
+        once: dict[str, Any] = {"run_on_schedule": False} if now and isinstance(loaded, Flow) else {}
         if resume is None:
             _finish(lambda: loaded.run(parameters=values, **once, **options), as_json)
         else:
@@ -105,6 +110,7 @@ def resume(
     address: Address = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed children again.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Accept changed tasks and run them again.")] = False,
+    progress: Progress = None,
     history: History = None,
     as_json: Json = False,
 ) -> None:
@@ -113,8 +119,9 @@ def resume(
         found = _recorded(run_id, history)
         loaded = load_flow(flow or _source_of(found))
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
+        options["progress"] = progress
         values = parse_parameters(param)
-        more = {"retry_failed": retry_failed, "force": force, "parameters": values}
+        more: dict[str, Any] = {"retry_failed": retry_failed, "force": force, "parameters": values}
         _finish(lambda: _resumable(loaded).resume(found.id, **more, **options), as_json)
 
 
@@ -169,9 +176,9 @@ def _finish(drive: Callable[[], State], as_json: bool) -> None:
     try:
         state = drive()
     except (KeyboardInterrupt, SystemExit) as stop:
-        state = getattr(stop, "state", None)
-        _show_state(state, as_json)
-        raise typer.Exit(130 if state is None else state.exit_code) from None
+        left: State | None = getattr(stop, "state", None)
+        _show_state(left, as_json)
+        raise typer.Exit(130 if left is None else left.exit_code) from None
     _show_state(state, as_json)
     raise typer.Exit(state.exit_code)
 
@@ -244,7 +251,7 @@ def show(run_id: RunId = LAST, history: History = None, as_json: Json = False) -
         found = _recorded(run_id, history)
         tasks = found.tasks()
         if as_json:
-            outside = {"paused": found.paused(), "notices": found.notices()}
+            outside: dict[str, list[Any]] = {"paused": found.paused(), "notices": found.notices()}
             told = {name: [showing.tuple_facts(row) for row in rows] for name, rows in outside.items()}
             showing.show_json({**showing.run_facts(found), "tasks": tasks, **told})
             return
