@@ -24,7 +24,7 @@ def is_alive(holder: str, heartbeat: float, now: float) -> bool:
         return now - heartbeat < STALE
     try:
         process = psutil.Process(int(pid))
-        return process.create_time() <= heartbeat + BEGAN and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.create_time() <= heartbeat + BEGAN and process.status() != psutil.STATUS_ZOMBIE)
     except (psutil.NoSuchProcess, ValueError):
         return False
     except psutil.AccessDenied:  # somebody else's, so it is there

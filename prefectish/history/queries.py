@@ -10,12 +10,25 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, Text, and_, cast, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Select,
+    Text,
+    and_,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from prefectish.engine.identity import Identity, identity_of
-from prefectish.errors import RunNotActive
 from prefectish.engine.recorder import Notice
 from prefectish.engine.state import State
+from prefectish.errors import RunNotActive
 from prefectish.history import schema
 from prefectish.history.approvals import approve as write_approvals
 from prefectish.history.approvals import choose
@@ -503,7 +516,7 @@ class WaitingRow(NamedTuple):
 
     slug: str
     name: str
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # nobody looks for a value in such a tuple
     item_key: str | None
     state: str
     attempt: int

@@ -92,7 +92,8 @@ class HistoryRecorder:
             if number is None:
                 names = {"flow_name": clean(plan.flow_name), "name": clean(str(facts["flow_run_name"]))}
                 row = {"id": facts["flow_run_id"], **names, "started": now, "part": self._part, **values}
-                number = connection.execute(insert(schema.runs).values(row)).inserted_primary_key[0]
+                connection.execute(insert(schema.runs).values(row))
+                number = connection.execute(found).scalar_one()
             else:
                 again = {"ended": None, "message": None, "exit_code": None, **values}
                 connection.execute(update(schema.runs).where(schema.runs.c.number == number).values(again))
