@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import pytest
 from pages import EVIL, safe
@@ -117,6 +118,30 @@ def test_names_and_messages_are_shown_not_obeyed():
     for shown in (flow, state, state[EVIL], state[EVIL][0]):
         assert "alert('x')" in safe(shown._repr_html_()).text
         assert "forged" in safe(shown._repr_html_()).text
+
+
+def test_run_in_the_background_shows_how_far_it_is():
+    gate, begun = threading.Event(), threading.Event()
+
+    @task
+    def waits(x):
+        begun.set()
+        assert gate.wait(60)
+        return x
+
+    with Flow("background") as flow:
+        waits.map([1, 2, 3])
+    run = flow.start(history=False)
+    try:
+        assert begun.wait(60)
+        text = safe(run._repr_html_()).text
+        assert "background" in text
+        assert "Running" in text
+        assert "0 of 3" in text
+    finally:
+        gate.set()
+    run.wait(60)
+    assert "3 Success" in safe(run._repr_html_()).text
 
 
 def test_message_whose_str_breaks_is_told():

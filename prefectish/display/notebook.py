@@ -65,7 +65,7 @@ def drawn(scene: Scene, state: State | None, last: bool) -> str:
         rows=rows,
         hidden=len(scene.maps) - len(rows),
         others=words.singles(scene),
-        took=words.clock(scene.seconds),
+        took=words.clock(scene.seconds or None),
     )
 
 

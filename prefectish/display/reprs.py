@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from prefectish.display import graph, recorded, views
+from prefectish.display import graph, notebook, recorded, views
+from prefectish.display.pace import Pace
 from prefectish.display.page import markup, rendered
+from prefectish.engine.onlooking import counted
 from prefectish.engine.outcome import is_by_task
 from prefectish.engine.state import Mapped, State
 from prefectish.errors import FlowDefinitionError
 
 if TYPE_CHECKING:
+    from prefectish.engine.progress import Progress
     from prefectish.history import RunRow
     from prefectish.history.measures import Measures
 
@@ -53,6 +56,13 @@ def of_state(state: State) -> str:
     traceback = getattr(state, "traceback", None)
     message = views.text_of(state.message)
     return rendered("task_state.html", state=state, kind=type(state).__name__, message=message, traceback=traceback)
+
+
+def of_going_on(name: str, progress: Progress | None) -> str:
+    """Return a run that goes on, as it is at this moment; `progress` is None if it has not begun."""
+    counts = [] if progress is None else counted(progress, progress.table.in_flight)
+    scene = Pace(name, 0.0).scene(counts, 0.0)
+    return notebook.drawn(scene, None, last=False)
 
 
 def of_view(view: views.RunView) -> str:

@@ -208,6 +208,14 @@ class RunHandle(Steered):
             states = [run.snapshot() for run in runs if task is None or run.step.task is task]
         return dict(Counter(type(child).__name__ for state in states for child in expand(state)))
 
+    def _repr_html_(self) -> str:
+        from importlib import import_module
+
+        reprs = import_module("prefectish.display.reprs")
+        progress = self._control.progress
+        html: str = reprs.of_going_on(self._flow.name, progress) if self._state is None else reprs.of_state(self._state)
+        return html
+
     def __repr__(self) -> str:
         return f"<RunHandle: {self.id} of {self._flow!r}, {type(self.state).__name__}>"
 

@@ -202,9 +202,9 @@ def _open(progress: Progress) -> tuple[Counter[int], Counter[int], Counter[int]]
     running: Counter[int] = Counter()
     retrying: Counter[int] = Counter()
     paused: Counter[int] = Counter()
-    for lane in progress.table.lanes.values():
+    for lane in list(progress.table.lanes.values()):  # a notebook may look from another thread
         numbers = [run.step.number for run in lane.runs]
-        for branch in lane.branches.values():
+        for branch in list(lane.branches.values()):
             if flying := branch.flying:  # of the steps that were sent together, the first is the one that runs
                 running[numbers[(flying & -flying).bit_length() - 1]] += 1
             if branch.waiting:
