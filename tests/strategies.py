@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from prefectish import Flow, Task, context, flatten, mapped, triggers, unmapped
+from prefectish import Flow, Task, context, flatten, mapped, pause_task, triggers, unmapped
+from prefectish.engine import clock as clocks
 from prefectish.engine import signals
 from prefectish.engine.state import Cancelled, Mapped, State
 
@@ -55,8 +56,15 @@ class Node(NamedTuple):
     arguments: tuple[Argument, ...]
     #: Upstreams that hand over no value.
     after: tuple[Argument, ...]
+    #: Seconds that a call of the body takes, times 0 to 2; limits of a call and of all calls; delay of retries.
+    nap: float = 0.0
+    timeout: float | None = None
+    total: float | None = None
+    delay: float = 0.0
 
 
+#: A body that pauses for a time, or fails in mid-loop, needs a clock that the test moves.
+TIMED_TROUBLES = ("none", "unsteady", "retry", "loop", "stumble", "pause", "timed pause")
 TROUBLES = ("none", "fail", "skip", "unsteady", "retry", "loop", "success", "cancel", "pause", "exit")
 
 
@@ -68,13 +76,23 @@ def arguments(number: int) -> st.SearchStrategy[Argument]:
     return st.builds(Argument, sources, st.sampled_from(MODES))
 
 
-def nodes(number: int) -> st.SearchStrategy[Node]:
+def nodes(number: int, timed: bool = False, limited: bool = False) -> st.SearchStrategy[Node]:
+    """Draw node `number`: with `timed` it may wait for hours, with `limited` its body may take longer than it has."""
+    times: dict[str, Any] = {}
+    if timed:
+        times["delay"] = st.sampled_from([0.0, 30.0, 3600.0])
+    if limited:
+        times["nap"] = st.sampled_from([0.0, 4.0, 10.0])
+        times["timeout"] = st.sampled_from([None, 5.0, 10.0])
+        times["total"] = st.sampled_from([None, None, 15.0, 25.0])
+    troubles = (*TROUBLES, *TIMED_TROUBLES) if timed else TROUBLES
     return st.builds(
         Node,
+        **times,
         shape=st.sampled_from(["number", "list", "nested", "mixed"]),
         length=st.sampled_from([2, 2, 2, 3, 0]),
         uneven=st.booleans(),
-        trouble=st.one_of(st.just("none"), st.sampled_from(TROUBLES)),
+        trouble=st.one_of(st.just("none"), st.sampled_from(troubles)),
         rarity=st.integers(1, 4),
         trigger=st.one_of(st.just("all_successful"), st.sampled_from(sorted(TRIGGERS))),
         skips=st.booleans(),
@@ -88,9 +106,9 @@ def nodes(number: int) -> st.SearchStrategy[Node]:
 
 
 @st.composite
-def programs(draw: st.DrawFn, largest: int = 7) -> tuple[Node, ...]:
+def programs(draw: st.DrawFn, largest: int = 7, timed: bool = False, limited: bool = False) -> tuple[Node, ...]:
     """Draw a program of up to `largest` tasks."""
-    return tuple(draw(nodes(number)) for number in range(draw(st.integers(1, largest))))
+    return tuple(draw(nodes(number, timed, limited)) for number in range(draw(st.integers(1, largest))))
 
 
 def plain(value: Any) -> Any:
@@ -111,8 +129,13 @@ class Work(Task):
 
     def run(self, a: Any = None, b: Any = None) -> Any:
         seed = zlib.crc32(repr((self.name, plain(a), plain(b))).encode()) % 1000
+        pauses = "pause" in self.node.trouble  # a body that goes on from a pause is called anew, and naps but once
+        if not pauses:
+            self.take_time(seed)
         if seed % self.node.rarity == 0:
             self.make_trouble(seed)
+        if pauses:
+            self.take_time(seed)
         length = self.node.length + (seed % 2 if self.node.uneven else 0)
         if self.node.shape == "number":
             return seed
@@ -121,6 +144,10 @@ class Work(Task):
         if self.node.shape == "nested":
             return [[seed + k] * k for k in range(length)]
         return [seed if k % 2 else [seed, k] for k in range(length)]
+
+    def take_time(self, seed: int) -> None:
+        if self.node.nap:
+            clocks.current.sleep(self.node.nap * (seed % 3))
 
     def make_trouble(self, seed: int) -> None:
         attempt = context.task_run_count
@@ -140,10 +167,19 @@ class Work(Task):
                 raise signals.SUCCESS("early", result=[seed, seed])
             case "cancel":
                 raise signals.ENDRUN(Cancelled(f"seed {seed}"))
-            case "pause" if not context.get("resume"):
-                raise signals.PAUSE(f"seed {seed}")
             case "exit":
                 raise SystemExit(seed)
+            case "pause" | "timed pause" | "stumble":
+                self.stop_for_a_while(seed, turn, attempt)
+
+    def stop_for_a_while(self, seed: int, turn: int, attempt: int) -> None:
+        """Pause, or loop to a fourth turn and fail once in the second."""
+        if self.node.trouble != "stumble":
+            pause_task(f"seed {seed}", duration=1 + self.node.delay if self.node.trouble == "timed pause" else None)
+        elif turn == 2 and attempt <= 1:
+            raise OSError(f"seed {seed}, turn {turn}")
+        elif turn <= 3:
+            raise signals.LOOP(result=seed)
 
 
 def build(program: tuple[Node, ...], handlers: tuple[Any, ...] = ()) -> tuple[Flow, list[Task]]:
@@ -171,6 +207,9 @@ def build(program: tuple[Node, ...], handlers: tuple[Any, ...] = ()) -> tuple[Fl
                 batch_size=node.batch,
                 max_concurrency=node.limit,
                 retries=node.retries,
+                retry_delay_seconds=node.delay if node.retries else None,
+                timeout=node.timeout,
+                total_timeout=node.total,
                 state_handlers=list(handlers),
             )
             inputs = dict(zip("ab", map(read, node.arguments), strict=False))
