@@ -24,7 +24,7 @@ ALL = ("local", "synchronous", "threads", "processes", "dask")
 #: Tests shown in a cell, at most.
 SHOWN = 4
 #: Fixtures of ``conftest.py`` that stand for executors.
-FIXTURES = {"run": ALL, "executor": ALL, "dask_client": ("dask",)}
+FIXTURES = {"run": ALL, "executor": ALL, "in_process": ALL, "dask_client": ("dask",)}
 
 _NAME = re.compile(r"(?<![a-z0-9])([upwschdxlt])(\d{1,2})(?:_to_\1(\d{1,2}))?(?![0-9])")
 _DOCSTRING = re.compile(r"([UPWSCHDXLT]\d{1,2}(?:(?:,| and) [UPWSCHDXLT]\d{1,2})*)\b(?:[.:]| for )")
@@ -96,18 +96,57 @@ def _text(node: ast.stmt, source: str) -> str:
 
 
 def _executors(test: ast.FunctionDef, parts: dict[str, str], tree: ast.Module) -> frozenset[str]:
-    """Return what a test runs on: its own text and that of everything in its file that it, or such a thing, names."""
-    texts, open_, seen = [], [test.name], {test.name}
+    """Return what a test runs on: by its fixtures, its parameter `executor`, else by what it and its helpers name."""
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    fixtures = _fixtures(test, functions) - _parametrized(test)
+    found = {executor for name in fixtures for executor in FIXTURES.get(name, ())}
+    chosen = _chosen(test, parts)
+    return frozenset(found | (chosen or _named_in("\n".join([test.name, *_closure(test.name, parts)]))))
+
+
+def _fixtures(test: ast.FunctionDef, functions: dict[str, ast.FunctionDef]) -> set[str]:
+    """Return the names of the fixtures that a test asks for, itself or through fixtures of its file."""
+    found: set[str] = set()
+    open_ = [test]
+    while open_:
+        for argument in open_.pop().args.args:
+            own = functions.get(argument.arg)
+            if own is not None and argument.arg not in found and "fixture" in map(_decorator, own.decorator_list):
+                open_.append(own)
+            found.add(argument.arg)
+    return {name for name in found if name not in functions}
+
+
+def _parametrized(test: ast.FunctionDef) -> set[str]:
+    """Return the names of the parameters of a test, which are no fixtures."""
+    calls = [d for d in test.decorator_list if isinstance(d, ast.Call) and _decorator(d) == "parametrize"]
+    return {name for call in calls for name in re.findall(r"\w+", ast.unparse(call.args[0]))}
+
+
+def _decorator(node: ast.expr) -> str:
+    """Return the last part of the name of a decorator."""
+    return ast.unparse(node.func if isinstance(node, ast.Call) else node).rpartition(".")[2]
+
+
+def _chosen(test: ast.FunctionDef, parts: dict[str, str]) -> set[str]:
+    """Return the executors that a test is parametrized with by its argument of that name."""
+    texts = [
+        ast.unparse(d) for d in test.decorator_list if _decorator(d) == "parametrize" and "'executor'" in ast.unparse(d)
+    ]
+    named = [parts[name] for text in texts for name in re.findall(r"\b\w+\b", text) if name in parts]
+    return set(re.findall(rf"[\"']({'|'.join(ALL)})[\"']", "\n".join(texts + named)))
+
+
+def _closure(name: str, parts: dict[str, str]) -> list[str]:
+    """Return the source of a test, and of everything in its file that it, or such a thing, names."""
+    texts, open_, seen = [], [name], {name}
     while open_:
         text = parts[open_.pop()]
         texts.append(text)
         named = set(re.findall(r"\b\w+\b", text)) & parts.keys() - seen
         seen |= named
         open_.extend(sorted(named))
-    fixtures = {name for name in FIXTURES if re.search(rf"\bdef \w+\((?:[^)]*\W)?{name}\b", "\n".join(texts))}
-    own = {name for name in fixtures if name in parts}  # a fixture of the file's own has told by its text
-    found = {executor for name in fixtures - own for executor in FIXTURES[name]}
-    return frozenset(found | _named_in("\n".join(texts)))
+    return texts
 
 
 def _named_in(text: str) -> set[str]:
