@@ -9,7 +9,7 @@ import pytest
 from real import until
 
 from prefectish import Flow, history, task, unmapped
-from prefectish.executors import LocalDaskExecutor, LocalExecutor
+from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 
 LIMIT = 60.0
 
@@ -235,3 +235,35 @@ def test_run_cannot_wait_for_itself() -> None:
     ready.set()
     handle.wait(LIMIT)
     assert "its own handlers" in str(asked[0])
+
+
+@pytest.mark.parametrize("kind", ["processes", "dask"])
+def test_failures_run_again_in_other_processes(kind: str, tmp_path: Any, request: pytest.FixtureRequest) -> None:
+    if kind == "dask":
+        executor: Any = DaskExecutor(client=request.getfixturevalue("dask_client"), max_branches=4)
+    else:
+        executor = LocalDaskExecutor("processes", num_workers=2)
+    mended, go_on = tmp_path / "mended", tmp_path / "go_on"
+
+    @task(max_concurrency=4)
+    def load(x: int) -> int:
+        if x == 0 and not mended.exists():
+            raise ValueError("not yet")
+        if x == 4:  # holds the map open, and one slot
+            until(go_on.exists, LIMIT)
+        return x
+
+    @task
+    def clean(x: int) -> int:
+        return 10 * x
+
+    with Flow("steered") as flow:
+        loaded = load.map(list(range(5)))
+        cleaned = clean.map(loaded)
+    run = flow.start(executor=executor, history=False)
+    until(lambda: run.counts(cleaned).get("TriggerFailed"), LIMIT)
+    mended.touch()
+    assert run.retry(loaded, ValueError) == 1
+    until(lambda: run.counts(cleaned).get("Success") == 4, LIMIT)
+    go_on.touch()
+    assert run.wait(LIMIT).result[cleaned].result == [0, 10, 20, 30, 40]
