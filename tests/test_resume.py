@@ -550,6 +550,44 @@ def test_body_that_returns_nothing_is_not_run_again_for_who_reads_it(bodies: Bod
     assert bodies.take() == Counter()
 
 
+def test_cancelled_and_crashed_children_run_and_failed_ones_stand(bodies: Bodies, path: str, tmp_path: Path) -> None:
+    started = threading.Event()
+
+    def work(x: int) -> int:
+        bodies.note(f"work {x}")
+        if x == 0:
+            raise ValueError("zero")
+        if x == 1:
+            started.set()
+        time.sleep(0.01)
+        return x
+
+    def flow_of() -> tuple[Flow, Any]:
+        with Flow("cancelled", result=LocalResult(dir=tmp_path / "results")) as flow:
+            done = task(work).map(list(range(200)))
+        return flow, done
+
+    flow, _ = flow_of()
+    run = flow.start(executor=LocalDaskExecutor(num_workers=1), history=path)
+    assert started.wait(LIMIT)
+    run.cancel()
+    assert not run.wait(LIMIT).is_successful()
+    assert run.id is not None
+    recorded = history.run(run.id, store=path)
+    kept = {child.index for child in recorded.children("work") if child.state in ("Success", "Failed")}
+    assert {child.state for child in recorded.children("work")} == {"Success", "Failed", "Cancelled"}
+    with open_store(path).writing() as connection:  # one more that its worker took along
+        c = schema.children.c
+        connection.execute(schema.children.update().where(c.row == 199).values(state=schema.CODES["Crashed"]))
+    bodies.take()
+    flow, done = flow_of()
+    state = flow.resume(run.id, history=path)
+    ran = {int(text.split()[1]) for text in bodies.take()}
+    assert ran == set(range(200)) - kept
+    assert isinstance(state.result[done].map_states[0], Failed)
+    assert [child.result for child in state.result[done].map_states[1:]] == list(range(1, 200))
+
+
 def test_other_options_are_no_other_code(bodies: Bodies, path: str, tmp_path: Path) -> None:
     def flow_of(**options: Any) -> Flow:
         def load(x: int) -> int:

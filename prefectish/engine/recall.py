@@ -1,18 +1,20 @@
 """What a run that is resumed takes over from its record: finished children are kept, everything else runs.
 
-A child is *dirty* if its record is not final, if it failed and failures are to be retried, if its task changed, or if
-something it reads is dirty or was made after it. A child that is not dirty is kept, provided that its result can be
-read by whoever still needs it; one whose result is gone runs again, without making anything else dirty.
+A child is *dirty* if its record is not final, if it was cancelled or crashed, if it failed and failures are to be
+retried, if its task changed, or if something it reads is dirty or was made after it. A child that is not dirty is kept,
+provided that its result can be read by whoever still needs it; one whose result is gone runs again, without making
+anything else dirty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
 from prefectish.engine.identity import Identity
-from prefectish.engine.state import State
+from prefectish.engine.plan import Step
+from prefectish.engine.state import Cancelled, Crashed, State
 
 
 class Recorded:
@@ -64,6 +66,10 @@ class Waiting(NamedTuple):
     made: int
 
 
+def _know(step: Step) -> None:
+    """Do nothing: all steps are known."""
+
+
 class Recall:
     """The record of a run.
 
@@ -74,6 +80,7 @@ class Recall:
     widths : recorded number of children by slug.
     changed : slugs of tasks that changed since, and whose record does not count.
     retry_failed : run failed children again.
+    learn : called with each step of a plan that grows before its record is asked for; it fills the others.
     """
 
     def __init__(
@@ -81,9 +88,11 @@ class Recall:
         children: Mapping[str, Mapping[Identity, Recorded]],
         waiting: Mapping[str, Mapping[Identity, Waiting]],
         widths: Mapping[str, int],
-        changed: frozenset[str] = frozenset(),
+        changed: Collection[str] = frozenset(),
         retry_failed: bool = False,
+        learn: Callable[[Step], None] | None = None,
     ) -> None:
+        self.learn: Callable[[Step], None] = learn or _know
         self._children = children
         self._waiting = waiting
         self._widths = widths
@@ -95,9 +104,9 @@ class Recall:
         if slug in self._changed:
             return None
         found = self._children.get(slug, {}).get(identity)
-        if found is None or (self._retry_failed and found.state.is_failed()):
-            return None
-        return found
+        if found is None or isinstance(found.state, Crashed | Cancelled):
+            return None  # it did not come to an end of its own
+        return None if self._retry_failed and found.state.is_failed() else found
 
     def start(self, slug: str, identity: Identity) -> Waiting | None:
         """Return from where a child that has no final state goes on; None for from the start."""

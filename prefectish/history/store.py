@@ -290,5 +290,8 @@ def _journal(wanted: Any) -> str:
 
 def _home() -> str:
     home = config.home()
-    os.makedirs(home, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(home, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise HistoryWriteError(f"history {home} cannot be made: {error}") from error
     return home
