@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec, TypeVar  # part of what type checkers bring
 
+    from prefectish.eager.futures import TaskFuture
+    from prefectish.engine.state import State
     from prefectish.flows import Flow
-    from prefectish.tasks.typed import A, Argument, B, C, D, Decorator, Items, Q, S, Takes, Whole
+    from prefectish.tasks.typed import A, Argument, B, C, D, Decorator, Items, Q, S, Sent, Takes, Whole
 
     R = TypeVar("R", covariant=True, default=Any)
     P = ParamSpec("P", default=...)
@@ -414,6 +416,25 @@ class Task(Operand, Generic[R]):
         if flow is not None or self._function_run() is None:
             task_args = {**(task_args or {}), "nout": None}
         return self(*args, mapped=True, task_args=task_args, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
+
+    @overload
+    def submit(
+        self: Takes[..., Any], /, *args: Any, return_state: Literal[True], **kwargs: Any
+    ) -> TaskFuture[State]: ...
+
+    @overload
+    def submit(self: Takes[..., S], /, **kwargs: Any) -> TaskFuture[S]: ...
+
+    @overload
+    def submit(self: Takes[Concatenate[A, ...], S], a: Sent[A], /, **kwargs: Any) -> TaskFuture[S]: ...
+
+    @overload
+    def submit(self: Takes[Concatenate[A, B, ...], S], a: Sent[A], b: Sent[B], /, **kwargs: Any) -> TaskFuture[S]: ...
+
+    @overload
+    def submit(
+        self: Takes[Concatenate[A, B, C, ...], S], a: Sent[A], b: Sent[B], c: Sent[C], /, *more: Any, **kwargs: Any
+    ) -> TaskFuture[S]: ...
 
     def submit(
         self: Any,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
+    from prefectish.eager.futures import MapFuture, TaskFuture
     from prefectish.edges import Annotation, allow_failure, flatten, unmapped
     from prefectish.tasks.task import FunctionTask, Task
 
@@ -65,5 +66,8 @@ Argument: TypeAlias = "A | Task[A] | Annotation | Collection"
 
 #: A map, where the body takes its results with failures among them: ``list[Row | BaseException]``.
 Whole: TypeAlias = "Task[Sequence[A]]"
+
+#: In a flow function, futures stand for what they will give; that of a map for a list.
+Sent: TypeAlias = "A | TaskFuture[A] | MapFuture[Any] | Annotation | Collection"
 
 Items: TypeAlias = "Indexed[A | Task[A]] | Iterator[A] | Task[Indexed[A]] | unmapped[A] | flatten | allow_failure"
