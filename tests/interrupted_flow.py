@@ -62,7 +62,8 @@ def told_of(error, children, end):
 def main(executor, folder, seconds):
     flow, children, end = build(folder, float(seconds))
     try:
-        flow.run(executor=EXECUTORS[executor](), history=os.path.join(folder, "history.db"))
+        made = EXECUTORS[executor]() if executor in EXECUTORS else DaskExecutor(executor)  # an address
+        flow.run(executor=made, history=os.path.join(folder, "history.db"))
     except BaseException as error:
         with open(os.path.join(folder, "told.json"), "w") as file:
             json.dump(told_of(error, children, end), file)

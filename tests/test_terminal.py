@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from real import notes, until
+from real import command_line_scheduler, command_line_worker, notes, until
 
 from prefectish import history
 
@@ -195,3 +195,25 @@ def test_c4_nothing_is_left_of_a_program_that_was_killed(executor, tmp_path):
     begun = len(notes(tmp_path / "bodies"))
     assert begun < 10
     assert_consistent(tmp_path)
+
+
+def test_c4_cluster_drops_what_a_killed_client_has_not_started(tmp_path):
+    from distributed import Client
+
+    with (
+        command_line_scheduler(tmp_path) as (address, _),
+        command_line_worker(address),
+        command_line_worker(address),
+        terminal(address, tmp_path, 3) as program,
+    ):
+        program.until_bodies(4)
+        until(lambda: successes(tmp_path) >= 2)
+        program.process.send_signal(signal.SIGKILL)
+        program.end(30)
+        begun = len(notes(tmp_path / "bodies"))
+        with Client(address) as client:
+            until(lambda: client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 0, 60)
+            assert client.submit(len, "the cluster is there for others").result(30) == 31
+        assert len(notes(tmp_path / "bodies")) <= begun + 2, "what a worker had begun ends, and nothing else begins"
+    assert_consistent(tmp_path)
+    assert history.runs(limit=1, store=tmp_path / "history.db")[0].state in ("Running", "Crashed")
