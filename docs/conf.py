@@ -33,6 +33,8 @@ root_doc = "index"
 exclude_patterns = ["_build"]
 nitpicky = True
 default_role = "code"
+# Blocks without a language are what programs print.
+highlight_language = "none"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
@@ -115,10 +117,13 @@ def keep_colons(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines
 
 def forget_overloads(app: Sphinx) -> None:
     """Show one signature of each function, as a reader would call it; overloads are for type checkers."""
-    for module in ("prefectish.tasks.task", "prefectish.edges", "prefectish.engine.state", "prefectish.engine.outcome"):
-        analyzer = ModuleAnalyzer.for_module(module)
-        analyzer.analyze()
-        analyzer.overloads.clear()
+    folder = Path(prefectish.__file__).parent
+    for path in folder.rglob("*.py"):
+        if "@overload" in path.read_text():
+            parts = path.relative_to(folder).with_suffix("").parts
+            analyzer = ModuleAnalyzer.for_module(".".join(["prefectish", *(p for p in parts if p != "__init__")]))
+            analyzer.analyze()
+            analyzer.overloads.clear()
 
 
 def setup(app: Sphinx) -> None:
