@@ -557,7 +557,7 @@ def test_cancelled_and_crashed_children_run_and_failed_ones_stand(bodies: Bodies
         bodies.note(f"work {x}")
         if x == 0:
             raise ValueError("zero")
-        if x == 1:
+        if x == 20:
             started.set()
         time.sleep(0.01)
         return x
