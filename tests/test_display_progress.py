@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import fcntl
+import io
 import os
 import pty
 import re
 import select
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 
 import nbformat
+import pyte
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nbclient import NotebookClient
 from pages import EVIL, safe
 from rich.console import Console
@@ -17,6 +24,7 @@ from rich.console import Console
 from prefectish import Flow, Parameter, history, task
 from prefectish.display import lines, notebook, terminal, words
 from prefectish.display.pace import WEIGHT, Pace
+from prefectish.display.region import Region
 from prefectish.engine.onlooking import StepCounts
 from prefectish.engine.state import Success
 from prefectish.history.past import last_time
@@ -185,6 +193,70 @@ def test_maps_that_go_on_have_the_first_right_to_a_line():
     assert terminal.chosen(maps, 99) == list(maps)
 
 
+class Paper(io.StringIO):
+    """Takes what is written to a terminal of a size that a test chooses."""
+
+    size = (40, 12)
+
+
+class FixedRegion(Region):
+    def size(self):
+        return self._stream.size
+
+
+@given(st.lists(st.one_of(st.integers(1, 4), st.text("abc", min_size=1, max_size=9)), max_size=40), st.integers(0, 20))
+def test_region_keeps_its_rows_and_loses_nothing_of_others(steps, before):
+    paper = Paper()
+    region = FixedRegion(paper)
+    said = [f"before {n}" for n in range(before)]
+    paper.write("".join(f"{line}\r\n" for line in said))
+    height = 0
+    for step in steps:  # a number: that many lines are shown; a text: somebody else writes it
+        if isinstance(step, int):
+            region.draw([f"line {n}" for n in range(step)])
+            height = max(height, step)
+        else:
+            said.append(step)
+            paper.write(f"{step}\r\n")
+    shown = pyte.Screen(*paper.size)
+    pyte.Stream(shown).feed(paper.getvalue())
+    rows = [row.rstrip() for row in shown.display]
+    room = 12 - height
+    others = (said if len(said) < room else said[-(room - 1) :]) if height else said[-11:]
+    assert [row for row in rows[:room] if row] == others
+    if height:
+        last = next(step for step in reversed(steps) if isinstance(step, int))
+        assert rows[room:] == [f"line {n}" for n in range(last)] + [""] * (height - last)
+    region.release()
+    assert screen_of(paper) == others
+
+
+def screen_of(paper):
+    shown = pyte.Screen(*paper.size)
+    pyte.Stream(shown).feed(paper.getvalue())
+    return [row.rstrip() for row in shown.display if row.strip()]
+
+
+def test_region_follows_the_size_of_the_terminal():
+    paper = Paper()
+    region = FixedRegion(paper)
+    region.draw(["one", "two"])
+    paper.size = (40, 6)
+    region.draw(["one", "two", "three", "four"])
+    assert (region.rows, region.height) == (6, 3)
+    assert screen_of(paper)[-3:] == ["one", "two", "three"]
+
+
+def test_region_keeps_the_column_of_others():
+    paper = Paper()
+    region = FixedRegion(paper)
+    paper.write("a line in two ")
+    region.draw(["ours"])
+    paper.write("parts")
+    region.release()
+    assert screen_of(paper) == ["a line in two parts"]
+
+
 PROGRAM = """
 import logging, sys, threading, time
 from prefectish import Flow, task
@@ -209,12 +281,13 @@ logging.warning("logged after the run")
 def in_terminal(program, *, out=None):
     """Run a program with a terminal as its standard error, and as its standard output if `out` is None."""
     near, far = pty.openpty()
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     child = subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.DEVNULL,
         stdout=far if out is None else out,
         stderr=far,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "30"},
+        env={**os.environ, "TERM": "xterm-256color"},
     )
     os.close(far)
     seen = b""
@@ -231,23 +304,15 @@ def in_terminal(program, *, out=None):
     return seen.decode()
 
 
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+ROWS, COLUMNS = 30, 120
 
 
-def screen(written):
-    """Return what a terminal shows in the end: of what was written only moves up and erased lines matter here."""
-    rows, at = [""], 0
-    for piece in re.split(r"(\x1b\[[0-9;?]*[a-zA-Z]|\r|\n)", written):
-        if piece == "\n":
-            at += 1
-            rows.extend([""] * (at + 1 - len(rows)))
-        elif piece == "\x1b[2K":
-            rows[at] = ""
-        elif (up := re.fullmatch(r"\x1b\[(\d*)A", piece)) is not None:
-            at = max(at - int(up[1] or 1), 0)
-        elif piece and piece != "\r" and not CONTROL.fullmatch(piece):
-            rows[at] += piece
-    return [row.rstrip() for row in rows if row.strip()]
+def screen(written, rows=ROWS):
+    """Return what a terminal shows in the end, by a terminal emulator."""
+    shown = pyte.Screen(COLUMNS, rows)
+    pyte.Stream(shown).feed(written)
+    assert shown.margins is None  # all of it scrolls again
+    return [row.rstrip() for row in shown.display if row.strip()]
 
 
 def test_terminal_keeps_its_lines_below_prints_and_logs():
@@ -280,11 +345,17 @@ def test_output_that_goes_elsewhere_stays_there(tmp_path):
     assert any("4 of 4" in row for row in shown)
 
 
+def test_output_of_other_processes_is_neither_lost_nor_torn():
+    program = PROGRAM.replace('print("printed in a body")', 'subprocess.run(["echo", "said by another program"])')
+    shown = screen(in_terminal(program.replace("import logging,", "import subprocess, logging,")))
+    assert shown[:2] == ["said by another program", "WARNING:root:logged in a body"]
+    assert re.match(r"load .* 4 of 4  100%", shown[3])
+
+
 def test_interrupted_run_leaves_a_usable_terminal():
     program = PROGRAM.replace("    time.sleep(0.4)", "    time.sleep(0.4)\n    if x == 3: raise KeyboardInterrupt")
     ending = "try:\n    state = flow.run(history=False)\nexcept KeyboardInterrupt as stop:\n    state = stop.state"
     written = in_terminal(program.replace("state = flow.run(history=False)", ending))
-    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")  # the cursor is there
     assert screen(written)[-2] in ("after Cancelled", "after Failed")
 
 

@@ -39,7 +39,9 @@ def _screen(pace: Pace) -> Onlooker:
             if (error.name or "").partition(".")[0] != "rich":
                 raise
         else:
-            return Terminal(pace)
+            terminal = Terminal(pace)
+            if terminal.can_draw:
+                return terminal
     return Lines(pace)
 
 

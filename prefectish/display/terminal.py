@@ -1,34 +1,34 @@
-"""Progress in a terminal: one live line for each map, kept below whatever else is printed meanwhile."""
+"""Progress in a terminal: one live line for each map, in the last rows of the screen."""
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any, ClassVar
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from prefectish.display import words
 from prefectish.display.pace import Line, Pace, Scene
+from prefectish.display.region import Region
 from prefectish.engine.onlooking import StepCounts
 from prefectish.engine.state import State
 from prefectish.printable import printable
 
 #: Longest name of a task, in letters; width of the bar.
 NAME, BAR = 28, 24
+#: Rows of the terminal that are not for maps.
+OTHERS = 6
 
 
 class Terminal:
     """Draws the lines of a run with rich.
 
-    Handlers of the logging module that write to the terminal are led through rich for as long as the lines are there,
-    and so are prints: what they write appears above the lines. One run at a time has lines; others show how they ended.
+    One run at a time has the last rows of the terminal; others show how they ended.
     """
 
     _drawing: ClassVar[Terminal | None] = None
@@ -37,75 +37,54 @@ class Terminal:
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._console = Console(stderr=True, highlight=False)
-        self._live: Live | None = None
-        self._led: list[tuple[Any, Any]] = []
+        self._region = Region(sys.stderr)
+
+    @property
+    def can_draw(self) -> bool:
+        """Whether the terminal obeys, and has room."""
+        console = self._console
+        if not console.is_terminal or console.is_dumb_terminal or console.legacy_windows:
+            return False
+        return self._region.size()[1] > OTHERS
 
     def look(self, counts: Sequence[StepCounts]) -> None:
         """Draw the lines."""
-        if self._owner() is self:
-            self._draw(self._drawn(self._pace.scene(counts, monotonic()), None))
+        if self._has_the_rows():
+            columns, rows = self._region.size()
+            drawn = self._drawn(self._pace.scene(counts, monotonic()), room=rows - OTHERS)
+            with self._console.capture() as captured:
+                self._console.print(drawn, width=columns, no_wrap=True, overflow="ellipsis", crop=True)
+            self._region.draw(captured.get().splitlines())
 
     def rest(self) -> None:
         """Take the lines away."""
-        if self._live is not None:
-            self._live.transient = True
-            self._stop()
-
-    def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
-        """Draw the lines for the last time, all of them."""
-        drawn = self._drawn(self._pace.scene(counts, monotonic()), state, last=True)
-        owner = self._owner()
-        if owner is self:
-            self._draw(drawn, last=True)
-            self._stop()
-        else:
-            owner._console.print(drawn)
-
-    def _owner(self) -> Terminal:
-        """Take the terminal, if no other run has it; return who has it."""
-        with Terminal._lock:
-            if Terminal._drawing is None:
-                Terminal._drawing = self
-            return Terminal._drawing
-
-    def _draw(self, drawn: Group, last: bool = False) -> None:
-        if self._live is None:
-            self._live = Live(
-                drawn,
-                console=self._console,
-                auto_refresh=False,
-                redirect_stdout=_is_terminal(sys.stdout),
-                vertical_overflow="visible" if last else "crop",
-            )
-            streams = {stream for stream in (sys.stdout, sys.stderr) if _is_terminal(stream)}
-            self._live.start(refresh=True)
-            self._console.show_cursor(True)  # a debugger in a body needs it
-            self._led = list(_led(streams))
-        else:
-            self._live.vertical_overflow = "visible" if last else "crop"
-            self._live.update(drawn, refresh=True)
-
-    def _stop(self) -> None:
-        live, self._live = self._live, None
+        self._region.release()
         with Terminal._lock:
             if Terminal._drawing is self:
                 Terminal._drawing = None
-        for handler, stream in self._led:
-            handler.setStream(stream)
-        self._led = []
-        if live is not None:
-            live.stop()
 
-    def _drawn(self, scene: Scene, state: State | None, last: bool = False) -> Group:
+    def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
+        """Print the lines for the last time, all of them, as any other output."""
+        self.rest()
+        self._console.print(self._drawn(self._pace.scene(counts, monotonic()), state), no_wrap=True)
+
+    def _has_the_rows(self) -> bool:
+        """Take the last rows of the terminal, if no other run has them."""
+        with Terminal._lock:
+            if Terminal._drawing is None:
+                Terminal._drawing = self
+            return Terminal._drawing is self
+
+    def _drawn(self, scene: Scene, state: State | None = None, room: int | None = None) -> Group:
+        """Return what is shown: of a run that goes on as many maps as there is room for, in the end all."""
         table = Table.grid(padding=(0, 2, 0, 0))
         for justify in ("left", "left", "right", "right", "right", "right", "left"):
             table.add_column(justify=justify, no_wrap=True)
-        room = max(self._console.size.height - 4, 3)
-        shown = list(scene.maps) if last else chosen(scene.maps, room)
+        shown = list(scene.maps) if room is None else chosen(scene.maps, room)
         stroke = "-" if self._console.options.ascii_only else "━"
         for line in shown:
             table.add_row(*_cells(line, stroke))
-        parts: list[Any] = [_head(scene, state, last), table]
+        parts: list[Any] = [_head(scene, state, room is None), *([table] if shown else [])]
         if hidden := len(scene.maps) - len(shown):
             parts.append(Text(f"and {hidden:,} more maps", style="dim"))
         if others := words.singles(scene):
@@ -179,22 +158,3 @@ def bar(line: Line, stroke: str) -> Text:
 def _pieces(number: int, whole: int) -> int:
     """Return how much of the bar stands for some of the whole; a few are not nothing."""
     return min(max(round(BAR * number / whole), 1), BAR) if number else 0
-
-
-def _led(streams: set[Any]) -> Iterator[tuple[Any, Any]]:
-    """Lead the handlers that write to the terminal to the streams that rich has put in its place; yield what was."""
-    loggers = [logging.root, *(found for found in logging.root.manager.loggerDict.values())]
-    for logger in loggers:
-        for handler in getattr(logger, "handlers", ()):
-            stream = getattr(handler, "stream", None)
-            if isinstance(handler, logging.StreamHandler) and stream in streams:
-                new = sys.stdout if stream is getattr(sys.stdout, "rich_proxied_file", None) else sys.stderr
-                handler.setStream(new)
-                yield handler, stream
-
-
-def _is_terminal(stream: Any) -> bool:
-    try:
-        return bool(stream.isatty())
-    except (AttributeError, ValueError):  # there is none, or it is closed
-        return False

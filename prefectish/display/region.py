@@ -1,0 +1,80 @@
+"""The last rows of a terminal, kept for lines of ours while everybody else writes above them.
+
+The terminal is told to scroll only what is above (DECSTBM, as `apt` does). So whatever is written meanwhile, by prints,
+logs, debuggers or other processes on the same terminal, goes its usual way, and nobody's output has to be redirected.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Sequence
+from typing import TextIO
+
+SAVE, RESTORE, ERASE, EVERYTHING = "\x1b7", "\x1b8", "\x1b[2K", "\x1b[r"
+#: Rows that are left to others, at least.
+LEFT = 3
+
+
+class Region:
+    """Rows at the bottom of a terminal.
+
+    Parameters
+    ----------
+    stream : of the terminal.
+
+    Attributes
+    ----------
+    rows : of the terminal when the region was taken; 0 if it is not.
+    height : rows of the region.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.rows = 0
+        self.height = 0
+
+    def size(self) -> tuple[int, int]:
+        """Return columns and rows of the terminal as it is now."""
+        size = os.get_terminal_size(self._stream.fileno())
+        return size.columns, size.lines
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Show lines, which are not longer than a row; the region is taken, or taken anew, if need be."""
+        _, rows = self.size()
+        shown = lines[: max(rows - LEFT, 1)]
+        parts = []
+        if rows != self.rows or len(shown) > self.height:
+            parts.append(self._released())
+            parts.append(self._taken(rows, len(shown)))
+        top = self.rows - self.height + 1
+        blank = [""] * (self.height - len(shown))
+        parts.append(SAVE)
+        parts.extend(f"\x1b[{top + n};1H{ERASE}{line}" for n, line in enumerate([*shown, *blank]))
+        parts.append(RESTORE)
+        self._write("".join(parts))  # at once, so that nothing of others comes between
+
+    def release(self) -> None:
+        """Give the rows back, empty."""
+        if self.rows:
+            self._write(self._released())
+            atexit.unregister(self.release)
+
+    def _taken(self, rows: int, height: int) -> str:
+        if not self.rows:
+            atexit.register(self.release)
+        self.rows, self.height = rows, height
+        down = "\x1bD" * height  # scrolls at the bottom, and keeps the column
+        return f"{down}\x1b[{height}A{SAVE}\x1b[1;{rows - height}r{RESTORE}"
+
+    def _released(self) -> str:
+        if not self.rows:
+            return ""
+        top = self.rows - self.height + 1
+        erased = "".join(f"\x1b[{top + n};1H{ERASE}" for n in range(self.height))
+        self.rows = self.height = 0
+        return f"{SAVE}{EVERYTHING}{erased}{RESTORE}"
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
