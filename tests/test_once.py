@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 from real import note, notes
 
-from prefectish import Flow, task, triggers
+from prefectish import Flow, flow, task, triggers
 from prefectish.engine.state import Crashed
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor
@@ -49,6 +51,19 @@ def test_task_without_a_store_is_refused_before_anything_runs(run, tmp_path):
         run(flow)
     assert caught.value.exit_code == 2
     assert not notes(tmp_path / "notes")
+
+
+def test_call_in_a_flow_function_without_a_store_is_refused():
+    @task(rerun_on_loss=False)
+    def send(x):
+        return x
+
+    @flow
+    def sending():
+        return send(1)
+
+    with pytest.raises(FlowDefinitionError, match=r"task send-1: rerun_on_loss=False"):
+        sending()
 
 
 def test_attempts_that_end_are_as_ever(run, tmp_path):
@@ -104,37 +119,55 @@ def test_marker_that_cannot_be_written_fails_the_child_before_its_body(tmp_path)
     assert not notes(path)
 
 
+DRIVER = """
+import os, sys
+from pathlib import Path
+sys.path.append(sys.argv[2])
+from real import note
+from prefectish import Flow, task
+from prefectish.results import LocalResult
+
+folder = Path(sys.argv[1])
+
+@task(rerun_on_loss=False)
+def send(x):
+    note(folder / "notes", x)
+    if x == 2 and not (folder / "gone").exists():
+        (folder / "gone").touch()
+        os._exit(9)
+    return x
+
+with Flow("sending", result=LocalResult(folder / "results")) as flow:
+    sent = send.map(list(range(5)))
+"""
+
+
+def driven(tmp_path, *lines):
+    """Run the flow of the script in a process of its own; return its exit code."""
+    code = "\n".join((DRIVER, 'history = str(folder / "history.db")', *lines))
+    command = [sys.executable, "-c", code, str(tmp_path), os.path.dirname(__file__)]
+    return subprocess.run(command, timeout=120, check=False).returncode
+
+
+RESUME = """
+from prefectish import history as recorded
+(row,) = recorded.runs(store=history)
+state = flow.resume(row.id, history=history, retry_failed={again})
+children = state.result[sent].map_states
+"""
+
+
 def test_resumed_run_leaves_lost_attempts_alone_unless_it_is_told(tmp_path):
     """A driver that dies in a body leaves the marker of an attempt whose end nobody knows."""
-    path, gone = tmp_path / "notes", tmp_path / "gone"
-
-    @task(rerun_on_loss=False)
-    def send(x):
-        note(path, x)
-        if x == 2 and not gone.exists():
-            gone.touch()
-            os._exit(9)
-        return x
-
-    with Flow("sending", result=LocalResult(tmp_path / "results")) as flow:
-        sent = send.map(list(range(5)))
-    history = str(tmp_path / "history.db")
-    pid = os.fork()
-    if not pid:
-        flow.run(history=history)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
-    from prefectish import history as recorded
-
-    (row,) = recorded.runs(store=history)
-    state = flow.resume(row.id, history=history)
-    children = state.result[sent].map_states
-    assert [type(child).__name__ for child in children] == ["Success", "Success", "Crashed", "Success", "Success"]
-    assert children[2].cause == "attempt-lost"
-    assert [child.result for i, child in enumerate(children) if i != 2] == [0, 1, 3, 4]
-    assert notes(path).count("2") == 1
-    assert sorted(set(notes(path))) == ["0", "1", "2", "3", "4"]
-    assert len(notes(path)) == 5, "what had ended ran again"
-    again = flow.resume(row.id, history=history, retry_failed=True)
-    assert again.result[sent].result == [0, 1, 2, 3, 4]
-    assert notes(path).count("2") == 2
+    assert driven(tmp_path, "flow.run(history=history)") == 9
+    told = """
+kinds = [type(child).__name__ for child in children]
+assert kinds == ["Success", "Success", "Crashed", "Success", "Success"], kinds
+assert children[2].cause == "attempt-lost"
+assert [child.result for i, child in enumerate(children) if i != 2] == [0, 1, 3, 4]
+"""
+    assert driven(tmp_path, RESUME.format(again=False), told) == 0
+    assert sorted(notes(tmp_path / "notes")) == ["0", "1", "2", "3", "4"], "what had begun ran again"
+    told = "assert state.result[sent].result == [0, 1, 2, 3, 4]"
+    assert driven(tmp_path, RESUME.format(again=True), told) == 0
+    assert notes(tmp_path / "notes").count("2") == 2

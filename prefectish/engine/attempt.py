@@ -155,7 +155,7 @@ def _begun(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, 
         return state
     make = _bodied if spec.once is None else _bodied_once
     state = make(spec, facts, start, inputs, state)
-    if spec.keeping is not None:
+    if spec.keeping is not None and spec.once is None:
         spec.keeping.noted(facts, state)
     return state
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from prefectish.edges import Edge
 from prefectish.engine.lanes import StepRun
 from prefectish.engine.limits import Limit, Rate
-from prefectish.engine.plan import Group, Input, Plan, Space, Step, TaskName, assign_space
+from prefectish.engine.plan import Group, Input, Plan, Space, Step, TaskName, assign_space, check_marker
 from prefectish.engine.state import State
 from prefectish.engine.table import Table
 from prefectish.engine.widths import QUIETLY
@@ -83,6 +83,7 @@ class Growth:
         inputs = tuple(_input(wire, name) for wire in wires)
         step = Step(len(steps), task, slug, inputs, constants)
         step.store = getattr(task, "result", None) or self._store
+        check_marker(step)
         step.measure = QUIETLY
         step.stage = 1 + max((steps[i.source].stage for i in inputs if i.source >= 0), default=0)
         for i in inputs:

@@ -188,7 +188,8 @@ def compile_flow(flow: Any, parameters: Mapping[str, Any], limited_tags: Iterabl
                 source.measure = 2
             elif i.mapped:
                 source.measure = source.measure or 1
-    _check_markers(steps)
+    for step in steps:
+        check_marker(step)
     spaces = _assign_spaces(steps)
     groups = _assign_groups(steps, frozenset(limited_tags))
     references = tuple(sorted(number[t] for t in flow.reference_tasks()))
@@ -210,13 +211,18 @@ def _step(
     return step
 
 
-def _check_markers(steps: Iterable[Step]) -> None:
-    for step in steps:
-        if step.store is None and not step.task.rerun_on_loss:
-            raise FlowDefinitionError(
-                f"task {step.slug}: rerun_on_loss=False leaves a start marker where all workers see it; give it a "
-                f"place that they share: Flow(result=LocalResult(...)), or result=... on the task"
-            )
+def check_marker(step: Step) -> None:
+    """Refuse a task that must not run twice and has no place for its start marker.
+
+    Raises
+    ------
+    FlowDefinitionError : always then; it is named.
+    """
+    if step.store is None and not step.task.rerun_on_loss:
+        raise FlowDefinitionError(
+            f"task {step.slug}: rerun_on_loss=False leaves a start marker where all workers see it; give it a "
+            f"place that they share: Flow(result=LocalResult(...)), or result=... on the task"
+        )
 
 
 def _assign_spaces(steps: tuple[Step, ...]) -> tuple[Space, ...]:
