@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import subprocess
 import sys
 
 import prefectish
@@ -124,6 +125,15 @@ def show_history():
             print(repr(child), child.item_key, child.error)
 
 
+def show_reports(state, folder):
+    """Write the reports of the run, and let the command tell of it."""
+    state.report(os.path.join(folder, "by-state.html"))
+    run = prefectish.history.runs(limit=1)[0]
+    run.report(os.path.join(folder, "by-history.html"))
+    for words in (["runs"], ["show"], ["failures"], ["logs"], ["show", "--json"], ["failures", "--json"]):
+        subprocess.run([sys.executable, "-m", "prefectish.cli", *words], check=False)
+
+
 def main(name, address, store):
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     options = {"DaskExecutor": {"address": address}, "LocalDaskExecutor": {"scheduler": address}}.get(name, {})
@@ -134,6 +144,8 @@ def main(name, address, store):
         state = flow.run(executor=executor, parameters={"parameter": CANARIES["PARAMETER"]})
         show_all(flow, state, executor)
     show_history()
+    sys.stdout.flush()
+    show_reports(state, os.path.dirname(store))
     if name == "DaskExecutor":
         from distributed import Client
 

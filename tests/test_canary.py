@@ -75,6 +75,9 @@ def check(folder, canaries, cluster_outputs=()):
     out = (folder / "client.out").read_text()
     assert "THE END" in out, (folder / "client.err").read_text()[-3000:]
     assert "****" in out
+    assert "cannot log in" in (folder / "by-state.html").read_text()
+    assert "cannot log in" in (folder / "by-history.html").read_text()
+    assert out.count("cannot log in with ****") > 10, "the commands tell of the run"
     assert any("history" in path.name for path in (folder / "home").rglob("*"))
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 5
