@@ -78,7 +78,8 @@ def arguments(number: int) -> st.SearchStrategy[Argument]:
 
 def nodes(number: int, timed: bool = False, limited: bool = False) -> st.SearchStrategy[Node]:
     """Draw node `number`: with `timed` it may wait for hours, with `limited` its body may take longer than it has."""
-    times: dict[str, Any] = {}
+    # hypothesis would invent what has a default
+    times: dict[str, Any] = {"nap": st.just(0.0), "timeout": st.none(), "total": st.none(), "delay": st.just(0.0)}
     if timed:
         times["delay"] = st.sampled_from([0.0, 30.0, 3600.0])
     if limited:
