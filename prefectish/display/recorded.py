@@ -110,8 +110,7 @@ def _cause(group: FailureGroup) -> CauseView:
 
     children = first_of(group, views.NAMED)
     kind = children[0].state if children else "Failed"
-    traceback = None if kind == views.CONSEQUENCE else group.traceback
-    return CauseView(kind, group.type, group.message, traceback, group.count, _names(children))
+    return views.cause_view(kind, group.type, group.message, group.traceback, group.count, _names(children))
 
 
 def _names(children: Sequence[Any]) -> list[str]:

@@ -244,8 +244,16 @@ def causes_of(found: Iterable[tuple[str, State]]) -> tuple[list[CauseView], int]
 
 def _cause(key: tuple[str, str, str], state: State, count: int, named: Sequence[str]) -> CauseView:
     cause = cause_of(state)
-    traceback = None if key[0] == CONSEQUENCE else cause.traceback
-    return CauseView(key[0], cause.type, cause.message, traceback, count, named)
+    return cause_view(key[0], cause.type, cause.message, cause.traceback, count, named)
+
+
+def cause_view(
+    kind: str, type: str, message: str, traceback: str | None, number: int, named: Sequence[str]
+) -> CauseView:
+    """Return a cause; one that only follows from others has no traceback, and no exception worth a name."""
+    if kind == CONSEQUENCE:
+        return CauseView(kind, kind, message, None, number, named)
+    return CauseView(kind, type, message, traceback, number, named)
 
 
 def _failures(found: Iterable[tuple[str, State]]) -> Iterable[tuple[str, State]]:
