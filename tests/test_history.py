@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from prefectish import Flow, history, task, triggers
+from prefectish.engine.causes import normalised
 from prefectish.engine.state import Success
 from prefectish.errors import HistoryCorrupt, HistoryWriteError
-from prefectish.history.causes import normalised
 from prefectish.history.store import open_store
 
 
