@@ -18,7 +18,7 @@ from prefectish.tasks.secrets import SecretBase
 TASKS, CAUSES, NAMED, LOOKED_AT = 20, 5, 3, 10_000
 #: Characters of the message of a cause.
 LONGEST = 200
-_BAD = frozenset(cls.__name__ for cls in (Failed, *Failed.children()))
+_BAD = frozenset(("Failed", *(cls.__name__ for cls in Failed.children())))
 #: Tasks that only bring values into a flow.
 _SOURCES = (Parameter, SecretBase)
 
