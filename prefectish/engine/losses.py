@@ -102,8 +102,8 @@ def _crashed(run: StepRun, row: int, lost: Lost) -> Crashed:
         text = f"{label} was lost: {lost.detail or lost.cause}"
     # A fan-in that takes whatever comes sees an exception in this child's place, as of any that failed.
     error = RemoteError(lost.cause.title().replace("-", ""), text)
-    evidence = lost.evidence or ({"worker": lost.worker} if lost.worker else None)
-    return Crashed(text, error, cause=lost.cause, evidence=evidence and dict(evidence))
+    evidence = dict(lost.evidence or ({"worker": lost.worker} if lost.worker else {}))
+    return Crashed(text, error, cause=lost.cause, evidence=evidence or None)
 
 
 def _first(mask: int) -> int:
