@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from prefectish.eager.futures import MapFuture, TaskFuture
 from prefectish.edges import Annotation, Unwrapped, unwrap
 from prefectish.engine.calls import Argument
+from prefectish.engine.capture import Value, capture
 from prefectish.engine.decide import flattened
 from prefectish.engine.envelope import SIMPLE
 from prefectish.engine.growth import Wire
@@ -15,6 +16,7 @@ from prefectish.engine.outcomes import Outcome
 from prefectish.engine.places import CONTAINERS, Place, rebuilt
 from prefectish.engine.plan import TaskName
 from prefectish.engine.state import State
+from prefectish.hashing import stable_hash
 from prefectish.tasks.mapping import check_mappable
 
 _NO_TAGS: frozenset[str] = frozenset()
@@ -62,6 +64,30 @@ def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failur
         values.append(_outcome_of(future))
     sources = tuple(value for value in values if type(value) is Outcome)
     return Arguments(_told_apart(wires) if sources else tuple(wires), tuple(values), sources)
+
+
+def key_of(given: Arguments) -> str | None:
+    """Return what a call is, by its arguments: a hash that another run of the flow function comes to, too.
+
+    A future counts as what it is, not as what came of it. None if an argument has no stable hash.
+    """
+    told = [
+        (wire.key or wire.inside or "", _named(value) if type(value) is Outcome else rebuilt(value, _placed))
+        for wire, value in zip(given.wires, given.values, strict=True)
+    ]
+    hashed = capture(stable_hash, told)
+    return hashed.value if isinstance(hashed, Value) else None
+
+
+def _named(outcome: Outcome) -> tuple[str, str | int]:
+    slug = outcome.label if outcome.run is None else outcome.run.step.slug
+    return slug, outcome.key or ("" if outcome.row is None else outcome.row)
+
+
+def _placed(member: Any) -> Any:
+    if isinstance(member, State):
+        return type(member).__name__, member.result
+    return ("place", member.key) if type(member) is Place else member
 
 
 def _given_wire(key: str) -> Wire:

@@ -51,6 +51,7 @@ class RunOptions(NamedTuple):
     retries, retry_delay : runs after one that failed, and the seconds before each: a number, a list, or a function.
     timeout : seconds the run may take.
     history, progress : as for ``Flow.run``.
+    resumption : a recorded run to go on with.
     """
 
     executor: Any = None
@@ -60,6 +61,7 @@ class RunOptions(NamedTuple):
     timeout: float | None = None
     history: Any = None
     progress: bool | None = None
+    resumption: Any = None
 
 
 class FlowFunction(Generic[P, R]):
@@ -157,6 +159,52 @@ class FlowFunction(Generic[P, R]):
             history=self.options.history if history is None else history,
             progress=self.options.progress if progress is None else progress,
             timeout=self.options.timeout if timeout is None else seconds_of("timeout", timeout),
+        )
+        state: State = self._called(self.taken.bind((), {**(parameters or {}), **parameter_values}), options, True)
+        return state
+
+    def resume(
+        self, run_id: str, parameters: Mapping[str, Any] | None = None, *, retry_failed: bool = False,
+        force: bool = False, executor: Any = None, history: Any = None, progress: bool | None = None,
+        **parameter_values: Any,
+    ) -> State:  # fmt: skip
+        """Go on with a recorded run: the function runs again, and calls that have ended give what they gave.
+
+        A call is known by its task and its arguments, wherever in the function it stands. One whose result was not
+        stored, and is not None, runs again: give the flow a ``result=`` store.
+
+        Parameters
+        ----------
+        run_id
+            Its identifier, ``state.context["flow_run_id"]``.
+        parameters, **parameter_values
+            Arguments of the function; they are not recorded.
+        retry_failed
+            Run again what failed, also with corrected code; otherwise failures stand.
+        force
+            Accept that tasks changed: they run again, and what follows them.
+        executor, history, progress
+            As for :meth:`run`.
+
+        Raises
+        ------
+        KeyError
+            No such run is recorded.
+        ResumeMismatch
+            It is a run of another flow, or ``task load-1 changed``.
+        RunLocked
+            Somebody else drives it.
+        """
+        import importlib
+
+        history = self.options.history if history is None else history
+        resumption = importlib.import_module("prefectish.history.resume").resumption
+        options = self.options._replace(
+            executor=executor or self.options.executor,
+            history=history,
+            progress=self.options.progress if progress is None else progress,
+            retries=0,
+            resumption=resumption(run_id, history, retry_failed, force),
         )
         state: State = self._called(self.taken.bind((), {**(parameters or {}), **parameter_values}), options, True)
         return state
@@ -269,6 +317,7 @@ class _Attempt:
             history=self.options.history,
             progress=self.options.progress,
             control=self.run,
+            resumption=self.options.resumption,
             plan=self.run.plan,
         )
 

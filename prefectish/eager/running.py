@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prefectish.eager.arguments import Arguments, arguments_of, map_arguments
+from prefectish.eager.arguments import Arguments, arguments_of, key_of, map_arguments
 from prefectish.eager.futures import MapFuture, TaskFuture
 from prefectish.eager.values import unfinished, value_of
 from prefectish.engine.attempt import PENDING, gather, run_step
@@ -76,6 +76,7 @@ class FunctionRun(Control):
         self._state: State | None = None
         self._error: BaseException | None = None
         self.live = False
+        self.keyed = False
         self.growth: Growth
         self.calls: Calls
 
@@ -85,7 +86,8 @@ class FunctionRun(Control):
         """Note that the loop begins."""
         self.growth = Growth(progress.table, self._most, self._store)
         self.calls = Calls(progress, self.growth)
-        self.live = session.live
+        self.live = session.live and progress.table.recaller is None  # what is kept is the owner's to say
+        self.keyed = progress.table.events is not None or progress.table.recaller is not None
         super().begin(progress, session)
 
     def verdict(self, progress: Progress) -> State:
@@ -210,17 +212,15 @@ class FunctionRun(Control):
         for source in given.sources:
             source.wait()
         row = next(shape.rows)
-        step = shape.spec.steps[0]
-        outcome = Outcome(step.label(row), shape.run, row)
-        outcome.sources = given.sources
+        outcome = self._outcome(shape, row, given)
         if any(source.state is None for source in given.sources):  # it is paused
-            self.ask(self._taking(Call(shape, row, outcome, given.values)))
+            self.ask(self._taking(Call(shape, row, outcome, given.values, outcome.key)))
             outcome.wait()
             return outcome
         items = tuple([a.state if type(a) is Outcome else bare(a) for a in given.values])
         record = run_step(shape.spec, 0, row, gather(shape.spec, 0, items, {}), PENDING)
         final = record.state.is_finished()
-        call = Call(shape, row, outcome, items)
+        call = Call(shape, row, outcome, items, outcome.key)
         if final:
             outcome.settle(record.state, record.width)
             self.leave(lambda progress, now: self.calls.took(call, record, now))
@@ -243,9 +243,15 @@ class FunctionRun(Control):
 
     def _send(self, shape: Shape, given: Arguments) -> Outcome:
         row = next(shape.rows)
+        outcome = self._outcome(shape, row, given)
+        self.ask(self._taking(Call(shape, row, outcome, given.values, outcome.key)))
+        return outcome
+
+    def _outcome(self, shape: Shape, row: int, given: Arguments) -> Outcome:
         outcome = Outcome(shape.spec.steps[0].label(row), shape.run, row)
         outcome.sources = given.sources
-        self.ask(self._taking(Call(shape, row, outcome, given.values)))
+        if self.keyed:
+            outcome.key = key_of(given)
         return outcome
 
     def _taking(self, call: Call) -> Any:

@@ -62,8 +62,9 @@ class Branches:
             start = branch.starts.get(position)
             attempt = start.run_count + 1 if isinstance(start, Retrying) else 1
             number = lane.runs[position].step.number
+            key = record.item_key or lane.key_of(branch.row)
             self.table.events.append(
-                Event(number, branch.row, attempt, state, record.seconds, now.wall, record.worker, record.item_key)
+                Event(number, branch.row, attempt, state, record.seconds, now.wall, record.worker, key)
             )
         if state.is_finished():
             branch.final |= 1 << position

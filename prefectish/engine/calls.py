@@ -38,15 +38,27 @@ class CallLane(Lane):
     Attributes
     ----------
     inputs : of rows that have not started.
+    keys : what rows are that have not ended, by their arguments.
+    reads : what they read, in a run that is resumed.
     queue : rows that can start: rank, row.
     """
 
-    __slots__ = ("inputs", "queue")
+    __slots__ = ("inputs", "keys", "queue", "reads")
 
     def __init__(self, run: StepRun) -> None:
         super().__init__([run], run.step.stage, run.space)
         self.inputs: dict[int, tuple[Any, ...]] = {}
+        self.keys: dict[int, str] = {}
+        self.reads: dict[int, tuple[tuple[int, int | None], ...]] = {}
         self.queue: list[tuple[float, int]] = []
+
+    def key_of(self, row: int) -> str | None:
+        """Return what a call is, by its arguments."""
+        return self.keys.get(row)
+
+    def reads_of(self, row: int) -> tuple[tuple[int, int | None], ...]:
+        """Return the steps and rows that a call reads."""
+        return self.reads.get(row, ())
 
     def put(self, row: int, inputs: tuple[Any, ...], rank: float) -> None:
         """Let a row start; those with the larger rank go first."""
@@ -101,6 +113,9 @@ class Shape:
     def row(self, row: int, state: State, width: Any) -> None:
         """Make the final state of a call known."""
         outcome = self.outcomes.pop(row, None)
+        if self.lane is not None:
+            self.lane.keys.pop(row, None)
+            self.lane.reads.pop(row, None)
         if outcome is not None:
             if not outcome.read and state.is_failed():
                 self.failed.append(outcome)
@@ -122,12 +137,14 @@ class Call(NamedTuple):
     Attributes
     ----------
     arguments : one an input of the shape: a value, a state, or the outcome of something else.
+    key : what the call is, by its arguments; None if nobody asked, or they cannot say it.
     """
 
     shape: Shape
     row: int
     outcome: Outcome
     arguments: tuple[Any, ...]
+    key: str | None = None
 
 
 class Argument(NamedTuple):
@@ -281,6 +298,10 @@ class Calls:
         if children is None or children[call.row] is not None:  # it was cancelled meanwhile
             return
         lane = shape.lane or self._open(shape)
+        if call.key is not None:
+            lane.keys[call.row] = call.key
+        if self.table.recaller is not None and call.outcome.sources:
+            lane.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.run is not None])
         inputs = tuple([a.state if type(a) is Outcome else bare(a) for a in call.arguments])
         lane.put(call.row, inputs, _rank(shape, call.arguments))
         self.table.admission.queue(lane)
@@ -305,6 +326,8 @@ class Calls:
             self.table.finisher.row(shape.run, call.row, final, None)
             return
         lane = shape.lane or self._open(shape)
+        if call.key is not None:
+            lane.keys[call.row] = call.key
         branch = Branch(call.row, call.arguments)
         branch.submissions = 1
         branch.seconds = record.seconds
@@ -360,14 +383,24 @@ class Calls:
         if type(value) is Outcome:
             assert value.state is not None
             width = None if a.flattened else value.width
-            return self.growth.add_literal(_NAMED, a.name.slug, value.state, width).step.number
+            made = self.growth.add_literal(_NAMED, a.name.slug, value.state, width, stands_in=True)
+            made.dirty = self._reran(value)
+            return made.step.number
         state = state_of(value) if a.holds or isinstance(value, State) else Success("Constant.", value)
-        return self.growth.add_literal(_NAMED, a.name.slug, state).step.number
+        made = self.growth.add_literal(_NAMED, a.name.slug, state, stands_in=a.holds)
+        made.dirty = a.holds and any(self._reran(outcome) for outcome in outcomes_in(value))
+        return made.step.number
+
+    def _reran(self, outcome: Outcome) -> bool:
+        """Whether something was not kept, in a run that is resumed."""
+        recaller = self.table.recaller
+        return recaller is not None and outcome.run is not None and recaller.reran(*_place(outcome))
 
     def _add_items(self, a: Argument) -> int:
         """Add a list in which outcomes stand for items: each child waits for its own item only."""
         items = a.value
-        run = self.growth.add_literal(_NAMED, a.name.slug, Mapped("Items.", n_map_states=len(items)))
+        given = Mapped("Items.", n_map_states=len(items))
+        run = self.growth.add_literal(_NAMED, a.name.slug, given, stands_in=True)
         run.final = False
         self.growth.add_space(run, len(items))
         for row, item in enumerate(items):
@@ -376,6 +409,10 @@ class Calls:
 
     def _end_item(self, run: StepRun, row: int, item: Any) -> None:
         width = item.width if type(item) is Outcome else None
+        if self.table.recaller is not None:
+            for outcome in outcomes_in(item):
+                if outcome.run is not None:
+                    self.table.recaller.inherit(run.step.number, row, _place(outcome))
         self.table.finisher.row(run, row, state_of(item), width if isinstance(width, int) else None)
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -423,6 +460,12 @@ class Calls:
 
 #: Stands for the task of values that were known when a map was called.
 _NAMED = Constant(None, "value")
+
+
+def _place(outcome: Outcome) -> tuple[int, int | None]:
+    """Return where an outcome is in the plan: number of the step, and row."""
+    assert outcome.run is not None
+    return outcome.run.step.number, outcome.row
 
 
 def outcomes_in(value: Any) -> list[Outcome]:

@@ -191,4 +191,6 @@ def run_facts(
 
 
 #: Keys of a surrounding context that do not go into a run: the flow being built, and what the run decides itself.
-_ENGINE_ONLY = frozenset({"flow", "function_run", "block", "tags", "scheduled_start_time", "flow_run_id", "flow_name", "flow_run_name"})
+_ENGINE_ONLY = frozenset(
+    {"flow", "function_run", "block", "tags", "scheduled_start_time", "flow_run_id", "flow_name", "flow_run_name"}
+)

@@ -72,11 +72,16 @@ class Growth:
             return self._slugs.make(task.slug or task.name, () if task.slug else task.tags)
 
     def add(self, task: Task, slug: str, wires: Iterable[Wire], constants: Mapping[str, Any] | None = None) -> StepRun:
-        """Add a step; nothing of it is started."""
-        with self.lock:
-            return self._add(task, slug, wires, constants or {})
+        """Add a step; nothing of it is started.
 
-    def _add(self, task: Task, slug: str, wires: Iterable[Wire], constants: Mapping[str, Any]) -> StepRun:
+        Raises
+        ------
+        ResumeMismatch : the run is resumed, and the task changed.
+        """
+        with self.lock:
+            return self._add(task, slug, wires, constants or {}, learns=True)
+
+    def _add(self, task: Task, slug: str, wires: Iterable[Wire], constants: Mapping[str, Any], learns: bool) -> StepRun:
         table = self.table
         steps: list[Step] = table.plan.steps  # type: ignore[assignment]  # of a plan that grows
         name = TaskName(task.name, slug, task.tags)
@@ -86,6 +91,8 @@ class Growth:
         check_marker(step)
         step.measure = QUIETLY
         step.stage = 1 + max((steps[i.source].stage for i in inputs if i.source >= 0), default=0)
+        if table.recaller is not None and learns:
+            table.recaller.learn(step)
         for i in inputs:
             if i.source >= 0:
                 steps[i.source].consumers.append(step.number)
@@ -106,17 +113,20 @@ class Growth:
             found = self._limits[id(task)] = (task, own, Rate(task.rate) if task.rate else None)
         return found[1:]
 
-    def add_literal(self, task: Task, slug: str, state: State, width: Any = None) -> StepRun:
+    def add_literal(self, task: Task, slug: str, state: State, width: Any = None, stands_in: bool = False) -> StepRun:
         """Add a step whose state is known.
 
         Parameters
         ----------
         width : what a map over the result has to know, None if nobody measured it.
+        stands_in : the state came from a call of another step.
         """
-        run = self.add(task, slug, ())
+        with self.lock:
+            run = self._add(task, slug, (), {}, learns=False)
         run.step.literal = run.state = state
         run.facts = width
         run.final = True
+        run.step.stands_in = stands_in
         return run
 
     def add_space(self, run: StepRun, width: int | None = None) -> None:

@@ -283,6 +283,14 @@ class Lane:
         if row < (width or 0) and all(g.children is not None and g.children[row] is not None for g in self.gates):
             heappush(self.ready, row)
 
+    def key_of(self, row: int) -> str | None:
+        """Return what a row is, where that was said when it came; None where its item says it."""
+        return None
+
+    def reads_of(self, row: int) -> Sequence[tuple[int, int | None]]:
+        """Return the steps and rows (None: all) that a row reads on its own account."""
+        return ()
+
     def items_of(self, row: int) -> tuple[Any, ...]:
         """Return the inputs of a row that starts."""
         return tuple([pick(row) for pick in self.pickers])

@@ -26,11 +26,12 @@ class Outcome:
     state : final state, None until it is known.
     width : what a map over the result has to know, None if nobody measured it.
     waiting : a state that waits for somebody outside (a pause), None if it does not.
+    key : what a call is, by its arguments; None if nobody asked.
     sources : outcomes that it read or waited for.
     read : whether somebody looked at it, or it was said that nobody minds.
     """
 
-    __slots__ = ("_callbacks", "label", "read", "row", "run", "sources", "state", "waiting", "width")
+    __slots__ = ("_callbacks", "key", "label", "read", "row", "run", "sources", "state", "waiting", "width")
 
     def __init__(self, label: str, run: StepRun | None = None, row: int | None = None) -> None:
         self.label = label
@@ -40,6 +41,7 @@ class Outcome:
         self.width: Any = None
         self.waiting: State | None = None
         self.read = False
+        self.key: str | None = None
         self.sources: tuple[Outcome, ...] = ()
         self._callbacks: list[Callable[[Outcome], None]] = []
 

@@ -86,13 +86,14 @@ class Step:
     group : number of the group it can travel in, None for a literal.
     literal : the state of a constant or a parameter, which never runs.
     consumers : numbers of the steps that read it.
+    stands_in : its state is not the user's: it came from a call of another step.
     store : where its results are kept: the task's own place or the flow's; None for nowhere.
     measure : 0 if nobody maps over its result, 1 if somebody does, 2 if somebody flattens it.
     """
 
     __slots__ = (
         "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name", "number", "slug", "space",
-        "stage", "store", "task",
+        "stage", "stands_in", "store", "task",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +110,7 @@ class Step:
         self.space: int | None = None
         self.group: int | None = None
         self.stage = 0
+        self.stands_in = False
         self.measure = 0
         self.store: Any = None
         self.consumers: list[int] = []

@@ -10,7 +10,7 @@ from prefectish.engine.attempt import gather
 from prefectish.engine.executor import STEP, Held
 from prefectish.engine.identity import COMPUTED, Identity, identity_of, item_key
 from prefectish.engine.lanes import Branch, Lane, StepRun
-from prefectish.engine.plan import Plan
+from prefectish.engine.plan import Plan, Step
 from prefectish.engine.recall import Recall, Recorded, Waiting
 from prefectish.engine.state import State
 
@@ -44,6 +44,21 @@ class Recaller:
         self._made: dict[tuple[int, int], int] = {}
         self._latest: dict[int, int] = {}
         self._moved: set[int] = set()
+
+    def learn(self, step: Step) -> None:
+        """Read the record of a step that is about to be added to the plan."""
+        self._recall.learn(step)
+
+    def reran(self, number: int, row: int | None) -> bool:
+        """Whether a row of a step, or any of it, was not what it had been before."""
+        if row is None:
+            return bool(self._dirty_rows.get(number)) or number in self._moved
+        return row in self._dirty_rows.get(number, ())
+
+    def inherit(self, number: int, row: int, source: tuple[int, int | None]) -> None:
+        """Note that a row of a step is a row of another one."""
+        if self.reran(*source):
+            self._dirty_rows.setdefault(number, set()).add(row)
 
     def item_key(self, lane: Lane, row: int) -> str | None:
         """Return the key of the item a branch began with."""
@@ -98,7 +113,12 @@ class Recaller:
     ) -> bool:
         """Whether a step reads something that was not finished before it ran, or a list of other items than before."""
         inputs = lane.runs[position].step.inputs
+        for number, read in lane.reads_of(row):
+            if self.reran(number, read) or (read is not None and self._made.get((number, read), 0) > record.made):
+                return True
         for (kind, k), i in zip(lane.spec.steps[position].wiring, inputs, strict=True):
+            if i.source < 0:
+                continue
             source = runs[i.source]
             if kind == STEP:
                 changed = k not in found or found[k].made > record.made
@@ -125,6 +145,8 @@ class Recaller:
         self, lane: Lane, position: int, found: dict[int, Recorded], plan: Plan, runs: Sequence[StepRun]
     ) -> bool:
         """Whether somebody who has to run, or may have to, reads the result of a step."""
+        if plan.grows:
+            return True  # the flow function may
         inside = lane.position
         for number in plan.steps[lane.runs[position].step.number].consumers:
             if number in inside:
@@ -190,7 +212,10 @@ class Recaller:
             if gate.space is not None and (gate.space.space.number, branch.row) in self._identities:
                 self._identities[number, branch.row] = self._identities[gate.space.space.number, branch.row]
                 return
-        if lane.order is not None:  # rows do not start in their order, by which those of one key are numbered
+        key = lane.key_of(branch.row)
+        if key is not None:
+            self._number(number, branch.row, key)
+        elif lane.order is not None:  # rows do not start in their order, by which those of one key are numbered
             self._all_identities(lane)
         else:
             self._number(number, branch.row, _item_key(lane, branch.items))

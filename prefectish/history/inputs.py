@@ -17,7 +17,8 @@ def inputs_digest(plan: Plan, step: Step) -> str | None:
     values: dict[str, Any] = {}
     wiring = []
     for i in step.inputs:
-        literal = plan.steps[i.source].literal if i.source >= 0 else None
+        source = plan.steps[i.source] if i.source >= 0 else None
+        literal = None if source is None or source.stands_in else source.literal
         if literal is None:
             wiring.append((str(i.key), i.source_slug, i.mapped, i.flattened))
         elif i.mapped:

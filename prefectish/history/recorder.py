@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -47,18 +47,18 @@ class HistoryRecorder:
     Parameters
     ----------
     part : how often the run was resumed, this time included.
-    since : the first part whose records count, of tasks that changed before this one, by slug.
+    changed : slugs of tasks that changed before this part, whose earlier records do not count; more may be added.
 
     Attributes
     ----------
     broken : what stopped the recording, None if nothing did; the run goes on without.
     """
 
-    def __init__(self, store: Store, part: int = 0, since: Mapping[str, int] | None = None) -> None:
+    def __init__(self, store: Store, part: int = 0, changed: Collection[str] = ()) -> None:
         self.store = store
         self.broken: HistoryWriteError | None = None
         self._part = part
-        self._since = since or {}
+        self._changed = changed
         self._queue: queue.SimpleQueue[Sequence[Event] | None] = queue.SimpleQueue()
         self._told: deque[Told] = deque()
         self._thread = threading.Thread(target=self._write_all, name="prefectish-history", daemon=True)
@@ -97,6 +97,8 @@ class HistoryRecorder:
             else:
                 again = {"ended": None, "message": None, "exit_code": None, **values}
                 connection.execute(update(schema.runs).where(schema.runs.c.number == number).values(again))
+                # none of its tasks has ended in this part, not even one that a flow function has yet to call
+                connection.execute(update(schema.steps).where(schema.steps.c.run == number).values(state=None))
             self._run = int(number)
             self._rows = Rows(self._run, self._part, self._steps)
             self._plan = plan
@@ -126,7 +128,7 @@ class HistoryRecorder:
             number, since = known[slug]
             self._steps[step.number] = number
             facts = (slug, clean(step.name), task_version(step.task), inputs_digest(plan, step), int(step.mapped))
-            first = self._since.get(step.slug, since)
+            first = self._part if step.slug in self._changed else since
             rows.append((self._run, number, *facts, step.space, first, None, None, None, _reads(plan, step)))
         upsert(connection, schema.steps, rows)
 

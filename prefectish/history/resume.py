@@ -89,7 +89,7 @@ class Resumption:
         self.force = force
         self.run: RunRow = find_run(run_id, where)
         self.part = 0
-        self._changed: frozenset[str] = frozenset()
+        self._changed: set[str] = set()
         with self.store.reading() as connection:
             self._check_holder(connection)
 
@@ -114,7 +114,7 @@ class Resumption:
 
     def recorder(self) -> HistoryRecorder:
         """Return what records the run from here on."""
-        return HistoryRecorder(self.store, self.part, dict.fromkeys(self._changed, self.part))
+        return HistoryRecorder(self.store, self.part, self._changed)
 
     def recall(self, plan: Plan) -> Recall:
         """Return what is kept of the run, and become its holder.
@@ -125,30 +125,33 @@ class Resumption:
         """
         children: dict[str, Mapping[Identity, Recorded]] = {}
         widths: dict[str, int] = {}
-        changed: set[str] = set()
         known = {row.slug: row for row in self._steps()}
-        if known and not known.keys() & {step.slug for step in plan.steps}:
+        is_ours = self.run.flow_name == plan.flow_name if plan.grows else known.keys() & {s.slug for s in plan.steps}
+        if known and not is_ours:
             raise ResumeMismatch(
                 f"run {self.run.id} is of flow {self.run.flow_name!r}, and has no task of {plan.flow_name!r}"
             )
-        for step in plan.steps:
-            row = known.get(step.slug)
+
+        def learn(step: Step) -> None:
+            row = known.pop(step.slug, None)
             if row is None or step.literal is not None:
-                continue
+                return
             rows = self.run.children(step.slug)
-            self._check_unchanged(step, row, rows, changed)
+            self._check_unchanged(step, row, rows, self._changed)
             if row.inputs is None or row.inputs != inputs_digest(plan, step):
-                changed.add(step.slug)  # it is given something else now
+                self._changed.add(step.slug)  # it is given something else now
             children[step.slug] = {
                 identity: recorded(step, child)
                 for identity, child in _by_identity(rows).items()
                 if child._row.made >= row.since
             }
             widths[step.slug] = len(rows)
-        self._changed = frozenset(changed)
-        waiting = self._waiting(plan)
+
+        for step in plan.steps:
+            learn(step)
+        waiting = self._waiting()
         self._take()
-        return Recall(children, waiting, widths, self._changed, self.retry_failed)
+        return Recall(children, waiting, widths, self._changed, self.retry_failed, learn)
 
     def _check_unchanged(self, step: Step, row: Any, rows: list[ChildRow], changed: set[str]) -> None:
         if row.version == task_version(step.task):
@@ -166,20 +169,13 @@ class Resumption:
             query = select(schema.steps).where(schema.steps.c.run == self.run._number)
             return list(connection.execute(query).all())
 
-    def _waiting(self, plan: Plan) -> dict[str, dict[Identity, Waiting]]:
+    def _waiting(self) -> dict[str, dict[Identity, Waiting]]:
         """Return the children that wait, for somebody or for their next attempt."""
-        found: dict[str, list[WaitingRow]] = {}
+        found: dict[str, dict[Identity, Waiting]] = {}
         for row in self.run.waiting():
-            found.setdefault(row.slug, []).append(row)
-        return {
-            step.slug: {
-                (row.item_key, 0) if row.item_key is not None else (None, row.index or 0): Waiting(
-                    _start(row), row.part
-                )
-                for row in found.get(step.slug, ())
-            }
-            for step in plan.steps
-        }
+            identity: Identity = (None, row.index or 0) if row.item_key is None else (row.item_key, 0)
+            found.setdefault(row.slug, {})[identity] = Waiting(_start(row), row.part)
+        return found
 
 
 def _by_identity(rows: list[ChildRow]) -> dict[Identity, ChildRow]:
