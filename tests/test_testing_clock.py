@@ -588,3 +588,20 @@ def test_retry_that_waits_when_the_time_is_up_is_timed_out(executor, clock):
     state = flow.run(executor=executor, history=False, timeout=2 * HOUR + 1)
     assert_states(state, {out: "TimedOut", None: "Failed"})
     assert clock.elapsed == 2 * HOUR + 1
+
+
+def test_schedule_with_an_end_passes_at_once(clock):
+    from prefectish.schedules import IntervalSchedule
+
+    ran = []
+
+    @task
+    def look():
+        ran.append(clock.now())
+
+    start, end = NOON + timedelta(hours=6), NOON + timedelta(hours=24)
+    schedule = IntervalSchedule(interval=timedelta(hours=6), start_date=start, end_date=end)
+    with Flow("scheduled", schedule=schedule) as flow:
+        look()
+    flow.run(history=False)
+    assert ran == [NOON + timedelta(hours=hours) for hours in (6, 12, 18, 24)]
