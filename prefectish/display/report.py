@@ -134,7 +134,7 @@ def _spread(ordered: Sequence[float]) -> str:
 
 
 def _tracks(tracks: Mapping[str, Track], length: float, by_ended: bool) -> Any:
-    """Return what happened along the run, one row a task or a worker; those with the least work share the last row."""
+    """Return what happened along the run, one row a task or a worker; those with the least work share the last."""
     names = list(tracks)
     if len(names) > ROWS:
         names = sorted(names, key=lambda name: -tracks[name].seconds)[: ROWS - 1]
@@ -142,7 +142,7 @@ def _tracks(tracks: Mapping[str, Track], length: float, by_ended: bool) -> Any:
     rows = [_row(name, tracks[name], by_ended) for name in names]
     rest = [track for name, track in tracks.items() if name not in set(names)]
     if rest:
-        rows.append(_row(f"{len(rest):,} others", _sum(rest), by_ended))
+        rows.append(_row(f"{len(rest):,} others, on average", _mean(rest), by_ended))
     color = color_of("Success") if by_ended else color_of("Running")
     return markup(timeline(rows, length, color, color_of("Failed"), alike=not by_ended))
 
@@ -152,14 +152,14 @@ def _row(name: str, track: Track, by_ended: bool) -> Row:
     return Row(name, track.ended if by_ended else track.busy, track.failed if by_ended else (), behind)
 
 
-def _sum(tracks: Sequence[Track]) -> Track:
+def _mean(tracks: Sequence[Track]) -> Track:
+    """Return what happened on average, but all children and their time."""
     from prefectish.history.measures import Track
 
-    total = Track()
-    for track in tracks:
-        total.children += track.children
-        total.seconds += track.seconds
-        for name in ("busy", "ended", "failed"):
-            added = [a + b for a, b in zip(getattr(total, name), getattr(track, name), strict=True)]
-            setattr(total, name, added)
-    return total
+    mean = Track()
+    mean.children = sum(track.children for track in tracks)
+    mean.seconds = sum(track.seconds for track in tracks)
+    for name in ("busy", "ended", "failed"):
+        columns = zip(*(getattr(track, name) for track in tracks), strict=True)
+        setattr(mean, name, [sum(column) / len(tracks) for column in columns])
+    return mean
