@@ -740,3 +740,14 @@ def test_c7_run_that_somebody_drives_is_locked(tmp_path: Path, path: str) -> Non
     finally:
         release.set()
     run.wait(LIMIT)
+
+
+def test_run_that_was_read_before_it_was_resumed_counts_no_child_twice(
+    bodies: Bodies, path: str, tmp_path: Path
+) -> None:
+    store = LocalResult(dir=tmp_path / "results")
+    run_id = pipeline(bodies, [0, 3, 5], store)[0].run(history=path).context["flow_run_id"]
+    before = history.run(run_id, store=path)
+    pipeline(bodies, [0, 3, 5], store, fixed=True)[0].resume(run_id, history=path, retry_failed=True)
+    assert before.tasks()[0]["counts"] == {"Success": 2, "Failed": 1}
+    assert history.run(run_id, store=path).tasks()[0]["counts"] == {"Success": 3}

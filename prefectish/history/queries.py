@@ -315,7 +315,8 @@ class RunRow:
         """Return the children that count: of a run that was resumed, what is newest of each item."""
         c = schema.children.c
         if not self.part:
-            return select(schema.children).where(c.run == self._number).subquery("current")
+            # Not what came after, where the run was resumed since this was read: both would count.
+            return select(schema.children).where(c.run == self._number, c.part == 0).subquery("current")
         # A task that ended in the last part has all of its children there, whatever others it had before.
         whole = select(_s.step).where(_s.run == self._number, _s.state.is_not(None))
         key = func.coalesce(c.item_key, literal("@") + cast(c.row, Text))
