@@ -53,6 +53,8 @@ class MaskingStream:
             self.write(text)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_stream":  # a copy that is not whole yet
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
 

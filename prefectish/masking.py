@@ -6,6 +6,7 @@ that no half of a value stays. As long as no secret was resolved, masking costs 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 MASK = "****"
 #: Shorter values are not masked: every other word would be.
 SHORTEST = 4
+#: What JSON text may say that is no secret.
+_WORDS = frozenset({"true", "false", "null", "none"})
 
-_known: set[str] = set()
+_lock = threading.Lock()
+_known: frozenset[str] = frozenset()
 _pattern: re.Pattern[str] | None = None
 
 
@@ -29,15 +33,16 @@ def register(value: Any) -> None:
     value
         Of a secret. Texts of fewer than :data:`SHORTEST` characters are not masked, nor are truth values and None.
     """
-    new = {form for text in _texts(value) for form in _forms(text) if len(form) >= SHORTEST} - _known
-    if new:
-        _known.update(new)
-        _compile()
+    with _lock:
+        fresh = [text for text in _texts(value) if text not in _known]
+        new = {form for text in fresh for form in _forms(text) if len(form) >= SHORTEST} - _known
+        if new:
+            _compile(_known | new)
 
 
 def known() -> frozenset[str]:
     """Return what is masked, for a process that carries on with this one's work."""
-    return frozenset(_known)
+    return _known
 
 
 def is_active() -> bool:
@@ -102,6 +107,8 @@ def _forms(text: str) -> Iterable[str]:
     from urllib.parse import quote, quote_plus
 
     text = text.strip()
+    if text.lower() in _WORDS:
+        return
     safe = text.encode("utf-8", "replace")  # a lone surrogate has no address
     yield from (text, repr(text)[1:-1], dumps(text)[1:-1], quote(safe, safe=""), quote_plus(safe))
     lines = text.splitlines()
@@ -109,9 +116,10 @@ def _forms(text: str) -> Iterable[str]:
         yield from (line.strip() for line in lines if len(line.strip()) >= 2 * SHORTEST)
 
 
-def _compile() -> None:
+def _compile(texts: frozenset[str]) -> None:
     import re
 
-    global _pattern
-    longest_first = sorted(_known, key=lambda form: (-len(form), form))
+    global _known, _pattern
+    longest_first = sorted(texts, key=lambda form: (-len(form), form))
     _pattern = re.compile("|".join(re.escape(form) for form in longest_first))
+    _known = texts

@@ -66,7 +66,7 @@ def fresh_masking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     from prefectish import masking
 
-    monkeypatch.setattr(masking, "_known", set())
+    monkeypatch.setattr(masking, "_known", frozenset())
     monkeypatch.setattr(masking, "_pattern", None)
     streams, make = (sys.stdout, sys.stderr), logging.getLogRecordFactory()
     yield

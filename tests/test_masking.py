@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
 import pickle
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -68,10 +71,10 @@ def test_register_takes_a_number_that_is_the_secret():
     assert mask("pin 90210711") == f"pin {MASK}"
 
 
-@pytest.mark.parametrize("value", ["", "abc", "   ", None, True, 7])
+@pytest.mark.parametrize("value", ["", "abc", "   ", None, True, 7, "true", "Null", {"tls": "false"}])
 def test_register_leaves_values_alone_that_would_mask_every_other_word(value):
     register(value)
-    assert mask("abc True None 7 and more") == "abc True None 7 and more"
+    assert mask("abc True true null false None 7 and more") == "abc True true null false None 7 and more"
 
 
 def test_register_takes_the_lines_of_a_key():
@@ -97,11 +100,26 @@ def test_masked_keeps_what_tells_nothing():
 def test_known_values_arm_another_process():
     register(VALUE)
     told = known()
-    masking._known.clear()
-    masking._pattern = None
+    masking._known, masking._pattern = frozenset(), None
     for text in told:
         register(text)
     assert mask(VALUE) == MASK
+
+
+def test_register_from_many_threads_loses_none():
+    values = [f"secret-number-{n:04}" for n in range(400)]
+    gate = threading.Barrier(8)
+
+    def enter(part):
+        gate.wait(60)
+        for value in part:
+            register(value)
+            assert mask(value) == MASK
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(enter, values[n::8]) for n in range(8)]:
+            done.result(60)
+    assert mask(" ".join(values)) == " ".join([MASK] * 400)
 
 
 # ---------------------------------------------------------------------- texts of errors
@@ -266,6 +284,10 @@ def test_hide_masks_prints_once(capsys):
     assert out == f"token {MASK}\n{MASK}\n"
     assert err == f"token {MASK}\n"
     assert not isinstance(sys.stdout._stream, MaskingStream)
+
+
+def test_masking_stream_can_be_copied():
+    assert copy.copy(MaskingStream(io.StringIO())).write("abc") == 3
 
 
 def test_masking_stream_is_the_stream_otherwise(capsys):
