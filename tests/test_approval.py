@@ -132,6 +132,20 @@ def test_typed_question_is_not_content_with_a_mere_approval(store, results):
     assert [child.message for child in state.result[asked].map_states] == ["how many on here?", "how many on there?"]
 
 
+def test_answer_holds_for_the_retries_that_follow(store, results):
+    @task(max_retries=2, retry_delay=0)
+    def ask():
+        answer = pause_task("how many?", input=int)
+        if context.task_run_count < 3:
+            raise ValueError("the shop is closed")
+        return answer
+
+    with Flow("asks", result=results) as flow:
+        asked = ask()
+    run = recorded(flow.run(history=store), store)
+    assert run.approve(input=3, flow=flow).result[asked].result == 3
+
+
 def test_manual_only_is_approved_like_a_question(store, results):
     with Flow("manual", result=results) as flow:
         gate = task(lambda: "open", name="gate", trigger=triggers.manual_only)()

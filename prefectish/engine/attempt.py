@@ -24,6 +24,7 @@ from prefectish.engine.handlers import call_handlers
 from prefectish.engine.identity import COMPUTED, ITEM_KEY, NAMED, item_key, name_of
 from prefectish.engine.logs import log_failure, safely
 from prefectish.engine.looking import is_look
+from prefectish.engine.pause import ANSWERS
 from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
 from prefectish.engine.timeout import Allowance, call_limited, surrounding
 from prefectish.engine.tracebacks import shorten_traceback
@@ -224,6 +225,9 @@ def _with_progress(state: State, facts: AttemptFacts, allowance: Allowance | Non
         return state
     if facts.loop_count:
         state = state.replace(context={**state.context, **_loop_context(facts)})
+    answers = getattr(facts, ANSWERS, None)
+    if answers and ANSWERS not in state.context:  # nobody is asked again because of a retry
+        state = state.replace(context={**state.context, ANSWERS: answers})
     return state if allowance is None else allowance.carried_by(state)
 
 
