@@ -228,6 +228,10 @@ class Readable:
     #: A state has items, but it is no sequence of them.
     __iter__ = None
 
+    @overload
+    def __getitem__(self, which: slice) -> list[State]: ...
+    @overload
+    def __getitem__(self, which: Any) -> State: ...
     def __getitem__(self, which: Any) -> Any:
         """Return the state of a task, by task, name or slug; of a map, the state of a child by its index.
 
