@@ -153,7 +153,8 @@ class ChildStates(list[Any]):
         shown = [printable(f"{self.label}[{index}]: {state!r}", LONGEST_LINE) for index, state in first]
         if len(self) > SHOWN:
             shown.append("...")
-        return f"<{len(self)} {'child' if len(self) == 1 else 'children'}{''.join(f'{chr(10)}    {line}' for line in shown)}>"
+        what = "child" if len(self) == 1 else "children"
+        return f"<{len(self)} {what}{''.join(f'{chr(10)}    {line}' for line in shown)}>"
 
 
 class _Below:
