@@ -55,7 +55,7 @@ class Branches:
             branch.starts = {}
             if isinstance(state, Pending | Queued):
                 return  # nothing was found, so it needs a place
-        if record.due_in is not None:
+        if record.due_in is not None and isinstance(state, Scheduled):  # what could not travel has become a failure
             # The worker's clock may be off: its "in 3 seconds" counts from the owner's now.
             state = state.replace(start_time=later(now.wall, record.due_in))
         if self.table.events is not None and type(state) is not Pending:
