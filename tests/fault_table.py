@@ -21,7 +21,7 @@ ROWS = ROOT / "docs" / "faults.toml"
 PAGE = ROOT / "docs" / "fault_table.md"
 #: Executors of the contract suite, in the order in which they are shown.
 ALL = ("local", "synchronous", "threads", "processes", "dask")
-#: Tests shown in a cell, at most.
+#: Tests shown in a cell, at most; the rest is found by the id.
 SHOWN = 4
 #: Fixtures of ``conftest.py`` that stand for executors.
 FIXTURES = {"run": ALL, "executor": ALL, "in_process": ALL, "dask_client": ("dask",)}
@@ -214,7 +214,7 @@ def _cell(text: str) -> str:
 def _names(tests: list[Found]) -> str:
     """Name the first tests of each file."""
     names = [f"`{test.file}::{test.name}`" for test in tests[:SHOWN]]
-    return ", ".join(names) + (f" and {len(tests) - SHOWN} more" if len(tests) > SHOWN else "")
+    return ", ".join(names) + (", ..." if len(tests) > SHOWN else "")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from real import note, notes
 
 import prefectish
+import prefectish.history
 from prefectish import EnvVarSecret, Flow, Secret, Task, case, merge, task, unmapped
 from prefectish.engine.state import Success
 from prefectish.errors import PrefectishError, SecretsUnsafe
@@ -270,6 +271,18 @@ def test_map_over_a_secret_list(run):
     with prefectish.context(secrets={"TOKENS": '["first-secret", "second-secret"]'}):
         state = run(flow)
     assert state.result[lengths].result == [12, 13]
+
+
+def test_item_of_a_secret_list_is_no_key_in_the_history(executor, tmp_path):
+    path = str(tmp_path / "history.db")
+    with Flow("f") as flow:
+        length.map(Secret("TOKENS"))
+        length.copy(name="keyed", item_key=lambda token: f"key of {token}").map(Secret("TOKENS"))
+    with prefectish.context(secrets={"TOKENS": '["first-secret", "second-secret"]'}):
+        run_id = flow.run(executor=executor, history=path).context["flow_run_id"]
+    recorded = prefectish.history.run(run_id, store=path)
+    assert [child.item_key for child in recorded.children("length")] == [None, None]
+    assert {child.item_key.partition("#")[0] for child in recorded.children("keyed")} == {"key of ****"}
 
 
 def test_missing_secret_fails_its_task_and_names_the_ways(run):

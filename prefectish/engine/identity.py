@@ -54,22 +54,28 @@ def item_key(spec: StepSpec, upstream: Sequence[State]) -> str | None:
             _warned.add(spec.slug)
             logger.warning("%s: children are told apart by position: %s", spec.slug, describe(outcome.exception))
         return None
-    key: str = outcome.value
+    key: str | None = outcome.value
     return key
 
 
-def _hash_of(state: State) -> str:
-    return stable_hash(state.result)
+def _hash_of(state: State) -> str | None:
+    return _hashed(state.result)
 
 
-def _key(option: Any, mapped: dict[str | None, State]) -> str:
+def _hashed(item: Any) -> str | None:
+    if type(item) is str and mask(item) != item:  # who has the hash of a short secret can guess it
+        return None
+    return stable_hash(item)
+
+
+def _key(option: Any, mapped: dict[str | None, State]) -> str | None:
     items = {name: state.result for name, state in mapped.items()}
     item = next(iter(items.values())) if len(items) == 1 else items
     if callable(option):
         return shortened(option(item))
     if isinstance(option, str):
         return shortened(items[option])
-    return stable_hash(item)
+    return _hashed(item)
 
 
 def shortened(key: Any) -> str:
