@@ -59,8 +59,6 @@ nitpick_ignore_regex = [
     *((r"py:(class|obj|mod)", rf"prefectish\.{name}") for name in INTERNAL),
 ]
 
-suppress_warnings = ["toc.empty_glob"]
-
 html_theme = "pydata_sphinx_theme"
 html_title = "prefectish"
 html_static_path = ["_static"]
