@@ -104,7 +104,8 @@ def test_any_timed_flow_keeps_the_rules(program):
         assert times[key] == sorted(times[key])
     grows = growing(flow)
     for task in made:
-        check_ends(task.name, state.result[task], seen, in_order=task not in grows)
+        if state.result[task].is_finished():  # a state that waits gets the time used so far, after its handlers
+            check_ends(task.name, state.result[task], seen, in_order=task not in grows)
 
 
 @settings(max_examples=60)
