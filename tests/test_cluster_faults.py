@@ -27,6 +27,7 @@ from real import (
 )
 
 from prefectish import Flow, task, triggers, unmapped
+from prefectish.engine import losses
 from prefectish.engine.state import Crashed, TriggerFailed
 from prefectish.executors import DaskExecutor
 
@@ -391,6 +392,17 @@ def test_w9_cluster_that_never_gets_a_worker_ends_the_run(tmp_path):
     assert state.exit_code == 3
 
 
+def test_w9_without_a_limit_on_waiting_the_run_stands_still(tmp_path):
+    """The protection switched off."""
+    flow, _ = slow_map(tmp_path / "notes", 3)
+    with command_line_scheduler(tmp_path) as (address, _):
+        run = flow.start(executor=DaskExecutor(address, no_workers_timeout=1e6), history=False)
+        with pytest.raises(TimeoutError):
+            run.wait(8)
+        run.cancel()
+        assert run.wait(60).is_finished()
+
+
 def test_w10_children_whose_resource_left_crash_and_others_run(tmp_path):
     path, gate = tmp_path / "notes", tmp_path / "gate"
 
@@ -569,6 +581,33 @@ def test_p11_shared_input_that_is_lost_with_its_worker_is_sent_again(tmp_path, k
         state = flow.run(executor=own())
     assert len(killed) == 2
     assert set(state.result[children].result) == {1 if kind == "object" else 3_000_000}
+
+
+def test_p11_without_sending_it_again_who_reads_it_is_lost(tmp_path, monkeypatch):
+    """The protection switched off: a scattered value is gone with its worker, and Dask cannot make it again."""
+    monkeypatch.setattr(losses, "RESENDS", 0)
+    path = tmp_path / "notes"
+    large = os.urandom(3_000_000)
+
+    @task
+    def use(x, y):
+        note(path, f"{x} {os.getpid()}")
+        time.sleep(0.02)
+        return len(y)
+
+    with Flow("p11 off") as flow:
+        children = use.map(range(100), y=unmapped(large))
+
+    def kill():
+        until(lambda: len(notes(path)) >= 20)
+        for pid in dict.fromkeys(pids(path)):
+            os.kill(pid, signal.SIGKILL)
+
+    with meanwhile(kill):
+        state = flow.run(executor=own())
+    lost = [child for child in state.result[children].map_states if not child.is_successful()]
+    assert lost
+    assert {child.cause for child in lost} == {"input-lost"}
 
 
 def test_large_result_that_is_lost_with_its_worker_is_made_again(tmp_path):

@@ -223,6 +223,18 @@ def test_u15_body_that_waits_for_its_own_worker_is_told_of(tmp_path, caplog):
         assert handle.wait(60).is_finished()
 
 
+def test_u15_stall_is_not_told_of_if_nobody_wants_it(tmp_path, caplog):
+    """The protection switched off: the run stands still in silence."""
+    flow, _ = nested(tmp_path / "notes")
+    with local_cluster(1) as client:
+        handle = flow.start(executor=DaskExecutor(client=client, stall_warning=None), history=False)
+        with pytest.raises(TimeoutError):
+            handle.wait(6)
+        assert not warnings_of(caplog, "nothing has ended for")
+        handle.cancel()
+        assert handle.wait(60).is_finished()
+
+
 def test_u15_body_that_waits_for_its_own_worker_ends_at_its_limit(tmp_path):
     flow, out = nested(tmp_path / "notes", timeout=1)
     with local_cluster(1) as client:

@@ -108,6 +108,24 @@ def test_child_that_kills_its_process_begins_once(tmp_path):
     assert sorted(notes(path)) == ["0", "1", "2", "3", "4"]
 
 
+def test_without_the_option_a_child_that_kills_its_process_begins_again(tmp_path):
+    """The protection switched off."""
+    path = tmp_path / "notes"
+
+    @task
+    def send(x):
+        note(path, x)
+        if x == 2:
+            os._exit(7)
+        return x
+
+    with Flow("sending", result=LocalResult(tmp_path / "results")) as flow:
+        sent = send.map(list(range(5)))
+    state = flow.run(executor=LocalDaskExecutor("processes", num_workers=1), history=False)
+    assert state.result[sent].map_states[2].cause == "killed-worker"
+    assert notes(path).count("2") == 2
+
+
 def test_marker_that_cannot_be_written_fails_the_child_before_its_body(tmp_path):
     flow, sent, path = sending(tmp_path, lambda x: x, number=2)
     (tmp_path / "results").write_text("a file is in the way of the folder")

@@ -77,7 +77,7 @@ def _call(facts: AttemptFacts, inputs: dict[str, Any], limit: float | None) -> V
     if not in_time:
         return Error(TimeoutSignal())
     if talk.answer is None:
-        return Error(ENDRUN(_died(label, talk.process.returncode)))
+        return Error(ENDRUN(_died(label, talk.process)))
     return _opened(talk.answer)
 
 
@@ -89,20 +89,21 @@ def _opened(answer: bytes) -> Value | Error:
     return Error(content.get() if isinstance(content, Deferred) else content)
 
 
-def _died(label: str, code: int | None) -> Crashed:
-    return Crashed(
-        f"process died while running {label}: {_exit_text(code)}", cause="killed-process", evidence={"exit_code": code}
-    )
+def _died(label: str, process: subprocess.Popen[bytes]) -> Crashed:
+    code = process.returncode
+    evidence: dict[str, Any] = {"pid": process.pid, "exit_code": code}
+    text = f"exit code {code}"
+    if code is not None and code < 0:
+        evidence["signal"] = _signal_name(-code)
+        text = f"killed by signal {-code} ({evidence['signal']})"
+    return Crashed(f"process died while running {label}: {text}", cause="killed-process", evidence=evidence)
 
 
-def _exit_text(code: int | None) -> str:
-    if code is None or code >= 0:
-        return f"exit code {code}"
+def _signal_name(number: int) -> str:
     try:
-        name = signal.Signals(-code).name
+        return signal.Signals(number).name
     except ValueError:
-        name = "unknown"
-    return f"killed by signal {-code} ({name})"
+        return "unknown"
 
 
 # -- what is sent ------------------------------------------------------------------------------------------------------
