@@ -642,6 +642,32 @@ def test_misuse_is_refused_by_name():
         flow(inc)
 
 
+def test_future_of_another_run_is_refused_and_resolved_for_a_flow():
+    kept = []
+
+    @local
+    def first():
+        kept.append(inc.submit(1))
+        kept.append(inc.map([1]))
+
+    first()
+
+    @local
+    def inner(x):
+        return inc(x)
+
+    @local
+    def second():
+        for use in (lambda: inc.submit(kept[0]), lambda: inc([kept[0]]), lambda: inc.map(kept[1])):
+            with pytest.raises(
+                PrefectishError, match=r"inc-\d.* belongs to run .* of first, and this is run .* of second"
+            ):
+                use()
+        return inner(inc.submit(1)), inner(kept[0])
+
+    assert second() == (3, 3)
+
+
 def test_submit_after_the_end_is_refused():
     kept = []
 

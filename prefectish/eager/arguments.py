@@ -9,6 +9,7 @@ from prefectish.eager.futures import MapFuture, TaskFuture
 from prefectish.edges import Annotation, Unwrapped, unwrap
 from prefectish.engine.calls import Argument
 from prefectish.engine.capture import Value, capture
+from prefectish.engine.context import current
 from prefectish.engine.decide import flattened
 from prefectish.engine.envelope import SIMPLE
 from prefectish.engine.growth import Wire
@@ -16,9 +17,12 @@ from prefectish.engine.outcomes import Outcome
 from prefectish.engine.places import CONTAINERS, Place, rebuilt
 from prefectish.engine.plan import TaskName
 from prefectish.engine.state import State
+from prefectish.errors import PrefectishError
 from prefectish.hashing import stable_hash
 from prefectish.tasks.mapping import check_mappable
 
+#: What the context calls the run whose flow function goes on in this thread.
+FUNCTION_RUN = "function_run"
 _NO_TAGS: frozenset[str] = frozenset()
 _given: dict[str, Wire] = {}
 
@@ -146,6 +150,7 @@ def _told_apart(wires: list[Wire]) -> tuple[Wire, ...]:
 
 
 def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Outcome:
+    _check_own(future)
     if isinstance(future, MapFuture):
         future._whole.kept = True
         outcome = future._whole.outcome
@@ -153,6 +158,22 @@ def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Outcome:
         outcome = future._outcome
     outcome.read = True
     return outcome
+
+
+def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
+    """Refuse a future of another run.
+
+    Raises
+    ------
+    PrefectishError : naming the future, both runs, and the way out.
+    """
+    here = current().get(FUNCTION_RUN)
+    if future._run is not here:
+        mine = "no flow function" if here is None else f"run {here.run_id} of {here.plan.flow_name}"
+        raise PrefectishError(
+            f"{future.name} belongs to run {future._run.run_id} of {future._run.plan.flow_name}, and this is {mine}; "
+            f"pass its .result() instead"
+        )
 
 
 def holds_futures(value: Any) -> bool:
@@ -221,6 +242,7 @@ def _map_argument(name: str, key: str | None, said: Unwrapped, allow_failure: bo
     is_mapped = mapped if said.mapped is None else said.mapped
     allowed = allow_failure or said.allow_failure
     if isinstance(value, MapFuture):
+        _check_own(value)
         value._whole.outcome.read = True
         return Argument(key, value._whole, value.task_name, is_mapped, said.flattened, allowed, False)
     if isinstance(value, TaskFuture):

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, Unpack, overload
 
 from prefectish.config import default_executor
 from prefectish.eager.arguments import holds_futures
@@ -85,6 +85,7 @@ class FlowFunction(Generic[P, R]):
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
+        self.body: Callable[..., Any] = function
         self.name = name or function.__name__
         self.options = options
         self.state_handlers = state_handlers
@@ -124,7 +125,8 @@ class FlowFunction(Generic[P, R]):
         Parameters
         ----------
         *args, **kwargs
-            Arguments of the function; ``return_state=True`` gives the state of the flow instead of its value.
+            Arguments of the function; ``return_state=True`` gives the state of the flow instead of its value. Futures
+            of the flow function around it are waited for.
 
         Raises
         ------
@@ -134,7 +136,9 @@ class FlowFunction(Generic[P, R]):
             What the function raised.
         """
         return_state = bool(kwargs.pop("return_state", False))
-        return self._called(self.taken.bind(args, kwargs), self.options, return_state)
+        bound = self.taken.bind(_resolved(args), _resolved(kwargs))
+        answer: R = self._called(bound, self.options, return_state)
+        return answer
 
     def run(
         self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None, history: Any = None,
@@ -218,7 +222,7 @@ class FlowFunction(Generic[P, R]):
             attempted = _Attempt(self, arguments, options, attempt)
             with attempted:
                 if attempted.begins:
-                    attempted.outcome = capture(self.function, **arguments)
+                    attempted.outcome = capture(self.body, **arguments)
             if not attempted.again():
                 return attempted.answer(return_state)
             attempted.clock.sleep(attempted.delay())
@@ -232,7 +236,7 @@ class FlowFunction(Generic[P, R]):
             attempted = _Attempt(self, arguments, options, attempt)
             with attempted:
                 if attempted.begins:
-                    attempted.outcome = await _captured(self.function(**arguments))  # type: ignore[arg-type]
+                    attempted.outcome = await _captured(self.body(**arguments))
                     await asyncio.to_thread(attempted.wait_for_work)
             if not attempted.again():
                 return attempted.answer(return_state)
@@ -406,12 +410,31 @@ def _executor(chosen: Any) -> Any:
     return getattr(importlib.import_module(module), name)()
 
 
-@overload
-def flow(function: Callable[P, R], /, **options: Any) -> FlowFunction[P, R]: ...
+class FlowOptions(TypedDict, total=False):
+    """Options of :func:`flow`."""
+
+    name: str | None
+    executor: Any
+    task_runner: Any
+    task_runner_max_concurrency: int | None
+    retries: int
+    retry_delay_seconds: Any
+    timeout: float | timedelta | None
+    timeout_seconds: float | None
+    validate_parameters: bool
+    state_handlers: list[Callable[..., Any]] | None
+    on_failure: Callable[..., Any] | None
+    result: Any
+    history: Any
+    progress: bool | None
 
 
 @overload
-def flow(**options: Any) -> Callable[[Callable[P, R]], FlowFunction[P, R]]: ...
+def flow(function: Callable[P, R], /, **options: Unpack[FlowOptions]) -> FlowFunction[P, R]: ...
+
+
+@overload
+def flow(**options: Unpack[FlowOptions]) -> Callable[[Callable[P, R]], FlowFunction[P, R]]: ...
 
 
 def flow(

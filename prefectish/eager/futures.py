@@ -173,7 +173,10 @@ def _awaited(then: Callable[[Callable[[Any], None]], None]) -> Generator[Any, No
         if not known.done():
             known.set_result(None)
 
-    then(lambda outcome: loop.call_soon_threadsafe(settle))
+    def tell(outcome: Any) -> None:
+        loop.call_soon_threadsafe(settle)
+
+    then(tell)
     yield from known
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prefectish.eager.arguments import Arguments, arguments_of, key_of, map_arguments
+from prefectish.eager.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
 from prefectish.eager.futures import MapFuture, TaskFuture
 from prefectish.eager.values import unfinished, value_of
 from prefectish.engine.attempt import PENDING, gather, run_step
@@ -36,8 +36,6 @@ from prefectish.errors import PrefectishError
 from prefectish.tasks.signatures import inputs_of
 from prefectish.tasks.task import Task
 
-#: What the context calls the run whose flow function goes on in this thread.
-FUNCTION_RUN = "function_run"
 #: How long an interrupted run may take to end, in seconds, before its thread is left behind.
 END_WITHIN = 5.0
 #: Names in a warning of failures that nobody read.

@@ -478,6 +478,11 @@ def outcomes_in(value: Any) -> list[Outcome]:
     return [outcome for member in members for outcome in outcomes_in(member)]
 
 
+def _result_of(outcome: Outcome) -> Any:
+    assert outcome.state is not None
+    return outcome.state.result
+
+
 def state_of(value: Any) -> State:
     """Return the state that stands for a value in which all outcomes are known: the first failed one, or a success."""
     if type(value) is Outcome:
@@ -489,7 +494,7 @@ def state_of(value: Any) -> State:
             return state
     if not states:
         return value if isinstance(value, State) else Success(None, value)
-    made = capture(rebuilt, value, lambda m: m.state.result if type(m) is Outcome else m)
+    made = capture(rebuilt, value, lambda m: _result_of(m) if type(m) is Outcome else m)
     if isinstance(made, Value):
         return Success(None, made.value)
     return Failed(f"an argument could not be put together: {made.exception!r}", made.exception)
@@ -506,5 +511,5 @@ def _rank(shape: Shape, arguments: Sequence[Any]) -> float:
     if not callable(priority) or not arguments:
         return 0.0
     first = arguments[0]
-    outcome = capture(lambda: float(priority(first.state.result if type(first) is Outcome else first)))
+    outcome = capture(lambda: float(priority(_result_of(first) if type(first) is Outcome else first)))
     return outcome.value if isinstance(outcome, Value) else 0.0
