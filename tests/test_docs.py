@@ -40,6 +40,14 @@ def test_readme_example_prints_what_the_readme_says(tmp_path: Path) -> None:
     assert done.stdout == blocks(README, "")[0]
 
 
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"])
+def test_links_to_files_lead_somewhere(name: str) -> None:
+    """Those of the pages are checked as the documentation is built."""
+    path = ROOT / name
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
 def test_readme_shows_the_newest_results() -> None:
     """`python -m benchmarks.readme` writes them there."""
     program = "from benchmarks import readme, table; print(readme.bars(table.newest()), end='')"
