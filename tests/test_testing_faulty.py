@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import os
 
-from prefectish import Flow, context, task, triggers
+import pytest
+from real import time_limit
+
+from prefectish import Flow, context, task, triggers, unmapped
 from prefectish.engine.state import Cancelled, Crashed, Success, TimedOut, TriggerFailed
-from prefectish.executors import LocalExecutor
+from prefectish.executors import DaskExecutor, LocalExecutor
+from prefectish.results import LocalResult
 from prefectish.testing import FaultySession, assert_states
 from prefectish.testing.faulty import FAULTS, Happened
 
@@ -236,3 +240,48 @@ def test_what_is_no_fault_and_no_task_is_refused_by_name():
 def test_docstring_names_every_fault():
     text = FaultySession.__doc__
     assert all(f'"{name}"' in text for name in FAULTS if not name.endswith("-after"))
+
+
+def test_body_that_must_not_run_twice_does_not_when_its_record_is_lost(tmp_path):
+    ran = []
+
+    @task(rerun_on_loss=False)
+    def pay(x):
+        ran.append(x)
+        return x
+
+    with Flow("pays", result=LocalResult(dir=tmp_path)) as flow:
+        paid = pay.map([7, 8])
+    state, happened = run_with(LocalExecutor(), flow, {("pay", 1): ["killed-worker-after"]})
+    assert sorted(ran) == [7, 8]
+    assert [h.fault for h in happened] == ["killed-worker-after"]
+    assert type(state.result[paid].map_states[0]) is Success
+    assert isinstance(state.result[paid].map_states[1], Success | Crashed)
+
+
+@pytest.mark.fault
+def test_w4_fault_on_purpose_is_the_same_as_a_worker_that_really_dies(tmp_path):
+    """What the fake gives back is honest: the same states, causes and exit code as with real processes."""
+
+    @task
+    def die(x, here):
+        if x == 2 and not here:
+            os._exit(3)
+        return x
+
+    def ended(executor, here):
+        with Flow("dies") as flow:
+            died = die.map(range(4), here=unmapped(here))
+            doubled = double.map(died)
+            good = count_good(doubled)
+            flow.set_reference_tasks([doubled])
+        state = flow.run(executor=executor, history=False)
+        states = [state.result[died].map_states[2], *state.result[died].map_states, *state.result[doubled].map_states]
+        crashed = states[0]
+        told = crashed.message.partition(" (")[0]
+        kinds = [type(each).__name__ for each in states]
+        return told, crashed.cause, type(crashed.result).__name__, kinds, state.result[good].result, state.exit_code
+
+    with time_limit(150):
+        real = ended(DaskExecutor(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1}), here=False)
+    assert ended(FaultySession(LocalExecutor(), {("die", 2): "killed-worker"}), here=True) == real
