@@ -222,6 +222,30 @@ def test_flow_has_a_digest_of_all_its_tasks_when_it_ends(host):
     ]
 
 
+def test_map_that_is_kept_when_a_run_is_resumed_is_not_told_of_again(host, store, tmp_path):
+    from prefectish.results import LocalResult
+
+    broken = tmp_path / "broken"
+    broken.touch()
+
+    def load(n):
+        if n == 2 and broken.exists():
+            raise OSError("disk")
+        return n
+
+    with Flow("again", result=LocalResult(dir=str(tmp_path / "results"))) as flow:
+        task(resize, name="first", state_handlers=[slack_notifier]).map([1, 2])
+        task(load, name="second", state_handlers=[slack_notifier]).map([1, 2])
+    state = flow.run(history=store)
+    assert sorted(text.splitlines()[0] for text in host.texts()) == [
+        "Map 'first': 2 Success",
+        "Map 'second': 1 Failed, 1 Success",
+    ]
+    broken.unlink()
+    flow.resume(state.context["flow_run_id"], history=store, retry_failed=True)
+    assert [text.splitlines()[0] for text in host.texts()][2:] == ["Map 'second': 2 Success"]
+
+
 def test_digest_of_a_run_that_went_well_has_no_command(host):
     with Flow("fine", state_handlers=[slack_notifier(only_states=[Success])]) as flow:
         task(resize).map([1, 2])

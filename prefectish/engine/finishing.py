@@ -47,6 +47,7 @@ class Finisher:
         self.raised: BaseException | None = None
         self.releases = Releases(plan, runs, frozenset(keep))
         self._raise = bool(facts.get("raise_on_exception"))
+        self._resumed = "flow_run_part" in facts
         self._growing: dict[int, list[SpaceRun]] = {}
         for space in spaces:
             self.add_space(space)
@@ -96,7 +97,8 @@ class Finisher:
             order = run.space.order() if run.space is not None else None
             states = list(children) if order is None else [children[row] for row in order]
             run.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states))
-            tell_of_map(run.step.task, run.state)
+            if run.dirty or not self._resumed:  # else it was told of when it ended
+                tell_of_map(run.step.task, run.state)
         else:
             state = children[0]
             assert state is not None

@@ -25,7 +25,7 @@ from prefectish.masking import mask
 from prefectish.utilities.notifications.digest import Message
 
 #: Longest time in seconds that a program which ends waits for its messages.
-AT_EXIT = 20.0
+AT_EXIT = 10.0
 #: Longest delay between two tries, in seconds.
 LONGEST_DELAY = 30.0
 
