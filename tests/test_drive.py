@@ -271,3 +271,13 @@ def test_unfinished_run_says_so():
     state = run_flow(flow, parameters={}, task_states={out: Running()})
     assert type(state) is Running
     assert state.exit_code == 5
+
+
+def test_states_of_tasks_that_are_not_in_the_flow_are_refused():
+    with Flow("one") as flow:
+        give(1)
+    with Flow("other") as other:
+        foreign = give(2)
+    with pytest.raises(ValueError, match=r"task_states: <Task: give> not in <Flow: name=one>"):
+        flow.run(task_states={foreign: Success()}, history=False)
+    assert other.run(task_states={foreign: Success(result=5)}, history=False).result[foreign].result == 5

@@ -107,6 +107,7 @@ def run_flow(
         plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
         own = flow.parameters()
         values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in own}
+    _check_known(flow, plan, task_states or {})
     run_id = new_run_id() if resumption is None else resumption.run.id
     recall = None if resumption is None else resumption.recall(plan)
     control = control or Control()
@@ -376,6 +377,22 @@ def _kept(plan: Plan, keep_results: Any) -> frozenset[int]:
         raise TypeError(f"keep_results={keep_results!r}: None, True, False, a task or a list of tasks is wanted")
     named = (step.number for step in plan.steps if step.task in tasks)
     return frozenset((*plan.terminals, *plan.references, *named))
+
+
+def _check_known(flow: Any, plan: Plan, task_states: Mapping[Any, State]) -> None:
+    """Refuse states of tasks that are not in the flow: they would be ignored in silence.
+
+    Raises
+    ------
+    ValueError : naming the tasks.
+    """
+    unknown = task_states.keys() - {step.task for step in plan.steps}
+    if unknown:
+        names = ", ".join(sorted(map(repr, unknown)))
+        raise ValueError(
+            f"task_states: {names} not in {flow!r}; states are found by the very task objects, so pass those of a run "
+            f"of this flow object"
+        )
 
 
 def _starts(plan: Any, task_states: Mapping[Any, State]) -> dict[int, State]:
