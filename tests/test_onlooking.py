@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import types
@@ -231,6 +232,35 @@ def test_looks_are_seldom_where_looking_takes_long(monkeypatch):
         watch.look()
         gaps.append(watch.due - now[0])
     assert gaps == pytest.approx([1.0, onlooking.SHORTEST, onlooking.LONGEST])
+
+
+def test_long_body_does_not_keep_anybody_from_looking(fake, monkeypatch):
+    monkeypatch.setattr(onlooking, "TICK", 0.01)
+    looked = threading.Event()
+    fake.look = lambda counts: looked.set() if any(step.running for step in counts) else None
+
+    @task
+    def waits():
+        assert looked.wait(60)  # in the thread of the loop
+
+    with Flow("waits") as flow:
+        waits()
+    assert flow.run(history=False, progress=True).is_successful()
+    assert len(fake.ends) == 1
+    assert not [thread for thread in threading.enumerate() if thread.name == "prefectish-watch" and not ends(thread)]
+
+
+def ends(thread):
+    thread.join(60)
+    return not thread.is_alive()
+
+
+def test_program_in_the_background_of_a_shell_leaves_its_terminal_alone(monkeypatch):
+    use_terminal(monkeypatch)
+    monkeypatch.setattr(sys.stderr, "fileno", lambda: 2, raising=False)
+    for group, shown in ((os.getpgrp(), True), (os.getpgrp() + 1, False)):
+        monkeypatch.setattr(os, "tcgetpgrp", lambda fd, group=group: group)
+        assert (watch_for(None, "f", nested=False, background=False) is not None) == shown
 
 
 def test_screen_is_left_to_a_question(fake, monkeypatch):

@@ -7,9 +7,12 @@ looked through. If looking takes long, it is done less often, so that it never t
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from time import monotonic, thread_time
 from typing import NamedTuple, Protocol
 
@@ -26,6 +29,8 @@ from prefectish.errors import describe
 SHORTEST, LONGEST, FIRST = 0.2, 2.0, 0.5
 #: How much longer than it took to look, in time of the processor, the next look has to wait.
 PATIENCE = 100
+#: How long a look may be overdue before the thread does it, in seconds.
+TICK = 0.5
 
 
 class StepCounts(NamedTuple):
@@ -75,6 +80,8 @@ class Onlooker(Protocol):
 class Watch:
     """Lets an onlooker look at the right times, and keeps its errors from the run.
 
+    The loop looks between two batches of receipts. While a long body keeps it busy, a thread of its own looks instead.
+
     Parameters
     ----------
     make : makes the onlooker from the identifier of a run that is recorded, None for one that is not; called at the
@@ -90,29 +97,47 @@ class Watch:
         self._broken = False
         self._run_id: str | None = None
         self._counts: Callable[[], list[StepCounts]] = list
+        self._over = threading.Event()
+        self._looking = threading.Lock()
+        self._ticker = threading.Thread(
+            target=copy_context().run, args=(self._tick,), name="prefectish-watch", daemon=True
+        )
 
     def begin(self, progress: Progress, session: Session, recorded: str | None) -> None:
         """Take what is to be looked at; `recorded` is the identifier of a run that a history has."""
         self._run_id = recorded
         self._counts = lambda: counted(progress, session.slots)
+        self._ticker.start()
 
-    def look(self) -> None:
-        """Look, if it is time."""
-        if monotonic() >= self.due:
+    def look(self, late: float = 0.0) -> None:
+        """Look, if it is time, and has been for `late` seconds."""
+        if monotonic() < self.due + late or not self._looking.acquire(blocking=False):
+            return
+        try:
             self._try("begin", lambda onlooker: None)
             began = thread_time()
             self._try("look", lambda onlooker: onlooker.look(self._counts()))
             self.due = monotonic() + min(max(SHORTEST, PATIENCE * (thread_time() - began)), LONGEST)
+        finally:
+            self._looking.release()
+
+    def _tick(self) -> None:
+        while not self._over.wait(TICK):
+            self.look(late=TICK)
 
     def rest(self) -> None:
         """Let the onlooker leave the screen to somebody else."""
-        if self._onlooker is not None:
-            self._try("rest", lambda onlooker: onlooker.rest())
+        with self._looking:
+            if self._onlooker is not None:
+                self._try("rest", lambda onlooker: onlooker.rest())
 
     def ended(self, state: State | None) -> None:
         """Look for the last time; `state` is what the run ended in, None if it broke off without one."""
-        if self._onlooker is not None or self._always:
-            self._try("show the end", lambda onlooker: onlooker.ended(self._counts(), state))
+        self._over.set()
+        with self._looking:
+            if self._onlooker is not None or self._always:
+                self._try("show the end", lambda onlooker: onlooker.ended(self._counts(), state))
+            self._broken = True  # nothing is shown after the end
 
     def _try(self, what: str, act: Callable[[Onlooker], None]) -> None:
         if self._broken:
@@ -181,10 +206,16 @@ def in_notebook() -> bool:
 
 
 def _is_terminal() -> bool:
+    """Whether the standard error is a terminal, and not one that a shell has lent to another program meanwhile."""
     try:
-        return sys.stderr.isatty()
+        if not sys.stderr.isatty():
+            return False
     except (AttributeError, ValueError):  # there is no stderr, or it is closed
         return False
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
+    except (AttributeError, OSError):  # no job control here
+        return True
 
 
 def counted(progress: Progress, slots: int) -> list[StepCounts]:
@@ -192,7 +223,7 @@ def counted(progress: Progress, slots: int) -> list[StepCounts]:
     running, retrying, paused = _open(progress)
     return [
         _counts(run, min(running[n], max(slots, 1)), retrying[n], paused[n])
-        for n, run in enumerate(progress.table.runs)
+        for n, run in enumerate(list(progress.table.runs))
         if run.step.literal is None
     ]
 
@@ -202,13 +233,13 @@ def _open(progress: Progress) -> tuple[Counter[int], Counter[int], Counter[int]]
     running: Counter[int] = Counter()
     retrying: Counter[int] = Counter()
     paused: Counter[int] = Counter()
-    for lane in list(progress.table.lanes.values()):  # a notebook may look from another thread
+    for lane in list(progress.table.lanes.values()):  # the loop may go on meanwhile, if another thread looks
         numbers = [run.step.number for run in lane.runs]
         for branch in list(lane.branches.values()):
             if flying := branch.flying:  # of the steps that were sent together, the first is the one that runs
                 running[numbers[(flying & -flying).bit_length() - 1]] += 1
             if branch.waiting:
-                for position, state in branch.starts.items():
+                for position, state in list(branch.starts.items()):
                     if branch.waiting >> position & 1:
                         if isinstance(state, Retrying):
                             retrying[numbers[position]] += 1
@@ -224,7 +255,7 @@ def _counts(run: StepRun, running: int, retrying: int, paused: int) -> StepCount
     if run.children is None and run.final and not isinstance(run.state, Mapped):
         kinds = {type(run.state): 1}  # it ended as a whole, before it had children
     closed = run.final or run.space is None or run.space.closed
-    failed = sum(count for kind, count in kinds.items() if issubclass(kind, Failed))
+    failed = sum(count for kind, count in list(kinds.items()) if issubclass(kind, Failed))
     return StepCounts(
         step.slug,
         step.name,
