@@ -394,6 +394,20 @@ def test_handlers_see_masked_states():
     assert VALUE not in " ".join(seen)
 
 
+def refuse_without_the_token(task, old, new):
+    if Secret("TOKEN").get() != VALUE:
+        raise PermissionError("the handler got another token")
+
+
+def test_handlers_read_secrets_wherever_they_are_called(run):
+    with Flow("f", state_handlers=[refuse_without_the_token]) as flow:
+        lengths = length.copy(state_handlers=[refuse_without_the_token]).map(["a", "bc"])
+    with prefectish.context(secrets={"TOKEN": VALUE}):
+        state = run(flow)
+    assert state.is_successful()
+    assert state.result[lengths].result == [1, 2]
+
+
 def test_secret_can_be_read_in_handlers_and_bodies():
     @task
     def body():
