@@ -257,10 +257,16 @@ def line_of(record: logging.LogRecord, attempt: AttemptFacts) -> Line:
     traceback = record.exc_text
     if record.exc_info and not traceback:
         traceback = _formatter.formatException(record.exc_info)
-    name = None if record.name == attempt["logger"].name else record.name
+    name = None if record.name == _own_name(attempt) else record.name
     text = one_line(record.getMessage())
     below = block(traceback) if traceback and not traceback.startswith("  ") else traceback
     return Line(record.created, record.levelno, name, text, below, getattr(record, "failure_cause", None))
+
+
+def _own_name(attempt: AttemptFacts) -> str:
+    """Return the name of the logger that the body finds in its context."""
+    spec = attempt.spec
+    return one_line(f"prefectish.{spec.name}[{attempt.index}]" if spec.mapped else f"prefectish.{spec.name}")
 
 
 _formatter = logging.Formatter()
