@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from real import time_limit
 
-from prefectish import Flow, context, pause_task, task, triggers, unmapped
+from prefectish import Flow, context, flow, pause_task, task, triggers, unmapped
 from prefectish.engine import clock as clocks
 from prefectish.engine import signals
 from prefectish.engine.signals import TimeoutSignal
@@ -605,3 +605,19 @@ def test_schedule_with_an_end_passes_at_once(clock):
         look()
     flow.run(history=False)
     assert ran == [NOON + timedelta(hours=hours) for hours in (6, 12, 18, 24)]
+
+
+@here
+def test_flow_function_waits_in_virtual_time(executor, clock):
+    @task(max_retries=2, retry_delay=HOUR, timeout=60)
+    def fetch(x):
+        clock.sleep(90 if context.task_run_count < 2 else 5)
+        return x
+
+    @flow(executor=executor)
+    def pages():
+        first, others = fetch.submit(1), fetch.map([2, 3])
+        return first.result() + sum(each.result() for each in others)
+
+    assert pages() == 6
+    assert HOUR + 65 <= clock.elapsed <= HOUR + 5 * 60
