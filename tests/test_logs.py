@@ -416,3 +416,22 @@ def test_arguments_that_do_not_fit_are_told_as_ever(monkeypatch, capsys):
         done = misfit()
     assert flow.run(history=False).result[done].result == 1
     assert capsys.readouterr().err.count("--- Logging error ---") == 1
+
+
+def test_lines_of_an_isolated_body_are_its_childs_even_if_it_is_killed(info, tmp_path):
+    @task(isolation="process", log_stdout=True, timeout=5)
+    def hang(x):
+        import time
+
+        context.logger.warning("said %s", x)
+        print("printed", x)
+        time.sleep(600)
+
+    store = tmp_path / "history.db"
+    with Flow("hangs") as flow:
+        hang.map(["a"])
+    state = flow.run(history=store, executor=LocalDaskExecutor("processes", num_workers=1))
+    lines = history.run(state.context["flow_run_id"], store=store).logs("hang", 0)
+    assert [(line.level, line.text) for line in lines][:2] == [("WARNING", "said a"), ("INFO", "printed a")]
+    assert "timed out after 5 s and was stopped" in lines[2].text
+    assert info.messages.count("said a") == 1
