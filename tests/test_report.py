@@ -118,7 +118,7 @@ def test_report_of_something_else_is_refused(tmp_path):
     assert not os.path.exists(tmp_path / "run.html")
 
 
-def test_names_are_shown_not_obeyed(tmp_path):
+def test_x9_names_are_shown_not_obeyed(tmp_path):
     @task(name=EVIL, slug="evil", item_key=lambda x: f"{EVIL}{x}")
     def evil(x):
         raise ValueError(EVIL)

@@ -107,7 +107,7 @@ def test_map_that_is_not_finished_counts_children_of_which_nothing_is_known():
     assert "1 Success" in page.text
 
 
-def test_names_and_messages_are_shown_not_obeyed():
+def test_x9_names_and_messages_are_shown_not_obeyed():
     @task(name=EVIL, slug=f"slug {EVIL}")
     def evil(x):
         raise ValueError(EVIL)
