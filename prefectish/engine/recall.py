@@ -24,7 +24,7 @@ class Recorded:
     ----------
     state : with a result that reads from the store, or a stand-in that says why it cannot be read.
     is_readable : tells whether the result can be read; asked once, and only if somebody needs it.
-    row : where the child stood in its map.
+    row : where the child stood in its map; None if its item had left the list.
     made : how often the run had been resumed when the attempt ran.
     attempts, seconds, worker : of the attempt that made it.
     """
@@ -33,7 +33,7 @@ class Recorded:
         self,
         state: State,
         is_readable: Callable[[], bool],
-        row: int,
+        row: int | None,
         made: int,
         attempts: int,
         seconds: float,

@@ -181,6 +181,19 @@ class RunRow:
         with self._store.reading() as connection:
             return [ChildRow(self, row) for row in connection.execute(query)]
 
+    def _every_child(self, slug: str) -> dict[Identity, ChildRow]:
+        """Return the recorded children of a task by what they are, also those whose items have left the list."""
+        table = self._current(gone=True)
+        query = self._children(table).where(table.c.step == self._step(slug)).order_by(table.c.row)
+        with self._store.reading() as connection:
+            rows = connection.execute(query).all()
+        if self.part:
+            named = [((row.item_key, row.again - 1) if row.item_key is not None else (None, row.row)) for row in rows]
+        else:
+            known = identities([(row.row, row.item_key) for row in rows])
+            named = [known[row.row] for row in rows]
+        return {identity: ChildRow(self, row) for identity, row in zip(named, rows, strict=True)}
+
     def child(self, task: Any, item: int | str) -> ChildRow:
         """Return one child.
 
@@ -280,7 +293,7 @@ class RunRow:
         write_approvals(self._store, self._number, choose(self.paused(), name, item, self.id), input)
         if flow is None:
             return None
-        state: State = flow.resume(self.id, **{"history": self._store.location, **options})
+        state: State = flow.resume(self.id, **{"history": self._store.address, **options})
         return state
 
     def _as_it_is_now(self) -> RunRow:
@@ -311,8 +324,13 @@ class RunRow:
                     newest.pop((row.step, row.item_key or row.row), None)
         return [WaitingRow.of(row) for row in sorted(newest.values(), key=lambda row: (row.step, row.row))]
 
-    def _current(self) -> FromClause:
-        """Return the children that count: of a run that was resumed, what is newest of each item."""
+    def _current(self, gone: bool = False) -> FromClause:
+        """Return the children that count: of a run that was resumed, what is newest of each item.
+
+        Parameters
+        ----------
+        gone : also children whose items were in an earlier list only.
+        """
         c = schema.children.c
         if not self.part:
             # Not what came after, where the run was resumed since this was read: both would count.
@@ -321,11 +339,9 @@ class RunRow:
         whole = select(_s.step).where(_s.run == self._number, _s.state.is_not(None))
         key = func.coalesce(c.item_key, literal("@") + cast(c.row, Text))
         again = func.row_number().over(partition_by=(c.step, c.part, key), order_by=c.row)
-        every = (
-            select(schema.children, key.label("item"), again.label("again"))
-            .where(c.run == self._number, or_(c.part == self.part, c.step.not_in(whole)))
-            .subquery("every")
-        )
+        these = select(schema.children, key.label("item"), again.label("again"))
+        these = these.where(c.run == self._number, c.part <= self.part)
+        every = (these if gone else these.where(or_(c.part == self.part, c.step.not_in(whole)))).subquery("every")
         newest = func.row_number().over(
             partition_by=(every.c.step, every.c.item, every.c.again), order_by=every.c.part.desc()
         )

@@ -25,7 +25,7 @@ from prefectish.errors import (
 from prefectish.history import schema
 from prefectish.history.holders import is_alive
 from prefectish.history.inputs import inputs_digest
-from prefectish.history.queries import ChildRow, RunRow, WaitingRow, identities
+from prefectish.history.queries import ChildRow, RunRow, WaitingRow
 from prefectish.history.queries import run as find_run
 from prefectish.history.recorder import HistoryRecorder
 from prefectish.history.rows import NO_RESULT, intern_text, rows_of
@@ -136,13 +136,15 @@ class Resumption:
             row = known.pop(step.slug, None)
             if row is None or step.literal is not None:
                 return
-            rows = self.run.children(step.slug)
+            every = self.run._every_child(step.slug)
+            # Of a task that ended, the children of the last part are all that there were; others had left the list.
+            rows = [child for child in every.values() if row.state is None or child._row.part == self.run.part]
             self._check_unchanged(step, row, rows, self._changed)
             if row.inputs is None or row.inputs != inputs_digest(plan, step):
                 self._changed.add(step.slug)  # it is given something else now
             children[step.slug] = {
-                identity: recorded(step, child)
-                for identity, child in _by_identity(rows).items()
+                identity: recorded(step, child, had_left=row.state is not None and child._row.part < self.run.part)
+                for identity, child in every.items()
                 if child._row.made >= row.since
             }
             widths[step.slug] = len(rows)
@@ -176,11 +178,6 @@ class Resumption:
             identity: Identity = (None, row.index or 0) if row.item_key is None else (row.item_key, 0)
             found.setdefault(row.slug, {})[identity] = Waiting(_start(row), row.part)
         return found
-
-
-def _by_identity(rows: list[ChildRow]) -> dict[Identity, ChildRow]:
-    known = identities([(child._row.row, child.item_key) for child in rows])
-    return {known[child._row.row]: child for child in rows}
 
 
 def _mark_lost(connection: Connection, run: Any, now: float) -> None:
@@ -217,8 +214,13 @@ def _start(row: WaitingRow) -> State:
     return cls(row.message, start_time=row.due, context=dict(row.context))
 
 
-def recorded(step: Step, child: ChildRow) -> Recorded:
-    """Return the state of a recorded child, with its result if that can be read."""
+def recorded(step: Step, child: ChildRow, had_left: bool = False) -> Recorded:
+    """Return the state of a recorded child, with its result if that can be read.
+
+    Parameters
+    ----------
+    had_left : whether its item was not in the list of the last part any more.
+    """
     label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
     row = child._row
     state, store = _state_of(step, child, label)
@@ -228,9 +230,9 @@ def recorded(step: Step, child: ChildRow) -> Recorded:
         return store is None or (location is not None and _is_sound(store, location))
 
     gone = isinstance(state._result, Gone)
-    return Recorded(
-        state, (lambda: False) if gone else is_readable, row.row, row.made, child.attempts, child.duration, child.worker
-    )
+    place = None if had_left else row.row
+    attempt = (child.attempts, child.duration, child.worker)
+    return Recorded(state, (lambda: False) if gone else is_readable, place, row.made, *attempt)
 
 
 def _state_of(step: Step, child: ChildRow, label: str) -> tuple[State, Result | None]:
