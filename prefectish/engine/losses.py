@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefectish.engine import lanes as tables
 from prefectish.engine.branches import ancestors
+from prefectish.engine.context import get_logger
 from prefectish.engine.endings import Endings
 from prefectish.engine.executor import Job, Lost
 from prefectish.engine.lanes import Branch, Lane, StepRun
@@ -13,8 +14,12 @@ from prefectish.engine.state import Crashed
 from prefectish.engine.suspects import Suspect
 from prefectish.errors import RemoteError
 
+#: Last lines of a dead process that are logged.
+SHOWN = 10
 #: How often an input that was lost with its worker is sent again, at least.
 RESENDS = 3
+
+logger = get_logger("engine")
 
 
 class Losses:
@@ -55,9 +60,9 @@ class Losses:
             return
         branch.final |= 1 << position
         run = lane.runs[position]
-        self.table.end_row(
-            run, branch.row, branch.starts.get(position, tables.NOT_RUN), _crashed(run, branch.row, lost)
-        )
+        crashed = _crashed(run, branch.row, lost)
+        _tell(crashed)
+        self.table.end_row(run, branch.row, branch.starts.get(position, tables.NOT_RUN), crashed)
 
     def start_suspect(self, now: Moment) -> None:
         """Run a suspect alone, once what runs beside it has ended or had its time."""
@@ -104,6 +109,12 @@ def _crashed(run: StepRun, row: int, lost: Lost) -> Crashed:
     error = RemoteError(lost.cause.title().replace("-", ""), text)
     evidence = dict(lost.evidence or ({"worker": lost.worker} if lost.worker else {}))
     return Crashed(text, error, cause=lost.cause, evidence=evidence or None)
+
+
+def _tell(crashed: Crashed) -> None:
+    """Log a crash, with the last words of the process: nobody else could."""
+    last_words = (crashed.evidence or {}).get("log") or ()
+    logger.error("%s", "\n  ".join((str(crashed.message), *last_words[-SHOWN:])))
 
 
 def _first(mask: int) -> int:
