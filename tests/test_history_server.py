@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ pytest.importorskip("psycopg")
 from postgres import Server, binaries, owner, server
 from sqlalchemy import Engine, create_engine, text
 
-from prefectish import Flow, history, task, triggers, unmapped
+from prefectish import Flow, history, pause_task, task, triggers, unmapped
 from prefectish.engine.signals import PAUSE
 from prefectish.engine.state import Success
 from prefectish.errors import HistoryTooNew, HistoryWriteError, ResumeMismatch, RunLocked
@@ -256,3 +257,31 @@ def test_foreign_flow_is_refused(url: str) -> None:
     run_id = example(2).run(history=url).context["flow_run_id"]
     with pytest.raises(ResumeMismatch, match="is of flow 'example'"):
         Flow("stranger", tasks=[task(lambda: 1, name="two")]).resume(run_id, history=url)
+
+
+def test_approval_goes_through_the_server(url: str, tmp_path: Path) -> None:
+    @task
+    def ask() -> int:
+        return pause_task("how many?", input=int)
+
+    with Flow("asks", result=LocalResult(dir=str(tmp_path))) as flow:
+        asked = ask()
+    run = history.run(flow.run(history=url).context["flow_run_id"], store=url)
+    assert [row.message for row in run.paused()] == ["how many?"]
+    run.approve(input="many")
+    state = run.approve(input=3, flow=flow)
+    assert state is not None
+    assert state.result[asked].result == 3
+    assert run.paused() == []
+
+
+def test_outcome_of_a_message_is_on_the_server(url: str) -> None:
+    from prefectish.utilities.notifications import flush, slack_notifier
+
+    with Flow("tells", state_handlers=[slack_notifier(only_states=[Success], webhook_secret="NO_SUCH_HOOK")]) as flow:
+        task(lambda: 1)()
+    state = flow.run(history=url)
+    assert flush(60)
+    (notice,) = history.run(state.context["flow_run_id"], store=url).notices()
+    assert notice.error is not None
+    assert "NO_SUCH_HOOK" in notice.error

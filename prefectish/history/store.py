@@ -42,6 +42,11 @@ class Store:
     is_file: bool
     engine: Engine
 
+    @property
+    def address(self) -> str:
+        """Return what opens this history again, with its password: not to be shown."""
+        return self.engine.url.render_as_string(hide_password=False)
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Open a transaction that may write.
@@ -88,6 +93,13 @@ class FileStore(Store):
     """
 
     is_file = True
+
+    @property
+    def address(self) -> str:
+        """Return what opens this history again."""
+        if self._journal == JOURNALS[0]:
+            return self.location
+        return f"sqlite:///{os.path.abspath(self.location)}?journal={self._journal}"
 
     def __init__(self, path: str, journal: str) -> None:
         self.location = path
