@@ -573,7 +573,7 @@ class Flow(Network):
         progress: bool | None = None,
         **parameter_values: Any,
     ) -> RunHandle:
-        """Start the flow in a thread of its own and return a handle on the run.
+        """Start the flow in a thread of its own, once and at once, and return a handle on the run.
 
         Parameters
         ----------

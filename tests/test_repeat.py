@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -288,6 +290,29 @@ def test_background_run_waits_for_no_schedule(clock, seen):
     flow = noting_flow(seen, every_hour(2))
     flow.start(history=False).wait(60)
     assert len(seen) == 1
+
+
+PROGRAM = '''
+from datetime import UTC, datetime, timedelta
+
+from prefectish import Flow, task
+from prefectish.schedules import IntervalSchedule
+
+@task
+def tell():
+    print("ran")
+
+with Flow("yearly", schedule=IntervalSchedule(timedelta(days=365))) as flow:
+    tell()
+'''
+
+
+def test_command_runs_once_at_once_if_told_to(tmp_path):
+    (tmp_path / "yearly.py").write_text(PROGRAM)
+    call = [sys.executable, "-m", "prefectish.cli", "run", str(tmp_path / "yearly.py"), "--now"]
+    done = subprocess.run([*call, "--history", str(tmp_path / "h.db")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "ran" in done.stdout.splitlines()
 
 
 # ---------------------------------------------------------------------- what is refused
