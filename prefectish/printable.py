@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from prefectish.masking import mask
+
 
 def printable(text: Any, longest: int | None = None) -> str:
-    r"""Return text with control characters shown as escapes.
+    r"""Return text with control characters shown as escapes, and without the values of secrets.
 
     Parameters
     ----------
@@ -20,7 +22,7 @@ def printable(text: Any, longest: int | None = None) -> str:
     >>> print(printable("a long story", longest=7))
     a long…
     """
-    plain = str(text)
+    plain = mask(str(text))
     if longest is not None and len(plain) > longest:
         plain = f"{plain[: longest - 1]}…"
     if plain.isprintable():

@@ -7,7 +7,7 @@ import threading
 import pytest
 from pages import EVIL, safe
 
-from prefectish import Flow, Parameter, task
+from prefectish import Flow, Parameter, masking, task
 from prefectish.display import views
 from prefectish.engine.state import Failed, Mapped, Pending, Running, Skipped, Success, TriggerFailed
 
@@ -142,6 +142,28 @@ def test_run_in_the_background_shows_how_far_it_is():
         gate.set()
     run.wait(60)
     assert "3 Success" in safe(run._repr_html_()).text
+
+
+def test_secrets_are_not_shown(monkeypatch, tmp_path):
+    secret = "hunter2 and\na second line"
+    monkeypatch.setattr(masking, "_known", masking._known)
+    monkeypatch.setattr(masking, "_pattern", masking._pattern)
+    masking.register(secret)
+
+    @task(name="leaky")
+    def leaks(x):
+        raise ValueError(f"cannot log in with {secret}")
+
+    with Flow(f"flow with {secret}") as flow:
+        leaks.map([1])
+    state = flow.run(history=False)
+    path = state.report(tmp_path / "run.html")
+    with open(path) as file:
+        shown = [flow._repr_html_(), state._repr_html_(), state["leaky"][0]._repr_html_(), file.read()]
+    for html in shown:
+        assert "hunter2" not in html
+        assert "second line" not in html
+        assert "****" in html
 
 
 def test_message_whose_str_breaks_is_told():

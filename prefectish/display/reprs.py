@@ -12,6 +12,7 @@ from prefectish.engine.onlooking import counted
 from prefectish.engine.outcome import is_by_task
 from prefectish.engine.state import Mapped, State
 from prefectish.errors import FlowDefinitionError
+from prefectish.masking import mask
 
 if TYPE_CHECKING:
     from prefectish.engine.progress import Progress
@@ -53,7 +54,7 @@ def of_state(state: State) -> str:
     run = recorded.run_of(state)
     if run is not None:  # a flow function: its state has the value that it returned, its record has the tasks
         return of_recorded(run)
-    traceback = getattr(state, "traceback", None)
+    traceback = mask(getattr(state, "traceback", None) or "")
     message = views.text_of(state.message)
     return rendered("task_state.html", state=state, kind=type(state).__name__, message=message, traceback=traceback)
 

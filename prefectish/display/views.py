@@ -14,6 +14,7 @@ from prefectish.engine import state as states
 from prefectish.engine.causes import cause_of, described, normalised
 from prefectish.engine.outcome import Arrow, is_by_task
 from prefectish.engine.state import Mapped, State
+from prefectish.masking import mask
 from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant
 
@@ -253,7 +254,7 @@ def cause_view(
     """Return a cause; one that only follows from others has no traceback, and no exception worth a name."""
     if kind == CONSEQUENCE:
         return CauseView(kind, kind, message, None, number, named)
-    return CauseView(kind, type, message, traceback, number, named)
+    return CauseView(kind, type, message, None if traceback is None else mask(traceback), number, named)
 
 
 def _failures(found: Iterable[tuple[str, State]]) -> Iterable[tuple[str, State]]:
