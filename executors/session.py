@@ -25,6 +25,7 @@ from prefectish.engine.wire import (
     Bundle,
     Carry,
     Stayed,
+    learn_tasks,
     open_bundle,
     pack_lane,
     pickle_tasks,
@@ -208,6 +209,7 @@ class ClusterSession:
         for members in begins.values():
             if len(members) >= LARGE:
                 lane = members[0].lane
+                learn_tasks(lane, self.tasks)
                 try_lane(lane, members, self.tasks, partial(self._try, placement_of(lane.steps[0].task)))
 
     def _try(self, placement: Placement, make: Callable[[Key], Mapping[Key, Any]]) -> list[Fault] | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -523,13 +523,21 @@ class Packer:
         return Success(None, self._large(encode(item, label, keep=False)))
 
 
-def pack_lane(lane: LaneSpec, tasks: Mapping[int, bytes]) -> tuple[bytes, list[Any]]:
+def learn_tasks(lane: LaneSpec, tasks: MutableMapping[int, bytes]) -> None:
+    """Add the bytes of tasks that came after the run had begun."""
+    for spec in lane.steps:
+        if spec.number not in tasks:
+            tasks[spec.number] = pickle_task(spec.slug, spec.task)
+
+
+def pack_lane(lane: LaneSpec, tasks: MutableMapping[int, bytes]) -> tuple[bytes, list[Any]]:
     """Return the blob of a lane and what its holes stand for."""
+    learn_tasks(lane, tasks)
     packer = Packer()
     steps = []
     for spec in lane.steps:
         constants = {n: _constant(packer, spec, n, value) for n, value in spec.constants.items()}
-        steps.append((spec, tasks.get(spec.number) or pickle_task(spec.slug, spec.task), constants))
+        steps.append((spec, tasks[spec.number], constants))
     shared = tuple(_shared(packer, lane, k) for k in range(len(lane.shared)))
     run = {name: value for name, value in lane.run.items() if name != "caches"}  # a memory of this process
     content = (lane.ident, run, [_flat(*step) for step in steps], shared, lane.wanted, lane.batch)
