@@ -141,7 +141,7 @@ _folders: list[str] = []
 
 def _new_folder() -> str:
     """Make a folder for the last words of workers, which goes with this process."""
-    _folders.append(tempfile.mkdtemp(prefix="prefectish-words-"))
+    _folders.append(tempfile.mkdtemp(prefix="prefectish_words-"))
     return _folders[-1]
 
 

@@ -28,7 +28,8 @@ def keep(folder: str) -> None:
     import logging
     from logging.handlers import RotatingFileHandler
 
-    faulthandler.enable(open(_crash(folder, os.getpid()), "w"), all_threads=False)  # noqa: SIM115  open until the end
+    if not faulthandler.is_enabled():  # else somebody wants to see it elsewhere
+        faulthandler.enable(open(_crash(folder, os.getpid()), "w"), all_threads=False)  # noqa: SIM115  until the end
     handler = RotatingFileHandler(_log(folder, os.getpid()), maxBytes=MOST, backupCount=1, delay=True)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))

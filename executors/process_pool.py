@@ -178,7 +178,7 @@ class Generation:
     def __init__(self, size: int) -> None:
         self.pid = os.getpid()
         self.start = Surroundings.now()
-        self.folder = tempfile.mkdtemp(prefix="prefectish-words-")
+        self.folder = tempfile.mkdtemp(prefix="prefectish_words-")
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.executor = ProcessPoolExecutor(
             size, mp_context=get_context(), initializer=prepare_worker, initargs=(self.folder,)

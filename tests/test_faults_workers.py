@@ -137,6 +137,29 @@ def test_l4_results_larger_than_the_memory_of_the_cluster_are_spilled(tmp_path):
     assert state.result[again].result == wanted
 
 
+@pytest.mark.parametrize("batch", [None, 4])
+def test_w3_child_that_must_not_run_twice_begins_once(tmp_path, batch):
+    path = tmp_path / "notes"
+
+    @task(rerun_on_loss=False, batch_size=batch)
+    def send(x):
+        note(path, f"{x} {os.getpid()}")
+        if x == 3:
+            os._exit(7)
+        return x
+
+    with Flow("once", result=LocalResult(tmp_path / "results")) as flow:
+        sent = send.map(range(8))
+        good = count_good(sent)
+    state = flow.run(executor=DaskExecutor(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1}), history=False)
+    states = state.result[sent].map_states
+    assert kinds(state.result[sent]) == {"Success": 7, "Crashed": 1}
+    assert states[3].cause == "attempt-lost"
+    assert states[3].message.startswith("send-1[3] was lost: it was started on ")
+    assert counts(path) == dict.fromkeys(range(8), 1)
+    assert state.result[good].result == 7
+
+
 # ---------------------------------------------------------------------- freezes and cut links
 
 
