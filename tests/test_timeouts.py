@@ -530,6 +530,27 @@ def test_map_timeout_reaches_a_body_that_holds_up_the_loop():
     assert state.result[other].result == 0
 
 
+def test_run_that_is_out_of_time_tells_on_every_executor_which_task_hung(run, tmp_path):
+    @task(trigger=triggers.all_finished)
+    def clean_up():
+        note(tmp_path / "cleaned", "x")
+
+    with Flow("hangs") as flow:
+        before = inc(1)
+        held = hang(tmp_path, before, task_args={"timeout": None})
+        behind = inc(held)
+        cleaned = clean_up(upstream_tasks=[behind])
+    state = run(flow, timeout=4)
+    (tmp_path / "gate").touch()
+    assert [type(state.result[each]) for each in (before, held, behind, cleaned)] == [
+        Success, TimedOut, Cancelled, Cancelled,
+    ]  # fmt: skip
+    assert state.result[behind].message == state.result[cleaned].message == "never started"
+    assert state.message == "The flow run took longer than its timeout of 4 s."
+    assert (state.is_failed(), state.exit_code) == (True, 1)
+    assert lines(tmp_path / "cleaned") == []
+
+
 def test_timeout_of_a_flow_reaches_a_body_that_holds_up_the_loop():
     with Flow("flow", timeout=0.2) as flow:
         nap = task(sleepy)(1)

@@ -147,7 +147,9 @@ class Branches:
         given = NOTHING if full else self._given(lane, branch, positions)
         starts = branch.starts and {p: s for p, s in branch.starts.items() if p in positions}
         index = -1 if lane.space is None else branch.row
-        every_step = solo or (lane.mean or 0.0) > SLOW_BRANCH
+        # where time may run out, whoever reads the states wants to know which of some single steps it was that hung
+        watched = lane.space is None and bool(self.table.deadlines)
+        every_step = solo or watched or (lane.mean or 0.0) > SLOW_BRANCH
         job = Job(lane.spec, index, branch.submissions, positions, branch.items, given, starts, solo, every_step)
         branch.submissions += 1
         branch.jobs = [j for j in branch.jobs if j.awaiting]
