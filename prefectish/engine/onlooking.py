@@ -219,10 +219,15 @@ def _is_terminal() -> bool:
 
 
 def counted(progress: Progress, slots: int) -> list[StepCounts]:
-    """Return how far each step is, parameters and constants left out."""
+    """Return how far each step is, parameters and constants left out.
+
+    Parameters
+    ----------
+    slots : bodies that can run at once, 0 if that is not known: more than so many do not run, whatever was sent.
+    """
     running, retrying, paused = _open(progress)
     return [
-        _counts(run, min(running[n], max(slots, 1)), retrying[n], paused[n])
+        _counts(run, min(running[n], slots or running[n]), retrying[n], paused[n])
         for n, run in enumerate(list(progress.table.runs))
         if run.step.literal is None
     ]
