@@ -28,13 +28,13 @@ def keep(folder: str) -> None:
     import logging
     from logging.handlers import RotatingFileHandler
 
-    if not faulthandler.is_enabled():  # else somebody wants to see it elsewhere
-        faulthandler.enable(open(_crash(folder, os.getpid()), "w"), all_threads=False)  # noqa: SIM115  until the end
-    handler = RotatingFileHandler(_log(folder, os.getpid()), maxBytes=MOST, backupCount=1, delay=True)
+    handler = RotatingFileHandler(_log(folder, os.getpid()), maxBytes=MOST, backupCount=1)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     for name in ("", "distributed"):  # the latter does not hand on what it logs
         logging.getLogger(name).addHandler(handler)
+    if not faulthandler.is_enabled():  # else somebody wants to see it elsewhere
+        faulthandler.enable(open(_crash(folder, os.getpid()), "w"), all_threads=False)  # noqa: SIM115  until the end
 
 
 def find(folder: str, pid: int) -> list[str]:

@@ -82,19 +82,20 @@ def prepare_worker(folder: str) -> None:
     handler is not inherited by programs that a body starts, as ignoring the signal would be.
     """
     signal.signal(signal.SIGINT, lambda number, frame: None)
-    threading.Thread(target=_end_with_parent, name="prefectish-parent", daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(folder,), name="prefectish-parent", daemon=True).start()
     with suppress(OSError):
         last_words.keep(folder)
     _Here.start = Surroundings.now()
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, however it went."""
+def _end_with_parent(folder: str) -> None:
+    """End this process when the one that started it is gone, however it went, with the folder that is nobody's now."""
     from multiprocessing import parent_process
 
     parent = parent_process()
     if parent is not None:
         parent.join()
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
 
