@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Unpack, overload
 
-from prefectish.config import default_executor
-from prefectish.eager.arguments import holds_futures
-from prefectish.eager.futures import MapFuture, TaskFuture
+from prefectish.eager.attempts import Attempt, captured, resolved
+from prefectish.eager.options import FlowOptions, RunOptions
 from prefectish.eager.parameters import Taken
-from prefectish.eager.running import FunctionRun
-from prefectish.engine import retries
-from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.decide import failure_text
-from prefectish.engine.drive import run_flow
+from prefectish.engine.capture import capture
 from prefectish.engine.handlers import on_failure_handler
-from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
-from prefectish.engine.places import rebuilt
-from prefectish.engine.signals import Signal
-from prefectish.engine.state import Failed, State, Success
+from prefectish.engine.state import State
 from prefectish.errors import FlowDefinitionError
 from prefectish.fingerprint import fingerprint
 from prefectish.tasks.options import seconds as seconds_of
@@ -35,33 +27,6 @@ else:
     from typing import ParamSpec, TypeVar
 
     P, R = ParamSpec("P"), TypeVar("R")
-
-#: What runs a flow function that does not say.
-DEFAULT_EXECUTOR = "prefectish.executors.LocalDaskExecutor"
-SUCCEEDED = "The flow function returned."
-
-
-class RunOptions(NamedTuple):
-    """How a flow function runs.
-
-    Attributes
-    ----------
-    executor : None for the configured one, or local threads.
-    most : calls and children of one task that run at the same time, at most.
-    retries, retry_delay : runs after one that failed, and the seconds before each: a number, a list, or a function.
-    timeout : seconds the run may take.
-    history, progress : as for ``Flow.run``.
-    resumption : a recorded run to go on with.
-    """
-
-    executor: Any = None
-    most: int | None = None
-    retries: int = 0
-    retry_delay: Any = 0
-    timeout: float | None = None
-    history: Any = None
-    progress: bool | None = None
-    resumption: Any = None
 
 
 class FlowFunction(Generic[P, R]):
@@ -136,7 +101,7 @@ class FlowFunction(Generic[P, R]):
             What the function raised.
         """
         return_state = bool(kwargs.pop("return_state", False))
-        bound = self.taken.bind(_resolved(args), _resolved(kwargs))
+        bound = self.taken.bind(resolved(args), resolved(kwargs))
         answer: R = self._called(bound, self.options, return_state)
         return answer
 
@@ -219,7 +184,7 @@ class FlowFunction(Generic[P, R]):
         attempt = 0
         while True:
             attempt += 1
-            attempted = _Attempt(self, arguments, options, attempt)
+            attempted = Attempt(self, arguments, options, attempt)
             with attempted:
                 if attempted.begins:
                     attempted.outcome = capture(self.body, **arguments)
@@ -233,10 +198,10 @@ class FlowFunction(Generic[P, R]):
         attempt = 0
         while True:
             attempt += 1
-            attempted = _Attempt(self, arguments, options, attempt)
+            attempted = Attempt(self, arguments, options, attempt)
             with attempted:
                 if attempted.begins:
-                    attempted.outcome = await _captured(self.body(**arguments))
+                    attempted.outcome = await captured(self.body(**arguments))
                     await asyncio.to_thread(attempted.wait_for_work)
             if not attempted.again():
                 return attempted.answer(return_state)
@@ -257,176 +222,6 @@ class FlowFunction(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Flow: name={self.name}>"
-
-
-async def _captured(body: Coroutine[Any, Any, Any]) -> Value | Error:
-    """Await a coroutine and return what comes out as a value; an interrupt of ours, and a cancellation, go through."""
-    import asyncio
-
-    try:
-        return Value(await body)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        raise
-    except BaseException as error:
-        return Error(error)
-
-
-class _Attempt:
-    """One run of a flow function, as a block in which the function is called.
-
-    Attributes
-    ----------
-    begins : whether the function is to be called: a state handler may have ended the run before.
-    outcome : what the function returned or raised.
-    """
-
-    def __init__(
-        self, flow: FlowFunction[Any, Any], arguments: dict[str, Any], options: RunOptions, number: int
-    ) -> None:
-        from prefectish.engine import clock
-
-        self.flow = flow
-        self.arguments = arguments
-        self.options = options
-        self.number = number
-        self.clock = clock.current
-        self.run = FunctionRun(flow.name, options.most, flow.result, flow.is_async)
-        self.outcome: Value | Error | None = None
-        self.state: State | None = None
-        self._blocks: Any = None
-
-    @property
-    def begins(self) -> bool:
-        """Whether the run has begun."""
-        return self.run.started
-
-    def __enter__(self) -> None:
-        from contextlib import ExitStack
-
-        with ExitStack() as blocks:
-            blocks.enter_context(interruptible())
-            self.run.start(self._drive)
-            if self.begins:
-                blocks.enter_context(self.run.entered())
-            self._blocks = blocks.pop_all()
-
-    def _drive(self) -> State:
-        given = {k: v for k, v in (("flow_run_part", self.number - 1),) if v}
-        return run_flow(
-            self.flow,
-            parameters=self.arguments,
-            executor=_executor(self.options.executor),
-            context=given,
-            timeout=self.options.timeout,
-            history=self.options.history,
-            progress=self.options.progress,
-            control=self.run,
-            resumption=self.options.resumption,
-            plan=self.run.plan,
-        )
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        try:
-            if error is not None:
-                self._interrupted(error)
-            elif self.state is None:
-                self.wait_for_work()
-        except KeyboardInterrupt as stop:
-            self._interrupted(stop)
-            raise
-        finally:
-            self._blocks.close()
-
-    def wait_for_work(self) -> None:
-        """Wait for all that was submitted; the state of the flow is known then."""
-        self.state = self.run.finish(self._final())
-
-    def _final(self) -> State:
-        if self.outcome is None:  # a handler kept the function from being called
-            return Success(SUCCEEDED)
-        if isinstance(self.outcome, Value):
-            resolved = capture(_resolved, self.outcome.value)
-            if isinstance(resolved, Value):
-                value = resolved.value
-                return value if isinstance(value, State) else Success(SUCCEEDED, value)
-            self.outcome = resolved
-        error = self.outcome.exception
-        if isinstance(error, Signal):
-            return error.state
-        return Failed(failure_text(error).replace("of task", "of flow", 1), error)
-
-    def _interrupted(self, error: BaseException) -> None:
-        state = self.run.interrupt(error)
-        code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-        state = state.replace(context={**state.context, "exit_code": code, "flow_run_id": self.run.run_id})
-        if isinstance(error, Terminated):
-            end = SystemExit(code)
-            vars(end)["state"] = state
-            raise end from None
-        vars(error)["state"] = state
-
-    def again(self) -> bool:
-        """Whether the flow is to run again, because it failed and may."""
-        assert self.state is not None
-        return self.state.is_failed() and self.number <= self.options.retries
-
-    def delay(self) -> float:
-        """Return the seconds until the next attempt."""
-        return retries.delay_seconds(
-            self.number, delay=self.options.retry_delay, backoff=None, jitter=None, error=None, random=lambda: 0.0
-        )
-
-    def answer(self, return_state: bool) -> Any:
-        """Return what the call gives."""
-        state = self.state
-        assert state is not None
-        if return_state:
-            return state
-        if state.is_successful():
-            return state.result
-        error = state.result
-        if isinstance(error, BaseException) and not isinstance(error, Signal):
-            raise error
-        from prefectish.eager.values import unfinished
-
-        raise unfinished(state, self.flow.name) from (error if isinstance(error, BaseException) else None)
-
-
-def _resolved(value: Any) -> Any:
-    """Return a value with the results of futures in their places."""
-    if not holds_futures(value):
-        return value
-    return rebuilt(value, lambda member: member.result() if isinstance(member, TaskFuture | MapFuture) else member)
-
-
-def _executor(chosen: Any) -> Any:
-    """Return the executor of a run: the one that was chosen, the configured one, or local threads."""
-    found = chosen if chosen is not None else default_executor()
-    if found is not None:
-        return found
-    import importlib
-
-    module, _, name = DEFAULT_EXECUTOR.rpartition(".")
-    return getattr(importlib.import_module(module), name)()
-
-
-class FlowOptions(TypedDict, total=False):
-    """Options of :func:`flow`."""
-
-    name: str | None
-    executor: Any
-    task_runner: Any
-    task_runner_max_concurrency: int | None
-    retries: int
-    retry_delay_seconds: Any
-    timeout: float | timedelta | None
-    timeout_seconds: float | None
-    validate_parameters: bool
-    state_handlers: list[Callable[..., Any]] | None
-    on_failure: Callable[..., Any] | None
-    result: Any
-    history: Any
-    progress: bool | None
 
 
 @overload
