@@ -68,20 +68,9 @@ class FlowFunction(Generic[P, R]):
         self, *, name: str | None = None, executor: Any = None, task_runner: Any = None, **options: Any
     ) -> FlowFunction[P, R]:
         """Return the flow with other options, named as in :func:`flow`."""
-        mine: dict[str, Any] = {
-            "name": name or self.name,
-            "executor": executor or task_runner or self.options.executor,
-            "task_runner_max_concurrency": self.options.most,
-            "retries": self.options.retries,
-            "retry_delay_seconds": self.options.retry_delay,
-            "timeout": self.options.timeout,
-            "history": self.options.history,
-            "progress": self.options.progress,
-            "state_handlers": self.state_handlers,
-            "result": self.result,
-            "validate_parameters": self.taken.validates,
-        }
-        new: FlowFunction[P, R] = flow(self.function, **{**mine, **options})
+        chosen = executor if executor is not None else task_runner
+        given = {"name": name or self.name, "executor": self.options.executor if chosen is None else chosen}
+        new: FlowFunction[P, R] = flow(self.function, **{**self._own(), **given, **options})
         return new
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
