@@ -606,6 +606,7 @@ def test_apprise_that_fails_is_tried_again_and_a_wrong_address_is_not(host, stor
         (lambda: slack_notifier(timeout=0), ValueError, r"^timeout=0: seconds are wanted, more than 0$"),
         (lambda: slack_notifier(retries=-1), ValueError, r"^retries=-1, .*neither can be negative$"),
         (lambda: slack_notifier(webhook_secret=""), ValueError, r"^a secret, or the name of one, is wanted, got ''$"),
+        (lambda: slack_notifier(states=[Failed]), TypeError, r"^slack notifier: unknown options: states$"),
         (lambda: slack_notifier("task"), TypeError, r"^slack_notifier: call it with options to get a state handler"),
         (lambda: email_notifier("a@x", "b@x", smtp_type="TLS"), ValueError, r"^smtp_type='TLS': one of 'SSL'"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import context, get_logger
@@ -83,18 +83,32 @@ class Notifier:
         return f"<Notifier: {self.channel.name}>"
 
 
+class NotifierOptions(TypedDict, total=False):
+    """What all notifiers take.
+
+    Attributes
+    ----------
+    only_states, ignore_states, each_child : as for :class:`Notifier`.
+    timeout : seconds for each try; 10.
+    retries : tries after the first; 2.
+    retry_delay : seconds before the first of them, each later one waits twice as long; 1.
+    """
+
+    only_states: StateClasses | None
+    ignore_states: StateClasses | None
+    each_child: bool
+    timeout: float
+    retries: int
+    retry_delay: float
+
+
 def slack_notifier(
     obj: Any = None,
     old_state: State | None = None,
     new_state: State | None = None,
     *,
-    only_states: StateClasses | None = None,
-    ignore_states: StateClasses | None = None,
-    each_child: bool = False,
     webhook_secret: str | SecretBase = "SLACK_WEBHOOK_URL",
-    timeout: float = 10.0,
-    retries: int = 2,
-    retry_delay: float = 1.0,
+    **options: Unpack[NotifierOptions],
 ) -> Any:
     """Tell through an incoming webhook of Slack; a state handler as it is, or one with options if it is called.
 
@@ -102,27 +116,27 @@ def slack_notifier(
     ----------
     obj, old_state, new_state
         Given by whoever calls state handlers.
-    only_states, ignore_states, each_child
-        As for :class:`Notifier`.
     webhook_secret
         A secret that holds the address, or its name; ``EnvVarSecret("...")`` for a variable of the environment.
-    timeout
-        Seconds for each try.
-    retries, retry_delay
-        Tries after the first, and seconds before the first of them; each later one waits twice as long.
+    **options
+        ``only_states``, ``ignore_states``, ``each_child``, ``timeout``, ``retries``, ``retry_delay``; see
+        :class:`NotifierOptions`.
 
     Returns
     -------
     State or handler
         The new state if it is called as a handler, else a handler.
     """
-    terms = Terms(timeout, retries, retry_delay)
-    notifier = Notifier(SlackWebhook(webhook_secret), only_states, ignore_states, each_child, terms)
-    return _handler_or_state(notifier, obj, old_state, new_state)
+    notifier = _notifier(SlackWebhook(webhook_secret), options)
+    if obj is None and old_state is None and new_state is None:
+        return notifier
+    if old_state is None or new_state is None:
+        raise TypeError("slack_notifier: call it with options to get a state handler, or hand it over as it is")
+    return notifier(obj, old_state, new_state)
 
 
 def _slack_map_ended(task: Any, state: Mapped) -> None:
-    Notifier(SlackWebhook("SLACK_WEBHOOK_URL")).map_ended(task, state)
+    slack_notifier().map_ended(task, state)
 
 
 slack_notifier.map_ended = _slack_map_ended  # type: ignore[attr-defined]  # as it is, it is a handler of maps too
@@ -136,12 +150,7 @@ def email_notifier(
     smtp_port: int = 465,
     smtp_type: Literal["SSL", "STARTTLS", "INSECURE"] = "SSL",
     login_secret: str | SecretBase | None = None,
-    only_states: StateClasses | None = None,
-    ignore_states: StateClasses | None = None,
-    each_child: bool = False,
-    timeout: float = 10.0,
-    retries: int = 2,
-    retry_delay: float = 1.0,
+    **options: Unpack[NotifierOptions],
 ) -> Notifier:
     """Return a state handler that sends mail.
 
@@ -153,46 +162,33 @@ def email_notifier(
         As for :class:`~prefectish.tasks.mail.EmailTask`.
     login_secret
         A secret, or its name, that holds ``{"username": ..., "password": ...}``; None for a server that wants neither.
-    only_states, ignore_states, each_child
-        As for :class:`Notifier`.
-    timeout, retries, retry_delay
+    **options
         As for :func:`slack_notifier`.
     """
-    mail = Mail(email_to, email_from, smtp_server, smtp_port, smtp_type, login_secret)
-    return Notifier(mail, only_states, ignore_states, each_child, Terms(timeout, retries, retry_delay))
+    return _notifier(Mail(email_to, email_from, smtp_server, smtp_port, smtp_type, login_secret), options)
 
 
-def apprise_notifier(
-    urls_secret: str | SecretBase,
-    *,
-    only_states: StateClasses | None = None,
-    ignore_states: StateClasses | None = None,
-    each_child: bool = False,
-    timeout: float = 10.0,
-    retries: int = 2,
-    retry_delay: float = 1.0,
-) -> Notifier:
+def apprise_notifier(urls_secret: str | SecretBase, **options: Unpack[NotifierOptions]) -> Notifier:
     """Return a state handler that tells through any of the services that apprise knows, more than a hundred.
 
     Parameters
     ----------
     urls_secret
         A secret, or its name, that holds an address of apprise such as ``discord://id/token``, or a list of them.
-    only_states, ignore_states, each_child
-        As for :class:`Notifier`.
-    timeout, retries, retry_delay
+    **options
         As for :func:`slack_notifier`.
     """
-    terms = Terms(timeout, retries, retry_delay)
-    return Notifier(Apprise(urls_secret), only_states, ignore_states, each_child, terms)
+    return _notifier(Apprise(urls_secret), options)
 
 
-def _handler_or_state(notifier: Notifier, obj: Any, old: State | None, new: State | None) -> Any:
-    if obj is None and old is None and new is None:
-        return notifier
-    if old is None or new is None:
-        raise TypeError("slack_notifier: call it with options to get a state handler, or hand it over as it is")
-    return notifier(obj, old, new)
+def _notifier(channel: Channel, options: NotifierOptions) -> Notifier:
+    """Return a notifier; its options are those of delivery and its own."""
+    unknown = sorted(options.keys() - NotifierOptions.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"{channel.name} notifier: unknown options: {', '.join(unknown)}")
+    terms = Terms(options.get("timeout", 10.0), options.get("retries", 2), options.get("retry_delay", 1.0))
+    wanted = options.get("only_states"), options.get("ignore_states")
+    return Notifier(channel, *wanted, options.get("each_child", False), terms)
 
 
 def _classes(name: str, classes: StateClasses) -> tuple[type[State], ...]:
