@@ -111,11 +111,7 @@ def drive(flow: Flow, part: Part, path: str, run_id: str | None, retry: bool = F
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["store", "no store"])
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
-    max_examples=12,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(parts=PARTS, last=ITEMS, bad=st.sets(st.integers(0, 8), max_size=2), fixed=st.booleans())
 def test_any_broken_run_ends_as_if_it_had_been_whole(
     kept: bool, parts: list[Part], last: list[int], bad: set[int], fixed: bool
