@@ -139,9 +139,8 @@ def test_body_has_run_when_only_its_record_is_lost(in_process, executor):
         assert sorted(ran) == [7, 8]
 
 
-def test_r10_late_record_of_an_older_submission_is_dropped(in_process, executor):
-    if not in_process:
-        pytest.skip("the count of runs is kept in this process")
+@pytest.mark.parametrize("executor", ["local", "synchronous", "threads"], indirect=True)
+def test_r10_late_record_of_an_older_submission_is_dropped(executor):
     ran, seen = [], []
 
     @task(state_handlers=[lambda task, old, new: seen.append(type(new).__name__)])
