@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import pytest
 from real import until
+
+import prefectish
+from prefectish import Flow, Secret, task
+from prefectish.executors import DaskExecutor
 
 #: Values that are arguments or results: in no text, but results are what a result store is for.
 DATA = ("ARGUMENT", "CONSTANT", "PARAMETER", "RESULT")
@@ -121,3 +127,24 @@ def test_canaries_x11_are_found_where_nothing_is_masked(canaries, tmp_path):
         path.name for path in tmp_path.rglob("*") if path.is_file() and canaries["TOKEN"].encode() in path.read_bytes()
     }
     assert {"client.out", "client.err"} < found, "not in the history, so it was not looked at"
+
+
+@task
+def log_and_die(token):
+    prefectish.context.logger.warning("the token is %s", token)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.fault
+def test_canary_x11_is_not_in_the_evidence_of_a_crash(canaries, fresh_masking, tmp_path):
+    path = tmp_path / "history.db"
+    with Flow("last words") as flow:
+        end = log_and_die(Secret("TOKEN"))
+    options = {"distributed.scheduler.allowed-failures": 0}
+    with prefectish.context(secrets={"TOKEN": canaries["TOKEN"]}), dask.config.set(options):
+        executor = DaskExecutor(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1})
+        state = flow.run(executor=executor, history=str(path))
+    crashed = state.result[end]
+    assert any("the token is ****" in line for line in crashed.evidence["log"])
+    assert canaries["TOKEN"] not in f"{crashed!r} {crashed.evidence} {crashed.traceback}"
+    assert canaries["TOKEN"].encode() not in path.read_bytes()
