@@ -13,7 +13,7 @@ import pytest
 from prefectish import Flow, context, history, pause_task, task, triggers
 from prefectish.engine import signals
 from prefectish.engine.state import Failed, Paused, Resume, Running, Success
-from prefectish.errors import FlowDefinitionError
+from prefectish.errors import FlowDefinitionError, RunLocked
 from prefectish.executors import DaskExecutor, LocalDaskExecutor
 from prefectish.origin import origin_of
 from prefectish.results import LocalResult
@@ -285,6 +285,8 @@ def test_handle_approves_while_other_work_runs(store, results):
         assert asked_for.wait(60)
         while not run.counts(asked).get("Paused"):  # the loop takes it up a moment after the body raised it
             assert not release.wait(0.01)
+        with pytest.raises(RunLocked, match=r"is held by .*: approve it there, or when it has ended$"):
+            history.run(run.id, store=store).approve(asked, input=1)
         run.approve(asked, input=2)
         with pytest.raises(ValueError, match=r"^wait-1 is not paused$"):
             run.approve(waited)

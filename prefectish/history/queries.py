@@ -28,7 +28,7 @@ from sqlalchemy import (
 from prefectish.engine.identity import Identity, identity_of
 from prefectish.engine.recorder import Notice
 from prefectish.engine.state import State
-from prefectish.errors import RunNotActive
+from prefectish.errors import RunLocked, RunNotActive
 from prefectish.history import schema
 from prefectish.history.approvals import approve as write_approvals
 from prefectish.history.approvals import choose
@@ -287,9 +287,13 @@ class RunRow:
         Raises
         ------
         KeyError : nothing of it is paused.
+        RunLocked : it still goes on; the handle of ``flow.start(...)`` approves there.
         ValueError : the input cannot be kept.
         """
         name = task if task is None or isinstance(task, str) else getattr(task, "slug", None) or task.name
+        now = self._as_it_is_now()
+        if now.holder is not None and not now.is_lost:
+            raise RunLocked(f"run {self.id} is held by {now.holder}: approve it there, or when it has ended")
         write_approvals(self._store, self._number, choose(self.paused(), name, item, self.id), input)
         if flow is None:
             return None
