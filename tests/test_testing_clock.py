@@ -209,6 +209,8 @@ def test_seconds_of_an_attempt_are_those_of_the_clock(executor, clock, tmp_path)
     (run,) = runs(store=store)
     (child,) = run.children("nap")
     assert child.duration == 30
+    assert run.started == NOON
+    assert run.ended == NOON + timedelta(seconds=30)
 
 
 def test_bodies_on_threads_sleep_at_the_same_time(clock):

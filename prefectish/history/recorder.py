@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
+from prefectish.engine import clock as clocks
 from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated
 from prefectish.engine.logs import Told
 from prefectish.engine.plan import Plan, Step
@@ -91,7 +92,8 @@ class HistoryRecorder:
             number = connection.execute(found).scalar()
             if number is None:
                 names = {"flow_name": clean(plan.flow_name), "name": clean(str(facts["flow_run_name"]))}
-                row = {"id": facts["flow_run_id"], **names, "started": now, "part": self._part, **values}
+                started = clocks.now().timestamp()
+                row = {"id": facts["flow_run_id"], **names, "started": started, "part": self._part, **values}
                 connection.execute(insert(schema.runs).values(row))
                 number = connection.execute(found).scalar_one()
             else:
@@ -193,7 +195,7 @@ class HistoryRecorder:
             "state": schema.CODES[name],
             "message": clean(message),
             "exit_code": exit_code,
-            "ended": now,
+            "ended": clocks.now().timestamp(),
             "holder": None,
         }
         self._beat(connection, now, values)
