@@ -71,7 +71,8 @@ def complaint(state, expected):
 
 def test_subclass_is_not_the_class(ran):
     state, _, reported, _ = ran
-    text = """report-1: Failed expected, got TriggerFailed('Trigger was "all_successful" but some of the upstream tasks failed.')"""
+    reason = """Trigger was "all_successful" but some of the upstream tasks failed."""
+    text = f"report-1: Failed expected, got TriggerFailed('{reason}')"
     assert complaint(state, {reported: "Failed"}) == [text]
     assert complaint(state, {reported: Failed}) == [text]
 
@@ -154,7 +155,7 @@ def test_result_whose_repr_breaks_is_told_all_the_same():
 
 def test_what_is_no_task_and_no_state_is_refused_by_name(ran):
     state, loaded, _, _ = ran
-    with pytest.raises(ValueError, match="'laod' is no task of this run; its tasks are: .*load-1, report-1, other-1"):
+    with pytest.raises(ValueError, match=r"'laod' is no task of this run; its tasks are: .*load-1, report-1, other-1"):
         assert_states(state, {"laod": "Success"})
     with pytest.raises(ValueError, match="is no task of this run"):
         assert_states(state, {load: "Success"})
