@@ -1,4 +1,4 @@
-"""Run a flow that somebody interrupts; ``test_terminal.py`` starts ``interrupted_flow.py EXECUTOR FOLDER SECONDS``.
+"""Run a flow that somebody interrupts: ``interrupted_flow.py EXECUTOR FOLDER SECONDS [ISOLATION]``.
 
 Each body leaves a line in FOLDER/bodies when it begins, and sleeps SECONDS, the first two only half a second. What is
 known of the interrupted run goes to standard output as JSON.
@@ -37,9 +37,9 @@ def clean_up(values):
     raise AssertionError("a task that has not started does not start after an interrupt")
 
 
-def build(folder, seconds):
+def build(folder, seconds, isolation="thread"):
     with Flow("interrupted") as flow:
-        children = body.map(list(range(WIDTH)), unmapped(folder), unmapped(seconds))
+        children = body.copy(isolation=isolation).map(list(range(WIDTH)), unmapped(folder), unmapped(seconds))
         end = clean_up(children)
     return flow, children, end
 
@@ -59,8 +59,8 @@ def told_of(error, children, end):
     }
 
 
-def main(executor, folder, seconds):
-    flow, children, end = build(folder, float(seconds))
+def main(executor, folder, seconds, isolation="thread"):
+    flow, children, end = build(folder, float(seconds), isolation)
     try:
         made = EXECUTORS[executor]() if executor in EXECUTORS else DaskExecutor(executor)  # an address
         flow.run(executor=made, history=os.path.join(folder, "history.db"))

@@ -38,11 +38,11 @@ CTRL_C = b"\x03"
 class Terminal:
     """A program in a terminal: what is typed there reaches all of its foreground processes, as Ctrl-C does."""
 
-    def __init__(self, executor, folder, seconds):
+    def __init__(self, executor, folder, seconds, isolation):
         self.folder = folder
         self.keyboard, screen = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), executor, str(folder), str(seconds)],
+            [sys.executable, str(SCRIPT), executor, str(folder), str(seconds), isolation],
             stdin=screen,
             stdout=screen,
             stderr=screen,
@@ -92,8 +92,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(executor, folder, seconds):
-    opened = Terminal(executor, folder, seconds)
+def terminal(executor, folder, seconds, isolation="thread"):
+    opened = Terminal(executor, folder, seconds, isolation)
     try:
         yield opened
     finally:
@@ -217,3 +217,18 @@ def test_c4_cluster_drops_what_a_killed_client_has_not_started(tmp_path):
         assert len(notes(tmp_path / "bodies")) <= begun + 2, "what a worker had begun ends, and nothing else begins"
     assert_consistent(tmp_path)
     assert history.runs(limit=1, store=tmp_path / "history.db")[0].state in ("Running", "Crashed")
+
+
+@pytest.mark.parametrize("executor", ["local", "threads", "processes", "dask"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_c1_c4_c5_no_process_of_an_isolated_body_is_left(executor, number, tmp_path):
+    with terminal(executor, tmp_path, 60, "process") as program:
+        program.until_bodies(3)  # two of them have ended
+        if number == signal.SIGINT:
+            program.type(CTRL_C)
+        else:
+            program.process.send_signal(number)
+        code, seconds = program.end(50)
+        assert code == 128 + number, program.shown.decode()[-3000:]
+        assert seconds < PROMISED + SLACK, "bodies take a minute"
+        until(lambda: not program.left(), PROMISED + SLACK)
