@@ -538,6 +538,31 @@ def test_paused_child_stays_paused_until_somebody_approves(path: str, tmp_path: 
     assert history.run(run_id, store=path).paused() == []
 
 
+def test_items_that_are_alike_wait_one_by_one(path: str, tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    def ask(x: int) -> int:
+        ran.append(x)
+        pause_task("shall I?")
+        return x
+
+    with Flow("alike", result=LocalResult(dir=tmp_path / "results")) as flow:
+        asked = task(ask).map([5, 5, 5, 6])
+    run_id = flow.run(history=path).context["flow_run_id"]
+    for left in (3, 2, 1, 0):
+        waiting = history.run(run_id, store=path).paused()
+        assert len(waiting) == left + 1
+        with open_store(path).writing() as connection:
+            c = schema.attempts.c
+            first = (c.row == waiting[0].index) & (c.part == waiting[0].part)
+            connection.execute(schema.attempts.update().where(first).values(state=schema.CODES["Resume"]))
+        ran.clear()
+        state = flow.resume(run_id, history=path)
+        assert len(ran) == 1
+    assert state.result[asked].result == [5, 5, 5, 6]
+    assert history.run(run_id, store=path).paused() == []
+
+
 def test_body_that_returns_nothing_is_not_run_again_for_who_reads_it(bodies: Bodies, path: str, tmp_path: Path) -> None:
     def act(x: int) -> None:
         bodies.note(f"act {x}")

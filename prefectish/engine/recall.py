@@ -8,7 +8,7 @@ anything else dirty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -76,7 +76,7 @@ class Recall:
     Parameters
     ----------
     children : recorded final states by slug, then by what the child is.
-    waiting : recorded states that wait, likewise.
+    waiting : recorded states that wait by slug, then by key, those of one key in their order; by row without a key.
     widths : recorded number of children by slug.
     changed : slugs of tasks that changed since, and whose record does not count.
     retry_failed : run failed children again.
@@ -86,7 +86,7 @@ class Recall:
     def __init__(
         self,
         children: Mapping[str, Mapping[Identity, Recorded]],
-        waiting: Mapping[str, Mapping[Identity, Waiting]],
+        waiting: Mapping[str, Mapping[str | int, Sequence[Waiting]]],
         widths: Mapping[str, int],
         changed: Collection[str] = frozenset(),
         retry_failed: bool = False,
@@ -110,7 +110,14 @@ class Recall:
 
     def start(self, slug: str, identity: Identity) -> Waiting | None:
         """Return from where a child that has no final state goes on; None for from the start."""
-        return None if slug in self._changed else self._waiting.get(slug, {}).get(identity)
+        if slug in self._changed:
+            return None
+        key, number = identity
+        waiting = self._waiting.get(slug, {}).get(number if key is None else key, ())
+        if key is not None and waiting:  # of several with one key those that ended come first
+            number -= sum(1 for other, _ in self._children.get(slug, {}) if other == key)
+        place = 0 if key is None else number
+        return waiting[place] if 0 <= place < len(waiting) else None
 
     def same_width(self, slug: str, width: int) -> bool:
         """Whether a map has as many children as it had."""

@@ -319,14 +319,30 @@ class RunRow:
         )
         with self._store.reading() as connection:
             found = connection.execute(query).all()
-            newest = {(row.step, row.item_key or row.row): row for row in found}
-            if self.part and newest:  # a child that waited may have ended since under another number
-                table = self._current().c
-                steps = {row.step for row in found}
-                ended = select(table.step, table.item_key, table.row).where(table.step.in_(steps))
-                for row in connection.execute(ended):
-                    newest.pop((row.step, row.item_key or row.row), None)
-        return [WaitingRow.of(row) for row in sorted(newest.values(), key=lambda row: (row.step, row.row))]
+            newest = {(row.step, row.part, row.row): row for row in found}.values()
+            last = {_what(row): row.part for row in newest}
+            rows = [row for row in newest if row.part == last[_what(row)]]
+            if self.part and rows:
+                rows = self._still_waiting(connection, rows)
+        return [WaitingRow.of(row) for row in sorted(rows, key=lambda row: (row.step, row.row))]
+
+    def _still_waiting(self, connection: Connection, rows: list[Any]) -> list[Any]:
+        """Leave out children that waited in an earlier part and have ended since, maybe under another number."""
+        steps = {row.step for row in rows}
+        c, now = schema.children.c, self._current().c
+        before = select(c.step, c.item_key, c.row, c.part).where(c.run == self._number, c.step.in_(steps))
+        ended_then = Counter((_what(row), row.part) for row in connection.execute(before))
+        after = select(now.step, now.item_key, now.row).where(now.step.in_(steps))
+        ended_now = Counter(_what(row) for row in connection.execute(after))
+        waited = Counter(_what(row) for row in rows)
+        left = {_what(row): ended_then[_what(row), row.part] + waited[_what(row)] for row in rows}
+        kept = []
+        for row in rows:
+            what = _what(row)
+            if row.part == self.part or left[what] > ended_now[what]:
+                left[what] -= 1
+                kept.append(row)
+        return kept
 
     def _current(self, gone: bool = False) -> FromClause:
         """Return the children that count: of a run that was resumed, what is newest of each item.
@@ -546,11 +562,6 @@ class WaitingRow(NamedTuple):
     context: Mapping[str, Any]
     part: int
 
-    @property
-    def identity(self) -> Identity:
-        """Return what tells the child from its siblings; the first of those with one key."""
-        return (None, self.index or 0) if self.item_key is None else (self.item_key, 0)
-
     @classmethod
     def of(cls, row: Any) -> WaitingRow:
         """Make one of a row of the database."""
@@ -594,6 +605,11 @@ class FailureGroup:
 
     def __repr__(self) -> str:
         return f"<{self.count} x {self.type}: {self.message}>"
+
+
+def _what(row: Any) -> tuple[int, str | int]:
+    """Return which children of a run a row may be of: all with its key, or the one at its place."""
+    return row.step, row.item_key if row.item_key is not None else row.row
 
 
 def identities(children: Sequence[tuple[int, str | None]]) -> dict[int, Identity]:

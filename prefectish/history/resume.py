@@ -171,12 +171,12 @@ class Resumption:
             query = select(schema.steps).where(schema.steps.c.run == self.run._number)
             return list(connection.execute(query).all())
 
-    def _waiting(self) -> dict[str, dict[Identity, Waiting]]:
-        """Return the children that wait, for somebody or for their next attempt."""
-        found: dict[str, dict[Identity, Waiting]] = {}
+    def _waiting(self) -> dict[str, dict[str | int, list[Waiting]]]:
+        """Return the children that wait, for somebody or for their next attempt, by key or else by row."""
+        found: dict[str, dict[str | int, list[Waiting]]] = {}
         for row in self.run.waiting():
-            identity: Identity = (None, row.index or 0) if row.item_key is None else (row.item_key, 0)
-            found.setdefault(row.slug, {})[identity] = Waiting(_start(row), row.part)
+            what = (row.index or 0) if row.item_key is None else row.item_key
+            found.setdefault(row.slug, {}).setdefault(what, []).append(Waiting(_start(row), row.part))
         return found
 
 
