@@ -26,6 +26,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from labels import label
 
 from prefectish.errors import PrefectishError, Unhashable
 from prefectish.hashing import stable_hash
@@ -325,7 +326,7 @@ def test_value_that_is_nested_too_deeply_is_refused():
         (object(), "value"),
         ((n for n in "ab"), "value"),
     ],
-    ids=str,
+    ids=label,
 )
 def test_part_that_cannot_be_hashed_is_named(value, path):
     with pytest.raises(Unhashable) as caught:

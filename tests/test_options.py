@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from labels import label
 
 from prefectish import Task, task
 from prefectish.engine.state import Failed, Success
@@ -65,7 +66,7 @@ def keep(*_: Any) -> None: ...
         ({"retries": 1, "retry_on": OSError}, {"retry_on": (OSError,)}),
         ({"retries": 1, "retry_backoff": 2, "retry_jitter": 0.1}, {"retry_backoff": 2, "retry_jitter": 0.1}),
     ],
-    ids=str,
+    ids=label,
 )
 def test_option_is_kept_in_the_form_the_engine_reads(options: dict[str, Any], kept: dict[str, Any]) -> None:
     made = Task(**options)
@@ -116,7 +117,11 @@ def test_option_is_kept_in_the_form_the_engine_reads(options: dict[str, Any], ke
         ({"priority": "high"}, TypeError, "priority='high'"),
         ({"priority": float("inf")}, ValueError, "priority=inf"),
         ({"crash_retries": -1}, ValueError, "crash_retries=-1"),
-        ({"crash_retries": 1, "rerun_on_loss": False}, ValueError, "crash_retries=1 and rerun_on_loss=False contradict"),
+        (
+            {"crash_retries": 1, "rerun_on_loss": False},
+            ValueError,
+            "crash_retries=1 and rerun_on_loss=False contradict",
+        ),
         ({"rerun_on_loss": None}, TypeError, "rerun_on_loss=None"),
         ({"result": "s3://bucket"}, TypeError, "result='s3://bucket': a store such as LocalResult"),
         ({"target": 3}, TypeError, "target=3"),
@@ -145,7 +150,7 @@ def test_option_is_kept_in_the_form_the_engine_reads(options: dict[str, Any], ke
         ({"retry_on": OSError}, ValueError, "retry_on"),
         ({"retries": 1, "retry_on": 3}, TypeError, "retry_on"),
     ],
-    ids=str,
+    ids=label,
 )
 def test_impossible_option_is_refused_with_its_name_and_value(options: Any, error: Any, words: str) -> None:
     for make in (Task, task(keep_one).copy):

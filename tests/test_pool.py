@@ -18,8 +18,8 @@ import pytest
 
 from prefectish import Flow, raise_on_exception, task, triggers, unmapped
 from prefectish.engine.executor import Lost, Receipt, Record
-from prefectish.engine.plan import compile_flow
 from prefectish.engine.moments import Moment
+from prefectish.engine.plan import compile_flow
 from prefectish.engine.progress import Progress
 from prefectish.engine.state import Crashed, Failed, Success
 from prefectish.errors import FlowDefinitionError

@@ -292,7 +292,7 @@ def test_background_run_waits_for_no_schedule(clock, seen):
     assert len(seen) == 1
 
 
-PROGRAM = '''
+PROGRAM = """
 from datetime import UTC, datetime, timedelta
 
 from prefectish import Flow, task
@@ -304,7 +304,7 @@ def tell():
 
 with Flow("yearly", schedule=IntervalSchedule(timedelta(days=365))) as flow:
     tell()
-'''
+"""
 
 
 def test_command_runs_once_at_once_if_told_to(tmp_path):

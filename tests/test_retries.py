@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from labels import label
 
 from prefectish.engine.retries import LONGEST_DELAY_SECONDS, delay_seconds, should_retry, validate
 
@@ -110,13 +111,13 @@ def test_backoff_never_shrinks_a_delay(delay, backoff, attempt):
     assert earlier <= later
 
 
-@pytest.mark.parametrize("answer", [-1, math.nan, math.inf, timedelta.max, timedelta(seconds=-1)], ids=repr)
+@pytest.mark.parametrize("answer", [-1, math.nan, math.inf, timedelta.max, timedelta(seconds=-1)], ids=label)
 def test_delay_function_that_returns_no_duration_is_an_error(answer):
     with pytest.raises(ValueError, match=r"retry_delay\(2\) must be between 0 and"):
         delay_seconds(2, delay=lambda attempt: answer, random=unused)
 
 
-@pytest.mark.parametrize("answer", [None, "soon", True], ids=repr)
+@pytest.mark.parametrize("answer", [None, "soon", True], ids=label)
 def test_delay_function_that_returns_no_number_is_an_error(answer):
     with pytest.raises(TypeError, match=r"retry_delay\(1\) must be seconds or a timedelta, got"):
         delay_seconds(1, delay=lambda attempt: answer, random=unused)
@@ -152,7 +153,7 @@ def test_validate_returns_what_a_task_keeps():
     }
 
 
-@pytest.mark.parametrize("delay", [0, 0.0, 1, timedelta(0), [1, 2], (timedelta(days=1),), lambda attempt: 1], ids=repr)
+@pytest.mark.parametrize("delay", [0, 0.0, 1, timedelta(0), [1, 2], (timedelta(days=1),), lambda attempt: 1], ids=label)
 def test_validate_accepts_delays(delay):
     assert validate(max_retries=1, retry_delay=delay)["retry_delay"] is delay
 
@@ -185,7 +186,7 @@ def test_validate_accepts_several_errors(retry_on):
         ({"retry_jitter": -0.1}, "retry_jitter must be a finite number >= 0, got -0.1"),
         ({"retry_jitter": math.inf}, "retry_jitter must be a finite number >= 0, got inf"),
     ],
-    ids=str,
+    ids=label,
 )
 def test_validate_refuses_values_out_of_bounds(options, message):
     """D5."""
@@ -210,7 +211,7 @@ def test_validate_refuses_values_out_of_bounds(options, message):
         ({"retry_backoff": "linear"}, "retry_backoff must be a number, got 'linear'"),
         ({"retry_jitter": "0.1"}, "retry_jitter must be a number, got '0.1'"),
     ],
-    ids=str,
+    ids=label,
 )
 def test_validate_refuses_values_of_the_wrong_kind(options, message):
     with pytest.raises(TypeError, match=message):

@@ -8,8 +8,8 @@ import pytest
 
 from prefectish import Flow, task
 from prefectish.engine.executor import Lost, Receipt, Record
-from prefectish.engine.plan import compile_flow
 from prefectish.engine.moments import Moment
+from prefectish.engine.plan import compile_flow
 from prefectish.engine.progress import Progress
 from prefectish.engine.state import Cancelled, Failed, Retrying, Success, TimedOut
 from prefectish.engine.suspects import PATIENCE, Suspect, Suspects

@@ -11,6 +11,7 @@ import uuid
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from labels import label
 
 from prefectish.results import template
 from prefectish.results.names import LONGEST_NAME, LONGEST_PART, checked, quoted, shortened
@@ -69,7 +70,7 @@ def test_plain_value_is_written_as_text(value, text):
     assert template("${value}").render({"value": value}) == text
 
 
-@pytest.mark.parametrize("value", [["a"], {"a": 1}, b"a", Plain(), Sly("a"), None, 1j, ValueError], ids=str)
+@pytest.mark.parametrize("value", [["a"], {"a": 1}, b"a", Plain(), Sly("a"), None, 1j, ValueError], ids=label)
 def test_x6_any_other_value_is_refused(value):
     with pytest.raises(ValueError, match="field 'value' needs text, a number or a date, and it") as caught:
         template("${value}").render({"value": value})

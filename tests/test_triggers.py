@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from labels import label
 
 from prefectish import triggers
 from prefectish.engine import signals
@@ -91,7 +92,7 @@ def test_trigger_follows_the_table(name, states):
     assert passes(trigger, upstream(*(cls() for cls in states))) is (name in TABLE[states])
 
 
-@pytest.mark.parametrize("trigger", PLAIN, ids=repr)
+@pytest.mark.parametrize("trigger", PLAIN, ids=label)
 def test_trigger_passes_without_upstream(trigger):
     assert trigger({}) is True
 
@@ -169,7 +170,7 @@ def test_empty_map_passes_where_all_are_asked_for(trigger):
 @pytest.mark.parametrize(
     "trigger",
     [triggers.any_successful, triggers.any_failed, triggers.some_failed(1), triggers.some_successful(at_least=1)],
-    ids=repr,
+    ids=label,
 )
 def test_empty_map_fails_where_any_is_asked_for(trigger):
     assert not passes(trigger, upstream(Mapped(map_states=[])))
@@ -193,19 +194,21 @@ def test_not_all_skipped_passes_if_one_ran():
     assert triggers.not_all_skipped(upstream(Skipped(), Success())) is True
 
 
-@pytest.mark.parametrize("states", [[Skipped()], [Skipped(), Skipped()], [Mapped(map_states=[Skipped()] * 3)]], ids=str)
+@pytest.mark.parametrize(
+    "states", [[Skipped()], [Skipped(), Skipped()], [Mapped(map_states=[Skipped()] * 3)]], ids=label
+)
 def test_not_all_skipped_skips_if_all_are(states):
     with pytest.raises(signals.SKIP):
         triggers.not_all_skipped(upstream(*states))
 
 
-@pytest.mark.parametrize("other", [Failed(), Cancelled(), Running()], ids=str)
+@pytest.mark.parametrize("other", [Failed(), Cancelled(), Running()], ids=label)
 def test_not_all_skipped_fails_if_one_did_not_succeed(other):
     with pytest.raises(signals.TRIGGERFAIL):
         triggers.not_all_skipped(upstream(Skipped(), other, Success()))
 
 
-@pytest.mark.parametrize("states", [[], [Success()], [Failed()], [Resume()]], ids=str)
+@pytest.mark.parametrize("states", [[], [Success()], [Failed()], [Resume()]], ids=label)
 @pytest.mark.parametrize("resume", [None, False])
 def test_manual_only_pauses(states, resume):
     with context(resume=resume), pytest.raises(signals.PAUSE) as caught:
@@ -219,7 +222,7 @@ def test_manual_only_pauses_outside_a_run():
         triggers.manual_only({})
 
 
-@pytest.mark.parametrize("states", [[], [Success()], [Failed()]], ids=str)
+@pytest.mark.parametrize("states", [[], [Success()], [Failed()]], ids=label)
 def test_manual_only_passes_once_resumed(states):
     with context(resume=True):
         assert triggers.manual_only(upstream(*states)) is True
@@ -286,7 +289,7 @@ def test_some_refuses_bounds_that_are_none(trigger, name, bound):
         trigger(**{name: bound})
 
 
-@pytest.mark.parametrize("trigger", [*PLAIN, triggers.manual_only], ids=repr)
+@pytest.mark.parametrize("trigger", [*PLAIN, triggers.manual_only], ids=label)
 def test_triggers_survive_a_pickle(trigger):
     copied = pickle.loads(pickle.dumps(trigger))
     assert copied.__name__ == trigger.__name__

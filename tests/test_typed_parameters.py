@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Annotated, Any, Literal
 
 import pytest
+from labels import label
 
 from prefectish import DateTimeParameter, Flow, Parameter, context, task
 from prefectish.errors import FlowDefinitionError, ParameterError
@@ -50,7 +51,7 @@ class Size(pydantic.BaseModel):
         (Point, point := Point(), point),
         (list[Point], [point], [point]),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_value_becomes_one_of_the_type(wanted: Any, given: Any, value: Any) -> None:
     settled = settle([Parameter("x", type=wanted)], {"x": given}, {})["x"]
@@ -72,7 +73,7 @@ def test_value_becomes_one_of_the_type(wanted: Any, given: Any, value: Any) -> N
         (list[int], ["a"] * 9, "and 6 more"),
         (int, "9" * 5000, "99…"),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_value_that_is_not_is_named_with_the_type(wanted: Any, given: Any, text: str) -> None:
     with pytest.raises(ParameterError) as caught:
@@ -180,7 +181,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
         (NOON.replace(tzinfo=None), NOON),
         (date(2026, 3, 1), NOON.replace(hour=0)),
     ],
-    ids=str,
+    ids=label,
 )
 def test_date_time_is_aware(given: Any, value: datetime) -> None:
     settled = settle([DateTimeParameter("x")], {"x": given}, {})["x"]

@@ -1,6 +1,7 @@
 import array
 
 import pytest
+from labels import label
 
 from prefectish.edges import Edge
 from prefectish.engine.plan import Input, TaskName
@@ -53,7 +54,7 @@ class Endless:
         (Endless(), UNMAPPABLE),
         (list, UNMAPPABLE),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_width_of_a_value(value, width):
     assert width_of(value) == width
@@ -74,13 +75,13 @@ def test_width_of_an_array_without_dimensions():
         (5, 2, (UNMAPPABLE, "int", ())),
         ([], 2, (0, "list", ())),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_measure_tells_small_facts(value, depth, facts):
     assert measure(value, depth) == facts
 
 
-@pytest.mark.parametrize("value", ["text", b"bytes", bytearray(b"x"), 5, None, {"a": 1}], ids=repr)
+@pytest.mark.parametrize("value", ["text", b"bytes", bytearray(b"x"), 5, None, {"a": 1}], ids=label)
 def test_text_and_what_is_no_list_are_one_element(value):
     assert element_width(value) == SCALAR
 
