@@ -103,4 +103,6 @@ def test_w14_attempts_that_must_not_run_twice_do_not(tmp_path, seed):
     assert {s.cause for s in states if s.is_failed()} <= {"attempt-lost"}
     assert [s.result for s in states if s.is_successful()] == [i for i, s in enumerate(states) if s.is_successful()]
     bodies = [int(line) for line in notes(path)]
-    assert sorted(bodies) == list(range(number)), "a body began twice, or never"
+    assert len(bodies) == len(set(bodies)), "a body began twice"
+    # A worker may die between the marker and the first line of the body.
+    assert {i for i, s in enumerate(states) if s.is_successful()} <= set(bodies)
