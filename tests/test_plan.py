@@ -29,7 +29,7 @@ def named(name, **options):
 
 def test_empty_flow_has_an_empty_plan():
     plan = compile_flow(Flow("empty"), {})
-    assert plan == ("empty", (), (), (), (), ())
+    assert plan == ("empty", (), (), (), (), (), False)
 
 
 def test_constants_and_parameters_are_literals():

@@ -15,23 +15,27 @@ LIMIT = 60.0
 
 
 class Desk:
-    """Lets bodies in one by one, and knows which came."""
+    """Lets bodies in one by one, in the order in which they came, and knows which came."""
 
     def __init__(self) -> None:
         self.came: list[Any] = []
-        self.free = threading.Semaphore(0)
+        self.served = 0
+        self.called = threading.Condition()
         self.broken: set[Any] = set()
 
     def __call__(self, value: Any) -> Any:
-        self.came.append(value)
-        assert self.free.acquire(timeout=LIMIT)
+        with self.called:
+            self.came.append(value)
+            number = len(self.came)
+            assert self.called.wait_for(lambda: self.served >= number, LIMIT)
         if value in self.broken:
             raise ValueError(value)
         return value
 
     def serve(self, count: int) -> None:
-        for _ in range(count):
-            self.free.release()
+        with self.called:
+            self.served += count
+            self.called.notify_all()
 
     def wait_for(self, count: int) -> list[Any]:
         return until(lambda: self.came if len(self.came) >= count else None, LIMIT)
