@@ -127,8 +127,8 @@ class Task(Operand, Generic[R]):
     priority: Any = None
     #: Runs after one that took its worker down.
     crash_retries: int = 0
-    #: Whether an attempt that was lost with its worker, or its driver, runs again. False: it has Crashed; the task needs
-    #: a store of results that the workers share, for its start marker.
+    #: Whether an attempt that was lost with its worker, or its driver, runs again. False: it has Crashed; the task
+    #: needs a store of results that the workers share, for its start marker.
     rerun_on_loss: bool = True
     #: Where its results are kept; None: where the flow's are.
     result: Any = None
