@@ -16,7 +16,7 @@ from smtplib import SMTPAuthenticationError, SMTPNotSupportedError
 
 import pytest
 
-from prefectish import Flow
+from prefectish import Flow, context
 from prefectish.engine.signals import FAIL
 from prefectish.engine.state import Failed, Success, TimedOut
 from prefectish.extras import load
@@ -24,6 +24,7 @@ from prefectish.tasks.files import ReadFile, WriteFile
 from prefectish.tasks.http import HTTPTask
 from prefectish.tasks.mail import EmailTask
 from prefectish.tasks.shell import ShellTask
+from prefectish.tasks.slack import SlackTask
 from prefectish.tasks.sql import SQLTask
 
 
@@ -52,6 +53,7 @@ def until(condition, seconds=20):
         ReadFile("a"),
         WriteFile("a"),
         EmailTask("hello"),
+        SlackTask("hello"),
         SQLTask("sqlite://", "select 1"),
     ],
     ids=lambda made: made.name,
@@ -72,6 +74,7 @@ def test_task_takes_options_and_travels(made):
         (SQLTask(query="select 1"), "SQLTask: no url"),
         (EmailTask(email_from="a@example.com"), "EmailTask: no email_to"),
         (EmailTask(email_to="a@example.com"), "EmailTask: no email_from"),
+        (SlackTask(), "SlackTask: no message"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -206,6 +209,42 @@ def server():
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def posted():
+    """A webhook: its address, and what was posted to it."""
+    texts = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self):
+            texts.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["text"])
+            self.send_response(500 if texts[-1] == "refuse" else 200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/hook", texts
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.usefixtures("fresh_masking")
+def test_slack_posts_the_message_to_the_webhook_of_its_secret(posted):
+    address, texts = posted
+    with Flow("tells") as flow:
+        sent = SlackTask().map(["one", "two", "refuse"])
+    with context(secrets={"SLACK_WEBHOOK_URL": address}):
+        state = flow.run(history=False)
+    assert texts == ["one", "two", "refuse"]
+    kinds = [type(child) for child in state.result[sent].map_states]
+    assert kinds == [Success, Success, Failed]
+    assert address not in str(state.result[sent].map_states[2].message)
 
 
 def test_http_returns_json_where_the_answer_says_so(server):

@@ -1,0 +1,56 @@
+"""Post messages to Slack, by its incoming webhooks and httpx2."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from prefectish.extras import load
+from prefectish.secret_store import find
+from prefectish.tasks.options import TaskOptions
+from prefectish.tasks.task import Task
+
+
+class SlackTask(Task):
+    """Posts a message to an incoming webhook of Slack, or of anything that takes ``{"text": ...}``.
+
+    Parameters
+    ----------
+    message
+        Text, in Slack's markup.
+    webhook_secret
+        Name of the secret that holds the address; it is looked up where the body runs.
+    request_timeout
+        Seconds for each of connecting, sending, and waiting for the answer.
+    name, **options
+        As for :class:`~prefectish.tasks.task.Task`.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        webhook_secret: str = "SLACK_WEBHOOK_URL",
+        request_timeout: float | None = 30.0,
+        name: str | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        self.message = message
+        self.webhook_secret = webhook_secret
+        self.request_timeout = request_timeout
+        super().__init__(name, **options)
+
+    def run(self, message: str | None = None) -> None:
+        """Post the message; one that is given here wins over that of the constructor.
+
+        Raises
+        ------
+        ValueError
+            If there is no message, or nobody knows the secret.
+        httpx2.HTTPError
+            If there was no answer, or one with an error status.
+        """
+        text = self.message if message is None else message
+        if not text:
+            raise ValueError(f"{self.name}: no message; give one to the task, or to its call")
+        httpx = load("httpx2", "http", "SlackTask")
+        address = str(find(self.webhook_secret))
+        httpx.post(address, json={"text": text}, timeout=self.request_timeout).raise_for_status()
