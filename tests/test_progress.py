@@ -607,3 +607,20 @@ def test_end_gives_every_child_a_state_without_asking_triggers():
     assert owner.progress.done
     assert [s.message for s in owner.state("a").map_states][1:] == ["open 1", "open 2"]
     assert owner.state("b").message == "never"
+
+
+def test_cancelled_child_that_has_not_begun_ends_when_its_turn_comes():
+    with Flow("cancels") as flow:
+        first = named("first").map(list(range(4)))
+        named("second").map(first)
+    owner = Owner(flow, window=1)
+    jobs = owner.start()
+    owner.progress.endings.cancel("first-1", 2, owner.moment)
+    owner.progress.endings.cancel("second-1", 3, owner.moment)
+    order = owner.run_all(jobs)
+    assert ["second[2]"] in order  # its trigger is asked, as behind any child that was cancelled
+    assert ["first[3]"] in order
+    assert not any("first[2]" in each or "second[3]" in each for each in order)
+    assert [type(s).__name__ for s in owner.state("first").map_states] == ["Success", "Success", "Cancelled", "Success"]
+    assert type(owner.state("second").map_states[3]).__name__ == "Cancelled"
+    assert owner.state("first").map_states[2].message == "cancelled"

@@ -436,6 +436,8 @@ class Calls:
                 assert isinstance(run.lane, CallLane)
                 run.lane.withdraw(row)
             self.table.end_row(run, row, NOT_RUN, Cancelled("cancelled"))
+        else:
+            self.progress.endings.cancel(run.step.slug, row, now)
 
     def cancel_map(self, whole: Whole, now: Moment) -> None:
         """Cancel the children of a map that have not ended."""

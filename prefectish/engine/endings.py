@@ -80,6 +80,8 @@ class Endings:
     def cancel(self, slug: str, row: int | None, now: Moment) -> None:
         """Cancel a task that is not finished, or one child of it; what follows it decides by its trigger.
 
+        A child that has not begun ends when its turn comes.
+
         Parameters
         ----------
         slug : of the step.
@@ -88,6 +90,9 @@ class Endings:
         run = next(run for run in self.table.runs if run.step.slug == slug)
         lane = run.lane
         if run.final:
+            return
+        if row is not None and (lane is None or row not in lane.branches):
+            _withdraw(run, row)
             return
         if lane is None:
             run.state, run.final = self.table.notify(run, run.state, Cancelled("cancelled")), True
@@ -183,6 +188,14 @@ class Endings:
             return None
         due, text = min(ends)
         return due - now.seconds, text
+
+
+def _withdraw(run: StepRun, row: int) -> None:
+    """Note that a child is cancelled that has not begun."""
+    if run.children is None or row >= len(run.children) or run.children[row] is None:
+        run.withdrawn.add(row)
+        if run.lane is not None:
+            run.lane.withdrawn = True
 
 
 def _is_due_some_time(state: State) -> bool:

@@ -68,16 +68,18 @@ class StepRun:
     kinds : number of the rows that ended so far in another state than a plain success, by its class.
     dirty : in a run that is resumed, whether anything of it had to run because it was not finished before.
     reads : steps it reads whose results are held on workers.
+    withdrawn : rows that were cancelled before they began.
     watcher : told of its rows and of its end, None if nobody asked.
     """
 
     __slots__ = (
         "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "kinds", "lane", "left",
-        "reads", "space", "starts", "state", "step", "watcher", "widths",
+        "reads", "space", "starts", "state", "step", "watcher", "widths", "withdrawn",
     )  # fmt: skip
 
     def __init__(self, step: Step) -> None:
         self.watcher: Watcher | None = None
+        self.withdrawn: set[int] = set()
         self.step = step
         self.state: State = NOT_RUN
         self.final = False
@@ -238,6 +240,7 @@ class Lane:
     ready : rows whose gates are open, smallest first, of a lane with gates.
     mean : observed mean time of a branch in seconds, None if none has ended.
     bundle, bundles : size of the last bundle, and bundles under way.
+    withdrawn : some rows of its steps were cancelled before they began.
     stopped : "stop" if no new branch may start, "cancel" if open ones were dropped too, else "".
     late : whether its branches are begun before they have a place under its limits, because many may need none.
     ahead : branches that were begun so and have none yet.
@@ -247,12 +250,13 @@ class Lane:
     __slots__ = (
         "again", "ahead", "all_positions", "branches", "bundle", "bundles", "done", "full", "gates", "late", "limited",
         "mean", "opened", "order", "pickers", "position", "priority", "queued", "ready", "runs", "space", "spec",
-        "stage", "started", "stopped",
+        "stage", "started", "stopped", "withdrawn",
     )  # fmt: skip
 
     def __init__(self, runs: list[StepRun], stage: int, space: SpaceRun | None) -> None:
         self.runs = runs
         self.stage = stage
+        self.withdrawn = any(run.withdrawn for run in runs)
         self.space = space
         self.position = {run.step.number: position for position, run in enumerate(runs)}
         self.all_positions = tuple(range(len(runs)))

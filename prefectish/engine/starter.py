@@ -19,7 +19,7 @@ from prefectish.engine.numbering import Numbering
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.recaller import Recaller
 from prefectish.engine.recorder import Event
-from prefectish.engine.state import Cached, Mapped, Pending, Running, Scheduled, State
+from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
 from prefectish.engine.verdict import finished
 from prefectish.engine.widths import element_width, measure
 
@@ -153,6 +153,8 @@ class Starter:
             branch.items = self.numbering.items(lane, branch.items)
         if not lane.started:
             self._first_start(lane, now)
+        if lane.withdrawn and self._withdraw(lane, branch):
+            return self._begin_rest(lane, branch, now)
         if self.table.recaller is not None:
             return self._begin_recalled(self.table.recaller, lane, branch, now)
         if any(run.starts is not None for run in lane.runs):
@@ -160,6 +162,17 @@ class Starter:
         if lane.late:
             return self.branches.begin_ahead(lane, branch, now)
         return self.branches.send(lane, branch, lane.all_positions)
+
+    def _withdraw(self, lane: Lane, branch: Branch) -> bool:
+        """End the steps of a row that were cancelled before it began; False if there are none."""
+        found = False
+        for position, run in enumerate(lane.runs):
+            if branch.row in run.withdrawn:
+                run.withdrawn.discard(branch.row)
+                branch.final |= 1 << position
+                self.table.end_row(run, branch.row, tables.NOT_RUN, Cancelled("cancelled"))
+                found = True
+        return found
 
     def _begin_from(self, lane: Lane, branch: Branch, now: Moment) -> Job | None:
         for position, run in enumerate(lane.runs):
