@@ -15,6 +15,7 @@ from prefectish import (
     flatten,
     flow,
     mapped,
+    tags,
     task,
     triggers,
     unmapped,
@@ -763,6 +764,47 @@ def test_future_cannot_be_pickled():
             pickle.dumps(inc.submit(1))
 
     tries()
+
+
+def test_options_and_tags_of_a_call_hold():
+    tries = []
+
+    @task
+    def unsteady():
+        tries.append(context.task_tags)
+        if len(tries) % 2:
+            raise OSError
+        return context.task_name
+
+    @local
+    def calls():
+        again = {"max_retries": 1, "retry_delay": 0, "name": "again"}
+        with tags("night"):
+            called = unsteady(task_args=again)
+            submitted = unsteady.submit(task_args=again).result()
+        return called, submitted, unsteady.map(task_args=again).result()
+
+    assert calls() == ("again", "again", "again")
+    assert tries == [frozenset({"night"})] * 4 + [frozenset()] * 2
+
+
+def test_body_that_cannot_be_sent_is_refused_each_time_and_harms_nobody():
+    from prefectish.executors import LocalDaskExecutor
+
+    held = threading.Lock()
+
+    @task
+    def closes_over():
+        return held
+
+    @flow(executor=LocalDaskExecutor("processes", num_workers=1), history=False)
+    def sends():
+        for use in (closes_over, closes_over.submit, closes_over):
+            with pytest.raises(FlowDefinitionError, match="task closes_over cannot be pickled"):
+                use()
+        return inc(1)
+
+    assert sends() == 2
 
 
 def test_methods_and_options():

@@ -195,6 +195,7 @@ class FunctionRun(Control):
         if self.waits and _is_coroutine_function(task.run):
             return self.submit(task, args, kwargs, options)
         self._check_open(task)
+        task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
         shape = self._shape(task, given.wires)
         if not (self.live and shape.direct):
@@ -232,6 +233,7 @@ class FunctionRun(Control):
     ) -> TaskFuture[Any]:
         """Have a task run, and return its future at once."""
         self._check_open(task)
+        task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
         shape = self._shape(task, given.wires)
         outcome = self._send(shape, given)
@@ -284,9 +286,9 @@ class FunctionRun(Control):
             with self._lock:
                 shape = self._shapes.get((task, wires))
                 if shape is None:
-                    shape = self._shapes[task, wires] = Shape(self.growth, task, wires)
                     if not self.live:
-                        pickle_task(shape.run.step.slug, task)
+                        pickle_task(task.name, task)
+                    shape = self._shapes[task, wires] = Shape(self.growth, task, wires)
         return shape
 
     def _variant(self, task: Task, options: CallOptions) -> Task:
@@ -296,7 +298,10 @@ class FunctionRun(Control):
             return task._copy(options.task_args)
         if tags <= task.tags:
             return task
-        return self._tagged.setdefault((task, tags), task._copy({}))
+        found = self._tagged.get((task, tags))
+        if found is None:
+            found = self._tagged[task, tags] = task._copy({})
+        return found
 
     def _check_open(self, task: Task) -> None:
         if not self.is_open:
