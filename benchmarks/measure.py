@@ -121,6 +121,14 @@ class Seconds(NamedTuple):
     cpu: float
 
 
+def spent_here(call: Callable[[], object]) -> Seconds:
+    """Call, and return what it cost in this process."""
+    gc.collect()
+    began, worked = time.perf_counter(), time.process_time()
+    call()
+    return Seconds(time.perf_counter() - began, time.process_time() - worked)
+
+
 def seconds_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Seconds]]:
     """Call functions in turn, A B A B, after a call of each to warm up; return the times of each."""
     taken: dict[str, list[Seconds]] = {name: [] for name in calls}
@@ -128,10 +136,7 @@ def seconds_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> d
         call()
     for _ in range(rounds):
         for name, call in calls.items():
-            gc.collect()
-            began, worked = time.perf_counter(), time.process_time()
-            call()
-            taken[name].append(Seconds(time.perf_counter() - began, time.process_time() - worked))
+            taken[name].append(spent_here(call))
     return taken
 
 

@@ -38,8 +38,10 @@ def draw_cost(rows: list[dict[str, Any]]) -> None:
     wide = [width for width in order if width >= 10_000]
     for name, colour in list(COLOURS.items())[:2]:
         for what, style in (("client_peak", "-"), ("scheduler_peak", ":")):
-            values = [widths[w][name][what] for w in wide]
-            memory.plot(wide, values, style, marker="o", ms=3, c=colour, label=f"{name}, {what.split('_')[0]}")
+            points = {width: widths[width][name][what] for width in wide}
+            if name == "prefectish":
+                points |= {run["width"]: run[what] for run in widest_runs(rows)}
+            memory.plot([*points], [*points.values()], style, marker="o", ms=3, c=colour, label=f"{name}, {what[:-5]}")
     cost.set(xscale="log", yscale="log", xlabel="children", ylabel="microseconds a child")
     memory.set(xscale="log", ylim=(0, None), xlabel="children", ylabel="peak resident size, MB")
     for axes in (cost, memory):
@@ -50,10 +52,16 @@ def draw_cost(rows: list[dict[str, Any]]) -> None:
 
 def draw_memory(rows: list[dict[str, Any]]) -> None:
     """Draw the memory of client and scheduler over the time of the widest run."""
-    runs = [row["facts"]["wide"] for row in rows if row["question"] == "memory" and "wide" in row["facts"]]
-    if not runs:
-        return
-    (run,) = runs
+    for run in widest_runs(rows):
+        _draw_curve(run)
+
+
+def widest_runs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the widest run that was measured, or nothing."""
+    return [row["facts"]["wide"] for row in rows if row["question"] == "memory" and "wide" in row["facts"]]
+
+
+def _draw_curve(run: dict[str, Any]) -> None:
     figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
     seconds, client, scheduler = zip(*run["curve"]["points"], strict=True)
     axes.plot(seconds, client, c="tab:blue", label="client")

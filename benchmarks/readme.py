@@ -20,7 +20,7 @@ ANSWERS = (
     ("a child on a cluster, 100,000 children", "children", r"prefectish, 100,000 children, (wall|cpu)"),
     ('the same with `batch_size="auto"`, 10,000', "children", r"prefectish, batched, 10,000 children, (wall|cpu)"),
     ('the same with `batch_size="auto"`, 100,000', "children", r"prefectish, batched, 100,000 children, (wall|cpu)"),
-    ("three maps and a sum over all, 10,000 branches", "pipelines", r"prefectish, 10,000 branches, (wall|cpu)"),
+    ("three maps and a sum over all, 10,000 branches", "pipelines", r"prefectish pipeline, .*, (wall|cpu)"),
     ("scheduler, 400,000 children against 10,000", "memory", r"scheduler peak, .*"),
     ("client, for each of 400,000 finished children", "memory", r"client, .*"),
     ("client, 64 arrays of 8 MB mapped to their means", "arrays", r".*"),
@@ -29,7 +29,11 @@ ANSWERS = (
     ("the same on a cluster", "retries", r".*16 retries.*cluster"),
     ("a child in this process, over the bare call", "local", r"local over .* 10,000 children, (wall|cpu)"),
     ("a child on threads, over `dask.threaded.get`", "local", r"threads over .* 10,000 children, (wall|cpu)"),
+    ("a history of 100,000 children on a cluster", "recording", r"cluster, .* with a history, (wall|cpu)"),
+    ("the same on disk, for each child", "recording", r"cluster, .* on disk"),
+    ("live progress, 10,000 children on a cluster", "watching", r"cluster, .*, (wall|cpu)"),
     ("a flow of one task", "one task", r".*"),
+    ("10,000 calls by `.submit` in a flow function", "functions", r".* by submit, (wall|cpu)"),
     ("`import prefectish`", "imports", r"import prefectish, (wall|cpu)"),
 )
 UNITS = {"us a child": "microseconds", "bytes a child": "bytes"}
@@ -39,13 +43,19 @@ def bars(content: dict[str, Any]) -> str:
     """Return a table of what was measured beside its bar, as Markdown, and the machine below it."""
     lines = ["| what | measured | bar | unit | |", "| --- | --- | --- | --- | --- |"]
     for told, question, pattern in ANSWERS:
-        found = [row for row in content["rows"] if row["question"] == question and re.fullmatch(pattern, row["what"])]
+        found = _found(content, question, pattern)
         if found:
             unit = found[0]["unit"]
             lines.append(
                 f"| {told} | {_measured(found)} | {_bars(found)} | {UNITS.get(unit, unit)} | {_verdict(found)} |"
             )
     return "\n".join([*lines, "", f"{content['date']}: {machine(content)}.", ""])
+
+
+def unanswered(content: dict[str, Any]) -> list[str]:
+    """Return what a reader would not be told although its question was asked."""
+    asked = {row["question"] for row in content["rows"]}
+    return [told for told, question, pattern in ANSWERS if question in asked and not _found(content, question, pattern)]
 
 
 def rows(content: dict[str, Any]) -> str:
@@ -61,6 +71,10 @@ def machine(content: dict[str, Any]) -> str:
     load = "" if facts.get("load") is None else f", load {facts['load']}"
     hardware = f"{facts['cores']} cores, {facts['memory_gb']} GB, {facts['system']} on {facts['processor']}"
     return f"{hardware}{load}; {packages}"
+
+
+def _found(content: dict[str, Any], question: str, pattern: str) -> list[dict[str, Any]]:
+    return [row for row in content["rows"] if row["question"] == question and re.fullmatch(pattern, row["what"])]
 
 
 def _measured(found: list[dict[str, Any]]) -> str:

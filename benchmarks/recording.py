@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cluster import start_cluster
-from benchmarks.measure import SETTLE, cost_of, fresh, middle
+from benchmarks.measure import SETTLE, Cost, Seconds, cost_of, fresh, middle, spent_here
 from benchmarks.table import Row, spread
 from benchmarks.workloads import increment
 from prefectish import Flow, history, task
 from prefectish.engine.executor import Executor
 from prefectish.executors import DaskExecutor, LocalExecutor
 
+#: A run to be measured.
+Run = Callable[[], object]
 #: Most wall time against the same run without a history.
 WALL = 1.15
 #: Most bytes a child on disk, and milliseconds for its failures.
@@ -42,9 +44,9 @@ def _rows_of(where: str, width: int, rounds: int) -> list[Row]:
     what = f"{where}, {width:,} children"
     bar = WALL if where == "cluster" else None
     return [
-        Row("recording", f"{what}, wall with a history", middle(walls), "x without", bar, spread(walls), found),
-        Row("recording", f"{what}, cpu with a history", middle(cpus), "x without", None, spread(cpus)),
-        Row("recording", f"{what}, cpu", middle(extra), "us a child", None, spread(extra)),
+        Row("recording", f"{what} with a history, wall", middle(walls), "x without", bar, spread(walls), found),
+        Row("recording", f"{what} with a history, cpu", middle(cpus), "x without", None, spread(cpus)),
+        Row("recording", f"{what}, cpu of the history", middle(extra), "us a child", None, spread(extra)),
         Row("recording", f"{what}, on disk", found["bytes"], "bytes a child", DISK),
         Row("recording", f"{what}, failures()", found["failures"], "ms", FAILURES),
     ]
@@ -63,7 +65,7 @@ def _run(flow: Flow, executor: Executor, where: Any) -> str:
     return run_id
 
 
-def _measure(executor: Executor, width: int, rounds: int, cost: Callable[[Callable[[], object]], list[float]]) -> Any:
+def _measure(executor: Executor, width: int, rounds: int, cost: Callable[[Run], Cost | Seconds]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "history.db"))
         with Flow("recording") as flow:
@@ -82,8 +84,8 @@ def _measure(executor: Executor, width: int, rounds: int, cost: Callable[[Callab
         if sum(group.count for group in groups) != -(-width // EVERY):
             raise AssertionError(f"wrong failures: {groups}")
         return {
-            "wall": [[on[0], off[0]] for on, off in pairs],
-            "cpu": [[on[1], off[1]] for on, off in pairs],
+            "wall": [[on.wall, off.wall] for on, off in pairs],
+            "cpu": [[on.cpu, off.cpu] for on, off in pairs],
             "bytes": (_size(folder) - before) / (rounds * width),
             "failures": 1e3 * taken,
         }
@@ -98,27 +100,16 @@ def _size(folder: str) -> int:
     return sum(file.stat().st_size for file in Path(folder).iterdir())
 
 
-def _local(call: Callable[[], object]) -> list[float]:
-    began, worked = time.perf_counter(), time.process_time()
-    call()
-    return [time.perf_counter() - began, time.process_time() - worked]
-
-
 def main(where: str, width: int, rounds: int) -> Any:
     """Measure in a fresh process."""
     import logging
 
     logging.disable()  # a thousand tracebacks are no part of the question
     if where == "local":
-        return _measure(LocalExecutor(), width, rounds, _local)
+        return _measure(LocalExecutor(), width, rounds, spent_here)
     with start_cluster() as cluster:
-
-        def cost(call: Callable[[], object]) -> list[float]:
-            found = cost_of(cluster, call)
-            return [found.wall, found.cpu]
-
         time.sleep(SETTLE)
-        return _measure(DaskExecutor(client=cluster.client), width, rounds, cost)
+        return _measure(DaskExecutor(client=cluster.client), width, rounds, partial(cost_of, cluster))
 
 
 if __name__ == "__main__":

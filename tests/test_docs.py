@@ -56,6 +56,12 @@ def test_readme_shows_the_newest_results() -> None:
     assert rest.partition("<!-- /bars -->")[0] == done.stdout
 
 
+def test_every_question_that_was_asked_is_answered_in_the_readme() -> None:
+    program = "from benchmarks import readme, table; print(readme.unanswered(table.newest()))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p.read_text(), "python")], ids=lambda page: page.stem)
 def test_python_of_a_page_is_one_program_that_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     """Blocks marked `{code-block} python` are parts of programs, and not run."""
