@@ -41,8 +41,7 @@ class SynchronousSession:
         job = self._queue.popleft()
         records: list[tuple[int, Any]] = []
         graph = live_graph([Branch(job)], self.run_id)
-        report = posttask(lambda arrival: records.append(arrival[1:]))
-        get_sync(graph, list(graph), callbacks=[report])
+        get_sync(graph, list(graph), callbacks=[posttask(graph, lambda arrival: records.append(arrival[1:]))])
         return (Receipt(job, records),)
 
     def cancel(self, jobs: Sequence[Job]) -> None:

@@ -278,7 +278,7 @@ def _callbacks(errands: Mapping[Key, Errand], report: Report) -> tuple[Any, ...]
             state["cache"][key] = None  # nothing in the slice reads it any more, and the slice may take long to end
         errands[key].end(value, report)
 
-    return (None, in_given_order, before, after, None)
+    return (None, in_given_order(errands), before, after, None)
 
 
 def skip(values: Any) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -320,10 +320,15 @@ def cluster_error(branch: Branch, error: BaseException) -> Receipt:
     return Receipt(branch.job, (), Lost("cluster-error", detail=f"{type(error).__name__}: {error}"))
 
 
-def in_given_order(graph: Mapping[Any, Any], state: Mapping[str, Any]) -> None:
-    """Have Dask's local schedulers begin with the first branch: a callback for the start of a ``get``.
+def in_given_order(keys: Iterable[Any]) -> Callable[[Any, Mapping[str, Any]], None]:
+    """Have Dask's local schedulers begin with the first of these keys: a callback for the start of a ``get``.
 
-    Left to itself Dask (2026.8) begins with the last of tasks that are equal but for their keys.
+    Left to itself Dask (2026.8) begins with the last of tasks that are equal but for their keys, and with processes,
+    where it culls the graph before, with any: a short branch would wait behind long ones that were submitted later.
     """
-    place = {key: n for n, key in enumerate(graph)}
-    state["ready"].sort(key=place.__getitem__, reverse=True)  # it takes them from the end
+    place = {key: n for n, key in enumerate(keys)}
+
+    def begin(graph: Any, state: Mapping[str, Any]) -> None:
+        state["ready"].sort(key=place.__getitem__, reverse=True)  # it takes them from the end
+
+    return begin

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -123,7 +123,7 @@ class Threads:
         """Run branches in the pool."""
         graph = live_graph(branches, self.run_id)
         view = _View(self.pool, max(ahead, self.slots))
-        dask.threaded.get(graph, list(graph), pool=view, callbacks=[posttask(report)])
+        dask.threaded.get(graph, list(graph), pool=view, callbacks=[posttask(graph, report)])
 
     def lost(self, branches: Sequence[Branch], error: BaseException) -> tuple[list[Receipt], list[Branch]]:
         """Say what went wrong: threads do not die, so this is a fault of ours or of Dask's."""
@@ -161,10 +161,10 @@ def run_live(branch: Branch, position: int, *before: Any) -> list[Arrival]:
     return [(branch, position, record)]
 
 
-def posttask(report: Report) -> tuple[Any, ...]:
-    """Return a callback of Dask's schedulers that reports what :func:`run_live` returned."""
+def posttask(graph: Mapping[Any, Any], report: Report) -> tuple[Any, ...]:
+    """Return callbacks of Dask's schedulers that begin with the first branch and report what `run_live` returned."""
 
     def after(key: Any, result: list[Arrival], graph: Any, state: Any, worker: Any) -> None:
         report(result.pop())
 
-    return (None, in_given_order, None, after, None)
+    return (None, in_given_order(graph), None, after, None)

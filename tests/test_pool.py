@@ -24,7 +24,7 @@ from prefectish.engine.progress import Progress
 from prefectish.engine.state import Crashed, Failed, Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor
-from prefectish.executors.slices import LARGEST, Backlog, Branch, Pace, SliceSession
+from prefectish.executors.slices import LARGEST, SLOW, Backlog, Branch, Pace, SliceSession
 
 #: How long a body waits for another one that has to run meanwhile: longer than any machine needs.
 LONG = 30
@@ -424,6 +424,22 @@ def test_threads_share_objects_without_copies():
     with Flow("live") as flow:
         out = give.map([box, box])
     assert values(flow, out, threads()) == [box, box]
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+def test_children_begin_in_the_order_of_their_items(scheduler, tmp_path):
+    path = tmp_path / "order"
+
+    @task
+    def note(x):
+        with path.open("a") as file:
+            file.write(f"{x} ")
+        time.sleep(2 * SLOW)  # quick ones share slices, and slices overlap
+
+    with Flow("in order") as flow:
+        note.map(range(12))
+    assert flow.run(executor=LocalDaskExecutor(scheduler, num_workers=1)).is_successful()
+    assert path.read_text().split() == [str(x) for x in range(12)]
 
 
 def test_synchronous_runs_in_this_thread_in_order():
