@@ -23,6 +23,7 @@ from prefectish.engine.handlers import on_failure_handler
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.network import Network
 from prefectish.parameters import settle
+from prefectish.printable import printable
 from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
 from prefectish.tasks.mapping import check_mappable
 from prefectish.tasks.options import function, handler_list, seconds, store
@@ -119,7 +120,7 @@ class Flow(Network):
         self.set_reference_tasks(reference_tasks or ())
 
     def __repr__(self) -> str:
-        return f"<Flow: name={self.name}>"
+        return f"<Flow: name={printable(self.name)}>"
 
     def _repr_html_(self) -> str:
         from importlib import import_module

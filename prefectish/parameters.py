@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from prefectish.engine.context import current
 from prefectish.errors import FlowDefinitionError, ParameterError
+from prefectish.printable import printable
 from prefectish.tasks.task import Task
 from prefectish.validation import adapter_for, checked, refusal
 
@@ -103,7 +104,7 @@ class Parameter(Task):
         return super().copy(**{"slug": name, **options, "name": name})
 
     def __repr__(self) -> str:
-        return f"<Parameter: {self.name}>"
+        return f"<Parameter: {printable(self.name)}>"
 
 
 class DateTimeParameter(Parameter):

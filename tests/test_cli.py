@@ -101,6 +101,25 @@ def test_runs_show_and_failures_read_the_history(command: Command) -> None:
     assert json.loads(command.on_history("failures", run_id, "--json"))[0]["count"] == 1
 
 
+def test_what_is_piped_is_not_cut(command: Command, tmp_path: Path) -> None:
+    long = "a flow with a name of which nobody thought that it would ever be read in a terminal of eighty columns"
+    source = FLOW.replace('Flow("example")', f'Flow("{long}")').replace("def load(", "def load_" + "a" * 60 + "(")
+    Path(command.file).write_text(source.replace("load.map", "load_" + "a" * 60 + ".map"))
+    run_id = command.run(5, code=1)["id"]
+    [_, row] = command.on_history("runs").splitlines()
+    assert row.startswith(f"{run_id}  {long}  Failed  ")
+    assert row.rstrip().endswith("Some reference tasks failed.")
+    assert "4 Success, 1 Failed" in command.on_history("show").splitlines()[-1]
+
+
+def test_failures_name_children_by_their_items(command: Command) -> None:
+    Path(command.file).write_text(FLOW.replace("@task\ndef load", '@task(item_key=lambda x: f"file {x}\\n")\ndef load'))
+    command.run(5, code=1)
+    assert r"    load-1[3] (file 3\n)" in command.on_history("failures").splitlines()
+    [group] = json.loads(command.on_history("failures", "--json"))
+    assert group["children"] == [{"task": "load-1", "index": 3, "item": "file 3\n", "name": None}]
+
+
 def test_resume_goes_on_with_a_run(command: Command) -> None:
     run_id = command.run(5, code=1)["id"]
     command.on_history("resume", run_id, command.file, "-p", "n=5", "--retry-failed", code=1)

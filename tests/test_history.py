@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from prefectish import Flow, history, task, triggers
+from prefectish import Flow, get_logger, history, task, triggers
 from prefectish.engine.causes import normalised
 from prefectish.engine.state import Success
 from prefectish.errors import HistoryCorrupt, HistoryWriteError
@@ -92,6 +92,48 @@ def test_failures_are_grouped_by_cause(path: str) -> None:
     groups = run.failures()
     assert [(g.type, g.count) for g in groups] == [("ValueError", 10), ("RuntimeError", 1)]
     assert [child.index for child in groups[0].children] == list(range(3, 70, 7))
+
+
+def test_what_only_follows_from_failures_comes_behind_their_causes(path: str) -> None:
+    with Flow("chain") as flow:
+        rows = load.map(list(range(5)))
+        for _ in range(3):
+            rows = load.map(rows)
+    groups = history.run(flow.run(history=path).context["flow_run_id"], store=path).failures()
+    assert [(g.type, g.count) for g in groups] == [("ValueError", 1), ("TRIGGERFAIL", 3)]
+
+
+def test_children_show_their_items_and_errors(path: str) -> None:
+    @task(item_key=lambda x: f"file {x}")
+    def keyed(x: int) -> int:
+        return x // (x - 1)
+
+    with Flow("keyed") as flow:
+        keyed.map([1, 2])
+        load.map([0])
+    run = history.run(flow.run(history=path).context["flow_run_id"], store=path)
+    assert [child.label for child in run.children("keyed")] == ["keyed-1[0] (file 1)", "keyed-1[1] (file 2)"]
+    assert repr(run.child("keyed", "file 1")).startswith("<child keyed-1[0] (file 1): Failed, ZeroDivisionError: ")
+    assert repr(run.child("load", 0)) == "<child load-1[0]: Success>"
+
+
+def test_x8_no_name_acts_on_the_terminal_in_a_repr(path: str) -> None:
+    evil = "\x1b[2J\u202e\nforged"
+
+    @task(name=evil, item_key=lambda x: evil)
+    def named(x: int) -> None:
+        get_logger().warning(evil)
+        raise ValueError(evil)
+
+    with Flow(evil) as flow:
+        children = named.map([1])
+    state = flow.run(history=path)
+    run = history.run(state.context["flow_run_id"], store=path)
+    [child] = run.children(children)
+    shown = [flow, children, state.result, state[children][0], run, child, run.failures()[0], run.logs()[0]]
+    texts = [repr(each) for each in shown] + [str(run.logs()[0]).partition("\n")[0]]
+    assert [text for text in texts if not text.isprintable()] == []
+    assert sum(r"\x1b[2J\u202e\nforged" in text for text in texts) == len(texts)
 
 
 def test_runs_come_newest_first_by_flow_and_by_number(path: str) -> None:

@@ -268,7 +268,9 @@ def show(run_id: RunId = LAST, history: History = None, as_json: Json = False) -
 
 @app.command()
 def failures(run_id: RunId = LAST, history: History = None, as_json: Json = False) -> None:
-    """Show the failures of a run, grouped by cause."""
+    """Show the failures of a run, grouped by cause; what only follows from others comes last."""
+    from prefectish.history.outline import first_of
+
     with _told():
         groups = _recorded(run_id, history).failures()
         if as_json:
@@ -277,9 +279,9 @@ def failures(run_id: RunId = LAST, history: History = None, as_json: Json = Fals
         if not groups:
             print("no failures", file=sys.stderr)
         for group in groups:
-            first = ", ".join(f"{c.slug}" if c.index is None else f"{c.slug}[{c.index}]" for c in group.children[:5])
-            print(f"{group.count} x {group.type}: {printable(group.message)}")
-            print(f"    {first}{', ...' if group.count > 5 else ''}")
+            first = ", ".join(child.label for child in first_of(group, showing.NAMED))
+            print(f"{group.count} x {printable(group.type)}: {printable(group.message)}")
+            print(f"    {printable(first)}{', ...' if group.count > showing.NAMED else ''}")
             for line in (group.traceback or "").splitlines():
                 print(f"    | {printable(line)}")
 

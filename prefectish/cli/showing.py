@@ -13,8 +13,10 @@ from rich.table import Table
 from prefectish.history import FailureGroup, LogLine, RunRow
 from prefectish.printable import printable
 
-#: Children of which each is named.
-MOST = 10
+#: Children of which each is named, in a list and with a cause.
+MOST, NAMED = 10, 5
+#: Columns of what is no terminal.
+ENDLESS = 100_000
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -25,6 +27,8 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         table.add_row(*(printable("" if cell is None else cell) for cell in row))
     console = Console(markup=False, highlight=False)
+    if not console.is_terminal:  # no screen ends there, and what is cut would be lost to whoever reads the pipe
+        console.width = ENDLESS
     console.print(table)
 
 
@@ -63,7 +67,17 @@ def said_of(run: RunRow) -> str | None:
 
 def failure_facts(group: FailureGroup) -> dict[str, Any]:
     """Return the facts of a group of failures for JSON."""
-    return {"type": group.type, "message": group.message, "count": group.count, "traceback": group.traceback}
+    from prefectish.history.outline import first_of
+
+    return {
+        "type": group.type,
+        "message": group.message,
+        "count": group.count,
+        "children": [
+            {"task": c.slug, "index": c.index, "item": c.item_key, "name": c.name} for c in first_of(group, MOST)
+        ],
+        "traceback": group.traceback,
+    }
 
 
 def line_facts(line: LogLine) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,7 @@ def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
     from prefectish.history.outline import arrows
 
     groups = run.failures()
-    causes = sorted((_cause(group) for group in groups[: views.CAUSES]), key=lambda c: c.kind == views.CONSEQUENCE)
+    causes = [_cause(group) for group in groups[: views.CAUSES]]
     return RunView(
         run.flow_name,
         run.state,
@@ -81,8 +80,12 @@ def facts(run: RunRow) -> list[tuple[str, str]]:
 
 def slowest(measures: Measures) -> list[SlowView]:
     """Return the children that took longest."""
+    from prefectish.history.queries import readable_key
+
     return [
-        SlowView(_label(slow), _readable(slow.item_key), slow.state, slow.seconds, slow.worker, slow.attempts)
+        SlowView(
+            _label(slow), readable_key(slow.item_key, slow.row), slow.state, slow.seconds, slow.worker, slow.attempts
+        )
         for slow in measures.slowest
     ]
 
@@ -114,16 +117,10 @@ def _cause(group: FailureGroup) -> CauseView:
 
 
 def _names(children: Sequence[Any]) -> list[str]:
+    from prefectish.history.queries import readable_key
+
     names = []
     for child in children:
         label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
-        names.append(" ".join(filter(None, (label, child.name or _readable(child.item_key)))))
+        names.append(" ".join(filter(None, (label, child.name or readable_key(child.item_key, child.index)))))
     return names
-
-
-def _readable(item_key: str | None) -> str | None:
-    """Return the key of an item if it tells a reader something, which a hash does not."""
-    return None if item_key is None or _HASH.fullmatch(item_key) else item_key
-
-
-_HASH = re.compile("[0-9a-f]{32}")

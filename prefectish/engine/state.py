@@ -38,6 +38,7 @@ from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
 from prefectish.engine.outcome import Children, Readable
 from prefectish.errors import RemoteError, put_together, shorten, taken_apart, text_of
+from prefectish.printable import printable
 
 
 class Deferred:
@@ -666,7 +667,7 @@ def _exit_code(state: State) -> int:
 
 
 def _quoted(message: Any) -> str:
-    return "" if message is None or message == "" else f'"{message}"'
+    return "" if message is None or message == "" else f'"{printable(message)}"'
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select, insert, select
 from prefectish.engine.logs import Told
 from prefectish.history import schema
 from prefectish.history.rows import clean
+from prefectish.printable import printable
 
 _COLUMNS = tuple(column.name for column in schema.lines.columns if not column.primary_key)
 _l, _s, _c = schema.lines.c, schema.steps.c, schema.children.c
@@ -91,12 +92,12 @@ class LogLine:
 
     def __str__(self) -> str:
         clock = self.at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        where = self.child if self.logger is None else f"{self.child} {self.logger}"
+        where = printable(self.child if self.logger is None else f"{self.child} {self.logger}")
         text = f"{clock} {self.level:<7} {where}: {self.text}"
         return text if self.traceback is None else f"{text}\n{self.traceback}"
 
     def __repr__(self) -> str:
-        return f"<{self.level} of {self.child}: {self.text}>"
+        return printable(f"<{self.level} of {self.child}: {self.text}>")
 
 
 def select_lines(run: int, step: int | None, item: int | str | None, level: int, limit: int | None) -> Select[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from sqlalchemy import (
 
 from prefectish.engine.identity import Identity, identity_of
 from prefectish.engine.recorder import Notice
+from prefectish.engine.signals import TRIGGERFAIL
 from prefectish.engine.state import State
 from prefectish.errors import RunLocked, RunNotActive
 from prefectish.history import schema
@@ -36,11 +38,18 @@ from prefectish.history.holders import is_alive
 from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
 from prefectish.history.store import Store, open_store
+from prefectish.printable import printable
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
     from prefectish.flows import Flow
 
+#: The exception of what failed only because something before it did.
+CONSEQUENCE = TRIGGERFAIL.__name__
+#: Longest line by which a run, a child or a cause shows itself, in characters.
+LONGEST = 200
+#: The key of an item that nobody named, which tells a reader nothing.
+_HASH = re.compile("[0-9a-f]{32}")
 _r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.texts.c, schema.attempts.c
 
 
@@ -249,12 +258,12 @@ class RunRow:
             return read_notices(connection, self._number)
 
     def failures(self) -> list[FailureGroup]:
-        """Return the failures grouped by cause, the largest group first."""
+        """Return the failures grouped by cause, the largest first, and what only follows from others last."""
         c = self._current().c
         counts = select(c.error, func.count().label("count")).where(c.error.is_not(None)).group_by(c.error).subquery()
         query = select(schema.errors, counts.c.count).join(counts, counts.c.error == _e.number)
         with self._store.reading() as connection:
-            rows = connection.execute(query.order_by(counts.c.count.desc(), _e.number)).all()
+            rows = connection.execute(query.order_by(_e.type == CONSEQUENCE, counts.c.count.desc(), _e.number)).all()
         return [FailureGroup(self, row) for row in rows]
 
     def paused(self) -> list[WaitingRow]:
@@ -415,7 +424,7 @@ class RunRow:
         return html
 
     def __repr__(self) -> str:
-        return f"<run {self.id}: {self.flow_name}, {self.state}, {self.duration:.1f} s>"
+        return f"<run {self.id}: {printable(self.flow_name, LONGEST)}, {self.state}, {self.duration:.1f} s>"
 
 
 class ChildRow:
@@ -454,6 +463,13 @@ class ChildRow:
         self.worker: str | None = row.worker_text
         self.location: str | None = row.location or None
         self.at = _time(row.at)
+
+    @property
+    def label(self) -> str:
+        """Return what one calls it: ``load-1[3] (eu.csv)``, with the name of its run, or its item."""
+        place = self.slug if self.index is None else f"{self.slug}[{self.index}]"
+        called = self.name or readable_key(self.item_key, self.index)
+        return place if called is None else f"{place} ({called})"
 
     def earlier(self) -> list[AttemptRow]:
         """Return the attempts before the last, in their order; those of the run before it was resumed come first."""
@@ -516,8 +532,8 @@ class ChildRow:
         return places
 
     def __repr__(self) -> str:
-        name = self.slug if self.index is None else f"{self.slug}[{self.index}]"
-        return f"<child {name}{'' if self.name is None else f' ({self.name})'}: {self.state}>"
+        told = f"<child {self.label}: {self.state}"
+        return printable(told if self.error is None else f"{told}, {self.error}", LONGEST - 1) + ">"
 
 
 class AttemptRow(NamedTuple):
@@ -604,7 +620,20 @@ class FailureGroup:
             return [ChildRow(self._run, row) for row in connection.execute(query)]
 
     def __repr__(self) -> str:
-        return f"<{self.count} x {self.type}: {self.message}>"
+        return printable(f"<{self.count} x {self.type}: {self.message}", LONGEST - 1) + ">"
+
+
+def readable_key(item_key: str | None, index: int | None) -> str | None:
+    """Return the key of an item if it tells a reader something, which a hash does not, and its index no second time.
+
+    Examples
+    --------
+    >>> readable_key("eu.csv", 3), readable_key("3", 3), readable_key("0123456789abcdef" * 2, 3)
+    ('eu.csv', None, None)
+    """
+    if item_key is None or item_key == str(index) or _HASH.fullmatch(item_key):
+        return None
+    return item_key
 
 
 def _what(row: Any) -> tuple[int, str | int]:

@@ -19,6 +19,7 @@ from prefectish.edges import allow_failure as allowing_failure
 from prefectish.engine.call_options import CallOptions
 from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
+from prefectish.printable import printable
 from prefectish.tasks import options as task_options
 from prefectish.tasks.operators import Operand
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions
@@ -582,7 +583,7 @@ class Task(Operand, Generic[R]):
         return state
 
     def __repr__(self) -> str:
-        return f"<Task: {self.name}>"
+        return f"<Task: {printable(self.name)}>"
 
 
 def _several(tasks: Any) -> Iterable[Any]:
