@@ -45,6 +45,7 @@ from prefectish.executors.lower import (
     lower_bundle,
     not_ready,
     receipt_graph,
+    release,
     submit_graph,
     take_graph,
 )
@@ -399,8 +400,7 @@ class ClusterSession:
         self._patience = PATIENCE
         for key, nbytes in large.items():
             self._ask_receipt(key, nbytes)
-        for key, value in values.items():
-            self._take(key, value)
+        release(self.client, [future for key, value in values.items() if (future := self._take(key, value))])
 
     async def _read(self, keys: list[Key]) -> tuple[dict[Key, Any], dict[Key, int]]:
         """Ask the scheduler how large the values are and read the small ones; a value that was lost stays open."""
@@ -454,8 +454,8 @@ class ClusterSession:
         future = self._get(receipt_graph(key, receipt), [receipt])[receipt]
         self._open(receipt, OpenKey(entry.jobs, entry.position, future, (entry.future, nbytes)))
 
-    def _take(self, key: Key, value: Carry | Bundle) -> None:
-        """Make receipts of a value."""
+    def _take(self, key: Key, value: Carry | Bundle) -> Future | None:
+        """Make receipts of a value; return its future if nobody needs it any more."""
         entry = self.opens.pop(key)
         if entry.value is None:
             self._inlined += value.nbytes
@@ -463,12 +463,13 @@ class ClusterSession:
         if isinstance(value, Bundle):
             for number, (job, records) in enumerate(zip(entry.jobs, open_bundle(value), strict=True)):
                 self._done.append(Receipt(job, self._unbundled(job, number, records, value, source)))
-            return
-        record = value.record
-        if isinstance(record.state._result, Stayed):
-            job = entry.jobs[0]
+            return None
+        record, job = value.record, entry.jobs[0]
+        stays = isinstance(record.state._result, Stayed)
+        if stays:
             record = _held(record, job.lane.steps[value.position].label(job.index), source)
-        self._done.append(Receipt(entry.jobs[0], [*value.small, (value.position, record)]))
+        self._done.append(Receipt(job, [*value.small, (value.position, record)]))
+        return None if stays else entry.future
 
     def _unbundled(
         self, job: Job, number: int, records: list[tuple[int, Record]] | None, bundle: Bundle, source: Future

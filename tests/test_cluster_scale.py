@@ -164,6 +164,28 @@ def test_l1_scheduler_holds_no_more_than_the_window(dask_client, number):
     assert max(most) <= 500 + 250 + 10, "keys that are being read are not forgotten yet"
 
 
+def test_futures_are_let_go_with_one_message_and_who_shares_a_key_keeps_it(dask_client, monkeypatch):
+    from distributed import Future, wait
+
+    from prefectish.executors.lower import release
+
+    def keys():
+        return dask_client.run_on_scheduler(lambda dask_scheduler: set(dask_scheduler.tasks))
+
+    told = []
+    send = dask_client._send_to_scheduler
+    monkeypatch.setattr(dask_client, "_send_to_scheduler", lambda message: (told.append(message["op"]), send(message)))
+    futures = dask_client.map(str, range(20), pure=False)
+    shared = Future(futures[0].key, dask_client)
+    wait(futures)
+    release(dask_client, futures)
+    release(dask_client, futures)  # there is nothing left to let go
+    del futures
+    until(lambda: keys() == {shared.key})
+    assert told.count("client-releases-keys") == 1
+    assert shared.result() == "0"
+
+
 def test_never_more_branches_are_open_than_the_window(dask_client, tmp_path):
     """An iterator shows how far the owner is ahead of what has ended."""
     path = tmp_path / "notes"
