@@ -256,8 +256,12 @@ def test_allowed_failure_hands_its_exception_over(run):
     with Flow("triggers") as flow:
         out = type_name(allow_failure(fail()))
         children = type_name.map(allow_failure(inverse.map([1, 0])))
+        together = type_name(allow_failure(inverse.map([1, 0])))
+        after = give(1, upstream_tasks=[allow_failure(inverse.map([0, 0]))])
     state = run(flow)
     assert state.result[out].result == "ValueError"
+    assert state.result[together].result == "list"
+    assert state.result[after].result == 1
     assert state.result[children].result == ["float", "ZeroDivisionError"]
 
 

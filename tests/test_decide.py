@@ -150,6 +150,18 @@ def test_allowed_failure_is_kept_from_the_trigger_and_handed_over():
     assert type(state_of(before(failed, [Failed(), Failed()]))) is TriggerFailed
 
 
+def test_allowed_failures_of_a_map_are_kept_from_the_trigger_and_handed_over():
+    error = ValueError("no")
+    some = Mapped(map_states=[Success(None, 1), Failed(None, error)])
+    every = Mapped(map_states=[Failed(None, error)])
+    allowing = spec(edge(allow_failure=True))
+    assert inputs_of(before(allowing, [some])) == {"x": [1, error]}
+    assert inputs_of(before(allowing, [every])) == {"x": [error]}
+    assert type(state_of(before(spec(edge()), [some]))) is TriggerFailed
+    cancelled = Mapped(map_states=[Success(), Cancelled()])
+    assert type(state_of(before(allowing, [cancelled]))) is TriggerFailed
+
+
 def test_deferred_result_is_fetched():
     assert inputs_of(before(spec(edge()), [Success(None, Fetched([1]))])) == {"x": [1]}
 

@@ -41,6 +41,7 @@ from prefectish.masking import mask
 
 if TYPE_CHECKING:
     from prefectish.engine.executor import StepSpec
+    from prefectish.engine.plan import Input
 
 SUCCEEDED = "Task run succeeded."
 NO_INPUTS: Mapping[str, Any] = {}
@@ -108,12 +109,9 @@ def _skipped(mapped: bool, state: State) -> bool:
 
 def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
     """Ask the task's trigger; None means go on."""
-    states = {
-        i.edge: state
-        for i, state in zip(spec.inputs, upstream, strict=True)
-        if not (i.given or (i.allow_failure and state.is_failed()))
-    }
+    judged = ((i, _judged(i, state)) for i, state in zip(spec.inputs, upstream, strict=True) if not i.given)
     trigger = spec.task.trigger
+    states = {i.edge: state for i, state in judged if state is not None}
     answer = capture(trigger, states)
     if isinstance(answer, Value):
         if answer.value:
@@ -125,6 +123,18 @@ def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
         return Finish(error.state)
     text = f"Unexpected error while checking task trigger: {describe(error)}"
     return Finish(TriggerFailed(text, error), error)
+
+
+def _judged(i: Input, state: State) -> State | None:
+    """Return the state by which the trigger judges an input: without failures that are allowed; None if that is all."""
+    if not i.allow_failure:
+        return state
+    if state.is_failed():
+        return None
+    if i.mapped or not isinstance(state, Mapped) or not state.map_states:
+        return state
+    kept = [child for child in state.map_states if child is None or not child.is_failed()]
+    return Mapped(state.message, map_states=kept, context=state.context) if kept else None
 
 
 def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call:
