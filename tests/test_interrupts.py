@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from prefectish import Flow, task, triggers
+from prefectish import Flow, history, task, triggers
 from prefectish.engine.state import Cancelled, Failed, State, Success, TimedOut
 from prefectish.executors import LocalDaskExecutor
 
@@ -88,6 +88,105 @@ def test_c5_sigterm_ends_the_run_with_code_143(tmp_path: Path) -> None:
     code, facts, _ = interrupt(tmp_path, "threads", signal.SIGTERM)
     assert code == 143
     assert (facts["type"], facts["code"], facts["n"]) == ("SystemExit", 143, 40)
+
+
+BACKGROUND = """
+import sys, time
+from prefectish import Flow, task, unmapped
+from prefectish.executors import LocalDaskExecutor, LocalExecutor
+
+EXECUTORS = {
+    "local": LocalExecutor,
+    "threads": lambda: LocalDaskExecutor(num_workers=2),
+    "processes": lambda: LocalDaskExecutor("processes", num_workers=2),
+}
+
+
+@task
+def slow(x, mark):
+    if x == 1:
+        open(mark, "w").close()
+    time.sleep(0 if x == 0 else 60)
+
+
+with Flow("behind") as flow:
+    slow.map(list(range(9)), unmapped(sys.argv[2]))
+
+run = flow.start(executor=EXECUTORS[sys.argv[1]](), history=sys.argv[3])
+if sys.argv[4] == "wait":
+    run.wait()
+while not open(sys.argv[2], "a").tell():
+    time.sleep(0.02)
+"""
+#: Seconds after a signal within which a program that waits for a run ends, on a machine that does other things, too.
+PATIENCE = 20.0
+
+
+@pytest.mark.parametrize(
+    ("executor", "number", "code"),
+    [
+        ("local", signal.SIGINT, 130),
+        ("threads", signal.SIGINT, 130),
+        ("processes", signal.SIGINT, 130),
+        ("local", signal.SIGTERM, 143),
+        ("threads", signal.SIGTERM, 143),
+        ("threads", None, 0),
+    ],
+)
+def test_c1_c5_run_in_the_background_ends_with_its_program(
+    tmp_path: Path, executor: str, number: int | None, code: int
+) -> None:
+    script, mark, store = tmp_path / "script.py", tmp_path / "mark", tmp_path / "history.db"
+    script.write_text(BACKGROUND)
+    command = [sys.executable, str(script), executor, str(mark), str(store), "end" if number is None else "wait"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + LIMIT
+        while not mark.exists() and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.02)
+        began = time.monotonic()
+        if number is None:
+            mark.write_text("go")
+        else:
+            process.send_signal(number)
+        err = process.communicate(timeout=LIMIT)[1]
+    assert time.monotonic() - began < PATIENCE
+    assert process.returncode in (code, -signal.SIGINT if code == 130 else code), err
+    [run] = history.runs(store=store)
+    assert (run.state, run.is_lost) == ("Cancelled", False)
+    assert (run.exit_code, run.message) == ((143, "terminated") if code == 143 else (130, "interrupted"))
+    children = run.children("slow")
+    assert len(children) == 9
+    assert children[0].state == "Success"
+    assert {child.state for child in children[1:]} == {"Cancelled"}
+    assert {child.message for child in children[1:]} <= {"interrupted", "never started"}
+    if code != 143:
+        assert f"flow.resume({run.id!r}) goes on with it" in err
+
+
+def test_wait_that_was_interrupted_can_be_waited_for_again() -> None:
+    waits, release = threading.Event(), threading.Event()
+
+    def hold() -> int:
+        waits.set()
+        assert release.wait(LIMIT)
+        return 7
+
+    with Flow("held") as flow:
+        held = task(hold)()
+    run = flow.start(executor=LocalDaskExecutor(num_workers=1), history=False)
+
+    def interrupt_the_wait() -> None:
+        assert waits.wait(LIMIT)
+        while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # somebody who waits takes it
+            time.sleep(0.001)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    threading.Thread(target=interrupt_the_wait, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run.wait(LIMIT)
+    assert run.state.is_running()
+    release.set()
+    assert run.wait(LIMIT).result[held].result == 7
 
 
 def test_u3_keyboard_interrupt_of_a_body_is_its_own() -> None:

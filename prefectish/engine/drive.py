@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -146,7 +147,9 @@ def run_flow(
             see_end(watch, final)
             return _with_id(final if final.is_running() else _change(flow, started, final), run_id)
     except KeyboardInterrupt as stop:
-        _tell_interrupted(stop, run_id)
+        end = _ending_of(stop, run_id)
+        if end is not stop:
+            raise end from None
         raise
     finally:
         driven.end(run_id)
@@ -209,6 +212,21 @@ def _run(
             progress.endings.limit_time(terms.timeout, clock.moment())
         if watch is not None:
             watch.begin(progress, session, None if recorder is None else facts["flow_run_id"])
+
+        def interrupted(stop: KeyboardInterrupt) -> None:
+            progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
+            session.cancel(progress.table.cancelled)
+            _hand_over(progress, recorder)
+            vars(stop)["state"] = _verdict(flow, plan, progress, control)
+
+        def break_off(stop: KeyboardInterrupt) -> BaseException:
+            interrupted(stop)
+            if recorder is not None:
+                recorder.failed(stop)
+            return _ending_of(stop, facts["flow_run_id"])
+
+        scope = copy_context()
+        control.break_off = lambda stop: scope.run(break_off, stop)
         try:
             control.begin(progress, session)
             with within(_time_left(plan, progress, clock, terms)), clock.source.driven():
@@ -216,10 +234,7 @@ def _run(
                 while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress, watch)):
                     loop(progress, session, clock, progress.resume(resumed, clock.moment()), control, recorder, watch)
         except KeyboardInterrupt as stop:
-            progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
-            session.cancel(progress.table.cancelled)
-            _hand_over(progress, recorder)
-            vars(stop)["state"] = _verdict(flow, plan, progress, control)
+            interrupted(stop)
             raise
         except BaseException:
             _hand_over(progress, recorder)  # what has ended stays ended
@@ -336,16 +351,15 @@ def _verdict(flow: Any, plan: Plan, progress: Progress, control: Control) -> Sta
     return verdict.replace(result=by_task(plan, states))
 
 
-def _tell_interrupted(stop: KeyboardInterrupt, run_id: str) -> None:
-    """Complete the state of an interrupted run; a terminated program exits with its code."""
+def _ending_of(stop: KeyboardInterrupt, run_id: str) -> BaseException:
+    """Return what an interrupted run raises, with its complete state: a terminated program exits with its code."""
     code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     state = _state_of(stop)
     if state is not None:
         state = _with_id(state.replace(context={**state.context, "exit_code": code}), run_id)
     end: BaseException = SystemExit(code) if isinstance(stop, Terminated) else stop
     vars(end)["state"] = state
-    if end is not stop:
-        raise end from None
+    return end
 
 
 def _state_of(stop: BaseException) -> State | None:

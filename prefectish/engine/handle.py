@@ -6,13 +6,19 @@ receipts. So the tables of a run have one writer.
 
 from __future__ import annotations
 
+import atexit
+import logging
+import os
 import threading
+import time
+import weakref
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from prefectish.engine.capture import Error
 from prefectish.engine.executor import Session
+from prefectish.engine.interrupts import Terminated, terminable
 from prefectish.engine.moments import Moment
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.progress import Progress
@@ -20,6 +26,9 @@ from prefectish.engine.state import Cancelled, Running, State
 from prefectish.engine.steered import Steered
 from prefectish.engine.verdict import expand
 
+#: Seconds in which a run whose program ends has to end by itself; then it is ended as it stands.
+END_WITHIN = 3.0
+logger = logging.getLogger("prefectish")
 #: What a request does; it is called in the thread that drives the run.
 Request = Callable[[Progress, Moment], None]
 
@@ -38,6 +47,8 @@ class Control:
     ----------
     progress : the tables of the run, once it has some; read by other threads, written by the loop only.
     is_open : the run does not end because nothing of it runs: more may come.
+    break_off : ends the run as an interrupt does, from another thread, where the loop is held up by a body; returns
+        what is to be raised.
     """
 
     def __init__(self) -> None:
@@ -45,6 +56,7 @@ class Control:
         self.run_id: str | None = None
         self.is_open = False
         self.begun = threading.Event()
+        self.break_off: Callable[[KeyboardInterrupt], BaseException] | None = None
         self._requests: deque[Request] = deque()
         self._asked = threading.Event()
         self._wake: Callable[[], None] | None = None
@@ -102,9 +114,15 @@ class RunHandle(Steered):
         self._control = Control()
         self._state: State | None = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._drive, args=(drive,), name="prefectish-run", daemon=True)
-        self._thread.start()
-        self._control.begun.wait()
+        self._process = os.getpid()
+        self._ended = threading.Event()  # a join that was interrupted leaves a thread that passes for ended
+        threading.Thread(target=self._drive, args=(drive,), name="prefectish-run", daemon=True).start()
+        try:
+            self._control.begun.wait()
+        except KeyboardInterrupt:  # nobody will have a handle on it
+            self._control.ask(_interrupt(KeyboardInterrupt))
+            raise
+        _end_with_the_program(self)
 
     def _drive(self, drive: Drive) -> None:
         try:
@@ -113,6 +131,7 @@ class RunHandle(Steered):
             self._error = error
         finally:
             self._control.begun.set()
+            self._ended.set()
 
     @property
     def id(self) -> str | None:
@@ -127,6 +146,8 @@ class RunHandle(Steered):
     def wait(self, timeout: float | None = None) -> State:
         """Wait for the end of the run and return its state.
 
+        Ctrl-C ends the wait, and the run only with the program. SIGTERM ends both.
+
         Parameters
         ----------
         timeout : seconds to wait at most.
@@ -134,10 +155,14 @@ class RunHandle(Steered):
         Raises
         ------
         TimeoutError : the run goes on after `timeout` seconds.
-        BaseException : what made the run break off.
+        BaseException : what made the run break off; a SystemExit with code 143 after SIGTERM.
         """
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        try:
+            with terminable():
+                self._ended.wait(timeout)
+        except Terminated:
+            _interrupt_all([self], Terminated)
+        if not self._ended.is_set():
             raise TimeoutError(f"run {self.id} goes on after {timeout:g} s")
         if self._error is not None:
             raise self._error
@@ -229,6 +254,49 @@ def _approve(progress: Progress, slug: str, index: int | None, answer: Any, now:
     ]
     progress.approve(paused, now, answer)
     return bool(paused)
+
+
+#: Runs that end with the program, if they have not ended before.
+_going_on: weakref.WeakSet[RunHandle] = weakref.WeakSet()
+
+
+def _end_with_the_program(run: RunHandle) -> None:
+    """Have a run end, with a state for every child and in its history, if the program ends before it."""
+    _going_on.add(run)
+    # A pool of processes waits for its work in a hook of this kind, and hooks are called the last one first: so this
+    # one is put behind those of whatever the run has just imported. It is harmless to call it twice.
+    register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
+    register(_program_ends)
+
+
+def _program_ends() -> None:
+    left = [run for run in _going_on if not run._ended.is_set() and run._process == os.getpid()]
+    for run in left:
+        progress = run._control.progress
+        recorded = progress is not None and progress.table.events is not None
+        hint = f"; flow.resume({run.id!r}) goes on with it" if recorded else ""
+        logger.warning("%r is interrupted: the program ends before it%s", run._flow.name, hint)
+    _interrupt_all(left, KeyboardInterrupt)
+
+
+def _interrupt_all(runs: Iterable[RunHandle], kind: type[KeyboardInterrupt]) -> None:
+    """Interrupt runs and wait until they have ended; those that are held up are ended where they stand."""
+    end = time.monotonic() + END_WITHIN
+    for run in runs:
+        run._control.ask(_interrupt(kind))
+    for run in runs:
+        if not run._ended.wait(max(0.0, end - time.monotonic())) and run._control.break_off is not None:
+            run._error = run._control.break_off(kind())
+            run._ended.set()
+
+
+def _interrupt(kind: type[KeyboardInterrupt]) -> Request:
+    """Return the request to end as after a signal: the loop is raised what it would have raised there."""
+
+    def raise_it(progress: Progress, now: Moment) -> None:
+        raise kind
+
+    return raise_it
 
 
 def cancel_run(progress: Progress, now: Moment) -> None:

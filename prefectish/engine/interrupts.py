@@ -38,6 +38,22 @@ def interruptible() -> Iterator[None]:
         interrupt.clear()
 
 
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Raise :class:`Terminated` at SIGTERM in the block, if nobody else takes it; only in the main thread.
+
+    For one who waits for a run that another thread drives; Ctrl-C is raised there as everywhere.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def raise_swallowed() -> None:
     """Raise an interrupt again that was lost: Python drops what is raised in a ``__del__``, or a callback of its own.
 
@@ -57,6 +73,10 @@ def _on_interrupt(number: int, frame: FrameType | None) -> None:
 
 def _on_terminate(number: int, frame: FrameType | None) -> None:
     _note(Terminated)
+    raise Terminated
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
