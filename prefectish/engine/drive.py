@@ -152,6 +152,7 @@ def run_flow(
             raise end from None
         raise
     finally:
+        control.break_off = None  # it would keep the tables of the run, on a circle with them
         driven.end(run_id)
         unbind(token)
 
