@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefectish import Flow, flatten, task, unmapped
+from prefectish import Flow, flatten, history, task, unmapped
 from prefectish.engine.executor import Executor
 from prefectish.engine.identity import numbered
 from prefectish.engine.state import Cached, State, Success
@@ -185,3 +185,19 @@ def test_item_that_has_no_key_falls_back_to_its_position(tmp_path: Path, caplog:
     flow.run(history=False)
     assert places(tmp_path) == ["odd/0", "odd/1"]
     assert sum("children are told apart by position" in record.message for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("key", [lambda n: 1 // 0, lambda n: None], ids=["raises", "none"])
+def test_each_run_warns_once_of_items_that_have_no_key(
+    key: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(tmp_path / "history.db")
+    for count in (1, 2):
+        with Flow("odd") as flow:
+            children = task(lambda n: n, name="odd", item_key=key).map([1, 2, 3])
+        state = flow.run(history=path)
+        kept = history.run(state.context["flow_run_id"], store=path).children(children)
+        assert [child.item_key for child in kept] == [None, None, None]
+        told = [r.message for r in caplog.records if "odd-1: children are told apart by position" in r.message]
+        assert len(told) == count
+        assert "ZeroDivisionError" in told[0] or "item_key returned None" in told[0]

@@ -13,7 +13,7 @@ from prefectish.fingerprint import fingerprint, is_ours
 #: The name of the code among the parts of a key; no argument has it.
 CODE = "its code"
 _codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
-_warned: set[tuple[str, str]] = set()
+_warned: set[tuple[str | None, str, str]] = set()
 
 
 class Inputs(dict[str, Any]):
@@ -120,7 +120,7 @@ def task_input_hash(context: Any, arguments: Mapping[str, Any]) -> str | None:
     try:
         return key_of_parts(parts_of(context.get("task"), arguments))
     except Unhashable as error:
-        _warn(str(context.get("task_slug") or context.get("task_name") or "a task"), error)
+        _warn(context, str(context.get("task_slug") or context.get("task_name") or "a task"), error)
         return None
 
 
@@ -131,9 +131,11 @@ def key_of_parts(parts: Mapping[str, str]) -> str:
     return stable_hash(dict(parts))
 
 
-def _warn(task: str, error: Unhashable) -> None:
-    if (task, error.path) not in _warned:
-        _warned.add((task, error.path))
+def _warn(facts: Any, task: str, error: Unhashable) -> None:
+    """Warn once in a run of a part of the inputs of a task."""
+    warning = facts.get("flow_run_id"), task, error.path
+    if warning not in _warned:
+        _warned.add(warning)
         get_logger().warning("%s is not cached: %s", task, error)
 
 
@@ -179,7 +181,7 @@ def cache_key(task: Any, facts: Mapping[str, Any], inputs: Inputs) -> tuple[str 
         try:
             parts = parts_of(task, inputs)
         except Unhashable as error:
-            _warn(str(facts.get("task_slug", task.name)), error)
+            _warn(facts, str(facts.get("task_slug", task.name)), error)
             raise
         return key_of_parts(parts), parts
     key = make(context, dict(inputs))

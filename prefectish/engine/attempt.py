@@ -19,7 +19,7 @@ from prefectish.engine.debugging import is_quit
 from prefectish.engine.decide import Finish, NotReady, after, before, retry
 from prefectish.engine.envelope import SIMPLE
 from prefectish.engine.executor import ITEM, STEP, Job, LaneSpec, Pick, Record, StepSpec
-from prefectish.engine.facts import AttemptFacts
+from prefectish.engine.facts import BEFORE_TURN, AttemptFacts
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.identity import COMPUTED, ITEM_KEY, NAMED, item_key, name_of
 from prefectish.engine.logs import log_failure, safely
@@ -95,17 +95,19 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
     """
     spec = lane.steps[position]
     facts = AttemptFacts(lane.run, spec, index, start)
-    key = facts.item_key = item_key(spec, upstream) if spec.keyed & COMPUTED else None
-    if spec.keyed & NAMED:
-        facts.item_key = name_of(spec, upstream, key)
-    clock = clocks.current
-    began = clock.begin()
     token = bind(facts)
     try:
-        state = _attempt(spec, facts, upstream, start)
+        key = facts.item_key = item_key(spec, upstream, lane.run) if spec.keyed & COMPUTED else None
+        if spec.keyed & NAMED:
+            facts.item_key = name_of(spec, upstream, key)
+        clock = clocks.current
+        began = clock.begin()
+        try:
+            state = _attempt(spec, facts, upstream, start)
+        finally:
+            seconds = clock.end(began)
     finally:
         unbind(token)
-        seconds = clock.end(began)
     if masking.is_active():
         state = concealed_state(state)
     if spec.keyed & NAMED and facts.item_key is not None:
@@ -211,9 +213,9 @@ def _look_up(spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any]) -> Sta
 def _retried(spec: StepSpec, facts: AttemptFacts, state: State, allowance: Allowance | None) -> State:
     """Return the state that follows a failure of the body: itself if it is final."""
     seconds, wall = clocks.current.seconds(), clocks.now()
-    again = retry(spec, state, facts.run_count, lambda: wall, random.random)
+    again = retry(spec, state, facts.turn_count, lambda: wall, random.random)
     if again is None:
-        return state
+        return state.replace(context={**state.context, BEFORE_TURN: facts.before}) if facts.before else state
     if isinstance(again, Retrying) and again.start_time is not None:
         facts.due = again.start_time, seconds + (again.start_time - wall).total_seconds()
     return _change(spec, state, _with_progress(again, facts, allowance))[0]
@@ -225,6 +227,8 @@ def _with_progress(state: State, facts: AttemptFacts, allowance: Allowance | Non
         return state
     if facts.loop_count:
         state = state.replace(context={**state.context, **_loop_context(facts)})
+        if facts.before and isinstance(state, Retrying):  # the owner tells attempts apart by their number
+            state = state.replace(run_count=facts.run_count)
     answers = getattr(facts, ANSWERS, None)
     if answers and ANSWERS not in state.context:  # nobody is asked again because of a retry
         state = state.replace(context={**state.context, ANSWERS: answers})
@@ -246,7 +250,7 @@ def _run_body(
             if is_quit(outcome.exception):
                 raise KeyboardInterrupt("the debugger was quit")
             shorten_traceback(outcome.exception)
-        new = after(spec, outcome, facts.run_count)
+        new = after(spec, outcome, facts.turn_count)
         if type(new) is Failed and type(outcome) is Error:
             log_failure(facts, outcome.exception)
         if spec.keeping is not None and type(new) is Success:
@@ -256,8 +260,7 @@ def _run_body(
         new, aborted = _change(spec, state, new)
         if aborted or not isinstance(new, Looped):
             return new, aborted
-        facts.loop_count = (facts.loop_count or new.loop_count) + 1
-        facts.loop_result = new.result
+        facts.begin_turn(new.result, new.loop_count)
         state, aborted = _change(spec, new, RUNNING)
         if aborted or not state.is_running():
             return state, aborted
@@ -273,7 +276,8 @@ def _change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
 
 
 def _loop_context(facts: AttemptFacts) -> dict[str, Any]:
-    return {"task_loop_count": facts.loop_count, "task_loop_result": facts.loop_result}
+    shown = {"task_loop_count": facts.loop_count, "task_loop_result": facts.loop_result}
+    return {**shown, "task_run_count": facts.run_count, BEFORE_TURN: facts.before} if facts.before else shown
 
 
 def _width(facts: AttemptFacts, state: State) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, capture
@@ -33,13 +33,17 @@ LONGEST_KEY = 64
 #: A key, and the number of the child among those with the same key; without a key None, and the row.
 Identity = tuple[str | None, int]
 logger = logging.getLogger("prefectish.engine")
-_warned: set[str] = set()
+_warned: set[tuple[str, str]] = set()
 
 
-def item_key(spec: StepSpec, upstream: Sequence[State]) -> str | None:
+def item_key(spec: StepSpec, upstream: Sequence[State], run: Mapping[str, Any]) -> str | None:
     """Return the key of a child by the states of its inputs; None if its item cannot say what it is.
 
-    An item that cannot be hashed the same way everywhere falls back to the position, with one warning a task.
+    An item that cannot be hashed the same way everywhere falls back to the position, with one warning a task and run.
+
+    Parameters
+    ----------
+    run : facts of the run.
     """
     option = getattr(spec.task, "item_key", None)
     if option is None and len(upstream) == 1 and type(upstream[0]) is Success:  # the usual case, for every child
@@ -50,8 +54,8 @@ def item_key(spec: StepSpec, upstream: Sequence[State]) -> str | None:
             return None
         outcome = capture(_key, option, mapped)
     if isinstance(outcome, Error):
-        if spec.slug not in _warned:
-            _warned.add(spec.slug)
+        if (run["flow_run_id"], spec.slug) not in _warned:
+            _warned.add((run["flow_run_id"], spec.slug))
             logger.warning("%s: children are told apart by position: %s", spec.slug, describe(outcome.exception))
         return None
     key: str | None = outcome.value
@@ -72,7 +76,10 @@ def _key(option: Any, mapped: dict[str | None, State]) -> str | None:
     items = {name: state.result for name, state in mapped.items()}
     item = next(iter(items.values())) if len(items) == 1 else items
     if callable(option):
-        return shortened(option(item))
+        key = option(item)
+        if key is None:
+            raise ValueError("item_key returned None")
+        return shortened(key)
     if isinstance(option, str):
         return shortened(items[option])
     return _hashed(item)

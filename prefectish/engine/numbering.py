@@ -36,7 +36,7 @@ class Numbering:
         if not mine or not all(_is_here(items[k]) for k in mine):
             return items
         upstream = gather(lane.spec, position, items, {})
-        key = item_key(spec, upstream)
+        key = item_key(spec, upstream, lane.spec.run)
         if key is None:
             return items
         seen = self._seen.setdefault(spec.number, Counter())

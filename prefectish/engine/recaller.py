@@ -245,4 +245,4 @@ def _item_key(lane: Lane, items: tuple[Any, ...]) -> str | None:
         result = getattr(getattr(item, "state", None), "_result", None)
         if isinstance(result, Held):
             result.peek()
-    return item_key(spec, gather(lane.spec, 0, items, {}))
+    return item_key(spec, gather(lane.spec, 0, items, {}), lane.spec.run)
