@@ -157,6 +157,21 @@ def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
     assert capsys.readouterr().err == "f 0:09 broke off\n"
 
 
+def test_run_that_is_paused_says_so_and_promises_no_end(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(lines, "monotonic", lambda: now[0])
+    pace = Pace("f", 0.0)
+    shown = lines.Lines(pace)
+    shown.look([counts(1)])
+    now[0] = lines.EVERY
+    shown.look([counts(51)], paused=True)
+    assert capsys.readouterr().err == "f 0:05 paused load: 51 of 100, 10.0/s\n"
+    scene = pace.scene([counts(51)], 6.0, paused=True)
+    assert scene.maps[0].left is None
+    assert "Paused" in safe(notebook.drawn(scene, None, last=False)).text
+    assert "Running" not in notebook.drawn(scene, None, last=False)
+
+
 def test_x8_no_name_can_forge_a_line(capsys, monkeypatch):
     monkeypatch.setattr(lines, "monotonic", lambda: 1.0)
     lines.Lines(Pace(EVIL, 0.0)).ended([counts(name=EVIL)], Success(EVIL))

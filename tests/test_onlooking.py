@@ -22,7 +22,7 @@ class Fake:
     def __init__(self):
         self.seen, self.ends, self.rests = [], [], 0
 
-    def look(self, counts):
+    def look(self, counts, paused):
         self.seen.append({step.slug: step for step in counts})
 
     def rest(self):
@@ -120,7 +120,7 @@ def test_step_that_ended_before_it_had_children_is_counted(fake):
 
 
 def test_c9_a_failing_display_is_logged_once_and_the_run_is_unaffected(fake, caplog):
-    fake.look = lambda counts: 1 / 0
+    fake.look = lambda counts, paused: 1 / 0
     with caplog.at_level(logging.WARNING, "prefectish"):
         state = a_flow().run(n=2, history=False, progress=True)
     assert state.is_successful()
@@ -237,7 +237,7 @@ def test_looks_are_seldom_where_looking_takes_long(monkeypatch):
 def test_long_body_does_not_keep_anybody_from_looking(fake, monkeypatch):
     monkeypatch.setattr(onlooking, "TICK", 0.01)
     looked = threading.Event()
-    fake.look = lambda counts: looked.set() if any(step.running for step in counts) else None
+    fake.look = lambda counts, paused: looked.set() if any(step.running for step in counts) else None
 
     @task
     def waits():

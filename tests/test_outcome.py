@@ -6,7 +6,7 @@ import pickle
 import cloudpickle
 import pytest
 
-from prefectish import Flow, Parameter, task
+from prefectish import Flow, Parameter, Task, task
 from prefectish.engine import signals
 from prefectish.engine.outcome import ChildStates, MapResult, TaskStates
 from prefectish.engine.state import Cancelled, Failed, Mapped, Pending, Skipped, State, Success
@@ -68,9 +68,33 @@ def test_name_of_two_tasks_is_told_with_their_slugs(ran):
     assert ran["say-2"].result == "twice"
 
 
+def test_task_that_was_called_once_stands_for_its_call(ran):
+    assert ran[load] is ran["load"]
+    assert ran.children(load, failed=True).indices == [1]
+    assert ran.results(load).failed.keys() == {1}
+    with pytest.raises(KeyError, match=r"2 tasks are calls of <Task: say>.*'say-1', 'say-2'"):
+        ran[said]
+
+
+def test_task_that_was_called_under_another_name_stands_for_its_call():
+    class Twice(Task):
+        def run(self, x):
+            return 2 * x
+
+    once, twice, other = task(lambda x: x, name="same"), Twice(), Twice(name="other")
+    with Flow("f") as flow:
+        once(1, task_args={"name": "renamed"})
+        twice(2)
+        other(3)
+    state = flow.run(history=False)
+    assert [state[each].result for each in (once, twice, other)] == [1, 4, 6]
+    assert copy.copy(state)[once].result == 1
+
+
 def test_foreign_task_is_refused(ran):
-    with pytest.raises(KeyError, match="not among the tasks of this run"):
-        ran[load]
+    for foreign in (task(lambda x: x, name="load"), Task(name="load"), 3):
+        with pytest.raises(KeyError, match="not among the tasks of this run"):
+            ran[foreign]
 
 
 def test_state_of_a_task_has_no_states_inside():

@@ -9,6 +9,7 @@ import pytest
 from real import until
 
 from prefectish import Flow, history, task, unmapped
+from prefectish.engine.state import Paused, Running, Success
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 
 LIMIT = 60.0
@@ -79,8 +80,14 @@ def test_run_that_is_paused_starts_nothing_until_it_is_resumed(desk: Desk) -> No
     with pytest.raises(TimeoutError):
         run.wait(0.5)
     assert len(desk.came) == begun
+    assert type(run.state) is Paused
+    assert "Paused>" in repr(run)
+    assert "Paused" in run._repr_html_()
     run.resume()
+    assert type(run.state) is Running
     assert run.wait(LIMIT).result[ended].result == 150
+    run.pause()
+    assert type(run.state) is Success
 
 
 def test_limit_of_a_running_map_is_raised(desk: Desk) -> None:
@@ -89,7 +96,7 @@ def test_limit_of_a_running_map_is_raised(desk: Desk) -> None:
     assert len(desk.wait_for(1)) == 1
     run.set_limit(loaded, 3)
     assert len(desk.wait_for(3)) == 3
-    run.set_limit(loaded, None)
+    run.set_limit(loaded.copy(), None)  # as the task that was called in the flow
     desk.serve(6)
     assert run.wait(LIMIT).is_successful()
 

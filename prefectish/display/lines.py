@@ -23,10 +23,10 @@ class Lines:
         self._pace = pace
         self._due = monotonic() + EVERY
 
-    def look(self, counts: Sequence[StepCounts]) -> None:
+    def look(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
         """Write a round of lines, if the last is some time ago."""
         now = monotonic()
-        scene = self._pace.scene(counts, now)
+        scene = self._pace.scene(counts, now, paused)
         if now >= self._due:
             self._due = now + EVERY
             _write(scene, [line for line in scene.maps if line.seconds is not None and not line.counts.final])
@@ -55,5 +55,6 @@ def _write(scene: Scene, lines: Sequence[Line]) -> None:
 
 
 def _say(scene: Scene, text: str) -> None:
-    sys.stderr.write(f"{printable(f'{scene.title} {words.clock(scene.seconds)} {text}')}\n")
+    head = f"{scene.title} {words.clock(scene.seconds)}{' paused' if scene.paused else ''}"
+    sys.stderr.write(f"{printable(f'{head} {text}')}\n")
     sys.stderr.flush()

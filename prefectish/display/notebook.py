@@ -27,10 +27,10 @@ class Notebook:
         self._handle: Any = None
         self._due = 0.0
 
-    def look(self, counts: Sequence[StepCounts]) -> None:
+    def look(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
         """Replace what is shown, if that is some time ago."""
         now = monotonic()
-        scene = self._pace.scene(counts, now)
+        scene = self._pace.scene(counts, now, paused)
         if now >= self._due:
             self._due = now + EVERY
             self._show(drawn(scene, None, last=False))
@@ -54,8 +54,9 @@ class Notebook:
 
 def drawn(scene: Scene, state: State | None, last: bool) -> str:
     """Return a run as HTML."""
-    kind = type(state).__name__ if state is not None else "broke off" if last else "Running"
-    color = state.color if state is not None else color_of("Failed" if last else "Running")
+    now = "Paused" if scene.paused else "Running"
+    kind = type(state).__name__ if state is not None else "broke off" if last else now
+    color = state.color if state is not None else color_of("Failed" if last else now)
     rows = [(line, _parts(line), words.how_many(line), words.pace(line), _left(line)) for line in scene.maps[:MAPS]]
     return rendered(
         "progress.html",

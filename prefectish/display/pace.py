@@ -65,6 +65,7 @@ class Scene(NamedTuple):
     maps : a line each.
     tasks, ended, failed : single tasks, and how many of them have ended, and failed.
     long : names of single tasks that have been running for a while, with their seconds.
+    paused : nothing new starts until somebody says so.
     """
 
     title: str
@@ -74,6 +75,7 @@ class Scene(NamedTuple):
     ended: int
     failed: int
     long: Sequence[tuple[str, float]]
+    paused: bool = False
 
 
 class Track:
@@ -118,7 +120,7 @@ class Pace:
         self.past: Mapping[str, tuple[int, float]] = {}
         self._tracks: dict[str, Track] = {}
 
-    def scene(self, counts: Sequence[StepCounts], now: float) -> Scene:
+    def scene(self, counts: Sequence[StepCounts], now: float, paused: bool = False) -> Scene:
         """Return what is shown now."""
         for step in counts:
             self._tracks.setdefault(step.slug, Track()).note(step, now)
@@ -127,18 +129,19 @@ class Pace:
         return Scene(
             self.title,
             now - self.began,
-            [self._line(s, s.name if names[s.name] == 1 else s.slug, now) for s in counts if s.mapped],
+            [self._line(s, s.name if names[s.name] == 1 else s.slug, now, paused) for s in counts if s.mapped],
             len(singles),
             sum(step.final for step in singles),
             sum(step.failed for step in singles),
             [(step.name, seconds) for step in singles if (seconds := self._running(step, now)) > LONG],
+            paused,
         )
 
     def _running(self, step: StepCounts, now: float) -> float:
         track = self._tracks[step.slug]
         return 0.0 if step.final or track.began is None else now - track.began
 
-    def _line(self, step: StepCounts, name: str, now: float) -> Line:
+    def _line(self, step: StepCounts, name: str, now: float, paused: bool) -> Line:
         track = self._tracks[step.slug]
         children, seconds = self.past.get(step.slug, (0, 0.0))
         expected = children if children and not step.closed and children > (step.width or 0) else None
@@ -147,7 +150,7 @@ class Pace:
             return Line(name, step, taken, step.ended / taken if taken else None, None, None)
         rate = track.rate()
         whole = step.width if step.closed else expected
-        left = None if whole is None else self._left(whole - step.ended, track, rate, children, seconds)
+        left = None if whole is None or paused else self._left(whole - step.ended, track, rate, children, seconds)
         return Line(name, step, taken, rate, left, expected)
 
     def _left(self, remaining: int, track: Track, rate: float | None, children: int, seconds: float) -> float | None:

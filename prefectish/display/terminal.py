@@ -47,11 +47,11 @@ class Terminal:
             return False
         return self._region.size()[1] > OTHERS
 
-    def look(self, counts: Sequence[StepCounts]) -> None:
+    def look(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
         """Draw the lines."""
         if self._has_the_rows():
             columns, rows = self._region.size()
-            drawn = self._drawn(self._pace.scene(counts, monotonic()), room=rows - OTHERS)
+            drawn = self._drawn(self._pace.scene(counts, monotonic(), paused), room=rows - OTHERS)
             with self._console.capture() as captured:
                 self._console.print(drawn, width=columns, no_wrap=True, overflow="ellipsis", crop=True)
             self._region.draw(captured.get().splitlines())
@@ -110,6 +110,8 @@ def _head(scene: Scene, state: State | None, last: bool) -> Text:
         head.append(f"  {type(state).__name__}", style=f"not bold {state.color}")
     elif last:
         head.append("  broke off", style="not bold red")
+    elif scene.paused:
+        head.append("  paused", style="not bold magenta")
     return head.append(f"  {words.clock(scene.seconds)}", style="not bold dim")
 
 

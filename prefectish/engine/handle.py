@@ -20,9 +20,10 @@ from prefectish.engine.capture import Error
 from prefectish.engine.executor import Session
 from prefectish.engine.interrupts import Terminated, terminable
 from prefectish.engine.moments import Moment
+from prefectish.engine.onlooking import counts_by_state
 from prefectish.engine.policy import NEVER_STARTED
 from prefectish.engine.progress import Progress
-from prefectish.engine.state import Cancelled, Running, State
+from prefectish.engine.state import Cancelled, Paused, Running, State
 from prefectish.engine.steered import Steered
 from prefectish.engine.verdict import expand
 
@@ -114,9 +115,11 @@ class RunHandle(Steered):
         self._control = Control()
         self._state: State | None = None
         self._error: BaseException | None = None
+        self._is_paused = False
         self._process = os.getpid()
         self._ended = threading.Event()  # a join that was interrupted leaves a thread that passes for ended
-        threading.Thread(target=self._drive, args=(drive,), name="prefectish-run", daemon=True).start()
+        self._thread = threading.Thread(target=self._drive, args=(drive,), name="prefectish-run", daemon=True)
+        self._thread.start()
         try:
             self._control.begun.wait()
         except KeyboardInterrupt:  # nobody will have a handle on it
@@ -140,8 +143,10 @@ class RunHandle(Steered):
 
     @property
     def state(self) -> State:
-        """Return the state of the flow: Running until the run has ended."""
-        return self._state or Running("Running flow.")
+        """Return the state of the flow: Running until the run has ended, or Paused after :meth:`pause`."""
+        if self._state is not None:
+            return self._state
+        return Paused("Nothing new starts until resume().") if self._is_paused else Running("Running flow.")
 
     def wait(self, timeout: float | None = None) -> State:
         """Wait for the end of the run and return its state.
@@ -187,9 +192,7 @@ class RunHandle(Steered):
                 raise ValueError(f"index={index!r} without a task: whose child is meant?")
             self._control.ask(_drain if drain else cancel_run)
             return
-        if task not in self._flow.tasks:
-            raise ValueError(f"{task!r} is not in {self._flow!r}")
-        slug = self._flow.slugs[task]
+        slug = self._slug(task)
         self._control.ask(lambda progress, now: progress.endings.cancel(slug, index, now))
 
     def approve(self, task: Any, input: Any = None, index: int | None = None) -> None:
@@ -224,13 +227,17 @@ class RunHandle(Steered):
         Parameters
         ----------
         task : count only this task and its children.
+
+        Raises
+        ------
+        ValueError : `task` is not in the flow.
         """
-        if self._state is not None:
-            states = [s for t, s in self._state.result.items() if task is None or t is task]
-        else:
+        slug = None if task is None else self._slug(task)
+        if self._state is None:
             progress = self._control.progress
-            runs = [] if progress is None else progress.table.runs
-            states = [run.snapshot() for run in runs if task is None or run.step.task is task]
+            return {} if progress is None else counts_by_state(progress, slug)
+        slugs = self._flow.slugs
+        states = [state for known, state in self._state.result.items() if slug in (None, slugs.get(known))]
         return dict(Counter(type(child).__name__ for state in states for child in expand(state)))
 
     def _repr_html_(self) -> str:

@@ -22,7 +22,19 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.executor import Session
 from prefectish.engine.lanes import StepRun
 from prefectish.engine.progress import Progress
-from prefectish.engine.state import Cached, Cancelled, Failed, Mapped, Paused, Retrying, Skipped, State
+from prefectish.engine.state import (
+    Cached,
+    Cancelled,
+    Failed,
+    Mapped,
+    Paused,
+    Pending,
+    Retrying,
+    Running,
+    Skipped,
+    State,
+)
+from prefectish.engine.verdict import expand
 from prefectish.errors import describe
 
 #: Shortest and longest time between two looks, and before the first, in seconds.
@@ -67,8 +79,8 @@ class StepCounts(NamedTuple):
 class Onlooker(Protocol):
     """Shows a run to somebody."""
 
-    def look(self, counts: Sequence[StepCounts]) -> None:
-        """Show how far the run is."""
+    def look(self, counts: Sequence[StepCounts], paused: bool) -> None:
+        """Show how far the run is; while it is `paused` by its handle nothing new starts."""
 
     def rest(self) -> None:
         """Leave the screen to somebody else until the next look."""
@@ -97,6 +109,7 @@ class Watch:
         self._broken = False
         self._run_id: str | None = None
         self._counts: Callable[[], list[StepCounts]] = list
+        self._is_paused: Callable[[], bool] = bool
         self._over = threading.Event()
         self._looking = threading.Lock()
         self._ticker = threading.Thread(
@@ -107,6 +120,7 @@ class Watch:
         """Take what is to be looked at; `recorded` is the identifier of a run that a history has."""
         self._run_id = recorded
         self._counts = lambda: counted(progress, session.slots)
+        self._is_paused = lambda: progress.table.paused
         self._ticker.start()
 
     def look(self, late: float = 0.0) -> None:
@@ -116,7 +130,7 @@ class Watch:
         try:
             self._try("begin", lambda onlooker: None)
             began = thread_time()
-            self._try("look", lambda onlooker: onlooker.look(self._counts()))
+            self._try("look", lambda onlooker: onlooker.look(self._counts(), self._is_paused()))
             self.due = monotonic() + min(max(SHORTEST, PATIENCE * (thread_time() - began)), LONGEST)
         finally:
             self._looking.release()
@@ -231,6 +245,24 @@ def counted(progress: Progress, slots: int) -> list[StepCounts]:
         for n, run in enumerate(list(progress.table.runs))
         if run.step.literal is None
     ]
+
+
+def counts_by_state(progress: Progress, slug: str | None) -> dict[str, int]:
+    """Count tasks and children by the name of their state, of one step or of all.
+
+    Those that were sent to be run have no state of their own yet: they count as running, up to as many as there is room
+    for.
+    """
+    sent, slots = _open(progress)[0], progress.table.admission.slots
+    total: Counter[str] = Counter()
+    for run in list(progress.table.runs):
+        if slug in (None, run.step.slug):
+            found = Counter(type(child).__name__ for child in expand(run.snapshot()))
+            running = min(sent[run.step.number], slots, found[Pending.__name__])
+            found[Running.__name__] += running
+            found[Pending.__name__] -= running
+            total += found
+    return dict(total)
 
 
 def _open(progress: Progress) -> tuple[Counter[int], Counter[int], Counter[int]]:

@@ -7,7 +7,7 @@ it is, so that the tree of states can stand on this file.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from prefectish.printable import printable
@@ -236,6 +236,8 @@ class Readable:
     def __getitem__(self, which: Any) -> Any:
         """Return the state of a task, by task, name or slug; of a map, the state of a child by its index.
 
+        A task that was called in a flow stands for what that call recorded, if it was called once.
+
         Raises
         ------
         KeyError
@@ -248,7 +250,7 @@ class Readable:
         if _is_map(self):
             return self.map_states[which]  # type: ignore[attr-defined]
         states = _tasks_of(self)
-        return states[task_of(states, which)]
+        return states[task_of({task: _slug(states, task) for task in states}, which)]
 
     def _ipython_key_completions_(self) -> list[str]:
         """Return what completes ``state["...``."""
@@ -307,28 +309,43 @@ class Readable:
         return MapResult(_complete(state))
 
 
-def task_of(states: Mapping[Any, Any], which: Any) -> Any:
-    """Return the task that is meant by a task, a slug or a name.
+def task_of(slugs: Mapping[Any, str], which: Any) -> Any:
+    """Return the task that is meant by a task, a slug or a name, or by the task that was called in the flow.
+
+    Parameters
+    ----------
+    slugs : of the tasks there are.
 
     Raises
     ------
-    KeyError : there is none, or several have the name.
+    KeyError : there is none, or several are meant.
     """
-    if not isinstance(which, str):
-        if which in states:
-            return which
-        raise KeyError(f"{which!r} is not among the tasks of this run: {_listed(states)}")
-    found = [t for t in states if _slug(states, t) == which] or [t for t in states if t.name == which]
+    if isinstance(which, str):
+        found = [t for t, slug in slugs.items() if slug == which] or [t for t in slugs if t.name == which]
+        what, none = f"are called {which!r}", f"no task is called {which!r} in this run"
+    elif which in slugs:
+        return which
+    else:
+        found = [task for task in slugs if _is_call(task, which)]
+        what, none = f"are calls of {which!r}", f"{which!r} is not among the tasks of this run"
     if len(found) == 1:
         return found[0]
     if found:
-        slugs = ", ".join(repr(_slug(states, task)) for task in found)
-        raise KeyError(f"{len(found)} tasks are called {which!r}; take one by its slug ({slugs}) or by the task itself")
-    raise KeyError(f"no task is called {which!r} in this run: {_listed(states)}")
+        told = ", ".join(repr(slugs[task]) for task in found)
+        raise KeyError(f"{len(found)} tasks {what}; take one by its slug ({told}) or by what the call returned")
+    raise KeyError(f"{none}: {_listed(slugs)}")
 
 
-def _listed(states: Mapping[Any, Any]) -> str:
-    names = [repr(task.name) for task in states]
+def _is_call(task: Any, called: Any) -> bool:
+    """Whether a task is the copy that a call in a flow made of another."""
+    body = getattr(called, "__dict__", {}).get("run")
+    if body is not None:
+        return task.__dict__.get("run") is body
+    return type(task) is type(called) and task.name == called.name
+
+
+def _listed(tasks: Iterable[Any]) -> str:
+    names = [repr(task.name) for task in tasks]
     more = f", ... ({len(names)} in all)" if len(names) > 4 * SHOWN else ""
     return ", ".join(names[: 4 * SHOWN]) + more
 

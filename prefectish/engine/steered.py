@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.again import CannotRetry, chooser
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.moments import Moment
+from prefectish.engine.outcome import task_of
 from prefectish.engine.progress import Progress
 from prefectish.tasks.task import Task
 
@@ -25,14 +26,18 @@ class Steered:
     _flow: Any
     _control: Control
     _thread: threading.Thread
+    _ended: threading.Event
+    _is_paused: bool
     id: Any
 
     def pause(self) -> None:
         """Start nothing more until :meth:`resume`. What runs ends; retries that are due wait; time limits go on."""
+        self._is_paused = True
         self._control.ask(lambda progress, now: progress.steering.pause())
 
     def resume(self) -> None:
         """Go on after :meth:`pause`."""
+        self._is_paused = False
         self._control.ask(lambda progress, now: progress.steering.resume())
 
     def set_limit(self, task_or_tag: Task | str, n: int | None) -> None:
@@ -93,10 +98,12 @@ class Steered:
         return count
 
     def _slug(self, task: Any) -> str:
-        if task not in self._flow.tasks:
-            raise ValueError(f"{task!r} is not in {self._flow!r}")
-        slug: str = self._flow.slugs[task]
-        return slug
+        """Return the slug of a task that is given as itself, as the one that was called, or by its name or slug."""
+        slugs: Mapping[Any, str] = self._flow.slugs
+        try:
+            return slugs[task_of(slugs, task)]
+        except KeyError as error:
+            raise ValueError(f"{task!r} is not in {self._flow!r}: {error.args[0]}") from None
 
     def _answer(self, request: Callable[[Progress, Moment], Any]) -> Value | Error | None:
         """Have a request done by the loop and return what came of it; None if the run has ended."""
@@ -104,7 +111,7 @@ class Steered:
             raise RuntimeError("a run cannot be asked from its own handlers and bodies: nobody would do it meanwhile")
         asked = _Asked(request)
         self._control.ask(asked)
-        while not asked.seen.wait(LOOK) and self._thread.is_alive():
+        while not asked.seen.wait(LOOK) and not self._ended.is_set():
             pass
         return asked.answer
 
