@@ -216,6 +216,44 @@ def test_failure_in_mid_loop_waits_with_count_and_result(run, tmp_path):
     assert lines(tmp_path / "retries") == ["1", "2"]
 
 
+def test_each_turn_of_a_loop_has_all_retries_of_its_task(run, tmp_path):
+    @task(max_retries=1, retry_delay=0)
+    def turn(path):
+        count = context.get("task_loop_count", 1)
+        note(path / "turns", f"{count}.{context.task_run_count}")
+        note(path / "keys", context.child_key)
+        if context.task_run_count == 1 or count == 3:
+            raise ValueError("not yet")
+        raise signals.LOOP(result=count)
+
+    with Flow("loops") as flow:
+        out = turn(tmp_path)
+    state = run(flow).result[out]
+    assert type(state) is Failed
+    assert lines(tmp_path / "turns") == ["1.1", "1.2", "2.1", "2.2", "3.1", "3.2"]
+    assert [key.rpartition("-")[2] for key in lines(tmp_path / "keys")] == ["1", "2", "2", "3", "3", "4"]
+
+
+def test_pause_after_a_retry_in_a_loop_goes_on_with_the_count_of_its_turn(run, tmp_path):
+    @task(max_retries=1, retry_delay=0)
+    def turn(path):
+        count = context.get("task_loop_count", 1)
+        note(path, f"{count}.{context.task_run_count}")
+        if context.task_run_count == 1:
+            raise ValueError("not yet")
+        if count == 3:
+            return pause_task("halfway") or context.task_run_count
+        raise signals.LOOP(result=count)
+
+    with Flow("loops") as flow:
+        out = turn(tmp_path / "turns")
+    paused = run(flow).result[out]
+    assert type(paused) is Paused
+    resumed = run(flow, task_states={out: Resume(context=paused.context)})
+    assert resumed.result[out] == Success(result=2)
+    assert lines(tmp_path / "turns") == ["1.1", "1.2", "2.1", "2.2", "3.1", "3.2", "3.2"]
+
+
 def test_retrying_state_of_a_loop_can_be_gone_on_from(run):
     waiting = Retrying(run_count=1, context={"task_loop_count": 4, "task_loop_result": 3})
     with Flow("loops") as flow:
@@ -276,7 +314,7 @@ def test_retry_signal_in_mid_loop_goes_on_from_there(run, tmp_path):
     with Flow("loops") as flow:
         out = turn(tmp_path / "turns")
     assert run(flow).result[out] == Success(result=[2])
-    assert lines(tmp_path / "turns") == ["1.1", "2.1", "2.2", "3.2"]
+    assert lines(tmp_path / "turns") == ["1.1", "2.1", "2.2", "3.1"]
 
 
 def test_loop_result_of_one_attempt_need_not_be_picklable(run):

@@ -14,6 +14,7 @@ from typing import Any
 from prefectish.engine.branches import Branches
 from prefectish.engine.causes import described
 from prefectish.engine.executor import STEP, Held
+from prefectish.engine.facts import BEFORE_TURN
 from prefectish.engine.identity import COMPUTED
 from prefectish.engine.lanes import Branch, Lane, StepRun
 from prefectish.engine.moments import Moment
@@ -166,7 +167,7 @@ class Again:
     def _begin(self, run: StepRun, lane: Lane, row: int, failed: State, now: Moment) -> None:
         """Submit a branch that was taken back, from a state that counts the attempts so far."""
         times = self._times[run.step.number, row] = self._times.get((run.step.number, row), 0) + 1
-        attempts = run.step.task.max_retries + times
+        attempts = run.step.task.max_retries + times + failed.context.get(BEFORE_TURN, 0)
         again: State = Retrying("Retried on request.", start_time=now.wall, run_count=attempts)
         again = self.table.notify(run, failed, again)
         if self.table.events is not None:

@@ -17,15 +17,24 @@ if TYPE_CHECKING:
     from prefectish.engine.executor import StepSpec
 
 
+#: In the context of a state that waits in a loop: the attempts before the one in which its turn began.
+BEFORE_TURN = "task_loop_attempts"
+
+
 class AttemptFacts(Mapping[str, Any]):
     """The context of one attempt: facts of the run, overlaid with a few that belong to the attempt.
 
     One is made for every child, so it holds references only; names, identifiers and loggers are made when asked for.
+
+    Attributes
+    ----------
+    run_count : number of this attempt, from 1, which no other attempt has.
+    before : of these, the attempts that were spent on former turns of a loop.
     """
 
     __slots__ = (
-        "answers", "due", "index", "item_key", "lines", "loop_count", "loop_result", "miss", "name", "resume", "run",
-        "run_count", "spec",
+        "answers", "before", "due", "index", "item_key", "lines", "loop_count", "loop_result", "miss", "name", "resume",
+        "run", "run_count", "spec",
     )  # fmt: skip
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
@@ -38,6 +47,7 @@ class AttemptFacts(Mapping[str, Any]):
         self.due: tuple[datetime, float] | None = None
         self.name: str | None = None
         self.run_count = 1
+        self.before = 0
         self.resume = False
         self.loop_count = 0
         self.loop_result: Any = None
@@ -57,6 +67,22 @@ class AttemptFacts(Mapping[str, Any]):
             self.lines = Lines()
         self.lines.add(line)
 
+    @property
+    def turn_count(self) -> int:
+        """Return the number of this attempt in its turn of a loop, which is what the user sees and retries count."""
+        return self.run_count - self.before
+
+    def begin_turn(self, result: Any, count: int) -> None:
+        """Go on with the next turn of a loop, which has all its retries again.
+
+        Parameters
+        ----------
+        count : number of the turn that ended, if it was the first of this run.
+        """
+        self.loop_count = (self.loop_count or count) + 1
+        self.loop_result = result
+        self.before = self.run_count - 1
+
     def _continue(self, start: State) -> None:
         if isinstance(start, Retrying):
             self.run_count = start.run_count + 1
@@ -65,6 +91,7 @@ class AttemptFacts(Mapping[str, Any]):
         self.resume = isinstance(start, Resume) or (isinstance(start, Paused) and start.start_time is not None)
         self.loop_count = start.context.get("task_loop_count", 0)
         self.loop_result = start.context.get("task_loop_result")
+        self.before = start.context.get(BEFORE_TURN, 0)
         self.answers = start.context.get(ANSWERS)
 
     def __getitem__(self, name: str) -> Any:
@@ -142,7 +169,7 @@ _OWN: dict[str, Callable[[AttemptFacts], Any]] = {
     "task_tags": lambda facts: facts.spec.task.tags,
     "task_full_name": _full_name,
     "task_run_name": lambda facts: facts.name or _full_name(facts),
-    "task_run_count": lambda facts: facts.run_count,
+    "task_run_count": lambda facts: facts.turn_count,
     "task_run_id": lambda facts: f"{facts.run['flow_run_id']}-{facts.spec.slug}-{facts.index}",
     "map_index": lambda facts: facts.index if facts.spec.mapped else None,
     "child_key": _child_key,
