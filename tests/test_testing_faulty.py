@@ -141,6 +141,7 @@ def test_body_has_run_when_only_its_record_is_lost(in_process, executor):
 
 @pytest.mark.parametrize("executor", ["local", "synchronous", "threads"], indirect=True)
 def test_r10_late_record_of_an_older_submission_is_dropped(executor):
+    """W8. What a frozen worker says after its time, when the attempt in its place has told its record."""
     ran, seen = [], []
 
     @task(state_handlers=[lambda task, old, new: seen.append(type(new).__name__)])
