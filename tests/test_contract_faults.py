@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -476,12 +477,13 @@ def test_d7_chain_of_ten_thousand_tasks_runs(run):
     def step(x):
         return x + 1
 
-    with Flow("chain") as flow:
-        out = give(0)
-        for _ in range(9_999):
-            out = step(out)
+    links = [step.copy() for _ in range(10_000)]
+    flow = Flow("chain", tasks=reversed(links))  # whoever sorts them begins with the one that waits for all others
+    links[0].bind(-1, flow=flow)
+    for before, after in pairwise(links):
+        flow.add_edge(before, after, key="x")
     state = run(flow)
-    assert state.result[out].result == 9_999
+    assert state.result[links[-1]].result == 9_999
     assert len(state.result) == 10_000
 
 

@@ -337,7 +337,7 @@ def test_t9_thousand_retries_without_delay_go_through_the_queue_and_not_the_stac
 
 @here
 def test_t9_retry_without_delay_waits_its_turn(executor):
-    """Siblings that are ready run first, as if the retry had been submitted after them."""
+    """Whoever comes first, each child has its attempts, and no sibling is left out or runs twice."""
     order = []
 
     @task(max_retries=3, retry_delay=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, time, timedelta, timezone
@@ -659,7 +660,11 @@ def test_t7_unknown_zone_without_the_systems_database(database):
         "        print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], env={"PYTHONTZPATH": ""}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONTZPATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     if database == "package":
         assert done.stdout.splitlines() == ["America/New_York", "unknown time zone 'Mars/Olympus'"]
