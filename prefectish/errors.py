@@ -55,6 +55,9 @@ class RemoteError(PrefectishError):
     def __str__(self) -> str:
         return f"{self.type_name}: {self.message}"
 
+    def __repr__(self) -> str:
+        return f"RemoteError({str(self)!r})"
+
 
 class ResultUnpickleError(PrefectishError):
     """Says that a result arrived, but its bytes cannot be loaded here."""

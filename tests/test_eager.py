@@ -394,6 +394,21 @@ def test_cache_by_inputs(executor, tmp_path):
     assert (tmp_path / "ran").read_text() == "xx"
 
 
+@pytest.mark.parametrize(
+    ("options", "location"), [({"target": "one.pickle"}, None), ({}, "${task_name}.pickle")], ids=["target", "location"]
+)
+def test_map_whose_children_would_write_to_one_place_is_refused_where_it_is_called(tmp_path, options, location):
+    from prefectish.results import LocalResult
+
+    same = task(lambda x, y: x, name="same", **options)
+
+    def maps():
+        same.map([1, 2], unmapped(3))
+
+    with pytest.raises(FlowDefinitionError, match=r"same-1: .* is the same for all children of the map; .*\$\{x\}"):
+        flow(maps, history=False, result=LocalResult(tmp_path / "results", location=location))()
+
+
 def test_limit_holds_for_each_task_by_itself(executor, tmp_path):
     @task
     def counted(i):

@@ -56,6 +56,7 @@ def test_remote_error_keeps_its_facts_over_a_pickle():
     copy = pickle.loads(pickle.dumps(RemoteError("Oops", "it broke", "Traceback ...")))
     assert (copy.type_name, copy.message, copy.traceback) == ("Oops", "it broke", "Traceback ...")
     assert str(copy) == "Oops: it broke"
+    assert repr(copy) == "RemoteError('Oops: it broke')"
 
 
 def test_shorten_keeps_a_short_text():

@@ -119,8 +119,8 @@ def test_folder_is_settled_when_the_store_is_made(tmp_path, monkeypatch):
         ({"serializer": "yaml"}, ValueError, "serializer='yaml': one of 'pickle', 'json'"),
         ({"serializer": 3}, TypeError, "serializer=3: a name, or an object with serialize"),
         ({"compression": "rar"}, ValueError, "compression='rar': None or one of 'gzip'"),
-        ({"hmac_key": 3}, TypeError, "hmac_key: bytes, text or a function is wanted, got int"),
-        ({"hmac_key": ""}, TypeError, "hmac_key: bytes, text or a function"),
+        ({"hmac_key": 3}, TypeError, "hmac_key: bytes, text or a function that returns them is wanted, got int"),
+        ({"hmac_key": ""}, ValueError, "hmac_key: it is empty"),
         ({"location": 3}, TypeError, "location=3: a template or a function is wanted"),
         ({"location": "a$"}, ValueError, "a '[$]' begins no field"),
     ],
@@ -289,6 +289,16 @@ def test_signed_file_is_read_with_its_key_and_also_without_any(tmp_path):
 
 def read_key():
     return "swordfish"
+
+
+@pytest.mark.parametrize(("key", "error"), [(None, TypeError), ("", ValueError), (3, TypeError)])
+def test_x4_function_that_has_no_key_leaves_nothing_unsigned(tmp_path, key, error):
+    LocalResult(tmp_path).save("a", 1)
+    signed = LocalResult(tmp_path, hmac_key=lambda: key)
+    for use in (lambda: signed.save("b", 1), lambda: signed.load("a")):
+        with pytest.raises(error, match="hmac_key"):
+            use()
+    assert list(signed.list()) == ["a"]
 
 
 def test_x11_key_is_not_in_the_repr_and_a_function_keeps_it_out_of_the_pickle(tmp_path):

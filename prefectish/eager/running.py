@@ -268,6 +268,10 @@ class FunctionRun(Control):
         if not any(a.mapped for a in arguments):
             return self.submit(task, args, kwargs, options)
         slug = self.growth.slug_of(task)
+        if task.target is not None or getattr(task.result or self._store, "location", None) is not None:
+            from prefectish.results.checks import check_map
+
+            check_map(slug, task, self._store, frozenset(a.key for a in arguments if a.mapped and a.key))
         if not self.live:
             pickle_task(slug, task)
         whole = Whole(task, slug, arguments)

@@ -95,7 +95,7 @@ class Keeping:
     owner : the process that drives the run.
     """
 
-    __slots__ = ("checkpoint", "folder", "owner", "store", "target")
+    __slots__ = ("_claimed", "checkpoint", "folder", "owner", "store", "target")
 
     def __init__(self, store: Result, checkpoint: bool, target: Any, folder: str) -> None:
         self.store = store
@@ -103,6 +103,14 @@ class Keeping:
         self.target = target
         self.folder = folder
         self.owner = process()
+        self._claimed: dict[str, str] = {}
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.store, self.checkpoint, self.target, self.folder, self.owner
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.store, self.checkpoint, self.target, self.folder, self.owner = state
+        self._claimed = {}
 
     def recalled(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
         """Return how this very attempt ended before, if that was stored; None if it was not."""
@@ -179,8 +187,30 @@ class Keeping:
     def _write(self, facts: AttemptFacts, inputs: dict[str, Any], value: Any) -> Stored:
         own = self.own_place(facts)
         chosen = self._chosen_place(facts, inputs)
+        if chosen is not None and self.target is None:
+            self._claim(chosen, own.rpartition(".")[0])
         location = self.store.save(own, value) if chosen is None else self.store.save(chosen, value, {ATTEMPT: own})
         return Stored(self.store, location, label_of(facts), _small(value), value)
+
+    def _claim(self, name: str, child: str) -> None:
+        """Take a place for the result of a child.
+
+        Raises
+        ------
+        ValueError : another child of this run has its result there, and would have this one from now on.
+        """
+        holder = self._claimed.setdefault(name, child)
+        if holder == child and self.store.exists(name):
+            found = capture(lambda: self.store.facts(name).get(ATTEMPT))  # one that is damaged holds nothing
+            writer = found.value if isinstance(found, Value) else None
+            if isinstance(writer, str) and writer.startswith(f"{self.folder}/"):
+                holder = writer.rpartition(".")[0]
+        if holder != child:
+            slug, _, index = holder.removeprefix(f"{self.folder}/").rpartition("/")
+            label = slug if index == "single" else f"{slug}[{index}]"
+            raise ValueError(
+                f"{name!r} is where {label} keeps its result; put ${{item_key}} or ${{map_index}} into the location"
+            )
 
     def own_place(self, facts: AttemptFacts) -> str:
         """Return the place of this attempt, which no other attempt of any run has."""

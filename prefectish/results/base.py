@@ -70,8 +70,8 @@ class Result:
         if compression is not None:
             codec_of(compression)
         self.compression = compression
-        if hmac_key is not None and not callable(hmac_key) and not (isinstance(hmac_key, bytes | str) and hmac_key):
-            raise TypeError(f"hmac_key: bytes, text or a function is wanted, got {type(hmac_key).__name__}")
+        if hmac_key is not None and not callable(hmac_key):
+            _check_key(hmac_key)
         self._hmac_key = hmac_key
         self.location = Template(location) if isinstance(location, str) else location
         if location is not None and not isinstance(location, str) and not callable(location):
@@ -163,9 +163,19 @@ class Result:
         return unseal(location, self.store.get(checked(location)), self._key())
 
     def _key(self) -> bytes | None:
+        if self._hmac_key is None:
+            return None
         key = self._hmac_key() if callable(self._hmac_key) else self._hmac_key
+        _check_key(key)  # without one, nothing would be signed, and nobody would know
         return key.encode() if isinstance(key, str) else key
 
     def __repr__(self) -> str:
         signed = ", signed" if self._hmac_key is not None else ""
         return f"<{type(self).__name__}: {self.store!r}, {self._format}{signed}>"
+
+
+def _check_key(key: Any) -> None:
+    if not isinstance(key, bytes | str):
+        raise TypeError(f"hmac_key: bytes, text or a function that returns them is wanted, got {type(key).__name__}")
+    if not key:
+        raise ValueError("hmac_key: it is empty, and whoever can write to the store could sign as well")

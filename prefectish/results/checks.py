@@ -42,9 +42,28 @@ def check_maps(flow: Any) -> None:
     """
     for task in _concerned(flow):
         names = _mapped_names(flow, task)
-        for what, template in _templates(task, flow.result):
-            if names is not None and not template.fields & (CHILDS | names):
-                raise FlowDefinitionError(_collision(flow.slugs[task], what, template, sorted(names)))
+        if names is not None:
+            check_map(flow.slugs[task], task, flow.result, names)
+
+
+def check_map(slug: str, task: Any, store: Any, names: frozenset[str]) -> None:
+    """Check that a map would not write the results of all its children to one place.
+
+    Parameters
+    ----------
+    store
+        Of the flow.
+    names
+        Of the mapped arguments.
+
+    Raises
+    ------
+    FlowDefinitionError
+        As :func:`check_maps`.
+    """
+    for what, template in _templates(task, store):
+        if not template.fields & (CHILDS | names):
+            raise FlowDefinitionError(_collision(slug, what, template, sorted(names)))
 
 
 def _concerned(flow: Any) -> Iterator[Any]:
