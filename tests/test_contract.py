@@ -575,6 +575,15 @@ def test_context_of_the_caller_reaches_bodies(run):
     assert facts == {"colour": "red", "size": 2, "shape": "-"}
 
 
+def test_context_tells_whether_results_are_stored(run, monkeypatch):
+    with Flow("facts") as flow:
+        out = seen(names=["checkpointing"])
+    assert run(flow).result[out].result == {"checkpointing": True}
+    assert run(flow, context={"checkpointing": False}).result[out].result == {"checkpointing": False}
+    monkeypatch.setenv("PREFECTISH_CHECKPOINTING", "no")
+    assert run(flow).result[out].result == {"checkpointing": False}
+
+
 def test_child_key_is_one_for_each_attempt(run):
     @task(max_retries=1, retry_delay=timedelta(0))
     def key(x):

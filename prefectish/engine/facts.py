@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from prefectish import config
 from prefectish.engine.context import get_logger
 from prefectish.engine.lines import Line, Lines
 from prefectish.engine.pause import ANSWERS
@@ -214,7 +215,14 @@ def run_facts(
         "flow_run_id": run_id,
         "flow_run_name": run_name,
         "parameters": {**given.get("parameters", {}), **parameters},
+        "checkpointing": _checkpointing(given),
     }
+
+
+def _checkpointing(given: Mapping[str, Any]) -> bool:
+    """Whether results are kept in a run: the context says so, else the settings."""
+    wanted = given.get("checkpointing")
+    return config.switch("checkpointing", True) if wanted is None else bool(wanted)
 
 
 #: Keys of a surrounding context that do not go into a run: the flow being built, and what the run decides itself.

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from prefectish import config
 from prefectish.caching.lookups import is_asked
 from prefectish.engine import lanes
 from prefectish.engine.cached import Caching
@@ -297,14 +296,9 @@ class Opener:
         if step.store is None:
             return None
         task = step.task
-        checkpoint = getattr(task, "checkpoint", None) is not False and self._checkpointing()
+        checkpoint = getattr(task, "checkpoint", None) is not False and self.facts["checkpointing"]
         folder = f"{self.facts['flow_run_id']}/{self.facts.get('flow_run_part', 0)}"
         return Keeping(step.store, checkpoint, getattr(task, "target", None), folder)
-
-    def _checkpointing(self) -> bool:
-        """Whether results are kept in this run: the context says so, else the settings."""
-        wanted = self.facts.get("checkpointing")
-        return config.switch("checkpointing", True) if wanted is None else bool(wanted)
 
     def _wire(self, lane: Lane, i: Input, shared: list[State]) -> tuple[int, int]:
         """Say where an input of a step of `lane` comes from, and note what the lane needs for it."""
