@@ -8,17 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from prefectish import __version__, history
+from prefectish import Flow, Parameter, __version__, history, task, unmapped
 from prefectish.cli.app import app
 from prefectish.cli.loading import parse_parameters
 from prefectish.cli.showing import printable
 from prefectish.errors import ParameterError
+from prefectish.results import LocalResult
 
 FLOW = """
 from prefectish import Flow, Parameter, task
@@ -188,6 +190,34 @@ def test_gc_says_first_and_deletes_only_what_is_not_needed(command: Command, tmp
     assert fresh.exists()
     assert (store / failed).exists()
     assert (store / "unknown").exists()
+
+
+def test_gc_keeps_what_an_unfinished_run_found_in_the_cache_of_another(command: Command, tmp_path: Path) -> None:
+    store = LocalResult(tmp_path / "results")
+    bad = [True]
+
+    @task(cache_for=timedelta(hours=1))
+    def load(x: int) -> bytes:
+        return bytes(10_000)
+
+    @task
+    def check(rows: bytes, wanted: bool) -> int:
+        if wanted and bad[0]:
+            raise ValueError("bad")
+        return len(rows)
+
+    with Flow("cached", result=store) as flow:
+        wanted = Parameter("wanted")
+        sizes = check.map(load.map([1, 2]), wanted=unmapped(wanted))
+    done = flow.run(wanted=False, history=command.history).context["flow_run_id"]
+    failed = flow.run(wanted=True, history=command.history).context["flow_run_id"]
+    words = ("gc", "--store", str(tmp_path / "results"), "--older-than", "0", "--delete", "--json")
+    assert json.loads(command.on_history(*words))["items"] == []
+    bad[0] = False
+    state = flow.resume(failed, wanted=True, retry_failed=True, history=command.history)
+    assert state.result[sizes].result == [10_000, 10_000]
+    removed = json.loads(command.on_history(*words))["items"]
+    assert sorted(Path(item["name"]).name for item in removed) == sorted([done, failed])
 
 
 def test_version_is_that_of_the_package(command: Command) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefectish import config, history
+from prefectish.history.needs import needed
 from prefectish.results.names import UNFINISHED, checked
 
 DAY = 86400.0
@@ -32,6 +33,8 @@ class Garbage(NamedTuple):
 def find_garbage(store: str | None, days: float, recorded: str | None) -> Iterator[Garbage]:
     """Yield what can go: results of runs that succeeded so many days ago, and stale temporary files.
 
+    What a run that did not succeed would read again stays, also where another run made it.
+
     Parameters
     ----------
     store : folder or URL of results; None for the folder in the home folder.
@@ -45,10 +48,12 @@ def find_garbage(store: str | None, days: float, recorded: str | None) -> Iterat
     place = store if store is not None else os.path.join(config.home(), "results")
     find = _in_url if "://" in place else _in_folder
     now = time.time()
+    kept = needed(recorded)
     done = {
         checked(run.id).replace("/", "%2F"): f"run of {run.flow_name} that succeeded"
         for run in history.runs(limit=None, store=recorded)
         if run.state == "Success" and run.ended is not None and now - run.ended.timestamp() >= days * DAY
+        if run.id not in kept
     }
     return find(place, done, now)
 

@@ -1,0 +1,27 @@
+"""Which results recorded runs may still need."""
+
+from __future__ import annotations
+
+import os
+
+from sqlalchemy import select
+
+from prefectish.history import schema
+from prefectish.history.store import open_store
+
+
+def needed(store: str | os.PathLike[str] | None) -> frozenset[str]:
+    """Return the folders of a store of results that runs which did not succeed read when they are resumed.
+
+    A run has a folder of its own, which bears its identifier, and may have found results in those of others: in a cache
+    of its process, or because it was given their states.
+
+    Parameters
+    ----------
+    store : history of the runs, as for ``history.runs``.
+    """
+    r, c = schema.runs.c, schema.children.c
+    query = select(c.location).join(schema.runs, r.number == c.run)
+    query = query.where(r.state != schema.CODES["Success"], c.location.is_not(None))
+    with open_store(store).reading() as connection:
+        return frozenset(location.partition("/")[0] for location in connection.execute(query).scalars())
