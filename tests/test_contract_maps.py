@@ -373,8 +373,8 @@ def test_p16_parent_fails_if_no_mapped_upstream_succeeded(run, trigger):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: None, lambda: 7, lambda: {1, 2}, lambda: {"a": 1}, object],
-    ids=["None", "int", "set", "dict", "object"],
+    [lambda: None, lambda: 7, lambda: {1, 2}, object],
+    ids=["None", "int", "set", "object"],
 )
 def test_p13_parent_fails_if_a_result_cannot_be_mapped(run, make):
     produce = task(make, name="produce")
@@ -397,11 +397,12 @@ def test_p13_parent_fails_if_a_result_is_a_generator(run):
     assert state.result[out].message == UNMAPPABLE_RESULT
 
 
-def test_unmappable_dict_names_the_way_out(run):
+def test_p13_unmappable_dict_names_the_way_out(run):
     with Flow("dict") as flow:
         out = inc.map(give({"a": 1}))
-    result = run(flow).result[out].result
-    assert str(result) == "x is a dict (give-1): map over list(d.items())"
+    state = run(flow).result[out]
+    assert state.message == f"{UNMAPPABLE_RESULT} x is a dict (give-1): map over list(d.items())"
+    assert str(state.result) == "x is a dict (give-1): map over list(d.items())"
 
 
 def test_parent_with_some_failed_mapped_upstreams_gives_their_state_to_every_child(run):

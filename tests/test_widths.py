@@ -123,7 +123,7 @@ def test_parent_goes_ahead_with_one_successful_mapped_input():
 )
 def test_parent_fails_on_an_unmappable_result_and_names_the_way_out(kind, hint):
     state, _, _ = verdict(source(Success(), UNMAPPABLE, kind=kind), source(Success(), 2))
-    assert state.message == UNMAPPABLE_RESULT
+    assert state.message == (f"{UNMAPPABLE_RESULT} {hint}" if kind == "dict" else UNMAPPABLE_RESULT)
     assert str(state.result) == hint
 
 

@@ -165,8 +165,8 @@ def _skips_whole(source: Source) -> bool:
 
 def _unmappable(source: Source) -> Failed:
     where = source.input.key or source.input.source_slug
-    hint = (
-        "map over list(d.items())" if source.kind in ("dict", "mappingproxy") else f"return a list, not a {source.kind}"
-    )
-    detail = f"{where} is a {source.kind} ({source.input.source_slug}): {hint}"
-    return Failed(UNMAPPABLE_RESULT, TypeError(detail))
+    told = f"{where} is a {source.kind} ({source.input.source_slug})"
+    if source.kind in ("dict", "mappingproxy"):  # it has an index, so it wants more words
+        told = f"{told}: map over list(d.items())"
+        return Failed(f"{UNMAPPABLE_RESULT} {told}", TypeError(told))
+    return Failed(UNMAPPABLE_RESULT, TypeError(f"{told}: return a list, not a {source.kind}"))
