@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from prefectish.engine.attempt import PENDING, gather, run_step
 from prefectish.engine.context import current
-from prefectish.engine.executor import Job, LaneSpec, Receipt, StepSpec
+from prefectish.engine.executor import Job, LaneSpec, Receipt
 from prefectish.engine.facts import run_facts
 from prefectish.engine.identity import item_key
 from prefectish.engine.moments import Moment
@@ -54,7 +54,7 @@ def replay(child: ChildRow, pdb: bool, flow: Flow | None, parameters: Mapping[st
         raise ResumeMismatch(_unreached(progress, step, found.label))
     job, position, states = ready
     upstream = gather(job.lane, position, job.items, states)
-    _check_item(job.lane.steps[position], child, upstream, found.label)
+    _check_item(job.lane, position, child, upstream, found.label)
     alone = _alone(job.lane, position, pdb)
     return run_step(alone, position, job.index, upstream, PENDING).state
 
@@ -225,9 +225,10 @@ def _unreached(progress: Progress, step: Step, label: str) -> str:
     )
 
 
-def _check_item(spec: StepSpec, child: ChildRow, upstream: list[State], label: str) -> None:
+def _check_item(lane: LaneSpec, position: int, child: ChildRow, upstream: list[State], label: str) -> None:
     """Refuse another item in the place of the child's."""
-    key = item_key(spec, upstream) if spec.keyed else None
+    spec = lane.steps[position]
+    key = item_key(spec, upstream, lane.run) if spec.keyed else None
     if key is not None and child.item_key is not None and key != child.item_key:
         raise ResumeMismatch(
             f"{label} was another item in run {child._run.id}: {child.item_key}, and is {key} now; what it is mapped "
