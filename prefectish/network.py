@@ -59,13 +59,13 @@ class Network:
         """The edges in the order in which they came."""
         return self._edges.keys()
 
-    def edges_to(self, task: Task) -> list[Edge]:
+    def edges_to(self, task: Task) -> KeysView[Edge]:
         """Return the edges into a task of the flow."""
-        return self._into[self.own(task)]
+        return ordered(self._into[self.own(task)])
 
-    def edges_from(self, task: Task) -> list[Edge]:
+    def edges_from(self, task: Task) -> KeysView[Edge]:
         """Return the edges out of a task of the flow."""
-        return self._out_of[self.own(task)]
+        return ordered(self._out_of[self.own(task)])
 
     def upstream_tasks(self, task: Task) -> KeysView[Task]:
         """Return the tasks that a task waits for."""
@@ -105,15 +105,27 @@ class Network:
             and (task_type is None or isinstance(task, task_type))
         ]
 
-    def sorted_tasks(self) -> list[Task]:
+    def sorted_tasks(self, root_tasks: Iterable[Task] | None = None) -> list[Task]:
         """Return the tasks so that each comes after those it waits for.
+
+        Parameters
+        ----------
+        root_tasks
+            If given, only these and what waits for them, directly or not.
 
         Raises
         ------
         FlowDefinitionError
             ``cycle: a -> b -> a``.
         """
-        return order(self.slugs, lambda task: (edge.upstream_task for edge in self._into[task]), _name)
+        tasks = order(self.slugs, lambda task: (edge.upstream_task for edge in self._into[task]), _name)
+        if root_tasks is None:
+            return tasks
+        found = {self.own(task) for task in root_tasks}
+        for task in tasks:  # in this order, what a task waits for was looked at before
+            if any(edge.upstream_task in found for edge in self._into[task]):
+                found.add(task)
+        return [task for task in tasks if task in found]
 
     def validate(self) -> None:
         """Check the flow as a whole.
