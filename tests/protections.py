@@ -563,7 +563,7 @@ OFF = (
     Off("S6", f"{WATCHED}test_s6_keys_of_two_runs_of_one_flow_never_meet", "keys hold the run",
         {"prefectish.executors.cluster:key_name": instead(lambda run: "run")}, limit=60),
     Off("S7", f"{WATCHED}test_s7_web_server_is_told_from_a_scheduler_at_once", "who answers is asked what it is",
-        {"prefectish.executors.connect:await_scheduler": nothing}, limit=60),
+        {"prefectish.executors.connect:await_scheduler": nothing}, limit=25),
     # -- clients
     Off("C1", f"{TERMINAL}test_c1_ctrl_c_in_a_terminal_ends_a_run_and_all_of_its_processes[local]",
         "Ctrl-C is told from a body's own KeyboardInterrupt", UNINTERRUPTIBLE, limit=40),
@@ -663,7 +663,8 @@ OFF = (
     Off("X1", "test_connect.py::test_x1_require_tls_refuses_an_open_scheduler_before_it_connects",
         "require_tls is checked before connecting", {"prefectish.executors.connect:_check_encrypted": nothing}),
     Off("X2", "test_connect.py::test_x2_tls_without_certificates_is_an_error_at_once",
-        "who answers is asked what it is", {"prefectish.executors.connect:await_scheduler": nothing}),
+        "who answers is asked what it is", {"prefectish.executors.connect:await_scheduler": nothing},
+        limit=15),
     Off("X3", "test_faults_start.py::test_x3_temporary_cluster_listens_on_loopback_and_has_no_dashboard",
         "a cluster of ours has arguments of ours", {"prefectish.executors.own_cluster:_arguments": as_they_came}),
     Off("X4", f"{RESULTS}test_x4_pickle_of_a_stranger_is_never_opened[bare]", "only files with our header are opened",

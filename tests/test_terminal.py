@@ -38,16 +38,22 @@ CTRL_C = b"\x03"
 class Terminal:
     """A program in a terminal: what is typed there reaches all of its foreground processes, as Ctrl-C does."""
 
-    def __init__(self, executor, folder, seconds, isolation):
+    def __init__(self, executor, folder, seconds, isolation, hangup):
         self.folder = folder
         self.keyboard, screen = pty.openpty()
+
+        def prepare():
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            if not hangup:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
         self.process = subprocess.Popen(
             [sys.executable, str(SCRIPT), executor, str(folder), str(seconds), isolation],
             stdin=screen,
             stdout=screen,
             stderr=screen,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=prepare,
             env={**os.environ, "PREFECTISH_HOME": str(folder / "home")},
         )
         os.close(screen)
@@ -92,8 +98,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(executor, folder, seconds, isolation="thread"):
-    opened = Terminal(executor, folder, seconds, isolation)
+def terminal(executor, folder, seconds, isolation="thread", hangup=True):
+    """Run the script in a terminal; without a hangup, as under ``nohup``, the end of the program ends nobody else."""
+    opened = Terminal(executor, folder, seconds, isolation, hangup)
     try:
         yield opened
     finally:
@@ -185,7 +192,7 @@ def test_c5_sigterm_ends_a_run_with_code_143(executor, tmp_path):
 
 @pytest.mark.parametrize("executor", ["processes", "dask"])
 def test_c4_nothing_is_left_of_a_program_that_was_killed(executor, tmp_path):
-    with terminal(executor, tmp_path, 30) as program:
+    with terminal(executor, tmp_path, 60, hangup=False) as program:
         program.until_bodies(3)
         assert len(program.family) >= 2
         until(lambda: successes(tmp_path) >= 2)
