@@ -23,6 +23,7 @@ from rich.console import Console
 
 from prefectish import Flow, Parameter, history, task
 from prefectish.display import lines, notebook, terminal, words
+from prefectish.display.fitting import fitted
 from prefectish.display.pace import WEIGHT, Pace
 from prefectish.display.region import Region
 from prefectish.engine.onlooking import StepCounts
@@ -192,10 +193,37 @@ def rendered(drawn, width=120):
 
 def test_x8_no_name_can_act_on_the_terminal():
     shown = terminal.Terminal(Pace(EVIL, 0.0))
-    drawn = shown._drawn(Pace(EVIL, 0.0).scene([counts(name=EVIL), single(name=EVIL)], 9.0), Success(EVIL))
+    drawn = shown._drawn(Pace(EVIL, 0.0).scene([counts(name=EVIL), single(name=EVIL)], 9.0), 120, Success(EVIL))
     text = rendered(drawn)
     assert "\x1b" not in text
     assert len(text.splitlines()) == 3
+
+
+KINDS = {"running": 16, "retrying": 7, "skipped": 1_200, "failed": 345}
+
+
+@pytest.mark.parametrize("columns", [200, 132, 120, 100, 80, 60, 40])
+def test_narrow_terminal_shows_less_and_cuts_nothing(columns):
+    pace = Pace("f", 0.0)
+    steps = [counts(0, 9_999, slug="a-1", name="a"), counts(0, 100, slug="b-1", name="b" * 60)]
+    pace.scene(steps, 1.0)
+    steps = [steps[0]._replace(ended=5_000, **KINDS), steps[1]._replace(ended=50, failed=1)]
+    drawn = fitted(pace.scene(steps, 11.0).maps, columns, "-")
+    first, second = rendered(drawn, columns).splitlines()
+    told = {
+        200: "5,000 of 9,999  50%  500/s  0:09 left  16 running  7 retrying  1,200 skipped  345 failed",
+        132: "5,000 of 9,999  50%  500/s  0:09 left  16 running  7 retrying  1,200 skipped  345 failed",
+        120: "5,000 of 9,999  500/s  0:09 left  16 running  7 retrying  1,200 skipped  345 failed",
+        100: "5,000 of 9,999  500/s  0:09 left  16 run 7 retry 1,200 skip 345 fail",
+        80: "5,000 of 9,999  0:09 left  16 run 7 retry 1,200 skip 345 fail",
+        60: "5,000 of 9,999  16 run 7 retry 345 fail",
+        40: "5,000 of 9,999  345 fail",
+    }[columns]
+    assert first.rstrip().endswith(told)
+    assert first.startswith("a ")
+    assert "50 of 100 " in second
+    assert second.startswith("bbbbbbbbb")
+    assert second.count("\N{HORIZONTAL ELLIPSIS}") == 1, "of the name"
 
 
 def test_maps_that_go_on_have_the_first_right_to_a_line():

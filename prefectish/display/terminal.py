@@ -9,18 +9,16 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from rich.console import Console, Group
-from rich.table import Table
 from rich.text import Text
 
 from prefectish.display import words
+from prefectish.display.fitting import fitted
 from prefectish.display.pace import Line, Pace, Scene
 from prefectish.display.region import Region
 from prefectish.engine.onlooking import StepCounts
 from prefectish.engine.state import State
 from prefectish.printable import printable
 
-#: Longest name of a task, in letters; width of the bar.
-NAME, BAR = 28, 24
 #: Rows of the terminal that are not for maps.
 OTHERS = 6
 
@@ -51,7 +49,7 @@ class Terminal:
         """Draw the lines."""
         if self._has_the_rows():
             columns, rows = self._region.size()
-            drawn = self._drawn(self._pace.scene(counts, monotonic(), paused), room=rows - OTHERS)
+            drawn = self._drawn(self._pace.scene(counts, monotonic(), paused), columns, room=rows - OTHERS)
             with self._console.capture() as captured:
                 self._console.print(drawn, width=columns, no_wrap=True, overflow="ellipsis", crop=True)
             self._region.draw(captured.get().splitlines())
@@ -66,7 +64,8 @@ class Terminal:
     def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
         """Print the lines for the last time, all of them, as any other output."""
         self.rest()
-        self._console.print(self._drawn(self._pace.scene(counts, monotonic()), state), no_wrap=True)
+        drawn = self._drawn(self._pace.scene(counts, monotonic()), self._console.width, state)
+        self._console.print(drawn, no_wrap=True, overflow="ellipsis", crop=True)
 
     def _has_the_rows(self) -> bool:
         """Take the last rows of the terminal, if no other run has them."""
@@ -75,16 +74,13 @@ class Terminal:
                 Terminal._drawing = self
             return Terminal._drawing is self
 
-    def _drawn(self, scene: Scene, state: State | None = None, room: int | None = None) -> Group:
+    def _drawn(self, scene: Scene, columns: int, state: State | None = None, room: int | None = None) -> Group:
         """Return what is shown: of a run that goes on as many maps as there is room for, in the end all."""
-        table = Table.grid(padding=(0, 2, 0, 0))
-        for justify in ("left", "left", "right", "right", "right", "right", "left"):
-            table.add_column(justify=justify, no_wrap=True)
         shown = list(scene.maps) if room is None else chosen(scene.maps, room)
         stroke = "-" if self._console.options.ascii_only else "━"
-        for line in shown:
-            table.add_row(*_cells(line, stroke))
-        parts: list[Any] = [_head(scene, state, room is None), *([table] if shown else [])]
+        parts: list[Any] = [_head(scene, state, room is None)]
+        if shown:
+            parts.append(fitted(shown, columns, stroke))
         if hidden := len(scene.maps) - len(shown):
             parts.append(Text(f"and {hidden:,} more maps", style="dim"))
         if others := words.singles(scene):
@@ -113,50 +109,3 @@ def _head(scene: Scene, state: State | None, last: bool) -> Text:
     elif scene.paused:
         head.append("  paused", style="not bold magenta")
     return head.append(f"  {words.clock(scene.seconds)}", style="not bold dim")
-
-
-def _cells(line: Line, stroke: str) -> list[Any]:
-    counts = line.counts
-    share = line.share
-    rest = Text()
-    for kind, number, color in words.others(line):
-        rest.append("  " if rest else "").append(f"{number:,} {kind}", style=color)
-    left = f"{words.clock(line.left)} left" if line.left is not None else words.clock(line.seconds)
-    percent = "" if share is None or counts.width is None else f"{int(100 * share)}%"
-    return [
-        Text(printable(line.name, NAME)),
-        bar(line, stroke),
-        Text(words.how_many(line)),
-        Text(percent),
-        Text(words.pace(line), style="dim"),
-        Text(left, style="" if line.left is not None else "dim"),
-        rest,
-    ]
-
-
-def bar(line: Line, stroke: str) -> Text:
-    """Return a bar: what ended well, what was skipped or cancelled, what failed, and what is left; nothing is lost.
-
-    Examples
-    --------
-    >>> from prefectish.engine.onlooking import StepCounts
-    >>> counts = StepCounts("a-1", "a", True, 1000, True, 500, 1, 250, 0, 0, 1, 0, 0, False)
-    >>> drawn = bar(Line("a", counts, 1.0, None, None, None), "-")
-    >>> [(span.end - span.start, span.style) for span in drawn.spans]
-    [(5, 'green'), (6, 'bright_black'), (1, 'red'), (12, 'bright_black dim')]
-    """
-    counts = line.counts
-    whole = max(counts.width or 0, line.expected or 0, 1)
-    failed = _pieces(counts.failed, whole)
-    aside = min(_pieces(counts.skipped + counts.cancelled, whole), BAR - failed)
-    ended = min(BAR * counts.ended // whole, BAR) if line.share is not None else 0
-    drawn = Text()
-    sizes = (max(ended - failed - aside, 0), "green"), (aside, "bright_black"), (failed, "red")
-    for size, style in sizes if line.share is not None else ():
-        drawn.append(stroke * size, style=style)
-    return drawn.append(stroke * (BAR - len(drawn)), style="bright_black dim")
-
-
-def _pieces(number: int, whole: int) -> int:
-    """Return how much of the bar stands for some of the whole; a few are not nothing."""
-    return min(max(round(BAR * number / whole), 1), BAR) if number else 0

@@ -1,0 +1,133 @@
+"""How the lines of a run fit into the columns of a terminal: a narrow one shows less of them, and cuts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from prefectish.display import words
+from prefectish.display.pace import Line
+from prefectish.printable import printable
+
+#: Words for kinds of children where there is little room.
+SHORT = {"running": "run", "retrying": "retry", "paused": "pause", "skipped": "skip", "failed": "fail"}
+#: A width that nothing fills.
+ENDLESS = 10_000
+
+
+class Look(NamedTuple):
+    """How much is shown of a line.
+
+    Attributes
+    ----------
+    name, bar : letters of the name, at most; columns of the bar.
+    percent, pace, left : whether these are told.
+    words : whether kinds of children are told in full words.
+    kinds : which kinds are told; None for all.
+    """
+
+    name: int
+    bar: int
+    percent: bool = True
+    pace: bool = True
+    left: bool = True
+    words: bool = True
+    kinds: frozenset[str] | None = None
+
+
+#: From the widest on; the first that fits is taken, or else the last.
+LOOKS = (
+    Look(28, 24),
+    Look(28, 12),
+    Look(22, 12, percent=False),
+    Look(22, 8, percent=False),
+    Look(22, 8, percent=False, words=False),
+    Look(16, 8, percent=False, words=False),
+    Look(16, 8, percent=False, pace=False, words=False),
+    Look(16, 0, percent=False, pace=False, words=False),
+    Look(16, 0, False, False, False, False, frozenset({"running", "retrying", "paused", "failed"})),
+    Look(10, 0, False, False, False, False, frozenset({"failed"})),
+)
+
+
+def fitted(lines: Sequence[Line], columns: int, stroke: str) -> Table:
+    """Return lines of a run as a table, with as much of each as there are columns for.
+
+    Parameters
+    ----------
+    stroke : a letter of the bar.
+    """
+    console = Console(width=ENDLESS, file=None, stderr=True, highlight=False)
+    for look in LOOKS:
+        table = _table(lines, look, stroke)
+        if Measurement.get(console, console.options, table).maximum <= columns:
+            break
+    return table
+
+
+def _table(lines: Sequence[Line], look: Look, stroke: str) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    rows = [_cells(line, look, stroke) for line in lines]
+    empty = [not any(cells) for cells in zip(*rows, strict=True)]
+    for justify, unused in zip(("left", "left", "right", "right", "right", "right", "left"), empty, strict=True):
+        if not unused:
+            table.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for row in rows:
+        table.add_row(*(cell for cell, unused in zip(row, empty, strict=True) if not unused))
+    return table
+
+
+def _cells(line: Line, look: Look, stroke: str) -> list[Text]:
+    left = f"{words.clock(line.left)} left" if line.left is not None else words.clock(line.seconds)
+    percent = "" if line.share is None or line.counts.width is None else f"{int(100 * line.share)}%"
+    return [
+        Text(printable(line.name, look.name)),
+        bar(line, look.bar, stroke),
+        Text(words.how_many(line)),
+        Text(percent if look.percent else ""),
+        Text(words.pace(line) if look.pace else "", style="dim"),
+        Text(left if look.left else "", style="" if line.left is not None else "dim"),
+        _others(line, look),
+    ]
+
+
+def _others(line: Line, look: Look) -> Text:
+    told = Text()
+    for kind, number, color in words.others(line):
+        if look.kinds is None or kind in look.kinds:
+            word = kind if look.words else SHORT.get(kind, kind)
+            told.append("" if not told else "  " if look.words else " ").append(f"{number:,} {word}", style=color)
+    return told
+
+
+def bar(line: Line, width: int, stroke: str) -> Text:
+    """Return a bar: what ended well, what was skipped or cancelled, what failed, and what is left; nothing is lost.
+
+    Examples
+    --------
+    >>> from prefectish.engine.onlooking import StepCounts
+    >>> counts = StepCounts("a-1", "a", True, 1000, True, 500, 1, 250, 0, 0, 1, 0, 0, False)
+    >>> drawn = bar(Line("a", counts, 1.0, None, None, None), 24, "-")
+    >>> [(span.end - span.start, span.style) for span in drawn.spans]
+    [(5, 'green'), (6, 'bright_black'), (1, 'red'), (12, 'bright_black dim')]
+    """
+    counts = line.counts
+    whole = max(counts.width or 0, line.expected or 0, 1)
+    failed = _pieces(counts.failed, whole, width)
+    aside = min(_pieces(counts.skipped + counts.cancelled, whole, width), width - failed)
+    ended = min(width * counts.ended // whole, width) if line.share is not None else 0
+    drawn = Text()
+    sizes = (max(ended - failed - aside, 0), "green"), (aside, "bright_black"), (failed, "red")
+    for size, style in sizes if line.share is not None else ():
+        drawn.append(stroke * size, style=style)
+    return drawn.append(stroke * (width - len(drawn)), style="bright_black dim")
+
+
+def _pieces(number: int, whole: int, width: int) -> int:
+    """Return how much of the bar stands for some of the whole; a few are not nothing."""
+    return min(max(round(width * number / whole), 1), width) if number else 0
