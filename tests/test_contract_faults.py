@@ -472,6 +472,10 @@ def test_d6_task_outside_a_flow_is_refused():
         assert "@flow" in str(error.value)
 
 
+slow = [pytest.param(name, marks=pytest.mark.fault) for name in ("processes", "dask")]
+
+
+@pytest.mark.parametrize("executor", ["local", "synchronous", "threads", *slow], indirect=True)
 def test_d7_chain_of_ten_thousand_tasks_runs(run):
     @task
     def step(x):
