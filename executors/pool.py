@@ -66,6 +66,8 @@ class LocalDaskExecutor:
     num_workers : number of threads or processes; default: Dask's setting ``num_workers``, else one a core.
     tag_limits : for a tag, how many tasks that carry it run at once, at most.
     stall_warning : seconds in which nothing ends after which a warning says what is open; None for no warning.
+    verify_results : load each result once more in the process that made it, so that one that cannot be loaded fails
+        there; threads pass results as they are.
 
     Notes
     -----
@@ -84,6 +86,7 @@ class LocalDaskExecutor:
         num_workers: int | None = None,
         tag_limits: Mapping[str, int] | None = None,
         stall_warning: float | None = 60,
+        verify_results: bool = False,
     ) -> None:
         if scheduler not in SCHEDULERS:
             raise ValueError(f"scheduler={scheduler!r}: one of {', '.join(map(repr, SCHEDULERS))}")
@@ -93,6 +96,7 @@ class LocalDaskExecutor:
         self.num_workers = num_workers
         self.tag_limits = tag_limits
         self.stall_warning = stall_warning
+        self.verify_results = verify_results
 
     @contextmanager
     def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[Session]:
@@ -112,7 +116,7 @@ class LocalDaskExecutor:
             return Threads(self._slots(), run_id)
         from prefectish.executors.processes import Processes
 
-        return Processes(self._slots(), plan, run_id)
+        return Processes(self._slots(), plan, run_id, self.verify_results)
 
     def _slots(self) -> int:
         return int(self.num_workers or dask.config.get("num_workers", None) or CPU_COUNT)

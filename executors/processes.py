@@ -117,6 +117,7 @@ class Processes:
     ----------
     slots : number of processes.
     run_id : names the run in every key.
+    verify : whether results are loaded once more where they were made.
 
     Raises
     ------
@@ -126,10 +127,10 @@ class Processes:
     bundles = True
     live = False
 
-    def __init__(self, slots: int, plan: Plan, run_id: str) -> None:
+    def __init__(self, slots: int, plan: Plan, run_id: str, verify: bool = False) -> None:
         self.slots = slots
         self.tasks = pickle_tasks(plan)
-        self.terms = Terms(run_id, sys.maxsize, False, _reference)
+        self.terms = Terms(run_id, sys.maxsize, verify, _reference)
         self.deaths: Counter[tuple[int, int, int]] = Counter()
         self._lanes: dict[int, PackedLane] = {}
         self._parcels = Parcels()

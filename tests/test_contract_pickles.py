@@ -14,7 +14,7 @@ import pytest
 from prefectish import Flow, Parameter, context, task, triggers, unmapped
 from prefectish.engine.state import Failed, Success, TriggerFailed
 from prefectish.errors import FlowDefinitionError, RemoteError, ResultUnpickleError
-from prefectish.executors import DaskExecutor
+from prefectish.executors import DaskExecutor, LocalDaskExecutor
 
 elsewhere = pytest.mark.parametrize("executor", ["processes", "dask"], indirect=True)
 
@@ -130,14 +130,20 @@ def test_p2_result_that_cannot_be_unpickled_fails_its_consumer(run, request):
         _ = state.result[children].map_states[1].result
 
 
-def test_p2_result_is_loaded_once_more_where_it_was_made_if_asked(dask_client):
+@pytest.mark.parametrize("where", ["processes", "dask"])
+def test_p2_result_is_loaded_once_more_where_it_was_made_if_asked(where, request):
+    if where == "dask":
+        executor = DaskExecutor(client=request.getfixturevalue("dask_client"), verify_results=True)
+    else:
+        executor = LocalDaskExecutor(where, num_workers=1, verify_results=True)
+
     @task
     def produce(x):
         return Unloadable() if x == 1 else x
 
     with Flow("results") as flow:
         children = produce.map([0, 1, 2])
-    state = flow.run(executor=DaskExecutor(client=dask_client, verify_results=True))
+    state = flow.run(executor=executor)
     assert kinds(state.result[children]) == ["Success", "Failed", "Success"]
     assert "produce-1[1]" in state.result[children].map_states[1].message
 
