@@ -19,11 +19,13 @@ from prefectish.engine.state import (
     Mapped,
     Paused,
     Pending,
+    Queued,
     Resume,
     Retrying,
     Running,
     Scheduled,
     Skipped,
+    Submitted,
     Success,
     TriggerFailed,
 )
@@ -440,6 +442,16 @@ def test_finished_states_are_kept_and_feed_what_follows(run, tmp_path):
     assert lines(path) == []
     assert state.result[a] is given
     assert state.result[b].result == 11
+
+
+@pytest.mark.parametrize("kind", [Submitted, Queued])
+def test_state_inside_a_given_one_counts(run, kind):
+    """A task that was handed over, or waited for a place, is in the state in which it did."""
+    with Flow("again") as flow:
+        a, b, c = inc(1), inc.map([1, 2, 3]), give(4)
+    children = [kind(state=Success(None, 8)), kind(state=Retrying()), None]
+    state = run(flow, task_states={a: kind(state=Success(None, 7)), b: Mapped(map_states=children), c: kind()})
+    assert [state.result[task].result for task in (a, b, c)] == [7, [8, 3, 4], 4]
 
 
 @pytest.mark.parametrize("kind", [Failed, TriggerFailed, Skipped, Cancelled])

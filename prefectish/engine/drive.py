@@ -30,7 +30,7 @@ from prefectish.engine.progress import Progress
 from prefectish.engine.recall import Recall
 from prefectish.engine.recorder import Recorder
 from prefectish.engine.recorder import load as load_recorder
-from prefectish.engine.state import Cancelled, Failed, Running, Scheduled, State
+from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, Running, Scheduled, State, Submitted, innermost
 from prefectish.engine.timeout import TimeLeft, within
 from prefectish.engine.verdict import by_task
 from prefectish.errors import HistoryWriteError, describe
@@ -412,8 +412,15 @@ def _check_known(flow: Any, plan: Plan, task_states: Mapping[Any, State]) -> Non
 
 def _starts(plan: Any, task_states: Mapping[Any, State]) -> dict[int, State]:
     """Return the states from a former run by step; what such a run set up is gone, so it is set up again."""
-    given = {step.number: task_states[step.task] for step in plan.steps if step.task in task_states}
+    given = {step.number: _unwrapped(task_states[step.task]) for step in plan.steps if step.task in task_states}
     return {n: s for n, s in given.items() if not (plan.steps[n].task.runs_again and s.is_finished())}
+
+
+def _unwrapped(state: State) -> State:
+    """Return the state in which a task was handed over or waited for a place; of a map, those of its children."""
+    if not isinstance(state, Mapped) or not any(isinstance(c, Queued | Submitted) for c in state.map_states or ()):
+        return innermost(state)
+    return state.replace(map_states=[None if child is None else innermost(child) for child in state.map_states or ()])
 
 
 def _notify(run: StepRun, old: State, new: State) -> State:

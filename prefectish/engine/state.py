@@ -360,7 +360,7 @@ class Queued(Scheduled, public=("state",)):
 
     def __init__(self, message: Any = None, result: Any = None, *, state: State | None = None, **common: Any) -> None:
         super().__init__(message, result, **common)
-        _set(self, "state", _innermost(state))
+        _set(self, "state", innermost(state))
 
 
 class Submitted(State, public=("state",)):
@@ -378,7 +378,7 @@ class Submitted(State, public=("state",)):
 
     def __init__(self, message: Any = None, result: Any = None, *, state: State | None = None, **common: Any) -> None:
         super().__init__(message, result, **common)
-        _set(self, "state", _innermost(state))
+        _set(self, "state", innermost(state))
 
 
 # ---------------------------------------------------------------------- started
@@ -680,7 +680,11 @@ def _same(left: Any, right: Any) -> bool:
         return False
 
 
-def _innermost(state: State | None) -> State | None:
+@overload
+def innermost(state: State) -> State: ...
+@overload
+def innermost(state: None) -> None: ...
+def innermost(state: State | None) -> State | None:
     """Return the ordinary state inside states that wrap another."""
     while isinstance(state, Queued | Submitted) and state.state is not None:
         state = state.state
