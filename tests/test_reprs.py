@@ -3,11 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from pages import EVIL, safe
 
-from prefectish import Flow, Parameter, masking, task
+from prefectish import Flow, Parameter, flatten, masking, task
 from prefectish.display import views
 from prefectish.engine.state import Failed, Mapped, Pending, Running, Skipped, Success, TriggerFailed
 
@@ -77,6 +79,34 @@ def test_run_shows_counts_causes_and_graph(ran):
         assert text in page.text
     assert 'raise ValueError(f"no file {x}")' in page.text
     assert "svg" in page.tags
+
+
+def test_run_that_was_not_recorded_knows_its_slowest_children(tmp_path):
+    @task(task_run_name="wait ${seconds}")
+    def wait(seconds):
+        time.sleep(seconds)
+        return [0] * round(1000 * seconds)
+
+    @task
+    def idle(x):
+        return x
+
+    with Flow("waits") as flow:
+        waited = wait.map([0.0, 0.03, 0.06])
+        idle.map(flatten(waited))
+    state = flow.run(history=False)
+    assert [(slow.slug, slow.index) for slow in state.result.slowest[:2]] == [("wait-1", 2), ("wait-1", 1)]
+    assert len(state.result.slowest) == 20
+    for shown in (state._repr_html_(), Path(state.report(tmp_path / "run.html")).read_text()):
+        text = safe(shown).text
+        assert text.index("wait-1[2] wait 0.06") < text.index("wait-1[1] wait 0.03") < text.index("idle-1[")
+        assert "attempts" not in text
+
+
+def test_children_whose_bodies_were_not_called_did_not_take_long(ran):
+    slugs = {slow.name for slow in views.of_run(ran).slowest}
+    assert "load-1[0]" in slugs
+    assert "total-1" not in slugs
 
 
 def test_causes_come_before_their_consequences():

@@ -58,7 +58,7 @@ def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
 def with_record(view: RunView, run: RunRow, measures: Measures | None) -> RunView:
     """Return the view of a state with what only the record knows."""
     return view._replace(
-        slowest=[] if measures is None else slowest(measures),
+        slowest=view.slowest if measures is None else slowest(measures),
         started=run.started,
         ended=run.ended,
         seconds=run.duration,

@@ -24,6 +24,9 @@ NAMED, LOOKED_AT, CAUSES = 12, 20_000, 30
 #: The state of what failed only because something before it did; where is told by the trigger, not by a traceback.
 CONSEQUENCE = "TriggerFailed"
 
+#: States of children whose body was not called.
+UNTRIED = frozenset({"TriggerFailed", "Skipped", "Cancelled", "Cached", "Pending"})
+
 #: In which order kinds of states are told, the good first; those not listed come at the end.
 ORDER = (
     "Success", "Cached", "Skipped", "Running", "Retrying", "Paused", "Queued", "Submitted", "Scheduled", "Pending",
@@ -85,14 +88,14 @@ class CauseView(NamedTuple):
 
 
 class SlowView(NamedTuple):
-    """A child that took long."""
+    """A child that took long; `worker` and `attempts` are known of a recorded run only."""
 
     name: str
     item: str | None
     state: str
     seconds: float
     worker: str | None
-    attempts: int
+    attempts: int | None
 
 
 class RunView(NamedTuple):
@@ -104,7 +107,7 @@ class RunView(NamedTuple):
     state, color, message : how it ended.
     tasks, arrows : what ran, and how it hangs together.
     causes : why children failed, the most frequent first; `unseen` are failures of other causes, or not looked at.
-    slowest : children that took longest, if their times are known.
+    slowest : children that took longest.
     started, ended, seconds : when it ran, if that is known.
     facts : more to tell, by name.
     """
@@ -172,8 +175,24 @@ def of_run(flow_state: State) -> RunView:
         getattr(result, "arrows", ()),
         causes,
         unseen,
+        _slowest(result),
         facts=_facts(flow_state),
     )
+
+
+def _slowest(result: Any) -> list[SlowView]:
+    """Return the children that took longest; whose body was not called did not take long, whatever it took."""
+    by_slug = {_slug(result, task): state for task, state in result.items()}
+    views = []
+    for slow in getattr(result, "slowest", ()):
+        state = by_slug[slow.slug]
+        state = state if slow.index is None else state[slow.index]
+        if state is not None and type(state).__name__ not in UNTRIED:
+            label = slow.slug if slow.index is None else f"{slow.slug}[{slow.index}]"
+            name = run_name(state)
+            told = label if name is None else f"{label} {name}"
+            views.append(SlowView(told, None, type(state).__name__, slow.seconds, None, None))
+    return views
 
 
 def of_map(state: Mapped) -> RunView:

@@ -13,6 +13,7 @@ from prefectish.engine.logs import Told
 from prefectish.engine.looking import LOOK, can_look
 from prefectish.engine.moments import Moment
 from prefectish.engine.recorder import Event
+from prefectish.engine.slowest import Slowest
 from prefectish.engine.state import Cancelled, Pending, Queued, Retrying, Scheduled, State
 from prefectish.engine.table import Table
 
@@ -39,12 +40,14 @@ class Branches:
     ----------
     held_back : branches that could go on and have to wait until suspects are cleared.
     bundles : jobs of each bundle that are still to report, by the number of the bundle.
+    slowest : the children that took longest.
     """
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.held_back: list[tuple[Lane, Branch]] = []
         self.bundles: dict[int, int] = {}
+        self.slowest = Slowest()
 
     def record(self, lane: Lane, branch: Branch, position: int, record: Record, now: Moment) -> None:
         """Take the record of a step: its state is final, or says what it waits for."""
@@ -68,6 +71,8 @@ class Branches:
             )
         if state.is_finished():
             branch.final |= 1 << position
+            if record.seconds > self.slowest.least:
+                self.slowest.note(record.seconds, lane.runs[position].step.number, branch.row)
             self.table.finisher.row(lane.runs[position], branch.row, state, record.width)
         elif isinstance(state, Scheduled):
             self.wait(lane, branch, position, state, record.due_in, now)

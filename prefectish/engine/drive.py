@@ -349,7 +349,7 @@ def _verdict(flow: Any, plan: Plan, progress: Progress, control: Control) -> Sta
     verdict = progress.verdict()
     if verdict.is_finished():
         verdict = _ask_terminal_handler(flow, plan, verdict, states)
-    return verdict.replace(result=by_task(plan, states))
+    return verdict.replace(result=by_task(plan, states, progress.slowest()))
 
 
 def _ending_of(stop: KeyboardInterrupt, run_id: str) -> BaseException:

@@ -30,6 +30,14 @@ class Arrow(NamedTuple):
     mapped: bool
 
 
+class Slow(NamedTuple):
+    """A child that took long: the slug of its task, its map index (None for a single task), its seconds."""
+
+    slug: str
+    index: int | None
+    seconds: float
+
+
 class TaskStates(dict[Any, Any]):
     """The states of the tasks of a run, by task: the result of a flow's state.
 
@@ -39,6 +47,7 @@ class TaskStates(dict[Any, Any]):
     slugs : name of each task that is unique in the flow, in topological order.
     arrows : how the tasks hang together.
     mapped : slugs of the tasks that map, whatever became of them.
+    slowest : the children that took longest, the longest first.
     """
 
     def __init__(
@@ -48,12 +57,14 @@ class TaskStates(dict[Any, Any]):
         slugs: Mapping[Any, str],
         arrows: Sequence[Arrow],
         mapped: frozenset[str],
+        slowest: Sequence[Slow] = (),
     ) -> None:
         super().__init__(states)
         self.flow_name = flow_name
         self.slugs = dict(slugs)
         self.arrows = tuple(arrows)
         self.mapped = mapped
+        self.slowest = tuple(slowest)
 
 
 class MapResult(Sequence[Any]):

@@ -36,6 +36,7 @@ from prefectish.engine.lanes import Lane
 from prefectish.engine.losses import Losses
 from prefectish.engine.moments import Moment
 from prefectish.engine.opening import Notify
+from prefectish.engine.outcome import Slow
 from prefectish.engine.pause import answered
 from prefectish.engine.plan import Plan
 from prefectish.engine.policy import NEVER_STARTED
@@ -157,6 +158,10 @@ class Progress:
             text = self.endings.overran
             return Failed(f"{text[0].upper()}{text[1:]}.", TimeoutError(text), context={"exit_code": FAILED})
         return flow_state(self.table.plan, self.states())
+
+    def slowest(self) -> tuple[Slow, ...]:
+        """Return the children that took longest, the longest first."""
+        return self.branches.slowest.told(self.table.runs)
 
     def held(self) -> list[Held]:
         """Return the results that are still held where they were made."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from prefectish.engine.outcome import Arrow, TaskStates
+from prefectish.engine.outcome import Arrow, Slow, TaskStates
 from prefectish.engine.plan import Plan
 from prefectish.engine.state import (
     Cancelled,
@@ -40,7 +40,7 @@ def flow_state(plan: Plan, states: Sequence[State]) -> State:
     return Success("No reference tasks failed.", context=_code(SUCCESS))
 
 
-def by_task(plan: Plan, states: Sequence[State]) -> TaskStates:
+def by_task(plan: Plan, states: Sequence[State], slowest: Sequence[Slow] = ()) -> TaskStates:
     """Return the states of the steps by task, which is the result of the flow's state."""
     steps = plan.steps
     arrows = [Arrow(steps[i.source].slug, step.slug, i.key, i.mapped) for step in steps for i in step.inputs]
@@ -50,6 +50,7 @@ def by_task(plan: Plan, states: Sequence[State]) -> TaskStates:
         {step.task: step.slug for step in steps},
         arrows,
         frozenset(step.slug for step in steps if step.mapped),
+        slowest,
     )
 
 
