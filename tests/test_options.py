@@ -170,6 +170,26 @@ def test_option_of_a_cache_that_is_not_there_warns(make: Any, option: str, value
     assert made.copy(tags=["t"]).tags == {"t"}
 
 
+@pytest.mark.parametrize("option", ["target", "task_run_name"])
+def test_field_in_the_spelling_of_format_warns(option: str) -> None:
+    def make(text: str) -> Any:
+        return Task(**{option: text})
+
+    with pytest.warns(
+        UserWarning, match=rf"{option}='{{day:%Y}}/x': it has no fields; write \$\{{day\}} for"
+    ) as caught:
+        make("{day:%Y}/x")
+    assert caught[0].filename == __file__
+    assert getattr(make("${day}/{x}"), option) == "${day}/{x}"
+
+
+def test_target_wins_over_another_location_and_warns(tmp_path: Any) -> None:
+    one, other = (LocalResult(tmp_path, location=name) for name in ("${day}", "other"))
+    with pytest.warns(UserWarning, match=r"target='\$\{day\}' wins over the location of result=, 'other'; pass one"):
+        made = Task(target="${day}", result=other)
+    assert made.copy(tags=["t"]).copy(result=one).result is one
+
+
 def test_store_is_an_option_and_survives_copies(tmp_path: Any) -> None:
     store = LocalResult(tmp_path)
     assert Task(result=store).copy(name="other").result is store

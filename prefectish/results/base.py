@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ from prefectish.results.compression import codec_of
 from prefectish.results.envelope import seal, unseal
 from prefectish.results.names import checked
 from prefectish.results.serializers import Serializer, serializer_of
-from prefectish.results.templates import Template
+from prefectish.results.templates import Template, misspelt
 
 
 class Store(Protocol):
@@ -76,6 +77,8 @@ class Result:
         self.location = Template(location) if isinstance(location, str) else location
         if location is not None and not isinstance(location, str) and not callable(location):
             raise TypeError(f"location={location!r}: a template or a function is wanted")
+        if isinstance(location, str) and (hint := misspelt(location)) is not None:
+            warnings.warn(f"location={location!r}: {hint}", stacklevel=3)
 
     def write(self, location: str, payload: bytes, facts: Mapping[str, Any] | None = None) -> str:
         """Write bytes under a name, in the place of what was there, and return the name.

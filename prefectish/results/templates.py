@@ -7,6 +7,7 @@ out, so nothing but the fields can come out of one.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Mapping
 from string import Template as Pattern
 from typing import Any
@@ -107,6 +108,18 @@ class Template:
 def template(text: str) -> Template:
     """Return the template of a text; errors are those of :class:`Template`."""
     return Template(text)
+
+
+def misspelt(text: str) -> str | None:
+    """Say how a field is written that is spelled as for `str.format`, if a text has no other; None if all is well.
+
+    Examples
+    --------
+    >>> misspelt("{task_name}.pickle")
+    'it has no fields; write ${task_name} for {task_name}'
+    """
+    found = None if "$" in text else re.search(r"\{(\w+)[^{}]*\}", text)
+    return None if found is None else f"it has no fields; write ${{{found[1]}}} for {found[0]}"
 
 
 def plain_text(value: Any) -> str | None:

@@ -6,6 +6,7 @@ An option is checked where it is given (`@task`, `Task(...)`, `copy`, `task_args
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -100,6 +101,7 @@ def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, A
     settled.update(_retry_options(given, current))
     _check_caches({**current, **settled}, settled)
     _check_loss({**current, **settled})
+    _check_names({**current, **settled}, settled)
     on_failure = given.get("on_failure")
     if on_failure is not None:
         handlers = settled.get("state_handlers", current.get("state_handlers", ()))
@@ -145,7 +147,31 @@ def _check_caches(options: Mapping[str, Any], changed: Mapping[str, Any]) -> Non
         )
     for name, needed in (("cache_validator", "cache_for"), ("cache_expiration", "cache_key_fn")):
         if changed.get(name) is not None and options.get(needed) is None:
-            warnings.warn(f"{name} does nothing without {needed}: nothing is put into the cache", stacklevel=5)
+            warnings.warn(f"{name} does nothing without {needed}: nothing is put into the cache", stacklevel=_outside())
+
+
+def _check_names(options: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+    """Warn of two names for one result, and of fields in the spelling of `str.format`, which would stay as they are."""
+    target, location = options.get("target"), getattr(options.get("result"), "location", None)
+    location = getattr(location, "text", location)
+    if {"target", "result"} & changed.keys() and None not in (target, location) and target != location:
+        warnings.warn(
+            f"target={target!r} wins over the location of result=, {location!r}; pass one", stacklevel=_outside()
+        )
+    for name in ("target", "task_run_name"):
+        if isinstance(changed.get(name), str):
+            from prefectish.results.templates import misspelt
+
+            if (hint := misspelt(changed[name])) is not None:
+                warnings.warn(f"{name}={changed[name]!r}: {hint}", stacklevel=_outside())
+
+
+def _outside() -> int:
+    """Return the `stacklevel` of a warning by the caller of this function that shows the user's line."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_globals.get("__name__", "").startswith("prefectish.") and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _mistyped(name: str, value: object, wanted: str) -> TypeError:
