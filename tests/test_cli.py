@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -128,6 +129,16 @@ def test_resume_goes_on_with_a_run(command: Command) -> None:
     assert len(history.runs(store=command.history)) == 1
     command.on_history("run", command.file, "-p", "n=5", "--resume", run_id, code=1)
     assert "no run 'zzz'" in command.on_history("resume", "zzz", command.file, "-p", "n=5", code=2)
+
+
+def test_what_is_said_to_type_next_does_what_it_says(command: Command) -> None:
+    output = command.on_history("run", command.file, "-p", "n=5", code=1)
+    told = dict(line.split(": prefectish ", 1) for line in output.splitlines() if ": prefectish " in line)
+    assert "ValueError: bad 3" in command(*shlex.split(told["why"]))
+    assert "--retry-failed" in told["go on"]
+    Path(command.file).write_text(FLOW.replace("x == 3", "x == 33"))
+    assert "5 Success" in command(*shlex.split(told["go on"]))
+    assert len(history.runs(store=command.history)) == 1
 
 
 def test_logs_show_lines_of_a_run_by_task_and_child(command: Command) -> None:
@@ -330,7 +341,9 @@ def test_flows_are_found_in_modules_by_name_and_as_functions(
         "from prefectish import flow\n@flow\ndef double(n: int):\n    return 2 * n\n"
     )
     assert "Success" in command.on_history("run", "functions.py:double", "-p", "n=1")
-    assert "cannot be resumed" in command.on_history("resume", "last", "functions.py", code=2).replace("\n", " ")
+    assert history.runs(store=command.history)[0].source == f"{tmp_path / 'functions.py'}:double"
+    assert "missing: n" in command.on_history("resume", "last", code=2)
+    assert "Success" in command.on_history("resume", "last", "-p", "n=1")
 
 
 def test_error_of_a_users_file_keeps_its_traceback(command: Command, tmp_path: Path) -> None:

@@ -174,6 +174,9 @@ def test_failed_child_leaves_its_siblings_and_says_why(executor):
         ) as why:
             after[1].result()
         assert isinstance(why.value.__cause__, ZeroDivisionError)
+        with pytest.raises(TaskRunFailed, match=r"First cause: inverse-1\[1\] is Failed: ZeroDivisionError") as of_all:
+            total(after)
+        assert isinstance(of_all.value.__cause__, ZeroDivisionError)
         return [type(f.state) for f in _ended(after)], kept[0], type(kept[1]), kept[2], after[2].result()
 
     states, *rest = run_with(executor, partly)

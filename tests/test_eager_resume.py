@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from prefectish import flow, history, task, unmapped
+from prefectish.eager import running
+from prefectish.eager.arguments import arguments_of
 from prefectish.errors import ResumeMismatch
 from prefectish.executors import LocalDaskExecutor
 from prefectish.results import LocalResult
@@ -168,6 +171,30 @@ def test_changed_task_and_other_flow_are_refused_by_name(bodies, where):
 
     with pytest.raises(ResumeMismatch, match="is of flow 'scaled'"):
         another.resume(run_id)
+
+
+def test_call_that_comes_when_the_run_has_broken_off_does_not_wait_for_ever(bodies, where, monkeypatch):
+    def made(factor):
+        scale = task(lambda x: factor * x, name="scale")
+
+        @flow(**where)
+        def scaled():
+            return task(sum, name="total")(scale.map([1, 2]))
+
+        return scaled
+
+    run_id = made(2).run().context["flow_run_id"]
+
+    def too_late(*args):
+        """Take the arguments of the second call once nobody drives the run any more."""
+        for thread in threading.enumerate():
+            if thread.name == "prefectish-flow-function":
+                thread.join(60)
+        return arguments_of(*args)
+
+    monkeypatch.setattr(running, "arguments_of", too_late)
+    with pytest.raises(ResumeMismatch, match="task scale-1 changed"):
+        made(3).resume(run_id)
 
 
 DRIVER = """

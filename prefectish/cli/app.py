@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -17,6 +18,7 @@ from prefectish.engine.verdict import expand
 from prefectish.errors import FlowDefinitionError, PrefectishError
 from prefectish.flows import Flow
 from prefectish.history import RunRow
+from prefectish.origin import origin_of
 from prefectish.parameters import Parameter
 from prefectish.printable import printable
 
@@ -94,11 +96,12 @@ def run(
         options["progress"] = progress
         values = parse_parameters(param)
         once: dict[str, Any] = {"run_on_schedule": False} if now and isinstance(loaded, Flow) else {}
+        again = _Again(None if origin_of(loaded) else flow, param, history)
         if resume is None:
-            _finish(lambda: loaded.run(parameters=values, **once, **options), as_json)
+            _finish(lambda: loaded.run(parameters=values, **once, **options), again, as_json)
         else:
             found = _recorded(resume, history).id
-            _finish(lambda: _resumable(loaded).resume(found, parameters=values, **options), as_json)
+            _finish(lambda: loaded.resume(found, parameters=values, **options), again, as_json)
 
 
 @app.command()
@@ -122,7 +125,8 @@ def resume(
         options["progress"] = progress
         values = parse_parameters(param)
         more: dict[str, Any] = {"retry_failed": retry_failed, "force": force, "parameters": values}
-        _finish(lambda: _resumable(loaded).resume(found.id, **more, **options), as_json)
+        again = _Again(None if origin_of(loaded) else flow, param, history)
+        _finish(lambda: loaded.resume(found.id, **more, **options), again, as_json)
 
 
 @app.command()
@@ -143,7 +147,7 @@ def approve(
     with _told():
         found = _recorded(run_id, history)
         source = flow or found.source
-        loaded = None if note_only or source is None else _resumable(load_flow(source))
+        loaded = None if note_only or source is None else load_flow(source)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
         values = parse_parameters(param)
         try:
@@ -155,7 +159,8 @@ def approve(
         if loaded is None:
             print(f"approved; go on with: prefectish resume {found.id}{'' if source else ' FILE.py:name'}")
             return
-        _finish(lambda: loaded.resume(found.id, parameters=values, **options), as_json)
+        again = _Again(None if origin_of(loaded) else flow, param, history)
+        _finish(lambda: loaded.resume(found.id, parameters=values, **options), again, as_json)
 
 
 def _source_of(run: RunRow) -> str:
@@ -165,25 +170,43 @@ def _source_of(run: RunRow) -> str:
     return run.source
 
 
-def _resumable(flow: Any) -> Flow:
-    if not isinstance(flow, Flow):
-        raise FlowDefinitionError(f"{flow!r} is a function, whose run cannot be resumed; run it again")
-    return flow
+class _Again(NamedTuple):
+    """What has to be typed again to go on with a run.
+
+    Attributes
+    ----------
+    source : where the flow is, if the history does not know it.
+    """
+
+    source: str | None
+    param: list[str]
+    history: str | None
+
+    def command(self, name: str, run_id: str, *options: str) -> str:
+        """Return a command about a run."""
+        where = [] if self.history is None else ["--history", self.history]
+        return shlex.join(["prefectish", name, run_id, *options, *where])
+
+    def resume(self, run_id: str, retry_failed: bool) -> str:
+        """Return the command that goes on with a run."""
+        values = [word for pair in self.param for word in ("-p", pair)]
+        source = [] if self.source is None else [self.source]
+        return self.command("resume", run_id, *source, *["--retry-failed"] * retry_failed, *values)
 
 
-def _finish(drive: Callable[[], State], as_json: bool) -> None:
+def _finish(drive: Callable[[], State], again: _Again, as_json: bool) -> None:
     """Drive a run, print how it ended, and exit with its code."""
     try:
         state = drive()
     except (KeyboardInterrupt, SystemExit) as stop:
         left: State | None = getattr(stop, "state", None)
-        _show_state(left, as_json)
+        _show_state(left, again, as_json)
         raise typer.Exit(130 if left is None else left.exit_code) from None
-    _show_state(state, as_json)
+    _show_state(state, again, as_json)
     raise typer.Exit(state.exit_code)
 
 
-def _show_state(state: State | None, as_json: bool) -> None:
+def _show_state(state: State | None, again: _Again, as_json: bool) -> None:
     if state is None:
         return
     rows = []
@@ -210,9 +233,9 @@ def _show_state(state: State | None, as_json: bool) -> None:
         showing.show_table(("task", "states", "first error"), told)
     print(f"{type(state).__name__}: {printable(state.message)} (run {run_id})")
     if state.is_failed():
-        print(f"why: prefectish failures {run_id}")
+        print(f"why: {again.command('failures', run_id)}")
     if not state.is_successful():
-        print(f"go on: prefectish resume {run_id} FILE")
+        print(f"go on: {again.resume(run_id, retry_failed=state.is_failed())}")
 
 
 def _first_error(state: State) -> str | None:

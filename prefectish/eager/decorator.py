@@ -57,6 +57,7 @@ class FlowFunction(Generic[P, R]):
         self.terminal_state_handler = None
         self.result = result
         self.taken = Taken(function, self.name, validate_parameters)
+        self.made_in: str | None = getattr(function, "__module__", None)
         self.is_async = inspect.iscoroutinefunction(function)
 
     @property

@@ -23,7 +23,7 @@ from prefectish.engine.calls import Call, Calls, Shape, Whole
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.executor import Session
 from prefectish.engine.growth import Growth, Wire, empty_plan
-from prefectish.engine.handle import Control
+from prefectish.engine.handle import Control, Request
 from prefectish.engine.lanes import bare
 from prefectish.engine.moments import Moment
 from prefectish.engine.outcomes import Outcome
@@ -69,10 +69,11 @@ class FunctionRun(Control):
         self._shapes: dict[tuple[Task, tuple[Wire, ...]], Shape] = {}
         self._tagged: dict[tuple[Task, frozenset[str]], Task] = {}
         self._maps: list[Whole] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._state: State | None = None
         self._error: BaseException | None = None
+        self._over = False
         self.live = False
         self.keyed = False
         self.growth: Growth
@@ -127,7 +128,22 @@ class FunctionRun(Control):
         finally:
             self.is_open = False
             self.begun.set()
+            self._over = True
+            self._refuse()
             self._settle_all()
+
+    def ask(self, request: Request) -> None:
+        """Leave a request; once nobody takes them up any more, a call that is asked for never starts."""
+        super().ask(request)
+        if self._over:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Answer what was asked for too late for the loop; any thread may, and none is left to wait for an answer."""
+        if self.progress is not None:
+            with self._lock:
+                self.progress.table.over = True
+                self.answer(self.progress, self.progress.table.now)
 
     def _settle_all(self) -> None:
         """Say of what nobody will hear any more that it never started, so that nobody waits for it."""

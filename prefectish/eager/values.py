@@ -61,11 +61,12 @@ def _first_failed(sources: Sequence[Outcome]) -> Outcome | None:
         if isinstance(state, TriggerFailed):
             return _first_failed(source.sources) or source
         if isinstance(state, Mapped):
-            child = next((c for c in state.map_states or () if c is not None and c.is_failed()), None)
-            if child is not None:
-                found = Outcome(source.label)
+            failed = [(row, c) for row, c in enumerate(state.map_states or ()) if c is not None and c.is_failed()]
+            if failed:
+                row, child = next((pair for pair in failed if not isinstance(pair[1], TriggerFailed)), failed[0])
+                found = Outcome(f"{source.label}[{row}]")
                 found.settle(child)
-                return found
+                return (isinstance(child, TriggerFailed) and _first_failed(source.sources)) or found
         elif state is not None and not state.is_successful():
             return source
     return None

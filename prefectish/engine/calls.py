@@ -187,6 +187,7 @@ class Whole:
         self.slug = slug
         self.arguments = arguments
         self.outcome = Outcome(slug)
+        self.outcome.sources = tuple(a.value.outcome for a in arguments if isinstance(a.value, Whole))
         self.kept = False
         self.rows: dict[int, Outcome] = {}
         self.listeners: list[Callable[[int, State], None]] = []
