@@ -339,16 +339,17 @@ def test_w6_retired_worker_costs_nothing(tmp_path):
 
 def test_w7_cluster_that_is_scaled_down_costs_no_child(tmp_path):
     path = tmp_path / "notes"
-    flow, children = slow_map(path)
+    flow, children = slow_map(path, seconds=0.1)
     with local_cluster(3) as (cluster, client):
 
         def scale():
-            until(lambda: len(notes(path)) >= 20)
+            until(lambda: len(notes(path)) >= 40)
             cluster.scale(1)
 
         with meanwhile(scale):
             state = flow.run(executor=DaskExecutor(client=client))
     assert state.result[children].result == list(range(60))
+    assert len(notes(path)) <= 72, "what was recorded has run again: two of three workers had forty values"
 
 
 def test_w9_run_without_workers_ends_crashed(tmp_path):

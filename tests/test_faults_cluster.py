@@ -176,18 +176,24 @@ def test_s6_key_that_another_client_cancels_is_lost_alone(tmp_path, retries):
 
 
 def test_s6_keys_of_two_runs_of_one_flow_never_meet(tmp_path):
-    path = tmp_path / "notes"
+    path, gate = tmp_path / "notes", tmp_path / "gate"
 
     @task
     def work(x):
         note(path, x)
+        until(gate.exists, 120)
         return x
 
     with Flow("s6") as flow:
         children = work.map(range(4))
-    with local_cluster() as client:
+    with local_cluster(threads=8) as client:
         executor = DaskExecutor(client=client)
-        states = [flow.run(executor=executor, history=False) for _ in range(2)]
+        runs = [flow.start(executor=executor, history=False) for _ in range(2)]
+        try:
+            until(lambda: len(notes(path)) == 8, 60)  # at once: the cluster knows the keys of both
+        finally:
+            gate.touch()
+        states = [run.wait(60) for run in runs]
     assert [state.result[children].result for state in states] == [[0, 1, 2, 3]] * 2
     assert sorted(notes(path)) == sorted("0123" * 2)
 
@@ -306,7 +312,8 @@ def test_c6_suspended_client_goes_on_or_has_lost_its_scheduler(tmp_path, cut):
     ):
         tests = os.path.dirname(__file__)
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        environment = {**os.environ, "PREFECTISH_HOME": str(tmp_path / "home"), "PYTHONPATH": tests}
+        path = [*filter(None, [os.environ.get("PYTHONPATH")]), tests]
+        environment = {**os.environ, "PREFECTISH_HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(path)}
         command = [sys.executable, "-c", SLEEPER, near, str(tmp_path), tests]
         with subprocess.Popen(command, env=environment, **options) as client, killed_at_last(client):
             until(lambda: len(notes(tmp_path / "notes")) >= 6, 60)

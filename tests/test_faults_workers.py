@@ -232,7 +232,7 @@ def test_w11_worker_that_loses_its_link_is_as_dead(tmp_path):
         return x
 
     with Flow("w11") as flow:
-        children = work.map(range(60))
+        children = work.map(range(80))
         good = count_good(children)
     with (
         command_line_scheduler(tmp_path) as (address, _),
@@ -244,17 +244,17 @@ def test_w11_worker_that_loses_its_link_is_as_dead(tmp_path):
         client.wait_for_workers(2, 60)
 
         def sever():
-            until(lambda: len({line.split()[1] for line in notes(path)}) == 2 and len(notes(path)) >= 20, 60)
+            until(lambda: len({line.split()[1] for line in notes(path)}) == 2 and len(notes(path)) >= 40, 60)
             proxy.cut(refuse=True)
             cut.wait(60)  # a worker does not come back, and its nanny ends too
 
         with meanwhile(sever):
             state = flow.run(executor=DaskExecutor(client=client), history=False)
     assert state.is_successful()
-    assert state.result[children].result == list(range(60))
-    assert state.result[good].result == 60
+    assert state.result[children].result == list(range(80))
+    assert state.result[good].result == 80
     twice = sum(count - 1 for count in counts(path).values())
-    assert twice <= 60, "more than what was open there ran again"
+    assert twice <= 12, "more than what was open there ran again: it had half of forty values"
 
 
 # ---------------------------------------------------------------------- disks and clocks
@@ -319,9 +319,9 @@ def test_w13_clock_of_a_worker_that_is_wrong_moves_no_time_of_the_run(tmp_path, 
 
     @task(max_retries=1, retry_delay=1)
     def work(x):
-        note(path, x)
+        note(path, f"{x} {time.monotonic()}")
         note(tmp_path / "clocks", time.time())
-        if len([line for line in notes(path) if line == str(x)]) == 1:
+        if counts(path)[x] == 1:
             raise ValueError("first")
         time.sleep(0.1)
         return x
@@ -333,12 +333,14 @@ def test_w13_clock_of_a_worker_that_is_wrong_moves_no_time_of_the_run(tmp_path, 
         command_line_scheduler(tmp_path) as (address, _),
         running(WRONG_CLOCK, str(hours * 3600), address, *options),
     ):
-        before, began = datetime.now(UTC), time.monotonic()
+        before = datetime.now(UTC)
         state = flow.run(executor=DaskExecutor(address), history=str(database))
-        took, after = time.monotonic() - began, datetime.now(UTC)
+        after = datetime.now(UTC)
     assert state.result[children].result == list(range(4))
     assert all(abs(float(line) - before.timestamp()) > 3000 for line in notes(tmp_path / "clocks")), "it was right"
-    assert 1.0 <= took < 90, "the wait for the retry followed the worker's clock"
+    for x in range(4):
+        first, second = (float(line.split()[1]) for line in notes(path) if line.startswith(f"{x} "))
+        assert 1.0 <= second - first < 90, "the wait for the retry followed the worker's clock"
     (run,) = history.runs(store=str(database))
     for child in run.children("work-1"):
         assert before.timestamp() - 1 <= _seconds(child.at) <= after.timestamp() + 1
