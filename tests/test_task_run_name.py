@@ -148,4 +148,4 @@ def test_history_keeps_the_names(tmp_path):
     run_id = flow.run(history=store).context["flow_run_id"]
     children = history.run(run_id, store=store).children("load")
     assert [child.name for child in children] == ["load a (0)", "load bad (1)"]
-    assert repr(children[1]) == "<child load-1[1] (load bad (1)): Failed>"
+    assert repr(children[1]) == "<child load-1[1] (load bad (1)): Failed, ValueError: no such page>"
