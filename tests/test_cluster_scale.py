@@ -312,10 +312,15 @@ def test_step_that_reads_two_maps_waits_for_its_own_rows_only(dask_client, tmp_p
 @pytest.mark.fault
 def test_l7_reduction_over_a_hundred_thousand_children(dask_client):
     number = 100_000
+
+    @task
+    def are_in_order(xs):
+        return xs == list(range(1, number + 1))
+
     with Flow("wide") as flow:
-        out = total(inc.copy(batch_size="auto").map(range(number)))
+        out = are_in_order(inc.copy(batch_size="auto").map(range(number)))
     state = flow.run(executor=DaskExecutor(client=dask_client))
-    assert state.result[out].result == sum(range(1, number + 1))
+    assert state.result[out].result is True
 
 
 def test_reduction_gets_its_list_in_map_order_whatever_ended_first(dask):
