@@ -449,7 +449,8 @@ def executed():
         CELL,
         "state",
         "flow",
-        "handle = flow.start(history=False)\nended = handle.wait(120)",
+        "handle = flow.start(history=False)",
+        "ended = handle.wait(120)",
         "short = flow.run(history=False, progress=False)",
         "from prefectish.display import notebook\nassert state['load'].results().failed",
     ]
@@ -476,8 +477,9 @@ def test_notebook_shows_states_and_flows(executed):
 
 def test_notebook_shows_a_run_in_the_background(executed):
     (html,) = pages(executed.cells[3])
-    assert "60 of 60" in safe(html).text
+    assert "60 of 60" in safe(html).text, "in the cell that started it, which had ended long before"
+    assert pages(executed.cells[4]) == []
 
 
 def test_notebook_shows_nothing_if_nothing_is_wanted(executed):
-    assert pages(executed.cells[4]) == []
+    assert pages(executed.cells[5]) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import Context
 from time import monotonic
 from typing import Any
 
@@ -49,7 +50,9 @@ class Notebook:
         if self._handle is None:
             self._handle = shell.display(shell.HTML(html), display_id=True)
         else:
-            self._handle.update(shell.HTML(html))
+            # In a context of its own: a run in the background goes on beside other cells, and some programs take what is
+            # sent only as part of the cell that runs now.
+            Context().run(self._handle.update, shell.HTML(html))
 
 
 def drawn(scene: Scene, state: State | None, last: bool) -> str:

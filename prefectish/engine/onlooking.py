@@ -99,12 +99,15 @@ class Watch:
     make : makes the onlooker from the identifier of a run that is recorded, None for one that is not; called at the
         first look, so that a short run is not kept waiting.
     always : whether even the shortest run is shown, at its end.
+    at_once : whether it is shown from the start on: a cell of a notebook that starts a run in the background ends then,
+        and what it has not shown by then has no place on the page.
     """
 
-    def __init__(self, make: Callable[[str | None], Onlooker], always: bool) -> None:
-        self.due = monotonic() + FIRST
+    def __init__(self, make: Callable[[str | None], Onlooker], always: bool, at_once: bool = False) -> None:
+        self.due = monotonic() + (0.0 if at_once else FIRST)
         self._make = make
         self._always = always
+        self._at_once = at_once
         self._onlooker: Onlooker | None = None
         self._broken = False
         self._run_id: str | None = None
@@ -122,6 +125,8 @@ class Watch:
         self._counts = lambda: counted(progress, session.slots)
         self._is_paused = lambda: progress.table.paused
         self._ticker.start()
+        if self._at_once:
+            self.look()
 
     def look(self, late: float = 0.0) -> None:
         """Look, if it is time, and has been for `late` seconds."""
@@ -192,7 +197,7 @@ def watch_for(wanted: bool | None, flow_name: str, nested: bool, background: boo
         onlooker: Onlooker = import_module("prefectish.display.live").onlooker(flow_name, run_id, began)
         return onlooker
 
-    return Watch(make, always=bool(shown))
+    return Watch(make, always=bool(shown), at_once=background and in_notebook())
 
 
 def see_end(watch: Watch | None, state: State | None) -> None:
