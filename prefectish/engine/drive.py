@@ -101,7 +101,6 @@ def run_flow(
     KeyboardInterrupt, SystemExit : the run was interrupted, or terminated; ``.state`` is the state it ended in.
     BaseException : what a task raised, under ``raise_on_exception``.
     """
-    ticking = RunClock(clock)
     executor = LocalExecutor() if executor is None else _checked_executor(executor)
     values = dict(parameters)
     if plan is None:
@@ -109,20 +108,15 @@ def run_flow(
         own = flow.parameters()
         values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in own}
     _check_known(flow, plan, task_states or {})
-    run_id = new_run_id() if resumption is None else resumption.run.id
-    recall = None if resumption is None else resumption.recall(plan)
+    ticking = RunClock(clock)
     control = control or Control()
-    control.run_id = run_id
+    control.run_id = run_id = new_run_id() if resumption is None else resumption.run.id
+    recall = None if resumption is None else resumption.recall(plan)  # it is a part further from here on
     given = {**current(), **(context or {})}
     facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, ticking.moment().wall, given, _due(state))
-    for name, states in (given.get("caches") or {}).items():
-        for cached in states:
-            CACHES.add(name, cached)
-    facts["caches"] = CACHES
-    facts["flow_source"] = origin_of(flow)
-    if resumption is not None:
-        facts["flow_run_part"] = resumption.part
-        facts["flow_run_retry_failed"] = resumption.retry_failed
+    facts |= _shared(flow, given) if resumption is None else _shared(flow, given) | _former(resumption)
+    run = Run(flow, plan, executor, facts, ticking, Terms(keep_results, timeout, on_pause), control)
+    run.recall = recall
     token = bind(facts)
     mine = driven.begin(run_id)
     try:
@@ -130,21 +124,10 @@ def run_flow(
             started = _change(flow, state or Scheduled(), Running("Running flow."))
             if not started.is_running():
                 return _with_id(started, run_id)
-            terms = Terms(keep_results, timeout, on_pause)
             recorder = load_recorder(history) if resumption is None else resumption.recorder()
-            watch = watch_for(progress, plan.flow_name, "task_slug" in given, background)
-            mine.recorder = recorder = _recording(recorder, history is not None, flow, plan, facts, executor)
-            try:
-                starts = _starts(plan, task_states or {})
-                with listening(run_id) as logged:
-                    facts[TERMS] = logged(recorder is not None)
-                    final = _run(flow, plan, executor, facts, starts, ticking, terms, control, recorder, recall, watch)
-            except BaseException as error:
-                see_end(watch, _state_of(error))
-                if recorder is not None:
-                    recorder.failed(error)
-                raise
-            see_end(watch, final)
+            run.watch = watch_for(progress, plan.flow_name, "task_slug" in given, background)
+            mine.recorder = run.recorder = _recording(recorder, history is not None, flow, plan, facts, executor)
+            final = run.to_its_end(task_states or {})
             return _with_id(final if final.is_running() else _change(flow, started, final), run_id)
     except KeyboardInterrupt as stop:
         end = _ending_of(stop, run_id)
@@ -155,6 +138,19 @@ def run_flow(
         control.break_off = None  # it would keep the tables of the run, on a circle with them
         driven.end(run_id)
         unbind(token)
+
+
+def _shared(flow: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run shares with others: what they have cached, and the flow as it was written."""
+    for name, states in (given.get("caches") or {}).items():
+        for cached in states:
+            CACHES.add(name, cached)
+    return {"caches": CACHES, "flow_source": origin_of(flow)}
+
+
+def _former(resumption: Any) -> dict[str, Any]:
+    """Return what a run that is resumed knows of its former parts."""
+    return {"flow_run_part": resumption.part, "flow_run_retry_failed": resumption.retry_failed}
 
 
 def _recording(
@@ -180,71 +176,6 @@ def new_run_id() -> str:
     return f"{int(time.time()):08x}-{os.urandom(8).hex()}"
 
 
-def _run(
-    flow: Any,
-    plan: Plan,
-    executor: Executor,
-    facts: Mapping[str, Any],
-    starts: Mapping[int, State],
-    clock: RunClock,
-    terms: Terms,
-    control: Control,
-    recorder: Recorder | None,
-    recall: Recall | None,
-    watch: Watch | None,
-) -> State:
-    """Drive the run in a session of the executor."""
-    with executor.start(plan, facts) as session:
-        progress = Progress(
-            plan,
-            facts,
-            notify=_notify,
-            starts=starts,
-            window=session.window,
-            slots=session.slots,
-            tag_limits=getattr(executor, "tag_limits", None),
-            keep=_kept(plan, terms.keep_results),
-            record=recorder is not None,
-            recall=recall,
-        )
-        if recorder is not None:
-            recorder.watch(progress.open_rows, lambda: control.ask(cancel_run))
-        if terms.timeout is not None:
-            progress.endings.limit_time(terms.timeout, clock.moment())
-        if watch is not None:
-            watch.begin(progress, session, None if recorder is None else facts["flow_run_id"])
-
-        def interrupted(stop: KeyboardInterrupt) -> None:
-            progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, clock.moment())
-            session.cancel(progress.table.cancelled)
-            _hand_over(progress, recorder)
-            vars(stop)["state"] = _verdict(flow, plan, progress, control)
-
-        def break_off(stop: KeyboardInterrupt) -> BaseException:
-            interrupted(stop)
-            if recorder is not None:
-                recorder.failed(stop)
-            return _ending_of(stop, facts["flow_run_id"])
-
-        scope = copy_context()
-        control.break_off = lambda stop: scope.run(break_off, stop)
-        try:
-            control.begin(progress, session)
-            with within(_time_left(plan, progress, clock, terms)), clock.source.driven():
-                loop(progress, session, clock, progress.start(clock.moment()), control, recorder, watch)
-                while terms.on_pause == "prompt" and (resumed := _ask_about_pauses(progress, watch)):
-                    loop(progress, session, clock, progress.resume(resumed, clock.moment()), control, recorder, watch)
-        except KeyboardInterrupt as stop:
-            interrupted(stop)
-            raise
-        except BaseException:
-            _hand_over(progress, recorder)  # what has ended stays ended
-            raise
-        session.settle(progress.held())
-    verdict = _verdict(flow, plan, progress, control)
-    return verdict if recorder is None else recorder.ended(plan, progress.states(), verdict)
-
-
 def _checked_executor(executor: Any) -> Executor:
     """Refuse what is no executor, a class among it, before anything runs."""
     if isinstance(executor, type) or not callable(getattr(executor, "start", None)):
@@ -256,100 +187,214 @@ def _checked_executor(executor: Any) -> Executor:
     return checked
 
 
-def _time_left(plan: Plan, progress: Progress, clock: RunClock, terms: Terms) -> TimeLeft | None:
-    """Return what tells bodies that run in the loop's thread how long they may; None if nothing limits them."""
-    if terms.timeout is None and all(step.task.map_timeout is None for step in plan.steps):
-        return None
-    return lambda slug: progress.endings.time_left(slug, clock.moment())
-
-
-def _hand_over(progress: Progress, recorder: Recorder | None) -> None:
-    """Give the recorder what happened meanwhile."""
-    if progress.table.told:
-        _tell(progress, recorder)
-    if recorder is not None and progress.table.events:
-        recorder.record(progress.table.events)
-        progress.table.events = []
-
-
-def _tell(progress: Progress, recorder: Recorder | None) -> None:
-    """Pass on what bodies logged: to the handlers, if they did it in another process, and to the history."""
-    from prefectish.engine.wire import process_name
-
-    told, progress.table.told = progress.table.told, []
-    mine, run_id = process_name(), current()["flow_run_id"]
-    for lines in told:
-        if lines.worker is not None and lines.worker != mine:
-            retell(lines, run_id)
-    if recorder is not None:
-        recorder.log(told)
-
-
-def _pass_on(progress: Progress, recorder: Recorder | None, now: float, last: float) -> float:
-    """Pass on lines at once, and events if the last were handed over a while ago; return when they were."""
-    if progress.table.told:
-        _tell(progress, recorder)
-    if now - last <= HAND_OVER:
-        return last
-    _hand_over(progress, recorder)
-    return now
-
-
-def loop(
-    progress: Progress,
-    session: Session,
-    clock: RunClock,
-    jobs: list[Job],
-    control: Control | None = None,
-    recorder: Recorder | None = None,
-    watch: Watch | None = None,
-) -> None:
-    """Drive a run: submit, wait for receipts or timers, again.
-
-    Parameters
-    ----------
-    jobs : what can run at first.
-    """
-    handed_over = clock.moment().seconds
-    while True:
-        raise_swallowed()
-        if jobs:
-            session.submit(jobs)
-        if progress.table.cancelled:
-            session.cancel(progress.table.cancelled)
-            progress.table.cancelled.clear()
-        if progress.raised is not None:
-            raise progress.raised
-        if progress.done and not (control is not None and control.is_open):
-            _hand_over(progress, recorder)
-            return
-        due = progress.next_due
-        idle = None if control is None else control.idle
-        receipts = clock.source.receipts(session, progress.table.in_flight, due, idle)
-        now = clock.moment()
-        if control is not None:
-            control.answer(progress, now)
-        jobs = progress.advance(receipts, now)
-        if watch is not None:
-            watch.look()
-        if progress.table.told or progress.table.events:
-            handed_over = _pass_on(progress, recorder, now.seconds, handed_over)
-
-
 def _due(state: State | None) -> datetime | None:
     """Return when a run was to start, by the state that it begins with."""
     return state.start_time if isinstance(state, Scheduled) else None
 
 
-def _verdict(flow: Any, plan: Plan, progress: Progress, control: Control) -> State:
-    """Return the state of the flow with the states of its tasks."""
-    if plan.grows:
-        return control.verdict(progress)
-    states = progress.states()
-    verdict = progress.verdict()
-    if verdict.is_finished():
-        verdict = _ask_terminal_handler(flow, plan, verdict, states)
-    return verdict.replace(result=by_task(plan, states, progress.slowest()))
+class Run:
+    """One run of a flow in a session of its executor: its loop, and its end.
+
+    Attributes
+    ----------
+    facts : what every body knows of the run.
+    recorder, watch : who writes the run down, and who shows it; None for nobody.
+    recall : what is known of a former part of the run.
+    progress, session : the tables of the run and the executor at work, from the first job on.
+    """
+
+    progress: Progress
+    session: Session
+
+    def __init__(
+        self,
+        flow: Any,
+        plan: Plan,
+        executor: Executor,
+        facts: dict[str, Any],
+        clock: RunClock,
+        terms: Terms,
+        control: Control,
+    ) -> None:
+        self.flow = flow
+        self.plan = plan
+        self.executor = executor
+        self.facts = facts
+        self.clock = clock
+        self.terms = terms
+        self.control = control
+        self.recorder: Recorder | None = None
+        self.recall: Recall | None = None
+        self.watch: Watch | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Return the identifier of the run."""
+        return str(self.facts["flow_run_id"])
+
+    def to_its_end(self, task_states: Mapping[Any, State]) -> State:
+        """Drive the run; whatever its end, who watches and who records hear of it."""
+        try:
+            starts = _starts(self.plan, task_states)
+            with listening(self.run_id) as logged:
+                self.facts[TERMS] = logged(self.recorder is not None)
+                final = self._drive(starts)
+        except BaseException as error:
+            see_end(self.watch, _state_of(error))
+            if self.recorder is not None:
+                self.recorder.failed(error)
+            raise
+        see_end(self.watch, final)
+        return final
+
+    def _drive(self, starts: Mapping[int, State]) -> State:
+        with self.executor.start(self.plan, self.facts) as self.session:
+            self.progress = progress = self._tables(starts)
+            self._introduce()
+            try:
+                self.control.begin(progress, self.session)
+                with within(self._time_left()), self.clock.source.driven():
+                    self._loop(progress.start(self.clock.moment()))
+                    while self.terms.on_pause == "prompt" and (resumed := self._ask_about_pauses()):
+                        self._loop(progress.resume(resumed, self.clock.moment()))
+            except KeyboardInterrupt as stop:
+                self._interrupt(stop)
+                raise
+            except BaseException:
+                self._hand_over()  # what has ended stays ended
+                raise
+            self.session.settle(progress.held())
+        verdict = self._verdict()
+        return verdict if self.recorder is None else self.recorder.ended(self.plan, progress.states(), verdict)
+
+    def _tables(self, starts: Mapping[int, State]) -> Progress:
+        return Progress(
+            self.plan,
+            self.facts,
+            notify=_notify,
+            starts=starts,
+            window=self.session.window,
+            slots=self.session.slots,
+            tag_limits=getattr(self.executor, "tag_limits", None),
+            keep=_kept(self.plan, self.terms.keep_results),
+            record=self.recorder is not None,
+            recall=self.recall,
+        )
+
+    def _introduce(self) -> None:
+        """Let everybody who has to do with the run know its tables."""
+        control, scope = self.control, copy_context()
+        if self.recorder is not None:
+            self.recorder.watch(self.progress.open_rows, lambda: control.ask(cancel_run))
+        if self.terms.timeout is not None:
+            self.progress.endings.limit_time(self.terms.timeout, self.clock.moment())
+        if self.watch is not None:
+            self.watch.begin(self.progress, self.session, None if self.recorder is None else self.run_id)
+        control.break_off = lambda stop: scope.run(self._break_off, stop)
+
+    def _time_left(self) -> TimeLeft | None:
+        """Return what tells bodies that run in the loop's thread how long they may; None if nothing limits them."""
+        if self.terms.timeout is None and all(step.task.map_timeout is None for step in self.plan.steps):
+            return None
+        return lambda slug: self.progress.endings.time_left(slug, self.clock.moment())
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def _loop(self, jobs: list[Job]) -> None:
+        """Submit, wait for receipts or timers, again; until nothing is left to do.
+
+        Parameters
+        ----------
+        jobs : what can run at first.
+        """
+        progress, session, clock, control = self.progress, self.session, self.clock, self.control
+        handed_over = clock.moment().seconds
+        while True:
+            raise_swallowed()
+            if jobs:
+                session.submit(jobs)
+            if progress.table.cancelled:
+                session.cancel(progress.table.cancelled)
+                progress.table.cancelled.clear()
+            if progress.raised is not None:
+                raise progress.raised
+            if progress.done and not control.is_open:
+                self._hand_over()
+                return
+            receipts = clock.source.receipts(session, progress.table.in_flight, progress.next_due, control.idle)
+            now = clock.moment()
+            control.answer(progress, now)
+            jobs = progress.advance(receipts, now)
+            if self.watch is not None:
+                self.watch.look()
+            if progress.table.told or progress.table.events:
+                handed_over = self._pass_on(now.seconds, handed_over)
+
+    def _pass_on(self, now: float, last: float) -> float:
+        """Pass on lines at once, and events if the last were handed over a while ago; return when they were."""
+        if self.progress.table.told:
+            self._tell()
+        if now - last <= HAND_OVER:
+            return last
+        self._hand_over()
+        return now
+
+    def _hand_over(self) -> None:
+        """Give the recorder what happened meanwhile."""
+        table = self.progress.table
+        if table.told:
+            self._tell()
+        if self.recorder is not None and table.events:
+            self.recorder.record(table.events)
+            table.events = []
+
+    def _tell(self) -> None:
+        """Pass on what bodies logged: to the handlers, if they did it in another process, and to the history."""
+        from prefectish.engine.wire import process_name
+
+        told, self.progress.table.told = self.progress.table.told, []
+        mine = process_name()
+        for lines in told:
+            if lines.worker is not None and lines.worker != mine:
+                retell(lines, self.run_id)
+        if self.recorder is not None:
+            self.recorder.log(told)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _ask_about_pauses(self) -> list[tuple[int, int]]:
+        """Ask on the terminal about each paused task; return the steps and rows to resume."""
+        if self.watch is not None:
+            self.watch.rest()
+        return [
+            (number, row)
+            for number, row, label in self.progress.paused()
+            if input(f"{label} is paused. Resume it? [y/N] ").strip().lower() in ("y", "yes")
+        ]
+
+    def _interrupt(self, stop: KeyboardInterrupt) -> None:
+        """End everything that is open; the interrupt tells the state of the flow."""
+        self.progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, self.clock.moment())
+        self.session.cancel(self.progress.table.cancelled)
+        self._hand_over()
+        vars(stop)["state"] = self._verdict()
+
+    def _break_off(self, stop: KeyboardInterrupt) -> BaseException:
+        """End the run as an interrupt does, from another thread; return what is to be raised."""
+        self._interrupt(stop)
+        if self.recorder is not None:
+            self.recorder.failed(stop)
+        return _ending_of(stop, self.run_id)
+
+    def _verdict(self) -> State:
+        """Return the state of the flow with the states of its tasks."""
+        if self.plan.grows:
+            return self.control.verdict(self.progress)
+        states = self.progress.states()
+        verdict = self.progress.verdict()
+        if verdict.is_finished():
+            verdict = _ask_terminal_handler(self.flow, self.plan, verdict, states)
+        return verdict.replace(result=by_task(self.plan, states, self.progress.slowest()))
 
 
 def _ending_of(stop: KeyboardInterrupt, run_id: str) -> BaseException:
@@ -367,17 +412,6 @@ def _state_of(stop: BaseException) -> State | None:
     """Return the state that the run ended in: a second Ctrl-C, while the first is seen to, does not have it itself."""
     state: State | None = getattr(stop, "state", None)
     return _state_of(stop.__context__) if state is None and stop.__context__ is not None else state
-
-
-def _ask_about_pauses(progress: Progress, watch: Watch | None) -> list[tuple[int, int]]:
-    """Ask on the terminal about each paused task; return the steps and rows to resume."""
-    resumed = []
-    if watch is not None:
-        watch.rest()
-    for number, row, label in progress.paused():
-        if input(f"{label} is paused. Resume it? [y/N] ").strip().lower() in ("y", "yes"):
-            resumed.append((number, row))
-    return resumed
 
 
 def _kept(plan: Plan, keep_results: Any) -> frozenset[int]:
