@@ -50,8 +50,8 @@ class Notebook:
         if self._handle is None:
             self._handle = shell.display(shell.HTML(html), display_id=True)
         else:
-            # In a context of its own: a run in the background goes on beside other cells, and some programs take what is
-            # sent only as part of the cell that runs now.
+            # In a context of its own: a run in the background goes on beside other cells, and some programs take
+            # only what is sent as part of the cell that runs now.
             Context().run(self._handle.update, shell.HTML(html))
 
 
