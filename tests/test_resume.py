@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,12 @@ def test_code_fix_runs_only_the_failed_children_and_what_follows(bodies: Bodies,
     assert state.result[end].result == 32
 
 
+def test_d9_corrected_code_names_the_way_to_run_what_failed(bodies: Bodies, path: str) -> None:
+    run_id = pipeline(bodies, [3], None)[0].run(history=path).context["flow_run_id"]
+    with pytest.raises(ResumeMismatch, match=r"task load-1 changed; retry_failed=True .*; force=True"):
+        pipeline(bodies, [3], None, fixed=True)[0].resume(run_id, history=path)
+
+
 def test_grown_and_shuffled_list_runs_the_new_items(bodies: Bodies, path: str, tmp_path: Path) -> None:
     store = LocalResult(dir=tmp_path / "results")
     flow, _, _ = pipeline(bodies, [0, 1, 2, 1], store)
@@ -186,7 +193,7 @@ def test_d9_changed_task_is_refused_unless_forced(bodies: Bodies, path: str, tmp
     run_id = flow.run(history=path).context["flow_run_id"]
     bodies.take()
     flow, _, _ = pipeline(bodies, [0, 1], store, fixed=True)
-    with pytest.raises(ResumeMismatch, match="task load-1 changed"):
+    with pytest.raises(ResumeMismatch, match="task load-1 changed; force=True"):
         flow.resume(run_id, history=path)
     flow.resume(run_id, history=path, force=True)
     assert bodies.take() == Counter({"load 0": 1, "load 1": 1, "twice 0": 1, "twice 2": 1, "total": 1})
@@ -215,8 +222,36 @@ def test_unknown_run_and_foreign_flow_are_refused(path: str) -> None:
     run_id = flow.run(history=path).context["flow_run_id"]
     with pytest.raises(KeyError, match="no run 'nothing'"):
         flow.resume("nothing", history=path)
+    with pytest.raises(KeyError, match="no run ''"):
+        flow.resume("", history=path)
+    with pytest.raises(TypeError, match=r"by its identifier, .*, got Success"):
+        flow.resume(Success(), history=path)
+    with pytest.raises(ValueError, match="history=False: the path or database URL"):
+        flow.resume(run_id, history=False)
     with pytest.raises(ResumeMismatch, match="is of flow 'other'"):
         Flow("stranger", tasks=[task(lambda: 1, name="two")]).resume(run_id, history=path)
+
+
+def test_results_that_are_gone_are_told_of_and_made_again(
+    bodies: Bodies, path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = LocalResult(dir=tmp_path / "results")
+    flow, _, end = pipeline(bodies, [0, 1], store)
+    run_id = flow.run(history=path).context["flow_run_id"]
+    bodies.take()
+    shutil.rmtree(tmp_path / "results")
+    flow, _, end = pipeline(bodies, [0, 1], store)
+    state = flow.resume(run_id, history=path)
+    assert bodies.take() == Counter()
+    assert caplog.messages == []
+    with pytest.raises(
+        ResultReleased, match=r"result of total-1 is gone: there is no .*total-1/single.1' in .*results"
+    ):
+        _ = state.result[end].result
+    flow, _, end = pipeline(bodies, [0, 1, 2], store)
+    assert flow.resume(run_id, history=path).result[end].result == 12
+    assert sum("twice-1 runs again where its result is needed" in text for text in caplog.messages) == 1
+    assert bodies.take()["total"] == 1
 
 
 DRIVER = """

@@ -20,7 +20,7 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.concealing import concealed_state
 from prefectish.engine.envelope import SIMPLE, Encoded, dumps, encode, encode_state
 from prefectish.engine.state import Cached, Deferred, Failed, Retrying, State, Success
-from prefectish.errors import ResultCorrupt, describe, text_of
+from prefectish.errors import ResultCorrupt, ResultReleased, describe, text_of
 from prefectish.results.envelope import NotOurs
 from prefectish.results.templates import PARAMETER, place
 
@@ -62,15 +62,24 @@ class Stored(Deferred):
         Raises
         ------
         ResultCorrupt : what is stored is not what was written.
+        ResultReleased : it was deleted.
         OSError : the store cannot be read.
         """
         if self._live is _NOTHING:
             small = self._small
             if small is _NOTHING:
-                self._live = self.store.load(self.location)
+                self._live = self._loaded()
             else:
                 self._live = small.get() if isinstance(small, Encoded) else small
         return self._live
+
+    def _loaded(self) -> Any:
+        try:
+            return self.store.load(self.location)
+        except FileNotFoundError:
+            raise ResultReleased(
+                f"result of {self.label} is gone: there is no {self.location!r} in {self.store!r} any more"
+            ) from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         here = () if self._small is _NOTHING else (self._small,)

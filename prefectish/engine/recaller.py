@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from prefectish.engine.state import State
 
 #: What a single task is called.
 SINGLE: Identity = (None, 0)
+logger = logging.getLogger("prefectish")
 
 
 class Kept(NamedTuple):
@@ -44,6 +46,7 @@ class Recaller:
         self._made: dict[tuple[int, int], int] = {}
         self._latest: dict[int, int] = {}
         self._moved: set[int] = set()
+        self._unreadable: set[str] = set()
 
     def learn(self, step: Step) -> None:
         """Read the record of a step that is about to be added to the plan."""
@@ -93,7 +96,14 @@ class Recaller:
             needed = position in found and self._is_needed(lane, position, found, plan, runs)
             if needed and not found[position].readable:
                 del found[position]
+                self._tell_unreadable(lane.runs[position].step.slug)
         return Kept(found, starts)
+
+    def _tell_unreadable(self, slug: str) -> None:
+        """Say once of a task that it runs again although it had ended, and why."""
+        if slug not in self._unreadable:
+            self._unreadable.add(slug)
+            logger.warning("%s runs again where its result is needed, which was not stored or cannot be read", slug)
 
     def _note_kept(self, run: StepRun, row: int, record: Recorded) -> None:
         number = run.step.number

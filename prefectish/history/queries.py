@@ -92,11 +92,14 @@ def run(id: str, store: str | os.PathLike[str] | None = None) -> RunRow:
     Raises
     ------
     KeyError : there is none, or several begin like that.
+    TypeError : it is no identifier.
     """
+    if not isinstance(id, str):
+        raise TypeError(f'a run is found by its identifier, state.context["flow_run_id"], got {id!r}')
     opened = open_store(store)
     query = select(schema.runs).where(_r.id.startswith(id, autoescape=True)).limit(2)
     with opened.reading() as connection:
-        rows = connection.execute(query).all()
+        rows = connection.execute(query).all() if id else []
     if len(rows) != 1:
         raise KeyError(f"{'several runs begin with' if rows else 'no run'} {id!r} in the history {opened.location}")
     return RunRow(opened, rows[0])

@@ -158,12 +158,16 @@ class Resumption:
     def _check_unchanged(self, step: Step, row: Any, rows: list[ChildRow], changed: set[str]) -> None:
         if row.version == task_version(step.task):
             return
-        if self.retry_failed and any(schema.CODES[child.state] in schema.FAILED for child in rows):
+        some_failed = any(schema.CODES[child.state] in schema.FAILED for child in rows)
+        if self.retry_failed and some_failed:
             return  # the code was corrected for those that failed
         if not rows:
             return  # nothing of it was made by the code as it was
         if not self.force:
-            raise ResumeMismatch(f"task {step.slug} changed; force=True runs it again, and what follows it")
+            ways = "force=True (--force) runs it again, and what follows it"
+            if some_failed:
+                ways = f"retry_failed=True (--retry-failed) runs again what had failed of it; {ways}"
+            raise ResumeMismatch(f"task {step.slug} changed; {ways}")
         changed.add(step.slug)
 
     def _steps(self) -> list[Any]:

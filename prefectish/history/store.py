@@ -254,7 +254,10 @@ def open_store(history: str | os.PathLike[str] | None) -> Store:
     HistoryCorrupt, HistoryTooNew : the file is something else, or of a later version; it is left as it is.
     HistoryUnsafe : it lies on a network file system.
     HistoryWriteError : it cannot be written.
+    ValueError : it is False: nothing is recorded there.
     """
+    if isinstance(history, bool):
+        raise ValueError(f"history={history!r}: the path or database URL of the history in which the run is, is wanted")
     key, make = _wanted(os.fspath(history) if history is not None else os.path.join(_home(), "history.db"))
     with _lock:
         store = _stores.get((os.getpid(), key))

@@ -44,7 +44,7 @@ class PickleSerializer:
 
 
 class JSONSerializer:
-    """Writes text, numbers, booleans, None, lists and dicts of them; a tuple comes back as a list."""
+    """Writes text, numbers, booleans, None, lists and dicts of them; tuples come back as lists, keys as text."""
 
     name = "json"
 
