@@ -10,7 +10,7 @@ from pages import EVIL, safe
 from sqlalchemy import text
 
 from prefectish import Flow, Parameter, flow, history, task
-from prefectish.display import report
+from prefectish.display import report, views
 from prefectish.display.timeline import Row, ticks, timeline
 from prefectish.engine.state import Success
 from prefectish.executors import LocalDaskExecutor
@@ -77,6 +77,15 @@ def test_report_of_a_state_shows_what_its_record_knows(ran, tmp_path):
     assert re.search(r"2\s+needed another attempt", page.text)
     assert "median" in page.text
     assert "rows" in page.text  # the parameter in the graph
+
+
+def test_record_tells_the_causes_of_more_failures_than_a_state_is_looked_at_for(ran, monkeypatch):
+    monkeypatch.setattr(views, "LOOKED_AT", 1)
+    assert views.of_run(ran).unseen == 3
+    text = safe(ran._repr_html_()).text
+    assert "2 \N{MULTIPLICATION SIGN} ValueError" in text
+    assert "2 \N{MULTIPLICATION SIGN} TriggerFailed" in text
+    assert "more failures" not in text
 
 
 def test_report_of_a_recorded_run_has_graph_and_times(recorded, tmp_path):

@@ -204,7 +204,8 @@ def test_message_whose_str_breaks_is_told():
     assert "Broken whose str raises RuntimeError" in safe(Success(Broken())._repr_html_()).text
 
 
-def test_many_failures_are_looked_at_in_part():
+def test_many_failures_are_looked_at_in_part(monkeypatch):
+    monkeypatch.setattr(views, "LOOKED_AT", 20)
     children = [Failed("", ValueError(f"row {n}")) for n in range(views.LOOKED_AT + 7)]
     causes, unseen = views.causes_of([("load", Mapped(map_states=children))])
     assert [cause.number for cause in causes] == [views.LOOKED_AT]

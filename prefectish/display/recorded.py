@@ -36,8 +36,7 @@ def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
     """Return what there is to show of a recorded run; with its measures also what took long."""
     from prefectish.history.outline import arrows
 
-    groups = run.failures()
-    causes = [_cause(group) for group in groups[: views.CAUSES]]
+    causes, unseen = _causes(run)
     return RunView(
         run.flow_name,
         run.state,
@@ -46,7 +45,7 @@ def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
         [_task(task) for task in run.tasks()],
         arrows(run),
         causes,
-        sum(group.count for group in groups[views.CAUSES :]),
+        unseen,
         [] if measures is None else slowest(measures),
         run.started,
         run.ended,
@@ -56,8 +55,11 @@ def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
 
 
 def with_record(view: RunView, run: RunRow, measures: Measures | None) -> RunView:
-    """Return the view of a state with what only the record knows."""
+    """Return the view of a state with what only the record knows: times, and the causes of a great many failures."""
+    causes, unseen = _causes(run) if view.unseen else (view.causes, 0)
     return view._replace(
+        causes=causes,
+        unseen=unseen,
         slowest=view.slowest if measures is None else slowest(measures),
         started=run.started,
         ended=run.ended,
@@ -106,6 +108,13 @@ def _state(task: dict[str, Any]) -> str | None:
     if state is None and not task["mapped"]:
         return next(iter(task["counts"]), None)
     return state
+
+
+def _causes(run: RunRow) -> tuple[list[CauseView], int]:
+    """Return the causes of failures, and the number of failures of further ones."""
+    groups = run.failures()
+    causes = [_cause(group) for group in groups[: views.CAUSES]]
+    return causes, sum(group.count for group in groups[views.CAUSES :])
 
 
 def _cause(group: FailureGroup) -> CauseView:

@@ -88,15 +88,15 @@ def _numbers(view: RunView, measures: Measures | None) -> list[tuple[str, str]]:
     tasks = [task for task in view.tasks if task.kind in ("task", "map")]
     children = sum(task.total for task in tasks)
     numbers = [
-        (f"{len(tasks):,}", "tasks"),
-        (f"{children:,}", "children"),
+        (f"{len(tasks):,}", "task" if len(tasks) == 1 else "tasks"),
+        (f"{children:,}", "child" if children == 1 else "children"),
         (f"{sum(task.failed for task in tasks):,}", "failed"),
     ]
     if measures is not None:
         work = sum(track.seconds for track in measures.workers.values())
         numbers += [
             (f"{measures.again:,}", "needed another attempt"),
-            (f"{len(measures.workers):,}", "workers"),
+            (f"{len(measures.workers):,}", "worker" if len(measures.workers) == 1 else "workers"),
             (seconds(measures.length), "from start to end"),
             (seconds(work), "of work"),
             (f"{work / measures.length:.1f}", "children at work, on average"),

@@ -6,7 +6,7 @@ A view is made from states, or from the history (``recorded``); pages and reprs 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant
 
 #: Children that are named with a cause, failures whose cause is looked at, and causes shown, at most.
-NAMED, LOOKED_AT, CAUSES = 12, 20_000, 30
+NAMED, LOOKED_AT, CAUSES = 12, 200_000, 30
 
 #: The state of what failed only because something before it did; where is told by the trigger, not by a traceback.
 CONSEQUENCE = "TriggerFailed"
@@ -246,8 +246,8 @@ def causes_of(found: Iterable[tuple[str, State]]) -> tuple[list[CauseView], int]
     named: dict[tuple[str, str, str], list[str]] = {}
     counts: Counter[tuple[str, str, str]] = Counter()
     unseen = 0
-    for label, state in _failures(found):
-        if counts.total() >= LOOKED_AT:
+    for number, (label, state) in enumerate(_failures(found)):
+        if number >= LOOKED_AT:
             unseen += 1
             continue
         kind, text = described(state)
@@ -276,7 +276,7 @@ def cause_view(
     return CauseView(kind, type, message, None if traceback is None else mask(traceback), number, named)
 
 
-def _failures(found: Iterable[tuple[str, State]]) -> Iterable[tuple[str, State]]:
+def _failures(found: Iterable[tuple[str, State]]) -> Iterator[tuple[str, State]]:
     for label, state in found:
         if not isinstance(state, Mapped):
             if state.is_failed():
