@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -93,21 +96,31 @@ def measure(name: str, width: int) -> float:
     return median(times)
 
 
+def in_fresh_process(name: str, width: int) -> str:
+    """Return the figure that a tool prints; the processes that it leaves behind, which share its output, are ended."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as printed:
+        program = subprocess.Popen(
+            [sys.executable, __file__, str(width), name],
+            env={**os.environ, "PEERS_FOLDER": folder},
+            stdout=printed,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        code = program.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        printed.seek(0)
+        return printed.read().splitlines()[-1] if code == 0 else f"failed with {code}"
+
+
 def main(width: int) -> None:
     """Measure each tool in a fresh process, print the table and keep it."""
-    import tempfile
-
     lines = ["| tool | version | microseconds a child |", "| --- | --- | ---: |"]
     for name, (package, _) in TOOLS.items():
         if importlib.util.find_spec(package) is None:
             lines.append(f"| {name} | not installed | |")
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, __file__, str(width), name]
-            done = subprocess.run(
-                command, env={**os.environ, "PEERS_FOLDER": folder}, capture_output=True, text=True, check=False
-            )
-        figure = done.stdout.splitlines()[-1] if done.returncode == 0 else f"failed with {done.returncode}"
+        figure = in_fresh_process(name, width)
         lines.append(f"| {name} | {version(package)} | {figure} |")
         print(lines[-1], flush=True)
     day = datetime.now(UTC).date().isoformat()
