@@ -568,19 +568,15 @@ def test_p11_shared_input_that_is_lost_with_its_worker_is_sent_again(tmp_path, k
     given = {"object": [large], "bytes": large, "body": None}[kind]
     with Flow("p11") as flow:
         children = use.map(range(100), y=unmapped(given))
-    killed = []
 
     def kill():
         until(lambda: len(notes(path)) >= 20)
-        for pid in dict.fromkeys(pids(path)):  # one of them has the only copy; it is not known which
+        for pid in dict.fromkeys(pids(path)):  # all at once: whoever has run a body of it has a copy
             os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-            seen = len(notes(path))
-            until(lambda seen=seen: len(notes(path)) >= min(seen + 10, 100), 60)  # Dask tries a dead worker for 30 s
 
     with meanwhile(kill):
         state = flow.run(executor=own())
-    assert len(killed) == 2
+    assert len(dict.fromkeys(pids(path))) > 2
     assert set(state.result[children].result) == {1 if kind == "object" else 3_000_000}
 
 
