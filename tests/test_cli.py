@@ -141,6 +141,29 @@ def test_what_is_said_to_type_next_does_what_it_says(command: Command) -> None:
     assert len(history.runs(store=command.history)) == 1
 
 
+def test_paused_run_is_unfinished_and_says_how_to_approve(command: Command) -> None:
+    Path(command.file).write_text(
+        "from prefectish import Flow, Parameter, pause_task, task\n"
+        "with Flow('example') as flow:\n"
+        "    task(lambda n: pause_task('how many?', input=int) + n, name='ask')(Parameter('n'))\n"
+    )
+    output = command.on_history("run", command.file, "-p", "n=2", code=5)
+    assert "go on:" not in output
+    [told] = [line for line in output.splitlines() if line.startswith("approve: prefectish ")]
+    words = shlex.split(told.removeprefix("approve: prefectish ").replace("[--input ANSWER]", "--input 3"))
+    assert "Unfinished" in command.on_history("runs").splitlines()[1]
+    assert "Unfinished" in command.on_history("show").splitlines()[0]
+    assert "Success: " in command(*words)
+
+
+def test_failures_that_only_follow_show_no_lines_of_the_engine(command: Command) -> None:
+    Path(command.file).write_text(FLOW + "    load.map(load.map([3]))\n")
+    command.run(1, code=1)
+    cause, consequence = command.on_history("failures").split("1 x TRIGGERFAIL")
+    assert 'raise ValueError(f"bad {x}")' in cause
+    assert "Traceback" not in consequence
+
+
 def test_logs_show_lines_of_a_run_by_task_and_child(command: Command) -> None:
     found = command.run(5, code=1)["id"]
     assert "load-1[3]: Task 'load[3]': exception encountered" in command.on_history("logs", found)

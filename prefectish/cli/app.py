@@ -21,6 +21,7 @@ from prefectish.history import RunRow
 from prefectish.origin import origin_of
 from prefectish.parameters import Parameter
 from prefectish.printable import printable
+from prefectish.tasks.collections import Constant
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Run mapped flows on Dask."
@@ -187,11 +188,10 @@ class _Again(NamedTuple):
         where = [] if self.history is None else ["--history", self.history]
         return shlex.join(["prefectish", name, run_id, *options, *where])
 
-    def resume(self, run_id: str, retry_failed: bool) -> str:
-        """Return the command that goes on with a run."""
+    def going_on(self, name: str, run_id: str, *options: str) -> str:
+        """Return a command that goes on with a run."""
         values = [word for pair in self.param for word in ("-p", pair)]
-        source = [] if self.source is None else [self.source]
-        return self.command("resume", run_id, *source, *["--retry-failed"] * retry_failed, *values)
+        return self.command(name, run_id, *([] if self.source is None else [self.source]), *options, *values)
 
 
 def _finish(drive: Callable[[], State], again: _Again, as_json: bool) -> None:
@@ -211,7 +211,7 @@ def _show_state(state: State | None, again: _Again, as_json: bool) -> None:
         return
     rows = []
     for task, task_state in (state.result if isinstance(state.result, dict) else {}).items():
-        if not isinstance(task_state, State) or isinstance(task, Parameter):
+        if not isinstance(task_state, State) or isinstance(task, Parameter | Constant):
             continue
         counts: dict[str, int] = {}
         for child in expand(task_state):
@@ -234,8 +234,10 @@ def _show_state(state: State | None, again: _Again, as_json: bool) -> None:
     print(f"{type(state).__name__}: {printable(state.message)} (run {run_id})")
     if state.is_failed():
         print(f"why: {again.command('failures', run_id)}")
-    if not state.is_successful():
-        print(f"go on: {again.resume(run_id, retry_failed=state.is_failed())}")
+    if any("Paused" in counts for _, counts, _ in rows):
+        print(f"approve: {again.going_on('approve', run_id)} [--input ANSWER]")
+    elif not state.is_successful():
+        print(f"go on: {again.going_on('resume', run_id, *['--retry-failed'] * state.is_failed())}")
 
 
 def _first_error(state: State) -> str | None:
@@ -305,7 +307,7 @@ def failures(run_id: RunId = LAST, history: History = None, as_json: Json = Fals
             first = ", ".join(child.label for child in first_of(group, showing.NAMED))
             print(f"{group.count} x {printable(group.type)}: {printable(group.message)}")
             print(f"    {printable(first)}{', ...' if group.count > showing.NAMED else ''}")
-            for line in (group.traceback or "").splitlines():
+            for line in () if group.is_consequence else (group.traceback or "").splitlines():
                 print(f"    | {printable(line)}")
 
 

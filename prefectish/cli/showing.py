@@ -54,8 +54,10 @@ def run_facts(run: RunRow) -> dict[str, Any]:
 
 
 def state_of(run: RunRow) -> str:
-    """Return the state of a run; one whose client is gone is lost, whatever its record says."""
-    return "Lost" if run.is_lost else run.state
+    """Return the state of a run; one whose client is gone is lost, and one that is over does not run, either."""
+    if run.is_lost:
+        return "Lost"
+    return "Unfinished" if run.state == "Running" and run.ended is not None else run.state
 
 
 def said_of(run: RunRow) -> str | None:

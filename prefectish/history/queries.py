@@ -143,7 +143,7 @@ class RunRow:
     @property
     def duration(self) -> float:
         """Return the seconds from start to end, or to the last heartbeat."""
-        return ((self.ended or self.heartbeat) - self.started).total_seconds()
+        return max(0.0, ((self.ended or self.heartbeat) - self.started).total_seconds())
 
     @property
     def is_lost(self) -> bool:
@@ -603,6 +603,7 @@ class FailureGroup:
     ----------
     type, message, traceback : of the first that was recorded.
     count : how many children failed so.
+    is_consequence : they failed only because something before them did.
     """
 
     def __init__(self, run: RunRow, row: Any) -> None:
@@ -612,6 +613,7 @@ class FailureGroup:
         self.message: str = row.message
         self.traceback: str | None = row.traceback
         self.count: int = row.count
+        self.is_consequence: bool = row.type == CONSEQUENCE
 
     @property
     def children(self) -> list[ChildRow]:
