@@ -20,6 +20,7 @@ from prefectish.control_flow.resources import default_references
 from prefectish.edges import Edge, unwrap
 from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.handlers import on_failure_handler
+from prefectish.engine.state import Scheduled, State
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.network import Network
 from prefectish.parameters import settle
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from prefectish.engine.handle import Drive, RunHandle
-    from prefectish.engine.state import State
     from prefectish.schedules import Schedule
     from prefectish.schedules.clocks import ClockEvent
 
@@ -518,6 +518,8 @@ class Flow(Network):
             given = partial(self._settled, parameters, parameter_values, context)
             return self._repeat(self.schedule, given, task_states, options)
         values = self._settled(parameters, parameter_values, context)
+        if state is not None and not isinstance(state, State):
+            raise TypeError(f"state={state!r}: a state is wanted")
         if state is not None and state.is_finished():
             return state
         from prefectish.engine.drive import run_flow
@@ -542,7 +544,6 @@ class Flow(Network):
         """
         from prefectish.engine import clock
         from prefectish.engine.drive import run_flow
-        from prefectish.engine.state import Scheduled
         from prefectish.schedules.repeat import repeat
 
         for source in schedule.clocks:

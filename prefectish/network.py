@@ -181,7 +181,8 @@ class Network:
         if slug is None:
             slug = self._slug_book.make(task.name, task.tags)
         elif not self._slug_book.take(slug):
-            raise FlowDefinitionError(f"{self!r}: the slug {slug!r} of {task!r} is taken by another task")
+            way_out = "use one Parameter in all places" if isinstance(task, Parameter) else "give it another slug="
+            raise FlowDefinitionError(f"{self!r}: the slug {slug!r} of {task!r} is taken by another task; {way_out}")
         self.slugs[task] = slug
         self._into[task] = []
         self._out_of[task] = []
@@ -192,9 +193,13 @@ class Network:
 
         Raises
         ------
+        TypeError
+            If it is no edge.
         FlowDefinitionError
             If it joins a task with itself or leads into a parameter; validating, as :meth:`validate`.
         """
+        if not isinstance(edge, Edge):
+            raise TypeError(f"{self!r}: an Edge(upstream, downstream) is wanted, got {edge!r}")
         if edge in self._edges:
             return edge
         _check_ends(edge)

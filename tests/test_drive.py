@@ -281,3 +281,12 @@ def test_states_of_tasks_that_are_not_in_the_flow_are_refused():
     with pytest.raises(ValueError, match=r"task_states: <Task: give> not in <Flow: name=one>"):
         flow.run(task_states={foreign: Success()}, history=False)
     assert other.run(task_states={foreign: Success(result=5)}, history=False).result[foreign].result == 5
+
+
+def test_given_states_are_states():
+    with Flow("one") as flow:
+        out = give(1)
+    with pytest.raises(TypeError, match=r"task_states: <Task: give> has 5; a state is wanted"):
+        flow.run(task_states={out: 5}, history=False)
+    with pytest.raises(TypeError, match="state='Success': a state is wanted"):
+        flow.run(state="Success", history=False)

@@ -291,6 +291,12 @@ def test_add_task_takes_tasks_only() -> None:
         Flow("f").add_task(3)  # type: ignore[arg-type]
 
 
+def test_edges_of_a_new_flow_are_edges() -> None:
+    a, b = named("a", "b")
+    with pytest.raises(TypeError, match=r"<Flow: name=f>: an Edge\(upstream, downstream\) is wanted, got \(<Task: a>"):
+        Flow("f", edges=[(a, b)])  # type: ignore[list-item]
+
+
 def test_edge_takes_the_place_of_a_constant() -> None:
     flow, (a, b) = Flow("f"), named("a", "b")
     flow.set_dependencies(b, keyword_tasks={"x": 1, "y": 2})
@@ -319,7 +325,7 @@ def test_slug_stays_when_the_name_changes() -> None:
 
 def test_explicit_slug_is_unique() -> None:
     flow = Flow("f", tasks=[Task(slug="s")])
-    with pytest.raises(ValueError, match="the slug 's' of <Task: Task> is taken"):
+    with pytest.raises(ValueError, match="the slug 's' of <Task: Task> is taken by another task; give it another"):
         flow.add_task(Task(slug="s"))
     assert len(flow.tasks) == 1
 

@@ -53,7 +53,7 @@ def test_child_is_found_by_index(ran):
     assert ran["load"][0].result == 10
     assert ran["load"][-1].result == 40
     assert [state.result for state in ran["load"][:1]] == [10]
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="there is no child 4: the map has 4"):
         ran["load"][4]
 
 

@@ -123,6 +123,8 @@ def run_flow(
         with interruptible():
             started = _change(flow, state or Scheduled(), Running("Running flow."))
             if not started.is_running():
+                if resumption is not None:
+                    resumption.release()
                 return _with_id(started, run_id)
             recorder = load_recorder(history) if resumption is None else resumption.recorder()
             run.watch = watch_for(progress, plan.flow_name, "task_slug" in given, background)
@@ -433,8 +435,12 @@ def _check_known(flow: Any, plan: Plan, task_states: Mapping[Any, State]) -> Non
 
     Raises
     ------
+    TypeError : a value is no state.
     ValueError : naming the tasks.
     """
+    for task, state in task_states.items():
+        if not isinstance(state, State):
+            raise TypeError(f"task_states: {task!r} has {state!r}; a state is wanted, such as Success(result=...)")
     unknown = task_states.keys() - {step.task for step in plan.steps}
     if unknown:
         names = ", ".join(sorted(map(repr, unknown)))

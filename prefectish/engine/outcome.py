@@ -259,7 +259,11 @@ class Readable:
             If the state is neither of a flow run nor of a map.
         """
         if _is_map(self):
-            return self.map_states[which]  # type: ignore[attr-defined]
+            children = self.map_states  # type: ignore[attr-defined]
+            try:
+                return children[which]
+            except IndexError:
+                raise IndexError(f"there is no child {which!r}: the map has {len(children)}") from None
         states = _tasks_of(self)
         return states[task_of({task: _slug(states, task) for task in states}, which)]
 
