@@ -136,6 +136,7 @@ def test_cache_for_hits_whatever_the_inputs(run: Run, bodies: Bodies, request: p
         state = run(flow)
         assert type(state.result[out]) is Cached
         assert state.result[out].result == 2
+        assert state.result[out].why_not_cached() == ("nothing is cached yet" if x == 1 else None)
     assert bodies.count == 1
 
 

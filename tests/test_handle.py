@@ -148,14 +148,18 @@ def test_cancel_a_task_lets_its_followers_decide(gate: Gate) -> None:
 
 
 def test_cancel_refuses_what_is_not_there(gate: Gate) -> None:
-    flow, _, _ = gated(gate, width=2)
+    flow, held, _ = gated(gate, width=2)
     run = flow.start()
     with pytest.raises(ValueError, match="without a task"):
         run.cancel(index=3)
     with pytest.raises(ValueError, match="is not in"):
         run.cancel(task(lambda: 1, name="stranger"))
+    with pytest.raises(TypeError, match="index='1': the position of a child"):
+        run.cancel(held, "1")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="index=-1: children are counted"):
+        run.cancel(held, -1)
     gate.open.set()
-    run.wait(LIMIT)
+    assert type(run.wait(LIMIT)) is Success
 
 
 def test_start_refuses_bad_parameters_in_the_calling_thread() -> None:

@@ -491,6 +491,22 @@ def test_what_follows_from_a_corrected_child_is_not_forgotten_by_a_second_kill(p
     assert state.result[end].result == 3
 
 
+def test_handler_that_ends_a_resumed_run_before_it_begins_leaves_it_as_it_was(bodies: Bodies, path: str) -> None:
+    flow, _, end = pipeline(bodies, [0, 3], None)
+    run_id = flow.run(history=path).context["flow_run_id"]
+    before = history.run(run_id, store=path)
+    refusing, _, _ = pipeline(bodies, [0, 3], None)
+    refusing.state_handlers.append(lambda flow, old, new: Failed("not now") if new.is_running() else new)
+    bodies.take()
+    assert refusing.resume(run_id, history=path).message == "not now"
+    after = history.run(run_id, store=path)
+    assert (after.state, after.part, after.holder) == (before.state, before.part, None)
+    assert [child.state for child in after.children("load")] == ["Success", "Failed"]
+    assert bodies.take() == Counter()
+    flow, _, end = pipeline(bodies, [0, 3], None, fixed=True)
+    assert flow.resume(run_id, retry_failed=True, history=path).result[end].result == 12
+
+
 def test_reordered_list_is_put_together_again(bodies: Bodies, path: str, tmp_path: Path) -> None:
     def gather(values: list[int]) -> list[int]:
         bodies.note("gather")

@@ -52,7 +52,7 @@ class Caching:
             return _failed(facts, "asked", outcome.exception), None
         answer = outcome.value
         if isinstance(answer, Hit):
-            return answer.state, None
+            return _without_reason(answer.state), None
         return None, answer
 
     def kept(self, facts: AttemptFacts, inputs: dict[str, Any], state: State, miss: Miss) -> State:
@@ -70,6 +70,14 @@ class Caching:
         states = list(islice(self.caches.newest_first(name), MOST_SENT))
         packed = [encode_state(state, f"a cached result of {self.task.name}") for state in reversed(states)]
         return _arrived, (self.task, self.store, name, [state for state in packed if isinstance(state, Cached)])
+
+
+def _without_reason(state: Cached) -> Cached:
+    """Return a state that was found in a cache without the reason why it once had to be made."""
+    context = state._context
+    if context is None or WHY not in context:
+        return state
+    return state.replace(context={name: value for name, value in context.items() if name != WHY})
 
 
 def _arrived(task: Task, store: Result | None, name: str, states: list[Cached]) -> Caching:

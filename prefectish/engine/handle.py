@@ -185,8 +185,12 @@ class RunHandle(Steered):
 
         Raises
         ------
-        ValueError : `task` is not in the flow, or `index` comes without a task.
+        TypeError, ValueError : `task` is not in the flow, `index` comes without a task, or is no position.
         """
+        if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
+            raise TypeError(f"index={index!r}: the position of a child, a whole number, is wanted")
+        if index is not None and index < 0:
+            raise ValueError(f"index={index}: children are counted from 0 on")
         if task is None:
             if index is not None:
                 raise ValueError(f"index={index!r} without a task: whose child is meant?")

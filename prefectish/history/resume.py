@@ -112,6 +112,13 @@ class Resumption:
             values = {"holder": process_name(), "held": now, "heartbeat": now, "part": self.part}
             connection.execute(update(schema.runs).where(c.number == row.number).values(values))
 
+    def release(self) -> None:
+        """Hold the run no more: nothing of it ran, and it is left as it was."""
+        c = schema.runs.c
+        mine = (c.number == self.run._number) & (c.part == self.part)
+        with self.store.writing() as connection:
+            connection.execute(update(schema.runs).where(mine).values(holder=None, part=self.part - 1))
+
     def recorder(self) -> HistoryRecorder:
         """Return what records the run from here on."""
         return HistoryRecorder(self.store, self.part, self._changed)
