@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -44,6 +45,20 @@ def test_flow_shows_its_graph_and_parameters(flow):
     for text in ("loads", "3 tasks", "load", "total", "rows"):
         assert text in page.text
     assert "stroke-dasharray" in flow._repr_html_()
+
+
+def test_wide_flow_is_scrolled_and_not_shrunk_beyond_reading():
+    with Flow("wide") as flow:
+        for n in range(30):
+            load([1, 2], task_args={"name": f"branch number {n}"})
+    html = flow._repr_html_()
+    width, least = map(
+        int, re.search(r'<svg class="pf-graph".* width="(\d+)".* style="min-width:(\d+)px', html).groups()
+    )
+    assert width > 3000
+    assert least == pytest.approx(0.75 * width, abs=1)
+    assert ".pf-scroll { overflow-x: auto }" in html
+    assert "30 tasks, 0 edges" in safe(html).text, "without what is written in the flow"
 
 
 def test_flow_without_tasks_says_so():

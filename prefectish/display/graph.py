@@ -36,7 +36,8 @@ def of_run(view: RunView) -> str:
 
 def _picture(boxes: Sequence[Box], wires: Iterable[Wire]) -> str:
     known = {box.ident for box in boxes}
-    return picture(boxes, [wire for wire in wires if wire.start in known and wire.end in known])
+    drawn = picture(boxes, [wire for wire in wires if wire.start in known and wire.end in known])
+    return f'<div class="pf-scroll">{drawn}</div>' if drawn else ""
 
 
 def _box(task: TaskView) -> Box:

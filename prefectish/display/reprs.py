@@ -13,6 +13,7 @@ from prefectish.engine.outcome import is_by_task
 from prefectish.engine.state import Mapped, State
 from prefectish.errors import FlowDefinitionError
 from prefectish.masking import mask
+from prefectish.tasks.collections import Constant
 
 if TYPE_CHECKING:
     from prefectish.engine.progress import Progress
@@ -33,7 +34,9 @@ def of_flow(flow: Any) -> str:
     except FlowDefinitionError as error:
         trouble = str(error)
     parameters = sorted(flow.parameters(), key=lambda parameter: parameter.name)
-    facts = [f"{len(flow.tasks):,} tasks", f"{len(flow.edges):,} edges"]
+    tasks = sum(not isinstance(task, Constant) for task in flow.tasks)
+    edges = sum(not isinstance(edge.upstream_task, Constant) for edge in flow.edges)
+    facts = [f"{tasks:,} {'task' if tasks == 1 else 'tasks'}", f"{edges:,} {'edge' if edges == 1 else 'edges'}"]
     return rendered(
         "flow.html",
         name=flow.name,

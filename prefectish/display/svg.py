@@ -20,6 +20,8 @@ FONT, LINE, LETTER = 12, 16, 6.9
 LONGEST = 34
 #: Nodes of a picture, at most: larger ones tell nothing and take long.
 LARGEST = 300
+#: How far a picture may shrink to fit into a page; what holds it scrolls beyond that.
+LEAST = 0.75
 #: Space around the drawing.
 MARGIN = 8.0
 
@@ -77,7 +79,7 @@ def picture(boxes: Sequence[Box], wires: Sequence[Wire]) -> str:
     return (
         f'<svg class="pf-graph" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="graph of the flow" '
         f'width="{width:.0f}" height="{height:.0f}" viewBox="{-MARGIN:g} {-MARGIN:g} {width:.1f} {height:.1f}" '
-        f'font-size="{FONT}" style="max-width:100%;height:auto">{inner}</svg>'
+        f'font-size="{FONT}" style="min-width:{LEAST * width:.0f}px;max-width:100%;height:auto">{inner}</svg>'
     )
 
 
