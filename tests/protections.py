@@ -828,7 +828,7 @@ def _ended(process, limit):
 
 def _outcome(said, code, seconds, hung):
     told = re.findall(r"^(?:FAILED|ERROR) .*? - (.*)$", said, re.MULTILINE)
-    if hung or "still not at its end after" in " ".join(told):
+    if hung or (code and "still not at its end after" in said):
         return Outcome("hung", seconds, "it did not end in time")
     if code == 0:
         return Outcome("passed", seconds, said.strip().splitlines()[-1])
