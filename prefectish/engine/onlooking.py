@@ -127,6 +127,7 @@ class Watch:
         self._ticker.start()
         if self._at_once:
             self.look()
+            self.due = monotonic() + SHORTEST  # what it took to get ready is no measure of what a look takes
 
     def look(self, late: float = 0.0) -> None:
         """Look, if it is time, and has been for `late` seconds."""
