@@ -87,15 +87,20 @@ def test_what_others_import_by_name_is_replaced_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("body", "name"),
-    [("assert False, 'no'", "failed"), ("pass", "passed"), ("time.sleep(60)", "hung"), ("raise SystemExit", "failed")],
-    ids=["fails", "passes", "hangs", "exits"],
+    ("body", "limit", "name"),
+    [
+        ("assert False, 'no'", 120, "failed"),
+        ("raise SystemExit", 120, "failed"),
+        ("pass", 120, "passed"),
+        ("time.sleep(120)", 5, "hung"),
+    ],
+    ids=["fails", "exits", "passes", "hangs"],
 )
-def test_runner_tells_what_became_of_a_test(tmp_path, body, name):
+def test_runner_tells_what_became_of_a_test(tmp_path, body, limit, name):
     path = tmp_path / "test_made_up.py"
     path.write_text(f"import time\ndef test_it():\n    {body}\n")
     row = Off("U1", str(path), "whatever", {})
-    assert protections.run(row, on=True, limit=5.0).name == name
+    assert protections.run(row, on=True, limit=limit).name == name
 
 
 def test_test_that_does_not_run_has_not_failed(tmp_path):
