@@ -16,7 +16,6 @@ from prefectish.engine.state import (
     Retrying,
     Scheduled,
     Success,
-    TriggerFailed,
 )
 
 RUN = {"flow_run_id": "run", "flow_name": "flow", "colour": "red"}
@@ -139,8 +138,16 @@ def test_item_that_cannot_be_read_is_a_failure_of_its_own():
     (state, _) = gather(mapped_chain(), 0, [Pick(Success(None, Broken([1])), (0,))], {})
     assert type(state) is Failed
     assert state.message == "item [0] could not be read: page 3 is gone"
-    record = attempt(mapped_chain(), [state, Success()], index=0)
-    assert type(record.state) is TriggerFailed
+    told = attempt(mapped_chain(), [state, Success()], index=0).state
+    assert type(told) is Failed
+    assert told.message == "argument 'x': item [0] could not be read: page 3 is gone"
+    assert type(told.result) is OSError
+
+
+def test_item_that_its_list_has_under_another_label_names_the_way_out():
+    (state, _) = gather(mapped_chain(), 0, [Pick(Success(None, {5: 1}), (0,))], {})
+    assert state.message.startswith("item [0] could not be read: KeyError(0); items are taken by their positions 0, 1")
+    assert state.message.endswith("map over list(...) of it")
 
 
 def facts(*names):

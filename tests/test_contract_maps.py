@@ -397,6 +397,33 @@ def test_p13_parent_fails_if_a_result_is_a_generator(run):
     assert state.result[out].message == UNMAPPABLE_RESULT
 
 
+class Labelled:
+    """Has items, but not at every position."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, label):
+        return {0: "a", 2: "c"}[label]
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_item_that_cannot_be_taken_fails_its_child_alone(run, large):
+    @task
+    def produce():
+        made = Labelled()
+        made.ballast = bytes(100_000 * large)
+        return made
+
+    with Flow("labels") as flow:
+        out = give.map(produce())
+    state = run(flow).result[out]
+    assert kinds(state) == ["Success", "Failed", "Success"]
+    told = state.map_states[1].message
+    assert told.startswith("argument 'value': item [1] could not be read: KeyError(1); items are taken by their")
+    assert state.map_states[1].traceback
+
+
 def test_p13_unmappable_dict_names_the_way_out(run):
     with Flow("dict") as flow:
         out = inc.map(give({"a": 1}))

@@ -16,7 +16,7 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.concealing import concealed_state
 from prefectish.engine.context import bind, unbind
 from prefectish.engine.debugging import is_quit
-from prefectish.engine.decide import Finish, NotReady, after, before, retry
+from prefectish.engine.decide import Finish, NotReady, after, before, retry, unread_item
 from prefectish.engine.envelope import SIMPLE
 from prefectish.engine.executor import ITEM, STEP, Job, LaneSpec, Pick, Record, StepSpec
 from prefectish.engine.facts import BEFORE_TURN, AttemptFacts
@@ -29,7 +29,6 @@ from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, 
 from prefectish.engine.timeout import Allowance, call_limited, surrounding
 from prefectish.engine.tracebacks import shorten_traceback
 from prefectish.engine.widths import QUIETLY, SCALAR, UNMAPPABLE, element_width, measure
-from prefectish.errors import text_of
 
 if TYPE_CHECKING:
     from prefectish.tasks.naming import RunNaming
@@ -73,7 +72,7 @@ def _item_state(item: Any, run: Mapping[str, Any]) -> State:
     finally:
         unbind(token)
     if isinstance(outcome, Error):
-        return Failed(f"item {list(item.path)} could not be read: {text_of(outcome.exception)}", outcome.exception)
+        return unread_item(item.path, outcome.exception)
     return Success(None, outcome.value)
 
 

@@ -4,12 +4,12 @@ The order of the checks is the contract:
 
 1. An input that is not finished: not ready. Nothing happens, no handler is called.
 2. A skipped input skips the task, unless it says ``skip_on_upstream_skip=False``. Before the trigger: one failed and
-one
-   skipped input give Skipped.
-3. The inputs are read from the keyed edges. One that cannot be read fails the task.
+   one skipped input give Skipped.
+3. An item that cannot be taken out of its list fails the task; the upstream has not failed, so no trigger is asked.
 4. The trigger.
-5. The body (:mod:`prefectish.engine.attempt` calls it), whose outcome :func:`after` turns into a state.
-6. A failure of the body is retried if the task says so (:func:`retry`); a failed trigger never is.
+5. The inputs are read from the keyed edges. One that cannot be read fails the task.
+6. The body (:mod:`prefectish.engine.attempt` calls it), whose outcome :func:`after` turns into a state.
+7. A failure of the body is retried if the task says so (:func:`retry`); a failed trigger never is.
 """
 
 from __future__ import annotations
@@ -45,6 +45,18 @@ if TYPE_CHECKING:
 
 SUCCEEDED = "Task run succeeded."
 NO_INPUTS: Mapping[str, Any] = {}
+
+
+#: In the context of a state that stands for an item that could not be read.
+UNREAD = "unread_item"
+
+
+def unread_item(path: Sequence[int], error: BaseException) -> Failed:
+    """Return the state that stands for an item that could not be taken out of its list."""
+    told = text_of(error)
+    if isinstance(error, LookupError):  # a Series of other labels, say
+        told = f"{describe(error)}; items are taken by their positions 0, 1, ...: map over list(...) of it"
+    return Failed(f"item {list(path)} could not be read: {told}", error, context={UNREAD: True})
 
 
 class Finish:
@@ -91,6 +103,9 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call | NotRead
         _skipped(i.mapped, s) for i, s in zip(spec.inputs, upstream, strict=True)
     ):
         return Finish(Skipped(SKIPPED_UPSTREAM))
+    for i, state in zip(spec.inputs, upstream, strict=True):
+        if type(state) is Failed and UNREAD in state.context and not i.allow_failure:
+            return Finish(Failed(f"argument {i.key!r}: {state.message}", state.result), state.result)
     stopped = _ask_trigger(spec, upstream)
     return _read(spec, upstream) if stopped is None else stopped
 

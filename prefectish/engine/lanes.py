@@ -24,6 +24,7 @@ from operator import getitem
 from typing import Any, Protocol
 
 from prefectish.engine.capture import Error, capture
+from prefectish.engine.decide import unread_item
 from prefectish.engine.executor import Held, Job, LaneSpec, Pick
 from prefectish.engine.plan import Space, Step
 from prefectish.engine.state import Deferred, Failed, Mapped, Pending, State, Success
@@ -337,7 +338,7 @@ def _item_of(value: Any, row: int) -> Any:
     """Return an item of something that is here as a whole, so that no child takes all of it along for one item."""
     outcome = capture(getitem, value, row)
     if isinstance(outcome, Error):
-        return Failed(f"item [{row}] could not be read: {text_of(outcome.exception)}", outcome.exception)
+        return unread_item((row,), outcome.exception)
     return bare(outcome.value)
 
 
