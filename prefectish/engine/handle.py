@@ -146,7 +146,7 @@ class RunHandle(Steered):
         """Return the state of the flow: Running until the run has ended, or Paused after :meth:`pause`."""
         if self._state is not None:
             return self._state
-        return Paused("Nothing new starts until resume().") if self._is_paused else Running("Running flow.")
+        return Paused("Nothing more is sent to be run until resume().") if self._is_paused else Running("Running flow.")
 
     def wait(self, timeout: float | None = None) -> State:
         """Wait for the end of the run and return its state.

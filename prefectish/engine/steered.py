@@ -31,7 +31,11 @@ class Steered:
     id: Any
 
     def pause(self) -> None:
-        """Start nothing more until :meth:`resume`. What runs ends; retries that are due wait; time limits go on."""
+        """Send nothing more to be run until :meth:`resume`. Retries that are due wait; time limits go on.
+
+        What was sent already is run to its end: of a map up to a window, whose width ``DaskExecutor(max_branches=...)``
+        says.
+        """
         self._is_paused = True
         self._control.ask(lambda progress, now: progress.steering.pause())
 
@@ -41,7 +45,7 @@ class Steered:
         self._control.ask(lambda progress, now: progress.steering.resume())
 
     def set_limit(self, task_or_tag: Task | str, n: int | None) -> None:
-        """Change how many children may run at once, from now on; nothing that runs is ended.
+        """Change how many children may run at once, from now on; nothing that was sent to be run is taken back.
 
         Parameters
         ----------
