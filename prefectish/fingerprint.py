@@ -53,13 +53,16 @@ _BY_NAME = (
 )
 
 
-def fingerprint(value: Any, is_body: Callable[[type], bool] = lambda cls: False) -> str:
+def fingerprint(value: Any, is_body: Callable[[type], bool] = lambda cls: False, loose: bool = False) -> str:
     """Return the hash of a value as 32 hexadecimal digits.
 
     Parameters
     ----------
     is_body
         Whether the body of a class counts, and not only its name.
+    loose
+        Of what functions close over and may change (a list, an object that is equal to itself alone), only the type
+        counts.
 
     Examples
     --------
@@ -68,7 +71,7 @@ def fingerprint(value: Any, is_body: Callable[[type], bool] = lambda cls: False)
     >>> fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 2)
     False
     """
-    return _Tree(is_body).node(value).hex()
+    return _Tree(is_body, loose).node(value).hex()
 
 
 class _Tree:
@@ -82,11 +85,12 @@ class _Tree:
         Ids of the objects around the current one, and how deep each is: a value inside itself is told by its depth.
     """
 
-    def __init__(self, is_body: Callable[[type], bool]) -> None:
+    def __init__(self, is_body: Callable[[type], bool], loose: bool) -> None:
         from hashlib import blake2b
 
         self.blake2b = blake2b
         self.is_body = is_body
+        self.loose = loose
         self.done: dict[int, tuple[bytes, Any]] = {}
         self.open_: dict[int, int] = {}
 
@@ -176,9 +180,12 @@ class _Tree:
 
     def cell(self, cell: CellType) -> bytes:
         try:
-            return self.join("cell", [cell.cell_contents])
+            content = cell.cell_contents
         except ValueError:  # not filled yet
             return self.leaf("cell", b"empty")
+        if self.loose and _may_change(content):
+            return self.join("cell of a", [type(content)])
+        return self.join("cell", [content])
 
     def wrapped(self, value: Any) -> bytes:
         return self.join(type(value).__name__, [getattr(value, name) for name in _WRAPPERS[type(value)]])
@@ -193,6 +200,12 @@ class _Tree:
         if isinstance(recipe, str):
             return self.leaf("global", f"{kind.__module__}.{recipe}".encode())
         return self.join("object", recipe)
+
+
+def _may_change(value: Any) -> bool:
+    """Whether a value may be another one later, and still be the same object."""
+    kind = type(value)
+    return kind.__hash__ in (None, object.__hash__) and not (kind in _KINDS or isinstance(value, (type, *_BY_NAME)))
 
 
 def _scalar(value: Any) -> bytes:

@@ -30,14 +30,24 @@ def version_of(flow: Any) -> str:
     return fingerprint((tasks, edges, constants, references), is_body)
 
 
+#: Digits of each of the two halves of the version of a task.
+HALF = 16
+
+
 def task_version(task: Task) -> str:
     """Return 32 hexadecimal digits for what a task does: its body, or its class and attributes.
 
     Options do not count: a run may be resumed with another time limit, more retries, or another place for its results.
+    The second half leaves out what may change of that which the body closes over, such as a list that it appends to.
     """
-    from prefectish.caching.keys import code_digest
+    from prefectish.caching.keys import code_digest, loose_code_digest
 
-    return code_digest(task)
+    return code_digest(task)[:HALF] + loose_code_digest(task)[:HALF]
+
+
+def is_same_but_for_what_it_holds(one: str | None, other: str) -> bool:
+    """Whether two versions of a task are of one code, and only the value of what it closes over is another."""
+    return one is not None and one[HALF:] == other[HALF:]
 
 
 def _without_store(task: Task) -> Task:

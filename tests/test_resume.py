@@ -136,6 +136,31 @@ def test_code_fix_runs_only_the_failed_children_and_what_follows(bodies: Bodies,
     assert state.result[end].result == 32
 
 
+def test_d9_body_that_closes_over_a_list_is_no_other_body_when_the_list_changed(
+    path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran: list[int] = []
+
+    def build(items: list[int], factor: int = 2) -> tuple[Flow, Any]:
+        def scale(x: int) -> int:
+            ran.append(x)
+            return x * factor
+
+        with Flow("scales", result=LocalResult(dir=tmp_path / "results")) as flow:
+            scaled = task(scale).map(items)
+        return flow, scaled
+
+    run_id = build([1, 2])[0].run(history=path).context["flow_run_id"]
+    flow, scaled = build([2, 3, 1])
+    assert flow.resume(run_id, history=path).result[scaled].result == [4, 6, 2]
+    assert ran == [1, 2, 3]
+    assert sum("task scale-1 closes over something that changed since" in text for text in caplog.messages) == 1
+    with pytest.raises(ResumeMismatch, match="task scale-1 changed"):
+        build([1, 2, 3], factor=3)[0].resume(run_id, history=path)
+    build([1, 2, 3])[0].resume(run_id, history=path, force=True)
+    assert ran == [1, 2, 3, 1, 2, 3]
+
+
 def test_d9_corrected_code_names_the_way_to_run_what_failed(bodies: Bodies, path: str) -> None:
     run_id = pipeline(bodies, [3], None)[0].run(history=path).context["flow_run_id"]
     with pytest.raises(ResumeMismatch, match=r"task load-1 changed; retry_failed=True .*; force=True"):

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import Enum
@@ -18,9 +19,11 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from labels import label
 
 from prefectish import Flow, Parameter, Task, case, resource_manager, task, triggers, unmapped
 from prefectish.fingerprint import fingerprint
+from prefectish.versions import is_same_but_for_what_it_holds, task_version
 
 
 def version(body: Callable[..., Any], **options: Any) -> str:
@@ -93,6 +96,29 @@ def test_version_changes_with_what_a_body_closes_over() -> None:
     assert version(make(1)) == version(make(1))
     assert version(make(1)) != version(make(2))
     assert version(make(make(1))) != version(make(make(2)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ([1], [2], True), ({"a": 1}, {"a": 2}, True), ({1}, {2}, True), (Counter("a"), Counter("b"), True),
+        (1, 2, False), ("a", "b", False), ((1,), (2,), False), (Path("a"), Path("b"), False), (len, max, False),
+        (lambda: 1, lambda: 2, False), (int, str, False), ([1], {1}, False),
+    ],
+    ids=label,
+)  # fmt: skip
+def test_version_of_a_task_tells_values_it_closes_over_from_what_may_change(one: Any, other: Any, same: bool) -> None:
+    def make(held: Any) -> Any:
+        def inner() -> Any:
+            return held
+
+        return task(lambda: inner(), name="holds")
+
+    before, after = task_version(make(one)), task_version(make(other))
+    assert before != after
+    assert task_version(make(one)) == before
+    assert is_same_but_for_what_it_holds(before, after) is same
+    assert not is_same_but_for_what_it_holds(None, after)
 
 
 def test_body_that_refers_to_itself_has_a_version() -> None:

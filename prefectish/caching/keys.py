@@ -13,6 +13,7 @@ from prefectish.fingerprint import fingerprint, is_ours
 #: The name of the code among the parts of a key; no argument has it.
 CODE = "its code"
 _codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_loose_codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _warned: set[tuple[str | None, str, str]] = set()
 
 
@@ -63,6 +64,17 @@ def code_digest(task: Any) -> str:
     found = _codes.get(task)
     if found is None:
         found = _codes[task] = _code_digest(task)
+    return found
+
+
+def loose_code_digest(task: Any) -> str:
+    """Return a hash of what a task does, whatever became of the lists and objects that its body closes over."""
+    body = vars(task).get("run")
+    if getattr(body, "__closure__", None) is None:
+        return code_digest(task)
+    found = _loose_codes.get(task)
+    if found is None:
+        found = _loose_codes[task] = fingerprint(body, loose=True)
     return found
 
 

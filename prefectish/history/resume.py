@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -31,10 +32,11 @@ from prefectish.history.recorder import HistoryRecorder
 from prefectish.history.rows import NO_RESULT, intern_text, rows_of
 from prefectish.history.store import Store, open_store
 from prefectish.results.base import Result
-from prefectish.versions import task_version
+from prefectish.versions import is_same_but_for_what_it_holds, task_version
 
 #: The message of an attempt that was under way when its client died.
 CLIENT_LOST = "client-lost"
+logger = logging.getLogger("prefectish")
 _CLASSES = {cls.__name__: cls for cls in AnyState.children()}
 
 
@@ -163,13 +165,18 @@ class Resumption:
         return Recall(children, waiting, widths, self._changed, self.retry_failed, learn)
 
     def _check_unchanged(self, step: Step, row: Any, rows: list[ChildRow], changed: set[str]) -> None:
-        if row.version == task_version(step.task):
+        version = task_version(step.task)
+        if row.version == version:
             return
         some_failed = any(schema.CODES[child.state] in schema.FAILED for child in rows)
         if self.retry_failed and some_failed:
             return  # the code was corrected for those that failed
         if not rows:
             return  # nothing of it was made by the code as it was
+        if not self.force and is_same_but_for_what_it_holds(row.version, version):
+            text = "task %s closes over something that changed since; what it has finished stands, unless force=True"
+            logger.warning(text, step.slug)
+            return
         if not self.force:
             ways = "force=True (--force) runs it again, and what follows it"
             if some_failed:
