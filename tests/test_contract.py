@@ -567,6 +567,15 @@ def test_context_of_children(run):
     assert [f["task_full_name"] for f in facts] == ["seen[0]", "seen[1]"]
 
 
+def test_context_has_the_key_of_an_item_that_was_asked_for(run):
+    with Flow("facts") as flow:
+        out = seen.copy(item_key=lambda names: names[1]).map(names=[["item_key", "north"], ["item_key", "south"]])
+        plain = seen.map(names=[["item_key"]])
+    state = run(flow, history=False)
+    assert [facts["item_key"] for facts in state.result[out].result] == ["north", "south"]
+    assert state.result[plain].result == [{"item_key": "-"}]
+
+
 def test_context_of_a_run_is_the_same_for_all_tasks(run):
     names = ["flow_run_id", "flow_run_name", "date", "today", "scheduled_start_time"]
     with Flow("facts") as flow:

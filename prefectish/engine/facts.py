@@ -112,6 +112,12 @@ class AttemptFacts(Mapping[str, Any]):
         return sum(1 for _ in self)
 
 
+def _item_key(facts: AttemptFacts) -> str:
+    if facts.item_key is None:
+        raise KeyError("item_key")
+    return facts.item_key
+
+
 def _loop_count(facts: AttemptFacts) -> int:
     if not facts.loop_count:
         raise KeyError("task_loop_count")
@@ -172,6 +178,7 @@ _OWN: dict[str, Callable[[AttemptFacts], Any]] = {
     "task_run_name": lambda facts: facts.name or _full_name(facts),
     "task_run_count": lambda facts: facts.turn_count,
     "task_run_id": lambda facts: f"{facts.run['flow_run_id']}-{facts.spec.slug}-{facts.index}",
+    "item_key": _item_key,
     "map_index": lambda facts: facts.index if facts.spec.mapped else None,
     "child_key": _child_key,
     "logger": _logger,

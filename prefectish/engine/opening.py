@@ -261,7 +261,8 @@ class Opener:
             return 0
         named = NAMED if step.space in self._named_spaces() else 0
         goes_on = any(i.mapped and not i.flattened and self.plan.steps[i.source].mapped for i in step.inputs)
-        return named | (COMPUTED if not goes_on and (self.keyed or named) else 0)
+        asked = self.keyed or named or getattr(step.task, "item_key", None) is not None
+        return named | (COMPUTED if asked and not goes_on else 0)
 
     def _named_spaces(self) -> set[int | None]:
         """Return the spaces over which some name is made of the key of an item."""
