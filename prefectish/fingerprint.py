@@ -205,7 +205,10 @@ class _Tree:
 def _may_change(value: Any) -> bool:
     """Whether a value may be another one later, and still be the same object."""
     kind = type(value)
-    return kind.__hash__ in (None, object.__hash__) and not (kind in _KINDS or isinstance(value, (type, *_BY_NAME)))
+    by_value: Any = kind.__hash__
+    if by_value is not None and by_value is not object.__hash__:
+        return False
+    return not (kind in _KINDS or isinstance(value, (type, *_BY_NAME)))
 
 
 def _scalar(value: Any) -> bytes:

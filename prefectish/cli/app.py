@@ -217,7 +217,7 @@ def _show_state(state: State | None, again: _Again, as_json: bool) -> None:
         for child in expand(task_state):
             counts[type(child).__name__] = counts.get(type(child).__name__, 0) + 1
         rows.append((task.name, counts, _first_error(task_state)))
-    run_id = state.context.get("flow_run_id")
+    run_id = str(state.context.get("flow_run_id"))
     if as_json:
         tasks = [{"task": name, "states": counts, "error": error} for name, counts, error in rows]
         facts = {
