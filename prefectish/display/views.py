@@ -186,9 +186,9 @@ def _slowest(result: Any) -> list[SlowView]:
     views = []
     for slow in getattr(result, "slowest", ()):
         state = by_slug[slow.slug]
-        state = state if slow.index is None else state[slow.index]
+        state = state if slow.map_index is None else state[slow.map_index]
         if state is not None and type(state).__name__ not in UNTRIED:
-            label = slow.slug if slow.index is None else f"{slow.slug}[{slow.index}]"
+            label = slow.slug if slow.map_index is None else f"{slow.slug}[{slow.map_index}]"
             name = run_name(state)
             told = label if name is None else f"{label} {name}"
             views.append(SlowView(told, None, type(state).__name__, slow.seconds, None, None))

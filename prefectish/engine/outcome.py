@@ -34,7 +34,7 @@ class Slow(NamedTuple):
     """A child that took long: the slug of its task, its map index (None for a single task), its seconds."""
 
     slug: str
-    index: int | None
+    map_index: int | None
     seconds: float
 
 
