@@ -110,7 +110,7 @@ def test_run_that_was_not_recorded_knows_its_slowest_children(tmp_path):
         waited = wait.map([0.0, 0.03, 0.06])
         idle.map(flatten(waited))
     state = flow.run(history=False)
-    assert [(slow.slug, slow.index) for slow in state.result.slowest[:2]] == [("wait-1", 2), ("wait-1", 1)]
+    assert [(slow.slug, slow.map_index) for slow in state.result.slowest[:2]] == [("wait-1", 2), ("wait-1", 1)]
     assert len(state.result.slowest) == 20
     for shown in (state._repr_html_(), Path(state.report(tmp_path / "run.html")).read_text()):
         text = safe(shown).text
