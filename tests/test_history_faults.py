@@ -232,6 +232,13 @@ def test_h6_home_that_cannot_be_made_is_named_to_readers(tmp_path: Path, monkeyp
         history.runs()
 
 
+def test_h6_folder_and_what_is_no_path_are_named(tmp_path: Path) -> None:
+    with pytest.raises(HistoryWriteError, match=r"it is a folder; name a file in it, .*history\.db"):
+        squares().run(history=str(tmp_path))
+    with pytest.raises(TypeError, match="history=7: a path, a database URL, None or False is wanted"):
+        squares().run(history=7)
+
+
 @pytest.mark.parametrize("wrong", ["mysql://somewhere/x", "sqlite://", "sqlite:///:memory:", "://"])
 def test_h6_places_that_are_none_are_named(wrong: str) -> None:
     with pytest.raises(HistoryWriteError, match="history"):

@@ -107,6 +107,10 @@ class FileStore(Store):
         folder = os.path.dirname(os.path.abspath(path))
         if not os.path.isdir(folder):
             raise HistoryWriteError(f"history {path}: the folder {folder} does not exist")
+        if os.path.isdir(path):
+            raise HistoryWriteError(
+                f"history {path}: it is a folder; name a file in it, {os.path.join(path, 'history.db')}"
+            )
         self._check_file_system(folder)
         fresh = not os.path.exists(path) or not os.path.getsize(path)
         version = 0 if fresh else self._checked()
@@ -255,9 +259,12 @@ def open_store(history: str | os.PathLike[str] | None) -> Store:
     HistoryUnsafe : it lies on a network file system.
     HistoryWriteError : it cannot be written.
     ValueError : it is False: nothing is recorded there.
+    TypeError : it is nothing of the kind.
     """
     if isinstance(history, bool):
         raise ValueError(f"history={history!r}: the path or database URL of the history in which the run is, is wanted")
+    if history is not None and not isinstance(history, str | os.PathLike):
+        raise TypeError(f"history={history!r}: a path, a database URL, None or False is wanted")
     key, make = _wanted(os.fspath(history) if history is not None else os.path.join(_home(), "history.db"))
     with _lock:
         store = _stores.get((os.getpid(), key))
