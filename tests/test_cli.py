@@ -136,6 +136,12 @@ def test_what_is_said_to_type_next_does_what_it_says(command: Command) -> None:
     told = dict(line.split(": prefectish ", 1) for line in output.splitlines() if ": prefectish " in line)
     assert "ValueError: bad 3" in command(*shlex.split(told["why"]))
     assert "--retry-failed" in told["go on"]
+    shown = command.on_history("show")
+    assert f"why: prefectish {told['why']}" in shown.splitlines()
+    [again] = [line for line in shown.splitlines() if line.startswith("go on: prefectish resume ")]
+    assert sorted(again.replace("[-p PARAMETER=VALUE]", "-p n=5").split()) == sorted(
+        f"go on: prefectish {told['go on']}".split()
+    )
     Path(command.file).write_text(FLOW.replace("x == 3", "x == 33"))
     assert "5 Success" in command(*shlex.split(told["go on"]))
     assert len(history.runs(store=command.history)) == 1

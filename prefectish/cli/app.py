@@ -17,7 +17,7 @@ from prefectish.engine.state import Failed, State
 from prefectish.engine.verdict import expand
 from prefectish.errors import FlowDefinitionError, PrefectishError
 from prefectish.flows import Flow
-from prefectish.history import RunRow
+from prefectish.history import RunRow, schema
 from prefectish.origin import origin_of
 from prefectish.parameters import Parameter
 from prefectish.printable import printable
@@ -287,8 +287,20 @@ def show(run_id: RunId = LAST, history: History = None, as_json: Json = False) -
             print(printable(said))
         rows = [(t["slug"], t["state"], showing.counts_text(t["counts"])) for t in tasks]
         showing.show_table(("task", "state", "children"), rows)
-        for line in showing.outside_lines(found):
+        for line in (*showing.outside_lines(found), *_next_of(found, history)):
             print(printable(line))
+
+
+def _next_of(run: RunRow, history: str | None) -> list[str]:
+    """Return what can be typed about a run that did not succeed; its parameters are not recorded."""
+    if run.state == "Success" or run.paused():
+        return []
+    again = _Again(None if run.source else "FILE.py:name", [], history)
+    if run.ended is None and not run.is_lost:
+        return [f"stop it: {again.command('cancel', run.id)}"]
+    failed = schema.CODES[run.state] in schema.FAILED
+    lines = [f"why: {again.command('failures', run.id)}"] if failed else []
+    return [*lines, f"go on: {again.going_on('resume', run.id, *['--retry-failed'] * failed)} [-p PARAMETER=VALUE]"]
 
 
 @app.command()
