@@ -6,6 +6,7 @@ run more. Seeds are numbers from 1, so that a failure can be run again with ``-k
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import time
 
@@ -32,6 +33,7 @@ LET_GO = 1.0
 
 @pytest.fixture(autouse=True)
 def limit():
+    faulthandler.cancel_dump_traceback_later()  # many children take longer than any other test may
     with time_limit(120 + CHILDREN * 0.1):
         yield
 
