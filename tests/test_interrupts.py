@@ -91,7 +91,7 @@ def test_c5_sigterm_ends_the_run_with_code_143(tmp_path: Path) -> None:
 
 
 BACKGROUND = """
-import sys, time
+import os, sys, time
 from prefectish import Flow, task, unmapped
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
 
@@ -115,7 +115,7 @@ with Flow("behind") as flow:
 run = flow.start(executor=EXECUTORS[sys.argv[1]](), history=sys.argv[3])
 if sys.argv[4] == "wait":
     run.wait()
-while not open(sys.argv[2], "a").tell():
+while not os.path.exists(sys.argv[2] + ".go"):
     time.sleep(0.02)
 """
 #: Seconds after a signal within which a program that waits for a run ends, on a machine that does other things, too.
@@ -145,10 +145,13 @@ def test_c1_c5_run_in_the_background_ends_with_its_program(
             time.sleep(0.02)
         began = time.monotonic()
         if number is None:
-            mark.write_text("go")
+            mark.with_suffix(".go").touch()
         else:
             process.send_signal(number)
-        err = process.communicate(timeout=LIMIT)[1]
+        try:
+            err = process.communicate(timeout=LIMIT)[1]
+        finally:
+            process.kill()
     assert time.monotonic() - began < PATIENCE
     assert process.returncode in (code, -signal.SIGINT if code == 130 else code), err
     [run] = history.runs(store=store)
