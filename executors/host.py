@@ -114,17 +114,18 @@ def _note_memory(cluster: LocalCluster) -> None:
 
 
 async def _replace_dead_nannies(cluster: LocalCluster) -> None:
-    """Start a nanny anew that ended: it gives up when its worker dies before it has quite started."""
+    """Start a nanny anew that is gone.
+
+    It gives up when its worker dies before it has quite started. And Dask closes it for good if its worker happens to
+    be away again a while (``distributed.deploy.lost-worker-timeout``) after a death.
+    """
     from distributed import Status
 
-    ended = [
-        name
-        for name, nanny in cluster.workers.items()
-        if nanny.status in (Status.closed, Status.failed) and name in cluster.worker_spec
-    ]
+    ended = [name for name, nanny in cluster.workers.items() if nanny.status in (Status.closed, Status.failed)]
     for name in ended:
-        del cluster.workers[name]
-    if ended:
+        if name in cluster.worker_spec:
+            del cluster.workers[name]
+    if cluster.worker_spec.keys() - cluster.workers.keys():
         with suppress(Exception):  # the next look sees it
             await cluster._correct_state()
 

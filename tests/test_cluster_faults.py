@@ -30,6 +30,7 @@ from prefectish import Flow, task, triggers, unmapped
 from prefectish.engine import losses
 from prefectish.engine.state import Crashed, TriggerFailed
 from prefectish.executors import DaskExecutor
+from prefectish.executors.connect import connect
 
 pytestmark = pytest.mark.fault
 
@@ -191,6 +192,18 @@ def test_e4d_fast_poison_among_many_threads_does_not_hang(tmp_path):
     assert kinds(state.result[children]) == {"Success": 6, "Crashed": 1}
     assert type(state.result[children].map_states[0]) is Crashed
     assert state.result[good].result == 6
+
+
+def test_w1_worker_that_dask_gave_up_comes_back_to_a_cluster_of_ours():
+    """Dask drops a worker for good that is away when it looks for it, some time after a death."""
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}),  # so it is away when Dask looks
+        connect(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1}) as connection,
+    ):
+        for _ in range(2):
+            before = connection.client.submit(os.getpid, pure=False).result(60)
+            os.kill(before, signal.SIGKILL)
+            until(lambda before=before: connection.client.submit(os.getpid, pure=False).result(60) != before)
 
 
 def test_neighbour_of_a_poison_is_not_charged(tmp_path):
