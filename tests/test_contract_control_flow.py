@@ -808,8 +808,9 @@ def test_product_of_a_list_with_an_item_that_cannot_be_read_fails_its_children_o
         x, y = product(give(Holey()) if as_result else Holey(), [1, 2])
         out = add.map(x, y)
     state = run(flow).result[out]
-    assert kinds(state) == [Success, Success, TriggerFailed, TriggerFailed]
+    assert kinds(state) == [Success, Success, Failed, Failed]
     assert [child.result for child in state.map_states[:2]] == [11, 12]
+    assert all("could not be read: hole" in child.message for child in state.map_states[2:])
 
 
 def test_product_is_mapped_with_a_list_of_its_length(run):
