@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,12 @@ def prefectish_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects by marker
+def pytest_configure() -> None:
+    """Hear Ctrl-C: what a shell runs in the background is deaf to it from its start, and so would be all it starts."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the third of the fault suite that ``.ci/run`` runs."""
     listed = (Path(__file__).parent / "fault_ci.txt").read_text().splitlines()
