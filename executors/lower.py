@@ -8,14 +8,11 @@ arguments are bytes and simple values: nothing of the user's is opened by Dask.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import dask
 from dask._expr import LLGExpr
 from dask._task_spec import Task, TaskRef
-from distributed import Client, Future
-from distributed.spans import SpanMetadata
 
 from prefectish.engine.attempt import PENDING
 from prefectish.engine.capture import Error, capture
@@ -35,9 +32,6 @@ from prefectish.engine.wire import (
 )
 
 Key = tuple[str, int | str, int]
-
-#: Dask advises whoever sends a large graph to scatter; what is large by itself we do scatter, and items are many.
-_NO_ADVICE = {"distributed.admin.large-graph-warning-threshold": 1 << 62}
 
 #: An automatic bundle starts no further branch after so many seconds.
 BUNDLE_PATIENCE = 1.0
@@ -237,58 +231,6 @@ def take_graph(bundle: Any, number: int, position: int, key: Key) -> dict[Key, T
 def expression(graph: Mapping[Key, Task], name: str) -> LLGExpr:
     """Return a graph in the form that a Client takes, with a given name: Dask would hash every task to make one up."""
     return LLGExpr(dict(graph), _determ_token=name)
-
-
-def submit_graph(
-    client: Client, graph: LLGExpr, keys: Iterable[Key], ranks: Mapping[Key, int], options: Mapping[str, Any]
-) -> dict[Key, Future]:
-    """Send a graph to the scheduler.
-
-    ``Client.get`` with an order of ours, smallest rank first: Dask's own costs the scheduler more than it helps a map,
-    and starts its rows in any order.
-
-    Parameters
-    ----------
-    ranks : one for each key of the graph, not only for those that are wanted.
-    """
-    with dask.config.set(_NO_ADVICE):
-        futures: dict[Key, Future] = client._graph_to_futures(
-            graph,
-            list(keys),
-            span_metadata=SpanMetadata(collections=[{"type": "low-level-graph"}]),
-            internal_priority=dict(ranks),
-            fifo_timeout="60s",
-            **options,
-        )
-    return futures
-
-
-def release(client: Client, futures: Sequence[Future]) -> None:
-    """Let go of futures that nobody else has, with one message.
-
-    What ``Future.release`` does, which costs a call on the client's loop and a message each.
-    """
-    keys = [future.key for future in futures if not future._cleared and client.generation == future._generation]
-    for future in futures:
-        future._cleared = True  # it has no release of its own to send any more
-    if keys:
-        client.loop.add_callback(_release, client, keys)
-
-
-def _release(client: Client, keys: Sequence[Key]) -> None:
-    gone: list[Key] = []
-    with client._refcount_lock:
-        for key in keys:
-            client.refcount[key] -= 1
-            if not client.refcount[key]:
-                del client.refcount[key]
-                gone.append(key)
-    for key in gone:
-        state = client.futures.pop(key, None)
-        if state is not None:
-            state.cancel()
-    if gone and client.status != "closed":
-        client._send_to_scheduler({"op": "client-releases-keys", "keys": gone, "client": client.id})
 
 
 def blob_graph(key: Key, blob: bytes) -> dict[Key, Task]:

@@ -33,6 +33,7 @@ from prefectish.engine.wire import (
 from prefectish.errors import SchedulerLost
 from prefectish.executors.bell import Bell
 from prefectish.executors.connect import Connection
+from prefectish.executors.futures import release, submit_graph
 from prefectish.executors.losses import NoAnswer, Watch, describe_loss
 from prefectish.executors.lower import (
     Key,
@@ -45,8 +46,6 @@ from prefectish.executors.lower import (
     lower_bundle,
     not_ready,
     receipt_graph,
-    release,
-    submit_graph,
     take_graph,
 )
 from prefectish.executors.trial import BUSY_WAIT, IDLE_WAIT, LARGE, Fault, try_lane
