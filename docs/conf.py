@@ -50,7 +50,7 @@ napoleon_use_ivar = True
 INTERNAL = [
     r"engine\.(?!state|signals|handle\.Run).*",
     r"(network|executors\.\w+|control_flow\.\w+|history\.\w+|testing\.\w+|schedules\.\w+|utilities\.\w+\.\w+)\.\w+",
-    r"(eager\.\w+\.(R|RunOptions|DoneAndNotDone)|secret_store)",
+    r"(functions\.\w+\.(R|RunOptions|DoneAndNotDone)|secrets\.store)",
     r"(tasks\.task\.R|tasks\.secrets\.SecretBase|tasks\.options\.\w+)",
     r"(results\.base\.Store|triggers\.Trigger|engine\.handle\.Control)",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefectish.engine.inline import LocalExecutor
+from prefectish.engine.driver.inline import LocalExecutor
 
 if TYPE_CHECKING:
     from prefectish.executors.cluster import DaskExecutor

@@ -18,10 +18,10 @@ from dask.utils import parse_timedelta
 from distributed import Client, Future, Security
 
 from prefectish.errors import FlowDefinitionError, SchedulerLost
-from prefectish.executors.bell import Bell
 from prefectish.executors.own_cluster import start_own_cluster
 from prefectish.executors.preflight import preflight
 from prefectish.executors.probe import await_scheduler, is_encrypted, is_loopback, masked
+from prefectish.executors.waker import Bell
 
 #: Arguments that say nothing about a cluster, or a client, that is there already.
 _MUTE = {

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 from dask._expr import LLGExpr
 from dask._task_spec import Task, TaskRef
 
-from prefectish.engine.attempt import PENDING
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.envelope import EncodedError
-from prefectish.engine.executor import ITEM, Job, LaneSpec, Record
-from prefectish.engine.wire import (
+from prefectish.engine.jobs.envelope import EncodedError
+from prefectish.engine.jobs.job import ITEM, Job, LaneSpec, Record
+from prefectish.engine.wire.messages import (
     Bundle,
     Call,
     Carry,
@@ -30,6 +29,7 @@ from prefectish.engine.wire import (
     sources_of,
     take,
 )
+from prefectish.engine.worker.attempt import PENDING
 
 Key = tuple[str, int | str, int]
 

@@ -1,7 +1,8 @@
 """The temporary cluster of a run: on this machine, on loopback, gone with the run.
 
-Its scheduler and nannies live in one process (:mod:`prefectish.executors.host`): the script that wants a cluster is not
-run a second time by it, so it needs no ``if __name__ == "__main__"``, and the scheduler does not share its interpreter.
+Its scheduler and nannies live in one process (:mod:`prefectish.executors.cluster_process`): the script that starts a
+cluster is not run a second time by it, so it needs no ``if __name__ == "__main__"``, and the scheduler does not share
+its interpreter.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ sys.path[:], preload = wire.recv()
 if preload:
     forkserver.set_forkserver_preload(preload)
     forkserver.ensure_running()
-from prefectish.executors.host import main
+from prefectish.executors.cluster_process import main
 main(wire)
 """
 # What multiprocessing says of semaphores that it removed for a process that was killed.

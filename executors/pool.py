@@ -11,9 +11,9 @@ import dask
 from dask.local import get_sync
 from dask.system import CPU_COUNT
 
-from prefectish.engine.executor import Held, Job, Receipt, Session
-from prefectish.engine.plan import Plan
-from prefectish.executors.slices import Branch, SliceSession, Workers
+from prefectish.engine.jobs.job import Held, Job, Receipt, Session
+from prefectish.engine.plan.compile import Plan
+from prefectish.executors.pool_session import Branch, SliceSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
 
 SCHEDULERS = ("threads", "processes", "synchronous")

@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 import psutil
 from dask.multiprocessing import get_context
 
-from prefectish.engine.wire import process_name
-from prefectish.executors import last_words
-from prefectish.executors.evidence import exit_evidence, in_words
+from prefectish.engine.wire.messages import process_name
+from prefectish.executors import crash_log
+from prefectish.executors.worker_death import exit_evidence, in_words
 
 #: Time between looks at the memory of a process that runs a suspect, in seconds.
 MEMORY_LOOK = 0.1
@@ -84,7 +84,7 @@ def prepare_worker(folder: str) -> None:
     signal.signal(signal.SIGINT, lambda number, frame: None)
     threading.Thread(target=_end_with_parent, args=(folder,), name="prefectish-parent", daemon=True).start()
     with suppress(OSError):
-        last_words.keep(folder)
+        crash_log.keep(folder)
     _Here.start = Surroundings.now()
 
 
@@ -131,7 +131,7 @@ class PoolBroke(BrokenProcessPool):
     Attributes
     ----------
     was_ready : False if the processes died before they could do anything.
-    evidence : how it ended, as far as that is known; see :func:`prefectish.executors.evidence.worker_evidence`.
+    evidence : how it ended, as far as that is known; see :func:`prefectish.executors.worker_death.worker_evidence`.
     last_words : the same in a few words.
     """
 
@@ -232,7 +232,7 @@ class Generation:
                 time.sleep(0.005)
             found = {"worker": f"{process_name().rpartition(':')[0]}:{pid}", "pid": pid}
             ended = exit_evidence(process.exitcode) if process.exitcode is not None else {}
-            known = {"peak_memory": self.peak or None, "log": last_words.find(self.folder, pid) or None}
+            known = {"peak_memory": self.peak or None, "log": crash_log.find(self.folder, pid) or None}
             return {**found, **ended, **{name: value for name, value in known.items() if value is not None}}
         return {}
 

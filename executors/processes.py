@@ -17,17 +17,17 @@ from typing import Any, Protocol
 
 import dask.multiprocessing
 
-from prefectish.engine.attempt import PENDING
-from prefectish.engine.envelope import Encoded
-from prefectish.engine.executor import Job, LaneSpec, Lost, Receipt, Record
-from prefectish.engine.plan import Plan
+from prefectish.engine.jobs.envelope import Encoded
+from prefectish.engine.jobs.job import Job, LaneSpec, Lost, Receipt, Record
+from prefectish.engine.plan.compile import Plan
 from prefectish.engine.state import Success
-from prefectish.engine.wire import Bundle, Carry, open_bundle, pack_lane, pickle_tasks
+from prefectish.engine.wire.messages import Bundle, Carry, open_bundle, pack_lane, pickle_tasks
+from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.lower import Key, PackedLane, Terms, item_inputs, lower, lower_bundle, not_ready
-from prefectish.executors.parcels import Parcels
+from prefectish.executors.payload_files import Parcels
+from prefectish.executors.pool_session import Branch, Report, cluster_error, in_given_order
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
-from prefectish.executors.slices import Branch, Report, cluster_error, in_given_order
 
 #: A lane's bytes up to this size go with every call; larger ones go into a file.
 INLINE_LANE = 4096

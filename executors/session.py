@@ -14,13 +14,12 @@ from typing import Any
 
 from distributed import Client, Future
 
-from prefectish.engine.attempt import PENDING
 from prefectish.engine.capture import capture
-from prefectish.engine.envelope import Encoded
-from prefectish.engine.executor import Held, Job, LaneSpec, Lost, Receipt, Record
-from prefectish.engine.placement import Placement, placement_of
-from prefectish.engine.plan import Plan
-from prefectish.engine.wire import (
+from prefectish.engine.jobs.envelope import Encoded
+from prefectish.engine.jobs.job import Held, Job, LaneSpec, Lost, Receipt, Record
+from prefectish.engine.plan.compile import Plan
+from prefectish.engine.plan.placement import Placement, placement_of
+from prefectish.engine.wire.messages import (
     HEAVY,
     Bundle,
     Carry,
@@ -30,11 +29,12 @@ from prefectish.engine.wire import (
     pack_lane,
     pickle_tasks,
 )
+from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import SchedulerLost
-from prefectish.executors.bell import Bell
 from prefectish.executors.connect import Connection
 from prefectish.executors.futures import release, submit_graph
-from prefectish.executors.losses import NoAnswer, Watch, describe_loss
+from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, Fault, try_lane
+from prefectish.executors.lost_keys import NoAnswer, Watch, describe_loss
 from prefectish.executors.lower import (
     Key,
     PackedLane,
@@ -48,7 +48,7 @@ from prefectish.executors.lower import (
     receipt_graph,
     take_graph,
 )
-from prefectish.executors.trial import BUSY_WAIT, IDLE_WAIT, LARGE, Fault, try_lane
+from prefectish.executors.waker import Bell
 
 #: A lane's bytes up to this size go with every call; larger ones get a key of their own.
 INLINE_LANE = 4096

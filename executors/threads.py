@@ -14,10 +14,10 @@ from typing import Any
 
 import dask.threaded
 
-from prefectish.engine.attempt import PENDING, gather, run_step
-from prefectish.engine.executor import Receipt
-from prefectish.engine.wire import sources_of
-from prefectish.executors.slices import Arrival, Branch, Report, cluster_error, in_given_order
+from prefectish.engine.jobs.job import Receipt
+from prefectish.engine.wire.messages import sources_of
+from prefectish.engine.worker.attempt import PENDING, gather, run_step
+from prefectish.executors.pool_session import Arrival, Branch, Report, cluster_error, in_given_order
 
 
 class _Future:

@@ -13,7 +13,7 @@ from prefectish.tasks import Task, tags, task
 from prefectish.tasks.secrets import EnvVarSecret, Secret
 
 if TYPE_CHECKING:
-    from prefectish.eager import as_completed, flow, wait
+    from prefectish.functions import as_completed, flow, wait
 
 __version__ = "0.1.0"
 
@@ -49,16 +49,16 @@ __all__ = [
 ]
 
 #: Names of flow functions, whose module is imported when one of them is asked for.
-_EAGER = frozenset({"as_completed", "flow", "wait"})
+_FUNCTIONS = frozenset({"as_completed", "flow", "wait"})
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EAGER:
+    if name not in _FUNCTIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from prefectish import eager
+    from prefectish import functions
 
-    return globals().setdefault(name, getattr(eager, name))
+    return globals().setdefault(name, getattr(functions, name))
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_EAGER})
+    return sorted({*globals(), *_FUNCTIONS})

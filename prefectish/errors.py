@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from prefectish.masking import mask
+from prefectish.secrets.masking import mask
 
 LONGEST_TEXT = 10_000
 """How many characters of an error's text are kept."""

@@ -22,19 +22,19 @@ from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.handlers import on_failure_handler
 from prefectish.engine.state import Scheduled, State
 from prefectish.errors import FlowDefinitionError, ParameterError
-from prefectish.network import Network
+from prefectish.flow_version import version_of
 from prefectish.parameters import settle
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
+from prefectish.task_graph import Network
 from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
 from prefectish.tasks.mapping import check_mappable
 from prefectish.tasks.options import function, handler_list, seconds, store
 from prefectish.tasks.task import Task
-from prefectish.versions import version_of
 
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from prefectish.engine.handle import Drive, RunHandle
+    from prefectish.engine.driver.handle import Drive, RunHandle
     from prefectish.schedules import Schedule
     from prefectish.schedules.clocks import ClockEvent
 
@@ -522,7 +522,7 @@ class Flow(Network):
             raise TypeError(f"state={state!r}: a state is wanted")
         if state is not None and state.is_finished():
             return state
-        from prefectish.engine.drive import run_flow
+        from prefectish.engine.driver.loop import run_flow
 
         return run_flow(self, parameters=values, state=state, task_states=task_states, **options)
 
@@ -543,7 +543,7 @@ class Flow(Network):
             Of the first run.
         """
         from prefectish.engine import clock
-        from prefectish.engine.drive import run_flow
+        from prefectish.engine.driver.loop import run_flow
         from prefectish.schedules.repeat import repeat
 
         for source in schedule.clocks:
@@ -592,8 +592,8 @@ class Flow(Network):
         values = self._settled(parameters, parameter_values, context)
         from contextvars import copy_context
 
-        from prefectish.engine.drive import run_flow
-        from prefectish.engine.handle import RunHandle
+        from prefectish.engine.driver.handle import RunHandle
+        from prefectish.engine.driver.loop import run_flow
 
         options: dict[str, Any] = {
             "parameters": values,
@@ -617,7 +617,7 @@ class Flow(Network):
         """Record an approval of a run in the background that has ended, paused; return what goes on with it."""
         import importlib
 
-        from prefectish.engine.drive import run_flow
+        from prefectish.engine.driver.loop import run_flow
 
         history = options["history"]
         if history is False:
@@ -672,7 +672,7 @@ class Flow(Network):
         values = self._settled(parameters, parameter_values, context)
         import importlib
 
-        from prefectish.engine.drive import run_flow
+        from prefectish.engine.driver.loop import run_flow
 
         resumption = importlib.import_module("prefectish.history.resume").resumption
         return run_flow(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from prefectish.engine.context import current
 from prefectish.errors import FlowDefinitionError, ParameterError
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 from prefectish.tasks.task import Task
 from prefectish.validation import adapter_for, checked, refusal
 

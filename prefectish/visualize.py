@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple
 
 from prefectish.edges import Edge
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
-from prefectish.extras import load
-from prefectish.network import Network
+from prefectish.optional_deps import load
+from prefectish.task_graph import Network
 from prefectish.tasks.task import Task
 
 #: Children drawn one by one, at most.

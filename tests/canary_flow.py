@@ -13,12 +13,13 @@ import subprocess
 import sys
 
 import prefectish
-from prefectish import Flow, Parameter, Secret, hiding, task, unmapped
+from prefectish import Flow, Parameter, Secret, task, unmapped
 from prefectish.engine.signals import FAIL, SKIP
 from prefectish.results import LocalResult
+from prefectish.secrets import output_masking
 
 if os.environ.get("UNMASKED"):  # to see that the search finds what is not masked
-    hiding.register = lambda value: None
+    output_masking.register = lambda value: None
 
 CANARIES = dict(pair.split("=") for pair in os.environ["CANARIES"].split(","))
 

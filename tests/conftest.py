@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from prefectish import Flow
-    from prefectish.engine.executor import Executor
+    from prefectish.engine.jobs.job import Executor
     from prefectish.engine.state import State
 
 # Pytest's importlib mode leaves this folder off the path; strategies.py is imported from it.
@@ -71,7 +71,7 @@ def fresh_masking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Begin without secrets, and forget those of the test, with what masks logs and prints."""
     import logging
 
-    from prefectish import masking
+    from prefectish.secrets import masking
 
     monkeypatch.setattr(masking, "_known", frozenset())
     monkeypatch.setattr(masking, "_pattern", None)

@@ -18,13 +18,13 @@ import golden_flows
 
 from prefectish import context
 from prefectish.engine import signals
-from prefectish.engine.attempt import PENDING, _width, gather, run_job
 from prefectish.engine.capture import Error, Value
-from prefectish.engine.decide import Finish, NotReady, after, before, retry
-from prefectish.engine.executor import Receipt, Record
-from prefectish.engine.facts import AttemptFacts
-from prefectish.engine.inline import InlineSession
+from prefectish.engine.driver.inline import InlineSession
+from prefectish.engine.jobs.job import Receipt, Record
 from prefectish.engine.state import Looped, Mapped, Scheduled
+from prefectish.engine.worker.attempt import PENDING, _width, gather, run_job
+from prefectish.engine.worker.attempt_context import AttemptFacts
+from prefectish.engine.worker.decide import Finish, NotReady, after, before, retry
 from prefectish.testing import FaultySession, VirtualClock
 
 FOLDER = Path(__file__).parent / "golden"

@@ -95,7 +95,7 @@ def untried(encode_error):
     """Pickle an exception, and hope that it can be."""
 
     def encode(error, label):
-        from prefectish.engine.envelope import EncodedError, dumps, remote_error
+        from prefectish.engine.jobs.envelope import EncodedError, dumps, remote_error
 
         return EncodedError(label, dumps(error), remote_error(error))
 
@@ -121,7 +121,7 @@ def given_up(lost):
     """Give up all branches of a pool that broke."""
 
     def give_up(processes, branches, error):
-        from prefectish.executors.slices import cluster_error
+        from prefectish.executors.pool_session import cluster_error
 
         return [cluster_error(branch, error) for branch in branches], []
 
@@ -341,7 +341,7 @@ def in_the_same_thread(in_thread):
     """Run a coroutine where a loop is running already."""
 
     def run(coroutine):
-        from prefectish.engine import body
+        from prefectish.engine.worker import body
 
         return body.capture(body._run, coroutine)
 
@@ -378,18 +378,18 @@ def no_flow_needed(flow):
     return find
 
 
-_LINK = "prefectish.executors.losses:Watch._link_is_down"
-_REASONS = "prefectish.executors.losses:_SCHEDULER_REASONS"
+_LINK = "prefectish.executors.lost_keys:Watch._link_is_down"
+_REASONS = "prefectish.executors.lost_keys:_SCHEDULER_REASONS"
 #: Without these a scheduler that is gone is like one that has nothing to say.
 SCHEDULER_UNWATCHED = {_LINK: instead(lambda watch, now: False), _REASONS: instead(())}
-ONE_STEP_WIDE = {"prefectish.engine.admission:Admission.__init__": unlimited}
+ONE_STEP_WIDE = {"prefectish.engine.scheduling.admission:Admission.__init__": unlimited}
 HELD = {"prefectish.executors.session:ClusterSession._take": futures_held}
 RAISED = {"prefectish.executors.session:describe_loss": raised}
-BARE = {"prefectish.engine.body:capture": bare}
-EXCEPTIONS_ONLY = {"prefectish.engine.body:capture": exceptions_only}
-RAW_RESULTS = {"prefectish.engine.wire:encode_state": same}
-RAW_ARGUMENTS = {"prefectish.engine.wire:encode": same}
-UNINTERRUPTIBLE = {"prefectish.engine.drive:interruptible": instead(nullcontext)}
+BARE = {"prefectish.engine.worker.body:capture": bare}
+EXCEPTIONS_ONLY = {"prefectish.engine.worker.body:capture": exceptions_only}
+RAW_RESULTS = {"prefectish.engine.wire.messages:encode_state": same}
+RAW_ARGUMENTS = {"prefectish.engine.wire.messages:encode": same}
+UNINTERRUPTIBLE = {"prefectish.engine.driver.loop:interruptible": instead(nullcontext)}
 
 FAULTS = "test_contract_faults.py::"
 MAPS = "test_contract_maps.py::"
@@ -417,9 +417,10 @@ OFF = (
     Off("U7", f"{FAULTS}test_u7_enormous_message_is_cut[local]", "texts of errors are cut",
         {"prefectish.errors:LONGEST_TEXT": instead(1 << 60)}),
     Off("U8", f"{FAULTS}test_u8_skip_signal_skips_the_child_and_its_chain[local]", "a skipped input skips its reader",
-        {"prefectish.engine.decide:_skipped": instead(lambda mapped, state: False)}),
+        {"prefectish.engine.worker.decide:_skipped": instead(lambda mapped, state: False)}),
     Off("U9", f"{FAULTS}test_u9_retry_signal_ends_when_the_retries_are_used_up[local]", "RETRY is counted, too",
-        {"prefectish.engine.decide:_signalled": instead(lambda spec, state, count: state.replace(run_count=count))},
+        {"prefectish.engine.worker.decide:_signalled":
+            instead(lambda spec, state, count: state.replace(run_count=count))},
         limit=8),
     Off("U10", f"{FAULTS}test_u10_handler_that_raises_fails_the_run_at_once[local-Success-1]",
         "handlers are called under capture", {"prefectish.engine.handlers:capture": bare}),
@@ -427,18 +428,20 @@ OFF = (
         "what a handler returns is looked at",
         {"prefectish.engine.handlers:_after_nonsense": instead(lambda handler, value: value)}),
     Off("U12", f"{FAULTS}test_u12_trigger_that_raises_fails_the_task_without_its_body[local]",
-        "triggers are called under capture", {"prefectish.engine.decide:capture": bare}),
+        "triggers are called under capture", {"prefectish.engine.worker.decide:capture": bare}),
     Off("U13", "test_isolation.py::test_u13_killed_within_a_second", "the process of a body is killed at its limit",
-        {"prefectish.engine.isolated:end_family": nothing}, limit=15),
+        {"prefectish.engine.worker.isolation.parent:end_family": nothing}, limit=15),
     Off("U14", "test_timeouts.py::test_u14_body_is_timed_out_at_its_limit_and_its_late_result_is_dropped[threads]",
         "a helper thread is left at the limit",
-        {"prefectish.engine.timeout:_in_helper": instead(lambda call, limit, facts: call())}),
+        {"prefectish.engine.worker.time_limit:_in_helper": instead(lambda call, limit, facts: call())}),
     Off("U15", f"{WATCHED}test_u15_body_that_waits_for_its_own_worker_is_told_of", "the watch warns of a stall",
-        {"prefectish.executors.losses:Watch._note_stall": nothing}, limit=30),
+        {"prefectish.executors.lost_keys:Watch._note_stall": nothing}, limit=30),
     Off("U17", f"{EFFECTS}test_u17_body_that_changes_its_process_succeeds_and_the_next_child_logs[processes]",
-        "loggers of ours have levels of their own in a worker", {"prefectish.engine.wire:listen": no_extra_level}),
+        "loggers of ours have levels of their own in a worker",
+        {"prefectish.engine.wire.messages:listen": no_extra_level}),
     Off("U18", "test_contract_rules.py::test_u18_paused_child_ends_the_run_unfinished[local]",
-        "a run does not wait for somebody outside", {"prefectish.engine.progress:Progress.done": waiting_counts},
+        "a run does not wait for somebody outside",
+        {"prefectish.engine.scheduling.progress:Progress.done": waiting_counts},
         limit=10),
     # -- values that cannot travel
     Off("P1", f"{PICKLES}test_p1_result_that_cannot_be_pickled_fails_its_child[processes-lock]",
@@ -449,7 +452,8 @@ OFF = (
         "results travel in envelopes", RAW_RESULTS),
     Off("P2", f"{VALUES}test_p2_result_that_cannot_be_loaded_fails_who_reads_it[True]",
         "a result is loaded once more where it was made",
-        {"prefectish.engine.wire:encode_state": lambda encode: lambda state, label, verify: encode(state, label)}),
+        {"prefectish.engine.wire.messages:encode_state":
+            lambda encode: lambda state, label, verify: encode(state, label)}),
     Off("P3", f"{PICKLES}test_p3_argument_that_cannot_be_pickled_fails_its_child_before_it_starts[processes]",
         "arguments are pickled one by one, under capture", {"prefectish.executors.lower:capture": bare}),
     Off("P4", f"{PICKLES}test_p4_p5_argument_that_cannot_be_unpickled_fails_its_child[dask-p4]",
@@ -459,7 +463,7 @@ OFF = (
     Off("P6", f"{VALUES}test_p6_argument_whose_loading_kills_the_process_crashes_its_child",
         "what Dask gives up is a loss of its child, not an error of the run", RAISED),
     Off("P7", f"{PICKLES}test_p7_exception_that_cannot_be_carried_keeps_its_name_text_and_traceback[processes-lock]",
-        "an exception is tried before it travels", {"prefectish.engine.envelope:encode_error": untried}),
+        "an exception is tried before it travels", {"prefectish.engine.jobs.envelope:encode_error": untried}),
     Off("P8", f"{PICKLES}test_p8_body_that_cannot_be_pickled_is_refused_before_anything_is_submitted[processes]",
         "bodies are pickled before anything runs", {"prefectish.executors.processes:pickle_tasks": pickled_late}),
     Off("P9", "test_faults_start.py::test_p9_result_of_200_mb_stays_where_it_is", "large results stay on their worker",
@@ -468,21 +472,21 @@ OFF = (
         "what branches share is packed once", {"prefectish.executors.session:ClusterSession._lane": packed_each_time},
         limit=90),
     Off("P11", f"{CLUSTER}test_p11_shared_input_that_is_lost_with_its_worker_is_sent_again[bytes]",
-        "an input that was lost is sent again", {"prefectish.engine.losses:RESENDS": instead(0)}, limit=90),
+        "an input that was lost is sent again", {"prefectish.engine.scheduling.crashes:RESENDS": instead(0)}, limit=90),
     Off("P12", "test_faults_start.py::test_p12_other_minor_version_of_python_on_a_worker_is_refused",
         "versions are compared", {"prefectish.executors.connect:preflight": nothing}),
     Off("P13", f"{MAPS}test_p13_parent_fails_if_a_result_cannot_be_mapped[local-int]", "what has no items is found",
-        {"prefectish.engine.widths:_unmappable": nothing}),
+        {"prefectish.engine.plan.map_domain:_unmappable": nothing}),
     Off("P14", f"{MAPS}test_p14_unequal_lengths_fail_the_parent_and_name_each[local]", "lengths are compared",
-        {"prefectish.engine.opening:parent_verdict":
+        {"prefectish.engine.scheduling.ready:parent_verdict":
             lambda verdict: lambda sources, skip, strict: verdict(sources, skip=skip, strict=False)}),
     Off("P15", f"{MAPS}test_p15_empty_map_succeeds_without_children[local-task result]",
         "a map that ended without children is ended",
-        {"prefectish.engine.finishing:Finisher.step":
+        {"prefectish.engine.scheduling.changes:Finisher.step":
             lambda step: lambda finisher, run: step(finisher, run) if run.children else None}, limit=10),
     Off("P16", f"{MAPS}test_p16_parent_fails_if_no_mapped_upstream_succeeded[local-all_finished]",
         "a parent needs something to map over",
-        {"prefectish.engine.widths:Failed": instead(lambda *about: None)}),
+        {"prefectish.engine.plan.map_domain:Failed": instead(lambda *about: None)}),
     # -- workers
     Off("W1", f"{CLUSTER}test_w1_worker_killed_in_mid_run_costs_no_child_and_no_state",
         "values are read as they come, and let go of", HELD, limit=90),
@@ -491,9 +495,9 @@ OFF = (
     Off("W3", f"{CLUSTER}test_w3_w4_child_that_kills_its_process_crashes_alone[default-exit]",
         "what Dask gives up is a loss of its child, not an error of the run", RAISED, limit=90),
     Off("W3", f"{CLUSTER}test_neighbour_of_a_poison_is_not_charged", "a suspect runs again alone",
-        {"prefectish.engine.losses:Losses.lose": blamed_at_once}, limit=60),
+        {"prefectish.engine.scheduling.crashes:Losses.lose": blamed_at_once}, limit=60),
     Off("W3", f"{WORKERS}test_w3_child_that_must_not_run_twice_begins_once[None]", "a start marker is looked for",
-        {"prefectish.engine.once:left_behind": nothing}, limit=60),
+        {"prefectish.engine.worker.start_marker:left_behind": nothing}, limit=60),
     Off("W3", "test_pool.py::test_w3_child_that_kills_its_process_crashes_alone",
         "only who ran in a process that died is lost with it",
         {"prefectish.executors.processes:Processes.lost": given_up}),
@@ -503,34 +507,34 @@ OFF = (
         {"prefectish.executors.process_pool:exit_evidence": instead(lambda code: {})}),
     Off("W5", f"{WORKERS}test_w5_child_whose_worker_runs_out_of_memory_crashes_alone[client]",
         "scheduler and nanny are asked how a worker ended",
-        {"prefectish.executors.losses:worker_evidence": instead(lambda client, worker: {})}, limit=90),
+        {"prefectish.executors.lost_keys:worker_evidence": instead(lambda client, worker: {})}, limit=90),
     Off("W5", f"{WORKERS}test_w5_process_that_the_kernel_kills_is_told_with_its_memory",
         "the memory of a suspect is watched", {"prefectish.executors.process_pool:Generation._watch": nothing}),
     Off("W7", f"{CLUSTER}test_w7_cluster_that_is_scaled_down_costs_no_child",
         "values are read as they come, and let go of", HELD, limit=60),
     Off("W8", "test_testing_faulty.py::test_r10_late_record_of_an_older_submission_is_dropped[local]",
-        "a record is taken once", {"prefectish.engine.progress:Progress._take": taken_again}, limit=10),
+        "a record is taken once", {"prefectish.engine.scheduling.progress:Progress._take": taken_again}, limit=10),
     Off("W9", f"{CLUSTER}test_w9_cluster_that_never_gets_a_worker_ends_the_run", "workers are counted",
-        {"prefectish.executors.losses:Watch._judge": instead(lambda watch, threads, now, opens: {})}, limit=20),
+        {"prefectish.executors.lost_keys:Watch._judge": instead(lambda watch, threads, now, opens: {})}, limit=20),
     Off("W10", f"{CLUSTER}test_w10_children_whose_resource_left_crash_and_others_run",
         "the scheduler is asked what no worker may run",
-        {"prefectish.executors.losses:Watch._unrunnable": instead(lambda watch, now, opens: {})}, limit=40),
+        {"prefectish.executors.lost_keys:Watch._unrunnable": instead(lambda watch, now, opens: {})}, limit=40),
     Off("W11", f"{WORKERS}test_w11_worker_that_loses_its_link_is_as_dead",
         "values are read as they come, and let go of", HELD, limit=60),
     Off("W12", "test_caching_contract.py::test_w12_result_that_cannot_be_stored_fails_its_task[local]",
-        "results are stored under capture", {"prefectish.engine.keeping:capture": bare}),
+        "results are stored under capture", {"prefectish.engine.worker.storage:capture": bare}),
     Off("W12", f"{WORKERS}test_w12_result_that_cannot_be_stored_fails_its_child_and_no_worker[full]",
-        "results are stored under capture", {"prefectish.engine.keeping:capture": bare}),
+        "results are stored under capture", {"prefectish.engine.worker.storage:capture": bare}),
     Off("W13", f"{WORKERS}test_w13_clock_of_a_worker_that_is_wrong_moves_no_time_of_the_run[1]",
         "a delay counts from the owner's now",
-        {"prefectish.engine.branches:Branches.record": due_by_the_workers_clock}, limit=30),
+        {"prefectish.engine.scheduling.rows:Branches.record": due_by_the_workers_clock}, limit=30),
     Off("W13", f"{WORKERS}test_w13_clock_of_a_worker_that_is_wrong_moves_no_time_of_the_run[-1]",
         "a delay counts from the owner's now",
-        {"prefectish.engine.branches:Branches.record": due_by_the_workers_clock}, limit=60),
+        {"prefectish.engine.scheduling.rows:Branches.record": due_by_the_workers_clock}, limit=60),
     Off("W14", "test_chaos.py::test_w14_workers_killed_at_random_cost_no_child[seed-1]",
         "values are read as they come, and let go of", HELD, limit=150),
     Off("W14", "test_chaos.py::test_w14_attempts_that_must_not_run_twice_do_not[seed-1]",
-        "a start marker is looked for", {"prefectish.engine.once:left_behind": nothing}, limit=90),
+        "a start marker is looked for", {"prefectish.engine.worker.start_marker:left_behind": nothing}, limit=90),
     # -- schedulers
     Off("S1", f"{CLUSTER}test_s1_s2_lost_scheduler_ends_the_run_with_a_state_for_every_child[s1-gone]",
         "the link to the scheduler is watched", SCHEDULER_UNWATCHED, limit=40),
@@ -541,9 +545,9 @@ OFF = (
         {"prefectish.executors.connect:await_scheduler": nothing,
          "prefectish.executors.connect:SchedulerLost": instead(OSError)}),
     Off("S4", f"{WATCHED}test_s4_slow_scheduler_is_told_once_and_changes_nothing", "a silent scheduler is told of",
-        {"prefectish.executors.losses:Watch._note_silence": nothing}, limit=60),
+        {"prefectish.executors.lost_keys:Watch._note_silence": nothing}, limit=60),
     Off("S4", f"{WATCHED}test_s4_slow_scheduler_is_told_once_and_changes_nothing", "it is told of once",
-        {"prefectish.executors.losses:Watch._tell":
+        {"prefectish.executors.lost_keys:Watch._tell":
             instead(lambda watch, what, text, *args: _warn("prefectish.engine", text, *args))}, limit=60),
     Off("S5", f"{CLUSTER}test_s5_restart_by_another_client_crashes_what_was_open",
         "a key that was cancelled is a loss of its child, not an error of the run", RAISED, limit=60),
@@ -558,12 +562,13 @@ OFF = (
         "Ctrl-C is told from a body's own KeyboardInterrupt", UNINTERRUPTIBLE, limit=40),
     Off("C1", f"{TERMINAL}test_c1_ctrl_c_in_a_terminal_ends_a_run_and_all_of_its_processes[dask]",
         "a temporary cluster is closed, and ends itself when its driver is gone",
-        {"prefectish.executors.own_cluster:OwnCluster.close": nothing, "prefectish.executors.host:_watch": nothing},
+        {"prefectish.executors.own_cluster:OwnCluster.close":
+            nothing, "prefectish.executors.cluster_process:_watch": nothing},
         limit=60),
     Off("C1", "test_swallowed_interrupts.py::"
         "test_c1_c5_signal_whose_exception_was_dropped_ends_the_run_all_the_same",
         "an interrupt whose exception was dropped is raised again",
-        {"prefectish.engine.drive:raise_swallowed": nothing}, limit=30),
+        {"prefectish.engine.driver.loop:raise_swallowed": nothing}, limit=30),
     Off("C2", f"{TERMINAL}test_c2_ctrl_c_twice_ends_the_program_at_once[processes]",
         "processes are killed with what they do", {"prefectish.executors.processes:Processes.stop": nothing}, limit=80),
     Off("C3", "test_kernel.py::test_c3_interrupted_kernel_lives_on_and_nothing_of_the_run_does[local]",
@@ -576,11 +581,12 @@ OFF = (
         "a process of a pool ends with the program", {"prefectish.executors.process_pool:_end_with_parent": nothing},
         limit=70),
     Off("C4", f"{TERMINAL}test_c4_nothing_is_left_of_a_program_that_was_killed[dask]",
-        "a temporary cluster ends itself when its driver is gone", {"prefectish.executors.host:_watch": nothing},
+        "a temporary cluster ends itself when its driver is gone",
+        {"prefectish.executors.cluster_process:_watch": nothing},
         limit=70),
     Off("C4", f"{TERMINAL}test_c1_c4_c5_no_process_of_an_isolated_body_is_left[9-local]",
         "the process of an isolated body ends with the one that started it",
-        {"prefectish.engine.child:_end_with_parent": nothing}, limit=60),
+        {"prefectish.engine.worker.isolation.child:_end_with_parent": nothing}, limit=60),
     Off("C4", "test_resume.py::test_c4_children_under_way_are_recorded_as_lost_with_their_client",
         "what a dead client left under way is marked", {"prefectish.history.resume:_mark_lost": nothing}),
     Off("C5", "test_interrupts.py::test_c5_sigterm_ends_the_run_with_code_143", "SIGTERM is handled", UNINTERRUPTIBLE),
@@ -593,9 +599,9 @@ OFF = (
         {"prefectish.history.recorder:HistoryRecorder._beat": nothing}),
     Off("C8", "test_async.py::test_c8_flow_runs_inside_a_running_loop[local]",
         "a coroutine runs in a thread of its own where a loop is running",
-        {"prefectish.engine.body:_in_thread": in_the_same_thread}),
+        {"prefectish.engine.worker.body:_in_thread": in_the_same_thread}),
     Off("C9", "test_logs.py::test_c9_handler_that_raises_is_told_of_and_stops_nothing", "we log under capture",
-        {"prefectish.engine.logs:safely": instead(lambda log, *args: log(*args))}),
+        {"prefectish.engine.worker.logs.capture:safely": instead(lambda log, *args: log(*args))}),
     # -- history and result store
     Off("H2", "test_history.py::test_h2_two_processes_write_at_once", "a writer waits for another one",
         {"prefectish.history.store:BUSY_TIMEOUT": instead(0.0)}),
@@ -670,13 +676,13 @@ OFF = (
     Off("X7", "test_templates.py::test_x7_long_part_is_cut_and_stays_apart_from_others_that_begin_alike",
         "long names are cut", {"prefectish.results.templates:shortened": same}),
     Off("X8", "test_lines.py::test_x8_no_text_makes_two_lines_or_breaks_a_terminal", "control characters are escaped",
-        {"prefectish.engine.lines:_UNSAFE": instead(re.compile("(?!)"))}),
+        {"prefectish.engine.worker.logs.lines:_UNSAFE": instead(re.compile("(?!)"))}),
     Off("X8", "test_display_progress.py::test_x8_no_name_can_act_on_the_terminal", "control characters are escaped",
-        {"prefectish.printable:printable": instead(lambda text, longest=None: str(text))}),
+        {"prefectish.safe_repr:printable": instead(lambda text, longest=None: str(text))}),
     Off("X9", "test_reprs.py::test_x9_names_and_messages_are_shown_not_obeyed", "pages escape what they are given",
         {"prefectish.display.page:_environment": unmasked_page}),
     Off("X11", "test_canary.py::test_canaries_x11_are_nowhere_on_one_machine[local]", "values of secrets are masked",
-        {"prefectish.masking:register": nothing}, limit=60),
+        {"prefectish.secrets.masking:register": nothing}, limit=60),
     Off("X12", "test_security.py::test_x12_executor_shows_no_credentials", "credentials are masked",
         {"prefectish.executors.probe:masked": same}),
     Off("X13", "test_history.py::test_x13_history_is_private", "a history is created for its user alone",
@@ -687,26 +693,29 @@ OFF = (
     Off("L1", "test_cluster_scale.py::test_l1_scheduler_holds_no_more_than_the_window[3000]",
         "branches are admitted in a window", ONE_STEP_WIDE),
     Off("L2", "test_timers.py::test_l2_ten_thousand_waiting_retries_hold_no_thread_and_no_slot",
-        "retries wait at the client", {"prefectish.engine.wire:run_step": slept_out}, limit=60),
+        "retries wait at the client", {"prefectish.engine.wire.messages:run_step": slept_out}, limit=60),
     Off("L3", f"{EFFECTS}test_l3_storm_of_retries_has_its_bound_for_every_child[local]", "attempts are counted",
         {"prefectish.engine.retries:should_retry": retried_once_more}),
     Off("L5", f"{EFFECTS}test_l5_child_that_runs_out_of_files_fails_alone_and_nothing_hangs[local]",
         "bodies are called under capture", BARE),
     Off("L6", "test_logs.py::test_l6_flood_of_a_child_is_cut_and_says_so", "lines of an attempt are counted",
-        {"prefectish.engine.lines:KEPT": instead(1 << 60)}, limit=60),
+        {"prefectish.engine.worker.logs.lines:KEPT": instead(1 << 60)}, limit=60),
     Off("L7", "test_cluster_scale.py::test_l7_reduction_over_a_hundred_thousand_children",
-        "children are handed on in the order of the map", {"prefectish.engine.finishing:Mapped": backwards}, limit=120),
+        "children are handed on in the order of the map",
+        {"prefectish.engine.scheduling.changes:Mapped": backwards}, limit=120),
     Off("L8", f"{EFFECTS}test_l8_map_of_maps_stays_in_its_window[dask-30]", "branches are admitted in a window",
         ONE_STEP_WIDE),
     # -- time
     Off("T1", f"{TIMES}test_t1_t2_retry_comes_after_its_delay_whatever_the_wall_clock_of_its_process_does"
         "[local-in the handler-back]",
-        "delays are counted by the monotonic clock", {"prefectish.engine.attempt:_due_in": by_the_wall}, limit=10),
+        "delays are counted by the monotonic clock",
+        {"prefectish.engine.worker.attempt:_due_in": by_the_wall}, limit=10),
     Off("T1", f"{TIMES}test_t1_wall_clock_of_a_run_goes_on_from_where_it_was", "times of a run never run backwards",
         {"prefectish.engine.moments:RunClock._wall": instead(lambda clock: clock.source.wall())}),
     Off("T2", f"{TIMES}test_t1_t2_retry_comes_after_its_delay_whatever_the_wall_clock_of_its_process_does"
         "[local-in the handler-forward]",
-        "delays are counted by the monotonic clock", {"prefectish.engine.attempt:_due_in": by_the_wall}, limit=10),
+        "delays are counted by the monotonic clock",
+        {"prefectish.engine.worker.attempt:_due_in": by_the_wall}, limit=10),
     Off("T3", "test_schedules.py::test_t3_asked_for_in_the_gap_itself_the_shifted_event_is_still_ahead",
         "times that clocks jump over are put off", {"prefectish.schedules.zones:on_the_wall": as_read}),
     Off("T4", "test_schedules.py::test_t4_time_in_the_autumn_fold_runs_once_for_days"
@@ -720,7 +729,7 @@ OFF = (
     Off("T7", "test_schedules.py::test_t7_unknown_zone_without_the_systems_database[absent]",
         "unknown zones are told in our words", {"prefectish.schedules.zones:_has_zones": instead(lambda: True)}),
     Off("T9", f"{TIMES}test_t9_thousand_retries_without_delay_go_through_the_queue_and_not_the_stack[local]",
-        "a retry is a job of its own", {"prefectish.engine.attempt:run_step": retried_at_once}, limit=30),
+        "a retry is a job of its own", {"prefectish.engine.worker.attempt:run_step": retried_at_once}, limit=30),
     Off("T10", "test_repeat.py::test_t10_missed_events_are_not_made_up_for", "of missed events the last is run",
         {"prefectish.schedules.repeat:_due":
             instead(lambda event, events, now, catch_up, name: ([event], next(events, None)))}),

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from strategies import build, outcome, programs
 
 from prefectish import context
-from prefectish.engine.attempt import run_job
-from prefectish.engine.executor import Lost, Receipt
-from prefectish.engine.inline import InlineSession, LocalExecutor
-from prefectish.engine.plan import compile_flow
+from prefectish.engine.driver.inline import InlineSession, LocalExecutor
+from prefectish.engine.jobs.job import Lost, Receipt
+from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Mapped, Paused, Pending, Resume, allowed
-from prefectish.engine.verdict import finished
+from prefectish.engine.worker.attempt import run_job
 
 cloudpickle.register_pickle_by_value(strategies)
 

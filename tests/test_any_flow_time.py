@@ -13,7 +13,7 @@ from strategies import build, outcome, programs
 from test_any_flow import ScrambledExecutor, check_ends, growing, resumed
 
 from prefectish import context
-from prefectish.engine.inline import LocalExecutor
+from prefectish.engine.driver.inline import LocalExecutor
 from prefectish.engine.state import Pending, allowed
 from prefectish.executors import LocalDaskExecutor
 from prefectish.testing import VirtualClock

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from prefectish import Flow, flatten, history, task, triggers
-from prefectish.engine.branches import Branches
+from prefectish.engine.scheduling.rows import Branches
 from prefectish.engine.state import State
 from prefectish.errors import ResultReleased
 from prefectish.hashing import stable_hash

@@ -15,7 +15,7 @@ from prefectish.engine import signals
 from prefectish.engine.state import Failed, Paused, Resume, Running, Success
 from prefectish.errors import FlowDefinitionError, RunLocked
 from prefectish.executors import DaskExecutor, LocalDaskExecutor
-from prefectish.origin import origin_of
+from prefectish.flow_source import origin_of
 from prefectish.results import LocalResult
 from prefectish.testing import VirtualClock
 

@@ -5,9 +5,8 @@ import pytest
 
 from prefectish import Flow, context, flatten, task, triggers
 from prefectish.engine import signals
-from prefectish.engine.attempt import PENDING, gather, run_job, run_step
-from prefectish.engine.executor import ITEM, SHARED, STEP, Job, LaneSpec, Pick, StepSpec
-from prefectish.engine.plan import compile_flow
+from prefectish.engine.jobs.job import ITEM, SHARED, STEP, Job, LaneSpec, Pick, StepSpec
+from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.state import (
     Failed,
     Paused,
@@ -17,6 +16,7 @@ from prefectish.engine.state import (
     Scheduled,
     Success,
 )
+from prefectish.engine.worker.attempt import PENDING, gather, run_job, run_step
 
 RUN = {"flow_run_id": "run", "flow_name": "flow", "colour": "red"}
 

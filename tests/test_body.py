@@ -9,10 +9,10 @@ import threading
 import pytest
 
 from prefectish import Flow, task
-from prefectish.engine.body import call_body
 from prefectish.engine.capture import Error, Value, interrupt
-from prefectish.engine.helper import Helper, current_helper
+from prefectish.engine.side_thread import Helper, current_helper
 from prefectish.engine.state import Failed, Success
+from prefectish.engine.worker.body import call_body
 
 
 @task

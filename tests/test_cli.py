@@ -385,7 +385,7 @@ def test_s3_scheduler_that_is_not_there_ends_with_code_3(command: Command, monke
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise ConnectionError("no Dask scheduler at tcp://127.0.0.1:1 after 30 s")
 
-    monkeypatch.setattr("prefectish.engine.inline.LocalExecutor.start", refuse)
+    monkeypatch.setattr("prefectish.engine.driver.inline.LocalExecutor.start", refuse)
     assert "no Dask scheduler" in command.on_history("run", command.file, "-p", "n=1", code=3)
 
 

@@ -27,7 +27,7 @@ from real import (
 )
 
 from prefectish import Flow, task, triggers, unmapped
-from prefectish.engine import losses
+from prefectish.engine.scheduling import crashes
 from prefectish.engine.state import Crashed, TriggerFailed
 from prefectish.executors import DaskExecutor
 from prefectish.executors.connect import connect
@@ -595,7 +595,7 @@ def test_p11_shared_input_that_is_lost_with_its_worker_is_sent_again(tmp_path, k
 
 def test_p11_without_sending_it_again_who_reads_it_is_lost(tmp_path, monkeypatch):
     """The protection switched off: a scattered value is gone with its worker, and Dask cannot make it again."""
-    monkeypatch.setattr(losses, "RESENDS", 0)
+    monkeypatch.setattr(crashes, "RESENDS", 0)
     path = tmp_path / "notes"
     large = os.urandom(3_000_000)
 

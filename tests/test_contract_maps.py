@@ -13,8 +13,8 @@ import pytest
 
 from prefectish import Flow, Parameter, context, flatten, mapped, task, triggers, unmapped
 from prefectish.engine import signals
+from prefectish.engine.plan.map_domain import NO_UPSTREAM, SKIPPED_UPSTREAM, UNMAPPABLE_RESULT
 from prefectish.engine.state import Failed, Mapped, Paused, Pending, Resume, Scheduled, Skipped, Success, TriggerFailed
-from prefectish.engine.widths import NO_UPSTREAM, SKIPPED_UPSTREAM, UNMAPPABLE_RESULT
 
 ALL_SUCCESSFUL = 'Trigger was "all_successful" but some of the upstream tasks failed.'
 

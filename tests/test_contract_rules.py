@@ -9,6 +9,7 @@ import pytest
 
 from prefectish import Flow, allow_failure, context, task, triggers
 from prefectish.engine import signals
+from prefectish.engine.plan.map_domain import SKIPPED_UPSTREAM
 from prefectish.engine.state import (
     Failed,
     Looped,
@@ -23,7 +24,6 @@ from prefectish.engine.state import (
     TriggerFailed,
     ValidationFailed,
 )
-from prefectish.engine.widths import SKIPPED_UPSTREAM
 from prefectish.utilities.notifications import callback_factory
 
 NOW = timedelta(0)

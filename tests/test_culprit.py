@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from prefectish.engine.culprit import culprit
+from prefectish.engine.wire.pickle_path import culprit
 
 LOCK = threading.Lock()
 

@@ -6,9 +6,8 @@ from prefectish import triggers
 from prefectish.edges import Edge
 from prefectish.engine import signals
 from prefectish.engine.capture import Error, Value
-from prefectish.engine.decide import NOT_READY, Call, Finish, after, before, failure_text, flattened, retry
-from prefectish.engine.executor import StepSpec
-from prefectish.engine.plan import Input, TaskName
+from prefectish.engine.jobs.job import StepSpec
+from prefectish.engine.plan.compile import Input, TaskName
 from prefectish.engine.state import (
     Cancelled,
     Deferred,
@@ -24,6 +23,7 @@ from prefectish.engine.state import (
     TimedOut,
     TriggerFailed,
 )
+from prefectish.engine.worker.decide import NOT_READY, Call, Finish, after, before, failure_text, flattened, retry
 from prefectish.errors import LONGEST_TEXT
 from prefectish.tasks.task import Task
 

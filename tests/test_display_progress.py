@@ -26,7 +26,7 @@ from prefectish.display import lines, notebook, terminal, words
 from prefectish.display.fitting import fitted
 from prefectish.display.pace import WEIGHT, Pace
 from prefectish.display.region import Region
-from prefectish.engine.onlooking import StepCounts
+from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import Success
 from prefectish.history.past import last_time
 

@@ -12,13 +12,13 @@ import pytest
 
 from prefectish import Flow, Parameter, Task, context, raise_on_exception, task
 from prefectish.engine import clock as clocks
-from prefectish.engine.attempt import run_job
 from prefectish.engine.capture import interrupt
 from prefectish.engine.clock import LONGEST_WAIT
-from prefectish.engine.drive import run_flow
-from prefectish.engine.executor import Lost, Receipt
-from prefectish.engine.inline import InlineSession, LocalExecutor
+from prefectish.engine.driver.inline import InlineSession, LocalExecutor
+from prefectish.engine.driver.loop import run_flow
+from prefectish.engine.jobs.job import Lost, Receipt
 from prefectish.engine.state import Failed, Running, Scheduled, Skipped, Success
+from prefectish.engine.worker.attempt import run_job
 
 
 @task

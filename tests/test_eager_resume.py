@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from prefectish import flow, history, task, unmapped
-from prefectish.eager import running
-from prefectish.eager.arguments import arguments_of
 from prefectish.errors import ResumeMismatch
 from prefectish.executors import LocalDaskExecutor
+from prefectish.functions import function_run
+from prefectish.functions.arguments import arguments_of
 from prefectish.results import LocalResult
 
 LIMIT = 60
@@ -192,7 +192,7 @@ def test_call_that_comes_when_the_run_has_broken_off_does_not_wait_for_ever(bodi
                 thread.join(60)
         return arguments_of(*args)
 
-    monkeypatch.setattr(running, "arguments_of", too_late)
+    monkeypatch.setattr(function_run, "arguments_of", too_late)
     with pytest.raises(ResumeMismatch, match="task scale-1 changed"):
         made(3).resume(run_id)
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from prefectish.executors import last_words
-from prefectish.executors.evidence import exit_evidence, how_it_ended, in_words
+from prefectish.executors import crash_log
+from prefectish.executors.worker_death import exit_evidence, how_it_ended, in_words
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_end_of_a_worker_is_told_in_a_few_words(evidence, words):
 
 SPEAK = """
 import ctypes, logging, sys
-from prefectish.executors import last_words
-last_words.keep(sys.argv[1])
+from prefectish.executors import crash_log
+crash_log.keep(sys.argv[1])
 for n in range(30):
     logging.getLogger("mine").warning("line %d", n)
 logging.getLogger("mine").info("nobody keeps this")
@@ -60,7 +60,7 @@ crash()
 def test_last_words_are_the_last_lines_and_where_it_crashed(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", SPEAK, str(tmp_path)])
     assert process.wait(60) == -11
-    said = last_words.find(str(tmp_path), process.pid)
+    said = crash_log.find(str(tmp_path), process.pid)
     logged = [line for line in said if " mine WARNING " in line]
     assert [line.rpartition("WARNING ")[2] for line in logged] == [f"line {n}" for n in range(10, 30)]
     assert "Fatal Python error: Segmentation fault" in said
@@ -69,13 +69,13 @@ def test_last_words_are_the_last_lines_and_where_it_crashed(tmp_path):
 
 
 def test_process_that_said_nothing_has_no_last_words(tmp_path):
-    assert last_words.find(str(tmp_path), os.getpid()) == []
+    assert crash_log.find(str(tmp_path), os.getpid()) == []
 
 
 def test_folder_that_cannot_be_written_keeps_no_worker_from_starting(tmp_path):
     import dask
 
     handlers = list(logging.getLogger().handlers)
-    with dask.config.set({last_words.SETTING: str(tmp_path / "missing")}):
-        last_words.dask_setup(None)
+    with dask.config.set({crash_log.SETTING: str(tmp_path / "missing")}):
+        crash_log.dask_setup(None)
     assert logging.getLogger().handlers == handlers

@@ -77,7 +77,7 @@ def _status(url):
 
 
 def _plan(flow):
-    from prefectish.engine.plan import compile_flow
+    from prefectish.engine.plan.compile import compile_flow
 
     return compile_flow(flow, {}), {"flow_run_id": "x3"}
 

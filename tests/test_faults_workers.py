@@ -305,7 +305,7 @@ class Shifted(datetime.datetime):
     def now(cls, tz=None):
         return datetime.datetime.fromtimestamp(real() + seconds, tz)
 
-from prefectish.engine import attempt
+from prefectish.engine.worker import attempt
 attempt.datetime = Shifted
 from distributed.cli.dask_worker import main
 main()

@@ -14,7 +14,7 @@ import pytest
 
 from prefectish import Flow, Parameter, Task, allow_failure, context, flatten, mapped, tags, task, unmapped
 from prefectish.edges import Edge
-from prefectish.engine import drive
+from prefectish.engine.driver import loop
 from prefectish.engine.state import Failed, Scheduled, State, Success
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.tasks import Constant, List
@@ -690,7 +690,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Flow, dict[str, Any]]]:
         seen.append((flow, options))
         return Success("done")
 
-    monkeypatch.setattr(drive, "run_flow", run_flow)
+    monkeypatch.setattr(loop, "run_flow", run_flow)
     return seen
 
 

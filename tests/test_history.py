@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from prefectish import Flow, get_logger, history, task, triggers
-from prefectish.engine.causes import normalised
+from prefectish.engine.scheduling.causes import normalised
 from prefectish.engine.state import Success
 from prefectish.errors import HistoryCorrupt, HistoryWriteError
 from prefectish.history.store import open_store

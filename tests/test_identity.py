@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefectish import Flow, flatten, history, task, unmapped
-from prefectish.engine.executor import Executor
-from prefectish.engine.identity import numbered
+from prefectish.engine.jobs.job import Executor
+from prefectish.engine.plan.item_key import numbered
 from prefectish.engine.state import Cached, State, Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.results import LocalResult

@@ -14,8 +14,9 @@ import time
 import pytest
 
 from prefectish import Flow, Task, context, task
-from prefectish.engine import frames, signals
+from prefectish.engine import signals
 from prefectish.engine.state import Crashed, Failed, Success, TimedOut
+from prefectish.engine.worker.isolation import frames
 from prefectish.errors import RemoteError
 
 
@@ -466,7 +467,7 @@ def test_crash_retries_start_the_body_again(tmp_path, caplog):
 
 
 def test_thread_that_the_body_leaves_is_ended_with_the_process(caplog, monkeypatch):
-    monkeypatch.setattr("prefectish.engine.isolated.LINGER_SECONDS", 0.3)
+    monkeypatch.setattr("prefectish.engine.worker.isolation.parent.LINGER_SECONDS", 0.3)
 
     @isolated
     def leave():

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from prefectish import Flow, context, task
-from prefectish.engine import keeping
-from prefectish.engine.attempt import run_job
-from prefectish.engine.executor import Job, Session
-from prefectish.engine.inline import LocalExecutor
+from prefectish.engine.driver.inline import LocalExecutor
+from prefectish.engine.jobs.job import Job, Session
 from prefectish.engine.state import Failed, Success
+from prefectish.engine.worker import storage
+from prefectish.engine.worker.attempt import run_job
 from prefectish.errors import RemoteError
 from prefectish.results import LocalResult
 
@@ -42,7 +42,7 @@ class RunsTwice:
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let attempts run in another process than that of the owner."""
     numbers = itertools.count()
-    monkeypatch.setattr(keeping, "process", lambda: str(next(numbers)))
+    monkeypatch.setattr(storage, "process", lambda: str(next(numbers)))
 
 
 @pytest.fixture

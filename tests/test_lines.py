@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefectish.engine.lines import KEPT, LONGEST_LINE, Line, Lines, block, one_line
+from prefectish.engine.worker.logs.lines import KEPT, LONGEST_LINE, Line, Lines, block, one_line
 
 
 def lines_of(count):

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from prefectish import Flow, Parameter, task, unmapped
-from prefectish.engine.cached import CACHES
 from prefectish.engine.state import Cached, Queued, State
+from prefectish.engine.worker.cache import CACHES
 from prefectish.executors import LocalDaskExecutor
 from prefectish.results import LocalResult
 from prefectish.tasks import task_input_hash

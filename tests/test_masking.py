@@ -14,13 +14,13 @@ from urllib.parse import quote
 
 import pytest
 
-from prefectish import masking
-from prefectish.engine.concealing import concealed, concealed_state
 from prefectish.engine.signals import FAIL, SKIP
 from prefectish.engine.state import Failed, Retrying, Success
+from prefectish.engine.worker.redaction import concealed, concealed_state
 from prefectish.errors import LONGEST_TEXT, RemoteError, describe, shorten, text_of
-from prefectish.hiding import MaskingStream, hide
-from prefectish.masking import MASK, known, mask, masked, register
+from prefectish.secrets import masking
+from prefectish.secrets.masking import MASK, known, mask, masked, register
+from prefectish.secrets.output_masking import MaskingStream, hide
 
 VALUE = "k9#/canary value"
 

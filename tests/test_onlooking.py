@@ -10,8 +10,9 @@ import pytest
 
 from prefectish import Flow, Parameter, flatten, task
 from prefectish.display import live
-from prefectish.engine import onlooking, signals
-from prefectish.engine.onlooking import Watch, see_end, watch_for
+from prefectish.engine import signals
+from prefectish.engine.driver import progress_view
+from prefectish.engine.driver.progress_view import Watch, see_end, watch_for
 from prefectish.engine.state import Success
 from prefectish.executors import LocalDaskExecutor
 
@@ -37,7 +38,7 @@ def fake(monkeypatch):
     found = Fake()
     monkeypatch.setattr(live, "onlooker", lambda *_: found)
     for name in ("FIRST", "SHORTEST", "PATIENCE"):
-        monkeypatch.setattr(onlooking, name, 0.0)
+        monkeypatch.setattr(progress_view, name, 0.0)
     return found
 
 
@@ -133,7 +134,7 @@ def test_c9_a_failing_display_is_logged_once_and_the_run_is_unaffected(fake, cap
 
 def test_c9_a_display_that_cannot_be_made_is_logged_once(monkeypatch, caplog):
     monkeypatch.setattr(live, "onlooker", lambda *_: 1 / 0)
-    monkeypatch.setattr(onlooking, "FIRST", 0.0)
+    monkeypatch.setattr(progress_view, "FIRST", 0.0)
     with caplog.at_level(logging.WARNING, "prefectish"):
         assert a_flow().run(n=2, history=False, progress=True).is_successful()
     assert [record.name for record in caplog.records].count("prefectish.progress") == 1
@@ -205,7 +206,7 @@ def test_nested_run_leaves_the_screen_to_the_outer_one(fake, monkeypatch):
 def test_short_run_is_shown_only_if_that_was_asked_for(monkeypatch):
     fake = Fake()
     monkeypatch.setattr(live, "onlooker", lambda *_: fake)
-    monkeypatch.setattr(onlooking, "FIRST", 3600.0)
+    monkeypatch.setattr(progress_view, "FIRST", 3600.0)
     for wanted in (False, True):
         watch = Watch(lambda run_id: fake, always=wanted)
         watch.look()
@@ -222,20 +223,20 @@ def test_stderr_that_is_gone_is_no_screen(monkeypatch):
 
 def test_looks_are_seldom_where_looking_takes_long(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(onlooking, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress_view, "monotonic", lambda: now[0])
     spent = iter([0.0, 0.01, 1.0, 1.0, 5.0, 9.0])
-    monkeypatch.setattr(onlooking, "thread_time", lambda: next(spent))
+    monkeypatch.setattr(progress_view, "thread_time", lambda: next(spent))
     watch = Watch(lambda run_id: Fake(), always=False)
     gaps = []
     for _ in range(3):
         now[0] = watch.due
         watch.look()
         gaps.append(watch.due - now[0])
-    assert gaps == pytest.approx([1.0, onlooking.SHORTEST, onlooking.LONGEST])
+    assert gaps == pytest.approx([1.0, progress_view.SHORTEST, progress_view.LONGEST])
 
 
 def test_long_body_does_not_keep_anybody_from_looking(fake, monkeypatch):
-    monkeypatch.setattr(onlooking, "TICK", 0.01)
+    monkeypatch.setattr(progress_view, "TICK", 0.01)
     looked = threading.Event()
     fake.look = lambda counts, paused: looked.set() if any(step.running for step in counts) else None
 

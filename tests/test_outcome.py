@@ -8,8 +8,8 @@ import pytest
 
 from prefectish import Flow, Parameter, Task, task
 from prefectish.engine import signals
-from prefectish.engine.outcome import ChildStates, MapResult, TaskStates
 from prefectish.engine.state import Cancelled, Failed, Mapped, Pending, Skipped, State, Success
+from prefectish.engine.task_states import ChildStates, MapResult, TaskStates
 
 
 @task

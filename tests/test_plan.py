@@ -3,7 +3,7 @@ from hypothesis import given
 from strategies import build, programs
 
 from prefectish import Flow, Parameter, flatten, task, unmapped
-from prefectish.engine.plan import GROUP_SIZE, compile_flow
+from prefectish.engine.plan.compile import GROUP_SIZE, compile_flow
 from prefectish.engine.state import Success
 from prefectish.errors import FlowDefinitionError
 

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 from prefectish import Flow, raise_on_exception, task, triggers, unmapped
-from prefectish.engine.executor import Lost, Receipt, Record
+from prefectish.engine.jobs.job import Lost, Receipt, Record
 from prefectish.engine.moments import Moment
-from prefectish.engine.plan import compile_flow
-from prefectish.engine.progress import Progress
+from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.state import Crashed, Failed, Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor
-from prefectish.executors.slices import LARGEST, SLOW, Backlog, Branch, Pace, SliceSession
+from prefectish.executors.pool_session import LARGEST, SLOW, Backlog, Branch, Pace, SliceSession
 
 #: How long a body waits for another one that has to run meanwhile: longer than any machine needs.
 LONG = 30

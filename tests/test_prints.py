@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from prefectish import Flow, task
-from prefectish.engine.prints import logged_prints
+from prefectish.engine.worker.logs.stdout import logged_prints
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from prefectish import Flow, flatten, task, triggers, unmapped
-from prefectish.engine.executor import Lost, Pick, Receipt, Record
+from prefectish.engine.jobs.job import Lost, Pick, Receipt, Record
 from prefectish.engine.moments import Moment
-from prefectish.engine.plan import compile_flow
-from prefectish.engine.progress import Progress
+from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.state import (
     Crashed,
     Failed,

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from pages import EVIL, safe
 
-from prefectish import Flow, Parameter, flatten, masking, task
+from prefectish import Flow, Parameter, flatten, task
 from prefectish.display import views
 from prefectish.engine.state import Failed, Mapped, Pending, Running, Skipped, Success, TriggerFailed
+from prefectish.secrets import masking
 
 
 @task

@@ -21,11 +21,11 @@ import pytest
 
 import prefectish
 from prefectish import Flow, Parameter, history, pause_task, task, triggers
-from prefectish.engine.branches import Branches
-from prefectish.engine.endings import Endings
-from prefectish.engine.starter import Starter
+from prefectish.engine.scheduling.cancellation import Endings
+from prefectish.engine.scheduling.dispatch import Starter
+from prefectish.engine.scheduling.rows import Branches
 from prefectish.engine.state import Failed, Paused, Success
-from prefectish.engine.wire import process_name
+from prefectish.engine.wire.messages import process_name
 from prefectish.errors import ResultReleased, ResumeMismatch, RunLocked
 from prefectish.executors import LocalDaskExecutor
 from prefectish.hashing import stable_hash

@@ -17,7 +17,7 @@ from prefectish.engine.state import Success
 from prefectish.errors import PrefectishError, SecretsUnsafe
 from prefectish.executors import DaskExecutor, LocalDaskExecutor
 from prefectish.results import LocalResult
-from prefectish.secret_store import variable
+from prefectish.secrets.store import variable
 from prefectish.tasks.secrets import SecretBase
 
 VALUE = "s3cret-value-of-a-test"
@@ -463,12 +463,12 @@ def test_stand_ins_still_hide_after_a_pickle_round_trip():
 
 
 def test_a_thousand_children_read_the_file_once_a_process(home, monkeypatch):
-    from prefectish import secret_store
+    from prefectish.secrets import store
 
     write_secrets(home, f"TOKEN = '{VALUE}'")
     reads = []
-    real = secret_store._read
-    monkeypatch.setattr(secret_store, "_read", lambda *a: reads.append(a) or real(*a))
+    real = store._read
+    monkeypatch.setattr(store, "_read", lambda *a: reads.append(a) or real(*a))
     with Flow("f") as flow:
         lengths = length.map(unmapped(Secret("TOKEN")), n=list(range(1000)))
     state = flow.run(executor=LocalDaskExecutor("threads", num_workers=2), history=False)

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from prefectish import Flow, task
-from prefectish.engine.executor import Lost, Receipt, Record
+from prefectish.engine.jobs.job import Lost, Receipt, Record
 from prefectish.engine.moments import Moment
-from prefectish.engine.plan import compile_flow
-from prefectish.engine.progress import Progress
+from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.scheduling.progress import Progress
+from prefectish.engine.scheduling.suspects import PATIENCE, Suspect, Suspects
 from prefectish.engine.state import Cancelled, Failed, Retrying, Success, TimedOut
-from prefectish.engine.suspects import PATIENCE, Suspect, Suspects
 
 
 @task

@@ -19,7 +19,7 @@ import pytest
 from prefectish import Flow, context
 from prefectish.engine.signals import FAIL
 from prefectish.engine.state import Failed, Success, TimedOut
-from prefectish.extras import load
+from prefectish.optional_deps import load
 from prefectish.tasks.files import ReadFile, WriteFile
 from prefectish.tasks.http import HTTPTask
 from prefectish.tasks.mail import EmailTask

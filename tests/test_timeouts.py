@@ -16,7 +16,7 @@ from prefectish import Flow, Task, context, get_logger, task, triggers
 from prefectish.engine import signals
 from prefectish.engine.signals import TimeoutSignal
 from prefectish.engine.state import Cancelled, Failed, Mapped, Paused, Resume, Success, TimedOut
-from prefectish.engine.timeout import USED, Allowance, surrounding
+from prefectish.engine.worker.time_limit import USED, Allowance, surrounding
 
 TEXT = "Task timed out during execution."
 
@@ -332,7 +332,7 @@ def test_body_that_swallows_the_timeout_is_timed_out_when_it_returns():
 
 
 def test_alarm_rings_again_for_a_body_that_goes_on(monkeypatch):
-    monkeypatch.setattr("prefectish.engine.timeout.AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr("prefectish.engine.worker.time_limit.AGAIN_SECONDS", 0.2)
 
     @task(timeout=0.1)
     def stubborn():

@@ -10,7 +10,7 @@ import pytest
 from real import kinds, note, notes, time_limit
 
 from prefectish import Flow, context, task
-from prefectish.engine.timers import Timers
+from prefectish.engine.scheduling.timers import Timers
 from prefectish.executors import DaskExecutor
 
 

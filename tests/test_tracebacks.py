@@ -8,8 +8,8 @@ import traceback
 import pytest
 
 from prefectish import Flow, context, history, task
-from prefectish.engine import tracebacks
-from prefectish.engine.tracebacks import shorten_traceback
+from prefectish.engine.worker import tracebacks
+from prefectish.engine.worker.tracebacks import shorten_traceback
 
 
 def functions(error):

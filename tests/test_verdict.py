@@ -1,7 +1,8 @@
 import pytest
 
 from prefectish import Flow, Task
-from prefectish.engine.plan import compile_flow
+from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.scheduling.verdict import expand, finished, first_causes, flow_state
 from prefectish.engine.state import (
     Cancelled,
     Crashed,
@@ -14,7 +15,6 @@ from prefectish.engine.state import (
     Success,
     TriggerFailed,
 )
-from prefectish.engine.verdict import expand, finished, first_causes, flow_state
 
 
 def chain(*states, references=None):

@@ -23,7 +23,7 @@ from labels import label
 
 from prefectish import Flow, Parameter, Task, case, resource_manager, task, triggers, unmapped
 from prefectish.fingerprint import fingerprint
-from prefectish.versions import is_same_but_for_what_it_holds, task_version
+from prefectish.flow_version import is_same_but_for_what_it_holds, task_version
 
 
 def version(body: Callable[..., Any], **options: Any) -> str:

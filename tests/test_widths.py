@@ -4,9 +4,8 @@ import pytest
 from labels import label
 
 from prefectish.edges import Edge
-from prefectish.engine.plan import Input, TaskName
-from prefectish.engine.state import Failed, Mapped, Pending, Skipped, Success
-from prefectish.engine.widths import (
+from prefectish.engine.plan.compile import Input, TaskName
+from prefectish.engine.plan.map_domain import (
     NO_UPSTREAM,
     NOTHING_LEFT,
     SCALAR,
@@ -20,6 +19,7 @@ from prefectish.engine.widths import (
     parent_verdict,
     width_of,
 )
+from prefectish.engine.state import Failed, Mapped, Pending, Skipped, Success
 
 UP, DOWN = TaskName("up", "up-1", frozenset()), TaskName("down", "down-1", frozenset())
 

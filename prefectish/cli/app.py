@@ -13,14 +13,14 @@ import typer
 from prefectish.cli import showing
 from prefectish.cli.cleaning import find_garbage
 from prefectish.cli.loading import load_executor, load_flow, parse_parameters, parse_value
+from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Failed, State
-from prefectish.engine.verdict import expand
 from prefectish.errors import FlowDefinitionError, PrefectishError
+from prefectish.flow_source import origin_of
 from prefectish.flows import Flow
 from prefectish.history import RunRow, schema
-from prefectish.origin import origin_of
 from prefectish.parameters import Parameter
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 from prefectish.tasks.collections import Constant
 
 app = typer.Typer(

@@ -12,9 +12,9 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any
 
-from prefectish.eager.decorator import FlowFunction
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.flows import Flow
+from prefectish.functions.decorator import FlowFunction
 
 EXECUTORS = {
     "local": ("LocalExecutor", {}),

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prefectish.history import FailureGroup, LogLine, RunRow
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 
 #: Children of which each is named, in a list and with a cause.
 MOST, NAMED = 10, 5

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from prefectish.display import words
 from prefectish.display.pace import Line
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 
 #: Words for kinds of children where there is little room.
 SHORT = {"running": "run", "retrying": "retry", "paused": "pause", "skipped": "skip", "failed": "fail"}
@@ -110,7 +110,7 @@ def bar(line: Line, width: int, stroke: str) -> Text:
 
     Examples
     --------
-    >>> from prefectish.engine.onlooking import StepCounts
+    >>> from prefectish.engine.driver.progress_view import StepCounts
     >>> counts = StepCounts("a-1", "a", True, 1000, True, 500, 1, 250, 0, 0, 1, 0, 0, False)
     >>> drawn = bar(Line("a", counts, 1.0, None, None, None), 24, "-")
     >>> [(span.end - span.start, span.style) for span in drawn.spans]

@@ -8,9 +8,9 @@ from time import monotonic
 
 from prefectish.display import words
 from prefectish.display.pace import Line, Pace, Scene
-from prefectish.engine.onlooking import StepCounts
+from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import State
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 
 #: Time between two rounds of lines, in seconds.
 EVERY = 5.0

@@ -8,7 +8,7 @@ import threading
 from prefectish.display.lines import Lines
 from prefectish.display.pace import Pace
 from prefectish.engine.context import get_logger
-from prefectish.engine.onlooking import Onlooker, in_notebook
+from prefectish.engine.driver.progress_view import Onlooker, in_notebook
 from prefectish.errors import describe
 
 

@@ -11,7 +11,7 @@ from prefectish.display import words
 from prefectish.display.pace import Line, Pace, Scene
 from prefectish.display.page import rendered
 from prefectish.display.views import Count, color_of
-from prefectish.engine.onlooking import StepCounts
+from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import State
 
 #: Shortest time between two messages to the page, in seconds.

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from prefectish.engine.onlooking import StepCounts
+from prefectish.engine.driver.progress_view import StepCounts
 
 #: How far back the rate looks, in seconds.
 WINDOW = 10.0

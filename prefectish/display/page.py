@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -11,8 +11,8 @@ from prefectish.display import graph, recorded, views
 from prefectish.display.page import markup, rendered, seconds
 from prefectish.display.timeline import Row, timeline
 from prefectish.display.views import RunView, color_of
-from prefectish.engine.outcome import is_by_task
 from prefectish.engine.state import State
+from prefectish.engine.task_states import is_by_task
 
 if TYPE_CHECKING:
     from prefectish.history import RunRow

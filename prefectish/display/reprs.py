@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from prefectish.display import graph, notebook, recorded, views
 from prefectish.display.pace import Pace
 from prefectish.display.page import markup, rendered
-from prefectish.engine.onlooking import counted
-from prefectish.engine.outcome import is_by_task
+from prefectish.engine.driver.progress_view import counted
 from prefectish.engine.state import Mapped, State
+from prefectish.engine.task_states import is_by_task
 from prefectish.errors import FlowDefinitionError
-from prefectish.masking import mask
+from prefectish.secrets.masking import mask
 from prefectish.tasks.collections import Constant
 
 if TYPE_CHECKING:
-    from prefectish.engine.progress import Progress
+    from prefectish.engine.scheduling.progress import Progress
     from prefectish.history import RunRow
     from prefectish.history.measures import Measures
 

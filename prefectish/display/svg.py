@@ -12,7 +12,7 @@ from typing import NamedTuple
 from unicodedata import east_asian_width
 
 from prefectish.display.layout import Layout, Point, layout
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 
 #: Size of the letters, and of a line of them, in pixels; mean width of a letter.
 FONT, LINE, LETTER = 12, 16, 6.9

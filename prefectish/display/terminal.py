@@ -15,9 +15,9 @@ from prefectish.display import words
 from prefectish.display.fitting import fitted
 from prefectish.display.pace import Line, Pace, Scene
 from prefectish.display.region import Region
-from prefectish.engine.onlooking import StepCounts
+from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import State
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 
 #: Rows of the terminal that are not for maps.
 OTHERS = 6

@@ -8,7 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 from prefectish.display.page import seconds
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 
 #: Width of the names, of the shapes, and of what stands behind them; height of a row; in pixels.
 NAMES, WIDTH, BEHIND, ROW = 190, 700, 150, 24

@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from prefectish.engine import state as states
-from prefectish.engine.causes import cause_of, described, normalised
-from prefectish.engine.outcome import Arrow, is_by_task
+from prefectish.engine.scheduling.causes import cause_of, described, normalised
 from prefectish.engine.state import Mapped, State
-from prefectish.masking import mask
+from prefectish.engine.task_states import Arrow, is_by_task
 from prefectish.parameters import Parameter
+from prefectish.secrets.masking import mask
 from prefectish.tasks.collections import Constant
 
 #: Children that are named with a cause, failures whose cause is looked at, and causes shown, at most.

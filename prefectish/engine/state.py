@@ -36,9 +36,9 @@ from typing import Any, ClassVar, Literal, NoReturn, Self, overload
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
-from prefectish.engine.outcome import Children, Readable
+from prefectish.engine.task_states import Children, Readable
 from prefectish.errors import RemoteError, put_together, shorten, taken_apart, text_of
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 
 
 class Deferred:

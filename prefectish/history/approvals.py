@@ -11,7 +11,7 @@ from prefectish.engine.clock import now
 from prefectish.engine.pause import answered
 from prefectish.history import schema
 from prefectish.history.rows import LONGEST_CONTEXT, clean, intern_text, upsert
-from prefectish.masking import mask
+from prefectish.secrets.masking import mask
 
 if TYPE_CHECKING:
     from prefectish.history.queries import WaitingRow

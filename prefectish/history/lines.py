@@ -11,10 +11,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, insert, select
 
-from prefectish.engine.logs import Told
+from prefectish.engine.worker.logs.capture import Told
 from prefectish.history import schema
 from prefectish.history.rows import clean
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 
 _COLUMNS = tuple(column.name for column in schema.lines.columns if not column.primary_key)
 _l, _s, _c = schema.lines.c, schema.steps.c, schema.children.c

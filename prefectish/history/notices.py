@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, insert, select
 
-from prefectish.engine.recorder import Notice
+from prefectish.engine.scheduling.events import Notice
 from prefectish.history import schema
 from prefectish.history.rows import clean
 

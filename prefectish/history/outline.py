@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sqlalchemy import select
 
 from prefectish import config
-from prefectish.engine.outcome import Arrow
+from prefectish.engine.task_states import Arrow
 from prefectish.history import schema
 from prefectish.history.queries import ChildRow, FailureGroup, RunRow
 from prefectish.history.store import Store, open_store, open_stores

@@ -26,8 +26,8 @@ from sqlalchemy import (
     update,
 )
 
-from prefectish.engine.identity import Identity, identity_of
-from prefectish.engine.recorder import Notice
+from prefectish.engine.plan.item_key import Identity, identity_of
+from prefectish.engine.scheduling.events import Notice
 from prefectish.engine.signals import TRIGGERFAIL
 from prefectish.engine.state import State
 from prefectish.errors import RunLocked, RunNotActive
@@ -38,7 +38,7 @@ from prefectish.history.holders import is_alive
 from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
 from prefectish.history.store import Store, open_store
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State

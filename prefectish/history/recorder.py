@@ -16,20 +16,20 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from prefectish.engine import clock as clocks
-from prefectish.engine.interrupts import INTERRUPTED, TERMINATED, Terminated
-from prefectish.engine.logs import Told
-from prefectish.engine.plan import Plan, Step
-from prefectish.engine.recorder import Event, Notice, OpenRows
+from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated
+from prefectish.engine.plan.compile import Plan, Step
+from prefectish.engine.scheduling.events import Event, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
-from prefectish.engine.wire import process_name
+from prefectish.engine.wire.messages import process_name
+from prefectish.engine.worker.logs.capture import Told
 from prefectish.errors import HistoryUnsafe, HistoryWriteError, describe
+from prefectish.flow_version import task_version
 from prefectish.history import schema
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.lines import waiting, write_lines
 from prefectish.history.notices import write_notice
 from prefectish.history.rows import Rows, clean, ranges, upsert
 from prefectish.history.store import BUSY_TIMEOUT, Store, open_store
-from prefectish.versions import task_version
 
 #: Longest time an event waits for its commit, in seconds.
 FLUSH = 0.5

@@ -15,26 +15,26 @@ from typing import Any
 
 from sqlalchemy import select
 
-from prefectish.engine.attempt import PENDING, gather, run_step
 from prefectish.engine.context import current
-from prefectish.engine.executor import Job, LaneSpec, Receipt
-from prefectish.engine.facts import run_facts
-from prefectish.engine.identity import item_key
+from prefectish.engine.jobs.job import Job, LaneSpec, Receipt
 from prefectish.engine.moments import Moment
-from prefectish.engine.plan import Input, Plan, Step, compile_flow
-from prefectish.engine.policy import NEVER_STARTED
-from prefectish.engine.progress import Progress
-from prefectish.engine.recall import Recorded
+from prefectish.engine.plan.compile import Input, Plan, Step, compile_flow
+from prefectish.engine.plan.item_key import item_key
+from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
+from prefectish.engine.scheduling.previous_run import Recorded
+from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.signals import ENDRUN
 from prefectish.engine.state import Cancelled, Mapped, State
-from prefectish.engine.tracebacks import users_part
-from prefectish.engine.withheld import is_deriving
+from prefectish.engine.worker.attempt import PENDING, gather, run_step
+from prefectish.engine.worker.attempt_context import run_facts
+from prefectish.engine.worker.tracebacks import users_part
 from prefectish.errors import ResultReleased, ResumeMismatch
 from prefectish.flows import Flow, ran_last
 from prefectish.history import schema
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.queries import ChildRow, RunRow
 from prefectish.history.resume import recorded
+from prefectish.secrets.lazy import is_deriving
 
 #: A window that no map fills: of all the jobs that it lets go, one is run.
 ALL = 1 << 60

@@ -9,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from prefectish.engine.identity import Identity
-from prefectish.engine.keeping import Stored
-from prefectish.engine.plan import Plan, Step
-from prefectish.engine.recall import Recall, Recorded, Waiting
+from prefectish.engine.plan.compile import Plan, Step
+from prefectish.engine.plan.item_key import Identity
+from prefectish.engine.scheduling.previous_run import Recall, Recorded, Waiting
 from prefectish.engine.state import Deferred, Failed, Paused, Resume, Retrying, Scheduled, State
 from prefectish.engine.state import State as AnyState
-from prefectish.engine.wire import process_name
+from prefectish.engine.wire.messages import process_name
+from prefectish.engine.worker.storage import Stored
 from prefectish.errors import (
     RemoteError,
     ResultCorrupt,
@@ -23,6 +23,7 @@ from prefectish.errors import (
     ResumeMismatch,
     RunLocked,
 )
+from prefectish.flow_version import is_same_but_for_what_it_holds, task_version
 from prefectish.history import schema
 from prefectish.history.holders import is_alive
 from prefectish.history.inputs import inputs_digest
@@ -32,7 +33,6 @@ from prefectish.history.recorder import HistoryRecorder
 from prefectish.history.rows import NO_RESULT, intern_text, rows_of
 from prefectish.history.store import Store, open_store
 from prefectish.results.base import Result
-from prefectish.versions import is_same_but_for_what_it_holds, task_version
 
 #: The message of an attempt that was under way when its client died.
 CLIENT_LOST = "client-lost"

@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from prefectish.engine.causes import cause_of
-from prefectish.engine.envelope import EncodedError
-from prefectish.engine.recorder import Event
+from prefectish.engine.jobs.envelope import EncodedError
+from prefectish.engine.scheduling.causes import cause_of
+from prefectish.engine.scheduling.events import Event
 from prefectish.engine.state import Paused, Scheduled, State, Success
 from prefectish.history import schema
-from prefectish.masking import mask
+from prefectish.secrets.masking import mask
 
 #: The message of a plain success, which goes without saying.
 PLAIN = "Task run succeeded."

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from prefectish import config, extras
+from prefectish import config, optional_deps
 from prefectish.results.base import Result, Store
 from prefectish.results.folder import Folder
 from prefectish.results.remote import Remote, is_local
@@ -76,5 +76,5 @@ class FSResult(Result):
         ImportError
             With the command that installs it.
         """
-        upath = extras.load("upath", "results", "FSResult.path")
+        upath = optional_deps.load("upath", "results", "FSResult.path")
         return upath.UPath(self.url, **self.storage_options).joinpath(*filter(None, location.split("/")))

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from string import Template as Pattern
 from typing import Any
 
-from prefectish.masking import mask
 from prefectish.results.names import checked, shortened
+from prefectish.secrets.masking import mask
 
 #: Fields that every task has; further ones are `PARAMETER` + the name of a parameter, and the names of its arguments.
 FIELDS = ("flow_name", "flow_run_id", "task_name", "task_slug", "map_index", "item_key")

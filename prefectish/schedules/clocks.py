@@ -15,7 +15,7 @@ from typing import Any
 
 from prefectish.engine.clock import now
 from prefectish.errors import FlowDefinitionError, text_of
-from prefectish.extras import load
+from prefectish.optional_deps import load
 from prefectish.schedules.zones import DAY, aware, on_the_wall, wall, wall_before, zone
 
 #: What intervals are counted from by default: a Monday, midnight of the clock's zone.

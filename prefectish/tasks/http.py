@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Unpack
 
-from prefectish.extras import load
+from prefectish.optional_deps import load
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
 

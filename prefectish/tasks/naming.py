@@ -12,9 +12,9 @@ from typing import Any
 
 from prefectish.engine.capture import Error, capture
 from prefectish.errors import FlowDefinitionError, describe
-from prefectish.printable import printable
 from prefectish.results.checks import check_fields, known_fields
 from prefectish.results.templates import Template, plain_text
+from prefectish.safe_repr import printable
 
 #: Where a state keeps the name of its run, in its context.
 RUN_NAME = "task_run_name"

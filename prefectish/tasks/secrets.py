@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 from prefectish.engine.context import current
-from prefectish.hiding import hide
-from prefectish.secret_store import find
+from prefectish.secrets.output_masking import hide
+from prefectish.secrets.store import find
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
 
@@ -76,7 +76,7 @@ def _refuse_keeping(name: str, options: Mapping[str, Any]) -> None:
 class Secret(SecretBase):
     """A secret by its name, from the context, ``secrets.toml`` in the home folder, or the environment.
 
-    See :mod:`prefectish.secret_store` for where values are looked up.
+    See :mod:`prefectish.secrets.store` for where values are looked up.
 
     Parameters
     ----------

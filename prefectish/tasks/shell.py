@@ -8,8 +8,8 @@ from functools import partial
 from typing import Unpack
 
 from prefectish.engine.context import context
-from prefectish.engine.family import end_family
-from prefectish.engine.helper import current_helper
+from prefectish.engine.process_tree import end_family
+from prefectish.engine.side_thread import current_helper
 from prefectish.engine.signals import FAIL
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from prefectish.extras import load
-from prefectish.secret_store import find
+from prefectish.optional_deps import load
+from prefectish.secrets.store import find
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
 

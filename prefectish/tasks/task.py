@@ -19,7 +19,7 @@ from prefectish.edges import allow_failure as allowing_failure
 from prefectish.engine.call_options import CallOptions
 from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
-from prefectish.printable import printable
+from prefectish.safe_repr import printable
 from prefectish.tasks import options as task_options
 from prefectish.tasks.operators import Operand
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec, TypeVar  # part of what type checkers bring
 
-    from prefectish.eager.futures import TaskFuture
     from prefectish.engine.state import State
     from prefectish.flows import Flow
+    from prefectish.functions.futures import TaskFuture
     from prefectish.tasks.typed import A, Argument, B, C, D, Decorator, Items, Q, S, Sent, Takes, Whole
 
     R = TypeVar("R", covariant=True, default=Any)

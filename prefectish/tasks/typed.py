@@ -14,8 +14,8 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 if TYPE_CHECKING:
-    from prefectish.eager.futures import MapFuture, TaskFuture
     from prefectish.edges import Annotation, allow_failure, flatten, unmapped
+    from prefectish.functions.futures import MapFuture, TaskFuture
     from prefectish.tasks.task import FunctionTask, Task
 
 A = TypeVar("A")

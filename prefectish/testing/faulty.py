@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from prefectish.engine.executor import Executor, Held, Job, Lost, Receipt, Session
-from prefectish.engine.plan import Plan
+from prefectish.engine.jobs.job import Executor, Held, Job, Lost, Receipt, Session
+from prefectish.engine.plan.compile import Plan
 from prefectish.tasks.task import Task
 
 #: What the infrastructure says of each loss, and whether nothing of the run can go on after it.

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.executor import Session
-from prefectish.engine.plan import Plan
+from prefectish.engine.jobs.job import Session
+from prefectish.engine.plan.compile import Plan
 
 #: What each mode does to the process of a worker.
 MODES = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "segfault": signal.SIGSEGV, "terminate": signal.SIGTERM}

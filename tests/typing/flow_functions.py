@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import assert_type
 
 from prefectish import allow_failure, as_completed, flow, task, wait
-from prefectish.eager.futures import TaskFuture
 from prefectish.engine.state import State
+from prefectish.functions.futures import TaskFuture
 
 
 @task(retries=3, retry_delay_seconds=10)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from prefectish.engine.context import current
-from prefectish.extras import load
-from prefectish.secret_store import find
+from prefectish.optional_deps import load
+from prefectish.secrets.store import find
 from prefectish.tasks.mail import EmailTask
 from prefectish.tasks.secrets import SecretBase
 from prefectish.utilities.notifications.digest import Message

@@ -16,12 +16,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from prefectish.engine import driven
 from prefectish.engine.context import context, get_logger
-from prefectish.engine.driven import Driven
-from prefectish.engine.recorder import Notice
+from prefectish.engine.driver import active_runs
+from prefectish.engine.driver.active_runs import Driven
+from prefectish.engine.scheduling.events import Notice
 from prefectish.errors import text_of
-from prefectish.masking import mask
+from prefectish.secrets.masking import mask
 from prefectish.utilities.notifications.digest import Message
 
 #: Longest time in seconds that a program which ends waits for its messages.
@@ -175,7 +175,7 @@ _lock = threading.Lock()
 
 def post(channel: Channel, message: Message, terms: Terms) -> None:
     """Deliver a message: later and elsewhere, if this process drives the run, else now."""
-    run = driven.find(context.get("flow_run_id"))
+    run = active_runs.find(context.get("flow_run_id"))
     logger = context["logger"] if "task_name" in context else get_logger("notifications")
     try:
         opened = channel.opened()

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from prefectish.engine.causes import cause_of
+from prefectish.engine.scheduling.causes import cause_of
+from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
-from prefectish.engine.verdict import expand
-from prefectish.masking import mask
 from prefectish.parameters import Parameter
+from prefectish.secrets.masking import mask
 from prefectish.tasks.secrets import SecretBase
 
 #: Tasks and causes in a digest, children named for each, and failures that are looked at.

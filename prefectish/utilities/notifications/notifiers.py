@@ -7,8 +7,8 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import context, get_logger
+from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Mapped, State
-from prefectish.engine.verdict import expand
 from prefectish.errors import describe
 from prefectish.tasks.secrets import SecretBase
 from prefectish.utilities.notifications.channels import Apprise, Mail, SlackWebhook

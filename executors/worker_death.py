@@ -1,0 +1,140 @@
+"""What is known of a worker that died, for the state of the child that took it along.
+
+The process itself is gone. Its nanny knows how it ended, the scheduler what the nanny said of its memory, and a
+temporary cluster keeps the last words of its workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from prefectish.engine.capture import Error, capture
+from prefectish.executors import crash_log
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: How long to wait until a nanny has seen the end of its worker, and between two looks, in seconds.
+PATIENCE = 2.0
+LOOK = 0.1
+#: Newest lines of a nanny's log that are searched.
+SEARCHED = 500
+#: Largest memory that was seen of each worker process of this machine, in bytes, by pid; filled by who watches them.
+peaks: dict[int, int] = {}
+
+_EXITED = re.compile(r"Worker process (\d+) exited with status (\d+)")
+_KILLED = re.compile(r"Worker process (\d+) was killed by signal (\d+)")
+#: Signals by which a kernel ends a process when memory runs out.
+_OF_MEMORY = (signal.SIGKILL,)
+
+
+def worker_evidence(client: Client, last_worker: Any) -> dict[str, Any]:
+    """Return what is known of a dead worker.
+
+    Parameters
+    ----------
+    last_worker : what Dask says of it in a ``KilledWorker``: its address, pid and nanny.
+
+    Returns
+    -------
+    dict
+        ``worker`` (address), ``pid``; as far as known ``exit_code`` (negative: a signal), ``signal`` (its name),
+        ``peak_memory`` and ``memory_limit`` in bytes, ``out_of_memory`` (True if its nanny killed it for that), ``log``
+        (last lines).
+    """
+    address, pid = getattr(last_worker, "address", None), getattr(last_worker, "pid", None)
+    known = {
+        "worker": address,
+        "pid": pid or None,
+        "memory_limit": getattr(last_worker, "memory_limit", None) or None,
+    }
+    nanny = getattr(last_worker, "nanny", None)
+    if pid:
+        found = capture(client.run_on_scheduler, ask, pid=pid, address=address, nanny=nanny)
+        if not isinstance(found, Error):
+            known.update(found.value)
+    return {name: value for name, value in known.items() if value is not None}
+
+
+async def ask(pid: int, address: str, nanny: str | None, dask_scheduler: Any = None) -> dict[str, Any]:
+    """Return what those who outlived a worker know of it; runs on the scheduler."""
+    import dask
+
+    lines: list[str] = []
+    if nanny is not None:
+        lines = await _nanny_lines(dask_scheduler, nanny, pid, address)
+    known = how_it_ended(lines, pid)
+    for _, event in dask_scheduler.get_events("worker-restart-memory"):
+        if event.get("pid") == pid and event.get("worker") == address:
+            known |= {"out_of_memory": True, "peak_memory": event["rss"]}
+    known["peak_memory"] = max(known.get("peak_memory") or 0, peaks.get(pid, 0)) or None
+    folder = dask.config.get(crash_log.SETTING, None)
+    said = crash_log.find(folder, pid) if folder is not None else []
+    known["log"] = said or lines[-crash_log.LINES :] or None
+    return {name: value for name, value in known.items() if value is not None}
+
+
+async def _nanny_lines(scheduler: Any, nanny: str, pid: int, address: str) -> list[str]:
+    """Return what a nanny logged of a worker, oldest first, once it has seen its end."""
+    end = asyncio.get_running_loop().time() + PATIENCE
+    lines: list[str] = []
+    while True:
+        try:
+            logged = await asyncio.wait_for(scheduler.rpc(nanny).get_logs(n=SEARCHED), PATIENCE)
+        except (OSError, TimeoutError):  # it went with its worker
+            return lines
+        lines = [line for _, line in reversed(logged) if str(pid) in line or address in line]
+        if how_it_ended(lines, pid) or asyncio.get_running_loop().time() > end:
+            return lines
+        await asyncio.sleep(LOOK)
+
+
+def how_it_ended(lines: Iterable[str], pid: int) -> dict[str, Any]:
+    """Return the exit code of a process as its nanny's log tells it; empty if it does not.
+
+    Examples
+    --------
+    >>> how_it_ended(["... Worker process 17 exited with status 7"], 17)
+    {'exit_code': 7}
+    >>> how_it_ended(["... Worker process 17 was killed by signal 11"], 17)
+    {'exit_code': -11, 'signal': 'SIGSEGV'}
+    """
+    for line in lines:
+        for pattern, sign in ((_EXITED, 1), (_KILLED, -1)):
+            match = pattern.search(line)
+            if match and int(match[1]) == pid:
+                return exit_evidence(sign * int(match[2]))
+    return {}
+
+
+def exit_evidence(code: int) -> dict[str, Any]:
+    """Return the exit code of a process, as Python counts them, and the name of the signal that it stands for."""
+    if code >= 0:
+        return {"exit_code": code}
+    try:
+        return {"exit_code": code, "signal": signal.Signals(-code).name}
+    except ValueError:
+        return {"exit_code": code}
+
+
+def in_words(evidence: Mapping[str, Any]) -> str:
+    """Say how a process ended, in a few words for a message; empty if that is not known.
+
+    Examples
+    --------
+    >>> in_words({"exit_code": -9, "signal": "SIGKILL"})
+    'SIGKILL, possibly out of memory'
+    """
+    if evidence.get("out_of_memory"):
+        return "possibly out of memory"
+    code = evidence.get("exit_code")
+    if code is None:
+        return ""
+    if code >= 0:
+        return f"exit code {code}"
+    name = str(evidence.get("signal") or f"signal {-code}")
+    return f"{name}, possibly out of memory" if -code in _OF_MEMORY else name

@@ -1,0 +1,42 @@
+"""The runs that this process drives right now; what a state handler can find out about the run that it is called in."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prefectish.engine.scheduling.events import Recorder
+
+
+class Driven:
+    """A run that this process drives.
+
+    Attributes
+    ----------
+    recorder : what records it; None as long as, or because, nothing does.
+    """
+
+    __slots__ = ("recorder",)
+
+    def __init__(self) -> None:
+        self.recorder: Recorder | None = None
+
+
+_driven: dict[tuple[int, str], Driven] = {}
+
+
+def begin(run_id: str) -> Driven:
+    """Note that this process drives a run."""
+    run = _driven[os.getpid(), run_id] = Driven()
+    return run
+
+
+def end(run_id: str) -> None:
+    """Note that a run has ended."""
+    _driven.pop((os.getpid(), run_id), None)
+
+
+def find(run_id: str | None) -> Driven | None:
+    """Return a run that this process drives; None for one of another process, or one that has ended."""
+    return None if run_id is None else _driven.get((os.getpid(), run_id))

@@ -1,0 +1,73 @@
+"""The reference session: runs each job in this process, in order, when its receipt is asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from prefectish.engine.jobs.job import Held, Job, Receipt
+from prefectish.engine.plan.compile import Plan
+from prefectish.engine.worker.attempt import run_job
+from prefectish.engine.worker.debugging import debuggable
+
+
+class InlineSession:
+    """One job at a time, in this thread: a debugger stops in the body, and branches go depth first."""
+
+    window = 1
+    slots = 1
+    live = True
+
+    def __init__(self) -> None:
+        self._queue: deque[Job] = deque()
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Put jobs at the end of the queue."""
+        self._queue.extend(jobs)
+
+    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+        """Run the next job; there is nothing to wait for, so `timeout` does not matter."""
+        if not self._queue:
+            return ()
+        job = self._queue.popleft()
+        return (Receipt(job, run_job(job)),)
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Forget jobs."""
+        gone = {id(job) for job in jobs}
+        self._queue = deque(job for job in self._queue if id(job) not in gone)
+
+    def wake(self) -> None:
+        """Do nothing: there is no wait."""
+
+    def settle(self, held: Sequence[Held]) -> None:
+        """Do nothing: results are in this process."""
+
+
+class LocalExecutor:
+    """Runs a flow in this process and thread, one task after another.
+
+    A debugger stops in a body (`breakpoint()`), and to quit it ends the run, as Ctrl-C does.
+
+    Examples
+    --------
+    >>> from prefectish import Flow, task
+    >>> @task
+    ... def double(x):
+    ...     return 2 * x
+    >>> with Flow("doubles") as flow:
+    ...     doubled = double.map([1, 2, 3])
+    >>> flow.run(executor=LocalExecutor()).result[doubled].result
+    [2, 4, 6]
+    """
+
+    @contextmanager
+    def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[InlineSession]:
+        """Open a session."""
+        with debuggable():
+            yield InlineSession()
+
+    def __repr__(self) -> str:
+        return "<LocalExecutor>"

@@ -1,0 +1,328 @@
+"""What somebody who watches a run gets to see: how many children of each step are where, a few times a second.
+
+The engine counts and calls; how it looks is not its business. Counts come from the tables as they are: the number of
+rows and of those left, failures, and other states than plain success, which ``finishing`` notes. Only what is open is
+looked through. If looking takes long, it is done less often, so that it never takes more than a small share of the run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
+from time import monotonic, thread_time
+from typing import NamedTuple, Protocol
+
+from prefectish.config import setting, switch
+from prefectish.engine.capture import capture
+from prefectish.engine.context import get_logger
+from prefectish.engine.jobs.job import Session
+from prefectish.engine.scheduling.progress import Progress
+from prefectish.engine.scheduling.run_state import StepRun
+from prefectish.engine.scheduling.verdict import expand
+from prefectish.engine.state import (
+    Cached,
+    Cancelled,
+    Failed,
+    Mapped,
+    Paused,
+    Pending,
+    Retrying,
+    Running,
+    Skipped,
+    State,
+)
+from prefectish.errors import describe
+
+#: Shortest and longest time between two looks, and before the first, in seconds.
+SHORTEST, LONGEST, FIRST = 0.2, 2.0, 0.5
+#: How much longer than it took to look, in time of the processor, the next look has to wait.
+PATIENCE = 100
+#: How long a look may be overdue before the thread does it, in seconds.
+TICK = 0.5
+
+
+class StepCounts(NamedTuple):
+    """How far a step is.
+
+    Attributes
+    ----------
+    slug, name, mapped : of the step.
+    width : children so far, None if that is not known yet; 1 for a single step.
+    closed : whether no more children can come.
+    ended : children that are finished, in whatever way; among them
+    failed, skipped, cached, cancelled : are those.
+    running : children that were sent to be run, and are not known to wait for their turn.
+    retrying, paused : children that wait for another attempt, or for somebody.
+    final : whether the step has ended.
+    """
+
+    slug: str
+    name: str
+    mapped: bool
+    width: int | None
+    closed: bool
+    ended: int
+    failed: int
+    skipped: int
+    cached: int
+    cancelled: int
+    running: int
+    retrying: int
+    paused: int
+    final: bool
+
+
+class Onlooker(Protocol):
+    """Shows a run to somebody."""
+
+    def look(self, counts: Sequence[StepCounts], paused: bool) -> None:
+        """Show how far the run is; while it is `paused` by its handle nothing new starts."""
+
+    def rest(self) -> None:
+        """Leave the screen to somebody else until the next look."""
+
+    def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
+        """Show how the run ended, for the last time; `state` is None if it broke off."""
+
+
+class Watch:
+    """Lets an onlooker look at the right times, and keeps its errors from the run.
+
+    The loop looks between two batches of receipts. While a long body keeps it busy, a thread of its own looks instead.
+
+    Parameters
+    ----------
+    make : makes the onlooker from the identifier of a run that is recorded, None for one that is not; called at the
+        first look, so that a short run is not kept waiting.
+    always : whether even the shortest run is shown, at its end.
+    at_once : whether it is shown from the start on: a cell of a notebook that starts a run in the background ends then,
+        and what it has not shown by then has no place on the page.
+    """
+
+    def __init__(self, make: Callable[[str | None], Onlooker], always: bool, at_once: bool = False) -> None:
+        self.due = monotonic() + (0.0 if at_once else FIRST)
+        self._make = make
+        self._always = always
+        self._at_once = at_once
+        self._onlooker: Onlooker | None = None
+        self._broken = False
+        self._run_id: str | None = None
+        self._counts: Callable[[], list[StepCounts]] = list
+        self._is_paused: Callable[[], bool] = bool
+        self._over = threading.Event()
+        self._looking = threading.Lock()
+        self._ticker = threading.Thread(
+            target=copy_context().run, args=(self._tick,), name="prefectish-watch", daemon=True
+        )
+
+    def begin(self, progress: Progress, session: Session, recorded: str | None) -> None:
+        """Take what is to be looked at; `recorded` is the identifier of a run that a history has."""
+        self._run_id = recorded
+        self._counts = lambda: counted(progress, session.slots)
+        self._is_paused = lambda: progress.table.paused
+        self._ticker.start()
+        if self._at_once:
+            self.look()
+            self.due = monotonic() + SHORTEST  # what it took to get ready is no measure of what a look takes
+
+    def look(self, late: float = 0.0) -> None:
+        """Look, if it is time, and has been for `late` seconds."""
+        if monotonic() < self.due + late or not self._looking.acquire(blocking=False):
+            return
+        try:
+            self._try("begin", lambda onlooker: None)
+            began = thread_time()
+            self._try("look", lambda onlooker: onlooker.look(self._counts(), self._is_paused()))
+            self.due = monotonic() + min(max(SHORTEST, PATIENCE * (thread_time() - began)), LONGEST)
+        finally:
+            self._looking.release()
+
+    def _tick(self) -> None:
+        while not self._over.wait(TICK):
+            self.look(late=TICK)
+
+    def rest(self) -> None:
+        """Let the onlooker leave the screen to somebody else."""
+        with self._looking:
+            if self._onlooker is not None:
+                self._try("rest", lambda onlooker: onlooker.rest())
+
+    def ended(self, state: State | None) -> None:
+        """Look for the last time; `state` is what the run ended in, None if it broke off without one."""
+        self._over.set()
+        with self._looking:
+            if self._onlooker is not None or self._always:
+                self._try("show the end", lambda onlooker: onlooker.ended(self._counts(), state))
+            self._broken = True  # nothing is shown after the end
+
+    def _try(self, what: str, act: Callable[[Onlooker], None]) -> None:
+        if self._broken:
+            return
+        try:
+            if self._onlooker is None:
+                self._onlooker = self._make(self._run_id)
+            act(self._onlooker)
+        except Exception as error:
+            self._broken = True
+            get_logger("progress").warning(
+                "the progress of this run is not shown any further, and the run goes on: could not %s: %s",
+                what,
+                describe(error),
+                exc_info=True,
+            )
+            if self._onlooker is not None:
+                capture(self._onlooker.rest)  # whatever it holds, a terminal for one, is for others again
+
+
+def watch_for(wanted: bool | None, flow_name: str, nested: bool, background: bool) -> Watch | None:
+    """Return what shows a run; None if nobody watches.
+
+    Parameters
+    ----------
+    wanted : None if that is for the settings to say, and else for what there is: a terminal or a notebook.
+    nested : whether the body of a task runs the flow.
+    background : whether somebody may type at the terminal while the run goes on.
+    """
+    shown = _choice() if wanted is None else wanted
+    if shown is False or (shown is None and (nested or not _has_screen(background))):
+        return None
+    began = monotonic()
+
+    def make(run_id: str | None) -> Onlooker:
+        from importlib import import_module
+
+        onlooker: Onlooker = import_module("prefectish.display.live").onlooker(flow_name, run_id, began)
+        return onlooker
+
+    return Watch(make, always=bool(shown), at_once=background and in_notebook())
+
+
+def see_end(watch: Watch | None, state: State | None) -> None:
+    """Let the onlooker, if there is one, see how a run ended; `state` is None if it broke off without one."""
+    if watch is not None:
+        watch.ended(state)
+
+
+def _choice() -> bool | None:
+    """Return what the settings say; None if they say nothing."""
+    return None if setting("progress") is None else switch("progress", True)
+
+
+def _has_screen(background: bool) -> bool:
+    """Whether there is a notebook, or a terminal that nobody types at meanwhile."""
+    return in_notebook() or (not background and _is_terminal())
+
+
+def in_notebook() -> bool:
+    """Whether this process runs the cells of a notebook."""
+    if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
+        return False
+    shell = sys.modules["IPython"].get_ipython()
+    return shell is not None and getattr(shell, "kernel", None) is not None
+
+
+def _is_terminal() -> bool:
+    """Whether the standard error is a terminal, and not one that a shell has lent to another program meanwhile."""
+    try:
+        if not sys.stderr.isatty():
+            return False
+    except (AttributeError, ValueError):  # there is no stderr, or it is closed
+        return False
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
+    except (AttributeError, OSError):  # no job control here
+        return True
+
+
+def counted(progress: Progress, slots: int) -> list[StepCounts]:
+    """Return how far each step is, parameters and constants left out.
+
+    Parameters
+    ----------
+    slots : bodies that can run at once, 0 if that is not known: more than so many do not run, whatever was sent.
+    """
+    running, retrying, paused = _open(progress)
+    return [
+        _counts(run, min(running[n], slots or running[n]), retrying[n], paused[n])
+        for n, run in enumerate(list(progress.table.runs))
+        if run.step.literal is None
+    ]
+
+
+def counts_by_state(progress: Progress, slug: str | None) -> dict[str, int]:
+    """Count tasks and children by the name of their state, of one step or of all.
+
+    Those that were sent to be run have no state of their own yet: they count as running, up to as many as there is room
+    for.
+    """
+    sent, slots = _open(progress)[0], progress.table.admission.slots
+    total: Counter[str] = Counter()
+    for run in list(progress.table.runs):
+        if slug in (None, run.step.slug):
+            found = Counter(type(child).__name__ for child in expand(run.snapshot()))
+            running = min(sent[run.step.number], slots, found[Pending.__name__])
+            found[Running.__name__] += running
+            found[Pending.__name__] -= running
+            total += found
+    return dict(total)
+
+
+def _open(progress: Progress) -> tuple[Counter[int], Counter[int], Counter[int]]:
+    """Count the open children of each step: those under way, and those that wait."""
+    running: Counter[int] = Counter()
+    retrying: Counter[int] = Counter()
+    paused: Counter[int] = Counter()
+    for lane in list(progress.table.lanes.values()):  # the loop may go on meanwhile, if another thread looks
+        numbers = [run.step.number for run in lane.runs]
+        for branch in list(lane.branches.values()):
+            if flying := branch.flying:  # of the steps that were sent together, the first is the one that runs
+                running[numbers[(flying & -flying).bit_length() - 1]] += 1
+            if branch.waiting:
+                for position, state in list(branch.starts.items()):
+                    if branch.waiting >> position & 1:
+                        if isinstance(state, Retrying):
+                            retrying[numbers[position]] += 1
+                        elif isinstance(state, Paused):
+                            paused[numbers[position]] += 1
+    return running, retrying, paused
+
+
+def _counts(run: StepRun, running: int, retrying: int, paused: int) -> StepCounts:
+    step = run.step
+    kinds: Mapping[type[State], int] = run.kinds
+    width, ended = _width(run)
+    if run.children is None and run.final and not isinstance(run.state, Mapped):
+        kinds = {type(run.state): 1}  # it ended as a whole, before it had children
+    closed = run.final or run.space is None or run.space.closed
+    failed = sum(count for kind, count in list(kinds.items()) if issubclass(kind, Failed))
+    return StepCounts(
+        step.slug,
+        step.name,
+        step.mapped,
+        width,
+        closed,
+        ended,
+        failed,
+        kinds.get(Skipped, 0),
+        kinds.get(Cached, 0),
+        kinds.get(Cancelled, 0),
+        running,
+        retrying,
+        paused,
+        run.final,
+    )
+
+
+def _width(run: StepRun) -> tuple[int | None, int]:
+    """Return how many children a step has so far, None if that is not known, and how many of them are finished."""
+    if run.children is not None:
+        return len(run.children), len(run.children) - run.left
+    if not run.final:
+        return (None if run.step.mapped else 1), 0
+    if isinstance(run.state, Mapped):
+        return run.state.n_map_states, run.state.n_map_states
+    return 1, 1

@@ -1,0 +1,1 @@
+"""What crosses between the scheduling of a run and an executor: jobs, records, receipts, references to values."""

@@ -1,0 +1,259 @@
+"""The envelope: user objects cross a process boundary as bytes that we encoded, and are opened under capture.
+
+Dask unpickles task arguments outside the task, on the scheduler too, and a value that breaks there takes workers with
+it. So no raw user object enters a graph: :func:`encode` makes bytes of it where it is made, :class:`Encoded` carries
+them, and only an attempt, or a reader of ``state.result``, opens them.
+
+Numbers, text, bytes and None travel as they are: they cannot break. Buffers (arrays) stay out of band, without a copy.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.context import context
+from prefectish.engine.state import Deferred, Failed, Mapped, State
+from prefectish.errors import RemoteError, ResultUnpickleError, describe, put_together, shorten, taken_apart, text_of
+
+#: Types that travel as they are. Subclasses do not: their classes may be missing elsewhere.
+SIMPLE = frozenset({type(None), bool, int, float, complex, str, bytes})
+#: Exceptions whose pickle is larger travel as text.
+LARGEST_ERROR = 1 << 20
+_MAIN = b"__main__"
+
+
+class Encoded(Deferred):
+    """A user's value as bytes; decoded when read, once in each process.
+
+    Attributes
+    ----------
+    label : the child that made it, ``load-1[17]``.
+    head : its pickle.
+    buffers : what pickle left out of band.
+    nbytes : bytes in all.
+    """
+
+    __slots__ = ("_live", "buffers", "head", "label", "nbytes")
+
+    def __init__(self, label: str, head: bytes, buffers: Sequence[Any], live: tuple[Any] | None = None) -> None:
+        self.label = label
+        self.head = head
+        self.buffers = buffers
+        self.nbytes = len(head) + sum(_size(b) for b in buffers)
+        self._live = live
+
+    def get(self) -> Any:
+        """Return the value.
+
+        Raises
+        ------
+        ResultUnpickleError : it cannot be loaded here.
+        """
+        if self._live is None:
+            self._live = (self._load(),)
+        return self._live[0]
+
+    def _load(self) -> Any:
+        try:
+            return pickle.loads(self.head, buffers=self.buffers)
+        except BaseException as error:  # loading runs the user's code
+            raise ResultUnpickleError(
+                f"upstream {self.label} could not be unpickled on the worker: {type(error).__name__}: {text_of(error)}"
+            ) from error
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # Dask speaks protocol 4 with its scheduler, which knows no buffers out of band: there they are copied.
+        outside = _outside if protocol >= 5 else bytes
+        return type(self), (self.label, self.head, [outside(b) for b in self.buffers])
+
+    def __sizeof__(self) -> int:
+        return self.nbytes + 100
+
+    def __repr__(self) -> str:
+        return f"<value of {self.label}, {self.nbytes} bytes>"
+
+
+class EncodedError(Encoded):
+    """An exception as bytes, with the text that stands in for it where it cannot be loaded."""
+
+    __slots__ = ("stand_in",)
+
+    def __init__(self, label: str, head: bytes, stand_in: RemoteError, live: tuple[Any] | None = None) -> None:
+        super().__init__(label, head, (), live)
+        self.stand_in = stand_in
+
+    @property
+    def traceback_text(self) -> str | None:
+        """Return the traceback as text."""
+        return self.stand_in.traceback
+
+    def _load(self) -> Any:
+        try:
+            error = put_together(pickle.loads(self.head))
+        except BaseException:  # the text says what is known; that it cannot be loaded here adds nothing
+            return self.stand_in
+        if error.__cause__ is None:
+            error.__cause__ = self.stand_in
+        return error
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return EncodedError, (self.label, self.head, self.stand_in)
+
+
+def _size(buffer: Any) -> int:
+    return buffer.raw().nbytes if isinstance(buffer, pickle.PickleBuffer) else memoryview(buffer).nbytes
+
+
+def _outside(buffer: Any) -> pickle.PickleBuffer:
+    return buffer if isinstance(buffer, pickle.PickleBuffer) else pickle.PickleBuffer(buffer)
+
+
+def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
+    """Pickle a value for another process: by reference where it can be imported there, else by value."""
+    try:
+        head = pickle.dumps(value, protocol=5, buffer_callback=buffer_callback)
+        if _MAIN not in head and not _by_value():
+            return head
+    except Exception:  # cloudpickle says what is wrong if it cannot do it either
+        pass
+    if buffer_callback is not None:
+        buffer_callback.__self__.clear()  # type: ignore[attr-defined]
+    return _by_cloudpickle(value, buffer_callback)
+
+
+def _by_cloudpickle(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
+    import io
+
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        """Sends `prefectish.context` by name: a body of ``__main__`` that reads it holds the object itself."""
+
+        def reducer_override(self, obj: Any) -> Any:
+            return "context" if obj is context else super().reducer_override(obj)
+
+    file = io.BytesIO()
+    Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
+    return file.getvalue()
+
+
+def _by_value() -> bool:
+    """Whether the user registered modules to be pickled by value; then the quick way could miss one of them."""
+    import sys
+
+    cloudpickle = sys.modules.get("cloudpickle")
+    return cloudpickle is not None and bool(cloudpickle.list_registry_pickle_by_value())
+
+
+def encode(value: Any, label: str, keep: bool = True) -> Any:
+    """Return `value` itself if it is simple, else its envelope.
+
+    Parameters
+    ----------
+    label : names the value in errors.
+    keep : keep the live object for readers in this process.
+
+    Raises
+    ------
+    Exception : whatever pickling it raised.
+    """
+    if type(value) in SIMPLE or isinstance(value, Encoded):
+        return value
+    buffers: list[pickle.PickleBuffer] = []
+    head = dumps(value, buffers.append)
+    return Encoded(label, head, buffers, (value,) if keep else None)
+
+
+def encode_error(error: BaseException, label: str) -> EncodedError | RemoteError:
+    """Return the envelope of an exception, or a stand-in if it does not survive a round trip.
+
+    The traceback travels as text, and is the cause of the exception that arrives.
+    """
+    stand_in = remote_error(error)
+    try:
+        head = dumps(taken_apart(error))
+        if len(head) > LARGEST_ERROR:
+            return stand_in
+        put_together(pickle.loads(head))
+    except BaseException:  # the stand-in says all that can be said
+        return stand_in
+    return EncodedError(label, head, stand_in, (error,))
+
+
+def remote_error(error: BaseException) -> RemoteError:
+    """Describe an exception in words: type, message, and traceback with its causes."""
+    if isinstance(error, RemoteError):
+        return error
+    came_with = error.__cause__
+    if error.__traceback__ is None and isinstance(came_with, RemoteError):  # it was raised in a process of its own
+        return RemoteError(type(error).__name__, text_of(error), came_with.traceback)
+    import traceback
+
+    try:
+        text = "".join(traceback.format_exception(error, limit=-30))
+    except BaseException as broken:  # formatting calls the user's __str__
+        text = f"traceback cannot be formatted: {describe(broken)}"
+    return RemoteError(type(error).__name__, text_of(error), shorten(text))
+
+
+def encode_state(state: State, label: str, verify: bool = False) -> State:
+    """Return the state as it crosses a process boundary: the result in its envelope.
+
+    Parameters
+    ----------
+    verify : load the bytes once more, so that a result that cannot be loaded fails where it was made.
+
+    A result that cannot be pickled makes the state Failed; an exception that cannot is replaced by a RemoteError.
+    """
+    if state._context:
+        outcome = capture(_encode_loop, state, label)
+        if isinstance(outcome, Error):
+            return _unpicklable("loop result", outcome.exception, label)
+        state = outcome.value
+    result = state._result
+    if type(result) in SIMPLE or isinstance(result, RemoteError):
+        return state
+    if isinstance(result, Deferred):
+        return _with_packed(state, result, label)
+    if isinstance(result, BaseException):
+        return _with_error(state, result, label)
+    if type(state) is Mapped:
+        return state
+    try:
+        packed = encode(result, label)
+        if verify:
+            pickle.loads(packed.head, buffers=packed.buffers)
+        return state.replace(result=packed)
+    except BaseException as error:  # pickling runs the user's code
+        return _unpicklable("result", error, label)
+
+
+def _with_packed(state: State, result: Deferred, label: str) -> State:
+    packed = capture(result.packed, label)
+    if isinstance(packed, Error):
+        return _unpicklable("result", packed.exception, label)
+    return state if packed.value is result else state.replace(result=packed.value)
+
+
+def _unpicklable(what: str, error: BaseException, label: str) -> State:
+    text = f"{what} of {label} could not be pickled: {type(error).__name__}: {text_of(error)}"
+    return _with_error(Failed(text), error, label)
+
+
+def _with_error(state: State, error: BaseException, label: str) -> State:
+    packed = encode_error(error, label)
+    if not isinstance(state, Failed):
+        return state.replace(result=packed)
+    text = packed.traceback if isinstance(packed, RemoteError) else packed.traceback_text
+    return state.replace(result=packed, traceback=text)
+
+
+def _encode_loop(state: State, label: str) -> State:
+    """Put what a loop hands to its next turn into an envelope too."""
+    value = state.context.get("task_loop_result")
+    if type(value) in SIMPLE:
+        return state
+    return state.replace(context={**state.context, "task_loop_result": encode(value, label)})

@@ -1,0 +1,57 @@
+"""Arguments with results inside: a list, tuple, set or dict in which places are filled where the body runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefectish.engine.plan.compile import Input
+
+#: Collections that are looked into; anything else is one value.
+CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+class Place:
+    """Stands for a result inside of an argument."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Place, (self.key,)
+
+
+def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a value with everything that is no collection changed, at any depth; keys of dicts are left alone.
+
+    Examples
+    --------
+    >>> rebuilt({"a": [1, (2, 3)]}, lambda x: -x)
+    {'a': [-1, (-2, -3)]}
+    """
+    if not isinstance(value, CONTAINERS):
+        return change(value)
+    if isinstance(value, dict):
+        changed = {key: rebuilt(member, change) for key, member in value.items()}
+        return changed if type(value) is dict else _like(value, changed)
+    members = [rebuilt(member, change) for member in value]
+    if isinstance(value, tuple) and hasattr(value, "_make"):
+        return value._make(members)
+    return members if type(value) is list else type(value)(members)
+
+
+def _like(value: dict[Any, Any], changed: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a copy of a dict of some other class with its values changed."""
+    copy = value.copy()
+    copy.update(changed)
+    return copy
+
+
+def fill(inputs: dict[str, Any], places: Sequence[Input]) -> None:
+    """Put results into the arguments that have places for them, and take them away from the inputs."""
+    values = {i.key: inputs.pop(i.key) for i in places if i.key is not None}
+    for name in {i.inside for i in places if i.inside is not None}:
+        inputs[name] = rebuilt(inputs[name], lambda member: values[member.key] if type(member) is Place else member)

@@ -1,0 +1,172 @@
+"""How wide a map is, and whether it can be one: pure rules about the parent of a map.
+
+The parent of a mapped task never runs. Once what it maps over is known it becomes Mapped, or it is skipped or failed
+as a whole; its trigger is not consulted (each child asks it for itself).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from prefectish.engine.state import Failed, Mapped, Skipped, State
+
+if TYPE_CHECKING:
+    from prefectish.engine.plan.compile import Input
+
+#: Width of a result that cannot be mapped over, see :func:`measure`.
+UNMAPPABLE = -1
+#: What a step measures whose consumers are not known yet, in place of 1 or 2; nothing is said of what has no width.
+QUIETLY = 3
+#: Width of an element that ``flatten`` takes as it is.
+SCALAR = -1
+
+NO_UPSTREAM = "No upstream states can be mapped over."
+NOTHING_LEFT = "All upstream tasks were skipped: there is nothing to map over."
+UNMAPPABLE_RESULT = "At least one upstream state has an unmappable result."
+
+
+def width_of(value: Any) -> int:
+    """Return the number of items of `value`, :data:`UNMAPPABLE` if it cannot be indexed by position.
+
+    Examples
+    --------
+    >>> width_of("abc"), width_of(range(4)), width_of({"a": 1}), width_of({1, 2}), width_of(None)
+    (3, 4, -1, -1, -1)
+    """
+    if isinstance(value, Mapping) or not hasattr(type(value), "__getitem__"):
+        return UNMAPPABLE
+    try:
+        return len(value)
+    except TypeError:
+        return UNMAPPABLE
+
+
+def measure(value: Any, depth: int) -> Any:
+    """Return what a map over `value` has to know of it: facts that are small whatever the value weighs.
+
+    Parameters
+    ----------
+    depth : 1 for a map over the items, 2 for a map over the elements of the items (flatten).
+
+    Returns
+    -------
+    ``(width, kind)`` for depth 1, ``(width, kind, widths)`` for depth 2, where `widths` holds the width of each item
+    and :data:`SCALAR` for an item that is no list; `kind` is the name of the value's type.
+
+    Examples
+    --------
+    >>> measure([[1, 2], 3], 2)
+    (2, 'list', (2, -1))
+    """
+    width, kind = width_of(value), type(value).__name__
+    if depth < 2:
+        return width, kind
+    return width, kind, tuple(element_width(item) for item in value) if width >= 0 else ()
+
+
+def element_width(item: Any) -> int:
+    """Return the number of elements `flatten` finds in `item`; text and bytes are elements, not lists of letters."""
+    return SCALAR if isinstance(item, str | bytes | bytearray) else width_of(item)
+
+
+def flat_paths(widths: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the path to each element of a flattened list: ``(i,)`` for a scalar item, ``(i, j)`` for the others.
+
+    Examples
+    --------
+    >>> flat_paths([2, -1, 0])
+    [(0, 0), (0, 1), (1,)]
+    """
+    paths: list[tuple[int, ...]] = []
+    for i, width in enumerate(widths):
+        if width == SCALAR:
+            paths.append((i,))
+        else:
+            paths.extend((i, j) for j in range(width))
+    return paths
+
+
+class Source:
+    """What the parent rule has to know of one input.
+
+    Attributes
+    ----------
+    width : number of positions a mapped input offers, None if it is not known (yet, or because it was not successful).
+    kind : name of the type of the value, for errors.
+    """
+
+    __slots__ = ("input", "kind", "state", "width")
+
+    def __init__(self, edge: Input, state: State, width: int | None = None, kind: str = "") -> None:
+        self.input = edge
+        self.state = state
+        self.width = width
+        self.kind = kind
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it was skipped as a whole and left nothing to map over."""
+        return isinstance(self.state, Skipped) and (self.width is None or self.width == UNMAPPABLE)
+
+
+def parent_verdict(
+    sources: Sequence[Source], *, skip: bool, strict: bool
+) -> tuple[State | None, int | None, str | None]:
+    """Decide what the parent of a map becomes, all of its inputs being known.
+
+    Parameters
+    ----------
+    sources : one an input of the mapped step.
+    skip : the task's ``skip_on_upstream_skip``.
+    strict : the task's ``strict_map``.
+
+    Returns
+    -------
+    (state, width, warning) : a final state that is not Mapped, or None and the width; `warning` when lists of unequal
+    length were cut to the shortest.
+    """
+    if skip and any(_skips_whole(s) for s in sources):
+        return Skipped(SKIPPED_UPSTREAM), None, None
+    mapped = [s for s in sources if s.input.mapped]
+    good = [s for s in mapped if s.state.is_successful() and not s.skipped]
+    if not good and mapped and all(s.skipped for s in mapped):
+        return Skipped(NOTHING_LEFT), None, None
+    bad = [s for s in mapped if s.width == UNMAPPABLE and not s.skipped]
+    if bad:
+        return _unmappable(bad[0]), None, None
+    if not good:
+        return Failed(NO_UPSTREAM), None, None
+    known = [s for s in good if s.width is not None]
+    lengths = {s.width for s in known}
+    if len(lengths) > 1:
+        told = ", ".join(f"{s.input.key or s.input.source_slug}={s.width}" for s in known)
+        if strict:
+            text = f"mapped inputs differ in length: {told}"
+            return Failed(text, ValueError(text)), None, None
+        return None, min(s.width or 0 for s in known), f"mapped inputs differ in length: {told}; the shortest wins"
+    return None, known[0].width if known else None, None
+
+
+SKIPPED_UPSTREAM = (
+    "Upstream task was skipped; if this was not the intended behavior, "
+    "consider changing `skip_on_upstream_skip=False` for this task."
+)
+
+
+def _skips_whole(source: Source) -> bool:
+    state = source.state
+    if isinstance(state, Skipped):
+        return True
+    if source.input.mapped or not isinstance(state, Mapped):
+        return False
+    return any(isinstance(child, Skipped) for child in state.map_states or ())
+
+
+def _unmappable(source: Source) -> Failed:
+    where = source.input.key or source.input.source_slug
+    told = f"{where} is a {source.kind} ({source.input.source_slug})"
+    if source.kind in ("dict", "mappingproxy"):  # it has an index, so it wants more words
+        told = f"{told}: map over list(d.items())"
+        return Failed(f"{UNMAPPABLE_RESULT} {told}", TypeError(told))
+    return Failed(UNMAPPABLE_RESULT, TypeError(f"{told}: return a list, not a {source.kind}"))

@@ -1,0 +1,1 @@
+"""What runs when: receipts in, jobs out; the state of a run and every rule that changes it."""

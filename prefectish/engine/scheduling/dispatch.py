@@ -1,0 +1,282 @@
+"""What starts: lanes as their inputs become known, rows of lanes as there is a place, and from which states."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from prefectish.caching.lookups import is_asked
+from prefectish.engine.capture import Value, capture
+from prefectish.engine.jobs.job import Job
+from prefectish.engine.moments import Moment
+from prefectish.engine.plan.item_key import COMPUTED
+from prefectish.engine.plan.map_domain import element_width, measure
+from prefectish.engine.scheduling import run_state as tables
+from prefectish.engine.scheduling.cancellation import Endings
+from prefectish.engine.scheduling.duplicate_keys import Numbering
+from prefectish.engine.scheduling.events import Event
+from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
+from prefectish.engine.scheduling.resume_rules import Recaller
+from prefectish.engine.scheduling.run_state import Branch, Lane, StepRun
+from prefectish.engine.scheduling.verdict import finished
+from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
+from prefectish.engine.worker.cache import remember
+from prefectish.engine.worker.cache_probe import AHEAD, can_look
+
+
+class Starter:
+    """Opens lanes and starts their rows."""
+
+    def __init__(self, endings: Endings) -> None:
+        self.table = endings.table
+        self.branches = endings.branches
+        self.endings = endings
+        self.numbering = Numbering()
+        self._bundle_count = 0
+
+    def consider(self, now: Moment) -> None:
+        """Open what has become known, until nothing more does."""
+        touched = self.table.finisher.touched
+        while touched:
+            group = touched.pop()
+            lane, ended = self.table.opener.consider(self.table.groups[group])
+            for run in ended:
+                self.table.finisher.ended(run)
+            if lane is None:
+                continue
+            touched.add(group)
+            self.table.lanes[lane.spec.ident] = lane
+            lane.limited = any(self.table.admission.limits.limited(run.step.number) for run in lane.runs)
+            lane.late = lane.limited and self._may_need_no_place(lane)
+            for run in lane.runs:
+                self.table.finisher.touch_consumers(run)
+                if run.watcher is not None:
+                    run.watcher.opened()
+            if lane.gates:
+                width = lane.space.width if lane.space is not None else 1
+                for row in range(width or 0):
+                    lane.open_gate(row)
+            self.table.admission.queue(lane)
+            for run in lane.runs:
+                if not run.left:
+                    self.table.finisher.step(run)
+
+    def _may_need_no_place(self, lane: Lane) -> bool:
+        """Whether rows of a lane may end without a body: found in a cache, or finished before."""
+        known = self.table.recaller is not None or any(run.starts is not None for run in lane.runs)
+        return len(lane.runs) == 1 and (known or can_look(lane.spec.steps[0]))
+
+    def _begin_next_ahead(self, lane: Lane, now: Moment) -> None:
+        """Begin the next row of a lane before it has a place under the lane's limits."""
+        if lane.ahead >= AHEAD:
+            self.table.admission.stand_aside(lane)
+            return
+        row = 0 if lane.space is None else self._next_row(lane)
+        if row is not None:
+            self._begin(lane, row, now)
+            if lane.space is not None:
+                self.table.admission.queue(lane)
+
+    def begin_next(self, lane: Lane, now: Moment) -> None:
+        """Start the next row of a lane, or a bundle of rows; the lane stays queued until it has none."""
+        if lane.late:
+            self._begin_next_ahead(lane, now)
+        else:
+            self._begin_next_in_place(lane, now)
+
+    def _begin_next_in_place(self, lane: Lane, now: Moment) -> None:
+        """Begin the next row or bundle of a lane, if there is a place under the lane's limits."""
+        size = self.table.admission.bundle_size(lane)
+        if not size:
+            return  # it is queued again when a bundle of it has ended
+        if not self._is_permitted(lane, now):
+            return
+        jobs: list[Job] = []
+        for _ in range(size):
+            row = 0 if lane.space is None else self._next_row(lane)
+            if row is None:
+                break
+            job = self._begin(lane, row, now)
+            if job is not None:
+                jobs.append(job)
+        if not jobs:
+            self.table.admission.give_back(lane)
+        if lane.space is not None and (jobs or row is not None):
+            self.table.admission.queue(lane)
+        if lane.spec.batch is not None and jobs:
+            self._bundle(lane, jobs)
+
+    def _is_permitted(self, lane: Lane, now: Moment) -> bool:
+        """Take a place for a row; a place that nobody takes would put off others, or the end of the run."""
+        if not lane.limited:
+            return True
+        if not _may_have_row(lane):
+            return False
+        if self.table.admission.permit(lane, now.seconds):
+            return True
+        self.table.admission.stand_aside(lane)
+        return False
+
+    def _next_row(self, lane: Lane) -> int | None:
+        """Return the next row to start; rows of a stopped map end here instead."""
+        while True:
+            row = self.table.admission.next_row(lane, self.table.finisher)
+            if row is None or not self._is_stopped(lane, row):
+                return row
+            self._never_start(lane, row)
+
+    def _is_stopped(self, lane: Lane, row: int) -> bool:
+        if lane.stopped:
+            return True
+        return any(gate.children is not None and gate.children[row] is NEVER_STARTED for gate in lane.gates)
+
+    def _never_start(self, lane: Lane, row: int) -> None:
+        """End a row of a stopped map without starting it."""
+        for run in lane.runs:
+            self.table.end_row(run, row, run.start_of(row) or tables.NOT_RUN, NEVER_STARTED)
+        lane.done += 1
+
+    def _bundle(self, lane: Lane, jobs: list[Job]) -> None:
+        self._bundle_count += 1
+        self.branches.bundles[self._bundle_count] = len(jobs)
+        lane.bundles += 1
+        for job in jobs:
+            job.bundle = self._bundle_count
+
+    def _begin(self, lane: Lane, row: int, now: Moment) -> Job | None:
+        """Open a branch and submit it whole; steps with a start state of their own may be final, or wait."""
+        branch = Branch(row, lane.items_of(row))
+        lane.branches[row] = branch
+        if lane.again:
+            branch.submissions = lane.again.pop(row, 0)
+        if lane.spec.steps[0].keyed > COMPUTED:
+            branch.items = self.numbering.items(lane, branch.items)
+        if not lane.started:
+            self._first_start(lane, now)
+        if lane.withdrawn and self._withdraw(lane, branch):
+            return self._begin_rest(lane, branch, now)
+        if self.table.recaller is not None:
+            return self._begin_recalled(self.table.recaller, lane, branch, now)
+        if any(run.starts is not None for run in lane.runs):
+            return self._begin_from(lane, branch, now)
+        if lane.late:
+            return self.branches.begin_ahead(lane, branch, now)
+        return self.branches.send(lane, branch, lane.all_positions)
+
+    def _withdraw(self, lane: Lane, branch: Branch) -> bool:
+        """End the steps of a row that were cancelled before it began; False if there are none."""
+        found = False
+        for position, run in enumerate(lane.runs):
+            if branch.row in run.withdrawn:
+                run.withdrawn.discard(branch.row)
+                branch.final |= 1 << position
+                self.table.end_row(run, branch.row, tables.NOT_RUN, Cancelled("cancelled"))
+                found = True
+        return found
+
+    def _begin_from(self, lane: Lane, branch: Branch, now: Moment) -> Job | None:
+        for position, run in enumerate(lane.runs):
+            start = run.start_of(branch.row)
+            if start is None or type(start) is Pending:
+                continue
+            if finished(start):
+                branch.final |= 1 << position
+                self.table.finisher.row(run, branch.row, start, _width_of_given(run, start))
+            else:
+                self._go_on_from(lane, branch, position, start, now)
+        return self._begin_rest(lane, branch, now)
+
+    def _go_on_from(self, lane: Lane, branch: Branch, position: int, start: State, now: Moment) -> None:
+        """Let a step start from a state that is not final: now, when it is due, or when somebody says so."""
+        if isinstance(start, Running) or (isinstance(start, Scheduled) and start.start_time is None):
+            self.branches.wait(lane, branch, position, start, None, now)
+        elif isinstance(start, Scheduled) and (left := _seconds_until(start, now)) > 0:
+            self.branches.wait(lane, branch, position, start, left, now)
+        else:
+            branch.starts = {**branch.starts, position: start}
+
+    def _begin_recalled(self, recaller: Recaller, lane: Lane, branch: Branch, now: Moment) -> Job | None:
+        """Open a branch of a run that is resumed: what is kept is final, the rest runs."""
+        kept = recaller.kept(lane, branch, self.table.plan, self.table.runs)
+        for position, record in kept.records.items():
+            run = lane.runs[position]
+            branch.final |= 1 << position
+            if self.table.events is not None:
+                number, row, key = run.step.number, branch.row, recaller.item_key(lane, branch.row)
+                what = (record.attempts, record.state, record.seconds, now.wall, record.worker, key, record.made)
+                self.table.events.append(Event(number, row, *what))
+            self.table.finisher.row(run, branch.row, record.state, _width_of_given(run, record.state))
+        for position, start in kept.starts.items():
+            self._go_on_from(lane, branch, position, start, now)
+        return self._begin_rest(lane, branch, now)
+
+    def _begin_rest(self, lane: Lane, branch: Branch, now: Moment) -> Job | None:
+        """Submit what of a branch can run that was begun with states of its own."""
+        positions = self.branches.startable(lane, branch)
+        if positions and lane.late:
+            return self.branches.begin_ahead(lane, branch, now)
+        job = self.branches.send(lane, branch, positions) if positions else None
+        self.branches.after(lane, branch, now)
+        return job
+
+    def _first_start(self, lane: Lane, now: Moment) -> None:
+        """Start the clocks of maps with a time limit."""
+        lane.started = True
+        for position, run in enumerate(lane.runs):
+            limit = run.step.task.map_timeout
+            if limit is not None and run.step.mapped:
+                text = f"{run.step.slug} took longer than its map_timeout of {limit:g} s"
+                due = now.seconds + limit
+                self.endings.ends[run.step.slug] = due, text
+                self.table.deadlines.at(due, partial(self.endings.map_timed_out, lane, position, text))
+
+    def give(self, run: StepRun, state: State) -> None:
+        """Start a step from `state`: a finished one is kept, any other is where the step goes on."""
+        run.state = state
+        if type(state) is Cached and is_asked(run.step.task):
+            remember(run.step.task, state)  # whether it still stands for the run is the cache's to say
+            run.state = tables.NOT_RUN
+            return
+        if isinstance(state, Mapped) and run.step.mapped:
+            run.starts = state
+            if state.map_states and finished(state) and not self._may_grow(run):
+                run.final, run.children = True, list(state.map_states)
+        elif state.is_finished():
+            run.final = True
+        elif state.is_running():
+            run.blocked = True
+        else:
+            run.starts = state
+        if run.final and run.widths is not None and run.children is not None:
+            run.widths.update((row, _width_of_given(run, s)) for row, s in enumerate(run.children) if s is not None)
+        if not run.final and not run.blocked and isinstance(state, Mapped):
+            run.state = tables.NOT_RUN
+
+    def _may_grow(self, run: StepRun) -> bool:
+        """Whether a flattened map has elements to come, because the caller gave its source unfinished."""
+        space = self.table.plan.spaces[run.step.space] if run.step.space is not None else None
+        if space is None or not space.grows:
+            return False
+        source = self.table.runs[space.tokens[0].source]
+        return not source.final and (source.starts is not None or source.blocked)
+
+
+def _may_have_row(lane: Lane) -> bool:
+    """Whether a lane has a row to start, or an iterator that may have one; it is queued again when it gets one."""
+    space = lane.space
+    if space is None or space.source is not None:
+        return True
+    return bool(lane.ready) if lane.gates else lane.opened < (space.width or 0)
+
+
+def _seconds_until(state: Scheduled, now: Moment) -> float:
+    return 0.0 if state.start_time is None else (state.start_time - now.wall).total_seconds()
+
+
+def _width_of_given(run: StepRun, state: State) -> Any:
+    """Return what a map over a state that was not made in this run has to know; None if nobody asks, or it is gone."""
+    depth = run.step.measure
+    if not state.is_successful() or not depth or (run.step.mapped and depth < 2):
+        return None
+    outcome = capture(lambda: element_width(state.result) if run.step.mapped else measure(state.result, depth))
+    return outcome.value if isinstance(outcome, Value) else None

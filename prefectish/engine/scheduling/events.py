@@ -1,0 +1,124 @@
+"""What a history gets to know of a run: one event for each attempt that ended and each state the owner gave.
+
+Events are appended to a list while the run is driven and handed over in batches; nothing is written on the hot path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from prefectish.engine.plan.compile import Plan
+from prefectish.engine.state import State
+from prefectish.engine.worker.logs.capture import Told
+
+
+class Event(NamedTuple):
+    """A change of state of one row.
+
+    Attributes
+    ----------
+    step : number of the step in the plan.
+    row : position of the child, 0 for a single task.
+    attempt : number of the attempt that ended in this state, from 1; 0 for a state that no attempt made.
+    state : final, or what the row waits for.
+    seconds : time of the attempt by its worker's monotonic clock.
+    wall : when the owner learned of it.
+    worker : process that ran the attempt, ``host:pid``; None for a state that the owner gave.
+    item_key : what the child is, by its item; None if nobody asked.
+    made : how often the run had been resumed when the attempt ran, of a child that is kept; None for now.
+    """
+
+    step: int
+    row: int
+    attempt: int
+    state: State
+    seconds: float
+    wall: datetime
+    worker: str | None
+    item_key: str | None
+    made: int | None = None
+
+
+class Notice(NamedTuple):
+    """What became of a message to somebody outside.
+
+    Attributes
+    ----------
+    at : when it was delivered, or given up.
+    channel : by what it was sent.
+    subject : its first line.
+    attempts : tries, 0 if it could not be sent at all.
+    seconds : from the first try to the end of the last.
+    error : why it was not delivered; None if it was.
+    """
+
+    at: datetime
+    channel: str
+    subject: str
+    attempts: int
+    seconds: float
+    error: str | None
+
+
+#: Gives the rows that are under way, by step.
+OpenRows = Callable[[], Mapping[int, Sequence[int]]]
+
+
+class Recorder(Protocol):
+    """Writes a run into a history."""
+
+    def started(self, plan: Plan, facts: Mapping[str, Any], version: str | None, executor: str) -> None:
+        """Note that a run begins."""
+
+    def watch(self, open_rows: OpenRows, cancel: Callable[[], None]) -> None:
+        """Take what tells which children are under way, and what cancels the run; another thread calls them."""
+
+    def record(self, events: Sequence[Event]) -> None:
+        """Take events; returns at once, they are written later."""
+
+    def log(self, told: Sequence[Told]) -> None:
+        """Take what bodies logged; returns at once, as `record`."""
+
+    def notice(self, notice: Notice) -> None:
+        """Write what became of a message, from any thread, also when the run has ended."""
+
+    def ended(self, plan: Plan, states: Sequence[State], state: State) -> State:
+        """Note how the run ended, with the state of each step; returns when everything is written.
+
+        Returns
+        -------
+        State : of the run; with another exit code if its record is not complete.
+        """
+
+    def failed(self, error: BaseException) -> None:
+        """Note that the run broke off, by an error of its own or because it was interrupted."""
+
+
+def load(history: Any) -> Recorder | None:
+    """Return a recorder for a run; None where there is to be no history.
+
+    Parameters
+    ----------
+    history : None for the history in the home folder, if its library is installed; False for none; a path or a database
+        URL.
+
+    Raises
+    ------
+    ModuleNotFoundError : a history was asked for, and its library is not installed.
+    """
+    if history is False:
+        return None
+    import importlib
+
+    try:
+        module = importlib.import_module("prefectish.history.recorder")
+    except ModuleNotFoundError as error:
+        if history is None or (error.name or "").startswith("prefectish"):
+            return None
+        raise ModuleNotFoundError(
+            f"history={history!r} needs SQLAlchemy: pip install 'prefectish[history]'", name=error.name
+        ) from error
+    recorder: Recorder | None = module.recorder_for(history)
+    return recorder

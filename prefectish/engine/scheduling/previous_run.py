@@ -1,0 +1,124 @@
+"""What a run that is resumed takes over from its record: finished children are kept, everything else runs.
+
+A child is *dirty* if its record is not final, if it was cancelled or crashed, if it failed and failures are to be
+retried, if its task changed, or if something it reads is dirty or was made after it. A child that is not dirty is kept,
+provided that its result can be read by whoever still needs it; one whose result is gone runs again, without making
+anything else dirty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from prefectish.engine.plan.compile import Step
+from prefectish.engine.plan.item_key import Identity
+from prefectish.engine.state import Cancelled, Crashed, State
+
+
+class Recorded:
+    """A recorded final state.
+
+    Parameters
+    ----------
+    state : with a result that reads from the store, or a stand-in that says why it cannot be read.
+    is_readable : tells whether the result can be read; asked once, and only if somebody needs it.
+    row : where the child stood in its map; None if its item had left the list.
+    made : how often the run had been resumed when the attempt ran.
+    attempts, seconds, worker : of the attempt that made it.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        is_readable: Callable[[], bool],
+        row: int | None,
+        made: int,
+        attempts: int,
+        seconds: float,
+        worker: str | None,
+    ) -> None:
+        self.state = state
+        self._is_readable = is_readable
+        self.row = row
+        self.made = made
+        self.attempts = attempts
+        self.seconds = seconds
+        self.worker = worker
+
+    @cached_property
+    def readable(self) -> bool:
+        """Whether the result can be read."""
+        return self._is_readable()
+
+
+class Waiting(NamedTuple):
+    """A recorded state that waits: for its next attempt, or for somebody.
+
+    Attributes
+    ----------
+    state : from which the child goes on.
+    made : how often the run had been resumed when the attempt ran that left it.
+    """
+
+    state: State
+    made: int
+
+
+def _know(step: Step) -> None:
+    """Do nothing: all steps are known."""
+
+
+class Recall:
+    """The record of a run.
+
+    Parameters
+    ----------
+    children : recorded final states by slug, then by what the child is.
+    waiting : recorded states that wait by slug, then by key, those of one key in their order; by row without a key.
+    widths : recorded number of children by slug.
+    changed : slugs of tasks that changed since, and whose record does not count.
+    retry_failed : run failed children again.
+    learn : called with each step of a plan that grows before its record is asked for; it fills the others.
+    """
+
+    def __init__(
+        self,
+        children: Mapping[str, Mapping[Identity, Recorded]],
+        waiting: Mapping[str, Mapping[str | int, Sequence[Waiting]]],
+        widths: Mapping[str, int],
+        changed: Collection[str] = frozenset(),
+        retry_failed: bool = False,
+        learn: Callable[[Step], None] | None = None,
+    ) -> None:
+        self.learn: Callable[[Step], None] = learn or _know
+        self._children = children
+        self._waiting = waiting
+        self._widths = widths
+        self._changed = changed
+        self._retry_failed = retry_failed
+
+    def find(self, slug: str, identity: Identity) -> Recorded | None:
+        """Return the record of a child that may be kept; None if it has to run."""
+        if slug in self._changed:
+            return None
+        found = self._children.get(slug, {}).get(identity)
+        if found is None or isinstance(found.state, Crashed | Cancelled):
+            return None  # it did not come to an end of its own
+        return None if self._retry_failed and found.state.is_failed() else found
+
+    def start(self, slug: str, identity: Identity) -> Waiting | None:
+        """Return from where a child that has no final state goes on; None for from the start."""
+        if slug in self._changed:
+            return None
+        key, number = identity
+        waiting = self._waiting.get(slug, {}).get(number if key is None else key, ())
+        if key is not None and waiting:  # of several with one key those that ended come first
+            number -= sum(1 for other, _ in self._children.get(slug, {}) if other == key)
+        place = 0 if key is None else number
+        return waiting[place] if 0 <= place < len(waiting) else None
+
+    def same_width(self, slug: str, width: int) -> bool:
+        """Whether a map has as many children as it had."""
+        return self._widths.get(slug) == width

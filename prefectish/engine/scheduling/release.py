@@ -1,0 +1,79 @@
+"""Let go of large results as soon as their last consumer ran."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from prefectish.engine.jobs.job import Held
+from prefectish.engine.plan.compile import Plan, Step
+from prefectish.engine.scheduling.run_state import StepRun
+from prefectish.engine.state import State
+
+
+class Releases:
+    """Knows which results are held, and who still needs them.
+
+    Parameters
+    ----------
+    keep : steps whose large results stay until the end of the run and after it.
+    """
+
+    def __init__(self, plan: Plan, runs: Sequence[StepRun], keep: Collection[int]) -> None:
+        self._plan = plan
+        self._runs = runs
+        self.keep = set(keep)
+        self._elementwise: dict[tuple[int, int], bool] = {}
+        for step in plan.steps:
+            self.add_step(step)
+
+    def add_step(self, step: Step) -> None:
+        """Note which results a step reads, and whether row by row."""
+        for i in step.inputs:
+            if i.source >= 0:
+                together = step.space == self._plan.steps[i.source].space
+                self._elementwise[i.source, step.number] = i.mapped and not i.flattened and together
+
+    def note(self, run: StepRun, row: int, state: State) -> None:
+        """Note the state of a row: if its result is held, its consumers are watched from now on."""
+        if isinstance(state._result, Held):
+            run.holds = True
+            for number in run.step.consumers:
+                consumer = self._runs[number]
+                if run not in consumer.reads:
+                    consumer.reads.append(run)
+            self._let_go(run, row)
+
+    def consumed(self, run: StepRun, row: int) -> None:
+        """Let go of what only this row of a consumer still needed."""
+        for source in run.reads:
+            if self._elementwise[source.step.number, run.step.number]:
+                self._let_go(source, row)
+
+    def ended(self, run: StepRun) -> None:
+        """Let go of what only this consumer still needed."""
+        for source in run.reads:
+            for row in range(len(source.children or ())):
+                self._let_go(source, row)
+
+    def forget(self, run: StepRun) -> None:
+        """Keep the results of a step no longer than its consumers need them."""
+        self.keep.discard(run.step.number)
+        for row in range(len(run.children or ())):
+            self._let_go(run, row)
+
+    def _let_go(self, source: StepRun, row: int) -> None:
+        if source.step.number in self.keep or source.children is None or row >= len(source.children):
+            return
+        state = source.children[row]
+        if state is None or not isinstance(state._result, Held) or state._result.handle is None:
+            return
+        if all(self._done(source, self._runs[number], row) for number in source.step.consumers):
+            state._result.release()
+
+    def _done(self, source: StepRun, consumer: StepRun, row: int) -> bool:
+        if consumer.final:
+            return True
+        if not self._elementwise[source.step.number, consumer.step.number]:
+            return False
+        children = consumer.children
+        return children is not None and row < len(children) and children[row] is not None

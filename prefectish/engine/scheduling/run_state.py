@@ -1,0 +1,422 @@
+"""The mutable tables of one flow run: what happened so far, step by step and branch by branch.
+
+`StepRun`
+    One a step of the plan: its state, or the states of its children by row.
+`SpaceRun`
+    One a space: how wide it is so far, and where the item of each row is found.
+`Lane`
+    Steps of one group that started together. The rows of a lane are its branches; a lane of single steps has one row.
+`Branch`
+    One open row of a lane: which of its steps are final, in flight, or waiting. It goes away with its last step.
+
+A *row* is a position in the order in which branches came up. It is the map index, except in a flattened map whose
+upstream children end out of order: there rows are numbered as they come and the states are put in order when the map
+is complete.
+
+Only :class:`prefectish.engine.scheduling.progress` writes these tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
+from operator import getitem
+from typing import Any, Protocol
+
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.jobs.job import Held, Job, LaneSpec, Pick
+from prefectish.engine.plan.compile import Space, Step
+from prefectish.engine.plan.map_domain import measure
+from prefectish.engine.state import Deferred, Failed, Mapped, Pending, State, Success
+from prefectish.engine.worker.decide import unread_item
+from prefectish.errors import text_of
+
+NOT_RUN = Pending("not run")
+_IN_MEMORY = (list, tuple, range, str)
+
+
+class Watcher(Protocol):
+    """Somebody outside who waits for the rows of a step, or for all of it."""
+
+    def opened(self) -> None:
+        """Note that the step has rows, though maybe not all of them yet."""
+
+    def row(self, row: int, state: State, width: Any) -> None:
+        """Note the final state of a row, and what a map over its result has to know."""
+
+    def waits(self, row: int, state: State) -> None:
+        """Note that a row waits for somebody outside."""
+
+    def ended(self, state: State) -> None:
+        """Note the final state of the step."""
+
+
+class StepRun:
+    """What happened to one step so far.
+
+    Attributes
+    ----------
+    state : final state of the step (for a mapped step: of its parent), or its start state.
+    final : whether the step and all of its children are finished.
+    children : state of each row, None while it is not final; None as a whole until the step is decided, and for a step
+        that ended without children.
+    left : rows that are not final yet.
+    facts : what a map over the result has to know, see ``widths.measure``; None until known.
+    widths : of a mapped step that somebody flattens: the width of each row's result.
+    starts : states the step or its rows start from, given by the caller.
+    gated : lanes that wait for rows of this step.
+    failures : rows that failed so far.
+    kinds : number of the rows that ended so far in another state than a plain success, by its class.
+    dirty : in a run that is resumed, whether anything of it had to run because it was not finished before.
+    reads : steps it reads whose results are held on workers.
+    withdrawn : rows that were cancelled before they began.
+    watcher : told of its rows and of its end, None if nobody asked.
+    """
+
+    __slots__ = (
+        "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "kinds", "lane", "left",
+        "reads", "space", "starts", "state", "step", "watcher", "widths", "withdrawn",
+    )  # fmt: skip
+
+    def __init__(self, step: Step) -> None:
+        self.watcher: Watcher | None = None
+        self.withdrawn: set[int] = set()
+        self.step = step
+        self.state: State = NOT_RUN
+        self.final = False
+        self.blocked = False
+        self.children: list[State | None] | None = None
+        self.left = 0
+        self.facts: Any = None
+        self.widths: dict[int, int] | None = {} if step.mapped and step.measure >= 2 else None
+        self.starts: State | None = None
+        self.gated: list[Lane] = []
+        self.holds = False
+        self.lane: Lane | None = None
+        self.space: SpaceRun | None = None
+        self.failures = 0
+        self.kinds: dict[type[State], int] = {}
+        self.dirty = False
+        self.reads: list[StepRun] = []
+
+    def measured(self) -> Any:
+        """Return ``widths.measure`` of the step's result, of a state that is final and not Mapped."""
+        if self.facts is None:
+            outcome = capture(lambda: measure(self.state.result, self.step.measure))
+            self.facts = (-1, "value that cannot be read", ()) if isinstance(outcome, Error) else outcome.value
+        return self.facts
+
+    def start_of(self, row: int) -> State | None:
+        """Return the state from which a row starts if the caller gave one."""
+        given = self.starts
+        if not isinstance(given, Mapped) or not self.step.mapped:
+            return given
+        states = given.map_states or []
+        place = row if self.space is None else self.space.place_before(row)
+        return states[place] if place is not None and place < len(states) else None
+
+    def snapshot(self) -> State:
+        """Return the state of the step as it is now, with all of its children."""
+        if self.children is None or not self.step.mapped:
+            return self.state if self.children is None else self.children[0] or self._waiting(0)
+        if self.final:
+            return self.state
+        states = [child or self._waiting(row) for row, child in enumerate(self.children)]
+        order = self.space.order() if self.space else None
+        if order is not None:
+            states = [states[row] for row in order]
+        return Mapped("Mapped tasks submitted for execution.", map_states=states, n_map_states=len(states))
+
+    def state_of(self, row: int) -> State:
+        """Return the state of a row as it is now."""
+        return (self.children[row] if self.children is not None else None) or self._waiting(row)
+
+    def _waiting(self, row: int) -> State:
+        branch = self.lane.branches.get(row) if self.lane else None
+        if branch is not None and self.lane is not None:
+            waiting = branch.starts.get(self.lane.position[self.step.number])
+            if waiting is not None:
+                return waiting
+        return self.start_of(row) or NOT_RUN
+
+
+class SpaceRun:
+    """How wide a space is so far.
+
+    Attributes
+    ----------
+    width : rows so far.
+    closed : whether no more rows can come.
+    members : mapped steps that were decided to run over it.
+    paths : of a flattened map: where each row's element is, ``(i,)`` or ``(i, j)``; None otherwise.
+    source : iterator that rows are pulled from; None otherwise.
+    below : of a flattened map of a map: the space of that map.
+    before : of a flattened map that goes on from states the caller gave: where the element of each path stood among
+        them; paths are those of the run that the states come from.
+    """
+
+    __slots__ = ("before", "below", "closed", "items", "members", "paths", "source", "space", "width")
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.width: int | None = None
+        self.closed = False
+        self.members: list[StepRun] = []
+        self.paths: list[tuple[int, ...]] | None = None
+        self.source: Iterator[Any] | None = None
+        self.below: SpaceRun | None = None
+        self.before: dict[tuple[int, ...], int] | None = None
+        self.items: dict[int, Any] = {}
+
+    def place_before(self, row: int) -> int | None:
+        """Return where a row stood among the states that the caller gave, None if it was not there.
+
+        Rows of a flattened map are numbered as they come up, which need not be as they came up before.
+        """
+        if self.before is None or self.paths is None:
+            return row
+        source, *rest = self.paths[row]
+        place = source if self.below is None else self.below.place_before(source)
+        return None if place is None else self.before.get((place, *rest))
+
+    def order(self) -> list[int] | None:
+        """Return the rows in map order, None if they came up in it."""
+        if not self.space.grows or self.paths is None:
+            return None
+        paths = self.paths
+        below = self.below.order() if self.below is not None else None
+        if below is None:
+            order = sorted(range(len(paths)), key=paths.__getitem__)
+        else:  # paths begin with rows of the map below, which came up out of order too
+            place = {row: n for n, row in enumerate(below)}
+            order = sorted(range(len(paths)), key=lambda row: (place[paths[row][0]], *paths[row][1:]))
+        return None if order == list(range(len(paths))) else order
+
+
+class Branch:
+    """One open row: bit masks over the positions of its lane.
+
+    Attributes
+    ----------
+    items : the branch's own inputs, kept for resubmission.
+    submissions : jobs submitted so far.
+    final, flying, waiting : positions that are final; in a job; held by a timer, a pause or a missing input.
+    starts : states from which positions start when submitted again.
+    jobs : its jobs that may still report.
+    seconds : time its steps took so far.
+    counted : whether it takes a place in the window.
+    ahead : whether it was begun ahead of its place under a limit, and has none yet.
+    """
+
+    __slots__ = (
+        "ahead", "counted", "final", "flying", "items", "jobs", "row", "seconds", "starts", "submissions", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, row: int, items: tuple[Any, ...]) -> None:
+        self.row = row
+        self.items = items
+        self.submissions = 0
+        self.final = 0
+        self.flying = 0
+        self.waiting = 0
+        self.starts: Mapping[int, State] = {}
+        self.jobs: list[Job] = []
+        self.seconds = 0.0
+        self.counted = False
+        self.ahead = False
+
+
+class Lane:
+    """Steps of one group that started together.
+
+    Attributes
+    ----------
+    runs : its steps, in topological order; ``position`` maps a step's number to its place here.
+    all_positions, full : all positions, as a tuple and as a mask.
+    started : whether a row of it was started.
+    pickers : one function a per-branch input: row -> item.
+    gates : mapped steps outside the lane whose row must be final before the lane's row can start.
+    opened : rows taken so far, of a lane without gates.
+    order : rows in the order in which they start, if that is not the map's; of a lane without gates.
+    ready : rows whose gates are open, smallest first, of a lane with gates.
+    mean : observed mean time of a branch in seconds, None if none has ended.
+    bundle, bundles : size of the last bundle, and bundles under way.
+    withdrawn : some rows of its steps were cancelled before they began.
+    stopped : "stop" if no new branch may start, "cancel" if open ones were dropped too, else "".
+    late : whether its branches are begun before they have a place under its limits, because many may need none.
+    ahead : branches that were begun so and have none yet.
+    again : number of the next submission of rows that were taken back, to begin again.
+    """
+
+    __slots__ = (
+        "again", "ahead", "all_positions", "branches", "bundle", "bundles", "done", "full", "gates", "late", "limited",
+        "mean", "opened", "order", "pickers", "position", "priority", "queued", "ready", "runs", "space", "spec",
+        "stage", "started", "stopped", "withdrawn",
+    )  # fmt: skip
+
+    def __init__(self, runs: list[StepRun], stage: int, space: SpaceRun | None) -> None:
+        self.runs = runs
+        self.stage = stage
+        self.withdrawn = any(run.withdrawn for run in runs)
+        self.space = space
+        self.position = {run.step.number: position for position, run in enumerate(runs)}
+        self.all_positions = tuple(range(len(runs)))
+        self.full = (1 << len(runs)) - 1
+        self.started = False
+        self.pickers: list[Callable[[int], Any]] = []
+        self.gates: list[StepRun] = []
+        self.opened = 0
+        self.order: Sequence[int] | None = None
+        self.ready: list[int] = []
+        self.done = 0
+        self.queued = False
+        self.limited = False
+        self.again: dict[int, int] = {}
+        self.late = False
+        self.ahead = 0
+        self.priority = 0.0
+        self.branches: dict[int, Branch] = {}
+        self.spec: LaneSpec
+        self.mean: float | None = None
+        self.bundle = 0
+        self.bundles = 0
+        self.stopped = ""
+
+    def open_gate(self, row: int) -> None:
+        """Note that one more gate of `row` is final; the row is ready once all are."""
+        width = self.space.width if self.space is not None else 1
+        if row < (width or 0) and all(g.children is not None and g.children[row] is not None for g in self.gates):
+            heappush(self.ready, row)
+
+    def key_of(self, row: int) -> str | None:
+        """Return what a row is, where that was said when it came; None where its item says it."""
+        return None
+
+    def reads_of(self, row: int) -> Sequence[tuple[int, int | None]]:
+        """Return the steps and rows (None: all) that a row reads on its own account."""
+        return ()
+
+    def items_of(self, row: int) -> tuple[Any, ...]:
+        """Return the inputs of a row that starts."""
+        return tuple([pick(row) for pick in self.pickers])
+
+    def next_row(self) -> int | None:
+        """Return the next row to start, None if none is ready now."""
+        if self.gates:
+            return heappop(self.ready) if self.ready else None
+        row = self.opened
+        width = 1 if self.space is None else self.space.width
+        if width is not None and row < width:
+            self.opened = row + 1
+            return row if self.order is None else self.order[row]
+        return None
+
+
+def list_picker(run: StepRun) -> Callable[[int], Any]:
+    """Return a function that gives item i of a finished, not mapped step: the item itself if it is here.
+
+    A list that is gone, of children that the caller gave, has None for every item.
+    """
+    state = run.state
+    value = state._result
+    if value is None:
+        return lambda row: None
+    if type(value) in _IN_MEMORY:
+        return lambda row: bare(value[row]) if row < len(value) else None
+    if run.step.literal is None or isinstance(value, Held):
+        return lambda row: Pick(state, (row,))
+    if isinstance(value, Deferred):  # the result of a call, in its envelope: it is opened here once, not by each child
+        opened = capture(value.get)
+        if isinstance(opened, Error):
+            fault = Failed(text_of(opened.exception), opened.exception)
+            return lambda row: fault
+        value = opened.value
+    return lambda row: _item_of(value, row)
+
+
+def _item_of(value: Any, row: int) -> Any:
+    """Return an item of something that is here as a whole, so that no child takes all of it along for one item."""
+    outcome = capture(getitem, value, row)
+    if isinstance(outcome, Error):
+        return unread_item((row,), outcome.exception)
+    return bare(outcome.value)
+
+
+def flat_list_picker(run: StepRun, space: SpaceRun) -> Callable[[int], Any]:
+    """Return a function that gives the element of each row of a flattened list."""
+    state = run.state
+    value = state._result
+
+    def pick(row: int) -> Any:
+        assert space.paths is not None
+        path = space.paths[row]
+        if type(value) not in _IN_MEMORY:
+            return Pick(state, path)
+        item = value[path[0]]
+        if len(path) == 1:
+            return bare(item)
+        return bare(item[path[1]]) if type(item) in _IN_MEMORY else Pick(Success(None, item), path[1:])
+
+    return pick
+
+
+def flat_children_picker(run: StepRun, space: SpaceRun) -> Callable[[int], Any]:
+    """Return a function that gives the element of each row of a flattened map."""
+
+    def pick(row: int) -> Any:
+        assert space.paths is not None and run.children is not None
+        path = space.paths[row]
+        child = run.children[path[0]]
+        assert child is not None
+        if len(path) == 1:
+            return child
+        value = child._result
+        return bare(value[path[1]]) if type(value) in _IN_MEMORY else Pick(child, path[1:])
+
+    return pick
+
+
+def child_picker(run: StepRun) -> Callable[[int], Any]:
+    """Return a function that gives the state of the child in the same row of another mapped step."""
+
+    def pick(row: int) -> Any:
+        assert run.children is not None
+        return run.children[row]
+
+    return pick
+
+
+def states_picker(states: Sequence[State | None]) -> Callable[[int], Any]:
+    """Return a function that gives the state of child i of a finished map, in map order."""
+    return lambda row: states[row]
+
+
+def iterator_picker(space: SpaceRun) -> Callable[[int], Any]:
+    """Return a function that gives the item that was pulled for a row."""
+    return lambda row: space.items.pop(row) if len(space.members) == 1 else space.items[row]
+
+
+def pull(space: SpaceRun) -> bool:
+    """Pull one more item from the space's iterator; False if there is none.
+
+    An iterator that raises ends the map with one child that carries the error.
+    """
+    assert space.source is not None and space.width is not None
+    outcome = capture(next, space.source)
+    if isinstance(outcome, Error):
+        error = outcome.exception
+        space.source = None
+        space.closed = True
+        if isinstance(error, StopIteration):
+            return False
+        space.items[space.width] = Failed(
+            f"the iterator that is mapped over raised {type(error).__name__}: {error}", error
+        )
+    else:
+        space.items[space.width] = bare(outcome.value)
+    return True
+
+
+def bare(item: Any) -> Any:
+    """Guard a user's value that could be taken for a state or a reference of ours."""
+    return Success(None, item) if isinstance(item, State | Pick) else item

@@ -1,0 +1,91 @@
+"""The state table of one run: what all rules of a run read, and change one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from prefectish.engine.context import context
+from prefectish.engine.jobs.job import Job
+from prefectish.engine.moments import Moment
+from prefectish.engine.plan.compile import Plan
+from prefectish.engine.scheduling.admission import Admission
+from prefectish.engine.scheduling.changes import Finisher
+from prefectish.engine.scheduling.events import Event
+from prefectish.engine.scheduling.limits import Limits
+from prefectish.engine.scheduling.previous_run import Recall
+from prefectish.engine.scheduling.ready import Notify, Opener
+from prefectish.engine.scheduling.resume_rules import Recaller
+from prefectish.engine.scheduling.run_state import Branch, Lane, StepRun
+from prefectish.engine.scheduling.suspects import Suspects
+from prefectish.engine.scheduling.timers import Timers
+from prefectish.engine.state import State
+from prefectish.engine.worker.logs.capture import Told
+
+
+class Table:
+    """Steps, lanes, queues and timers of a run.
+
+    Attributes
+    ----------
+    runs : what became of each step, by number.
+    lanes : lanes by their number.
+    events : what happened since the loop took them away; None if nobody records.
+    told : what bodies logged, likewise.
+    in_flight : jobs that were submitted and not reported.
+    cancelled : jobs that were given up; the loop tells the session and takes them away.
+    jobs : jobs for the session, since the last turn.
+    timers : branches that wait for a time, with the bit of the step that does.
+    deadlines : ends of time limits, and what to do then.
+    over : the run has ended; nothing is taken any more.
+    paused : nothing is started until somebody says so.
+    now : the time of this turn.
+    """
+
+    __slots__ = (
+        "admission", "cancelled", "deadlines", "events", "finisher", "groups", "in_flight", "jobs", "lanes", "notify",
+        "now", "opener", "over", "paused", "plan", "recaller", "runs", "suspects", "timers", "told",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        plan: Plan,
+        facts: Mapping[str, Any],
+        notify: Notify,
+        admission: tuple[int, int, Mapping[str, int] | None],
+        keep: Collection[int],
+        record: bool,
+        recall: Recall | None,
+    ) -> None:
+        window, slots, tag_limits = admission
+        self.plan = plan
+        self.notify = notify
+        self.runs = [StepRun(step) for step in plan.steps]
+        self.groups = {group.number: group for group in plan.groups}
+        self.lanes: dict[int, Lane] = {}
+        self.events: list[Event] | None = [] if record else None
+        self.told: list[Told] = []
+        self.recaller = None if recall is None else Recaller(recall)
+        self.opener = Opener(plan, self.runs, facts, notify, keep, keyed=record)
+        self.admission = Admission(window, slots, Limits(plan, tag_limits))
+        self.finisher = Finisher(plan, self.runs, self.opener.spaces, facts, self.admission.queue, keep)
+        self.suspects = Suspects()
+        self.in_flight = 0
+        self.cancelled: list[Job] = []
+        self.jobs: list[Job] = []
+        self.timers: Timers[tuple[Lane, Branch, int]] = Timers()
+        self.deadlines: Timers[Callable[[Moment], None]] = Timers()
+        self.over = False
+        self.paused = False
+        self.now: Moment
+
+    def end_row(self, run: StepRun, row: int, old: State, state: State) -> None:
+        """Give a row a final state that the owner decides; handlers see it."""
+        if run.step.mapped and run.step.task.state_handlers:
+            with context(map_index=row):
+                state = self.notify(run, old, state)
+        else:
+            state = self.notify(run, old, state)
+        if self.events is not None:
+            self.events.append(Event(run.step.number, row, 0, state, 0.0, self.now.wall, None, None))
+        self.finisher.row(run, row, state, None)

@@ -1,0 +1,95 @@
+"""The state of a flow from the states of its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from prefectish.engine.plan.compile import Plan
+from prefectish.engine.state import (
+    Cancelled,
+    Crashed,
+    Failed,
+    Mapped,
+    Running,
+    State,
+    Success,
+    TriggerFailed,
+)
+from prefectish.engine.task_states import Arrow, Slow, TaskStates
+
+#: Exit codes of a program that ends with the flow's state.
+SUCCESS, FAILED, CRASHED, UNFINISHED, CANCELLED = 0, 1, 3, 5, 6
+
+
+def flow_state(plan: Plan, states: Sequence[State]) -> State:
+    """Return the state of a flow whose steps ended (or stopped) in `states`, one a step.
+
+    Running while a task is not finished; else Failed if a reference task failed; else Cancelled if one is; else
+    Success. A mapped reference task is judged by its children.
+    """
+    if not all(finished(state) for state in states):
+        return Running("Flow run is not finished: some tasks are paused or wait for others.", context=_code(UNFINISHED))
+    references = [child for n in plan.references for child in expand(states[n])]
+    if any(state.is_failed() for state in references):
+        crashed = any(isinstance(states[n], Crashed) or _any_crashed(states[n]) for n in first_causes(plan, states))
+        return Failed("Some reference tasks failed.", context=_code(CRASHED if crashed else FAILED))
+    if any(isinstance(state, Cancelled) for state in references):
+        return Cancelled("Some reference tasks were cancelled.", context=_code(CANCELLED))
+    if all(state.is_successful() for state in references):
+        return Success("All reference tasks succeeded.", context=_code(SUCCESS))
+    return Success("No reference tasks failed.", context=_code(SUCCESS))
+
+
+def by_task(plan: Plan, states: Sequence[State], slowest: Sequence[Slow] = ()) -> TaskStates:
+    """Return the states of the steps by task, which is the result of the flow's state."""
+    steps = plan.steps
+    arrows = [Arrow(steps[i.source].slug, step.slug, i.key, i.mapped) for step in steps for i in step.inputs]
+    return TaskStates(
+        {step.task: states[step.number] for step in steps},
+        plan.flow_name,
+        {step.task: step.slug for step in steps},
+        arrows,
+        frozenset(step.slug for step in steps if step.mapped),
+        slowest,
+    )
+
+
+def _code(code: int) -> Mapping[str, int]:
+    return {"exit_code": code}
+
+
+def finished(state: State) -> bool:
+    """Whether a state, and every child of a Mapped one, is finished."""
+    if not isinstance(state, Mapped):
+        return state.is_finished()
+    return all(child is not None and finished(child) for child in state.map_states or ())
+
+
+def expand(state: State) -> Iterator[State]:
+    """Yield the children of a Mapped state, any other state itself."""
+    if isinstance(state, Mapped):
+        yield from (child for child in state.map_states or () if child is not None)
+    else:
+        yield state
+
+
+def _any_crashed(state: State) -> bool:
+    return any(isinstance(child, Crashed) for child in expand(state))
+
+
+def first_causes(plan: Plan, states: Sequence[State]) -> set[int]:
+    """Return the steps whose own failure made a reference task fail: walk upstream through failed triggers."""
+    causes: set[int] = set()
+    seen: set[int] = set()
+    todo = [n for n in plan.references if any(s.is_failed() for s in expand(states[n]))]
+    while todo:
+        n = todo.pop()
+        if n in seen:
+            continue
+        seen.add(n)
+        failed = [s for s in expand(states[n]) if s.is_failed()]
+        if any(not isinstance(s, TriggerFailed) for s in failed):
+            causes.add(n)
+        if any(isinstance(s, TriggerFailed) for s in failed):
+            todo.extend(i.source for i in plan.steps[n].inputs if any(s.is_failed() for s in expand(states[i.source])))
+    return causes

@@ -1,0 +1,428 @@
+"""How the states of a run are read: by the name of a task, child by child, or as the results of a map.
+
+The base class of all states has its reading methods here. Nothing here knows the classes of states; it asks each what
+it is, so that the tree of states can stand on this file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+from prefectish.safe_repr import printable
+
+if TYPE_CHECKING:
+    from prefectish.engine.state import State
+
+#: Children that a repr names, at most.
+SHOWN = 5
+#: Longest line of such a repr, in characters.
+LONGEST_LINE = 200
+
+
+class Arrow(NamedTuple):
+    """An edge of the flow that ran, between tasks by their slugs."""
+
+    start: str
+    end: str
+    key: str | None
+    mapped: bool
+
+
+class Slow(NamedTuple):
+    """A child that took long: the slug of its task, its map index (None for a single task), its seconds."""
+
+    slug: str
+    map_index: int | None
+    seconds: float
+
+
+class TaskStates(dict[Any, Any]):
+    """The states of the tasks of a run, by task: the result of a flow's state.
+
+    Attributes
+    ----------
+    flow_name : of the flow that ran.
+    slugs : name of each task that is unique in the flow, in topological order.
+    arrows : how the tasks hang together.
+    mapped : slugs of the tasks that map, whatever became of them.
+    slowest : the children that took longest, the longest first.
+    """
+
+    def __init__(
+        self,
+        states: Mapping[Any, State],
+        flow_name: str,
+        slugs: Mapping[Any, str],
+        arrows: Sequence[Arrow],
+        mapped: frozenset[str],
+        slowest: Sequence[Slow] = (),
+    ) -> None:
+        super().__init__(states)
+        self.flow_name = flow_name
+        self.slugs = dict(slugs)
+        self.arrows = tuple(arrows)
+        self.mapped = mapped
+        self.slowest = tuple(slowest)
+
+
+class MapResult(Sequence[Any]):
+    """The results of the children of a map, aligned with its items: ``results[i]`` is what came of item ``i``.
+
+    That is what the child returned, the exception of a failed one, and None for one that was skipped, was cancelled or
+    never ran. Results are read when they are asked for; large ones may have to be fetched.
+
+    Attributes
+    ----------
+    states : of the children, in map order; None for a child of which nothing is known.
+
+    Examples
+    --------
+    >>> from prefectish.engine.state import Failed, Mapped, Skipped, Success
+    >>> children = [Success("", 1), Failed("", ValueError("odd")), Skipped(), Success("", 4)]
+    >>> results = Mapped(map_states=children).results()
+    >>> results
+    <MapResult of 4: 2 ok, 1 failed, 1 skipped>
+    >>> list(results)
+    [1, ValueError('odd'), None, 4]
+    >>> results.ok
+    {0: 1, 3: 4}
+    >>> results.failed
+    {1: ValueError('odd')}
+    """
+
+    __slots__ = ("states",)
+
+    def __init__(self, states: Sequence[State | None]) -> None:
+        self.states = states
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> MapResult: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return MapResult(self.states[index])
+        state = self.states[index]
+        return state.result if state is not None and _kind(state) in ("ok", "failed") else None
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def ok(self) -> dict[int, Any]:
+        """Return the results of the children that ran and succeeded, by map index."""
+        return {i: state.result for i, state in self._known() if _kind(state) == "ok"}
+
+    @property
+    def failed(self) -> dict[int, Any]:
+        """Return the exceptions of the children that failed, by map index."""
+        return {i: state.result for i, state in self._known() if _kind(state) == "failed"}
+
+    @property
+    def skipped(self) -> dict[int, Any]:
+        """Return why children were skipped, by map index."""
+        return {i: state.message for i, state in self._known() if _kind(state) == "skipped"}
+
+    @property
+    def missing(self) -> dict[int, State | None]:
+        """Return the states of the children that were cancelled or have not finished, by map index."""
+        return {i: s for i, s in enumerate(self.states) if s is None or _kind(s) in ("cancelled", "unfinished")}
+
+    def _known(self) -> Iterator[tuple[int, State]]:
+        return ((i, state) for i, state in enumerate(self.states) if state is not None)
+
+    def __repr__(self) -> str:
+        kinds = ["unfinished" if state is None else _kind(state) for state in self.states]
+        counts = {kind: kinds.count(kind) for kind in ("ok", "failed", "skipped", "cancelled", "unfinished")}
+        always = ("ok", "failed", "skipped")
+        told = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n or kind in always)
+        return f"<MapResult of {len(kinds)}: {told}>"
+
+
+class ChildStates(list[Any]):
+    """States of some children of a task, in map order.
+
+    Attributes
+    ----------
+    indices : map index of each; ``items()`` gives both.
+    label : what the children are called, up to their index.
+    """
+
+    def __init__(self, label: str, found: Sequence[tuple[int, State]]) -> None:
+        super().__init__(state for _, state in found)
+        self.indices = [index for index, _ in found]
+        self.label = label
+
+    def items(self) -> Iterator[tuple[int, State]]:
+        """Yield map index and state of each child."""
+        return zip(self.indices, self, strict=True)
+
+    def __repr__(self) -> str:
+        first = list(self.items())[:SHOWN]
+        shown = [printable(f"{self.label}[{index}]: {state!r}", LONGEST_LINE) for index, state in first]
+        if len(self) > SHOWN:
+            shown.append("...")
+        what = "child" if len(self) == 1 else "children"
+        return f"<{len(self)} {what}{''.join(f'{chr(10)}    {line}' for line in shown)}>"
+
+
+class _Below:
+    """What ``children`` is on a state: the classes below its class, or states of children."""
+
+    __slots__ = ("_classes", "_state")
+
+    def __init__(self, state: Any, classes: Callable[..., Any]) -> None:
+        self._state = state
+        self._classes = classes
+
+    @overload
+    def __call__(self, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
+    @overload
+    def __call__(self, include_self: bool = ..., *, names_only: Literal[True]) -> list[str]: ...
+    @overload
+    def __call__(self, task: Any = ..., *, failed: bool | None = ..., state: Any = ...) -> ChildStates: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return states of children; called like the class's `children`, what that returns.
+
+        Parameters
+        ----------
+        task : a task of the flow, its name or its slug; left out on the state of a map.
+        failed : only children that failed, or with False only those that did not.
+        state : only children in a state of this class, or of the class of this name.
+        """
+        plain = not args or isinstance(args[0], bool)
+        if plain and not kwargs.keys() & {"task", "failed", "state"}:
+            return self._classes(*args, **kwargs)
+        return _child_states(self._state, *args, **kwargs)
+
+
+class Children:
+    """The attribute ``children`` of states: of a class, the classes below it; of a state, also its children.
+
+    ``Failed.children()`` walks the tree of classes, and so does ``state.children()``. With a task, or a wish which
+    children are meant, the state answers for what ran: ``state.children("load", failed=True)``, and for the state of a
+    map ``state["load"].children(failed=True)``.
+    """
+
+    __slots__ = ("_classes",)
+
+    def __init__(self, classes: Callable[..., Any]) -> None:
+        self._classes = classes
+
+    @overload
+    def __get__(self, state: None, owner: type[Any]) -> Classes: ...
+    @overload
+    def __get__(self, state: object, owner: type[Any]) -> _Below: ...
+    def __get__(self, state: Any, owner: type[Any]) -> Any:
+        classes = self._classes.__get__(owner)
+        return classes if state is None else _Below(state, classes)
+
+
+class Classes:
+    """How ``children`` of a class is called; for readers of types only."""
+
+    @overload
+    def __call__(self, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
+    @overload
+    def __call__(self, include_self: bool = ..., *, names_only: Literal[True]) -> list[str]: ...
+    def __call__(self, include_self: bool = False, names_only: bool = False) -> Any:
+        """Return the classes below, depth first."""
+        raise NotImplementedError
+
+
+class Readable:
+    """What can be asked of every state: the state of a flow answers by task, that of a map by index."""
+
+    __slots__ = ()
+
+    #: A state has items, but it is no sequence of them.
+    __iter__ = None
+
+    @overload
+    def __getitem__(self, which: slice) -> list[State]: ...
+    @overload
+    def __getitem__(self, which: Any) -> State: ...
+    def __getitem__(self, which: Any) -> Any:
+        """Return the state of a task, by task, name or slug; of a map, the state of a child by its index.
+
+        A task that was called in a flow stands for what that call recorded, if it was called once.
+
+        Raises
+        ------
+        KeyError
+            If there is none, or several tasks have the name.
+        IndexError
+            If the map has no such child.
+        TypeError
+            If the state is neither of a flow run nor of a map.
+        """
+        if _is_map(self):
+            children = self.map_states  # type: ignore[attr-defined]
+            try:
+                return children[which]
+            except IndexError:
+                raise IndexError(f"there is no child {which!r}: the map has {len(children)}") from None
+        states = _tasks_of(self)
+        return states[task_of({task: _slug(states, task) for task in states}, which)]
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return what completes ``state["...``."""
+        states = _result(self)
+        if _is_map(self) or not is_by_task(states):
+            return []
+        names = [task.name for task in states]
+        return [name if names.count(name) == 1 else _slug(states, t) for t, name in zip(states, names, strict=True)]
+
+    def _repr_html_(self) -> str:
+        from importlib import import_module
+
+        html: str = import_module("prefectish.display.reprs").of_state(self)
+        return html
+
+    def report(self, path: str | os.PathLike[str]) -> str:
+        """Write a page about the run and return its path: one file, which needs nothing else to be read.
+
+        It shows the graph with its states, how many children are in which state, failures by cause, and, if the run was
+        recorded in a history, what ran where and when, and what took long.
+
+        Parameters
+        ----------
+        path
+            Of the file, usually ``.html``.
+
+        Raises
+        ------
+        TypeError
+            If it is not the state of a flow run, or of one of a flow function that was not recorded.
+        """
+        from importlib import import_module
+
+        written: str = import_module("prefectish.display.report").of_state(self, path)
+        return written
+
+    def results(self, task: Any = None) -> MapResult:
+        """Return the results of a map, aligned with its items.
+
+        Parameters
+        ----------
+        task
+            A mapped task of the flow, its name or its slug; left out on the state of the map itself.
+
+        Raises
+        ------
+        KeyError
+            If the flow has no such task.
+        TypeError
+            If it is not mapped.
+        """
+        state = self if task is None else self[task]
+        if not _is_map(state):
+            name = "it" if task is None else getattr(task, "name", task)
+            raise TypeError(f"{state!r}: {name} is not mapped; its result is state.result")
+        return MapResult(_complete(state))
+
+
+def task_of(slugs: Mapping[Any, str], which: Any) -> Any:
+    """Return the task that is meant by a task, a slug or a name, or by the task that was called in the flow.
+
+    Parameters
+    ----------
+    slugs : of the tasks there are.
+
+    Raises
+    ------
+    KeyError : there is none, or several are meant.
+    """
+    if isinstance(which, str):
+        found = [t for t, slug in slugs.items() if slug == which] or [t for t in slugs if t.name == which]
+        what, none = f"are called {which!r}", f"no task is called {which!r} in this run"
+    elif which in slugs:
+        return which
+    else:
+        found = [task for task in slugs if _is_call(task, which)]
+        what, none = f"are calls of {which!r}", f"{which!r} is not among the tasks of this run"
+    if len(found) == 1:
+        return found[0]
+    if found:
+        told = ", ".join(repr(slugs[task]) for task in found)
+        raise KeyError(f"{len(found)} tasks {what}; take one by its slug ({told}) or by what the call returned")
+    raise KeyError(f"{none}: {_listed(slugs)}")
+
+
+def _is_call(task: Any, called: Any) -> bool:
+    """Whether a task is the copy that a call in a flow made of another."""
+    body = getattr(called, "__dict__", {}).get("run")
+    if body is not None:
+        return task.__dict__.get("run") is body
+    return type(task) is type(called) and task.name == called.name
+
+
+def _listed(tasks: Iterable[Any]) -> str:
+    names = [repr(task.name) for task in tasks]
+    more = f", ... ({len(names)} in all)" if len(names) > 4 * SHOWN else ""
+    return ", ".join(names[: 4 * SHOWN]) + more
+
+
+def _slug(states: Any, task: Any) -> str:
+    slugs = getattr(states, "slugs", {})
+    slug: str = slugs.get(task) or getattr(task, "slug", None) or task.name
+    return slug
+
+
+def is_by_task(result: Any) -> bool:
+    """Whether the result of a state is that of a flow run: states by task."""
+    return isinstance(result, TaskStates) or (
+        isinstance(result, dict)
+        and bool(result)
+        and all(hasattr(task, "name") and isinstance(state, Readable) for task, state in result.items())
+    )
+
+
+def _tasks_of(state: Any) -> Mapping[Any, Any]:
+    result = _result(state)
+    if not is_by_task(result):
+        raise TypeError(f"{state!r} is no state of a flow run or of a map: it has no states inside")
+    return result  # type: ignore[no-any-return]
+
+
+def _child_states(parent: Any, /, task: Any = None, *, failed: bool | None = None, state: Any = None) -> ChildStates:
+    label = ""
+    if task is not None:
+        parent, label = parent[task], getattr(task, "name", task)
+    found = [(i, child) for i, child in enumerate(_complete(parent)) if child is not None]
+    if failed is not None:
+        found = [(i, child) for i, child in found if child.is_failed() == failed]
+    if state is not None:
+        found = [(i, child) for i, child in found if _is_a(child, state)]
+    return ChildStates(label, found)
+
+
+def _is_a(state: Any, wanted: Any) -> bool:
+    if isinstance(wanted, str):
+        return any(base.__name__ == wanted for base in type(state).__mro__)
+    return isinstance(state, wanted)
+
+
+def _complete(state: Any) -> list[Any]:
+    """Return the children of a map, as many as it has; any other state is its own only child."""
+    if not _is_map(state):
+        return [state]
+    return [*state.map_states, *[None] * (state.n_map_states - len(state.map_states))]
+
+
+def _result(state: Any) -> Any:
+    return state.result
+
+
+def _is_map(state: Any) -> bool:
+    return bool(state.is_mapped())
+
+
+def _kind(state: State) -> str:
+    if state.is_successful():
+        return "skipped" if state.is_skipped() else "ok"
+    if state.is_failed():
+        return "failed"
+    return "cancelled" if state.is_finished() else "unfinished"

@@ -1,0 +1,310 @@
+"""One attempt of one step, run where the body runs: asks ``decide``, calls through ``capture``, returns a record."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from prefectish.engine import clock as clocks
+from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.context import bind, unbind
+from prefectish.engine.handlers import call_handlers
+from prefectish.engine.jobs.envelope import SIMPLE
+from prefectish.engine.jobs.job import ITEM, STEP, Job, LaneSpec, Pick, Record, StepSpec
+from prefectish.engine.pause import ANSWERS
+from prefectish.engine.plan.item_key import COMPUTED, ITEM_KEY, NAMED, item_key, name_of
+from prefectish.engine.plan.map_domain import QUIETLY, SCALAR, UNMAPPABLE, element_width, measure
+from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
+from prefectish.engine.worker import start_marker
+from prefectish.engine.worker.attempt_context import BEFORE_TURN, AttemptFacts
+from prefectish.engine.worker.body import call_body
+from prefectish.engine.worker.cache_probe import is_look
+from prefectish.engine.worker.debugging import is_quit
+from prefectish.engine.worker.decide import Finish, NotReady, after, before, retry, unread_item
+from prefectish.engine.worker.logs.capture import log_failure, safely
+from prefectish.engine.worker.redaction import concealed_state
+from prefectish.engine.worker.time_limit import Allowance, call_limited, surrounding
+from prefectish.engine.worker.tracebacks import shorten_traceback
+from prefectish.secrets import masking
+
+if TYPE_CHECKING:
+    from prefectish.tasks.naming import RunNaming
+
+PENDING = Pending()
+RUNNING = Running("Starting task run.")
+
+
+def run_job(job: Job) -> list[tuple[int, Record]]:
+    """Run the steps of a job one after another in this process and return their records by position."""
+    states = dict(job.given)
+    records: list[tuple[int, Record]] = []
+    for position in job.positions:
+        upstream = gather(job.lane, position, job.items, states)
+        record = run_step(job.lane, position, job.index, upstream, job.starts.get(position, PENDING))
+        states[position] = record.state
+        records.append((position, record))
+    return records
+
+
+def gather(lane: LaneSpec, position: int, items: Sequence[Any], states: Mapping[int, State]) -> list[State]:
+    """Return one state an input of the step at `position`."""
+    upstream = []
+    for kind, k in lane.steps[position].wiring:
+        if kind == STEP:
+            upstream.append(states[k])
+        elif kind == ITEM:
+            item = items[k]
+            upstream.append(item if isinstance(item, State) else _item_state(item, lane.run))
+        else:
+            upstream.append(lane.shared[k])
+    return upstream
+
+
+def _item_state(item: Any, run: Mapping[str, Any]) -> State:
+    if not isinstance(item, Pick):
+        return Success(None, item)
+    token = bind(run)  # an item of a secret is looked up
+    try:
+        outcome = capture(_pick, item)
+    finally:
+        unbind(token)
+    if isinstance(outcome, Error):
+        return unread_item(item.path, outcome.exception)
+    return Success(None, outcome.value)
+
+
+def _pick(item: Pick) -> Any:
+    value = item.state.result
+    for position in item.path:
+        value = value[position]
+    return value
+
+
+def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State], start: State) -> Record:
+    """Run one attempt of a step.
+
+    Parameters
+    ----------
+    index : position of the branch, -1 for a single step.
+    upstream : one state an input of the step.
+    start : the state it starts from: Pending, or what a former attempt left (Retrying, Resume, ...).
+    """
+    spec = lane.steps[position]
+    facts = AttemptFacts(lane.run, spec, index, start)
+    token = bind(facts)
+    try:
+        key = facts.item_key = item_key(spec, upstream, lane.run) if spec.keyed & COMPUTED else None
+        if spec.keyed & NAMED:
+            facts.item_key = name_of(spec, upstream, key)
+        clock = clocks.current
+        began = clock.begin()
+        try:
+            state = _attempt(spec, facts, upstream, start)
+        finally:
+            seconds = clock.end(began)
+    finally:
+        unbind(token)
+    if masking.is_active():
+        state = concealed_state(state)
+    if spec.keyed & NAMED and facts.item_key is not None:
+        state = state.replace(context={**state.context, ITEM_KEY: facts.item_key})
+    if facts.name is not None:
+        state = state.replace(context={**state.context, "task_run_name": facts.name})
+    due_in = width = None
+    if type(state) is Success:
+        width = _width(facts, state) if spec.measure else None
+    else:
+        if isinstance(state, Scheduled) and state.start_time is not None:
+            due_in = _due_in(facts, state.start_time)
+        width = _width(facts, state) if spec.measure and state.is_successful() else None
+    lines = None if facts.lines is None else facts.lines.all()
+    return Record(state, seconds, due_in, width, None, key, lines)
+
+
+def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], start: State) -> State:
+    wanted = start
+    if start is not PENDING and is_look(start):
+        start = PENDING
+    time_left = surrounding.get()
+    if time_left is not None and (left := time_left("")) is not None and left[0] <= 0:
+        return start  # the time of the run is up: nothing begins, and the owner says what becomes of it
+    verdict = before(spec, upstream)
+    if isinstance(verdict, NotReady):
+        return start
+    if isinstance(verdict, Finish):
+        if verdict.error is not None:
+            log_failure(facts, verdict.error)
+        return _change(spec, start, verdict.state)[0]
+    if spec.naming is not None:
+        facts.name = _name(spec.naming, facts, verdict.inputs)
+    if spec.keeping is not None and (stored := spec.keeping.recalled(facts, verdict.inputs)) is not None:
+        return stored
+    found = _look_up(spec, facts, verdict.inputs) if spec.keeping or spec.caching else None
+    if found is not None:
+        return _change(spec, start, found)[0]
+    if wanted is not start:
+        return wanted  # there is nothing, and only a look was asked for
+    return _begun(spec, facts, start, verdict.inputs)
+
+
+def _begun(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, Any]) -> State:
+    """Run the body, which nothing stands for, and return the state after it."""
+    state, aborted = _change(spec, start, RUNNING)
+    if aborted or not state.is_running():
+        return state
+    make = _bodied if spec.once is None else _bodied_once
+    state = make(spec, facts, start, inputs, state)
+    if spec.keeping is not None and spec.once is None:
+        spec.keeping.noted(facts, state)
+    return state
+
+
+def _bodied_once(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, Any], state: State) -> State:
+    """Run a body that must not run twice: tell that it begins, and how it ended."""
+    assert spec.once is not None
+    refusal = start_marker.begin(spec.once, facts, inputs)
+    if refusal is not None:
+        return _change(spec, state, refusal)[0]
+    state = _bodied(spec, facts, start, inputs, state)
+    start_marker.end(spec.once, facts, state)
+    return state
+
+
+def _bodied(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, Any], state: State) -> State:
+    """Run the body, and return the state after it: final, or that of a retry."""
+    allowance = _allowance(spec, start)
+    state, aborted = _run_body(spec, facts, inputs, state, allowance)
+    if aborted or type(state) is Success:
+        return state
+    if state.is_failed() and not (allowance is not None and allowance.spent):
+        return _retried(spec, facts, state, allowance)
+    return _with_progress(state, facts, allowance)
+
+
+def _name(naming: RunNaming, facts: AttemptFacts, inputs: dict[str, Any]) -> str | None:
+    """Return what this run is called."""
+    from prefectish.engine.worker.storage import fields_of
+
+    return naming.name(fields_of(facts, inputs), facts["logger"].warning)
+
+
+def _allowance(spec: StepSpec, start: State) -> Allowance | None:
+    """Return the limits of a body, None for one that is called right here without any."""
+    time_left = surrounding.get()
+    if time_left is not None:
+        return Allowance(spec.task, start, partial(time_left, spec.slug))
+    return None if spec.bare else Allowance(spec.task, start)
+
+
+def _look_up(spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
+    """Return a state that stands for the run of the body: it was begun before, or its target or cache has one."""
+    if spec.once is not None and (left := start_marker.left_behind(spec.once, facts, inputs)) is not None:
+        return left
+    found = None if spec.keeping is None else spec.keeping.target_state(facts, inputs)
+    if found is None and spec.caching is not None:
+        found, facts.miss = spec.caching.asked(facts, inputs)
+    return found
+
+
+def _retried(spec: StepSpec, facts: AttemptFacts, state: State, allowance: Allowance | None) -> State:
+    """Return the state that follows a failure of the body: itself if it is final."""
+    seconds, wall = clocks.current.seconds(), clocks.now()
+    again = retry(spec, state, facts.turn_count, lambda: wall, random.random)
+    if again is None:
+        return state.replace(context={**state.context, BEFORE_TURN: facts.before}) if facts.before else state
+    if isinstance(again, Retrying) and again.start_time is not None:
+        facts.due = again.start_time, seconds + (again.start_time - wall).total_seconds()
+    return _change(spec, state, _with_progress(again, facts, allowance))[0]
+
+
+def _with_progress(state: State, facts: AttemptFacts, allowance: Allowance | None) -> State:
+    """Give a state that waits what the next attempt goes on from: the turn of its loop, and the time used."""
+    if not isinstance(state, Scheduled):
+        return state
+    if facts.loop_count:
+        state = state.replace(context={**state.context, **_loop_context(facts)})
+        if facts.before and isinstance(state, Retrying):  # the owner tells attempts apart by their number
+            state = state.replace(run_count=facts.run_count)
+    answers = getattr(facts, ANSWERS, None)
+    if answers and ANSWERS not in state.context:  # nobody is asked again because of a retry
+        state = state.replace(context={**state.context, ANSWERS: answers})
+    return state if allowance is None else allowance.carried_by(state)
+
+
+def _run_body(
+    spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any], state: State, allowance: Allowance | None
+) -> tuple[State, bool]:
+    """Call the body until it stops raising LOOP; return the state after its handlers, and whether one aborted.
+
+    Parameters
+    ----------
+    allowance : the limits of a body that has some, or does not run right here; None for one without.
+    """
+    while True:
+        outcome = call_body(spec.task, inputs) if allowance is None else call_limited(facts, inputs, allowance)
+        if type(outcome) is Error:
+            if is_quit(outcome.exception):
+                raise KeyboardInterrupt("the debugger was quit")
+            shorten_traceback(outcome.exception)
+        new = after(spec, outcome, facts.turn_count)
+        if type(new) is Failed and type(outcome) is Error:
+            log_failure(facts, outcome.exception)
+        if spec.keeping is not None and type(new) is Success:
+            new = spec.keeping.kept(facts, inputs, new)
+        if spec.caching is not None and facts.miss is not None and type(new) is Success:
+            new = spec.caching.kept(facts, inputs, new, facts.miss)
+        new, aborted = _change(spec, state, new)
+        if aborted or not isinstance(new, Looped):
+            return new, aborted
+        facts.begin_turn(new.result, new.loop_count)
+        state, aborted = _change(spec, new, RUNNING)
+        if aborted or not state.is_running():
+            return state, aborted
+
+
+def _change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
+    """Let the task's handlers see a change of state; they may replace the new one."""
+    handlers = spec.task.state_handlers
+    if not handlers:
+        return new, False
+    transition = call_handlers(spec.task, handlers, old, new)
+    return transition.state, transition.aborted
+
+
+def _loop_context(facts: AttemptFacts) -> dict[str, Any]:
+    shown = {"task_loop_count": facts.loop_count, "task_loop_result": facts.loop_result}
+    return {**shown, "task_run_count": facts.run_count, BEFORE_TURN: facts.before} if facts.before else shown
+
+
+def _width(facts: AttemptFacts, state: State) -> Any:
+    """Return what a map over the result has to know; of a child that is flattened, the number of its elements."""
+    spec = facts.spec
+    if spec.mapped:
+        return _elements(facts, state) if spec.measure >= 2 else None
+    if spec.measure == QUIETLY and type(state._result) in SIMPLE:
+        return None  # it travels to the owner, who can see for himself if somebody asks
+    outcome = capture(measure, state.result, 1 if spec.measure == QUIETLY else spec.measure)
+    if isinstance(outcome, Value):
+        return outcome.value
+    return (UNMAPPABLE, type(state._result).__name__, ())
+
+
+def _elements(facts: AttemptFacts, state: State) -> int:
+    outcome = capture(element_width, state.result)
+    width: int = outcome.value if isinstance(outcome, Value) else SCALAR
+    if width == SCALAR and facts.spec.measure != QUIETLY and not state.is_skipped():
+        token = bind(facts)
+        text = "%s did not return an iterable but %s; flatten takes it as one element"
+        safely(facts["logger"].warning, text, facts["task_full_name"], type(state.result).__name__)
+        unbind(token)
+    return width
+
+
+def _due_in(facts: AttemptFacts, start_time: datetime) -> float:
+    """Return the seconds until a state is due; a wall clock that is set while handlers run moves no retry."""
+    if facts.due is not None and facts.due[0] == start_time:
+        return max(0.0, facts.due[1] - clocks.current.seconds())
+    return max(0.0, (start_time - clocks.now()).total_seconds())

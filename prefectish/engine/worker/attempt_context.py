@@ -1,0 +1,238 @@
+"""What `prefectish.context` shows in a body: the facts of the run, and of this attempt, computed when asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from prefectish import config
+from prefectish.engine.context import get_logger
+from prefectish.engine.pause import ANSWERS
+from prefectish.engine.state import Deferred, Paused, Pending, Resume, Retrying, State
+from prefectish.engine.worker.logs.lines import Line, Lines
+from prefectish.secrets.store import stand_ins
+
+if TYPE_CHECKING:
+    from prefectish.engine.jobs.job import StepSpec
+
+
+#: In the context of a state that waits in a loop: the attempts before the one in which its turn began.
+BEFORE_TURN = "task_loop_attempts"
+
+
+class AttemptFacts(Mapping[str, Any]):
+    """The context of one attempt: facts of the run, overlaid with a few that belong to the attempt.
+
+    One is made for every child, so it holds references only; names, identifiers and loggers are made when asked for.
+
+    Attributes
+    ----------
+    run_count : number of this attempt, from 1, which no other attempt has.
+    before : of these, the attempts that were spent on former turns of a loop.
+    """
+
+    __slots__ = (
+        "answers", "before", "due", "index", "item_key", "lines", "loop_count", "loop_result", "miss", "name", "resume",
+        "run", "run_count", "spec",
+    )  # fmt: skip
+
+    def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
+        self.run = run
+        self.spec = spec
+        self.index = index
+        self.item_key: str | None = None
+        self.lines: Lines | None = None
+        self.miss: Any = None
+        self.due: tuple[datetime, float] | None = None
+        self.name: str | None = None
+        self.run_count = 1
+        self.before = 0
+        self.resume = False
+        self.loop_count = 0
+        self.loop_result: Any = None
+        if type(start) is not Pending:
+            self._continue(start)
+        elif "task_loop_count" in run:
+            self.loop_count = run["task_loop_count"]
+
+    @property
+    def attempt(self) -> AttemptFacts:
+        """Return these facts: who looks at a context that was laid over them finds them by this name."""
+        return self
+
+    def log(self, line: Line) -> None:
+        """Keep a line that the attempt logged."""
+        if self.lines is None:
+            self.lines = Lines()
+        self.lines.add(line)
+
+    @property
+    def turn_count(self) -> int:
+        """Return the number of this attempt in its turn of a loop, which is what the user sees and retries count."""
+        return self.run_count - self.before
+
+    def begin_turn(self, result: Any, count: int) -> None:
+        """Go on with the next turn of a loop, which has all its retries again.
+
+        Parameters
+        ----------
+        count : number of the turn that ended, if it was the first of this run.
+        """
+        self.loop_count = (self.loop_count or count) + 1
+        self.loop_result = result
+        self.before = self.run_count - 1
+
+    def _continue(self, start: State) -> None:
+        if isinstance(start, Retrying):
+            self.run_count = start.run_count + 1
+        else:
+            self.run_count = start.context.get("task_run_count", 1)
+        self.resume = isinstance(start, Resume) or (isinstance(start, Paused) and start.start_time is not None)
+        self.loop_count = start.context.get("task_loop_count", 0)
+        self.loop_result = start.context.get("task_loop_result")
+        self.before = start.context.get(BEFORE_TURN, 0)
+        self.answers = start.context.get(ANSWERS)
+
+    def __getitem__(self, name: str) -> Any:
+        own = _OWN.get(name)
+        return self.run[name] if own is None else own(self)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (name for name in self.run if name not in _OWN)
+        for name in _OWN:
+            try:
+                self[name]
+            except KeyError:
+                continue
+            yield name
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _item_key(facts: AttemptFacts) -> str:
+    if facts.item_key is None:
+        raise KeyError("item_key")
+    return facts.item_key
+
+
+def _loop_count(facts: AttemptFacts) -> int:
+    if not facts.loop_count:
+        raise KeyError("task_loop_count")
+    return facts.loop_count
+
+
+def _loop_result(facts: AttemptFacts) -> Any:
+    if not facts.loop_count:
+        raise KeyError("task_loop_result")
+    result = facts.loop_result
+    return result.get() if isinstance(result, Deferred) else result
+
+
+def _resume(facts: AttemptFacts) -> bool:
+    if facts.resume:
+        return True
+    return bool(facts.run["resume"])
+
+
+def _answers(facts: AttemptFacts) -> Any:
+    answers = getattr(facts, "answers", None)
+    return facts.run[ANSWERS] if answers is None else answers
+
+
+def _full_name(facts: AttemptFacts) -> str:
+    return f"{facts.spec.name}[{facts.index}]" if facts.spec.mapped else facts.spec.name
+
+
+def _child_key(facts: AttemptFacts) -> str:
+    return f"{facts.run['flow_run_id']}-{facts.spec.slug}-{facts.index}-{facts.run_count}"
+
+
+def _logger(facts: AttemptFacts) -> logging.Logger:
+    return child_logger(facts.spec.name, facts.index if facts.spec.mapped else None)
+
+
+def child_logger(name: str, index: int | None) -> logging.Logger:
+    """Return a task's logger; a child's has its index in the name and is not kept by the logging module.
+
+    Parameters
+    ----------
+    index : position in the map, None for a single task.
+    """
+    parent = get_logger(name)
+    if index is None:
+        return parent
+    child = logging.Logger(f"{parent.name}[{index}]")
+    child.parent = parent
+    return child
+
+
+_OWN: dict[str, Callable[[AttemptFacts], Any]] = {
+    "task_name": lambda facts: facts.spec.name,
+    "task_slug": lambda facts: facts.spec.slug,
+    "task_id": lambda facts: facts.spec.slug,
+    "task_tags": lambda facts: facts.spec.task.tags,
+    "task_full_name": _full_name,
+    "task_run_name": lambda facts: facts.name or _full_name(facts),
+    "task_run_count": lambda facts: facts.turn_count,
+    "task_run_id": lambda facts: f"{facts.run['flow_run_id']}-{facts.spec.slug}-{facts.index}",
+    "item_key": _item_key,
+    "map_index": lambda facts: facts.index if facts.spec.mapped else None,
+    "child_key": _child_key,
+    "logger": _logger,
+    "task_loop_count": _loop_count,
+    "task_loop_result": _loop_result,
+    "resume": _resume,
+    ANSWERS: _answers,
+}
+
+
+def run_facts(
+    flow_name: str,
+    run_id: str,
+    run_name: str,
+    parameters: Mapping[str, Any],
+    now: datetime,
+    given: Mapping[str, Any],
+    scheduled: datetime | None = None,
+) -> dict[str, Any]:
+    """Return the facts of a run that every body can read from the context.
+
+    Parameters
+    ----------
+    now : start of the run, an aware datetime; `date` and its five text forms come from it.
+    given : the context that the caller passed; it wins, save for ``scheduled_start_time``.
+    scheduled : when the run was to start; None for now.
+    """
+    day = timedelta(days=1)
+    return {
+        "date": now,
+        "today": now.strftime("%Y-%m-%d"),
+        "yesterday": (now - day).strftime("%Y-%m-%d"),
+        "tomorrow": (now + day).strftime("%Y-%m-%d"),
+        "today_nodash": now.strftime("%Y%m%d"),
+        "yesterday_nodash": (now - day).strftime("%Y%m%d"),
+        "tomorrow_nodash": (now + day).strftime("%Y%m%d"),
+        "scheduled_start_time": now if scheduled is None else scheduled,
+        **{name: value for name, value in given.items() if name not in _ENGINE_ONLY},
+        **({"secrets": stand_ins(given["secrets"])} if "secrets" in given else {}),
+        "flow_name": flow_name,
+        "flow_run_id": run_id,
+        "flow_run_name": run_name,
+        "parameters": {**given.get("parameters", {}), **parameters},
+        "checkpointing": _checkpointing(given),
+    }
+
+
+def _checkpointing(given: Mapping[str, Any]) -> bool:
+    """Whether results are kept in a run: the context says so, else the settings."""
+    wanted = given.get("checkpointing")
+    return config.switch("checkpointing", True) if wanted is None else bool(wanted)
+
+
+#: Keys of a surrounding context that do not go into a run: the flow being built, and what the run decides itself.
+_ENGINE_ONLY = frozenset(
+    {"flow", "function_run", "block", "tags", "scheduled_start_time", "flow_run_id", "flow_name", "flow_run_name"}
+)

@@ -1,0 +1,94 @@
+"""Caches at work: asked by an attempt before its body, filled with what the body returned.
+
+The memory of a process holds the cached states of its runs, by the name of their cache. Attempts in the same process
+read it directly; one that runs elsewhere takes along the newest states of its own cache. Entries with a key of their
+own lie in the result store too, and outlive the process.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from prefectish.caching.lookups import Hit, Miss, cache_name, is_asked, keep, lookup, reason
+from prefectish.caching.memory import Caches
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.jobs.envelope import encode_state
+from prefectish.engine.state import Cached, Failed, State
+from prefectish.errors import describe
+
+if TYPE_CHECKING:
+    from prefectish.engine.worker.attempt_context import AttemptFacts
+    from prefectish.results.base import Result
+    from prefectish.tasks.task import Task
+
+#: Cached states in the memory of this process, of all runs.
+CACHES = Caches()
+#: Cached states that travel with a map to another process, the newest first.
+MOST_SENT = 1000
+WHY = "why_not_cached"
+
+
+class Caching:
+    """How a step asks and fills its cache.
+
+    Parameters
+    ----------
+    task : one with a cache.
+    store : where entries that outlive the process lie; None for nowhere.
+    """
+
+    __slots__ = ("caches", "store", "task")
+
+    def __init__(self, task: Task, store: Result | None, caches: Caches = CACHES) -> None:
+        self.task = task
+        self.store = store
+        self.caches = caches
+
+    def asked(self, facts: AttemptFacts, inputs: dict[str, Any]) -> tuple[State | None, Miss | None]:
+        """Return the cached state that stands for the run, or what is known of the miss; Failed if asking failed."""
+        outcome = capture(lookup, self.task, inputs, facts, self.caches, self.store)
+        if isinstance(outcome, Error):
+            return _failed(facts, "asked", outcome.exception), None
+        answer = outcome.value
+        if isinstance(answer, Hit):
+            return _without_reason(answer.state), None
+        return None, answer
+
+    def kept(self, facts: AttemptFacts, inputs: dict[str, Any], state: State, miss: Miss) -> State:
+        """Return the state of a successful attempt as Cached, with the reason why it had to run."""
+        why = capture(reason, self.task, miss, self.caches, self.store)
+        outcome = capture(keep, self.task, state, inputs, facts, miss, self.store)
+        if isinstance(outcome, Error):
+            return _failed(facts, "filled", outcome.exception)
+        kept: State = outcome.value
+        words = describe(why.exception) if isinstance(why, Error) else why.value
+        return kept.replace(context={**kept.context, WHY: words})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        name = cache_name(self.task)
+        states = list(islice(self.caches.newest_first(name), MOST_SENT))
+        packed = [encode_state(state, f"a cached result of {self.task.name}") for state in reversed(states)]
+        return _arrived, (self.task, self.store, name, [state for state in packed if isinstance(state, Cached)])
+
+
+def _without_reason(state: Cached) -> Cached:
+    """Return a state that was found in a cache without the reason why it once had to be made."""
+    context = state._context
+    if context is None or WHY not in context:
+        return state
+    return state.replace(context={name: value for name, value in context.items() if name != WHY})
+
+
+def _arrived(task: Task, store: Result | None, name: str, states: list[Cached]) -> Caching:
+    return Caching(task, store, Caches({name: states}))
+
+
+def _failed(facts: AttemptFacts, verb: str, error: BaseException) -> Failed:
+    return Failed(f"the cache of {facts.spec.label(facts.index)} could not be {verb}: {describe(error)}", error)
+
+
+def remember(task: Task, state: State) -> None:
+    """Put a cached state into the memory of this process."""
+    if isinstance(state, Cached) and is_asked(task):
+        CACHES.add(cache_name(task), state)

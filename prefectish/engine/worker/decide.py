@@ -1,0 +1,290 @@
+"""One task run, decided: states of the inputs in, what to do out. No I/O, no clock of its own, no executor.
+
+The order of the checks is the contract:
+
+1. An input that is not finished: not ready. Nothing happens, no handler is called.
+2. A skipped input skips the task, unless it says ``skip_on_upstream_skip=False``. Before the trigger: one failed and
+   one skipped input give Skipped.
+3. An item that cannot be taken out of its list fails the task; the upstream has not failed, so no trigger is asked.
+4. The trigger.
+5. The inputs are read from the keyed edges. One that cannot be read fails the task.
+6. The body (:mod:`prefectish.engine.worker.attempt` calls it), whose outcome :func:`after` turns into a state.
+7. A failure of the body is retried if the task says so (:func:`retry`); a failed trigger never is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from prefectish.engine import retries, signals
+from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.clock import later
+from prefectish.engine.jobs.slots import fill
+from prefectish.engine.plan.map_domain import SCALAR, SKIPPED_UPSTREAM, element_width
+from prefectish.engine.state import (
+    Crashed,
+    Deferred,
+    Failed,
+    Mapped,
+    Retrying,
+    Skipped,
+    State,
+    Success,
+    TimedOut,
+    TriggerFailed,
+)
+from prefectish.errors import LONGEST_TEXT, describe, text_of
+from prefectish.secrets.lazy import Withheld
+from prefectish.secrets.masking import mask
+
+if TYPE_CHECKING:
+    from prefectish.engine.jobs.job import StepSpec
+    from prefectish.engine.plan.compile import Input
+
+SUCCEEDED = "Task run succeeded."
+NO_INPUTS: Mapping[str, Any] = {}
+
+
+#: In the context of a state that stands for an item that could not be read.
+UNREAD = "unread_item"
+
+
+def unread_item(path: Sequence[int], error: BaseException) -> Failed:
+    """Return the state that stands for an item that could not be taken out of its list."""
+    told = text_of(error)
+    if isinstance(error, LookupError):  # a Series of other labels, say
+        told = f"{describe(error)}; items are taken by their positions 0, 1, ...: map over list(...) of it"
+    return Failed(f"item {list(path)} could not be read: {told}", error, context={UNREAD: True})
+
+
+class Finish:
+    """The task ends here, without its body."""
+
+    __slots__ = ("error", "state")
+
+    def __init__(self, state: State, error: BaseException | None = None) -> None:
+        self.state = state
+        self.error = error
+
+
+class Call:
+    """Call the body with these inputs."""
+
+    __slots__ = ("inputs",)
+
+    def __init__(self, inputs: dict[str, Any]) -> None:
+        self.inputs = inputs
+
+
+class NotReady:
+    """Something upstream is not finished."""
+
+    __slots__ = ()
+
+
+NOT_READY = NotReady()
+
+
+def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call | NotReady:
+    """Decide what to do with a task whose inputs have these states.
+
+    Parameters
+    ----------
+    upstream : one state an input of `spec`; a mapped input gives the state of its child, an unmapped input from a
+        mapped task gives the Mapped state with all children.
+    """
+    if spec.plain and all(type(state) is Success for state in upstream):
+        return _read(spec, upstream)
+    if not all(_finished(state) for state in upstream):
+        return NOT_READY
+    if spec.task.skip_on_upstream_skip and any(
+        _skipped(i.mapped, s) for i, s in zip(spec.inputs, upstream, strict=True)
+    ):
+        return Finish(Skipped(SKIPPED_UPSTREAM))
+    for i, state in zip(spec.inputs, upstream, strict=True):
+        if type(state) is Failed and UNREAD in state.context and not i.allow_failure:
+            return Finish(Failed(f"argument {i.key!r}: {state.message}", state.result), state.result)
+    stopped = _ask_trigger(spec, upstream)
+    return _read(spec, upstream) if stopped is None else stopped
+
+
+def _finished(state: State) -> bool:
+    if not state.is_finished():
+        return False
+    return not isinstance(state, Mapped) or all(c is not None and _finished(c) for c in state.map_states or ())
+
+
+def _skipped(mapped: bool, state: State) -> bool:
+    if isinstance(state, Skipped):
+        return True
+    return not mapped and isinstance(state, Mapped) and any(isinstance(c, Skipped) for c in state.map_states or ())
+
+
+def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
+    """Ask the task's trigger; None means go on."""
+    judged = ((i, _judged(i, state)) for i, state in zip(spec.inputs, upstream, strict=True) if not i.given)
+    trigger = spec.task.trigger
+    states = {i.edge: state for i, state in judged if state is not None}
+    answer = capture(trigger, states)
+    if isinstance(answer, Value):
+        if answer.value:
+            return None
+        text = f'Trigger was "{getattr(trigger, "__name__", trigger)}" but it did not pass.'
+        return Finish(TriggerFailed(text, signals.TRIGGERFAIL(text)))
+    error = answer.exception
+    if isinstance(error, signals.Signal):
+        return Finish(error.state)
+    text = f"Unexpected error while checking task trigger: {describe(error)}"
+    return Finish(TriggerFailed(text, error), error)
+
+
+def _judged(i: Input, state: State) -> State | None:
+    """Return the state by which the trigger judges an input: without failures that are allowed; None if that is all."""
+    if not i.allow_failure:
+        return state
+    if state.is_failed():
+        return None
+    if i.mapped or not isinstance(state, Mapped) or not state.map_states:
+        return state
+    kept = [child for child in state.map_states if child is None or not child.is_failed()]
+    return Mapped(state.message, map_states=kept, context=state.context) if kept else None
+
+
+def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call:
+    """Read the inputs from the keyed edges; constants are inputs too."""
+    inputs = dict(spec.constants)
+    for name in spec.late:
+        opened = capture(inputs[name].get)
+        if isinstance(opened, Error):
+            return Finish(Failed(text_of(opened.exception), opened.exception), opened.exception)
+        inputs[name] = opened.value
+    secret = False
+    for i, state in zip(spec.inputs, upstream, strict=True):
+        if i.key is None:
+            continue
+        value = state._result
+        if type(value) is Withheld and spec.derives and not i.mapped:
+            inputs[i.key], secret = value, True
+            continue
+        if isinstance(value, Deferred) or type(state) is Mapped:
+            outcome = capture(_result_of, state)
+            if isinstance(outcome, Error):
+                return Finish(Failed(text_of(outcome.exception), outcome.exception), outcome.exception)
+            value = outcome.value
+        if i.flattened and not i.mapped:
+            value = flattened(value)
+        inputs[i.key] = value
+    if spec.fills:
+        fill(inputs, [i for i in spec.inputs if i.inside])
+    return _withheld(spec, inputs) if secret else Call(inputs)
+
+
+def _withheld(spec: StepSpec, inputs: dict[str, Any]) -> Finish:
+    """Hand on how to put inputs together of which one is secret; made once here, so that an error shows here."""
+    result = Withheld(spec.task.run, inputs, spec.slug)
+    made = capture(result.get)
+    if isinstance(made, Error):
+        return Finish(Failed(failure_text(made.exception), made.exception), made.exception)
+    return Finish(Success(SUCCEEDED, result))
+
+
+def _result_of(state: State) -> Any:
+    return state.result
+
+
+def flattened(value: Any) -> Any:
+    """Remove one level of a list of lists; a value without a second level is used as it is.
+
+    Examples
+    --------
+    >>> flattened([[1, 2], 3, []]), flattened([1, 2])
+    ([1, 2, 3], [1, 2])
+    """
+    if element_width(value) == SCALAR:
+        return value
+    flat: list[Any] = []
+    for item in value:
+        if element_width(item) == SCALAR:
+            flat.append(item)
+        else:
+            flat.extend(item)
+    return flat
+
+
+def after(spec: StepSpec, outcome: Value | Error, run_count: int) -> State:
+    """Turn the outcome of a body into a state.
+
+    Parameters
+    ----------
+    run_count : number of this attempt, from 1.
+    """
+    if type(outcome) is Value:
+        return Success(SUCCEEDED, outcome.value)
+    error = outcome.exception
+    if isinstance(error, signals.TimeoutSignal):
+        return TimedOut("Task timed out during execution.", error)
+    if isinstance(error, signals.Signal):
+        return _signalled(spec, error.state, run_count)
+    return Failed(failure_text(error), error)
+
+
+def _signalled(spec: StepSpec, state: State, run_count: int) -> State:
+    if not isinstance(state, Retrying):
+        return state
+    limit = spec.task.max_retries
+    if limit and run_count > limit:
+        text = f"RETRY signal, but max_retries={limit} is used up"
+        return Failed(text, state._result)
+    return state.replace(run_count=run_count)
+
+
+def failure_text(error: BaseException) -> str:
+    """Return the message of a failed run, cut to ``LONGEST_TEXT`` characters and a mark that tells the full length."""
+    text = mask(f"Error during execution of task: {_repr(error)}")
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f"{text[:LONGEST_TEXT]}… (cut, {_length(error)} characters)"
+
+
+def _repr(error: BaseException) -> str:
+    outcome = capture(repr, error)
+    return outcome.value if isinstance(outcome, Value) else describe(error)
+
+
+def _length(error: BaseException) -> int:
+    outcome = capture(str, error)
+    return len(outcome.value) if isinstance(outcome, Value) else 0
+
+
+def retry(
+    spec: StepSpec, state: State, run_count: int, now: Callable[[], datetime], random: Callable[[], float]
+) -> State | None:
+    """Return the Retrying state that follows a failure, None if it is final.
+
+    Parameters
+    ----------
+    state : the failed state of attempt number `run_count`.
+    now, random : the current aware time, and a number in [0, 1), asked only if there is a retry.
+    """
+    if isinstance(state, Crashed):  # `max_retries` counts attempts that ended in the user's code
+        return None
+    task = spec.task
+    error = state._result if isinstance(state._result, BaseException) else None
+    if not retries.should_retry(run_count, task.max_retries, task.retry_on, error):
+        return None
+    delay = capture(
+        retries.delay_seconds,
+        run_count,
+        delay=task.retry_delay,
+        backoff=task.retry_backoff,
+        jitter=task.retry_jitter,
+        error=error,
+        random=random,
+    )
+    if isinstance(delay, Error):
+        text = f"retry delay of {spec.slug} could not be computed: {describe(delay.exception)}"
+        return Failed(text, delay.exception)
+    text = f"Retrying Task (after attempt {run_count} of {task.max_retries + 1})"
+    return Retrying(text, state._result, start_time=later(now(), delay.value), run_count=run_count)

@@ -1,0 +1,273 @@
+"""``isolation="process"``: a body in a process of its own, which really ends at its limit.
+
+The process is started by `subprocess`, because multiprocessing is refused in a worker that a nanny watches. It is told
+what to call over its standard input, and answers in frames over what was its standard output: that the body begins,
+what it prints and logs, how it ended (:mod:`prefectish.engine.worker.isolation.child` is the other side). User objects
+cross as bytes and are opened under capture. A result stays in its envelope, so that it is not opened where nobody reads
+it.
+
+The limit counts from the moment the body begins: starting Python and importing what the body needs is not its time. The
+process leads a process group of its own, which is killed as a whole; it ends itself when this process dies.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import IO, Any
+
+from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.context import get_logger
+from prefectish.engine.jobs.envelope import dumps
+from prefectish.engine.process_tree import end_family
+from prefectish.engine.side_thread import Helper
+from prefectish.engine.signals import ENDRUN, FAIL, TimeoutSignal
+from prefectish.engine.state import Crashed, Deferred
+from prefectish.engine.worker.attempt_context import AttemptFacts
+from prefectish.engine.worker.isolation import frames
+from prefectish.errors import text_of
+from prefectish.secrets import masking
+from prefectish.tasks.task import Task
+
+#: Longest time to start Python and open the arguments, if the body has a limit, in seconds; a longer limit allows more.
+START_SECONDS = 60.0
+#: Time that a process gets to end by itself once its body has, in seconds.
+LINGER_SECONDS = 2.0
+#: Time between looks at whether the process is alive, in seconds: the end of its pipe may be held by what it started.
+LOOK_SECONDS = 0.5
+
+#: The folder that holds the package goes last: from a checkout it would hide what is installed.
+_START = (
+    "import sys; sys.path.append(sys.argv[1]); import prefectish.engine.worker.isolation.child as child; child.main()"
+)
+
+
+def call_isolated(facts: AttemptFacts, inputs: dict[str, Any], limit: float | None) -> Value | Error:
+    """Call a body in a process of its own; one that dies is started again as often as ``crash_retries`` allows."""
+    for left in range(facts.spec.task.crash_retries, -1, -1):
+        called = capture(_call, facts, inputs, limit)
+        outcome: Value | Error = called.value if type(called) is Value else called
+        if left and type(outcome) is Error and _crashed(outcome.exception):
+            facts["logger"].warning("Task %r: %s; it is started again", facts["task_full_name"], outcome.exception)
+            continue
+        break
+    return outcome
+
+
+def _crashed(error: BaseException) -> bool:
+    return isinstance(error, ENDRUN) and type(error.state) is Crashed
+
+
+def _call(facts: AttemptFacts, inputs: dict[str, Any], limit: float | None) -> Value | Error:
+    label = facts.spec.label(facts.index)
+    try:
+        request = _request(facts, inputs, label)
+    except _Unpackable as fault:
+        return Error(FAIL(str(fault), result=fault.__cause__))
+    talk = _Talk(facts, request)
+    try:
+        in_time = talk.began.wait(None if limit is None else max(START_SECONDS, limit)) and talk.hear(limit)
+    finally:
+        talk.close()
+    if not in_time:
+        return Error(TimeoutSignal())
+    if talk.answer is None:
+        return Error(ENDRUN(_died(label, talk.process)))
+    return _opened(talk.answer)
+
+
+def _opened(answer: bytes) -> Value | Error:
+    """Read how the body ended; an exception is opened here, a result is left in its envelope."""
+    kind, content = pickle.loads(answer)
+    if kind == "value":
+        return Value(content)
+    return Error(content.get() if isinstance(content, Deferred) else content)
+
+
+def _died(label: str, process: subprocess.Popen[bytes]) -> Crashed:
+    code = process.returncode
+    evidence: dict[str, Any] = {"pid": process.pid, "exit_code": code}
+    text = f"exit code {code}"
+    if code is not None and code < 0:
+        evidence["signal"] = _signal_name(-code)
+        text = f"killed by signal {-code} ({evidence['signal']})"
+    return Crashed(f"process died while running {label}: {text}", cause="killed-process", evidence=evidence)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+# -- what is sent ------------------------------------------------------------------------------------------------------
+
+
+class _Unpackable(Exception):
+    """Something that the body needs cannot be pickled; the cause says why."""
+
+
+def _request(facts: AttemptFacts, inputs: dict[str, Any], label: str) -> bytes:
+    return pickle.dumps(
+        {
+            "path": sys.path,
+            "label": label,
+            "levels": _levels(),
+            "masked": masking.known(),
+            "logger": (facts.spec.name, facts.index if facts.spec.mapped else None),
+            "context": _portable(facts),
+            "body": _packed(_bare(facts.spec.task), f"task {facts.spec.slug}", {}),
+            "inputs": _packed(inputs, None, {name: f"argument {name!r} of {label}" for name in inputs}),
+        }
+    )
+
+
+def _packed(value: Any, name: str | None, parts: Mapping[str, str]) -> bytes:
+    """Pickle a value, or the parts of a mapping; the error names what cannot be pickled."""
+    try:
+        return dumps(value)
+    except BaseException as error:  # pickling runs the user's code
+        for key, part in parts.items():
+            _packed(value[key], part, {})
+        raise _Unpackable(f"{name} could not be pickled: {type(error).__name__}: {text_of(error)}") from error
+
+
+def _bare(task: Task) -> Task:
+    """Return a task without what only the engine asks: a handler often holds what cannot be pickled."""
+    bare: Task = object.__new__(type(task))
+    bare.__dict__.update(task.__getstate__())
+    for name in ("state_handlers", "trigger", "retry_delay", "retry_backoff", "priority"):
+        bare.__dict__.pop(name, None)
+    return bare
+
+
+def _portable(facts: Mapping[str, Any]) -> bytes:
+    """Pickle the context, save for the logger, which is made anew, and what cannot be pickled."""
+    told = {name: facts[name] for name in facts if name != "logger"}
+    whole = capture(dumps, told)
+    if type(whole) is Value:
+        return whole.value  # type: ignore[no-any-return]
+    kept = {name: value for name, value in told.items() if type(capture(dumps, value)) is Value}
+    get_logger("engine").debug("context of an isolated body lacks %s", ", ".join(sorted(told.keys() - kept.keys())))
+    return dumps(kept)
+
+
+def _levels() -> dict[str, int]:
+    """Return the level of each logger that has one of its own, so that the process sends what would be shown."""
+    import logging
+
+    found = {"": logging.root.level}
+    for name, known in logging.root.manager.loggerDict.copy().items():
+        if isinstance(known, logging.Logger) and known.level:
+            found[name] = known.level
+    return found
+
+
+# -- the process -------------------------------------------------------------------------------------------------------
+
+
+class _Talk:
+    """The process of one body, and the thread that writes to it and reads what it says.
+
+    Attributes
+    ----------
+    began : set when the body begins, or nothing more will come.
+    ended : set when the body ended, or nothing more will come.
+    answer : how the body ended; None if it never did.
+    """
+
+    def __init__(self, facts: AttemptFacts, request: bytes) -> None:
+        self.facts = facts
+        self.began = threading.Event()
+        self.ended = threading.Event()
+        self.answer: bytes | None = None
+        root = str(Path(__file__).resolve().parents[4])
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _START, root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.helper = Helper(partial(capture, self._converse, request), "prefectish-isolated-body")
+
+    def hear(self, limit: float | None) -> bool:
+        """Wait for the end of the body, or of its process; False if neither came in time."""
+        end = None if limit is None else monotonic() + limit
+        while not self.ended.wait(LOOK_SECONDS if end is None else min(LOOK_SECONDS, max(0.0, end - monotonic()))):
+            if end is not None and monotonic() >= end:
+                return False
+            if self.process.poll() is not None:  # it is gone, but what it started holds the pipe
+                self.ended.wait(LINGER_SECONDS)
+                return True
+        return True
+
+    def _converse(self, request: bytes) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            with suppress(OSError):  # it died before it read all: what it says next, or its silence, tells
+                frames.write(self.process.stdin, frames.REQUEST, request)
+            while (frame := frames.read(self.process.stdout)) is not None:
+                self._take(*frame)
+        finally:
+            self.began.set()
+            self.ended.set()
+
+    def _take(self, kind: bytes, content: bytes) -> None:
+        if kind == frames.BEGAN:
+            self.began.set()
+        elif kind == frames.ENDED:
+            self.answer = content
+            self.ended.set()
+        elif kind == frames.PRINTED:
+            capture(_show, *pickle.loads(content))
+        elif kind == frames.LOGGED:
+            capture(self._log, pickle.loads(content))
+
+    def _log(self, told: dict[str, Any]) -> None:
+        import logging
+
+        record = logging.makeLogRecord(told)
+        own = self.facts["logger"]
+        (own if record.name == own.name else logging.getLogger(record.name)).handle(record)
+
+    def close(self) -> None:
+        """See the process end: by itself if it has answered, else now."""
+        if self.answer is not None and not self._gone(LINGER_SECONDS):
+            self.facts["logger"].warning(
+                "Task %r: its process did not end after the body had, and was killed", self.facts["task_full_name"]
+            )
+        if self.answer is None or self.process.poll() is None:
+            end_family(self.process.pid)
+        self.process.wait()
+        self.helper.wait(LINGER_SECONDS)
+        for pipe in (self.process.stdin, self.process.stdout):
+            _close(pipe)
+
+    def _gone(self, seconds: float) -> bool:
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+
+def _show(name: str, text: str) -> None:
+    stream = getattr(sys, name)
+    if stream is not None:
+        stream.write(text)
+        stream.flush()
+
+
+def _close(pipe: IO[bytes] | None) -> None:
+    if pipe is not None:
+        with suppress(OSError, ValueError):
+            pipe.close()

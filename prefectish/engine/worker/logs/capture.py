@@ -1,0 +1,348 @@
+"""What bodies log, bound to run, task and child, brought to where the run is driven.
+
+A handler at the logger ``prefectish`` asks a context variable whose line it is. In the process that drives the run
+a line goes on to the handlers that the user configured, as always; a copy is kept for the history if there is one.
+In another process it is kept instead, travels in the record of its attempt, and goes to the handlers where the run is
+driven (:func:`retell`). Lines that no attempt logged are left alone.
+
+Levels are those of the process that drives the run; its loggers' levels travel with the facts of the run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prefectish import config
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.context import current, get_logger
+from prefectish.engine.state import traceback_of
+from prefectish.engine.worker.logs import digest
+from prefectish.engine.worker.logs.lines import Line, block, one_line
+from prefectish.errors import describe, text_of
+from prefectish.secrets.masking import mask
+
+if TYPE_CHECKING:
+    from prefectish.engine.worker.attempt_context import AttemptFacts
+
+#: Where the facts of a run keep its :class:`Terms`.
+TERMS = "log_terms"
+#: What is said of a failure.
+FAILED = "Task %r: exception encountered during task execution"
+_TOKEN = os.urandom(8)
+
+
+def here() -> tuple[int, bytes]:
+    """Return what this process is called, as against all others, forks of it among them."""
+    return os.getpid(), _TOKEN
+
+
+class Terms(NamedTuple):
+    """How the lines of a run are treated.
+
+    Attributes
+    ----------
+    owner : the process that drives the run, see :func:`here`.
+    kept : whether there is a history that keeps lines.
+    levels : level of each logger of ours that has one of its own, and the one that holds for all, by name.
+    extra : names of further loggers whose lines are taken.
+    """
+
+    owner: tuple[int, bytes]
+    kept: bool
+    levels: Mapping[str, int]
+    extra: tuple[str, ...] = ()
+
+
+class Told(NamedTuple):
+    """Lines of one attempt on their way from the records to the handlers and the history.
+
+    Attributes
+    ----------
+    step, slug : number and name of the task in the plan.
+    name : of the task, as loggers have it.
+    row : position of the child.
+    map_index : None for a single task.
+    attempt : its number, from 1.
+    worker : process that ran it, None for this one.
+    run_name : what the run of the task is called, None without a ``task_run_name``.
+    """
+
+    step: int
+    slug: str
+    name: str
+    row: int
+    map_index: int | None
+    attempt: int
+    worker: str | None
+    run_name: str | None
+    lines: tuple[Line, ...]
+
+
+def terms_of(kept: bool, extra: Sequence[str] = ()) -> Terms:
+    """Return the terms of a run that this process drives."""
+    top = get_logger()
+    levels = {top.name: top.getEffectiveLevel()}
+    for name, known in logging.root.manager.loggerDict.copy().items():
+        ours = name.startswith("prefectish.") or name in extra
+        if ours and isinstance(known, logging.Logger) and known.level:
+            levels[name] = known.level
+    for name in extra:
+        levels.setdefault(name, logging.getLogger(name).getEffectiveLevel())
+    return Terms(here(), kept, levels, tuple(extra))
+
+
+def level_of(name: str, levels: Mapping[str, int]) -> int:
+    """Return the level of the nearest logger above a name that has one.
+
+    Examples
+    --------
+    >>> level_of("prefectish.load[3]", {"prefectish": 20, "prefectish.load": 10, "prefectish.lo": 50})
+    10
+    """
+    name = name.partition("[")[0]
+    while name and name not in levels:
+        name = name.rpartition(".")[0]
+    return levels.get(name, logging.NOTSET)
+
+
+# -- where bodies run --------------------------------------------------------------------------------------------------
+
+
+class Capturing(logging.Handler):
+    """Takes the lines of attempts; what nobody else shows goes to the error output, as Python does it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record; what goes wrong with that is told as logging tells it, and is no matter of the body's."""
+        try:
+            self._take(record)
+        except Exception:
+            self.handleError(record)
+
+    def _take(self, record: logging.LogRecord) -> None:
+        attempt: AttemptFacts | None = getattr(current(), "attempt", None)
+        terms: Terms | None = None if attempt is None else attempt.run.get(TERMS)
+        if attempt is None or terms is None:
+            self._show(record)
+            return
+        away = terms.owner != here()
+        try:
+            _mark(record, attempt)
+        except Exception:  # its arguments do not fit: every handler tells of that, so one is enough
+            if away or not self._is_shown(record):
+                raise
+            return
+        if away and record.levelno < level_of(record.name, terms.levels):
+            return  # another run, of which this process runs bodies too, asks for more
+        if away or terms.kept:
+            attempt.log(line_of(record, attempt))
+        if not away:
+            self._show(record)
+
+    def _show(self, record: logging.LogRecord) -> None:
+        """Show a record for which there is no other handler: this one being there must not silence it."""
+        if self._is_shown(record):
+            return
+        last = logging.lastResort
+        if getattr(record, "task_slug", None) is not None:
+            digest.show(record)
+        elif last is not None and record.levelno >= last.level:
+            last.handle(record)
+
+    def _is_shown(self, record: logging.LogRecord) -> bool:
+        name = record.name.partition("[")[0]
+        known = logging.root.manager.loggerDict.get(name)
+        logger: logging.Logger | None = known if isinstance(known, logging.Logger) else get_logger()
+        while logger is not None:
+            if any(handler is not self for handler in logger.handlers):
+                return True
+            logger = logger.parent if logger.propagate else None
+        return False
+
+
+_handler = Capturing()
+_lock = threading.Lock()
+_users = 0
+_lowered = False
+
+
+def listen(terms: Terms | None) -> None:
+    """Take the lines of attempts in a process that runs bodies for another; it goes on as long as the process."""
+    if terms is None or terms.owner == here():
+        return
+    with _lock:
+        for name in ("prefectish", *terms.extra):
+            logger = logging.getLogger(name)
+            if _handler not in logger.handlers:
+                logger.addHandler(_handler)
+        for name, level in terms.levels.items():
+            logger = logging.getLogger(name)
+            if not logger.level or logger.level > level:
+                logger.setLevel(level)
+
+
+@contextmanager
+def listening(run_id: str) -> Iterator[Callable[[bool], Terms]]:
+    """Take the lines of attempts in the process that drives a run, while it does; at its end tell what was left out.
+
+    Yields what returns the terms of the run, given whether there is a history. Where nobody configured logging, lines
+    from INFO on are taken meanwhile; else the levels of the user hold.
+    """
+    extra = extra_loggers()
+    _begin(extra)
+    try:
+        yield lambda kept: terms_of(kept, extra)
+    finally:
+        for text in digest.summary(run_id):
+            safely(get_logger("engine").warning, "%s; `prefectish failures %s` and `logs` show them", text, run_id)
+        _end(extra)
+
+
+def _begin(extra: Sequence[str]) -> None:
+    global _users, _lowered
+    top = get_logger()
+    with _lock:
+        _users += 1
+        if not (top.level or top.handlers or logging.root.handlers) and top.getEffectiveLevel() > logging.INFO:
+            _lowered = True
+            top.setLevel(logging.INFO)
+        for name in (top.name, *extra):
+            logging.getLogger(name).addHandler(_handler)
+
+
+def _end(extra: Sequence[str]) -> None:
+    global _users, _lowered
+    top = get_logger()
+    with _lock:
+        _users -= 1
+        if _users:
+            return
+        for name in (top.name, *extra):
+            logging.getLogger(name).removeHandler(_handler)
+        if _lowered and top.level == logging.INFO:
+            top.setLevel(logging.NOTSET)
+        _lowered = False
+
+
+def extra_loggers() -> tuple[str, ...]:
+    """Return the names of further loggers whose lines are taken: ``PREFECTISH_EXTRA_LOGGERS``, joined by commas."""
+    names = config.setting("extra_loggers") or ()
+    names = names.split(",") if isinstance(names, str) else names
+    return tuple(name.strip() for name in map(str, names) if name.strip())
+
+
+def _mark(record: logging.LogRecord, attempt: AttemptFacts) -> None:
+    """Bind a record to its child, for the formatters of users, and make one line of its message."""
+    spec = attempt.spec
+    record.flow_run_id = attempt.run.get("flow_run_id")
+    record.task_name = spec.name
+    record.task_slug = spec.slug
+    record.map_index = attempt.index if spec.mapped else None
+    record.task_run_name = attempt.name
+    text = record.getMessage()
+    if not text.isprintable():
+        record.msg, record.args = one_line(text, sys.maxsize), None
+    if not record.name.isprintable():
+        record.name = one_line(record.name)
+
+
+def line_of(record: logging.LogRecord, attempt: AttemptFacts) -> Line:
+    """Return a record as a line."""
+    traceback = record.exc_text
+    if record.exc_info and not traceback:
+        traceback = _formatter.formatException(record.exc_info)
+    name = None if record.name == _own_name(attempt) else record.name
+    text = one_line(record.getMessage())
+    below = block(traceback) if traceback and not traceback.startswith("  ") else traceback
+    return Line(record.created, record.levelno, name, text, below, getattr(record, "failure_cause", None))
+
+
+def _own_name(attempt: AttemptFacts) -> str:
+    """Return the name of the logger that the body finds in its context."""
+    spec = attempt.spec
+    return one_line(f"prefectish.{spec.name}[{attempt.index}]" if spec.mapped else f"prefectish.{spec.name}")
+
+
+_formatter = logging.Formatter()
+
+
+def log_failure(facts: AttemptFacts, error: BaseException) -> None:
+    """Log that a body failed: the first failures of a cause in full, those after them in the child's own lines."""
+    cause = type(error).__name__
+    run_id = str(facts.run.get("flow_run_id"))
+    if facts.spec.mapped and digest.failures.count(run_id, facts.spec.slug, cause) > digest.FAILURES:
+        terms: Terms | None = facts.run.get(TERMS)
+        if terms is not None and (terms.kept or terms.owner != here()):
+            text = one_line(f"{FAILED % _called(facts)}: {cause}: {text_of(error)}")
+            facts.log(Line(time.time(), logging.ERROR, None, text, None, cause))
+        return
+    safely(_log_in_full, facts, error, cause)
+
+
+def _log_in_full(facts: AttemptFacts, error: BaseException, cause: str) -> None:
+    logger = facts["logger"]
+    if not logger.isEnabledFor(logging.ERROR):
+        return
+    elsewhere = traceback_of(error) if error.__traceback__ is None else None  # it was raised in another process
+    raised = None if elsewhere else (type(error), error, error.__traceback__)
+    record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, FAILED, (_called(facts),), raised)
+    record.failure_cause = cause
+    if elsewhere:
+        record.exc_text = mask(elsewhere.rstrip())
+    elif record.exc_info and not text_of(error).isprintable():  # it could forge a line, or move the cursor
+        record.exc_text = block(_formatter.formatException(record.exc_info))
+    logger.handle(record)
+
+
+def _called(facts: AttemptFacts) -> str:
+    name: str = facts["task_full_name"]
+    return name if facts.name is None else f"{name} ({facts.name})"
+
+
+# -- where the run is driven -------------------------------------------------------------------------------------------
+
+
+def retell(told: Told, run_id: str) -> None:
+    """Hand lines that came from another process to the handlers of this one, as far as its levels allow."""
+    for line in told.lines:
+        if line.cause is not None and told.map_index is not None:  # noqa: SIM102  counted where it is one of many
+            if digest.failures.count(run_id, told.slug, line.cause) > digest.FAILURES:
+                continue
+        record = logging.makeLogRecord(
+            {
+                "name": line.logger or _logger_name(told),
+                "levelno": line.level,
+                "levelname": logging.getLevelName(line.level),
+                "msg": line.text,
+                "created": line.at,
+                "msecs": (line.at % 1) * 1000,
+                "exc_text": line.traceback,
+                "flow_run_id": run_id,
+                "task_name": told.name,
+                "task_slug": told.slug,
+                "map_index": told.map_index,
+                "task_run_name": told.run_name,
+                "processName": told.worker,
+            }
+        )
+        logger = logging.getLogger(line.logger or f"prefectish.{told.name}")
+        if logger.isEnabledFor(line.level):
+            safely(logger.handle, record)
+
+
+def _logger_name(told: Told) -> str:
+    return f"prefectish.{told.name}" if told.map_index is None else f"prefectish.{told.name}[{told.map_index}]"
+
+
+def safely(log: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Log what the engine has to say; a handler of the user's that raises is told of, and stops nothing."""
+    outcome = capture(log, *args, **kwargs)
+    if isinstance(outcome, Error) and logging.lastResort is not None:
+        text = f"a logging handler raised {describe(outcome.exception)}; the run goes on"
+        logging.lastResort.handle(logging.makeLogRecord({"msg": text, "levelno": logging.ERROR}))

@@ -1,0 +1,101 @@
+"""Take the values of secrets out of the exceptions and states of an attempt, before anybody is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from types import GetSetDescriptorType, MemberDescriptorType
+from typing import Any
+
+from prefectish.engine.signals import Signal
+from prefectish.engine.state import Failed, State
+from prefectish.errors import RemoteError, shorten, text_of
+from prefectish.secrets import masking
+from prefectish.secrets.masking import mask, masked
+
+#: Further exceptions of a chain are not looked at one by one: one that holds a secret is replaced as a whole.
+LONGEST_CHAIN = 50
+
+
+def concealed(error: BaseException) -> BaseException:
+    """Return an exception that tells no secret: itself with masked parts, or a stand-in if that is not enough.
+
+    What it is made of is masked in place, so that its type, which retries and handlers may ask for, is kept. An
+    exception that still tells a secret afterwards, because its text comes from elsewhere, is replaced by a RemoteError
+    with its type's name and masked text.
+    """
+    if not masking.is_active():
+        return error
+    for link in _chain(error):
+        _conceal(link)
+    if not _tells(error):
+        return error
+    import traceback
+
+    text = "".join(traceback.format_exception(error, limit=-30))
+    return RemoteError(type(error).__name__, text_of(error), shorten(text))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    open_ = [error]
+    while open_ and len(seen) < LONGEST_CHAIN:
+        link = open_.pop()
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        open_.extend(e for e in (link.__cause__, link.__context__) if e is not None)
+        if isinstance(link, BaseExceptionGroup):
+            open_.extend(link.exceptions)
+
+
+def _conceal(error: BaseException) -> None:
+    """Mask texts among the arguments and attributes of one exception; some do not let themselves be changed."""
+    with suppress(Exception):
+        error.args = masked(error.args)
+    for name, value in list(vars(error).items()):
+        if isinstance(error, Signal) and name == "state":
+            error.state = concealed_state(value)
+        else:
+            vars(error)[name] = masked(value)
+    for name in _members(type(error)):
+        with suppress(Exception):
+            old = getattr(error, name)
+            if (new := masked(old)) is not old:
+                setattr(error, name, new)
+
+
+def _members(cls: type) -> Iterator[str]:
+    """Yield the names of the attributes that exceptions like OSError keep beside their arguments."""
+    for base in cls.__mro__:
+        for name, member in vars(base).items():
+            if isinstance(member, MemberDescriptorType | GetSetDescriptorType) and not name.startswith("__"):
+                yield name
+
+
+def _tells(error: BaseException) -> bool:
+    import traceback
+
+    try:
+        texts = (str(error), repr(error), *traceback.format_exception(error))
+    except Exception:  # one that cannot be written down tells nothing
+        return False
+    return any(mask(text) != text for text in texts)
+
+
+def concealed_state(state: State) -> State:
+    """Return a state whose message, exception and traceback tell no secret; results that are data stay as they are."""
+    if not masking.is_active():
+        return state
+    changes: dict[str, Any] = {}
+    if type(state.message) is str and (hidden := mask(state.message)) != state.message:
+        changes["message"] = hidden
+    result = state._result
+    if isinstance(result, BaseException) and not isinstance(result, Signal):  # a signal's state was masked with it
+        stand_in = concealed(result)
+        if stand_in is not result:
+            changes["result"] = stand_in
+    if isinstance(state, Failed) and state.traceback and (text := mask(state.traceback)) != state.traceback:
+        changes["traceback"] = text
+    return state.replace(**changes) if changes else state

@@ -1,0 +1,111 @@
+"""``rerun_on_loss=False``: an attempt that was lost is not run again.
+
+Before its body an attempt leaves a marker in the store that all workers share, and after it how it ended. The same
+attempt, started anew because a worker died or a driver came back, finds the first without the second: it is lost, and
+has crashed; it finds both: it has ended, as it says there.
+
+This narrows the window in which a body may run twice; it is no transaction with the world outside. What an attempt
+did before it was lost is not known to anybody here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.jobs.envelope import dumps, encode_state
+from prefectish.engine.state import Crashed, State
+from prefectish.engine.worker.redaction import concealed_state
+from prefectish.engine.worker.storage import Keeping, failed, label_of
+from prefectish.errors import RemoteError, describe
+from prefectish.hashing import stable_hash
+from prefectish.secrets import masking
+
+if TYPE_CHECKING:
+    from prefectish.engine.worker.attempt_context import AttemptFacts
+
+#: Fact of a run that is resumed: whether what was lost before is to run all the same.
+RETRIES = "flow_run_retry_failed"
+
+
+def left_behind(keeping: Keeping, facts: AttemptFacts, inputs: Mapping[str, Any]) -> State | None:
+    """Return what became of an earlier start of this attempt; None if there was none.
+
+    Parameters
+    ----------
+    inputs : of the body. In a run that is resumed another item may stand at this position: its start does not count.
+    """
+    found = capture(_look, keeping, facts, inputs)
+    if isinstance(found, Error):  # whoever cannot read the marker cannot know
+        return failed(f"start marker of {label_of(facts)} could not be read", found.exception)
+    state: State | None = found.value
+    return state
+
+
+def _look(keeping: Keeping, facts: AttemptFacts, inputs: Mapping[str, Any]) -> State | None:
+    store = keeping.store
+    for own, place in _places(keeping, facts):
+        if not store.exists(f"{place}.started"):
+            continue
+        mark = json.loads(store.read(f"{place}.started"))
+        if not own and mark["inputs"] != _digest(inputs):
+            continue
+        if store.exists(f"{place}.ended"):
+            ended: State = pickle.loads(store.read(f"{place}.ended"))
+            return ended
+        return _lost(facts, mark)
+    return None
+
+
+def _places(keeping: Keeping, facts: AttemptFacts) -> Iterator[tuple[bool, str]]:
+    """Yield where this attempt may have left its marker: in this part of the run, and in those that it goes on from."""
+    own = keeping.own_place(facts)
+    yield True, own
+    run_id, part, rest = own.split("/", 2)
+    if not facts.run.get(RETRIES):
+        for earlier in range(int(part) - 1, -1, -1):
+            yield False, f"{run_id}/{earlier}/{rest}"
+
+
+def begin(keeping: Keeping, facts: AttemptFacts, inputs: Mapping[str, Any]) -> State | None:
+    """Leave the marker; return Failed if that cannot be done, since the body must not run then."""
+    mark = {"worker": _process(), "at": round(time.time(), 3), "inputs": _digest(inputs)}
+    name = f"{keeping.own_place(facts)}.started"
+    written = capture(keeping.store.write, name, json.dumps(mark).encode())
+    if isinstance(written, Error):
+        return failed(f"start marker of {label_of(facts)} could not be stored", written.exception)
+    return None
+
+
+def end(keeping: Keeping, facts: AttemptFacts, state: State) -> None:
+    """Note how the attempt ended; what cannot be noted is lost if the attempt is asked for again."""
+    label = label_of(facts)
+    shown = concealed_state(state) if masking.is_active() else state
+    outcome = capture(lambda: dumps(encode_state(shown, label)))
+    if isinstance(outcome, Value):
+        outcome = capture(keeping.store.write, f"{keeping.own_place(facts)}.ended", outcome.value)
+    if isinstance(outcome, Error):
+        text = "Task %r: how it ended could not be stored: %s; if its worker dies now it counts as lost"
+        facts["logger"].warning(text, facts["task_full_name"], describe(outcome.exception))
+
+
+def _lost(facts: AttemptFacts, mark: Mapping[str, Any]) -> Crashed:
+    text = f"{label_of(facts)} was lost: it was started on {mark['worker']}, and rerun_on_loss=False"
+    evidence = {"worker": mark["worker"], "started": mark["at"]}
+    return Crashed(text, RemoteError("AttemptLost", text), cause="attempt-lost", evidence=evidence)
+
+
+def _digest(inputs: Mapping[str, Any]) -> str | None:
+    outcome = capture(stable_hash, dict(inputs))
+    return None if isinstance(outcome, Error) else str(outcome.value)
+
+
+def _process() -> str:
+    import platform
+
+    return f"{platform.node()}:{os.getpid()}"

@@ -1,0 +1,240 @@
+"""Time limits of a body, where the body runs.
+
+``timeout`` is for one call of the body: each attempt, and each turn of a loop, has it anew. ``total_timeout`` is for
+all calls of one child; the time used so far travels in the context of the state from which the next attempt starts.
+Time between attempts does not count, nor do handlers. Where the loop of the run is busy with the body, in a local run,
+it cannot give up the body when the time of its map or of the run is over: the body then has that limit too.
+
+How a limit is kept depends on where the body runs:
+
+* ``isolation="process"``: in a process of its own, which is killed (:mod:`prefectish.engine.worker.isolation.parent`).
+* In the main thread of a process, as in a local run and in a pool of processes: the system's alarm interrupts it, so
+  that Python code and sleeps really stop. Code of an extension stops when it returns to Python.
+* Elsewhere, or where somebody else uses the alarm: in a helper thread. The slot returns at the limit, the thread not.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from types import FrameType
+from typing import Any, TypeAlias
+
+from prefectish.engine import clock as clocks
+from prefectish.engine.capture import Error, Value
+from prefectish.engine.side_thread import Helper
+from prefectish.engine.signals import ENDRUN, TimeoutSignal
+from prefectish.engine.state import Scheduled, State, TimedOut
+from prefectish.engine.worker.attempt_context import AttemptFacts
+from prefectish.engine.worker.body import call_body
+from prefectish.tasks.task import Task
+
+#: The alarm rings again after so many seconds, for a body that swallowed it, or was where an exception is lost (a
+#: ``__del__``); until then the body may clean up.
+AGAIN_SECONDS = 5.0
+#: Where a state keeps the seconds that bodies of its child used, in its context.
+USED = "task_seconds_used"
+
+#: From the slug of a task to the seconds that its map and its run have left, and what to say when they are over.
+TimeLeft: TypeAlias = Callable[[str], tuple[float, str] | None]
+
+#: The limits of the run whose loop calls bodies in this thread; None if it has none.
+surrounding: ContextVar[TimeLeft | None] = ContextVar("surrounding", default=None)
+
+
+@contextmanager
+def within(time_left: TimeLeft | None) -> Iterator[None]:
+    """Hold the bodies that this thread calls to the limits of a run, and of no run around it."""
+    token = surrounding.set(time_left)
+    try:
+        yield
+    finally:
+        surrounding.reset(token)
+
+
+class Allowance:
+    """The time that the bodies of one child may still take.
+
+    Parameters
+    ----------
+    start : the state that the attempt starts from.
+    outer : tells what the run has left for it, and what to say then; None if it says nothing.
+
+    Attributes
+    ----------
+    each, total : limits in seconds; None for no limit.
+    used : seconds taken so far, in former attempts too; kept only if there is a total.
+    """
+
+    __slots__ = ("each", "outer", "total", "used")
+
+    def __init__(self, task: Task, start: State, outer: Callable[[], tuple[float, str] | None] | None = None) -> None:
+        self.outer = outer
+        self.each = task.timeout
+        self.total = task.total_timeout
+        self.used: float = start.context.get(USED, 0.0) if self.total is not None else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds for the next call; None for no limit."""
+        outer = None if self.outer is None else self.outer()
+        rest = None if self.total is None else max(0.0, self.total - self.used)
+        limits = (self.each, rest, None if outer is None else max(0.0, outer[0]))
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @property
+    def spent(self) -> bool:
+        """Whether there is no time for another attempt."""
+        return (self.total is not None and self.used >= self.total) or self.overrun is not None
+
+    @property
+    def overrun(self) -> str | None:
+        """What to say if the time of the map or of the run is over."""
+        outer = None if self.outer is None else self.outer()
+        return None if outer is None or outer[0] > 0 else outer[1]
+
+    def carried_by(self, state: State) -> State:
+        """Return a state that waits with the time used so far in its context."""
+        if self.total is None or not isinstance(state, Scheduled):
+            return state
+        return state.replace(context={**state.context, USED: self.used})
+
+
+def call_limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
+    """Call the body of an attempt as :func:`call_body` does, but within its limits and in the process it asks for."""
+    if not facts.spec.task.log_stdout:
+        return _limited(facts, inputs, allowance)
+    from prefectish.engine.worker.logs.stdout import logged_prints
+
+    with logged_prints(facts["logger"]):
+        return _limited(facts, inputs, allowance)
+
+
+def _limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
+    limit = allowance.left
+    if limit is not None and limit <= 0:
+        return _overrun(allowance) or Error(
+            TimeoutSignal(f"total_timeout={allowance.total} s was used up by earlier attempts")
+        )
+    began = clocks.current.seconds()
+    task = facts.spec.task
+    if task.isolation == "process":
+        from prefectish.engine.worker.isolation.parent import call_isolated
+
+        outcome = call_isolated(facts, inputs, limit)
+        if limit is not None and _timed_out(outcome):
+            _log_stopped(facts, limit)
+    else:
+        outcome = _called(partial(call_body, task, inputs), limit, facts)
+    seconds = clocks.current.seconds() - began
+    if limit is not None and _timed_out(outcome):
+        seconds = max(seconds, limit)  # so that a total that ran out is seen as spent, to the last bit
+        outcome = _overrun(allowance) or outcome
+    allowance.used += seconds
+    return outcome
+
+
+def _called(call: Callable[[], Value | Error], limit: float | None, facts: AttemptFacts) -> Value | Error:
+    if limit is None:
+        return call()
+    return clocks.current.limited(call, limit, partial(_kept, call, limit, facts))
+
+
+def _kept(call: Callable[[], Value | Error], limit: float, facts: AttemptFacts) -> Value | Error:
+    """Call a body that the system ends at its limit."""
+    if _alarm_is_free():
+        return _under_alarm(call, limit, facts)
+    return _in_helper(call, limit, facts)
+
+
+def _overrun(allowance: Allowance) -> Error | None:
+    """Return the end of a body whose map, or whose run, has no time left, in the state that its siblings get."""
+    text = allowance.overrun
+    return None if text is None else Error(ENDRUN(TimedOut(text, TimeoutError(text))))
+
+
+def _timed_out(outcome: Value | Error) -> bool:
+    return type(outcome) is Error and isinstance(outcome.exception, TimeoutSignal)
+
+
+# -- by a helper thread ------------------------------------------------------------------------------------------------
+
+
+def _in_helper(call: Callable[[], Value | Error], limit: float, facts: AttemptFacts) -> Value | Error:
+    helper = Helper(call, f"prefectish-{facts['task_full_name']}")
+    try:
+        outcome = helper.wait(limit)
+    except BaseException:  # an interrupt
+        helper.leave()
+        raise
+    if outcome is not None:
+        return outcome
+    count = helper.leave()
+    if count:
+        facts["logger"].warning(
+            "Task %r: timed out after %g s, but its thread still runs; its result will be thrown away. Threads left "
+            'behind in this process: %d. With isolation="process" the body would be ended',
+            facts["task_full_name"], limit, count,
+        )  # fmt: skip
+    else:
+        _log_stopped(facts, limit)
+    return Error(TimeoutSignal())
+
+
+def _log_stopped(facts: AttemptFacts, limit: float) -> None:
+    """Warn that a body was ended at its limit."""
+    facts["logger"].warning("Task %r: timed out after %g s and was stopped", facts["task_full_name"], limit)
+
+
+# -- by the system's alarm ---------------------------------------------------------------------------------------------
+
+
+def _alarm_is_free() -> bool:
+    """Whether an alarm would reach the body, and nobody else waits for one (a limit of a flow that runs this one)."""
+    return (
+        hasattr(signal, "setitimer")
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+        and not signal.getitimer(signal.ITIMER_REAL)[0]
+    )
+
+
+class _Alarm:
+    """Raises the timeout in the main thread whenever it rings, while the body runs and not a moment later."""
+
+    __slots__ = ("armed", "rang")
+
+    def __init__(self) -> None:
+        self.armed = True
+        self.rang = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.armed:
+            self.rang = True
+            raise TimeoutSignal
+
+
+def _under_alarm(call: Callable[[], Value | Error], limit: float, facts: AttemptFacts) -> Value | Error:
+    alarm = _Alarm()
+    outcome: Value | Error | None = None
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, limit, AGAIN_SECONDS)
+        outcome = call()
+        alarm.armed = False
+    except TimeoutSignal as error:  # it rang between the end of the body and the line above
+        outcome = Error(error)
+    finally:
+        alarm.armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert outcome is not None
+    if not alarm.rang:
+        return outcome
+    _log_stopped(facts, limit)
+    # A body that swallowed the signal, or a flow that it ran, may have gone on and returned: too late all the same.
+    return outcome if _timed_out(outcome) else Error(TimeoutSignal())

@@ -1,0 +1,267 @@
+"""What a call in a flow function is given: values, and futures at any depth of its collections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from prefectish.edges import Annotation, Unwrapped, unwrap
+from prefectish.engine.capture import Value, capture
+from prefectish.engine.context import current
+from prefectish.engine.jobs.envelope import SIMPLE
+from prefectish.engine.jobs.slots import CONTAINERS, Place, rebuilt
+from prefectish.engine.plan.compile import TaskName
+from prefectish.engine.state import State
+from prefectish.engine.worker.decide import flattened
+from prefectish.errors import PrefectishError
+from prefectish.functions.calls import Argument
+from prefectish.functions.futures import MapFuture, TaskFuture
+from prefectish.functions.growth import Wire
+from prefectish.functions.outcomes import Outcome
+from prefectish.hashing import stable_hash
+from prefectish.tasks.mapping import check_mappable
+
+#: What the context calls the run whose flow function goes on in this thread.
+FUNCTION_RUN = "function_run"
+_NO_TAGS: frozenset[str] = frozenset()
+_given: dict[str, Wire] = {}
+
+
+class Arguments(NamedTuple):
+    """The arguments of a call.
+
+    Attributes
+    ----------
+    wires : of which kinds they are: calls with equal wires share a lane.
+    values : one a wire: a value, a state, or an outcome.
+    sources : the outcomes among them.
+    """
+
+    wires: tuple[Wire, ...]
+    values: tuple[Any, ...]
+    sources: tuple[Outcome, ...]
+
+
+def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool) -> Arguments:
+    """Return the arguments of a call.
+
+    Parameters
+    ----------
+    bound : values by argument.
+    wait_for : futures, also in lists, that must have ended before.
+    allow_failure : failures among what it reads and waits for do not keep it from running.
+
+    Raises
+    ------
+    TypeError : `wait_for` holds something that is no future.
+    """
+    wires: list[Wire] = []
+    values: list[Any] = []
+    for key, value in bound.items():
+        if type(value) in SIMPLE:
+            wires.append(_given_wire(key))
+            values.append(value)
+        else:
+            _add(wires, values, key, unwrap(value), allow_failure)
+    for future in _waited_for(wait_for):
+        wires.append(Wire(None, -1, future.task_name, allow_failure=allow_failure))
+        values.append(_outcome_of(future))
+    sources = tuple(value for value in values if type(value) is Outcome)
+    return Arguments(_told_apart(wires) if sources else tuple(wires), tuple(values), sources)
+
+
+def key_of(given: Arguments) -> str | None:
+    """Return what a call is, by its arguments: a hash that another run of the flow function comes to, too.
+
+    A future counts as what it is, not as what came of it. None if an argument has no stable hash.
+    """
+    told = [
+        (wire.key or wire.inside or "", _named(value) if type(value) is Outcome else rebuilt(value, _placed))
+        for wire, value in zip(given.wires, given.values, strict=True)
+    ]
+    hashed = capture(stable_hash, told)
+    return hashed.value if isinstance(hashed, Value) else None
+
+
+def _named(outcome: Outcome) -> tuple[str, str | int]:
+    slug = outcome.label if outcome.run is None else outcome.run.step.slug
+    return slug, outcome.key or ("" if outcome.row is None else outcome.row)
+
+
+def _placed(member: Any) -> Any:
+    if isinstance(member, State):
+        return type(member).__name__, member.result
+    return ("place", member.key) if type(member) is Place else member
+
+
+def _given_wire(key: str) -> Wire:
+    wire = _given.get(key)
+    if wire is None:
+        wire = _given[key] = Wire(key, -1, TaskName(key, key, _NO_TAGS), given=True)
+    return wire
+
+
+def _add(wires: list[Wire], values: list[Any], key: str, said: Unwrapped, allow_failure: bool) -> None:
+    value = said.value
+    allowed = allow_failure or said.allow_failure
+    if isinstance(value, TaskFuture | MapFuture):
+        wires.append(Wire(key, -1, value.task_name, False, said.flattened, allowed))
+        values.append(_outcome_of(value))
+    elif isinstance(value, State):
+        wires.append(Wire(key, -1, TaskName(key, key, _NO_TAGS), False, said.flattened, allowed))
+        values.append(value)
+    elif holds_futures(value):
+        _add_filled(wires, values, key, value, allowed)
+    else:
+        wires.append(_given_wire(key))
+        values.append(flattened(value) if said.flattened else value)
+
+
+def _add_filled(wires: list[Wire], values: list[Any], key: str, value: Any, allowed: bool) -> None:
+    """Add a collection with futures in it: each fills a place of its own."""
+
+    def place(member: Any) -> Any:
+        said = unwrap(member)
+        if not isinstance(said.value, TaskFuture | MapFuture | State):
+            return member
+        name = f"_{len(wires)}_in_{key}"
+        task_name = TaskName(key, key, _NO_TAGS) if isinstance(said.value, State) else said.value.task_name
+        allow = allowed or said.allow_failure
+        wires.append(Wire(name, -1, task_name, False, said.flattened, allow, inside=key))
+        values.append(said.value if isinstance(said.value, State) else _outcome_of(said.value))
+        return Place(name)
+
+    template = rebuilt(value, place)
+    wires.append(_given_wire(key))
+    values.append(template)
+
+
+def _told_apart(wires: list[Wire]) -> tuple[Wire, ...]:
+    """Return wires of which no two make equal edges, so that triggers see as many states as there are."""
+    seen: dict[Wire, int] = {}
+    apart: list[Wire] = []
+    for wire in wires:
+        count = seen[wire] = seen.get(wire, 0) + 1
+        if count > 1:
+            name = wire.upstream
+            wire = wire._replace(upstream=TaskName(name.name, f"{name.slug}#{count}", name.tags))
+        apart.append(wire)
+    return tuple(apart)
+
+
+def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Outcome:
+    _check_own(future)
+    if isinstance(future, MapFuture):
+        future._whole.kept = True
+        outcome = future._whole.outcome
+    else:
+        outcome = future._outcome
+    outcome.read = True
+    return outcome
+
+
+def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
+    """Refuse a future of another run.
+
+    Raises
+    ------
+    PrefectishError : naming the future, both runs, and the way out.
+    """
+    here = current().get(FUNCTION_RUN)
+    if future._run is not here:
+        mine = "no flow function" if here is None else f"run {here.run_id} of {here.plan.flow_name}"
+        raise PrefectishError(
+            f"{future.name} belongs to run {future._run.run_id} of {future._run.plan.flow_name}, and this is {mine}; "
+            f"pass its .result() instead"
+        )
+
+
+def holds_futures(value: Any) -> bool:
+    """Whether a future, or a state, is somewhere in a collection."""
+    if isinstance(value, CONTAINERS):
+        members = value.values() if isinstance(value, dict) else value
+        return any(type(member) not in SIMPLE and holds_futures(member) for member in members)
+    if isinstance(value, Annotation):
+        value = unwrap(value).value
+    return isinstance(value, TaskFuture | MapFuture | State)
+
+
+def futures_in(value: Any) -> list[TaskFuture[Any] | MapFuture[Any]]:
+    """Return the futures in a value, at any depth of its collections."""
+    if isinstance(value, TaskFuture | MapFuture):
+        return [value]
+    if not isinstance(value, CONTAINERS):
+        return []
+    members = value.values() if isinstance(value, dict) else value
+    return [future for member in members if type(member) not in SIMPLE for future in futures_in(member)]
+
+
+def _waited_for(wait_for: Iterable[Any]) -> list[TaskFuture[Any] | MapFuture[Any]]:
+    found: list[TaskFuture[Any] | MapFuture[Any]] = []
+    for entry in [wait_for] if isinstance(wait_for, TaskFuture | MapFuture) else wait_for:
+        said = unwrap(entry)
+        if said.mapped:
+            raise TypeError("wait_for=[mapped(...)]: one call cannot wait item by item; use .map(..., wait_for=...)")
+        inside = futures_in(said.value)
+        if not inside and not isinstance(said.value, list | tuple | set):
+            raise _no_future(said.value)
+        found.extend(inside)
+    return found
+
+
+def _no_future(value: Any) -> TypeError:
+    return TypeError(f"wait_for: a future is wanted, got {value!r}; only .submit(...) and .map(...) give one")
+
+
+# -- maps --------------------------------------------------------------------------------------------------------------
+
+
+def map_arguments(
+    name: str, bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool
+) -> tuple[Argument, ...]:
+    """Return the arguments of a map; all are mapped over but those in ``unmapped``.
+
+    Raises
+    ------
+    TypeError : a value cannot be mapped over, or `wait_for` holds something that is no future; `name` is the task's.
+    """
+    made = [_map_argument(name, key, unwrap(value), allow_failure, True) for key, value in bound.items()]
+    for entry in [wait_for] if isinstance(wait_for, TaskFuture | MapFuture) else wait_for:
+        said = unwrap(entry)
+        if not futures_in(said.value):
+            raise _no_future(said.value)
+        if not said.mapped and isinstance(said.value, list | tuple):
+            made += [_map_argument(name, None, unwrap(f), allow_failure, False) for f in futures_in(said.value)]
+        else:
+            made.append(_map_argument(name, None, said, allow_failure, False))
+    return tuple(made)
+
+
+def _map_argument(name: str, key: str | None, said: Unwrapped, allow_failure: bool, mapped: bool) -> Argument:
+    value = said.value
+    is_mapped = mapped if said.mapped is None else said.mapped
+    allowed = allow_failure or said.allow_failure
+    if isinstance(value, MapFuture):
+        _check_own(value)
+        value._whole.outcome.read = True
+        return Argument(key, value._whole, value.task_name, is_mapped, said.flattened, allowed, False)
+    if isinstance(value, TaskFuture):
+        return Argument(key, _outcome_of(value), value.task_name, is_mapped, said.flattened, allowed, True)
+    word = key or "wait_for"
+    task_name = TaskName(word, word, _NO_TAGS)
+    holds = holds_futures(value)
+    if holds and not isinstance(value, State):
+        value = rebuilt(value, _stand_in)
+    elif is_mapped and not isinstance(value, State):
+        check_mappable(value, name, word)
+    return Argument(key, value, task_name, is_mapped, said.flattened, allowed, holds)
+
+
+def _stand_in(member: Any) -> Any:
+    """Return the outcome that stands for a future inside of a value."""
+    inner = unwrap(member).value
+    if isinstance(inner, State):
+        outcome = Outcome("a state")
+        outcome.settle(inner)
+        return outcome
+    return _outcome_of(inner) if isinstance(inner, TaskFuture | MapFuture) else member

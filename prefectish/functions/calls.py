@@ -1,0 +1,518 @@
+"""Calls and maps that come while the run goes on: the owner's side of a flow function.
+
+All calls of a task with arguments of the same kinds are rows of one lane (:class:`Shape`). A row starts once the
+outcomes among its arguments are known, under the window and the limits that hold for maps; so what is said of the
+children of a map (retries, losses, bundles, records) holds for calls. A map is a step like any other, added to the plan
+once its arguments are there; maps over maps go on row by row.
+
+Nothing here runs in the thread of the flow function, except where it says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
+
+from prefectish.engine.capture import Value, capture
+from prefectish.engine.jobs.job import ITEM, LaneSpec, Record
+from prefectish.engine.jobs.slots import CONTAINERS, rebuilt
+from prefectish.engine.moments import Moment
+from prefectish.engine.plan.compile import TaskName
+from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
+from prefectish.engine.scheduling.progress import Progress
+from prefectish.engine.scheduling.run_state import NOT_RUN, Branch, Lane, StepRun, bare
+from prefectish.engine.scheduling.verdict import finished
+from prefectish.engine.state import Cancelled, Failed, Mapped, State, Success
+from prefectish.functions.growth import Growth, Wire
+from prefectish.functions.outcomes import Outcome
+from prefectish.tasks.collections import Constant
+from prefectish.tasks.task import Task
+
+
+class CallLane(Lane):
+    """Rows that come one by one, each with inputs of its own.
+
+    Attributes
+    ----------
+    inputs : of rows that have not started.
+    keys : what rows are that have not ended, by their arguments.
+    reads : what they read, in a run that is resumed.
+    queue : rows that can start: rank, row.
+    """
+
+    __slots__ = ("inputs", "keys", "queue", "reads")
+
+    def __init__(self, run: StepRun) -> None:
+        super().__init__([run], run.step.stage, run.space)
+        self.inputs: dict[int, tuple[Any, ...]] = {}
+        self.keys: dict[int, str] = {}
+        self.reads: dict[int, tuple[tuple[int, int | None], ...]] = {}
+        self.queue: list[tuple[float, int]] = []
+
+    def key_of(self, row: int) -> str | None:
+        """Return what a call is, by its arguments."""
+        return self.keys.get(row)
+
+    def reads_of(self, row: int) -> tuple[tuple[int, int | None], ...]:
+        """Return the steps and rows that a call reads."""
+        return self.reads.get(row, ())
+
+    def put(self, row: int, inputs: tuple[Any, ...], rank: float) -> None:
+        """Let a row start; those with the larger rank go first."""
+        self.inputs[row] = inputs
+        heappush(self.queue, (-rank, row))
+
+    def withdraw(self, row: int) -> None:
+        """Forget a row that has not started."""
+        self.inputs.pop(row, None)
+        self.queue = sorted(entry for entry in self.queue if entry[1] != row)
+
+    def items_of(self, row: int) -> tuple[Any, ...]:
+        """Return the inputs of a row that starts; they are its branch's from now on."""
+        return self.inputs.pop(row)
+
+    def next_row(self) -> int | None:
+        """Return the next row to start, None if none is ready."""
+        return heappop(self.queue)[1] if self.queue else None
+
+
+class Shape:
+    """Calls of one task whose arguments are of the same kinds. The thread that calls makes it.
+
+    Attributes
+    ----------
+    rows : numbers of the calls.
+    outcomes : of the calls that have not ended.
+    failed : outcomes of those that failed and that nobody had looked at by then.
+    direct : a call of it may run right where it is called: it waits for no limit.
+    """
+
+    __slots__ = ("direct", "failed", "lane", "outcomes", "rows", "run", "spec")
+
+    def __init__(self, growth: Growth, task: Task, wires: Sequence[Wire]) -> None:
+        table = growth.table
+        self.run = growth.add(task, growth.slug_of(task), wires)
+        growth.add_space(self.run)
+        wiring = tuple((ITEM, n) for n in range(len(wires)))
+        step = table.opener.spec_of(self.run.step, wiring, keyed=0, mapped=False)
+        batch = task.batch_size
+        self.spec = LaneSpec(-1 - self.run.step.number, table.opener.facts, (step,), (), frozenset((0,)), batch)
+        self.lane: CallLane | None = None
+        self.rows = itertools.count()
+        self.outcomes: dict[int, Outcome] = {}
+        self.failed: list[Outcome] = []
+        self.direct = not table.admission.limits.limited(self.run.step.number)
+        self.run.watcher = self
+
+    def opened(self) -> None:
+        """Do nothing: calls come one by one."""
+
+    def row(self, row: int, state: State, width: Any) -> None:
+        """Make the final state of a call known."""
+        outcome = self.outcomes.pop(row, None)
+        if self.lane is not None:
+            self.lane.keys.pop(row, None)
+            self.lane.reads.pop(row, None)
+        if outcome is not None:
+            if not outcome.read and state.is_failed():
+                self.failed.append(outcome)
+            outcome.settle(state, width)
+
+    def waits(self, row: int, state: State) -> None:
+        """Make known that a call waits for somebody outside."""
+        outcome = self.outcomes.get(row)
+        if outcome is not None:
+            outcome.pause(state)
+
+    def ended(self, state: State) -> None:
+        """Do nothing: nobody waits for all calls of a shape."""
+
+
+class Call(NamedTuple):
+    """A call on its way to the owner.
+
+    Attributes
+    ----------
+    arguments : one an input of the shape: a value, a state, or the outcome of something else.
+    key : what the call is, by its arguments; None if nobody asked, or they cannot say it.
+    """
+
+    shape: Shape
+    row: int
+    outcome: Outcome
+    arguments: tuple[Any, ...]
+    key: str | None = None
+
+
+class Argument(NamedTuple):
+    """An argument of a map, or something it waits for besides.
+
+    Attributes
+    ----------
+    key : None for what is only waited for.
+    value : a value in which outcomes stand for results; :class:`Whole` for another map.
+    name : what it comes from.
+    holds : outcomes stand in the value.
+    """
+
+    key: str | None
+    value: Any
+    name: TaskName
+    mapped: bool
+    flattened: bool
+    allow_failure: bool
+    holds: bool
+
+
+class Whole:
+    """A map on its way to the owner, and what becomes of it. The thread that calls makes it.
+
+    Attributes
+    ----------
+    outcome : of the map as a whole.
+    rows : outcomes of children that somebody asked for and that have not ended.
+    listeners : called with row and state of each child that ends.
+    added : called once the step is in the plan.
+    sized : called whenever the number of children may have become known.
+    kept : a call reads it as a whole, so its results stay until the end of the run.
+    """
+
+    __slots__ = ("added", "arguments", "kept", "listeners", "outcome", "rows", "sized", "slug", "task")
+
+    def __init__(self, task: Task, slug: str, arguments: tuple[Argument, ...]) -> None:
+        self.task = task
+        self.slug = slug
+        self.arguments = arguments
+        self.outcome = Outcome(slug)
+        self.outcome.sources = tuple(a.value.outcome for a in arguments if isinstance(a.value, Whole))
+        self.kept = False
+        self.rows: dict[int, Outcome] = {}
+        self.listeners: list[Callable[[int, State], None]] = []
+        self.added: list[Callable[[], None]] = []
+        self.sized: list[Callable[[], None]] = []
+
+    @property
+    def run(self) -> StepRun | None:
+        """The step, None as long as it is not in the plan."""
+        return self.outcome.run
+
+    def child(self, row: int, label: str) -> Outcome:
+        """Return the outcome of a child, made now if nobody asked for it before. Any thread may ask."""
+        run = self.outcome.run
+        outcome = self.rows.setdefault(row, Outcome(label, run, row))
+        state = None if run is None or run.children is None or row >= len(run.children) else run.children[row]
+        if state is not None:  # it may have ended just before
+            self.rows.pop(row, None)
+            outcome.settle(state)
+        return outcome
+
+    def sources_of(self, row: int) -> tuple[Outcome, ...]:
+        """Return what a child reads or waits for."""
+        found: list[Outcome] = []
+        for a in self.arguments:
+            if isinstance(a.value, Whole):
+                found.append(a.value.child(row, f"{a.value.slug}[{row}]") if a.mapped else a.value.outcome)
+            elif a.holds:
+                found += outcomes_in(a.value[row] if _by_item(a) else a.value)
+        return tuple(found)
+
+    def opened(self) -> None:
+        """Tell that there are rows."""
+        for tell in list(self.sized):
+            tell()
+
+    def row(self, row: int, state: State, width: Any) -> None:
+        """Make the final state of a child known."""
+        outcome = self.rows.pop(row, None)
+        if outcome is not None:
+            outcome.settle(state, width)
+        for tell in list(self.listeners):
+            tell(row, state)
+
+    def waits(self, row: int, state: State) -> None:
+        """Make known that a child waits for somebody outside."""
+        outcome = self.rows.get(row)
+        if outcome is not None:
+            outcome.pause(state)
+        self.outcome.pause(state)
+
+    def ended(self, state: State) -> None:
+        """Make the final state of the map known."""
+        self.opened()
+        self.outcome.settle(state)
+
+
+class Calls:
+    """Takes calls and maps into a run."""
+
+    def __init__(self, progress: Progress, growth: Growth) -> None:
+        self.progress = progress
+        self.table = progress.table
+        self.growth = growth
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def take(self, call: Call) -> None:
+        """Take a call; it starts once the outcomes among its arguments are known."""
+        if self.table.over:
+            call.outcome.settle(NEVER_STARTED)
+            return
+        shape = call.shape
+        shape.outcomes[call.row] = call.outcome
+        self._make_room(shape.run, call.row)
+        self._once_known((a for a in call.arguments if type(a) is Outcome), partial(self._start, call))
+
+    def _make_room(self, run: StepRun, row: int) -> None:
+        """Give a row its place; calls of several threads may come in any order."""
+        children = run.children
+        assert children is not None and run.space is not None
+        missing = row + 1 - len(children)
+        if missing > 0:
+            children.extend([None] * missing)
+            run.left += missing
+            run.space.width = len(children)
+
+    def _once_known(self, outcomes: Iterable[Outcome], act: Callable[[], None]) -> None:
+        """Act once all outcomes are known: now, or when the last one is."""
+        left = [outcome for outcome in outcomes if outcome.state is None]
+        if not left:
+            act()
+            return
+        waiting = len(left)
+
+        def tell(outcome: Outcome) -> None:
+            nonlocal waiting
+            if outcome.state is not None:  # and not only paused
+                waiting -= 1
+                if not waiting and not self.table.over:
+                    act()
+
+        for outcome in left:
+            outcome.then(tell)
+
+    def _start(self, call: Call) -> None:
+        shape = call.shape
+        children = shape.run.children
+        if children is None or children[call.row] is not None:  # it was cancelled meanwhile
+            return
+        lane = shape.lane or self._open(shape)
+        if call.key is not None:
+            lane.keys[call.row] = call.key
+        if self.table.recaller is not None and call.outcome.sources:
+            lane.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.run is not None])
+        inputs = tuple([a.state if type(a) is Outcome else bare(a) for a in call.arguments])
+        lane.put(call.row, inputs, _rank(shape, call.arguments))
+        self.table.admission.queue(lane)
+
+    def _open(self, shape: Shape) -> CallLane:
+        lane = shape.lane = CallLane(shape.run)
+        lane.spec = shape.spec
+        lane.limited = not shape.direct
+        if not callable(shape.run.step.task.priority):
+            lane.priority = float(shape.run.step.task.priority or 0)
+        shape.run.lane = lane
+        self.table.lanes[lane.spec.ident] = lane
+        return lane
+
+    def took(self, call: Call, record: Record, now: Moment) -> None:
+        """Take a call that was made where it stands; what is not final waits as if it had been submitted."""
+        shape = call.shape
+        self._make_room(shape.run, call.row)
+        shape.outcomes[call.row] = call.outcome
+        if self.table.over:
+            final = record.state if finished(record.state) else NEVER_STARTED
+            self.table.finisher.row(shape.run, call.row, final, None)
+            return
+        lane = shape.lane or self._open(shape)
+        if call.key is not None:
+            lane.keys[call.row] = call.key
+        branch = Branch(call.row, call.arguments)
+        branch.submissions = 1
+        branch.seconds = record.seconds
+        lane.branches[call.row] = branch
+        self.progress.branches.record(lane, branch, 0, record, now)
+        self.progress.branches.after(lane, branch, now)
+
+    # -- maps ------------------------------------------------------------------------------------------------------
+
+    def take_map(self, whole: Whole) -> None:
+        """Take a map; it starts once its arguments are there. A map it goes over need not have ended."""
+        if self.table.over:
+            whole.outcome.settle(NEVER_STARTED)
+            return
+        needed = [o for a in whole.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
+        maps = [a.value for a in whole.arguments if isinstance(a.value, Whole)]
+        self._once_added(maps, lambda: self._once_known(needed, partial(self._start_map, whole)))
+
+    def _once_added(self, maps: Sequence[Whole], act: Callable[[], None]) -> None:
+        missing = next((m for m in maps if m.run is None), None)
+        if missing is None:
+            act()
+        else:
+            missing.added.append(lambda: self._once_added(maps, act))
+
+    def _start_map(self, whole: Whole) -> None:
+        wires: list[Wire] = []
+        constants: dict[str, Any] = {}
+        for a in whole.arguments:
+            if isinstance(a.value, Whole):
+                assert a.value.run is not None
+                source = a.value.run.step.number
+            elif _by_item(a):
+                source = self._add_items(a)
+            elif a.key is not None and not (a.mapped or a.flattened or a.holds):
+                constants[a.key] = a.value
+                continue
+            else:
+                source = self._add_value(a)
+            wires.append(Wire(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
+        run = whole.outcome.run = self.growth.add(whole.task, whole.slug, wires, constants)
+        run.step.mapped = True
+        run.widths = {}
+        run.watcher = whole
+        self.growth.start_map(run)
+        added, whole.added = whole.added, []
+        for tell in added:
+            tell()
+
+    def _add_value(self, a: Argument) -> int:
+        """Add an argument that is known by now as a step that never runs."""
+        value = a.value
+        if type(value) is Outcome:
+            assert value.state is not None
+            width = None if a.flattened else value.width
+            made = self.growth.add_literal(_NAMED, a.name.slug, value.state, width, stands_in=True)
+            made.dirty = self._reran(value)
+            return made.step.number
+        state = state_of(value) if a.holds or isinstance(value, State) else Success("Constant.", value)
+        made = self.growth.add_literal(_NAMED, a.name.slug, state, stands_in=a.holds)
+        made.dirty = a.holds and any(self._reran(outcome) for outcome in outcomes_in(value))
+        return made.step.number
+
+    def _reran(self, outcome: Outcome) -> bool:
+        """Whether something was not kept, in a run that is resumed."""
+        recaller = self.table.recaller
+        return recaller is not None and outcome.run is not None and recaller.reran(*_place(outcome))
+
+    def _add_items(self, a: Argument) -> int:
+        """Add a list in which outcomes stand for items: each child waits for its own item only."""
+        items = a.value
+        given = Mapped("Items.", n_map_states=len(items))
+        run = self.growth.add_literal(_NAMED, a.name.slug, given, stands_in=True)
+        run.final = False
+        self.growth.add_space(run, len(items))
+        for row, item in enumerate(items):
+            self._once_known(outcomes_in(item), partial(self._end_item, run, row, item))
+        return run.step.number
+
+    def _end_item(self, run: StepRun, row: int, item: Any) -> None:
+        width = item.width if type(item) is Outcome else None
+        if self.table.recaller is not None:
+            for outcome in outcomes_in(item):
+                if outcome.run is not None:
+                    self.table.recaller.inherit(run.step.number, row, _place(outcome))
+        self.table.finisher.row(run, row, state_of(item), width if isinstance(width, int) else None)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the steps whose rows were calls: no more will come."""
+        for run in self.table.runs:
+            if isinstance(run.watcher, Shape) and run.space is not None and not run.space.closed:
+                run.space.closed = True
+                self.table.finisher.step(run)
+
+    def cancel(self, outcome: Outcome, now: Moment) -> None:
+        """Cancel a call, or a child of a map, that has not ended."""
+        run, row = outcome.run, outcome.row
+        if run is None or row is None or run.children is None or run.children[row] is not None or self.table.over:
+            return
+        if run.lane is not None and row in run.lane.branches:
+            self.progress.endings.cancel(run.step.slug, row, now)
+        elif isinstance(run.watcher, Shape):
+            if run.lane is not None:
+                assert isinstance(run.lane, CallLane)
+                run.lane.withdraw(row)
+            self.table.end_row(run, row, NOT_RUN, Cancelled("cancelled"))
+        else:
+            self.progress.endings.cancel(run.step.slug, row, now)
+
+    def cancel_map(self, whole: Whole, now: Moment) -> None:
+        """Cancel the children of a map that have not ended."""
+        run = whole.run
+        if run is not None and not run.final and not self.table.over:
+            self.progress.endings.cancel(run.step.slug, None, now)
+
+    def forget(self, whole: Whole) -> None:
+        """Keep the results of a map no longer than their consumers need them."""
+        if whole.run is not None and not whole.kept:
+            self.table.finisher.releases.forget(whole.run)
+
+    def release(self, outcome: Outcome) -> None:
+        """Let go of the large result of a call that nobody can ask for any more; who reads it has it."""
+        run, row = outcome.run, outcome.row
+        if run is None or row is None or run.children is None or row >= len(run.children):
+            return
+        state = run.children[row]
+        if state is not None:
+            run.children[row] = state.replace(result=None)
+
+
+#: Stands for the task of values that were known when a map was called.
+_NAMED = Constant(None, "value")
+
+
+def _place(outcome: Outcome) -> tuple[int, int | None]:
+    """Return where an outcome is in the plan: number of the step, and row."""
+    assert outcome.run is not None
+    return outcome.run.step.number, outcome.row
+
+
+def outcomes_in(value: Any) -> list[Outcome]:
+    """Return the outcomes in a value, at any depth."""
+    if type(value) is Outcome:
+        return [value]
+    if not isinstance(value, CONTAINERS):
+        return []
+    members = value.values() if isinstance(value, dict) else value
+    return [outcome for member in members for outcome in outcomes_in(member)]
+
+
+def _result_of(outcome: Outcome) -> Any:
+    assert outcome.state is not None
+    return outcome.state.result
+
+
+def state_of(value: Any) -> State:
+    """Return the state that stands for a value in which all outcomes are known: the first failed one, or a success."""
+    if type(value) is Outcome:
+        assert value.state is not None
+        return value.state
+    states = [o.state for o in outcomes_in(value) if o.state is not None]
+    for state in states:
+        if not state.is_successful():
+            return state
+    if not states:
+        return value if isinstance(value, State) else Success(None, value)
+    made = capture(rebuilt, value, lambda m: _result_of(m) if type(m) is Outcome else m)
+    if isinstance(made, Value):
+        return Success(None, made.value)
+    return Failed(f"an argument could not be put together: {made.exception!r}", made.exception)
+
+
+def _by_item(a: Argument) -> bool:
+    """Whether an argument is a list whose items are waited for one by one."""
+    return a.holds and a.mapped and not a.flattened and isinstance(a.value, list | tuple)
+
+
+def _rank(shape: Shape, arguments: Sequence[Any]) -> float:
+    """Return the priority of a call, if the task has a function that says so."""
+    priority = shape.run.step.task.priority
+    if not callable(priority) or not arguments:
+        return 0.0
+    first = arguments[0]
+    outcome = capture(lambda: float(priority(_result_of(first) if type(first) is Outcome else first)))
+    return outcome.value if isinstance(outcome, Value) else 0.0

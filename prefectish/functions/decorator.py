@@ -1,0 +1,318 @@
+"""``@flow``: a function that, when it is called, runs as a flow."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Unpack, overload
+
+from prefectish.engine.capture import capture
+from prefectish.engine.handlers import on_failure_handler
+from prefectish.engine.state import State
+from prefectish.errors import FlowDefinitionError
+from prefectish.fingerprint import fingerprint
+from prefectish.functions.flow_attempts import Attempt, captured, resolved
+from prefectish.functions.options import FlowOptions, RunOptions
+from prefectish.functions.parameters import Taken
+from prefectish.tasks.options import seconds as seconds_of
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, TypeVar
+
+    P = ParamSpec("P", default=...)
+    R = TypeVar("R", default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    P, R = ParamSpec("P"), TypeVar("R")
+
+
+class FlowFunction(Generic[P, R]):
+    """A function that runs as a flow when it is called; made by :func:`flow`.
+
+    Attributes
+    ----------
+    name : of the flow.
+    state_handlers : called in order at each change of the flow's state with (flow, old state, new state).
+    result : where results are kept; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        name: str | None,
+        options: RunOptions,
+        state_handlers: list[Callable[..., Any]],
+        result: Any,
+        validate_parameters: bool,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.body: Callable[..., Any] = function
+        self.name = name or function.__name__
+        self.options = options
+        self.state_handlers = state_handlers
+        self.terminal_state_handler = None
+        self.result = result
+        self.taken = Taken(function, self.name, validate_parameters)
+        self.made_in: str | None = getattr(function, "__module__", None)
+        self.is_async = inspect.iscoroutinefunction(function)
+
+    @property
+    def version(self) -> str:
+        """Return the hash of the function's code."""
+        return fingerprint(self.function)
+
+    def with_options(
+        self, *, name: str | None = None, executor: Any = None, task_runner: Any = None, **options: Any
+    ) -> FlowFunction[P, R]:
+        """Return the flow with other options, named as in :func:`flow`."""
+        chosen = executor if executor is not None else task_runner
+        given = {"name": name or self.name, "executor": self.options.executor if chosen is None else chosen}
+        new: FlowFunction[P, R] = flow(self.function, **{**self._own(), **given, **options})
+        return new
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the flow and return what the function returned.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the function; ``return_state=True`` gives the state of the flow instead of its value. Futures
+            of the flow function around it are waited for.
+
+        Raises
+        ------
+        ParameterError
+            An argument is unknown, missing, or not of its type.
+        Exception
+            What the function raised.
+        """
+        return_state = bool(kwargs.pop("return_state", False))
+        bound = self.taken.bind(resolved(args), resolved(kwargs))
+        answer: R = self._called(bound, self.options, return_state)
+        return answer
+
+    def run(
+        self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None, history: Any = None,
+        progress: bool | None = None, timeout: float | timedelta | None = None, **parameter_values: Any,
+    ) -> State:  # fmt: skip
+        """Run the flow and return its state, whose result is what the function returned.
+
+        Parameters
+        ----------
+        parameters, **parameter_values
+            Arguments of the function.
+        executor, history, progress, timeout
+            As for :meth:`prefectish.Flow.run`.
+
+        Raises
+        ------
+        ParameterError
+            An argument is unknown, missing, or not of its type.
+        """
+        options = self.options._replace(
+            executor=executor or self.options.executor,
+            history=self.options.history if history is None else history,
+            progress=self.options.progress if progress is None else progress,
+            timeout=self.options.timeout if timeout is None else seconds_of("timeout", timeout),
+        )
+        state: State = self._called(self.taken.bind((), {**(parameters or {}), **parameter_values}), options, True)
+        return state
+
+    def resume(
+        self, run_id: str, parameters: Mapping[str, Any] | None = None, *, retry_failed: bool = False,
+        force: bool = False, executor: Any = None, history: Any = None, progress: bool | None = None,
+        **parameter_values: Any,
+    ) -> State:  # fmt: skip
+        """Go on with a recorded run: the function runs again, and calls that have ended give what they gave.
+
+        A call is known by its task and its arguments, wherever in the function it stands. One whose result was not
+        stored, and is not None, runs again: give the flow a ``result=`` store.
+
+        Parameters
+        ----------
+        run_id
+            Its identifier, ``state.context["flow_run_id"]``.
+        parameters, **parameter_values
+            Arguments of the function; they are not recorded.
+        retry_failed
+            Run again what failed, also with corrected code; otherwise failures stand.
+        force
+            Accept that tasks changed: they run again, and what follows them.
+        executor, history, progress
+            As for :meth:`run`.
+
+        Raises
+        ------
+        KeyError
+            No such run is recorded.
+        ResumeMismatch
+            It is a run of another flow, or ``task load-1 changed``.
+        RunLocked
+            Somebody else drives it.
+        """
+        import importlib
+
+        history = self.options.history if history is None else history
+        resumption = importlib.import_module("prefectish.history.resume").resumption
+        options = self.options._replace(
+            executor=executor or self.options.executor,
+            history=history,
+            progress=self.options.progress if progress is None else progress,
+            retries=0,
+            resumption=resumption(run_id, history, retry_failed, force),
+        )
+        state: State = self._called(self.taken.bind((), {**(parameters or {}), **parameter_values}), options, True)
+        return state
+
+    def _called(self, arguments: dict[str, Any], options: RunOptions, return_state: bool) -> Any:
+        if self.is_async:
+            return self._awaited(arguments, options, return_state)
+        attempt = 0
+        while True:
+            attempt += 1
+            attempted = Attempt(self, arguments, options, attempt)
+            with attempted:
+                if attempted.begins:
+                    attempted.outcome = capture(self.body, **arguments)
+            if not attempted.again():
+                return attempted.answer(return_state)
+            attempted.clock.sleep(attempted.delay())
+
+    async def _awaited(self, arguments: dict[str, Any], options: RunOptions, return_state: bool) -> Any:
+        import asyncio
+
+        attempt = 0
+        while True:
+            attempt += 1
+            attempted = Attempt(self, arguments, options, attempt)
+            with attempted:
+                if attempted.begins:
+                    attempted.outcome = await captured(self.body(**arguments))
+                    await asyncio.to_thread(attempted.wait_for_work)
+            if not attempted.again():
+                return attempted.answer(return_state)
+            await asyncio.sleep(attempted.delay())
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        return flow(self.function.__get__(instance, owner), **self._own())
+
+    def _own(self) -> dict[str, Any]:
+        o = self.options
+        return {
+            "name": self.name, "executor": o.executor, "task_runner_max_concurrency": o.most, "retries": o.retries,
+            "retry_delay_seconds": o.retry_delay, "timeout": o.timeout, "history": o.history, "progress": o.progress,
+            "state_handlers": self.state_handlers, "result": self.result, "validate_parameters": self.taken.validates,
+        }  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Flow: name={self.name}>"
+
+
+@overload
+def flow(function: Callable[P, R], /, **options: Unpack[FlowOptions]) -> FlowFunction[P, R]: ...
+
+
+@overload
+def flow(**options: Unpack[FlowOptions]) -> Callable[[Callable[P, R]], FlowFunction[P, R]]: ...
+
+
+def flow(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    executor: Any = None,
+    task_runner: Any = None,
+    task_runner_max_concurrency: int | None = None,
+    retries: int = 0,
+    retry_delay_seconds: Any = 0,
+    timeout: float | timedelta | None = None,
+    timeout_seconds: float | None = None,
+    validate_parameters: bool = True,
+    state_handlers: list[Callable[..., Any]] | None = None,
+    on_failure: Callable[..., Any] | None = None,
+    result: Any = None,
+    history: Any = None,
+    progress: bool | None = None,
+) -> Any:
+    """Make a flow of a function; as a decorator, with options or without.
+
+    Calling the flow runs the function. Tasks that it calls run and give their results; ``task.submit(...)`` and
+    ``task.map(...)`` give futures at once. The flow ends when the function has returned and all that it submitted has
+    ended.
+
+    Parameters
+    ----------
+    function
+        The function, maybe a coroutine function. None: return a decorator.
+    name
+        Default: the function's.
+    executor, task_runner
+        What runs the tasks, under either name; default: the configured executor, else threads of this machine.
+    task_runner_max_concurrency
+        Calls and children of *one* task that run at the same time, at most; other tasks are not kept waiting.
+    retries, retry_delay_seconds
+        Runs after one that failed, and the seconds before each: a number, a list with one for each, or a function of
+        the attempt.
+    timeout, timeout_seconds
+        Seconds the run may take; then what runs is TimedOut, and nothing more starts.
+    validate_parameters
+        Whether arguments are checked against, and turned into, the types of their annotations.
+    state_handlers
+        Called in order at each change of the flow's state with (flow, old state, new state).
+    on_failure
+        Called with the flow and its failed state.
+    result
+        Where results are kept, as for :class:`prefectish.Flow`.
+    history, progress
+        As for :meth:`prefectish.Flow.run`.
+
+    Raises
+    ------
+    FlowDefinitionError
+        An option is impossible, or it is a task, or no function.
+
+    Examples
+    --------
+    >>> from prefectish import flow, task
+    >>> @task
+    ... def double(x):
+    ...     return 2 * x
+    >>> @flow
+    ... def doubles(n: int):
+    ...     return double.map(range(n)).result()
+    >>> doubles(3)
+    [0, 2, 4]
+    """
+    if function is None:
+        options = {key: value for key, value in locals().items() if key != "function"}
+        return functools.partial(flow, **options)
+    if not callable(function) or isinstance(function, type) or hasattr(function, "state_handlers"):
+        raise FlowDefinitionError(f"@flow needs a function, got {function!r}")
+    if executor is not None and task_runner is not None:
+        raise FlowDefinitionError("give one of executor and task_runner: they are names of one option")
+    most = task_runner_max_concurrency
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+        raise FlowDefinitionError(f"task_runner_max_concurrency={most!r}: a whole number, at least 1, is wanted")
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise FlowDefinitionError(f"retries={retries!r}: a whole number, at least 0, is wanted")
+    limit = timeout if timeout is not None else timeout_seconds
+    options_of_run = RunOptions(
+        executor if executor is not None else task_runner,
+        most,
+        retries,
+        retry_delay_seconds,
+        None if limit is None else seconds_of("timeout", limit),
+        history,
+        progress,
+    )
+    handlers = list(state_handlers or ())
+    if on_failure is not None:
+        handlers.append(on_failure_handler(on_failure))
+    return FlowFunction(function, name, options_of_run, handlers, result, validate_parameters)

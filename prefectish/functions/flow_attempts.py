@@ -1,0 +1,173 @@
+"""One run of a flow function, from its first state to its last."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from prefectish.config import default_executor
+from prefectish.engine import clock, retries
+from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
+from prefectish.engine.driver.loop import run_flow
+from prefectish.engine.jobs.slots import rebuilt
+from prefectish.engine.signals import Signal
+from prefectish.engine.state import Failed, State, Success
+from prefectish.engine.worker.decide import failure_text
+from prefectish.functions.arguments import holds_futures
+from prefectish.functions.function_run import FunctionRun
+from prefectish.functions.futures import MapFuture, TaskFuture
+from prefectish.functions.options import RunOptions
+from prefectish.functions.results import unfinished
+
+if TYPE_CHECKING:
+    from prefectish.functions.decorator import FlowFunction
+
+#: What runs a flow function that does not say.
+DEFAULT_EXECUTOR = "prefectish.executors.LocalDaskExecutor"
+SUCCEEDED = "The flow function returned."
+
+
+class Attempt:
+    """One run of a flow function, as a block in which the function is called.
+
+    Attributes
+    ----------
+    begins : whether the function is to be called: a state handler may have ended the run before.
+    outcome : what the function returned or raised.
+    """
+
+    def __init__(
+        self, flow: FlowFunction[Any, Any], arguments: dict[str, Any], options: RunOptions, number: int
+    ) -> None:
+        self.flow = flow
+        self.arguments = arguments
+        self.options = options
+        self.number = number
+        self.clock = clock.current
+        self.run = FunctionRun(flow.name, options.most, flow.result, flow.is_async)
+        self.outcome: Value | Error | None = None
+        self.state: State | None = None
+        self._blocks: Any = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether the run has begun."""
+        return self.run.started
+
+    def __enter__(self) -> None:
+        with ExitStack() as blocks:
+            blocks.enter_context(interruptible())
+            self.run.start(self._drive)
+            if self.begins:
+                blocks.enter_context(self.run.entered())
+            self._blocks = blocks.pop_all()
+
+    def _drive(self) -> State:
+        given = {k: v for k, v in (("flow_run_part", self.number - 1),) if v}
+        return run_flow(
+            self.flow,
+            parameters=self.arguments,
+            executor=_executor(self.options.executor),
+            context=given,
+            timeout=self.options.timeout,
+            history=self.options.history,
+            progress=self.options.progress,
+            control=self.run,
+            resumption=self.options.resumption,
+            plan=self.run.plan,
+        )
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            if error is not None:
+                self._interrupted(error)
+            elif self.state is None:
+                self.wait_for_work()
+        except KeyboardInterrupt as stop:
+            self._interrupted(stop)
+            raise
+        finally:
+            self._blocks.close()
+
+    def wait_for_work(self) -> None:
+        """Wait for all that was submitted; the state of the flow is known then."""
+        self.state = self.run.finish(self._final())
+
+    def _final(self) -> State:
+        if self.outcome is None:  # a handler kept the function from being called
+            return Success(SUCCEEDED)
+        if isinstance(self.outcome, Value):
+            told = capture(resolved, self.outcome.value)
+            if isinstance(told, Value):
+                return told.value if isinstance(told.value, State) else Success(SUCCEEDED, told.value)
+            self.outcome = told
+        error = self.outcome.exception
+        if isinstance(error, Signal):
+            return error.state
+        return Failed(failure_text(error).replace("of task", "of flow", 1), error)
+
+    def _interrupted(self, error: BaseException) -> None:
+        state = self.run.interrupt(error)
+        code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        state = state.replace(context={**state.context, "exit_code": code, "flow_run_id": self.run.run_id})
+        if isinstance(error, Terminated):
+            end = SystemExit(code)
+            vars(end)["state"] = state
+            raise end from None
+        vars(error)["state"] = state
+
+    def again(self) -> bool:
+        """Whether the flow is to run again, because it failed and may."""
+        assert self.state is not None
+        return self.state.is_failed() and self.number <= self.options.retries
+
+    def delay(self) -> float:
+        """Return the seconds until the next attempt."""
+        return retries.delay_seconds(
+            self.number, delay=self.options.retry_delay, backoff=None, jitter=None, error=None, random=lambda: 0.0
+        )
+
+    def answer(self, return_state: bool) -> Any:
+        """Return what the call gives."""
+        state = self.state
+        assert state is not None
+        if return_state:
+            return state
+        if state.is_successful():
+            return state.result
+        error = state.result
+        if isinstance(error, BaseException) and not isinstance(error, Signal):
+            raise error
+        raise unfinished(state, self.flow.name) from (error if isinstance(error, BaseException) else None)
+
+
+async def captured(body: Coroutine[Any, Any, Any]) -> Value | Error:
+    """Await a coroutine and return what comes out as a value; an interrupt of ours, and a cancellation, go through."""
+    import asyncio
+
+    try:
+        return Value(await body)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        return Error(error)
+
+
+def resolved(value: Any) -> Any:
+    """Return a value with the results of futures in their places."""
+    if not holds_futures(value):
+        return value
+    return rebuilt(value, lambda member: member.result() if isinstance(member, TaskFuture | MapFuture) else member)
+
+
+def _executor(chosen: Any) -> Any:
+    """Return the executor of a run: the one that was chosen, the configured one, or local threads."""
+    found = chosen if chosen is not None else default_executor()
+    if found is not None:
+        return found
+    import importlib
+
+    module, _, name = DEFAULT_EXECUTOR.rpartition(".")
+    return getattr(importlib.import_module(module), name)()

@@ -1,0 +1,381 @@
+"""A flow function at work: its thread calls tasks, another one drives the run.
+
+The function runs where it was called. What it submits goes to the owner's thread, which is the loop of every other run
+(:func:`prefectish.engine.driver.loop.run_flow`) with a plan that grows. A call that nobody else has to be asked about,
+on an executor that hands over live objects, is made right where it stands, and only its record goes to the owner.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefectish.engine.call_options import CallOptions
+from prefectish.engine.context import bind, current, unbind
+from prefectish.engine.driver.handle import Control, Request
+from prefectish.engine.jobs.job import Session
+from prefectish.engine.moments import Moment
+from prefectish.engine.plan.compile import TaskName
+from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
+from prefectish.engine.scheduling.progress import Progress
+from prefectish.engine.scheduling.run_state import bare
+from prefectish.engine.state import Cancelled, Failed, State, TimedOut
+from prefectish.engine.wire.messages import pickle_task
+from prefectish.engine.worker.attempt import PENDING, gather, run_step
+from prefectish.errors import PrefectishError
+from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
+from prefectish.functions.calls import Call, Calls, Shape, Whole
+from prefectish.functions.futures import MapFuture, TaskFuture
+from prefectish.functions.growth import Growth, Wire, empty_plan
+from prefectish.functions.outcomes import Outcome
+from prefectish.functions.results import unfinished, value_of
+from prefectish.tasks.signatures import inputs_of
+from prefectish.tasks.task import Task
+
+#: How long an interrupted run may take to end, in seconds, before its thread is left behind.
+END_WITHIN = 5.0
+#: Names in a warning of failures that nobody read.
+MOST_NAMES = 5
+
+
+class FunctionRun(Control):
+    """One run of a flow function.
+
+    Parameters
+    ----------
+    name : of the flow.
+    most : calls and children of one task that run at the same time, at most.
+    store : where results are kept whose task does not say.
+    waits : whether calls of coroutine functions are awaited by the flow function.
+
+    Attributes
+    ----------
+    plan : the steps so far.
+    final : state of the flow, once the function has ended.
+    """
+
+    def __init__(self, name: str, most: int | None, store: Any, waits: bool) -> None:
+        super().__init__()
+        self.plan = empty_plan(name)
+        self.is_open = True
+        self.final: State | None = None
+        self.waits = waits
+        self._most = most
+        self._store = store
+        self._shapes: dict[tuple[Task, tuple[Wire, ...]], Shape] = {}
+        self._tagged: dict[tuple[Task, frozenset[str]], Task] = {}
+        self._maps: list[Whole] = []
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._state: State | None = None
+        self._error: BaseException | None = None
+        self._over = False
+        self.live = False
+        self.keyed = False
+        self.growth: Growth
+        self.calls: Calls
+
+    # -- the two threads -------------------------------------------------------------------------------------------
+
+    def begin(self, progress: Progress, session: Session) -> None:
+        """Note that the loop begins."""
+        self.growth = Growth(progress.table, self._most, self._store)
+        self.calls = Calls(progress, self.growth)
+        self.live = session.live and progress.table.recaller is None  # what is kept is the owner's to say
+        self.keyed = progress.table.events is not None or progress.table.recaller is not None
+        super().begin(progress, session)
+
+    def verdict(self, progress: Progress) -> State:
+        """Return the state of the flow: what became of the function."""
+        self.calls.close()
+        lost = progress.losses.lost
+        if lost is not None:
+            return progress.verdict()
+        if self.final is not None and not progress.table.over:
+            return self.final
+        if isinstance(self.final, Cancelled):
+            return self.final
+        due, text = progress.endings.ends.get(None, (float("inf"), ""))
+        if progress.table.now.seconds >= due:
+            return TimedOut(text, TimeoutError(text))
+        return Cancelled("cancelled")
+
+    def start(self, drive: Callable[[], State]) -> None:
+        """Begin to drive the run in a thread of its own; it sees the context of the caller.
+
+        Raises
+        ------
+        BaseException : what kept the run from beginning.
+        """
+        scope = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=scope.run, args=(self._drive, drive), name="prefectish-flow-function", daemon=True
+        )
+        self._thread.start()
+        self.begun.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _drive(self, drive: Callable[[], State]) -> None:
+        try:
+            self._state = drive()
+        except BaseException as error:  # it is raised where the function runs
+            self._error = error
+        finally:
+            self.is_open = False
+            self.begun.set()
+            self._over = True
+            self._refuse()
+            self._settle_all()
+
+    def ask(self, request: Request) -> None:
+        """Leave a request; once nobody takes them up any more, a call that is asked for never starts."""
+        super().ask(request)
+        if self._over:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Answer what was asked for too late for the loop; any thread may, and none is left to wait for an answer."""
+        if self.progress is not None:
+            with self._lock:
+                self.progress.table.over = True
+                self.answer(self.progress, self.progress.table.now)
+
+    def _settle_all(self) -> None:
+        """Say of what nobody will hear any more that it never started, so that nobody waits for it."""
+        for shape in list(self._shapes.values()):
+            for outcome in list(shape.outcomes.values()):
+                outcome.settle(NEVER_STARTED)
+        for whole in list(self._maps):
+            whole.ended(NEVER_STARTED)
+
+    @property
+    def started(self) -> bool:
+        """Whether there are tables: a handler may have ended the run before."""
+        return self.progress is not None
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Let calls of tasks in the block belong to this run."""
+        assert self.progress is not None
+        token = bind({**self.progress.table.opener.facts, FUNCTION_RUN: self})
+        try:
+            yield
+        finally:
+            unbind(token)
+
+    def finish(self, final: State) -> State:
+        """Wait for all that was submitted, and return the state of the flow."""
+        self.final = final
+        self.is_open = False
+        self.wake()
+        return self._join(None)
+
+    def interrupt(self, stop: BaseException) -> State:
+        """Cancel all that was submitted, and return the state of the flow."""
+        self.final = Cancelled("interrupted")
+        self.ask(_interrupt)
+        self.is_open = False
+        self.wake()
+        return self._join(END_WITHIN)
+
+    def _join(self, timeout: float | None) -> State:
+        assert self._thread is not None
+        self._thread.join(timeout)
+        if self._error is not None:
+            raise self._error
+        self._warn_of_unread()
+        return self._state or self.final or Cancelled("interrupted")
+
+    def _warn_of_unread(self) -> None:
+        """Warn of failures that nobody looked at."""
+        unread = [o.label for shape in self._shapes.values() for o in shape.failed if not o.read]
+        unread += [w.slug for w in self._maps if not w.outcome.read and _has_failed(w.outcome.state)]
+        if not unread:
+            return
+        more = f", and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""
+        warnings.warn(
+            f"{self.plan.flow_name}: {len(unread)} failed and nobody asked for the result or state: "
+            f"{', '.join(unread[:MOST_NAMES])}{more}; read .result() or .state, or submit with return_state=True",
+            stacklevel=6,
+        )
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def call(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
+        """Run a task and wait for it; a coroutine function gives a future to be awaited in an async flow function."""
+        if self.waits and _is_coroutine_function(task.run):
+            return self.submit(task, args, kwargs, options)
+        self._check_open(task)
+        task = self._variant(task, options)
+        given = self._arguments(task, args, kwargs, options)
+        shape = self._shape(task, given.wires)
+        if not (self.live and shape.direct):
+            outcome = self._send(shape, given)
+            outcome.wait()
+        else:
+            outcome = self._make(shape, given)
+        outcome.read = True
+        return _answer(outcome, options)
+
+    def _make(self, shape: Shape, given: Arguments) -> Outcome:
+        """Make a call right here."""
+        for source in given.sources:
+            source.wait()
+        row = next(shape.rows)
+        outcome = self._outcome(shape, row, given)
+        if any(source.state is None for source in given.sources):  # it is paused
+            self.ask(self._taking(Call(shape, row, outcome, given.values, outcome.key)))
+            outcome.wait()
+            return outcome
+        items = tuple([a.state if type(a) is Outcome else bare(a) for a in given.values])
+        record = run_step(shape.spec, 0, row, gather(shape.spec, 0, items, {}), PENDING)
+        final = record.state.is_finished()
+        call = Call(shape, row, outcome, items, outcome.key)
+        if final:
+            outcome.settle(record.state, record.width)
+            self.leave(lambda progress, now: self.calls.took(call, record, now))
+        else:
+            self.ask(lambda progress, now: self.calls.took(call, record, now))
+            outcome.wait()
+        return outcome
+
+    def submit(
+        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> TaskFuture[Any]:
+        """Have a task run, and return its future at once."""
+        self._check_open(task)
+        task = self._variant(task, options)
+        given = self._arguments(task, args, kwargs, options)
+        shape = self._shape(task, given.wires)
+        outcome = self._send(shape, given)
+        outcome.read = options.lenient
+        name = shape.run.step
+        return TaskFuture(self, outcome, TaskName(name.name, name.slug, task.tags), options.lenient)
+
+    def _send(self, shape: Shape, given: Arguments) -> Outcome:
+        row = next(shape.rows)
+        outcome = self._outcome(shape, row, given)
+        self.ask(self._taking(Call(shape, row, outcome, given.values, outcome.key)))
+        return outcome
+
+    def _outcome(self, shape: Shape, row: int, given: Arguments) -> Outcome:
+        outcome = Outcome(shape.spec.steps[0].label(row), shape.run, row)
+        outcome.sources = given.sources
+        if self.keyed:
+            outcome.key = key_of(given)
+        return outcome
+
+    def _taking(self, call: Call) -> Any:
+        return lambda progress, now: self.calls.take(call)
+
+    def map(
+        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> MapFuture[Any] | TaskFuture[Any]:
+        """Have a task run for each item of its arguments, and return the map's future at once."""
+        self._check_open(task)
+        task = self._variant(task, options)
+        bound = inputs_of(task.run, task.name).bind(task.name, args, kwargs)
+        arguments = map_arguments(task.name, bound, options.wait_for, options.allow_failure)
+        if not any(a.mapped for a in arguments):
+            return self.submit(task, args, kwargs, options)
+        slug = self.growth.slug_of(task)
+        if task.target is not None or getattr(task.result or self._store, "location", None) is not None:
+            from prefectish.results.checks import check_map
+
+            check_map(slug, task, self._store, frozenset(a.key for a in arguments if a.mapped and a.key))
+        if not self.live:
+            pickle_task(slug, task)
+        whole = Whole(task, slug, arguments)
+        whole.outcome.read = options.lenient
+        self._maps.append(whole)
+        self.ask(lambda progress, now: self.calls.take_map(whole))
+        return MapFuture(self, whole, TaskName(task.name, slug, task.tags), options.lenient)
+
+    def _arguments(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Arguments:
+        bound = inputs_of(task.run, task.name).bind(task.name, args, kwargs)
+        return arguments_of(bound, options.wait_for, options.allow_failure)
+
+    def _shape(self, task: Task, wires: tuple[Wire, ...]) -> Shape:
+        shape = self._shapes.get((task, wires))
+        if shape is None:
+            with self._lock:
+                shape = self._shapes.get((task, wires))
+                if shape is None:
+                    if not self.live:
+                        pickle_task(task.name, task)
+                    shape = self._shapes[task, wires] = Shape(self.growth, task, wires)
+        return shape
+
+    def _variant(self, task: Task, options: CallOptions) -> Task:
+        """Return the task with the options of this call, and the tags of the context."""
+        tags = current().get("tags") or frozenset()
+        if options.task_args:
+            return task._copy(options.task_args)
+        if tags <= task.tags:
+            return task
+        found = self._tagged.get((task, tags))
+        if found is None:
+            found = self._tagged[task, tags] = task._copy({})
+        return found
+
+    def _check_open(self, task: Task) -> None:
+        if not self.is_open:
+            raise PrefectishError(f"{task.name} cannot run any more: {self.plan.flow_name} has ended")
+
+    # -- what futures ask ------------------------------------------------------------------------------------------
+
+    def state_of(self, outcome: Outcome) -> State | None:
+        """Return the state of a call as it is now, None if it was not taken yet."""
+        run, row = outcome.run, outcome.row
+        if run is None or row is None or run.children is None or row >= len(run.children):
+            return None
+        return run.state_of(row)
+
+    def cancel(self, outcome: Outcome) -> None:
+        """Cancel a call or a child."""
+        self.ask(lambda progress, now: self.calls.cancel(outcome, now))
+
+    def cancel_map(self, whole: Whole) -> None:
+        """Cancel the children of a map."""
+        self.ask(lambda progress, now: self.calls.cancel_map(whole, now))
+
+    def release(self, outcome: Outcome) -> None:
+        """Let go of the large result of a call whose future is gone."""
+        self.leave(lambda progress, now: self.calls.release(outcome))
+
+    def forget(self, whole: Whole) -> None:
+        """Keep the large results of a map whose future is gone no longer than other tasks need them."""
+        self.leave(lambda progress, now: self.calls.forget(whole))
+
+
+def _answer(outcome: Outcome, options: CallOptions) -> Any:
+    """Return what a call gives, or raise why there is nothing."""
+    state = outcome.state
+    if state is None:
+        assert outcome.waiting is not None
+        if options.return_state:
+            return outcome.waiting
+        raise unfinished(outcome.waiting, outcome.label)
+    if options.return_state or (options.allow_failure and not state.is_successful()):
+        return state
+    return value_of(state, outcome.label, outcome.sources)
+
+
+def _interrupt(progress: Progress, now: Moment) -> None:
+    progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, now)
+
+
+def _has_failed(state: State | None) -> bool:
+    children = getattr(state, "map_states", None)
+    return any(c is not None and c.is_failed() for c in children) if children else isinstance(state, Failed)
+
+
+def _is_coroutine_function(function: Callable[..., Any]) -> bool:
+    import inspect
+
+    return inspect.iscoroutinefunction(function)

@@ -1,0 +1,338 @@
+"""Futures of a flow function: of a call, of a child of a map, and of a whole map."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.context import get_logger
+from prefectish.engine.jobs.job import Held
+from prefectish.engine.plan.compile import TaskName
+from prefectish.engine.state import Cancelled, Mapped, Pending, State
+from prefectish.errors import describe
+from prefectish.functions.calls import Whole
+from prefectish.functions.outcomes import Outcome
+from prefectish.functions.results import unfinished, value_of
+
+if TYPE_CHECKING:
+    from prefectish.functions.function_run import FunctionRun
+
+R = TypeVar("R", covariant=True)
+PENDING = Pending()
+
+
+class TaskFuture(Generic[R]):
+    """A call that runs, or a child of a map.
+
+    Attributes
+    ----------
+    name : of the task run, such as ``load-1[3]``.
+    """
+
+    __slots__ = ("__weakref__", "_lenient", "_outcome", "_run", "task_name")
+
+    def __init__(self, run: FunctionRun, outcome: Outcome, task_name: TaskName, lenient: bool = False) -> None:
+        self._run = run
+        self._outcome = outcome
+        self._lenient = lenient
+        self.task_name = task_name
+
+    @property
+    def name(self) -> str:
+        """Return what the task run is called."""
+        return self._outcome.label
+
+    @property
+    def state(self) -> State:
+        """Return the state as it is now."""
+        outcome = self._outcome
+        if outcome.state is not None:
+            outcome.read = True
+            return outcome.state
+        return outcome.waiting or self._run.state_of(outcome) or PENDING
+
+    def done(self) -> bool:
+        """Return whether the final state is known."""
+        return self._outcome.state is not None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end of the call.
+
+        Parameters
+        ----------
+        timeout : seconds to wait at most.
+
+        Returns
+        -------
+        bool
+            False if it goes on after `timeout` seconds.
+        """
+        return self._outcome.wait(timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
+        """Wait for the end of the call and return what the body returned.
+
+        Parameters
+        ----------
+        timeout : seconds to wait at most.
+        raise_on_failure : False: return the exception, or the state that has none, instead of raising. A call that was
+            submitted with ``allow_failure=True`` or ``return_state=True`` gives its state.
+
+        Raises
+        ------
+        TimeoutError
+            It goes on after `timeout` seconds.
+        Exception
+            What the body raised; `TaskRunFailed` if it was cancelled, paused, or did not run, with the first cause.
+        """
+        outcome = self._outcome
+        if not outcome.wait(timeout):
+            raise TimeoutError(f"{outcome.label} goes on after {timeout:g} s")
+        outcome.read = True
+        state = outcome.state
+        if state is None:
+            assert outcome.waiting is not None
+            raise unfinished(outcome.waiting, outcome.label)
+        if self._lenient and not state.is_successful():
+            return state  # type: ignore[return-value]
+        if raise_on_failure:
+            value: R = value_of(state, outcome.label, outcome.sources)
+            return value
+        tried = capture(value_of, state, outcome.label, outcome.sources)
+        return tried.exception if isinstance(tried, Error) else tried.value  # type: ignore[return-value]
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for the end of the call and return what `result` would raise, None for a success.
+
+        Raises
+        ------
+        TimeoutError
+            It goes on after `timeout` seconds.
+        """
+        if not self._outcome.wait(timeout):
+            raise TimeoutError(f"{self._outcome.label} goes on after {timeout:g} s")
+        tried = capture(self.result)
+        return tried.exception if isinstance(tried, Error) else None
+
+    def cancel(self) -> None:
+        """Cancel the call if it has not ended; a running body ends by itself, and its result is dropped."""
+        self._outcome.read = True
+        self._run.cancel(self._outcome)
+
+    def cancelled(self) -> bool:
+        """Return whether it was cancelled."""
+        return isinstance(self._outcome.state, Cancelled)
+
+    def add_done_callback(self, function: Callable[[TaskFuture[R]], object]) -> None:
+        """Call a function with this future at its end, in the thread that drives the run; what it raises is logged."""
+
+        def call(outcome: Outcome) -> None:
+            if outcome.state is None:
+                return
+            done = capture(function, self)
+            if isinstance(done, Error):
+                get_logger("eager").error(
+                    "a callback of %s raised %s", outcome.label, describe(done.exception), exc_info=done.exception
+                )
+
+        self._outcome.then(call)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """Wait for the end of the call in an event loop, and return its result, or raise as `result` does."""
+        yield from _awaited(self._outcome.then)
+        return self.result()
+
+    def __del__(self) -> None:
+        outcome = self._outcome
+        if outcome.state is not None and isinstance(outcome.state._result, Held):
+            self._run.release(outcome)
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"{self!r} is neither true nor false; ask for its result()")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError(f"{self!r} is not iterable; iterate over its result(), or map over the future")
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be pickled: pass it as an argument, at any depth of lists and dicts")
+
+    def __repr__(self) -> str:
+        return f"<TaskFuture: {self.name}, {type(self._outcome.state or self._outcome.waiting or PENDING).__name__}>"
+
+
+def _awaited(then: Callable[[Callable[[Any], None]], None]) -> Generator[Any, None, None]:
+    """Wait in an event loop until something calls back."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    known: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not known.done():
+            known.set_result(None)
+
+    def tell(outcome: Any) -> None:
+        loop.call_soon_threadsafe(settle)
+
+    then(tell)
+    yield from known
+
+
+class MapFuture(Sequence[TaskFuture[R]]):
+    """A map that runs: a sequence of the futures of its children, made as they are asked for."""
+
+    def __init__(self, run: FunctionRun, whole: Whole, task_name: TaskName, lenient: bool = False) -> None:
+        self._run = run
+        self._whole = whole
+        self._lenient = lenient
+        self.task_name = task_name
+
+    @property
+    def name(self) -> str:
+        """Return what the map is called, such as ``load-1``."""
+        return self._whole.slug
+
+    @property
+    def state(self) -> State:
+        """Return the state as it is now: Mapped with the states of the children so far."""
+        outcome = self._whole.outcome
+        if outcome.state is not None:
+            outcome.read = True
+            return outcome.state
+        return PENDING if outcome.run is None else outcome.run.snapshot()
+
+    def done(self) -> bool:
+        """Return whether all children have ended."""
+        return self._whole.outcome.state is not None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all children have ended; False if they go on after `timeout` seconds."""
+        return self._whole.outcome.wait(timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
+        """Wait until all children have ended and return their results in map order.
+
+        Parameters
+        ----------
+        timeout : seconds to wait at most.
+        raise_on_failure : False: exceptions, and states without one, stand in the places of children that failed.
+
+        Raises
+        ------
+        TimeoutError
+            Some go on after `timeout` seconds.
+        Exception
+            What the first child that failed, in map order, raised; or why the map has no children.
+        """
+        outcome = self._whole.outcome
+        if not outcome.wait(timeout):
+            raise TimeoutError(f"{self.name} goes on after {timeout:g} s")
+        outcome.read = True
+        if outcome.state is None:
+            assert outcome.waiting is not None
+            raise unfinished(outcome.waiting, self.name)
+        if raise_on_failure and not self._lenient:
+            values: list[R] = value_of(outcome.state, self.name)
+            return values
+        return [child.result(raise_on_failure=False) for child in self]
+
+    def cancel(self) -> None:
+        """Cancel the children that have not ended."""
+        self._whole.outcome.read = True
+        self._run.cancel_map(self._whole)
+
+    def __len__(self) -> int:
+        """Wait until the number of children is known and return it; 0 for a map that could not begin."""
+        self._wait_for_size()
+        return self._size() or 0
+
+    def _size(self) -> int | None:
+        """Return the number of children, None if it is not known yet."""
+        outcome = self._whole.outcome
+        run = outcome.run
+        if outcome.state is not None:
+            return len(outcome.state.map_states or ()) if isinstance(outcome.state, Mapped) else 0
+        if run is None or run.children is None or run.space is None or not run.space.closed:
+            return None
+        return len(run.children)
+
+    def _wait_for_size(self) -> None:
+        known = threading.Event()
+        self._whole.sized.append(known.set)
+        self._whole.outcome.then(lambda outcome: known.set())
+        while self._size() is None:
+            known.wait()
+            known.clear()
+            if self._whole.outcome.waiting is not None and self._size() is None:
+                raise unfinished(self._whole.outcome.waiting, self.name)
+        self._whole.sized.remove(known.set)
+
+    @overload
+    def __getitem__(self, index: int) -> TaskFuture[R]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[TaskFuture[R]]: ...
+
+    def __getitem__(self, index: int | slice) -> TaskFuture[R] | list[TaskFuture[R]]:
+        """Return the future of a child, by its place in map order; it waits until the number of children is known."""
+        size = len(self)
+        if isinstance(index, slice):
+            return [self._child(i) for i in range(size)[index]]
+        if not -size <= index < size:
+            raise IndexError(f"{self.name} has {size} children, and none at {index}")
+        return self._child(index % size)
+
+    def __iter__(self) -> Iterator[TaskFuture[R]]:
+        for index in range(len(self)):
+            yield self._child(index)
+
+    def _child(self, index: int) -> TaskFuture[R]:
+        run = self._whole.run
+        assert run is not None
+        order = run.space.order() if run.space is not None else None
+        row = index if order is None else order[index]
+        return self.child_of_row(row, index)
+
+    def child_of_row(self, row: int, index: int | None = None) -> TaskFuture[R]:
+        """Return the future of a child by the number it came up with, which is its place save in a flattened map."""
+        whole = self._whole
+        outcome = whole.child(row, f"{whole.slug}[{row if index is None else index}]")
+        if not outcome.sources:
+            outcome.sources = whole.sources_of(row)
+        whole.outcome.read = True
+        return TaskFuture(self._run, outcome, self.task_name, self._lenient)
+
+    def listen(self, tell: Callable[[int], None]) -> Callable[[], None]:
+        """Tell of each child as it ends, those that have ended first; return what ends that.
+
+        Parameters
+        ----------
+        tell : called with the row of a child, maybe twice, from the thread that drives the run.
+        """
+
+        def told(row: int, state: State) -> None:
+            tell(row)
+
+        self._whole.listeners.append(told)
+        run = self._whole.run
+        for row, state in enumerate(list(run.children or ()) if run is not None else ()):
+            if state is not None:
+                tell(row)
+        return lambda: self._whole.listeners.remove(told)
+
+    def __await__(self) -> Generator[Any, None, list[R]]:
+        """Wait for the end of the map in an event loop, and return its results, or raise as `result` does."""
+        yield from _awaited(self._whole.outcome.then)
+        return self.result()
+
+    def __del__(self) -> None:
+        self._run.forget(self._whole)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} cannot be pickled: pass it as an argument")
+
+    def __repr__(self) -> str:
+        state = self._whole.outcome.state
+        return f"<MapFuture: {self.name}, {'running' if state is None else type(state).__name__}>"

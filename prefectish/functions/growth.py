@@ -1,0 +1,170 @@
+"""A plan that grows while its run goes on: the steps of a flow function, as it calls them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from prefectish.edges import Edge
+from prefectish.engine.plan.compile import Group, Input, Plan, Space, Step, TaskName, assign_space, check_marker
+from prefectish.engine.plan.map_domain import QUIETLY
+from prefectish.engine.scheduling.limits import Limit, Rate
+from prefectish.engine.scheduling.run_state import StepRun
+from prefectish.engine.scheduling.table import Table
+from prefectish.engine.state import State
+from prefectish.slugs import SlugBook
+from prefectish.tasks.task import Task
+
+
+class Wire(NamedTuple):
+    """An input of a step that is added: the edge of a `Step`, before there is a step.
+
+    Attributes
+    ----------
+    key : argument it fills, None if it is only waited for.
+    source : number of the step it comes from, -1 if each row has a source of its own.
+    upstream : what it comes from, for triggers and errors.
+    given : it is a value of the caller's and no edge.
+    inside : name of the argument in which it fills a place.
+    """
+
+    key: str | None
+    source: int
+    upstream: TaskName
+    mapped: bool = False
+    flattened: bool = False
+    allow_failure: bool = False
+    given: bool = False
+    inside: str | None = None
+
+
+def empty_plan(flow_name: str) -> Plan:
+    """Return a plan without steps, to which steps can be added."""
+    return Plan(flow_name, [], [], [], (), (), True)
+
+
+class Growth:
+    """Adds steps to the plan and the table of a run.
+
+    The thread that calls tasks and the one that drives the run both add steps, one after another.
+
+    Parameters
+    ----------
+    most : children of one task that run at the same time at most, None for what the task says.
+    store : where results are kept whose task does not say; None for nowhere.
+    """
+
+    def __init__(self, table: Table, most: int | None = None, store: Any = None) -> None:
+        self.table = table
+        self.lock = threading.Lock()
+        self._most = most
+        self._store = store
+        self._slugs = SlugBook()
+        self._spaces: dict[object, int] = {}
+        self._limits: dict[int, tuple[Task, Limit | None, Rate | None]] = {}
+
+    def slug_of(self, task: Task) -> str:
+        """Return a name for a step of a task."""
+        with self.lock:
+            if task.slug is not None and self._slugs.take(task.slug):
+                return task.slug
+            return self._slugs.make(task.slug or task.name, () if task.slug else task.tags)
+
+    def add(self, task: Task, slug: str, wires: Iterable[Wire], constants: Mapping[str, Any] | None = None) -> StepRun:
+        """Add a step; nothing of it is started.
+
+        Raises
+        ------
+        ResumeMismatch : the run is resumed, and the task changed.
+        """
+        with self.lock:
+            return self._add(task, slug, wires, constants or {}, learns=True)
+
+    def _add(self, task: Task, slug: str, wires: Iterable[Wire], constants: Mapping[str, Any], learns: bool) -> StepRun:
+        table = self.table
+        steps: list[Step] = table.plan.steps  # type: ignore[assignment]  # of a plan that grows
+        name = TaskName(task.name, slug, task.tags)
+        inputs = tuple(_input(wire, name) for wire in wires)
+        step = Step(len(steps), task, slug, inputs, constants)
+        step.store = getattr(task, "result", None) or self._store
+        check_marker(step)
+        step.measure = QUIETLY
+        step.stage = 1 + max((steps[i.source].stage for i in inputs if i.source >= 0), default=0)
+        if table.recaller is not None and learns:
+            table.recaller.learn(step)
+        for i in inputs:
+            if i.source >= 0:
+                steps[i.source].consumers.append(step.number)
+        run = StepRun(step)
+        steps.append(step)
+        table.runs.append(run)
+        table.finisher.releases.add_step(step)
+        table.finisher.releases.keep.add(step.number)
+        table.admission.limits.add_step(step, *self._limits_of(task))
+        return run
+
+    def _limits_of(self, task: Task) -> tuple[Limit | None, Rate | None]:
+        """Return the limits of a task, the same for all its steps."""
+        found = self._limits.get(id(task))
+        if found is None:
+            most = min((m for m in (task.max_concurrency, self._most) if m is not None), default=None)
+            own = None if most is None else Limit(most)
+            found = self._limits[id(task)] = (task, own, Rate(task.rate) if task.rate else None)
+        return found[1:]
+
+    def add_literal(self, task: Task, slug: str, state: State, width: Any = None, stands_in: bool = False) -> StepRun:
+        """Add a step whose state is known.
+
+        Parameters
+        ----------
+        width : what a map over the result has to know, None if nobody measured it.
+        stands_in : the state came from a call of another step.
+        """
+        with self.lock:
+            run = self._add(task, slug, (), {}, learns=False)
+        run.step.literal = run.state = state
+        run.facts = width
+        run.final = True
+        run.step.stands_in = stands_in
+        return run
+
+    def add_space(self, run: StepRun, width: int | None = None) -> None:
+        """Give a step rows that are not those of any other step.
+
+        Parameters
+        ----------
+        width : how many; None if they come one by one.
+        """
+        with self.lock:
+            number = len(self.table.plan.spaces)
+            self.table.plan.spaces.append(Space(number, (), True))  # type: ignore[attr-defined]
+            run.step.mapped, run.step.space = True, number
+            run.space = self.table.opener.add_space(self.table.plan.spaces[number])
+            run.space.width, run.space.closed = width or 0, width is not None
+            run.space.members.append(run)
+            run.children = [None] * (width or 0)
+            run.left = width or 0
+            run.widths = {}
+
+    def start_map(self, run: StepRun) -> None:
+        """Let a mapped step start as its inputs become known."""
+        table = self.table
+        plan = table.plan
+        with self.lock:
+            spaces: list[Space] = plan.spaces  # type: ignore[assignment]
+            count = len(spaces)
+            assign_space(run.step, plan.steps, spaces, self._spaces)
+            for space in spaces[count:]:
+                table.finisher.add_space(table.opener.add_space(space))
+            group = Group(len(table.groups), (run.step.number,), run.step.stage, run.step.space)
+            run.step.group = group.number
+            plan.groups.append(group)  # type: ignore[attr-defined]
+            table.groups[group.number] = group
+            table.opener.waiting[group.number] = [run.step.number]
+            table.finisher.touched.add(group.number)
+
+
+def _input(wire: Wire, downstream: TaskName) -> Input:
+    edge = Edge(wire.upstream, downstream, wire.key, wire.mapped, wire.flattened, wire.allow_failure)
+    return Input(edge, wire.source, wire.upstream, downstream, wire.given, wire.inside)

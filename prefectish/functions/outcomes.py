@@ -1,0 +1,99 @@
+"""What a call, a child of a map, or a whole map comes to: known once, told to whoever waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from prefectish.engine.state import State
+
+if TYPE_CHECKING:
+    from prefectish.engine.scheduling.run_state import StepRun
+
+#: Guards the moment at which an outcome becomes known, in all threads; held for an instant.
+_LOCK = threading.Lock()
+
+
+class Outcome:
+    """The final state of something that runs.
+
+    Attributes
+    ----------
+    label : what runs, for errors.
+    run : the step it belongs to; None as long as the step is not in the plan.
+    row : of the step; None for all of it.
+    state : final state, None until it is known.
+    width : what a map over the result has to know, None if nobody measured it.
+    waiting : a state that waits for somebody outside (a pause), None if it does not.
+    key : what a call is, by its arguments; None if nobody asked.
+    sources : outcomes that it read or waited for.
+    read : whether somebody looked at it, or it was said that nobody minds.
+    """
+
+    __slots__ = ("_callbacks", "key", "label", "read", "row", "run", "sources", "state", "waiting", "width")
+
+    def __init__(self, label: str, run: StepRun | None = None, row: int | None = None) -> None:
+        self.label = label
+        self.run = run
+        self.row = row
+        self.state: State | None = None
+        self.width: Any = None
+        self.waiting: State | None = None
+        self.read = False
+        self.key: str | None = None
+        self.sources: tuple[Outcome, ...] = ()
+        self._callbacks: list[Callable[[Outcome], None]] = []
+
+    def settle(self, state: State, width: Any = None) -> None:
+        """Make the final state known; only the first one counts."""
+        with _LOCK:
+            if self.state is not None:
+                return
+            self.width = width
+            self.state = state
+            self.waiting = None
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+    def pause(self, state: State) -> None:
+        """Make known that it waits for somebody outside; whoever waits for it is told, and told again at its end."""
+        with _LOCK:
+            self.waiting = state
+            callbacks = list(self._callbacks)
+        for callback in callbacks:
+            callback(self)
+
+    def then(self, callback: Callable[[Outcome], None]) -> None:
+        """Call back once the final state is known, from the thread that makes it known; at once if it is known.
+
+        The callback is told of a pause too.
+        """
+        with _LOCK:
+            if self.state is None:
+                self._callbacks.append(callback)
+                if self.waiting is None:
+                    return
+        callback(self)
+
+    def forget(self, callback: Callable[[Outcome], None]) -> None:
+        """Take a callback back."""
+        with _LOCK:
+            if callback in self._callbacks:
+                self._callbacks.remove(callback)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the final state, or a pause, is known; False if `timeout` seconds were too short."""
+        if self.state is not None or self.waiting is not None:
+            return True
+        known = threading.Event()
+
+        def tell(outcome: Outcome) -> None:
+            known.set()
+
+        self.then(tell)
+        try:
+            return known.wait(timeout)
+        finally:
+            self.forget(tell)

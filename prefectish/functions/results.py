@@ -1,0 +1,72 @@
+"""What a state gives to whoever asks for its value: the value, or an exception that says why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
+from prefectish.errors import TaskRunFailed, text_of
+from prefectish.functions.outcomes import Outcome
+
+
+def value_of(state: State, label: str, sources: Sequence[Outcome] = ()) -> Any:
+    """Return the result of a successful state.
+
+    Parameters
+    ----------
+    label : what ran, for errors.
+    sources : what it read or waited for.
+
+    Raises
+    ------
+    Exception
+        What the body raised; :class:`TaskRunFailed` where no exception of the body's says why there is no result, with
+        the first cause as its ``__cause__``.
+    """
+    if isinstance(state, Mapped):
+        return [value_of(child, f"{label}[{i}]") for i, child in enumerate(state.map_states or ()) if child is not None]
+    if state.is_successful():
+        return state.result
+    error = state.result if isinstance(state, Failed) and not isinstance(state, TriggerFailed) else None
+    if isinstance(error, Exception):
+        raise error
+    raise unfinished(state, label, sources) from (error if isinstance(error, BaseException) else first_cause(sources))
+
+
+def unfinished(state: State, label: str, sources: Sequence[Outcome] = ()) -> TaskRunFailed:
+    """Return the error of a state that has neither a result nor an exception of its own."""
+    text = f"{label} has no result: it is {type(state).__name__}"
+    if state.message:
+        text = f"{text}: {state.message}"
+    failed = _first_failed(sources)
+    if failed is not None and isinstance(state, TriggerFailed):
+        cause = failed.state.result if failed.state is not None else None
+        why = f": {type(cause).__name__}: {text_of(cause)}" if isinstance(cause, BaseException) else ""
+        text = f"{text} First cause: {failed.label} is {type(failed.state).__name__}{why}"
+    return TaskRunFailed(text, state)
+
+
+def first_cause(sources: Sequence[Outcome]) -> BaseException | None:
+    """Return the exception of the first thing that failed among sources, and theirs."""
+    failed = _first_failed(sources)
+    result = None if failed is None or failed.state is None else failed.state.result
+    return result if isinstance(result, BaseException) else None
+
+
+def _first_failed(sources: Sequence[Outcome]) -> Outcome | None:
+    """Follow the chain of what did not run because something else had failed."""
+    for source in sources:
+        state = source.state
+        if isinstance(state, TriggerFailed):
+            return _first_failed(source.sources) or source
+        if isinstance(state, Mapped):
+            failed = [(row, c) for row, c in enumerate(state.map_states or ()) if c is not None and c.is_failed()]
+            if failed:
+                row, child = next((pair for pair in failed if not isinstance(pair[1], TriggerFailed)), failed[0])
+                found = Outcome(f"{source.label}[{row}]")
+                found.settle(child)
+                return (isinstance(child, TriggerFailed) and _first_failed(source.sources)) or found
+        elif state is not None and not state.is_successful():
+            return source
+    return None

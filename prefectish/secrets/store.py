@@ -1,0 +1,142 @@
+"""Where the value of a secret is looked up, in the process that asks: the context, a file, the environment.
+
+1. ``secrets`` in the context: ``with prefectish.context(secrets={"TOKEN": "..."})`` or ``flow.run(context=...)``. These
+   are stand-ins for tests; they go with a run to wherever its bodies run.
+2. ``secrets.toml`` in the home folder, ``TOKEN = "..."``, which nobody else may read (mode 0600).
+3. The environment variable ``PREFECTISH__SECRETS__TOKEN``.
+
+The first that knows the name counts. Text that is JSON is decoded, wherever it comes from.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from prefectish.config import home
+from prefectish.engine.context import current
+from prefectish.errors import SecretsUnsafe
+from prefectish.secrets.output_masking import hide
+
+#: What the name of an environment variable begins with.
+PREFIX = "PREFECTISH__SECRETS__"
+FILE = "secrets.toml"
+_MISSING = object()
+
+
+class StandIns(dict[str, Any]):
+    """The secrets of a context, which do not show in its repr."""
+
+    def __repr__(self) -> str:
+        return f"<secrets: {', '.join(map(str, self)) or 'none'}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stand_ins, (dict(self),)
+
+
+def stand_ins(given: Mapping[str, Any]) -> StandIns:
+    """Return the secrets that a context was given, masked in this process from now on.
+
+    Raises
+    ------
+    TypeError
+        If they are no mapping from names.
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(f"secrets in the context: a dict from names to values is wanted, got {type(given).__name__}")
+    for value in given.values():
+        hide(value)
+        hide(decoded(value))
+    return StandIns(given)
+
+
+def find(name: str) -> Any:
+    """Return the value of a secret, which is masked in this process from then on.
+
+    Raises
+    ------
+    ValueError
+        If nobody knows the name, or the file is no TOML.
+    SecretsUnsafe
+        If others can read the file.
+    """
+    found = _in_context(name)
+    if found is _MISSING:
+        found = _in_file(name)
+    if found is _MISSING:
+        found = _in_environment(name)
+    if found is _MISSING:
+        raise ValueError(
+            f"secret {name!r} is not known in this process: set {variable(name)} in its environment, or put "
+            f'{name} = "..." into {os.path.join(home(), FILE)} (mode 0600); tests give it as '
+            f"`with prefectish.context(secrets={{{name!r}: ...}})`"
+        )
+    hide(found)
+    return hide(decoded(found))
+
+
+def variable(name: str) -> str:
+    """Return the name of the environment variable of a secret.
+
+    Examples
+    --------
+    >>> variable("slack-token")
+    'PREFECTISH__SECRETS__SLACK_TOKEN'
+    """
+    return PREFIX + re.sub(r"\W", "_", name).upper()
+
+
+def decoded(value: Any) -> Any:
+    """Return what JSON text stands for; anything else as it is.
+
+    Examples
+    --------
+    >>> decoded('{"user": "ada"}'), decoded("xoxb-12")
+    ({'user': 'ada'}, 'xoxb-12')
+    """
+    if not isinstance(value, str):
+        return value
+    from json import loads
+
+    try:
+        return loads(value)
+    except ValueError:
+        return value
+
+
+def _in_context(name: str) -> Any:
+    secrets = current().get("secrets")
+    return secrets.get(name, _MISSING) if isinstance(secrets, Mapping) else _MISSING
+
+
+def _in_file(name: str) -> Any:
+    path = os.path.join(home(), FILE)
+    try:
+        file = open(path, "rb")  # noqa: SIM115  closed below, after its mode was looked at
+    except FileNotFoundError:
+        return _MISSING
+    with file:
+        _refuse_shared(path, os.fstat(file.fileno()).st_mode)
+        return _read(path, file.read()).get(name, _MISSING)
+
+
+def _refuse_shared(path: str, mode: int) -> None:
+    if os.name == "posix" and mode & 0o077:
+        raise SecretsUnsafe(
+            f"{path} can be read by others (mode {mode & 0o777:04o}): chmod 600 it, and renew what it has"
+        )
+
+
+def _read(path: str, content: bytes) -> Mapping[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(content.decode())
+    except ValueError as error:  # it tells the line, not what stands there
+        raise ValueError(f"{path} is no TOML: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+
+
+def _in_environment(name: str) -> Any:
+    return os.environ.get(PREFIX + name, os.environ.get(variable(name), _MISSING))
