@@ -21,7 +21,7 @@ from prefectish.errors import FlowDefinitionError, SchedulerLost
 from prefectish.executors.own_cluster import start_own_cluster
 from prefectish.executors.preflight import preflight
 from prefectish.executors.probe import await_scheduler, is_encrypted, is_loopback, masked
-from prefectish.executors.waker import Bell
+from prefectish.executors.waker import Waker
 
 #: Arguments that say nothing about a cluster, or a client, that is there already.
 _MUTE = {
@@ -93,7 +93,7 @@ class Connection:
         """Ask something of the cluster in the client's loop, and return at once; cancelled answers are let go of."""
         return asyncio.run_coroutine_threadsafe(question, self.client.loop.asyncio_loop)
 
-    def wait_any(self, futures: Sequence[Future], timeout: float, bell: Bell | None = None) -> None:
+    def wait_any(self, futures: Sequence[Future], timeout: float, bell: Waker | None = None) -> None:
         """Wait until one of `futures` is done, however it ended, or the bell rings, at most `timeout` seconds.
 
         Unlike ``distributed.wait``, whose traceback keeps the futures, and so their values, when the time is up.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.jobs.job import Job, LaneSpec
+from prefectish.engine.jobs.job import ChainSpec, Job
 from prefectish.engine.state import State
 from prefectish.engine.wire.messages import HEAVY, Packer, process_name
 from prefectish.errors import EnvironmentMismatch, text_of
@@ -20,7 +20,7 @@ LARGE = 100
 IDLE_WAIT, BUSY_WAIT = 10.0, 0.5
 
 
-class Fault(NamedTuple):
+class LoadFailure(NamedTuple):
     """Something that a worker could not load.
 
     Attributes
@@ -35,13 +35,13 @@ class Fault(NamedTuple):
     worker: str
 
 
-def try_lane(
-    lane: LaneSpec,
+def try_chain(
+    chain: ChainSpec,
     jobs: Sequence[Job],
     tasks: Mapping[int, bytes],
-    run: Callable[[Callable[[Key], Mapping[Key, Any]]], list[Fault] | None],
+    run: Callable[[Callable[[Key], Mapping[Key, Any]]], list[LoadFailure] | None],
 ) -> None:
-    """Have a worker load the bodies of a lane, and the first and the last item of those that start now.
+    """Have a worker load the bodies of a chain, and the first and the last item of those that start now.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def try_lane(
     ------
     EnvironmentMismatch : a body cannot be loaded there, or neither of the items can. (One alone is that child's fault.)
     """
-    bodies = [(f"task {s.slug}", tasks[s.number]) for s in lane.steps if len(tasks[s.number]) <= HEAVY]
+    bodies = [(f"task {s.slug}", tasks[s.number]) for s in chain.steps if len(tasks[s.number]) <= HEAVY]
     first, last = _items(jobs[0]), _items(jobs[-1])
     faults = run(lambda key: trial_graph(key, load_all, bodies, first + last))
     if not faults:
@@ -71,14 +71,14 @@ def try_lane(
         )
 
 
-def _names(faults: Sequence[Fault]) -> set[str]:
+def _names(faults: Sequence[LoadFailure]) -> set[str]:
     return {fault.what for fault in faults}
 
 
 def _items(job: Job) -> list[tuple[str, Encoded]]:
     """Return the items of a branch that are not of a kind that loads anywhere."""
     packer = Packer()
-    label = f"item {job.lane.steps[0].label(job.index)}"
+    label = f"item {job.chain.steps[0].label(job.index)}"
     packed = (capture(packer.item, item, label) for item in job.items)
     states = [outcome.value for outcome in packed if not isinstance(outcome, Error)]
     found = [state._result for state in states if isinstance(state, State)]

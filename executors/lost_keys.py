@@ -14,7 +14,7 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job, Lost
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
-from prefectish.executors.worker_death import in_words, worker_evidence
+from prefectish.executors.worker_death import as_text, worker_evidence
 
 if TYPE_CHECKING:
     from prefectish.executors.session import OpenKey
@@ -43,7 +43,7 @@ class NoAnswer(Exception):
     """Says that the cluster did not answer in time; the question was dropped."""
 
 
-def describe_loss(future: Future, job: Job, watch: Watch, reads: bool) -> Lost | None:
+def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool) -> Lost | None:
     """Say in our words why a key has no value; None if it has one by now.
 
     Parameters
@@ -62,7 +62,7 @@ def describe_loss(future: Future, job: Job, watch: Watch, reads: bool) -> Lost |
         evidence = worker_evidence(watch.connection.client, last) if job.solo else {}
         position = _position_of(getattr(fault, "task", None), job)
         worker = getattr(last, "address", None)
-        return Lost("killed-worker", deaths, position, worker, in_words(evidence), evidence=evidence or None)
+        return Lost("killed-worker", deaths, position, worker, as_text(evidence), evidence=evidence or None)
     reason = str(getattr(fault, "reason", fault))
     if reason in _SCHEDULER_REASONS:
         return watch.scheduler_lost()
@@ -77,12 +77,12 @@ def _position_of(key: Any, job: Job) -> int | None:
     """Return the position of the step that Dask blames, which may be one before the key that was read."""
     if isinstance(key, tuple):
         for position in job.positions:
-            if str(key[0]).startswith(f"{job.lane.steps[position].slug}-"):
+            if str(key[0]).startswith(f"{job.chain.steps[position].slug}-"):
                 return position
     return None
 
 
-class Watch:
+class LossWatch:
     """Looks at the cluster when nothing ends for a while.
 
     Parameters
@@ -241,7 +241,7 @@ class Watch:
         if running is None:
             return
         shown = ", ".join(
-            f"{entry.jobs[0].lane.steps[_step_of(key, entry)].label(entry.jobs[0].index)} on {worker}"
+            f"{entry.jobs[0].chain.steps[_step_of(key, entry)].label(entry.jobs[0].index)} on {worker}"
             for key, worker in running[:SHOWN]
             if (entry := opens.get(key)) is not None
         )

@@ -16,13 +16,13 @@ from dask._task_spec import Task, TaskRef
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import EncodedError
-from prefectish.engine.jobs.job import ITEM, Job, LaneSpec, Record
+from prefectish.engine.jobs.job import ITEM, ChainSpec, Job, Record
 from prefectish.engine.wire.messages import (
-    Bundle,
+    Batch,
     Call,
-    Carry,
+    LeftOnWorker,
     Packer,
-    Stayed,
+    StepResult,
     UnpackableInput,
     execute,
     execute_bundle,
@@ -37,8 +37,8 @@ Key = tuple[str, int | str, int]
 BUNDLE_PATIENCE = 1.0
 
 
-class PackedLane(NamedTuple):
-    """A lane as the graph sees it.
+class PackedChain(NamedTuple):
+    """A chain as the graph sees it.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class PackedLane(NamedTuple):
     item_inputs: tuple[tuple[int, int], ...]
 
 
-class Terms(NamedTuple):
+class LoweringOptions(NamedTuple):
     """What holds for all jobs of a session.
 
     Attributes
@@ -69,7 +69,7 @@ class Terms(NamedTuple):
     reference: Callable[[Any], Any]
 
 
-class LoweredBundle(NamedTuple):
+class LoweredBatch(NamedTuple):
     """The graph of a bundle, the jobs in it in order, and the records of those that were left out.
 
     Attributes
@@ -102,22 +102,22 @@ class Lowered(NamedTuple):
     reads: bool
 
 
-def item_inputs(lane: LaneSpec) -> tuple[tuple[int, int], ...]:
+def item_inputs(chain: ChainSpec) -> tuple[tuple[int, int], ...]:
     """Return for each item of a branch the position of the step that reads it, and which of the step's inputs it is."""
     found = {
         k: (position, which)
-        for position, spec in enumerate(lane.steps)
+        for position, spec in enumerate(chain.steps)
         for which, (kind, k) in enumerate(spec.wiring)
         if kind == ITEM
     }
     return tuple(found[k] for k in range(len(found)))
 
 
-def lower(job: Job, lane: PackedLane, terms: Terms) -> Lowered:
+def lower(job: Job, chain: PackedChain, terms: LoweringOptions) -> Lowered:
     """Make the graph of a job: one task for each of its steps."""
     packer = Packer()
-    packer.held.extend(lane.held)
-    items, refused = _pack_items(job, lane, packer)
+    packer.held.extend(chain.held)
+    items, refused = _pack_items(job, chain, packer)
     positions = job.positions if not refused else _unaffected(job, {p for p, _ in refused})
     given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
     starts = {p: packer.state(s, "a former attempt") for p, s in job.starts.items()}
@@ -126,29 +126,29 @@ def lower(job: Job, lane: PackedLane, terms: Terms) -> Lowered:
     graph: dict[Key, Task] = {}
     inner: set[int] = set()
     for position in positions:
-        spec = job.lane.steps[position]
+        spec = job.chain.steps[position]
         key = (f"{spec.slug}-{terms.run_id}", job.index, job.submission)
         sources = tuple(p for p in sources_of(job, position) if p in keys)
         inner.update(sources)
-        own = _items_of(position, items, lane)
+        own = _items_of(position, items, chain)
         call = Call(position, job.index, own, given or None, starts.get(position), sources, terms.keep, terms.verify)
         values = [TaskRef(keys[p]) for p in sources]
-        graph[key] = Task(key, execute, lane.blob, call, *values, *fillings)
+        graph[key] = Task(key, execute, chain.blob, call, *values, *fillings)
         keys[position] = key
     every = job.every_step
-    wanted = {p: k for p, k in keys.items() if every or p not in inner or p in job.lane.wanted}
+    wanted = {p: k for p, k in keys.items() if every or p not in inner or p in job.chain.wanted}
     return Lowered(graph, wanted, frozenset(keys), refused, bool(fillings))
 
 
-def _pack_items(job: Job, lane: PackedLane, packer: Packer) -> tuple[list[Any], list[tuple[int, Record]]]:
+def _pack_items(job: Job, chain: PackedChain, packer: Packer) -> tuple[list[Any], list[tuple[int, Record]]]:
     """Put the branch's own inputs into their wire form; one that cannot be pickled fails the step that reads it."""
     items: list[Any] = []
     refused: list[tuple[int, Record]] = []
-    for item, (position, which) in zip(job.items, lane.item_inputs, strict=True):
+    for item, (position, which) in zip(job.items, chain.item_inputs, strict=True):
         if position not in job.positions:
             items.append(None)
             continue
-        spec = job.lane.steps[position]
+        spec = job.chain.steps[position]
         i = spec.inputs[which]
         packed = capture(packer.item, item, f"{i.source_slug}[{job.index}]")
         if isinstance(packed, Error):
@@ -161,11 +161,11 @@ def _pack_items(job: Job, lane: PackedLane, packer: Packer) -> tuple[list[Any], 
     return items, refused
 
 
-def _items_of(position: int, items: Sequence[Any], lane: PackedLane) -> tuple[Any, ...]:
+def _items_of(position: int, items: Sequence[Any], chain: PackedChain) -> tuple[Any, ...]:
     """Return the items with those of other steps left out; empty if the step has none."""
-    if not any(p == position for p, _ in lane.item_inputs):
+    if not any(p == position for p, _ in chain.item_inputs):
         return ()
-    return tuple(item if p == position else None for item, (p, _) in zip(items, lane.item_inputs, strict=True))
+    return tuple(item if p == position else None for item, (p, _) in zip(items, chain.item_inputs, strict=True))
 
 
 def _unaffected(job: Job, refused: set[int]) -> tuple[int, ...]:
@@ -184,29 +184,29 @@ def not_ready(job: Job, lowered: Lowered) -> list[tuple[int, Record]]:
     return [(p, Record(job.starts.get(p, PENDING))) for p in behind]
 
 
-def weigh(value: Carry | Bundle) -> Carry | Bundle:
+def weigh(value: StepResult | Batch) -> StepResult | Batch:
     """Return a value without its large results: what the owner reads of a value that stays on the worker."""
-    if isinstance(value, Bundle):
-        return Bundle(value.content, {})
+    if isinstance(value, Batch):
+        return Batch(value.content, {})
     record = value.record
     if isinstance(record.state._result, EncodedError):
         return value  # why a child failed is always told
-    light = record.with_state(record.state.replace(result=Stayed(value.nbytes)))
-    return Carry(value.position, light, value.small)
+    light = record.with_state(record.state.replace(result=LeftOnWorker(value.nbytes)))
+    return StepResult(value.position, light, value.small)
 
 
-def lower_bundle(jobs: Sequence[Job], lane: PackedLane, key: Key, terms: Terms) -> LoweredBundle:
+def lower_bundle(jobs: Sequence[Job], chain: PackedChain, key: Key, terms: LoweringOptions) -> LoweredBatch:
     """Make the graph of a bundle: one task for all steps of all its branches.
 
     A branch with an input that cannot be pickled is left out, and its records are in `refused`.
     """
     packer = Packer()
-    packer.held.extend(lane.held)
+    packer.held.extend(chain.held)
     branches: list[tuple[Any, ...]] = []
     taken: list[Job] = []
     refused: list[tuple[Job, list[tuple[int, Record]]]] = []
     for job in jobs:
-        items, faults = _pack_items(job, lane, packer)
+        items, faults = _pack_items(job, chain, packer)
         if faults:
             gone = {p for p, _ in faults}
             behind = [(p, Record(job.starts.get(p, PENDING))) for p in job.positions if p not in gone]
@@ -216,11 +216,11 @@ def lower_bundle(jobs: Sequence[Job], lane: PackedLane, key: Key, terms: Terms) 
         starts = {p: packer.state(s, "a former attempt") for p, s in job.starts.items()}
         branches.append((job.index, job.positions, items, given, starts))
         taken.append(job)
-    patience = BUNDLE_PATIENCE if jobs[0].lane.batch == "auto" else None
+    patience = BUNDLE_PATIENCE if jobs[0].chain.batch == "auto" else None
     calls = pickle.dumps((patience, terms.keep, terms.verify, branches), protocol=5)
     fillings = [terms.reference(h) for h in packer.held]
-    graph = {key: Task(key, execute_bundle, lane.blob, calls, *fillings)} if taken else {}
-    return LoweredBundle(graph, taken, refused, bool(fillings))
+    graph = {key: Task(key, execute_bundle, chain.blob, calls, *fillings)} if taken else {}
+    return LoweredBatch(graph, taken, refused, bool(fillings))
 
 
 def take_graph(bundle: Any, number: int, position: int, key: Key) -> dict[Key, Task]:
@@ -234,7 +234,7 @@ def expression(graph: Mapping[Key, Task], name: str) -> LLGExpr:
 
 
 def blob_graph(key: Key, blob: bytes) -> dict[Key, Task]:
-    """Return the graph of the bytes of a lane: a task, so that Dask can make them again if their worker dies."""
+    """Return the graph of the bytes of a chain: a task, so that Dask can make them again if their worker dies."""
     return {key: Task(key, _same, blob)}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 OPEN_PARCELS = 16
 
 
-class Parcel:
+class PayloadFile:
     """A value in a file; what unpickles in a process is the value."""
 
     def __init__(self, path: str) -> None:
@@ -36,14 +36,14 @@ def open_parcel(path: str) -> Any:
     return _parcels[path]
 
 
-class Parcels:
+class PayloadFiles:
     """The files of a run, in a folder that only this user can read: whoever writes there runs code in the processes."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None
         self._count = 0
 
-    def add(self, value: Any) -> Parcel:
+    def add(self, value: Any) -> PayloadFile:
         """Write a value."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="prefectish-"))
@@ -51,7 +51,7 @@ class Parcels:
         path = self._folder / f"{self._count}.pickle"
         with open(path, "wb") as file:
             pickle.dump(value, file, protocol=5)
-        return Parcel(str(path))
+        return PayloadFile(str(path))
 
     def close(self) -> None:
         """Delete the files."""

@@ -13,7 +13,7 @@ from dask.system import CPU_COUNT
 
 from prefectish.engine.jobs.job import Held, Job, Receipt, Session
 from prefectish.engine.plan.compile import Plan
-from prefectish.executors.pool_session import Branch, SliceSession, Workers
+from prefectish.executors.pool_session import PoolJob, PoolSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
 
 SCHEDULERS = ("threads", "processes", "synchronous")
@@ -40,7 +40,7 @@ class SynchronousSession:
             return ()
         job = self._queue.popleft()
         records: list[tuple[int, Any]] = []
-        graph = live_graph([Branch(job)], self.run_id)
+        graph = live_graph([PoolJob(job)], self.run_id)
         get_sync(graph, list(graph), callbacks=[posttask(graph, lambda arrival: records.append(arrival[1:]))])
         return (Receipt(job, records),)
 
@@ -105,7 +105,7 @@ class LocalDaskExecutor:
         if self.scheduler == "synchronous":
             yield SynchronousSession(run_id)
             return
-        session = SliceSession(self._workers(plan, run_id), run, self.stall_warning)
+        session = PoolSession(self._workers(plan, run_id), run, self.stall_warning)
         try:
             yield session
         finally:

@@ -30,11 +30,11 @@ QUICK, SLOW = 0.01, 0.05
 SHOWN = 3
 
 #: A step that ended: its branch, its position, and its record, or None if it was given up.
-Arrival = tuple["Branch", int, Record | None]
+Arrival = tuple["PoolJob", int, Record | None]
 Report = Callable[[Arrival], None]
 
 
-class Branch:
+class PoolJob:
     """A job that was handed over.
 
     Attributes
@@ -60,7 +60,7 @@ class Branch:
 class _Broken:
     """A slice whose ``get`` raised."""
 
-    def __init__(self, branches: Sequence[Branch], error: BaseException) -> None:
+    def __init__(self, branches: Sequence[PoolJob], error: BaseException) -> None:
         self.branches = branches
         self.error = error
 
@@ -79,7 +79,7 @@ class Workers(Protocol):
     bundles: bool
     live: bool
 
-    def run(self, branches: Sequence[Branch], report: Report, ahead: int) -> None:
+    def run(self, branches: Sequence[PoolJob], report: Report, ahead: int) -> None:
         """Run branches to their end in this thread's name and report each of their steps once.
 
         Parameters
@@ -88,7 +88,7 @@ class Workers(Protocol):
         ahead : tasks that may wait in the pool, beside those that run.
         """
 
-    def lost(self, branches: Sequence[Branch], error: BaseException) -> tuple[list[Receipt], list[Branch]]:
+    def lost(self, branches: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
         """Return what became of branches whose slice broke, and those of them that are to run again."""
 
     def stop(self) -> None:
@@ -98,7 +98,7 @@ class Workers(Protocol):
         """End, or get ready for another run; nobody is in `run` any more."""
 
 
-class Pace:
+class BatchSizer:
     """How many branches go to Dask at once."""
 
     __slots__ = ("_last", "least", "most", "size")
@@ -119,7 +119,7 @@ class Pace:
             self.size = max(self.least, self.size // 2)
 
 
-class Backlog:
+class JobQueue:
     """Jobs that wait for a slice: those of later steps first, among equals the older ones."""
 
     __slots__ = ("_queues", "count")
@@ -131,7 +131,7 @@ class Backlog:
     def add(self, jobs: Sequence[Job]) -> None:
         """Put jobs at the end of their queues."""
         for job in jobs:
-            step = job.lane.steps[job.positions[0]].number
+            step = job.chain.steps[job.positions[0]].number
             queue = self._queues.get(step)
             if queue is None:
                 queue = self._queues[step] = deque()
@@ -158,7 +158,7 @@ class Backlog:
         self.count = sum(map(len, self._queues.values()))
 
 
-class SliceSession:
+class PoolSession:
     """A run on threads or processes of this machine.
 
     Parameters
@@ -177,10 +177,10 @@ class SliceSession:
         self._raise = bool(run.get("raise_on_exception"))
         self.slots = workers.slots
         self.live = workers.live
-        self.pace = Pace(workers.slots)
+        self.pace = BatchSizer(workers.slots)
         self.window = 3 * self.pace.most  # one slice at work, one about to follow, one being admitted
-        self.backlog = Backlog()
-        self.open: dict[Job, Branch] = {}
+        self.backlog = JobQueue()
+        self.open: dict[Job, PoolJob] = {}
         self._queued = 0
         self._helpers: list[threading.Thread] = []
         self._arrivals: SimpleQueue[Arrival | _Broken | None] = SimpleQueue()
@@ -188,12 +188,12 @@ class SliceSession:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs, and hand over what the pool can use."""
         queued: list[Job] = []
-        bundles: dict[int, list[Branch]] = {}
+        bundles: dict[int, list[PoolJob]] = {}
         for job in jobs:
             if job.solo:
-                self._start([Branch(job)])
+                self._start([PoolJob(job)])
             elif job.bundle is not None and self.workers.bundles:
-                bundles.setdefault(job.bundle, []).append(Branch(job))
+                bundles.setdefault(job.bundle, []).append(PoolJob(job))
             else:
                 queued.append(job)
         for branches in bundles.values():
@@ -204,19 +204,19 @@ class SliceSession:
     def _hand_over(self) -> None:
         # Fewer branches than a slice are open, and some of them run: start the next slice before the pool has to wait.
         while self.backlog.count and self._queued < self.pace.size:
-            branches = [Branch(job, queued=True) for job in self.backlog.take(self.pace.size)]
+            branches = [PoolJob(job, queued=True) for job in self.backlog.take(self.pace.size)]
             self._queued += len(branches)
             self.pace.note(len(branches), time.monotonic())
             self._start(branches)
 
-    def _start(self, branches: Sequence[Branch]) -> None:
+    def _start(self, branches: Sequence[PoolJob]) -> None:
         self.open.update((branch.job, branch) for branch in branches)
         helper = threading.Thread(target=self._run, args=(branches,), name="prefectish-slice", daemon=True)
         self._helpers = [thread for thread in self._helpers if thread.is_alive()]
         self._helpers.append(helper)
         helper.start()
 
-    def _run(self, branches: Sequence[Branch]) -> None:
+    def _run(self, branches: Sequence[PoolJob]) -> None:
         ahead = self.slots if self.pace.size == self.pace.least else self.pace.size
         try:
             self.workers.run(branches, self._arrivals.put, ahead)
@@ -276,7 +276,7 @@ class SliceSession:
             self._start(again)
         return receipts
 
-    def _forget(self, branch: Branch) -> None:
+    def _forget(self, branch: PoolJob) -> None:
         if self.open.pop(branch.job, None) is not None and branch.queued:
             branch.queued = False
             self._queued -= 1
@@ -293,7 +293,7 @@ class SliceSession:
 
     def close(self) -> None:
         """Start nothing more, and end the threads that have nothing to do."""
-        self.backlog = Backlog()
+        self.backlog = JobQueue()
         if not self.open:
             self._end()
             return
@@ -308,14 +308,14 @@ class SliceSession:
         self.workers.close()
 
 
-def _label(branch: Branch) -> str:
+def _label(branch: PoolJob) -> str:
     """Return the name of the step that a branch is at."""
     job = branch.job
     position = next((p for p in job.positions if p not in branch.states), job.positions[-1])
-    return job.lane.steps[position].label(job.index)
+    return job.chain.steps[position].label(job.index)
 
 
-def cluster_error(branch: Branch, error: BaseException) -> Receipt:
+def cluster_error(branch: PoolJob, error: BaseException) -> Receipt:
     """Return the receipt of a branch that Dask could not run, for a reason that is not its own."""
     return Receipt(branch.job, (), Lost("cluster-error", detail=f"{type(error).__name__}: {error}"))
 

@@ -29,13 +29,13 @@ from dask.multiprocessing import get_context
 
 from prefectish.engine.wire.messages import process_name
 from prefectish.executors import crash_log
-from prefectish.executors.worker_death import exit_evidence, in_words
+from prefectish.executors.worker_death import as_text, exit_evidence
 
 #: Time between looks at the memory of a process that runs a suspect, in seconds.
 MEMORY_LOOK = 0.1
 
 
-class Surroundings(NamedTuple):
+class ProcessEnv(NamedTuple):
     """What a process inherits when it starts, and a run may have changed since.
 
     Attributes
@@ -48,7 +48,7 @@ class Surroundings(NamedTuple):
     environ: Mapping[str, str | None]
 
     @classmethod
-    def now(cls) -> Surroundings:
+    def now(cls) -> ProcessEnv:
         """Return those of this process."""
         try:
             folder = os.getcwd()
@@ -56,23 +56,23 @@ class Surroundings(NamedTuple):
             folder = ""
         return cls(folder, tuple(sys.path), dict(os.environ))
 
-    def since(self, before: Surroundings) -> Surroundings | None:
+    def since(self, before: ProcessEnv) -> ProcessEnv | None:
         """Return what differs from `before`; None if nothing does."""
         if self == before:
             return None
         gone: dict[str, str | None] = dict.fromkeys(before.environ.keys() - self.environ.keys())
         new = {name: value for name, value in self.environ.items() if before.environ.get(name) != value}
-        return Surroundings(self.folder, self.path, gone | new)
+        return ProcessEnv(self.folder, self.path, gone | new)
 
 
 # -- in a worker process ---------------------------------------------------------------------------------------------
 
 
-class _Here:
+class _CurrentEnv:
     """Where this process is: how it started, and what is applied since."""
 
-    start: Surroundings
-    applied: Surroundings | None = None
+    start: ProcessEnv
+    applied: ProcessEnv | None = None
 
 
 def prepare_worker(folder: str) -> None:
@@ -85,7 +85,7 @@ def prepare_worker(folder: str) -> None:
     threading.Thread(target=_end_with_parent, args=(folder,), name="prefectish-parent", daemon=True).start()
     with suppress(OSError):
         crash_log.keep(folder)
-    _Here.start = Surroundings.now()
+    _CurrentEnv.start = ProcessEnv.now()
 
 
 def _end_with_parent(folder: str) -> None:
@@ -99,16 +99,16 @@ def _end_with_parent(folder: str) -> None:
         os._exit(1)
 
 
-def call(changes: Surroundings | None, fn: Callable[..., Any], *args: Any) -> Any:
+def call(changes: ProcessEnv | None, fn: Callable[..., Any], *args: Any) -> Any:
     """Call a function, with the surroundings of the process that wants it."""
-    if changes != _Here.applied:
+    if changes != _CurrentEnv.applied:
         _apply(changes)
     return fn(*args)
 
 
-def _apply(changes: Surroundings | None) -> None:
-    start = _Here.start
-    _Here.applied = changes
+def _apply(changes: ProcessEnv | None) -> None:
+    start = _CurrentEnv.start
+    _CurrentEnv.applied = changes
     now = changes or start
     environ = {**start.environ, **(changes.environ if changes else {})}
     os.environ.clear()
@@ -139,7 +139,7 @@ class PoolBroke(BrokenProcessPool):
         super().__init__("a worker process died")
         self.was_ready = was_ready
         self.evidence = evidence
-        self.last_words = in_words(evidence)
+        self.last_words = as_text(evidence)
 
 
 class _Starting(threading.local):
@@ -173,12 +173,12 @@ def _submit(executor: ProcessPoolExecutor, fn: Callable[..., Any], *args: Any) -
         _starting.ours = False
 
 
-class Generation:
+class ProcessGroup:
     """The processes of a pool from their start until one of them dies."""
 
     def __init__(self, size: int) -> None:
         self.pid = os.getpid()
-        self.start = Surroundings.now()
+        self.start = ProcessEnv.now()
         self.folder = tempfile.mkdtemp(prefix="prefectish_words-")
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.executor = ProcessPoolExecutor(
@@ -243,10 +243,10 @@ class Generation:
         self.executor.shutdown(wait=False, cancel_futures=True)
 
 
-class View:
+class PoolView:
     """A pool as one ``get`` of Dask sees it: with room for some calls more than there are processes."""
 
-    def __init__(self, generation: Generation, changes: Surroundings | None, room: int) -> None:
+    def __init__(self, generation: ProcessGroup, changes: ProcessEnv | None, room: int) -> None:
         self._max_workers = room
         self._executor = generation.executor
         self._changes = changes
@@ -257,7 +257,7 @@ class View:
         return _submit(self._executor, call, self._changes, fn, *args)
 
 
-_idle: dict[int, Generation] = {}
+_idle: dict[int, ProcessGroup] = {}
 _lock = threading.Lock()
 
 
@@ -266,22 +266,22 @@ class ProcessPool:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._generation: Generation | None = None
-        self._changes: Surroundings | None = None
+        self._generation: ProcessGroup | None = None
+        self._changes: ProcessEnv | None = None
         self._closed = False
         self._lock = threading.Lock()
 
-    def view(self, room: int) -> View:
+    def view(self, room: int) -> PoolView:
         """Return a view of the processes there are now; start them if there are none."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the run has ended")
             if self._generation is None:
-                self._generation = _take(self.size) or Generation(self.size)
-                self._changes = Surroundings.now().since(self._generation.start)
-            return View(self._generation, self._changes, room)
+                self._generation = _take(self.size) or ProcessGroup(self.size)
+                self._changes = ProcessEnv.now().since(self._generation.start)
+            return PoolView(self._generation, self._changes, room)
 
-    def drop(self, view: View) -> PoolBroke:
+    def drop(self, view: PoolView) -> PoolBroke:
         """Give up processes of which one died; the next view starts others."""
         with self._lock:
             if self._generation is view.generation:
@@ -305,7 +305,7 @@ class ProcessPool:
             generation.kill()
 
 
-def _take(size: int) -> Generation | None:
+def _take(size: int) -> ProcessGroup | None:
     """Return an idle pool that works, if there is one."""
     with _lock:
         generation = _idle.pop(size, None)

@@ -18,24 +18,24 @@ from typing import Any, Protocol
 import dask.multiprocessing
 
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.jobs.job import Job, LaneSpec, Lost, Receipt, Record
+from prefectish.engine.jobs.job import ChainSpec, Job, Lost, Receipt, Record
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.state import Success
-from prefectish.engine.wire.messages import Bundle, Carry, open_bundle, pack_lane, pickle_tasks
+from prefectish.engine.wire.messages import Batch, StepResult, open_bundle, pack_chain, pickle_tasks
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import FlowDefinitionError
-from prefectish.executors.lower import Key, PackedLane, Terms, item_inputs, lower, lower_bundle, not_ready
-from prefectish.executors.payload_files import Parcels
-from prefectish.executors.pool_session import Branch, Report, cluster_error, in_given_order
+from prefectish.executors.lower import Key, LoweringOptions, PackedChain, item_inputs, lower, lower_bundle, not_ready
+from prefectish.executors.payload_files import PayloadFiles
+from prefectish.executors.pool_session import PoolJob, Report, cluster_error, in_given_order
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
 
-#: A lane's bytes up to this size go with every call; larger ones go into a file.
-INLINE_LANE = 4096
+#: A chain's bytes up to this size go with every call; larger ones go into a file.
+INLINE_CHAIN = 4096
 
 _dumps = functools.partial(pickle.dumps, protocol=5)
 
 
-class Errand(Protocol):
+class GraphNode(Protocol):
     """What one key of a graph stands for."""
 
     @property
@@ -54,7 +54,7 @@ class OneStep:
 
     __slots__ = ("branch", "position")
 
-    def __init__(self, branch: Branch, position: int) -> None:
+    def __init__(self, branch: PoolJob, position: int) -> None:
         self.branch = branch
         self.position = position
 
@@ -67,7 +67,7 @@ class OneStep:
         """Note that it is handed to a process."""
         self.branch.running |= 1 << self.position
 
-    def end(self, value: Carry | None, report: Report) -> None:
+    def end(self, value: StepResult | None, report: Report) -> None:
         """Report its record."""
         branch, position = self.branch, self.position
         branch.running &= ~(1 << position)
@@ -77,12 +77,12 @@ class OneStep:
         report((branch, position, record))
 
 
-class ManyBranches:
+class BatchNode:
     """All steps of several branches; its key's value is a Bundle."""
 
     __slots__ = ("branches",)
 
-    def __init__(self, branches: Sequence[Branch]) -> None:
+    def __init__(self, branches: Sequence[PoolJob]) -> None:
         self.branches = branches
 
     @property
@@ -95,7 +95,7 @@ class ManyBranches:
         for branch in self.branches:
             branch.running = sum(1 << p for p in branch.job.positions)
 
-    def end(self, value: Bundle | None, report: Report) -> None:
+    def end(self, value: Batch | None, report: Report) -> None:
         """Report the records of each branch; one that the process did not get to goes back as it came."""
         found = [None] * len(self.branches) if value is None else open_bundle(value)
         for branch, records in zip(self.branches, found, strict=True):
@@ -130,20 +130,20 @@ class Processes:
     def __init__(self, slots: int, plan: Plan, run_id: str, verify: bool = False) -> None:
         self.slots = slots
         self.tasks = pickle_tasks(plan)
-        self.terms = Terms(run_id, sys.maxsize, verify, _reference)
+        self.terms = LoweringOptions(run_id, sys.maxsize, verify, _reference)
         self.deaths: Counter[tuple[int, int, int]] = Counter()
-        self._lanes: dict[int, PackedLane] = {}
-        self._parcels = Parcels()
+        self._chains: dict[int, PackedChain] = {}
+        self._parcels = PayloadFiles()
         self._lock = threading.Lock()
         self._shared = ProcessPool(slots)
         self._alone = ProcessPool(1)
 
     # -- running ---------------------------------------------------------------------------------------------------
 
-    def run(self, branches: Sequence[Branch], report: Report, ahead: int) -> None:
+    def run(self, branches: Sequence[PoolJob], report: Report, ahead: int) -> None:
         """Run branches in the pool; one that has to run alone comes by itself, and gets a pool to itself."""
         graph: dict[Key, Any] = {}
-        errands: dict[Key, Errand] = {}
+        errands: dict[Key, GraphNode] = {}
         if branches[0].job.bundle is not None:
             self._lower_bundle(branches, graph, errands, report)
         else:
@@ -153,7 +153,7 @@ class Processes:
             self._get(graph, errands, report, ahead, self._alone if branches[0].job.solo else self._shared)
 
     def _get(
-        self, graph: dict[Key, Any], errands: Mapping[Key, Errand], report: Report, ahead: int, pool: ProcessPool
+        self, graph: dict[Key, Any], errands: Mapping[Key, GraphNode], report: Report, ahead: int, pool: ProcessPool
     ) -> None:
         view = pool.view(self.slots + ahead)
         inner = {key for node in graph.values() for key in node.dependencies}
@@ -172,9 +172,9 @@ class Processes:
         except BrokenProcessPool as error:
             raise pool.drop(view) from error
 
-    def _lower(self, branch: Branch, graph: dict[Key, Any], errands: dict[Key, Errand], report: Report) -> None:
+    def _lower(self, branch: PoolJob, graph: dict[Key, Any], errands: dict[Key, GraphNode], report: Report) -> None:
         job = _remainder(branch)
-        lowered = lower(job, self._lane(job.lane), self.terms)
+        lowered = lower(job, self._chain(job.chain), self.terms)
         graph.update(lowered.graph)
         made = (OneStep(branch, position) for position in job.positions if position in lowered.made)
         errands.update(zip(lowered.graph, made, strict=True))
@@ -183,36 +183,36 @@ class Processes:
                 report((branch, position, record))
 
     def _lower_bundle(
-        self, branches: Sequence[Branch], graph: dict[Key, Any], errands: dict[Key, Errand], report: Report
+        self, branches: Sequence[PoolJob], graph: dict[Key, Any], errands: dict[Key, GraphNode], report: Report
     ) -> None:
         jobs = [branch.job for branch in branches]
         first = jobs[0]
-        key: Key = (f"{first.lane.steps[0].slug}-{self.terms.run_id}", f"bundle-{first.bundle}", first.submission)
-        lowered = lower_bundle(jobs, self._lane(first.lane), key, self.terms)
+        key: Key = (f"{first.chain.steps[0].slug}-{self.terms.run_id}", f"bundle-{first.bundle}", first.submission)
+        lowered = lower_bundle(jobs, self._chain(first.chain), key, self.terms)
         branch_of = dict(zip(jobs, branches, strict=True))
         graph.update(lowered.graph)
-        errands[key] = ManyBranches([branch_of[job] for job in lowered.taken])
+        errands[key] = BatchNode([branch_of[job] for job in lowered.taken])
         for job, records in lowered.refused:
             for position, record in records:
                 report((branch_of[job], position, record))
 
-    def _lane(self, spec: LaneSpec) -> PackedLane:
+    def _chain(self, spec: ChainSpec) -> PackedChain:
         with self._lock:
-            packed = self._lanes.get(spec.ident)
+            packed = self._chains.get(spec.ident)
             if packed is None:
-                packed = self._lanes[spec.ident] = self._pack(spec)
+                packed = self._chains[spec.ident] = self._pack(spec)
             return packed
 
-    def _pack(self, spec: LaneSpec) -> PackedLane:
+    def _pack(self, spec: ChainSpec) -> PackedChain:
         # The record of each step is read by itself here, so none has to ride along with later ones.
-        every = LaneSpec(spec.ident, spec.run, spec.steps, spec.shared, frozenset(range(len(spec.steps))), spec.batch)
-        blob, held = pack_lane(every, self.tasks)
-        reference = self._parcels.add(blob) if len(blob) > INLINE_LANE else blob
-        return PackedLane(reference, tuple(self._parcels.add(_reference(h)) for h in held), item_inputs(spec))
+        every = ChainSpec(spec.ident, spec.run, spec.steps, spec.shared, frozenset(range(len(spec.steps))), spec.batch)
+        blob, held = pack_chain(every, self.tasks)
+        reference = self._parcels.add(blob) if len(blob) > INLINE_CHAIN else blob
+        return PackedChain(reference, tuple(self._parcels.add(_reference(h)) for h in held), item_inputs(spec))
 
     # -- losses ----------------------------------------------------------------------------------------------------
 
-    def lost(self, branches: Sequence[Branch], error: BaseException) -> tuple[list[Receipt], list[Branch]]:
+    def lost(self, branches: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
         """Return what became of branches whose slice broke; those that no process had seen run again.
 
         Raises
@@ -229,10 +229,10 @@ class Processes:
         receipts = [Receipt(b.job, (), self._death(b, error)) for b in branches if b.running]
         return receipts, [branch for branch in branches if not branch.running]
 
-    def _death(self, branch: Branch, broke: PoolBroke) -> Lost:
+    def _death(self, branch: PoolJob, broke: PoolBroke) -> Lost:
         job = branch.job
         position = next(p for p in job.positions if branch.running >> p & 1)
-        step = job.lane.steps[position].number
+        step = job.chain.steps[position].number
         self.deaths[step, job.index, position] += 1
         deaths = self.deaths[step, job.index, position]
         return Lost("killed-worker", deaths, position, detail=broke.last_words, evidence=broke.evidence)
@@ -252,20 +252,20 @@ class Processes:
 
 def _reference(held: Any) -> Any:
     """Return what a call brings for a hole: the value of a key, as the key's reader would get it."""
-    return Carry(0, Record(Success(None, held))) if isinstance(held, Encoded | str | bytes) else held
+    return StepResult(0, Record(Success(None, held))) if isinstance(held, Encoded | str | bytes) else held
 
 
-def _remainder(branch: Branch) -> Job:
+def _remainder(branch: PoolJob) -> Job:
     """Return what is left to do of a branch."""
     job = branch.job
     left = tuple(p for p in job.positions if p not in branch.states)
     if left == job.positions:
         return job
     starts = {p: state for p, state in job.starts.items() if p in left}
-    return Job(job.lane, job.index, job.submission, left, job.items, branch.states, starts, job.solo, job.every_step)
+    return Job(job.chain, job.index, job.submission, left, job.items, branch.states, starts, job.solo, job.every_step)
 
 
-def _callbacks(errands: Mapping[Key, Errand], report: Report) -> tuple[Any, ...]:
+def _callbacks(errands: Mapping[Key, GraphNode], report: Report) -> tuple[Any, ...]:
     """Return callbacks of Dask's scheduler that note what is handed to the processes, and report what comes back."""
 
     def before(key: Key, graph: Any, state: Any) -> None:

@@ -16,29 +16,29 @@ from distributed import Client, Future
 
 from prefectish.engine.capture import capture
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.jobs.job import Held, Job, LaneSpec, Lost, Receipt, Record
+from prefectish.engine.jobs.job import ChainSpec, Held, Job, Lost, Receipt, Record
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.plan.placement import Placement, placement_of
 from prefectish.engine.wire.messages import (
     HEAVY,
-    Bundle,
-    Carry,
-    Stayed,
+    Batch,
+    LeftOnWorker,
+    StepResult,
     learn_tasks,
     open_bundle,
-    pack_lane,
+    pack_chain,
     pickle_tasks,
 )
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
 from prefectish.executors.futures import release, submit_graph
-from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, Fault, try_lane
-from prefectish.executors.lost_keys import NoAnswer, Watch, describe_loss
+from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, try_chain
+from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
 from prefectish.executors.lower import (
     Key,
-    PackedLane,
-    Terms,
+    LoweringOptions,
+    PackedChain,
     blob_graph,
     expression,
     item_inputs,
@@ -48,10 +48,10 @@ from prefectish.executors.lower import (
     receipt_graph,
     take_graph,
 )
-from prefectish.executors.waker import Bell
+from prefectish.executors.waker import Waker
 
-#: A lane's bytes up to this size go with every call; larger ones get a key of their own.
-INLINE_LANE = 4096
+#: A chain's bytes up to this size go with every call; larger ones get a key of their own.
+INLINE_CHAIN = 4096
 #: Keys collected at once, if there are as many: what reading costs (about 3 ms, over all processes) is shared by them.
 GROUP = 250
 #: Longest time that finished children wait for more of their group, in seconds for each open key, and at most.
@@ -105,7 +105,7 @@ class OpenKey:
         self.reads = False
 
 
-class BundlePart:
+class BatchPart:
     """Where a large result of a bundle is."""
 
     __slots__ = ("bundle", "number", "position")
@@ -124,7 +124,7 @@ class ClusterSession:
     window : branches of maps open at once.
     slots : threads of the cluster.
     opens : keys to read, by key.
-    lanes : packed lanes, by number.
+    chains : packed chains, by number.
     """
 
     live = False
@@ -148,11 +148,11 @@ class ClusterSession:
         self.window = window
         self.slots = slots
         self.tasks = pickle_tasks(plan)
-        self.terms = Terms(run_id, max_inline_bytes, verify_results, self._reference)
+        self.terms = LoweringOptions(run_id, max_inline_bytes, verify_results, self._reference)
         self.opens: dict[Key, OpenKey] = {}
-        self.bell = Bell(self.client.loop.add_callback)
-        self.lanes: dict[int, tuple[PackedLane, Placement]] = {}
-        self.watch = Watch(connection, run_id, no_workers_timeout, stall_warning)
+        self.bell = Waker(self.client.loop.add_callback)
+        self.chains: dict[int, tuple[PackedChain, Placement]] = {}
+        self.watch = LossWatch(connection, run_id, no_workers_timeout, stall_warning)
         self._patience = PATIENCE
         self._done: list[Receipt] = []
         self._first: float | None = None  # since when something is done that was not read
@@ -184,13 +184,13 @@ class ClusterSession:
         self._try_new_maps(jobs)
         bundles: dict[int, list[Job]] = {}
         for job in jobs:
-            packed, placement = self._lane(job.lane)
+            packed, placement = self._chain(job.chain)
             if job.bundle is not None:
                 bundles.setdefault(job.bundle, []).append(job)
             else:
                 self._add(job, packed, *graphs.setdefault(placement, ({}, {})))
         for number, members in bundles.items():
-            packed, placement = self._lane(members[0].lane)
+            packed, placement = self._chain(members[0].chain)
             self._add_bundle(number, members, packed, *graphs.setdefault(placement, ({}, {})))
 
     def _try_new_maps(self, jobs: Sequence[Job]) -> None:
@@ -204,31 +204,31 @@ class ClusterSession:
             return
         begins: dict[int, list[Job]] = {}
         for job in jobs:
-            if job.index >= 0 and job.lane.ident not in self.lanes:
-                begins.setdefault(job.lane.ident, []).append(job)
+            if job.index >= 0 and job.chain.ident not in self.chains:
+                begins.setdefault(job.chain.ident, []).append(job)
         for members in begins.values():
             if len(members) >= LARGE:
-                lane = members[0].lane
-                learn_tasks(lane, self.tasks)
-                try_lane(lane, members, self.tasks, partial(self._try, placement_of(lane.steps[0].task)))
+                chain = members[0].chain
+                learn_tasks(chain, self.tasks)
+                try_chain(chain, members, self.tasks, partial(self._try, placement_of(chain.steps[0].task)))
 
-    def _try(self, placement: Placement, make: Callable[[Key], Mapping[Key, Any]]) -> list[Fault] | None:
+    def _try(self, placement: Placement, make: Callable[[Key], Mapping[Key, Any]]) -> list[LoadFailure] | None:
         """Run a trial on a worker; None if nothing came of it in time."""
         key = self._key("trial")
         future = self._get(make(key), [key], Placement(placement.resources, placement.workers, TRIAL_PRIORITY))[key]
         self.connection.wait_any([future], BUSY_WAIT if self.opens else IDLE_WAIT)
         if future.status != "finished":
             return None
-        return [Fault(*fault) for fault in future.result(timeout=IDLE_WAIT)]
+        return [LoadFailure(*fault) for fault in future.result(timeout=IDLE_WAIT)]
 
     def _open(self, key: Key, entry: OpenKey) -> None:
         entry.known = self.client.futures[key]
         self.opens[key] = entry
 
-    def _add(self, job: Job, lane: PackedLane, graph: dict[Key, Any], opens: dict[Key, OpenKey]) -> None:
-        lowered = lower(job, lane, self.terms)
+    def _add(self, job: Job, chain: PackedChain, graph: dict[Key, Any], opens: dict[Key, OpenKey]) -> None:
+        lowered = lower(job, chain, self.terms)
         graph.update(lowered.graph)
-        reads = lowered.reads or isinstance(lane.blob, Future)
+        reads = lowered.reads or isinstance(chain.blob, Future)
         for position, key in lowered.wanted.items():
             opens[key] = OpenKey((job,), position, None)
             opens[key].reads = reads
@@ -236,14 +236,14 @@ class ClusterSession:
             self._done.append(Receipt(job, [*lowered.refused, *not_ready(job, lowered)]))
 
     def _add_bundle(
-        self, number: int, jobs: Sequence[Job], lane: PackedLane, graph: dict[Key, Any], opens: dict[Key, OpenKey]
+        self, number: int, jobs: Sequence[Job], chain: PackedChain, graph: dict[Key, Any], opens: dict[Key, OpenKey]
     ) -> None:
-        key: Key = (f"{jobs[0].lane.steps[0].slug}-{self.run_id}", f"bundle-{number}", jobs[0].submission)
-        lowered = lower_bundle(jobs, lane, key, self.terms)
+        key: Key = (f"{jobs[0].chain.steps[0].slug}-{self.run_id}", f"bundle-{number}", jobs[0].submission)
+        lowered = lower_bundle(jobs, chain, key, self.terms)
         graph.update(lowered.graph)
         if lowered.graph:
             opens[key] = OpenKey(lowered.taken, None, None)
-            opens[key].reads = lowered.reads or isinstance(lane.blob, Future)
+            opens[key].reads = lowered.reads or isinstance(chain.blob, Future)
         self._done.extend(Receipt(job, records) for job, records in lowered.refused)
 
     def _get(
@@ -273,32 +273,32 @@ class ClusterSession:
         self._count += 1
         return (f"{kind}-{self.run_id}", self._count, 0)
 
-    def _lane(self, spec: LaneSpec) -> tuple[PackedLane, Placement]:
-        known = self.lanes.get(spec.ident)
+    def _chain(self, spec: ChainSpec) -> tuple[PackedChain, Placement]:
+        known = self.chains.get(spec.ident)
         if known is None:
             for step in spec.steps:
                 self._heights[f"{step.slug}-{self.run_id}"] = -step.number * HEIGHT
-            known = self.lanes[spec.ident] = (self._pack(spec), placement_of(spec.steps[0].task))
+            known = self.chains[spec.ident] = (self._pack(spec), placement_of(spec.steps[0].task))
         return known
 
-    def _pack(self, spec: LaneSpec) -> PackedLane:
-        blob, held = pack_lane(spec, self.tasks)
+    def _pack(self, spec: ChainSpec) -> PackedChain:
+        blob, held = pack_chain(spec, self.tasks)
         reference: Any = blob
-        if len(blob) > INLINE_LANE:
+        if len(blob) > INLINE_CHAIN:
             reference = self._send_blob(blob)
-        return PackedLane(reference, tuple(self._reference(h) for h in held), item_inputs(spec))
+        return PackedChain(reference, tuple(self._reference(h) for h in held), item_inputs(spec))
 
     def _send_blob(self, blob: bytes) -> Future:
-        """Give a lane's bytes a key: of a task, which Dask can run again; what is large goes past the scheduler."""
+        """Give a chain's bytes a key: of a task, which Dask can run again; what is large goes past the scheduler."""
         if len(blob) > HEAVY:
             return self._scatter(blob, len(blob))
-        key = self._key("lane")
+        key = self._key("chain")
         return self._get(blob_graph(key, blob), [key])[key]
 
     def _reference(self, held: Any) -> Any:
         """Return a graph's reference to a value that does not go with the call."""
         if isinstance(held, Held):
-            if isinstance(held.handle, BundlePart):
+            if isinstance(held.handle, BatchPart):
                 part = held.handle
                 key = self._key("part")
                 held.handle = self._get(take_graph(part.bundle, part.number, part.position, key), [key])[key]
@@ -306,7 +306,7 @@ class ClusterSession:
         if isinstance(held, Encoded | str | bytes):
             from prefectish.engine.state import Success
 
-            carry = Carry(0, Record(Success(None, held)))
+            carry = StepResult(0, Record(Success(None, held)))
             return self._scatter(carry, carry.nbytes)
         return held
 
@@ -453,25 +453,25 @@ class ClusterSession:
         future = self._get(receipt_graph(key, receipt), [receipt])[receipt]
         self._open(receipt, OpenKey(entry.jobs, entry.position, future, (entry.future, nbytes)))
 
-    def _take(self, key: Key, value: Carry | Bundle) -> Future | None:
+    def _take(self, key: Key, value: StepResult | Batch) -> Future | None:
         """Make receipts of a value; return its future if nobody needs it any more."""
         entry = self.opens.pop(key)
         if entry.value is None:
             self._inlined += value.nbytes
         source = entry.future if entry.value is None else entry.value[0]
-        if isinstance(value, Bundle):
+        if isinstance(value, Batch):
             for number, (job, records) in enumerate(zip(entry.jobs, open_bundle(value), strict=True)):
                 self._done.append(Receipt(job, self._unbundled(job, number, records, value, source)))
             return None
         record, job = value.record, entry.jobs[0]
-        stays = isinstance(record.state._result, Stayed)
+        stays = isinstance(record.state._result, LeftOnWorker)
         if stays:
-            record = _held(record, job.lane.steps[value.position].label(job.index), source)
+            record = _held(record, job.chain.steps[value.position].label(job.index), source)
         self._done.append(Receipt(job, [*value.small, (value.position, record)]))
         return None if stays else entry.future
 
     def _unbundled(
-        self, job: Job, number: int, records: list[tuple[int, Record]] | None, bundle: Bundle, source: Future
+        self, job: Job, number: int, records: list[tuple[int, Record]] | None, bundle: Batch, source: Future
     ) -> list[tuple[int, Record]]:
         """Return the records of one branch of a bundle; one that was not started goes back as it came."""
         if records is None:
@@ -480,16 +480,16 @@ class ClusterSession:
             records = [(p, record) for p, (_, record) in zip(job.positions, records, strict=True)]
         return [
             (p, self._unstayed(job, number, p, record, bundle, source))
-            if isinstance(record.state._result, Stayed)
+            if isinstance(record.state._result, LeftOnWorker)
             else (p, record)
             for p, record in records
         ]
 
-    def _unstayed(self, job: Job, number: int, p: int, record: Record, bundle: Bundle, source: Future) -> Record:
+    def _unstayed(self, job: Job, number: int, p: int, record: Record, bundle: Batch, source: Future) -> Record:
         here = bundle.large.get((number, p))
         if here is not None:
             return record.with_state(record.state.replace(result=here))
-        return _held(record, job.lane.steps[p].label(job.index), BundlePart(source, number, p))
+        return _held(record, job.chain.steps[p].label(job.index), BatchPart(source, number, p))
 
     # -- losses and ends -------------------------------------------------------------------------------------------
 
@@ -500,7 +500,7 @@ class ClusterSession:
             return
         del self.opens[key]
         if lost.cause == "input-lost":
-            self.lanes.pop(entry.jobs[0].lane.ident, None)  # its large inputs are sent again, from the client's copy
+            self.chains.pop(entry.jobs[0].chain.ident, None)  # its large inputs are sent again, from the client's copy
         self._done.extend(Receipt(job, (), lost) for job in entry.jobs)
 
     def cancel(self, jobs: Sequence[Job]) -> None:
@@ -527,7 +527,7 @@ class ClusterSession:
         """Let go of what is still open: nothing of the run starts any more."""
         futures = [entry.future for entry in self.opens.values()]
         self.opens.clear()
-        self.lanes.clear()
+        self.chains.clear()
         if futures and self.client.status == "running":
             capture(self.client.cancel, futures)
 
@@ -540,10 +540,10 @@ def _held(record: Record, label: str, handle: Any) -> Record:
 
 def _fetch(handle: Any) -> Any:
     """Read a large result from the cluster."""
-    if isinstance(handle, BundlePart):
+    if isinstance(handle, BatchPart):
         part = handle
         key: Key = (f"part-{part.bundle.key[0]}", f"{part.bundle.key[1]}-{part.number}-{part.position}", 0)
         named = expression(take_graph(part.bundle, part.number, part.position, key), str(key))
         handle = submit_graph(part.bundle.client, named, [key], {key: 0}, {})[key]
-    carry: Carry = handle.result()
+    carry: StepResult = handle.result()
     return carry.record.state._result

@@ -17,7 +17,7 @@ import dask.threaded
 from prefectish.engine.jobs.job import Receipt
 from prefectish.engine.wire.messages import sources_of
 from prefectish.engine.worker.attempt import PENDING, gather, run_step
-from prefectish.executors.pool_session import Arrival, Branch, Report, cluster_error, in_given_order
+from prefectish.executors.pool_session import Arrival, PoolJob, Report, cluster_error, in_given_order
 
 
 class _Future:
@@ -119,13 +119,13 @@ class Threads:
         self.run_id = run_id
         self.pool = ThreadPool(slots)
 
-    def run(self, branches: Sequence[Branch], report: Report, ahead: int) -> None:
+    def run(self, branches: Sequence[PoolJob], report: Report, ahead: int) -> None:
         """Run branches in the pool."""
         graph = live_graph(branches, self.run_id)
         view = _View(self.pool, max(ahead, self.slots))
         dask.threaded.get(graph, list(graph), pool=view, callbacks=[posttask(graph, report)])
 
-    def lost(self, branches: Sequence[Branch], error: BaseException) -> tuple[list[Receipt], list[Branch]]:
+    def lost(self, branches: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
         """Say what went wrong: threads do not die, so this is a fault of ours or of Dask's."""
         return [cluster_error(branch, error) for branch in branches], []
 
@@ -137,26 +137,26 @@ class Threads:
         self.pool.shutdown()
 
 
-def live_graph(branches: Sequence[Branch], run_id: str) -> dict[tuple[str, int, int], Any]:
+def live_graph(branches: Sequence[PoolJob], run_id: str) -> dict[tuple[str, int, int], Any]:
     """Return the graph of branches whose steps run in this process."""
     graph: dict[tuple[str, int, int], Any] = {}
     for branch in branches:
         job = branch.job
         keys: dict[int, tuple[str, int, int]] = {}
         for position in job.positions:
-            keys[position] = key = (f"{job.lane.steps[position].slug}-{run_id}", job.index, job.submission)
+            keys[position] = key = (f"{job.chain.steps[position].slug}-{run_id}", job.index, job.submission)
             before = [keys[p] for p in sources_of(job, position)] if len(job.positions) > 1 else ()
             graph[key] = (run_live, branch, position, *before)
     return graph
 
 
-def run_live(branch: Branch, position: int, *before: Any) -> list[Arrival]:
+def run_live(branch: PoolJob, position: int, *before: Any) -> list[Arrival]:
     """Run one step of a branch. The list is emptied by the receipt, so Dask's results hold nothing."""
     if branch.gone:
         return [(branch, position, None)]
     job = branch.job
-    upstream = gather(job.lane, position, job.items, branch.states)
-    record = run_step(job.lane, position, job.index, upstream, job.starts.get(position, PENDING))
+    upstream = gather(job.chain, position, job.items, branch.states)
+    record = run_step(job.chain, position, job.index, upstream, job.starts.get(position, PENDING))
     branch.states[position] = record.state
     return [(branch, position, record)]
 

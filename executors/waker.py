@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Bell:
+class Waker:
     """Rings in whatever thread waits for it; a ring that nobody heard is heard by the next wait.
 
     Parameters

@@ -121,7 +121,7 @@ def exit_evidence(code: int) -> dict[str, Any]:
         return {"exit_code": code}
 
 
-def in_words(evidence: Mapping[str, Any]) -> str:
+def as_text(evidence: Mapping[str, Any]) -> str:
     """Say how a process ended, in a few words for a message; empty if that is not known.
 
     Examples

@@ -25,7 +25,7 @@ from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.flow_version import version_of
 from prefectish.parameters import settle
 from prefectish.safe_repr import printable
-from prefectish.task_graph import Network
+from prefectish.task_graph import TaskGraph
 from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
 from prefectish.tasks.mapping import check_mappable
 from prefectish.tasks.options import function, handler_list, seconds, store
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 NO_DEFAULTS: Mapping[str, Any] = {}
 
 
-class Flow(Network):
+class Flow(TaskGraph):
     """A graph of tasks that is run as one.
 
     Parameters

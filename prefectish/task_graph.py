@@ -29,7 +29,7 @@ def ordered(items: Iterable[Item]) -> KeysView[Item]:
     return dict.fromkeys(items).keys()
 
 
-class Network:
+class TaskGraph:
     """Tasks with slugs, edges and constants.
 
     Parameters

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from prefectish.edges import Edge
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.optional_deps import load
-from prefectish.task_graph import Network
+from prefectish.task_graph import TaskGraph
 from prefectish.tasks.task import Task
 
 #: Children drawn one by one, at most.
@@ -40,7 +40,7 @@ class Node(NamedTuple):
     state: State | None = None
 
 
-class Line(NamedTuple):
+class GraphLine(NamedTuple):
     """An edge between nodes, by their ids."""
 
     start: str
@@ -54,10 +54,12 @@ class Picture(NamedTuple):
 
     name: str
     nodes: Sequence[Node]
-    lines: Sequence[Line]
+    lines: Sequence[GraphLine]
 
 
-def draw(flow: Network, name: str, state: State | None, format: Format, filename: str | os.PathLike[str] | None) -> str:
+def draw(
+    flow: TaskGraph, name: str, state: State | None, format: Format, filename: str | os.PathLike[str] | None
+) -> str:
     """Return the text of a flow's picture; see :meth:`prefectish.flows.Flow.visualize`."""
     if format not in _WRITERS:
         raise ValueError(f"format={format!r}: one of {', '.join(map(repr, _WRITERS))} is wanted")
@@ -67,7 +69,7 @@ def draw(flow: Network, name: str, state: State | None, format: Format, filename
     return _WRITERS[format](picture)
 
 
-def picture_of(flow: Network, name: str, state: State | None = None) -> Picture:
+def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Picture:
     """Return what there is to draw of a flow and a state of it.
 
     Raises
@@ -85,7 +87,7 @@ def picture_of(flow: Network, name: str, state: State | None = None) -> Picture:
         task: list(_nodes(f"t{number}", task, _is_mapped(flow, task), states.get(task)))
         for number, task in enumerate(flow.sorted_tasks())
     }
-    lines: list[Line] = []
+    lines: list[GraphLine] = []
     for number, edge in enumerate(flow.edges):
         joint = Node(f"j{number}", ("flatten",), False)
         drawn = list(_lines(edge, nodes[edge.upstream_task], nodes[edge.downstream_task], joint.ident))
@@ -95,7 +97,7 @@ def picture_of(flow: Network, name: str, state: State | None = None) -> Picture:
     return Picture(name, [node for drawn in nodes.values() for node in drawn], lines)
 
 
-def _is_mapped(flow: Network, task: Task) -> bool:
+def _is_mapped(flow: TaskGraph, task: Task) -> bool:
     return any(edge.mapped for edge in flow.edges_to(task))
 
 
@@ -124,7 +126,7 @@ def _worst(parent: State, children: Sequence[State | None]) -> State:
     return parent
 
 
-def _lines(edge: Edge, up: Sequence[Node], down: Sequence[Node], joint: str) -> Iterator[Line]:
+def _lines(edge: Edge, up: Sequence[Node], down: Sequence[Node], joint: str) -> Iterator[GraphLine]:
     """Draw an edge between what stands for its tasks: child by child where they pair, else each with each."""
     up, down = [_ for _ in up if _.ident[0] == "t"], [_ for _ in down if _.ident[0] == "t"]
     label = edge.key or ""
@@ -132,14 +134,14 @@ def _lines(edge: Edge, up: Sequence[Node], down: Sequence[Node], joint: str) -> 
         pairs = list(zip(up, down, strict=True))
     elif len(up) > 1 and len(down) > 1:  # elements of any child may be with any other
         for node in up:
-            yield Line(node.ident, joint, "", edge.mapped)
+            yield GraphLine(node.ident, joint, "", edge.mapped)
         for node in down:
-            yield Line(joint, node.ident, label, edge.mapped)
+            yield GraphLine(joint, node.ident, label, edge.mapped)
         return
     else:
         pairs = [(start, end) for start in up for end in down]
     for start, end in pairs:
-        yield Line(start.ident, end.ident, label, edge.mapped)
+        yield GraphLine(start.ident, end.ident, label, edge.mapped)
 
 
 # -- the two languages -------------------------------------------------------------------------------------------------

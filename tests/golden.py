@@ -23,7 +23,7 @@ from prefectish.engine.driver.inline import InlineSession
 from prefectish.engine.jobs.job import Receipt, Record
 from prefectish.engine.state import Looped, Mapped, Scheduled
 from prefectish.engine.worker.attempt import PENDING, _width, gather, run_job
-from prefectish.engine.worker.attempt_context import AttemptFacts
+from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.decide import Finish, NotReady, after, before, retry
 from prefectish.testing import FaultySession, VirtualClock
 
@@ -109,7 +109,7 @@ class TapeSession(InlineSession):
 
     def submit(self, jobs):
         for job in jobs:
-            labels = " ".join(job.lane.steps[p].label(job.index) for p in job.positions)
+            labels = " ".join(job.chain.steps[p].label(job.index) for p in job.positions)
             self.tape.jobs.append(f"{self.tape.clock.elapsed:g} {labels} #{job.submission}{' alone' * job.solo}")
         super().submit(jobs)
 
@@ -119,7 +119,7 @@ class TapeSession(InlineSession):
         job = self._queue.popleft()
         records = self.tape.play(job)
         for position, record in records:
-            label = job.lane.steps[position].label(job.index)
+            label = job.chain.steps[position].label(job.index)
             self.tape.records.append(f"{self.tape.clock.elapsed:g} {label} {told(record.state)}")
         return (Receipt(job, records),)
 
@@ -134,8 +134,8 @@ class Player:
     def __call__(self, job):
         states, records = dict(job.given), []
         for position in job.positions:
-            upstream = gather(job.lane, position, job.items, states)
-            record = self.attempt(job, job.lane.steps[position], upstream, job.starts.get(position, PENDING))
+            upstream = gather(job.chain, position, job.items, states)
+            record = self.attempt(job, job.chain.steps[position], upstream, job.starts.get(position, PENDING))
             states[position] = record.state
             records.append((position, record))
         return records
@@ -144,7 +144,7 @@ class Player:
         verdict = before(spec, upstream)
         if isinstance(verdict, NotReady):
             return Record(start)
-        facts = AttemptFacts(job.lane.run, spec, job.index, start)
+        facts = AttemptContext(job.chain.run, spec, job.index, start)
         state = verdict.state if isinstance(verdict, Finish) else self.ended(spec, job.index, facts.run_count)
         due_in = None
         if isinstance(state, Scheduled) and state.start_time is not None:

@@ -110,9 +110,9 @@ def raised(describe_loss):
 def blamed_at_once(lose):
     """Blame whoever was there when a worker died, as if it had been alone."""
 
-    def blame(losses, lane, branch, job, lost, now):
+    def blame(losses, chain, branch, job, lost, now):
         job.solo = True
-        lose(losses, lane, branch, job, lost, now)
+        lose(losses, chain, branch, job, lost, now)
 
     return blame
 
@@ -152,12 +152,12 @@ def taken_again(take):
     return take_all
 
 
-def packed_each_time(lane):
-    """Send what the branches of a lane share with each of them."""
+def packed_each_time(chain):
+    """Send what the branches of a chain share with each of them."""
 
     def pack(session, spec):
-        session.lanes.pop(spec.ident, None)
-        return lane(session, spec)
+        session.chains.pop(spec.ident, None)
+        return chain(session, spec)
 
     return pack
 
@@ -170,10 +170,10 @@ def pickled_late(pickle_tasks):
 def due_by_the_workers_clock(record):
     """Read the time at which a retry is due as the worker wrote it."""
 
-    def take(branches, lane, branch, position, record_, now):
+    def take(branches, chain, branch, position, record_, now):
         if record_.due_in is not None:
             record_.due_in = (record_.state.start_time - now.wall).total_seconds()
-        record(branches, lane, branch, position, record_, now)
+        record(branches, chain, branch, position, record_, now)
 
     return take
 
@@ -205,11 +205,11 @@ def slept_out(run_step):
 def retried_at_once(run_step):
     """Begin the next attempt where the last has ended."""
 
-    def run(lane, position, index, upstream, start):
+    def run(chain, position, index, upstream, start):
         from prefectish.engine.state import Retrying
 
-        record = run_step(lane, position, index, upstream, start)
-        return run(lane, position, index, upstream, record.state) if isinstance(record.state, Retrying) else record
+        record = run_step(chain, position, index, upstream, start)
+        return run(chain, position, index, upstream, record.state) if isinstance(record.state, Retrying) else record
 
     return run
 
@@ -378,7 +378,7 @@ def no_flow_needed(flow):
     return find
 
 
-_LINK = "prefectish.executors.lost_keys:Watch._link_is_down"
+_LINK = "prefectish.executors.lost_keys:LossWatch._link_is_down"
 _REASONS = "prefectish.executors.lost_keys:_SCHEDULER_REASONS"
 #: Without these a scheduler that is gone is like one that has nothing to say.
 SCHEDULER_UNWATCHED = {_LINK: instead(lambda watch, now: False), _REASONS: instead(())}
@@ -430,12 +430,12 @@ OFF = (
     Off("U12", f"{FAULTS}test_u12_trigger_that_raises_fails_the_task_without_its_body[local]",
         "triggers are called under capture", {"prefectish.engine.worker.decide:capture": bare}),
     Off("U13", "test_isolation.py::test_u13_killed_within_a_second", "the process of a body is killed at its limit",
-        {"prefectish.engine.worker.isolation.parent:end_family": nothing}, limit=15),
+        {"prefectish.engine.worker.isolation.parent:kill_tree": nothing}, limit=15),
     Off("U14", "test_timeouts.py::test_u14_body_is_timed_out_at_its_limit_and_its_late_result_is_dropped[threads]",
         "a helper thread is left at the limit",
         {"prefectish.engine.worker.time_limit:_in_helper": instead(lambda call, limit, facts: call())}),
     Off("U15", f"{WATCHED}test_u15_body_that_waits_for_its_own_worker_is_told_of", "the watch warns of a stall",
-        {"prefectish.executors.lost_keys:Watch._note_stall": nothing}, limit=30),
+        {"prefectish.executors.lost_keys:LossWatch._note_stall": nothing}, limit=30),
     Off("U17", f"{EFFECTS}test_u17_body_that_changes_its_process_succeeds_and_the_next_child_logs[processes]",
         "loggers of ours have levels of their own in a worker",
         {"prefectish.engine.wire.messages:listen": no_extra_level}),
@@ -469,7 +469,7 @@ OFF = (
     Off("P9", "test_faults_start.py::test_p9_result_of_200_mb_stays_where_it_is", "large results stay on their worker",
         {"prefectish.executors.session:ClusterSession._is_large": instead(lambda session, key, size: False)}, limit=90),
     Off("P10", "test_cluster_scale.py::test_p10_large_argument_goes_once_and_a_warning_names_the_task[constant-list]",
-        "what branches share is packed once", {"prefectish.executors.session:ClusterSession._lane": packed_each_time},
+        "what branches share is packed once", {"prefectish.executors.session:ClusterSession._chain": packed_each_time},
         limit=90),
     Off("P11", f"{CLUSTER}test_p11_shared_input_that_is_lost_with_its_worker_is_sent_again[bytes]",
         "an input that was lost is sent again", {"prefectish.engine.scheduling.crashes:RESENDS": instead(0)}, limit=90),
@@ -482,7 +482,7 @@ OFF = (
             lambda verdict: lambda sources, skip, strict: verdict(sources, skip=skip, strict=False)}),
     Off("P15", f"{MAPS}test_p15_empty_map_succeeds_without_children[local-task result]",
         "a map that ended without children is ended",
-        {"prefectish.engine.scheduling.changes:Finisher.step":
+        {"prefectish.engine.scheduling.changes:Transitions.step":
             lambda step: lambda finisher, run: step(finisher, run) if run.children else None}, limit=10),
     Off("P16", f"{MAPS}test_p16_parent_fails_if_no_mapped_upstream_succeeded[local-all_finished]",
         "a parent needs something to map over",
@@ -495,7 +495,7 @@ OFF = (
     Off("W3", f"{CLUSTER}test_w3_w4_child_that_kills_its_process_crashes_alone[default-exit]",
         "what Dask gives up is a loss of its child, not an error of the run", RAISED, limit=90),
     Off("W3", f"{CLUSTER}test_neighbour_of_a_poison_is_not_charged", "a suspect runs again alone",
-        {"prefectish.engine.scheduling.crashes:Losses.lose": blamed_at_once}, limit=60),
+        {"prefectish.engine.scheduling.crashes:CrashPolicy.lose": blamed_at_once}, limit=60),
     Off("W3", f"{WORKERS}test_w3_child_that_must_not_run_twice_begins_once[None]", "a start marker is looked for",
         {"prefectish.engine.worker.start_marker:left_behind": nothing}, limit=60),
     Off("W3", "test_pool.py::test_w3_child_that_kills_its_process_crashes_alone",
@@ -509,16 +509,16 @@ OFF = (
         "scheduler and nanny are asked how a worker ended",
         {"prefectish.executors.lost_keys:worker_evidence": instead(lambda client, worker: {})}, limit=90),
     Off("W5", f"{WORKERS}test_w5_process_that_the_kernel_kills_is_told_with_its_memory",
-        "the memory of a suspect is watched", {"prefectish.executors.process_pool:Generation._watch": nothing}),
+        "the memory of a suspect is watched", {"prefectish.executors.process_pool:ProcessGroup._watch": nothing}),
     Off("W7", f"{CLUSTER}test_w7_cluster_that_is_scaled_down_costs_no_child",
         "values are read as they come, and let go of", HELD, limit=60),
     Off("W8", "test_testing_faulty.py::test_r10_late_record_of_an_older_submission_is_dropped[local]",
         "a record is taken once", {"prefectish.engine.scheduling.progress:Progress._take": taken_again}, limit=10),
     Off("W9", f"{CLUSTER}test_w9_cluster_that_never_gets_a_worker_ends_the_run", "workers are counted",
-        {"prefectish.executors.lost_keys:Watch._judge": instead(lambda watch, threads, now, opens: {})}, limit=20),
+        {"prefectish.executors.lost_keys:LossWatch._judge": instead(lambda watch, threads, now, opens: {})}, limit=20),
     Off("W10", f"{CLUSTER}test_w10_children_whose_resource_left_crash_and_others_run",
         "the scheduler is asked what no worker may run",
-        {"prefectish.executors.lost_keys:Watch._unrunnable": instead(lambda watch, now, opens: {})}, limit=40),
+        {"prefectish.executors.lost_keys:LossWatch._unrunnable": instead(lambda watch, now, opens: {})}, limit=40),
     Off("W11", f"{WORKERS}test_w11_worker_that_loses_its_link_is_as_dead",
         "values are read as they come, and let go of", HELD, limit=60),
     Off("W12", "test_caching_contract.py::test_w12_result_that_cannot_be_stored_fails_its_task[local]",
@@ -527,10 +527,10 @@ OFF = (
         "results are stored under capture", {"prefectish.engine.worker.storage:capture": bare}),
     Off("W13", f"{WORKERS}test_w13_clock_of_a_worker_that_is_wrong_moves_no_time_of_the_run[1]",
         "a delay counts from the owner's now",
-        {"prefectish.engine.scheduling.rows:Branches.record": due_by_the_workers_clock}, limit=30),
+        {"prefectish.engine.scheduling.rows:Rows.record": due_by_the_workers_clock}, limit=30),
     Off("W13", f"{WORKERS}test_w13_clock_of_a_worker_that_is_wrong_moves_no_time_of_the_run[-1]",
         "a delay counts from the owner's now",
-        {"prefectish.engine.scheduling.rows:Branches.record": due_by_the_workers_clock}, limit=60),
+        {"prefectish.engine.scheduling.rows:Rows.record": due_by_the_workers_clock}, limit=60),
     Off("W14", "test_chaos.py::test_w14_workers_killed_at_random_cost_no_child[seed-1]",
         "values are read as they come, and let go of", HELD, limit=150),
     Off("W14", "test_chaos.py::test_w14_attempts_that_must_not_run_twice_do_not[seed-1]",
@@ -545,9 +545,9 @@ OFF = (
         {"prefectish.executors.connect:await_scheduler": nothing,
          "prefectish.executors.connect:SchedulerLost": instead(OSError)}),
     Off("S4", f"{WATCHED}test_s4_slow_scheduler_is_told_once_and_changes_nothing", "a silent scheduler is told of",
-        {"prefectish.executors.lost_keys:Watch._note_silence": nothing}, limit=60),
+        {"prefectish.executors.lost_keys:LossWatch._note_silence": nothing}, limit=60),
     Off("S4", f"{WATCHED}test_s4_slow_scheduler_is_told_once_and_changes_nothing", "it is told of once",
-        {"prefectish.executors.lost_keys:Watch._tell":
+        {"prefectish.executors.lost_keys:LossWatch._tell":
             instead(lambda watch, what, text, *args: _warn("prefectish.engine", text, *args))}, limit=60),
     Off("S5", f"{CLUSTER}test_s5_restart_by_another_client_crashes_what_was_open",
         "a key that was cancelled is a loss of its child, not an error of the run", RAISED, limit=60),
@@ -611,7 +611,7 @@ OFF = (
     Off("H4", "test_history.py::test_h4_garbage_is_not_overwritten", "a file is looked at before it is written to",
         {"prefectish.history.store:FileStore._checked": instead(lambda store: 0)}),
     Off("H5", "test_history_faults.py::test_h5_newer_history_is_left_as_it_is", "versions of tables are compared",
-        {"prefectish.history.store:Store._check_version": nothing}),
+        {"prefectish.history.store:HistoryStore._check_version": nothing}),
     Off("H6", "test_history_faults.py::test_h6_read_only_history_stops_before_anything_runs",
         "a file is looked at before anything runs",
         {"prefectish.history.store:FileStore._checked": instead(lambda store: 1)}),

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from prefectish import Flow, flatten, history, task, triggers
-from prefectish.engine.scheduling.rows import Branches
+from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.state import State
 from prefectish.errors import ResultReleased
 from prefectish.hashing import stable_hash
@@ -91,7 +91,7 @@ def result_of(state: State, flow: Flow) -> Any:
 def drive(flow: Flow, part: Part, path: str, run_id: str | None, retry: bool = False) -> State | None:
     """Start or resume a run; None if its client died."""
     taken = 0
-    record = Branches.record
+    record = Rows.record
 
     def dying(self: Any, *arguments: Any) -> None:
         nonlocal taken
@@ -101,7 +101,7 @@ def drive(flow: Flow, part: Part, path: str, run_id: str | None, retry: bool = F
         record(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Branches, "record", dying)
+        patch.setattr(Rows, "record", dying)
         try:
             if run_id is None:
                 return flow.run(history=path)

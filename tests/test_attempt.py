@@ -5,7 +5,7 @@ import pytest
 
 from prefectish import Flow, context, flatten, task, triggers
 from prefectish.engine import signals
-from prefectish.engine.jobs.job import ITEM, SHARED, STEP, Job, LaneSpec, Pick, StepSpec
+from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, Job, Pick, StepSpec
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.state import (
     Failed,
@@ -21,25 +21,25 @@ from prefectish.engine.worker.attempt import PENDING, gather, run_job, run_step
 RUN = {"flow_run_id": "run", "flow_name": "flow", "colour": "red"}
 
 
-def lane_of(flow, wiring, shared=(), run=RUN):
-    """Return the steps of a flow as one lane, wired by hand: one list of pairs a step."""
+def chain_of(flow, wiring, shared=(), run=RUN):
+    """Return the steps of a flow as one chain, wired by hand: one list of pairs a step."""
     steps = [step for step in compile_flow(flow, {}).steps if step.literal is None]
     specs = tuple(
         StepSpec(s.number, s.task, s.slug, s.inputs, s.constants, s.mapped, s.measure, tuple(w))
         for s, w in zip(steps, wiring, strict=True)
     )
-    return LaneSpec(0, run, specs, tuple(shared), frozenset())
+    return ChainSpec(0, run, specs, tuple(shared), frozenset())
 
 
 def single(body, **options):
-    """Return a lane of one task without inputs."""
+    """Return a chain of one task without inputs."""
     with Flow("single") as flow:
         task(body, **options)()
-    return lane_of(flow, [()])
+    return chain_of(flow, [()])
 
 
-def attempt(lane, upstream=(), start=PENDING, index=-1, position=0):
-    return run_step(lane, position, index, upstream, start)
+def attempt(chain, upstream=(), start=PENDING, index=-1, position=0):
+    return run_step(chain, position, index, upstream, start)
 
 
 def one():
@@ -80,7 +80,7 @@ def test_retry_that_is_due_already_waits_no_time():
 
 
 def mapped_chain():
-    """Return a lane of two mapped steps: b reads a's child, a reads an item and a value shared by all."""
+    """Return a chain of two mapped steps: b reads a's child, a reads an item and a value shared by all."""
 
     @task
     def a(x, y):
@@ -92,7 +92,7 @@ def mapped_chain():
 
     with Flow("chain") as flow:
         b.map(a.map([1, 2], y=[3, 4]))
-    return lane_of(flow, [[(ITEM, 0), (SHARED, 0)], [(STEP, 0)]], [Success(None, 5)])
+    return chain_of(flow, [[(ITEM, 0), (SHARED, 0)], [(STEP, 0)]], [Success(None, 5)])
 
 
 def test_job_runs_its_steps_one_after_another():
@@ -101,17 +101,17 @@ def test_job_runs_its_steps_one_after_another():
 
 
 def test_job_takes_given_states_and_starts():
-    lane = mapped_chain()
-    job = Job(lane, 0, 1, (1,), (1,), {0: Success(None, 7)}, {1: Retrying(run_count=1)})
+    chain = mapped_chain()
+    job = Job(chain, 0, 1, (1,), (1,), {0: Success(None, 7)}, {1: Retrying(run_count=1)})
     assert [(p, r.state) for p, r in run_job(job)] == [(1, Success(None, 70))]
 
 
 def test_step_behind_one_that_waits_is_not_ready():
-    lane = mapped_chain()
+    chain = mapped_chain()
     start = Resume()
     for upstream in (Retrying(), Pending(), Paused()):
-        assert attempt(lane, [upstream], position=1).state is PENDING
-        assert attempt(lane, [upstream], start, position=1).state is start
+        assert attempt(chain, [upstream], position=1).state is PENDING
+        assert attempt(chain, [upstream], start, position=1).state is start
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def facts(*names):
 
 def test_context_of_an_attempt():
     names = ["task_run_count", "task_slug", "map_index", "child_key", "task_run_id", "colour", "resume", "nothing"]
-    lane = single(lambda: facts(*names), name="look")
-    assert attempt(lane).state.result == {
+    chain = single(lambda: facts(*names), name="look")
+    assert attempt(chain).state.result == {
         "task_run_count": 1,
         "task_slug": "look-1",
         "map_index": None,
@@ -182,8 +182,8 @@ def test_context_of_an_attempt():
     ids=repr,
 )
 def test_context_of_an_attempt_that_goes_on(start, run_count, resume):
-    lane = single(lambda: facts("task_run_count", "resume"))
-    assert attempt(lane, start=start).state.result == {"task_run_count": run_count, "resume": resume}
+    chain = single(lambda: facts("task_run_count", "resume"))
+    assert attempt(chain, start=start).state.result == {"task_run_count": run_count, "resume": resume}
 
 
 def test_context_can_be_listed():
@@ -201,11 +201,11 @@ def test_pause_in_an_attempt_keeps_the_run_count():
             raise signals.PAUSE
         return context.task_run_count
 
-    lane = single(pause_on_the_second, max_retries=1, retry_delay=0)
-    paused = attempt(lane, start=attempt(lane).state).state
+    chain = single(pause_on_the_second, max_retries=1, retry_delay=0)
+    paused = attempt(chain, start=attempt(chain).state).state
     assert type(paused) is Paused
     resumed = Resume(context=paused.context)
-    assert attempt(lane, start=resumed).state == Success(None, 2)
+    assert attempt(chain, start=resumed).state == Success(None, 2)
 
 
 def test_loop_goes_on_from_a_retry():
@@ -217,18 +217,18 @@ def test_loop_goes_on_from_a_retry():
             return n, context.task_loop_count, context.task_run_count
         raise signals.LOOP(result=n + 1)
 
-    lane = single(count_up, max_retries=1, retry_delay=0)
-    retrying = attempt(lane).state
+    chain = single(count_up, max_retries=1, retry_delay=0)
+    retrying = attempt(chain).state
     assert type(retrying) is Retrying
     assert retrying.context["task_loop_count"] == 3
-    assert attempt(lane, start=retrying).state.result == (3, 4, 1)
+    assert attempt(chain, start=retrying).state.result == (3, 4, 1)
 
 
-def recorded(lane, start=PENDING):
+def recorded(chain, start=PENDING):
     """Run an attempt; return its record and the changes its handlers saw."""
     seen = []
-    lane.steps[0].task.state_handlers.append(lambda task, old, new: seen.append((old, new)))
-    return attempt(lane, start=start), seen
+    chain.steps[0].task.state_handlers.append(lambda task, old, new: seen.append((old, new)))
+    return attempt(chain, start=start), seen
 
 
 def test_handlers_see_the_states_in_order():
@@ -244,8 +244,8 @@ def test_handlers_see_the_states_in_order():
 
 def test_handler_sees_the_context_of_the_attempt():
     names = []
-    lane = single(one, name="look", state_handlers=[lambda *_: names.append(context.task_full_name)])
-    attempt(lane)
+    chain = single(one, name="look", state_handlers=[lambda *_: names.append(context.task_full_name)])
+    attempt(chain)
     assert names == ["look", "look"]
 
 
@@ -277,16 +277,16 @@ def test_width_of_a_result_that_is_mapped_over():
             made = give()
             task(lambda x: x, name="take").map(flatten(made))
         (spec, _) = (step for step in compile_flow(flow, {}).steps)
-        lane = lane_of_steps(spec)
-        return attempt(lane).width
+        chain = chain_of_steps(spec)
+        return attempt(chain).width
 
     assert widths([[1], [2, 3], 4]) == (3, "list", (1, 2, -1))
     assert widths(None) == (-1, "NoneType", ())
 
 
-def lane_of_steps(*steps):
+def chain_of_steps(*steps):
     specs = tuple(StepSpec(s.number, s.task, s.slug, s.inputs, s.constants, s.mapped, s.measure, ()) for s in steps)
-    return LaneSpec(0, RUN, specs, (), frozenset())
+    return ChainSpec(0, RUN, specs, (), frozenset())
 
 
 def test_length_that_raises_makes_a_result_unmappable_and_not_the_task_a_failure():
@@ -301,7 +301,7 @@ def test_length_that_raises_makes_a_result_unmappable_and_not_the_task_a_failure
         made = task(Odd, name="odd")()
         task(lambda x: x, name="take").map(made)
     (spec, _) = compile_flow(flow, {}).steps
-    record = attempt(lane_of_steps(spec))
+    record = attempt(chain_of_steps(spec))
     assert record.state.is_successful()
     assert record.width == (-1, "Odd", ())
 
@@ -335,6 +335,6 @@ def test_trigger_that_breaks_is_logged(caplog):
 
 
 def test_manual_only_pauses_an_attempt():
-    lane = single(one, trigger=triggers.manual_only)
-    assert type(attempt(lane).state) is Paused
-    assert attempt(lane, start=Resume()).state == Success(None, 1)
+    chain = single(one, trigger=triggers.manual_only)
+    assert type(attempt(chain).state) is Paused
+    assert attempt(chain, start=Resume()).state == Success(None, 1)

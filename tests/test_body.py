@@ -10,7 +10,7 @@ import pytest
 
 from prefectish import Flow, task
 from prefectish.engine.capture import Error, Value, interrupt
-from prefectish.engine.side_thread import Helper, current_helper
+from prefectish.engine.side_thread import SideThread, current_helper
 from prefectish.engine.state import Failed, Success
 from prefectish.engine.worker.body import call_body
 
@@ -105,18 +105,18 @@ def test_async_generator_fails_its_task_alone():
 def test_helper_sees_the_context_of_the_thread_that_starts_it():
     variable = contextvars.ContextVar("variable")
     variable.set("set before")
-    assert Helper(lambda: Value(variable.get()), "test").wait(10).value == "set before"
+    assert SideThread(lambda: Value(variable.get()), "test").wait(10).value == "set before"
 
 
 def test_helper_keeps_its_changes_of_the_context_to_itself():
     variable = contextvars.ContextVar("variable", default="as it was")
-    Helper(lambda: Value(variable.set("changed")), "test").wait(10)
+    SideThread(lambda: Value(variable.set("changed")), "test").wait(10)
     assert variable.get() == "as it was"
 
 
 def test_helper_that_is_left_behind_is_counted_until_it_ends():
     gate = threading.Event()
-    helpers = [Helper(lambda: Value(gate.wait(30)), "test") for _ in range(2)]
+    helpers = [SideThread(lambda: Value(gate.wait(30)), "test") for _ in range(2)]
     assert helpers[0].wait(0.001) is None
     first, second = (helper.leave() for helper in helpers)
     assert first >= 1
@@ -126,7 +126,7 @@ def test_helper_that_is_left_behind_is_counted_until_it_ends():
         helper.thread.join(10)
         assert helper.wait(0) is None  # its late result is dropped
         assert helper.leave() == 0
-    third = Helper(lambda: Value(threading.Event().wait(0.2)), "test")
+    third = SideThread(lambda: Value(threading.Event().wait(0.2)), "test")
     assert third.leave() == first
     third.thread.join(10)
 
@@ -140,7 +140,7 @@ def test_helper_is_known_in_its_own_thread_only():
         thread.join(10)
         return Value((current_helper(), inner[0]))
 
-    helper = Helper(look, "test")
+    helper = SideThread(look, "test")
     assert helper.wait(10).value == (helper, None)
     assert current_helper() is None
 
@@ -151,6 +151,6 @@ def test_users_interrupt_in_a_helper_ends_the_wait():
 
     interrupt.set()
     try:
-        assert isinstance(Helper(interrupted, "test").wait(10).exception, KeyboardInterrupt)
+        assert isinstance(SideThread(interrupted, "test").wait(10).exception, KeyboardInterrupt)
     finally:
         interrupt.clear()

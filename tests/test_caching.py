@@ -15,7 +15,7 @@ import pytest
 
 from prefectish import Task, caching, task
 from prefectish.caching import keys as keys_module
-from prefectish.caching.keys import Inputs, KeyContext, code_digest, digests_of
+from prefectish.caching.keys import KeyContext, KeyInputs, code_digest, digests_of
 from prefectish.caching.lookups import Hit, Miss, cache_name, is_asked, is_valid, keep, lookup, reason
 from prefectish.caching.memory import Caches
 from prefectish.caching.reasons import Entry, changed, why_not
@@ -338,7 +338,7 @@ def test_inputs_are_hashed_once():
             Counted.count += 1
             return {}
 
-    inputs = Inputs({"x": Counted()})
+    inputs = KeyInputs({"x": Counted()})
     made = task(load, cache_key_fn=task_input_hash)
     for _ in range(3):
         lookup(made, inputs, FACTS, Caches())

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from prefectish.engine.wire.pickle_path import culprit
+from prefectish.engine.wire.pickle_path import pickle_path
 
 LOCK = threading.Lock()
 
@@ -62,13 +62,13 @@ def with_default(x, *, lock=LOCK):
     ],
 )
 def test_path_leads_to_the_innermost_part(make, path):
-    assert culprit(make(threading.Lock()), "it") == path
+    assert pickle_path(make(threading.Lock()), "it") == path
 
 
 def test_value_that_holds_itself_ends():
     value = Client(threading.Lock())
     value.self = value
-    assert culprit(value, "it") == "it.lock"
+    assert pickle_path(value, "it") == "it.lock"
 
 
 def test_value_whose_attributes_cannot_be_read_is_named_as_a_whole():
@@ -80,9 +80,9 @@ def test_value_whose_attributes_cannot_be_read_is_named_as_a_whole():
         def __reduce__(self):
             raise TypeError("not me")
 
-    assert culprit(Hostile(), "it") is None
+    assert pickle_path(Hostile(), "it") is None
 
 
 def test_socket_is_named():
     with socket.socket() as link:
-        assert culprit(closing_over([link]), "fetch") == "fetch.client[0]"
+        assert pickle_path(closing_over([link]), "fetch") == "fetch.client[0]"

@@ -23,7 +23,7 @@ from prefectish.engine.state import (
     TimedOut,
     TriggerFailed,
 )
-from prefectish.engine.worker.decide import NOT_READY, Call, Finish, after, before, failure_text, flattened, retry
+from prefectish.engine.worker.decide import NOT_READY, CallBody, Finish, after, before, failure_text, flattened, retry
 from prefectish.errors import LONGEST_TEXT
 from prefectish.tasks.task import Task
 
@@ -56,7 +56,7 @@ def spec(*edges, constants=None, **options):
 
 
 def inputs_of(verdict):
-    assert isinstance(verdict, Call)
+    assert isinstance(verdict, CallBody)
     return verdict.inputs
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefectish.display.layout import BESIDE, layout
-from prefectish.display.svg import LARGEST, Box, Wire, picture
+from prefectish.display.svg import LARGEST, Box, SvgEdge, picture
 
 
 @st.composite
@@ -77,7 +77,7 @@ def test_long_edge_passes_beside_the_nodes_between():
 def test_picture_is_well_formed_whatever_the_names():
     name = '"><script>alert(1)</script>&\x00\x1b[31m\n]]>'
     text = picture(
-        [Box("a", [name, name], True, "#27b558", [("#eb0000", 1.0)], name), Box("b", [name])], [Wire("a", "b", name)]
+        [Box("a", [name, name], True, "#27b558", [("#eb0000", 1.0)], name), Box("b", [name])], [SvgEdge("a", "b", name)]
     )
     tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(text).iter()}
     assert tags == {"svg", "g", "rect", "path", "text", "title"}
@@ -92,5 +92,5 @@ def test_nothing_and_too_much_are_not_drawn(number):
 def test_large_flow_is_drawn_in_time():
     boxes = [Box(str(n), [f"task {n}"]) for n in range(LARGEST)]
     chooses = random.Random(5)
-    wires = [Wire(str(chooses.randrange(n)), str(n)) for n in range(1, LARGEST) for _ in range(2)]
+    wires = [SvgEdge(str(chooses.randrange(n)), str(n)) for n in range(1, LARGEST) for _ in range(2)]
     assert picture(boxes, wires).count("<text") == LARGEST

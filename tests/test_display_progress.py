@@ -24,7 +24,7 @@ from rich.console import Console
 from prefectish import Flow, Parameter, history, task
 from prefectish.display import lines, notebook, terminal, words
 from prefectish.display.fitting import fitted
-from prefectish.display.pace import WEIGHT, Pace
+from prefectish.display.pace import WEIGHT, RateMeter
 from prefectish.display.region import Region
 from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import Success
@@ -45,7 +45,7 @@ def single(**more):
 
 
 def test_rate_and_rest_follow_from_what_ended_lately():
-    pace = Pace("f", 0.0)
+    pace = RateMeter("f", 0.0)
     pace.scene([counts(0, running=2)], 1.0)
     (line,) = pace.scene([counts(20, running=2)], 3.0).maps
     assert (line.rate, line.left, line.seconds, line.share) == (10.0, 8.0, 2.0, 0.2)
@@ -56,7 +56,7 @@ def test_rate_and_rest_follow_from_what_ended_lately():
 
 
 def test_nothing_is_promised_where_nothing_is_known():
-    pace = Pace("f", 0.0)
+    pace = RateMeter("f", 0.0)
     (line,) = pace.scene([counts(0, None, closed=False)], 1.0).maps
     assert (line.rate, line.left, line.seconds, line.share, line.expected) == (None,) * 5
     assert words.how_many(line) == "waiting"
@@ -66,7 +66,7 @@ def test_nothing_is_promised_where_nothing_is_known():
 
 
 def test_former_run_helps_until_this_one_knows_better():
-    pace = Pace("f", 0.0)
+    pace = RateMeter("f", 0.0)
     pace.past = {"load-1": (100, 50.0)}
     (line,) = pace.scene([counts(0, running=1)], 1.0).maps
     assert line.left == 50.0
@@ -75,7 +75,7 @@ def test_former_run_helps_until_this_one_knows_better():
 
 
 def test_width_of_a_former_run_is_expected_while_this_one_is_unknown():
-    pace = Pace("f", 0.0)
+    pace = RateMeter("f", 0.0)
     pace.past = {"load-1": (100, 50.0)}
     (line,) = pace.scene([counts(0, None, closed=False)], 1.0).maps
     assert words.how_many(line) == "of about 100"
@@ -86,7 +86,7 @@ def test_width_of_a_former_run_is_expected_while_this_one_is_unknown():
 
 
 def test_step_that_ended_shows_what_it_took():
-    pace = Pace("f", 0.0)
+    pace = RateMeter("f", 0.0)
     pace.scene([counts(0, running=1)], 1.0)
     pace.scene([counts(100, final=True, failed=10, skipped=5, cancelled=1)], 5.0)
     (line,) = pace.scene([counts(100, final=True, failed=10, skipped=5, cancelled=1)], 50.0).maps
@@ -94,17 +94,17 @@ def test_step_that_ended_shows_what_it_took():
 
 
 def test_map_without_children_is_complete():
-    (line,) = Pace("f", 0.0).scene([counts(0, 0, final=True)], 1.0).maps
+    (line,) = RateMeter("f", 0.0).scene([counts(0, 0, final=True)], 1.0).maps
     assert line.share == 1.0
 
 
 def test_tasks_of_one_name_are_told_apart_by_their_slugs():
-    scene = Pace("f", 0.0).scene([counts(), counts(slug="load-2"), counts(slug="keep-1", name="keep")], 1.0)
+    scene = RateMeter("f", 0.0).scene([counts(), counts(slug="load-2"), counts(slug="keep-1", name="keep")], 1.0)
     assert [line.name for line in scene.maps] == ["load-1", "load-2", "keep"]
 
 
 def test_single_tasks_are_summed_and_named_when_they_take_long():
-    pace = Pace("f", 0.0)
+    pace = RateMeter("f", 0.0)
     others = [single(slug=f"t-{n}", final=True, ended=1, failed=n % 2) for n in range(4)]
     pace.scene([single(running=1), *others], 1.0)
     scene = pace.scene([single(running=1), *others], 8.0)
@@ -138,7 +138,7 @@ def test_durations_of_the_last_successful_run_are_found(tmp_path):
 def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(lines, "monotonic", lambda: now[0])
-    shown = lines.Lines(Pace("f", 0.0))
+    shown = lines.ProgressLines(RateMeter("f", 0.0))
     shown.look([counts(1, running=2), single()])
     assert capsys.readouterr() == ("", "")
     now[0] = lines.EVERY
@@ -161,8 +161,8 @@ def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
 def test_run_that_is_paused_says_so_and_promises_no_end(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(lines, "monotonic", lambda: now[0])
-    pace = Pace("f", 0.0)
-    shown = lines.Lines(pace)
+    pace = RateMeter("f", 0.0)
+    shown = lines.ProgressLines(pace)
     shown.look([counts(1)])
     now[0] = lines.EVERY
     shown.look([counts(51)], paused=True)
@@ -175,7 +175,7 @@ def test_run_that_is_paused_says_so_and_promises_no_end(capsys, monkeypatch):
 
 def test_x8_no_name_can_forge_a_line(capsys, monkeypatch):
     monkeypatch.setattr(lines, "monotonic", lambda: 1.0)
-    lines.Lines(Pace(EVIL, 0.0)).ended([counts(name=EVIL)], Success(EVIL))
+    lines.ProgressLines(RateMeter(EVIL, 0.0)).ended([counts(name=EVIL)], Success(EVIL))
     err = capsys.readouterr().err
     assert err.count("\n") == 2
     assert "\x1b" not in err
@@ -192,8 +192,8 @@ def rendered(drawn, width=120):
 
 
 def test_x8_no_name_can_act_on_the_terminal():
-    shown = terminal.Terminal(Pace(EVIL, 0.0))
-    drawn = shown._drawn(Pace(EVIL, 0.0).scene([counts(name=EVIL), single(name=EVIL)], 9.0), 120, Success(EVIL))
+    shown = terminal.Terminal(RateMeter(EVIL, 0.0))
+    drawn = shown._drawn(RateMeter(EVIL, 0.0).scene([counts(name=EVIL), single(name=EVIL)], 9.0), 120, Success(EVIL))
     text = rendered(drawn)
     assert "\x1b" not in text
     assert len(text.splitlines()) == 3
@@ -204,7 +204,7 @@ KINDS = {"running": 16, "retrying": 7, "skipped": 1_200, "failed": 345}
 
 @pytest.mark.parametrize("columns", [200, 132, 120, 100, 80, 60, 40])
 def test_narrow_terminal_shows_less_and_cuts_nothing(columns):
-    pace = Pace("f", 0.0)
+    pace = RateMeter("f", 0.0)
     steps = [counts(0, 9_999, slug="a-1", name="a"), counts(0, 100, slug="b-1", name="b" * 60)]
     pace.scene(steps, 1.0)
     steps = [steps[0]._replace(ended=5_000, **KINDS), steps[1]._replace(ended=50, failed=1)]
@@ -227,7 +227,7 @@ def test_narrow_terminal_shows_less_and_cuts_nothing(columns):
 
 
 def test_maps_that_go_on_have_the_first_right_to_a_line():
-    pace = Pace("f", 0.0)
+    pace = RateMeter("f", 0.0)
     steps = [counts(100, slug=f"a-{n}", name=f"ended {n}", final=True) for n in range(9)]
     steps += [counts(0, None, slug=f"b-{n}", name=f"waits {n}") for n in range(9)]
     steps += [counts(5, slug="c-1", name="runs", running=1)]
@@ -406,7 +406,7 @@ def test_interrupted_run_leaves_a_usable_terminal():
 
 
 def test_notebook_shows_parts_and_words():
-    pace = Pace("f", 0.0)
+    pace = RateMeter("f", 0.0)
     step = counts(50, running=2, retrying=3, failed=4, skipped=5, cached=6, cancelled=1)
     page = safe(notebook.drawn(pace.scene([step, single()], 9.0), None, last=False))
     for part in ("Running", "50 of 100", "2 running", "3 retrying", "4 failed", "5 skipped", "6 cached", "0 of 1"):
@@ -415,14 +415,14 @@ def test_notebook_shows_parts_and_words():
 
 
 def test_x9_names_are_shown_in_a_notebook_not_obeyed():
-    scene = Pace(EVIL, 0.0).scene([counts(name=EVIL, slug=EVIL), single(name=EVIL, running=1)], 0.0)
+    scene = RateMeter(EVIL, 0.0).scene([counts(name=EVIL, slug=EVIL), single(name=EVIL, running=1)], 0.0)
     page = safe(notebook.drawn(scene, Success(EVIL), last=True))
     assert page.text.count("alert('x')") >= 2
 
 
 def test_notebook_with_many_maps_stays_small():
     steps = [counts(slug=f"s-{n}", name=f"s{n}") for n in range(notebook.MAPS + 5)]
-    html = notebook.drawn(Pace("f", 0.0).scene(steps, 1.0), None, last=False)
+    html = notebook.drawn(RateMeter("f", 0.0).scene(steps, 1.0), None, last=False)
     assert "and 5 more maps" in safe(html).text
 
 

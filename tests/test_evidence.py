@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from prefectish.executors import crash_log
-from prefectish.executors.worker_death import exit_evidence, how_it_ended, in_words
+from prefectish.executors.worker_death import as_text, exit_evidence, how_it_ended
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_end_of_a_worker_is_read_from_the_log_of_its_nanny(line, known):
     ],
 )
 def test_end_of_a_worker_is_told_in_a_few_words(evidence, words):
-    assert in_words(evidence) == words
+    assert as_text(evidence) == words
 
 
 SPEAK = """

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefectish.engine.worker.logs.lines import KEPT, LONGEST_LINE, Line, Lines, block, one_line
+from prefectish.engine.worker.logs.lines import KEPT, LONGEST_LINE, LogLine, LogLines, block, one_line
 
 
 def lines_of(count):
-    lines = Lines()
+    lines = LogLines()
     for number in range(count):
-        lines.add(Line(float(number), 20, None, str(number)))
+        lines.add(LogLine(float(number), 20, None, str(number)))
     return [line.text for line in lines.all()]
 
 
@@ -36,7 +36,7 @@ def test_l6_a_million_lines_leave_a_thousand_and_their_number():
 
 
 def test_line_travels_as_it_is():
-    line = Line(1.5, 40, "mine", "text", "  Traceback", "ValueError")
+    line = LogLine(1.5, 40, "mine", "text", "  Traceback", "ValueError")
     assert pickle.loads(pickle.dumps(line)) == line
 
 

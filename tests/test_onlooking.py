@@ -12,7 +12,7 @@ from prefectish import Flow, Parameter, flatten, task
 from prefectish.display import live
 from prefectish.engine import signals
 from prefectish.engine.driver import progress_view
-from prefectish.engine.driver.progress_view import Watch, see_end, watch_for
+from prefectish.engine.driver.progress_view import ProgressTicker, see_end, watch_for
 from prefectish.engine.state import Success
 from prefectish.executors import LocalDaskExecutor
 
@@ -208,7 +208,7 @@ def test_short_run_is_shown_only_if_that_was_asked_for(monkeypatch):
     monkeypatch.setattr(live, "onlooker", lambda *_: fake)
     monkeypatch.setattr(progress_view, "FIRST", 3600.0)
     for wanted in (False, True):
-        watch = Watch(lambda run_id: fake, always=wanted)
+        watch = ProgressTicker(lambda run_id: fake, always=wanted)
         watch.look()
         see_end(watch, Success())
         assert (fake.seen, len(fake.ends)) == ([], int(wanted))
@@ -226,7 +226,7 @@ def test_looks_are_seldom_where_looking_takes_long(monkeypatch):
     monkeypatch.setattr(progress_view, "monotonic", lambda: now[0])
     spent = iter([0.0, 0.01, 1.0, 1.0, 5.0, 9.0])
     monkeypatch.setattr(progress_view, "thread_time", lambda: next(spent))
-    watch = Watch(lambda run_id: Fake(), always=False)
+    watch = ProgressTicker(lambda run_id: Fake(), always=False)
     gaps = []
     for _ in range(3):
         now[0] = watch.due

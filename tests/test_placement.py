@@ -215,7 +215,7 @@ def test_branch_is_finished_before_many_others_are_begun(dask, tmp_path):
     assert max(ahead) < 20
 
 
-def test_deeper_lane_goes_first_although_it_is_submitted_later(dask, tmp_path):
+def test_deeper_chain_goes_first_although_it_is_submitted_later(dask, tmp_path):
     """The flattened rows come up as the first ones end, and overtake those that wait on the worker already."""
     path = tmp_path / "notes"
 
@@ -227,7 +227,7 @@ def test_deeper_lane_goes_first_although_it_is_submitted_later(dask, tmp_path):
     def use(y):
         note(path, "use")
 
-    with Flow("lanes") as flow:
+    with Flow("chains") as flow:
         serial(use).map(flatten(serial(split).map(range(100))))
     state = flow.run(executor=dask)
     assert state.is_successful()

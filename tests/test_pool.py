@@ -18,13 +18,13 @@ import pytest
 
 from prefectish import Flow, raise_on_exception, task, triggers, unmapped
 from prefectish.engine.jobs.job import Lost, Receipt, Record
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.state import Crashed, Failed, Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor
-from prefectish.executors.pool_session import LARGEST, SLOW, Backlog, Branch, Pace, SliceSession
+from prefectish.executors.pool_session import LARGEST, SLOW, BatchSizer, JobQueue, PoolJob, PoolSession
 
 #: How long a body waits for another one that has to run meanwhile: longer than any machine needs.
 LONG = 30
@@ -37,7 +37,7 @@ def threads(n=2):
 def jobs_of(flow, window=1000):
     plan = compile_flow(flow, {})
     progress = Progress(plan, FACTS, notify=lambda run, old, new: new, window=window)
-    return plan, progress.start(Moment(0.0, datetime.now(UTC)))
+    return plan, progress.start(Now(0.0, datetime.now(UTC)))
 
 
 FACTS = {"flow_run_id": "a", "flow_name": "a flow"}
@@ -141,8 +141,8 @@ def test_branch_ends_before_all_branches_have_begun():
 
 def test_later_steps_overtake_earlier_ones_of_other_tasks():
     _, jobs = jobs_of(two_maps())
-    early, late = [job for job in jobs if job.lane.ident == 0], [job for job in jobs if job.lane.ident == 1]
-    backlog = Backlog()
+    early, late = [job for job in jobs if job.chain.ident == 0], [job for job in jobs if job.chain.ident == 1]
+    backlog = JobQueue()
     backlog.add([*early, *late])
     assert backlog.take(3) == late
     backlog.drop({early[0]})
@@ -159,7 +159,7 @@ def two_maps():
 
 
 def test_slices_grow_while_they_drain_quickly_and_shrink_when_they_do_not():
-    pace = Pace(2)
+    pace = BatchSizer(2)
     assert pace.size == 4
     for step in range(20):
         pace.note(pace.size, 100 + step * 0.001)
@@ -343,12 +343,12 @@ class BrokenWorkers:
     def __init__(self, again: bool = False) -> None:
         self.again = again
 
-    def run(self, branches: Sequence[Branch], report, ahead: int) -> None:
+    def run(self, branches: Sequence[PoolJob], report, ahead: int) -> None:
         branch = branches[0]
         report((branch, 0, Record(Success())))
         raise RuntimeError("the slice broke")
 
-    def lost(self, branches: Sequence[Branch], error: BaseException):
+    def lost(self, branches: Sequence[PoolJob], error: BaseException):
         if self.again:
             return [], list(branches)
         return [Receipt(branch.job, (), Lost("cluster-error", detail=str(error))) for branch in branches], []
@@ -370,7 +370,7 @@ def drain(session, n):
 
 def test_slice_that_breaks_loses_what_had_not_ended():
     _, jobs = jobs_of(two_maps())
-    session = SliceSession(BrokenWorkers(), FACTS)
+    session = PoolSession(BrokenWorkers(), FACTS)
     session.submit(jobs[:2])
     ended, lost = drain(session, 2)
     assert (ended.job, ended.lost) == (jobs[0], None)
@@ -382,14 +382,14 @@ def test_slice_that_breaks_loses_what_had_not_ended():
 
 def test_branches_that_were_not_touched_run_again():
     _, jobs = jobs_of(two_maps())
-    session = SliceSession(BrokenWorkers(again=True), FACTS)
+    session = PoolSession(BrokenWorkers(again=True), FACTS)
     session.submit(jobs)
     assert {receipt.job for receipt in drain(session, 6)} == set(jobs)
 
 
 def test_error_of_a_slice_comes_out_under_raise_on_exception():
     _, jobs = jobs_of(two_maps())
-    session = SliceSession(BrokenWorkers(), {**FACTS, "raise_on_exception": True})
+    session = PoolSession(BrokenWorkers(), {**FACTS, "raise_on_exception": True})
     session.submit(jobs)
     with pytest.raises(RuntimeError, match="the slice broke"):
         drain(session, 2)

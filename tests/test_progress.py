@@ -8,7 +8,7 @@ import pytest
 
 from prefectish import Flow, flatten, task, triggers, unmapped
 from prefectish.engine.jobs.job import Lost, Pick, Receipt, Record
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.state import (
@@ -54,7 +54,7 @@ class Owner:
 
     @property
     def moment(self):
-        return Moment(self.seconds, lambda: BEGINNING + timedelta(seconds=self.seconds))
+        return Now(self.seconds, lambda: BEGINNING + timedelta(seconds=self.seconds))
 
     def start(self):
         return self.progress.start(self.moment)
@@ -91,7 +91,7 @@ class Owner:
 
 
 def labels(job):
-    return [job.lane.steps[p].label(job.index).replace("-1", "") for p in job.positions]
+    return [job.chain.steps[p].label(job.index).replace("-1", "") for p in job.positions]
 
 
 def shown(jobs):
@@ -146,7 +146,7 @@ def test_branch_of_elementwise_steps_is_one_job_for_each_item():
     jobs = Owner(flow).start()
     assert shown(jobs) == ["a[0] b[0]", "a[1] b[1]"]
     assert [job.items for job in jobs] == [("x",), ("y",)]
-    assert jobs[0].lane is jobs[1].lane
+    assert jobs[0].chain is jobs[1].chain
 
 
 def test_job_of_a_map_over_a_result_that_is_elsewhere_has_a_reference():
@@ -175,7 +175,7 @@ def test_unmapped_inputs_are_shared():
     (first,) = owner.start()
     state = Success(None, 256)
     jobs = owner.tell(first, state)
-    assert [job.lane.shared for job in jobs] == [(state,)] * 2
+    assert [job.chain.shared for job in jobs] == [(state,)] * 2
 
 
 # ---------------------------------------------------------------------- the window, and depth first
@@ -270,7 +270,7 @@ def test_reduction_starts_when_all_children_are_final():
     assert owner.tell(first) == []
     (total,) = owner.tell(second)
     assert labels(total) == ["total"]
-    (parent,) = total.lane.shared
+    (parent,) = total.chain.shared
     assert parent == Mapped(map_states=[Success(None, "a[0]"), Success(None, "a[1]")])
 
 
@@ -325,7 +325,7 @@ def test_elements_are_in_map_order_whatever_order_they_came_in():
     earlier = owner.tell(first, Success(None, ["x"]), widths=[1])
     (total,) = [job for each in [*later, *earlier] for job in owner.tell(each, Success(None, each.items[0].upper()))]
     assert labels(total) == ["total"]
-    assert total.lane.shared[0].result == ["X", "Y", "Z"]
+    assert total.chain.shared[0].result == ["X", "Y", "Z"]
 
 
 def test_flattened_map_without_elements_ends_with_its_source():
@@ -355,7 +355,7 @@ def test_record_that_comes_again_is_dropped():
     owner.tell(first, Success(None, "first"))
     assert owner.tell(first, Success(None, "again")) == []
     (total,) = owner.tell(second)
-    assert total.lane.shared[0].result == ["first", "a[1]"]
+    assert total.chain.shared[0].result == ["first", "a[1]"]
     assert owner.progress.table.in_flight == 1
 
 
@@ -495,7 +495,7 @@ def test_finished_states_are_not_submitted():
     owner = Owner(flow, starts={a: Success(None, 5)})
     (job,) = owner.start()
     assert labels(job) == ["b"]
-    assert job.lane.shared == (Success(None, 5),)
+    assert job.chain.shared == (Success(None, 5),)
 
 
 def test_children_of_a_given_map_start_where_they_stood():

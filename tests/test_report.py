@@ -14,7 +14,7 @@ from prefectish.display import report, views
 from prefectish.display.timeline import Row, ticks, timeline
 from prefectish.engine.state import Success
 from prefectish.executors import LocalDaskExecutor
-from prefectish.history.measures import BINS, SLOWEST, Track, measure
+from prefectish.history.measures import BINS, SLOWEST, WorkerTrack, measure
 from prefectish.history.outline import arrows, find, first_of
 
 
@@ -187,7 +187,7 @@ def test_measures_add_up(recorded):
 
 
 def test_track_spreads_a_child_over_the_pieces_it_ran_in():
-    track = Track()
+    track = WorkerTrack()
     track.add(0.5, 3.25, 2.75, failed=False)
     track.add(3.5, 3.75, 0.25, failed=True)
     track.close()

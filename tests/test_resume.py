@@ -21,9 +21,9 @@ import pytest
 
 import prefectish
 from prefectish import Flow, Parameter, history, pause_task, task, triggers
-from prefectish.engine.scheduling.cancellation import Endings
-from prefectish.engine.scheduling.dispatch import Starter
-from prefectish.engine.scheduling.rows import Branches
+from prefectish.engine.scheduling.cancellation import Cancellation
+from prefectish.engine.scheduling.dispatch import Dispatcher
+from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.state import Failed, Paused, Success
 from prefectish.engine.wire.messages import process_name
 from prefectish.errors import ResultReleased, ResumeMismatch, RunLocked
@@ -501,13 +501,13 @@ def test_what_follows_from_a_corrected_child_is_not_forgotten_by_a_second_kill(p
     ran.clear()
     with pytest.MonkeyPatch.context() as patch:  # the client dies after the child, before the consumer
 
-        def die(self: Any, lane: Any, row: int, now: Any) -> Any:
-            if lane.runs[0].step.slug == "total-1":
+        def die(self: Any, chain: Any, row: int, now: Any) -> Any:
+            if chain.runs[0].step.slug == "total-1":
                 raise Die
-            return begin(self, lane, row, now)
+            return begin(self, chain, row, now)
 
-        begin = Starter._begin
-        patch.setattr(Starter, "_begin", die)
+        begin = Dispatcher._begin
+        patch.setattr(Dispatcher, "_begin", die)
         with pytest.raises(Die):
             flow.resume(run_id, history=path, retry_failed=True)
     assert ran == ["load 1"]
@@ -568,8 +568,8 @@ def test_retry_goes_on_with_its_count_and_its_time(path: str) -> None:
                 broken.set()
                 raise KeyboardInterrupt
 
-        patch.setattr(Branches, "fire", die)
-        patch.setattr(Endings, "end", lambda *arguments: None)  # as if it had been killed
+        patch.setattr(Rows, "fire", die)
+        patch.setattr(Cancellation, "end", lambda *arguments: None)  # as if it had been killed
         with pytest.raises(KeyboardInterrupt):
             flow.run(history=path)
     [run] = history.runs(store=path)
@@ -740,13 +740,13 @@ def test_forced_change_is_not_undone_by_a_kill(bodies: Bodies, path: str, tmp_pa
     flow, _, _ = pipeline(bodies, [0, 1, 2], store, fixed=True)
     with pytest.MonkeyPatch.context() as patch:
 
-        def die(self: Any, lane: Any, row: int, now: Any) -> Any:
+        def die(self: Any, chain: Any, row: int, now: Any) -> Any:
             if row == 1:
                 raise Die
-            return begin(self, lane, row, now)
+            return begin(self, chain, row, now)
 
-        begin = Starter._begin
-        patch.setattr(Starter, "_begin", die)
+        begin = Dispatcher._begin
+        patch.setattr(Dispatcher, "_begin", die)
         with pytest.raises(Die):
             flow.resume(run_id, history=path, force=True)
     bodies.take()

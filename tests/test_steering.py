@@ -231,13 +231,15 @@ def test_keys_are_never_used_twice():
 
     def note(jobs):
         for job in jobs:
-            key = (job.lane.ident, job.index, job.submission)
+            key = (job.chain.ident, job.index, job.submission)
             assert key not in used
             used.add(key)
         return jobs
 
     note(owner.start())
-    first = next(job for lane in owner.progress.table.lanes.values() for b in lane.branches.values() for job in b.jobs)
+    first = next(
+        job for chain in owner.progress.table.chains.values() for b in chain.branches.values() for job in b.jobs
+    )
     jobs = note(owner.tell(first, BROKEN))
     for _ in range(3):
         (clean,) = jobs
@@ -385,7 +387,7 @@ class Chance:
 
     def note(self, jobs):
         for job in jobs:
-            key = (job.lane.ident, job.index, job.submission)
+            key = (job.chain.ident, job.index, job.submission)
             assert key not in self.used
             self.used.add(key)
         self.flying.extend(jobs)
@@ -395,8 +397,8 @@ class Chance:
         job = self.flying.pop(self.random.randrange(len(self.flying)))
         states = dict(job.given)
         for position in job.positions:
-            spec = job.lane.steps[position]
-            upstream = gather(job.lane, position, job.items, states)
+            spec = job.chain.steps[position]
+            upstream = gather(job.chain, position, job.items, states)
             if spec.plain and not all(state.is_successful() for state in upstream):
                 states[position] = TriggerFailed("trigger")
             else:

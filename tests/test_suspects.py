@@ -8,7 +8,7 @@ import pytest
 
 from prefectish import Flow, task
 from prefectish.engine.jobs.job import Lost, Receipt, Record
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.suspects import PATIENCE, Suspect, Suspects
@@ -34,7 +34,7 @@ class Owner:
     @property
     def moment(self):
         now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
-        return Moment(self.seconds, lambda: now)
+        return Now(self.seconds, lambda: now)
 
     def advance(self, *receipts, seconds=0.0):
         self.seconds += seconds

@@ -12,7 +12,7 @@ from prefectish.engine.plan.map_domain import (
     SKIPPED_UPSTREAM,
     UNMAPPABLE,
     UNMAPPABLE_RESULT,
-    Source,
+    KnownSource,
     element_width,
     flat_paths,
     measure,
@@ -25,7 +25,7 @@ UP, DOWN = TaskName("up", "up-1", frozenset()), TaskName("down", "down-1", froze
 
 
 def source(state, width=None, key="x", mapped=True, kind="list"):
-    return Source(Input(Edge(UP, DOWN, key, mapped=mapped), 0, UP, DOWN), state, width, kind)
+    return KnownSource(Input(Edge(UP, DOWN, key, mapped=mapped), 0, UP, DOWN), state, width, kind)
 
 
 def verdict(*sources, skip=True, strict=True):

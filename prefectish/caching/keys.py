@@ -17,7 +17,7 @@ _loose_codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _warned: set[tuple[str | None, str, str]] = set()
 
 
-class Inputs(dict[str, Any]):
+class KeyInputs(dict[str, Any]):
     """The inputs of a body, hashed at most once."""
 
     __slots__ = ("_digests",)
@@ -36,7 +36,7 @@ class Inputs(dict[str, Any]):
 
 def digests_of(inputs: Mapping[str, Any]) -> dict[str, str | None]:
     """Return the hash of each input by name; None for one that cannot be hashed."""
-    return (inputs if isinstance(inputs, Inputs) else Inputs(inputs)).digests
+    return (inputs if isinstance(inputs, KeyInputs) else KeyInputs(inputs)).digests
 
 
 def _digest(name: str, value: Any) -> str | None:
@@ -104,7 +104,7 @@ def parts_of(task: Any, inputs: Mapping[str, Any]) -> Parts:
     """
     parts = Parts({CODE: code_digest(task)} if task is not None else {})
     for name, value in inputs.items():
-        found = inputs.digests[name] if isinstance(inputs, Inputs) else None
+        found = inputs.digests[name] if isinstance(inputs, KeyInputs) else None
         parts[name] = argument_digest(name, value) if found is None else found
     return parts
 
@@ -177,7 +177,7 @@ class KeyContext(Mapping[str, Any]):
         return sum(1 for _ in self)
 
 
-def cache_key(task: Any, facts: Mapping[str, Any], inputs: Inputs) -> tuple[str | None, Parts]:
+def cache_key(task: Any, facts: Mapping[str, Any], inputs: KeyInputs) -> tuple[str | None, Parts]:
     """Return the key that the task's `cache_key_fn` makes, None for no caching, and the parts to explain it by.
 
     Raises

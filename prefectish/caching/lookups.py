@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from prefectish.caching.keys import Inputs, Parts, cache_key, digests_of
+from prefectish.caching.keys import KeyInputs, Parts, cache_key, digests_of
 from prefectish.caching.memory import KEY, Caches
 from prefectish.caching.reasons import MOST_ENTRIES, Entry, why_not
 from prefectish.caching.validators import all_inputs, duration_only, never_use, reads_inputs
@@ -107,7 +107,7 @@ def lookup(
     Exception
         Whatever a validator, a key function or the store raises: call it under `capture`.
     """
-    hashed = inputs if isinstance(inputs, Inputs) else Inputs(inputs)
+    hashed = inputs if isinstance(inputs, KeyInputs) else KeyInputs(inputs)
     if task.cache_key_fn is not None:
         return _by_key(task, hashed, facts, caches, store)
     parameters = facts.get("parameters") or {}
@@ -120,7 +120,7 @@ def lookup(
     return Miss(None, None, hashed.digests if reads_inputs(validator) else None)
 
 
-def _by_key(task: Any, inputs: Inputs, facts: Mapping[str, Any], caches: Caches, store: Result | None) -> Hit | Miss:
+def _by_key(task: Any, inputs: KeyInputs, facts: Mapping[str, Any], caches: Caches, store: Result | None) -> Hit | Miss:
     try:
         key, parts = cache_key(task, facts, inputs)
     except Unhashable as error:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prefectish.display import words
-from prefectish.display.pace import Line
+from prefectish.display.pace import PaceLine
 from prefectish.safe_repr import printable
 
 #: Words for kinds of children where there is little room.
@@ -55,7 +55,7 @@ LOOKS = (
 )
 
 
-def fitted(lines: Sequence[Line], columns: int, stroke: str) -> Table:
+def fitted(lines: Sequence[PaceLine], columns: int, stroke: str) -> Table:
     """Return lines of a run as a table, with as much of each as there are columns for.
 
     Parameters
@@ -70,7 +70,7 @@ def fitted(lines: Sequence[Line], columns: int, stroke: str) -> Table:
     return table
 
 
-def _table(lines: Sequence[Line], look: Look, stroke: str) -> Table:
+def _table(lines: Sequence[PaceLine], look: Look, stroke: str) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
     rows = [_cells(line, look, stroke) for line in lines]
     empty = [not any(cells) for cells in zip(*rows, strict=True)]
@@ -82,7 +82,7 @@ def _table(lines: Sequence[Line], look: Look, stroke: str) -> Table:
     return table
 
 
-def _cells(line: Line, look: Look, stroke: str) -> list[Text]:
+def _cells(line: PaceLine, look: Look, stroke: str) -> list[Text]:
     left = f"{words.clock(line.left)} left" if line.left is not None else words.clock(line.seconds)
     percent = "" if line.share is None or line.counts.width is None else f"{int(100 * line.share)}%"
     return [
@@ -96,7 +96,7 @@ def _cells(line: Line, look: Look, stroke: str) -> list[Text]:
     ]
 
 
-def _others(line: Line, look: Look) -> Text:
+def _others(line: PaceLine, look: Look) -> Text:
     told = Text()
     for kind, number, color in words.others(line):
         if look.kinds is None or kind in look.kinds:
@@ -105,7 +105,7 @@ def _others(line: Line, look: Look) -> Text:
     return told
 
 
-def bar(line: Line, width: int, stroke: str) -> Text:
+def bar(line: PaceLine, width: int, stroke: str) -> Text:
     """Return a bar: what ended well, what was skipped or cancelled, what failed, and what is left; nothing is lost.
 
     Examples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from prefectish.display.svg import Box, Wire, picture
+from prefectish.display.svg import Box, SvgEdge, picture
 from prefectish.display.views import RunView, TaskView, is_failure
 from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant
@@ -24,17 +24,17 @@ def of_flow(flow: Any) -> str:
         for task in flow.sorted_tasks()
         if not isinstance(task, Constant)
     ]
-    wires = [Wire(slugs[e.upstream_task], slugs[e.downstream_task], e.key or "", e.mapped) for e in flow.edges]
+    wires = [SvgEdge(slugs[e.upstream_task], slugs[e.downstream_task], e.key or "", e.mapped) for e in flow.edges]
     return _picture(boxes, wires)
 
 
 def of_run(view: RunView) -> str:
     """Return the picture of a run, with states."""
     boxes = [_box(task) for task in view.tasks if task.kind != "constant"]
-    return _picture(boxes, [Wire(arrow.start, arrow.end, arrow.key or "", arrow.mapped) for arrow in view.arrows])
+    return _picture(boxes, [SvgEdge(arrow.start, arrow.end, arrow.key or "", arrow.mapped) for arrow in view.arrows])
 
 
-def _picture(boxes: Sequence[Box], wires: Iterable[Wire]) -> str:
+def _picture(boxes: Sequence[Box], wires: Iterable[SvgEdge]) -> str:
     known = {box.ident for box in boxes}
     drawn = picture(boxes, [wire for wire in wires if wire.start in known and wire.end in known])
     return f'<div class="pf-scroll">{drawn}</div>' if drawn else ""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from prefectish.display import words
-from prefectish.display.pace import Line, Pace, Scene
+from prefectish.display.pace import PaceLine, RateMeter, Scene
 from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import State
 from prefectish.safe_repr import printable
@@ -16,10 +16,10 @@ from prefectish.safe_repr import printable
 EVERY = 5.0
 
 
-class Lines:
+class ProgressLines:
     """Writes lines to the standard error."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: RateMeter) -> None:
         self._pace = pace
         self._due = monotonic() + EVERY
 
@@ -42,7 +42,7 @@ class Lines:
         _say(scene, ": ".join(filter(None, (how, "" if state is None else str(state.message or "")))))
 
 
-def _write(scene: Scene, lines: Sequence[Line]) -> None:
+def _write(scene: Scene, lines: Sequence[PaceLine]) -> None:
     for line in lines:
         parts = [words.how_many(line), *(f"{number:,} {kind}" for kind, number, _ in words.others(line))]
         if line.rate is not None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 
-from prefectish.display.lines import Lines
-from prefectish.display.pace import Pace
+from prefectish.display.lines import ProgressLines
+from prefectish.display.pace import RateMeter
 from prefectish.engine.context import get_logger
-from prefectish.engine.driver.progress_view import Onlooker, in_notebook
+from prefectish.engine.driver.progress_view import ProgressView, in_notebook
 from prefectish.errors import describe
 
 
-def onlooker(title: str, run_id: str | None, began: float) -> Onlooker:
+def onlooker(title: str, run_id: str | None, began: float) -> ProgressView:
     """Return what shows a run.
 
     Parameters
@@ -21,13 +21,13 @@ def onlooker(title: str, run_id: str | None, began: float) -> Onlooker:
     run_id : of a run that a history records, which may know of former runs; None for one that is not recorded.
     began : when the run began, by the monotonic clock.
     """
-    pace = Pace(title, began)
+    pace = RateMeter(title, began)
     if run_id is not None:
         threading.Thread(target=_remember, args=(pace, run_id), name="prefectish-past", daemon=True).start()
     return _screen(pace)
 
 
-def _screen(pace: Pace) -> Onlooker:
+def _screen(pace: RateMeter) -> ProgressView:
     if in_notebook():
         from prefectish.display.notebook import Notebook
 
@@ -42,10 +42,10 @@ def _screen(pace: Pace) -> Onlooker:
             terminal = Terminal(pace)
             if terminal.can_draw:
                 return terminal
-    return Lines(pace)
+    return ProgressLines(pace)
 
 
-def _remember(pace: Pace, run_id: str) -> None:
+def _remember(pace: RateMeter, run_id: str) -> None:
     """Find out how long the tasks took before; a history that cannot tell keeps nobody from watching."""
     try:
         from prefectish.history.past import last_time

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from prefectish.display import words
-from prefectish.display.pace import Line, Pace, Scene
+from prefectish.display.pace import PaceLine, RateMeter, Scene
 from prefectish.display.page import rendered
 from prefectish.display.views import Count, color_of
 from prefectish.engine.driver.progress_view import StepCounts
@@ -23,7 +23,7 @@ MAPS = 60
 class Notebook:
     """Shows a run in the output of the cell that started it."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: RateMeter) -> None:
         self._pace = pace
         self._handle: Any = None
         self._due = 0.0
@@ -73,13 +73,13 @@ def drawn(scene: Scene, state: State | None, last: bool) -> str:
     )
 
 
-def _left(line: Line) -> str:
+def _left(line: PaceLine) -> str:
     if line.left is not None:
         return f"{words.clock(line.left)} left"
     return words.clock(line.seconds)
 
 
-def _parts(line: Line) -> list[Count]:
+def _parts(line: PaceLine) -> list[Count]:
     """Return how much of the bar is for children of each kind."""
     counts = line.counts
     whole = max(counts.width or 0, line.expected or 0) or 1

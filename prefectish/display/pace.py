@@ -20,7 +20,7 @@ WEIGHT = 5
 LONG = 1.0
 
 
-class Line(NamedTuple):
+class PaceLine(NamedTuple):
     """A map as it is shown.
 
     Attributes
@@ -70,7 +70,7 @@ class Scene(NamedTuple):
 
     title: str
     seconds: float
-    maps: Sequence[Line]
+    maps: Sequence[PaceLine]
     tasks: int
     ended: int
     failed: int
@@ -78,7 +78,7 @@ class Scene(NamedTuple):
     paused: bool = False
 
 
-class Track:
+class RateTrack:
     """What was seen of a step: when it began, when it ended, and how many children had ended lately."""
 
     __slots__ = ("began", "samples", "until")
@@ -104,7 +104,7 @@ class Track:
         return (ended - before) / (now - then) if now > then and ended > before else None
 
 
-class Pace:
+class RateMeter:
     """Keeps what was seen of a run, and makes of it what is shown.
 
     Parameters
@@ -118,12 +118,12 @@ class Pace:
         self.began = began
         #: Children and seconds of each task in a former run, by slug; whoever finds them out puts them here.
         self.past: Mapping[str, tuple[int, float]] = {}
-        self._tracks: dict[str, Track] = {}
+        self._tracks: dict[str, RateTrack] = {}
 
     def scene(self, counts: Sequence[StepCounts], now: float, paused: bool = False) -> Scene:
         """Return what is shown now."""
         for step in counts:
-            self._tracks.setdefault(step.slug, Track()).note(step, now)
+            self._tracks.setdefault(step.slug, RateTrack()).note(step, now)
         names = Counter(step.name for step in counts)
         singles = [step for step in counts if not step.mapped]
         return Scene(
@@ -141,19 +141,21 @@ class Pace:
         track = self._tracks[step.slug]
         return 0.0 if step.final or track.began is None else now - track.began
 
-    def _line(self, step: StepCounts, name: str, now: float, paused: bool) -> Line:
+    def _line(self, step: StepCounts, name: str, now: float, paused: bool) -> PaceLine:
         track = self._tracks[step.slug]
         children, seconds = self.past.get(step.slug, (0, 0.0))
         expected = children if children and not step.closed and children > (step.width or 0) else None
         taken = None if track.began is None else (track.until or now) - track.began
         if step.final:
-            return Line(name, step, taken, step.ended / taken if taken else None, None, None)
+            return PaceLine(name, step, taken, step.ended / taken if taken else None, None, None)
         rate = track.rate()
         whole = step.width if step.closed else expected
         left = None if whole is None or paused else self._left(whole - step.ended, track, rate, children, seconds)
-        return Line(name, step, taken, rate, left, expected)
+        return PaceLine(name, step, taken, rate, left, expected)
 
-    def _left(self, remaining: int, track: Track, rate: float | None, children: int, seconds: float) -> float | None:
+    def _left(
+        self, remaining: int, track: RateTrack, rate: float | None, children: int, seconds: float
+    ) -> float | None:
         """Return how long the remaining children take, by those that ended lately and those of a former run."""
         before = seconds / children if children else None
         if rate is None:

@@ -16,7 +16,7 @@ from prefectish.engine.task_states import is_by_task
 
 if TYPE_CHECKING:
     from prefectish.history import RunRow
-    from prefectish.history.measures import Measures, Track
+    from prefectish.history.measures import Measures, WorkerTrack
 
 #: Tasks in the table, and rows of a timeline, at most.
 TASKS, ROWS = 400, 40
@@ -133,7 +133,7 @@ def _spread(ordered: Sequence[float]) -> str:
     )
 
 
-def _tracks(tracks: Mapping[str, Track], length: float, by_ended: bool) -> Any:
+def _tracks(tracks: Mapping[str, WorkerTrack], length: float, by_ended: bool) -> Any:
     """Return what happened along the run, one row a task or a worker; those with the least work share the last."""
     names = list(tracks)
     if len(names) > ROWS:
@@ -147,16 +147,16 @@ def _tracks(tracks: Mapping[str, Track], length: float, by_ended: bool) -> Any:
     return markup(timeline(rows, length, color, color_of("Failed"), alike=not by_ended))
 
 
-def _row(name: str, track: Track, by_ended: bool) -> Row:
+def _row(name: str, track: WorkerTrack, by_ended: bool) -> Row:
     behind = f"{track.children:,} in {seconds(track.seconds)}"
     return Row(name, track.ended if by_ended else track.busy, track.failed if by_ended else (), behind)
 
 
-def _mean(tracks: Sequence[Track]) -> Track:
+def _mean(tracks: Sequence[WorkerTrack]) -> WorkerTrack:
     """Return what happened on average, but all children and their time."""
-    from prefectish.history.measures import Track
+    from prefectish.history.measures import WorkerTrack
 
-    mean = Track()
+    mean = WorkerTrack()
     mean.children = sum(track.children for track in tracks)
     mean.seconds = sum(track.seconds for track in tracks)
     for name in ("busy", "ended", "failed"):

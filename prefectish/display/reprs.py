@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefectish.display import graph, notebook, recorded, views
-from prefectish.display.pace import Pace
+from prefectish.display.pace import RateMeter
 from prefectish.display.page import markup, rendered
 from prefectish.engine.driver.progress_view import counted
 from prefectish.engine.state import Mapped, State
@@ -65,7 +65,7 @@ def of_state(state: State) -> str:
 def of_going_on(name: str, progress: Progress | None) -> str:
     """Return a run that goes on, as it is at this moment; `progress` is None if it has not begun."""
     counts = [] if progress is None else counted(progress, progress.table.admission.slots)
-    scene = Pace(name, 0.0).scene(counts, 0.0, progress is not None and progress.table.paused)
+    scene = RateMeter(name, 0.0).scene(counts, 0.0, progress is not None and progress.table.paused)
     return notebook.drawn(scene, None, last=False)
 
 

@@ -47,7 +47,7 @@ class Box(NamedTuple):
     title: str = ""
 
 
-class Wire(NamedTuple):
+class SvgEdge(NamedTuple):
     """An edge of a picture, between boxes by ident."""
 
     start: str
@@ -56,7 +56,7 @@ class Wire(NamedTuple):
     dashed: bool = False
 
 
-def picture(boxes: Sequence[Box], wires: Sequence[Wire]) -> str:
+def picture(boxes: Sequence[Box], wires: Sequence[SvgEdge]) -> str:
     """Return an SVG element; empty if there is nothing to draw, or too much.
 
     Examples
@@ -133,8 +133,8 @@ def _drawn_parts(parts: Sequence[tuple[str, float]], left: float, top: float, wi
         left += width * share
 
 
-def _drawn_wires(wires: Sequence[Wire], pairs: Sequence[tuple[str, str]], drawing: Layout) -> Iterable[str]:
-    by_pair: dict[tuple[str, str], list[Wire]] = {}
+def _drawn_wires(wires: Sequence[SvgEdge], pairs: Sequence[tuple[str, str]], drawing: Layout) -> Iterable[str]:
+    by_pair: dict[tuple[str, str], list[SvgEdge]] = {}
     for wire in wires:
         by_pair.setdefault((wire.start, wire.end), []).append(wire)
     for pair, route in zip(pairs, drawing.routes, strict=True):

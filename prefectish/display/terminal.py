@@ -13,7 +13,7 @@ from rich.text import Text
 
 from prefectish.display import words
 from prefectish.display.fitting import fitted
-from prefectish.display.pace import Line, Pace, Scene
+from prefectish.display.pace import PaceLine, RateMeter, Scene
 from prefectish.display.region import Region
 from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import State
@@ -32,7 +32,7 @@ class Terminal:
     _drawing: ClassVar[Terminal | None] = None
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: RateMeter) -> None:
         self._pace = pace
         self._console = Console(stderr=True, highlight=False)
         self._region = Region(sys.stderr)
@@ -88,13 +88,13 @@ class Terminal:
         return Group(*parts)
 
 
-def chosen(lines: Sequence[Line], room: int) -> list[Line]:
+def chosen(lines: Sequence[PaceLine], room: int) -> list[PaceLine]:
     """Return the lines that fit, in order: those that go on first, then those that wait, then those that ended."""
     ranked = sorted(range(len(lines)), key=lambda n: (_rank(lines[n]), n))
     return [lines[n] for n in sorted(ranked[:room])]
 
 
-def _rank(line: Line) -> int:
+def _rank(line: PaceLine) -> int:
     if line.counts.final:
         return 2
     return 0 if line.seconds is not None else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefectish.display.pace import Line, Scene
+from prefectish.display.pace import PaceLine, Scene
 
 #: Kinds of children that are told where there are some, with the colour they have in a terminal.
 KINDS = (
@@ -16,7 +16,7 @@ KINDS = (
 )
 
 
-def how_many(line: Line) -> str:
+def how_many(line: PaceLine) -> str:
     """Return how many children have ended, of how many."""
     counts = line.counts
     if counts.width is None:
@@ -26,12 +26,12 @@ def how_many(line: Line) -> str:
     return f"{counts.ended:,} of {counts.width:,}{'' if counts.closed else ' so far'}"
 
 
-def others(line: Line) -> list[tuple[str, int, str]]:
+def others(line: PaceLine) -> list[tuple[str, int, str]]:
     """Return kind, number and colour of the children that are not simply done."""
     return [(kind, getattr(line.counts, kind), color) for kind, color in KINDS if getattr(line.counts, kind)]
 
 
-def pace(line: Line) -> str:
+def pace(line: PaceLine) -> str:
     """Return how many children end in a second.
 
     Examples

@@ -9,7 +9,7 @@ from prefectish.engine import clock as clocks
 from prefectish.engine.clock import Clock, later
 
 
-class Moment:
+class Now:
     """Now: seconds of a monotonic clock, and the wall clock that states show, asked only if a state shows it."""
 
     __slots__ = ("_read_wall", "_wall", "seconds")
@@ -37,9 +37,9 @@ class RunClock:
         self.source = clock or clocks.current
         self._last: tuple[float, datetime] | None = None
 
-    def moment(self) -> Moment:
+    def moment(self) -> Now:
         """Return the time now."""
-        return Moment(self.source.seconds(), self._wall)
+        return Now(self.source.seconds(), self._wall)
 
     def _wall(self) -> datetime:
         seconds, wall = self.source.seconds(), self.source.wall()

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 
-def end_family(pid: int) -> None:
+def kill_tree(pid: int) -> None:
     """Kill a process that leads a process group, its group, and its descendants that left the group.
 
     Parameters

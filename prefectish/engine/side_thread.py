@@ -18,12 +18,12 @@ from prefectish.engine.capture import Error, Value
 #: How long a coroutine that was told to stop may take to do so before its thread counts as left behind, in seconds.
 GRACE_SECONDS = 0.2
 
-_here: ContextVar[Helper | None] = ContextVar("prefectish.helper", default=None)
-_left_behind: set[Helper] = set()
+_here: ContextVar[SideThread | None] = ContextVar("prefectish.helper", default=None)
+_left_behind: set[SideThread] = set()
 _lock = threading.Lock()
 
 
-class Helper:
+class SideThread:
     """One call in a thread of its own.
 
     Parameters
@@ -83,7 +83,7 @@ class Helper:
             return len(_left_behind)
 
 
-def current_helper() -> Helper | None:
+def current_helper() -> SideThread | None:
     """Return the helper whose thread this is; a thread that a body starts in a copy of its context is not one."""
     helper = _here.get()
     return helper if helper is not None and helper.thread is threading.current_thread() else None

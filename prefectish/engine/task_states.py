@@ -30,7 +30,7 @@ class Arrow(NamedTuple):
     mapped: bool
 
 
-class Slow(NamedTuple):
+class SlowChild(NamedTuple):
     """A child that took long: the slug of its task, its map index (None for a single task), its seconds."""
 
     slug: str
@@ -57,7 +57,7 @@ class TaskStates(dict[Any, Any]):
         slugs: Mapping[Any, str],
         arrows: Sequence[Arrow],
         mapped: frozenset[str],
-        slowest: Sequence[Slow] = (),
+        slowest: Sequence[SlowChild] = (),
     ) -> None:
         super().__init__(states)
         self.flow_name = flow_name

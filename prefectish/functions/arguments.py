@@ -9,22 +9,22 @@ from prefectish.edges import Annotation, Unwrapped, unwrap
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.context import current
 from prefectish.engine.jobs.envelope import SIMPLE
-from prefectish.engine.jobs.slots import CONTAINERS, Place, rebuilt
+from prefectish.engine.jobs.slots import CONTAINERS, Slot, rebuilt
 from prefectish.engine.plan.compile import TaskName
 from prefectish.engine.state import State
 from prefectish.engine.worker.decide import flattened
 from prefectish.errors import PrefectishError
 from prefectish.functions.calls import Argument
 from prefectish.functions.futures import MapFuture, TaskFuture
-from prefectish.functions.growth import Wire
-from prefectish.functions.outcomes import Outcome
+from prefectish.functions.growth import InputSpec
+from prefectish.functions.outcomes import Settled
 from prefectish.hashing import stable_hash
 from prefectish.tasks.mapping import check_mappable
 
 #: What the context calls the run whose flow function goes on in this thread.
 FUNCTION_RUN = "function_run"
 _NO_TAGS: frozenset[str] = frozenset()
-_given: dict[str, Wire] = {}
+_given: dict[str, InputSpec] = {}
 
 
 class Arguments(NamedTuple):
@@ -32,14 +32,14 @@ class Arguments(NamedTuple):
 
     Attributes
     ----------
-    wires : of which kinds they are: calls with equal wires share a lane.
+    wires : of which kinds they are: calls with equal wires share a chain.
     values : one a wire: a value, a state, or an outcome.
     sources : the outcomes among them.
     """
 
-    wires: tuple[Wire, ...]
+    wires: tuple[InputSpec, ...]
     values: tuple[Any, ...]
-    sources: tuple[Outcome, ...]
+    sources: tuple[Settled, ...]
 
 
 def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool) -> Arguments:
@@ -55,7 +55,7 @@ def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failur
     ------
     TypeError : `wait_for` holds something that is no future.
     """
-    wires: list[Wire] = []
+    wires: list[InputSpec] = []
     values: list[Any] = []
     for key, value in bound.items():
         if type(value) in SIMPLE:
@@ -64,9 +64,9 @@ def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failur
         else:
             _add(wires, values, key, unwrap(value), allow_failure)
     for future in _waited_for(wait_for):
-        wires.append(Wire(None, -1, future.task_name, allow_failure=allow_failure))
+        wires.append(InputSpec(None, -1, future.task_name, allow_failure=allow_failure))
         values.append(_outcome_of(future))
-    sources = tuple(value for value in values if type(value) is Outcome)
+    sources = tuple(value for value in values if type(value) is Settled)
     return Arguments(_told_apart(wires) if sources else tuple(wires), tuple(values), sources)
 
 
@@ -76,14 +76,14 @@ def key_of(given: Arguments) -> str | None:
     A future counts as what it is, not as what came of it. None if an argument has no stable hash.
     """
     told = [
-        (wire.key or wire.inside or "", _named(value) if type(value) is Outcome else rebuilt(value, _placed))
+        (wire.key or wire.inside or "", _named(value) if type(value) is Settled else rebuilt(value, _placed))
         for wire, value in zip(given.wires, given.values, strict=True)
     ]
     hashed = capture(stable_hash, told)
     return hashed.value if isinstance(hashed, Value) else None
 
 
-def _named(outcome: Outcome) -> tuple[str, str | int]:
+def _named(outcome: Settled) -> tuple[str, str | int]:
     slug = outcome.label if outcome.run is None else outcome.run.step.slug
     return slug, outcome.key or ("" if outcome.row is None else outcome.row)
 
@@ -91,24 +91,24 @@ def _named(outcome: Outcome) -> tuple[str, str | int]:
 def _placed(member: Any) -> Any:
     if isinstance(member, State):
         return type(member).__name__, member.result
-    return ("place", member.key) if type(member) is Place else member
+    return ("place", member.key) if type(member) is Slot else member
 
 
-def _given_wire(key: str) -> Wire:
+def _given_wire(key: str) -> InputSpec:
     wire = _given.get(key)
     if wire is None:
-        wire = _given[key] = Wire(key, -1, TaskName(key, key, _NO_TAGS), given=True)
+        wire = _given[key] = InputSpec(key, -1, TaskName(key, key, _NO_TAGS), given=True)
     return wire
 
 
-def _add(wires: list[Wire], values: list[Any], key: str, said: Unwrapped, allow_failure: bool) -> None:
+def _add(wires: list[InputSpec], values: list[Any], key: str, said: Unwrapped, allow_failure: bool) -> None:
     value = said.value
     allowed = allow_failure or said.allow_failure
     if isinstance(value, TaskFuture | MapFuture):
-        wires.append(Wire(key, -1, value.task_name, False, said.flattened, allowed))
+        wires.append(InputSpec(key, -1, value.task_name, False, said.flattened, allowed))
         values.append(_outcome_of(value))
     elif isinstance(value, State):
-        wires.append(Wire(key, -1, TaskName(key, key, _NO_TAGS), False, said.flattened, allowed))
+        wires.append(InputSpec(key, -1, TaskName(key, key, _NO_TAGS), False, said.flattened, allowed))
         values.append(value)
     elif holds_futures(value):
         _add_filled(wires, values, key, value, allowed)
@@ -117,7 +117,7 @@ def _add(wires: list[Wire], values: list[Any], key: str, said: Unwrapped, allow_
         values.append(flattened(value) if said.flattened else value)
 
 
-def _add_filled(wires: list[Wire], values: list[Any], key: str, value: Any, allowed: bool) -> None:
+def _add_filled(wires: list[InputSpec], values: list[Any], key: str, value: Any, allowed: bool) -> None:
     """Add a collection with futures in it: each fills a place of its own."""
 
     def place(member: Any) -> Any:
@@ -127,19 +127,19 @@ def _add_filled(wires: list[Wire], values: list[Any], key: str, value: Any, allo
         name = f"_{len(wires)}_in_{key}"
         task_name = TaskName(key, key, _NO_TAGS) if isinstance(said.value, State) else said.value.task_name
         allow = allowed or said.allow_failure
-        wires.append(Wire(name, -1, task_name, False, said.flattened, allow, inside=key))
+        wires.append(InputSpec(name, -1, task_name, False, said.flattened, allow, inside=key))
         values.append(said.value if isinstance(said.value, State) else _outcome_of(said.value))
-        return Place(name)
+        return Slot(name)
 
     template = rebuilt(value, place)
     wires.append(_given_wire(key))
     values.append(template)
 
 
-def _told_apart(wires: list[Wire]) -> tuple[Wire, ...]:
+def _told_apart(wires: list[InputSpec]) -> tuple[InputSpec, ...]:
     """Return wires of which no two make equal edges, so that triggers see as many states as there are."""
-    seen: dict[Wire, int] = {}
-    apart: list[Wire] = []
+    seen: dict[InputSpec, int] = {}
+    apart: list[InputSpec] = []
     for wire in wires:
         count = seen[wire] = seen.get(wire, 0) + 1
         if count > 1:
@@ -149,7 +149,7 @@ def _told_apart(wires: list[Wire]) -> tuple[Wire, ...]:
     return tuple(apart)
 
 
-def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Outcome:
+def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Settled:
     _check_own(future)
     if isinstance(future, MapFuture):
         future._whole.kept = True
@@ -261,7 +261,7 @@ def _stand_in(member: Any) -> Any:
     """Return the outcome that stands for a future inside of a value."""
     inner = unwrap(member).value
     if isinstance(inner, State):
-        outcome = Outcome("a state")
+        outcome = Settled("a state")
         outcome.settle(inner)
         return outcome
     return _outcome_of(inner) if isinstance(inner, TaskFuture | MapFuture) else member

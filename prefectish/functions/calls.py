@@ -1,7 +1,7 @@
 """Calls and maps that come while the run goes on: the owner's side of a flow function.
 
-All calls of a task with arguments of the same kinds are rows of one lane (:class:`Shape`). A row starts once the
-outcomes among its arguments are known, under the window and the limits that hold for maps; so what is said of the
+All calls of a task with arguments of the same kinds are rows of one chain (:class:`CallSignature`). A row starts once
+the outcomes among its arguments are known, under the window and the limits that hold for maps; so what is said of the
 children of a map (retries, losses, bundles, records) holds for calls. A map is a step like any other, added to the plan
 once its arguments are there; maps over maps go on row by row.
 
@@ -17,22 +17,22 @@ from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Value, capture
-from prefectish.engine.jobs.job import ITEM, LaneSpec, Record
+from prefectish.engine.jobs.job import ITEM, ChainSpec, Record
 from prefectish.engine.jobs.slots import CONTAINERS, rebuilt
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import TaskName
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.run_state import NOT_RUN, Branch, Lane, StepRun, bare
+from prefectish.engine.scheduling.run_state import NOT_RUN, MapRow, StepChain, StepState, as_success_if_ambiguous
 from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Cancelled, Failed, Mapped, State, Success
-from prefectish.functions.growth import Growth, Wire
-from prefectish.functions.outcomes import Outcome
+from prefectish.functions.growth import DynamicPlan, InputSpec
+from prefectish.functions.outcomes import Settled
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.task import Task
 
 
-class CallLane(Lane):
+class CallChain(StepChain):
     """Rows that come one by one, each with inputs of its own.
 
     Attributes
@@ -45,7 +45,7 @@ class CallLane(Lane):
 
     __slots__ = ("inputs", "keys", "queue", "reads")
 
-    def __init__(self, run: StepRun) -> None:
+    def __init__(self, run: StepState) -> None:
         super().__init__([run], run.step.stage, run.space)
         self.inputs: dict[int, tuple[Any, ...]] = {}
         self.keys: dict[int, str] = {}
@@ -79,7 +79,7 @@ class CallLane(Lane):
         return heappop(self.queue)[1] if self.queue else None
 
 
-class Shape:
+class CallSignature:
     """Calls of one task whose arguments are of the same kinds. The thread that calls makes it.
 
     Attributes
@@ -90,20 +90,20 @@ class Shape:
     direct : a call of it may run right where it is called: it waits for no limit.
     """
 
-    __slots__ = ("direct", "failed", "lane", "outcomes", "rows", "run", "spec")
+    __slots__ = ("direct", "failed", "chain", "outcomes", "rows", "run", "spec")
 
-    def __init__(self, growth: Growth, task: Task, wires: Sequence[Wire]) -> None:
+    def __init__(self, growth: DynamicPlan, task: Task, wires: Sequence[InputSpec]) -> None:
         table = growth.table
         self.run = growth.add(task, growth.slug_of(task), wires)
         growth.add_space(self.run)
         wiring = tuple((ITEM, n) for n in range(len(wires)))
         step = table.opener.spec_of(self.run.step, wiring, keyed=0, mapped=False)
         batch = task.batch_size
-        self.spec = LaneSpec(-1 - self.run.step.number, table.opener.facts, (step,), (), frozenset((0,)), batch)
-        self.lane: CallLane | None = None
+        self.spec = ChainSpec(-1 - self.run.step.number, table.opener.facts, (step,), (), frozenset((0,)), batch)
+        self.chain: CallChain | None = None
         self.rows = itertools.count()
-        self.outcomes: dict[int, Outcome] = {}
-        self.failed: list[Outcome] = []
+        self.outcomes: dict[int, Settled] = {}
+        self.failed: list[Settled] = []
         self.direct = not table.admission.limits.limited(self.run.step.number)
         self.run.watcher = self
 
@@ -113,9 +113,9 @@ class Shape:
     def row(self, row: int, state: State, width: Any) -> None:
         """Make the final state of a call known."""
         outcome = self.outcomes.pop(row, None)
-        if self.lane is not None:
-            self.lane.keys.pop(row, None)
-            self.lane.reads.pop(row, None)
+        if self.chain is not None:
+            self.chain.keys.pop(row, None)
+            self.chain.reads.pop(row, None)
         if outcome is not None:
             if not outcome.read and state.is_failed():
                 self.failed.append(outcome)
@@ -131,7 +131,7 @@ class Shape:
         """Do nothing: nobody waits for all calls of a shape."""
 
 
-class Call(NamedTuple):
+class TaskCall(NamedTuple):
     """A call on its way to the owner.
 
     Attributes
@@ -140,9 +140,9 @@ class Call(NamedTuple):
     key : what the call is, by its arguments; None if nobody asked, or they cannot say it.
     """
 
-    shape: Shape
+    shape: CallSignature
     row: int
-    outcome: Outcome
+    outcome: Settled
     arguments: tuple[Any, ...]
     key: str | None = None
 
@@ -153,7 +153,7 @@ class Argument(NamedTuple):
     Attributes
     ----------
     key : None for what is only waited for.
-    value : a value in which outcomes stand for results; :class:`Whole` for another map.
+    value : a value in which outcomes stand for results; :class:`MapCall` for another map.
     name : what it comes from.
     holds : outcomes stand in the value.
     """
@@ -167,7 +167,7 @@ class Argument(NamedTuple):
     holds: bool
 
 
-class Whole:
+class MapCall:
     """A map on its way to the owner, and what becomes of it. The thread that calls makes it.
 
     Attributes
@@ -186,34 +186,34 @@ class Whole:
         self.task = task
         self.slug = slug
         self.arguments = arguments
-        self.outcome = Outcome(slug)
-        self.outcome.sources = tuple(a.value.outcome for a in arguments if isinstance(a.value, Whole))
+        self.outcome = Settled(slug)
+        self.outcome.sources = tuple(a.value.outcome for a in arguments if isinstance(a.value, MapCall))
         self.kept = False
-        self.rows: dict[int, Outcome] = {}
+        self.rows: dict[int, Settled] = {}
         self.listeners: list[Callable[[int, State], None]] = []
         self.added: list[Callable[[], None]] = []
         self.sized: list[Callable[[], None]] = []
 
     @property
-    def run(self) -> StepRun | None:
+    def run(self) -> StepState | None:
         """The step, None as long as it is not in the plan."""
         return self.outcome.run
 
-    def child(self, row: int, label: str) -> Outcome:
+    def child(self, row: int, label: str) -> Settled:
         """Return the outcome of a child, made now if nobody asked for it before. Any thread may ask."""
         run = self.outcome.run
-        outcome = self.rows.setdefault(row, Outcome(label, run, row))
+        outcome = self.rows.setdefault(row, Settled(label, run, row))
         state = None if run is None or run.children is None or row >= len(run.children) else run.children[row]
         if state is not None:  # it may have ended just before
             self.rows.pop(row, None)
             outcome.settle(state)
         return outcome
 
-    def sources_of(self, row: int) -> tuple[Outcome, ...]:
+    def sources_of(self, row: int) -> tuple[Settled, ...]:
         """Return what a child reads or waits for."""
-        found: list[Outcome] = []
+        found: list[Settled] = []
         for a in self.arguments:
-            if isinstance(a.value, Whole):
+            if isinstance(a.value, MapCall):
                 found.append(a.value.child(row, f"{a.value.slug}[{row}]") if a.mapped else a.value.outcome)
             elif a.holds:
                 found += outcomes_in(a.value[row] if _by_item(a) else a.value)
@@ -245,17 +245,17 @@ class Whole:
         self.outcome.settle(state)
 
 
-class Calls:
+class CallQueue:
     """Takes calls and maps into a run."""
 
-    def __init__(self, progress: Progress, growth: Growth) -> None:
+    def __init__(self, progress: Progress, growth: DynamicPlan) -> None:
         self.progress = progress
         self.table = progress.table
         self.growth = growth
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    def take(self, call: Call) -> None:
+    def take(self, call: TaskCall) -> None:
         """Take a call; it starts once the outcomes among its arguments are known."""
         if self.table.over:
             call.outcome.settle(NEVER_STARTED)
@@ -263,9 +263,9 @@ class Calls:
         shape = call.shape
         shape.outcomes[call.row] = call.outcome
         self._make_room(shape.run, call.row)
-        self._once_known((a for a in call.arguments if type(a) is Outcome), partial(self._start, call))
+        self._once_known((a for a in call.arguments if type(a) is Settled), partial(self._start, call))
 
-    def _make_room(self, run: StepRun, row: int) -> None:
+    def _make_room(self, run: StepState, row: int) -> None:
         """Give a row its place; calls of several threads may come in any order."""
         children = run.children
         assert children is not None and run.space is not None
@@ -275,7 +275,7 @@ class Calls:
             run.left += missing
             run.space.width = len(children)
 
-    def _once_known(self, outcomes: Iterable[Outcome], act: Callable[[], None]) -> None:
+    def _once_known(self, outcomes: Iterable[Settled], act: Callable[[], None]) -> None:
         """Act once all outcomes are known: now, or when the last one is."""
         left = [outcome for outcome in outcomes if outcome.state is None]
         if not left:
@@ -283,7 +283,7 @@ class Calls:
             return
         waiting = len(left)
 
-        def tell(outcome: Outcome) -> None:
+        def tell(outcome: Settled) -> None:
             nonlocal waiting
             if outcome.state is not None:  # and not only paused
                 waiting -= 1
@@ -293,31 +293,31 @@ class Calls:
         for outcome in left:
             outcome.then(tell)
 
-    def _start(self, call: Call) -> None:
+    def _start(self, call: TaskCall) -> None:
         shape = call.shape
         children = shape.run.children
         if children is None or children[call.row] is not None:  # it was cancelled meanwhile
             return
-        lane = shape.lane or self._open(shape)
+        chain = shape.chain or self._open(shape)
         if call.key is not None:
-            lane.keys[call.row] = call.key
+            chain.keys[call.row] = call.key
         if self.table.recaller is not None and call.outcome.sources:
-            lane.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.run is not None])
-        inputs = tuple([a.state if type(a) is Outcome else bare(a) for a in call.arguments])
-        lane.put(call.row, inputs, _rank(shape, call.arguments))
-        self.table.admission.queue(lane)
+            chain.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.run is not None])
+        inputs = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in call.arguments])
+        chain.put(call.row, inputs, _rank(shape, call.arguments))
+        self.table.admission.queue(chain)
 
-    def _open(self, shape: Shape) -> CallLane:
-        lane = shape.lane = CallLane(shape.run)
-        lane.spec = shape.spec
-        lane.limited = not shape.direct
+    def _open(self, shape: CallSignature) -> CallChain:
+        chain = shape.chain = CallChain(shape.run)
+        chain.spec = shape.spec
+        chain.limited = not shape.direct
         if not callable(shape.run.step.task.priority):
-            lane.priority = float(shape.run.step.task.priority or 0)
-        shape.run.lane = lane
-        self.table.lanes[lane.spec.ident] = lane
-        return lane
+            chain.priority = float(shape.run.step.task.priority or 0)
+        shape.run.chain = chain
+        self.table.chains[chain.spec.ident] = chain
+        return chain
 
-    def took(self, call: Call, record: Record, now: Moment) -> None:
+    def took(self, call: TaskCall, record: Record, now: Now) -> None:
         """Take a call that was made where it stands; what is not final waits as if it had been submitted."""
         shape = call.shape
         self._make_room(shape.run, call.row)
@@ -326,39 +326,39 @@ class Calls:
             final = record.state if finished(record.state) else NEVER_STARTED
             self.table.finisher.row(shape.run, call.row, final, None)
             return
-        lane = shape.lane or self._open(shape)
+        chain = shape.chain or self._open(shape)
         if call.key is not None:
-            lane.keys[call.row] = call.key
-        branch = Branch(call.row, call.arguments)
+            chain.keys[call.row] = call.key
+        branch = MapRow(call.row, call.arguments)
         branch.submissions = 1
         branch.seconds = record.seconds
-        lane.branches[call.row] = branch
-        self.progress.branches.record(lane, branch, 0, record, now)
-        self.progress.branches.after(lane, branch, now)
+        chain.branches[call.row] = branch
+        self.progress.branches.record(chain, branch, 0, record, now)
+        self.progress.branches.after(chain, branch, now)
 
     # -- maps ------------------------------------------------------------------------------------------------------
 
-    def take_map(self, whole: Whole) -> None:
+    def take_map(self, whole: MapCall) -> None:
         """Take a map; it starts once its arguments are there. A map it goes over need not have ended."""
         if self.table.over:
             whole.outcome.settle(NEVER_STARTED)
             return
         needed = [o for a in whole.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
-        maps = [a.value for a in whole.arguments if isinstance(a.value, Whole)]
+        maps = [a.value for a in whole.arguments if isinstance(a.value, MapCall)]
         self._once_added(maps, lambda: self._once_known(needed, partial(self._start_map, whole)))
 
-    def _once_added(self, maps: Sequence[Whole], act: Callable[[], None]) -> None:
+    def _once_added(self, maps: Sequence[MapCall], act: Callable[[], None]) -> None:
         missing = next((m for m in maps if m.run is None), None)
         if missing is None:
             act()
         else:
             missing.added.append(lambda: self._once_added(maps, act))
 
-    def _start_map(self, whole: Whole) -> None:
-        wires: list[Wire] = []
+    def _start_map(self, whole: MapCall) -> None:
+        wires: list[InputSpec] = []
         constants: dict[str, Any] = {}
         for a in whole.arguments:
-            if isinstance(a.value, Whole):
+            if isinstance(a.value, MapCall):
                 assert a.value.run is not None
                 source = a.value.run.step.number
             elif _by_item(a):
@@ -368,7 +368,7 @@ class Calls:
                 continue
             else:
                 source = self._add_value(a)
-            wires.append(Wire(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
+            wires.append(InputSpec(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
         run = whole.outcome.run = self.growth.add(whole.task, whole.slug, wires, constants)
         run.step.mapped = True
         run.widths = {}
@@ -381,7 +381,7 @@ class Calls:
     def _add_value(self, a: Argument) -> int:
         """Add an argument that is known by now as a step that never runs."""
         value = a.value
-        if type(value) is Outcome:
+        if type(value) is Settled:
             assert value.state is not None
             width = None if a.flattened else value.width
             made = self.growth.add_literal(_NAMED, a.name.slug, value.state, width, stands_in=True)
@@ -392,7 +392,7 @@ class Calls:
         made.dirty = a.holds and any(self._reran(outcome) for outcome in outcomes_in(value))
         return made.step.number
 
-    def _reran(self, outcome: Outcome) -> bool:
+    def _reran(self, outcome: Settled) -> bool:
         """Whether something was not kept, in a run that is resumed."""
         recaller = self.table.recaller
         return recaller is not None and outcome.run is not None and recaller.reran(*_place(outcome))
@@ -408,8 +408,8 @@ class Calls:
             self._once_known(outcomes_in(item), partial(self._end_item, run, row, item))
         return run.step.number
 
-    def _end_item(self, run: StepRun, row: int, item: Any) -> None:
-        width = item.width if type(item) is Outcome else None
+    def _end_item(self, run: StepState, row: int, item: Any) -> None:
+        width = item.width if type(item) is Settled else None
         if self.table.recaller is not None:
             for outcome in outcomes_in(item):
                 if outcome.run is not None:
@@ -421,37 +421,37 @@ class Calls:
     def close(self) -> None:
         """End the steps whose rows were calls: no more will come."""
         for run in self.table.runs:
-            if isinstance(run.watcher, Shape) and run.space is not None and not run.space.closed:
+            if isinstance(run.watcher, CallSignature) and run.space is not None and not run.space.closed:
                 run.space.closed = True
                 self.table.finisher.step(run)
 
-    def cancel(self, outcome: Outcome, now: Moment) -> None:
+    def cancel(self, outcome: Settled, now: Now) -> None:
         """Cancel a call, or a child of a map, that has not ended."""
         run, row = outcome.run, outcome.row
         if run is None or row is None or run.children is None or run.children[row] is not None or self.table.over:
             return
-        if run.lane is not None and row in run.lane.branches:
+        if run.chain is not None and row in run.chain.branches:
             self.progress.endings.cancel(run.step.slug, row, now)
-        elif isinstance(run.watcher, Shape):
-            if run.lane is not None:
-                assert isinstance(run.lane, CallLane)
-                run.lane.withdraw(row)
+        elif isinstance(run.watcher, CallSignature):
+            if run.chain is not None:
+                assert isinstance(run.chain, CallChain)
+                run.chain.withdraw(row)
             self.table.end_row(run, row, NOT_RUN, Cancelled("cancelled"))
         else:
             self.progress.endings.cancel(run.step.slug, row, now)
 
-    def cancel_map(self, whole: Whole, now: Moment) -> None:
+    def cancel_map(self, whole: MapCall, now: Now) -> None:
         """Cancel the children of a map that have not ended."""
         run = whole.run
         if run is not None and not run.final and not self.table.over:
             self.progress.endings.cancel(run.step.slug, None, now)
 
-    def forget(self, whole: Whole) -> None:
+    def forget(self, whole: MapCall) -> None:
         """Keep the results of a map no longer than their consumers need them."""
         if whole.run is not None and not whole.kept:
             self.table.finisher.releases.forget(whole.run)
 
-    def release(self, outcome: Outcome) -> None:
+    def release(self, outcome: Settled) -> None:
         """Let go of the large result of a call that nobody can ask for any more; who reads it has it."""
         run, row = outcome.run, outcome.row
         if run is None or row is None or run.children is None or row >= len(run.children):
@@ -465,15 +465,15 @@ class Calls:
 _NAMED = Constant(None, "value")
 
 
-def _place(outcome: Outcome) -> tuple[int, int | None]:
+def _place(outcome: Settled) -> tuple[int, int | None]:
     """Return where an outcome is in the plan: number of the step, and row."""
     assert outcome.run is not None
     return outcome.run.step.number, outcome.row
 
 
-def outcomes_in(value: Any) -> list[Outcome]:
+def outcomes_in(value: Any) -> list[Settled]:
     """Return the outcomes in a value, at any depth."""
-    if type(value) is Outcome:
+    if type(value) is Settled:
         return [value]
     if not isinstance(value, CONTAINERS):
         return []
@@ -481,14 +481,14 @@ def outcomes_in(value: Any) -> list[Outcome]:
     return [outcome for member in members for outcome in outcomes_in(member)]
 
 
-def _result_of(outcome: Outcome) -> Any:
+def _result_of(outcome: Settled) -> Any:
     assert outcome.state is not None
     return outcome.state.result
 
 
 def state_of(value: Any) -> State:
     """Return the state that stands for a value in which all outcomes are known: the first failed one, or a success."""
-    if type(value) is Outcome:
+    if type(value) is Settled:
         assert value.state is not None
         return value.state
     states = [o.state for o in outcomes_in(value) if o.state is not None]
@@ -497,7 +497,7 @@ def state_of(value: Any) -> State:
             return state
     if not states:
         return value if isinstance(value, State) else Success(None, value)
-    made = capture(rebuilt, value, lambda m: _result_of(m) if type(m) is Outcome else m)
+    made = capture(rebuilt, value, lambda m: _result_of(m) if type(m) is Settled else m)
     if isinstance(made, Value):
         return Success(None, made.value)
     return Failed(f"an argument could not be put together: {made.exception!r}", made.exception)
@@ -508,11 +508,11 @@ def _by_item(a: Argument) -> bool:
     return a.holds and a.mapped and not a.flattened and isinstance(a.value, list | tuple)
 
 
-def _rank(shape: Shape, arguments: Sequence[Any]) -> float:
+def _rank(shape: CallSignature, arguments: Sequence[Any]) -> float:
     """Return the priority of a call, if the task has a function that says so."""
     priority = shape.run.step.task.priority
     if not callable(priority) or not arguments:
         return 0.0
     first = arguments[0]
-    outcome = capture(lambda: float(priority(_result_of(first) if type(first) is Outcome else first)))
+    outcome = capture(lambda: float(priority(_result_of(first) if type(first) is Settled else first)))
     return outcome.value if isinstance(outcome, Value) else 0.0

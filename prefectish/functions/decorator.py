@@ -13,9 +13,9 @@ from prefectish.engine.handlers import on_failure_handler
 from prefectish.engine.state import State
 from prefectish.errors import FlowDefinitionError
 from prefectish.fingerprint import fingerprint
-from prefectish.functions.flow_attempts import Attempt, captured, resolved
+from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
 from prefectish.functions.options import FlowOptions, RunOptions
-from prefectish.functions.parameters import Taken
+from prefectish.functions.parameters import BoundSignature
 from prefectish.tasks.options import seconds as seconds_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class FlowFunction(Generic[P, R]):
         self.state_handlers = state_handlers
         self.terminal_state_handler = None
         self.result = result
-        self.taken = Taken(function, self.name, validate_parameters)
+        self.taken = BoundSignature(function, self.name, validate_parameters)
         self.made_in: str | None = getattr(function, "__module__", None)
         self.is_async = inspect.iscoroutinefunction(function)
 
@@ -174,7 +174,7 @@ class FlowFunction(Generic[P, R]):
         attempt = 0
         while True:
             attempt += 1
-            attempted = Attempt(self, arguments, options, attempt)
+            attempted = FlowAttempt(self, arguments, options, attempt)
             with attempted:
                 if attempted.begins:
                     attempted.outcome = capture(self.body, **arguments)
@@ -188,7 +188,7 @@ class FlowFunction(Generic[P, R]):
         attempt = 0
         while True:
             attempt += 1
-            attempted = Attempt(self, arguments, options, attempt)
+            attempted = FlowAttempt(self, arguments, options, attempt)
             with attempted:
                 if attempted.begins:
                     attempted.outcome = await captured(self.body(**arguments))

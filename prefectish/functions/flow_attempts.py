@@ -29,7 +29,7 @@ DEFAULT_EXECUTOR = "prefectish.executors.LocalDaskExecutor"
 SUCCEEDED = "The flow function returned."
 
 
-class Attempt:
+class FlowAttempt:
     """One run of a flow function, as a block in which the function is called.
 
     Attributes

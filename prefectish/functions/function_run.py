@@ -18,20 +18,20 @@ from prefectish.engine.call_options import CallOptions
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver.handle import Control, Request
 from prefectish.engine.jobs.job import Session
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import TaskName
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.run_state import bare
+from prefectish.engine.scheduling.run_state import as_success_if_ambiguous
 from prefectish.engine.state import Cancelled, Failed, State, TimedOut
 from prefectish.engine.wire.messages import pickle_task
 from prefectish.engine.worker.attempt import PENDING, gather, run_step
 from prefectish.errors import PrefectishError
 from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
-from prefectish.functions.calls import Call, Calls, Shape, Whole
+from prefectish.functions.calls import CallQueue, CallSignature, MapCall, TaskCall
 from prefectish.functions.futures import MapFuture, TaskFuture
-from prefectish.functions.growth import Growth, Wire, empty_plan
-from prefectish.functions.outcomes import Outcome
+from prefectish.functions.growth import DynamicPlan, InputSpec, empty_plan
+from prefectish.functions.outcomes import Settled
 from prefectish.functions.results import unfinished, value_of
 from prefectish.tasks.signatures import inputs_of
 from prefectish.tasks.task import Task
@@ -66,9 +66,9 @@ class FunctionRun(Control):
         self.waits = waits
         self._most = most
         self._store = store
-        self._shapes: dict[tuple[Task, tuple[Wire, ...]], Shape] = {}
+        self._shapes: dict[tuple[Task, tuple[InputSpec, ...]], CallSignature] = {}
         self._tagged: dict[tuple[Task, frozenset[str]], Task] = {}
-        self._maps: list[Whole] = []
+        self._maps: list[MapCall] = []
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._state: State | None = None
@@ -76,15 +76,15 @@ class FunctionRun(Control):
         self._over = False
         self.live = False
         self.keyed = False
-        self.growth: Growth
-        self.calls: Calls
+        self.growth: DynamicPlan
+        self.calls: CallQueue
 
     # -- the two threads -------------------------------------------------------------------------------------------
 
     def begin(self, progress: Progress, session: Session) -> None:
         """Note that the loop begins."""
-        self.growth = Growth(progress.table, self._most, self._store)
-        self.calls = Calls(progress, self.growth)
+        self.growth = DynamicPlan(progress.table, self._most, self._store)
+        self.calls = CallQueue(progress, self.growth)
         self.live = session.live and progress.table.recaller is None  # what is kept is the owner's to say
         self.keyed = progress.table.events is not None or progress.table.recaller is not None
         super().begin(progress, session)
@@ -222,20 +222,20 @@ class FunctionRun(Control):
         outcome.read = True
         return _answer(outcome, options)
 
-    def _make(self, shape: Shape, given: Arguments) -> Outcome:
+    def _make(self, shape: CallSignature, given: Arguments) -> Settled:
         """Make a call right here."""
         for source in given.sources:
             source.wait()
         row = next(shape.rows)
         outcome = self._outcome(shape, row, given)
         if any(source.state is None for source in given.sources):  # it is paused
-            self.ask(self._taking(Call(shape, row, outcome, given.values, outcome.key)))
+            self.ask(self._taking(TaskCall(shape, row, outcome, given.values, outcome.key)))
             outcome.wait()
             return outcome
-        items = tuple([a.state if type(a) is Outcome else bare(a) for a in given.values])
+        items = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in given.values])
         record = run_step(shape.spec, 0, row, gather(shape.spec, 0, items, {}), PENDING)
         final = record.state.is_finished()
-        call = Call(shape, row, outcome, items, outcome.key)
+        call = TaskCall(shape, row, outcome, items, outcome.key)
         if final:
             outcome.settle(record.state, record.width)
             self.leave(lambda progress, now: self.calls.took(call, record, now))
@@ -257,20 +257,20 @@ class FunctionRun(Control):
         name = shape.run.step
         return TaskFuture(self, outcome, TaskName(name.name, name.slug, task.tags), options.lenient)
 
-    def _send(self, shape: Shape, given: Arguments) -> Outcome:
+    def _send(self, shape: CallSignature, given: Arguments) -> Settled:
         row = next(shape.rows)
         outcome = self._outcome(shape, row, given)
-        self.ask(self._taking(Call(shape, row, outcome, given.values, outcome.key)))
+        self.ask(self._taking(TaskCall(shape, row, outcome, given.values, outcome.key)))
         return outcome
 
-    def _outcome(self, shape: Shape, row: int, given: Arguments) -> Outcome:
-        outcome = Outcome(shape.spec.steps[0].label(row), shape.run, row)
+    def _outcome(self, shape: CallSignature, row: int, given: Arguments) -> Settled:
+        outcome = Settled(shape.spec.steps[0].label(row), shape.run, row)
         outcome.sources = given.sources
         if self.keyed:
             outcome.key = key_of(given)
         return outcome
 
-    def _taking(self, call: Call) -> Any:
+    def _taking(self, call: TaskCall) -> Any:
         return lambda progress, now: self.calls.take(call)
 
     def map(
@@ -290,7 +290,7 @@ class FunctionRun(Control):
             check_map(slug, task, self._store, frozenset(a.key for a in arguments if a.mapped and a.key))
         if not self.live:
             pickle_task(slug, task)
-        whole = Whole(task, slug, arguments)
+        whole = MapCall(task, slug, arguments)
         whole.outcome.read = options.lenient
         self._maps.append(whole)
         self.ask(lambda progress, now: self.calls.take_map(whole))
@@ -300,7 +300,7 @@ class FunctionRun(Control):
         bound = inputs_of(task.run, task.name).bind(task.name, args, kwargs)
         return arguments_of(bound, options.wait_for, options.allow_failure)
 
-    def _shape(self, task: Task, wires: tuple[Wire, ...]) -> Shape:
+    def _shape(self, task: Task, wires: tuple[InputSpec, ...]) -> CallSignature:
         shape = self._shapes.get((task, wires))
         if shape is None:
             with self._lock:
@@ -308,7 +308,7 @@ class FunctionRun(Control):
                 if shape is None:
                     if not self.live:
                         pickle_task(task.name, task)
-                    shape = self._shapes[task, wires] = Shape(self.growth, task, wires)
+                    shape = self._shapes[task, wires] = CallSignature(self.growth, task, wires)
         return shape
 
     def _variant(self, task: Task, options: CallOptions) -> Task:
@@ -329,31 +329,31 @@ class FunctionRun(Control):
 
     # -- what futures ask ------------------------------------------------------------------------------------------
 
-    def state_of(self, outcome: Outcome) -> State | None:
+    def state_of(self, outcome: Settled) -> State | None:
         """Return the state of a call as it is now, None if it was not taken yet."""
         run, row = outcome.run, outcome.row
         if run is None or row is None or run.children is None or row >= len(run.children):
             return None
         return run.state_of(row)
 
-    def cancel(self, outcome: Outcome) -> None:
+    def cancel(self, outcome: Settled) -> None:
         """Cancel a call or a child."""
         self.ask(lambda progress, now: self.calls.cancel(outcome, now))
 
-    def cancel_map(self, whole: Whole) -> None:
+    def cancel_map(self, whole: MapCall) -> None:
         """Cancel the children of a map."""
         self.ask(lambda progress, now: self.calls.cancel_map(whole, now))
 
-    def release(self, outcome: Outcome) -> None:
+    def release(self, outcome: Settled) -> None:
         """Let go of the large result of a call whose future is gone."""
         self.leave(lambda progress, now: self.calls.release(outcome))
 
-    def forget(self, whole: Whole) -> None:
+    def forget(self, whole: MapCall) -> None:
         """Keep the large results of a map whose future is gone no longer than other tasks need them."""
         self.leave(lambda progress, now: self.calls.forget(whole))
 
 
-def _answer(outcome: Outcome, options: CallOptions) -> Any:
+def _answer(outcome: Settled, options: CallOptions) -> Any:
     """Return what a call gives, or raise why there is nothing."""
     state = outcome.state
     if state is None:
@@ -366,7 +366,7 @@ def _answer(outcome: Outcome, options: CallOptions) -> Any:
     return value_of(state, outcome.label, outcome.sources)
 
 
-def _interrupt(progress: Progress, now: Moment) -> None:
+def _interrupt(progress: Progress, now: Now) -> None:
     progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, now)
 
 

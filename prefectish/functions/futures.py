@@ -12,8 +12,8 @@ from prefectish.engine.jobs.job import Held
 from prefectish.engine.plan.compile import TaskName
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.errors import describe
-from prefectish.functions.calls import Whole
-from prefectish.functions.outcomes import Outcome
+from prefectish.functions.calls import MapCall
+from prefectish.functions.outcomes import Settled
 from prefectish.functions.results import unfinished, value_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class TaskFuture(Generic[R]):
 
     __slots__ = ("__weakref__", "_lenient", "_outcome", "_run", "task_name")
 
-    def __init__(self, run: FunctionRun, outcome: Outcome, task_name: TaskName, lenient: bool = False) -> None:
+    def __init__(self, run: FunctionRun, outcome: Settled, task_name: TaskName, lenient: bool = False) -> None:
         self._run = run
         self._outcome = outcome
         self._lenient = lenient
@@ -128,7 +128,7 @@ class TaskFuture(Generic[R]):
     def add_done_callback(self, function: Callable[[TaskFuture[R]], object]) -> None:
         """Call a function with this future at its end, in the thread that drives the run; what it raises is logged."""
 
-        def call(outcome: Outcome) -> None:
+        def call(outcome: Settled) -> None:
             if outcome.state is None:
                 return
             done = capture(function, self)
@@ -183,7 +183,7 @@ def _awaited(then: Callable[[Callable[[Any], None]], None]) -> Generator[Any, No
 class MapFuture(Sequence[TaskFuture[R]]):
     """A map that runs: a sequence of the futures of its children, made as they are asked for."""
 
-    def __init__(self, run: FunctionRun, whole: Whole, task_name: TaskName, lenient: bool = False) -> None:
+    def __init__(self, run: FunctionRun, whole: MapCall, task_name: TaskName, lenient: bool = False) -> None:
         self._run = run
         self._whole = whole
         self._lenient = lenient

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from prefectish.edges import Edge
-from prefectish.engine.plan.compile import Group, Input, Plan, Space, Step, TaskName, assign_space, check_marker
+from prefectish.engine.plan.compile import Group, Input, MapDomain, Plan, Step, TaskName, assign_space, check_marker
 from prefectish.engine.plan.map_domain import QUIETLY
 from prefectish.engine.scheduling.limits import Limit, Rate
-from prefectish.engine.scheduling.run_state import StepRun
-from prefectish.engine.scheduling.table import Table
+from prefectish.engine.scheduling.run_state import StepState
+from prefectish.engine.scheduling.table import RunState
 from prefectish.engine.state import State
 from prefectish.slugs import SlugBook
 from prefectish.tasks.task import Task
 
 
-class Wire(NamedTuple):
+class InputSpec(NamedTuple):
     """An input of a step that is added: the edge of a `Step`, before there is a step.
 
     Attributes
@@ -44,7 +44,7 @@ def empty_plan(flow_name: str) -> Plan:
     return Plan(flow_name, [], [], [], (), (), True)
 
 
-class Growth:
+class DynamicPlan:
     """Adds steps to the plan and the table of a run.
 
     The thread that calls tasks and the one that drives the run both add steps, one after another.
@@ -55,7 +55,7 @@ class Growth:
     store : where results are kept whose task does not say; None for nowhere.
     """
 
-    def __init__(self, table: Table, most: int | None = None, store: Any = None) -> None:
+    def __init__(self, table: RunState, most: int | None = None, store: Any = None) -> None:
         self.table = table
         self.lock = threading.Lock()
         self._most = most
@@ -71,7 +71,9 @@ class Growth:
                 return task.slug
             return self._slugs.make(task.slug or task.name, () if task.slug else task.tags)
 
-    def add(self, task: Task, slug: str, wires: Iterable[Wire], constants: Mapping[str, Any] | None = None) -> StepRun:
+    def add(
+        self, task: Task, slug: str, wires: Iterable[InputSpec], constants: Mapping[str, Any] | None = None
+    ) -> StepState:
         """Add a step; nothing of it is started.
 
         Raises
@@ -81,7 +83,9 @@ class Growth:
         with self.lock:
             return self._add(task, slug, wires, constants or {}, learns=True)
 
-    def _add(self, task: Task, slug: str, wires: Iterable[Wire], constants: Mapping[str, Any], learns: bool) -> StepRun:
+    def _add(
+        self, task: Task, slug: str, wires: Iterable[InputSpec], constants: Mapping[str, Any], learns: bool
+    ) -> StepState:
         table = self.table
         steps: list[Step] = table.plan.steps  # type: ignore[assignment]  # of a plan that grows
         name = TaskName(task.name, slug, task.tags)
@@ -96,7 +100,7 @@ class Growth:
         for i in inputs:
             if i.source >= 0:
                 steps[i.source].consumers.append(step.number)
-        run = StepRun(step)
+        run = StepState(step)
         steps.append(step)
         table.runs.append(run)
         table.finisher.releases.add_step(step)
@@ -113,7 +117,7 @@ class Growth:
             found = self._limits[id(task)] = (task, own, Rate(task.rate) if task.rate else None)
         return found[1:]
 
-    def add_literal(self, task: Task, slug: str, state: State, width: Any = None, stands_in: bool = False) -> StepRun:
+    def add_literal(self, task: Task, slug: str, state: State, width: Any = None, stands_in: bool = False) -> StepState:
         """Add a step whose state is known.
 
         Parameters
@@ -129,7 +133,7 @@ class Growth:
         run.step.stands_in = stands_in
         return run
 
-    def add_space(self, run: StepRun, width: int | None = None) -> None:
+    def add_space(self, run: StepState, width: int | None = None) -> None:
         """Give a step rows that are not those of any other step.
 
         Parameters
@@ -138,7 +142,7 @@ class Growth:
         """
         with self.lock:
             number = len(self.table.plan.spaces)
-            self.table.plan.spaces.append(Space(number, (), True))  # type: ignore[attr-defined]
+            self.table.plan.spaces.append(MapDomain(number, (), True))  # type: ignore[attr-defined]
             run.step.mapped, run.step.space = True, number
             run.space = self.table.opener.add_space(self.table.plan.spaces[number])
             run.space.width, run.space.closed = width or 0, width is not None
@@ -147,12 +151,12 @@ class Growth:
             run.left = width or 0
             run.widths = {}
 
-    def start_map(self, run: StepRun) -> None:
+    def start_map(self, run: StepState) -> None:
         """Let a mapped step start as its inputs become known."""
         table = self.table
         plan = table.plan
         with self.lock:
-            spaces: list[Space] = plan.spaces  # type: ignore[assignment]
+            spaces: list[MapDomain] = plan.spaces  # type: ignore[assignment]
             count = len(spaces)
             assign_space(run.step, plan.steps, spaces, self._spaces)
             for space in spaces[count:]:
@@ -165,6 +169,6 @@ class Growth:
             table.finisher.touched.add(group.number)
 
 
-def _input(wire: Wire, downstream: TaskName) -> Input:
+def _input(wire: InputSpec, downstream: TaskName) -> Input:
     edge = Edge(wire.upstream, downstream, wire.key, wire.mapped, wire.flattened, wire.allow_failure)
     return Input(edge, wire.source, wire.upstream, downstream, wire.given, wire.inside)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine.state import State
 
 if TYPE_CHECKING:
-    from prefectish.engine.scheduling.run_state import StepRun
+    from prefectish.engine.scheduling.run_state import StepState
 
 #: Guards the moment at which an outcome becomes known, in all threads; held for an instant.
 _LOCK = threading.Lock()
 
 
-class Outcome:
+class Settled:
     """The final state of something that runs.
 
     Attributes
@@ -33,7 +33,7 @@ class Outcome:
 
     __slots__ = ("_callbacks", "key", "label", "read", "row", "run", "sources", "state", "waiting", "width")
 
-    def __init__(self, label: str, run: StepRun | None = None, row: int | None = None) -> None:
+    def __init__(self, label: str, run: StepState | None = None, row: int | None = None) -> None:
         self.label = label
         self.run = run
         self.row = row
@@ -42,8 +42,8 @@ class Outcome:
         self.waiting: State | None = None
         self.read = False
         self.key: str | None = None
-        self.sources: tuple[Outcome, ...] = ()
-        self._callbacks: list[Callable[[Outcome], None]] = []
+        self.sources: tuple[Settled, ...] = ()
+        self._callbacks: list[Callable[[Settled], None]] = []
 
     def settle(self, state: State, width: Any = None) -> None:
         """Make the final state known; only the first one counts."""
@@ -65,7 +65,7 @@ class Outcome:
         for callback in callbacks:
             callback(self)
 
-    def then(self, callback: Callable[[Outcome], None]) -> None:
+    def then(self, callback: Callable[[Settled], None]) -> None:
         """Call back once the final state is known, from the thread that makes it known; at once if it is known.
 
         The callback is told of a pause too.
@@ -77,7 +77,7 @@ class Outcome:
                     return
         callback(self)
 
-    def forget(self, callback: Callable[[Outcome], None]) -> None:
+    def forget(self, callback: Callable[[Settled], None]) -> None:
         """Take a callback back."""
         with _LOCK:
             if callback in self._callbacks:
@@ -89,7 +89,7 @@ class Outcome:
             return True
         known = threading.Event()
 
-        def tell(outcome: Outcome) -> None:
+        def tell(outcome: Settled) -> None:
             known.set()
 
         self.then(tell)

@@ -22,7 +22,7 @@ def _can_validate() -> bool:
     return importlib.util.find_spec("pydantic") is not None
 
 
-class Taken:
+class BoundSignature:
     """The arguments of a flow function.
 
     Attributes

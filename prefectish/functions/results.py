@@ -7,10 +7,10 @@ from typing import Any
 
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
 from prefectish.errors import TaskRunFailed, text_of
-from prefectish.functions.outcomes import Outcome
+from prefectish.functions.outcomes import Settled
 
 
-def value_of(state: State, label: str, sources: Sequence[Outcome] = ()) -> Any:
+def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
     """Return the result of a successful state.
 
     Parameters
@@ -34,7 +34,7 @@ def value_of(state: State, label: str, sources: Sequence[Outcome] = ()) -> Any:
     raise unfinished(state, label, sources) from (error if isinstance(error, BaseException) else first_cause(sources))
 
 
-def unfinished(state: State, label: str, sources: Sequence[Outcome] = ()) -> TaskRunFailed:
+def unfinished(state: State, label: str, sources: Sequence[Settled] = ()) -> TaskRunFailed:
     """Return the error of a state that has neither a result nor an exception of its own."""
     text = f"{label} has no result: it is {type(state).__name__}"
     if state.message:
@@ -47,14 +47,14 @@ def unfinished(state: State, label: str, sources: Sequence[Outcome] = ()) -> Tas
     return TaskRunFailed(text, state)
 
 
-def first_cause(sources: Sequence[Outcome]) -> BaseException | None:
+def first_cause(sources: Sequence[Settled]) -> BaseException | None:
     """Return the exception of the first thing that failed among sources, and theirs."""
     failed = _first_failed(sources)
     result = None if failed is None or failed.state is None else failed.state.result
     return result if isinstance(result, BaseException) else None
 
 
-def _first_failed(sources: Sequence[Outcome]) -> Outcome | None:
+def _first_failed(sources: Sequence[Settled]) -> Settled | None:
     """Follow the chain of what did not run because something else had failed."""
     for source in sources:
         state = source.state
@@ -64,7 +64,7 @@ def _first_failed(sources: Sequence[Outcome]) -> Outcome | None:
             failed = [(row, c) for row, c in enumerate(state.map_states or ()) if c is not None and c.is_failed()]
             if failed:
                 row, child = next((pair for pair in failed if not isinstance(pair[1], TriggerFailed)), failed[0])
-                found = Outcome(f"{source.label}[{row}]")
+                found = Settled(f"{source.label}[{row}]")
                 found.settle(child)
                 return (isinstance(child, TriggerFailed) and _first_failed(source.sources)) or found
         elif state is not None and not state.is_successful():

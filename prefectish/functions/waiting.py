@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from prefectish.functions.futures import MapFuture, TaskFuture
-from prefectish.functions.outcomes import Outcome
+from prefectish.functions.outcomes import Settled
 
 
 class DoneAndNotDone(NamedTuple):
@@ -87,7 +87,7 @@ def _calls(futures: list[TaskFuture[Any]], end: float | None) -> Iterator[TaskFu
             yield future
 
 
-def _put(ended: SimpleQueue[TaskFuture[Any]], future: TaskFuture[Any]) -> Callable[[Outcome], None]:
+def _put(ended: SimpleQueue[TaskFuture[Any]], future: TaskFuture[Any]) -> Callable[[Settled], None]:
     return lambda outcome: ended.put(future)
 
 

@@ -15,10 +15,10 @@ from prefectish.secrets.masking import mask
 
 if TYPE_CHECKING:
     from prefectish.history.queries import WaitingRow
-    from prefectish.history.store import Store
+    from prefectish.history.store import HistoryStore
 
 
-def approve(store: Store, run: int, which: list[WaitingRow], answer: Any) -> None:
+def approve(store: HistoryStore, run: int, which: list[WaitingRow], answer: Any) -> None:
     """Let paused children go on when the run is resumed.
 
     Parameters

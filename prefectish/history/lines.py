@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, insert, select
 
-from prefectish.engine.worker.logs.capture import Told
+from prefectish.engine.worker.logs.capture import AttemptLog
 from prefectish.history import schema
 from prefectish.history.rows import clean
 from prefectish.safe_repr import printable
@@ -20,7 +20,7 @@ _COLUMNS = tuple(column.name for column in schema.lines.columns if not column.pr
 _l, _s, _c = schema.lines.c, schema.steps.c, schema.children.c
 
 
-def write_lines(connection: Connection, run: int, part: int, steps: Mapping[int, int], told: list[Told]) -> None:
+def write_lines(connection: Connection, run: int, part: int, steps: Mapping[int, int], told: list[AttemptLog]) -> None:
     """Write what attempts of a run logged.
 
     Parameters
@@ -54,7 +54,7 @@ def write_lines(connection: Connection, run: int, part: int, steps: Mapping[int,
     connection.exec_driver_sql(f"INSERT INTO lines ({', '.join(_COLUMNS)}) VALUES ({places})", rows)
 
 
-def waiting(told: deque[Told]) -> list[Told]:
+def waiting(told: deque[AttemptLog]) -> list[AttemptLog]:
     """Return what waits to be written; it stays in the queue until it is."""
     return list(islice(told, len(told)))
 

@@ -37,7 +37,7 @@ class Slow(NamedTuple):
     attempts: int
 
 
-class Track:
+class WorkerTrack:
     """What happened along the time of a run, in `BINS` pieces of equal length.
 
     Attributes
@@ -94,8 +94,8 @@ class Measures:
 
     def __init__(self, length: float) -> None:
         self.length = length
-        self.steps: dict[str, Track] = {}
-        self.workers: dict[str, Track] = {}
+        self.steps: dict[str, WorkerTrack] = {}
+        self.workers: dict[str, WorkerTrack] = {}
         self.times: dict[str, array[float]] = {}
         self.slowest: list[Slow] = []
         self.again = 0
@@ -136,7 +136,7 @@ def _add_all(measures: Measures, rows: Iterable[Any], steps: Any, texts: Any, st
         for tracks, name in ((measures.steps, slug), (measures.workers, place)):
             track = tracks.get(name)
             if track is None:
-                track = tracks[name] = Track()
+                track = tracks[name] = WorkerTrack()
             track.add(begin, end, seconds, failed)
         if state in _UNTRIED:
             continue

@@ -12,7 +12,7 @@ from prefectish import config
 from prefectish.engine.task_states import Arrow
 from prefectish.history import schema
 from prefectish.history.queries import ChildRow, FailureGroup, RunRow
-from prefectish.history.store import Store, open_store, open_stores
+from prefectish.history.store import HistoryStore, open_store, open_stores
 
 
 def find(run_id: str) -> RunRow | None:
@@ -28,7 +28,7 @@ def find(run_id: str) -> RunRow | None:
     return None
 
 
-def _stores() -> Iterator[Store]:
+def _stores() -> Iterator[HistoryStore]:
     yield from open_stores()
     if os.path.exists(os.path.join(config.home(), "history.db")):
         yield open_store(None)

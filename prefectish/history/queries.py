@@ -37,7 +37,7 @@ from prefectish.history.approvals import choose
 from prefectish.history.holders import is_alive
 from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
-from prefectish.history.store import Store, open_store
+from prefectish.history.store import HistoryStore, open_store
 from prefectish.safe_repr import printable
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class RunRow:
     source : where its flow is, ``FILE.py:name`` or ``module:name``; None if that is not known.
     """
 
-    def __init__(self, store: Store, row: Any) -> None:
+    def __init__(self, store: HistoryStore, row: Any) -> None:
         self._store = store
         self._number: int = row.number
         self.id: str = row.id

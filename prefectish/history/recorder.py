@@ -18,10 +18,10 @@ from sqlalchemy import Connection, insert, select, update
 from prefectish.engine import clock as clocks
 from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated
 from prefectish.engine.plan.compile import Plan, Step
-from prefectish.engine.scheduling.events import Event, Notice, OpenRows
+from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.wire.messages import process_name
-from prefectish.engine.worker.logs.capture import Told
+from prefectish.engine.worker.logs.capture import AttemptLog
 from prefectish.errors import HistoryUnsafe, HistoryWriteError, describe
 from prefectish.flow_version import task_version
 from prefectish.history import schema
@@ -29,7 +29,7 @@ from prefectish.history.inputs import inputs_digest
 from prefectish.history.lines import waiting, write_lines
 from prefectish.history.notices import write_notice
 from prefectish.history.rows import Rows, clean, ranges, upsert
-from prefectish.history.store import BUSY_TIMEOUT, Store, open_store
+from prefectish.history.store import BUSY_TIMEOUT, HistoryStore, open_store
 
 #: Longest time an event waits for its commit, in seconds.
 FLUSH = 0.5
@@ -55,13 +55,13 @@ class HistoryRecorder:
     broken : what stopped the recording, None if nothing did; the run goes on without.
     """
 
-    def __init__(self, store: Store, part: int = 0, changed: Collection[str] = ()) -> None:
+    def __init__(self, store: HistoryStore, part: int = 0, changed: Collection[str] = ()) -> None:
         self.store = store
         self.broken: HistoryWriteError | None = None
         self._part = part
         self._changed = changed
-        self._queue: queue.SimpleQueue[Sequence[Event] | None] = queue.SimpleQueue()
-        self._told: deque[Told] = deque()
+        self._queue: queue.SimpleQueue[Sequence[AttemptEvent] | None] = queue.SimpleQueue()
+        self._told: deque[AttemptLog] = deque()
         self._thread = threading.Thread(target=self._write_all, name="prefectish-history", daemon=True)
         self._run = 0
         self._rows: Rows
@@ -142,11 +142,11 @@ class HistoryRecorder:
         self._open_rows = open_rows
         self._cancel = cancel
 
-    def record(self, events: Sequence[Event]) -> None:
+    def record(self, events: Sequence[AttemptEvent]) -> None:
         """Queue events."""
         self._queue.put(events)
 
-    def log(self, told: Sequence[Told]) -> None:
+    def log(self, told: Sequence[AttemptLog]) -> None:
         """Queue what bodies logged."""
         self._told.extend(told)
 
@@ -240,9 +240,9 @@ class HistoryRecorder:
             self._cancel = None
             cancel()
 
-    def _collected(self) -> tuple[list[Event], bool]:
+    def _collected(self) -> tuple[list[AttemptEvent], bool]:
         """Return the events of the next moment, and whether they are the last."""
-        events: list[Event] = []
+        events: list[AttemptEvent] = []
         end = time.monotonic() + FLUSH
         while (left := end - time.monotonic()) > 0:
             try:
@@ -278,7 +278,7 @@ class HistoryRecorder:
         self.broken = broken
         logger.error("%s; the run goes on and is not recorded any further", broken, exc_info=broken.__cause__)
 
-    def _write(self, connection: Connection, events: Sequence[Event], told: list[Told]) -> None:
+    def _write(self, connection: Connection, events: Sequence[AttemptEvent], told: list[AttemptLog]) -> None:
         self._beat(connection, time.time(), {})
         self._write_steps(connection)
         rows = self._rows

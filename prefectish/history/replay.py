@@ -16,12 +16,12 @@ from typing import Any
 from sqlalchemy import select
 
 from prefectish.engine.context import current
-from prefectish.engine.jobs.job import Job, LaneSpec, Receipt
-from prefectish.engine.moments import Moment
+from prefectish.engine.jobs.job import ChainSpec, Job, Receipt
+from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import Input, Plan, Step, compile_flow
 from prefectish.engine.plan.item_key import item_key
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
-from prefectish.engine.scheduling.previous_run import Recorded
+from prefectish.engine.scheduling.previous_run import PreviousResult
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.signals import ENDRUN
 from prefectish.engine.state import Cancelled, Mapped, State
@@ -53,9 +53,9 @@ def replay(child: ChildRow, pdb: bool, flow: Flow | None, parameters: Mapping[st
     if ready is None:
         raise ResumeMismatch(_unreached(progress, step, found.label))
     job, position, states = ready
-    upstream = gather(job.lane, position, job.items, states)
-    _check_item(job.lane, position, child, upstream, found.label)
-    alone = _alone(job.lane, position, pdb)
+    upstream = gather(job.chain, position, job.items, states)
+    _check_item(job.chain, position, child, upstream, found.label)
+    alone = _alone(job.chain, position, pdb)
     return run_step(alone, position, job.index, upstream, PENDING).state
 
 
@@ -172,7 +172,7 @@ class _Found:
         yield f"{names}{more} {'has no recorded end' if never else 'has a result that was not stored, or is gone'}"
 
 
-def _is_readable(record: Recorded) -> bool:
+def _is_readable(record: PreviousResult) -> bool:
     return record.readable or not record.state.is_successful()
 
 
@@ -196,19 +196,19 @@ def _reach(
     progress: Progress, step: Step, row: int, ancestors: frozenset[int]
 ) -> tuple[Job, int, dict[int, State]] | None:
     """Let the engine find what the child reads; return its job, its position there and the states before it."""
-    now = Moment(0.0, lambda: datetime.now(UTC))  # nothing here is due later
+    now = Now(0.0, lambda: datetime.now(UTC))  # nothing here is due later
     jobs = deque(progress.start(now))
     while jobs:
         job = jobs.popleft()
         states = dict(job.given)
         records = []
         for position in job.positions:
-            spec = job.lane.steps[position]
+            spec = job.chain.steps[position]
             if spec.number == step.number and max(job.index, 0) == row:
                 return job, position, states
             if spec.number not in ancestors or not spec.derives:
                 break
-            record = run_step(job.lane, position, job.index, gather(job.lane, position, job.items, states), PENDING)
+            record = run_step(job.chain, position, job.index, gather(job.chain, position, job.items, states), PENDING)
             states[position] = record.state
             records.append((position, record))
         if records:
@@ -225,10 +225,10 @@ def _unreached(progress: Progress, step: Step, label: str) -> str:
     )
 
 
-def _check_item(lane: LaneSpec, position: int, child: ChildRow, upstream: list[State], label: str) -> None:
+def _check_item(chain: ChainSpec, position: int, child: ChildRow, upstream: list[State], label: str) -> None:
     """Refuse another item in the place of the child's."""
-    spec = lane.steps[position]
-    key = item_key(spec, upstream, lane.run) if spec.keyed else None
+    spec = chain.steps[position]
+    key = item_key(spec, upstream, chain.run) if spec.keyed else None
     if key is not None and child.item_key is not None and key != child.item_key:
         raise ResumeMismatch(
             f"{label} was another item in run {child._run.id}: {child.item_key}, and is {key} now; what it is mapped "
@@ -236,9 +236,9 @@ def _check_item(lane: LaneSpec, position: int, child: ChildRow, upstream: list[S
         )
 
 
-def _alone(lane: LaneSpec, position: int, pdb: bool) -> LaneSpec:
-    """Return a lane in which a step has nothing but its body: no stores, caches, handlers, retries."""
-    spec = copy(lane.steps[position])
+def _alone(chain: ChainSpec, position: int, pdb: bool) -> ChainSpec:
+    """Return a chain in which a step has nothing but its body: no stores, caches, handlers, retries."""
+    spec = copy(chain.steps[position])
     task = copy(spec.task)
     task.state_handlers, task.max_retries = [], 0
     spec.task, spec.keeping, spec.caching, spec.once = task, None, None, None
@@ -246,8 +246,8 @@ def _alone(lane: LaneSpec, position: int, pdb: bool) -> LaneSpec:
         task.timeout = task.total_timeout = None
         task.isolation, task.log_stdout, spec.bare = "thread", False, True
         task.run = _debugged(task.run)
-    steps = (*lane.steps[:position], spec, *lane.steps[position + 1 :])
-    return LaneSpec(lane.ident, lane.run, steps, lane.shared, lane.wanted)
+    steps = (*chain.steps[:position], spec, *chain.steps[position + 1 :])
+    return ChainSpec(chain.ident, chain.run, steps, chain.shared, chain.wanted)
 
 
 def _debugged(body: Callable[..., Any]) -> Callable[..., Any]:

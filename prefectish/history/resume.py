@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select, update
 
 from prefectish.engine.plan.compile import Plan, Step
 from prefectish.engine.plan.item_key import Identity
-from prefectish.engine.scheduling.previous_run import Recall, Recorded, Waiting
+from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.state import Deferred, Failed, Paused, Resume, Retrying, Scheduled, State
 from prefectish.engine.state import State as AnyState
 from prefectish.engine.wire.messages import process_name
@@ -31,7 +31,7 @@ from prefectish.history.queries import ChildRow, RunRow, WaitingRow
 from prefectish.history.queries import run as find_run
 from prefectish.history.recorder import HistoryRecorder
 from prefectish.history.rows import NO_RESULT, intern_text, rows_of
-from prefectish.history.store import Store, open_store
+from prefectish.history.store import HistoryStore, open_store
 from prefectish.results.base import Result
 
 #: The message of an attempt that was under way when its client died.
@@ -86,7 +86,7 @@ class Resumption:
 
     def __init__(self, run_id: str, history: Any, retry_failed: bool, force: bool) -> None:
         where = None if history in (None, True) else history
-        self.store: Store = open_store(where)
+        self.store: HistoryStore = open_store(where)
         self.retry_failed = retry_failed
         self.force = force
         self.run: RunRow = find_run(run_id, where)
@@ -125,14 +125,14 @@ class Resumption:
         """Return what records the run from here on."""
         return HistoryRecorder(self.store, self.part, self._changed)
 
-    def recall(self, plan: Plan) -> Recall:
+    def recall(self, plan: Plan) -> PreviousRun:
         """Return what is kept of the run, and become its holder.
 
         Raises
         ------
         ResumeMismatch : a task changed since; it is named.
         """
-        children: dict[str, Mapping[Identity, Recorded]] = {}
+        children: dict[str, Mapping[Identity, PreviousResult]] = {}
         widths: dict[str, int] = {}
         known = {row.slug: row for row in self._steps()}
         is_ours = self.run.flow_name == plan.flow_name if plan.grows else known.keys() & {s.slug for s in plan.steps}
@@ -162,7 +162,7 @@ class Resumption:
             learn(step)
         waiting = self._waiting()
         self._take()
-        return Recall(children, waiting, widths, self._changed, self.retry_failed, learn)
+        return PreviousRun(children, waiting, widths, self._changed, self.retry_failed, learn)
 
     def _check_unchanged(self, step: Step, row: Any, rows: list[ChildRow], changed: set[str]) -> None:
         version = task_version(step.task)
@@ -189,12 +189,12 @@ class Resumption:
             query = select(schema.steps).where(schema.steps.c.run == self.run._number)
             return list(connection.execute(query).all())
 
-    def _waiting(self) -> dict[str, dict[str | int, list[Waiting]]]:
+    def _waiting(self) -> dict[str, dict[str | int, list[PreviousWait]]]:
         """Return the children that wait, for somebody or for their next attempt, by key or else by row."""
-        found: dict[str, dict[str | int, list[Waiting]]] = {}
+        found: dict[str, dict[str | int, list[PreviousWait]]] = {}
         for row in self.run.waiting():
             what = (row.index or 0) if row.item_key is None else row.item_key
-            found.setdefault(row.slug, {}).setdefault(what, []).append(Waiting(_start(row), row.part))
+            found.setdefault(row.slug, {}).setdefault(what, []).append(PreviousWait(_start(row), row.part))
         return found
 
 
@@ -232,7 +232,7 @@ def _start(row: WaitingRow) -> State:
     return cls(row.message, start_time=row.due, context=dict(row.context))
 
 
-def recorded(step: Step, child: ChildRow, had_left: bool = False) -> Recorded:
+def recorded(step: Step, child: ChildRow, had_left: bool = False) -> PreviousResult:
     """Return the state of a recorded child, with its result if that can be read.
 
     Parameters
@@ -250,7 +250,7 @@ def recorded(step: Step, child: ChildRow, had_left: bool = False) -> Recorded:
     gone = isinstance(state._result, Gone)
     place = None if had_left else row.row
     attempt = (child.attempts, child.duration, child.worker)
-    return Recorded(state, (lambda: False) if gone else is_readable, place, row.made, *attempt)
+    return PreviousResult(state, (lambda: False) if gone else is_readable, place, row.made, *attempt)
 
 
 def _state_of(step: Step, child: ChildRow, label: str) -> tuple[State, Result | None]:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.scheduling.causes import cause_of
-from prefectish.engine.scheduling.events import Event
+from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.state import Paused, Scheduled, State, Success
 from prefectish.history import schema
 from prefectish.secrets.masking import mask
@@ -63,7 +63,7 @@ class Rows:
         self._texts.clear()
         self._errors.clear()
 
-    def child(self, connection: Connection, e: Event) -> tuple[Any, ...]:
+    def child(self, connection: Connection, e: AttemptEvent) -> tuple[Any, ...]:
         """Return the row of a child that ended."""
         state = e.state
         key = self._key(e)
@@ -87,7 +87,7 @@ class Rows:
             _location(state),
         )
 
-    def attempt(self, connection: Connection, e: Event) -> tuple[Any, ...]:
+    def attempt(self, connection: Connection, e: AttemptEvent) -> tuple[Any, ...]:
         """Return the row of an attempt that did not end its child."""
         state = e.state
         due = state.start_time if isinstance(state, Scheduled) else None
@@ -108,7 +108,7 @@ class Rows:
             _pause_context(state) if isinstance(state, Paused) else None,
         )
 
-    def _key(self, e: Event) -> str | None:
+    def _key(self, e: AttemptEvent) -> str | None:
         """Return what the child is: its own item, or that of the branch it belongs to."""
         key = None if e.item_key is None else clean(e.item_key)
         space = self._spaces.get(e.step)

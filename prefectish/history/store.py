@@ -25,11 +25,11 @@ BUSY_TIMEOUT = 30.0
 #: The namespace of our tables on a server, so that they meet nobody else's.
 NAMESPACE = "prefectish"
 JOURNALS = ("wal", "delete")
-_stores: dict[tuple[int, str], Store] = {}
+_stores: dict[tuple[int, str], HistoryStore] = {}
 _lock = threading.Lock()
 
 
-class Store:
+class HistoryStore:
     """An open history; cached by location and process.
 
     Attributes
@@ -83,7 +83,7 @@ class Store:
             )
 
 
-class FileStore(Store):
+class FileStore(HistoryStore):
     """A history in a SQLite file.
 
     Parameters
@@ -184,7 +184,7 @@ class FileStore(Store):
         connection.execute("PRAGMA synchronous = FULL").close()
 
 
-class ServerStore(Store):
+class ServerStore(HistoryStore):
     """A history on a PostgreSQL server, in a namespace of its own."""
 
     is_file = False
@@ -250,7 +250,7 @@ def _words(error: DBAPIError) -> str:
     return " ".join(str(error.orig).split())
 
 
-def open_store(history: str | os.PathLike[str] | None) -> Store:
+def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
     """Return the history at a path or URL; None stands for the one in the home folder.
 
     Raises
@@ -273,14 +273,14 @@ def open_store(history: str | os.PathLike[str] | None) -> Store:
         return store
 
 
-def open_stores() -> list[Store]:
+def open_stores() -> list[HistoryStore]:
     """Return the histories that this process has open, the newest first."""
     with _lock:
         found = [store for (process, _), store in _stores.items() if process == os.getpid()]
     return [store for store in reversed(found) if not store.is_file or os.path.exists(store.location)]
 
 
-def _wanted(place: str) -> tuple[str, Callable[[], Store]]:
+def _wanted(place: str) -> tuple[str, Callable[[], HistoryStore]]:
     """Return what names a history in this process, and what opens it."""
     if "://" not in place:
         journal = _journal(config.setting("history_journal"))

@@ -14,7 +14,7 @@ from prefectish.results.serializers import Serializer, serializer_of
 from prefectish.results.templates import Template, misspelt
 
 
-class Store(Protocol):
+class ResultStore(Protocol):
     """Where bytes lie, by safe names."""
 
     def put(self, name: str, pieces: Sequence[bytes]) -> None:
@@ -59,7 +59,7 @@ class Result:
 
     def __init__(
         self,
-        store: Store,
+        store: ResultStore,
         *,
         serializer: str | Serializer = "pickle",
         compression: str | None = None,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefectish import config, optional_deps
-from prefectish.results.base import Result, Store
+from prefectish.results.base import Result, ResultStore
 from prefectish.results.folder import Folder
 from prefectish.results.remote import Remote, is_local
 from prefectish.results.serializers import Serializer
@@ -65,7 +65,7 @@ class FSResult(Result):
         self.url = str(url)
         self.storage_options = {**getattr(url, "storage_options", {}), **(storage_options or {})}
         local = is_local(self.url)
-        store: Store = Remote(self.url, self.storage_options) if local is None else Folder(local)
+        store: ResultStore = Remote(self.url, self.storage_options) if local is None else Folder(local)
         super().__init__(store, serializer=serializer, compression=compression, hmac_key=hmac_key, location=location)
 
     def path(self, location: str = "") -> Any:

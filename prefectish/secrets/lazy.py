@@ -19,7 +19,7 @@ from prefectish.tasks.secrets import SecretBase
 from prefectish.tasks.task import Operation, Task
 
 if TYPE_CHECKING:
-    from prefectish.engine.worker.attempt_context import AttemptFacts
+    from prefectish.engine.worker.attempt_context import AttemptContext
 
 #: Tasks that only put their inputs together.
 _DERIVING = (Operation, List, Tuple, Set, Dict, Merge)
@@ -28,7 +28,7 @@ _ENGINE_ONLY = ("state_handlers", "trigger", "retry_delay", "retry_backoff", "pr
 _UNREAD = object()
 
 
-class Withheld(Deferred):
+class LazySecret(Deferred):
     """A value that is made where it is read, once in each process, and stays there.
 
     Attributes
@@ -57,7 +57,7 @@ class Withheld(Deferred):
             self._value = function(**{name: _opened(value) for name, value in self.inputs.items()})
         return self._value
 
-    def packed(self, label: str) -> Withheld:
+    def packed(self, label: str) -> LazySecret:
         """Return it as it crosses a process boundary.
 
         Raises
@@ -65,10 +65,10 @@ class Withheld(Deferred):
         Exception : whatever pickling raised.
         """
         function = _packed(self.function, label)
-        return Withheld(function, {name: _packed(value, label) for name, value in self.inputs.items()}, self.label)
+        return LazySecret(function, {name: _packed(value, label) for name, value in self.inputs.items()}, self.label)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Withheld, (self.function, self.inputs, self.label)
+        return LazySecret, (self.function, self.inputs, self.label)
 
     def __repr__(self) -> str:
         return f"<secret result of {self.label}>"
@@ -79,7 +79,7 @@ def _opened(value: Any) -> Any:
 
 
 def _packed(value: Any, label: str) -> Any:
-    if isinstance(value, Withheld):
+    if isinstance(value, LazySecret):
         return value.packed(label)
     return value if isinstance(value, Deferred) else encode(value, label)
 
@@ -89,30 +89,30 @@ def is_deriving(task: Task) -> bool:
     return isinstance(task, _DERIVING)
 
 
-def keeping_of(task: Task) -> Withholding | None:
+def storage_of(task: Task) -> NoStorage | None:
     """Return how the results of a task are handed on that must not travel; None for any other task."""
-    return Withholding() if isinstance(task, SecretBase) else None
+    return NoStorage() if isinstance(task, SecretBase) else None
 
 
-class Withholding:
-    """How a secret is kept: not at all. Takes the place of :class:`prefectish.engine.worker.storage.Keeping`."""
+class NoStorage:
+    """How a secret is kept: not at all. Takes the place of :class:`prefectish.engine.worker.storage.ResultStorage`."""
 
     __slots__ = ()
 
-    def recalled(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
+    def recalled(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return None: nothing was stored."""
         return None
 
-    def noted(self, facts: AttemptFacts, state: State) -> None:
+    def noted(self, facts: AttemptContext, state: State) -> None:
         """Store nothing of how an attempt ended."""
 
-    def target_state(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
+    def target_state(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return None: nothing stands for a run."""
         return None
 
-    def kept(self, facts: AttemptFacts, inputs: dict[str, Any], state: State) -> State:
+    def kept(self, facts: AttemptContext, inputs: dict[str, Any], state: State) -> State:
         """Return the state of a successful attempt with the way to its result in the place of it."""
-        result = Withheld(_bare(facts.spec.task).get, {}, facts.spec.label(facts.index))
+        result = LazySecret(_bare(facts.spec.task).get, {}, facts.spec.label(facts.index))
         result._value = hide(state._result)
         return state.replace(result=result)
 

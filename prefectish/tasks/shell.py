@@ -8,7 +8,7 @@ from functools import partial
 from typing import Unpack
 
 from prefectish.engine.context import context
-from prefectish.engine.process_tree import end_family
+from prefectish.engine.process_tree import kill_tree
 from prefectish.engine.side_thread import current_helper
 from prefectish.engine.signals import FAIL
 from prefectish.tasks.options import TaskOptions
@@ -107,13 +107,13 @@ class ShellTask(Task):
         assert process.stdout is not None
         helper = current_helper()
         if helper is not None:  # a time limit leaves this thread, and nobody else would end the command
-            helper.stop = partial(end_family, process.pid)
+            helper.stop = partial(kill_tree, process.pid)
         try:
             with process.stdout:
                 lines = [self._seen(line.rstrip("\r\n")) for line in process.stdout]
             return lines, process.wait()
         except BaseException:
-            end_family(process.pid)
+            kill_tree(process.pid)
             process.wait()
             raise
         finally:

@@ -173,7 +173,7 @@ class _Chooser:
     def choose(self, job: Job) -> tuple[int, str] | None:
         """Return the position of a job and the fault that happens to it; None for none."""
         for position in job.positions:
-            number = job.lane.steps[position].number
+            number = job.chain.steps[position].number
             for key in ((number, job.index), (number, None)):
                 fault = self._faults.get(key)
                 if fault is not None:
@@ -246,7 +246,7 @@ class _Session:
             self._ready.extend(self._late.pop(_place(job), ()))
             chosen = self.chooser.choose(job)
             if chosen is not None:
-                self.happened.append(Happened(job.lane.steps[chosen[0]].label(job.index), job.submission, chosen[1]))
+                self.happened.append(Happened(job.chain.steps[chosen[0]].label(job.index), job.submission, chosen[1]))
             if chosen is None or self._runs(job, *chosen):
                 passed.append(job)
                 self._inside[job] = sum(1 << position for position in job.positions)
@@ -314,7 +314,7 @@ class _Session:
 
 
 def _place(job: Job) -> tuple[int, int]:
-    return job.lane.ident, job.index
+    return job.chain.ident, job.index
 
 
 def _loss(fault: str, position: int) -> Lost:

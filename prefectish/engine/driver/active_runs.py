@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from prefectish.engine.scheduling.events import Recorder
 
 
-class Driven:
+class ActiveRun:
     """A run that this process drives.
 
     Attributes
@@ -23,12 +23,12 @@ class Driven:
         self.recorder: Recorder | None = None
 
 
-_driven: dict[tuple[int, str], Driven] = {}
+_driven: dict[tuple[int, str], ActiveRun] = {}
 
 
-def begin(run_id: str) -> Driven:
+def begin(run_id: str) -> ActiveRun:
     """Note that this process drives a run."""
-    run = _driven[os.getpid(), run_id] = Driven()
+    run = _driven[os.getpid(), run_id] = ActiveRun()
     return run
 
 
@@ -37,6 +37,6 @@ def end(run_id: str) -> None:
     _driven.pop((os.getpid(), run_id), None)
 
 
-def find(run_id: str | None) -> Driven | None:
+def find(run_id: str | None) -> ActiveRun | None:
     """Return a run that this process drives; None for one of another process, or one that has ended."""
     return None if run_id is None else _driven.get((os.getpid(), run_id))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.retry_failed import CannotRetry, chooser
 from prefectish.engine.task_states import task_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LOOK = 0.05
 
 
-class Steered:
+class HandleControls:
     """The part of a handle that steers; the run's own thread does what is asked."""
 
     _flow: Any
@@ -109,7 +109,7 @@ class Steered:
         except KeyError as error:
             raise ValueError(f"{task!r} is not in {self._flow!r}: {error.args[0]}") from None
 
-    def _answer(self, request: Callable[[Progress, Moment], Any]) -> Value | Error | None:
+    def _answer(self, request: Callable[[Progress, Now], Any]) -> Value | Error | None:
         """Have a request done by the loop and return what came of it; None if the run has ended."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a run cannot be asked from its own handlers and bodies: nobody would do it meanwhile")
@@ -123,11 +123,11 @@ class Steered:
 class _Asked:
     """A request whose answer somebody waits for."""
 
-    def __init__(self, request: Callable[[Progress, Moment], Any]) -> None:
+    def __init__(self, request: Callable[[Progress, Now], Any]) -> None:
         self._request = request
         self.seen = threading.Event()
         self.answer: Value | Error | None = None
 
-    def __call__(self, progress: Progress, now: Moment) -> None:
+    def __call__(self, progress: Progress, now: Now) -> None:
         self.answer = capture(self._request, progress, now)
         self.seen.set()

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from prefectish.engine.capture import Error
-from prefectish.engine.driver.controls import Steered
+from prefectish.engine.driver.controls import HandleControls
 from prefectish.engine.driver.interrupts import Terminated, terminable
 from prefectish.engine.driver.progress_view import counts_by_state
 from prefectish.engine.jobs.job import Session
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.verdict import expand
@@ -31,7 +31,7 @@ from prefectish.engine.state import Cancelled, Paused, Running, State
 END_WITHIN = 3.0
 logger = logging.getLogger("prefectish")
 #: What a request does; it is called in the thread that drives the run.
-Request = Callable[[Progress, Moment], None]
+Request = Callable[[Progress, Now], None]
 
 
 class Drive(Protocol):
@@ -91,14 +91,14 @@ class Control:
         """Return the state of a flow whose plan grew."""
         return progress.verdict()
 
-    def answer(self, progress: Progress, now: Moment) -> None:
+    def answer(self, progress: Progress, now: Now) -> None:
         """Do what was asked meanwhile."""
         self._asked.clear()
         while self._requests:
             self._requests.popleft()(progress, now)
 
 
-class RunHandle(Steered):
+class RunHandle(HandleControls):
     """A run that goes on in a thread of its own; made by ``flow.start(...)``.
 
     Attributes
@@ -256,7 +256,7 @@ class RunHandle(Steered):
         return f"<RunHandle: {self.id} of {self._flow!r}, {type(self.state).__name__}>"
 
 
-def _approve(progress: Progress, slug: str, index: int | None, answer: Any, now: Moment) -> bool:
+def _approve(progress: Progress, slug: str, index: int | None, answer: Any, now: Now) -> bool:
     """Let paused work of a step go on; return whether there was any."""
     paused = [
         (number, row)
@@ -304,16 +304,16 @@ def _interrupt_all(runs: Iterable[RunHandle], kind: type[KeyboardInterrupt]) -> 
 def _interrupt(kind: type[KeyboardInterrupt]) -> Request:
     """Return the request to end as after a signal: the loop is raised what it would have raised there."""
 
-    def raise_it(progress: Progress, now: Moment) -> None:
+    def raise_it(progress: Progress, now: Now) -> None:
         raise kind
 
     return raise_it
 
 
-def cancel_run(progress: Progress, now: Moment) -> None:
+def cancel_run(progress: Progress, now: Now) -> None:
     """Cancel what runs and what was not started; to be asked of a :class:`Control`."""
     progress.endings.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
 
 
-def _drain(progress: Progress, now: Moment) -> None:
+def _drain(progress: Progress, now: Now) -> None:
     progress.endings.drain(now)

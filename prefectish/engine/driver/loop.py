@@ -16,7 +16,7 @@ from prefectish.engine.driver import active_runs
 from prefectish.engine.driver.handle import Control, cancel_run
 from prefectish.engine.driver.inline import LocalExecutor
 from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible, raise_swallowed
-from prefectish.engine.driver.progress_view import Watch, see_end, watch_for
+from prefectish.engine.driver.progress_view import ProgressTicker, see_end, watch_for
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.job import Executor, Job, Session
 from prefectish.engine.moments import RunClock
@@ -24,14 +24,14 @@ from prefectish.engine.plan.compile import Plan, compile_flow
 from prefectish.engine.scheduling.events import Recorder
 from prefectish.engine.scheduling.events import load as load_recorder
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
-from prefectish.engine.scheduling.previous_run import Recall
+from prefectish.engine.scheduling.previous_run import PreviousRun
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.run_state import StepRun
+from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.scheduling.verdict import by_task
 from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, Running, Scheduled, State, Submitted, innermost
 from prefectish.engine.worker.attempt_context import run_facts
 from prefectish.engine.worker.cache import CACHES
-from prefectish.engine.worker.logs.capture import TERMS, listening, retell
+from prefectish.engine.worker.logs.capture import TERMS, listening, replay_log_records
 from prefectish.engine.worker.time_limit import TimeLeft, within
 from prefectish.errors import HistoryWriteError, describe
 from prefectish.flow_source import origin_of
@@ -41,7 +41,7 @@ from prefectish.tasks.task import Task
 HAND_OVER = 0.2
 
 
-class Terms(NamedTuple):
+class RunSettings(NamedTuple):
     """What was asked of a run.
 
     Attributes
@@ -115,7 +115,7 @@ def run_flow(
     given = {**current(), **(context or {})}
     facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, ticking.moment().wall, given, _due(state))
     facts |= _shared(flow, given) if resumption is None else _shared(flow, given) | _former(resumption)
-    run = Run(flow, plan, executor, facts, ticking, Terms(keep_results, timeout, on_pause), control)
+    run = Run(flow, plan, executor, facts, ticking, RunSettings(keep_results, timeout, on_pause), control)
     run.recall = recall
     token = bind(facts)
     mine = active_runs.begin(run_id)
@@ -215,7 +215,7 @@ class Run:
         executor: Executor,
         facts: dict[str, Any],
         clock: RunClock,
-        terms: Terms,
+        terms: RunSettings,
         control: Control,
     ) -> None:
         self.flow = flow
@@ -226,8 +226,8 @@ class Run:
         self.terms = terms
         self.control = control
         self.recorder: Recorder | None = None
-        self.recall: Recall | None = None
-        self.watch: Watch | None = None
+        self.recall: PreviousRun | None = None
+        self.watch: ProgressTicker | None = None
 
     @property
     def run_id(self) -> str:
@@ -358,7 +358,7 @@ class Run:
         mine = process_name()
         for lines in told:
             if lines.worker is not None and lines.worker != mine:
-                retell(lines, self.run_id)
+                replay_log_records(lines, self.run_id)
         if self.recorder is not None:
             self.recorder.log(told)
 
@@ -463,7 +463,7 @@ def _unwrapped(state: State) -> State:
     return state.replace(map_states=[None if child is None else innermost(child) for child in state.map_states or ()])
 
 
-def _notify(run: StepRun, old: State, new: State) -> State:
+def _notify(run: StepState, old: State, new: State) -> State:
     """Let a task's handlers see a transition that the owner makes."""
     task = run.step.task
     if not task.state_handlers:

@@ -21,7 +21,7 @@ from prefectish.engine.capture import capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Session
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.run_state import StepRun
+from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import (
     Cached,
@@ -76,7 +76,7 @@ class StepCounts(NamedTuple):
     final: bool
 
 
-class Onlooker(Protocol):
+class ProgressView(Protocol):
     """Shows a run to somebody."""
 
     def look(self, counts: Sequence[StepCounts], paused: bool) -> None:
@@ -89,7 +89,7 @@ class Onlooker(Protocol):
         """Show how the run ended, for the last time; `state` is None if it broke off."""
 
 
-class Watch:
+class ProgressTicker:
     """Lets an onlooker look at the right times, and keeps its errors from the run.
 
     The loop looks between two batches of receipts. While a long body keeps it busy, a thread of its own looks instead.
@@ -103,12 +103,12 @@ class Watch:
         and what it has not shown by then has no place on the page.
     """
 
-    def __init__(self, make: Callable[[str | None], Onlooker], always: bool, at_once: bool = False) -> None:
+    def __init__(self, make: Callable[[str | None], ProgressView], always: bool, at_once: bool = False) -> None:
         self.due = monotonic() + (0.0 if at_once else FIRST)
         self._make = make
         self._always = always
         self._at_once = at_once
-        self._onlooker: Onlooker | None = None
+        self._onlooker: ProgressView | None = None
         self._broken = False
         self._run_id: str | None = None
         self._counts: Callable[[], list[StepCounts]] = list
@@ -159,7 +159,7 @@ class Watch:
                 self._try("show the end", lambda onlooker: onlooker.ended(self._counts(), state))
             self._broken = True  # nothing is shown after the end
 
-    def _try(self, what: str, act: Callable[[Onlooker], None]) -> None:
+    def _try(self, what: str, act: Callable[[ProgressView], None]) -> None:
         if self._broken:
             return
         try:
@@ -178,7 +178,7 @@ class Watch:
                 capture(self._onlooker.rest)  # whatever it holds, a terminal for one, is for others again
 
 
-def watch_for(wanted: bool | None, flow_name: str, nested: bool, background: bool) -> Watch | None:
+def watch_for(wanted: bool | None, flow_name: str, nested: bool, background: bool) -> ProgressTicker | None:
     """Return what shows a run; None if nobody watches.
 
     Parameters
@@ -192,16 +192,16 @@ def watch_for(wanted: bool | None, flow_name: str, nested: bool, background: boo
         return None
     began = monotonic()
 
-    def make(run_id: str | None) -> Onlooker:
+    def make(run_id: str | None) -> ProgressView:
         from importlib import import_module
 
-        onlooker: Onlooker = import_module("prefectish.display.live").onlooker(flow_name, run_id, began)
+        onlooker: ProgressView = import_module("prefectish.display.live").onlooker(flow_name, run_id, began)
         return onlooker
 
-    return Watch(make, always=bool(shown), at_once=background and in_notebook())
+    return ProgressTicker(make, always=bool(shown), at_once=background and in_notebook())
 
 
-def see_end(watch: Watch | None, state: State | None) -> None:
+def see_end(watch: ProgressTicker | None, state: State | None) -> None:
     """Let the onlooker, if there is one, see how a run ended; `state` is None if it broke off without one."""
     if watch is not None:
         watch.ended(state)
@@ -276,9 +276,9 @@ def _open(progress: Progress) -> tuple[Counter[int], Counter[int], Counter[int]]
     running: Counter[int] = Counter()
     retrying: Counter[int] = Counter()
     paused: Counter[int] = Counter()
-    for lane in list(progress.table.lanes.values()):  # the loop may go on meanwhile, if another thread looks
-        numbers = [run.step.number for run in lane.runs]
-        for branch in list(lane.branches.values()):
+    for chain in list(progress.table.chains.values()):  # the loop may go on meanwhile, if another thread looks
+        numbers = [run.step.number for run in chain.runs]
+        for branch in list(chain.branches.values()):
             if flying := branch.flying:  # of the steps that were sent together, the first is the one that runs
                 running[numbers[(flying & -flying).bit_length() - 1]] += 1
             if branch.waiting:
@@ -291,7 +291,7 @@ def _open(progress: Progress) -> tuple[Counter[int], Counter[int], Counter[int]]
     return running, retrying, paused
 
 
-def _counts(run: StepRun, running: int, retrying: int, paused: int) -> StepCounts:
+def _counts(run: StepState, running: int, retrying: int, paused: int) -> StepCounts:
     step = run.step
     kinds: Mapping[type[State], int] = run.kinds
     width, ended = _width(run)
@@ -317,7 +317,7 @@ def _counts(run: StepRun, running: int, retrying: int, paused: int) -> StepCount
     )
 
 
-def _width(run: StepRun) -> tuple[int | None, int]:
+def _width(run: StepState) -> tuple[int | None, int]:
     """Return how many children a step has so far, None if that is not known, and how many of them are finished."""
     if run.children is not None:
         return len(run.children), len(run.children) - run.left

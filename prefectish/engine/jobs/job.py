@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from prefectish import triggers
 from prefectish.engine.state import Deferred, State
 from prefectish.errors import ResultReleased
-from prefectish.secrets.lazy import Withholding, is_deriving, keeping_of
+from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 
 if TYPE_CHECKING:
     from prefectish.engine.plan.compile import Input, Plan
-    from prefectish.engine.worker.cache import Caching
-    from prefectish.engine.worker.logs.lines import Line
-    from prefectish.engine.worker.storage import Keeping
+    from prefectish.engine.worker.cache import CacheSpec
+    from prefectish.engine.worker.logs.lines import LogLine
+    from prefectish.engine.worker.storage import ResultStorage
     from prefectish.tasks.naming import RunNaming
     from prefectish.tasks.task import Task
 
@@ -33,7 +33,7 @@ class StepSpec:
 
     Attributes
     ----------
-    wiring : one (kind, position) pair an input: ``STEP`` position in the lane, ``SHARED`` or ``ITEM`` position.
+    wiring : one (kind, position) pair an input: ``STEP`` position in the chain, ``SHARED`` or ``ITEM`` position.
     fills : some inputs fill places inside of an argument.
     late : names of the constants that came in envelopes and are opened when they are read.
     bare : True if the body is called right here, without limits, and its prints are left alone.
@@ -80,14 +80,14 @@ class StepSpec:
         measure: int,
         wiring: tuple[tuple[int, int], ...],
         keyed: int = 0,
-        keeping: Keeping | Withholding | None = None,
-        caching: Caching | None = None,
+        keeping: ResultStorage | NoStorage | None = None,
+        caching: CacheSpec | None = None,
     ) -> None:
         self.caching = caching
         self.derives = is_deriving(task)
         self.keyed = keyed
-        self.keeping = keeping_of(task) or keeping
-        self.once = None if task.rerun_on_loss or isinstance(self.keeping, Withholding) else self.keeping
+        self.keeping = storage_of(task) or keeping
+        self.once = None if task.rerun_on_loss or isinstance(self.keeping, NoStorage) else self.keeping
         self.number = number
         self.task: Task = task
         self.name: str = task.name
@@ -114,15 +114,15 @@ def _naming_of(task: Task) -> RunNaming | None:
     return naming_of(task)
 
 
-class LaneSpec:
-    """The steps of one lane, what all of its branches share, and the facts of the run; travels once with each map.
+class ChainSpec:
+    """The steps of one chain, what all of its branches share, and the facts of the run; travels once with each map.
 
     Attributes
     ----------
-    ident : names the lane within the run.
+    ident : names the chain within the run.
     run : facts of the run that ``prefectish.context`` shows in a body.
     shared : states of the unmapped inputs.
-    wanted : positions whose records the owner needs by themselves, because somebody outside the lane reads them.
+    wanted : positions whose records the owner needs by themselves, because somebody outside the chain reads them.
     batch : number of branches in one bundle, "auto", or None.
     """
 
@@ -166,7 +166,7 @@ class Job:
 
     Attributes
     ----------
-    index : position of the branch; -1 in a lane of single steps.
+    index : position of the branch; -1 in a chain of single steps.
     submission : how often steps of this branch were submitted before; part of every key, never reused.
     positions : positions of the steps to run, ascending.
     items : the branch's own inputs: a State, a :class:`Pick`, or a bare value that stands for ``Success(value)``.
@@ -179,13 +179,13 @@ class Job:
     """
 
     __slots__ = (
-        "awaiting", "bundle", "every_step", "given", "index", "items", "lane", "positions", "solo", "starts",
+        "awaiting", "bundle", "every_step", "given", "index", "items", "chain", "positions", "solo", "starts",
         "submission",
     )  # fmt: skip
 
     def __init__(
         self,
-        lane: LaneSpec,
+        chain: ChainSpec,
         index: int,
         submission: int,
         positions: tuple[int, ...],
@@ -195,7 +195,7 @@ class Job:
         solo: bool = False,
         every_step: bool = False,
     ) -> None:
-        self.lane = lane
+        self.chain = chain
         self.index = index
         self.submission = submission
         self.positions = positions
@@ -208,7 +208,7 @@ class Job:
         self.every_step = every_step
 
     def __repr__(self) -> str:
-        names = ", ".join(self.lane.steps[p].label(self.index) for p in self.positions)
+        names = ", ".join(self.chain.steps[p].label(self.index) for p in self.positions)
         return f"<Job {names}, submission {self.submission}>"
 
 
@@ -237,7 +237,7 @@ class Record:
         width: Any = None,
         worker: str | None = None,
         item_key: str | None = None,
-        lines: tuple[Line, ...] | None = None,
+        lines: tuple[LogLine, ...] | None = None,
     ) -> None:
         self.lines = lines
         self.state = state

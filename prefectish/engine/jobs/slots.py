@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
-class Place:
+class Slot:
     """Stands for a result inside of an argument."""
 
     __slots__ = ("key",)
@@ -21,7 +21,7 @@ class Place:
         self.key = key
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Place, (self.key,)
+        return Slot, (self.key,)
 
 
 def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -50,8 +50,8 @@ def _like(value: dict[Any, Any], changed: dict[Any, Any]) -> dict[Any, Any]:
     return copy
 
 
-def fill(inputs: dict[str, Any], places: Sequence[Input]) -> None:
+def fill_slots(inputs: dict[str, Any], places: Sequence[Input]) -> None:
     """Put results into the arguments that have places for them, and take them away from the inputs."""
     values = {i.key: inputs.pop(i.key) for i in places if i.key is not None}
     for name in {i.inside for i in places if i.inside is not None}:
-        inputs[name] = rebuilt(inputs[name], lambda member: values[member.key] if type(member) is Place else member)
+        inputs[name] = rebuilt(inputs[name], lambda member: values[member.key] if type(member) is Slot else member)

@@ -16,7 +16,7 @@ A step joins the group of the steps it reads only if all its other inputs belong
 is one more than the largest stage among its inputs, so everything that depends on a group has a larger stage: an input
 of a smaller stage cannot depend on the group, and waiting for it before the group starts can not deadlock. Whether
 such an input is final when the group starts is only known in the run; steps for which it is not are split off there
-(``lanes``).
+(``chains``).
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Step:
         return f"<Step {self.number} {self.slug}: {kind}, group {self.group}, space {self.space}>"
 
 
-class Token(NamedTuple):
+class MapSource(NamedTuple):
     """One thing a space is made of: a list (``space`` is None), or another space through one of its mapped steps."""
 
     source: int
@@ -128,11 +128,11 @@ class Token(NamedTuple):
     space: int | None
 
 
-class Space(NamedTuple):
+class MapDomain(NamedTuple):
     """The positions of a map: the width is that of its tokens, which must agree unless ``strict`` is False."""
 
     number: int
-    tokens: tuple[Token, ...]
+    tokens: tuple[MapSource, ...]
     strict: bool
 
     @property
@@ -158,7 +158,7 @@ class Plan(NamedTuple):
 
     flow_name: str
     steps: Sequence[Step]
-    spaces: Sequence[Space]
+    spaces: Sequence[MapDomain]
     groups: Sequence[Group]
     references: tuple[int, ...]
     terminals: tuple[int, ...]
@@ -227,8 +227,8 @@ def check_marker(step: Step) -> None:
         )
 
 
-def _assign_spaces(steps: tuple[Step, ...]) -> tuple[Space, ...]:
-    spaces: list[Space] = []
+def _assign_spaces(steps: tuple[Step, ...]) -> tuple[MapDomain, ...]:
+    spaces: list[MapDomain] = []
     known: dict[object, int] = {}
     for step in steps:
         if step.mapped:
@@ -236,7 +236,7 @@ def _assign_spaces(steps: tuple[Step, ...]) -> tuple[Space, ...]:
     return tuple(spaces)
 
 
-def assign_space(step: Step, steps: Sequence[Step], spaces: list[Space], known: dict[object, int]) -> None:
+def assign_space(step: Step, steps: Sequence[Step], spaces: list[MapDomain], known: dict[object, int]) -> None:
     """Say what a mapped step runs over: a space that is there already, or a new one.
 
     Parameters
@@ -253,11 +253,11 @@ def assign_space(step: Step, steps: Sequence[Step], spaces: list[Space], known: 
     key = (identity, strict or len(identity) == 1)
     if key not in known:
         known[key] = len(spaces)
-        spaces.append(Space(len(spaces), tokens, strict))
+        spaces.append(MapDomain(len(spaces), tokens, strict))
     step.space = known[key]
 
 
-def _shared_space(tokens: tuple[Token, ...], spaces: Sequence[Space]) -> int | None:
+def _shared_space(tokens: tuple[MapSource, ...], spaces: Sequence[MapDomain]) -> int | None:
     """Return the space of the steps that are read item by item, if the other inputs are the lists it is made of."""
     inner = {t.space for t in tokens if t.space is not None and not t.flattened}
     if len(inner) != 1:
@@ -268,8 +268,8 @@ def _shared_space(tokens: tuple[Token, ...], spaces: Sequence[Space]) -> int | N
     return space.number if not lists or (lists == set(space.tokens) and not space.grows) else None
 
 
-def _token(steps: Sequence[Step], i: Input) -> Token:
-    return Token(i.source, i.flattened, steps[i.source].space)
+def _token(steps: Sequence[Step], i: Input) -> MapSource:
+    return MapSource(i.source, i.flattened, steps[i.source].space)
 
 
 def _assign_groups(steps: tuple[Step, ...], limited_tags: frozenset[str]) -> tuple[Group, ...]:

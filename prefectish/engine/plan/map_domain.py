@@ -87,7 +87,7 @@ def flat_paths(widths: Sequence[int]) -> list[tuple[int, ...]]:
     return paths
 
 
-class Source:
+class KnownSource:
     """What the parent rule has to know of one input.
 
     Attributes
@@ -111,7 +111,7 @@ class Source:
 
 
 def parent_verdict(
-    sources: Sequence[Source], *, skip: bool, strict: bool
+    sources: Sequence[KnownSource], *, skip: bool, strict: bool
 ) -> tuple[State | None, int | None, str | None]:
     """Decide what the parent of a map becomes, all of its inputs being known.
 
@@ -154,7 +154,7 @@ SKIPPED_UPSTREAM = (
 )
 
 
-def _skips_whole(source: Source) -> bool:
+def _skips_whole(source: KnownSource) -> bool:
     state = source.state
     if isinstance(state, Skipped):
         return True
@@ -163,7 +163,7 @@ def _skips_whole(source: Source) -> bool:
     return any(isinstance(child, Skipped) for child in state.map_states or ())
 
 
-def _unmappable(source: Source) -> Failed:
+def _unmappable(source: KnownSource) -> Failed:
     where = source.input.key or source.input.source_slug
     told = f"{where} is a {source.kind} ({source.input.source_slug})"
     if source.kind in ("dict", "mappingproxy"):  # it has an index, so it wants more words

@@ -1,7 +1,7 @@
 """Who starts next: the window, the limits, bundles, and strict depth first.
 
-Single steps start at once. Rows of maps take the places of the window, those of the deepest lane first, so that a
-branch is finished before another one is begun. A lane under a limit stands aside while it has no place; nothing waits
+Single steps start at once. Rows of maps take the places of the window, those of the deepest chain first, so that a
+branch is finished before another one is begun. A chain under a limit stands aside while it has no place; nothing waits
 for it.
 """
 
@@ -12,16 +12,16 @@ from heapq import heappop, heappush
 
 from prefectish.engine.scheduling import run_state as tables
 from prefectish.engine.scheduling.batch_size import DEPTH, auto_size
-from prefectish.engine.scheduling.changes import Finisher, lanes_of
+from prefectish.engine.scheduling.changes import Transitions, chains_of
 from prefectish.engine.scheduling.limits import Limits
-from prefectish.engine.scheduling.run_state import Branch, Lane
+from prefectish.engine.scheduling.run_state import MapRow, StepChain
 
-#: Weight of the newest branch in a lane's mean time.
+#: Weight of the newest branch in a chain's mean time.
 NEWEST = 0.1
 
 
 class Admission:
-    """Queues of lanes that may have a row to start.
+    """Queues of chains that may have a row to start.
 
     Attributes
     ----------
@@ -34,43 +34,44 @@ class Admission:
         self.slots = slots
         self.limits = limits
         self.open = 0
-        self.waiting: deque[tuple[Lane, Branch]] = deque()
-        self._lanes: dict[int, Lane] = {}
+        self.waiting: deque[tuple[StepChain, MapRow]] = deque()
+        self._chains: dict[int, StepChain] = {}
         self._singles: list[tuple[float, int, int]] = []
         self._mapped: list[tuple[float, int, int]] = []
-        self._aside: list[Lane] = []
+        self._aside: list[StepChain] = []
 
-    def queue(self, lane: Lane) -> None:
-        """Put a lane among those that may have a row to start."""
-        if not lane.queued:
-            lane.queued = True
-            self._lanes[lane.spec.ident] = lane
+    def queue(self, chain: StepChain) -> None:
+        """Put a chain among those that may have a row to start."""
+        if not chain.queued:
+            chain.queued = True
+            self._chains[chain.spec.ident] = chain
             heappush(
-                self._singles if lane.space is None else self._mapped, (-lane.priority, -lane.stage, lane.spec.ident)
+                self._singles if chain.space is None else self._mapped,
+                (-chain.priority, -chain.stage, chain.spec.ident),
             )
 
-    def next_lane(self) -> Lane | None:
-        """Return the lane that starts next, if any has a place; it is not queued any more."""
+    def next_chain(self) -> StepChain | None:
+        """Return the chain that starts next, if any has a place; it is not queued any more."""
         if self._singles:
             return self._take(self._singles)
         if self._mapped and self.open < self.window:
             return self._take(self._mapped)
         return None
 
-    def _take(self, heap: list[tuple[float, int, int]]) -> Lane:
-        lane = self._lanes[heappop(heap)[2]]
-        lane.queued = False
-        return lane
+    def _take(self, heap: list[tuple[float, int, int]]) -> StepChain:
+        chain = self._chains[heappop(heap)[2]]
+        chain.queued = False
+        return chain
 
-    def stand_aside(self, lane: Lane) -> None:
-        """Let a lane wait without keeping others from starting."""
-        self._aside.append(lane)
+    def stand_aside(self, chain: StepChain) -> None:
+        """Let a chain wait without keeping others from starting."""
+        self._aside.append(chain)
 
     def come_back(self) -> None:
-        """Queue the lanes that stood aside."""
+        """Queue the chains that stood aside."""
         aside, self._aside = self._aside, []
-        for lane in aside:
-            self.queue(lane)
+        for chain in aside:
+            self.queue(chain)
 
     @property
     def stuck(self) -> bool:
@@ -79,42 +80,42 @@ class Admission:
 
     # -- limits ----------------------------------------------------------------------------------------------------
 
-    def permit(self, lane: Lane, now: float) -> bool:
-        """Take a place under the lane's limits, if it has any."""
-        return not lane.limited or self.limits.take_all(self._limiting(lane), now)
+    def permit(self, chain: StepChain, now: float) -> bool:
+        """Take a place under the chain's limits, if it has any."""
+        return not chain.limited or self.limits.take_all(self._limiting(chain), now)
 
-    def give_back(self, lane: Lane) -> None:
-        """Give back a place under the lane's limits."""
-        if lane.limited:
-            for number in self._limiting(lane):
+    def give_back(self, chain: StepChain) -> None:
+        """Give back a place under the chain's limits."""
+        if chain.limited:
+            for number in self._limiting(chain):
                 self.limits.give(number)
 
-    def _limiting(self, lane: Lane) -> list[int]:
-        """Return the steps of a lane that have limits: one, unless a limit was set when they travelled already."""
-        return [run.step.number for run in lane.runs if self.limits.limited(run.step.number)]
+    def _limiting(self, chain: StepChain) -> list[int]:
+        """Return the steps of a chain that have limits: one, unless a limit was set when they travelled already."""
+        return [run.step.number for run in chain.runs if self.limits.limited(run.step.number)]
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
-    def bundle_size(self, lane: Lane) -> int:
-        """Return how many rows of a lane the next bundle takes; 0 if enough bundles are under way."""
-        batch = lane.spec.batch
-        if batch is None or self.limits.rated(lane.runs[0].step.number):
+    def bundle_size(self, chain: StepChain) -> int:
+        """Return how many rows of a chain the next bundle takes; 0 if enough bundles are under way."""
+        batch = chain.spec.batch
+        if batch is None or self.limits.rated(chain.runs[0].step.number):
             return 1  # a rate spaces the starts of children, which those of a bundle have one after another
-        if lane.bundles >= DEPTH * self.slots:
+        if chain.bundles >= DEPTH * self.slots:
             return 0
         if isinstance(batch, int):
             return batch
-        space = lane.space
-        known = space is not None and space.closed and not lane.gates
-        remaining = (space.width or 0) - lane.opened if known and space is not None else None
-        lane.bundle = auto_size(lane.bundle, lane.mean, remaining, self.slots)
-        return lane.bundle
+        space = chain.space
+        known = space is not None and space.closed and not chain.gates
+        remaining = (space.width or 0) - chain.opened if known and space is not None else None
+        chain.bundle = auto_size(chain.bundle, chain.mean, remaining, self.slots)
+        return chain.bundle
 
-    def next_row(self, lane: Lane, finisher: Finisher) -> int | None:
-        """Return the next row of a lane, pulled from an iterator if need be; None if there is none now."""
-        row = lane.next_row()
-        space = lane.space
-        if row is not None or lane.gates or space is None or space.source is None or lane.stopped:
+    def next_row(self, chain: StepChain, finisher: Transitions) -> int | None:
+        """Return the next row of a chain, pulled from an iterator if need be; None if there is none now."""
+        row = chain.next_row()
+        space = chain.space
+        if row is not None or chain.gates or space is None or space.source is None or chain.stopped:
             return row
         if tables.pull(space):
             for run in space.members:
@@ -128,12 +129,12 @@ class Admission:
         if space.closed:
             for run in space.members:
                 finisher.step(run)
-        for other in lanes_of(space):
-            if other is not lane and not other.gates:
+        for other in chains_of(space):
+            if other is not chain and not other.gates:
                 self.queue(other)
-        return lane.next_row()
+        return chain.next_row()
 
 
-def note_time(lane: Lane, seconds: float) -> None:
-    """Take the time of a branch into its lane's mean."""
-    lane.mean = seconds if lane.mean is None else lane.mean + NEWEST * (seconds - lane.mean)
+def note_time(chain: StepChain, seconds: float) -> None:
+    """Take the time of a branch into its chain's mean."""
+    chain.mean = seconds if chain.mean is None else chain.mean + NEWEST * (seconds - chain.mean)

@@ -8,36 +8,36 @@ from typing import Any
 from prefectish.engine.handlers import tell_of_map
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.plan.map_domain import SCALAR
-from prefectish.engine.scheduling.failure_policy import gives_up
+from prefectish.engine.scheduling.failure_policy import action_after
 from prefectish.engine.scheduling.ready import grow
-from prefectish.engine.scheduling.release import Releases
-from prefectish.engine.scheduling.run_state import Lane, SpaceRun, StepRun
+from prefectish.engine.scheduling.release import ResultRelease
+from prefectish.engine.scheduling.run_state import MapState, StepChain, StepState
 from prefectish.engine.state import Cached, Mapped, State, Success
 from prefectish.engine.worker.cache import remember
 
 
-class Finisher:
+class Transitions:
     """Writes final states into the tables.
 
     Parameters
     ----------
-    queue : called with each lane that may have a row to start now.
+    queue : called with each chain that may have a row to start now.
     keep : steps whose large results are kept.
 
     Attributes
     ----------
     touched : groups to consider, because one of their inputs became known.
-    stopping : what maps that gave up ask for, by lane number: "stop" or "cancel"; taken away by who acts on it.
+    stopping : what maps that gave up ask for, by chain number: "stop" or "cancel"; taken away by who acts on it.
     raised : the first ordinary error of a task, kept under ``raise_on_exception``.
     """
 
     def __init__(
         self,
         plan: Plan,
-        runs: Sequence[StepRun],
-        spaces: Iterable[SpaceRun],
+        runs: Sequence[StepState],
+        spaces: Iterable[MapState],
         facts: Mapping[str, Any],
-        queue: Callable[[Lane], None],
+        queue: Callable[[StepChain], None],
         keep: Iterable[int] = (),
     ) -> None:
         self.plan = plan
@@ -45,19 +45,19 @@ class Finisher:
         self.touched: set[int] = set()
         self.stopping: dict[int, str] = {}
         self.raised: BaseException | None = None
-        self.releases = Releases(plan, runs, frozenset(keep))
+        self.releases = ResultRelease(plan, runs, frozenset(keep))
         self._raise = bool(facts.get("raise_on_exception"))
         self._resumed = "flow_run_part" in facts
-        self._growing: dict[int, list[SpaceRun]] = {}
+        self._growing: dict[int, list[MapState]] = {}
         for space in spaces:
             self.add_space(space)
 
-    def add_space(self, space: SpaceRun) -> None:
+    def add_space(self, space: MapState) -> None:
         """Note a space; one that grows does so with the rows of the step it flattens."""
         if space.space.grows:
             self._growing.setdefault(space.space.tokens[0].source, []).append(space)
 
-    def row(self, run: StepRun, row: int, state: State, width: Any) -> None:
+    def row(self, run: StepState, row: int, state: State, width: Any) -> None:
         """Note the final state of a row.
 
         Parameters
@@ -78,15 +78,15 @@ class Finisher:
         self.releases.note(run, row, state)
         if run.reads:
             self.releases.consumed(run, row)
-        for lane in run.gated:
-            lane.open_gate(row)
-            self.queue(lane)
+        for chain in run.gated:
+            chain.open_gate(row)
+            self.queue(chain)
         if run.watcher is not None:
             run.watcher.row(row, state, width)
         if not run.left:
             self.step(run)
 
-    def step(self, run: StepRun) -> None:
+    def step(self, run: StepState) -> None:
         """End a step whose rows are all final, if no more rows can come."""
         if run.final or run.left or (run.space is not None and not run.space.closed):
             return
@@ -109,7 +109,7 @@ class Finisher:
             for member in space.members:
                 self.step(member)
 
-    def ended(self, run: StepRun) -> None:
+    def ended(self, run: StepState) -> None:
         """Note that a step ended: what only it still needed goes, what waits for it is considered."""
         if run.reads:
             self.releases.ended(run)
@@ -117,20 +117,20 @@ class Finisher:
         if run.watcher is not None:
             run.watcher.ended(run.state)
 
-    def touch_consumers(self, run: StepRun) -> None:
+    def touch_consumers(self, run: StepState) -> None:
         """Have the groups that read a step considered again."""
         steps = self.plan.steps
         self.touched.update(g for c in run.step.consumers if (g := steps[c].group) is not None)
 
-    def _grow(self, run: StepRun, row: int) -> None:
+    def _grow(self, run: StepState, row: int) -> None:
         """Add the elements of a finished row to the flattened maps that read it."""
         for space in self._growing.get(run.step.number, ()):
             if space.paths is not None:
                 grow(space, run, row)
-                for lane in lanes_of(space):
-                    self.queue(lane)
+                for chain in chains_of(space):
+                    self.queue(chain)
 
-    def _not_plain(self, run: StepRun, state: State) -> None:
+    def _not_plain(self, run: StepState, state: State) -> None:
         """Note a state that is more than a plain success, which most are."""
         kind = type(state)
         run.kinds[kind] = run.kinds.get(kind, 0) + 1
@@ -139,18 +139,18 @@ class Finisher:
         elif kind is Cached:
             remember(run.step.task, state)
 
-    def _failed(self, run: StepRun, state: State) -> None:
+    def _failed(self, run: StepState, state: State) -> None:
         run.failures += 1
         if self._raise and self.raised is None:
             error = state.result
             self.raised = error if isinstance(error, Exception) else None
-        if run.step.mapped and run.lane is not None and run.lane.stopped != "cancel":
+        if run.step.mapped and run.chain is not None and run.chain.stopped != "cancel":
             width = run.space.width if run.space is not None and run.space.closed else None
-            action = gives_up(run.step.task, run.failures, width)
-            if action is not None and action != run.lane.stopped:
-                self.stopping[run.lane.spec.ident] = action
+            action = action_after(run.step.task, run.failures, width)
+            if action is not None and action != run.chain.stopped:
+                self.stopping[run.chain.spec.ident] = action
 
 
-def lanes_of(space: SpaceRun) -> Iterable[Lane]:
-    """Return the lanes that run over a space."""
-    return {id(m.lane): m.lane for m in space.members if m.lane is not None}.values()
+def chains_of(space: MapState) -> Iterable[StepChain]:
+    """Return the chains that run over a space."""
+    return {id(m.chain): m.chain for m in space.members if m.chain is not None}.values()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job, Lost
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.scheduling import run_state as tables
-from prefectish.engine.scheduling.cancellation import Endings
+from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.rows import ancestors
-from prefectish.engine.scheduling.run_state import Branch, Lane, StepRun
+from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
 from prefectish.engine.scheduling.suspects import Suspect
 from prefectish.engine.state import Crashed
 from prefectish.errors import RemoteError
@@ -22,7 +22,7 @@ RESENDS = 3
 logger = get_logger("engine")
 
 
-class Losses:
+class CrashPolicy:
     """Tries lost steps again, and says when one has crashed.
 
     Attributes
@@ -30,13 +30,13 @@ class Losses:
     lost : what ended the whole run, if something did.
     """
 
-    def __init__(self, endings: Endings) -> None:
+    def __init__(self, endings: Cancellation) -> None:
         self.table = endings.table
         self.branches = endings.branches
         self.endings = endings
         self.lost: Lost | None = None
 
-    def lose(self, lane: Lane, branch: Branch, job: Job, lost: Lost, now: Moment) -> None:
+    def lose(self, chain: StepChain, branch: MapRow, job: Job, lost: Lost, now: Now) -> None:
         """Deal with a job that the infrastructure lost: a suspect, another try, or a crash."""
         awaited = job.awaiting
         branch.flying &= ~awaited
@@ -47,24 +47,24 @@ class Losses:
         position = lost.position if lost.position is not None and awaited >> lost.position & 1 else _first(awaited)
         if lost.cause == "killed-worker" and job.bundle is not None:
             return  # the branches of a bundle that was lost are submitted again one by one
-        suspect = Suspect(lane, branch, position)
+        suspect = Suspect(chain, branch, position)
         if lost.cause == "killed-worker" and not job.solo:
             branch.waiting |= 1 << position
             self.table.suspects.add(suspect, now.seconds)
             return
-        retries: int = lane.runs[position].step.task.crash_retries
+        retries: int = chain.runs[position].step.task.crash_retries
         if not self.table.suspects.convict(suspect, max(retries, RESENDS) if lost.cause == "input-lost" else retries):
             if job.solo:
                 branch.waiting |= 1 << position
                 self.table.suspects.add(suspect, now.seconds)
             return
         branch.final |= 1 << position
-        run = lane.runs[position]
+        run = chain.runs[position]
         crashed = _crashed(run, branch.row, lost)
         _tell(crashed)
         self.table.end_row(run, branch.row, branch.starts.get(position, tables.NOT_RUN), crashed)
 
-    def start_suspect(self, now: Moment) -> None:
+    def start_suspect(self, now: Now) -> None:
         """Run a suspect alone, once what runs beside it has ended or had its time."""
         while self.table.suspects.current is None:
             suspect = self.table.suspects.next(self.table.in_flight, now.seconds)
@@ -76,28 +76,28 @@ class Losses:
 
     def step_alone(self, suspect: Suspect) -> bool:
         """Submit the next step of a suspect's branch that has to run before it is cleared; False if there is none."""
-        lane, branch, target = suspect
+        chain, branch, target = suspect
         if self.table.over or (branch.final | branch.waiting) >> target & 1:
             return False
-        needed = ancestors(lane, target)
-        startable = [p for p in self.branches.startable(lane, branch) if p in needed]
+        needed = ancestors(chain, target)
+        startable = [p for p in self.branches.startable(chain, branch) if p in needed]
         if not startable:
             return False
-        self.branches.send(lane, branch, (startable[0],), solo=True)
+        self.branches.send(chain, branch, (startable[0],), solo=True)
         return True
 
-    def end_crashed(self, lost: Lost, now: Moment) -> None:
+    def end_crashed(self, lost: Lost, now: Now) -> None:
         """End the run because nothing of it can run; without a scheduler every child of an open map is lost."""
         self.lost = lost
         if lost.cause == "scheduler-lost":
             for run in self.table.runs:
                 for row, state in enumerate(run.children or ()):
-                    if state is None and run.lane is not None and row not in run.lane.branches:
+                    if state is None and run.chain is not None and row not in run.chain.branches:
                         self.table.end_row(run, row, run.start_of(row) or tables.NOT_RUN, _crashed(run, row, lost))
         self.endings.end(lambda run, row: _crashed(run, row, lost), NEVER_STARTED, now)
 
 
-def _crashed(run: StepRun, row: int, lost: Lost) -> Crashed:
+def _crashed(run: StepState, row: int, lost: Lost) -> Crashed:
     label = f"{run.step.slug}[{row}]" if run.step.mapped else run.step.slug
     if lost.deaths:
         text = f"worker died {lost.deaths} times while running {label}"

@@ -11,32 +11,32 @@ from typing import Any
 
 from prefectish.engine.jobs.job import ITEM, Held, Pick, StepSpec
 from prefectish.engine.plan.item_key import COMPUTED, ITEM_NUMBER, NAMED, item_key
-from prefectish.engine.scheduling.run_state import Lane
+from prefectish.engine.scheduling.run_state import StepChain
 from prefectish.engine.state import Deferred, State, Success
 from prefectish.engine.worker.attempt import gather
 
 NUMBERED = COMPUTED | NAMED
 
 
-class Numbering:
+class DuplicateKeys:
     """Counts the items of each key."""
 
     def __init__(self) -> None:
         self._seen: dict[int, Counter[str]] = {}
 
-    def items(self, lane: Lane, items: tuple[Any, ...]) -> tuple[Any, ...]:
+    def items(self, chain: StepChain, items: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the items of a branch that begins, those that are not the first of their key with a number."""
-        for position, spec in enumerate(lane.spec.steps):
+        for position, spec in enumerate(chain.spec.steps):
             if spec.keyed == NUMBERED:
-                items = self._of_step(lane, position, spec, items)
+                items = self._of_step(chain, position, spec, items)
         return items
 
-    def _of_step(self, lane: Lane, position: int, spec: StepSpec, items: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _of_step(self, chain: StepChain, position: int, spec: StepSpec, items: tuple[Any, ...]) -> tuple[Any, ...]:
         mine = [k for (kind, k), i in zip(spec.wiring, spec.inputs, strict=True) if kind == ITEM and i.mapped]
         if not mine or not all(_is_here(items[k]) for k in mine):
             return items
-        upstream = gather(lane.spec, position, items, {})
-        key = item_key(spec, upstream, lane.spec.run)
+        upstream = gather(chain.spec, position, items, {})
+        key = item_key(spec, upstream, chain.spec.run)
         if key is None:
             return items
         seen = self._seen.setdefault(spec.number, Counter())

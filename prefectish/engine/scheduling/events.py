@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, Protocol
 
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.state import State
-from prefectish.engine.worker.logs.capture import Told
+from prefectish.engine.worker.logs.capture import AttemptLog
 
 
-class Event(NamedTuple):
+class AttemptEvent(NamedTuple):
     """A change of state of one row.
 
     Attributes
@@ -75,10 +75,10 @@ class Recorder(Protocol):
     def watch(self, open_rows: OpenRows, cancel: Callable[[], None]) -> None:
         """Take what tells which children are under way, and what cancels the run; another thread calls them."""
 
-    def record(self, events: Sequence[Event]) -> None:
+    def record(self, events: Sequence[AttemptEvent]) -> None:
         """Take events; returns at once, they are written later."""
 
-    def log(self, told: Sequence[Told]) -> None:
+    def log(self, told: Sequence[AttemptLog]) -> None:
         """Take what bodies logged; returns at once, as `record`."""
 
     def notice(self, notice: Notice) -> None:

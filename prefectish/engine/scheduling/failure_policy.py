@@ -9,7 +9,7 @@ from prefectish.tasks.task import Task
 NEVER_STARTED = Cancelled("never started")
 
 
-def gives_up(task: Task, failures: int, width: int | None) -> str | None:
+def action_after(task: Task, failures: int, width: int | None) -> str | None:
     """Say whether a map goes on after so many children failed.
 
     Parameters

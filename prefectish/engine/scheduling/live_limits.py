@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import sys
 
-from prefectish.engine.scheduling.run_state import Lane
-from prefectish.engine.scheduling.table import Table
+from prefectish.engine.scheduling.run_state import StepChain
+from prefectish.engine.scheduling.table import RunState
 from prefectish.engine.worker.cache_probe import LOOK
 
 
-class Steering:
+class RunControls:
     """Changes how a run goes on."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: RunState) -> None:
         self.table = table
 
     def pause(self) -> None:
@@ -33,33 +33,33 @@ class Steering:
         A task that travels in one job with others holds them to its limit too.
         """
         run = next(run for run in self.table.runs if run.step.slug == slug)
-        lane = run.lane
-        used = 0 if lane is None else places_taken(lane)
+        chain = run.chain
+        used = 0 if chain is None else places_taken(chain)
         self.table.admission.limits.change(run.step.number, _size(size), used)
-        if lane is not None:
-            self._now_limited(lane)
+        if chain is not None:
+            self._now_limited(chain)
 
     def limit_tag(self, tag: str, size: int | None) -> None:
         """Let at most `size` children of all tasks with a tag run at once; None for as many as there is room for."""
         used: dict[int, int] = {}
         for run in self.table.runs:
             if tag in run.step.task.tags:
-                used[run.step.number] = 0 if run.lane is None else places_taken(run.lane)
-                if run.lane is not None:
-                    self._now_limited(run.lane)
+                used[run.step.number] = 0 if run.chain is None else places_taken(run.chain)
+                if run.chain is not None:
+                    self._now_limited(run.chain)
         self.table.admission.limits.change_tag(tag, _size(size), used)
 
-    def _now_limited(self, lane: Lane) -> None:
-        lane.limited = True
-        self.table.admission.queue(lane)
+    def _now_limited(self, chain: StepChain) -> None:
+        chain.limited = True
+        self.table.admission.queue(chain)
 
 
 def _size(size: int | None) -> int:
     return sys.maxsize if size is None else size
 
 
-def places_taken(lane: Lane) -> int:
-    """Return how many places the jobs of a lane would have taken under a limit; a bundle takes one."""
-    jobs = (job for branch in lane.branches.values() for job in branch.jobs)
+def places_taken(chain: StepChain) -> int:
+    """Return how many places the jobs of a chain would have taken under a limit; a bundle takes one."""
+    jobs = (job for branch in chain.branches.values() for job in branch.jobs)
     counted = (job for job in jobs if job.awaiting and not job.solo and job.starts.get(0) is not LOOK)
     return len({id(job) if job.bundle is None else job.bundle for job in counted})

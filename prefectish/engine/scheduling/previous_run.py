@@ -17,7 +17,7 @@ from prefectish.engine.plan.item_key import Identity
 from prefectish.engine.state import Cancelled, Crashed, State
 
 
-class Recorded:
+class PreviousResult:
     """A recorded final state.
 
     Parameters
@@ -53,7 +53,7 @@ class Recorded:
         return self._is_readable()
 
 
-class Waiting(NamedTuple):
+class PreviousWait(NamedTuple):
     """A recorded state that waits: for its next attempt, or for somebody.
 
     Attributes
@@ -70,7 +70,7 @@ def _know(step: Step) -> None:
     """Do nothing: all steps are known."""
 
 
-class Recall:
+class PreviousRun:
     """The record of a run.
 
     Parameters
@@ -85,8 +85,8 @@ class Recall:
 
     def __init__(
         self,
-        children: Mapping[str, Mapping[Identity, Recorded]],
-        waiting: Mapping[str, Mapping[str | int, Sequence[Waiting]]],
+        children: Mapping[str, Mapping[Identity, PreviousResult]],
+        waiting: Mapping[str, Mapping[str | int, Sequence[PreviousWait]]],
         widths: Mapping[str, int],
         changed: Collection[str] = frozenset(),
         retry_failed: bool = False,
@@ -99,7 +99,7 @@ class Recall:
         self._changed = changed
         self._retry_failed = retry_failed
 
-    def find(self, slug: str, identity: Identity) -> Recorded | None:
+    def find(self, slug: str, identity: Identity) -> PreviousResult | None:
         """Return the record of a child that may be kept; None if it has to run."""
         if slug in self._changed:
             return None
@@ -108,7 +108,7 @@ class Recall:
             return None  # it did not come to an end of its own
         return None if self._retry_failed and found.state.is_failed() else found
 
-    def start(self, slug: str, identity: Identity) -> Waiting | None:
+    def start(self, slug: str, identity: Identity) -> PreviousWait | None:
         """Return from where a child that has no final state goes on; None for from the start."""
         if slug in self._changed:
             return None

@@ -7,17 +7,17 @@ The loop of a run is::
         session.submit(jobs)
         jobs = progress.advance(session.receipts(...), moment)
 
-Nothing here does I/O, sleeps, or asks a clock: the time comes with each call as a :class:`Moment`. What a receipt
+Nothing here does I/O, sleeps, or asks a clock: the time comes with each call as a :class:`Now`. What a receipt
 changes:
 
 1. Each record is taken once: the job it belongs to must still await that position (a fence against late records).
-2. A final state goes into the step's table. It may open gates of other lanes, add rows to a flattened map, end the step
-   (``finishing``).
-3. A step that ended may make other steps known; their groups are considered again (``opening``).
+2. A final state goes into the step's table. It may make rows of other chains ready, add rows to a flattened map, end
+   the step (``changes``).
+3. A step that ended may make other steps known; their groups are considered again (``ready``).
 4. A state that waits (a retry, a pause, an input that is not final) stays with its branch, which leaves the window. A
 retry
    is a timer here, and becomes a new job when it is due.
-5. Places in the window go to the deepest lane that has a row, so a branch is finished before another is begun
+5. Places in the window go to the deepest chain that has a row, so a branch is finished before another is begun
    (``admission``).
 6. A job that was lost with its worker makes a suspect, which runs again alone (``suspects``).
 """
@@ -29,23 +29,23 @@ from operator import itemgetter
 from typing import Any
 
 from prefectish.engine.jobs.job import Held, Job, Receipt
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.pause import answered
 from prefectish.engine.plan.compile import Plan
-from prefectish.engine.scheduling.cancellation import Endings
-from prefectish.engine.scheduling.crashes import Losses
-from prefectish.engine.scheduling.dispatch import Starter
+from prefectish.engine.scheduling.cancellation import Cancellation
+from prefectish.engine.scheduling.crashes import CrashPolicy
+from prefectish.engine.scheduling.dispatch import Dispatcher
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
-from prefectish.engine.scheduling.live_limits import Steering
-from prefectish.engine.scheduling.previous_run import Recall
+from prefectish.engine.scheduling.live_limits import RunControls
+from prefectish.engine.scheduling.previous_run import PreviousRun
 from prefectish.engine.scheduling.ready import Notify
-from prefectish.engine.scheduling.retry_failed import Again
-from prefectish.engine.scheduling.rows import Branches
-from prefectish.engine.scheduling.run_state import Lane
-from prefectish.engine.scheduling.table import Table
+from prefectish.engine.scheduling.retry_failed import FailedRetrier
+from prefectish.engine.scheduling.rows import Rows
+from prefectish.engine.scheduling.run_state import StepChain
+from prefectish.engine.scheduling.table import RunState
 from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
 from prefectish.engine.state import Cancelled, Failed, Paused, Resume, State
-from prefectish.engine.task_states import Slow
+from prefectish.engine.task_states import SlowChild
 
 
 class Progress:
@@ -83,19 +83,19 @@ class Progress:
         tag_limits: Mapping[str, int] | None = None,
         keep: Collection[int] = (),
         record: bool = False,
-        recall: Recall | None = None,
+        recall: PreviousRun | None = None,
     ) -> None:
-        self.table = Table(plan, facts, notify, (window, slots, tag_limits), keep, record, recall)
-        self.branches = Branches(self.table)
-        self.endings = Endings(self.branches)
-        self.losses = Losses(self.endings)
-        self.steering = Steering(self.table)
-        self.again = Again(self.branches)
-        self.starter = Starter(self.endings)
+        self.table = RunState(plan, facts, notify, (window, slots, tag_limits), keep, record, recall)
+        self.branches = Rows(self.table)
+        self.endings = Cancellation(self.branches)
+        self.losses = CrashPolicy(self.endings)
+        self.steering = RunControls(self.table)
+        self.again = FailedRetrier(self.branches)
+        self.starter = Dispatcher(self.endings)
         for number, state in sorted((starts or {}).items(), key=itemgetter(0)):  # sources first
             self.starter.give(self.table.runs[number], state)
 
-    def start(self, now: Moment) -> list[Job]:
+    def start(self, now: Now) -> list[Job]:
         """Return the first jobs."""
         for run in self.table.runs:
             if run.step.literal is not None:
@@ -103,7 +103,7 @@ class Progress:
         self.table.finisher.touched.update(self.table.groups)
         return self.advance((), now)
 
-    def advance(self, receipts: Iterable[Receipt], now: Moment) -> list[Job]:
+    def advance(self, receipts: Iterable[Receipt], now: Now) -> list[Job]:
         """Take receipts and return the jobs that can run now."""
         self.table.now = now
         for receipt in receipts:
@@ -159,7 +159,7 @@ class Progress:
             return Failed(f"{text[0].upper()}{text[1:]}.", TimeoutError(text), context={"exit_code": FAILED})
         return flow_state(self.table.plan, self.states())
 
-    def slowest(self) -> tuple[Slow, ...]:
+    def slowest(self) -> tuple[SlowChild, ...]:
         """Return the children that took longest, the longest first."""
         return self.branches.slowest.told(self.table.runs)
 
@@ -172,33 +172,33 @@ class Progress:
     def open_rows(self) -> dict[int, list[int]]:
         """Return the rows whose bodies may be running, by number of the step; asked by another thread, so a guess."""
         rows: dict[int, list[int]] = {}
-        for lane in list(self.table.lanes.values()):
-            for branch in list(lane.branches.values()):
+        for chain in list(self.table.chains.values()):
+            for branch in list(chain.branches.values()):
                 if flying := branch.flying:
                     first = (flying & -flying).bit_length() - 1
-                    rows.setdefault(lane.runs[first].step.number, []).append(branch.row)
+                    rows.setdefault(chain.runs[first].step.number, []).append(branch.row)
         return rows
 
     def paused(self) -> list[tuple[int, int, str]]:
         """Return what waits for somebody outside: number of the step, row, and name."""
         return [
             (
-                lane.runs[position].step.number,
+                chain.runs[position].step.number,
                 branch.row,
-                lane.spec.steps[position].label(-1 if lane.space is None else branch.row),
+                chain.spec.steps[position].label(-1 if chain.space is None else branch.row),
             )
-            for lane in self.table.lanes.values()
-            for branch in lane.branches.values()
+            for chain in self.table.chains.values()
+            for branch in chain.branches.values()
             for position, state in branch.starts.items()
             if isinstance(state, Paused) and branch.waiting >> position & 1
         ]
 
-    def resume(self, which: Iterable[tuple[int, int]], now: Moment) -> list[Job]:
+    def resume(self, which: Iterable[tuple[int, int]], now: Now) -> list[Job]:
         """Resume paused tasks, given by step number and row, and return the jobs that can run now."""
         self.approve(which, now)
         return self.advance((), now)
 
-    def approve(self, which: Iterable[tuple[int, int]], now: Moment, answer: Any = None) -> None:
+    def approve(self, which: Iterable[tuple[int, int]], now: Now, answer: Any = None) -> None:
         """Let paused tasks, given by step number and row, go on with the next turn of the loop.
 
         Parameters
@@ -206,56 +206,56 @@ class Progress:
         answer : what they are told; None for nothing.
         """
         for number, row in which:
-            lane = self.table.runs[number].lane
-            branch = lane.branches.get(row) if lane is not None else None
-            if lane is None or branch is None:
+            chain = self.table.runs[number].chain
+            branch = chain.branches.get(row) if chain is not None else None
+            if chain is None or branch is None:
                 continue
-            position = lane.position[number]
+            position = chain.position[number]
             paused = branch.starts[position]
             resumed = Resume("Resumed.", context=answered(paused.context, paused.message, answer))
             branch.starts = {**branch.starts, position: resumed}
             branch.waiting &= ~(1 << position)
-            self.branches.resubmit(lane, branch, now)
+            self.branches.resubmit(chain, branch, now)
 
-    def _take(self, receipt: Receipt, now: Moment) -> None:
+    def _take(self, receipt: Receipt, now: Now) -> None:
         job = receipt.job
         if not job.awaiting:
             return
-        lane = self.table.lanes[job.lane.ident]
-        branch = lane.branches[job.index if job.index > 0 else 0]
+        chain = self.table.chains[job.chain.ident]
+        branch = chain.branches[job.index if job.index > 0 else 0]
         for position, record in receipt.records:
             bit = 1 << position
             if job.awaiting & bit:
                 job.awaiting ^= bit
                 branch.flying ^= bit
                 branch.seconds += record.seconds
-                self.branches.record(lane, branch, position, record, now)
+                self.branches.record(chain, branch, position, record, now)
         if receipt.lost is not None:
-            self.losses.lose(lane, branch, job, receipt.lost, now)
+            self.losses.lose(chain, branch, job, receipt.lost, now)
         if not job.awaiting:
-            self._land(lane, job, now)
-        self.branches.after(lane, branch, now)
+            self._land(chain, job, now)
+        self.branches.after(chain, branch, now)
 
-    def _land(self, lane: Lane, job: Job, now: Moment) -> None:
+    def _land(self, chain: StepChain, job: Job, now: Now) -> None:
         """Note that a job has nothing more to report."""
-        self.branches.leave(lane, job)
+        self.branches.leave(chain, job)
         suspect = self.table.suspects.current
         if job.solo and suspect is not None and not self.losses.step_alone(suspect):
             self.table.suspects.clear(now.seconds)
 
-    def _fire(self, now: Moment) -> None:
+    def _fire(self, now: Now) -> None:
         """Do what is due."""
         while (end := self.table.deadlines.pop(now.seconds)) is not None:
             end(now)
         self.branches.fire(now)
 
-    def _consider(self, now: Moment) -> None:
+    def _consider(self, now: Now) -> None:
         """Stop maps that gave up, and open what has become known."""
         while self.table.finisher.stopping or self.table.finisher.touched:
             self.endings.stop_maps(now)
             self.starter.consider(now)
 
-    def _admit(self, now: Moment) -> None:
+    def _admit(self, now: Now) -> None:
         """Start what has a place: suspects alone, else single steps, and rows of maps."""
         finisher, admission = self.table.finisher, self.table.admission
         if self.endings.draining:
@@ -274,8 +274,8 @@ class Progress:
         while True:
             if finisher.stopping or finisher.touched:  # rows that are final already, and ends of iterators, tell more
                 self._consider(now)
-            lane = admission.next_lane()
-            if lane is None:
+            chain = admission.next_chain()
+            if chain is None:
                 break
-            self.starter.begin_next(lane, now)
+            self.starter.begin_next(chain, now)
         admission.come_back()

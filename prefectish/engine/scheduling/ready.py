@@ -1,4 +1,4 @@
-"""Open lanes: which steps of a group can start now, how wide their map is, and where their inputs come from."""
+"""Open chains: which steps of a group can start now, how wide their map is, and where their inputs come from."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Any
 
 from prefectish.caching.lookups import is_asked
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.jobs.job import ITEM, SHARED, STEP, LaneSpec, Pick, StepSpec
-from prefectish.engine.plan.compile import Group, Input, Plan, Space, Step
+from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, Pick, StepSpec
+from prefectish.engine.plan.compile import Group, Input, MapDomain, Plan, Step
 from prefectish.engine.plan.item_key import COMPUTED, NAMED
-from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Source, element_width, flat_paths, parent_verdict
+from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, KnownSource, element_width, flat_paths, parent_verdict
 from prefectish.engine.scheduling import run_state
-from prefectish.engine.scheduling.run_state import Lane, SpaceRun, StepRun
+from prefectish.engine.scheduling.run_state import MapState, StepChain, StepState
 from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Failed, Mapped, Skipped, State
-from prefectish.engine.worker.cache import Caching
-from prefectish.engine.worker.storage import Keeping
+from prefectish.engine.worker.cache import CacheSpec
+from prefectish.engine.worker.storage import ResultStorage
 from prefectish.errors import describe
 
 logger = logging.getLogger("prefectish.engine")
 
 #: Called with (step, old state, new state) where the owner makes a transition; handlers may replace the new state.
-Notify = Callable[[StepRun, State, State], State]
+Notify = Callable[[StepState, State, State], State]
 
 
-class Opener:
-    """Splits groups into lanes as their inputs become known."""
+class ReadySteps:
+    """Splits groups into chains as their inputs become known."""
 
     def __init__(
         self,
         plan: Plan,
-        runs: Sequence[StepRun],
+        runs: Sequence[StepState],
         facts: Mapping[str, Any],
         notify: Notify,
         keep: Collection[int] = (),
@@ -45,31 +45,31 @@ class Opener:
         self.runs = runs
         self.facts = facts
         self.notify = notify
-        self.spaces = [SpaceRun(space) for space in plan.spaces]
+        self.spaces = [MapState(space) for space in plan.spaces]
         for space in self.spaces:
             self._find_below(space)
         self.waiting = {group.number: list(group.steps) for group in plan.groups}
         self.opened = 0
 
-    def _find_below(self, space: SpaceRun) -> None:
+    def _find_below(self, space: MapState) -> None:
         """Note which space a flattened one grows with."""
         if space.space.grows:
             below = space.space.tokens[0].space
             space.below = None if below is None else self.spaces[below]
 
-    def add_space(self, space: Space) -> SpaceRun:
+    def add_space(self, space: MapDomain) -> MapState:
         """Note a space of a plan that grows."""
-        run = SpaceRun(space)
+        run = MapState(space)
         self.spaces.append(run)
         self._find_below(run)
         return run
 
-    def consider(self, group: Group) -> tuple[Lane | None, list[StepRun]]:
+    def consider(self, group: Group) -> tuple[StepChain | None, list[StepState]]:
         """Start what can start of `group`.
 
         Returns
         -------
-        (lane, ended) : the lane that opened, if one did, and the steps that ended without children.
+        (chain, ended) : the chain that opened, if one did, and the steps that ended without children.
         """
         waiting = [n for n in self.waiting[group.number] if not self.runs[n].final]
         now: list[int] = []
@@ -81,8 +81,8 @@ class Opener:
         if not now:
             return None, []
         self.waiting[group.number] = [n for n in waiting if n not in now]
-        members: list[StepRun] = []
-        ended: list[StepRun] = []
+        members: list[StepState] = []
+        ended: list[StepState] = []
         for number in now:
             run = self.runs[number]
             if not run.step.mapped:
@@ -92,7 +92,7 @@ class Opener:
                 members.append(run)
             else:
                 ended.append(run)
-        return (self._lane(group, members) if members else None), ended
+        return (self._chain(group, members) if members else None), ended
 
     def _known(self, i: Input, number: int, now: Sequence[int]) -> bool:
         """Whether an input is final, or will be by the time its row starts."""
@@ -116,7 +116,7 @@ class Opener:
 
     # -- parents of maps --------------------------------------------------------------------------------------------
 
-    def _decide_parent(self, run: StepRun) -> bool:
+    def _decide_parent(self, run: StepState) -> bool:
         """Make the parent of a map Mapped and its rows known; False if it ended otherwise."""
         step = run.step
         assert step.space is not None
@@ -144,7 +144,7 @@ class Opener:
         space.members.append(run)
         return True
 
-    def _widen(self, space: SpaceRun, width: int | None, sources: Sequence[Source]) -> None:
+    def _widen(self, space: MapState, width: int | None, sources: Sequence[KnownSource]) -> None:
         """Note the width of a space when the first step is decided over it."""
         if space.width is not None:
             return
@@ -158,7 +158,7 @@ class Opener:
         if token.flattened and len(space.space.tokens) == 1:
             self._locate(space, self.runs[token.source])
 
-    def _locate(self, space: SpaceRun, source: StepRun) -> None:
+    def _locate(self, space: MapState, source: StepState) -> None:
         """Note where the elements of a flattened input are, as far as they are known."""
         if not source.step.mapped:
             space.paths = flat_paths(source.measured()[2])
@@ -170,7 +170,7 @@ class Opener:
             if source.children is not None and source.children[row] is not None:
                 grow(space, source, row)
 
-    def _source(self, i: Input, space: SpaceRun, given: State | None) -> Source:
+    def _source(self, i: Input, space: MapState, given: State | None) -> KnownSource:
         """Describe one input to the parent rule.
 
         Where the caller gave children but not the list they came from, their number stands for its length.
@@ -178,25 +178,25 @@ class Opener:
         run = self.runs[i.source]
         state = run.state
         if not i.mapped:
-            return Source(i, state)
+            return KnownSource(i, state)
         if run.children is not None and run.step.mapped:
-            return Source(i, state, self._mapped_width(i, run, space), "list")
+            return KnownSource(i, state, self._mapped_width(i, run, space), "list")
         if not state.is_successful():
             # A generator cannot leave its process, which failed its task, but that nobody can map over it is known too.
             unmappable = run.facts is not None and run.facts[0] < 0
-            return Source(i, state, UNMAPPABLE, run.facts[1]) if unmappable else Source(i, state)
+            return KnownSource(i, state, UNMAPPABLE, run.facts[1]) if unmappable else KnownSource(i, state)
         if isinstance(state, Mapped):
-            return Source(i, state, state.n_map_states, "list")
+            return KnownSource(i, state, state.n_map_states, "list")
         if state._result is None and isinstance(given, Mapped) and given.n_map_states:
-            return Source(i, state, given.n_map_states, "list")
+            return KnownSource(i, state, given.n_map_states, "list")
         if _is_iterator_value(run):
-            return Source(i, state, None, "iterator")
+            return KnownSource(i, state, None, "iterator")
         facts = run.measured()
         if not i.flattened or facts[0] < 0:
-            return Source(i, state, facts[0], facts[1])
-        return Source(i, state, len(flat_paths(facts[2])), facts[1])
+            return KnownSource(i, state, facts[0], facts[1])
+        return KnownSource(i, state, len(flat_paths(facts[2])), facts[1])
 
-    def _mapped_width(self, i: Input, run: StepRun, space: SpaceRun) -> int | None:
+    def _mapped_width(self, i: Input, run: StepState, space: MapState) -> int | None:
         assert run.children is not None
         if not i.flattened:
             return len(run.children) if run.space is None or run.space.closed else None
@@ -204,55 +204,55 @@ class Opener:
             return None
         return len(flat_paths([(run.widths or {}).get(row, -1) for row in range(len(run.children))]))
 
-    # -- lanes ------------------------------------------------------------------------------------------------------
+    # -- chains ------------------------------------------------------------------------------------------------------
 
-    def _lane(self, group: Group, members: list[StepRun]) -> Lane:
+    def _chain(self, group: Group, members: list[StepState]) -> StepChain:
         space = None if group.space is None else self.spaces[group.space]
-        lane = Lane(members, group.stage, space)
+        chain = StepChain(members, group.stage, space)
         shared: list[State] = []
-        specs = tuple(self._step_spec(lane, run, shared) for run in members)
-        inside = lane.position
+        specs = tuple(self._step_spec(chain, run, shared) for run in members)
+        inside = chain.position
         wanted = frozenset(
             p
             for p, r in enumerate(members)
             if r.step.number in self.keep or any(c not in inside for c in r.step.consumers)
         )
         for run in members:
-            run.lane = lane
+            run.chain = chain
         task = members[0].step.task
         batch = None if space is None else task.batch_size  # a single step has no siblings to share a job with
-        lane.spec = LaneSpec(self.opened, self.facts, specs, tuple(shared), wanted, batch)
+        chain.spec = ChainSpec(self.opened, self.facts, specs, tuple(shared), wanted, batch)
         self.opened += 1
         if callable(task.priority):
-            lane.order = self._order(lane, task.priority)
+            chain.order = self._order(chain, task.priority)
         else:
-            lane.priority = float(task.priority or 0)
-        return lane
+            chain.priority = float(task.priority or 0)
+        return chain
 
-    def _order(self, lane: Lane, priority: Callable[[Any], Any]) -> Sequence[int] | None:
+    def _order(self, chain: StepChain, priority: Callable[[Any], Any]) -> Sequence[int] | None:
         """Return the rows by falling priority of their items; None if the items are not here, or come one by one."""
-        space = lane.space
-        if space is None or not space.closed or lane.gates or not lane.pickers:
+        space = chain.space
+        if space is None or not space.closed or chain.gates or not chain.pickers:
             logger.warning(
                 "%s: priority by item needs a list that is at the client; rows start in map order",
-                lane.runs[0].step.slug,
+                chain.runs[0].step.slug,
             )
             return None
-        ranks = [self._rank(lane, priority, row) for row in range(space.width or 0)]
+        ranks = [self._rank(chain, priority, row) for row in range(space.width or 0)]
         return sorted(range(len(ranks)), key=lambda row: -ranks[row])
 
-    def _rank(self, lane: Lane, priority: Callable[[Any], Any], row: int) -> float:
-        outcome = capture(lambda: float(priority(_value_of(lane.pickers[0](row)))))
+    def _rank(self, chain: StepChain, priority: Callable[[Any], Any], row: int) -> float:
+        outcome = capture(lambda: float(priority(_value_of(chain.pickers[0](row)))))
         if isinstance(outcome, Error):
-            label = lane.spec.steps[0].label(row)
+            label = chain.spec.steps[0].label(row)
             logger.warning("%s: priority raised %s; it counts as 0", label, describe(outcome.exception))
             return 0.0
         rank: float = outcome.value
         return rank
 
-    def _step_spec(self, lane: Lane, run: StepRun, shared: list[State]) -> StepSpec:
+    def _step_spec(self, chain: StepChain, run: StepState, shared: list[State]) -> StepSpec:
         step = run.step
-        wiring = tuple(self._wire(lane, i, shared) for i in step.inputs)
+        wiring = tuple(self._wire(chain, i, shared) for i in step.inputs)
         return self.spec_of(step, wiring, self._keyed(step))
 
     def _keyed(self, step: Step) -> int:
@@ -289,34 +289,34 @@ class Opener:
             wiring,
             keyed=keyed,
             keeping=self._keeping(step),
-            caching=Caching(step.task, step.store) if is_asked(step.task) else None,
+            caching=CacheSpec(step.task, step.store) if is_asked(step.task) else None,
         )
 
-    def _keeping(self, step: Step) -> Keeping | None:
+    def _keeping(self, step: Step) -> ResultStorage | None:
         """Return how a step keeps its results; None without a place for them."""
         if step.store is None:
             return None
         task = step.task
         checkpoint = getattr(task, "checkpoint", None) is not False and self.facts["checkpointing"]
         folder = f"{self.facts['flow_run_id']}/{self.facts.get('flow_run_part', 0)}"
-        return Keeping(step.store, checkpoint, getattr(task, "target", None), folder)
+        return ResultStorage(step.store, checkpoint, getattr(task, "target", None), folder)
 
-    def _wire(self, lane: Lane, i: Input, shared: list[State]) -> tuple[int, int]:
-        """Say where an input of a step of `lane` comes from, and note what the lane needs for it."""
+    def _wire(self, chain: StepChain, i: Input, shared: list[State]) -> tuple[int, int]:
+        """Say where an input of a step of `chain` comes from, and note what the chain needs for it."""
         source = self.runs[i.source]
-        inside = lane.position.get(i.source)
+        inside = chain.position.get(i.source)
         if inside is not None and (not i.flattened if i.mapped else not source.step.mapped):
             return STEP, inside
-        picker = self._picker(lane, i, source) if i.mapped else None
+        picker = self._picker(chain, i, source) if i.mapped else None
         if picker is None:
             shared.append(source.state)
             return SHARED, len(shared) - 1
-        lane.pickers.append(picker)
-        return ITEM, len(lane.pickers) - 1
+        chain.pickers.append(picker)
+        return ITEM, len(chain.pickers) - 1
 
-    def _picker(self, lane: Lane, i: Input, source: StepRun) -> Callable[[int], Any] | None:
+    def _picker(self, chain: StepChain, i: Input, source: StepState) -> Callable[[int], Any] | None:
         """Return what gives the item of each row; None if all rows see one state (an upstream that failed)."""
-        space = lane.space
+        space = chain.space
         assert space is not None
         if source.step.mapped and source.children is not None:
             if i.flattened:
@@ -324,9 +324,9 @@ class Opener:
             if source.final and source.space is not space:
                 assert isinstance(source.state, Mapped)
                 return run_state.states_picker(source.state.map_states or ())
-            if not source.final and source not in lane.gates:
-                lane.gates.append(source)
-                source.gated.append(lane)
+            if not source.final and source not in chain.gates:
+                chain.gates.append(source)
+                source.gated.append(chain)
             return run_state.child_picker(source)
         if isinstance(source.state, Mapped) or not source.state.is_successful() or _left_nothing(source):
             return None
@@ -336,11 +336,11 @@ class Opener:
             return run_state.flat_list_picker(source, self._paths_for(space, i, source))
         return run_state.list_picker(source)
 
-    def _paths_for(self, space: SpaceRun, i: Input, source: StepRun) -> SpaceRun:
-        """Return a space that knows the paths of `source`: the lane's, or one beside it where inputs pair."""
+    def _paths_for(self, space: MapState, i: Input, source: StepState) -> MapState:
+        """Return a space that knows the paths of `source`: the chain's, or one beside it where inputs pair."""
         if len(space.space.tokens) == 1 and space.paths is not None:
             return space
-        beside = SpaceRun(space.space)
+        beside = MapState(space.space)
         if not source.step.mapped:
             beside.paths = flat_paths(source.measured()[2])
         else:
@@ -370,7 +370,7 @@ def _needs_key(wanted: Any) -> bool:
     return wanted is not None and (callable(wanted) or "item_key" in str(getattr(wanted, "text", wanted)))
 
 
-def grow(space: SpaceRun, source: StepRun, row: int) -> int:
+def grow(space: MapState, source: StepState, row: int) -> int:
     """Add the elements of one finished row of a flattened map; return how many rows were added."""
     assert space.paths is not None and space.width is not None
     width = (source.widths or {}).get(row, -1)
@@ -392,25 +392,25 @@ def _widths_before(given: Mapped) -> list[int]:
     ]
 
 
-def _rows_in_order(source: StepRun) -> Sequence[int]:
+def _rows_in_order(source: StepState) -> Sequence[int]:
     order = source.space.order() if source.space is not None else None
     return range(len(source.children or ())) if order is None else order
 
 
-def _left_nothing(run: StepRun) -> bool:
+def _left_nothing(run: StepState) -> bool:
     """Whether a step was skipped, and no list of items stands in for its result."""
     return isinstance(run.state, Skipped) and run.measured()[0] < 0
 
 
-def _is_iterator_value(run: StepRun) -> bool:
+def _is_iterator_value(run: StepState) -> bool:
     return run.step.literal is not None and hasattr(run.state._result, "__next__")
 
 
-def _is_iterator(source: Source) -> bool:
+def _is_iterator(source: KnownSource) -> bool:
     return source.kind == "iterator"
 
 
-def _iterator_fault(sources: Sequence[Source], strict: bool) -> State | None:
+def _iterator_fault(sources: Sequence[KnownSource], strict: bool) -> State | None:
     """Refuse to pair an iterator with anything whose length it would have to match."""
     mapped = [s for s in sources if s.input.mapped]
     if len(mapped) < 2 or not any(_is_iterator(s) for s in mapped):

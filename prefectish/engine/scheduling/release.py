@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 
 from prefectish.engine.jobs.job import Held
 from prefectish.engine.plan.compile import Plan, Step
-from prefectish.engine.scheduling.run_state import StepRun
+from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.state import State
 
 
-class Releases:
+class ResultRelease:
     """Knows which results are held, and who still needs them.
 
     Parameters
@@ -18,7 +18,7 @@ class Releases:
     keep : steps whose large results stay until the end of the run and after it.
     """
 
-    def __init__(self, plan: Plan, runs: Sequence[StepRun], keep: Collection[int]) -> None:
+    def __init__(self, plan: Plan, runs: Sequence[StepState], keep: Collection[int]) -> None:
         self._plan = plan
         self._runs = runs
         self.keep = set(keep)
@@ -33,7 +33,7 @@ class Releases:
                 together = step.space == self._plan.steps[i.source].space
                 self._elementwise[i.source, step.number] = i.mapped and not i.flattened and together
 
-    def note(self, run: StepRun, row: int, state: State) -> None:
+    def note(self, run: StepState, row: int, state: State) -> None:
         """Note the state of a row: if its result is held, its consumers are watched from now on."""
         if isinstance(state._result, Held):
             run.holds = True
@@ -43,25 +43,25 @@ class Releases:
                     consumer.reads.append(run)
             self._let_go(run, row)
 
-    def consumed(self, run: StepRun, row: int) -> None:
+    def consumed(self, run: StepState, row: int) -> None:
         """Let go of what only this row of a consumer still needed."""
         for source in run.reads:
             if self._elementwise[source.step.number, run.step.number]:
                 self._let_go(source, row)
 
-    def ended(self, run: StepRun) -> None:
+    def ended(self, run: StepState) -> None:
         """Let go of what only this consumer still needed."""
         for source in run.reads:
             for row in range(len(source.children or ())):
                 self._let_go(source, row)
 
-    def forget(self, run: StepRun) -> None:
+    def forget(self, run: StepState) -> None:
         """Keep the results of a step no longer than its consumers need them."""
         self.keep.discard(run.step.number)
         for row in range(len(run.children or ())):
             self._let_go(run, row)
 
-    def _let_go(self, source: StepRun, row: int) -> None:
+    def _let_go(self, source: StepState, row: int) -> None:
         if source.step.number in self.keep or source.children is None or row >= len(source.children):
             return
         state = source.children[row]
@@ -70,7 +70,7 @@ class Releases:
         if all(self._done(source, self._runs[number], row) for number in source.step.consumers):
             state._result.release()
 
-    def _done(self, source: StepRun, consumer: StepRun, row: int) -> bool:
+    def _done(self, source: StepState, consumer: StepState, row: int) -> bool:
         if consumer.final:
             return True
         if not self._elementwise[source.step.number, consumer.step.number]:

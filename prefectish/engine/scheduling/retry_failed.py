@@ -12,13 +12,13 @@ from heapq import heapify
 from typing import Any
 
 from prefectish.engine.jobs.job import STEP, Held
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.plan.item_key import COMPUTED
 from prefectish.engine.scheduling.causes import described
-from prefectish.engine.scheduling.events import Event
-from prefectish.engine.scheduling.rows import Branches
-from prefectish.engine.scheduling.run_state import Branch, Lane, StepRun
-from prefectish.engine.scheduling.table import Table
+from prefectish.engine.scheduling.events import AttemptEvent
+from prefectish.engine.scheduling.rows import Rows
+from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
+from prefectish.engine.scheduling.table import RunState
 from prefectish.engine.state import Retrying, State, TriggerFailed
 from prefectish.engine.worker.attempt_context import BEFORE_TURN
 
@@ -60,15 +60,15 @@ def chooser(where: Any) -> Callable[[int, State], bool]:
     )
 
 
-class Again:
+class FailedRetrier:
     """Takes back what failed."""
 
-    def __init__(self, branches: Branches) -> None:
-        self.table: Table = branches.table
+    def __init__(self, branches: Rows) -> None:
+        self.table: RunState = branches.table
         self.branches = branches
         self._times: dict[tuple[int, int], int] = {}
 
-    def retry(self, slug: str, chosen: Callable[[int, State], bool], now: Moment) -> int:
+    def retry(self, slug: str, chosen: Callable[[int, State], bool], now: Now) -> int:
         """Run the failed children of a map again that `chosen` picks by row and state; return their number.
 
         Raises
@@ -89,8 +89,8 @@ class Again:
                 self._take_back(run, followers, row, now)
         return len(rows)
 
-    def _followers(self, run: StepRun) -> dict[int, set[int]]:
-        """Return the positions of the steps that follow a step in its branches, itself among them, by lane.
+    def _followers(self, run: StepState) -> dict[int, set[int]]:
+        """Return the positions of the steps that follow a step in its branches, itself among them, by chain.
 
         Raises
         ------
@@ -100,14 +100,14 @@ class Again:
             raise CannotRetry(f"{run.step.slug} has ended, and what follows it goes on with that")
         numbers = self._numbers(run)
         found: dict[int, set[int]] = {}
-        for lane in self.table.lanes.values():
-            positions = {p for number, p in lane.position.items() if number in numbers}
+        for chain in self.table.chains.values():
+            positions = {p for number, p in chain.position.items() if number in numbers}
             if positions:
-                found[lane.spec.ident] = positions
-                self._check_lane(run, lane, positions)
+                found[chain.spec.ident] = positions
+                self._check_chain(run, chain, positions)
         return found
 
-    def _numbers(self, run: StepRun) -> set[int]:
+    def _numbers(self, run: StepState) -> set[int]:
         """Return the numbers of the steps that read a step child by child, directly or not."""
         steps = self.table.plan.steps
         numbers = {run.step.number}
@@ -125,46 +125,46 @@ class Again:
                         todo.append(steps[number])
         return numbers
 
-    def _check_lane(self, run: StepRun, lane: Lane, positions: set[int]) -> None:
+    def _check_chain(self, run: StepState, chain: StepChain, positions: set[int]) -> None:
         slug = run.step.slug
-        if lane.stopped:
+        if chain.stopped:
             raise CannotRetry(f"{slug} was stopped")
-        if lane.spec.steps[0].keyed > COMPUTED:
+        if chain.spec.steps[0].keyed > COMPUTED:
             raise CannotRetry(f"the names of results of {slug} count its items")
-        if run.lane is not lane and len(positions) < len(lane.runs):
-            raise CannotRetry(f"{lane.runs[0].step.slug} travels with tasks that do not follow {slug}")
+        if run.chain is not chain and len(positions) < len(chain.runs):
+            raise CannotRetry(f"{chain.runs[0].step.slug} travels with tasks that do not follow {slug}")
 
     def _check(self, followers: dict[int, set[int]], row: int) -> None:
         """Refuse a row whose inputs are gone."""
         for ident, positions in followers.items():
-            lane = self.table.lanes[ident]
+            chain = self.table.chains[ident]
             for position in positions:
-                for kind, k in lane.spec.steps[position].wiring:
+                for kind, k in chain.spec.steps[position].wiring:
                     if kind == STEP and k not in positions:
-                        self._check_state(lane.runs[k], row)
-                for source in lane.runs[position].reads:
+                        self._check_state(chain.runs[k], row)
+                for source in chain.runs[position].reads:
                     self._check_state(source, row)
 
-    def _check_state(self, source: StepRun, row: int) -> None:
+    def _check_state(self, source: StepState, row: int) -> None:
         states = _children(source)
         state = states[row if source.step.mapped else 0] if states else None
         if state is not None and not _is_here(state):
             raise CannotRetry(f"the result of {source.step.slug} was released after its last consumer ran")
 
-    def _take_back(self, run: StepRun, followers: dict[int, set[int]], row: int, now: Moment) -> None:
-        home = run.lane
+    def _take_back(self, run: StepState, followers: dict[int, set[int]], row: int, now: Now) -> None:
+        home = run.chain
         assert home is not None and run.children is not None
         failed = run.children[row]
         assert failed is not None
         for ident, positions in followers.items():
-            lane = self.table.lanes[ident]
-            if lane is home:
-                self._reopen(lane, positions, row)
+            chain = self.table.chains[ident]
+            if chain is home:
+                self._reopen(chain, positions, row)
             else:
-                self._unopen(lane, row)
+                self._unopen(chain, row)
         self._begin(run, home, row, failed, now)
 
-    def _begin(self, run: StepRun, lane: Lane, row: int, failed: State, now: Moment) -> None:
+    def _begin(self, run: StepState, chain: StepChain, row: int, failed: State, now: Now) -> None:
         """Submit a branch that was taken back, from a state that counts the attempts so far."""
         times = self._times[run.step.number, row] = self._times.get((run.step.number, row), 0) + 1
         attempts = run.step.task.max_retries + times + failed.context.get(BEFORE_TURN, 0)
@@ -172,56 +172,56 @@ class Again:
         again = self.table.notify(run, failed, again)
         if self.table.events is not None:
             told = again.replace(result=failed._result)
-            self.table.events.append(Event(run.step.number, row, attempts, told, 0.0, now.wall, None, None))
-        branch = lane.branches[row]
-        branch.starts = {lane.position[run.step.number]: again}
-        self.branches.resubmit(lane, branch, now)
+            self.table.events.append(AttemptEvent(run.step.number, row, attempts, told, 0.0, now.wall, None, None))
+        branch = chain.branches[row]
+        branch.starts = {chain.position[run.step.number]: again}
+        self.branches.resubmit(chain, branch, now)
 
-    def _reopen(self, lane: Lane, positions: set[int], row: int) -> None:
-        """Take back steps of a branch of the lane of the failed step; the branch is open then."""
+    def _reopen(self, chain: StepChain, positions: set[int], row: int) -> None:
+        """Take back steps of a branch of the chain of the failed step; the branch is open then."""
         mask = sum(1 << p for p in positions)
-        branch = lane.branches.get(row)
+        branch = chain.branches.get(row)
         if branch is None:
-            branch = lane.branches[row] = Branch(row, lane.items_of(row))
-            branch.final = lane.full
-            branch.submissions = self._submissions(lane, row)
-            lane.done -= 1
-        self.branches.give_up(lane, branch, mask & branch.flying)
+            branch = chain.branches[row] = MapRow(row, chain.items_of(row))
+            branch.final = chain.full
+            branch.submissions = self._submissions(chain, row)
+            chain.done -= 1
+        self.branches.give_up(chain, branch, mask & branch.flying)
         branch.waiting &= ~mask
         for position in positions:
             if branch.final >> position & 1:
-                _forget(lane.runs[position], row)
+                _forget(chain.runs[position], row)
         branch.final &= ~mask
 
-    def _unopen(self, lane: Lane, row: int) -> None:
-        """Take back a whole row of a lane that follows; it begins again when the failed step has ended anew."""
-        if row in lane.ready:
-            lane.ready.remove(row)
-            heapify(lane.ready)
+    def _unopen(self, chain: StepChain, row: int) -> None:
+        """Take back a whole row of a chain that follows; it begins again when the failed step has ended anew."""
+        if row in chain.ready:
+            chain.ready.remove(row)
+            heapify(chain.ready)
             return
-        branch = lane.branches.pop(row, None)
+        branch = chain.branches.pop(row, None)
         if branch is not None:
-            self.branches.give_up(lane, branch, lane.full)
+            self.branches.give_up(chain, branch, chain.full)
             if branch.counted:
                 self.table.admission.open -= 1
-        elif all(run.children is not None and run.children[row] is not None for run in lane.runs):
-            lane.done -= 1
-        for run in lane.runs:
+        elif all(run.children is not None and run.children[row] is not None for run in chain.runs):
+            chain.done -= 1
+        for run in chain.runs:
             if run.children is not None and run.children[row] is not None:
                 _forget(run, row)
-        lane.again[row] = self._submissions(lane, row)
+        chain.again[row] = self._submissions(chain, row)
 
-    def _submissions(self, lane: Lane, row: int) -> int:
+    def _submissions(self, chain: StepChain, row: int) -> int:
         """Return the number of the next submission of a row, which no former one can have reached."""
-        times = self._times[-1 - lane.spec.ident, row] = self._times.get((-1 - lane.spec.ident, row), 0) + 1
+        times = self._times[-1 - chain.spec.ident, row] = self._times.get((-1 - chain.spec.ident, row), 0) + 1
         return times * SUBMISSIONS
 
 
-def _children(run: StepRun) -> list[State | None]:
+def _children(run: StepState) -> list[State | None]:
     return run.children or []
 
 
-def _forget(run: StepRun, row: int) -> None:
+def _forget(run: StepState, row: int) -> None:
     """Take back the final state of a row."""
     assert run.children is not None
     state = run.children[row]

@@ -1,13 +1,13 @@
 """The mutable tables of one flow run: what happened so far, step by step and branch by branch.
 
-`StepRun`
+`StepState`
     One a step of the plan: its state, or the states of its children by row.
-`SpaceRun`
+`MapState`
     One a space: how wide it is so far, and where the item of each row is found.
-`Lane`
-    Steps of one group that started together. The rows of a lane are its branches; a lane of single steps has one row.
-`Branch`
-    One open row of a lane: which of its steps are final, in flight, or waiting. It goes away with its last step.
+`StepChain`
+    Steps of one group that started together. The rows of a chain are its branches; a chain of single steps has one row.
+`MapRow`
+    One open row of a chain: which of its steps are final, in flight, or waiting. It goes away with its last step.
 
 A *row* is a position in the order in which branches came up. It is the map index, except in a flattened map whose
 upstream children end out of order: there rows are numbered as they come and the states are put in order when the map
@@ -24,8 +24,8 @@ from operator import getitem
 from typing import Any, Protocol
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.jobs.job import Held, Job, LaneSpec, Pick
-from prefectish.engine.plan.compile import Space, Step
+from prefectish.engine.jobs.job import ChainSpec, Held, Job, Pick
+from prefectish.engine.plan.compile import MapDomain, Step
 from prefectish.engine.plan.map_domain import measure
 from prefectish.engine.state import Deferred, Failed, Mapped, Pending, State, Success
 from prefectish.engine.worker.decide import unread_item
@@ -51,7 +51,7 @@ class Watcher(Protocol):
         """Note the final state of the step."""
 
 
-class StepRun:
+class StepState:
     """What happened to one step so far.
 
     Attributes
@@ -64,7 +64,7 @@ class StepRun:
     facts : what a map over the result has to know, see ``widths.measure``; None until known.
     widths : of a mapped step that somebody flattens: the width of each row's result.
     starts : states the step or its rows start from, given by the caller.
-    gated : lanes that wait for rows of this step.
+    gated : chains that wait for rows of this step.
     failures : rows that failed so far.
     kinds : number of the rows that ended so far in another state than a plain success, by its class.
     dirty : in a run that is resumed, whether anything of it had to run because it was not finished before.
@@ -74,7 +74,7 @@ class StepRun:
     """
 
     __slots__ = (
-        "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "kinds", "lane", "left",
+        "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "kinds", "chain", "left",
         "reads", "space", "starts", "state", "step", "watcher", "widths", "withdrawn",
     )  # fmt: skip
 
@@ -90,14 +90,14 @@ class StepRun:
         self.facts: Any = None
         self.widths: dict[int, int] | None = {} if step.mapped and step.measure >= 2 else None
         self.starts: State | None = None
-        self.gated: list[Lane] = []
+        self.gated: list[StepChain] = []
         self.holds = False
-        self.lane: Lane | None = None
-        self.space: SpaceRun | None = None
+        self.chain: StepChain | None = None
+        self.space: MapState | None = None
         self.failures = 0
         self.kinds: dict[type[State], int] = {}
         self.dirty = False
-        self.reads: list[StepRun] = []
+        self.reads: list[StepState] = []
 
     def measured(self) -> Any:
         """Return ``widths.measure`` of the step's result, of a state that is final and not Mapped."""
@@ -132,15 +132,15 @@ class StepRun:
         return (self.children[row] if self.children is not None else None) or self._waiting(row)
 
     def _waiting(self, row: int) -> State:
-        branch = self.lane.branches.get(row) if self.lane else None
-        if branch is not None and self.lane is not None:
-            waiting = branch.starts.get(self.lane.position[self.step.number])
+        branch = self.chain.branches.get(row) if self.chain else None
+        if branch is not None and self.chain is not None:
+            waiting = branch.starts.get(self.chain.position[self.step.number])
             if waiting is not None:
                 return waiting
         return self.start_of(row) or NOT_RUN
 
 
-class SpaceRun:
+class MapState:
     """How wide a space is so far.
 
     Attributes
@@ -157,14 +157,14 @@ class SpaceRun:
 
     __slots__ = ("before", "below", "closed", "items", "members", "paths", "source", "space", "width")
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: MapDomain) -> None:
         self.space = space
         self.width: int | None = None
         self.closed = False
-        self.members: list[StepRun] = []
+        self.members: list[StepState] = []
         self.paths: list[tuple[int, ...]] | None = None
         self.source: Iterator[Any] | None = None
-        self.below: SpaceRun | None = None
+        self.below: MapState | None = None
         self.before: dict[tuple[int, ...], int] | None = None
         self.items: dict[int, Any] = {}
 
@@ -193,8 +193,8 @@ class SpaceRun:
         return None if order == list(range(len(paths))) else order
 
 
-class Branch:
-    """One open row: bit masks over the positions of its lane.
+class MapRow:
+    """One open row: bit masks over the positions of its chain.
 
     Attributes
     ----------
@@ -226,7 +226,7 @@ class Branch:
         self.ahead = False
 
 
-class Lane:
+class StepChain:
     """Steps of one group that started together.
 
     Attributes
@@ -235,10 +235,10 @@ class Lane:
     all_positions, full : all positions, as a tuple and as a mask.
     started : whether a row of it was started.
     pickers : one function a per-branch input: row -> item.
-    gates : mapped steps outside the lane whose row must be final before the lane's row can start.
-    opened : rows taken so far, of a lane without gates.
-    order : rows in the order in which they start, if that is not the map's; of a lane without gates.
-    ready : rows whose gates are open, smallest first, of a lane with gates.
+    gates : mapped steps outside the chain whose row must be final before the chain's row can start.
+    opened : rows taken so far, of a chain without gates.
+    order : rows in the order in which they start, if that is not the map's; of a chain without gates.
+    ready : rows whose gates are open, smallest first, of a chain with gates.
     mean : observed mean time of a branch in seconds, None if none has ended.
     bundle, bundles : size of the last bundle, and bundles under way.
     withdrawn : some rows of its steps were cancelled before they began.
@@ -254,7 +254,7 @@ class Lane:
         "stage", "started", "stopped", "withdrawn",
     )  # fmt: skip
 
-    def __init__(self, runs: list[StepRun], stage: int, space: SpaceRun | None) -> None:
+    def __init__(self, runs: list[StepState], stage: int, space: MapState | None) -> None:
         self.runs = runs
         self.stage = stage
         self.withdrawn = any(run.withdrawn for run in runs)
@@ -264,7 +264,7 @@ class Lane:
         self.full = (1 << len(runs)) - 1
         self.started = False
         self.pickers: list[Callable[[int], Any]] = []
-        self.gates: list[StepRun] = []
+        self.gates: list[StepState] = []
         self.opened = 0
         self.order: Sequence[int] | None = None
         self.ready: list[int] = []
@@ -275,8 +275,8 @@ class Lane:
         self.late = False
         self.ahead = 0
         self.priority = 0.0
-        self.branches: dict[int, Branch] = {}
-        self.spec: LaneSpec
+        self.branches: dict[int, MapRow] = {}
+        self.spec: ChainSpec
         self.mean: float | None = None
         self.bundle = 0
         self.bundles = 0
@@ -312,7 +312,7 @@ class Lane:
         return None
 
 
-def list_picker(run: StepRun) -> Callable[[int], Any]:
+def list_picker(run: StepState) -> Callable[[int], Any]:
     """Return a function that gives item i of a finished, not mapped step: the item itself if it is here.
 
     A list that is gone, of children that the caller gave, has None for every item.
@@ -322,7 +322,7 @@ def list_picker(run: StepRun) -> Callable[[int], Any]:
     if value is None:
         return lambda row: None
     if type(value) in _IN_MEMORY:
-        return lambda row: bare(value[row]) if row < len(value) else None
+        return lambda row: as_success_if_ambiguous(value[row]) if row < len(value) else None
     if run.step.literal is None or isinstance(value, Held):
         return lambda row: Pick(state, (row,))
     if isinstance(value, Deferred):  # the result of a call, in its envelope: it is opened here once, not by each child
@@ -339,10 +339,10 @@ def _item_of(value: Any, row: int) -> Any:
     outcome = capture(getitem, value, row)
     if isinstance(outcome, Error):
         return unread_item((row,), outcome.exception)
-    return bare(outcome.value)
+    return as_success_if_ambiguous(outcome.value)
 
 
-def flat_list_picker(run: StepRun, space: SpaceRun) -> Callable[[int], Any]:
+def flat_list_picker(run: StepState, space: MapState) -> Callable[[int], Any]:
     """Return a function that gives the element of each row of a flattened list."""
     state = run.state
     value = state._result
@@ -354,13 +354,15 @@ def flat_list_picker(run: StepRun, space: SpaceRun) -> Callable[[int], Any]:
             return Pick(state, path)
         item = value[path[0]]
         if len(path) == 1:
-            return bare(item)
-        return bare(item[path[1]]) if type(item) in _IN_MEMORY else Pick(Success(None, item), path[1:])
+            return as_success_if_ambiguous(item)
+        return (
+            as_success_if_ambiguous(item[path[1]]) if type(item) in _IN_MEMORY else Pick(Success(None, item), path[1:])
+        )
 
     return pick
 
 
-def flat_children_picker(run: StepRun, space: SpaceRun) -> Callable[[int], Any]:
+def flat_children_picker(run: StepState, space: MapState) -> Callable[[int], Any]:
     """Return a function that gives the element of each row of a flattened map."""
 
     def pick(row: int) -> Any:
@@ -371,12 +373,12 @@ def flat_children_picker(run: StepRun, space: SpaceRun) -> Callable[[int], Any]:
         if len(path) == 1:
             return child
         value = child._result
-        return bare(value[path[1]]) if type(value) in _IN_MEMORY else Pick(child, path[1:])
+        return as_success_if_ambiguous(value[path[1]]) if type(value) in _IN_MEMORY else Pick(child, path[1:])
 
     return pick
 
 
-def child_picker(run: StepRun) -> Callable[[int], Any]:
+def child_picker(run: StepState) -> Callable[[int], Any]:
     """Return a function that gives the state of the child in the same row of another mapped step."""
 
     def pick(row: int) -> Any:
@@ -391,12 +393,12 @@ def states_picker(states: Sequence[State | None]) -> Callable[[int], Any]:
     return lambda row: states[row]
 
 
-def iterator_picker(space: SpaceRun) -> Callable[[int], Any]:
+def iterator_picker(space: MapState) -> Callable[[int], Any]:
     """Return a function that gives the item that was pulled for a row."""
     return lambda row: space.items.pop(row) if len(space.members) == 1 else space.items[row]
 
 
-def pull(space: SpaceRun) -> bool:
+def pull(space: MapState) -> bool:
     """Pull one more item from the space's iterator; False if there is none.
 
     An iterator that raises ends the map with one child that carries the error.
@@ -413,10 +415,10 @@ def pull(space: SpaceRun) -> bool:
             f"the iterator that is mapped over raised {type(error).__name__}: {error}", error
         )
     else:
-        space.items[space.width] = bare(outcome.value)
+        space.items[space.width] = as_success_if_ambiguous(outcome.value)
     return True
 
 
-def bare(item: Any) -> Any:
+def as_success_if_ambiguous(item: Any) -> Any:
     """Guard a user's value that could be taken for a state or a reference of ours."""
     return Success(None, item) if isinstance(item, State | Pick) else item

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from heapq import heappush, heapreplace
 
-from prefectish.engine.scheduling.run_state import StepRun
-from prefectish.engine.task_states import Slow
+from prefectish.engine.scheduling.run_state import StepState
+from prefectish.engine.task_states import SlowChild
 
 #: Children that are kept.
 KEPT = 20
@@ -43,19 +43,21 @@ class Slowest:
         if len(self.found) == KEPT:
             self.least = self.found[0][0]
 
-    def told(self, runs: list[StepRun]) -> tuple[Slow, ...]:
+    def told(self, runs: list[StepState]) -> tuple[SlowChild, ...]:
         """Return the children by what they are called, the slowest first."""
         longest: dict[tuple[int, int], float] = {}  # of a child that was told to run again
         for seconds, number, row in sorted(self.found, reverse=True):
             longest.setdefault((number, row), seconds)
         orders = {number: _places(runs[number]) for number, _ in longest}
         return tuple(
-            Slow(runs[number].step.slug, orders[number].get(row, row) if runs[number].step.mapped else None, seconds)
+            SlowChild(
+                runs[number].step.slug, orders[number].get(row, row) if runs[number].step.mapped else None, seconds
+            )
             for (number, row), seconds in longest.items()
         )
 
 
-def _places(run: StepRun) -> dict[int, int]:
+def _places(run: StepState) -> dict[int, int]:
     """Return the map index of each row that has another one."""
     order = run.space.order() if run.space is not None else None
     return {} if order is None else {row: index for index, row in enumerate(order)}

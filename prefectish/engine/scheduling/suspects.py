@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from prefectish.engine.scheduling.run_state import Branch, Lane
+from prefectish.engine.scheduling.run_state import MapRow, StepChain
 
 #: How long what runs beside a suspect may take to end, in seconds, before the suspect gets a worker to itself.
 PATIENCE = 30.0
@@ -20,8 +20,8 @@ PATIENCE = 30.0
 class Suspect(NamedTuple):
     """A step of a branch that was lost with its worker."""
 
-    lane: Lane
-    branch: Branch
+    chain: StepChain
+    branch: MapRow
     position: int
 
 
@@ -75,7 +75,7 @@ class Suspects:
 
     def convict(self, suspect: Suspect, crash_retries: int) -> bool:
         """Count a run alone that took its worker along; True if there is no further one."""
-        key = (suspect.lane.runs[suspect.position].step.number, suspect.branch.row)
+        key = (suspect.chain.runs[suspect.position].step.number, suspect.branch.row)
         self.crashes[key] = self.crashes.get(key, 0) + 1
         return self.crashes[key] > crash_retries
 

@@ -7,29 +7,29 @@ from typing import Any
 
 from prefectish.engine.context import context
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.moments import Moment
+from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.scheduling.admission import Admission
-from prefectish.engine.scheduling.changes import Finisher
-from prefectish.engine.scheduling.events import Event
+from prefectish.engine.scheduling.changes import Transitions
+from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.limits import Limits
-from prefectish.engine.scheduling.previous_run import Recall
-from prefectish.engine.scheduling.ready import Notify, Opener
-from prefectish.engine.scheduling.resume_rules import Recaller
-from prefectish.engine.scheduling.run_state import Branch, Lane, StepRun
+from prefectish.engine.scheduling.previous_run import PreviousRun
+from prefectish.engine.scheduling.ready import Notify, ReadySteps
+from prefectish.engine.scheduling.resume_rules import ResumeRules
+from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
 from prefectish.engine.scheduling.suspects import Suspects
 from prefectish.engine.scheduling.timers import Timers
 from prefectish.engine.state import State
-from prefectish.engine.worker.logs.capture import Told
+from prefectish.engine.worker.logs.capture import AttemptLog
 
 
-class Table:
-    """Steps, lanes, queues and timers of a run.
+class RunState:
+    """Steps, chains, queues and timers of a run.
 
     Attributes
     ----------
     runs : what became of each step, by number.
-    lanes : lanes by their number.
+    chains : chains by their number.
     events : what happened since the loop took them away; None if nobody records.
     told : what bodies logged, likewise.
     in_flight : jobs that were submitted and not reported.
@@ -43,7 +43,7 @@ class Table:
     """
 
     __slots__ = (
-        "admission", "cancelled", "deadlines", "events", "finisher", "groups", "in_flight", "jobs", "lanes", "notify",
+        "admission", "cancelled", "deadlines", "events", "finisher", "groups", "in_flight", "jobs", "chains", "notify",
         "now", "opener", "over", "paused", "plan", "recaller", "runs", "suspects", "timers", "told",
     )  # fmt: skip
 
@@ -55,31 +55,31 @@ class Table:
         admission: tuple[int, int, Mapping[str, int] | None],
         keep: Collection[int],
         record: bool,
-        recall: Recall | None,
+        recall: PreviousRun | None,
     ) -> None:
         window, slots, tag_limits = admission
         self.plan = plan
         self.notify = notify
-        self.runs = [StepRun(step) for step in plan.steps]
+        self.runs = [StepState(step) for step in plan.steps]
         self.groups = {group.number: group for group in plan.groups}
-        self.lanes: dict[int, Lane] = {}
-        self.events: list[Event] | None = [] if record else None
-        self.told: list[Told] = []
-        self.recaller = None if recall is None else Recaller(recall)
-        self.opener = Opener(plan, self.runs, facts, notify, keep, keyed=record)
+        self.chains: dict[int, StepChain] = {}
+        self.events: list[AttemptEvent] | None = [] if record else None
+        self.told: list[AttemptLog] = []
+        self.recaller = None if recall is None else ResumeRules(recall)
+        self.opener = ReadySteps(plan, self.runs, facts, notify, keep, keyed=record)
         self.admission = Admission(window, slots, Limits(plan, tag_limits))
-        self.finisher = Finisher(plan, self.runs, self.opener.spaces, facts, self.admission.queue, keep)
+        self.finisher = Transitions(plan, self.runs, self.opener.spaces, facts, self.admission.queue, keep)
         self.suspects = Suspects()
         self.in_flight = 0
         self.cancelled: list[Job] = []
         self.jobs: list[Job] = []
-        self.timers: Timers[tuple[Lane, Branch, int]] = Timers()
-        self.deadlines: Timers[Callable[[Moment], None]] = Timers()
+        self.timers: Timers[tuple[StepChain, MapRow, int]] = Timers()
+        self.deadlines: Timers[Callable[[Now], None]] = Timers()
         self.over = False
         self.paused = False
-        self.now: Moment
+        self.now: Now
 
-    def end_row(self, run: StepRun, row: int, old: State, state: State) -> None:
+    def end_row(self, run: StepState, row: int, old: State, state: State) -> None:
         """Give a row a final state that the owner decides; handlers see it."""
         if run.step.mapped and run.step.task.state_handlers:
             with context(map_index=row):
@@ -87,5 +87,5 @@ class Table:
         else:
             state = self.notify(run, old, state)
         if self.events is not None:
-            self.events.append(Event(run.step.number, row, 0, state, 0.0, self.now.wall, None, None))
+            self.events.append(AttemptEvent(run.step.number, row, 0, state, 0.0, self.now.wall, None, None))
         self.finisher.row(run, row, state, None)

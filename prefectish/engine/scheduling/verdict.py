@@ -15,7 +15,7 @@ from prefectish.engine.state import (
     Success,
     TriggerFailed,
 )
-from prefectish.engine.task_states import Arrow, Slow, TaskStates
+from prefectish.engine.task_states import Arrow, SlowChild, TaskStates
 
 #: Exit codes of a program that ends with the flow's state.
 SUCCESS, FAILED, CRASHED, UNFINISHED, CANCELLED = 0, 1, 3, 5, 6
@@ -40,7 +40,7 @@ def flow_state(plan: Plan, states: Sequence[State]) -> State:
     return Success("No reference tasks failed.", context=_code(SUCCESS))
 
 
-def by_task(plan: Plan, states: Sequence[State], slowest: Sequence[Slow] = ()) -> TaskStates:
+def by_task(plan: Plan, states: Sequence[State], slowest: Sequence[SlowChild] = ()) -> TaskStates:
     """Return the states of the steps by task, which is the result of the flow's state."""
     steps = plan.steps
     arrows = [Arrow(steps[i.source].slug, step.slug, i.key, i.mapped) for step in steps for i in step.inputs]

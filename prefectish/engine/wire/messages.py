@@ -1,11 +1,12 @@
-"""What crosses to a worker and back: a call in, a carry out. Knows no Dask; every process executor uses it.
+"""What crosses to a worker and back: a call in, its result out. Knows no Dask; every process executor uses it.
 
-A lane's :class:`~prefectish.engine.jobs.job.LaneSpec` goes as one blob of bytes, the same for all branches, and is
+A chain's :class:`~prefectish.engine.jobs.job.ChainSpec` goes as one payload of bytes, the same for all branches, and is
 opened once in each process. A branch's own inputs go with its calls: simple values as they are, others in envelopes.
-What stayed on a worker (a large result) is a :class:`Hole` that the value of another key fills where the body runs.
+What stayed on a worker (a large result) is a :class:`ResultRef`; the value of another key takes its place where the
+body runs.
 
-Each step's value is a :class:`Carry`: its own record, and the small records of the steps before it in the branch, so
-that the owner reads one key to know a whole branch.
+Each step's value is a :class:`StepResult`: its own record, and the small records of the steps before it in the branch,
+so that the owner reads one key to know a whole branch.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from typing import Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import current, get_logger
 from prefectish.engine.jobs.envelope import SIMPLE, Encoded, EncodedError, dumps, encode, encode_error, encode_state
-from prefectish.engine.jobs.job import SHARED, STEP, Held, Job, LaneSpec, Pick, Record, StepSpec
+from prefectish.engine.jobs.job import SHARED, STEP, ChainSpec, Held, Job, Pick, Record, StepSpec
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
-from prefectish.engine.wire.pickle_path import culprit
+from prefectish.engine.wire.pickle_path import pickle_path
 from prefectish.engine.worker.attempt import PENDING, gather, run_step
 from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.logs.capture import TERMS, listen
 from prefectish.errors import FlowDefinitionError, PrefectishError, ResultReleased, text_of
 from prefectish.tasks.task import Task
 
-#: Opened lanes kept by a process; a lane in use is opened again if it was dropped.
-OPEN_LANES = 64
+#: Opened chains kept by a process; a chain in use is opened again if it was dropped.
+OPEN_CHAINS = 64
 #: Values above this, in bytes, are sent by themselves, once, and not with the calls that read them.
 LARGEST_WITH_CALL = 1 << 18
 #: An input that all branches share is warned of if it is larger, in bytes.
@@ -40,7 +41,7 @@ HEAVY = 1 << 20
 RECORD_BYTES = 200
 
 
-class Hole(Deferred):
+class ResultRef(Deferred):
     """The place of a value that arrives beside the call."""
 
     __slots__ = ("number",)
@@ -53,10 +54,10 @@ class Hole(Deferred):
         raise AssertionError(f"hole {self.number} was not filled")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Hole, (self.number,)
+        return ResultRef, (self.number,)
 
 
-class Dropped(Deferred):
+class Discarded(Deferred):
     """A large result that nobody outside its branch needs; it was not sent."""
 
     __slots__ = ("label", "nbytes")
@@ -78,10 +79,10 @@ class Dropped(Deferred):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dropped, (self.label, self.nbytes)
+        return Discarded, (self.label, self.nbytes)
 
 
-class Carry:
+class StepResult:
     """The value of one step's key.
 
     Attributes
@@ -110,11 +111,11 @@ class Carry:
         state = record.state
         if _is_plain(record) and not self.small:
             return _carry, (self.position, state._result, record.seconds, record.worker, record.item_key)
-        return Carry, (self.position, record, self.small)
+        return StepResult, (self.position, record, self.small)
 
 
-def _carry(position: int, result: Any, seconds: float, worker: str | None, item_key: str | None) -> Carry:
-    return Carry(position, Record(Success(SUCCEEDED, result), seconds, None, None, worker, item_key))
+def _carry(position: int, result: Any, seconds: float, worker: str | None, item_key: str | None) -> StepResult:
+    return StepResult(position, Record(Success(SUCCEEDED, result), seconds, None, None, worker, item_key))
 
 
 def weight(result: Any) -> int:
@@ -172,27 +173,27 @@ class Call:
 # -- on the worker ---------------------------------------------------------------------------------------------------
 
 
-def execute(blob: bytes, call: Call, *values: Carry) -> Carry:
+def execute(blob: bytes, call: Call, *values: StepResult) -> StepResult:
     """Run one step where the body runs. Nothing escapes: whatever happens comes back as a record."""
-    lane = capture(open_lane, blob)
-    if isinstance(lane, Error):
-        return Carry(call.position, _unopened_record(lane.exception), _small(call, None, values))
-    record = _run(lane.value, call, values)
-    return Carry(call.position, record, _small(call, lane.value, values))
+    chain = capture(open_chain, blob)
+    if isinstance(chain, Error):
+        return StepResult(call.position, _unopened_record(chain.exception), _small(call, None, values))
+    record = _run(chain.value, call, values)
+    return StepResult(call.position, record, _small(call, chain.value, values))
 
 
-def _run(lane: LaneSpec, call: Call, values: Sequence[Carry]) -> Record:
-    spec = lane.steps[call.position]
+def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
+    spec = chain.steps[call.position]
     carries, fillings = values[: len(call.sources)], values[len(call.sources) :]
     states = {position: carry.record.state for position, carry in zip(call.sources, carries, strict=True)}
     if call.given:
         states.update(call.given)
     items: Sequence[Any] = call.items
     if fillings:
-        items = [fill(item, fillings) for item in items]
-        lane = filled(lane, fillings)
-    upstream = gather(lane, call.position, items, states)
-    record = run_step(lane, call.position, call.index, upstream, call.start or PENDING)
+        items = [substitute(item, fillings) for item in items]
+        chain = with_values(chain, fillings)
+    upstream = gather(chain, call.position, items, states)
+    record = run_step(chain, call.position, call.index, upstream, call.start or PENDING)
     return _encoded(record, spec.label(call.index), call.verify)
 
 
@@ -204,15 +205,15 @@ def _encoded(record: Record, label: str, verify: bool) -> Record:
     return record
 
 
-def filled(lane: LaneSpec, fillings: Sequence[Carry]) -> LaneSpec:
-    """Return a lane with the holes in its shared inputs and constants filled."""
-    shared = tuple(fill(state, fillings) for state in lane.shared)
-    steps = tuple(_filled_step(spec, fillings) for spec in lane.steps)
-    return LaneSpec(lane.ident, lane.run, steps, shared, lane.wanted, lane.batch)
+def with_values(chain: ChainSpec, fillings: Sequence[StepResult]) -> ChainSpec:
+    """Return a chain with the holes in its shared inputs and constants filled."""
+    shared = tuple(substitute(state, fillings) for state in chain.shared)
+    steps = tuple(_filled_step(spec, fillings) for spec in chain.steps)
+    return ChainSpec(chain.ident, chain.run, steps, shared, chain.wanted, chain.batch)
 
 
-def _filled_step(spec: StepSpec, fillings: Sequence[Carry]) -> StepSpec:
-    holes = [name for name in spec.late if isinstance(spec.constants[name], Hole)]
+def _filled_step(spec: StepSpec, fillings: Sequence[StepResult]) -> StepSpec:
+    holes = [name for name in spec.late if isinstance(spec.constants[name], ResultRef)]
     if not holes:
         return spec
     constants = dict(spec.constants)
@@ -233,22 +234,22 @@ def _filled_step(spec: StepSpec, fillings: Sequence[Carry]) -> StepSpec:
     )
 
 
-def _small(call: Call, lane: LaneSpec | None, values: Sequence[Carry]) -> tuple[tuple[int, Record], ...]:
+def _small(call: Call, chain: ChainSpec | None, values: Sequence[StepResult]) -> tuple[tuple[int, Record], ...]:
     """Collect the records of the steps before this one, without large results."""
     small: dict[int, Record] = {}
     for carry in values[: len(call.sources)]:
         small.update(carry.small)
-        if lane is None or carry.position not in lane.wanted:
-            small[carry.position] = _light(carry.record, carry.position, call, lane)
+        if chain is None or carry.position not in chain.wanted:
+            small[carry.position] = _light(carry.record, carry.position, call, chain)
     return tuple(small.items())
 
 
-def _light(record: Record, position: int, call: Call, lane: LaneSpec | None) -> Record:
+def _light(record: Record, position: int, call: Call, chain: ChainSpec | None) -> Record:
     nbytes = weight(record.state._result)
     if nbytes <= call.keep or isinstance(record.state._result, EncodedError):
         return record
-    label = "an earlier step" if lane is None else lane.steps[position].label(call.index)
-    dropped = record.state.replace(result=Dropped(label, nbytes))
+    label = "an earlier step" if chain is None else chain.steps[position].label(call.index)
+    dropped = record.state.replace(result=Discarded(label, nbytes))
     return record.with_state(dropped)
 
 
@@ -257,16 +258,16 @@ def _unopened_record(error: BaseException) -> Record:
     return Record(Failed(text, encode_error(error, "the task")))
 
 
-def fill(item: Any, fillings: Sequence[Carry]) -> Any:
+def substitute(item: Any, fillings: Sequence[StepResult]) -> Any:
     """Replace the holes in an input by the values that came beside the call."""
     if isinstance(item, Pick):
-        return Pick(fill(item.state, fillings), item.path)
+        return Pick(substitute(item.state, fillings), item.path)
     if not isinstance(item, State):
         return item
-    if isinstance(item._result, Hole):
+    if isinstance(item._result, ResultRef):
         return item.replace(result=fillings[item._result.number].record.state._result)
     if type(item) is Mapped and item.map_states:
-        return item.replace(map_states=[fill(child, fillings) for child in item.map_states], result=None)
+        return item.replace(map_states=[substitute(child, fillings) for child in item.map_states], result=None)
     return item
 
 
@@ -282,25 +283,25 @@ def process_name() -> str:
     return _named[1]
 
 
-_open: OrderedDict[bytes, LaneSpec] = OrderedDict()
+_open: OrderedDict[bytes, ChainSpec] = OrderedDict()
 
 
-def open_lane(blob: bytes) -> LaneSpec:
-    """Return the lane in `blob`; a process opens it once."""
-    lane = _open.get(blob)
-    if lane is None:
-        lane = pickle.loads(blob)
-        listen(lane.run.get(TERMS))
-        _open[blob] = lane
-        while len(_open) > OPEN_LANES:
+def open_chain(blob: bytes) -> ChainSpec:
+    """Return the chain in `blob`; a process opens it once."""
+    chain = _open.get(blob)
+    if chain is None:
+        chain = pickle.loads(blob)
+        listen(chain.run.get(TERMS))
+        _open[blob] = chain
+        while len(_open) > OPEN_CHAINS:
             _open.popitem(last=False)
-    return lane
+    return chain
 
 
 # -- bundles: many branches in one call --------------------------------------------------------------------------------
 
 
-class Bundle:
+class Batch:
     """The value of a bundle's key: the records of its branches as bytes, and the large results beside them.
 
     Attributes
@@ -325,10 +326,10 @@ class Bundle:
         return self.nbytes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Bundle, (self.content, self.large)
+        return Batch, (self.content, self.large)
 
 
-class Stayed:
+class LeftOnWorker:
     """Stands for a result that stayed where it was made."""
 
     __slots__ = ("nbytes",)
@@ -337,10 +338,10 @@ class Stayed:
         self.nbytes = nbytes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Stayed, (self.nbytes,)
+        return LeftOnWorker, (self.nbytes,)
 
 
-def execute_bundle(blob: bytes, calls: bytes, *fillings: Carry) -> Bundle:
+def execute_bundle(blob: bytes, calls: bytes, *fillings: StepResult) -> Batch:
     """Run the branches of a bundle one after another, all steps of each.
 
     Parameters
@@ -350,10 +351,10 @@ def execute_bundle(blob: bytes, calls: bytes, *fillings: Carry) -> Bundle:
         up the others.
     """
     patience, keep, verify, branches = pickle.loads(calls)
-    lane = capture(open_lane, blob)
-    spec = lane.value if isinstance(lane, Value) else None
+    chain = capture(open_chain, blob)
+    spec = chain.value if isinstance(chain, Value) else None
     if spec is not None and fillings:
-        spec = filled(spec, fillings)
+        spec = with_values(spec, fillings)
     end = None if patience is None else perf_counter() + patience
     entries: list[Any] = []
     large: dict[tuple[int, int], Any] = {}
@@ -362,18 +363,18 @@ def execute_bundle(blob: bytes, calls: bytes, *fillings: Carry) -> Bundle:
             entries.extend([None] * (len(branches) - number))
             break
         if spec is None:
-            assert isinstance(lane, Error)
-            entries.append([(p, _unopened_record(lane.exception)) for p in branch[1]])
+            assert isinstance(chain, Error)
+            entries.append([(p, _unopened_record(chain.exception)) for p in branch[1]])
         else:
             entries.append(_run_branch(spec, number, branch, fillings, keep, verify, large))
-    return Bundle(pickle.dumps((process_name(), entries), protocol=5), large)
+    return Batch(pickle.dumps((process_name(), entries), protocol=5), large)
 
 
 def _run_branch(
-    lane: LaneSpec,
+    chain: ChainSpec,
     number: int,
     branch: tuple[Any, ...],
-    fillings: Sequence[Carry],
+    fillings: Sequence[StepResult],
     keep: int,
     verify: bool,
     large: dict[tuple[int, int], Any],
@@ -381,18 +382,18 @@ def _run_branch(
     """Run the steps of one branch; a single success comes back as a bare pair, the others as records."""
     index, positions, items, given, starts = branch
     if fillings:
-        items = [fill(item, fillings) for item in items]
+        items = [substitute(item, fillings) for item in items]
     states = dict(given)
     records: list[tuple[int, Record]] = []
     for position in positions:
-        upstream = gather(lane, position, items, states)
-        record = run_step(lane, position, index, upstream, starts.get(position, PENDING))
+        upstream = gather(chain, position, items, states)
+        record = run_step(chain, position, index, upstream, starts.get(position, PENDING))
         states[position] = record.state
-        record = _encoded(record, lane.steps[position].label(index), verify)
+        record = _encoded(record, chain.steps[position].label(index), verify)
         result = record.state._result
         if weight(result) > keep and not isinstance(result, EncodedError):
             large[number, position] = result
-            state = record.state.replace(result=Stayed(weight(result)))
+            state = record.state.replace(result=LeftOnWorker(weight(result)))
             record = record.with_state(state)
         records.append((position, record))
     record = records[0][1]
@@ -409,7 +410,7 @@ def _is_plain(record: Record) -> bool:
     return state._context is None and state._cached_inputs is None
 
 
-def open_bundle(bundle: Bundle) -> list[list[tuple[int, Record]] | None]:
+def open_bundle(bundle: Batch) -> list[list[tuple[int, Record]] | None]:
     """Return the records of each branch of a bundle, None for those that were not started."""
     worker, entries = pickle.loads(bundle.content)
     return [_open_entry(entry, worker) for entry in entries]
@@ -423,9 +424,9 @@ def _open_entry(entry: Any, worker: str) -> list[tuple[int, Record]] | None:
     return records
 
 
-def take(bundle: Bundle, number: int, position: int) -> Carry:
+def take(bundle: Batch, number: int, position: int) -> StepResult:
     """Return one large result of a bundle, in the form of a step's value."""
-    return Carry(position, Record(Success(SUCCEEDED, bundle.large[number, position])))
+    return StepResult(position, Record(Success(SUCCEEDED, bundle.large[number, position])))
 
 
 # -- on the client ---------------------------------------------------------------------------------------------------
@@ -462,7 +463,7 @@ def pickle_task(slug: str, task: Task) -> bytes:
 def _why(value: Any, name: str, error: BaseException) -> str:
     """Say why a value cannot be pickled, and which part of it that is."""
     inside = value.run if isinstance(value, Task) else None
-    path = (culprit(inside, name) if inside is not None else None) or culprit(value, name)
+    path = (pickle_path(inside, name) if inside is not None else None) or pickle_path(value, name)
     return f"{type(error).__name__}: {text_of(error)}{f' (it is {path})' if path else ''}"
 
 
@@ -481,7 +482,7 @@ class Packer:
     def _large(self, value: Any) -> Any:
         if weight(value) > LARGEST_WITH_CALL:
             self.held.append(value)
-            return Hole(len(self.held) - 1)
+            return ResultRef(len(self.held) - 1)
         return value
 
     def constant(self, value: Any, label: str) -> Any:
@@ -498,7 +499,7 @@ class Packer:
         result = state._result
         if isinstance(result, Held):
             self.held.append(result)
-            return state.replace(result=Hole(len(self.held) - 1))
+            return state.replace(result=ResultRef(len(self.held) - 1))
         if type(state) is Mapped and state.map_states is not None:
             children = [self.state(c, label) if c is not None else None for c in state.map_states]
             return Mapped(state.message, map_states=children, n_map_states=state.n_map_states)
@@ -523,40 +524,40 @@ class Packer:
         return Success(None, self._large(encode(item, label, keep=False)))
 
 
-def learn_tasks(lane: LaneSpec, tasks: MutableMapping[int, bytes]) -> None:
+def learn_tasks(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> None:
     """Add the bytes of tasks that came after the run had begun."""
-    for spec in lane.steps:
+    for spec in chain.steps:
         if spec.number not in tasks:
             tasks[spec.number] = pickle_task(spec.slug, spec.task)
 
 
-def pack_lane(lane: LaneSpec, tasks: MutableMapping[int, bytes]) -> tuple[bytes, list[Any]]:
-    """Return the blob of a lane and what its holes stand for."""
-    learn_tasks(lane, tasks)
+def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> tuple[bytes, list[Any]]:
+    """Return the blob of a chain and what its holes stand for."""
+    learn_tasks(chain, tasks)
     packer = Packer()
     steps = []
-    for spec in lane.steps:
+    for spec in chain.steps:
         constants = {n: _constant(packer, spec, n, value) for n, value in spec.constants.items()}
         steps.append((spec, tasks[spec.number], constants))
-    shared = tuple(_shared(packer, lane, k) for k in range(len(lane.shared)))
-    run = {name: value for name, value in lane.run.items() if name != "caches"}  # a memory of this process
-    content = (lane.ident, run, [_flat(*step) for step in steps], shared, lane.wanted, lane.batch)
+    shared = tuple(_shared(packer, chain, k) for k in range(len(chain.shared)))
+    run = {name: value for name, value in chain.run.items() if name != "caches"}  # a memory of this process
+    content = (chain.ident, run, [_flat(*step) for step in steps], shared, chain.wanted, chain.batch)
     whole = capture(dumps, _Opened(content))
     if isinstance(whole, Value):
         return whole.value, packer.held
-    return dumps(_Opened((lane.ident, _portable(run), *content[2:]))), packer.held
+    return dumps(_Opened((chain.ident, _portable(run), *content[2:]))), packer.held
 
 
 def _constant(packer: Packer, spec: StepSpec, name: str, value: Any) -> Any:
     outcome = capture(packer.constant, value, f"argument {name!r} of {spec.slug}")
     if isinstance(outcome, Error):
-        return Unsent(name, spec.slug, _why(value, name, outcome.exception))
+        return Unpicklable(name, spec.slug, _why(value, name, outcome.exception))
     _warn_if_heavy(packer, outcome.value, name, spec.slug)
     return outcome.value
 
 
 def _warn_if_heavy(packer: Packer, value: Any, name: str, slug: str) -> None:
-    nbytes = weight(packer.held[value.number] if isinstance(value, Hole) else value)
+    nbytes = weight(packer.held[value.number] if isinstance(value, ResultRef) else value)
     if nbytes > HEAVY:
         get_logger("engine").warning(
             "argument %r of %s has %.1f MB, which pass through this process; they are sent once, but a task "
@@ -565,21 +566,21 @@ def _warn_if_heavy(packer: Packer, value: Any, name: str, slug: str) -> None:
         )  # fmt: skip
 
 
-def _shared(packer: Packer, lane: LaneSpec, k: int) -> State:
+def _shared(packer: Packer, chain: ChainSpec, k: int) -> State:
     """Return the wire form of an input that all branches share."""
-    state = lane.shared[k]
+    state = chain.shared[k]
     packed = packer.state(state, "an unmapped input")
     spec, i = next(
-        (spec, i) for spec in lane.steps for i, w in zip(spec.inputs, spec.wiring, strict=True) if w == (SHARED, k)
+        (spec, i) for spec in chain.steps for i, w in zip(spec.inputs, spec.wiring, strict=True) if w == (SHARED, k)
     )
     if state.is_failed() or not packed.is_failed():
         _warn_if_heavy(packer, packed._result, i.key or i.source_slug, spec.slug)
         return packed
     # It could not be pickled. That is no fault of its task's: who reads it fails.
-    return state.replace(result=Unsent(i.key or i.source_slug, spec.slug, packed.result))
+    return state.replace(result=Unpicklable(i.key or i.source_slug, spec.slug, packed.result))
 
 
-class Unsent(Deferred):
+class Unpicklable(Deferred):
     """The place of an input that could not be pickled: the child that reads it fails, and says why."""
 
     __slots__ = ("name", "reason", "slug")
@@ -601,7 +602,7 @@ class Unsent(Deferred):
         raise PrefectishError(f"argument {self.name!r} of {label} could not be pickled: {self.reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Unsent, (self.name, self.slug, self.reason)
+        return Unpicklable, (self.name, self.slug, self.reason)
 
 
 def _portable(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -645,7 +646,7 @@ def _flat(spec: StepSpec, task: bytes, constants: Mapping[str, Any]) -> tuple[An
 
 
 class _Opened:
-    """Pickles as the content of a lane, unpickles as the lane."""
+    """Pickles as the content of a chain, unpickles as the chain."""
 
     def __init__(self, content: tuple[Any, ...]) -> None:
         self.content = content
@@ -661,13 +662,13 @@ def _reopen(
     shared: tuple[State, ...],
     wanted: frozenset[int],
     batch: int | str | None,
-) -> LaneSpec:
+) -> ChainSpec:
     specs = tuple(StepSpec(number, pickle.loads(task), *rest) for number, task, *rest in steps)
-    return LaneSpec(ident, run, specs, shared, wanted, batch)
+    return ChainSpec(ident, run, specs, shared, wanted, batch)
 
 
 def sources_of(job: Job, position: int) -> tuple[int, ...]:
     """Return the positions in the same job whose carries a step reads."""
     inside = job.positions
-    found = (k for kind, k in job.lane.steps[position].wiring if kind == STEP and k in inside)
+    found = (k for kind, k in job.chain.steps[position].wiring if kind == STEP and k in inside)
     return tuple(dict.fromkeys(found))

@@ -15,7 +15,7 @@ DEPTH = 12
 PARTS = 1000
 
 
-def culprit(value: Any, name: str) -> str | None:
+def pickle_path(value: Any, name: str) -> str | None:
     """Return the path to the innermost part that cannot be pickled; None if it is the value as a whole.
 
     Parameters

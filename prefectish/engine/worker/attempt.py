@@ -13,13 +13,13 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind, unbind
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.envelope import SIMPLE
-from prefectish.engine.jobs.job import ITEM, STEP, Job, LaneSpec, Pick, Record, StepSpec
+from prefectish.engine.jobs.job import ITEM, STEP, ChainSpec, Job, Pick, Record, StepSpec
 from prefectish.engine.pause import ANSWERS
 from prefectish.engine.plan.item_key import COMPUTED, ITEM_KEY, NAMED, item_key, name_of
 from prefectish.engine.plan.map_domain import QUIETLY, SCALAR, UNMAPPABLE, element_width, measure
 from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
 from prefectish.engine.worker import start_marker
-from prefectish.engine.worker.attempt_context import BEFORE_TURN, AttemptFacts
+from prefectish.engine.worker.attempt_context import BEFORE_TURN, AttemptContext
 from prefectish.engine.worker.body import call_body
 from prefectish.engine.worker.cache_probe import is_look
 from prefectish.engine.worker.debugging import is_quit
@@ -42,24 +42,24 @@ def run_job(job: Job) -> list[tuple[int, Record]]:
     states = dict(job.given)
     records: list[tuple[int, Record]] = []
     for position in job.positions:
-        upstream = gather(job.lane, position, job.items, states)
-        record = run_step(job.lane, position, job.index, upstream, job.starts.get(position, PENDING))
+        upstream = gather(job.chain, position, job.items, states)
+        record = run_step(job.chain, position, job.index, upstream, job.starts.get(position, PENDING))
         states[position] = record.state
         records.append((position, record))
     return records
 
 
-def gather(lane: LaneSpec, position: int, items: Sequence[Any], states: Mapping[int, State]) -> list[State]:
+def gather(chain: ChainSpec, position: int, items: Sequence[Any], states: Mapping[int, State]) -> list[State]:
     """Return one state an input of the step at `position`."""
     upstream = []
-    for kind, k in lane.steps[position].wiring:
+    for kind, k in chain.steps[position].wiring:
         if kind == STEP:
             upstream.append(states[k])
         elif kind == ITEM:
             item = items[k]
-            upstream.append(item if isinstance(item, State) else _item_state(item, lane.run))
+            upstream.append(item if isinstance(item, State) else _item_state(item, chain.run))
         else:
-            upstream.append(lane.shared[k])
+            upstream.append(chain.shared[k])
     return upstream
 
 
@@ -83,7 +83,7 @@ def _pick(item: Pick) -> Any:
     return value
 
 
-def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State], start: State) -> Record:
+def run_step(chain: ChainSpec, position: int, index: int, upstream: Sequence[State], start: State) -> Record:
     """Run one attempt of a step.
 
     Parameters
@@ -92,11 +92,11 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
     upstream : one state an input of the step.
     start : the state it starts from: Pending, or what a former attempt left (Retrying, Resume, ...).
     """
-    spec = lane.steps[position]
-    facts = AttemptFacts(lane.run, spec, index, start)
+    spec = chain.steps[position]
+    facts = AttemptContext(chain.run, spec, index, start)
     token = bind(facts)
     try:
-        key = facts.item_key = item_key(spec, upstream, lane.run) if spec.keyed & COMPUTED else None
+        key = facts.item_key = item_key(spec, upstream, chain.run) if spec.keyed & COMPUTED else None
         if spec.keyed & NAMED:
             facts.item_key = name_of(spec, upstream, key)
         clock = clocks.current
@@ -124,7 +124,7 @@ def run_step(lane: LaneSpec, position: int, index: int, upstream: Sequence[State
     return Record(state, seconds, due_in, width, None, key, lines)
 
 
-def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], start: State) -> State:
+def _attempt(spec: StepSpec, facts: AttemptContext, upstream: Sequence[State], start: State) -> State:
     wanted = start
     if start is not PENDING and is_look(start):
         start = PENDING
@@ -150,7 +150,7 @@ def _attempt(spec: StepSpec, facts: AttemptFacts, upstream: Sequence[State], sta
     return _begun(spec, facts, start, verdict.inputs)
 
 
-def _begun(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, Any]) -> State:
+def _begun(spec: StepSpec, facts: AttemptContext, start: State, inputs: dict[str, Any]) -> State:
     """Run the body, which nothing stands for, and return the state after it."""
     state, aborted = _change(spec, start, RUNNING)
     if aborted or not state.is_running():
@@ -162,7 +162,7 @@ def _begun(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, 
     return state
 
 
-def _bodied_once(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, Any], state: State) -> State:
+def _bodied_once(spec: StepSpec, facts: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
     """Run a body that must not run twice: tell that it begins, and how it ended."""
     assert spec.once is not None
     refusal = start_marker.begin(spec.once, facts, inputs)
@@ -173,7 +173,7 @@ def _bodied_once(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict
     return state
 
 
-def _bodied(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str, Any], state: State) -> State:
+def _bodied(spec: StepSpec, facts: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
     """Run the body, and return the state after it: final, or that of a retry."""
     allowance = _allowance(spec, start)
     state, aborted = _run_body(spec, facts, inputs, state, allowance)
@@ -184,7 +184,7 @@ def _bodied(spec: StepSpec, facts: AttemptFacts, start: State, inputs: dict[str,
     return _with_progress(state, facts, allowance)
 
 
-def _name(naming: RunNaming, facts: AttemptFacts, inputs: dict[str, Any]) -> str | None:
+def _name(naming: RunNaming, facts: AttemptContext, inputs: dict[str, Any]) -> str | None:
     """Return what this run is called."""
     from prefectish.engine.worker.storage import fields_of
 
@@ -199,7 +199,7 @@ def _allowance(spec: StepSpec, start: State) -> Allowance | None:
     return None if spec.bare else Allowance(spec.task, start)
 
 
-def _look_up(spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
+def _look_up(spec: StepSpec, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
     """Return a state that stands for the run of the body: it was begun before, or its target or cache has one."""
     if spec.once is not None and (left := start_marker.left_behind(spec.once, facts, inputs)) is not None:
         return left
@@ -209,7 +209,7 @@ def _look_up(spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any]) -> Sta
     return found
 
 
-def _retried(spec: StepSpec, facts: AttemptFacts, state: State, allowance: Allowance | None) -> State:
+def _retried(spec: StepSpec, facts: AttemptContext, state: State, allowance: Allowance | None) -> State:
     """Return the state that follows a failure of the body: itself if it is final."""
     seconds, wall = clocks.current.seconds(), clocks.now()
     again = retry(spec, state, facts.turn_count, lambda: wall, random.random)
@@ -220,7 +220,7 @@ def _retried(spec: StepSpec, facts: AttemptFacts, state: State, allowance: Allow
     return _change(spec, state, _with_progress(again, facts, allowance))[0]
 
 
-def _with_progress(state: State, facts: AttemptFacts, allowance: Allowance | None) -> State:
+def _with_progress(state: State, facts: AttemptContext, allowance: Allowance | None) -> State:
     """Give a state that waits what the next attempt goes on from: the turn of its loop, and the time used."""
     if not isinstance(state, Scheduled):
         return state
@@ -235,7 +235,7 @@ def _with_progress(state: State, facts: AttemptFacts, allowance: Allowance | Non
 
 
 def _run_body(
-    spec: StepSpec, facts: AttemptFacts, inputs: dict[str, Any], state: State, allowance: Allowance | None
+    spec: StepSpec, facts: AttemptContext, inputs: dict[str, Any], state: State, allowance: Allowance | None
 ) -> tuple[State, bool]:
     """Call the body until it stops raising LOOP; return the state after its handlers, and whether one aborted.
 
@@ -274,12 +274,12 @@ def _change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
     return transition.state, transition.aborted
 
 
-def _loop_context(facts: AttemptFacts) -> dict[str, Any]:
+def _loop_context(facts: AttemptContext) -> dict[str, Any]:
     shown = {"task_loop_count": facts.loop_count, "task_loop_result": facts.loop_result}
     return {**shown, "task_run_count": facts.run_count, BEFORE_TURN: facts.before} if facts.before else shown
 
 
-def _width(facts: AttemptFacts, state: State) -> Any:
+def _width(facts: AttemptContext, state: State) -> Any:
     """Return what a map over the result has to know; of a child that is flattened, the number of its elements."""
     spec = facts.spec
     if spec.mapped:
@@ -292,7 +292,7 @@ def _width(facts: AttemptFacts, state: State) -> Any:
     return (UNMAPPABLE, type(state._result).__name__, ())
 
 
-def _elements(facts: AttemptFacts, state: State) -> int:
+def _elements(facts: AttemptContext, state: State) -> int:
     outcome = capture(element_width, state.result)
     width: int = outcome.value if isinstance(outcome, Value) else SCALAR
     if width == SCALAR and facts.spec.measure != QUIETLY and not state.is_skipped():
@@ -303,7 +303,7 @@ def _elements(facts: AttemptFacts, state: State) -> int:
     return width
 
 
-def _due_in(facts: AttemptFacts, start_time: datetime) -> float:
+def _due_in(facts: AttemptContext, start_time: datetime) -> float:
     """Return the seconds until a state is due; a wall clock that is set while handlers run moves no retry."""
     if facts.due is not None and facts.due[0] == start_time:
         return max(0.0, facts.due[1] - clocks.current.seconds())

@@ -11,7 +11,7 @@ from prefectish import config
 from prefectish.engine.context import get_logger
 from prefectish.engine.pause import ANSWERS
 from prefectish.engine.state import Deferred, Paused, Pending, Resume, Retrying, State
-from prefectish.engine.worker.logs.lines import Line, Lines
+from prefectish.engine.worker.logs.lines import LogLine, LogLines
 from prefectish.secrets.store import stand_ins
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BEFORE_TURN = "task_loop_attempts"
 
 
-class AttemptFacts(Mapping[str, Any]):
+class AttemptContext(Mapping[str, Any]):
     """The context of one attempt: facts of the run, overlaid with a few that belong to the attempt.
 
     One is made for every child, so it holds references only; names, identifiers and loggers are made when asked for.
@@ -43,7 +43,7 @@ class AttemptFacts(Mapping[str, Any]):
         self.spec = spec
         self.index = index
         self.item_key: str | None = None
-        self.lines: Lines | None = None
+        self.lines: LogLines | None = None
         self.miss: Any = None
         self.due: tuple[datetime, float] | None = None
         self.name: str | None = None
@@ -58,14 +58,14 @@ class AttemptFacts(Mapping[str, Any]):
             self.loop_count = run["task_loop_count"]
 
     @property
-    def attempt(self) -> AttemptFacts:
+    def attempt(self) -> AttemptContext:
         """Return these facts: who looks at a context that was laid over them finds them by this name."""
         return self
 
-    def log(self, line: Line) -> None:
+    def log(self, line: LogLine) -> None:
         """Keep a line that the attempt logged."""
         if self.lines is None:
-            self.lines = Lines()
+            self.lines = LogLines()
         self.lines.add(line)
 
     @property
@@ -112,45 +112,45 @@ class AttemptFacts(Mapping[str, Any]):
         return sum(1 for _ in self)
 
 
-def _item_key(facts: AttemptFacts) -> str:
+def _item_key(facts: AttemptContext) -> str:
     if facts.item_key is None:
         raise KeyError("item_key")
     return facts.item_key
 
 
-def _loop_count(facts: AttemptFacts) -> int:
+def _loop_count(facts: AttemptContext) -> int:
     if not facts.loop_count:
         raise KeyError("task_loop_count")
     return facts.loop_count
 
 
-def _loop_result(facts: AttemptFacts) -> Any:
+def _loop_result(facts: AttemptContext) -> Any:
     if not facts.loop_count:
         raise KeyError("task_loop_result")
     result = facts.loop_result
     return result.get() if isinstance(result, Deferred) else result
 
 
-def _resume(facts: AttemptFacts) -> bool:
+def _resume(facts: AttemptContext) -> bool:
     if facts.resume:
         return True
     return bool(facts.run["resume"])
 
 
-def _answers(facts: AttemptFacts) -> Any:
+def _answers(facts: AttemptContext) -> Any:
     answers = getattr(facts, "answers", None)
     return facts.run[ANSWERS] if answers is None else answers
 
 
-def _full_name(facts: AttemptFacts) -> str:
+def _full_name(facts: AttemptContext) -> str:
     return f"{facts.spec.name}[{facts.index}]" if facts.spec.mapped else facts.spec.name
 
 
-def _child_key(facts: AttemptFacts) -> str:
+def _child_key(facts: AttemptContext) -> str:
     return f"{facts.run['flow_run_id']}-{facts.spec.slug}-{facts.index}-{facts.run_count}"
 
 
-def _logger(facts: AttemptFacts) -> logging.Logger:
+def _logger(facts: AttemptContext) -> logging.Logger:
     return child_logger(facts.spec.name, facts.index if facts.spec.mapped else None)
 
 
@@ -169,7 +169,7 @@ def child_logger(name: str, index: int | None) -> logging.Logger:
     return child
 
 
-_OWN: dict[str, Callable[[AttemptFacts], Any]] = {
+_OWN: dict[str, Callable[[AttemptContext], Any]] = {
     "task_name": lambda facts: facts.spec.name,
     "task_slug": lambda facts: facts.spec.slug,
     "task_id": lambda facts: facts.spec.slug,

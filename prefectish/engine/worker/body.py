@@ -8,7 +8,7 @@ from types import AsyncGeneratorType, CoroutineType
 from typing import Any
 
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.side_thread import Helper, current_helper
+from prefectish.engine.side_thread import SideThread, current_helper
 from prefectish.engine.worker.redaction import concealed
 from prefectish.secrets import masking
 from prefectish.tasks.task import Task
@@ -50,7 +50,7 @@ def _useless(generator: AsyncGeneratorType[Any, Any]) -> TypeError:
 
 
 def _in_thread(coroutine: Coroutine[Any, Any, Any]) -> Value | Error:
-    helper = Helper(partial(capture, _run, coroutine), "prefectish-async-body")
+    helper = SideThread(partial(capture, _run, coroutine), "prefectish-async-body")
     try:
         outcome = helper.wait()
     except BaseException:  # an interrupt, or the alarm of a time limit

@@ -18,7 +18,7 @@ from prefectish.engine.state import Cached, Failed, State
 from prefectish.errors import describe
 
 if TYPE_CHECKING:
-    from prefectish.engine.worker.attempt_context import AttemptFacts
+    from prefectish.engine.worker.attempt_context import AttemptContext
     from prefectish.results.base import Result
     from prefectish.tasks.task import Task
 
@@ -29,7 +29,7 @@ MOST_SENT = 1000
 WHY = "why_not_cached"
 
 
-class Caching:
+class CacheSpec:
     """How a step asks and fills its cache.
 
     Parameters
@@ -45,7 +45,7 @@ class Caching:
         self.store = store
         self.caches = caches
 
-    def asked(self, facts: AttemptFacts, inputs: dict[str, Any]) -> tuple[State | None, Miss | None]:
+    def asked(self, facts: AttemptContext, inputs: dict[str, Any]) -> tuple[State | None, Miss | None]:
         """Return the cached state that stands for the run, or what is known of the miss; Failed if asking failed."""
         outcome = capture(lookup, self.task, inputs, facts, self.caches, self.store)
         if isinstance(outcome, Error):
@@ -55,7 +55,7 @@ class Caching:
             return _without_reason(answer.state), None
         return None, answer
 
-    def kept(self, facts: AttemptFacts, inputs: dict[str, Any], state: State, miss: Miss) -> State:
+    def kept(self, facts: AttemptContext, inputs: dict[str, Any], state: State, miss: Miss) -> State:
         """Return the state of a successful attempt as Cached, with the reason why it had to run."""
         why = capture(reason, self.task, miss, self.caches, self.store)
         outcome = capture(keep, self.task, state, inputs, facts, miss, self.store)
@@ -80,11 +80,11 @@ def _without_reason(state: Cached) -> Cached:
     return state.replace(context={name: value for name, value in context.items() if name != WHY})
 
 
-def _arrived(task: Task, store: Result | None, name: str, states: list[Cached]) -> Caching:
-    return Caching(task, store, Caches({name: states}))
+def _arrived(task: Task, store: Result | None, name: str, states: list[Cached]) -> CacheSpec:
+    return CacheSpec(task, store, Caches({name: states}))
 
 
-def _failed(facts: AttemptFacts, verb: str, error: BaseException) -> Failed:
+def _failed(facts: AttemptContext, verb: str, error: BaseException) -> Failed:
     return Failed(f"the cache of {facts.spec.label(facts.index)} could not be {verb}: {describe(error)}", error)
 
 

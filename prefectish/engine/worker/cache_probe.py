@@ -10,7 +10,7 @@ from __future__ import annotations
 from prefectish.engine.jobs.job import StepSpec
 from prefectish.engine.state import Queued, State
 
-#: Branches of a lane that may be looked up ahead of their places.
+#: Branches of a chain that may be looked up ahead of their places.
 AHEAD = 64
 _MARK = "task_looks"
 #: The start of a step that only looks.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine import retries, signals
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.clock import later
-from prefectish.engine.jobs.slots import fill
+from prefectish.engine.jobs.slots import fill_slots
 from prefectish.engine.plan.map_domain import SCALAR, SKIPPED_UPSTREAM, element_width
 from prefectish.engine.state import (
     Crashed,
@@ -36,7 +36,7 @@ from prefectish.engine.state import (
     TriggerFailed,
 )
 from prefectish.errors import LONGEST_TEXT, describe, text_of
-from prefectish.secrets.lazy import Withheld
+from prefectish.secrets.lazy import LazySecret
 from prefectish.secrets.masking import mask
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Finish:
         self.error = error
 
 
-class Call:
+class CallBody:
     """Call the body with these inputs."""
 
     __slots__ = ("inputs",)
@@ -87,7 +87,7 @@ class NotReady:
 NOT_READY = NotReady()
 
 
-def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call | NotReady:
+def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | NotReady:
     """Decide what to do with a task whose inputs have these states.
 
     Parameters
@@ -152,7 +152,7 @@ def _judged(i: Input, state: State) -> State | None:
     return Mapped(state.message, map_states=kept, context=state.context) if kept else None
 
 
-def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call:
+def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
     """Read the inputs from the keyed edges; constants are inputs too."""
     inputs = dict(spec.constants)
     for name in spec.late:
@@ -165,7 +165,7 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call:
         if i.key is None:
             continue
         value = state._result
-        if type(value) is Withheld and spec.derives and not i.mapped:
+        if type(value) is LazySecret and spec.derives and not i.mapped:
             inputs[i.key], secret = value, True
             continue
         if isinstance(value, Deferred) or type(state) is Mapped:
@@ -177,13 +177,13 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | Call:
             value = flattened(value)
         inputs[i.key] = value
     if spec.fills:
-        fill(inputs, [i for i in spec.inputs if i.inside])
-    return _withheld(spec, inputs) if secret else Call(inputs)
+        fill_slots(inputs, [i for i in spec.inputs if i.inside])
+    return _withheld(spec, inputs) if secret else CallBody(inputs)
 
 
 def _withheld(spec: StepSpec, inputs: dict[str, Any]) -> Finish:
     """Hand on how to put inputs together of which one is secret; made once here, so that an error shows here."""
-    result = Withheld(spec.task.run, inputs, spec.slug)
+    result = LazySecret(spec.task.run, inputs, spec.slug)
     made = capture(result.get)
     if isinstance(made, Error):
         return Finish(Failed(failure_text(made.exception), made.exception), made.exception)

@@ -21,19 +21,19 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.jobs.envelope import dumps, encode_state
 from prefectish.engine.state import Crashed, State
 from prefectish.engine.worker.redaction import concealed_state
-from prefectish.engine.worker.storage import Keeping, failed, label_of
+from prefectish.engine.worker.storage import ResultStorage, failed, label_of
 from prefectish.errors import RemoteError, describe
 from prefectish.hashing import stable_hash
 from prefectish.secrets import masking
 
 if TYPE_CHECKING:
-    from prefectish.engine.worker.attempt_context import AttemptFacts
+    from prefectish.engine.worker.attempt_context import AttemptContext
 
 #: Fact of a run that is resumed: whether what was lost before is to run all the same.
 RETRIES = "flow_run_retry_failed"
 
 
-def left_behind(keeping: Keeping, facts: AttemptFacts, inputs: Mapping[str, Any]) -> State | None:
+def left_behind(keeping: ResultStorage, facts: AttemptContext, inputs: Mapping[str, Any]) -> State | None:
     """Return what became of an earlier start of this attempt; None if there was none.
 
     Parameters
@@ -47,7 +47,7 @@ def left_behind(keeping: Keeping, facts: AttemptFacts, inputs: Mapping[str, Any]
     return state
 
 
-def _look(keeping: Keeping, facts: AttemptFacts, inputs: Mapping[str, Any]) -> State | None:
+def _look(keeping: ResultStorage, facts: AttemptContext, inputs: Mapping[str, Any]) -> State | None:
     store = keeping.store
     for own, place in _places(keeping, facts):
         if not store.exists(f"{place}.started"):
@@ -62,7 +62,7 @@ def _look(keeping: Keeping, facts: AttemptFacts, inputs: Mapping[str, Any]) -> S
     return None
 
 
-def _places(keeping: Keeping, facts: AttemptFacts) -> Iterator[tuple[bool, str]]:
+def _places(keeping: ResultStorage, facts: AttemptContext) -> Iterator[tuple[bool, str]]:
     """Yield where this attempt may have left its marker: in this part of the run, and in those that it goes on from."""
     own = keeping.own_place(facts)
     yield True, own
@@ -72,7 +72,7 @@ def _places(keeping: Keeping, facts: AttemptFacts) -> Iterator[tuple[bool, str]]
             yield False, f"{run_id}/{earlier}/{rest}"
 
 
-def begin(keeping: Keeping, facts: AttemptFacts, inputs: Mapping[str, Any]) -> State | None:
+def begin(keeping: ResultStorage, facts: AttemptContext, inputs: Mapping[str, Any]) -> State | None:
     """Leave the marker; return Failed if that cannot be done, since the body must not run then."""
     mark = {"worker": _process(), "at": round(time.time(), 3), "inputs": _digest(inputs)}
     name = f"{keeping.own_place(facts)}.started"
@@ -82,7 +82,7 @@ def begin(keeping: Keeping, facts: AttemptFacts, inputs: Mapping[str, Any]) -> S
     return None
 
 
-def end(keeping: Keeping, facts: AttemptFacts, state: State) -> None:
+def end(keeping: ResultStorage, facts: AttemptContext, state: State) -> None:
     """Note how the attempt ended; what cannot be noted is lost if the attempt is asked for again."""
     label = label_of(facts)
     shown = concealed_state(state) if masking.is_active() else state
@@ -94,7 +94,7 @@ def end(keeping: Keeping, facts: AttemptFacts, state: State) -> None:
         facts["logger"].warning(text, facts["task_full_name"], describe(outcome.exception))
 
 
-def _lost(facts: AttemptFacts, mark: Mapping[str, Any]) -> Crashed:
+def _lost(facts: AttemptContext, mark: Mapping[str, Any]) -> Crashed:
     text = f"{label_of(facts)} was lost: it was started on {mark['worker']}, and rerun_on_loss=False"
     evidence = {"worker": mark["worker"], "started": mark["at"]}
     return Crashed(text, RemoteError("AttemptLost", text), cause="attempt-lost", evidence=evidence)

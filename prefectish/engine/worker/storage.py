@@ -25,7 +25,7 @@ from prefectish.results.templates import PARAMETER, place
 from prefectish.secrets import masking
 
 if TYPE_CHECKING:
-    from prefectish.engine.worker.attempt_context import AttemptFacts
+    from prefectish.engine.worker.attempt_context import AttemptContext
     from prefectish.results.base import Result
 
 #: Says in a result, whose name somebody chose, which attempt wrote it.
@@ -89,7 +89,7 @@ class Stored(Deferred):
         return f"<result of {self.label} at {self.location}>"
 
 
-class Keeping:
+class ResultStorage:
     """Where and how a step keeps its results.
 
     Parameters
@@ -121,14 +121,14 @@ class Keeping:
         self.store, self.checkpoint, self.target, self.folder, self.owner = state
         self._claimed = {}
 
-    def recalled(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
+    def recalled(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return how this very attempt ended before, if that was stored; None if it was not."""
         if not self.checkpoint:
             return None
         found = capture(self._recalled, facts, inputs)
         return None if isinstance(found, Error) else found.value
 
-    def _recalled(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
+    def _recalled(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
         own = self.own_place(facts)
         if self.store.exists(own):
             if self.store.facts(own).get("holds") == STATE:
@@ -140,12 +140,12 @@ class Keeping:
             return None
         return Success("Task run succeeded.", Stored(self.store, name, label_of(facts)))
 
-    def _chosen_place(self, facts: AttemptFacts, inputs: dict[str, Any]) -> str | None:
+    def _chosen_place(self, facts: AttemptContext, inputs: dict[str, Any]) -> str | None:
         """Return where the result lies if somebody chose its name; others may have written there."""
         where = self.target if self.target is not None else self.store.location
         return None if where is None else place(where, fields_of(facts, inputs))
 
-    def noted(self, facts: AttemptFacts, state: State) -> None:
+    def noted(self, facts: AttemptContext, state: State) -> None:
         """Store how an attempt ended that stored no result: it failed, or there was none.
 
         It is for the case that the worker dies before the owner knows; a process that is the owner's needs no note.
@@ -162,7 +162,7 @@ class Keeping:
             text = "Task %r: how it ended could not be stored: %s; if its worker dies now it runs again"
             facts["logger"].warning(text, facts["task_full_name"], describe(outcome.exception))
 
-    def target_state(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
+    def target_state(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return Cached with the value at the target, Failed if it cannot be read, None if there is no target there."""
         if self.target is None:
             return None
@@ -172,7 +172,7 @@ class Keeping:
             return state
         return failed(f"target of {label_of(facts)} could not be read", outcome.exception)
 
-    def _read_target(self, facts: AttemptFacts, inputs: dict[str, Any]) -> State | None:
+    def _read_target(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
         name = place(self.target, fields_of(facts, inputs))
         if not self.store.exists(name):
             return None
@@ -184,7 +184,7 @@ class Keeping:
             return None  # a file of ours that was cut short or altered counts as absent
         return Cached("Result found at its target.", Stored(self.store, name, label_of(facts), _small(value), value))
 
-    def kept(self, facts: AttemptFacts, inputs: dict[str, Any], state: State) -> State:
+    def kept(self, facts: AttemptContext, inputs: dict[str, Any], state: State) -> State:
         """Return the state of a successful attempt with its result in the store; Failed if it cannot be written."""
         if not self.checkpoint or state._result is None:
             return state
@@ -193,7 +193,7 @@ class Keeping:
             return failed("result could not be stored", outcome.exception)
         return state.replace(result=outcome.value)
 
-    def _write(self, facts: AttemptFacts, inputs: dict[str, Any], value: Any) -> Stored:
+    def _write(self, facts: AttemptContext, inputs: dict[str, Any], value: Any) -> Stored:
         own = self.own_place(facts)
         chosen = self._chosen_place(facts, inputs)
         if chosen is not None and self.target is None:
@@ -221,7 +221,7 @@ class Keeping:
                 f"{name!r} is where {label} keeps its result; put ${{item_key}} or ${{map_index}} into the location"
             )
 
-    def own_place(self, facts: AttemptFacts) -> str:
+    def own_place(self, facts: AttemptContext) -> str:
         """Return the place of this attempt, which no other attempt of any run has."""
         index = str(facts.index) if facts.index >= 0 else "single"
         return f"{self.folder}/{facts.spec.slug}/{index}.{facts.run_count}"
@@ -235,7 +235,7 @@ def _small(value: Any) -> Any:
     return packed if packed.nbytes <= SMALL else _NOTHING
 
 
-def fields_of(facts: AttemptFacts, inputs: dict[str, Any]) -> dict[str, Any]:
+def fields_of(facts: AttemptContext, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a template; inputs win."""
     run = facts.run
     fields = {
@@ -251,7 +251,7 @@ def fields_of(facts: AttemptFacts, inputs: dict[str, Any]) -> dict[str, Any]:
     return {**fields, **inputs}
 
 
-def label_of(facts: AttemptFacts) -> str:
+def label_of(facts: AttemptContext) -> str:
     """Return what an attempt is called in messages."""
     return facts.spec.label(facts.index)
 

@@ -26,10 +26,10 @@ from typing import Any, TypeAlias
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error, Value
-from prefectish.engine.side_thread import Helper
+from prefectish.engine.side_thread import SideThread
 from prefectish.engine.signals import ENDRUN, TimeoutSignal
 from prefectish.engine.state import Scheduled, State, TimedOut
-from prefectish.engine.worker.attempt_context import AttemptFacts
+from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.body import call_body
 from prefectish.tasks.task import Task
 
@@ -104,7 +104,7 @@ class Allowance:
         return state.replace(context={**state.context, USED: self.used})
 
 
-def call_limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
+def call_limited(facts: AttemptContext, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
     """Call the body of an attempt as :func:`call_body` does, but within its limits and in the process it asks for."""
     if not facts.spec.task.log_stdout:
         return _limited(facts, inputs, allowance)
@@ -114,7 +114,7 @@ def call_limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowan
         return _limited(facts, inputs, allowance)
 
 
-def _limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
+def _limited(facts: AttemptContext, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
     limit = allowance.left
     if limit is not None and limit <= 0:
         return _overrun(allowance) or Error(
@@ -138,13 +138,13 @@ def _limited(facts: AttemptFacts, inputs: dict[str, Any], allowance: Allowance) 
     return outcome
 
 
-def _called(call: Callable[[], Value | Error], limit: float | None, facts: AttemptFacts) -> Value | Error:
+def _called(call: Callable[[], Value | Error], limit: float | None, facts: AttemptContext) -> Value | Error:
     if limit is None:
         return call()
     return clocks.current.limited(call, limit, partial(_kept, call, limit, facts))
 
 
-def _kept(call: Callable[[], Value | Error], limit: float, facts: AttemptFacts) -> Value | Error:
+def _kept(call: Callable[[], Value | Error], limit: float, facts: AttemptContext) -> Value | Error:
     """Call a body that the system ends at its limit."""
     if _alarm_is_free():
         return _under_alarm(call, limit, facts)
@@ -164,8 +164,8 @@ def _timed_out(outcome: Value | Error) -> bool:
 # -- by a helper thread ------------------------------------------------------------------------------------------------
 
 
-def _in_helper(call: Callable[[], Value | Error], limit: float, facts: AttemptFacts) -> Value | Error:
-    helper = Helper(call, f"prefectish-{facts['task_full_name']}")
+def _in_helper(call: Callable[[], Value | Error], limit: float, facts: AttemptContext) -> Value | Error:
+    helper = SideThread(call, f"prefectish-{facts['task_full_name']}")
     try:
         outcome = helper.wait(limit)
     except BaseException:  # an interrupt
@@ -185,7 +185,7 @@ def _in_helper(call: Callable[[], Value | Error], limit: float, facts: AttemptFa
     return Error(TimeoutSignal())
 
 
-def _log_stopped(facts: AttemptFacts, limit: float) -> None:
+def _log_stopped(facts: AttemptContext, limit: float) -> None:
     """Warn that a body was ended at its limit."""
     facts["logger"].warning("Task %r: timed out after %g s and was stopped", facts["task_full_name"], limit)
 
@@ -218,7 +218,7 @@ class _Alarm:
             raise TimeoutSignal
 
 
-def _under_alarm(call: Callable[[], Value | Error], limit: float, facts: AttemptFacts) -> Value | Error:
+def _under_alarm(call: Callable[[], Value | Error], limit: float, facts: AttemptContext) -> Value | Error:
     alarm = _Alarm()
     outcome: Value | Error | None = None
     before = signal.signal(signal.SIGALRM, alarm)

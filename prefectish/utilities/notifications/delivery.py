@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from prefectish.engine.context import context, get_logger
 from prefectish.engine.driver import active_runs
-from prefectish.engine.driver.active_runs import Driven
+from prefectish.engine.driver.active_runs import ActiveRun
 from prefectish.engine.scheduling.events import Notice
 from prefectish.errors import text_of
 from prefectish.secrets.masking import mask
@@ -53,7 +53,7 @@ class Channel(Protocol):
         """Whether an error will not go away by itself, so that another try makes no sense."""
 
 
-class Terms:
+class DeliveryOptions:
     """How a message is delivered.
 
     Parameters
@@ -82,7 +82,13 @@ class Delivery:
     """One message on its way."""
 
     def __init__(
-        self, channel: Channel, opened: Any, message: Message, terms: Terms, run: Driven | None, logger: logging.Logger
+        self,
+        channel: Channel,
+        opened: Any,
+        message: Message,
+        terms: DeliveryOptions,
+        run: ActiveRun | None,
+        logger: logging.Logger,
     ) -> None:
         self._channel = channel
         self._opened = opened
@@ -118,7 +124,7 @@ def note(
     attempts: int,
     seconds: float,
     error: Exception | None,
-    run: Driven | None,
+    run: ActiveRun | None,
     logger: logging.Logger,
 ) -> None:
     """Log what became of a message, and write it into the history of the run."""
@@ -173,7 +179,7 @@ _postman: _Postman | None = None
 _lock = threading.Lock()
 
 
-def post(channel: Channel, message: Message, terms: Terms) -> None:
+def post(channel: Channel, message: Message, terms: DeliveryOptions) -> None:
     """Deliver a message: later and elsewhere, if this process drives the run, else now."""
     run = active_runs.find(context.get("flow_run_id"))
     logger = context["logger"] if "task_name" in context else get_logger("notifications")

@@ -12,7 +12,7 @@ from prefectish.engine.state import Mapped, State
 from prefectish.errors import describe
 from prefectish.tasks.secrets import SecretBase
 from prefectish.utilities.notifications.channels import Apprise, Mail, SlackWebhook
-from prefectish.utilities.notifications.delivery import Channel, Terms, post
+from prefectish.utilities.notifications.delivery import Channel, DeliveryOptions, post
 from prefectish.utilities.notifications.digest import Message, of_change, of_map
 
 StateClasses = Sequence[type[State]]
@@ -43,13 +43,13 @@ class Notifier:
         only_states: StateClasses | None = None,
         ignore_states: StateClasses | None = None,
         each_child: bool = False,
-        terms: Terms | None = None,
+        terms: DeliveryOptions | None = None,
     ) -> None:
         self.channel = channel
         self.only_states = None if only_states is None else _classes("only_states", only_states)
         self.ignore_states = _classes("ignore_states", ignore_states or ())
         self.each_child = each_child
-        self.terms = terms or Terms()
+        self.terms = terms or DeliveryOptions()
 
     def __call__(self, obj: Any, old: State, new: State) -> State:
         """Tell of a change of state, and leave it as it is."""
@@ -186,7 +186,7 @@ def _notifier(channel: Channel, options: NotifierOptions) -> Notifier:
     unknown = sorted(options.keys() - NotifierOptions.__annotations__.keys())
     if unknown:
         raise TypeError(f"{channel.name} notifier: unknown options: {', '.join(unknown)}")
-    terms = Terms(options.get("timeout", 10.0), options.get("retries", 2), options.get("retry_delay", 1.0))
+    terms = DeliveryOptions(options.get("timeout", 10.0), options.get("retries", 2), options.get("retry_delay", 1.0))
     wanted = options.get("only_states"), options.get("ignore_states")
     return Notifier(channel, *wanted, options.get("each_child", False), terms)
 

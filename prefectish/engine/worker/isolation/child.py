@@ -18,7 +18,7 @@ from typing import IO, Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind
 from prefectish.engine.jobs.envelope import dumps, encode, encode_error, remote_error
-from prefectish.engine.process_tree import end_family
+from prefectish.engine.process_tree import kill_tree
 from prefectish.engine.signals import FAIL, Signal
 from prefectish.engine.worker.attempt_context import child_logger
 from prefectish.engine.worker.body import call_body
@@ -64,7 +64,7 @@ def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
 def _end_with_parent(source: IO[bytes]) -> None:
     """End this process and what it started when the other side of the pipe goes away."""
     source.read(1)
-    end_family(os.getpid())
+    kill_tree(os.getpid())
     os._exit(1)
 
 

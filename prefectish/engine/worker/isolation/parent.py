@@ -27,11 +27,11 @@ from typing import IO, Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.envelope import dumps
-from prefectish.engine.process_tree import end_family
-from prefectish.engine.side_thread import Helper
+from prefectish.engine.process_tree import kill_tree
+from prefectish.engine.side_thread import SideThread
 from prefectish.engine.signals import ENDRUN, FAIL, TimeoutSignal
 from prefectish.engine.state import Crashed, Deferred
-from prefectish.engine.worker.attempt_context import AttemptFacts
+from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.isolation import frames
 from prefectish.errors import text_of
 from prefectish.secrets import masking
@@ -50,7 +50,7 @@ _START = (
 )
 
 
-def call_isolated(facts: AttemptFacts, inputs: dict[str, Any], limit: float | None) -> Value | Error:
+def call_isolated(facts: AttemptContext, inputs: dict[str, Any], limit: float | None) -> Value | Error:
     """Call a body in a process of its own; one that dies is started again as often as ``crash_retries`` allows."""
     for left in range(facts.spec.task.crash_retries, -1, -1):
         called = capture(_call, facts, inputs, limit)
@@ -66,7 +66,7 @@ def _crashed(error: BaseException) -> bool:
     return isinstance(error, ENDRUN) and type(error.state) is Crashed
 
 
-def _call(facts: AttemptFacts, inputs: dict[str, Any], limit: float | None) -> Value | Error:
+def _call(facts: AttemptContext, inputs: dict[str, Any], limit: float | None) -> Value | Error:
     label = facts.spec.label(facts.index)
     try:
         request = _request(facts, inputs, label)
@@ -116,7 +116,7 @@ class _Unpackable(Exception):
     """Something that the body needs cannot be pickled; the cause says why."""
 
 
-def _request(facts: AttemptFacts, inputs: dict[str, Any], label: str) -> bytes:
+def _request(facts: AttemptContext, inputs: dict[str, Any], label: str) -> bytes:
     return pickle.dumps(
         {
             "path": sys.path,
@@ -185,7 +185,7 @@ class _Talk:
     answer : how the body ended; None if it never did.
     """
 
-    def __init__(self, facts: AttemptFacts, request: bytes) -> None:
+    def __init__(self, facts: AttemptContext, request: bytes) -> None:
         self.facts = facts
         self.began = threading.Event()
         self.ended = threading.Event()
@@ -197,7 +197,7 @@ class _Talk:
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        self.helper = Helper(partial(capture, self._converse, request), "prefectish-isolated-body")
+        self.helper = SideThread(partial(capture, self._converse, request), "prefectish-isolated-body")
 
     def hear(self, limit: float | None) -> bool:
         """Wait for the end of the body, or of its process; False if neither came in time."""
@@ -246,7 +246,7 @@ class _Talk:
                 "Task %r: its process did not end after the body had, and was killed", self.facts["task_full_name"]
             )
         if self.answer is None or self.process.poll() is None:
-            end_family(self.process.pid)
+            kill_tree(self.process.pid)
         self.process.wait()
         self.helper.wait(LINGER_SECONDS)
         for pipe in (self.process.stdin, self.process.stdout):

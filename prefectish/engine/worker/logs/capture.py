@@ -3,7 +3,7 @@
 A handler at the logger ``prefectish`` asks a context variable whose line it is. In the process that drives the run
 a line goes on to the handlers that the user configured, as always; a copy is kept for the history if there is one.
 In another process it is kept instead, travels in the record of its attempt, and goes to the handlers where the run is
-driven (:func:`retell`). Lines that no attempt logged are left alone.
+driven (:func:`replay_log_records`). Lines that no attempt logged are left alone.
 
 Levels are those of the process that drives the run; its loggers' levels travel with the facts of the run.
 """
@@ -24,14 +24,14 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import current, get_logger
 from prefectish.engine.state import traceback_of
 from prefectish.engine.worker.logs import digest
-from prefectish.engine.worker.logs.lines import Line, block, one_line
+from prefectish.engine.worker.logs.lines import LogLine, block, one_line
 from prefectish.errors import describe, text_of
 from prefectish.secrets.masking import mask
 
 if TYPE_CHECKING:
-    from prefectish.engine.worker.attempt_context import AttemptFacts
+    from prefectish.engine.worker.attempt_context import AttemptContext
 
-#: Where the facts of a run keep its :class:`Terms`.
+#: Where the facts of a run keep its :class:`LogSettings`.
 TERMS = "log_terms"
 #: What is said of a failure.
 FAILED = "Task %r: exception encountered during task execution"
@@ -43,7 +43,7 @@ def here() -> tuple[int, bytes]:
     return os.getpid(), _TOKEN
 
 
-class Terms(NamedTuple):
+class LogSettings(NamedTuple):
     """How the lines of a run are treated.
 
     Attributes
@@ -60,7 +60,7 @@ class Terms(NamedTuple):
     extra: tuple[str, ...] = ()
 
 
-class Told(NamedTuple):
+class AttemptLog(NamedTuple):
     """Lines of one attempt on their way from the records to the handlers and the history.
 
     Attributes
@@ -82,10 +82,10 @@ class Told(NamedTuple):
     attempt: int
     worker: str | None
     run_name: str | None
-    lines: tuple[Line, ...]
+    lines: tuple[LogLine, ...]
 
 
-def terms_of(kept: bool, extra: Sequence[str] = ()) -> Terms:
+def terms_of(kept: bool, extra: Sequence[str] = ()) -> LogSettings:
     """Return the terms of a run that this process drives."""
     top = get_logger()
     levels = {top.name: top.getEffectiveLevel()}
@@ -95,7 +95,7 @@ def terms_of(kept: bool, extra: Sequence[str] = ()) -> Terms:
             levels[name] = known.level
     for name in extra:
         levels.setdefault(name, logging.getLogger(name).getEffectiveLevel())
-    return Terms(here(), kept, levels, tuple(extra))
+    return LogSettings(here(), kept, levels, tuple(extra))
 
 
 def level_of(name: str, levels: Mapping[str, int]) -> int:
@@ -126,8 +126,8 @@ class Capturing(logging.Handler):
             self.handleError(record)
 
     def _take(self, record: logging.LogRecord) -> None:
-        attempt: AttemptFacts | None = getattr(current(), "attempt", None)
-        terms: Terms | None = None if attempt is None else attempt.run.get(TERMS)
+        attempt: AttemptContext | None = getattr(current(), "attempt", None)
+        terms: LogSettings | None = None if attempt is None else attempt.run.get(TERMS)
         if attempt is None or terms is None:
             self._show(record)
             return
@@ -172,7 +172,7 @@ _users = 0
 _lowered = False
 
 
-def listen(terms: Terms | None) -> None:
+def listen(terms: LogSettings | None) -> None:
     """Take the lines of attempts in a process that runs bodies for another; it goes on as long as the process."""
     if terms is None or terms.owner == here():
         return
@@ -188,7 +188,7 @@ def listen(terms: Terms | None) -> None:
 
 
 @contextmanager
-def listening(run_id: str) -> Iterator[Callable[[bool], Terms]]:
+def listening(run_id: str) -> Iterator[Callable[[bool], LogSettings]]:
     """Take the lines of attempts in the process that drives a run, while it does; at its end tell what was left out.
 
     Yields what returns the terms of the run, given whether there is a history. Where nobody configured logging, lines
@@ -237,7 +237,7 @@ def extra_loggers() -> tuple[str, ...]:
     return tuple(name.strip() for name in map(str, names) if name.strip())
 
 
-def _mark(record: logging.LogRecord, attempt: AttemptFacts) -> None:
+def _mark(record: logging.LogRecord, attempt: AttemptContext) -> None:
     """Bind a record to its child, for the formatters of users, and make one line of its message."""
     spec = attempt.spec
     record.flow_run_id = attempt.run.get("flow_run_id")
@@ -252,7 +252,7 @@ def _mark(record: logging.LogRecord, attempt: AttemptFacts) -> None:
         record.name = one_line(record.name)
 
 
-def line_of(record: logging.LogRecord, attempt: AttemptFacts) -> Line:
+def line_of(record: logging.LogRecord, attempt: AttemptContext) -> LogLine:
     """Return a record as a line."""
     traceback = record.exc_text
     if record.exc_info and not traceback:
@@ -260,10 +260,10 @@ def line_of(record: logging.LogRecord, attempt: AttemptFacts) -> Line:
     name = None if record.name == _own_name(attempt) else record.name
     text = one_line(record.getMessage())
     below = block(traceback) if traceback and not traceback.startswith("  ") else traceback
-    return Line(record.created, record.levelno, name, text, below, getattr(record, "failure_cause", None))
+    return LogLine(record.created, record.levelno, name, text, below, getattr(record, "failure_cause", None))
 
 
-def _own_name(attempt: AttemptFacts) -> str:
+def _own_name(attempt: AttemptContext) -> str:
     """Return the name of the logger that the body finds in its context."""
     spec = attempt.spec
     return one_line(f"prefectish.{spec.name}[{attempt.index}]" if spec.mapped else f"prefectish.{spec.name}")
@@ -272,20 +272,20 @@ def _own_name(attempt: AttemptFacts) -> str:
 _formatter = logging.Formatter()
 
 
-def log_failure(facts: AttemptFacts, error: BaseException) -> None:
+def log_failure(facts: AttemptContext, error: BaseException) -> None:
     """Log that a body failed: the first failures of a cause in full, those after them in the child's own lines."""
     cause = type(error).__name__
     run_id = str(facts.run.get("flow_run_id"))
     if facts.spec.mapped and digest.failures.count(run_id, facts.spec.slug, cause) > digest.FAILURES:
-        terms: Terms | None = facts.run.get(TERMS)
+        terms: LogSettings | None = facts.run.get(TERMS)
         if terms is not None and (terms.kept or terms.owner != here()):
             text = one_line(f"{FAILED % _called(facts)}: {cause}: {text_of(error)}")
-            facts.log(Line(time.time(), logging.ERROR, None, text, None, cause))
+            facts.log(LogLine(time.time(), logging.ERROR, None, text, None, cause))
         return
     safely(_log_in_full, facts, error, cause)
 
 
-def _log_in_full(facts: AttemptFacts, error: BaseException, cause: str) -> None:
+def _log_in_full(facts: AttemptContext, error: BaseException, cause: str) -> None:
     logger = facts["logger"]
     if not logger.isEnabledFor(logging.ERROR):
         return
@@ -300,7 +300,7 @@ def _log_in_full(facts: AttemptFacts, error: BaseException, cause: str) -> None:
     logger.handle(record)
 
 
-def _called(facts: AttemptFacts) -> str:
+def _called(facts: AttemptContext) -> str:
     name: str = facts["task_full_name"]
     return name if facts.name is None else f"{name} ({facts.name})"
 
@@ -308,7 +308,7 @@ def _called(facts: AttemptFacts) -> str:
 # -- where the run is driven -------------------------------------------------------------------------------------------
 
 
-def retell(told: Told, run_id: str) -> None:
+def replay_log_records(told: AttemptLog, run_id: str) -> None:
     """Hand lines that came from another process to the handlers of this one, as far as its levels allow."""
     for line in told.lines:
         if line.cause is not None and told.map_index is not None:  # noqa: SIM102  counted where it is one of many
@@ -336,7 +336,7 @@ def retell(told: Told, run_id: str) -> None:
             safely(logger.handle, record)
 
 
-def _logger_name(told: Told) -> str:
+def _logger_name(told: AttemptLog) -> str:
     return f"prefectish.{told.name}" if told.map_index is None else f"prefectish.{told.name}[{told.map_index}]"
 
 

@@ -28,7 +28,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 _UNSAFE_IN_BLOCK = re.compile(_UNSAFE.pattern.replace("\x0a-", "\x0b-"))
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """One line of a log.
 
     Attributes
@@ -49,17 +49,17 @@ class Line(NamedTuple):
     cause: str | None = None
 
 
-class Lines:
+class LogLines:
     """The lines of one attempt, the first and the last :data:`KEPT` of them."""
 
     __slots__ = ("_dropped", "_first", "_last")
 
     def __init__(self) -> None:
-        self._first: list[Line] = []
-        self._last: deque[Line] = deque(maxlen=KEPT)
+        self._first: list[LogLine] = []
+        self._last: deque[LogLine] = deque(maxlen=KEPT)
         self._dropped = 0
 
-    def add(self, line: Line) -> None:
+    def add(self, line: LogLine) -> None:
         """Keep a line; one in the middle goes again when enough have come after it."""
         if len(self._first) < KEPT:
             self._first.append(line)
@@ -68,11 +68,11 @@ class Lines:
             self._dropped += 1
         self._last.append(line)
 
-    def all(self) -> tuple[Line, ...]:
+    def all(self) -> tuple[LogLine, ...]:
         """Return what is kept, with a line that tells how many are not."""
         if not self._dropped:
             return (*self._first, *self._last)
-        mark = Line(self._last[0].at, WARNING, None, f"... dropped {self._dropped} lines ...")
+        mark = LogLine(self._last[0].at, WARNING, None, f"... dropped {self._dropped} lines ...")
         return (*self._first, mark, *self._last)
 
 
