@@ -27,9 +27,12 @@ class Cost(NamedTuple):
 
     Attributes
     ----------
-    wall : seconds.
-    client, scheduler, workers : processor seconds, user and system, of each kind of process.
-    client_peak, scheduler_peak : largest resident size so far, in MB.
+    wall
+        seconds.
+    Client, scheduler, workers
+        Processor seconds, user and system, of each kind of process.
+    client_peak, scheduler_peak
+        Largest resident size so far, in MB.
     """
 
     wall: float

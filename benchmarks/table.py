@@ -20,10 +20,14 @@ class Row(NamedTuple):
 
     Attributes
     ----------
-    measured : median over the rounds, in `unit`.
-    bar : most that it may be, in the same unit; None for a row that is only shown.
-    spread : least and most over the rounds.
-    facts : what stands behind the figure, for the JSON file and the plot.
+    measured
+        Median over the rounds, in `unit`.
+    bar
+        Most that it may be, in the same unit; None for a row that is only shown.
+    spread
+        Least and most over the rounds.
+    facts
+        What stands behind the figure, for the JSON file and the plot.
     """
 
     question: str

@@ -26,23 +26,35 @@ class DaskExecutor:
 
     Parameters
     ----------
-    address : address of a scheduler; without it, and without `client` and `cluster_class`, a temporary cluster on this
+    address
+        Address of a scheduler; without it, and without `client` and `cluster_class`, a temporary cluster on this
         machine is started for each run, listening on loopback only.
-    client : a Client of yours; neither it nor its cluster is closed.
-    cluster_class, cluster_kwargs, adapt_kwargs : a cluster class, or its dotted name, its keyword arguments, and those
-        of its ``adapt`` method; without a class, `cluster_kwargs` go to the temporary cluster.
-    client_kwargs, security : for the Client.
-    require_tls : refuse an unencrypted connection.
-    debug : show what Dask's workers log: a temporary cluster logs to the error output, the workers of any other to the
+    client
+        A Client of yours; neither it nor its cluster is closed.
+    cluster_class, cluster_kwargs, adapt_kwargs
+        A cluster class, or its dotted name, its keyword arguments, and those of its ``adapt`` method; without a class,
+        `cluster_kwargs` go to the temporary cluster.
+    client_kwargs, security
+        For the Client.
+    require_tls
+        Refuse an unencrypted connection.
+    debug
+        Show what Dask's workers log: a temporary cluster logs to the error output, the workers of any other to the
         handlers of this process.
-    max_branches : branches of maps open at once, at most; default: as many as keep the cluster busy.
-    tag_limits : children of all tasks with a tag that run at once, at most, by tag.
-    no_workers_timeout : seconds without a worker, or without an answer of the scheduler, after which what is open is
-        given up.
-    max_inline_bytes : largest result that travels to the client with its record; larger ones stay on the workers.
-    performance_report_path : where to write Dask's performance report of each run (an HTML page); needs bokeh.
-    verify_results : load each result once more where it was made, so that one that cannot be loaded fails there.
-    stall_warning : seconds in which nothing ends after which a warning says what runs; None for no warning.
+    max_branches
+        Branches of maps open at once, at most; default: as many as keep the cluster busy.
+    tag_limits
+        Children of all tasks with a tag that run at once, at most, by tag.
+    no_workers_timeout
+        Seconds without a worker, or without an answer of the scheduler, after which what is open is given up.
+    max_inline_bytes
+        Largest result that travels to the client with its record; larger ones stay on the workers.
+    performance_report_path
+        Where to write Dask's performance report of each run (an HTML page); needs bokeh.
+    verify_results
+        Load each result once more where it was made, so that one that cannot be loaded fails there.
+    stall_warning
+        Seconds in which nothing ends after which a warning says what runs; None for no warning.
 
     Examples
     --------
@@ -149,7 +161,8 @@ def check_placements(plan: Plan, connection: Connection) -> None:
 
     Raises
     ------
-    FlowDefinitionError : a task needs a resource, or a worker, that is not there; it is named.
+    FlowDefinitionError
+        A task needs a resource, or a worker, that is not there; it is named.
     """
     wanted = {step.slug: placement_of(step.task) for step in plan.steps if step.literal is None}
     if not any(placement.resources or placement.workers for placement in wanted.values()):
@@ -184,7 +197,8 @@ def check_stores(plan: Plan, connection: Connection, run_id: str) -> None:
 
     Raises
     ------
-    ResultStoreNotShared : a worker wrote to a place that is not this process's.
+    ResultStoreNotShared
+        A worker wrote to a place that is not this process's.
     """
     stores: list[Any] = []
     for step in plan.steps:

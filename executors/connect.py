@@ -38,9 +38,12 @@ class Connection:
 
     Attributes
     ----------
-    client : ready to use, from any thread but its loop's.
-    owned : we opened the client, and close it after the run.
-    temporary : we opened the cluster too.
+    client
+        Ready to use, from any thread but its loop's.
+    owned
+        We opened the client, and close it after the run.
+    temporary
+        We opened the cluster too.
     """
 
     __slots__ = ("_adapt", "client", "owned", "temporary")
@@ -60,7 +63,8 @@ class Connection:
 
         Raises
         ------
-        SchedulerLost : it does not answer.
+        SchedulerLost
+            It does not answer.
         """
         return dict(self._identity(-1)["workers"])
 
@@ -69,7 +73,8 @@ class Connection:
 
         Raises
         ------
-        OSError : there is no answer.
+        OSError
+            There is no answer.
         """
         answer = await self.client.scheduler.identity(n_workers=0)
         return int(answer["total_threads"])
@@ -141,24 +146,36 @@ def connect(
 
     Parameters
     ----------
-    address : of a scheduler, like ``tcp://host:8786``.
-    client : a client that is used as it is; nothing of it is closed.
-    cluster_class : called with `cluster_kwargs`; or its dotted name.
-    adapt_kwargs : for the ``adapt`` method of the cluster we start.
-    client_kwargs : for the client we open.
-    security : ``distributed.Security``, its arguments, or True for temporary certificates of a cluster we start.
-    require_tls : accept nothing but an encrypted connection.
-    debug : let a temporary cluster log.
+    address
+        Of a scheduler, like ``tcp://host:8786``.
+    client
+        A client that is used as it is; nothing of it is closed.
+    cluster_class
+        Called with `cluster_kwargs`; or its dotted name.
+    adapt_kwargs
+        For the ``adapt`` method of the cluster we start.
+    client_kwargs
+        For the client we open.
+    security
+        ``distributed.Security``, its arguments, or True for temporary certificates of a cluster we start.
+    require_tls
+        Accept nothing but an encrypted connection.
+    debug
+        Let a temporary cluster log.
 
     Raises
     ------
-    ValueError : the arguments contradict one another.
-    SchedulerLost : there is no scheduler, or none that we may speak to.
-    EnvironmentMismatch : scheduler or workers cannot run what we would send them.
+    ValueError
+        The arguments contradict one another.
+    SchedulerLost
+        There is no scheduler, or none that we may speak to.
+    EnvironmentMismatch
+        Scheduler or workers cannot run what we would send them.
 
     Warns
     -----
-    UserWarning : the scheduler can be reached from other machines, and whoever reaches it can run code on it.
+    UserWarning
+        The scheduler can be reached from other machines, and whoever reaches it can run code on it.
     """
     _check(
         {
@@ -351,7 +368,8 @@ def _imported(name: str) -> Any:
 
     Raises
     ------
-    FlowDefinitionError : there is no such thing.
+    FlowDefinitionError
+        There is no such thing.
     """
     module, _, attribute = name.rpartition(".")
     try:

@@ -26,7 +26,8 @@ def submit_graph(
 
     Parameters
     ----------
-    ranks : one for each key of the graph, not only for those that are wanted.
+    ranks
+        One for each key of the graph, not only for those that are wanted.
     """
     with dask.config.set(_NO_ADVICE):
         futures: dict[Key, Future] = client._graph_to_futures(

@@ -25,9 +25,12 @@ class LoadFailure(NamedTuple):
 
     Attributes
     ----------
-    what : ``task load-1``, or ``item load-1[17]``.
-    reason : what loading it raised.
-    worker : where.
+    what
+        ``task load-1``, or ``item load-1[17]``.
+    reason
+        What loading it raised.
+    worker
+        where.
     """
 
     what: str
@@ -45,13 +48,16 @@ def try_chain(
 
     Parameters
     ----------
-    tasks : bytes of the bodies, by step number.
-    run : runs the graph that it is given a key for on a worker, and returns what came of it; None if nothing came in
+    tasks
+        Bytes of the bodies, by step number.
+    run
+        Runs the graph that it is given a key for on a worker, and returns what came of it; None if nothing came in
         time.
 
     Raises
     ------
-    EnvironmentMismatch : a body cannot be loaded there, or neither of the items can. (One alone is that child's fault.)
+    EnvironmentMismatch
+        A body cannot be loaded there, or neither of the items can. (One alone is that child's fault.)
     """
     bodies = [(f"task {s.slug}", tasks[s.number]) for s in chain.steps if len(tasks[s.number]) <= HEAVY]
     first, last = _items(jobs[0]), _items(jobs[-1])

@@ -48,7 +48,8 @@ def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool) -> Lo
 
     Parameters
     ----------
-    reads : whether it reads a value that was sent by itself.
+    reads
+        Whether it reads a value that was sent by itself.
     """
     outcome = capture(future.result, timeout=10)
     if not isinstance(outcome, Error):
@@ -87,10 +88,13 @@ class LossWatch:
 
     Parameters
     ----------
-    run_id : names the run.
-    no_workers_timeout : how long there may be no worker that can run what is open, in seconds; also how long the
-        scheduler may leave a question unanswered.
-    stall_warning : after how many seconds in which nothing ends a warning says what runs; None for never.
+    run_id
+        Names the run.
+    no_workers_timeout
+        How long there may be no worker that can run what is open, in seconds; also how long the scheduler may leave a
+        question unanswered.
+    stall_warning
+        After how many seconds in which nothing ends a warning says what runs; None for never.
     """
 
     def __init__(
@@ -127,12 +131,15 @@ class LossWatch:
 
         Parameters
         ----------
-        limit : how long to wait, in seconds; then the question is dropped, and can be asked again.
+        limit
+            How long to wait, in seconds; then the question is dropped, and can be asked again.
 
         Raises
         ------
-        NoAnswer : there was none within the limit.
-        SchedulerLost : there was none within `no_workers_timeout`.
+        NoAnswer
+            There was none within the limit.
+        SchedulerLost
+            There was none within `no_workers_timeout`.
         """
         answer, began = self.connection.begin(question), time.monotonic()
         while True:
@@ -169,7 +176,8 @@ class LossWatch:
 
         Parameters
         ----------
-        now : seconds of the monotonic clock.
+        now
+            Seconds of the monotonic clock.
         """
         if not opens:
             self._quiet_since = None

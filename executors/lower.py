@@ -42,9 +42,12 @@ class PackedChain(NamedTuple):
 
     Attributes
     ----------
-    blob : its bytes, or a reference to the key that holds them.
-    held : what the holes in its shared inputs and constants stand for, in order of their numbers.
-    item_inputs : for each item of a branch: position of the step that reads it, and which of its inputs it is.
+    blob
+        Its bytes, or a reference to the key that holds them.
+    held
+        What the holes in its shared inputs and constants stand for, in order of their numbers.
+    item_inputs
+        For each item of a branch: position of the step that reads it, and which of its inputs it is.
     """
 
     blob: Any
@@ -57,10 +60,14 @@ class LoweringOptions(NamedTuple):
 
     Attributes
     ----------
-    run_id : names the run in every key.
-    keep : largest result, in bytes, that travels with a record.
-    verify : whether results are loaded once more where they were made.
-    reference : gives a graph's reference to what a hole stands for.
+    run_id
+        Names the run in every key.
+    keep
+        Largest result, in bytes, that travels with a record.
+    verify
+        Whether results are loaded once more where they were made.
+    reference
+        Gives a graph's reference to what a hole stands for.
     """
 
     run_id: str
@@ -74,7 +81,8 @@ class LoweredBatch(NamedTuple):
 
     Attributes
     ----------
-    reads : whether it reads something that does not go with the call.
+    reads
+        Whether it reads something that does not go with the call.
     """
 
     graph: dict[Key, Task]
@@ -88,11 +96,16 @@ class Lowered(NamedTuple):
 
     Attributes
     ----------
-    graph : Dask tasks by key.
-    wanted : keys whose values the owner reads, by position.
-    made : positions that have a key.
-    refused : records of steps whose inputs cannot be pickled; nothing was made for them and what follows.
-    reads : whether it reads something that does not go with the call.
+    graph
+        Dask tasks by key.
+    wanted
+        Keys whose values the owner reads, by position.
+    made
+        Positions that have a key.
+    refused
+        Records of steps whose inputs cannot be pickled; nothing was made for them and what follows.
+    reads
+        Whether it reads something that does not go with the call.
     """
 
     graph: dict[Key, Task]

@@ -58,8 +58,10 @@ class OwnCluster:
 
     Attributes
     ----------
-    address : of its scheduler.
-    security : what a client needs to speak to it.
+    address
+        Of its scheduler.
+    security
+        What a client needs to speak to it.
     """
 
     __slots__ = ("_host", "_wire", "address", "security")
@@ -95,7 +97,8 @@ class OwnCluster:
 
         Raises
         ------
-        SchedulerLost : it did not start.
+        SchedulerLost
+            It did not start.
         """
         try:
             self._wire.send(([path or os.getcwd() for path in sys.path], preload))
@@ -117,14 +120,19 @@ def start_own_cluster(
 
     Parameters
     ----------
-    cluster_kwargs : as of ``distributed.LocalCluster``.
-    adapt_kwargs : of its ``adapt`` method; None for a cluster of fixed size.
-    debug : let it log.
+    cluster_kwargs
+        As of ``distributed.LocalCluster``.
+    adapt_kwargs
+        Of its ``adapt`` method; None for a cluster of fixed size.
+    debug
+        Let it log.
 
     Raises
     ------
-    SchedulerLost : it did not start.
-    FlowDefinitionError : it would not stay on loopback.
+    SchedulerLost
+        It did not start.
+    FlowDefinitionError
+        It would not stay on loopback.
     """
     order = _order(_arguments(cluster_kwargs, security, debug), adapt_kwargs)
     preload = _PRELOAD if sys.platform == "linux" and dask.config.get(_METHOD) in ("spawn", "forkserver") else []

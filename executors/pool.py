@@ -61,13 +61,18 @@ class LocalDaskExecutor:
 
     Parameters
     ----------
-    scheduler : "threads" (values are shared, nothing is copied), "processes" (bodies, arguments and results are
-        pickled) or "synchronous".
-    num_workers : number of threads or processes; default: Dask's setting ``num_workers``, else one a core.
-    tag_limits : for a tag, how many tasks that carry it run at once, at most.
-    stall_warning : seconds in which nothing ends after which a warning says what is open; None for no warning.
-    verify_results : load each result once more in the process that made it, so that one that cannot be loaded fails
-        there; threads pass results as they are.
+    scheduler
+        "threads" (values are shared, nothing is copied), "processes" (bodies, arguments and results are pickled) or
+        "synchronous".
+    num_workers
+        Number of threads or processes; default: Dask's setting ``num_workers``, else one a core.
+    tag_limits
+        For a tag, how many tasks that carry it run at once, at most.
+    stall_warning
+        Seconds in which nothing ends after which a warning says what is open; None for no warning.
+    verify_results
+        Load each result once more in the process that made it, so that one that cannot be loaded fails there; threads
+        pass results as they are.
 
     Notes
     -----

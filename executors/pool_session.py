@@ -39,11 +39,16 @@ class PoolJob:
 
     Attributes
     ----------
-    left : steps that have not reported yet.
-    running : mask of the positions that were handed to a process and have not come back.
-    gone : True once it was given up: steps that have not started never start.
-    queued : it came from the backlog, and keeps the next slice waiting.
-    states : of steps that are final, by position: those that came with the job, and those that have ended since.
+    left
+        Steps that have not reported yet.
+    running
+        Mask of the positions that were handed to a process and have not come back.
+    gone
+        True once it was given up: steps that have not started never start.
+    queued
+        It came from the backlog, and keeps the next slice waiting.
+    states
+        Of steps that are final, by position: those that came with the job, and those that have ended since.
     """
 
     __slots__ = ("gone", "job", "left", "queued", "running", "states")
@@ -70,9 +75,12 @@ class Workers(Protocol):
 
     Attributes
     ----------
-    slots : bodies that can run at once.
-    bundles : whether the jobs of a bundle come together, as a slice of their own.
-    live : whether bodies get the very objects that are here.
+    slots
+        Bodies that can run at once.
+    bundles
+        Whether the jobs of a bundle come together, as a slice of their own.
+    live
+        Whether bodies get the very objects that are here.
     """
 
     slots: int
@@ -84,8 +92,10 @@ class Workers(Protocol):
 
         Parameters
         ----------
-        report : called with each step as it ends.
-        ahead : tasks that may wait in the pool, beside those that run.
+        report
+            Called with each step as it ends.
+        ahead
+            Tasks that may wait in the pool, beside those that run.
         """
 
     def lost(self, branches: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
@@ -163,11 +173,13 @@ class PoolSession:
 
     Parameters
     ----------
-    stall_warning : after how many seconds in which nothing ends a warning says what is open; None for never.
+    stall_warning
+        After how many seconds in which nothing ends a warning says what is open; None for never.
 
     Attributes
     ----------
-    open : branches that were handed over and have not ended, by job.
+    open
+        Branches that were handed over and have not ended, by job.
     """
 
     def __init__(self, workers: Workers, run: Mapping[str, Any], stall_warning: float | None = None) -> None:

@@ -24,11 +24,13 @@ def preflight(client: Client) -> None:
 
     Raises
     ------
-    EnvironmentMismatch : prefectish is missing somewhere, or runs on another minor version of Python.
+    EnvironmentMismatch
+        Prefectish is missing somewhere, or runs on another minor version of Python.
 
     Warns
     -----
-    UserWarning : prefectish has another version somewhere. (Dask itself warns of other packages.)
+    UserWarning
+        Prefectish has another version somewhere. (Dask itself warns of other packages.)
     """
     compare(_ask(client), sys.version_info[:2], prefectish.__version__)
 
@@ -49,7 +51,8 @@ def compare(answers: Mapping[str, tuple[tuple[int, int], str | None]], python: t
 
     Parameters
     ----------
-    answers : versions of Python and prefectish, None if it is missing, by place.
+    answers
+        Versions of Python and prefectish, None if it is missing, by place.
     """
     missing = [place for place, (_, there) in answers.items() if there is None]
     if missing:

@@ -50,7 +50,8 @@ def host_and_port(address: str) -> tuple[str, int]:
 
     Raises
     ------
-    FlowDefinitionError : it has no such parts.
+    FlowDefinitionError
+        It has no such parts.
     """
     try:
         host, port = parse_host_port(parse_address(address)[1])
@@ -80,11 +81,13 @@ def await_scheduler(address: str, security: Security, timeout: float) -> None:
 
     Parameters
     ----------
-    timeout : seconds to wait for a scheduler that is not there yet.
+    timeout
+        Seconds to wait for a scheduler that is not there yet.
 
     Raises
     ------
-    SchedulerLost : nobody answered in time; or, at once, somebody else did, or TLS did not come about.
+    SchedulerLost
+        Nobody answered in time; or, at once, somebody else did, or TLS did not come about.
     """
     scheme = parse_address(address)[0]
     if scheme not in ("tcp", "tls"):

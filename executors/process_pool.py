@@ -40,7 +40,8 @@ class ProcessEnv(NamedTuple):
 
     Attributes
     ----------
-    environ : environment; in a difference, None for a name that is gone.
+    environ
+        Environment; in a difference, None for a name that is gone.
     """
 
     folder: str
@@ -130,9 +131,12 @@ class PoolBroke(BrokenProcessPool):
 
     Attributes
     ----------
-    was_ready : False if the processes died before they could do anything.
-    evidence : how it ended, as far as that is known; see :func:`prefectish.executors.worker_death.worker_evidence`.
-    last_words : the same in a few words.
+    was_ready
+        False if the processes died before they could do anything.
+    evidence
+        How it ended, as far as that is known; see :func:`prefectish.executors.worker_death.worker_evidence`.
+    last_words
+        The same in a few words.
     """
 
     def __init__(self, was_ready: bool, evidence: Mapping[str, Any]) -> None:

@@ -115,13 +115,17 @@ class Processes:
 
     Parameters
     ----------
-    slots : number of processes.
-    run_id : names the run in every key.
-    verify : whether results are loaded once more where they were made.
+    slots
+        Number of processes.
+    run_id
+        Names the run in every key.
+    verify
+        Whether results are loaded once more where they were made.
 
     Raises
     ------
-    FlowDefinitionError : a task cannot be pickled.
+    FlowDefinitionError
+        A task cannot be pickled.
     """
 
     bundles = True
@@ -217,7 +221,8 @@ class Processes:
 
         Raises
         ------
-        FlowDefinitionError : the processes ended before they were ready.
+        FlowDefinitionError
+            The processes ended before they were ready.
         """
         if not isinstance(error, PoolBroke):
             return [cluster_error(branch, error) for branch in branches], []

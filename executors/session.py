@@ -85,11 +85,16 @@ class OpenKey:
 
     Attributes
     ----------
-    jobs : the job it belongs to, or the jobs of a bundle in order.
-    position : the step, None for a bundle.
-    value : for a receipt: the key it is a receipt of, and its size in bytes.
-    known : what the client knows of the key; the session looks at it far more often than it does anything else.
-    reads : whether it reads a value that was sent by itself.
+    jobs
+        The job it belongs to, or the jobs of a bundle in order.
+    position
+        The step, None for a bundle.
+    value
+        For a receipt: the key it is a receipt of, and its size in bytes.
+    known
+        What the client knows of the key; the session looks at it far more often than it does anything else.
+    reads
+        Whether it reads a value that was sent by itself.
     """
 
     __slots__ = ("future", "jobs", "known", "position", "reads", "value")
@@ -121,10 +126,14 @@ class ClusterSession:
 
     Attributes
     ----------
-    window : branches of maps open at once.
-    slots : threads of the cluster.
-    opens : keys to read, by key.
-    chains : packed chains, by number.
+    window
+        Branches of maps open at once.
+    slots
+        Threads of the cluster.
+    opens
+        Keys to read, by key.
+    chains
+        Packed chains, by number.
     """
 
     live = False
@@ -198,7 +207,8 @@ class ClusterSession:
 
         Raises
         ------
-        EnvironmentMismatch : none of its children could run.
+        EnvironmentMismatch
+            None of its children could run.
         """
         if len(jobs) < LARGE:
             return
@@ -315,7 +325,8 @@ class ClusterSession:
 
         Raises
         ------
-        SchedulerLost : no worker took it.
+        SchedulerLost
+            No worker took it.
         """
         limit, end = PATIENCE + nbytes / SLOWEST_LINK, time.monotonic() + self.watch.no_workers_timeout
         while True:

@@ -107,8 +107,10 @@ class Threads:
 
     Parameters
     ----------
-    slots : number of threads.
-    run_id : names the run in every key.
+    slots
+        Number of threads.
+    run_id
+        Names the run in every key.
     """
 
     bundles = False

@@ -13,7 +13,8 @@ class Waker:
 
     Parameters
     ----------
-    call : has a function called in the client's loop, as ``IOLoop.add_callback`` does.
+    call
+        Has a function called in the client's loop, as ``IOLoop.add_callback`` does.
     """
 
     def __init__(self, call: Callable[[Callable[[], Any]], Any]) -> None:

@@ -37,7 +37,8 @@ def worker_evidence(client: Client, last_worker: Any) -> dict[str, Any]:
 
     Parameters
     ----------
-    last_worker : what Dask says of it in a ``KilledWorker``: its address, pid and nanny.
+    last_worker
+        What Dask says of it in a ``KilledWorker``: its address, pid and nanny.
 
     Returns
     -------
@@ -126,7 +127,7 @@ def as_text(evidence: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> in_words({"exit_code": -9, "signal": "SIGKILL"})
+    >>> as_text({"exit_code": -9, "signal": "SIGKILL"})
     'SIGKILL, possibly out of memory'
     """
     if evidence.get("out_of_memory"):

@@ -132,7 +132,8 @@ class TaskRunFailed(PrefectishError):
 
     Attributes
     ----------
-    state : of the task run.
+    state
+        Of the task run.
     """
 
     def __init__(self, text: str, state: Any = None) -> None:

@@ -176,7 +176,8 @@ class _Again(NamedTuple):
 
     Attributes
     ----------
-    source : where the flow is, if the history does not know it.
+    source
+        Where the flow is, if the history does not know it.
     """
 
     source: str | None

@@ -37,13 +37,17 @@ def find_garbage(store: str | None, days: float, recorded: str | None) -> Iterat
 
     Parameters
     ----------
-    store : folder or URL of results; None for the folder in the home folder.
-    days : a run must have ended so long ago.
-    recorded : history of the runs, as for ``history.runs``; results of runs it does not know are left alone.
+    store
+        Folder or URL of results; None for the folder in the home folder.
+    days
+        A run must have ended so long ago.
+    recorded
+        History of the runs, as for ``history.runs``; results of runs it does not know are left alone.
 
     Raises
     ------
-    ValueError : a run has a name that leads out of the store.
+    ValueError
+        A run has a name that leads out of the store.
     """
     place = store if store is not None else os.path.join(config.home(), "results")
     find = _in_url if "://" in place else _in_folder

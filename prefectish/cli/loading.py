@@ -29,7 +29,8 @@ def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
 
     Raises
     ------
-    FlowDefinitionError : there is no such file, or not exactly one flow is meant.
+    FlowDefinitionError
+        There is no such file, or not exactly one flow is meant.
     """
     source, name = _parted(where)
     module = _run_file(source) if source.endswith(".py") or os.path.isfile(source) else _import(source)
@@ -87,7 +88,8 @@ def load_executor(name: str | None, address: str | None) -> Any:
 
     Raises
     ------
-    FlowDefinitionError : the name is unknown, or an address comes with an executor that takes none.
+    FlowDefinitionError
+        The name is unknown, or an address comes with an executor that takes none.
     """
     if address is not None and name not in (None, "dask"):
         raise FlowDefinitionError(f"--address goes with --executor dask, not with {name}")
@@ -105,7 +107,8 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
 
     Raises
     ------
-    ParameterError : a text has no ``=``.
+    ParameterError
+        A text has no ``=``.
 
     Examples
     --------

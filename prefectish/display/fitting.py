@@ -25,10 +25,14 @@ class Look(NamedTuple):
 
     Attributes
     ----------
-    name, bar : letters of the name, at most; columns of the bar.
-    percent, pace, left : whether these are told.
-    words : whether kinds of children are told in full words.
-    kinds : which kinds are told; None for all.
+    name, bar
+        Letters of the name, at most; columns of the bar.
+    percent, pace, left
+        Whether these are told.
+    words
+        Whether kinds of children are told in full words.
+    kinds
+        Which kinds are told; None for all.
     """
 
     name: int
@@ -60,7 +64,8 @@ def fitted(lines: Sequence[PaceLine], columns: int, stroke: str) -> Table:
 
     Parameters
     ----------
-    stroke : a letter of the bar.
+    stroke
+        A letter of the bar.
     """
     console = Console(width=ENDLESS, file=None, stderr=True, highlight=False)
     for look in LOOKS:
@@ -112,7 +117,7 @@ def bar(line: PaceLine, width: int, stroke: str) -> Text:
     --------
     >>> from prefectish.engine.driver.progress_view import StepCounts
     >>> counts = StepCounts("a-1", "a", True, 1000, True, 500, 1, 250, 0, 0, 1, 0, 0, False)
-    >>> drawn = bar(Line("a", counts, 1.0, None, None, None), 24, "-")
+    >>> drawn = bar(PaceLine("a", counts, 1.0, None, None, None), 24, "-")
     >>> [(span.end - span.start, span.style) for span in drawn.spans]
     [(5, 'green'), (6, 'bright_black'), (1, 'red'), (12, 'bright_black dim')]
     """

@@ -28,10 +28,12 @@ class Layout(NamedTuple):
 
     Attributes
     ----------
-    centres : middle of each node.
-    routes : points of each edge, in the order of the edges, from the lower rim of its start to the upper rim of its
-        end.
-    width, height : of the whole drawing, in pixels.
+    centres
+        Middle of each node.
+    routes
+        Points of each edge, in the order of the edges, from the lower rim of its start to the upper rim of its end.
+    width, height
+        Of the whole drawing, in pixels.
     """
 
     centres: dict[Key, Point]
@@ -45,8 +47,10 @@ def layout(sizes: Mapping[Key, Point], edges: Sequence[tuple[Key, Key]]) -> Layo
 
     Parameters
     ----------
-    sizes : width and height of each node.
-    edges : from, to; without cycles.
+    sizes
+        Width and height of each node.
+    edges
+        From, to; without cycles.
 
     Examples
     --------

@@ -17,9 +17,12 @@ def onlooker(title: str, run_id: str | None, began: float) -> ProgressView:
 
     Parameters
     ----------
-    title : name of the flow.
-    run_id : of a run that a history records, which may know of former runs; None for one that is not recorded.
-    began : when the run began, by the monotonic clock.
+    title
+        Name of the flow.
+    run_id
+        Of a run that a history records, which may know of former runs; None for one that is not recorded.
+    began
+        When the run began, by the monotonic clock.
     """
     pace = RateMeter(title, began)
     if run_id is not None:

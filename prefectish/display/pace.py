@@ -25,12 +25,18 @@ class PaceLine(NamedTuple):
 
     Attributes
     ----------
-    name : of the task, or its slug if others have the same name.
-    counts : what the engine counted.
-    seconds : since its first child started, until its end; None if none has.
-    rate : children that end in a second; None if that is not known.
-    left : seconds until it ends, about; None if that is not known.
-    expected : how many children it will have, by a former run; None if that is known, or not even guessed.
+    name
+        Of the task, or its slug if others have the same name.
+    counts
+        What the engine counted.
+    seconds
+        Since its first child started, until its end; None if none has.
+    rate
+        Children that end in a second; None if that is not known.
+    left
+        Seconds until it ends, about; None if that is not known.
+    expected
+        How many children it will have, by a former run; None if that is known, or not even guessed.
     """
 
     name: str
@@ -60,12 +66,18 @@ class Scene(NamedTuple):
 
     Attributes
     ----------
-    title : name of the flow.
-    seconds : since the run began.
-    maps : a line each.
-    tasks, ended, failed : single tasks, and how many of them have ended, and failed.
-    long : names of single tasks that have been running for a while, with their seconds.
-    paused : nothing new starts until somebody says so.
+    title
+        Name of the flow.
+    seconds
+        Since the run began.
+    maps
+        A line each.
+    tasks, ended, failed
+        Single tasks, and how many of them have ended, and failed.
+    long
+        Names of single tasks that have been running for a while, with their seconds.
+    paused
+        Nothing new starts until somebody says so.
     """
 
     title: str
@@ -109,8 +121,10 @@ class RateMeter:
 
     Parameters
     ----------
-    title : name of the flow.
-    began : when the run began, by the clock that `scene` is told.
+    title
+        Name of the flow.
+    began
+        When the run began, by the clock that `scene` is told.
     """
 
     def __init__(self, title: str, began: float) -> None:

@@ -21,12 +21,15 @@ class Region:
 
     Parameters
     ----------
-    stream : of the terminal.
+    stream
+        Of the terminal.
 
     Attributes
     ----------
-    rows : of the terminal when the region was taken; 0 if it is not.
-    height : rows of the region.
+    rows
+        Of the terminal when the region was taken; 0 if it is not.
+    height
+        Rows of the region.
     """
 
     def __init__(self, stream: TextIO) -> None:

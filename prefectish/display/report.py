@@ -40,7 +40,8 @@ def of_state(state: State, path: str | os.PathLike[str]) -> str:
 
     Raises
     ------
-    TypeError : it has no states of tasks inside, and no history knows of its run.
+    TypeError
+        It has no states of tasks inside, and no history knows of its run.
     """
     run = recorded.run_of(state)
     if not is_by_task(state.result):

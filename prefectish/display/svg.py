@@ -31,12 +31,18 @@ class Box(NamedTuple):
 
     Attributes
     ----------
-    ident : tells it from others.
-    lines : what stands in it, the first one as its name.
-    mapped : it is drawn as a stack.
-    color : of its state; None if nothing ran.
-    parts : color and share of each state of its children, drawn as a bar.
-    title : shown when the pointer rests on it.
+    ident
+        Tells it from others.
+    lines
+        What stands in it, the first one as its name.
+    mapped
+        It is drawn as a stack.
+    color
+        Of its state; None if nothing ran.
+    parts
+        Color and share of each state of its children, drawn as a bar.
+    title
+        Shown when the pointer rests on it.
     """
 
     ident: str

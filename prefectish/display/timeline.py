@@ -19,10 +19,14 @@ class Row(NamedTuple):
 
     Attributes
     ----------
-    name : what stands in front of it.
-    values : how much was going on, in pieces of equal length.
-    bad : how much of it was bad, drawn over it.
-    behind : what stands behind it.
+    name
+        What stands in front of it.
+    values
+        How much was going on, in pieces of equal length.
+    bad
+        How much of it was bad, drawn over it.
+    behind
+        What stands behind it.
     """
 
     name: str
@@ -36,8 +40,10 @@ def timeline(rows: Sequence[Row], length: float, color: str, bad: str, alike: bo
 
     Parameters
     ----------
-    length : seconds from the left to the right end.
-    alike : whether one height means the same in all rows.
+    length
+        Seconds from the left to the right end.
+    alike
+        Whether one height means the same in all rows.
     """
     if not rows:
         return ""

@@ -48,11 +48,16 @@ class TaskView(NamedTuple):
 
     Attributes
     ----------
-    slug, name : what it is called, in the flow and by its author.
-    kind : what it is: "task", "map", "parameter", or "constant" for a value that is written in the flow.
-    state : name of its state, None if nothing is known; `message` is that of a single task.
-    counts : its children by state, or itself.
-    total : how many children.
+    slug, name
+        What it is called, in the flow and by its author.
+    kind
+        What it is: "task", "map", "parameter", or "constant" for a value that is written in the flow.
+    state
+        Name of its state, None if nothing is known; `message` is that of a single task.
+    counts
+        Its children by state, or itself.
+    total
+        How many children.
     """
 
     slug: str
@@ -74,9 +79,12 @@ class CauseView(NamedTuple):
 
     Attributes
     ----------
-    kind, type, message, traceback : state, exception, its text and traceback, of the first of them.
-    number : how many failed so.
-    named : what the first of them are called.
+    kind, type, message, traceback
+        State, exception, its text and traceback, of the first of them.
+    number
+        How many failed so.
+    named
+        What the first of them are called.
     """
 
     kind: str
@@ -103,13 +111,20 @@ class RunView(NamedTuple):
 
     Attributes
     ----------
-    title : what it is called; `subtitle` says more.
-    state, color, message : how it ended.
-    tasks, arrows : what ran, and how it hangs together.
-    causes : why children failed, the most frequent first; `unseen` are failures of other causes, or not looked at.
-    slowest : children that took longest.
-    started, ended, seconds : when it ran, if that is known.
-    facts : more to tell, by name.
+    title
+        What it is called; `subtitle` says more.
+    state, color, message
+        How it ended.
+    tasks, arrows
+        What ran, and how it hangs together.
+    causes
+        Why children failed, the most frequent first; `unseen` are failures of other causes, or not looked at.
+    slowest
+        Children that took longest.
+    started, ended, seconds
+        When it ran, if that is known.
+    facts
+        More to tell, by name.
     """
 
     title: str
@@ -235,7 +250,8 @@ def causes_of(found: Iterable[tuple[str, State]]) -> tuple[list[CauseView], int]
 
     Parameters
     ----------
-    found : label and state of each task; children are labelled with their index.
+    found
+        Label and state of each task; children are labelled with their index.
 
     Returns
     -------

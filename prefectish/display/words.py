@@ -38,7 +38,7 @@ def pace(line: PaceLine) -> str:
     --------
     >>> from prefectish.engine.driver.progress_view import StepCounts
     >>> counts = StepCounts("a-1", "a", True, 9, True, 3, 0, 0, 0, 0, 1, 0, 0, False)
-    >>> [pace(Line("a", counts, 1.0, rate, None, None)) for rate in (1234.5, 7.25, 0.05, None)]
+    >>> [pace(PaceLine("a", counts, 1.0, rate, None, None)) for rate in (1234.5, 7.25, 0.05, None)]
     ['1,234/s', '7.2/s', '3/min', '']
     """
     rate = line.rate

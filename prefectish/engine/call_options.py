@@ -11,11 +11,15 @@ class CallOptions:
 
     Parameters
     ----------
-    wait_for : futures that must have ended before.
-    return_state : the call gives the state, whatever it is.
-    allow_failure : failures of what it reads or waits for do not keep it from running; and its own failure is given as
-        its state, and not raised.
-    task_args : options of the task for this call.
+    wait_for
+        Futures that must have ended before.
+    return_state
+        The call gives the state, whatever it is.
+    allow_failure
+        Failures of what it reads or waits for do not keep it from running; and its own failure is given as its state,
+        and not raised.
+    task_args
+        Options of the task for this call.
     """
 
     __slots__ = ("allow_failure", "return_state", "task_args", "wait_for")

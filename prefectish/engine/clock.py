@@ -62,9 +62,12 @@ class Clock:
 
         Parameters
         ----------
-        in_flight : number of jobs that the session has.
-        due : when something is due, by :meth:`seconds`; None if nothing is.
-        idle : waits so many seconds, or until somebody asks for something, while nothing runs; None for a sleep.
+        in_flight
+            Number of jobs that the session has.
+        due
+            When something is due, by :meth:`seconds`; None if nothing is.
+        idle
+            Waits so many seconds, or until somebody asks for something, while nothing runs; None for a sleep.
         """
         wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - self.seconds()))
         if in_flight:

@@ -28,12 +28,15 @@ class SideThread:
 
     Parameters
     ----------
-    call : what to run; it captures what the user's code raises.
-    name : of the thread.
+    call
+        What to run; it captures what the user's code raises.
+    name
+        Of the thread.
 
     Attributes
     ----------
-    stop : asks what runs to end, if it can be asked; a coroutine can, a function cannot.
+    stop
+        Asks what runs to end, if it can be asked; a coroutine can, a function cannot.
     """
 
     __slots__ = ("_ended", "_outcome", "stop", "thread")

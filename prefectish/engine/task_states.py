@@ -43,11 +43,16 @@ class TaskStates(dict[Any, Any]):
 
     Attributes
     ----------
-    flow_name : of the flow that ran.
-    slugs : name of each task that is unique in the flow, in topological order.
-    arrows : how the tasks hang together.
-    mapped : slugs of the tasks that map, whatever became of them.
-    slowest : the children that took longest, the longest first.
+    flow_name
+        Of the flow that ran.
+    slugs
+        Name of each task that is unique in the flow, in topological order.
+    arrows
+        How the tasks hang together.
+    mapped
+        Slugs of the tasks that map, whatever became of them.
+    slowest
+        The children that took longest, the longest first.
     """
 
     def __init__(
@@ -75,7 +80,8 @@ class MapResult(Sequence[Any]):
 
     Attributes
     ----------
-    states : of the children, in map order; None for a child of which nothing is known.
+    states
+        Of the children, in map order; None for a child of which nothing is known.
 
     Examples
     --------
@@ -146,8 +152,10 @@ class ChildStates(list[Any]):
 
     Attributes
     ----------
-    indices : map index of each; ``items()`` gives both.
-    label : what the children are called, up to their index.
+    indices
+        Map index of each; ``items()`` gives both.
+    label
+        What the children are called, up to their index.
     """
 
     def __init__(self, label: str, found: Sequence[tuple[int, State]]) -> None:
@@ -188,9 +196,12 @@ class _Below:
 
         Parameters
         ----------
-        task : a task of the flow, its name or its slug; left out on the state of a map.
-        failed : only children that failed, or with False only those that did not.
-        state : only children in a state of this class, or of the class of this name.
+        task
+            A task of the flow, its name or its slug; left out on the state of a map.
+        failed
+            Only children that failed, or with False only those that did not.
+        state
+            Only children in a state of this class, or of the class of this name.
         """
         plain = not args or isinstance(args[0], bool)
         if plain and not kwargs.keys() & {"task", "failed", "state"}:
@@ -329,11 +340,13 @@ def task_of(slugs: Mapping[Any, str], which: Any) -> Any:
 
     Parameters
     ----------
-    slugs : of the tasks there are.
+    slugs
+        Of the tasks there are.
 
     Raises
     ------
-    KeyError : there is none, or several are meant.
+    KeyError
+        There is none, or several are meant.
     """
     if isinstance(which, str):
         found = [t for t, slug in slugs.items() if slug == which] or [t for t in slugs if t.name == which]

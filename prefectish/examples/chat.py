@@ -26,8 +26,10 @@ class ChatServer(ThreadingHTTPServer):
 
     Attributes
     ----------
-    messages : what was sent, in order: to whom, and the text.
-    hiccups : how many of the next messages are answered by 503, as a busy server does.
+    messages
+        What was sent, in order: to whom, and the text.
+    hiccups
+        How many of the next messages are answered by 503, as a busy server does.
     """
 
     def __init__(self, token: str, updates: Mapping[str, str], silent: Sequence[str], gone: Sequence[str] = ()) -> None:

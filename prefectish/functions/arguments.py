@@ -32,9 +32,12 @@ class Arguments(NamedTuple):
 
     Attributes
     ----------
-    wires : of which kinds they are: calls with equal wires share a chain.
-    values : one a wire: a value, a state, or an outcome.
-    sources : the outcomes among them.
+    wires
+        Of which kinds they are: calls with equal wires share a chain.
+    values
+        One a wire: a value, a state, or an outcome.
+    sources
+        The outcomes among them.
     """
 
     wires: tuple[InputSpec, ...]
@@ -47,13 +50,17 @@ def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failur
 
     Parameters
     ----------
-    bound : values by argument.
-    wait_for : futures, also in lists, that must have ended before.
-    allow_failure : failures among what it reads and waits for do not keep it from running.
+    bound
+        Values by argument.
+    wait_for
+        Futures, also in lists, that must have ended before.
+    allow_failure
+        Failures among what it reads and waits for do not keep it from running.
 
     Raises
     ------
-    TypeError : `wait_for` holds something that is no future.
+    TypeError
+        `wait_for` holds something that is no future.
     """
     wires: list[InputSpec] = []
     values: list[Any] = []
@@ -165,7 +172,8 @@ def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
 
     Raises
     ------
-    PrefectishError : naming the future, both runs, and the way out.
+    PrefectishError
+        Naming the future, both runs, and the way out.
     """
     here = current().get(FUNCTION_RUN)
     if future._run is not here:
@@ -223,7 +231,8 @@ def map_arguments(
 
     Raises
     ------
-    TypeError : a value cannot be mapped over, or `wait_for` holds something that is no future; `name` is the task's.
+    TypeError
+        A value cannot be mapped over, or `wait_for` holds something that is no future; `name` is the task's.
     """
     made = [_map_argument(name, key, unwrap(value), allow_failure, True) for key, value in bound.items()]
     for entry in [wait_for] if isinstance(wait_for, TaskFuture | MapFuture) else wait_for:

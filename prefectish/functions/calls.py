@@ -37,10 +37,14 @@ class CallChain(StepChain):
 
     Attributes
     ----------
-    inputs : of rows that have not started.
-    keys : what rows are that have not ended, by their arguments.
-    reads : what they read, in a run that is resumed.
-    queue : rows that can start: rank, row.
+    inputs
+        Of rows that have not started.
+    keys
+        What rows are that have not ended, by their arguments.
+    reads
+        What they read, in a run that is resumed.
+    queue
+        Rows that can start: rank, row.
     """
 
     __slots__ = ("inputs", "keys", "queue", "reads")
@@ -84,10 +88,14 @@ class CallSignature:
 
     Attributes
     ----------
-    rows : numbers of the calls.
-    outcomes : of the calls that have not ended.
-    failed : outcomes of those that failed and that nobody had looked at by then.
-    direct : a call of it may run right where it is called: it waits for no limit.
+    rows
+        Numbers of the calls.
+    outcomes
+        Of the calls that have not ended.
+    failed
+        Outcomes of those that failed and that nobody had looked at by then.
+    direct
+        A call of it may run right where it is called: it waits for no limit.
     """
 
     __slots__ = ("direct", "failed", "chain", "outcomes", "rows", "run", "spec")
@@ -136,8 +144,10 @@ class TaskCall(NamedTuple):
 
     Attributes
     ----------
-    arguments : one an input of the shape: a value, a state, or the outcome of something else.
-    key : what the call is, by its arguments; None if nobody asked, or they cannot say it.
+    arguments
+        One an input of the shape: a value, a state, or the outcome of something else.
+    key
+        What the call is, by its arguments; None if nobody asked, or they cannot say it.
     """
 
     shape: CallSignature
@@ -152,10 +162,14 @@ class Argument(NamedTuple):
 
     Attributes
     ----------
-    key : None for what is only waited for.
-    value : a value in which outcomes stand for results; :class:`MapCall` for another map.
-    name : what it comes from.
-    holds : outcomes stand in the value.
+    key
+        None for what is only waited for.
+    value
+        A value in which outcomes stand for results; :class:`MapCall` for another map.
+    name
+        What it comes from.
+    holds
+        Outcomes stand in the value.
     """
 
     key: str | None
@@ -172,12 +186,18 @@ class MapCall:
 
     Attributes
     ----------
-    outcome : of the map as a whole.
-    rows : outcomes of children that somebody asked for and that have not ended.
-    listeners : called with row and state of each child that ends.
-    added : called once the step is in the plan.
-    sized : called whenever the number of children may have become known.
-    kept : a call reads it as a whole, so its results stay until the end of the run.
+    outcome
+        Of the map as a whole.
+    rows
+        Outcomes of children that somebody asked for and that have not ended.
+    listeners
+        Called with row and state of each child that ends.
+    added
+        Called once the step is in the plan.
+    sized
+        Called whenever the number of children may have become known.
+    kept
+        A call reads it as a whole, so its results stay until the end of the run.
     """
 
     __slots__ = ("added", "arguments", "kept", "listeners", "outcome", "rows", "sized", "slug", "task")

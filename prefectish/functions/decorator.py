@@ -34,9 +34,12 @@ class FlowFunction(Generic[P, R]):
 
     Attributes
     ----------
-    name : of the flow.
-    state_handlers : called in order at each change of the flow's state with (flow, old state, new state).
-    result : where results are kept; None for nowhere.
+    name
+        Of the flow.
+    state_handlers
+        Called in order at each change of the flow's state with (flow, old state, new state).
+    result
+        Where results are kept; None for nowhere.
     """
 
     def __init__(

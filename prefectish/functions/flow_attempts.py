@@ -34,8 +34,10 @@ class FlowAttempt:
 
     Attributes
     ----------
-    begins : whether the function is to be called: a state handler may have ended the run before.
-    outcome : what the function returned or raised.
+    begins
+        Whether the function is to be called: a state handler may have ended the run before.
+    outcome
+        What the function returned or raised.
     """
 
     def __init__(

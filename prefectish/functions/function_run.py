@@ -47,15 +47,21 @@ class FunctionRun(Control):
 
     Parameters
     ----------
-    name : of the flow.
-    most : calls and children of one task that run at the same time, at most.
-    store : where results are kept whose task does not say.
-    waits : whether calls of coroutine functions are awaited by the flow function.
+    name
+        Of the flow.
+    most
+        Calls and children of one task that run at the same time, at most.
+    store
+        Where results are kept whose task does not say.
+    waits
+        Whether calls of coroutine functions are awaited by the flow function.
 
     Attributes
     ----------
-    plan : the steps so far.
-    final : state of the flow, once the function has ended.
+    plan
+        The steps so far.
+    final
+        State of the flow, once the function has ended.
     """
 
     def __init__(self, name: str, most: int | None, store: Any, waits: bool) -> None:
@@ -109,7 +115,8 @@ class FunctionRun(Control):
 
         Raises
         ------
-        BaseException : what kept the run from beginning.
+        BaseException
+            What kept the run from beginning.
         """
         scope = contextvars.copy_context()
         self._thread = threading.Thread(

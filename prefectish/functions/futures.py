@@ -28,7 +28,8 @@ class TaskFuture(Generic[R]):
 
     Attributes
     ----------
-    name : of the task run, such as ``load-1[3]``.
+    name
+        Of the task run, such as ``load-1[3]``.
     """
 
     __slots__ = ("__weakref__", "_lenient", "_outcome", "_run", "task_name")
@@ -62,7 +63,8 @@ class TaskFuture(Generic[R]):
 
         Parameters
         ----------
-        timeout : seconds to wait at most.
+        timeout
+            Seconds to wait at most.
 
         Returns
         -------
@@ -76,9 +78,11 @@ class TaskFuture(Generic[R]):
 
         Parameters
         ----------
-        timeout : seconds to wait at most.
-        raise_on_failure : False: return the exception, or the state that has none, instead of raising. A call that was
-            submitted with ``allow_failure=True`` or ``return_state=True`` gives its state.
+        timeout
+            Seconds to wait at most.
+        raise_on_failure
+            False: return the exception, or the state that has none, instead of raising. A call that was submitted with
+            ``allow_failure=True`` or ``return_state=True`` gives its state.
 
         Raises
         ------
@@ -216,8 +220,10 @@ class MapFuture(Sequence[TaskFuture[R]]):
 
         Parameters
         ----------
-        timeout : seconds to wait at most.
-        raise_on_failure : False: exceptions, and states without one, stand in the places of children that failed.
+        timeout
+            Seconds to wait at most.
+        raise_on_failure
+            False: exceptions, and states without one, stand in the places of children that failed.
 
         Raises
         ------
@@ -309,7 +315,8 @@ class MapFuture(Sequence[TaskFuture[R]]):
 
         Parameters
         ----------
-        tell : called with the row of a child, maybe twice, from the thread that drives the run.
+        tell
+            Called with the row of a child, maybe twice, from the thread that drives the run.
         """
 
         def told(row: int, state: State) -> None:

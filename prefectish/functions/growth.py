@@ -22,11 +22,16 @@ class InputSpec(NamedTuple):
 
     Attributes
     ----------
-    key : argument it fills, None if it is only waited for.
-    source : number of the step it comes from, -1 if each row has a source of its own.
-    upstream : what it comes from, for triggers and errors.
-    given : it is a value of the caller's and no edge.
-    inside : name of the argument in which it fills a place.
+    key
+        Argument it fills, None if it is only waited for.
+    source
+        Number of the step it comes from, -1 if each row has a source of its own.
+    upstream
+        What it comes from, for triggers and errors.
+    given
+        It is a value of the caller's and no edge.
+    inside
+        Name of the argument in which it fills a place.
     """
 
     key: str | None
@@ -51,8 +56,10 @@ class DynamicPlan:
 
     Parameters
     ----------
-    most : children of one task that run at the same time at most, None for what the task says.
-    store : where results are kept whose task does not say; None for nowhere.
+    most
+        Children of one task that run at the same time at most, None for what the task says.
+    store
+        Where results are kept whose task does not say; None for nowhere.
     """
 
     def __init__(self, table: RunState, most: int | None = None, store: Any = None) -> None:
@@ -78,7 +85,8 @@ class DynamicPlan:
 
         Raises
         ------
-        ResumeMismatch : the run is resumed, and the task changed.
+        ResumeMismatch
+            The run is resumed, and the task changed.
         """
         with self.lock:
             return self._add(task, slug, wires, constants or {}, learns=True)
@@ -122,8 +130,10 @@ class DynamicPlan:
 
         Parameters
         ----------
-        width : what a map over the result has to know, None if nobody measured it.
-        stands_in : the state came from a call of another step.
+        width
+            What a map over the result has to know, None if nobody measured it.
+        stands_in
+            The state came from a call of another step.
         """
         with self.lock:
             run = self._add(task, slug, (), {}, learns=False)
@@ -138,7 +148,8 @@ class DynamicPlan:
 
         Parameters
         ----------
-        width : how many; None if they come one by one.
+        width
+            How many; None if they come one by one.
         """
         with self.lock:
             number = len(self.table.plan.spaces)

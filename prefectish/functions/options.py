@@ -12,12 +12,18 @@ class RunOptions(NamedTuple):
 
     Attributes
     ----------
-    executor : None for the configured one, or local threads.
-    most : calls and children of one task that run at the same time, at most.
-    retries, retry_delay : runs after one that failed, and the seconds before each: a number, a list, or a function.
-    timeout : seconds the run may take.
-    history, progress : as for ``Flow.run``.
-    resumption : a recorded run to go on with.
+    executor
+        None for the configured one, or local threads.
+    most
+        Calls and children of one task that run at the same time, at most.
+    retries, retry_delay
+        Runs after one that failed, and the seconds before each: a number, a list, or a function.
+    timeout
+        Seconds the run may take.
+    history, progress
+        As for ``Flow.run``.
+    resumption
+        A recorded run to go on with.
     """
 
     executor: Any = None

@@ -20,15 +20,24 @@ class Settled:
 
     Attributes
     ----------
-    label : what runs, for errors.
-    run : the step it belongs to; None as long as the step is not in the plan.
-    row : of the step; None for all of it.
-    state : final state, None until it is known.
-    width : what a map over the result has to know, None if nobody measured it.
-    waiting : a state that waits for somebody outside (a pause), None if it does not.
-    key : what a call is, by its arguments; None if nobody asked.
-    sources : outcomes that it read or waited for.
-    read : whether somebody looked at it, or it was said that nobody minds.
+    label
+        What runs, for errors.
+    run
+        The step it belongs to; None as long as the step is not in the plan.
+    row
+        Of the step; None for all of it.
+    state
+        Final state, None until it is known.
+    width
+        What a map over the result has to know, None if nobody measured it.
+    waiting
+        A state that waits for somebody outside (a pause), None if it does not.
+    key
+        What a call is, by its arguments; None if nobody asked.
+    sources
+        Outcomes that it read or waited for.
+    read
+        Whether somebody looked at it, or it was said that nobody minds.
     """
 
     __slots__ = ("_callbacks", "key", "label", "read", "row", "run", "sources", "state", "waiting", "width")

@@ -27,7 +27,8 @@ class BoundSignature:
 
     Attributes
     ----------
-    validates : whether values are checked against annotations.
+    validates
+        Whether values are checked against annotations.
     """
 
     def __init__(self, function: Callable[..., Any], name: str, validates: bool) -> None:

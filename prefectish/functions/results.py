@@ -15,8 +15,10 @@ def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
 
     Parameters
     ----------
-    label : what ran, for errors.
-    sources : what it read or waited for.
+    label
+        What ran, for errors.
+    sources
+        What it read or waited for.
 
     Raises
     ------

@@ -25,8 +25,10 @@ def write_lines(connection: Connection, run: int, part: int, steps: Mapping[int,
 
     Parameters
     ----------
-    run, part : numbers of the run, and of this part of it.
-    steps : number that the history gave a step, by its number in the plan.
+    run, part
+        Numbers of the run, and of this part of it.
+    steps
+        Number that the history gave a step, by its number in the plan.
     """
     rows = [
         (
@@ -64,13 +66,19 @@ class LogLine:
 
     Attributes
     ----------
-    at : when, an aware datetime, by the clock of the machine that ran the body.
-    level : name of its level.
-    slug, index, run_name, attempt : the task, the map index (None for a single task), the name of the run of the
-        task (None without a ``task_run_name``) and the number of the attempt that logged it.
-    logger : name of the logger; None for the task's own.
-    text : one line; control characters in it are escaped.
-    traceback : what was logged below it.
+    at
+        When, an aware datetime, by the clock of the machine that ran the body.
+    level
+        Name of its level.
+    slug, index, run_name, attempt
+        The task, the map index (None for a single task), the name of the run of the task (None without a
+        ``task_run_name``) and the number of the attempt that logged it.
+    logger
+        Name of the logger; None for the task's own.
+    text
+        One line; control characters in it are escaped.
+    traceback
+        What was logged below it.
     """
 
     def __init__(self, row: Any) -> None:
@@ -105,10 +113,14 @@ def select_lines(run: int, step: int | None, item: int | str | None, level: int,
 
     Parameters
     ----------
-    step : only those of this step.
-    item : only those of this row, or of the child with this item key.
-    level : only those of this level and above.
-    limit : only the last so many.
+    step
+        Only those of this step.
+    item
+        Only those of this row, or of the child with this item key.
+    level
+        Only those of this level and above.
+    limit
+        Only the last so many.
     """
     same: ColumnElement[bool] = (_c.run == _l.run) & (_c.step == _l.step) & (_c.row == _l.row) & (_c.part == _l.part)
     query = (
@@ -129,7 +141,8 @@ def level_number(level: int | str) -> int:
 
     Raises
     ------
-    ValueError : there is no level of this name.
+    ValueError
+        There is no level of this name.
     """
     if isinstance(level, int):
         return level

@@ -42,9 +42,12 @@ class WorkerTrack:
 
     Attributes
     ----------
-    busy : children at work, on average, in each piece.
-    ended, failed : children that ended, and that failed, in each piece.
-    children, seconds : in all.
+    busy
+        Children at work, on average, in each piece.
+    ended, failed
+        Children that ended, and that failed, in each piece.
+    children, seconds
+        In all.
     """
 
     __slots__ = ("_edges", "busy", "children", "ended", "failed", "seconds")
@@ -85,11 +88,16 @@ class Measures:
 
     Attributes
     ----------
-    length : seconds from the start of the run to its end.
-    steps, workers : tracks by the slug of the task, and by the process that ran the children.
-    times : seconds of each child whose body was called, by slug.
-    slowest : the children that took longest, the longest first.
-    again : children that needed more than one attempt.
+    length
+        Seconds from the start of the run to its end.
+    steps, workers
+        Tracks by the slug of the task, and by the process that ran the children.
+    times
+        Seconds of each child whose body was called, by slug.
+    slowest
+        The children that took longest, the longest first.
+    again
+        Children that needed more than one attempt.
     """
 
     def __init__(self, length: float) -> None:

@@ -18,7 +18,8 @@ def needed(store: str | os.PathLike[str] | None) -> frozenset[str]:
 
     Parameters
     ----------
-    store : history of the runs, as for ``history.runs``.
+    store
+        History of the runs, as for ``history.runs``.
     """
     r, c = schema.runs.c, schema.children.c
     query = select(c.location).join(schema.runs, r.number == c.run)

@@ -24,7 +24,8 @@ def last_time(run_id: str) -> Mapping[str, Past]:
 
     Parameters
     ----------
-    run_id : of a run that this process records.
+    run_id
+        Of a run that this process records.
     """
     run = find(run_id)
     former = None if run is None else _before(run)

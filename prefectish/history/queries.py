@@ -68,9 +68,12 @@ def runs(limit: int | None = 20, flow: str | None = None, store: str | os.PathLi
 
     Parameters
     ----------
-    limit : how many at most; None for all.
-    flow : only those of the flow of this name.
-    store : path or database URL; None for the history in the home folder.
+    limit
+        How many at most; None for all.
+    flow
+        Only those of the flow of this name.
+    store
+        Path or database URL; None for the history in the home folder.
     """
     opened = open_store(store)
     query = select(schema.runs).order_by(_r.number.desc())
@@ -87,12 +90,15 @@ def run(id: str, store: str | os.PathLike[str] | None = None) -> RunRow:
 
     Parameters
     ----------
-    id : its identifier, or the beginning of it if that is unambiguous.
+    id
+        Its identifier, or the beginning of it if that is unambiguous.
 
     Raises
     ------
-    KeyError : there is none, or several begin like that.
-    TypeError : it is no identifier.
+    KeyError
+        There is none, or several begin like that.
+    TypeError
+        It is no identifier.
     """
     if not isinstance(id, str):
         raise TypeError(f'a run is found by its identifier, state.context["flow_run_id"], got {id!r}')
@@ -110,16 +116,24 @@ class RunRow:
 
     Attributes
     ----------
-    id, name, flow_name, flow_version : names of the run and of its flow.
-    state : name of the state it ended in, or "Running".
-    message : what the state says.
-    started, ended, heartbeat : aware datetimes; `ended` is None for a run that did not end, `heartbeat` its last sign
-        of life.
-    exit_code : of a program that ends with the run's state.
-    executor : what ran it.
-    holder : the process that drives it, ``host:pid``; None once it has ended.
-    part : how often it was resumed.
-    source : where its flow is, ``FILE.py:name`` or ``module:name``; None if that is not known.
+    id, name, flow_name, flow_version
+        Names of the run and of its flow.
+    state
+        Name of the state it ended in, or "Running".
+    message
+        What the state says.
+    started, ended, heartbeat
+        Aware datetimes; `ended` is None for a run that did not end, `heartbeat` its last sign of life.
+    exit_code
+        Of a program that ends with the run's state.
+    executor
+        What ran it.
+    holder
+        The process that drives it, ``host:pid``; None once it has ended.
+    part
+        How often it was resumed.
+    source
+        Where its flow is, ``FILE.py:name`` or ``module:name``; None if that is not known.
     """
 
     def __init__(self, store: HistoryStore, row: Any) -> None:
@@ -155,7 +169,8 @@ class RunRow:
 
         Raises
         ------
-        RunNotActive : nobody drives it: it has ended, or its client is lost.
+        RunNotActive
+            Nobody drives it: it has ended, or its client is lost.
         """
         if self.holder is None or self.is_lost:
             what = "its client is lost; resume goes on with it" if self.is_lost else f"it ended as {self.state}"
@@ -181,8 +196,10 @@ class RunRow:
 
         Parameters
         ----------
-        task : a task, its slug or its name.
-        state : only those in the state of this name; "Failed" stands for every kind of failure.
+        task
+            A task, its slug or its name.
+        state
+            Only those in the state of this name; "Failed" stands for every kind of failure.
         """
         table = self._current()
         c = table.c
@@ -211,11 +228,13 @@ class RunRow:
 
         Parameters
         ----------
-        item : its map index, or its item key.
+        item
+            Its map index, or its item key.
 
         Raises
         ------
-        KeyError : there is none.
+        KeyError
+            There is none.
         """
         table = self._current()
         c = table.c
@@ -238,15 +257,21 @@ class RunRow:
 
         Parameters
         ----------
-        task : only this task: a task, its slug or its name.
-        item : only this child of a mapped `task`: its map index, or its item key.
-        level : only lines of this level and above: a name ("WARNING") or a number.
-        limit : only the last so many.
+        task
+            Only this task: a task, its slug or its name.
+        item
+            Only this child of a mapped `task`: its map index, or its item key.
+        level
+            Only lines of this level and above: a name ("WARNING") or a number.
+        limit
+            Only the last so many.
 
         Raises
         ------
-        KeyError : there is no such task.
-        ValueError : `item` comes without a task, or `level` is none.
+        KeyError
+            There is no such task.
+        ValueError
+            `item` comes without a task, or `level` is none.
         """
         if item is not None and task is None:
             raise ValueError(f"item={item!r} without a task: whose child is meant?")
@@ -286,21 +311,30 @@ class RunRow:
 
         Parameters
         ----------
-        task : only those of this task: a task, its slug or its name. Default: all.
-        item : only this child of a mapped `task`: its map index, or its item key.
-        input : what ``pause_task`` returns to them, of what JSON knows; kept in the history until the run has ended.
-        flow : the flow to resume the run with, at once; None to leave that to ``flow.resume(...)`` or the command.
-        **options : for ``flow.resume``: parameters, executor and others.
+        task
+            Only those of this task: a task, its slug or its name. Default: all.
+        item
+            Only this child of a mapped `task`: its map index, or its item key.
+        input
+            What ``pause_task`` returns to them, of what JSON knows; kept in the history until the run has ended.
+        flow
+            The flow to resume the run with, at once; None to leave that to ``flow.resume(...)`` or the command.
+        **options
+            For ``flow.resume``: parameters, executor and others.
 
         Returns
         -------
-        State : of the flow; None if it is not resumed here.
+        State
+            Of the flow; None if it is not resumed here.
 
         Raises
         ------
-        KeyError : nothing of it is paused.
-        RunLocked : it still goes on; the handle of ``flow.start(...)`` approves there.
-        ValueError : the input cannot be kept.
+        KeyError
+            Nothing of it is paused.
+        RunLocked
+            It still goes on; the handle of ``flow.start(...)`` approves there.
+        ValueError
+            The input cannot be kept.
         """
         name = task if task is None or isinstance(task, str) else getattr(task, "slug", None) or task.name
         now = self._as_it_is_now()
@@ -361,7 +395,8 @@ class RunRow:
 
         Parameters
         ----------
-        gone : also children whose items were in an earlier list only.
+        gone
+            Also children whose items were in an earlier list only.
         """
         c = schema.children.c
         if not self.part:
@@ -435,18 +470,30 @@ class ChildRow:
 
     Attributes
     ----------
-    index : its map index, None for a single task.
-    item_key : what it is by its item, None if nobody asked.
-    state : name of its final state.
-    attempts : attempts that ended, 0 for a state that no attempt made.
-    duration : seconds of the last attempt.
-    message : what the state says; None for a plain success.
-    error : type and text of its exception, None if it did not fail.
-    traceback : of its exception, of one with the same cause where many failed alike.
-    name : what its run is called, if somebody named it.
-    worker : process that ran it, ``host:pid``.
-    location : where its result lies in its store; None if it was not stored.
-    at : when the owner learned of its end.
+    index
+        Its map index, None for a single task.
+    item_key
+        What it is by its item, None if nobody asked.
+    state
+        Name of its final state.
+    attempts
+        Attempts that ended, 0 for a state that no attempt made.
+    duration
+        Seconds of the last attempt.
+    message
+        What the state says; None for a plain success.
+    error
+        Type and text of its exception, None if it did not fail.
+    traceback
+        Of its exception, of one with the same cause where many failed alike.
+    name
+        What its run is called, if somebody named it.
+    worker
+        Process that ran it, ``host:pid``.
+    location
+        Where its result lies in its store; None if it was not stored.
+    at
+        When the owner learned of its end.
     """
 
     def __init__(self, run: RunRow, row: Any) -> None:
@@ -498,15 +545,21 @@ class ChildRow:
 
         Parameters
         ----------
-        pdb : stop in the debugger at the first line of the body, and again where it fails.
-        flow : the flow; by default the one of this name that ran last in this process.
-        parameters : those of the run, which are not recorded; by default the flow's own.
+        pdb
+            Stop in the debugger at the first line of the body, and again where it fails.
+        flow
+            The flow; by default the one of this name that ran last in this process.
+        parameters
+            Those of the run, which are not recorded; by default the flow's own.
 
         Raises
         ------
-        ResultReleased : a result that the child read was not stored, or is gone; it is named.
-        ResumeMismatch : what the child is given now is not what it was given.
-        ValueError : there is no flow to take the body from.
+        ResultReleased
+            A result that the child read was not stored, or is gone; it is named.
+        ResumeMismatch
+            What the child is given now is not what it was given.
+        ValueError
+            There is no flow to take the body from.
         """
         from importlib import import_module
 
@@ -561,13 +614,20 @@ class WaitingRow(NamedTuple):
 
     Attributes
     ----------
-    slug, name, index, item_key : which child it is; `index` is None for a single task.
-    state : "Paused", "Resume", "Retrying" or "Scheduled".
-    attempt : number of the attempt that left it so.
-    message : what the state says.
-    due : when it goes on by itself; None if it waits for somebody.
-    context : what the pause carries, as far as JSON can say it.
-    part : how often the run had been resumed then.
+    slug, name, index, item_key
+        Which child it is; `index` is None for a single task.
+    state
+        "Paused", "Resume", "Retrying" or "Scheduled".
+    attempt
+        Number of the attempt that left it so.
+    message
+        What the state says.
+    due
+        When it goes on by itself; None if it waits for somebody.
+    context
+        What the pause carries, as far as JSON can say it.
+    part
+        How often the run had been resumed then.
     """
 
     slug: str
@@ -601,9 +661,12 @@ class FailureGroup:
 
     Attributes
     ----------
-    type, message, traceback : of the first that was recorded.
-    count : how many children failed so.
-    is_consequence : they failed only because something before them did.
+    type, message, traceback
+        Of the first that was recorded.
+    count
+        How many children failed so.
+    is_consequence
+        They failed only because something before them did.
     """
 
     def __init__(self, run: RunRow, row: Any) -> None:
@@ -651,7 +714,8 @@ def identities(children: Sequence[tuple[int, str | None]]) -> dict[int, Identity
 
     Parameters
     ----------
-    children : row and key of each child of one task, by row.
+    children
+        Row and key of each child of one task, by row.
 
     Examples
     --------

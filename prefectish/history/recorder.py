@@ -47,12 +47,15 @@ class HistoryRecorder:
 
     Parameters
     ----------
-    part : how often the run was resumed, this time included.
-    changed : slugs of tasks that changed before this part, whose earlier records do not count; more may be added.
+    part
+        How often the run was resumed, this time included.
+    changed
+        Slugs of tasks that changed before this part, whose earlier records do not count; more may be added.
 
     Attributes
     ----------
-    broken : what stopped the recording, None if nothing did; the run goes on without.
+    broken
+        What stopped the recording, None if nothing did; the run goes on without.
     """
 
     def __init__(self, store: HistoryStore, part: int = 0, changed: Collection[str] = ()) -> None:
@@ -309,13 +312,16 @@ def recorder_for(history: str | os.PathLike[str] | bool | None) -> HistoryRecord
 
     Parameters
     ----------
-    history : None for the history in the home folder (one that cannot be used warns, once, and there is none), False
-        for none, or a path or database URL.
+    history
+        None for the history in the home folder (one that cannot be used warns, once, and there is none), False for
+        none, or a path or database URL.
 
     Raises
     ------
-    HistoryCorrupt, HistoryTooNew : there is something else, or what a later version wrote.
-    HistoryUnsafe, HistoryWriteError : a history that was asked for by name cannot be used.
+    HistoryCorrupt, HistoryTooNew
+        There is something else, or what a later version wrote.
+    HistoryUnsafe, HistoryWriteError
+        A history that was asked for by name cannot be used.
     """
     if history is False:
         return None

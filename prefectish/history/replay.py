@@ -89,8 +89,10 @@ class _Found:
 
     Attributes
     ----------
-    ancestors : numbers of the steps that the child comes of, directly or not.
-    label : names the child.
+    ancestors
+        Numbers of the steps that the child comes of, directly or not.
+    label
+        Names the child.
     """
 
     def __init__(self, plan: Plan, step: Step, child: ChildRow, run: RunRow) -> None:
@@ -111,8 +113,10 @@ class _Found:
 
         Raises
         ------
-        ResultReleased : a result that the child reads cannot be read.
-        ResumeMismatch : the child was given other constants or parameters.
+        ResultReleased
+            A result that the child reads cannot be read.
+        ResumeMismatch
+            The child was given other constants or parameters.
         """
         self._check_inputs()
         missing = [text for i in self.step.inputs for text in self._missing(i)]

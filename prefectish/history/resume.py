@@ -53,7 +53,8 @@ class Gone(Deferred):
 
         Raises
         ------
-        ResultReleased : always.
+        ResultReleased
+            always.
         """
         raise ResultReleased(
             f"result of {self.label} was made before the run was resumed, and was not stored; "
@@ -69,19 +70,26 @@ class Resumption:
 
     Parameters
     ----------
-    run_id : identifier of the run.
-    history : where it is recorded, as for ``flow.run``.
-    retry_failed : run failed children again, also with corrected code.
-    force : accept changed tasks; they run again, and what follows them.
+    run_id
+        Identifier of the run.
+    history
+        Where it is recorded, as for ``flow.run``.
+    retry_failed
+        Run failed children again, also with corrected code.
+    force
+        Accept changed tasks; they run again, and what follows them.
 
     Attributes
     ----------
-    part : how often the run was resumed, this time included.
+    part
+        How often the run was resumed, this time included.
 
     Raises
     ------
-    KeyError : no such run is recorded.
-    RunLocked : somebody else drives it.
+    KeyError
+        No such run is recorded.
+    RunLocked
+        Somebody else drives it.
     """
 
     def __init__(self, run_id: str, history: Any, retry_failed: bool, force: bool) -> None:
@@ -130,7 +138,8 @@ class Resumption:
 
         Raises
         ------
-        ResumeMismatch : a task changed since; it is named.
+        ResumeMismatch
+            A task changed since; it is named.
         """
         children: dict[str, Mapping[Identity, PreviousResult]] = {}
         widths: dict[str, int] = {}
@@ -237,7 +246,8 @@ def recorded(step: Step, child: ChildRow, had_left: bool = False) -> PreviousRes
 
     Parameters
     ----------
-    had_left : whether its item was not in the list of the last part any more.
+    had_left
+        Whether its item was not in the list of the last part any more.
     """
     label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
     row = child._row

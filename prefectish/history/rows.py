@@ -34,9 +34,12 @@ class Rows:
 
     Parameters
     ----------
-    run : number of the run.
-    part : how often it was resumed.
-    steps : number of each step in the history, by its number in the plan.
+    run
+        Number of the run.
+    part
+        How often it was resumed.
+    steps
+        Number of each step in the history, by its number in the plan.
     """
 
     def __init__(self, run: int, part: int, steps: Mapping[int, int]) -> None:

@@ -34,8 +34,10 @@ class HistoryStore:
 
     Attributes
     ----------
-    location : path of the file, or URL without its password.
-    is_file : whether it is a SQLite file; else it is on a server.
+    location
+        Path of the file, or URL without its password.
+    is_file
+        Whether it is a SQLite file; else it is on a server.
     """
 
     location: str
@@ -53,7 +55,8 @@ class HistoryStore:
 
         Raises
         ------
-        HistoryWriteError : the disk is full, or the history cannot be written any more; earlier rows are intact.
+        HistoryWriteError
+            The disk is full, or the history cannot be written any more; earlier rows are intact.
         """
         with self._told(), self.engine.begin() as connection:
             yield connection
@@ -64,7 +67,8 @@ class HistoryStore:
 
         Raises
         ------
-        HistoryWriteError : the history cannot be reached.
+        HistoryWriteError
+            The history cannot be reached.
         """
         with self._told(), self.engine.connect() as connection:
             yield connection.execution_options(prefectish_reads=True)
@@ -88,8 +92,10 @@ class FileStore(HistoryStore):
 
     Parameters
     ----------
-    path : of the file; its folder must exist.
-    journal : "wal", or "delete" for file systems on which a write-ahead log is not safe.
+    path
+        Of the file; its folder must exist.
+    journal
+        "wal", or "delete" for file systems on which a write-ahead log is not safe.
     """
 
     is_file = True
@@ -255,11 +261,16 @@ def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
 
     Raises
     ------
-    HistoryCorrupt, HistoryTooNew : the file is something else, or of a later version; it is left as it is.
-    HistoryUnsafe : it lies on a network file system.
-    HistoryWriteError : it cannot be written.
-    ValueError : it is False: nothing is recorded there.
-    TypeError : it is nothing of the kind.
+    HistoryCorrupt, HistoryTooNew
+        The file is something else, or of a later version; it is left as it is.
+    HistoryUnsafe
+        It lies on a network file system.
+    HistoryWriteError
+        It cannot be written.
+    ValueError
+        It is False: nothing is recorded there.
+    TypeError
+        It is nothing of the kind.
     """
     if isinstance(history, bool):
         raise ValueError(f"history={history!r}: the path or database URL of the history in which the run is, is wanted")

@@ -33,8 +33,10 @@ class LazySecret(Deferred):
 
     Attributes
     ----------
-    function, inputs : what makes it; each may be a `Deferred` itself.
-    label : the step whose result it is.
+    function, inputs
+        What makes it; each may be a `Deferred` itself.
+    label
+        The step whose result it is.
     """
 
     __slots__ = ("_value", "function", "inputs", "label")
@@ -50,7 +52,8 @@ class LazySecret(Deferred):
 
         Raises
         ------
-        Exception : whatever making it raises, a ValueError for a secret that is not known here.
+        Exception
+            Whatever making it raises, a ValueError for a secret that is not known here.
         """
         if self._value is _UNREAD:
             function: Callable[..., Any] = _opened(self.function)
@@ -62,7 +65,8 @@ class LazySecret(Deferred):
 
         Raises
         ------
-        Exception : whatever pickling raised.
+        Exception
+            Whatever pickling raised.
         """
         function = _packed(self.function, label)
         return LazySecret(function, {name: _packed(value, label) for name, value in self.inputs.items()}, self.label)

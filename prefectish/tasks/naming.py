@@ -27,7 +27,8 @@ class RunNaming:
 
     Parameters
     ----------
-    wanted : text of a template, or a function that is called with those of the fields that it names.
+    wanted
+        Text of a template, or a function that is called with those of the fields that it names.
     """
 
     __slots__ = ("_function", "_takes", "_template", "_warned")
@@ -43,8 +44,10 @@ class RunNaming:
 
         Parameters
         ----------
-        fields : of the run, its inputs among them.
-        warn : called with a format and its arguments.
+        fields
+            Of the run, its inputs among them.
+        warn
+            Called with a format and its arguments.
         """
         outcome = capture(self._made, fields)
         if not isinstance(outcome, Error):

@@ -266,7 +266,8 @@ class VirtualClock(Clock):
 
         Parameters
         ----------
-        expected : number of bodies that run as soon as all of them have begun.
+        expected
+            Number of bodies that run as soon as all of them have begun.
         """
         me = threading.get_ident()
         bodies = [thread for thread in self._bodies if thread != me]  # one in this thread runs the loop

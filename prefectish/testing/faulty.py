@@ -36,9 +36,12 @@ class Happened(NamedTuple):
 
     Attributes
     ----------
-    label : the task or child it happened to, as ``load-1[3]``.
-    submission : how often that was submitted before.
-    fault : its name.
+    label
+        The task or child it happened to, as ``load-1[3]``.
+    submission
+        How often that was submitted before.
+    fault
+        Its name.
     """
 
     label: str
@@ -67,7 +70,8 @@ class FaultySession:
 
     Attributes
     ----------
-    happened : the faults that were given back, in order.
+    happened
+        The faults that were given back, in order.
 
     Raises
     ------
@@ -218,7 +222,8 @@ class _Session:
 
     Attributes
     ----------
-    silent : jobs of which nothing will be heard: there is nothing to wait for.
+    silent
+        Jobs of which nothing will be heard: there is nothing to wait for.
     """
 
     def __init__(self, session: Session, chooser: _Chooser, happened: list[Happened]) -> None:

@@ -26,10 +26,14 @@ class Kill(NamedTuple):
 
     Attributes
     ----------
-    seconds : when, from the beginning of the killing.
-    worker : its address.
-    pid : its process.
-    mode : how: "kill", "stop", "segfault" or "terminate".
+    seconds
+        When, from the beginning of the killing.
+    worker
+        Its address.
+    pid
+        Its process.
+    mode
+        How: "kill", "stop", "segfault" or "terminate".
     """
 
     seconds: float
@@ -63,7 +67,8 @@ class WorkerKiller:
 
     Attributes
     ----------
-    killed : what was done, in order.
+    killed
+        What was done, in order.
 
     Raises
     ------
@@ -191,7 +196,8 @@ class _Work:
 
     Raises
     ------
-    TypeError : the workers have no nannies.
+    TypeError
+        The workers have no nannies.
     """
 
     def __init__(self, killer: WorkerKiller, client: Any) -> None:

@@ -161,7 +161,8 @@ def _checked(wanted: Any) -> Any:
 
     Raises
     ------
-    ValueError : there is no such state.
+    ValueError
+        There is no such state.
     """
     if isinstance(wanted, str) and wanted not in NAMES:
         raise ValueError(f"{wanted!r} is no state; states are: {', '.join(sorted(NAMES))}")

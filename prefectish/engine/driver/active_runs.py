@@ -14,7 +14,8 @@ class ActiveRun:
 
     Attributes
     ----------
-    recorder : what records it; None as long as, or because, nothing does.
+    recorder
+        What records it; None as long as, or because, nothing does.
     """
 
     __slots__ = ("recorder",)

@@ -49,12 +49,15 @@ class HandleControls:
 
         Parameters
         ----------
-        task_or_tag : a task of the flow, whose `max_concurrency` it is; or a tag, of whose `tag_limits` it is.
-        n : 0 to start none, None for no limit.
+        task_or_tag
+            A task of the flow, whose `max_concurrency` it is; or a tag, of whose `tag_limits` it is.
+        n
+            0 to start none, None for no limit.
 
         Raises
         ------
-        TypeError, ValueError : the task or the tag is not in the flow, or `n` is no number of children.
+        TypeError, ValueError
+            The task or the tag is not in the flow, or `n` is no number of children.
         """
         if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
             raise TypeError(f"n={n!r}: a number of children, or None for no limit, is wanted")
@@ -75,9 +78,11 @@ class HandleControls:
 
         Parameters
         ----------
-        task : a mapped task of the flow.
-        where : which of them: an exception type or several, the name of one, a function of the failed state, or a group
-            of ``history.run(id).failures()``. Default: all that failed by themselves.
+        task
+            A mapped task of the flow.
+        where
+            Which of them: an exception type or several, the name of one, a function of the failed state, or a group of
+            ``history.run(id).failures()``. Default: all that failed by themselves.
 
         Returns
         -------
@@ -85,9 +90,11 @@ class HandleControls:
 
         Raises
         ------
-        RuntimeError : the map, or the run, has ended, or what followed cannot be taken back; the error names the way
-            out, :meth:`prefectish.Flow.resume`.
-        TypeError, ValueError : `where` is nothing of that kind, or `task` is not in the flow.
+        RuntimeError
+            The map, or the run, has ended, or what followed cannot be taken back; the error names the way out,
+            :meth:`prefectish.Flow.resume`.
+        TypeError, ValueError
+            `where` is nothing of that kind, or `task` is not in the flow.
         """
         slug, chosen = self._slug(task), chooser(where)
         answer = self._answer(lambda progress, now: progress.again.retry(slug, chosen, now))

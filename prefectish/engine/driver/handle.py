@@ -46,10 +46,13 @@ class Control:
 
     Attributes
     ----------
-    progress : the tables of the run, once it has some; read by other threads, written by the loop only.
-    is_open : the run does not end because nothing of it runs: more may come.
-    break_off : ends the run as an interrupt does, from another thread, where the loop is held up by a body; returns
-        what is to be raised.
+    progress
+        The tables of the run, once it has some; read by other threads, written by the loop only.
+    is_open
+        The run does not end because nothing of it runs: more may come.
+    break_off
+        Ends the run as an interrupt does, from another thread, where the loop is held up by a body; returns what is to
+        be raised.
     """
 
     def __init__(self) -> None:
@@ -103,7 +106,8 @@ class RunHandle(HandleControls):
 
     Attributes
     ----------
-    id : identifier of the run.
+    id
+        Identifier of the run.
     """
 
     def __init__(self, flow: Any, drive: Drive, approved: Callable[[str, str, int | None, Any], Drive]) -> None:
@@ -155,12 +159,15 @@ class RunHandle(HandleControls):
 
         Parameters
         ----------
-        timeout : seconds to wait at most.
+        timeout
+            Seconds to wait at most.
 
         Raises
         ------
-        TimeoutError : the run goes on after `timeout` seconds.
-        BaseException : what made the run break off; a SystemExit with code 143 after SIGTERM.
+        TimeoutError
+            The run goes on after `timeout` seconds.
+        BaseException
+            What made the run break off; a SystemExit with code 143 after SIGTERM.
         """
         try:
             with terminable():
@@ -179,13 +186,17 @@ class RunHandle(HandleControls):
 
         Parameters
         ----------
-        task : cancel only this task; what follows it decides by its trigger.
-        index : cancel only this child of a mapped `task`.
-        drain : let what runs end, and keep its results.
+        task
+            Cancel only this task; what follows it decides by its trigger.
+        index
+            Cancel only this child of a mapped `task`.
+        drain
+            Let what runs end, and keep its results.
 
         Raises
         ------
-        TypeError, ValueError : `task` is not in the flow, `index` comes without a task, or is no position.
+        TypeError, ValueError
+            `task` is not in the flow, `index` comes without a task, or is no position.
         """
         if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
             raise TypeError(f"index={index!r}: the position of a child, a whole number, is wanted")
@@ -204,15 +215,21 @@ class RunHandle(HandleControls):
 
         Parameters
         ----------
-        task : a task of the flow.
-        input : what ``pause_task`` returns to it.
-        index : only this child of a mapped `task`. Default: all that are paused.
+        task
+            A task of the flow.
+        input
+            What ``pause_task`` returns to it.
+        index
+            Only this child of a mapped `task`. Default: all that are paused.
 
         Raises
         ------
-        ValueError : `task` is not in the flow, or nothing of it is paused.
-        KeyError : the run has ended, and nothing of it is paused.
-        RuntimeError : the run has ended, and was not recorded.
+        ValueError
+            `task` is not in the flow, or nothing of it is paused.
+        KeyError
+            The run has ended, and nothing of it is paused.
+        RuntimeError
+            The run has ended, and was not recorded.
         """
         slug = self._slug(task)
         answer = self._answer(lambda progress, now: _approve(progress, slug, index, input, now))
@@ -230,11 +247,13 @@ class RunHandle(HandleControls):
 
         Parameters
         ----------
-        task : count only this task and its children.
+        task
+            Count only this task and its children.
 
         Raises
         ------
-        ValueError : `task` is not in the flow.
+        ValueError
+            `task` is not in the flow.
         """
         slug = None if task is None else self._slug(task)
         if self._state is None:

@@ -46,9 +46,12 @@ class RunSettings(NamedTuple):
 
     Attributes
     ----------
-    keep_results : which large results can be read after the run.
-    timeout : longest time of the run in seconds, None for no limit.
-    on_pause : "prompt" to ask on the terminal about paused tasks, None to end the run when only they are left.
+    keep_results
+        Which large results can be read after the run.
+    timeout
+        Longest time of the run in seconds, None for no limit.
+    on_pause
+        "prompt" to ask on the terminal about paused tasks, None to end the run when only they are left.
     """
 
     keep_results: Any = None
@@ -80,26 +83,40 @@ def run_flow(
 
     Parameters
     ----------
-    parameters : a value for each parameter that has no default.
-    task_states : states from a former run; finished tasks are kept and feed their downstream, others go on from there.
-    state : what the flow starts from, for its handlers.
-    keep_results : which large results can be read after the run: None for those of terminal and reference tasks, True
-        for all, False for none, or a task, or several.
-    timeout : longest time of the run in seconds; then open tasks are TimedOut, and those not started Cancelled.
-    on_pause : "prompt" to ask on the terminal about paused tasks.
-    history : where the run is recorded: None for the history in the home folder, False for nowhere, a path or a
-        database URL.
-    control : what brings requests of other threads.
-    resumption : a recorded run to go on with.
-    plan : the steps of a flow function, which adds to them while it runs; None: those of the flow.
-    progress : whether the run is shown while it goes on; None: in a terminal or a notebook.
-    background : whether the run goes on beside somebody who types at the terminal.
+    parameters
+        A value for each parameter that has no default.
+    task_states
+        States from a former run; finished tasks are kept and feed their downstream, others go on from there.
+    state
+        What the flow starts from, for its handlers.
+    keep_results
+        Which large results can be read after the run: None for those of terminal and reference tasks, True for all,
+        False for none, or a task, or several.
+    timeout
+        Longest time of the run in seconds; then open tasks are TimedOut, and those not started Cancelled.
+    on_pause
+        "prompt" to ask on the terminal about paused tasks.
+    history
+        Where the run is recorded: None for the history in the home folder, False for nowhere, a path or a database URL.
+    control
+        What brings requests of other threads.
+    resumption
+        A recorded run to go on with.
+    plan
+        The steps of a flow function, which adds to them while it runs; None: those of the flow.
+    progress
+        Whether the run is shown while it goes on; None: in a terminal or a notebook.
+    background
+        Whether the run goes on beside somebody who types at the terminal.
 
     Raises
     ------
-    FlowDefinitionError : the flow cannot run as it is.
-    KeyboardInterrupt, SystemExit : the run was interrupted, or terminated; ``.state`` is the state it ended in.
-    BaseException : what a task raised, under ``raise_on_exception``.
+    FlowDefinitionError
+        The flow cannot run as it is.
+    KeyboardInterrupt, SystemExit
+        The run was interrupted, or terminated; ``.state`` is the state it ended in.
+    BaseException
+        What a task raised, under ``raise_on_exception``.
     """
     executor = LocalExecutor() if executor is None else _checked_executor(executor)
     values = dict(parameters)
@@ -199,10 +216,14 @@ class Run:
 
     Attributes
     ----------
-    facts : what every body knows of the run.
-    recorder, watch : who writes the run down, and who shows it; None for nobody.
-    recall : what is known of a former part of the run.
-    progress, session : the tables of the run and the executor at work, from the first job on.
+    facts
+        What every body knows of the run.
+    recorder, watch
+        Who writes the run down, and who shows it; None for nobody.
+    recall
+        What is known of a former part of the run.
+    progress, session
+        The tables of the run and the executor at work, from the first job on.
     """
 
     progress: Progress
@@ -307,7 +328,8 @@ class Run:
 
         Parameters
         ----------
-        jobs : what can run at first.
+        jobs
+            What can run at first.
         """
         progress, session, clock, control = self.progress, self.session, self.clock, self.control
         handed_over = clock.moment().seconds
@@ -435,8 +457,10 @@ def _check_known(flow: Any, plan: Plan, task_states: Mapping[Any, State]) -> Non
 
     Raises
     ------
-    TypeError : a value is no state.
-    ValueError : naming the tasks.
+    TypeError
+        A value is no state.
+    ValueError
+        Naming the tasks.
     """
     for task, state in task_states.items():
         if not isinstance(state, State):

@@ -50,14 +50,22 @@ class StepCounts(NamedTuple):
 
     Attributes
     ----------
-    slug, name, mapped : of the step.
-    width : children so far, None if that is not known yet; 1 for a single step.
-    closed : whether no more children can come.
-    ended : children that are finished, in whatever way; among them
-    failed, skipped, cached, cancelled : are those.
-    running : children that were sent to be run, and are not known to wait for their turn.
-    retrying, paused : children that wait for another attempt, or for somebody.
-    final : whether the step has ended.
+    slug, name, mapped
+        Of the step.
+    width
+        Children so far, None if that is not known yet; 1 for a single step.
+    closed
+        Whether no more children can come.
+    ended
+        Children that are finished, in whatever way; among them
+    failed, skipped, cached, cancelled
+        Are those.
+    running
+        Children that were sent to be run, and are not known to wait for their turn.
+    retrying, paused
+        Children that wait for another attempt, or for somebody.
+    final
+        Whether the step has ended.
     """
 
     slug: str
@@ -96,11 +104,14 @@ class ProgressTicker:
 
     Parameters
     ----------
-    make : makes the onlooker from the identifier of a run that is recorded, None for one that is not; called at the
-        first look, so that a short run is not kept waiting.
-    always : whether even the shortest run is shown, at its end.
-    at_once : whether it is shown from the start on: a cell of a notebook that starts a run in the background ends then,
-        and what it has not shown by then has no place on the page.
+    make
+        Makes the onlooker from the identifier of a run that is recorded, None for one that is not; called at the first
+        look, so that a short run is not kept waiting.
+    always
+        Whether even the shortest run is shown, at its end.
+    at_once
+        Whether it is shown from the start on: a cell of a notebook that starts a run in the background ends then, and
+        what it has not shown by then has no place on the page.
     """
 
     def __init__(self, make: Callable[[str | None], ProgressView], always: bool, at_once: bool = False) -> None:
@@ -183,9 +194,12 @@ def watch_for(wanted: bool | None, flow_name: str, nested: bool, background: boo
 
     Parameters
     ----------
-    wanted : None if that is for the settings to say, and else for what there is: a terminal or a notebook.
-    nested : whether the body of a task runs the flow.
-    background : whether somebody may type at the terminal while the run goes on.
+    wanted
+        None if that is for the settings to say, and else for what there is: a terminal or a notebook.
+    nested
+        Whether the body of a task runs the flow.
+    background
+        Whether somebody may type at the terminal while the run goes on.
     """
     shown = _choice() if wanted is None else wanted
     if shown is False or (shown is None and (nested or not _has_screen(background))):
@@ -243,7 +257,8 @@ def counted(progress: Progress, slots: int) -> list[StepCounts]:
 
     Parameters
     ----------
-    slots : bodies that can run at once, 0 if that is not known: more than so many do not run, whatever was sent.
+    slots
+        Bodies that can run at once, 0 if that is not known: more than so many do not run, whatever was sent.
     """
     running, retrying, paused = _open(progress)
     return [

@@ -30,10 +30,14 @@ class Encoded(Deferred):
 
     Attributes
     ----------
-    label : the child that made it, ``load-1[17]``.
-    head : its pickle.
-    buffers : what pickle left out of band.
-    nbytes : bytes in all.
+    label
+        The child that made it, ``load-1[17]``.
+    head
+        Its pickle.
+    buffers
+        What pickle left out of band.
+    nbytes
+        Bytes in all.
     """
 
     __slots__ = ("_live", "buffers", "head", "label", "nbytes")
@@ -50,7 +54,8 @@ class Encoded(Deferred):
 
         Raises
         ------
-        ResultUnpickleError : it cannot be loaded here.
+        ResultUnpickleError
+            It cannot be loaded here.
         """
         if self._live is None:
             self._live = (self._load(),)
@@ -153,12 +158,15 @@ def encode(value: Any, label: str, keep: bool = True) -> Any:
 
     Parameters
     ----------
-    label : names the value in errors.
-    keep : keep the live object for readers in this process.
+    label
+        Names the value in errors.
+    keep
+        Keep the live object for readers in this process.
 
     Raises
     ------
-    Exception : whatever pickling it raised.
+    Exception
+        Whatever pickling it raised.
     """
     if type(value) in SIMPLE or isinstance(value, Encoded):
         return value
@@ -204,7 +212,8 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
 
     Parameters
     ----------
-    verify : load the bytes once more, so that a result that cannot be loaded fails where it was made.
+    verify
+        Load the bytes once more, so that a result that cannot be loaded fails where it was made.
 
     A result that cannot be pickled makes the state Failed; an exception that cannot is replaced by a RemoteError.
     """

@@ -33,18 +33,30 @@ class StepSpec:
 
     Attributes
     ----------
-    wiring : one (kind, position) pair an input: ``STEP`` position in the chain, ``SHARED`` or ``ITEM`` position.
-    fills : some inputs fill places inside of an argument.
-    late : names of the constants that came in envelopes and are opened when they are read.
-    bare : True if the body is called right here, without limits, and its prints are left alone.
-    plain : True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
-    measure : 1 to report the width of the result, 2 to report the width of each of its elements, else 0.
-    derives : True if it only puts its inputs together, so that it can do so again where its result is read.
-    keyed : what the attempt does about the key of its item: nothing, or COMPUTED or NAMED of ``identity``, or both.
-    keeping : how its results are stored, None if they are not.
-    caching : how its cache is asked, None if it has none.
-    naming : what names its runs, None if nobody asked for names.
-    once : where an attempt that must not run twice leaves its marker, None if it may.
+    wiring
+        One (kind, position) pair an input: ``STEP`` position in the chain, ``SHARED`` or ``ITEM`` position.
+    fills
+        Some inputs fill places inside of an argument.
+    late
+        Names of the constants that came in envelopes and are opened when they are read.
+    bare
+        True if the body is called right here, without limits, and its prints are left alone.
+    plain
+        True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
+    measure
+        1 to report the width of the result, 2 to report the width of each of its elements, else 0.
+    derives
+        True if it only puts its inputs together, so that it can do so again where its result is read.
+    keyed
+        What the attempt does about the key of its item: nothing, or COMPUTED or NAMED of ``identity``, or both.
+    keeping
+        How its results are stored, None if they are not.
+    caching
+        How its cache is asked, None if it has none.
+    naming
+        What names its runs, None if nobody asked for names.
+    once
+        Where an attempt that must not run twice leaves its marker, None if it may.
     """
 
     __slots__ = (
@@ -119,11 +131,16 @@ class ChainSpec:
 
     Attributes
     ----------
-    ident : names the chain within the run.
-    run : facts of the run that ``prefectish.context`` shows in a body.
-    shared : states of the unmapped inputs.
-    wanted : positions whose records the owner needs by themselves, because somebody outside the chain reads them.
-    batch : number of branches in one bundle, "auto", or None.
+    ident
+        Names the chain within the run.
+    run
+        Facts of the run that ``prefectish.context`` shows in a body.
+    shared
+        States of the unmapped inputs.
+    wanted
+        Positions whose records the owner needs by themselves, because somebody outside the chain reads them.
+    batch
+        Number of branches in one bundle, "auto", or None.
     """
 
     __slots__ = ("batch", "ident", "run", "shared", "steps", "wanted")
@@ -166,16 +183,26 @@ class Job:
 
     Attributes
     ----------
-    index : position of the branch; -1 in a chain of single steps.
-    submission : how often steps of this branch were submitted before; part of every key, never reused.
-    positions : positions of the steps to run, ascending.
-    items : the branch's own inputs: a State, a :class:`Pick`, or a bare value that stands for ``Success(value)``.
-    given : states of steps of the branch that are final already, by position.
-    starts : states other than Pending() from which a step starts, by position.
-    awaiting : mask of the positions whose records are still to come; the owner's, cleared when the job is given up.
-    bundle : jobs with the same number travel as one; None for a job by itself.
-    solo : it runs with nothing else of ours on its worker, one step at a time.
-    every_step : the owner wants each record as its step ends.
+    index
+        Position of the branch; -1 in a chain of single steps.
+    submission
+        How often steps of this branch were submitted before; part of every key, never reused.
+    positions
+        Positions of the steps to run, ascending.
+    items
+        The branch's own inputs: a State, a :class:`Pick`, or a bare value that stands for ``Success(value)``.
+    given
+        States of steps of the branch that are final already, by position.
+    starts
+        States other than Pending() from which a step starts, by position.
+    awaiting
+        Mask of the positions whose records are still to come; the owner's, cleared when the job is given up.
+    bundle
+        Jobs with the same number travel as one; None for a job by itself.
+    solo
+        It runs with nothing else of ours on its worker, one step at a time.
+    every_step
+        The owner wants each record as its step ends.
     """
 
     __slots__ = (
@@ -217,14 +244,21 @@ class Record:
 
     Attributes
     ----------
-    state : final, or a state that says what the step waits for (Retrying, Paused, Scheduled), or its start state if
+    state
+        Final, or a state that says what the step waits for (Retrying, Paused, Scheduled), or its start state if
         something upstream was not final ("not ready").
-    seconds : time in the body and its handlers by the worker's monotonic clock.
-    due_in : seconds until a waiting state is due, by the worker's clock; None if it has no due time.
-    width : what somebody who maps over the result has to know, see :func:`prefectish.engine.plan.map_domain.measure`.
-    worker : process that ran it, ``host:pid``; None where it is the owner's.
-    item_key : what the child is, by its item; None if nobody asked.
-    lines : what it logged, None for nothing or where nobody is to be told.
+    seconds
+        Time in the body and its handlers by the worker's monotonic clock.
+    due_in
+        Seconds until a waiting state is due, by the worker's clock; None if it has no due time.
+    width
+        What somebody who maps over the result has to know, see :func:`prefectish.engine.plan.map_domain.measure`.
+    worker
+        Process that ran it, ``host:pid``; None where it is the owner's.
+    item_key
+        What the child is, by its item; None if nobody asked.
+    lines
+        What it logged, None for nothing or where nobody is to be told.
     """
 
     __slots__ = ("due_in", "item_key", "lines", "seconds", "state", "width", "worker")
@@ -260,13 +294,20 @@ class Lost:
 
     Attributes
     ----------
-    cause : "killed-worker", "scheduler-lost", "cancelled-by-cluster", "input-lost", "no-workers", "no-resource".
-    deaths : workers that died while running it, as the cluster counted them; 0 if unknown.
-    position : the step it was lost in, if known.
-    worker : address of the last worker, if known.
-    detail : what the infrastructure said, in words.
-    fatal : no job of the run can run any more.
-    evidence : what is known of the worker's end: exit code, memory, last words.
+    cause
+        "killed-worker", "scheduler-lost", "cancelled-by-cluster", "input-lost", "no-workers", "no-resource".
+    deaths
+        Workers that died while running it, as the cluster counted them; 0 if unknown.
+    position
+        The step it was lost in, if known.
+    worker
+        Address of the last worker, if known.
+    detail
+        What the infrastructure said, in words.
+    fatal
+        No job of the run can run any more.
+    evidence
+        What is known of the worker's end: exit code, memory, last words.
     """
 
     __slots__ = ("cause", "deaths", "detail", "evidence", "fatal", "position", "worker")
@@ -306,9 +347,12 @@ class Held(Deferred):
 
     Attributes
     ----------
-    label : the child that made it, for errors.
-    nbytes : its size in bytes.
-    handle : what the session needs to find it; dropping the handle lets it go.
+    label
+        The child that made it, for errors.
+    nbytes
+        Its size in bytes.
+    handle
+        What the session needs to find it; dropping the handle lets it go.
     """
 
     __slots__ = ("_fetch", "_reason", "_value", "handle", "label", "nbytes")
@@ -326,7 +370,8 @@ class Held(Deferred):
 
         Raises
         ------
-        ResultReleased : the result was dropped.
+        ResultReleased
+            The result was dropped.
         """
         value = self._value
         if value is None:
@@ -393,5 +438,6 @@ class Executor(Protocol):
 
         Raises
         ------
-        FlowDefinitionError : a body cannot be sent where it has to run; nothing was submitted.
+        FlowDefinitionError
+            A body cannot be sent where it has to run; nothing was submitted.
         """

@@ -49,9 +49,12 @@ class Input:
 
     Attributes
     ----------
-    source : number of the step it comes from; -1 where each row has a source of its own (the arguments of calls).
-    given : it is a value of the caller's and no edge: triggers do not see it.
-    inside : name of the argument in which it fills a place, None if it is an argument by itself.
+    source
+        Number of the step it comes from; -1 where each row has a source of its own (the arguments of calls).
+    given
+        It is a value of the caller's and no edge: triggers do not see it.
+    inside
+        Name of the argument in which it fills a place, None if it is an argument by itself.
     """
 
     __slots__ = ("allow_failure", "edge", "flattened", "given", "inside", "key", "mapped", "source", "source_slug")
@@ -81,14 +84,22 @@ class Step:
 
     Attributes
     ----------
-    number : position in the plan, topological: every input comes from a smaller number.
-    space : number of the space it maps over, None for a single step.
-    group : number of the group it can travel in, None for a literal.
-    literal : the state of a constant or a parameter, which never runs.
-    consumers : numbers of the steps that read it.
-    stands_in : its state is not the user's: it came from a call of another step.
-    store : where its results are kept: the task's own place or the flow's; None for nowhere.
-    measure : 0 if nobody maps over its result, 1 if somebody does, 2 if somebody flattens it.
+    number
+        Position in the plan, topological: every input comes from a smaller number.
+    space
+        Number of the space it maps over, None for a single step.
+    group
+        Number of the group it can travel in, None for a literal.
+    literal
+        The state of a constant or a parameter, which never runs.
+    consumers
+        Numbers of the steps that read it.
+    stands_in
+        Its state is not the user's: it came from a call of another step.
+    store
+        Where its results are kept: the task's own place or the flow's; None for nowhere.
+    measure
+        0 if nobody maps over its result, 1 if somebody does, 2 if somebody flattens it.
     """
 
     __slots__ = (
@@ -170,13 +181,17 @@ def compile_flow(flow: Any, parameters: Mapping[str, Any], limited_tags: Iterabl
 
     Parameters
     ----------
-    flow : the Flow; it is validated here (cycles).
-    parameters : value of each parameter that was given; the others take their defaults.
-    limited_tags : tags with a limit in this run; tasks that carry one are admitted one by one and so travel alone.
+    flow
+        The Flow; it is validated here (cycles).
+    parameters
+        Value of each parameter that was given; the others take their defaults.
+    limited_tags
+        Tags with a limit in this run; tasks that carry one are admitted one by one and so travel alone.
 
     Raises
     ------
-    FlowDefinitionError : the flow has a cycle, or a task with ``rerun_on_loss=False`` has no store of results.
+    FlowDefinitionError
+        The flow has a cycle, or a task with ``rerun_on_loss=False`` has no store of results.
     """
     order = flow.sorted_tasks()
     number = {task: n for n, task in enumerate(order)}
@@ -218,7 +233,8 @@ def check_marker(step: Step) -> None:
 
     Raises
     ------
-    FlowDefinitionError : always then; it is named.
+    FlowDefinitionError
+        Always then; it is named.
     """
     if step.store is None and not step.task.rerun_on_loss:
         raise FlowDefinitionError(
@@ -241,7 +257,8 @@ def assign_space(step: Step, steps: Sequence[Step], spaces: list[MapDomain], kno
 
     Parameters
     ----------
-    known : spaces by what they are made of.
+    known
+        Spaces by what they are made of.
     """
     tokens = tuple(dict.fromkeys(_token(steps, i) for i in step.inputs if i.mapped))
     step.space = _shared_space(tokens, spaces)

@@ -43,7 +43,8 @@ def item_key(spec: StepSpec, upstream: Sequence[State], run: Mapping[str, Any]) 
 
     Parameters
     ----------
-    run : facts of the run.
+    run
+        Facts of the run.
     """
     option = getattr(spec.task, "item_key", None)
     if option is None and len(upstream) == 1 and type(upstream[0]) is Success:  # the usual case, for every child
@@ -96,8 +97,10 @@ def identity_of(key: str | None, row: int, seen: Counter[str]) -> Identity:
 
     Parameters
     ----------
-    key : of its item; None if the item cannot say what it is.
-    seen : how often each key came up before.
+    key
+        Of its item; None if the item cannot say what it is.
+    seen
+        How often each key came up before.
     """
     if key is None:
         return None, row
@@ -110,7 +113,8 @@ def name_of(spec: StepSpec, upstream: Sequence[State], key: str | None) -> str |
 
     Parameters
     ----------
-    key : of the item, if the branch begins here.
+    key
+        Of the item, if the branch begins here.
     """
     contexts = [s._context for i, s in zip(spec.inputs, upstream, strict=True) if i.mapped and s._context]
     if key is None:

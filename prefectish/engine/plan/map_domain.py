@@ -47,7 +47,8 @@ def measure(value: Any, depth: int) -> Any:
 
     Parameters
     ----------
-    depth : 1 for a map over the items, 2 for a map over the elements of the items (flatten).
+    depth
+        1 for a map over the items, 2 for a map over the elements of the items (flatten).
 
     Returns
     -------
@@ -92,8 +93,10 @@ class KnownSource:
 
     Attributes
     ----------
-    width : number of positions a mapped input offers, None if it is not known (yet, or because it was not successful).
-    kind : name of the type of the value, for errors.
+    width
+        Number of positions a mapped input offers, None if it is not known (yet, or because it was not successful).
+    kind
+        Name of the type of the value, for errors.
     """
 
     __slots__ = ("input", "kind", "state", "width")
@@ -117,9 +120,12 @@ def parent_verdict(
 
     Parameters
     ----------
-    sources : one an input of the mapped step.
-    skip : the task's ``skip_on_upstream_skip``.
-    strict : the task's ``strict_map``.
+    sources
+        One an input of the mapped step.
+    skip
+        The task's ``skip_on_upstream_skip``.
+    strict
+        The task's ``strict_map``.
 
     Returns
     -------

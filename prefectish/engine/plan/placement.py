@@ -23,7 +23,8 @@ def placement_of(task: Task) -> Placement:
 
     Raises
     ------
-    ValueError : a resource tag has no number.
+    ValueError
+        A resource tag has no number.
     """
     resources = {**_from_tags(task), **(task.resources or {})}
     priority = task.priority

@@ -25,8 +25,10 @@ class Admission:
 
     Attributes
     ----------
-    open : branches of maps that take a place in the window.
-    waiting : branches that are ready again but had no place under a limit.
+    open
+        Branches of maps that take a place in the window.
+    waiting
+        Branches that are ready again but had no place under a limit.
     """
 
     def __init__(self, window: int, slots: int, limits: Limits) -> None:

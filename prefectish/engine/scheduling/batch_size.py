@@ -20,10 +20,14 @@ def auto_size(last: int, mean: float | None, remaining: int | None, slots: int) 
 
     Parameters
     ----------
-    last : size of the bundle before, 0 for the first.
-    mean : observed mean time of a branch in seconds, None if none has ended.
-    remaining : rows that are left, None if that is not known.
-    slots : threads of the cluster; the last bundles are cut so that all of them have work.
+    last
+        Size of the bundle before, 0 for the first.
+    mean
+        Observed mean time of a branch in seconds, None if none has ended.
+    remaining
+        Rows that are left, None if that is not known.
+    slots
+        Threads of the cluster; the last bundles are cut so that all of them have work.
 
     Examples
     --------

@@ -18,9 +18,12 @@ class Cancellation:
 
     Attributes
     ----------
-    draining : nothing more is started; the run ends when nothing of it runs.
-    ends : when the time of the run (None) and of maps (by slug) is up, and what to say then.
-    overran : what to say of a run whose time was up before its end; None of others.
+    draining
+        Nothing more is started; the run ends when nothing of it runs.
+    ends
+        When the time of the run (None) and of maps (by slug) is up, and what to say then.
+    overran
+        What to say of a run whose time was up before its end; None of others.
     """
 
     def __init__(self, branches: Rows) -> None:
@@ -84,8 +87,10 @@ class Cancellation:
 
         Parameters
         ----------
-        slug : of the step.
-        row : of the child; None for all children, also those to come.
+        slug
+            Of the step.
+        row
+            Of the child; None for all children, also those to come.
         """
         run = next(run for run in self.table.runs if run.step.slug == slug)
         chain = run.chain
@@ -122,9 +127,12 @@ class Cancellation:
 
         Parameters
         ----------
-        open_state : state of a child whose branch is open.
-        rest : state of everything that was never started.
-        behind : state of steps of an open branch that have not begun, as far as is known; None: as of the others.
+        open_state
+            State of a child whose branch is open.
+        rest
+            State of everything that was never started.
+        behind
+            State of steps of an open branch that have not begun, as far as is known; None: as of the others.
         """
         unsent = set(self.table.jobs)
         self.table.over = True

@@ -21,14 +21,19 @@ class Transitions:
 
     Parameters
     ----------
-    queue : called with each chain that may have a row to start now.
-    keep : steps whose large results are kept.
+    queue
+        Called with each chain that may have a row to start now.
+    keep
+        Steps whose large results are kept.
 
     Attributes
     ----------
-    touched : groups to consider, because one of their inputs became known.
-    stopping : what maps that gave up ask for, by chain number: "stop" or "cancel"; taken away by who acts on it.
-    raised : the first ordinary error of a task, kept under ``raise_on_exception``.
+    touched
+        Groups to consider, because one of their inputs became known.
+    stopping
+        What maps that gave up ask for, by chain number: "stop" or "cancel"; taken away by who acts on it.
+    raised
+        The first ordinary error of a task, kept under ``raise_on_exception``.
     """
 
     def __init__(
@@ -62,7 +67,8 @@ class Transitions:
 
         Parameters
         ----------
-        width : what a map over the result has to know, see ``widths.measure``.
+        width
+            What a map over the result has to know, see ``widths.measure``.
         """
         assert run.children is not None
         run.children[row] = state

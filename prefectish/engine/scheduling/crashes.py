@@ -27,7 +27,8 @@ class CrashPolicy:
 
     Attributes
     ----------
-    lost : what ended the whole run, if something did.
+    lost
+        What ended the whole run, if something did.
     """
 
     def __init__(self, endings: Cancellation) -> None:

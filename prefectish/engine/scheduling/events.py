@@ -19,15 +19,24 @@ class AttemptEvent(NamedTuple):
 
     Attributes
     ----------
-    step : number of the step in the plan.
-    row : position of the child, 0 for a single task.
-    attempt : number of the attempt that ended in this state, from 1; 0 for a state that no attempt made.
-    state : final, or what the row waits for.
-    seconds : time of the attempt by its worker's monotonic clock.
-    wall : when the owner learned of it.
-    worker : process that ran the attempt, ``host:pid``; None for a state that the owner gave.
-    item_key : what the child is, by its item; None if nobody asked.
-    made : how often the run had been resumed when the attempt ran, of a child that is kept; None for now.
+    step
+        Number of the step in the plan.
+    row
+        Position of the child, 0 for a single task.
+    attempt
+        Number of the attempt that ended in this state, from 1; 0 for a state that no attempt made.
+    state
+        Final, or what the row waits for.
+    seconds
+        Time of the attempt by its worker's monotonic clock.
+    wall
+        When the owner learned of it.
+    worker
+        Process that ran the attempt, ``host:pid``; None for a state that the owner gave.
+    item_key
+        What the child is, by its item; None if nobody asked.
+    made
+        How often the run had been resumed when the attempt ran, of a child that is kept; None for now.
     """
 
     step: int
@@ -46,12 +55,18 @@ class Notice(NamedTuple):
 
     Attributes
     ----------
-    at : when it was delivered, or given up.
-    channel : by what it was sent.
-    subject : its first line.
-    attempts : tries, 0 if it could not be sent at all.
-    seconds : from the first try to the end of the last.
-    error : why it was not delivered; None if it was.
+    at
+        When it was delivered, or given up.
+    channel
+        By what it was sent.
+    subject
+        Its first line.
+    attempts
+        Tries, 0 if it could not be sent at all.
+    seconds
+        From the first try to the end of the last.
+    error
+        Why it was not delivered; None if it was.
     """
 
     at: datetime
@@ -89,7 +104,8 @@ class Recorder(Protocol):
 
         Returns
         -------
-        State : of the run; with another exit code if its record is not complete.
+        State
+            Of the run; with another exit code if its record is not complete.
         """
 
     def failed(self, error: BaseException) -> None:
@@ -101,12 +117,13 @@ def load(history: Any) -> Recorder | None:
 
     Parameters
     ----------
-    history : None for the history in the home folder, if its library is installed; False for none; a path or a database
-        URL.
+    history
+        None for the history in the home folder, if its library is installed; False for none; a path or a database URL.
 
     Raises
     ------
-    ModuleNotFoundError : a history was asked for, and its library is not installed.
+    ModuleNotFoundError
+        A history was asked for, and its library is not installed.
     """
     if history is False:
         return None

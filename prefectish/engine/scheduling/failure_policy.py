@@ -14,8 +14,10 @@ def action_after(task: Task, failures: int, width: int | None) -> str | None:
 
     Parameters
     ----------
-    failures : children that failed so far, at least 1.
-    width : children of the map, None while it is not known; a ratio is judged once it is.
+    failures
+        Children that failed so far, at least 1.
+    width
+        Children of the map, None while it is not known; a ratio is judged once it is.
 
     Returns
     -------

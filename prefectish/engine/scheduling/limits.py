@@ -35,7 +35,8 @@ class Limits:
 
     Parameters
     ----------
-    tag_limits : places for all tasks that carry a tag, by tag.
+    tag_limits
+        Places for all tasks that carry a tag, by tag.
     """
 
     def __init__(self, plan: Plan, tag_limits: Mapping[str, int] | None = None) -> None:
@@ -58,7 +59,8 @@ class Limits:
 
         Parameters
         ----------
-        own, rate : of its task; steps of one task may share them.
+        own, rate
+            Of its task; steps of one task may share them.
         """
         shared = (self._tags[tag] for tag in sorted(step.task.tags) if tag in self._tags)
         if own is not None:
@@ -74,7 +76,8 @@ class Limits:
 
         Parameters
         ----------
-        used : places that its jobs take, if it has had no limit so far.
+        used
+            Places that its jobs take, if it has had no limit so far.
         """
         limit = self._own.get(number)
         if limit is None:
@@ -87,7 +90,8 @@ class Limits:
 
         Parameters
         ----------
-        used : places that the jobs of each step with the tag take, if it has had no limit so far.
+        used
+            Places that the jobs of each step with the tag take, if it has had no limit so far.
         """
         limit = self._tags.get(tag)
         if limit is None:

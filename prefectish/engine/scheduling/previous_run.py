@@ -22,11 +22,16 @@ class PreviousResult:
 
     Parameters
     ----------
-    state : with a result that reads from the store, or a stand-in that says why it cannot be read.
-    is_readable : tells whether the result can be read; asked once, and only if somebody needs it.
-    row : where the child stood in its map; None if its item had left the list.
-    made : how often the run had been resumed when the attempt ran.
-    attempts, seconds, worker : of the attempt that made it.
+    state
+        With a result that reads from the store, or a stand-in that says why it cannot be read.
+    is_readable
+        Tells whether the result can be read; asked once, and only if somebody needs it.
+    row
+        Where the child stood in its map; None if its item had left the list.
+    made
+        How often the run had been resumed when the attempt ran.
+    attempts, seconds, worker
+        Of the attempt that made it.
     """
 
     def __init__(
@@ -58,8 +63,10 @@ class PreviousWait(NamedTuple):
 
     Attributes
     ----------
-    state : from which the child goes on.
-    made : how often the run had been resumed when the attempt ran that left it.
+    state
+        From which the child goes on.
+    made
+        How often the run had been resumed when the attempt ran that left it.
     """
 
     state: State
@@ -75,12 +82,18 @@ class PreviousRun:
 
     Parameters
     ----------
-    children : recorded final states by slug, then by what the child is.
-    waiting : recorded states that wait by slug, then by key, those of one key in their order; by row without a key.
-    widths : recorded number of children by slug.
-    changed : slugs of tasks that changed since, and whose record does not count.
-    retry_failed : run failed children again.
-    learn : called with each step of a plan that grows before its record is asked for; it fills the others.
+    children
+        Recorded final states by slug, then by what the child is.
+    waiting
+        Recorded states that wait by slug, then by key, those of one key in their order; by row without a key.
+    widths
+        Recorded number of children by slug.
+    changed
+        Slugs of tasks that changed since, and whose record does not count.
+    retry_failed
+        Run failed children again.
+    learn
+        Called with each step of a plan that grows before its record is asked for; it fills the others.
     """
 
     def __init__(

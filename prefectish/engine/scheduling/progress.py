@@ -53,22 +53,35 @@ class Progress:
 
     Parameters
     ----------
-    plan : the compiled flow.
-    facts : facts of the run, for the context of every body.
-    notify : called where the owner makes a transition (parents of maps, crashes); returns the state after the handlers.
-    starts : state a step starts from, by step number: finished states are kept, waiting ones go on.
-    window : branches of maps open at once, at most.
-    slots : threads that run bodies, for the size of bundles.
-    tag_limits : children of all tasks with a tag that run at once, at most.
-    keep : numbers of the steps whose large results are kept.
-    record : keep events for a history.
-    recall : what is known of the run from before, if it is resumed.
+    plan
+        The compiled flow.
+    facts
+        Facts of the run, for the context of every body.
+    notify
+        Called where the owner makes a transition (parents of maps, crashes); returns the state after the handlers.
+    starts
+        State a step starts from, by step number: finished states are kept, waiting ones go on.
+    window
+        Branches of maps open at once, at most.
+    slots
+        Threads that run bodies, for the size of bundles.
+    tag_limits
+        Children of all tasks with a tag that run at once, at most.
+    keep
+        Numbers of the steps whose large results are kept.
+    record
+        Keep events for a history.
+    recall
+        What is known of the run from before, if it is resumed.
 
     Attributes
     ----------
-    table : what became of the steps, and what goes on.
-    endings : ends what is stopped, cancelled, or out of time.
-    steering, again : do what is asked while the run goes on.
+    table
+        What became of the steps, and what goes on.
+    endings
+        Ends what is stopped, cancelled, or out of time.
+    steering, again
+        Do what is asked while the run goes on.
     """
 
     def __init__(
@@ -203,7 +216,8 @@ class Progress:
 
         Parameters
         ----------
-        answer : what they are told; None for nothing.
+        answer
+            What they are told; None for nothing.
         """
         for number, row in which:
             chain = self.table.runs[number].chain

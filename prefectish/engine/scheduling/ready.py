@@ -276,7 +276,8 @@ class ReadySteps:
 
         Parameters
         ----------
-        mapped : whether its rows are children of a map, if it has rows.
+        mapped
+            Whether its rows are children of a map, if it has rows.
         """
         return StepSpec(
             step.number,

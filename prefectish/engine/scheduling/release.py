@@ -15,7 +15,8 @@ class ResultRelease:
 
     Parameters
     ----------
-    keep : steps whose large results stay until the end of the run and after it.
+    keep
+        Steps whose large results stay until the end of the run and after it.
     """
 
     def __init__(self, plan: Plan, runs: Sequence[StepState], keep: Collection[int]) -> None:

@@ -25,8 +25,10 @@ class Kept(NamedTuple):
 
     Attributes
     ----------
-    records : of steps that are kept.
-    starts : states from which steps go on that were neither finished nor at their start.
+    records
+        Of steps that are kept.
+    starts
+        States from which steps go on that were neither finished nor at their start.
     """
 
     records: dict[int, PreviousResult]

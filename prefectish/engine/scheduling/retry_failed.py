@@ -35,12 +35,14 @@ def chooser(where: Any) -> Callable[[int, State], bool]:
 
     Parameters
     ----------
-    where : None for all that failed by themselves; an exception type, or several; the name of one; a function of the
-        state; a group of failures from the history.
+    where
+        None for all that failed by themselves; an exception type, or several; the name of one; a function of the state;
+        a group of failures from the history.
 
     Raises
     ------
-    TypeError : it is nothing of that kind.
+    TypeError
+        It is nothing of that kind.
     """
     if where is None:
         return lambda row, state: not isinstance(state, TriggerFailed)
@@ -73,7 +75,8 @@ class FailedRetrier:
 
         Raises
         ------
-        CannotRetry : the map has ended, was stopped, or what followed a child cannot be taken back; nothing changed.
+        CannotRetry
+            The map has ended, was stopped, or what followed a child cannot be taken back; nothing changed.
         """
         run = next(run for run in self.table.runs if run.step.slug == slug)
         rows = [
@@ -94,7 +97,8 @@ class FailedRetrier:
 
         Raises
         ------
-        CannotRetry : the step is none whose children can run again.
+        CannotRetry
+            The step is none whose children can run again.
         """
         if run.final:
             raise CannotRetry(f"{run.step.slug} has ended, and what follows it goes on with that")

@@ -38,9 +38,12 @@ class Rows:
 
     Attributes
     ----------
-    held_back : branches that could go on and have to wait until suspects are cleared.
-    bundles : jobs of each bundle that are still to report, by the number of the bundle.
-    slowest : the children that took longest.
+    held_back
+        Branches that could go on and have to wait until suspects are cleared.
+    bundles
+        Jobs of each bundle that are still to report, by the number of the bundle.
+    slowest
+        The children that took longest.
     """
 
     def __init__(self, table: RunState) -> None:

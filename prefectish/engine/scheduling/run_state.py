@@ -56,21 +56,35 @@ class StepState:
 
     Attributes
     ----------
-    state : final state of the step (for a mapped step: of its parent), or its start state.
-    final : whether the step and all of its children are finished.
-    children : state of each row, None while it is not final; None as a whole until the step is decided, and for a step
-        that ended without children.
-    left : rows that are not final yet.
-    facts : what a map over the result has to know, see ``widths.measure``; None until known.
-    widths : of a mapped step that somebody flattens: the width of each row's result.
-    starts : states the step or its rows start from, given by the caller.
-    gated : chains that wait for rows of this step.
-    failures : rows that failed so far.
-    kinds : number of the rows that ended so far in another state than a plain success, by its class.
-    dirty : in a run that is resumed, whether anything of it had to run because it was not finished before.
-    reads : steps it reads whose results are held on workers.
-    withdrawn : rows that were cancelled before they began.
-    watcher : told of its rows and of its end, None if nobody asked.
+    state
+        Final state of the step (for a mapped step: of its parent), or its start state.
+    final
+        Whether the step and all of its children are finished.
+    children
+        State of each row, None while it is not final; None as a whole until the step is decided, and for a step that
+        ended without children.
+    left
+        Rows that are not final yet.
+    facts
+        What a map over the result has to know, see ``widths.measure``; None until known.
+    widths
+        Of a mapped step that somebody flattens: the width of each row's result.
+    starts
+        States the step or its rows start from, given by the caller.
+    gated
+        Chains that wait for rows of this step.
+    failures
+        Rows that failed so far.
+    kinds
+        Number of the rows that ended so far in another state than a plain success, by its class.
+    dirty
+        In a run that is resumed, whether anything of it had to run because it was not finished before.
+    reads
+        Steps it reads whose results are held on workers.
+    withdrawn
+        Rows that were cancelled before they began.
+    watcher
+        Told of its rows and of its end, None if nobody asked.
     """
 
     __slots__ = (
@@ -145,14 +159,21 @@ class MapState:
 
     Attributes
     ----------
-    width : rows so far.
-    closed : whether no more rows can come.
-    members : mapped steps that were decided to run over it.
-    paths : of a flattened map: where each row's element is, ``(i,)`` or ``(i, j)``; None otherwise.
-    source : iterator that rows are pulled from; None otherwise.
-    below : of a flattened map of a map: the space of that map.
-    before : of a flattened map that goes on from states the caller gave: where the element of each path stood among
-        them; paths are those of the run that the states come from.
+    width
+        Rows so far.
+    closed
+        Whether no more rows can come.
+    members
+        Mapped steps that were decided to run over it.
+    paths
+        Of a flattened map: where each row's element is, ``(i,)`` or ``(i, j)``; None otherwise.
+    source
+        Iterator that rows are pulled from; None otherwise.
+    below
+        Of a flattened map of a map: the space of that map.
+    before
+        Of a flattened map that goes on from states the caller gave: where the element of each path stood among them;
+        paths are those of the run that the states come from.
     """
 
     __slots__ = ("before", "below", "closed", "items", "members", "paths", "source", "space", "width")
@@ -198,14 +219,22 @@ class MapRow:
 
     Attributes
     ----------
-    items : the branch's own inputs, kept for resubmission.
-    submissions : jobs submitted so far.
-    final, flying, waiting : positions that are final; in a job; held by a timer, a pause or a missing input.
-    starts : states from which positions start when submitted again.
-    jobs : its jobs that may still report.
-    seconds : time its steps took so far.
-    counted : whether it takes a place in the window.
-    ahead : whether it was begun ahead of its place under a limit, and has none yet.
+    items
+        The branch's own inputs, kept for resubmission.
+    submissions
+        Jobs submitted so far.
+    final, flying, waiting
+        Positions that are final; in a job; held by a timer, a pause or a missing input.
+    starts
+        States from which positions start when submitted again.
+    jobs
+        Its jobs that may still report.
+    seconds
+        Time its steps took so far.
+    counted
+        Whether it takes a place in the window.
+    ahead
+        Whether it was begun ahead of its place under a limit, and has none yet.
     """
 
     __slots__ = (
@@ -231,21 +260,36 @@ class StepChain:
 
     Attributes
     ----------
-    runs : its steps, in topological order; ``position`` maps a step's number to its place here.
-    all_positions, full : all positions, as a tuple and as a mask.
-    started : whether a row of it was started.
-    pickers : one function a per-branch input: row -> item.
-    gates : mapped steps outside the chain whose row must be final before the chain's row can start.
-    opened : rows taken so far, of a chain without gates.
-    order : rows in the order in which they start, if that is not the map's; of a chain without gates.
-    ready : rows whose gates are open, smallest first, of a chain with gates.
-    mean : observed mean time of a branch in seconds, None if none has ended.
-    bundle, bundles : size of the last bundle, and bundles under way.
-    withdrawn : some rows of its steps were cancelled before they began.
-    stopped : "stop" if no new branch may start, "cancel" if open ones were dropped too, else "".
-    late : whether its branches are begun before they have a place under its limits, because many may need none.
-    ahead : branches that were begun so and have none yet.
-    again : number of the next submission of rows that were taken back, to begin again.
+    runs
+        Its steps, in topological order; ``position`` maps a step's number to its place here.
+    all_positions, full
+        All positions, as a tuple and as a mask.
+    started
+        Whether a row of it was started.
+    pickers
+        One function a per-branch input: row -> item.
+    gates
+        Mapped steps outside the chain whose row must be final before the chain's row can start.
+    opened
+        Rows taken so far, of a chain without gates.
+    order
+        Rows in the order in which they start, if that is not the map's; of a chain without gates.
+    ready
+        Rows whose gates are open, smallest first, of a chain with gates.
+    mean
+        Observed mean time of a branch in seconds, None if none has ended.
+    bundle, bundles
+        Size of the last bundle, and bundles under way.
+    withdrawn
+        Some rows of its steps were cancelled before they began.
+    stopped
+        "stop" if no new branch may start, "cancel" if open ones were dropped too, else "".
+    late
+        Whether its branches are begun before they have a place under its limits, because many may need none.
+    ahead
+        Branches that were begun so and have none yet.
+    again
+        Number of the next submission of rows that were taken back, to begin again.
     """
 
     __slots__ = (

@@ -16,7 +16,8 @@ class Slowest:
 
     Attributes
     ----------
-    least : seconds that a child has to have taken to be among them.
+    least
+        Seconds that a child has to have taken to be among them.
 
     Examples
     --------

@@ -30,8 +30,10 @@ class Suspects:
 
     Attributes
     ----------
-    current : the suspect that runs alone now.
-    crashes : runs alone that took their worker along, by step number and row.
+    current
+        The suspect that runs alone now.
+    crashes
+        Runs alone that took their worker along, by step number and row.
     """
 
     __slots__ = ("_queue", "_since", "crashes", "current")
@@ -58,7 +60,8 @@ class Suspects:
 
         Parameters
         ----------
-        others : jobs of ours that are in flight.
+        others
+            Jobs of ours that are in flight.
         """
         if self.current is not None or not self._queue:
             return None

@@ -28,18 +28,30 @@ class RunState:
 
     Attributes
     ----------
-    runs : what became of each step, by number.
-    chains : chains by their number.
-    events : what happened since the loop took them away; None if nobody records.
-    told : what bodies logged, likewise.
-    in_flight : jobs that were submitted and not reported.
-    cancelled : jobs that were given up; the loop tells the session and takes them away.
-    jobs : jobs for the session, since the last turn.
-    timers : branches that wait for a time, with the bit of the step that does.
-    deadlines : ends of time limits, and what to do then.
-    over : the run has ended; nothing is taken any more.
-    paused : nothing is started until somebody says so.
-    now : the time of this turn.
+    runs
+        What became of each step, by number.
+    chains
+        Chains by their number.
+    events
+        What happened since the loop took them away; None if nobody records.
+    told
+        What bodies logged, likewise.
+    in_flight
+        Jobs that were submitted and not reported.
+    cancelled
+        Jobs that were given up; the loop tells the session and takes them away.
+    jobs
+        Jobs for the session, since the last turn.
+    timers
+        Branches that wait for a time, with the bit of the step that does.
+    deadlines
+        Ends of time limits, and what to do then.
+    over
+        The run has ended; nothing is taken any more.
+    paused
+        Nothing is started until somebody says so.
+    now
+        The time of this turn.
     """
 
     __slots__ = (

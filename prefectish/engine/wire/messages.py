@@ -71,7 +71,8 @@ class Discarded(Deferred):
 
         Raises
         ------
-        ResultReleased : always; it names the option that keeps the result.
+        ResultReleased
+            Always; it names the option that keeps the result.
         """
         raise ResultReleased(
             f"result of {self.label} ({self.nbytes} bytes) was not kept: no task outside its branch reads it; "
@@ -87,8 +88,10 @@ class StepResult:
 
     Attributes
     ----------
-    position, record : the step's own.
-    small : records of steps before it in the branch, by position; large results are left out of them.
+    position, record
+        The step's own.
+    small
+        Records of steps before it in the branch, by position; large results are left out of them.
     """
 
     __slots__ = ("position", "record", "small")
@@ -130,9 +133,12 @@ class Call:
 
     Attributes
     ----------
-    sources : positions whose carries come first among the arguments; after them come the values for holes.
-    keep : largest result of an earlier step that rides along, in bytes.
-    verify : whether a result is loaded once more where it was made.
+    sources
+        Positions whose carries come first among the arguments; after them come the values for holes.
+    keep
+        Largest result of an earlier step that rides along, in bytes.
+    verify
+        Whether a result is loaded once more where it was made.
     """
 
     __slots__ = ("given", "index", "items", "keep", "position", "sources", "start", "verify")
@@ -306,9 +312,11 @@ class Batch:
 
     Attributes
     ----------
-    content : pickled name of the process and list with an entry a branch: its records by position, or None if it was
-        not started.
-    large : large results by (number of the branch in the bundle, position).
+    content
+        Pickled name of the process and list with an entry a branch: its records by position, or None if it was not
+        started.
+    Large
+        Large results by (number of the branch in the bundle, position).
     """
 
     __slots__ = ("content", "large")
@@ -346,7 +354,8 @@ def execute_bundle(blob: bytes, calls: bytes, *fillings: StepResult) -> Batch:
 
     Parameters
     ----------
-    calls : pickled ``(patience, keep, verify, branches)``; a branch is ``(index, positions, items, given, starts)``.
+    calls
+        Pickled ``(patience, keep, verify, branches)``; a branch is ``(index, positions, items, given, starts)``.
         Branches that were not started after `patience` seconds go back to the owner, so that a slow one does not hold
         up the others.
     """
@@ -437,7 +446,8 @@ def pickle_tasks(plan: Plan) -> dict[int, bytes]:
 
     Raises
     ------
-    FlowDefinitionError : a task cannot be pickled.
+    FlowDefinitionError
+        A task cannot be pickled.
     """
     return {step.number: pickle_task(step.slug, step.task) for step in plan.steps if step.literal is None}
 
@@ -447,7 +457,8 @@ def pickle_task(slug: str, task: Task) -> bytes:
 
     Raises
     ------
-    FlowDefinitionError : it cannot be pickled.
+    FlowDefinitionError
+        It cannot be pickled.
     """
     outcome = capture(dumps, task)
     if isinstance(outcome, Error):
@@ -472,8 +483,9 @@ class Packer:
 
     Attributes
     ----------
-    held : what the holes stand for, in order of their numbers: a result that stayed on a worker, or a value too large
-        to go with every call, which is to be sent by itself.
+    held
+        What the holes stand for, in order of their numbers: a result that stayed on a worker, or a value too large to
+        go with every call, which is to be sent by itself.
     """
 
     def __init__(self) -> None:
@@ -490,7 +502,8 @@ class Packer:
 
         Raises
         ------
-        Exception : whatever pickling the value raised.
+        Exception
+            Whatever pickling the value raised.
         """
         return self._large(encode(value, label, keep=False))
 
@@ -512,7 +525,8 @@ class Packer:
 
         Raises
         ------
-        Exception : whatever pickling the value raised.
+        Exception
+            Whatever pickling the value raised.
         """
         if type(item) in SIMPLE:
             large = self._large(item)
@@ -595,7 +609,8 @@ class Unpicklable(Deferred):
 
         Raises
         ------
-        PrefectishError : always.
+        PrefectishError
+            always.
         """
         index = current().get("map_index")
         label = self.slug if index is None else f"{self.slug}[{index}]"

@@ -20,12 +20,14 @@ def pickle_path(value: Any, name: str) -> str | None:
 
     Parameters
     ----------
-    value : a value that cannot be pickled.
-    name : what the path begins with.
+    value
+        A value that cannot be pickled.
+    name
+        What the path begins with.
 
     Examples
     --------
-    >>> culprit({"rows": [1, (x for x in "ab")]}, "data")
+    >>> pickle_path({"rows": [1, (x for x in "ab")]}, "data")
     "data['rows'][1]"
     """
     path, part, seen = name, value, {id(value)}

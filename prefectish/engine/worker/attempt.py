@@ -88,9 +88,12 @@ def run_step(chain: ChainSpec, position: int, index: int, upstream: Sequence[Sta
 
     Parameters
     ----------
-    index : position of the branch, -1 for a single step.
-    upstream : one state an input of the step.
-    start : the state it starts from: Pending, or what a former attempt left (Retrying, Resume, ...).
+    index
+        Position of the branch, -1 for a single step.
+    upstream
+        One state an input of the step.
+    start
+        The state it starts from: Pending, or what a former attempt left (Retrying, Resume, ...).
     """
     spec = chain.steps[position]
     facts = AttemptContext(chain.run, spec, index, start)
@@ -241,7 +244,8 @@ def _run_body(
 
     Parameters
     ----------
-    allowance : the limits of a body that has some, or does not run right here; None for one without.
+    allowance
+        The limits of a body that has some, or does not run right here; None for one without.
     """
     while True:
         outcome = call_body(spec.task, inputs) if allowance is None else call_limited(facts, inputs, allowance)

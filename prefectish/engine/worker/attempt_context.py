@@ -29,8 +29,10 @@ class AttemptContext(Mapping[str, Any]):
 
     Attributes
     ----------
-    run_count : number of this attempt, from 1, which no other attempt has.
-    before : of these, the attempts that were spent on former turns of a loop.
+    run_count
+        Number of this attempt, from 1, which no other attempt has.
+    before
+        Of these, the attempts that were spent on former turns of a loop.
     """
 
     __slots__ = (
@@ -78,7 +80,8 @@ class AttemptContext(Mapping[str, Any]):
 
         Parameters
         ----------
-        count : number of the turn that ended, if it was the first of this run.
+        count
+            Number of the turn that ended, if it was the first of this run.
         """
         self.loop_count = (self.loop_count or count) + 1
         self.loop_result = result
@@ -159,7 +162,8 @@ def child_logger(name: str, index: int | None) -> logging.Logger:
 
     Parameters
     ----------
-    index : position in the map, None for a single task.
+    index
+        Position in the map, None for a single task.
     """
     parent = get_logger(name)
     if index is None:
@@ -202,9 +206,12 @@ def run_facts(
 
     Parameters
     ----------
-    now : start of the run, an aware datetime; `date` and its five text forms come from it.
-    given : the context that the caller passed; it wins, save for ``scheduled_start_time``.
-    scheduled : when the run was to start; None for now.
+    now
+        Start of the run, an aware datetime; `date` and its five text forms come from it.
+    given
+        The context that the caller passed; it wins, save for ``scheduled_start_time``.
+    scheduled
+        When the run was to start; None for now.
     """
     day = timedelta(days=1)
     return {

@@ -34,8 +34,10 @@ class CacheSpec:
 
     Parameters
     ----------
-    task : one with a cache.
-    store : where entries that outlive the process lie; None for nowhere.
+    task
+        One with a cache.
+    store
+        Where entries that outlive the process lie; None for nowhere.
     """
 
     __slots__ = ("caches", "store", "task")

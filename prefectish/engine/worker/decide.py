@@ -92,8 +92,9 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
 
     Parameters
     ----------
-    upstream : one state an input of `spec`; a mapped input gives the state of its child, an unmapped input from a
-        mapped task gives the Mapped state with all children.
+    upstream
+        One state an input of `spec`; a mapped input gives the state of its child, an unmapped input from a mapped task
+        gives the Mapped state with all children.
     """
     if spec.plain and all(type(state) is Success for state in upstream):
         return _read(spec, upstream)
@@ -218,7 +219,8 @@ def after(spec: StepSpec, outcome: Value | Error, run_count: int) -> State:
 
     Parameters
     ----------
-    run_count : number of this attempt, from 1.
+    run_count
+        Number of this attempt, from 1.
     """
     if type(outcome) is Value:
         return Success(SUCCEEDED, outcome.value)
@@ -265,8 +267,10 @@ def retry(
 
     Parameters
     ----------
-    state : the failed state of attempt number `run_count`.
-    now, random : the current aware time, and a number in [0, 1), asked only if there is a retry.
+    state
+        The failed state of attempt number `run_count`.
+    now, random
+        The current aware time, and a number in [0, 1), asked only if there is a retry.
     """
     if isinstance(state, Crashed):  # `max_retries` counts attempts that ended in the user's code
         return None

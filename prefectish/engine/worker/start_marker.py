@@ -38,7 +38,8 @@ def left_behind(keeping: ResultStorage, facts: AttemptContext, inputs: Mapping[s
 
     Parameters
     ----------
-    inputs : of the body. In a run that is resumed another item may stand at this position: its start does not count.
+    inputs
+        Of the body. In a run that is resumed another item may stand at this position: its start does not count.
     """
     found = capture(_look, keeping, facts, inputs)
     if isinstance(found, Error):  # whoever cannot read the marker cannot know

@@ -42,9 +42,12 @@ class Stored(Deferred):
 
     Attributes
     ----------
-    store : knows how to read it.
-    location : where it is.
-    label : the child that made it, for errors.
+    store
+        Knows how to read it.
+    location
+        Where it is.
+    label
+        The child that made it, for errors.
     """
 
     __slots__ = ("_live", "_small", "label", "location", "store")
@@ -61,9 +64,12 @@ class Stored(Deferred):
 
         Raises
         ------
-        ResultCorrupt : what is stored is not what was written.
-        ResultReleased : it was deleted.
-        OSError : the store cannot be read.
+        ResultCorrupt
+            What is stored is not what was written.
+        ResultReleased
+            It was deleted.
+        OSError
+            The store cannot be read.
         """
         if self._live is _NOTHING:
             small = self._small
@@ -94,14 +100,19 @@ class ResultStorage:
 
     Parameters
     ----------
-    store : the task's own, or the flow's.
-    checkpoint : False for a step that keeps nothing.
-    target : template of a place that, where it exists, stands for a run of the task; None for none.
-    folder : first part of every place of this run, so that no two runs write to one.
+    store
+        The task's own, or the flow's.
+    checkpoint
+        False for a step that keeps nothing.
+    target
+        Template of a place that, where it exists, stands for a run of the task; None for none.
+    folder
+        First part of every place of this run, so that no two runs write to one.
 
     Attributes
     ----------
-    owner : the process that drives the run.
+    owner
+        The process that drives the run.
     """
 
     __slots__ = ("_claimed", "checkpoint", "folder", "owner", "store", "target")
@@ -206,7 +217,8 @@ class ResultStorage:
 
         Raises
         ------
-        ValueError : another child of this run has its result there, and would have this one from now on.
+        ValueError
+            Another child of this run has its result there, and would have this one from now on.
         """
         holder = self._claimed.setdefault(name, child)
         if holder == child and self.store.exists(name):

@@ -61,13 +61,17 @@ class Allowance:
 
     Parameters
     ----------
-    start : the state that the attempt starts from.
-    outer : tells what the run has left for it, and what to say then; None if it says nothing.
+    start
+        The state that the attempt starts from.
+    outer
+        Tells what the run has left for it, and what to say then; None if it says nothing.
 
     Attributes
     ----------
-    each, total : limits in seconds; None for no limit.
-    used : seconds taken so far, in former attempts too; kept only if there is a total.
+    each, total
+        Limits in seconds; None for no limit.
+    used
+        Seconds taken so far, in former attempts too; kept only if there is a total.
     """
 
     __slots__ = ("each", "outer", "total", "used")

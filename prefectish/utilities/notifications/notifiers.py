@@ -88,10 +88,14 @@ class NotifierOptions(TypedDict, total=False):
 
     Attributes
     ----------
-    only_states, ignore_states, each_child : as for :class:`Notifier`.
-    timeout : seconds for each try; 10.
-    retries : tries after the first; 2.
-    retry_delay : seconds before the first of them, each later one waits twice as long; 1.
+    only_states, ignore_states, each_child
+        As for :class:`Notifier`.
+    timeout
+        Seconds for each try; 10.
+    retries
+        Tries after the first; 2.
+    retry_delay
+        Seconds before the first of them, each later one waits twice as long; 1.
     """
 
     only_states: StateClasses | None

@@ -180,9 +180,12 @@ class _Talk:
 
     Attributes
     ----------
-    began : set when the body begins, or nothing more will come.
-    ended : set when the body ended, or nothing more will come.
-    answer : how the body ended; None if it never did.
+    began
+        Set when the body begins, or nothing more will come.
+    ended
+        Set when the body ended, or nothing more will come.
+    answer
+        How the body ended; None if it never did.
     """
 
     def __init__(self, facts: AttemptContext, request: bytes) -> None:

@@ -48,10 +48,14 @@ class LogSettings(NamedTuple):
 
     Attributes
     ----------
-    owner : the process that drives the run, see :func:`here`.
-    kept : whether there is a history that keeps lines.
-    levels : level of each logger of ours that has one of its own, and the one that holds for all, by name.
-    extra : names of further loggers whose lines are taken.
+    owner
+        The process that drives the run, see :func:`here`.
+    kept
+        Whether there is a history that keeps lines.
+    levels
+        Level of each logger of ours that has one of its own, and the one that holds for all, by name.
+    extra
+        Names of further loggers whose lines are taken.
     """
 
     owner: tuple[int, bytes]
@@ -65,13 +69,20 @@ class AttemptLog(NamedTuple):
 
     Attributes
     ----------
-    step, slug : number and name of the task in the plan.
-    name : of the task, as loggers have it.
-    row : position of the child.
-    map_index : None for a single task.
-    attempt : its number, from 1.
-    worker : process that ran it, None for this one.
-    run_name : what the run of the task is called, None without a ``task_run_name``.
+    step, slug
+        Number and name of the task in the plan.
+    name
+        Of the task, as loggers have it.
+    row
+        Position of the child.
+    map_index
+        None for a single task.
+    attempt
+        Its number, from 1.
+    worker
+        Process that ran it, None for this one.
+    run_name
+        What the run of the task is called, None without a ``task_run_name``.
     """
 
     step: int

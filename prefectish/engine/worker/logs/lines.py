@@ -2,9 +2,9 @@ r"""Lines that one attempt logged: how many are kept, and in which form.
 
 Examples
 --------
->>> lines = Lines()
+>>> lines = LogLines()
 >>> for number in range(4 * KEPT):
-...     lines.add(Line(0.0, 20, None, str(number)))
+...     lines.add(LogLine(0.0, 20, None, str(number)))
 >>> kept = lines.all()
 >>> kept[0].text, kept[KEPT].text, kept[-1].text
 ('0', '... dropped 1000 lines ...', '1999')
@@ -33,12 +33,18 @@ class LogLine(NamedTuple):
 
     Attributes
     ----------
-    at : seconds since the epoch.
-    level : number of the level, as in :mod:`logging`.
-    logger : name of the logger; None for the task's own.
-    text : one line.
-    traceback : what stands below it.
-    cause : type of the exception, for a failure that the engine tells of.
+    at
+        Seconds since the epoch.
+    level
+        Number of the level, as in :mod:`logging`.
+    logger
+        Name of the logger; None for the task's own.
+    text
+        One line.
+    traceback
+        What stands below it.
+    cause
+        Type of the exception, for a failure that the engine tells of.
     """
 
     at: float
