@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from prefectish.secrets.masking import mask
 
-LONGEST_TEXT = 10_000
+MAX_TEXT_LENGTH = 10_000
 """How many characters of an error's text are kept."""
 
 
@@ -41,7 +41,7 @@ class RemoteError(PrefectishError):
     type_name
         The name of the class of the original exception.
     message
-        Its text, at most `LONGEST_TEXT` characters and a mark.
+        Its text, at most `MAX_TEXT_LENGTH` characters and a mark.
     traceback
         Its formatted traceback, causes included, if there was one.
     """
@@ -176,11 +176,11 @@ class EnvironmentMismatch(PrefectishError):
 
 
 def shorten(text: str) -> str:
-    """Return a text as it is kept: no secrets, and at most `LONGEST_TEXT` characters and a mark of its full length."""
+    """Mask secrets in a text and cut it to `MAX_TEXT_LENGTH` characters, followed by a mark with its full length."""
     text = mask(text)
-    if len(text) <= LONGEST_TEXT:
+    if len(text) <= MAX_TEXT_LENGTH:
         return text
-    return f"{text[:LONGEST_TEXT]}… (cut, {len(text)} characters)"
+    return f"{text[:MAX_TEXT_LENGTH]}… (cut, {len(text)} characters)"
 
 
 def describe(error: BaseException) -> str:

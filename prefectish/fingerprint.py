@@ -30,13 +30,13 @@ from types import (
 from typing import Any
 
 #: Length of the hash of a node, in bytes.
-SIZE = 16
+HASH_SIZE = 16
 #: Levels of nesting; of what lies deeper only the type counts.
-DEEPEST = 100
+MAX_DEPTH = 100
 #: Types that :func:`ascii` tells apart, value by value.
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 #: Names in the body of a class that say nothing about what it does.
-_DULL = frozenset(
+_IGNORED_NAMES = frozenset(
     {
         "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__",
         "__dict__", "__doc__", "__firstlineno__", "__module__", "__orig_bases__", "__parameters__", "__qualname__",
@@ -103,7 +103,7 @@ class _Tree:
             return found[0]
         if id(value) in self.open_:
             return self.leaf("around", str(len(self.open_) - self.open_[id(value)]).encode())
-        if len(self.open_) > DEEPEST:
+        if len(self.open_) > MAX_DEPTH:
             return self.leaf("deep", kind.__qualname__.encode())
         self.open_[id(value)] = len(self.open_)
         try:
@@ -114,7 +114,7 @@ class _Tree:
         return digest
 
     def leaf(self, kind: str, content: bytes) -> bytes:
-        return self.blake2b(kind.encode() + b"\0" + content, digest_size=SIZE).digest()
+        return self.blake2b(kind.encode() + b"\0" + content, digest_size=HASH_SIZE).digest()
 
     def join(self, kind: str, parts: Iterable[Any]) -> bytes:
         return self.leaf(f"{kind} of", b"".join(self.node(part) for part in parts))
@@ -163,7 +163,7 @@ class _Tree:
             self.body(base) if _root(base) == root and not is_ours(base.__module__) else self.class_(base)
             for base in cls.__bases__
         ]
-        members = {name: member for name, member in vars(cls).items() if name not in _DULL}
+        members = {name: member for name, member in vars(cls).items() if name not in _IGNORED_NAMES}
         return self.join("class", [cls.__qualname__, *bases, members])
 
     def function(self, value: FunctionType) -> bytes:

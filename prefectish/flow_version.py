@@ -31,7 +31,7 @@ def version_of(flow: Any) -> str:
 
 
 #: Digits of each of the two halves of the version of a task.
-HALF = 16
+HALF_LENGTH = 16
 
 
 def task_version(task: Task) -> str:
@@ -42,12 +42,12 @@ def task_version(task: Task) -> str:
     """
     from prefectish.caching.keys import code_digest, loose_code_digest
 
-    return code_digest(task)[:HALF] + loose_code_digest(task)[:HALF]
+    return code_digest(task)[:HALF_LENGTH] + loose_code_digest(task)[:HALF_LENGTH]
 
 
 def is_same_but_for_what_it_holds(one: str | None, other: str) -> bool:
     """Whether two versions of a task are of one code, and only the value of what it closes over is another."""
-    return one is not None and one[HALF:] == other[HALF:]
+    return one is not None and one[HALF_LENGTH:] == other[HALF_LENGTH:]
 
 
 def _without_store(task: Task) -> Task:

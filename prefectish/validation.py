@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 #: Characters of a value in an error.
-LONGEST_VALUE = 100
+MAX_VALUE_LENGTH = 100
 #: Reasons in an error.
-MOST_REASONS = 3
+MAX_REASONS = 3
 
 
 def adapter_for(name: str, wanted: Any) -> TypeAdapter[Any]:
@@ -75,7 +75,7 @@ def checked(name: str, wanted: Any, value: Any) -> Any:
 def refusal(name: str, value: Any, wanted: str, reason: str) -> ParameterError:
     """Return the error that says which value is not what a parameter takes."""
     text = repr(value)
-    shown = text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+    shown = text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"
     return ParameterError(f"parameter {name!r}: {shown} is no {wanted}: {reason}")
 
 
@@ -92,6 +92,6 @@ def type_name(wanted: Any) -> str:
 
 def _reasons(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" if e["loc"] else e["msg"] for e in found[:MOST_REASONS]]
-    more = len(found) - MOST_REASONS
+    told = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" if e["loc"] else e["msg"] for e in found[:MAX_REASONS]]
+    more = len(found) - MAX_REASONS
     return "; ".join([*told, f"and {more} more"] if more > 0 else told)

@@ -24,7 +24,7 @@ from prefectish.tasks.task import Task
 #: Children drawn one by one, at most.
 SMALL_MAP = 20
 #: Longest label of a node or an edge, in characters.
-LONGEST_LABEL = 200
+MAX_LABEL_LENGTH = 200
 #: What stands beside the name of a mapped task.
 MAP_MARK = "<map>"
 
@@ -193,14 +193,14 @@ def _for_dot(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    r"""Cut a text to `LONGEST_LABEL` and show what cannot be printed as Python does.
+    r"""Cut a text to `MAX_LABEL_LENGTH` and show what cannot be printed as Python does.
 
     Examples
     --------
     >>> print(_visible("two\nlines"))
     two\nlines
     """
-    cut = text if len(text) <= LONGEST_LABEL else f"{text[:LONGEST_LABEL]}…"
+    cut = text if len(text) <= MAX_LABEL_LENGTH else f"{text[:MAX_LABEL_LENGTH]}…"
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
 
 

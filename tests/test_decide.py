@@ -24,7 +24,7 @@ from prefectish.engine.state import (
     TriggerFailed,
 )
 from prefectish.engine.worker.decide import NOT_READY, CallBody, Finish, after, before, failure_text, flattened, retry
-from prefectish.errors import LONGEST_TEXT
+from prefectish.errors import MAX_TEXT_LENGTH
 from prefectish.tasks.task import Task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -232,7 +232,7 @@ def test_retry_signal_without_max_retries_never_stops():
 
 def test_long_message_is_cut_and_says_so():
     text = failure_text(ValueError("z" * 50_000))
-    assert len(text) == LONGEST_TEXT + len("… (cut, 50000 characters)")
+    assert len(text) == MAX_TEXT_LENGTH + len("… (cut, 50000 characters)")
     assert text.endswith("z… (cut, 50000 characters)")
     assert failure_text(ValueError("z")) == "Error during execution of task: ValueError('z')"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefectish.display.layout import BESIDE, layout
-from prefectish.display.svg import LARGEST, Box, SvgEdge, picture
+from prefectish.display.layout import NODE_GAP, layout
+from prefectish.display.svg import MAX_NODES, Box, SvgEdge, picture
 
 
 @st.composite
@@ -32,7 +32,7 @@ def test_nodes_do_not_overlap_and_stand_below_what_they_wait_for(graph):
     for a in sizes:
         for b in range(a):
             (ax, ay), (bx, by) = drawing.centres[a], drawing.centres[b]
-            beside = abs(ax - bx) >= (sizes[a][0] + sizes[b][0]) / 2 + BESIDE - 1e-6
+            beside = abs(ax - bx) >= (sizes[a][0] + sizes[b][0]) / 2 + NODE_GAP - 1e-6
             above = abs(ay - by) >= (sizes[a][1] + sizes[b][1]) / 2
             assert beside or above
 
@@ -84,13 +84,13 @@ def test_picture_is_well_formed_whatever_the_names():
     assert "\x1b" not in text
 
 
-@pytest.mark.parametrize("number", [0, LARGEST + 1])
+@pytest.mark.parametrize("number", [0, MAX_NODES + 1])
 def test_nothing_and_too_much_are_not_drawn(number):
     assert picture([Box(str(n), ["x"]) for n in range(number)], []) == ""
 
 
 def test_large_flow_is_drawn_in_time():
-    boxes = [Box(str(n), [f"task {n}"]) for n in range(LARGEST)]
+    boxes = [Box(str(n), [f"task {n}"]) for n in range(MAX_NODES)]
     chooses = random.Random(5)
-    wires = [SvgEdge(str(chooses.randrange(n)), str(n)) for n in range(1, LARGEST) for _ in range(2)]
-    assert picture(boxes, wires).count("<text") == LARGEST
+    wires = [SvgEdge(str(chooses.randrange(n)), str(n)) for n in range(1, MAX_NODES) for _ in range(2)]
+    assert picture(boxes, wires).count("<text") == MAX_NODES

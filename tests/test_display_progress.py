@@ -24,7 +24,7 @@ from rich.console import Console
 from prefectish import Flow, Parameter, history, task
 from prefectish.display import lines, notebook, terminal, words
 from prefectish.display.fitting import fitted
-from prefectish.display.pace import WEIGHT, RateMeter
+from prefectish.display.pace import PRIOR_WEIGHT, RateMeter
 from prefectish.display.region import Region
 from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import Success
@@ -70,8 +70,8 @@ def test_former_run_helps_until_this_one_knows_better():
     pace.past = {"load-1": (100, 50.0)}
     (line,) = pace.scene([counts(0, running=1)], 1.0).maps
     assert line.left == 50.0
-    (line,) = pace.scene([counts(WEIGHT, running=1)], 1.0 + WEIGHT).maps  # a second each: half by this run
-    assert line.left == pytest.approx((100 - WEIGHT) * 0.75)
+    (line,) = pace.scene([counts(PRIOR_WEIGHT, running=1)], 1.0 + PRIOR_WEIGHT).maps  # a second each: half by this run
+    assert line.left == pytest.approx((100 - PRIOR_WEIGHT) * 0.75)
 
 
 def test_width_of_a_former_run_is_expected_while_this_one_is_unknown():
@@ -141,7 +141,7 @@ def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
     shown = lines.ProgressLines(RateMeter("f", 0.0))
     shown.look([counts(1, running=2), single()])
     assert capsys.readouterr() == ("", "")
-    now[0] = lines.EVERY
+    now[0] = lines.INTERVAL
     shown.look([counts(51, running=2, retrying=1, failed=3), single()])
     shown.look([counts(52, running=2), single()])
     shown.rest()
@@ -164,7 +164,7 @@ def test_run_that_is_paused_says_so_and_promises_no_end(capsys, monkeypatch):
     pace = RateMeter("f", 0.0)
     shown = lines.ProgressLines(pace)
     shown.look([counts(1)])
-    now[0] = lines.EVERY
+    now[0] = lines.INTERVAL
     shown.look([counts(51)], paused=True)
     assert capsys.readouterr().err == "f 0:05 paused load: 51 of 100, 10.0/s\n"
     scene = pace.scene([counts(51)], 6.0, paused=True)
@@ -421,7 +421,7 @@ def test_x9_names_are_shown_in_a_notebook_not_obeyed():
 
 
 def test_notebook_with_many_maps_stays_small():
-    steps = [counts(slug=f"s-{n}", name=f"s{n}") for n in range(notebook.MAPS + 5)]
+    steps = [counts(slug=f"s-{n}", name=f"s{n}") for n in range(notebook.MAX_MAPS + 5)]
     html = notebook.drawn(RateMeter("f", 0.0).scene(steps, 1.0), None, last=False)
     assert "and 5 more maps" in safe(html).text
 

@@ -6,7 +6,7 @@ from tblib.pickling_support import pickle_exception
 
 from prefectish import errors
 from prefectish.errors import (
-    LONGEST_TEXT,
+    MAX_TEXT_LENGTH,
     EnvironmentMismatch,
     FlowDefinitionError,
     ParameterError,
@@ -60,11 +60,11 @@ def test_remote_error_keeps_its_facts_over_a_pickle():
 
 
 def test_shorten_keeps_a_short_text():
-    assert shorten("z" * LONGEST_TEXT) == "z" * LONGEST_TEXT
+    assert shorten("z" * MAX_TEXT_LENGTH) == "z" * MAX_TEXT_LENGTH
 
 
 def test_shorten_marks_what_it_cuts():
-    assert shorten("z" * 50_000_000) == "z" * LONGEST_TEXT + "… (cut, 50000000 characters)"
+    assert shorten("z" * 50_000_000) == "z" * MAX_TEXT_LENGTH + "… (cut, 50000000 characters)"
 
 
 def test_describe_is_the_repr():

@@ -17,7 +17,7 @@ import pytest
 from prefectish.engine.signals import FAIL, SKIP
 from prefectish.engine.state import Failed, Retrying, Success
 from prefectish.engine.worker.redaction import concealed, concealed_state
-from prefectish.errors import LONGEST_TEXT, RemoteError, describe, shorten, text_of
+from prefectish.errors import MAX_TEXT_LENGTH, RemoteError, describe, shorten, text_of
 from prefectish.secrets import masking
 from prefectish.secrets.masking import MASK, known, mask, masked, register
 from prefectish.secrets.output_masking import MaskingStream, hide
@@ -127,7 +127,7 @@ def test_register_from_many_threads_loses_none():
 
 def test_shorten_masks_before_it_cuts():
     register(VALUE)
-    text = "x" * (LONGEST_TEXT - 5) + VALUE
+    text = "x" * (MAX_TEXT_LENGTH - 5) + VALUE
     assert VALUE[:5] not in shorten(text)
 
 

@@ -18,7 +18,7 @@ from prefectish.engine import signals
 from prefectish.engine.state import Cancelled, Crashed, Failed, Mapped, Paused, Retrying, Running, Success, TimedOut
 from prefectish.executors import LocalDaskExecutor
 from prefectish.utilities.notifications import apprise_notifier, email_notifier, flush, slack_notifier
-from prefectish.utilities.notifications.digest import CAUSES, TASKS, of_change, of_map
+from prefectish.utilities.notifications.digest import MAX_CAUSES, MAX_TASKS, of_change, of_map
 
 QUICK = {"retry_delay": 0.01}
 
@@ -263,16 +263,16 @@ def test_long_digests_are_cut():
         def __init__(self, name):
             self.name = name
 
-    kinds = [type(f"Error{n}", (Exception,), {}) for n in range(CAUSES + 3)]
+    kinds = [type(f"Error{n}", (Exception,), {}) for n in range(MAX_CAUSES + 3)]
     children = [Failed("no", kind("x" * 1000)) for kind in kinds for _ in range(2)]
     lines = of_map(Named("many"), Mapped(map_states=children), None).text.splitlines()
-    assert len(lines) == CAUSES + 1
+    assert len(lines) == MAX_CAUSES + 1
     assert lines[-1] == "and 3 more causes"
     assert all(len(line) < 300 for line in lines)
-    states = {Named(f"t{n}"): Success() for n in range(TASKS + 5)}
+    states = {Named(f"t{n}"): Success() for n in range(MAX_TASKS + 5)}
     message = of_change(Named("wide"), Success("fine", states), None)
     assert message.text.splitlines()[-1] == "and 5 more tasks"
-    assert len(message.text.splitlines()) == TASKS + 2
+    assert len(message.text.splitlines()) == MAX_TASKS + 2
 
 
 def test_digest_names_paused_and_crashed_children():

@@ -14,7 +14,7 @@ from prefectish.display import report, views
 from prefectish.display.timeline import Row, ticks, timeline
 from prefectish.engine.state import Success
 from prefectish.executors import LocalDaskExecutor
-from prefectish.history.measures import BINS, SLOWEST, WorkerTrack, measure
+from prefectish.history.measures import MAX_SLOWEST, TIME_BINS, WorkerTrack, measure
 from prefectish.history.outline import arrows, find, first_of
 
 
@@ -182,7 +182,7 @@ def test_measures_add_up(recorded):
     assert sum(measures.steps["load-1"].ended) == 10
     assert sum(measures.steps["load-1"].failed) == 2
     assert [slow.seconds for slow in measures.slowest] == sorted((s.seconds for s in measures.slowest), reverse=True)
-    busy = sum(sum(track.busy) for track in measures.workers.values()) * measures.length / BINS
+    busy = sum(sum(track.busy) for track in measures.workers.values()) * measures.length / TIME_BINS
     assert busy == pytest.approx(sum(track.seconds for track in measures.workers.values()), abs=0.02)
 
 
@@ -255,7 +255,7 @@ def test_report_of_a_wide_run_stays_small(wide, tmp_path):
 
 def test_repr_of_a_wide_run_is_small_too(wide):
     assert len(wide._repr_html_()) < 100_000
-    assert len(measure(wide).slowest) == SLOWEST
+    assert len(measure(wide).slowest) == MAX_SLOWEST
 
 
 def test_timeline_without_rows_is_nothing():

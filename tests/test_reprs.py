@@ -222,17 +222,17 @@ def test_message_whose_str_breaks_is_told():
 
 def test_many_failures_are_looked_at_in_part(monkeypatch):
     monkeypatch.setattr(views, "LOOKED_AT", 20)
-    children = [Failed("", ValueError(f"row {n}")) for n in range(views.LOOKED_AT + 7)]
+    children = [Failed("", ValueError(f"row {n}")) for n in range(views.MAX_FAILURES_READ + 7)]
     causes, unseen = views.causes_of([("load", Mapped(map_states=children))])
-    assert [cause.number for cause in causes] == [views.LOOKED_AT]
+    assert [cause.number for cause in causes] == [views.MAX_FAILURES_READ]
     assert unseen == 7
     assert "and 7 more failures" in safe(Mapped(map_states=children)._repr_html_()).text
 
 
 def test_many_causes_are_shown_in_part():
-    children = [Failed("", ValueError("cause " + "x" * n)) for n in range(views.CAUSES + 4)]
+    children = [Failed("", ValueError("cause " + "x" * n)) for n in range(views.MAX_CAUSES + 4)]
     causes, unseen = views.causes_of([("load", Mapped(map_states=children))])
-    assert (len(causes), unseen) == (views.CAUSES, 4)
+    assert (len(causes), unseen) == (views.MAX_CAUSES, 4)
 
 
 def test_children_are_named_by_their_run_names():

@@ -526,7 +526,7 @@ def test_adjustment_that_moves_far_says_so():
 
 
 def test_filters_that_let_nothing_through_are_found_out(monkeypatch):
-    monkeypatch.setattr("prefectish.schedules.schedule.MOST_REFUSED", 1000)
+    monkeypatch.setattr("prefectish.schedules.schedule.MAX_FILTERED_EVENTS", 1000)
     schedule = Schedule([IntervalClock(DAY)], filters=[filters.is_weekday, filters.is_weekend])
     with pytest.raises(FlowDefinitionError, match=r"^none of 1,000 events passes the filters of <Schedule: .* up to"):
         schedule.next(1)

@@ -9,7 +9,7 @@ import pytest
 from prefectish import Flow, Parameter, context, history, task
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
-from prefectish.tasks.naming import LONGEST, RunNaming
+from prefectish.tasks.naming import MAX_NAME_LENGTH, RunNaming
 
 FIELDS = {"task_slug": "load-1", "x": "eu", "map_index": 3}
 
@@ -113,7 +113,7 @@ def test_name_that_cannot_be_made_warns_once_and_the_children_run(caplog):
         ("get ${x}", "eu", "get eu"),
         ("get ${x}", "a\n2026-01-01 INFO forged\x1b[2J", r"get a\n2026-01-01 INFO forged\x1b[2J"),
         ("${x}", "../../etc/passwd", "../../etc/passwd"),
-        ("${x}", "long" * 100, ("long" * 100)[: LONGEST - 1] + "…"),
+        ("${x}", "long" * 100, ("long" * 100)[: MAX_NAME_LENGTH - 1] + "…"),
         (lambda x: 7, "eu", "7"),
     ],
 )

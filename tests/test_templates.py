@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from labels import label
 
 from prefectish.results import template
-from prefectish.results.names import LONGEST_NAME, LONGEST_PART, checked, quoted, shortened
+from prefectish.results.names import MAX_NAME_BYTES, MAX_PART_BYTES, checked, quoted, shortened
 from prefectish.results.templates import place
 
 SECRET = "swordfish"
@@ -117,7 +117,7 @@ def test_x7_format_bomb_is_text_or_refused(text):
 def test_x7_long_part_is_cut_and_stays_apart_from_others_that_begin_alike():
     names = {template("${a}/${b}.json").render({"a": "x" * 5000, "b": "y" * 5000 + end}) for end in "123"}
     assert len(names) == 3
-    assert all(len(part) == LONGEST_PART for name in names for part in name.split("/"))
+    assert all(len(part) == MAX_PART_BYTES for name in names for part in name.split("/"))
 
 
 @pytest.mark.parametrize("value", ["../../x", "/etc/passwd", "a\0", "CON", "..", "", "a\\b", "C:\\x", "\n"])
@@ -174,9 +174,9 @@ def test_x5_name_that_is_let_through_stays_inside(text, parts):
 
 @given(st.text(min_size=1))
 def test_shortened_name_has_no_long_part(text):
-    assert all(len(part.encode("utf-8", "surrogatepass")) <= LONGEST_PART for part in shortened(text).split("/"))
+    assert all(len(part.encode("utf-8", "surrogatepass")) <= MAX_PART_BYTES for part in shortened(text).split("/"))
 
 
 def test_name_of_many_parts_is_too_long_all_the_same():
-    with pytest.raises(ValueError, match=f"longer than {LONGEST_NAME} bytes"):
+    with pytest.raises(ValueError, match=f"longer than {MAX_NAME_BYTES} bytes"):
         template("${value}").render({"value": "/".join("abc" for _ in range(1000))})

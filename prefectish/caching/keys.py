@@ -11,7 +11,7 @@ from prefectish.errors import Unhashable
 from prefectish.fingerprint import fingerprint, is_ours
 
 #: The name of the code among the parts of a key; no argument has it.
-CODE = "its code"
+CODE_PART = "its code"
 _codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _loose_codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _warned: set[tuple[str | None, str, str]] = set()
@@ -89,7 +89,7 @@ def _code_digest(task: Any) -> str:
 
 
 class Parts(dict[str, str]):
-    """The digests that a key is made of, by what they are digests of: arguments, and :data:`CODE`."""
+    """The digests that a key is made of, by what they are digests of: arguments, and :data:`CODE_PART`."""
 
     __slots__ = ()
 
@@ -102,7 +102,7 @@ def parts_of(task: Any, inputs: Mapping[str, Any]) -> Parts:
     Unhashable
         Naming the part of the first input that cannot be hashed.
     """
-    parts = Parts({CODE: code_digest(task)} if task is not None else {})
+    parts = Parts({CODE_PART: code_digest(task)} if task is not None else {})
     for name, value in inputs.items():
         found = inputs.digests[name] if isinstance(inputs, KeyInputs) else None
         parts[name] = argument_digest(name, value) if found is None else found
@@ -200,4 +200,4 @@ def cache_key(task: Any, facts: Mapping[str, Any], inputs: KeyInputs) -> tuple[s
     if key is not None and not isinstance(key, str):
         raise TypeError(f"cache_key_fn of {task.name} returned {key!r}: text, or None for no caching, is wanted")
     known = {name: digest for name, digest in inputs.digests.items() if digest is not None}
-    return key, Parts({CODE: code_digest(task), **known})
+    return key, Parts({CODE_PART: code_digest(task), **known})

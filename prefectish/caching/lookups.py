@@ -12,8 +12,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from prefectish.caching.keys import KeyInputs, Parts, cache_key, digests_of
-from prefectish.caching.memory import KEY, Caches
-from prefectish.caching.reasons import MOST_ENTRIES, Entry, why_not
+from prefectish.caching.memory import CACHE_KEY, Caches
+from prefectish.caching.reasons import MAX_ENTRIES_COMPARED, Entry, why_not
 from prefectish.caching.validators import all_inputs, duration_only, never_use, reads_inputs
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import get_logger
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from prefectish.results.base import Result
 
 #: The folder of a store in which entries of caches lie.
-FOLDER = "cache"
-FOUND = "Result found in the cache."
-NO_KEY = "cache_key_fn returned None"
+CACHE_FOLDER = "cache"
+CACHE_HIT_MESSAGE = "Result found in the cache."
+NO_KEY_REASON = "cache_key_fn returned None"
 
 
 class Hit:
@@ -126,7 +126,7 @@ def _by_key(task: Any, inputs: KeyInputs, facts: Mapping[str, Any], caches: Cach
     except Unhashable as error:
         return Miss(str(error))
     if key is None:
-        return Miss(NO_KEY)
+        return Miss(NO_KEY_REASON)
     state = caches.of_key(cache_name(task), key)
     if state is None and store is not None:
         found = _stored(store, entry_place(task, key), key)
@@ -145,7 +145,7 @@ def entry_place(task: Any, key: str) -> str:
     from prefectish.hashing import stable_hash
     from prefectish.results.names import quoted
 
-    return f"{FOLDER}/{quoted(cache_name(task))}/{stable_hash(key)}"
+    return f"{CACHE_FOLDER}/{quoted(cache_name(task))}/{stable_hash(key)}"
 
 
 def _stored(store: Result, place: str, key: str) -> Cached | str | None:
@@ -161,11 +161,11 @@ def _stored(store: Result, place: str, key: str) -> Cached | str | None:
         return f"the cached result at {place} belongs to another key"
     expires = entry.get("expires")
     return Cached(
-        FOUND,
+        CACHE_HIT_MESSAGE,
         value,
         hashed_inputs=entry.get("parts"),
         cached_result_expiration=None if expires is None else datetime.fromisoformat(expires),
-        context={KEY: key, "location": place},
+        context={CACHE_KEY: key, "location": place},
     )
 
 
@@ -226,7 +226,7 @@ def _remembered(task: Any, inputs: Mapping[str, Any]) -> tuple[dict[str, str] | 
 
 def _keep_by_key(task: Any, state: Success, miss: Miss, store: Result | None, now: datetime) -> Cached:
     expires = _after(now, task.cache_expiration)
-    context = {**state.context, KEY: miss.key}
+    context = {**state.context, CACHE_KEY: miss.key}
     if store is not None and miss.key is not None:
         entry = {
             "key": miss.key,
@@ -277,7 +277,7 @@ def _entries(task: Any, caches: Caches, store: Result | None) -> Iterator[Entry]
 
 def _stored_entries(task: Any, store: Result) -> Iterator[Entry]:
     folder = entry_place(task, "").rpartition("/")[0]
-    for place in islice(store.list(folder), MOST_ENTRIES):
+    for place in islice(store.list(folder), MAX_ENTRIES_COMPARED):
         try:
             entry = store.facts(place)
         except (ResultCorrupt, FileNotFoundError):

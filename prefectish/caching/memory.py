@@ -9,7 +9,7 @@ from prefectish.caching.validators import duration_only
 from prefectish.engine.state import Cached
 
 #: Where a cached state says what its key is.
-KEY = "cache_key"
+CACHE_KEY = "cache_key"
 
 
 class Caches(Mapping[str, list[Cached]]):
@@ -74,7 +74,7 @@ class Caches(Mapping[str, list[Cached]]):
 
 
 def _token(state: Cached) -> Any:
-    key = state.context.get(KEY)
+    key = state.context.get(CACHE_KEY)
     if key is not None:
         return key
     hashed = state.hashed_inputs

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from prefectish.caching.keys import CODE
+from prefectish.caching.keys import CODE_PART
 
 #: Entries of a store that are looked at, at most, to find what changed.
-MOST_ENTRIES = 100
+MAX_ENTRIES_COMPARED = 100
 
 
 class Entry:
@@ -52,7 +52,7 @@ def why_not(parts: Mapping[str, str | None], entries: Iterable[Entry]) -> str:
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return what is different, in words: one for each part, the code first."""
     names = [*new, *(name for name in old if name not in new)]
-    names.sort(key=lambda name: name != CODE)
+    names.sort(key=lambda name: name != CODE_PART)
     return [_change(name, name in old, name in new) for name in names if _differ(old, new, name)]
 
 
@@ -61,5 +61,5 @@ def _differ(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> bool:
 
 
 def _change(name: str, was: bool, is_: bool) -> str:
-    what = name if name == CODE else f"argument {name!r}"
+    what = name if name == CODE_PART else f"argument {name!r}"
     return f"{what} changed" if was and is_ else f"{what} is {'new' if is_ else 'gone'}"

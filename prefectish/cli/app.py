@@ -38,7 +38,7 @@ Progress = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Stands for the newest run.
-LAST = "last"
+LAST_RUN = "last"
 RunFlow = Annotated[
     str | None, typer.Argument(help="FILE.py, FILE.py:name or module:name; default: where it was when it ran.")
 ]
@@ -68,7 +68,7 @@ def _recorded(run_id: str | None, history: str | None) -> RunRow:
     from prefectish import history as recorded
 
     try:
-        if run_id is not None and run_id != LAST:
+        if run_id is not None and run_id != LAST_RUN:
             return recorded.run(run_id, store=history)
         newest = recorded.runs(limit=1, store=history)
     except KeyError as error:
@@ -271,7 +271,7 @@ def runs(
 
 
 @app.command()
-def show(run_id: RunId = LAST, history: History = None, as_json: Json = False) -> None:
+def show(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
     """Show a run: its tasks and how many of their children are in which state."""
     with _told():
         found = _recorded(run_id, history)
@@ -305,7 +305,7 @@ def _next_of(run: RunRow, history: str | None) -> list[str]:
 
 
 @app.command()
-def failures(run_id: RunId = LAST, history: History = None, as_json: Json = False) -> None:
+def failures(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
     """Show the failures of a run, grouped by cause; what only follows from others comes last."""
     from prefectish.history.outline import first_of
 
@@ -317,7 +317,7 @@ def failures(run_id: RunId = LAST, history: History = None, as_json: Json = Fals
         if not groups:
             print("no failures", file=sys.stderr)
         for group in groups:
-            first = ", ".join(child.label for child in first_of(group, showing.NAMED))
+            first = ", ".join(child.label for child in first_of(group, showing.MAX_CHILDREN_NAMED))
             print(f"{group.count} x {printable(group.type)}: {printable(group.message)}")
             print(f"    {printable(first)}{', ...' if group.count > showing.NAMED else ''}")
             for line in () if group.is_consequence else (group.traceback or "").splitlines():
@@ -326,7 +326,7 @@ def failures(run_id: RunId = LAST, history: History = None, as_json: Json = Fals
 
 @app.command()
 def logs(
-    run_id: RunId = LAST,
+    run_id: RunId = LAST_RUN,
     task: Annotated[str | None, typer.Option("--task", "-t", help="Only this task, by slug or name.")] = None,
     item: Annotated[str | None, typer.Option("--item", "-i", help="Only this child: map index or item key.")] = None,
     level: Annotated[str, typer.Option("--level", "-l", help="Only lines of this level and above.")] = "DEBUG",
@@ -353,7 +353,7 @@ def logs(
 
 @app.command()
 def report(
-    run_id: RunId = LAST,
+    run_id: RunId = LAST_RUN,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="The file to write; default: run-<id>.html here.")
     ] = None,
@@ -366,7 +366,7 @@ def report(
 
 
 @app.command()
-def cancel(run_id: RunId = LAST, history: History = None, as_json: Json = False) -> None:
+def cancel(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
     """Cancel a run, wherever it is driven: nothing new starts, and bodies that run end by themselves."""
     with _told():
         found = _recorded(run_id, history)

@@ -15,10 +15,10 @@ from prefectish import config, history
 from prefectish.history.needs import needed
 from prefectish.results.names import UNFINISHED, checked
 
-DAY = 86400.0
+DAY_SECONDS = 86400.0
 #: Age of a temporary file, in seconds, from which on nobody is writing it any more.
-STALE = DAY
-LEFT = "left by a writer that died"
+STALE_AFTER = DAY_SECONDS
+LEFTOVER_REASON = "left by a writer that died"
 
 
 class Garbage(NamedTuple):
@@ -56,7 +56,7 @@ def find_garbage(store: str | None, days: float, recorded: str | None) -> Iterat
     done = {
         checked(run.id).replace("/", "%2F"): f"run of {run.flow_name} that succeeded"
         for run in history.runs(limit=None, store=recorded)
-        if run.state == "Success" and run.ended is not None and now - run.ended.timestamp() >= days * DAY
+        if run.state == "Success" and run.ended is not None and now - run.ended.timestamp() >= days * DAY_SECONDS
         if run.id not in kept
     }
     return find(place, done, now)
@@ -69,8 +69,8 @@ def _in_folder(place: str, done: Mapping[str, str], now: float) -> Iterator[Garb
         if folder.is_dir() and not folder.is_symlink():
             yield Garbage(str(folder), _size(folder), reason, partial(shutil.rmtree, folder))
     for path in root.rglob(f"*{UNFINISHED}") if root.is_dir() else ():
-        if path.is_file() and not path.is_symlink() and now - path.stat().st_mtime > STALE:
-            yield Garbage(str(path), path.stat().st_size, LEFT, partial(path.unlink, missing_ok=True))
+        if path.is_file() and not path.is_symlink() and now - path.stat().st_mtime > STALE_AFTER:
+            yield Garbage(str(path), path.stat().st_size, LEFTOVER_REASON, partial(path.unlink, missing_ok=True))
 
 
 def _size(folder: Path) -> int:
@@ -89,8 +89,8 @@ def _in_url(place: str, done: Mapping[str, str], now: float) -> Iterator[Garbage
             nbytes = sum(int(facts.get("size") or 0) for facts in files.values())
             yield Garbage(folder, nbytes, reason, partial(system.rm, folder, recursive=True))
     for path, facts in system.find(root, detail=True).items() if system.exists(root) else ():
-        if path.endswith(UNFINISHED) and now - _written(facts, now) > STALE:
-            yield Garbage(path, int(facts.get("size") or 0), LEFT, partial(system.rm_file, path))
+        if path.endswith(UNFINISHED) and now - _written(facts, now) > STALE_AFTER:
+            yield Garbage(path, int(facts.get("size") or 0), LEFTOVER_REASON, partial(system.rm_file, path))
 
 
 def _written(facts: Mapping[str, Any], now: float) -> float:

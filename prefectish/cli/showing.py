@@ -14,9 +14,9 @@ from prefectish.history import FailureGroup, LogLine, RunRow
 from prefectish.safe_repr import printable
 
 #: Children of which each is named, in a list and with a cause.
-MOST, NAMED = 10, 5
+MAX_ROWS, MAX_CHILDREN_NAMED = 10, 5
 #: Columns of what is no terminal.
-ENDLESS = 100_000
+PIPE_WIDTH = 100_000
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -28,7 +28,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_row(*(printable("" if cell is None else cell) for cell in row))
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:  # no screen ends there, and what is cut would be lost to whoever reads the pipe
-        console.width = ENDLESS
+        console.width = PIPE_WIDTH
     console.print(table)
 
 
@@ -76,7 +76,7 @@ def failure_facts(group: FailureGroup) -> dict[str, Any]:
         "message": group.message,
         "count": group.count,
         "children": [
-            {"task": c.slug, "index": c.index, "item": c.item_key, "name": c.name} for c in first_of(group, MOST)
+            {"task": c.slug, "index": c.index, "item": c.item_key, "name": c.name} for c in first_of(group, MAX_ROWS)
         ],
         "traceback": group.traceback,
     }
@@ -117,14 +117,16 @@ def outside_lines(run: RunRow) -> list[str]:
     """Return what somebody outside is asked, and what could not be told to somebody outside."""
     paused = run.paused()
     lines = [
-        f"{'approved' if row.state == 'Resume' else 'paused'}: {row.label}: {row.message}" for row in paused[:MOST]
+        f"{'approved' if row.state == 'Resume' else 'paused'}: {row.label}: {row.message}" for row in paused[:MAX_ROWS]
     ]
-    if len(paused) > MOST:
-        lines.append(f"and {len(paused) - MOST:,} more")
+    if len(paused) > MAX_ROWS:
+        lines.append(f"and {len(paused) - MAX_ROWS:,} more")
     if paused:
         lines.append(f"prefectish approve {run.id} [--task NAME] [--item ITEM] [--input ANSWER]")
     failed = [notice for notice in run.notices() if notice.error is not None]
-    return lines + [f"not delivered by {notice.channel}: {notice.subject}: {notice.error}" for notice in failed[:MOST]]
+    return lines + [
+        f"not delivered by {notice.channel}: {notice.subject}: {notice.error}" for notice in failed[:MAX_ROWS]
+    ]
 
 
 def tuple_facts(row: Any) -> dict[str, Any]:

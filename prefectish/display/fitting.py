@@ -15,12 +15,12 @@ from prefectish.display.pace import PaceLine
 from prefectish.safe_repr import printable
 
 #: Words for kinds of children where there is little room.
-SHORT = {"running": "run", "retrying": "retry", "paused": "pause", "skipped": "skip", "failed": "fail"}
+SHORT_WORDS = {"running": "run", "retrying": "retry", "paused": "pause", "skipped": "skip", "failed": "fail"}
 #: A width that nothing fills.
-ENDLESS = 10_000
+UNLIMITED_WIDTH = 10_000
 
 
-class Look(NamedTuple):
+class LineLayout(NamedTuple):
     """How much is shown of a line.
 
     Attributes
@@ -45,17 +45,17 @@ class Look(NamedTuple):
 
 
 #: From the widest on; the first that fits is taken, or else the last.
-LOOKS = (
-    Look(28, 24),
-    Look(28, 12),
-    Look(22, 12, percent=False),
-    Look(22, 8, percent=False),
-    Look(22, 8, percent=False, words=False),
-    Look(16, 8, percent=False, words=False),
-    Look(16, 8, percent=False, pace=False, words=False),
-    Look(16, 0, percent=False, pace=False, words=False),
-    Look(16, 0, False, False, False, False, frozenset({"running", "retrying", "paused", "failed"})),
-    Look(10, 0, False, False, False, False, frozenset({"failed"})),
+LAYOUTS = (
+    LineLayout(28, 24),
+    LineLayout(28, 12),
+    LineLayout(22, 12, percent=False),
+    LineLayout(22, 8, percent=False),
+    LineLayout(22, 8, percent=False, words=False),
+    LineLayout(16, 8, percent=False, words=False),
+    LineLayout(16, 8, percent=False, pace=False, words=False),
+    LineLayout(16, 0, percent=False, pace=False, words=False),
+    LineLayout(16, 0, False, False, False, False, frozenset({"running", "retrying", "paused", "failed"})),
+    LineLayout(10, 0, False, False, False, False, frozenset({"failed"})),
 )
 
 
@@ -67,15 +67,15 @@ def fitted(lines: Sequence[PaceLine], columns: int, stroke: str) -> Table:
     stroke
         A letter of the bar.
     """
-    console = Console(width=ENDLESS, file=None, stderr=True, highlight=False)
-    for look in LOOKS:
+    console = Console(width=UNLIMITED_WIDTH, file=None, stderr=True, highlight=False)
+    for look in LAYOUTS:
         table = _table(lines, look, stroke)
         if Measurement.get(console, console.options, table).maximum <= columns:
             break
     return table
 
 
-def _table(lines: Sequence[PaceLine], look: Look, stroke: str) -> Table:
+def _table(lines: Sequence[PaceLine], look: LineLayout, stroke: str) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
     rows = [_cells(line, look, stroke) for line in lines]
     empty = [not any(cells) for cells in zip(*rows, strict=True)]
@@ -87,7 +87,7 @@ def _table(lines: Sequence[PaceLine], look: Look, stroke: str) -> Table:
     return table
 
 
-def _cells(line: PaceLine, look: Look, stroke: str) -> list[Text]:
+def _cells(line: PaceLine, look: LineLayout, stroke: str) -> list[Text]:
     left = f"{words.clock(line.left)} left" if line.left is not None else words.clock(line.seconds)
     percent = "" if line.share is None or line.counts.width is None else f"{int(100 * line.share)}%"
     return [
@@ -101,11 +101,11 @@ def _cells(line: PaceLine, look: Look, stroke: str) -> list[Text]:
     ]
 
 
-def _others(line: PaceLine, look: Look) -> Text:
+def _others(line: PaceLine, look: LineLayout) -> Text:
     told = Text()
     for kind, number, color in words.others(line):
         if look.kinds is None or kind in look.kinds:
-            word = kind if look.words else SHORT.get(kind, kind)
+            word = kind if look.words else SHORT_WORDS.get(kind, kind)
             told.append("" if not told else "  " if look.words else " ").append(f"{number:,} {word}", style=color)
     return told
 

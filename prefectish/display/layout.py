@@ -18,7 +18,7 @@ Key: TypeAlias = Any
 Point: TypeAlias = tuple[float, float]
 
 #: Gaps between neighbours in a layer and between layers, in pixels.
-BESIDE, BETWEEN = 26.0, 46.0
+NODE_GAP, LAYER_GAP = 26.0, 46.0
 #: Sweeps over the layers to order them, and to move their nodes.
 SWEEPS = 8
 
@@ -155,7 +155,7 @@ def _spread(
         left = 0.0
         for key in layer:
             x[key] = left + size[key][0] / 2
-            left += size[key][0] + BESIDE
+            left += size[key][0] + NODE_GAP
     for sweep in range(SWEEPS):
         near, across = (up, layers) if sweep % 2 == 0 else (down, layers[::-1])
         for layer in across:
@@ -170,7 +170,7 @@ def _apart(wanted: Sequence[float], widths: Sequence[float]) -> list[float]:
     blocks: list[tuple[float, int]] = []  # sum of the shifts wanted by a block's members, and their number
     offsets = [0.0]
     for left, right in pairwise(widths):
-        offsets.append(offsets[-1] + (left + right) / 2 + BESIDE)
+        offsets.append(offsets[-1] + (left + right) / 2 + NODE_GAP)
     for place, offset in zip(wanted, offsets, strict=True):
         total, count = place - offset, 1
         while blocks and blocks[-1][0] / blocks[-1][1] > total / count:
@@ -186,8 +186,8 @@ def _rows(layers: Sequence[Sequence[Key]], size: Mapping[Key, Point]) -> tuple[l
     y = 0.0
     for layer in layers:
         tops.append(y)
-        y += _tallest(layer, size) + BETWEEN
-    return tops, y - BETWEEN
+        y += _tallest(layer, size) + LAYER_GAP
+    return tops, y - LAYER_GAP
 
 
 def _tallest(layer: Sequence[Key], size: Mapping[Key, Point]) -> float:

@@ -13,7 +13,7 @@ from prefectish.engine.state import State
 from prefectish.safe_repr import printable
 
 #: Time between two rounds of lines, in seconds.
-EVERY = 5.0
+INTERVAL = 5.0
 
 
 class ProgressLines:
@@ -21,14 +21,14 @@ class ProgressLines:
 
     def __init__(self, pace: RateMeter) -> None:
         self._pace = pace
-        self._due = monotonic() + EVERY
+        self._due = monotonic() + INTERVAL
 
     def look(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
         """Write a round of lines, if the last is some time ago."""
         now = monotonic()
         scene = self._pace.scene(counts, now, paused)
         if now >= self._due:
-            self._due = now + EVERY
+            self._due = now + INTERVAL
             _write(scene, [line for line in scene.maps if line.seconds is not None and not line.counts.final])
 
     def rest(self) -> None:

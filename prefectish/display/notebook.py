@@ -15,9 +15,9 @@ from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import State
 
 #: Shortest time between two messages to the page, in seconds.
-EVERY = 0.4
+UPDATE_INTERVAL = 0.4
 #: Maps that are shown, at most.
-MAPS = 60
+MAX_MAPS = 60
 
 
 class Notebook:
@@ -33,7 +33,7 @@ class Notebook:
         now = monotonic()
         scene = self._pace.scene(counts, now, paused)
         if now >= self._due:
-            self._due = now + EVERY
+            self._due = now + UPDATE_INTERVAL
             self._show(drawn(scene, None, last=False))
 
     def rest(self) -> None:
@@ -60,7 +60,7 @@ def drawn(scene: Scene, state: State | None, last: bool) -> str:
     now = "Paused" if scene.paused else "Running"
     kind = type(state).__name__ if state is not None else "broke off" if last else now
     color = state.color if state is not None else color_of("Failed" if last else now)
-    rows = [(line, _parts(line), words.how_many(line), words.pace(line), _left(line)) for line in scene.maps[:MAPS]]
+    rows = [(line, _parts(line), words.how_many(line), words.pace(line), _left(line)) for line in scene.maps[:MAX_MAPS]]
     return rendered(
         "progress.html",
         scene=scene,

@@ -13,11 +13,11 @@ from typing import NamedTuple
 from prefectish.engine.driver.progress_view import StepCounts
 
 #: How far back the rate looks, in seconds.
-WINDOW = 10.0
+RATE_WINDOW = 10.0
 #: As how many children of this run what is known from a former one counts.
-WEIGHT = 5
+PRIOR_WEIGHT = 5
 #: A single task is named once it runs longer than this, in seconds.
-LONG = 1.0
+LONG_TASK_SECONDS = 1.0
 
 
 class PaceLine(NamedTuple):
@@ -107,7 +107,7 @@ class RateTrack:
         if counts.final and self.until is None:
             self.until = now
         self.samples.append((now, counts.ended))
-        while len(self.samples) > 2 and now - self.samples[0][0] > WINDOW:
+        while len(self.samples) > 2 and now - self.samples[0][0] > RATE_WINDOW:
             self.samples.popleft()
 
     def rate(self) -> float | None:
@@ -147,7 +147,7 @@ class RateMeter:
             len(singles),
             sum(step.final for step in singles),
             sum(step.failed for step in singles),
-            [(step.name, seconds) for step in singles if (seconds := self._running(step, now)) > LONG],
+            [(step.name, seconds) for step in singles if (seconds := self._running(step, now)) > LONG_TASK_SECONDS],
             paused,
         )
 
@@ -177,4 +177,4 @@ class RateMeter:
         if before is None:
             return remaining / rate
         lately = track.samples[-1][1] - track.samples[0][1]
-        return remaining * (lately / rate + WEIGHT * before) / (lately + WEIGHT)
+        return remaining * (lately / rate + PRIOR_WEIGHT * before) / (lately + PRIOR_WEIGHT)

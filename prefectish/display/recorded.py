@@ -113,14 +113,14 @@ def _state(task: dict[str, Any]) -> str | None:
 def _causes(run: RunRow) -> tuple[list[CauseView], int]:
     """Return the causes of failures, and the number of failures of further ones."""
     groups = run.failures()
-    causes = [_cause(group) for group in groups[: views.CAUSES]]
-    return causes, sum(group.count for group in groups[views.CAUSES :])
+    causes = [_cause(group) for group in groups[: views.MAX_CAUSES]]
+    return causes, sum(group.count for group in groups[views.MAX_CAUSES :])
 
 
 def _cause(group: FailureGroup) -> CauseView:
     from prefectish.history.outline import first_of
 
-    children = first_of(group, views.NAMED)
+    children = first_of(group, views.MAX_CHILDREN_NAMED)
     kind = children[0].state if children else "Failed"
     return views.cause_view(kind, group.type, group.message, group.traceback, group.count, _names(children))
 

@@ -11,9 +11,9 @@ import os
 from collections.abc import Sequence
 from typing import TextIO
 
-SAVE, RESTORE, ERASE, EVERYTHING = "\x1b7", "\x1b8", "\x1b[2K", "\x1b[r"
+SAVE, RESTORE, ERASE, RESET_REGION = "\x1b7", "\x1b8", "\x1b[2K", "\x1b[r"
 #: Rows that are left to others, at least.
-LEFT = 3
+MIN_ROWS_LEFT = 3
 
 
 class Region:
@@ -45,7 +45,7 @@ class Region:
     def draw(self, lines: Sequence[str]) -> None:
         """Show lines, which are not longer than a row; the region is taken, or taken anew, if need be."""
         _, rows = self.size()
-        shown = lines[: max(rows - LEFT, 1)]
+        shown = lines[: max(rows - MIN_ROWS_LEFT, 1)]
         parts = []
         if rows != self.rows or len(shown) > self.height:
             parts.append(self._released())
@@ -76,7 +76,7 @@ class Region:
         top = self.rows - self.height + 1
         erased = "".join(f"\x1b[{top + n};1H{ERASE}" for n in range(self.height))
         self.rows = self.height = 0
-        return f"{SAVE}{EVERYTHING}{erased}{RESTORE}"
+        return f"{SAVE}{RESET_REGION}{erased}{RESTORE}"
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from prefectish.history.measures import Measures, WorkerTrack
 
 #: Tasks in the table, and rows of a timeline, at most.
-TASKS, ROWS = 400, 40
+MAX_TASKS, MAX_TIMELINE_ROWS = 400, 40
 #: Columns of the small picture of a task's times.
-COLUMNS = 28
+HISTOGRAM_BINS = 28
 
 
 class Times(NamedTuple):
@@ -77,7 +77,7 @@ def _write(view: RunView, measures: Measures | None, path: str | os.PathLike[str
         tasks_over_time="" if measures is None else _tracks(measures.steps, measures.length, by_ended=True),
         workers_over_time="" if measures is None else _tracks(measures.workers, measures.length, by_ended=False),
         measures=measures,
-        tasks_shown=TASKS,
+        tasks_shown=MAX_TASKS,
     )
     where = os.fspath(path)
     with open(where, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -116,10 +116,10 @@ def _times(found: Sequence[float]) -> Times:
 def _spread(ordered: Sequence[float]) -> str:
     """Return a small picture of how values spread between the least and the greatest."""
     low, high = ordered[0], ordered[-1]
-    wide = (high - low) / COLUMNS
-    counts = [0] * COLUMNS
+    wide = (high - low) / HISTOGRAM_BINS
+    counts = [0] * HISTOGRAM_BINS
     for value in ordered:
-        counts[min(int((value - low) / wide), COLUMNS - 1) if wide else 0] += 1
+        counts[min(int((value - low) / wide), HISTOGRAM_BINS - 1) if wide else 0] += 1
     tallest = max(counts)
     bars = "".join(
         f'<rect x="{3 * n}" y="{16 - max(15 * count / tallest, 1):.1f}" width="2.4" '
@@ -129,7 +129,7 @@ def _spread(ordered: Sequence[float]) -> str:
     )
     title = escape(f"from {seconds(low)} to {seconds(high)}")
     return (
-        f'<svg width="{3 * COLUMNS}" height="17" viewBox="0 0 {3 * COLUMNS} 17" fill="currentColor" '
+        f'<svg width="{3 * HISTOGRAM_BINS}" height="17" viewBox="0 0 {3 * HISTOGRAM_BINS} 17" fill="currentColor" '
         f'fill-opacity=".55" role="img"><title>{title}</title>{bars}</svg>'
     )
 
@@ -137,8 +137,8 @@ def _spread(ordered: Sequence[float]) -> str:
 def _tracks(tracks: Mapping[str, WorkerTrack], length: float, by_ended: bool) -> Any:
     """Return what happened along the run, one row a task or a worker; those with the least work share the last."""
     names = list(tracks)
-    if len(names) > ROWS:
-        names = sorted(names, key=lambda name: -tracks[name].seconds)[: ROWS - 1]
+    if len(names) > MAX_TIMELINE_ROWS:
+        names = sorted(names, key=lambda name: -tracks[name].seconds)[: MAX_TIMELINE_ROWS - 1]
         names = [name for name in tracks if name in set(names)]
     rows = [_row(name, tracks[name], by_ended) for name in names]
     rest = [track for name, track in tracks.items() if name not in set(names)]

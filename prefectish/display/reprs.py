@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from prefectish.history.measures import Measures
 
 #: Children of a run whose times are read for a notebook, at most; a report reads all.
-MEASURED = 200_000
+MAX_CHILDREN_MEASURED = 200_000
 #: Runs in a list, at most.
-RUNS = 200
+MAX_RUNS = 200
 
 
 def of_flow(flow: Any) -> str:
@@ -82,7 +82,7 @@ def of_recorded(run: RunRow) -> str:
 def of_runs(runs: Sequence[RunRow]) -> str:
     """Return a list of recorded runs."""
     rows = [(run, views.color_of(run.state)) for run in runs]
-    return rendered("runs.html", rows=rows[:RUNS], rest=len(rows) - RUNS)
+    return rendered("runs.html", rows=rows[:MAX_RUNS], rest=len(rows) - MAX_RUNS)
 
 
 def _with_times(view: views.RunView, state: State) -> views.RunView:
@@ -95,6 +95,6 @@ def _measures(run: RunRow) -> Measures | None:
     """Return what the children of a run add up to; None for one so large that a notebook would wait for it."""
     from prefectish.history.measures import measure
 
-    if sum(sum(task["counts"].values()) for task in run.tasks()) > MEASURED:
+    if sum(sum(task["counts"].values()) for task in run.tasks()) > MAX_CHILDREN_MEASURED:
         return None
     return measure(run)

@@ -15,13 +15,13 @@ from prefectish.display.layout import Layout, Point, layout
 from prefectish.safe_repr import printable
 
 #: Size of the letters, and of a line of them, in pixels; mean width of a letter.
-FONT, LINE, LETTER = 12, 16, 6.9
+FONT_SIZE, LINE_HEIGHT, LETTER_WIDTH = 12, 16, 6.9
 #: Longest line in a node, in letters.
-LONGEST = 34
+MAX_LINE_LENGTH = 34
 #: Nodes of a picture, at most: larger ones tell nothing and take long.
-LARGEST = 300
+MAX_NODES = 300
 #: How far a picture may shrink to fit into a page; what holds it scrolls beyond that.
-LEAST = 0.75
+MIN_SCALE = 0.75
 #: Space around the drawing.
 MARGIN = 8.0
 
@@ -70,7 +70,7 @@ def picture(boxes: Sequence[Box], wires: Sequence[SvgEdge]) -> str:
     >>> "<svg" in picture([Box("a", ["load"])], []), picture([], [])
     (True, '')
     """
-    if not boxes or len(boxes) > LARGEST:
+    if not boxes or len(boxes) > MAX_NODES:
         return ""
     sizes = {box.ident: _size(box) for box in boxes}
     pairs = list(dict.fromkeys((wire.start, wire.end) for wire in wires))
@@ -85,18 +85,18 @@ def picture(boxes: Sequence[Box], wires: Sequence[SvgEdge]) -> str:
     return (
         f'<svg class="pf-graph" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="graph of the flow" '
         f'width="{width:.0f}" height="{height:.0f}" viewBox="{-MARGIN:g} {-MARGIN:g} {width:.1f} {height:.1f}" '
-        f'font-size="{FONT}" style="min-width:{LEAST * width:.0f}px;max-width:100%;height:auto">{inner}</svg>'
+        f'font-size="{FONT_SIZE}" style="min-width:{MIN_SCALE * width:.0f}px;max-width:100%;height:auto">{inner}</svg>'
     )
 
 
 def _size(box: Box) -> Point:
     letters = max(map(_letters, _cut(box.lines)), default=0)
-    height = 14 + LINE * len(box.lines) + (7 if box.parts else 0)
-    return max(64.0, letters * LETTER + 26), float(height)
+    height = 14 + LINE_HEIGHT * len(box.lines) + (7 if box.parts else 0)
+    return max(64.0, letters * LETTER_WIDTH + 26), float(height)
 
 
 def _cut(lines: Iterable[str]) -> list[str]:
-    return [printable(line, LONGEST) for line in lines]
+    return [printable(line, MAX_LINE_LENGTH) for line in lines]
 
 
 def _letters(text: str) -> int:
@@ -121,7 +121,7 @@ def _drawn_box(box: Box, centre: Point, size: Point) -> str:
     parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" {shape} {tint}/>')
     for number, line in enumerate(_cut(box.lines)):
         weight = ' font-weight="600"' if number == 0 else ' opacity=".75" font-size="11"'
-        baseline = top + 7 + LINE * number + FONT
+        baseline = top + 7 + LINE_HEIGHT * number + FONT_SIZE
         parts.append(
             f'<text x="{x:.1f}" y="{baseline:.1f}" text-anchor="middle" fill="currentColor"{weight}>'
             f"{escape(line)}</text>"
@@ -154,7 +154,7 @@ def _drawn_wires(wires: Sequence[SvgEdge], pairs: Sequence[tuple[str, str]], dra
             at_x, at_y = _middle(route)
             yield (
                 f'<text class="pf-label" x="{at_x + 5:.1f}" y="{at_y + 3:.1f}" font-size="10" fill="currentColor" '
-                f'fill-opacity=".65">{escape(printable(label, LONGEST))}</text>'
+                f'fill-opacity=".65">{escape(printable(label, MAX_LINE_LENGTH))}</text>'
             )
 
 

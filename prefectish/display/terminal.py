@@ -20,7 +20,7 @@ from prefectish.engine.state import State
 from prefectish.safe_repr import printable
 
 #: Rows of the terminal that are not for maps.
-OTHERS = 6
+OTHER_ROWS = 6
 
 
 class Terminal:
@@ -43,13 +43,13 @@ class Terminal:
         console = self._console
         if not console.is_terminal or console.is_dumb_terminal or console.legacy_windows:
             return False
-        return self._region.size()[1] > OTHERS
+        return self._region.size()[1] > OTHER_ROWS
 
     def look(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
         """Draw the lines."""
         if self._has_the_rows():
             columns, rows = self._region.size()
-            drawn = self._drawn(self._pace.scene(counts, monotonic(), paused), columns, room=rows - OTHERS)
+            drawn = self._drawn(self._pace.scene(counts, monotonic(), paused), columns, room=rows - OTHER_ROWS)
             with self._console.capture() as captured:
                 self._console.print(drawn, width=columns, no_wrap=True, overflow="ellipsis", crop=True)
             self._region.draw(captured.get().splitlines())

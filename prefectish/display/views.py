@@ -19,16 +19,16 @@ from prefectish.secrets.masking import mask
 from prefectish.tasks.collections import Constant
 
 #: Children that are named with a cause, failures whose cause is looked at, and causes shown, at most.
-NAMED, LOOKED_AT, CAUSES = 12, 200_000, 30
+MAX_CHILDREN_NAMED, MAX_FAILURES_READ, MAX_CAUSES = 12, 200_000, 30
 
 #: The state of what failed only because something before it did; where is told by the trigger, not by a traceback.
-CONSEQUENCE = "TriggerFailed"
+CONSEQUENCE_STATE = "TriggerFailed"
 
 #: States of children whose body was not called.
 UNTRIED = frozenset({"TriggerFailed", "Skipped", "Cancelled", "Cached", "Pending"})
 
 #: In which order kinds of states are told, the good first; those not listed come at the end.
-ORDER = (
+STATE_ORDER = (
     "Success", "Cached", "Skipped", "Running", "Retrying", "Paused", "Queued", "Submitted", "Scheduled", "Pending",
     "Cancelled", "TriggerFailed", "ValidationFailed", "TimedOut", "Failed", "Crashed",
 )  # fmt: skip
@@ -163,7 +163,7 @@ def counted(numbers: Mapping[str, int]) -> list[Count]:
     [('Success', 3, 0.75), ('Failed', 1, 0.25)]
     """
     total = sum(numbers.values()) or 1
-    known = {kind: place for place, kind in enumerate(ORDER)}
+    known = {kind: place for place, kind in enumerate(STATE_ORDER)}
     return [
         Count(kind, color_of(kind), number, number / total)
         for kind, number in sorted(numbers.items(), key=lambda item: known.get(item[0], len(known)))
@@ -263,7 +263,7 @@ def causes_of(found: Iterable[tuple[str, State]]) -> tuple[list[CauseView], int]
     counts: Counter[tuple[str, str, str]] = Counter()
     unseen = 0
     for number, (label, state) in enumerate(_failures(found)):
-        if number >= LOOKED_AT:
+        if number >= MAX_FAILURES_READ:
             unseen += 1
             continue
         kind, text = described(state)
@@ -271,10 +271,10 @@ def causes_of(found: Iterable[tuple[str, State]]) -> tuple[list[CauseView], int]
         counts[key] += 1
         first.setdefault(key, state)
         names = named.setdefault(key, [])
-        if len(names) < NAMED:
+        if len(names) < MAX_CHILDREN_NAMED:
             names.append(label)
-    ranked = sorted(counts.items(), key=lambda item: (item[0][0] == CONSEQUENCE, -item[1]))
-    views = [_cause(key, first[key], count, named[key]) for key, count in ranked[:CAUSES]]
+    ranked = sorted(counts.items(), key=lambda item: (item[0][0] == CONSEQUENCE_STATE, -item[1]))
+    views = [_cause(key, first[key], count, named[key]) for key, count in ranked[:MAX_CAUSES]]
     return views, unseen + counts.total() - sum(view.number for view in views)
 
 
@@ -287,7 +287,7 @@ def cause_view(
     kind: str, type: str, message: str, traceback: str | None, number: int, named: Sequence[str]
 ) -> CauseView:
     """Return a cause; one that only follows from others has no traceback, and no exception worth a name."""
-    if kind == CONSEQUENCE:
+    if kind == CONSEQUENCE_STATE:
         return CauseView(kind, kind, message, None, number, named)
     return CauseView(kind, type, message, None if traceback is None else mask(traceback), number, named)
 

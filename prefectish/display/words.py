@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefectish.display.pace import PaceLine, Scene
 
 #: Kinds of children that are told where there are some, with the colour they have in a terminal.
-KINDS = (
+CHILD_KINDS = (
     ("running", "blue"),
     ("retrying", "yellow"),
     ("paused", "magenta"),
@@ -28,7 +28,7 @@ def how_many(line: PaceLine) -> str:
 
 def others(line: PaceLine) -> list[tuple[str, int, str]]:
     """Return kind, number and colour of the children that are not simply done."""
-    return [(kind, getattr(line.counts, kind), color) for kind, color in KINDS if getattr(line.counts, kind)]
+    return [(kind, getattr(line.counts, kind), color) for kind, color in CHILD_KINDS if getattr(line.counts, kind)]
 
 
 def pace(line: PaceLine) -> str:

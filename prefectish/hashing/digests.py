@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import Any
 
 #: Length of a hash in bytes.
-SIZE = 16
+HASH_SIZE = 16
 #: Named in every hash: a change of the encoding changes all of them, and no old one is taken for a new one.
 ENCODING = b"prefectish 1"
 _NAN = struct.pack("<d", float("nan"))
@@ -16,7 +16,7 @@ _NAN = struct.pack("<d", float("nan"))
 
 def digest(kind: str, content: bytes) -> bytes:
     """Hash bytes that stand for a value of a kind."""
-    hashed = blake2b(kind.encode() + b"\0", digest_size=SIZE, person=ENCODING)
+    hashed = blake2b(kind.encode() + b"\0", digest_size=HASH_SIZE, person=ENCODING)
     hashed.update(content)  # which may be large: it is not copied
     return hashed.digest()
 

@@ -20,7 +20,7 @@ from prefectish.hashing.digests import SCALARS, digest
 from prefectish.hashing.kinds import hash_of
 
 #: How often objects on circles are walked through again before a value is given up.
-MOST_ROUNDS = 10_000
+MAX_ROUNDS = 10_000
 
 
 def stable_hash(value: Any) -> str:
@@ -167,7 +167,7 @@ class Tree:
         """Give up a graph of objects whose walks from one to another cannot be counted."""
         self.again += id(value) in self.met
         self.met.add(id(value))
-        if self.again > MOST_ROUNDS:
+        if self.again > MAX_ROUNDS:
             raise Unhashable("its parts point to one another in too many ways")
 
 

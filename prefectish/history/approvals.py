@@ -10,7 +10,7 @@ from sqlalchemy import select
 from prefectish.engine.clock import now
 from prefectish.engine.pause import answered
 from prefectish.history import schema
-from prefectish.history.rows import LONGEST_CONTEXT, clean, intern_text, upsert
+from prefectish.history.rows import MAX_CONTEXT_LENGTH, clean, intern_text, upsert
 from prefectish.secrets.masking import mask
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def _context(row: WaitingRow, answer: Any) -> str:
         text = json.dumps(context)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"input={answer!r} cannot be kept until the run is resumed: {error}") from None
-    if len(text) > LONGEST_CONTEXT:
-        raise ValueError(f"an input of {len(text):,} characters is too long; at most {LONGEST_CONTEXT:,} are kept")
+    if len(text) > MAX_CONTEXT_LENGTH:
+        raise ValueError(f"an input of {len(text):,} characters is too long; at most {MAX_CONTEXT_LENGTH:,} are kept")
     if answer is not None and mask(text) != text:
         raise ValueError("the input holds a secret, which is not written into a history; let the body read the secret")
     return clean(text)

@@ -7,7 +7,7 @@ import os
 import psutil
 
 #: File systems whose files another machine may have open too, by the name the system gives them.
-NETWORK = frozenset(
+NETWORK_TYPES = frozenset(
     {
         "9p", "acfs", "afpfs", "afs", "auristorfs", "beegfs", "ceph", "cifs", "coda", "davfs", "efs", "fhgfs", "gfs2",
         "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs3", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb2",
@@ -15,7 +15,7 @@ NETWORK = frozenset(
     }
 )  # fmt: skip
 #: The same of those that come through FUSE, where the name of the program follows a dot.
-FUSE = frozenset(
+FUSE_TYPES = frozenset(
     {
         "blobfuse", "blobfuse2", "ceph", "davfs2", "gcsfuse", "glusterfs", "goofys", "gpfs", "juicefs", "moosefs",
         "mfs", "rclone", "s3fs", "sshfs",
@@ -43,4 +43,4 @@ def is_network(kind: str) -> bool:
     (True, True, False, False)
     """
     family, _, program = kind.partition(".")
-    return family in NETWORK or (family in ("fuse", "osxfuse", "macfuse") and program in FUSE)
+    return family in NETWORK_TYPES or (family in ("fuse", "osxfuse", "macfuse") and program in FUSE_TYPES)

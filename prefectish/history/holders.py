@@ -7,9 +7,9 @@ import psutil
 from prefectish.engine.wire.messages import process_name
 
 #: Seconds without a sign of life after which the driver of a run on another machine counts as dead.
-STALE = 60.0
+STALE_AFTER = 60.0
 #: Seconds by which the system's record of when a process began may be off.
-BEGAN = 2.0
+START_TOLERANCE = 2.0
 
 
 def is_alive(holder: str, heartbeat: float, now: float) -> bool:
@@ -21,10 +21,10 @@ def is_alive(holder: str, heartbeat: float, now: float) -> bool:
     host, _, pid = holder.rpartition(":")
     here = process_name()
     if holder == here or host != here.rpartition(":")[0]:
-        return now - heartbeat < STALE
+        return now - heartbeat < STALE_AFTER
     try:
         process = psutil.Process(int(pid))
-        return bool(process.create_time() <= heartbeat + BEGAN and process.status() != psutil.STATUS_ZOMBIE)
+        return bool(process.create_time() <= heartbeat + START_TOLERANCE and process.status() != psutil.STATUS_ZOMBIE)
     except (psutil.NoSuchProcess, ValueError):
         return False
     except psutil.AccessDenied:  # somebody else's, so it is there

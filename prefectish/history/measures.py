@@ -17,9 +17,9 @@ from prefectish.history import schema
 from prefectish.history.queries import RunRow
 
 #: Pieces into which the time of a run is cut.
-BINS = 240
+TIME_BINS = 240
 #: Children that are named as the slowest.
-SLOWEST = 20
+MAX_SLOWEST = 20
 #: States of children whose body was never called.
 _UNTRIED = frozenset(schema.CODES[name] for name in ("TriggerFailed", "Skipped", "Cancelled"))
 
@@ -38,7 +38,7 @@ class Slow(NamedTuple):
 
 
 class WorkerTrack:
-    """What happened along the time of a run, in `BINS` pieces of equal length.
+    """What happened along the time of a run, in `TIME_BINS` pieces of equal length.
 
     Attributes
     ----------
@@ -53,16 +53,16 @@ class WorkerTrack:
     __slots__ = ("_edges", "busy", "children", "ended", "failed", "seconds")
 
     def __init__(self) -> None:
-        self.busy = [0.0] * BINS
-        self._edges = [0] * (BINS + 1)
-        self.ended = [0] * BINS
-        self.failed = [0] * BINS
+        self.busy = [0.0] * TIME_BINS
+        self._edges = [0] * (TIME_BINS + 1)
+        self.ended = [0] * TIME_BINS
+        self.failed = [0] * TIME_BINS
         self.children = 0
         self.seconds = 0.0
 
     def add(self, begin: float, end: float, seconds: float, failed: bool) -> None:
         """Take a child that was at work from `begin` to `end`, in pieces since the start of the run."""
-        first, last = min(max(int(begin), 0), BINS - 1), min(max(int(end), 0), BINS - 1)
+        first, last = min(max(int(begin), 0), TIME_BINS - 1), min(max(int(end), 0), TIME_BINS - 1)
         if first == last:
             self.busy[first] += end - begin
         else:
@@ -78,7 +78,7 @@ class WorkerTrack:
     def close(self) -> None:
         """Add up; to be called once, when all children are in."""
         whole = 0
-        for n in range(BINS):
+        for n in range(TIME_BINS):
             whole += self._edges[n]
             self.busy[n] += whole
 
@@ -129,7 +129,7 @@ def measure(run: RunRow) -> Measures:
 
 
 def _add_all(measures: Measures, rows: Iterable[Any], steps: Any, texts: Any, started: float) -> None:
-    scale = BINS / measures.length
+    scale = TIME_BINS / measures.length
     slowest: list[tuple[float, int, Any]] = []
     for number, row in enumerate(rows):
         step, _, state, attempts, seconds, at, worker, *_ = row
@@ -137,7 +137,7 @@ def _add_all(measures: Measures, rows: Iterable[Any], steps: Any, texts: Any, st
         measures.again += attempts > 1
         if not attempts or seconds is None:
             continue  # it never ran, or ran in another run
-        end = min((at - started) * scale, BINS)
+        end = min((at - started) * scale, TIME_BINS)
         begin = min(max((at - seconds - started) * scale, 0.0), end)
         failed = state in schema.FAILED
         place = texts.get(worker) or "this process"
@@ -150,7 +150,7 @@ def _add_all(measures: Measures, rows: Iterable[Any], steps: Any, texts: Any, st
             continue
         measures.times.setdefault(slug, array("d")).append(seconds)
         entry = (seconds, -number, row)
-        if len(slowest) < SLOWEST:
+        if len(slowest) < MAX_SLOWEST:
             heappush(slowest, entry)
         else:
             heappushpop(slowest, entry)

@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from prefectish.flows import Flow
 
 #: The exception of what failed only because something before it did.
-CONSEQUENCE = TRIGGERFAIL.__name__
+CONSEQUENCE_TYPE = TRIGGERFAIL.__name__
 #: Longest line by which a run, a child or a cause shows itself, in characters.
-LONGEST = 200
+MAX_LINE_LENGTH = 200
 #: The key of an item that nobody named, which tells a reader nothing.
 _HASH = re.compile("[0-9a-f]{32}")
 _r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.texts.c, schema.attempts.c
@@ -291,7 +291,9 @@ class RunRow:
         counts = select(c.error, func.count().label("count")).where(c.error.is_not(None)).group_by(c.error).subquery()
         query = select(schema.errors, counts.c.count).join(counts, counts.c.error == _e.number)
         with self._store.reading() as connection:
-            rows = connection.execute(query.order_by(_e.type == CONSEQUENCE, counts.c.count.desc(), _e.number)).all()
+            rows = connection.execute(
+                query.order_by(_e.type == CONSEQUENCE_TYPE, counts.c.count.desc(), _e.number)
+            ).all()
         return [FailureGroup(self, row) for row in rows]
 
     def paused(self) -> list[WaitingRow]:
@@ -462,7 +464,7 @@ class RunRow:
         return html
 
     def __repr__(self) -> str:
-        return f"<run {self.id}: {printable(self.flow_name, LONGEST)}, {self.state}, {self.duration:.1f} s>"
+        return f"<run {self.id}: {printable(self.flow_name, MAX_LINE_LENGTH)}, {self.state}, {self.duration:.1f} s>"
 
 
 class ChildRow:
@@ -589,7 +591,7 @@ class ChildRow:
 
     def __repr__(self) -> str:
         told = f"<child {self.label}: {self.state}"
-        return printable(told if self.error is None else f"{told}, {self.error}", LONGEST - 1) + ">"
+        return printable(told if self.error is None else f"{told}, {self.error}", MAX_LINE_LENGTH - 1) + ">"
 
 
 class AttemptRow(NamedTuple):
@@ -676,7 +678,7 @@ class FailureGroup:
         self.message: str = row.message
         self.traceback: str | None = row.traceback
         self.count: int = row.count
-        self.is_consequence: bool = row.type == CONSEQUENCE
+        self.is_consequence: bool = row.type == CONSEQUENCE_TYPE
 
     @property
     def children(self) -> list[ChildRow]:
@@ -688,7 +690,7 @@ class FailureGroup:
             return [ChildRow(self._run, row) for row in connection.execute(query)]
 
     def __repr__(self) -> str:
-        return printable(f"<{self.count} x {self.type}: {self.message}", LONGEST - 1) + ">"
+        return printable(f"<{self.count} x {self.type}: {self.message}", MAX_LINE_LENGTH - 1) + ">"
 
 
 def readable_key(item_key: str | None, index: int | None) -> str | None:

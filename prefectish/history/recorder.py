@@ -32,13 +32,13 @@ from prefectish.history.rows import Rows, clean, ranges, upsert
 from prefectish.history.store import BUSY_TIMEOUT, HistoryStore, open_store
 
 #: Longest time an event waits for its commit, in seconds.
-FLUSH = 0.5
+FLUSH_INTERVAL = 0.5
 #: Longest time between two signs of life of a run in which nothing happens, in seconds.
-HEARTBEAT = 5.0
+HEARTBEAT_INTERVAL = 5.0
 #: Seconds between two tries to write to a server that does not answer.
-PAUSE = 0.5
+RETRY_INTERVAL = 0.5
 #: Exit code of a run whose record is not complete.
-INCOMPLETE = 4
+INCOMPLETE_EXIT_CODE = 4
 logger = logging.getLogger("prefectish.history")
 
 
@@ -174,7 +174,9 @@ class HistoryRecorder:
 
         self._stop()
         self._try(write)
-        return state if self.broken is None else state.replace(context={**state.context, "exit_code": INCOMPLETE})
+        if self.broken is None:
+            return state
+        return state.replace(context={**state.context, "exit_code": INCOMPLETE_EXIT_CODE})
 
     def failed(self, error: BaseException) -> None:
         """Write what is queued, and that the run broke off."""
@@ -222,7 +224,7 @@ class HistoryRecorder:
         beat = time.monotonic()
         while not last:
             events, last = self._collected()
-            if self.broken is None and (events or self._told or time.monotonic() - beat > HEARTBEAT):
+            if self.broken is None and (events or self._told or time.monotonic() - beat > HEARTBEAT_INTERVAL):
                 beat = time.monotonic()
                 told = waiting(self._told)
                 self._try(lambda connection: self._write(connection, events, told))  # noqa: B023  it is called right here
@@ -246,7 +248,7 @@ class HistoryRecorder:
     def _collected(self) -> tuple[list[AttemptEvent], bool]:
         """Return the events of the next moment, and whether they are the last."""
         events: list[AttemptEvent] = []
-        end = time.monotonic() + FLUSH
+        end = time.monotonic() + FLUSH_INTERVAL
         while (left := end - time.monotonic()) > 0:
             try:
                 batch = self._queue.get(timeout=left)
@@ -277,7 +279,7 @@ class HistoryRecorder:
             self._noted = 0
             if time.monotonic() >= end:
                 break
-            time.sleep(PAUSE)  # a server may come back
+            time.sleep(RETRY_INTERVAL)  # a server may come back
         self.broken = broken
         logger.error("%s; the run goes on and is not recorded any further", broken, exc_info=broken.__cause__)
 

@@ -37,7 +37,7 @@ from prefectish.history.resume import recorded
 from prefectish.secrets.lazy import is_deriving
 
 #: A window that no map fills: of all the jobs that it lets go, one is run.
-ALL = 1 << 60
+WHOLE_WINDOW = 1 << 60
 
 
 def replay(child: ChildRow, pdb: bool, flow: Flow | None, parameters: Mapping[str, Any] | None) -> State:
@@ -48,7 +48,7 @@ def replay(child: ChildRow, pdb: bool, flow: Flow | None, parameters: Mapping[st
     step = _step_of(plan, child, run)
     found = _Found(plan, step, child, run)
     facts = _facts_of(flow, plan, run)
-    progress = Progress(plan, facts, notify=_unheard, starts=found.starts(), window=ALL, record=True)
+    progress = Progress(plan, facts, notify=_unheard, starts=found.starts(), window=WHOLE_WINDOW, record=True)
     ready = _reach(progress, step, child._row.row, found.ancestors)
     if ready is None:
         raise ResumeMismatch(_unreached(progress, step, found.label))

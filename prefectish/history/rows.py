@@ -19,13 +19,13 @@ from prefectish.history import schema
 from prefectish.secrets.masking import mask
 
 #: The message of a plain success, which goes without saying.
-PLAIN = "Task run succeeded."
+SUCCESS_MESSAGE = "Task run succeeded."
 #: In the place of a location: the result is None.
 NO_RESULT = ""
 #: Longest context of a pause that is kept, in characters of JSON.
-LONGEST_CONTEXT = 10_000
+MAX_CONTEXT_LENGTH = 10_000
 #: Numbers of texts that are kept in mind.
-MOST_TEXTS = 10_000
+MAX_CACHED_TEXTS = 10_000
 _SUCCESS = schema.CODES["Success"]
 
 
@@ -74,7 +74,7 @@ class Rows:
         made = self.part if e.made is None else e.made
         head = (self.run, self._steps[e.step], e.row, self.part, made)
         at, seconds = round(e.wall.timestamp(), 3), round(e.seconds, 6)
-        if type(state) is Success and state._context is None and state.message == PLAIN:
+        if type(state) is Success and state._context is None and state.message == SUCCESS_MESSAGE:
             location = _location(state)
             return (*head, _SUCCESS, e.attempt, seconds, at, worker, key, None, None, None, location)
         return (
@@ -126,14 +126,14 @@ class Rows:
 
     def _message(self, connection: Connection, state: State) -> int | None:
         message = state.message
-        if message is None or message == PLAIN:
+        if message is None or message == SUCCESS_MESSAGE:
             return None
         return self._text(connection, str(message))
 
     def _text(self, connection: Connection, text: str) -> int:
         number = self._texts.get(text)
         if number is None:
-            if len(self._texts) >= MOST_TEXTS:
+            if len(self._texts) >= MAX_CACHED_TEXTS:
                 self._texts.clear()
             number = self._texts[text] = intern_text(connection, text)
         return number
@@ -172,7 +172,7 @@ def _pause_context(state: State) -> str | None:
     """Return what a pause carries, as far as JSON can say it: what an approver is to see."""
     told = {name: value for name, value in state.context.items() if not name.startswith("task_") and _is_json(value)}
     text = json.dumps(told)
-    return clean(text) if told and len(text) <= LONGEST_CONTEXT else None
+    return clean(text) if told and len(text) <= MAX_CONTEXT_LENGTH else None
 
 
 def _is_json(value: Any) -> bool:

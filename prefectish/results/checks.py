@@ -9,7 +9,7 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.results.templates import FIELDS, PARAMETER, Template
 
 #: Fields that differ from child to child of a map.
-CHILDS = frozenset({"map_index", "item_key"})
+CHILD_FIELDS = frozenset({"map_index", "item_key"})
 LOCATION = "the location of its result"
 
 
@@ -62,7 +62,7 @@ def check_map(slug: str, task: Any, store: Any, names: frozenset[str]) -> None:
         As :func:`check_maps`.
     """
     for what, template in _templates(task, store):
-        if not template.fields & (CHILDS | names):
+        if not template.fields & (CHILD_FIELDS | names):
             raise FlowDefinitionError(_collision(slug, what, template, sorted(names)))
 
 
@@ -131,7 +131,7 @@ def _inputs(flow: Any, task: Any) -> set[str]:
 
 def known_fields(flow: Any, task: Any) -> frozenset[str]:
     """Return the fields that a template of a task has in a flow, the names of its inputs among them."""
-    own = set(FIELDS) - (CHILDS if _mapped_names(flow, task) is None else set())
+    own = set(FIELDS) - (CHILD_FIELDS if _mapped_names(flow, task) is None else set())
     parameters = {PARAMETER + parameter.name for parameter in flow.parameters()}
     return frozenset(own | parameters | _inputs(flow, task))
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 
 #: Bytes of a part in UTF-8, at most; file systems allow 255.
-LONGEST_PART = 200
+MAX_PART_BYTES = 200
 #: Bytes of a whole name, at most; object stores allow 1,024, the prefix of the store included.
-LONGEST_NAME = 900
+MAX_NAME_BYTES = 900
 #: Files with this ending are being written, or were left behind.
 UNFINISHED = ".tmp"
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
@@ -42,8 +42,8 @@ def checked(name: str) -> str:
             raise ValueError(f"unsafe name {_shown(name)}: its part {_shown(part)} {reason}")
     if re.match(r"[A-Za-z]:", name):
         raise ValueError(f"unsafe name {_shown(name)}: it begins with a drive")
-    if len(name.encode()) > LONGEST_NAME:
-        raise ValueError(f"unsafe name {_shown(name)}: it is longer than {LONGEST_NAME} bytes")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise ValueError(f"unsafe name {_shown(name)}: it is longer than {MAX_NAME_BYTES} bytes")
     return name
 
 
@@ -56,8 +56,8 @@ def _fault(part: str) -> str | None:
         return "is a device on Windows"
     if part[-1] in ". " or part.endswith(UNFINISHED):
         return f"ends with a dot, a space or {UNFINISHED}"
-    if len(part.encode()) > LONGEST_PART:
-        return f"is longer than {LONGEST_PART} bytes"
+    if len(part.encode()) > MAX_PART_BYTES:
+        return f"is longer than {MAX_PART_BYTES} bytes"
     return None
 
 
@@ -72,12 +72,12 @@ def shortened(name: str) -> str:
 
 def _short(part: str) -> str:
     content = part.encode("utf-8", "surrogatepass")
-    if len(content) <= LONGEST_PART:
+    if len(content) <= MAX_PART_BYTES:
         return part
     from hashlib import blake2b
 
     mark = "~" + blake2b(content, digest_size=8).hexdigest()
-    return content[: LONGEST_PART - len(mark)].decode("utf-8", "ignore") + mark
+    return content[: MAX_PART_BYTES - len(mark)].decode("utf-8", "ignore") + mark
 
 
 def quoted(text: str) -> str:

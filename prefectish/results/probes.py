@@ -9,13 +9,13 @@ from prefectish.errors import ResultCorrupt, ResultStoreNotShared
 from prefectish.results.base import Result
 
 #: The folder of a store in which probes lie.
-FOLDER = "probe"
+PROBE_FOLDER = "probe"
 
 
 def leave_probe(store: Result, run_id: str) -> str:
     """Write a small file, on a worker, and return its name, which no other has."""
     token = os.urandom(8).hex()
-    return store.write(f"{FOLDER}/{run_id}-{token}", token.encode())
+    return store.write(f"{PROBE_FOLDER}/{run_id}-{token}", token.encode())
 
 
 def check_probes(store: Result, left: Mapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Adjustments of schedules: functions that move an event's time. Any function of an aware datetime to another is one.
 
 An adjustment moves an event by at most its attribute `reach`, a timedelta; one without the attribute by at most
-``REACH``. By that a schedule knows how far to look back and ahead so that moved events come in order, and once.
+``DEFAULT_REACH``. By that a schedule knows how far to look back and ahead so that moved events come in order, and once.
 
 Examples
 --------
@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 Adjustment = Callable[[datetime], datetime]
 
 #: How far an adjustment that does not say so moves an event at most.
-REACH = timedelta(days=7)
+DEFAULT_REACH = timedelta(days=7)
 
 
 class _Add:
@@ -57,5 +57,5 @@ next_weekday.reach = timedelta(days=2, hours=1)  # type: ignore[attr-defined]  #
 
 def reach_of(adjustment: Adjustment) -> timedelta:
     """Return how far an adjustment moves an event at most."""
-    reach: timedelta = getattr(adjustment, "reach", REACH)
+    reach: timedelta = getattr(adjustment, "reach", DEFAULT_REACH)
     return reach

@@ -18,7 +18,7 @@ from prefectish.schedules.clocks import ClockEvent
 from prefectish.schedules.schedule import Schedule
 
 #: Longest sleep in seconds: clocks may be set meanwhile, and a machine that slept has to notice that it is late.
-LONGEST_SLEEP = 1.0
+MAX_SLEEP = 1.0
 logger = get_logger("schedule")
 
 
@@ -58,7 +58,7 @@ def repeat(schedule: Schedule, run: Callable[[ClockEvent], State], flow_name: st
 
 def _wait_for(event: ClockEvent, clock: Clock) -> None:
     while (left := (event.instant - clock.wall()).total_seconds()) > 0:
-        clock.sleep(min(left, LONGEST_SLEEP))
+        clock.sleep(min(left, MAX_SLEEP))
 
 
 def _due(

@@ -16,7 +16,7 @@ from prefectish.schedules.filters import Filter
 from prefectish.schedules.zones import aware
 
 #: How many events in a row may be filtered away before a schedule is taken to have no more.
-MOST_REFUSED = 3_000_000
+MAX_FILTERED_EVENTS = 3_000_000
 
 
 class Schedule:
@@ -122,7 +122,7 @@ class Schedule:
                 yield event
                 continue
             refused += 1
-            if refused == MOST_REFUSED:
+            if refused == MAX_FILTERED_EVENTS:
                 raise FlowDefinitionError(
                     f"none of {refused:,} events passes the filters of {self!r}, up to {event.start_time}"
                 )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: What stands in the place of a value.
 MASK = "****"
 #: Shorter values are not masked: every other word would be.
-SHORTEST = 4
+MIN_LENGTH = 4
 #: What JSON text may say that is no secret.
 _WORDS = frozenset({"true", "false", "null", "none"})
 
@@ -31,11 +31,11 @@ def register(value: Any) -> None:
     Parameters
     ----------
     value
-        Of a secret. Texts of fewer than :data:`SHORTEST` characters are not masked, nor are truth values and None.
+        Of a secret. Texts of fewer than :data:`MIN_LENGTH` characters are not masked, nor are truth values and None.
     """
     with _lock:
         fresh = [text for text in _texts(value) if text not in _known]
-        new = {form for text in fresh for form in _forms(text) if len(form) >= SHORTEST} - _known
+        new = {form for text in fresh for form in _forms(text) if len(form) >= MIN_LENGTH} - _known
         if new:
             _compile(_known | new)
 
@@ -113,7 +113,7 @@ def _forms(text: str) -> Iterable[str]:
     yield from (text, repr(text)[1:-1], dumps(text)[1:-1], quote(safe, safe=""), quote_plus(safe))
     lines = text.splitlines()
     if len(lines) > 1:  # logs and terminals show a key line by line
-        yield from (line.strip() for line in lines if len(line.strip()) >= 2 * SHORTEST)
+        yield from (line.strip() for line in lines if len(line.strip()) >= 2 * MIN_LENGTH)
 
 
 def _compile(texts: frozenset[str]) -> None:

@@ -14,7 +14,7 @@ from prefectish.tasks.task import Task
 from prefectish.triggers import Upstream, all_finished, not_all_skipped
 
 #: Characters of a value that appear in names and messages.
-LONGEST_VALUE = 40
+MAX_VALUE_LENGTH = 40
 #: Types whose values look the same in every process.
 _STEADY = frozenset({type(None), bool, int, float, str, bytes})
 
@@ -58,7 +58,7 @@ class Compare(Task):
 
 def _brief(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+    return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 1] + "…"
 
 
 class AsBool(Task):

@@ -19,7 +19,7 @@ from prefectish.safe_repr import printable
 #: Where a state keeps the name of its run, in its context.
 RUN_NAME = "task_run_name"
 #: Characters of a name, at most.
-LONGEST = 200
+MAX_NAME_LENGTH = 200
 
 
 class RunNaming:
@@ -51,7 +51,7 @@ class RunNaming:
         """
         outcome = capture(self._made, fields)
         if not isinstance(outcome, Error):
-            return printable(outcome.value, LONGEST)
+            return printable(outcome.value, MAX_NAME_LENGTH)
         if not self._warned:
             self._warned = True
             warn("%s: its task_run_name could not be made: %s", fields["task_slug"], describe(outcome.exception))

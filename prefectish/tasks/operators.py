@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prefectish.tasks.task import Task
 
 #: Characters of an index that appear in the name of the task that reads it.
-LONGEST_INDEX = 40
+MAX_INDEX_LENGTH = 40
 
 
 def both(x: Any, y: Any) -> Any:
@@ -58,8 +58,8 @@ class Operand:
 
     def __getitem__(self, key: Any) -> Task:
         index = key.name if isinstance(key, Operand) else repr(key)
-        if len(index) > LONGEST_INDEX:
-            index = index[: LONGEST_INDEX - 1] + "…"
+        if len(index) > MAX_INDEX_LENGTH:
+            index = index[: MAX_INDEX_LENGTH - 1] + "…"
         return self._operate(f"{self.name}[{index}]", operator.getitem, self, key)
 
     def __and__(self, other: Any) -> Task:

@@ -70,7 +70,7 @@ class NamedTaskOptions(TaskOptions, total=False):
 
 
 #: Names of the options, other spellings among them.
-NAMES = frozenset(NamedTaskOptions.__annotations__)
+OPTION_NAMES = frozenset(NamedTaskOptions.__annotations__)
 
 RETRY_NAMES = ("max_retries", "retry_delay", "retry_on", "retry_backoff", "retry_jitter")
 

@@ -15,7 +15,7 @@ from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
 
 #: How much of what a failed command said goes into the message of its state, in characters.
-LONGEST_COMPLAINT = 2000
+MAX_ERROR_LENGTH = 2000
 
 
 class ShellTask(Task):
@@ -128,4 +128,4 @@ class ShellTask(Task):
 
 def _end(lines: Sequence[str]) -> str:
     text = "\n".join(lines)
-    return text if len(text) <= LONGEST_COMPLAINT else f"… {text[-LONGEST_COMPLAINT:]}"
+    return text if len(text) <= MAX_ERROR_LENGTH else f"… {text[-MAX_ERROR_LENGTH:]}"

@@ -200,7 +200,7 @@ class Task(Operand, Generic[R]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in sorted(task_options.NAMES & vars(cls).keys()):
+        for name in sorted(task_options.OPTION_NAMES & vars(cls).keys()):
             warnings.warn(
                 f"{cls.__name__}.{name} has the name of an option; pass it to super().__init__({name}=...), which "
                 f"checks it",
@@ -208,7 +208,7 @@ class Task(Operand, Generic[R]):
             )
 
     def _warn_of_overwriting(self) -> None:
-        for name in sorted(task_options.NAMES & self.__dict__.keys()):
+        for name in sorted(task_options.OPTION_NAMES & self.__dict__.keys()):
             warnings.warn(
                 f"{type(self).__name__} sets self.{name} before super().__init__(), which resets it; "
                 f"pass {name}= there",
@@ -260,7 +260,7 @@ class Task(Operand, Generic[R]):
         return new
 
     def _change(self, options: Mapping[str, Any]) -> None:
-        known = {name: value for name, value in options.items() if name in task_options.NAMES}
+        known = {name: value for name, value in options.items() if name in task_options.OPTION_NAMES}
         for name, value in options.items():
             if name not in known:
                 if not hasattr(self, name):
@@ -647,7 +647,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 
 
 def _refuse_unknown(options: Mapping[str, Any]) -> None:
-    unknown = options.keys() - task_options.NAMES
+    unknown = options.keys() - task_options.OPTION_NAMES
     if unknown:
         name = min(unknown)
         raise TypeError(f"a task has no option {name!r}{_guess(name)}")
@@ -656,7 +656,7 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
 def _guess(name: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, task_options.NAMES, 1)
+    near = difflib.get_close_matches(name, task_options.OPTION_NAMES, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -17,9 +17,9 @@ from prefectish.engine.jobs.job import Receipt, Session
 from prefectish.engine.signals import TimeoutSignal
 
 #: Time between looks at a session whose bodies run, in real seconds.
-LOOK = 0.01
+POLL_INTERVAL = 0.01
 #: Real seconds after which time goes on though a body that was submitted has not begun: nothing is left to wait for.
-STALLED = 2.0
+STALL_SECONDS = 2.0
 NEVER = float("inf")
 
 #: When the body in this thread has to end, by the clock's seconds.
@@ -214,7 +214,7 @@ class VirtualClock(Clock):
             self._end_turn()
         left = in_flight - getattr(session, "silent", 0)
         if left:
-            receipts = session.receipts(LOOK)
+            receipts = session.receipts(POLL_INTERVAL)
             with self._changed:
                 if receipts:
                     self._settle()
@@ -224,7 +224,7 @@ class VirtualClock(Clock):
         if due is None:  # nothing but a request can bring the run on
             with self._changed:
                 self._asleep[threading.get_ident()] = NEVER
-            (idle or time.sleep)(LOOK)
+            (idle or time.sleep)(POLL_INTERVAL)
         else:
             with self._changed:
                 self._sleep_till(due)
@@ -277,7 +277,7 @@ class VirtualClock(Clock):
         seen = (expected, due, self._seconds, *bodies)
         if seen != self._unchanged[0]:
             self._unchanged = seen, time.monotonic()
-        if len(bodies) >= expected or time.monotonic() - self._unchanged[1] > STALLED:
+        if len(bodies) >= expected or time.monotonic() - self._unchanged[1] > STALL_SECONDS:
             self._asleep[me] = NEVER if due is None else due
             if self._jump():
                 self._settle()

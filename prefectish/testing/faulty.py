@@ -23,12 +23,12 @@ LOSSES = {
     "scheduler-lost": ("the scheduler was lost", True),
 }
 #: Ends the name of a loss that comes when the body has run already.
-AFTER = "-after"
-FAULTS = (*LOSSES, *(name + AFTER for name in LOSSES), "late", "twice", "never")
+AFTER_SUFFIX = "-after"
+FAULTS = (*LOSSES, *(name + AFTER_SUFFIX for name in LOSSES), "late", "twice", "never")
 #: Deaths after which a worker's job is given up by the cluster, and so many are told of a killed-worker.
-DEATHS = 4
+DEATHS_GIVEN_UP = 4
 #: Longest time between looks at the session, while all that is left never ends, in seconds.
-LOOK = 0.25
+POLL_INTERVAL = 0.25
 
 
 class Happened(NamedTuple):
@@ -276,7 +276,7 @@ class _Session:
             self._ready.clear()
             return told
         if not self._inside:
-            time.sleep(LOOK if timeout is None else min(timeout, LOOK))
+            time.sleep(POLL_INTERVAL if timeout is None else min(timeout, POLL_INTERVAL))
             return ()
         return [given for receipt in self.session.receipts(timeout) for given in self._changed(receipt)]
 
@@ -323,6 +323,6 @@ def _place(job: Job) -> tuple[int, int]:
 
 
 def _loss(fault: str, position: int) -> Lost:
-    cause = "killed-worker" if fault == "late" else fault.removesuffix(AFTER)
+    cause = "killed-worker" if fault == "late" else fault.removesuffix(AFTER_SUFFIX)
     detail, fatal = LOSSES[cause]
-    return Lost(cause, DEATHS if cause == "killed-worker" else 0, position, detail=detail, fatal=fatal)
+    return Lost(cause, DEATHS_GIVEN_UP if cause == "killed-worker" else 0, position, detail=detail, fatal=fatal)

@@ -12,11 +12,11 @@ from prefectish.errors import text_of
 from prefectish.tasks.task import Task
 
 #: Children of one map that a complaint lists, at most.
-LISTED = 5
+MAX_CHILDREN_LISTED = 5
 #: Longest text of a state in a complaint, in characters.
-LONGEST = 200
+MAX_STATE_LENGTH = 200
 #: The names of all states.
-NAMES = frozenset((State.__name__, *(kind.__name__ for kind in State.children())))
+STATE_NAMES = frozenset((State.__name__, *(kind.__name__ for kind in State.children())))
 
 
 def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
@@ -127,10 +127,10 @@ def _unlike(label: str, state: Mapped, wanted: Sequence[Any]) -> Iterator[str]:
         yield f"{label}: {len(wanted)} children expected, got {len(children)}"
         return
     wrong = [i for i, (child, each) in enumerate(zip(children, wanted, strict=True)) if not _meets(child, each)]
-    for i in wrong[:LISTED]:
+    for i in wrong[:MAX_CHILDREN_LISTED]:
         yield f"{label}[{i}]: {_told(wanted[i])} expected, got {_shown(children[i])}"
-    if len(wrong) > LISTED:
-        yield f"{label}: and {len(wrong) - LISTED} children more of {len(children)}"
+    if len(wrong) > MAX_CHILDREN_LISTED:
+        yield f"{label}: and {len(wrong) - MAX_CHILDREN_LISTED} children more of {len(children)}"
 
 
 def _miscounted(label: str, state: Mapped, wanted: Mapping[Any, int]) -> Iterator[str]:
@@ -164,8 +164,8 @@ def _checked(wanted: Any) -> Any:
     ValueError
         There is no such state.
     """
-    if isinstance(wanted, str) and wanted not in NAMES:
-        raise ValueError(f"{wanted!r} is no state; states are: {', '.join(sorted(NAMES))}")
+    if isinstance(wanted, str) and wanted not in STATE_NAMES:
+        raise ValueError(f"{wanted!r} is no state; states are: {', '.join(sorted(STATE_NAMES))}")
     if wanted is None or isinstance(wanted, str | State) or callable(wanted):
         return wanted
     raise ValueError(f"{wanted!r}: the name of a state, a class, a state or a function of a state is wanted")
@@ -194,4 +194,4 @@ def _shown(state: State | None, result: bool = False) -> str:
         text = f"result={text_of(outcome.exception) if isinstance(outcome, Error) else outcome.value}"
     else:
         text = repr(str(state.message))
-    return f"{name}({text if len(text) <= LONGEST else text[:LONGEST] + '…'})"
+    return f"{name}({text if len(text) <= MAX_STATE_LENGTH else text[:MAX_STATE_LENGTH] + '…'})"

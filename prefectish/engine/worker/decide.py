@@ -35,7 +35,7 @@ from prefectish.engine.state import (
     TimedOut,
     TriggerFailed,
 )
-from prefectish.errors import LONGEST_TEXT, describe, text_of
+from prefectish.errors import MAX_TEXT_LENGTH, describe, text_of
 from prefectish.secrets.lazy import LazySecret
 from prefectish.secrets.masking import mask
 
@@ -243,11 +243,11 @@ def _signalled(spec: StepSpec, state: State, run_count: int) -> State:
 
 
 def failure_text(error: BaseException) -> str:
-    """Return the message of a failed run, cut to ``LONGEST_TEXT`` characters and a mark that tells the full length."""
+    """Return the message of a failed run, cut to `MAX_TEXT_LENGTH` characters and a mark with the full length."""
     text = mask(f"Error during execution of task: {_repr(error)}")
-    if len(text) <= LONGEST_TEXT:
+    if len(text) <= MAX_TEXT_LENGTH:
         return text
-    return f"{text[:LONGEST_TEXT]}… (cut, {_length(error)} characters)"
+    return f"{text[:MAX_TEXT_LENGTH]}… (cut, {_length(error)} characters)"
 
 
 def _repr(error: BaseException) -> str:

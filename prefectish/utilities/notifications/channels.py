@@ -12,9 +12,9 @@ from prefectish.tasks.mail import EmailTask
 from prefectish.tasks.secrets import SecretBase
 from prefectish.utilities.notifications.digest import Message
 
-KINDS = ("SSL", "STARTTLS", "INSECURE")
+SMTP_TYPES = ("SSL", "STARTTLS", "INSECURE")
 #: Answers of a server that may be others next time.
-TEMPORARY = frozenset({408, 425, 429})
+TEMPORARY_STATUSES = frozenset({408, 425, 429})
 
 
 class Known:
@@ -58,7 +58,7 @@ class SlackWebhook:
         """Whether the server refuses the message itself, or there is no way to send it."""
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status is not None:
-            return 400 <= status < 500 and status not in TEMPORARY
+            return 400 <= status < 500 and status not in TEMPORARY_STATUSES
         return isinstance(error, ImportError | ValueError)
 
 
@@ -88,8 +88,8 @@ class Mail:
             "smtp_port": port,
             "smtp_type": kind,
         }
-        if kind not in KINDS:
-            raise ValueError(f"smtp_type={kind!r}: one of {', '.join(map(repr, KINDS))} is wanted")
+        if kind not in SMTP_TYPES:
+            raise ValueError(f"smtp_type={kind!r}: one of {', '.join(map(repr, SMTP_TYPES))} is wanted")
         self._login = None if login is None else Known(login)
 
     def opened(self) -> dict[str, str]:

@@ -25,9 +25,9 @@ from prefectish.secrets.masking import mask
 from prefectish.utilities.notifications.digest import Message
 
 #: Longest time in seconds that a program which ends waits for its messages.
-AT_EXIT = 10.0
+EXIT_TIMEOUT = 10.0
 #: Longest delay between two tries, in seconds.
-LONGEST_DELAY = 30.0
+MAX_DELAY = 30.0
 
 
 class Channel(Protocol):
@@ -113,7 +113,7 @@ class Delivery:
             if self._channel.is_final(error):
                 break
             if attempt <= self._terms.retries:
-                time.sleep(min(delay, LONGEST_DELAY))
+                time.sleep(min(delay, MAX_DELAY))
                 delay *= 2
         note(self._channel, self._message, attempt, time.monotonic() - began, error, self._run, self._logger)
 
@@ -151,7 +151,7 @@ class _Postman:
         self._idle = threading.Condition()
         self._open = 0
         threading.Thread(target=self._work, name="prefectish-notifications", daemon=True).start()
-        atexit.register(self.flush, AT_EXIT)
+        atexit.register(self.flush, EXIT_TIMEOUT)
 
     def take(self, delivery: Delivery) -> None:
         with self._idle:
@@ -203,6 +203,6 @@ def _postman_here() -> _Postman:
         return _postman
 
 
-def flush(timeout: float = AT_EXIT) -> bool:
+def flush(timeout: float = EXIT_TIMEOUT) -> bool:
     """Wait for the messages of this process; return whether all were delivered, or given up, in `timeout` seconds."""
     return True if _postman is None else _postman.flush(timeout)

@@ -15,10 +15,10 @@ from prefectish.secrets.masking import mask
 from prefectish.tasks.secrets import SecretBase
 
 #: Tasks and causes in a digest, children named for each, and failures that are looked at.
-TASKS, CAUSES, NAMED, LOOKED_AT = 20, 5, 3, 10_000
+MAX_TASKS, MAX_CAUSES, MAX_CHILDREN_NAMED, MAX_FAILURES_READ = 20, 5, 3, 10_000
 #: Characters of the message of a cause.
-LONGEST = 200
-_BAD = frozenset(("Failed", *(cls.__name__ for cls in Failed.children())))
+MAX_MESSAGE_LENGTH = 200
+_FAILED_NAMES = frozenset(("Failed", *(cls.__name__ for cls in Failed.children())))
 #: Tasks that only bring values into a flow.
 _SOURCES = (Parameter, SecretBase)
 
@@ -75,24 +75,24 @@ def _tasks(states: Mapping[Any, State]) -> list[str]:
     told = [(t, _counts(own)) for t, own in states.items() if not (t.auto_generated or isinstance(t, _SOURCES))]
     failed = {t: any(child.is_failed() for child in expand(states[t])) for t, _ in told}
     told.sort(key=lambda row: not failed[row[0]])
-    lines = [f"{task.name}: {_told(counts)}" for task, counts in told[:TASKS]]
-    return lines + ([f"and {len(told) - TASKS:,} more tasks"] if len(told) > TASKS else [])
+    lines = [f"{task.name}: {_told(counts)}" for task, counts in told[:MAX_TASKS]]
+    return lines + ([f"and {len(told) - MAX_TASKS:,} more tasks"] if len(told) > MAX_TASKS else [])
 
 
 def _causes(states: Mapping[Any, State]) -> list[str]:
     """Return a line for each of the most frequent causes; what only follows from other failures is no cause."""
-    failures = list(islice(_failures(states), LOOKED_AT))
+    failures = list(islice(_failures(states), MAX_FAILURES_READ))
     groups: dict[str, tuple[str, list[str]]] = {}
     for label, child in failures:
         cause = cause_of(child)
         text = mask(f"{cause.type}: {cause.message}")
         groups.setdefault(cause.fingerprint, (text, []))[1].append(label)
     largest = sorted(groups.values(), key=lambda group: -len(group[1]))
-    lines = [f"{len(labels):,} x {_cut(text)} ({_named(labels)})" for text, labels in largest[:CAUSES]]
-    if len(largest) > CAUSES:
-        lines.append(f"and {len(largest) - CAUSES:,} more causes")
-    if len(failures) == LOOKED_AT:
-        lines.append(f"causes of the first {LOOKED_AT:,} failures")
+    lines = [f"{len(labels):,} x {_cut(text)} ({_named(labels)})" for text, labels in largest[:MAX_CAUSES]]
+    if len(largest) > MAX_CAUSES:
+        lines.append(f"and {len(largest) - MAX_CAUSES:,} more causes")
+    if len(failures) == MAX_FAILURES_READ:
+        lines.append(f"causes of the first {MAX_FAILURES_READ:,} failures")
     return lines
 
 
@@ -116,15 +116,15 @@ def _told(counts: Mapping[str, int]) -> str:
     >>> _told({"Success": 9988, "Failed": 12000, "Skipped": 3})
     '12,000 Failed, 3 Skipped, 9,988 Success'
     """
-    order = sorted(counts.items(), key=lambda count: (count[0] not in _BAD, count[1], count[0]))
+    order = sorted(counts.items(), key=lambda count: (count[0] not in _FAILED_NAMES, count[1], count[0]))
     return ", ".join(f"{n:,} {kind}" for kind, n in order) or "no children"
 
 
 def _named(labels: Iterable[str]) -> str:
     labels = list(labels)
-    return f"{', '.join(labels[:NAMED])}{', ...' if len(labels) > NAMED else ''}"
+    return f"{', '.join(labels[:MAX_CHILDREN_NAMED])}{', ...' if len(labels) > MAX_CHILDREN_NAMED else ''}"
 
 
 def _cut(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
+    return line if len(line) <= MAX_MESSAGE_LENGTH else f"{line[:MAX_MESSAGE_LENGTH]}…"
