@@ -12,8 +12,7 @@ from real import note, notes, time_limit
 
 from prefectish import Flow, context, pause_task, task
 from prefectish.engine import signals
-from prefectish.engine.clock import LATEST, Clock
-from prefectish.engine.moments import RunClock
+from prefectish.engine.clock import LATEST, Clock, RunClock
 from prefectish.engine.state import Paused, Retrying, Scheduled, Success
 from prefectish.testing import VirtualClock, assert_states
 

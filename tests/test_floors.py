@@ -40,7 +40,6 @@ FLOORS = [
         "prefectish.engine.capture",
         "prefectish.engine.clock",
         "prefectish.engine.context",
-        "prefectish.engine.moments",
         "prefectish.engine.process_tree",
         "prefectish.engine.retries",
         "prefectish.engine.side_thread",

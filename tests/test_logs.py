@@ -12,7 +12,7 @@ from real import until
 
 from prefectish import Flow, context, get_logger, history, task
 from prefectish.engine.worker.attempt import PENDING, run_step
-from prefectish.engine.worker.logs import capture, digest
+from prefectish.engine.worker.logs import capture, digest, relay
 from prefectish.engine.worker.logs.lines import KEPT
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 
@@ -341,7 +341,7 @@ def test_terms_name_the_levels_of_our_loggers(caplog):
     caplog.set_level(logging.ERROR, "prefectish")
     caplog.set_level(logging.DEBUG, "prefectish.load")
     caplog.set_level(logging.INFO, "others")
-    terms = capture.terms_of(kept=True, extra=("others",))
+    terms = relay.log_settings(kept=True, extra=("others",))
     assert terms.owner == capture.here()
     assert (terms.levels["prefectish"], terms.levels["prefectish.load"]) == (logging.ERROR, logging.DEBUG)
     assert terms.levels["others"] == logging.INFO
@@ -383,7 +383,7 @@ def test_further_loggers_can_be_named_in_the_file(monkeypatch, tmp_path):
     (tmp_path / "config.toml").write_text('extra_loggers = ["one", "two.three"]\n')
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
     monkeypatch.delenv("PREFECTISH_EXTRA_LOGGERS", raising=False)
-    assert capture.extra_loggers() == ("one", "two.three")
+    assert relay.extra_loggers() == ("one", "two.three")
 
 
 class Closed:

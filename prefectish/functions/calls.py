@@ -17,9 +17,9 @@ from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Value, capture
+from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import ITEM, ChainSpec, Record
 from prefectish.engine.jobs.slots import CONTAINERS, rebuilt
-from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import TaskName
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.progress import Progress

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefectish.engine.call_options import CallOptions
+from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver.handle import Control, Request
 from prefectish.engine.jobs.job import Session
-from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import TaskName
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.progress import Progress

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, insert, select
 
-from prefectish.engine.worker.logs.capture import AttemptLog
+from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.history import schema
 from prefectish.history.rows import clean
 from prefectish.safe_repr import printable

@@ -21,7 +21,7 @@ from prefectish.engine.plan.compile import Plan, Step
 from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.wire.messages import process_name
-from prefectish.engine.worker.logs.capture import AttemptLog
+from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.errors import HistoryUnsafe, HistoryWriteError, describe
 from prefectish.flow_version import task_version
 from prefectish.history import schema

@@ -15,9 +15,9 @@ from typing import Any
 
 from sqlalchemy import select
 
+from prefectish.engine.clock import Now
 from prefectish.engine.context import current
 from prefectish.engine.jobs.job import ChainSpec, Job, Receipt
-from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import Input, Plan, Step, compile_flow
 from prefectish.engine.plan.item_key import item_key
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED

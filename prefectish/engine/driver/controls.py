@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.moments import Now
+from prefectish.engine.clock import Now
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.retry_failed import CannotRetry, chooser
 from prefectish.engine.task_states import task_of

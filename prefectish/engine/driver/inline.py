@@ -10,7 +10,7 @@ from typing import Any
 from prefectish.engine.jobs.job import Held, Job, Receipt
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.worker.attempt import run_job
-from prefectish.engine.worker.debugging import debuggable
+from prefectish.engine.worker.tracebacks import debuggable
 
 
 class InlineSession:

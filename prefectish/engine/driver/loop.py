@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.clock import Clock
+from prefectish.engine.clock import Clock, RunClock
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver import active_runs
 from prefectish.engine.driver.handle import Control, cancel_run
@@ -19,7 +19,6 @@ from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Termina
 from prefectish.engine.driver.progress_view import ProgressTicker, see_end, watch_for
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.job import Executor, Job, Session
-from prefectish.engine.moments import RunClock
 from prefectish.engine.plan.compile import Plan, compile_flow
 from prefectish.engine.scheduling.events import Recorder
 from prefectish.engine.scheduling.events import load as load_recorder
@@ -31,7 +30,8 @@ from prefectish.engine.scheduling.verdict import by_task
 from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, Running, Scheduled, State, Submitted, innermost
 from prefectish.engine.worker.attempt_context import run_facts
 from prefectish.engine.worker.cache import CACHES
-from prefectish.engine.worker.logs.capture import TERMS, listening, replay_log_records
+from prefectish.engine.worker.logs.capture import TERMS
+from prefectish.engine.worker.logs.relay import listening, replay_log_records
 from prefectish.engine.worker.time_limit import TimeLeft, within
 from prefectish.errors import HistoryWriteError, describe
 from prefectish.flow_source import origin_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.moments import Now
 from prefectish.engine.scheduling import run_state as tables
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.rows import Rows, ancestors

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from prefectish.engine.clock import Now
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job, Lost
-from prefectish.engine.moments import Now
 from prefectish.engine.scheduling import run_state as tables
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED

@@ -7,8 +7,8 @@ from typing import Any
 
 from prefectish.caching.lookups import is_asked
 from prefectish.engine.capture import Value, capture
+from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.moments import Now
 from prefectish.engine.plan.item_key import COMPUTED
 from prefectish.engine.plan.map_domain import element_width, measure
 from prefectish.engine.scheduling import run_state as tables
@@ -20,8 +20,7 @@ from prefectish.engine.scheduling.resume_rules import ResumeRules
 from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
 from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
-from prefectish.engine.worker.cache import remember
-from prefectish.engine.worker.cache_probe import AHEAD, can_look
+from prefectish.engine.worker.cache import AHEAD, can_look, remember
 
 
 class Dispatcher:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.state import State
-from prefectish.engine.worker.logs.capture import AttemptLog
+from prefectish.engine.worker.logs.relay import AttemptLog
 
 
 class AttemptEvent(NamedTuple):

@@ -10,7 +10,7 @@ import sys
 
 from prefectish.engine.scheduling.run_state import StepChain
 from prefectish.engine.scheduling.table import RunState
-from prefectish.engine.worker.cache_probe import LOOK
+from prefectish.engine.worker.cache import LOOK
 
 
 class RunControls:

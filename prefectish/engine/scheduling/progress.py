@@ -28,8 +28,8 @@ from collections.abc import Collection, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
+from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Held, Job, Receipt
-from prefectish.engine.moments import Now
 from prefectish.engine.pause import answered
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.scheduling.cancellation import Cancellation

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from heapq import heapify
 from typing import Any
 
+from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import STEP, Held
-from prefectish.engine.moments import Now
 from prefectish.engine.plan.item_key import COMPUTED
 from prefectish.engine.scheduling.causes import described
 from prefectish.engine.scheduling.events import AttemptEvent

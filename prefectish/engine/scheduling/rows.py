@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prefectish.engine.clock import later
+from prefectish.engine.clock import Now, later
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.jobs.job import STEP, Job, Record
-from prefectish.engine.moments import Now
 from prefectish.engine.scheduling.admission import note_time
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.run_state import MapRow, StepChain
 from prefectish.engine.scheduling.slowest import Slowest
 from prefectish.engine.scheduling.table import RunState
 from prefectish.engine.state import Cancelled, Pending, Queued, Retrying, Scheduled, State
-from prefectish.engine.worker.cache_probe import LOOK, can_look
-from prefectish.engine.worker.logs.capture import AttemptLog
+from prefectish.engine.worker.cache import LOOK, can_look
+from prefectish.engine.worker.logs.relay import AttemptLog
 
 NOTHING: Mapping[int, State] = {}
 #: Mean time of a branch, in seconds, beyond which the owner wants each of its records as its step ends.

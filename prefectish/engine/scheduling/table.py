@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from prefectish.engine.clock import Now
 from prefectish.engine.context import context
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.moments import Now
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.changes import Transitions
@@ -20,7 +20,7 @@ from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
 from prefectish.engine.scheduling.suspects import Suspects
 from prefectish.engine.scheduling.timers import Timers
 from prefectish.engine.state import State
-from prefectish.engine.worker.logs.capture import AttemptLog
+from prefectish.engine.worker.logs.relay import AttemptLog
 
 
 class RunState:

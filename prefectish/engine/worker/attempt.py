@@ -21,13 +21,12 @@ from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, 
 from prefectish.engine.worker import start_marker
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, AttemptContext
 from prefectish.engine.worker.body import call_body
-from prefectish.engine.worker.cache_probe import is_look
-from prefectish.engine.worker.debugging import is_quit
+from prefectish.engine.worker.cache import is_look
 from prefectish.engine.worker.decide import Finish, NotReady, after, before, retry, unread_item
 from prefectish.engine.worker.logs.capture import log_failure, safely
 from prefectish.engine.worker.redaction import concealed_state
 from prefectish.engine.worker.time_limit import Allowance, call_limited, surrounding
-from prefectish.engine.worker.tracebacks import shorten_traceback
+from prefectish.engine.worker.tracebacks import is_quit, shorten_traceback
 from prefectish.secrets import masking
 
 if TYPE_CHECKING:

@@ -3,6 +3,12 @@
 The memory of a process holds the cached states of its runs, by the name of their cache. Attempts in the same process
 read it directly; one that runs elsewhere takes along the newest states of its own cache. Entries with a key of their
 own lie in the result store too, and outlive the process.
+
+A look into the cache before a place under a limit is taken, near the data and without the owner's waiting for it.
+
+A branch under a limit whose task has a cache, or a target, is first sent with :data:`LOOK` as its start. Where its body
+would run, its inputs are read and its cache is asked: what is found ends it, and took no place. Otherwise it comes back
+as it went, and waits for its place.
 """
 
 from __future__ import annotations
@@ -14,10 +20,11 @@ from prefectish.caching.lookups import Hit, Miss, cache_name, is_asked, keep, lo
 from prefectish.caching.memory import Caches
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import encode_state
-from prefectish.engine.state import Cached, Failed, State
+from prefectish.engine.state import Cached, Failed, Queued, State
 from prefectish.errors import describe
 
 if TYPE_CHECKING:
+    from prefectish.engine.jobs.job import StepSpec
     from prefectish.engine.worker.attempt_context import AttemptContext
     from prefectish.results.base import Result
     from prefectish.tasks.task import Task
@@ -27,6 +34,11 @@ CACHES = Caches()
 #: Cached states that travel with a map to another process, the newest first.
 MOST_SENT = 1000
 WHY = "why_not_cached"
+#: Branches of a chain that may be looked up ahead of their places.
+AHEAD = 64
+_MARK = "task_looks"
+#: The start of a step that only looks.
+LOOK = Queued("Waits for a place; its cache is asked first.", context={_MARK: True})
 
 
 class CacheSpec:
@@ -94,3 +106,13 @@ def remember(task: Task, state: State) -> None:
     """Put a cached state into the memory of this process."""
     if isinstance(state, Cached) and is_asked(task):
         CACHES.add(cache_name(task), state)
+
+
+def is_look(start: State) -> bool:
+    """Whether a step that starts so only looks; the mark crosses processes."""
+    return type(start) is Queued and _MARK in start.context
+
+
+def can_look(spec: StepSpec) -> bool:
+    """Whether there is something to look into."""
+    return spec.caching is not None or getattr(spec.keeping, "target", None) is not None

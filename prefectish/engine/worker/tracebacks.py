@@ -1,12 +1,19 @@
-"""Tracebacks of bodies: the user's frames, without those of the engine that lead to them.
+"""Tracebacks of bodies begin in the user's code, and a debugger that is quit in a body ends the run.
 
-``PREFECTISH_FULL_TRACEBACKS=1``, or ``full_tracebacks = true`` in `config.toml`, keeps all frames.
+The frames of the engine that lead to a body are removed from its tracebacks.
+
+``PREFECTISH_FULL_TRACEBACKS=1``, or ``full_tracebacks = true`` in `config.toml`, keeps all frames. Where
+the body is called in the user's own thread (:func:`debuggable`), to quit the debugger is to end the run.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from types import TracebackType
 
@@ -14,6 +21,8 @@ from prefectish import config
 
 #: Modules whose frames lead to a body and say nothing of it; frames of theirs below the first of the user's stay.
 _LEADING = ("prefectish", "asyncio", "concurrent", "contextlib", "threading")
+#: Ident of the thread whose bodies a debugger may be quit in.
+_debugged: ContextVar[int | None] = ContextVar("prefectish.debugging", default=None)
 _NO = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -59,3 +68,19 @@ def _keeps_all(variable: str | None) -> bool:
     if variable is None:
         return config.settings().get("full_tracebacks") is True
     return variable.strip().lower() not in _NO
+
+
+@contextmanager
+def debuggable() -> Iterator[None]:
+    """Let a debugger that is quit in a body end the run that this thread drives."""
+    token = _debugged.set(threading.get_ident())
+    try:
+        yield
+    finally:
+        _debugged.reset(token)
+
+
+def is_quit(error: BaseException) -> bool:
+    """Tell whether a body ended because somebody quit the debugger in it, and the run is to end with it."""
+    bdb = sys.modules.get("bdb")
+    return bdb is not None and isinstance(error, bdb.BdbQuit) and _debugged.get() == threading.get_ident()

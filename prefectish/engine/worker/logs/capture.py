@@ -1,11 +1,9 @@
-"""What bodies log, bound to run, task and child, brought to where the run is driven.
+"""Capture what bodies log, where they run, with run, task and child.
 
-A handler at the logger ``prefectish`` asks a context variable whose line it is. In the process that drives the run
-a line goes on to the handlers that the user configured, as always; a copy is kept for the history if there is one.
-In another process it is kept instead, travels in the record of its attempt, and goes to the handlers where the run is
-driven (:func:`replay_log_records`). Lines that no attempt logged are left alone.
-
-Levels are those of the process that drives the run; its loggers' levels travel with the facts of the run.
+A handler at the logger ``prefectish`` finds the attempt of a log record by a context variable. At the client of the run
+the record goes on to the handlers that the user configured, and a copy is kept for the history, if there is one. In
+another process it is kept instead, travels with the record of its attempt, and is replayed at the client
+(:mod:`prefectish.engine.worker.logs.relay`). Records that no attempt logged are left alone.
 """
 
 from __future__ import annotations
@@ -15,11 +13,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prefectish import config
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import current, get_logger
 from prefectish.engine.state import traceback_of
@@ -64,51 +60,6 @@ class LogSettings(NamedTuple):
     extra: tuple[str, ...] = ()
 
 
-class AttemptLog(NamedTuple):
-    """Lines of one attempt on their way from the records to the handlers and the history.
-
-    Attributes
-    ----------
-    step, slug
-        Number and name of the task in the plan.
-    name
-        Of the task, as loggers have it.
-    row
-        Position of the child.
-    map_index
-        None for a single task.
-    attempt
-        Its number, from 1.
-    worker
-        Process that ran it, None for this one.
-    run_name
-        What the run of the task is called, None without a ``task_run_name``.
-    """
-
-    step: int
-    slug: str
-    name: str
-    row: int
-    map_index: int | None
-    attempt: int
-    worker: str | None
-    run_name: str | None
-    lines: tuple[LogLine, ...]
-
-
-def terms_of(kept: bool, extra: Sequence[str] = ()) -> LogSettings:
-    """Return the terms of a run that this process drives."""
-    top = get_logger()
-    levels = {top.name: top.getEffectiveLevel()}
-    for name, known in logging.root.manager.loggerDict.copy().items():
-        ours = name.startswith("prefectish.") or name in extra
-        if ours and isinstance(known, logging.Logger) and known.level:
-            levels[name] = known.level
-    for name in extra:
-        levels.setdefault(name, logging.getLogger(name).getEffectiveLevel())
-    return LogSettings(here(), kept, levels, tuple(extra))
-
-
 def level_of(name: str, levels: Mapping[str, int]) -> int:
     """Return the level of the nearest logger above a name that has one.
 
@@ -121,9 +72,6 @@ def level_of(name: str, levels: Mapping[str, int]) -> int:
     while name and name not in levels:
         name = name.rpartition(".")[0]
     return levels.get(name, logging.NOTSET)
-
-
-# -- where bodies run --------------------------------------------------------------------------------------------------
 
 
 class Capturing(logging.Handler):
@@ -177,75 +125,24 @@ class Capturing(logging.Handler):
         return False
 
 
-_handler = Capturing()
-_lock = threading.Lock()
-_users = 0
-_lowered = False
+#: The handler of this process, and the lock under which it is added to loggers and their levels are set.
+handler = Capturing()
+lock = threading.Lock()
 
 
 def listen(terms: LogSettings | None) -> None:
     """Take the lines of attempts in a process that runs bodies for another; it goes on as long as the process."""
     if terms is None or terms.owner == here():
         return
-    with _lock:
+    with lock:
         for name in ("prefectish", *terms.extra):
             logger = logging.getLogger(name)
-            if _handler not in logger.handlers:
-                logger.addHandler(_handler)
+            if handler not in logger.handlers:
+                logger.addHandler(handler)
         for name, level in terms.levels.items():
             logger = logging.getLogger(name)
             if not logger.level or logger.level > level:
                 logger.setLevel(level)
-
-
-@contextmanager
-def listening(run_id: str) -> Iterator[Callable[[bool], LogSettings]]:
-    """Take the lines of attempts in the process that drives a run, while it does; at its end tell what was left out.
-
-    Yields what returns the terms of the run, given whether there is a history. Where nobody configured logging, lines
-    from INFO on are taken meanwhile; else the levels of the user hold.
-    """
-    extra = extra_loggers()
-    _begin(extra)
-    try:
-        yield lambda kept: terms_of(kept, extra)
-    finally:
-        for text in digest.summary(run_id):
-            safely(get_logger("engine").warning, "%s; `prefectish failures %s` and `logs` show them", text, run_id)
-        _end(extra)
-
-
-def _begin(extra: Sequence[str]) -> None:
-    global _users, _lowered
-    top = get_logger()
-    with _lock:
-        _users += 1
-        if not (top.level or top.handlers or logging.root.handlers) and top.getEffectiveLevel() > logging.INFO:
-            _lowered = True
-            top.setLevel(logging.INFO)
-        for name in (top.name, *extra):
-            logging.getLogger(name).addHandler(_handler)
-
-
-def _end(extra: Sequence[str]) -> None:
-    global _users, _lowered
-    top = get_logger()
-    with _lock:
-        _users -= 1
-        if _users:
-            return
-        for name in (top.name, *extra):
-            logging.getLogger(name).removeHandler(_handler)
-        if _lowered and top.level == logging.INFO:
-            top.setLevel(logging.NOTSET)
-        _lowered = False
-
-
-def extra_loggers() -> tuple[str, ...]:
-    """Return the names of further loggers whose lines are taken: ``PREFECTISH_EXTRA_LOGGERS``, joined by commas."""
-    names = config.setting("extra_loggers") or ()
-    names = names.split(",") if isinstance(names, str) else names
-    return tuple(name.strip() for name in map(str, names) if name.strip())
 
 
 def _mark(record: logging.LogRecord, attempt: AttemptContext) -> None:
@@ -314,41 +211,6 @@ def _log_in_full(facts: AttemptContext, error: BaseException, cause: str) -> Non
 def _called(facts: AttemptContext) -> str:
     name: str = facts["task_full_name"]
     return name if facts.name is None else f"{name} ({facts.name})"
-
-
-# -- where the run is driven -------------------------------------------------------------------------------------------
-
-
-def replay_log_records(told: AttemptLog, run_id: str) -> None:
-    """Hand lines that came from another process to the handlers of this one, as far as its levels allow."""
-    for line in told.lines:
-        if line.cause is not None and told.map_index is not None:  # noqa: SIM102  counted where it is one of many
-            if digest.failures.count(run_id, told.slug, line.cause) > digest.FAILURES:
-                continue
-        record = logging.makeLogRecord(
-            {
-                "name": line.logger or _logger_name(told),
-                "levelno": line.level,
-                "levelname": logging.getLevelName(line.level),
-                "msg": line.text,
-                "created": line.at,
-                "msecs": (line.at % 1) * 1000,
-                "exc_text": line.traceback,
-                "flow_run_id": run_id,
-                "task_name": told.name,
-                "task_slug": told.slug,
-                "map_index": told.map_index,
-                "task_run_name": told.run_name,
-                "processName": told.worker,
-            }
-        )
-        logger = logging.getLogger(line.logger or f"prefectish.{told.name}")
-        if logger.isEnabledFor(line.level):
-            safely(logger.handle, record)
-
-
-def _logger_name(told: AttemptLog) -> str:
-    return f"prefectish.{told.name}" if told.map_index is None else f"prefectish.{told.name}[{told.map_index}]"
 
 
 def safely(log: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
