@@ -17,7 +17,7 @@ from benchmarks.measure import SETTLE, Cost, Seconds, cost_of, fresh, middle, sp
 from benchmarks.table import Row, spread
 from benchmarks.workloads import increment
 from prefectish import Flow, history, task
-from prefectish.engine.jobs.job import Executor
+from prefectish.engine.jobs.protocol import Executor
 from prefectish.executors import DaskExecutor, LocalExecutor
 
 #: A run to be measured.

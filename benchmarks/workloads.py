@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from prefectish.engine.jobs.job import Executor
+    from prefectish.engine.jobs.protocol import Executor
     from prefectish.engine.state import State
 
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import ChainSpec, Job
+from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import State
-from prefectish.engine.wire.messages import HEAVY, Packer, process_name
+from prefectish.engine.wire.pack import HEAVY, Packer
 from prefectish.errors import EnvironmentMismatch, text_of
 from prefectish.executors.lower import Key, trial_graph
 

@@ -11,7 +11,8 @@ from distributed import Future
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import get_logger
-from prefectish.engine.jobs.job import Job, Lost
+from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.protocol import Lost
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
 from prefectish.executors.worker_death import as_text, worker_evidence

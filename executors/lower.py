@@ -17,18 +17,10 @@ from dask._task_spec import Task, TaskRef
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.jobs.job import ITEM, ChainSpec, Job, Record
-from prefectish.engine.wire.messages import (
-    Batch,
-    Call,
-    LeftOnWorker,
-    Packer,
-    StepResult,
-    UnpackableInput,
-    execute,
-    execute_bundle,
-    sources_of,
-    take,
-)
+from prefectish.engine.jobs.references import LeftOnWorker
+from prefectish.engine.wire.execute import execute, execute_bundle, take
+from prefectish.engine.wire.messages import Batch, Call, StepResult
+from prefectish.engine.wire.pack import Packer, UnpackableInput, sources_of
 from prefectish.engine.worker.attempt import PENDING
 
 Key = tuple[str, int | str, int]

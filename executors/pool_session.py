@@ -19,7 +19,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from prefectish.engine.context import get_logger
-from prefectish.engine.jobs.job import Held, Job, Lost, Receipt, Record
+from prefectish.engine.jobs.job import Job, Record
+from prefectish.engine.jobs.protocol import Lost, Receipt
+from prefectish.engine.jobs.references import Held
 
 #: Largest slice, in branches, whatever the number of slots, if that is not larger.
 LARGEST = 128

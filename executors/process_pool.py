@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import psutil
 from dask.multiprocessing import get_context
 
-from prefectish.engine.wire.messages import process_name
+from prefectish.engine.process_tree import process_name
 from prefectish.executors import crash_log
 from prefectish.executors.worker_death import as_text, exit_evidence
 

@@ -18,10 +18,12 @@ from typing import Any, Protocol
 import dask.multiprocessing
 
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.jobs.job import ChainSpec, Job, Lost, Receipt, Record
+from prefectish.engine.jobs.job import ChainSpec, Job, Record
+from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.state import Success
-from prefectish.engine.wire.messages import Batch, StepResult, open_bundle, pack_chain, pickle_tasks
+from prefectish.engine.wire.messages import Batch, StepResult, open_bundle
+from prefectish.engine.wire.pack import pack_chain, pickle_tasks
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.lower import Key, LoweringOptions, PackedChain, item_inputs, lower, lower_bundle, not_ready

@@ -14,8 +14,8 @@ from typing import Any
 
 import dask.threaded
 
-from prefectish.engine.jobs.job import Receipt
-from prefectish.engine.wire.messages import sources_of
+from prefectish.engine.jobs.protocol import Receipt
+from prefectish.engine.wire.pack import sources_of
 from prefectish.engine.worker.attempt import PENDING, gather, run_step
 from prefectish.executors.pool_session import Arrival, PoolJob, Report, cluster_error, in_given_order
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from prefectish import Flow
-    from prefectish.engine.jobs.job import Executor
+    from prefectish.engine.jobs.protocol import Executor
     from prefectish.engine.state import State
 
 # Pytest's importlib mode leaves this folder off the path; strategies.py is imported from it.

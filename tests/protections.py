@@ -387,8 +387,8 @@ HELD = {"prefectish.executors.session:ClusterSession._take": futures_held}
 RAISED = {"prefectish.executors.session:describe_loss": raised}
 BARE = {"prefectish.engine.worker.body:capture": bare}
 EXCEPTIONS_ONLY = {"prefectish.engine.worker.body:capture": exceptions_only}
-RAW_RESULTS = {"prefectish.engine.wire.messages:encode_state": same}
-RAW_ARGUMENTS = {"prefectish.engine.wire.messages:encode": same}
+RAW_RESULTS = {"prefectish.engine.wire.execute:encode_state": same}
+RAW_ARGUMENTS = {"prefectish.engine.wire.pack:encode": same}
 UNINTERRUPTIBLE = {"prefectish.engine.driver.loop:interruptible": instead(nullcontext)}
 
 FAULTS = "test_contract_faults.py::"
@@ -438,7 +438,7 @@ OFF = (
         {"prefectish.executors.lost_keys:LossWatch._note_stall": nothing}, limit=30),
     Off("U17", f"{EFFECTS}test_u17_body_that_changes_its_process_succeeds_and_the_next_child_logs[processes]",
         "loggers of ours have levels of their own in a worker",
-        {"prefectish.engine.wire.messages:listen": no_extra_level}),
+        {"prefectish.engine.wire.execute:listen": no_extra_level}),
     Off("U18", "test_contract_rules.py::test_u18_paused_child_ends_the_run_unfinished[local]",
         "a run does not wait for somebody outside",
         {"prefectish.engine.scheduling.progress:Progress.done": waiting_counts},
@@ -452,7 +452,7 @@ OFF = (
         "results travel in envelopes", RAW_RESULTS),
     Off("P2", f"{VALUES}test_p2_result_that_cannot_be_loaded_fails_who_reads_it[True]",
         "a result is loaded once more where it was made",
-        {"prefectish.engine.wire.messages:encode_state":
+        {"prefectish.engine.wire.execute:encode_state":
             lambda encode: lambda state, label, verify: encode(state, label)}),
     Off("P3", f"{PICKLES}test_p3_argument_that_cannot_be_pickled_fails_its_child_before_it_starts[processes]",
         "arguments are pickled one by one, under capture", {"prefectish.executors.lower:capture": bare}),
@@ -694,7 +694,7 @@ OFF = (
     Off("L1", "test_cluster_scale.py::test_l1_scheduler_holds_no_more_than_the_window[3000]",
         "branches are admitted in a window", ONE_STEP_WIDE),
     Off("L2", "test_timers.py::test_l2_ten_thousand_waiting_retries_hold_no_thread_and_no_slot",
-        "retries wait at the client", {"prefectish.engine.wire.messages:run_step": slept_out}, limit=60),
+        "retries wait at the client", {"prefectish.engine.wire.execute:run_step": slept_out}, limit=60),
     Off("L3", f"{EFFECTS}test_l3_storm_of_retries_has_its_bound_for_every_child[local]", "attempts are counted",
         {"prefectish.engine.retries:should_retry": retried_once_more}),
     Off("L5", f"{EFFECTS}test_l5_child_that_runs_out_of_files_fails_alone_and_nothing_hangs[local]",

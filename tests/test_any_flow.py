@@ -16,7 +16,7 @@ from strategies import build, outcome, programs
 
 from prefectish import context
 from prefectish.engine.driver.inline import InlineSession, LocalExecutor
-from prefectish.engine.jobs.job import Lost, Receipt
+from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Mapped, Paused, Pending, Resume, allowed

@@ -16,7 +16,7 @@ from prefectish.engine.capture import interrupt
 from prefectish.engine.clock import LONGEST_WAIT
 from prefectish.engine.driver.inline import InlineSession, LocalExecutor
 from prefectish.engine.driver.loop import run_flow
-from prefectish.engine.jobs.job import Lost, Receipt
+from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.state import Failed, Running, Scheduled, Skipped, Success
 from prefectish.engine.worker.attempt import run_job
 

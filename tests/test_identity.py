@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefectish import Flow, flatten, history, task, unmapped
-from prefectish.engine.jobs.job import Executor
+from prefectish.engine.jobs.protocol import Executor
 from prefectish.engine.plan.item_key import numbered
 from prefectish.engine.state import Cached, State, Success
 from prefectish.errors import FlowDefinitionError

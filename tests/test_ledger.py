@@ -13,7 +13,8 @@ import pytest
 
 from prefectish import Flow, context, task
 from prefectish.engine.driver.inline import LocalExecutor
-from prefectish.engine.jobs.job import Job, Session
+from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.state import Failed, Success
 from prefectish.engine.worker import storage
 from prefectish.engine.worker.attempt import run_job

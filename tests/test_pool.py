@@ -18,7 +18,8 @@ import pytest
 
 from prefectish import Flow, raise_on_exception, task, triggers, unmapped
 from prefectish.engine.clock import Now
-from prefectish.engine.jobs.job import Lost, Receipt, Record
+from prefectish.engine.jobs.job import Record
+from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.state import Crashed, Failed, Success

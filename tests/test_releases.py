@@ -9,7 +9,7 @@ import pytest
 from real import time_limit, until, wait_for_file
 
 from prefectish import Flow, task, triggers
-from prefectish.engine.jobs.job import Held
+from prefectish.engine.jobs.references import Held
 from prefectish.errors import ResultReleased
 from prefectish.executors import DaskExecutor
 

@@ -21,11 +21,11 @@ import pytest
 
 import prefectish
 from prefectish import Flow, Parameter, history, pause_task, task, triggers
+from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.dispatch import Dispatcher
 from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.state import Failed, Paused, Success
-from prefectish.engine.wire.messages import process_name
 from prefectish.errors import ResultReleased, ResumeMismatch, RunLocked
 from prefectish.executors import LocalDaskExecutor
 from prefectish.hashing import stable_hash

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from prefectish.engine.jobs.job import Receipt, Session
+    from prefectish.engine.jobs.protocol import Receipt, Session
 
 Outcome = TypeVar("Outcome")
 

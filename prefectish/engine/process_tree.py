@@ -1,4 +1,4 @@
-"""End a process together with what it started."""
+"""The name of this process, and how one is ended together with what it started."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ import signal
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
+
+_named: tuple[int, str] | None = None
+
+
+def process_name() -> str:
+    """Return the name of this process for records, ``host:pid``."""
+    global _named
+    pid = os.getpid()
+    if _named is None or _named[0] != pid:
+        _named = (pid, f"{os.uname().nodename if hasattr(os, 'uname') else os.environ.get('COMPUTERNAME', '')}:{pid}")
+    return _named[1]
 
 
 def kill_tree(pid: int) -> None:

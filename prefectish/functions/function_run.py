@@ -18,13 +18,13 @@ from prefectish.engine.call_options import CallOptions
 from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver.handle import Control, Request
-from prefectish.engine.jobs.job import Session
+from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.compile import TaskName
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import as_success_if_ambiguous
 from prefectish.engine.state import Cancelled, Failed, State, TimedOut
-from prefectish.engine.wire.messages import pickle_task
+from prefectish.engine.wire.pack import pickle_task
 from prefectish.engine.worker.attempt import PENDING, gather, run_step
 from prefectish.errors import PrefectishError
 from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments

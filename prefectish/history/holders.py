@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from prefectish.engine.wire.messages import process_name
+from prefectish.engine.process_tree import process_name
 
 #: Seconds without a sign of life after which the driver of a run on another machine counts as dead.
 STALE_AFTER = 60.0

@@ -18,9 +18,9 @@ from sqlalchemy import Connection, insert, select, update
 from prefectish.engine import clock as clocks
 from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated
 from prefectish.engine.plan.compile import Plan, Step
+from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
-from prefectish.engine.wire.messages import process_name
 from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.errors import HistoryUnsafe, HistoryWriteError, describe
 from prefectish.flow_version import task_version

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, select, update
 
 from prefectish.engine.plan.compile import Plan, Step
 from prefectish.engine.plan.item_key import Identity
+from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.state import Deferred, Failed, Paused, Resume, Retrying, Scheduled, State
 from prefectish.engine.state import State as AnyState
-from prefectish.engine.wire.messages import process_name
 from prefectish.engine.worker.storage import Stored
 from prefectish.errors import (
     RemoteError,

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error
 from prefectish.engine.clock import Clock, later
-from prefectish.engine.jobs.job import Receipt, Session
+from prefectish.engine.jobs.protocol import Receipt, Session
 from prefectish.engine.signals import TimeoutSignal
 
 #: Time between looks at a session whose bodies run, in real seconds.

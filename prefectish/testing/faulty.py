@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from prefectish.engine.jobs.job import Executor, Held, Job, Lost, Receipt, Session
+from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.protocol import Executor, Lost, Receipt, Session
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.compile import Plan
 from prefectish.tasks.task import Task
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.jobs.job import Session
+from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.compile import Plan
 
 #: What each mode does to the process of a worker.

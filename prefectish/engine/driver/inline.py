@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from prefectish.engine.jobs.job import Held, Job, Receipt
+from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.protocol import Receipt
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.worker.attempt import run_job
 from prefectish.engine.worker.tracebacks import debuggable

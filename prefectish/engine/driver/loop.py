@@ -18,7 +18,8 @@ from prefectish.engine.driver.inline import LocalExecutor
 from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible, raise_swallowed
 from prefectish.engine.driver.progress_view import ProgressTicker, see_end, watch_for
 from prefectish.engine.handlers import call_handlers
-from prefectish.engine.jobs.job import Executor, Job, Session
+from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.protocol import Executor, Session
 from prefectish.engine.plan.compile import Plan, compile_flow
 from prefectish.engine.scheduling.events import Recorder
 from prefectish.engine.scheduling.events import load as load_recorder
@@ -374,7 +375,7 @@ class Run:
 
     def _tell(self) -> None:
         """Pass on what bodies logged: to the handlers, if they did it in another process, and to the history."""
-        from prefectish.engine.wire.messages import process_name
+        from prefectish.engine.process_tree import process_name
 
         told, self.progress.table.told = self.progress.table.told, []
         mine = process_name()

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from prefectish.config import setting, switch
 from prefectish.engine.capture import capture
 from prefectish.engine.context import get_logger
-from prefectish.engine.jobs.job import Session
+from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.scheduling.verdict import expand

@@ -1,23 +1,16 @@
-"""What an executor is: jobs in, receipts out.
-
-An executor opens a :class:`Session`; the drive loop submits :class:`Job` objects to it and reads :class:`Receipt`
-objects from it. A session runs steps through ``attempt`` and decides nothing about states: no skip, no trigger, no
-retry.
-"""
+"""Jobs and records: what is to be run of a flow, and how it ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from prefectish import triggers
 from prefectish.engine.state import Deferred, State
-from prefectish.errors import ResultReleased
 from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 
 if TYPE_CHECKING:
-    from prefectish.engine.plan.compile import Input, Plan
+    from prefectish.engine.plan.compile import Input
     from prefectish.engine.worker.cache import CacheSpec
     from prefectish.engine.worker.logs.lines import LogLine
     from prefectish.engine.worker.storage import ResultStorage
@@ -287,157 +280,3 @@ class Record:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Record, (self.state, self.seconds, self.due_in, self.width, self.worker, self.item_key, self.lines)
-
-
-class Lost:
-    """The infrastructure lost a job: no record of it will come.
-
-    Attributes
-    ----------
-    cause
-        "killed-worker", "scheduler-lost", "cancelled-by-cluster", "input-lost", "no-workers", "no-resource".
-    deaths
-        Workers that died while running it, as the cluster counted them; 0 if unknown.
-    position
-        The step it was lost in, if known.
-    worker
-        Address of the last worker, if known.
-    detail
-        What the infrastructure said, in words.
-    fatal
-        No job of the run can run any more.
-    evidence
-        What is known of the worker's end: exit code, memory, last words.
-    """
-
-    __slots__ = ("cause", "deaths", "detail", "evidence", "fatal", "position", "worker")
-
-    def __init__(
-        self,
-        cause: str,
-        deaths: int = 0,
-        position: int | None = None,
-        worker: str | None = None,
-        detail: str = "",
-        fatal: bool = False,
-        evidence: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.fatal = fatal
-        self.evidence = evidence
-        self.cause = cause
-        self.deaths = deaths
-        self.position = position
-        self.worker = worker
-        self.detail = detail
-
-
-class Receipt:
-    """What a session knows about a job: records by position, or that it was lost. A job may give several receipts."""
-
-    __slots__ = ("job", "lost", "records")
-
-    def __init__(self, job: Job, records: Sequence[tuple[int, Record]], lost: Lost | None = None) -> None:
-        self.job = job
-        self.records = records
-        self.lost = lost
-
-
-class Held(Deferred):
-    """A result that stayed where it was made. Reading it fetches it; after its release reading it is an error.
-
-    Attributes
-    ----------
-    label
-        The child that made it, for errors.
-    nbytes
-        Its size in bytes.
-    handle
-        What the session needs to find it; dropping the handle lets it go.
-    """
-
-    __slots__ = ("_fetch", "_reason", "_value", "handle", "label", "nbytes")
-
-    def __init__(self, label: str, nbytes: int, handle: Any, fetch: Callable[[Any], Any]) -> None:
-        self.label = label
-        self.nbytes = nbytes
-        self.handle = handle
-        self._fetch = fetch
-        self._reason = "it was released after its last consumer ran"
-        self._value: Any = None
-
-    def get(self) -> Any:
-        """Return the value, from where it is; it is not kept here.
-
-        Raises
-        ------
-        ResultReleased
-            The result was dropped.
-        """
-        value = self._value
-        if value is None:
-            if self.handle is None:
-                raise ResultReleased(
-                    f"result of {self.label} ({self.nbytes} bytes) cannot be read: {self._reason}; pass "
-                    f"keep_results=True, or a list of tasks, to flow.run, or a client of your own to the executor"
-                )
-            value = self._fetch(self.handle)
-        return value.get() if isinstance(value, Deferred) else value
-
-    def peek(self) -> Any:
-        """Return the value and keep it here too; it stays where it is for others."""
-        if self._value is None and self.handle is not None:
-            self._value = self._fetch(self.handle)
-        return self.get()
-
-    def fetch(self) -> None:
-        """Bring the value here, to stay."""
-        self._value = self._fetch(self.handle)
-        self.handle = None
-
-    def release(self, reason: str | None = None) -> None:
-        """Let the value go."""
-        self.handle = None
-        self._reason = reason or self._reason
-
-    def __repr__(self) -> str:
-        return f"<{'released' if self.handle is None else 'held'} result of {self.label}, {self.nbytes} bytes>"
-
-
-class Session(Protocol):
-    """An executor at work.
-
-    ``window`` is the number of branches of maps the executor wants open at once, ``slots`` the number of bodies it can
-    run at once. ``live`` says that bodies get the very objects that are here, and nothing has to be pickled.
-    """
-
-    window: int
-    slots: int
-    live: bool
-
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Accept jobs; never blocks on user code that another thread or process could run."""
-
-    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
-        """Wait until there are receipts, at most `timeout` seconds, and return all there are."""
-
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        """Forget jobs: those not started never start, the records of the others are dropped."""
-
-    def wake(self) -> None:
-        """End the wait for receipts, from another thread; the next one ends at once if nobody waits now."""
-
-    def settle(self, held: Sequence[Held]) -> None:
-        """Do what is needed so that `held` results can be read after the session is closed, or say that they cannot."""
-
-
-class Executor(Protocol):
-    """Opens sessions. An executor object can be used for many runs, one after another or at once."""
-
-    def start(self, plan: Plan, run: Mapping[str, Any]) -> AbstractContextManager[Session]:
-        """Open a session for a run; `run` holds the facts of the run (``flow_run_id``, ``flow_name``, ...).
-
-        Raises
-        ------
-        FlowDefinitionError
-            A body cannot be sent where it has to run; nothing was submitted.
-        """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prefectish.engine.clock import Now
 from prefectish.engine.context import get_logger
-from prefectish.engine.jobs.job import Job, Lost
+from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.scheduling import run_state as tables
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from prefectish.engine.jobs.job import ITEM, Held, Pick, StepSpec
+from prefectish.engine.jobs.job import ITEM, Pick, StepSpec
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.item_key import COMPUTED, ITEM_NUMBER, NAMED, item_key
 from prefectish.engine.scheduling.run_state import StepChain
 from prefectish.engine.state import Deferred, State, Success

@@ -29,7 +29,9 @@ from operator import itemgetter
 from typing import Any
 
 from prefectish.engine.clock import Now
-from prefectish.engine.jobs.job import Held, Job, Receipt
+from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.protocol import Receipt
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.pause import answered
 from prefectish.engine.plan.compile import Plan
 from prefectish.engine.scheduling.cancellation import Cancellation

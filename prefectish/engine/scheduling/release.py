@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from prefectish.engine.jobs.job import Held
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.compile import Plan, Step
 from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.state import State

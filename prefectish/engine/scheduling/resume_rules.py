@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from prefectish.engine.jobs.job import STEP, Held
+from prefectish.engine.jobs.job import STEP
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.compile import Plan, Step
 from prefectish.engine.plan.item_key import COMPUTED, Identity, identity_of, item_key
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait

@@ -12,7 +12,8 @@ from heapq import heapify
 from typing import Any
 
 from prefectish.engine.clock import Now
-from prefectish.engine.jobs.job import STEP, Held
+from prefectish.engine.jobs.job import STEP
+from prefectish.engine.jobs.references import Discarded, Held
 from prefectish.engine.plan.item_key import COMPUTED
 from prefectish.engine.scheduling.causes import described
 from prefectish.engine.scheduling.events import AttemptEvent
@@ -243,4 +244,4 @@ def _is_here(state: State) -> bool:
     result = state._result
     if isinstance(result, Held):
         return result.handle is not None or result._value is not None
-    return type(result).__name__ != "Dropped"
+    return not isinstance(result, Discarded)

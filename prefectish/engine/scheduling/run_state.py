@@ -24,7 +24,8 @@ from operator import getitem
 from typing import Any, Protocol
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.jobs.job import ChainSpec, Held, Job, Pick
+from prefectish.engine.jobs.job import ChainSpec, Job, Pick
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.compile import MapDomain, Step
 from prefectish.engine.plan.map_domain import measure
 from prefectish.engine.state import Deferred, Failed, Mapped, Pending, State, Success

@@ -1,0 +1,111 @@
+"""What an executor is: jobs in, receipts out.
+
+An executor opens a :class:`Session`; the drive loop submits :class:`~prefectish.engine.jobs.job.Job` objects to it and
+reads :class:`Receipt` objects from it. A session runs steps through ``attempt`` and decides nothing about states: no
+skip, no trigger, no retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prefectish.engine.jobs.job import Job, Record
+
+if TYPE_CHECKING:
+    from prefectish.engine.jobs.references import Held
+    from prefectish.engine.plan.compile import Plan
+
+
+class Lost:
+    """The infrastructure lost a job: no record of it will come.
+
+    Attributes
+    ----------
+    cause
+        "killed-worker", "scheduler-lost", "cancelled-by-cluster", "input-lost", "no-workers", "no-resource".
+    deaths
+        Workers that died while running it, as the cluster counted them; 0 if unknown.
+    position
+        The step it was lost in, if known.
+    worker
+        Address of the last worker, if known.
+    detail
+        What the infrastructure said, in words.
+    fatal
+        No job of the run can run any more.
+    evidence
+        What is known of the worker's end: exit code, memory, last words.
+    """
+
+    __slots__ = ("cause", "deaths", "detail", "evidence", "fatal", "position", "worker")
+
+    def __init__(
+        self,
+        cause: str,
+        deaths: int = 0,
+        position: int | None = None,
+        worker: str | None = None,
+        detail: str = "",
+        fatal: bool = False,
+        evidence: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.fatal = fatal
+        self.evidence = evidence
+        self.cause = cause
+        self.deaths = deaths
+        self.position = position
+        self.worker = worker
+        self.detail = detail
+
+
+class Receipt:
+    """What a session knows about a job: records by position, or that it was lost. A job may give several receipts."""
+
+    __slots__ = ("job", "lost", "records")
+
+    def __init__(self, job: Job, records: Sequence[tuple[int, Record]], lost: Lost | None = None) -> None:
+        self.job = job
+        self.records = records
+        self.lost = lost
+
+
+class Session(Protocol):
+    """An executor at work.
+
+    ``window`` is the number of branches of maps the executor wants open at once, ``slots`` the number of bodies it can
+    run at once. ``live`` says that bodies get the very objects that are here, and nothing has to be pickled.
+    """
+
+    window: int
+    slots: int
+    live: bool
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Accept jobs; never blocks on user code that another thread or process could run."""
+
+    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+        """Wait until there are receipts, at most `timeout` seconds, and return all there are."""
+
+    def cancel(self, jobs: Sequence[Job]) -> None:
+        """Forget jobs: those not started never start, the records of the others are dropped."""
+
+    def wake(self) -> None:
+        """End the wait for receipts, from another thread; the next one ends at once if nobody waits now."""
+
+    def settle(self, held: Sequence[Held]) -> None:
+        """Do what is needed so that `held` results can be read after the session is closed, or say that they cannot."""
+
+
+class Executor(Protocol):
+    """Opens sessions. An executor object can be used for many runs, one after another or at once."""
+
+    def start(self, plan: Plan, run: Mapping[str, Any]) -> AbstractContextManager[Session]:
+        """Open a session for a run; `run` holds the facts of the run (``flow_run_id``, ``flow_name``, ...).
+
+        Raises
+        ------
+        FlowDefinitionError
+            A body cannot be sent where it has to run; nothing was submitted.
+        """
