@@ -185,22 +185,22 @@ def shorten(text: str) -> str:
 
 def describe(error: BaseException) -> str:
     """Return the repr of an exception, cut to a sane length, even if its own repr breaks."""
-    return _guarded(repr, error)
+    return _safe_text(repr, error)
 
 
 def text_of(error: BaseException) -> str:
     """Return the message of an exception, cut to a sane length, even if its own str breaks."""
-    return _guarded(str, error)
+    return _safe_text(str, error)
 
 
-def _guarded(form: Callable[[object], str], error: BaseException) -> str:
+def _safe_text(form: Callable[[object], str], error: BaseException) -> str:
     try:
         return shorten(form(error))
     except Exception as broken:  # `__repr__` and `__str__` are the user's code too
         return f"<{type(error).__name__} whose {form.__name__} raises {type(broken).__name__}>"
 
 
-def taken_apart(error: BaseException) -> tuple[Any, ...]:
+def reduce_exception(error: BaseException) -> tuple[Any, ...]:
     """Return what an exception says it is made of: a callable, its arguments and perhaps attributes.
 
     To be pickled in place of the exception. A library in this process may have registered a way of its own to pickle
@@ -213,7 +213,7 @@ def taken_apart(error: BaseException) -> tuple[Any, ...]:
     return parts
 
 
-def put_together(parts: tuple[Any, ...]) -> BaseException:
+def rebuild_exception(parts: tuple[Any, ...]) -> BaseException:
     """Return the exception that was taken apart; raise whatever its making raises."""
     make, arguments, *state = parts
     error = make(*arguments)

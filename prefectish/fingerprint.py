@@ -160,14 +160,14 @@ class _Tree:
         """Hash a class by its attributes, and those of its bases that come from the same package."""
         root = _root(cls)
         bases = [
-            self.body(base) if _root(base) == root and not is_ours(base.__module__) else self.class_(base)
+            self.body(base) if _root(base) == root and not is_own_module(base.__module__) else self.class_(base)
             for base in cls.__bases__
         ]
         members = {name: member for name, member in vars(cls).items() if name not in _IGNORED_NAMES}
         return self.join("class", [cls.__qualname__, *bases, members])
 
     def function(self, value: FunctionType) -> bytes:
-        if is_ours(value.__module__) and "<" not in value.__qualname__:
+        if is_own_module(value.__module__) and "<" not in value.__qualname__:
             return self.named(value)
         parts = [value.__code__, value.__defaults__, value.__kwdefaults__, value.__closure__]
         return self.join("function", parts)
@@ -233,7 +233,7 @@ def _root(cls: type) -> str:
     return cls.__module__.partition(".")[0]
 
 
-def is_ours(module: str | None) -> bool:
+def is_own_module(module: str | None) -> bool:
     """Whether a module is of this package: what is in it counts by its name, so that a release changes no hash."""
     return module is not None and module.startswith("prefectish.") and not module.startswith("prefectish.examples.")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefectish.fingerprint import fingerprint, is_ours
+from prefectish.fingerprint import fingerprint, is_own_module
 from prefectish.tasks.task import FunctionTask, Task
 
 
@@ -25,7 +25,7 @@ def version_of(flow: Any) -> str:
     bodies = {task.run for task in slugs if isinstance(task, FunctionTask) and isinstance(task.run, type)}
 
     def is_body(cls: type) -> bool:
-        return cls in bodies or (issubclass(cls, Task) and not is_ours(cls.__module__))
+        return cls in bodies or (issubclass(cls, Task) and not is_own_module(cls.__module__))
 
     return fingerprint((tasks, edges, constants, references), is_body)
 
@@ -45,7 +45,7 @@ def task_version(task: Task) -> str:
     return code_digest(task)[:HALF_LENGTH] + loose_code_digest(task)[:HALF_LENGTH]
 
 
-def is_same_but_for_what_it_holds(one: str | None, other: str) -> bool:
+def differs_only_in_closure(one: str | None, other: str) -> bool:
     """Whether two versions of a task are of one code, and only the value of what it closes over is another."""
     return one is not None and one[HALF_LENGTH:] == other[HALF_LENGTH:]
 

@@ -41,7 +41,7 @@ def order(
     for root in nodes:
         cycle = _visit(root, upstream, done)
         if cycle is not None:
-            raise FlowDefinitionError(cycle_text(_begun_by_name(cycle, label), label))
+            raise FlowDefinitionError(cycle_text(_rotated(cycle, label), label))
     return list(done)
 
 
@@ -65,7 +65,7 @@ def _visit(root: Node, upstream: Callable[[Node], Iterable[Node]], done: dict[No
     return None
 
 
-def _begun_by_name(cycle: list[Node], label: Callable[[Node], str]) -> list[Node]:
+def _rotated(cycle: list[Node], label: Callable[[Node], str]) -> list[Node]:
     """Turn a cycle so that it is told in one way, in whatever order its edges came."""
     at = min(range(len(cycle)), key=lambda place: label(cycle[place]))
     return cycle[at:] + cycle[:at]

@@ -165,10 +165,10 @@ def settle(parameters: Iterable[Parameter], given: Mapping[str, Any], context: M
     if faults:
         raise ParameterError("; ".join(faults))
     values = {name: given[name] if name in given else context.get(name, p.default) for name, p in known.items()}
-    return _accepted(known, values)
+    return _accept_all(known, values)
 
 
-def _accepted(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+def _accept_all(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
     accepted, faults = {}, []
     for name, value in values.items():
         try:

@@ -221,7 +221,7 @@ class TaskGraph:
         FlowDefinitionError
             If an edge between the two would join the new one with itself; nothing is changed then.
         """
-        edges = [_moved(edge, old, new) for edge in self._edges if keeps(edge)]
+        edges = [_redirected(edge, old, new) for edge in self._edges if keeps(edge)]
         for edge in edges:
             _check_ends(edge)
         slug = self.slugs[old]
@@ -273,7 +273,7 @@ def _check_ends(edge: Edge) -> None:
         )
 
 
-def _moved(edge: Edge, old: Task, new: Task) -> Edge:
+def _redirected(edge: Edge, old: Task, new: Task) -> Edge:
     up, down = edge.upstream_task, edge.downstream_task
     if old is not up and old is not down:
         return edge

@@ -110,13 +110,13 @@ def _nodes(ident: str, task: Task, mapped: bool, state: State | None) -> Iterato
     if len(children) > SMALL_MAP:
         counts = Counter(type(child or Pending()).__name__ for child in children)
         told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-        yield Node(ident, (f"{task.name} {MAP_MARK}", told), mapped, _worst(state, children))
+        yield Node(ident, (f"{task.name} {MAP_MARK}", told), mapped, _most_severe(state, children))
         return
     for index, child in enumerate(children):
         yield Node(f"{ident}_{index}", (f"{task.name}[{index}]",), mapped, child or Pending())
 
 
-def _worst(parent: State, children: Sequence[State | None]) -> State:
+def _most_severe(parent: State, children: Sequence[State | None]) -> State:
     """Return the state that gives many children their colour: a failure, else one that is not finished."""
     known = [child or Pending() for child in children]
     for wanted in (State.is_failed, lambda child: not child.is_finished(), lambda child: isinstance(child, Cancelled)):
@@ -185,14 +185,14 @@ _DOT_ESCAPES = str.maketrans({'"': '\\"', "\\": "\\\\"})
 
 
 def _for_mermaid(text: str) -> str:
-    return _visible(text).translate(_MERMAID_CODES)
+    return _printable_label(text).translate(_MERMAID_CODES)
 
 
 def _for_dot(text: str) -> str:
-    return _visible(text).translate(_DOT_ESCAPES)
+    return _printable_label(text).translate(_DOT_ESCAPES)
 
 
-def _visible(text: str) -> str:
+def _printable_label(text: str) -> str:
     r"""Cut a text to `MAX_LABEL_LENGTH` and show what cannot be printed as Python does.
 
     Examples

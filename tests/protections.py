@@ -718,10 +718,10 @@ OFF = (
         "delays are counted by the monotonic clock",
         {"prefectish.engine.worker.attempt:_due_in": by_the_wall}, limit=10),
     Off("T3", "test_schedules.py::test_t3_asked_for_in_the_gap_itself_the_shifted_event_is_still_ahead",
-        "times that clocks jump over are put off", {"prefectish.schedules.zones:on_the_wall": as_read}),
+        "times that clocks jump over are put off", {"prefectish.schedules.zones:from_wall_times": as_read}),
     Off("T4", "test_schedules.py::test_t4_time_in_the_autumn_fold_runs_once_for_days"
         "[America/New_York-after0-expected0]",
-        "of two times that look alike the first counts", {"prefectish.schedules.zones:on_the_wall": both_times}),
+        "of two times that look alike the first counts", {"prefectish.schedules.zones:from_wall_times": both_times}),
     Off("T5", f"{TIMES}test_t5_naive_start_time_of_a_signal_fails_its_task_alone[local-RETRY]",
         "a start time says in which zone it is",
         {"prefectish.engine.state:Scheduled._checked": instead(classmethod(lambda cls, time: time))}, limit=10),

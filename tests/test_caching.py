@@ -16,7 +16,7 @@ import pytest
 from prefectish import Task, caching, task
 from prefectish.caching import keys as keys_module
 from prefectish.caching.keys import KeyContext, KeyInputs, code_digest, digests_of
-from prefectish.caching.lookups import Hit, Miss, cache_name, is_asked, is_valid, keep, lookup, reason
+from prefectish.caching.lookups import Hit, Miss, cache_name, has_cache, is_valid, keep, lookup, reason
 from prefectish.caching.memory import Caches
 from prefectish.caching.reasons import Entry, changed, why_not
 from prefectish.engine import cache_validators
@@ -149,9 +149,9 @@ def run_twice(made, first, second, parameters=None, store=None):
 
 
 def test_task_without_a_cache_is_not_asked():
-    assert not is_asked(task(load))
-    assert is_asked(task(load, cache_for=HOUR))
-    assert is_asked(task(load, cache_key_fn=task_input_hash))
+    assert not has_cache(task(load))
+    assert has_cache(task(load, cache_for=HOUR))
+    assert has_cache(task(load, cache_key_fn=task_input_hash))
 
 
 def test_default_validator_lets_other_inputs_hit():

@@ -134,16 +134,16 @@ def test_resume_goes_on_with_a_run(command: Command) -> None:
 def test_what_is_said_to_type_next_does_what_it_says(command: Command) -> None:
     output = command.on_history("run", command.file, "-p", "n=5", code=1)
     told = dict(line.split(": prefectish ", 1) for line in output.splitlines() if ": prefectish " in line)
-    assert "ValueError: bad 3" in command(*shlex.split(told["why"]))
-    assert "--retry-failed" in told["go on"]
+    assert "ValueError: bad 3" in command(*shlex.split(told["show failures"]))
+    assert "--retry-failed" in told["resume"]
     shown = command.on_history("show")
-    assert f"why: prefectish {told['why']}" in shown.splitlines()
-    [again] = [line for line in shown.splitlines() if line.startswith("go on: prefectish resume ")]
+    assert f"show failures: prefectish {told['show failures']}" in shown.splitlines()
+    [again] = [line for line in shown.splitlines() if line.startswith("resume: prefectish resume ")]
     assert sorted(again.replace("[-p PARAMETER=VALUE]", "-p n=5").split()) == sorted(
-        f"go on: prefectish {told['go on']}".split()
+        f"resume: prefectish {told['resume']}".split()
     )
     Path(command.file).write_text(FLOW.replace("x == 3", "x == 33"))
-    assert "5 Success" in command(*shlex.split(told["go on"]))
+    assert "5 Success" in command(*shlex.split(told["resume"]))
     assert len(history.runs(store=command.history)) == 1
 
 
@@ -154,7 +154,7 @@ def test_paused_run_is_unfinished_and_says_how_to_approve(command: Command) -> N
         "    task(lambda n: pause_task('how many?', input=int) + n, name='ask')(Parameter('n'))\n"
     )
     output = command.on_history("run", command.file, "-p", "n=2", code=5)
-    assert "go on:" not in output
+    assert "resume:" not in output
     [told] = [line for line in output.splitlines() if line.startswith("approve: prefectish ")]
     words = shlex.split(told.removeprefix("approve: prefectish ").replace("[--input ANSWER]", "--input 3"))
     assert "Unfinished" in command.on_history("runs").splitlines()[1]

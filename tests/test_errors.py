@@ -14,9 +14,9 @@ from prefectish.errors import (
     RemoteError,
     SchedulerLost,
     describe,
-    put_together,
+    rebuild_exception,
+    reduce_exception,
     shorten,
-    taken_apart,
     text_of,
 )
 
@@ -104,7 +104,7 @@ def _noted() -> ValueError:
 def test_error_taken_apart_is_put_together_whole(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     # As importing distributed does, for every exception there is.
     monkeypatch.setitem(copyreg.dispatch_table, type(error), pickle_exception)
-    again = put_together(pickle.loads(pickle.dumps(taken_apart(error))))
+    again = rebuild_exception(pickle.loads(pickle.dumps(reduce_exception(error))))
     assert (type(again), str(again), again.args) == (type(error), str(error), error.args)
     assert vars(again) == vars(error)
 
@@ -115,4 +115,4 @@ def test_error_that_is_not_made_of_its_arguments_cannot_be_put_together() -> Non
             super().__init__(f"{name}={value}")
 
     with pytest.raises(TypeError):
-        put_together(taken_apart(TwoArguments("a", 1)))
+        rebuild_exception(reduce_exception(TwoArguments("a", 1)))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from prefectish.errors import ResultCorrupt, ResultStoreNotShared, ResultUnpickleError
 from prefectish.results import FSResult, LocalResult, Result
-from prefectish.results.envelope import MAGIC, NotOurs, seal, unseal
+from prefectish.results.envelope import MAGIC, NotAResultFile, seal, unseal
 from prefectish.results.folder import Folder
 from prefectish.results.probes import check_probes, leave_probe
 from prefectish.results.remote import Remote
@@ -148,7 +148,7 @@ def test_h7_file_that_was_cut_short_is_corrupt(tmp_path, kept):
     with pytest.raises(ResultCorrupt, match=r"^a: ") as caught:
         store.load("a")
     assert caught.value.exit_code == 4
-    assert not isinstance(caught.value, NotOurs)
+    assert not isinstance(caught.value, NotAResultFile)
 
 
 def test_h7_file_with_more_behind_it_is_corrupt(tmp_path):
@@ -275,7 +275,7 @@ def test_x4_pickle_of_a_stranger_is_never_opened(tmp_path, form):
 
 def test_x4_foreign_file_is_told_from_a_damaged_one(tmp_path):
     (tmp_path / "a").write_bytes(pickle.dumps(Marker(tmp_path / "marker")))
-    with pytest.raises(NotOurs, match=r"^a: not written by a result store; nothing in it was loaded$"):
+    with pytest.raises(NotAResultFile, match=r"^a: not written by a result store; nothing in it was loaded$"):
         LocalResult(tmp_path).load("a")
     assert not (tmp_path / "marker").exists()
 

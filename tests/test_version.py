@@ -23,7 +23,7 @@ from labels import label
 
 from prefectish import Flow, Parameter, Task, case, resource_manager, task, triggers, unmapped
 from prefectish.fingerprint import fingerprint
-from prefectish.flow_version import is_same_but_for_what_it_holds, task_version
+from prefectish.flow_version import differs_only_in_closure, task_version
 
 
 def version(body: Callable[..., Any], **options: Any) -> str:
@@ -117,8 +117,8 @@ def test_version_of_a_task_tells_values_it_closes_over_from_what_may_change(one:
     before, after = task_version(make(one)), task_version(make(other))
     assert before != after
     assert task_version(make(one)) == before
-    assert is_same_but_for_what_it_holds(before, after) is same
-    assert not is_same_but_for_what_it_holds(None, after)
+    assert differs_only_in_closure(before, after) is same
+    assert not differs_only_in_closure(None, after)
 
 
 def test_body_that_refers_to_itself_has_a_version() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefectish.engine.context import get_logger
 from prefectish.errors import Unhashable
-from prefectish.fingerprint import fingerprint, is_ours
+from prefectish.fingerprint import fingerprint, is_own_module
 
 #: The name of the code among the parts of a key; no argument has it.
 CODE_PART = "its code"
@@ -82,10 +82,10 @@ def _code_digest(task: Any) -> str:
     body = vars(task).get("run")
     if body is not None:
         return fingerprint(body)
-    base = next(cls for cls in type(task).__mro__ if is_ours(cls.__module__))
+    base = next(cls for cls in type(task).__mro__ if is_own_module(cls.__module__))
     options = {name for cls in base.__mro__ for name in (*vars(cls), *vars(cls).get("__annotations__", ()))}
     own = {name: value for name, value in vars(task).items() if name not in options}
-    return fingerprint((type(task), own), lambda cls: not is_ours(cls.__module__) and issubclass(cls, base))
+    return fingerprint((type(task), own), lambda cls: not is_own_module(cls.__module__) and issubclass(cls, base))
 
 
 class Parts(dict[str, str]):

@@ -64,7 +64,7 @@ class Miss:
         return Miss, (self.reason, self.key, dict(self.parts))
 
 
-def is_asked(task: Any) -> bool:
+def has_cache(task: Any) -> bool:
     """Whether a task has a cache, so that :func:`lookup` is to be called at all."""
     return task.cache_for is not None or task.cache_key_fn is not None or task.cache_validator is not None
 
@@ -92,7 +92,7 @@ def lookup(
     Parameters
     ----------
     task
-        One that :func:`is_asked`.
+        One that :func:`has_cache`.
     inputs
         Of the body, by argument.
     facts
@@ -129,7 +129,7 @@ def _by_key(task: Any, inputs: KeyInputs, facts: Mapping[str, Any], caches: Cach
         return Miss(NO_KEY_REASON)
     state = caches.of_key(cache_name(task), key)
     if state is None and store is not None:
-        found = _stored(store, entry_place(task, key), key)
+        found = _stored_state(store, entry_place(task, key), key)
         if isinstance(found, str):
             return Miss(found, key, parts)
         state = found
@@ -148,7 +148,7 @@ def entry_place(task: Any, key: str) -> str:
     return f"{CACHE_FOLDER}/{quoted(cache_name(task))}/{stable_hash(key)}"
 
 
-def _stored(store: Result, place: str, key: str) -> Cached | str | None:
+def _stored_state(store: Result, place: str, key: str) -> Cached | str | None:
     """Return the state of an entry, None if there is none, or why it is of no use."""
     try:
         value, entry = store.load_with_facts(place)
@@ -203,19 +203,19 @@ def keep(
         return state if miss.key is None else _keep_by_key(task, state, miss, store, now)
     if task.cache_for is None:
         return state
-    hashed, values = _remembered(task, inputs)
+    hashed, values = _inputs_to_keep(task, inputs)
     return Cached(
         state.message,
         state._result,
         hashed_inputs=hashed,
         cached_inputs=values,
         cached_parameters=dict(facts.get("parameters") or {}),
-        cached_result_expiration=_after(now, task.cache_for),
+        cached_result_expiration=_expiration(now, task.cache_for),
         context=state.context or None,
     )
 
 
-def _remembered(task: Any, inputs: Mapping[str, Any]) -> tuple[dict[str, str] | None, dict[str, Any] | None]:
+def _inputs_to_keep(task: Any, inputs: Mapping[str, Any]) -> tuple[dict[str, str] | None, dict[str, Any] | None]:
     """Return hashes of inputs, and the values of those that have none, where the validator may ask for them."""
     if not reads_inputs(_validator(task)):
         return None, None
@@ -225,7 +225,7 @@ def _remembered(task: Any, inputs: Mapping[str, Any]) -> tuple[dict[str, str] | 
 
 
 def _keep_by_key(task: Any, state: Success, miss: Miss, store: Result | None, now: datetime) -> Cached:
-    expires = _after(now, task.cache_expiration)
+    expires = _expiration(now, task.cache_expiration)
     context = {**state.context, CACHE_KEY: miss.key}
     if store is not None and miss.key is not None:
         entry = {
@@ -244,7 +244,7 @@ def _keep_by_key(task: Any, state: Success, miss: Miss, store: Result | None, no
     )
 
 
-def _after(now: datetime, lifetime: timedelta | None) -> datetime | None:
+def _expiration(now: datetime, lifetime: timedelta | None) -> datetime | None:
     if lifetime is None:
         return None
     try:

@@ -32,7 +32,7 @@ class Caches(Mapping[str, list[Cached]]):
 
     def add(self, name: str, state: Cached) -> None:
         """Put a state into a cache, as its newest."""
-        token = _token(state)
+        token = _entry_token(state)
         shelf = self._shelves.setdefault(name, {})
         if token is None:
             self._loose.setdefault(name, []).append(state)
@@ -73,7 +73,7 @@ class Caches(Mapping[str, list[Cached]]):
         return len(self._shelves)
 
 
-def _token(state: Cached) -> Any:
+def _entry_token(state: Cached) -> Any:
     key = state.context.get(CACHE_KEY)
     if key is not None:
         return key

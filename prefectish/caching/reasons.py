@@ -53,13 +53,13 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return what is different, in words: one for each part, the code first."""
     names = [*new, *(name for name in old if name not in new)]
     names.sort(key=lambda name: name != CODE_PART)
-    return [_change(name, name in old, name in new) for name in names if _differ(old, new, name)]
+    return [_change_text(name, name in old, name in new) for name in names if _differ(old, new, name)]
 
 
 def _differ(old: Mapping[str, Any], new: Mapping[str, Any], name: str) -> bool:
     return name not in old or name not in new or old[name] is None or old[name] != new[name]
 
 
-def _change(name: str, was: bool, is_: bool) -> str:
+def _change_text(name: str, was: bool, is_: bool) -> str:
     what = name if name == CODE_PART else f"argument {name!r}"
     return f"{what} changed" if was and is_ else f"{what} is {'new' if is_ else 'gone'}"

@@ -36,7 +36,7 @@ def all_inputs(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str
 def all_parameters(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
     """Use a state for the parameters of the run that led to it."""
     cached = state.cached_parameters or {}
-    return duration_only(state, inputs, parameters) and _same(cached, parameters, {*cached, *parameters})
+    return duration_only(state, inputs, parameters) and _equal_values(cached, parameters, {*cached, *parameters})
 
 
 class partial_inputs_only:
@@ -70,7 +70,8 @@ class partial_parameters_only:
 
     def __call__(self, state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
         """Whether the state can be used."""
-        return duration_only(state, inputs, parameters) and _same(state.cached_parameters or {}, parameters, self.names)
+        cached = state.cached_parameters or {}
+        return duration_only(state, inputs, parameters) and _equal_values(cached, parameters, self.names)
 
 
 def reads_inputs(validator: Any) -> bool:
@@ -88,12 +89,12 @@ def _same_inputs(state: Cached, inputs: Mapping[str, Any], names: Iterable[str])
     """Compare hashes where the state has some; other inputs by value."""
     hashed = state.hashed_inputs or {}
     by_hash = [name for name in names if name in hashed]
-    if by_hash and not _same(hashed, digests_of(inputs), by_hash):
+    if by_hash and not _equal_values(hashed, digests_of(inputs), by_hash):
         return False
-    return _same(state.cached_inputs or {}, inputs, [name for name in names if name not in hashed])
+    return _equal_values(state.cached_inputs or {}, inputs, [name for name in names if name not in hashed])
 
 
-def _same(cached: Mapping[str, Any], given: Mapping[str, Any], names: Iterable[str]) -> bool:
+def _equal_values(cached: Mapping[str, Any], given: Mapping[str, Any], names: Iterable[str]) -> bool:
     return all(_equal(cached.get(name, _ABSENT), given.get(name, _ABSENT)) for name in names)
 
 

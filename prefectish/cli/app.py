@@ -46,24 +46,24 @@ RunId = Annotated[str, typer.Argument(help="Identifier of the run, or its beginn
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _report_errors() -> Iterator[None]:
     """Say our own errors in one line, and end with their exit code; errors of a user's file keep their traceback."""
     try:
         yield
     except PrefectishError as error:
-        raise _told_error(error, error.exit_code) from None
+        raise _exit_with(error, error.exit_code) from None
     except BrokenPipeError:  # whoever read the output has gone
         raise
     except ConnectionError as error:
-        raise _told_error(error, 3) from None
+        raise _exit_with(error, 3) from None
 
 
-def _told_error(error: object, code: int) -> typer.Exit:
+def _exit_with(error: object, code: int) -> typer.Exit:
     print(f"prefectish: {printable(error)}", file=sys.stderr)
     return typer.Exit(code)
 
 
-def _recorded(run_id: str | None, history: str | None) -> RunRow:
+def _recorded_run(run_id: str | None, history: str | None) -> RunRow:
     """Return a recorded run, the newest one by default."""
     from prefectish import history as recorded
 
@@ -72,9 +72,9 @@ def _recorded(run_id: str | None, history: str | None) -> RunRow:
             return recorded.run(run_id, store=history)
         newest = recorded.runs(limit=1, store=history)
     except KeyError as error:
-        raise _told_error(error.args[0], 2) from None
+        raise _exit_with(error.args[0], 2) from None
     if not newest:
-        raise _told_error("no run is recorded yet", 2)
+        raise _exit_with("no run is recorded yet", 2)
     return newest[0]
 
 
@@ -91,17 +91,17 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a flow, and end with the exit code of its state."""
-    with _told():
+    with _report_errors():
         loaded = load_flow(flow)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
         options["progress"] = progress
         values = parse_parameters(param)
         once: dict[str, Any] = {"run_on_schedule": False} if now and isinstance(loaded, Flow) else {}
-        again = _Again(None if origin_of(loaded) else flow, param, history)
+        again = _NextCommand(None if origin_of(loaded) else flow, param, history)
         if resume is None:
             _finish(lambda: loaded.run(parameters=values, **once, **options), again, as_json)
         else:
-            found = _recorded(resume, history).id
+            found = _recorded_run(resume, history).id
             _finish(lambda: loaded.resume(found, parameters=values, **options), again, as_json)
 
 
@@ -119,14 +119,14 @@ def resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a run: what is finished is kept."""
-    with _told():
-        found = _recorded(run_id, history)
+    with _report_errors():
+        found = _recorded_run(run_id, history)
         loaded = load_flow(flow or _source_of(found))
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
         options["progress"] = progress
         values = parse_parameters(param)
         more: dict[str, Any] = {"retry_failed": retry_failed, "force": force, "parameters": values}
-        again = _Again(None if origin_of(loaded) else flow, param, history)
+        again = _NextCommand(None if origin_of(loaded) else flow, param, history)
         _finish(lambda: loaded.resume(found.id, **more, **options), again, as_json)
 
 
@@ -145,8 +145,8 @@ def approve(
     as_json: Json = False,
 ) -> None:
     """Approve what is paused of a run, and go on with it."""
-    with _told():
-        found = _recorded(run_id, history)
+    with _report_errors():
+        found = _recorded_run(run_id, history)
         source = flow or found.source
         loaded = None if note_only or source is None else load_flow(source)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
@@ -154,13 +154,13 @@ def approve(
         try:
             found.approve(task, item, None if answer is None else parse_value(answer))
         except KeyError as error:
-            raise _told_error(error.args[0], 2) from None
+            raise _exit_with(error.args[0], 2) from None
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         if loaded is None:
             print(f"approved; go on with: prefectish resume {found.id}{'' if source else ' FILE.py:name'}")
             return
-        again = _Again(None if origin_of(loaded) else flow, param, history)
+        again = _NextCommand(None if origin_of(loaded) else flow, param, history)
         _finish(lambda: loaded.resume(found.id, parameters=values, **options), again, as_json)
 
 
@@ -171,7 +171,7 @@ def _source_of(run: RunRow) -> str:
     return run.source
 
 
-class _Again(NamedTuple):
+class _NextCommand(NamedTuple):
     """What has to be typed again to go on with a run.
 
     Attributes
@@ -189,13 +189,13 @@ class _Again(NamedTuple):
         where = [] if self.history is None else ["--history", self.history]
         return shlex.join(["prefectish", name, run_id, *options, *where])
 
-    def going_on(self, name: str, run_id: str, *options: str) -> str:
+    def resume_command(self, name: str, run_id: str, *options: str) -> str:
         """Return a command that goes on with a run."""
         values = [word for pair in self.param for word in ("-p", pair)]
         return self.command(name, run_id, *([] if self.source is None else [self.source]), *options, *values)
 
 
-def _finish(drive: Callable[[], State], again: _Again, as_json: bool) -> None:
+def _finish(drive: Callable[[], State], again: _NextCommand, as_json: bool) -> None:
     """Drive a run, print how it ended, and exit with its code."""
     try:
         state = drive()
@@ -207,7 +207,7 @@ def _finish(drive: Callable[[], State], again: _Again, as_json: bool) -> None:
     raise typer.Exit(state.exit_code)
 
 
-def _show_state(state: State | None, again: _Again, as_json: bool) -> None:
+def _show_state(state: State | None, again: _NextCommand, as_json: bool) -> None:
     if state is None:
         return
     rows = []
@@ -234,11 +234,11 @@ def _show_state(state: State | None, again: _Again, as_json: bool) -> None:
         showing.show_table(("task", "states", "first error"), told)
     print(f"{type(state).__name__}: {printable(state.message)} (run {run_id})")
     if state.is_failed():
-        print(f"why: {again.command('failures', run_id)}")
+        print(f"show failures: {again.command('failures', run_id)}")
     if any("Paused" in counts for _, counts, _ in rows):
-        print(f"approve: {again.going_on('approve', run_id)} [--input ANSWER]")
+        print(f"approve: {again.resume_command('approve', run_id)} [--input ANSWER]")
     elif not state.is_successful():
-        print(f"go on: {again.going_on('resume', run_id, *['--retry-failed'] * state.is_failed())}")
+        print(f"resume: {again.resume_command('resume', run_id, *['--retry-failed'] * state.is_failed())}")
 
 
 def _first_error(state: State) -> str | None:
@@ -255,7 +255,7 @@ def runs(
     """List recorded runs."""
     from prefectish import history as recorded
 
-    with _told():
+    with _report_errors():
         found = recorded.runs(limit=limit, flow=flow, store=history)
         if as_json:
             showing.show_json([showing.run_facts(run) for run in found])
@@ -263,18 +263,14 @@ def runs(
         if not found:
             print("no run is recorded yet", file=sys.stderr)
             return
-        rows = [
-            (r.id, r.flow_name, showing.state_of(r), showing.when(r.started), f"{r.duration:.1f} s", showing.said_of(r))
-            for r in found
-        ]
-        showing.show_table(("run", "flow", "state", "started", "took", "message"), rows)
+        showing.show_table(("run", "flow", "state", "started", "took", "message"), map(showing.run_cells, found))
 
 
 @app.command()
 def show(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
     """Show a run: its tasks and how many of their children are in which state."""
-    with _told():
-        found = _recorded(run_id, history)
+    with _report_errors():
+        found = _recorded_run(run_id, history)
         tasks = found.tasks()
         if as_json:
             outside: dict[str, list[Any]] = {"paused": found.paused(), "notices": found.notices()}
@@ -283,25 +279,26 @@ def show(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = Fals
             return
         head = (found.id, printable(found.flow_name), showing.state_of(found), showing.when(found.started))
         print("  ".join((*head, f"{found.duration:.1f} s")))
-        said = showing.said_of(found)
+        said = showing.message_of(found)
         if said:
             print(printable(said))
         rows = [(t["slug"], t["state"], showing.counts_text(t["counts"])) for t in tasks]
         showing.show_table(("task", "state", "children"), rows)
-        for line in (*showing.outside_lines(found), *_next_of(found, history)):
+        for line in (*showing.pause_and_notice_lines(found), *_next_commands(found, history)):
             print(printable(line))
 
 
-def _next_of(run: RunRow, history: str | None) -> list[str]:
+def _next_commands(run: RunRow, history: str | None) -> list[str]:
     """Return what can be typed about a run that did not succeed; its parameters are not recorded."""
     if run.state == "Success" or run.paused():
         return []
-    again = _Again(None if run.source else "FILE.py:name", [], history)
+    again = _NextCommand(None if run.source else "FILE.py:name", [], history)
     if run.ended is None and not run.is_lost:
         return [f"stop it: {again.command('cancel', run.id)}"]
     failed = schema.CODES[run.state] in schema.FAILED
-    lines = [f"why: {again.command('failures', run.id)}"] if failed else []
-    return [*lines, f"go on: {again.going_on('resume', run.id, *['--retry-failed'] * failed)} [-p PARAMETER=VALUE]"]
+    lines = [f"show failures: {again.command('failures', run.id)}"] if failed else []
+    resume = again.resume_command("resume", run.id, *["--retry-failed"] * failed)
+    return [*lines, f"resume: {resume} [-p PARAMETER=VALUE]"]
 
 
 @app.command()
@@ -309,8 +306,8 @@ def failures(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = 
     """Show the failures of a run, grouped by cause; what only follows from others comes last."""
     from prefectish.history.outline import first_of
 
-    with _told():
-        groups = _recorded(run_id, history).failures()
+    with _report_errors():
+        groups = _recorded_run(run_id, history).failures()
         if as_json:
             showing.show_json([showing.failure_facts(group) for group in groups])
             return
@@ -335,14 +332,14 @@ def logs(
     as_json: Json = False,
 ) -> None:
     """Show what the bodies of a run logged."""
-    with _told():
+    with _report_errors():
         which = int(item) if item is not None and item.isdecimal() else item
         try:
-            found = _recorded(run_id, history).logs(task, which, level=level, limit=limit)
+            found = _recorded_run(run_id, history).logs(task, which, level=level, limit=limit)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         except KeyError as error:
-            raise _told_error(error.args[0], 2) from None
+            raise _exit_with(error.args[0], 2) from None
         if as_json:
             showing.show_json([showing.line_facts(line) for line in found])
             return
@@ -360,16 +357,16 @@ def report(
     history: History = None,
 ) -> None:
     """Write a page about a run: graph, failures by cause, times, what ran when and where."""
-    with _told():
-        found = _recorded(run_id, history)
+    with _report_errors():
+        found = _recorded_run(run_id, history)
         print(found.report(output or f"run-{found.id}.html"))
 
 
 @app.command()
 def cancel(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
     """Cancel a run, wherever it is driven: nothing new starts, and bodies that run end by themselves."""
-    with _told():
-        found = _recorded(run_id, history)
+    with _report_errors():
+        found = _recorded_run(run_id, history)
         found.cancel()
         if as_json:
             showing.show_json({"id": found.id, "asked": found.holder})
@@ -388,7 +385,7 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Remove results of successful runs, and what dead writers left; never what an unfinished run needs."""
-    with _told():
+    with _report_errors():
         found = []
         for item in find_garbage(store, older_than, history):
             found.append(item)

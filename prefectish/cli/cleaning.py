@@ -89,11 +89,11 @@ def _in_url(place: str, done: Mapping[str, str], now: float) -> Iterator[Garbage
             nbytes = sum(int(facts.get("size") or 0) for facts in files.values())
             yield Garbage(folder, nbytes, reason, partial(system.rm, folder, recursive=True))
     for path, facts in system.find(root, detail=True).items() if system.exists(root) else ():
-        if path.endswith(UNFINISHED) and now - _written(facts, now) > STALE_AFTER:
+        if path.endswith(UNFINISHED) and now - _modified_at(facts, now) > STALE_AFTER:
             yield Garbage(path, int(facts.get("size") or 0), LEFTOVER_REASON, partial(system.rm_file, path))
 
 
-def _written(facts: Mapping[str, Any], now: float) -> float:
+def _modified_at(facts: Mapping[str, Any], now: float) -> float:
     """Return when a file was written; now, where its file system does not say."""
     found = next((facts[name] for name in ("mtime", "LastModified", "updated", "created") if facts.get(name)), now)
     return found.timestamp() if isinstance(found, datetime) else float(found)

@@ -32,7 +32,7 @@ def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
     FlowDefinitionError
         There is no such file, or not exactly one flow is meant.
     """
-    source, name = _parted(where)
+    source, name = _split_name(where)
     module = _run_file(source) if source.endswith(".py") or os.path.isfile(source) else _import(source)
     found = {n: value for n, value in vars(module).items() if isinstance(value, Flow | FlowFunction)}
     if name:
@@ -48,7 +48,7 @@ def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
     return next(iter(distinct.values()))
 
 
-def _parted(where: str) -> tuple[str, str]:
+def _split_name(where: str) -> tuple[str, str]:
     """Return file or module, and name; a drive letter is no file."""
     source, colon, name = where.rpartition(":")
     if not colon or os.path.isfile(where) or where.endswith(".py"):

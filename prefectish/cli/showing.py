@@ -60,11 +60,16 @@ def state_of(run: RunRow) -> str:
     return "Unfinished" if run.state == "Running" and run.ended is not None else run.state
 
 
-def said_of(run: RunRow) -> str | None:
+def message_of(run: RunRow) -> str | None:
     """Return what is to be said of a run."""
     if run.is_lost:
         return f"client lost, last heard of {when(run.heartbeat)}; resume goes on with it"
     return None if run.state == "Success" else run.message
+
+
+def run_cells(run: RunRow) -> tuple[Any, ...]:
+    """Return the cells of a run in a table of runs."""
+    return run.id, run.flow_name, state_of(run), when(run.started), f"{run.duration:.1f} s", message_of(run)
 
 
 def failure_facts(group: FailureGroup) -> dict[str, Any]:
@@ -113,7 +118,7 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def outside_lines(run: RunRow) -> list[str]:
+def pause_and_notice_lines(run: RunRow) -> list[str]:
     """Return what somebody outside is asked, and what could not be told to somebody outside."""
     paused = run.paused()
     lines = [

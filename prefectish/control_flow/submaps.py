@@ -108,7 +108,7 @@ def apply_map(func: Callable[..., Any], *args: Any, flow: Flow | None = None, **
             pipeline.inner.add_task(item)
         result = func(*positional, **named)
     pipeline.move()
-    return _real(result)
+    return _without_items(result)
 
 
 class _Pipeline:
@@ -207,16 +207,16 @@ def _check_sequence(value: Any, where: str) -> None:
     )
 
 
-def _real(result: Any) -> Any:
+def _without_items(result: Any) -> Any:
     """Put the sources of the arguments in the place of their stand-ins, in what the function returned."""
     if isinstance(result, Item):
         return result.source
     if isinstance(result, Annotation):
-        return type(result)(_real(result.value))
+        return type(result)(_without_items(result.value))
     if type(result) is dict:
-        return {key: _real(value) for key, value in result.items()}
+        return {key: _without_items(value) for key, value in result.items()}
     if type(result) in (list, set):
-        return type(result)(map(_real, result))
+        return type(result)(map(_without_items, result))
     if isinstance(result, tuple):
-        return getattr(result, "_make", tuple)(map(_real, result))
+        return getattr(result, "_make", tuple)(map(_without_items, result))
     return result

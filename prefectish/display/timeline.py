@@ -103,11 +103,11 @@ def _axis(length: float, height: float) -> Iterable[str]:
         yield (
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="2" y2="{height}" stroke="currentColor" stroke-opacity=".1"/>'
             f'<text x="{x:.1f}" y="{height + 16}" text-anchor="middle" fill="currentColor" fill-opacity=".65">'
-            f"{_told(tick)}</text>"
+            f"{_tick_label(tick)}</text>"
         )
 
 
-def _told(tick: float) -> str:
+def _tick_label(tick: float) -> str:
     if not 1 <= tick < 60:
         return seconds(tick) if tick else "0"
     return f"{tick:g} s"

@@ -37,7 +37,7 @@ from typing import Any, ClassVar, Literal, NoReturn, Self, overload
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
 from prefectish.engine.task_states import Children, Readable
-from prefectish.errors import RemoteError, put_together, shorten, taken_apart, text_of
+from prefectish.errors import RemoteError, rebuild_exception, reduce_exception, shorten, text_of
 from prefectish.safe_repr import printable
 
 
@@ -759,7 +759,7 @@ def _dumped(error: BaseException) -> bytes | None:
     from cloudpickle import dumps  # takes classes of `__main__` along, where pickle sends a name
 
     try:
-        content: bytes = dumps(taken_apart(error))
+        content: bytes = dumps(reduce_exception(error))
     except Exception:  # how it is pickled is the user's code
         return None
     return content
@@ -771,7 +771,7 @@ def _loaded(content: bytes | None) -> BaseException | None:
     from pickle import loads
 
     try:
-        return put_together(loads(content))
+        return rebuild_exception(loads(content))
     except Exception:  # how it is loaded is the user's code too
         return None
 

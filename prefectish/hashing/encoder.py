@@ -134,7 +134,7 @@ class Tree:
             try:
                 pairs.append(name + self.node(value))
             except Unhashable as error:  # its path is written only now: most values have none to tell
-                raise Unhashable(error.reason, f"[{_shown(key)}]{error.path}") from None
+                raise Unhashable(error.reason, f"[{_cut_repr(key)}]{error.path}") from None
         return digest(f"{kind} of", b"".join(sorted(pairs)))
 
     def attributes(self, kind: str, values: Mapping[str, Any]) -> bytes:
@@ -171,6 +171,6 @@ class Tree:
             raise Unhashable("its parts point to one another in too many ways")
 
 
-def _shown(key: Any) -> str:
+def _cut_repr(key: Any) -> str:
     text = repr(key) if type(key) in SCALARS else type(key).__name__
     return text if len(text) <= 60 else f"{text[:60]}…"

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from prefectish.engine.clock import now
 from prefectish.engine.pause import answered
 from prefectish.history import schema
-from prefectish.history.rows import MAX_CONTEXT_LENGTH, clean, intern_text, upsert
+from prefectish.history.rows import MAX_CONTEXT_LENGTH, clean, text_number, upsert
 from prefectish.secrets.masking import mask
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def approve(store: HistoryStore, run: int, which: list[WaitingRow], answer: Any)
         s = schema.steps.c
         found = connection.execute(select(s.slug, s.step).where(s.run == run))
         steps = {row.slug: row.step for row in found}
-        message = intern_text(connection, "approved")
+        message = text_number(connection, "approved")
         rows = []
         for row, context in zip(which, contexts, strict=True):
             again = row.state == "Resume"  # it was approved before, and has not gone on since

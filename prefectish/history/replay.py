@@ -47,20 +47,20 @@ def replay(child: ChildRow, pdb: bool, flow: Flow | None, parameters: Mapping[st
     flow = flow or _flow_of(run)
     plan = compile_flow(flow, flow._settled(parameters, {}, None))
     step = _step_of(plan, child, run)
-    found = _Found(plan, step, child, run)
+    found = _RecordedRun(plan, step, child, run)
     facts = _facts_of(flow, plan, run)
-    progress = Progress(plan, facts, notify=_unheard, starts=found.starts(), window=WHOLE_WINDOW, record=True)
-    ready = _reach(progress, step, child._row.row, found.ancestors)
+    progress = Progress(plan, facts, notify=_ignore_event, starts=found.starts(), window=WHOLE_WINDOW, record=True)
+    ready = _upstream_of_child(progress, step, child._row.row, found.ancestors)
     if ready is None:
         raise ResumeMismatch(_unreached(progress, step, found.label))
     job, position, states = ready
     upstream = gather(job.chain, position, job.items, states)
     _check_item(job.chain, position, child, upstream, found.label)
-    alone = _alone(job.chain, position, pdb)
+    alone = _run_alone(job.chain, position, pdb)
     return run_step(alone, position, job.index, upstream, PENDING).state
 
 
-def _unheard(run: Any, old: State, new: State) -> State:
+def _ignore_event(run: Any, old: State, new: State) -> State:
     return new
 
 
@@ -85,7 +85,7 @@ def _facts_of(flow: Flow, plan: Plan, run: RunRow) -> dict[str, Any]:
     return run_facts(flow.name, run.id, run.name, values, run.started, dict(current()))
 
 
-class _Found:
+class _RecordedRun:
     """What the history has of the tasks before a child.
 
     Attributes
@@ -197,7 +197,7 @@ def _ancestors(plan: Plan, step: Step) -> frozenset[int]:
     return frozenset(found)
 
 
-def _reach(
+def _upstream_of_child(
     progress: Progress, step: Step, row: int, ancestors: frozenset[int]
 ) -> tuple[Job, int, dict[int, State]] | None:
     """Let the engine find what the child reads; return its job, its position there and the states before it."""
@@ -241,7 +241,7 @@ def _check_item(chain: ChainSpec, position: int, child: ChildRow, upstream: list
         )
 
 
-def _alone(chain: ChainSpec, position: int, pdb: bool) -> ChainSpec:
+def _run_alone(chain: ChainSpec, position: int, pdb: bool) -> ChainSpec:
     """Return a chain in which a step has nothing but its body: no stores, caches, handlers, retries."""
     spec = copy(chain.steps[position])
     task = copy(spec.task)
@@ -250,12 +250,12 @@ def _alone(chain: ChainSpec, position: int, pdb: bool) -> ChainSpec:
     if pdb:
         task.timeout = task.total_timeout = None
         task.isolation, task.log_stdout, spec.bare = "thread", False, True
-        task.run = _debugged(task.run)
+        task.run = _run_in_debugger(task.run)
     steps = (*chain.steps[:position], spec, *chain.steps[position + 1 :])
     return ChainSpec(chain.ident, chain.run, steps, chain.shared, chain.wanted)
 
 
-def _debugged(body: Callable[..., Any]) -> Callable[..., Any]:
+def _run_in_debugger(body: Callable[..., Any]) -> Callable[..., Any]:
     """Return a body that stops at its first line, and again where it fails."""
     import bdb
     import inspect

@@ -23,14 +23,14 @@ from prefectish.errors import (
     ResumeMismatch,
     RunLocked,
 )
-from prefectish.flow_version import is_same_but_for_what_it_holds, task_version
+from prefectish.flow_version import differs_only_in_closure, task_version
 from prefectish.history import schema
 from prefectish.history.holders import is_alive
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.queries import ChildRow, RunRow, WaitingRow
 from prefectish.history.queries import run as find_run
 from prefectish.history.recorder import HistoryRecorder
-from prefectish.history.rows import NO_RESULT, intern_text, rows_of
+from prefectish.history.rows import NO_RESULT, rows_of, text_number
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.results.base import Result
 
@@ -182,7 +182,7 @@ class Resumption:
             return  # the code was corrected for those that failed
         if not rows:
             return  # nothing of it was made by the code as it was
-        if not self.force and is_same_but_for_what_it_holds(row.version, version):
+        if not self.force and differs_only_in_closure(row.version, version):
             text = "task %s closes over something that changed since; what it has finished stands, unless force=True"
             logger.warning(text, step.slug)
             return
@@ -217,7 +217,7 @@ def _mark_lost(connection: Connection, run: Any, now: float) -> None:
         tried = (a.run == run.number, a.step == step.step, a.part == run.part)
         attempts = connection.execute(select(a.row, a.number).where(*tried).order_by(a.number))
         known = {row.row: row.number for row in attempts}
-        message = intern_text(connection, CLIENT_LOST)
+        message = text_number(connection, CLIENT_LOST)
         lost = [
             {
                 "run": run.number, "step": step.step, "row": row, "part": run.part, "number": known.get(row, 0) + 1,

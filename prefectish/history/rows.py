@@ -135,7 +135,7 @@ class Rows:
         if number is None:
             if len(self._texts) >= MAX_CACHED_TEXTS:
                 self._texts.clear()
-            number = self._texts[text] = intern_text(connection, text)
+            number = self._texts[text] = text_number(connection, text)
         return number
 
     def _error(self, connection: Connection, state: State) -> tuple[int | None, int]:
@@ -197,7 +197,7 @@ def clean(text: str) -> str:
     return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
 
 
-def intern_text(connection: Connection, text: str) -> int:
+def text_number(connection: Connection, text: str) -> int:
     """Return the number of a text that may repeat."""
     digest = blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
     return _intern(connection, schema.texts, "digest", digest, {"text": clean(text)})

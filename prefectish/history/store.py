@@ -58,7 +58,7 @@ class HistoryStore:
         HistoryWriteError
             The disk is full, or the history cannot be written any more; earlier rows are intact.
         """
-        with self._told(), self.engine.begin() as connection:
+        with self._translated_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -70,15 +70,15 @@ class HistoryStore:
         HistoryWriteError
             The history cannot be reached.
         """
-        with self._told(), self.engine.connect() as connection:
+        with self._translated_errors(), self.engine.connect() as connection:
             yield connection.execution_options(prefectish_reads=True)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except DBAPIError as error:
-            raise HistoryWriteError(f"history {self.location} could not be used: {_words(error)}") from error
+            raise HistoryWriteError(f"history {self.location} could not be used: {_error_text(error)}") from error
 
     def _check_version(self, version: int) -> None:
         if version > schema.VERSION:
@@ -122,7 +122,7 @@ class FileStore(HistoryStore):
         version = 0 if fresh else self._checked()
         if fresh:
             self._create_private()
-        with self._told():
+        with self._translated_errors():
             if version < schema.VERSION:
                 self._make()
             self.engine = self._engine(self._tune)
@@ -199,7 +199,7 @@ class ServerStore(HistoryStore):
         self.location = url.render_as_string(hide_password=True)
         self.engine = _engine(url).execution_options(schema_translate_map={None: NAMESPACE})
         try:
-            with self._told(), self.engine.begin() as connection:
+            with self._translated_errors(), self.engine.begin() as connection:
                 # Of two clients that begin at once, one makes the tables and the other finds them.
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema.APPLICATION_ID})
                 connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {NAMESPACE}"))
@@ -252,7 +252,7 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
-def _words(error: DBAPIError) -> str:
+def _error_text(error: DBAPIError) -> str:
     return " ".join(str(error.orig).split())
 
 
@@ -276,7 +276,7 @@ def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
         raise ValueError(f"history={history!r}: the path or database URL of the history in which the run is, is wanted")
     if history is not None and not isinstance(history, str | os.PathLike):
         raise TypeError(f"history={history!r}: a path, a database URL, None or False is wanted")
-    key, make = _wanted(os.fspath(history) if history is not None else os.path.join(_home(), "history.db"))
+    key, make = _journal_setting(os.fspath(history) if history is not None else os.path.join(_home(), "history.db"))
     with _lock:
         store = _stores.get((os.getpid(), key))
         if store is None or (store.is_file and not os.path.exists(store.location)):
@@ -291,7 +291,7 @@ def open_stores() -> list[HistoryStore]:
     return [store for store in reversed(found) if not store.is_file or os.path.exists(store.location)]
 
 
-def _wanted(place: str) -> tuple[str, Callable[[], HistoryStore]]:
+def _journal_setting(place: str) -> tuple[str, Callable[[], HistoryStore]]:
     """Return what names a history in this process, and what opens it."""
     if "://" not in place:
         journal = _journal(config.setting("history_journal"))

@@ -24,7 +24,7 @@ def check_names(flow: Any) -> None:
     """
     check_maps(flow)
     places: dict[str, Any] = {}
-    for task in _concerned(flow):
+    for task in _tasks_with_names(flow):
         for what, template in _templates(task, flow.result):
             check_fields(flow, task, what, template)
             if what == LOCATION:
@@ -40,7 +40,7 @@ def check_maps(flow: Any) -> None:
     FlowDefinitionError
         Naming the task, and what to put into its template.
     """
-    for task in _concerned(flow):
+    for task in _tasks_with_names(flow):
         names = _mapped_names(flow, task)
         if names is not None:
             check_map(flow.slugs[task], task, flow.result, names)
@@ -63,10 +63,10 @@ def check_map(slug: str, task: Any, store: Any, names: frozenset[str]) -> None:
     """
     for what, template in _templates(task, store):
         if not template.fields & (CHILD_FIELDS | names):
-            raise FlowDefinitionError(_collision(slug, what, template, sorted(names)))
+            raise FlowDefinitionError(_collision_text(slug, what, template, sorted(names)))
 
 
-def _concerned(flow: Any) -> Iterator[Any]:
+def _tasks_with_names(flow: Any) -> Iterator[Any]:
     """Yield the tasks whose results have names that somebody chose; the others cost next to nothing here."""
     chosen = getattr(flow.result, "location", None) is not None
     parameters = flow.parameters()
@@ -87,14 +87,16 @@ def _check_item_key(flow: Any, task: Any) -> None:
     if names is not None and isinstance(task.item_key, str) and task.item_key not in names:
         known = " or ".join(map(repr, sorted(names))) or "a function of the item"
         raise FlowDefinitionError(f"{flow.slugs[task]}: item_key={task.item_key!r} is no mapped argument; pass {known}")
-    if names is not None and task.item_key is not None and any(_goes_on(flow, edge) for edge in flow.edges_to(task)):
+    if names is None or task.item_key is None:
+        return
+    if any(_continues_map(flow, edge) for edge in flow.edges_to(task)):
         raise FlowDefinitionError(
             f"{flow.slugs[task]}: item_key={task.item_key!r} comes too late: its children go on with the items of an "
             f"earlier map; put it on the first task that maps over them"
         )
 
 
-def _goes_on(flow: Any, edge: Any) -> bool:
+def _continues_map(flow: Any, edge: Any) -> bool:
     """Whether a map goes on with the children of another map, one by one."""
     return edge.mapped and not edge.flattened and _mapped_names(flow, edge.upstream_task) is not None
 
@@ -158,6 +160,6 @@ def check_fields(flow: Any, task: Any, what: str, template: Template) -> None:
         )
 
 
-def _collision(slug: str, what: str, template: Template, names: list[str]) -> str:
+def _collision_text(slug: str, what: str, template: Template, names: list[str]) -> str:
     ways = ", ".join(f"${{{name}}}" for name in ("item_key", "map_index", *names))
     return f"{slug}: {what} {template.text!r} is the same for all children of the map; put one of {ways} into it"

@@ -20,7 +20,7 @@ _HEADER = re.compile(rb"prefectish-result 1 ([0-9]{1,19}) (-|[0-9a-f]{64}) ([0-9
 UNSIGNED = b"-"
 
 
-class NotOurs(ResultCorrupt):
+class NotAResultFile(ResultCorrupt):
     """Says that a file was never written by a result store."""
 
 
@@ -50,7 +50,7 @@ def unseal(name: str, file: bytes, key: bytes | None) -> tuple[dict[str, Any], m
     """
     header = _HEADER.match(file)
     if header is None:
-        raise _headless(name, file)
+        raise _bad_header_error(name, file)
     length, signature, checksum = header.groups()
     rest = memoryview(file)[header.end() :]
     if len(rest) != int(length):
@@ -63,10 +63,10 @@ def unseal(name: str, file: bytes, key: bytes | None) -> tuple[dict[str, Any], m
     return json.loads(file[header.end() : end]), rest[end + 1 - header.end() :]
 
 
-def _headless(name: str, file: bytes) -> ResultCorrupt:
+def _bad_header_error(name: str, file: bytes) -> ResultCorrupt:
     if MAGIC.startswith(file[: len(MAGIC)]):
         return ResultCorrupt(f"{name}: its header is cut short or altered")
-    return NotOurs(f"{name}: not written by a result store; nothing in it was loaded")
+    return NotAResultFile(f"{name}: not written by a result store; nothing in it was loaded")
 
 
 def _check_signature(name: str, key: bytes, signature: bytes, rest: memoryview) -> None:

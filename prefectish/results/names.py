@@ -37,17 +37,17 @@ def checked(name: str) -> str:
     if not isinstance(name, str):
         raise ValueError(f"unsafe name {name!r}: text is wanted, got {type(name).__name__}")
     for part in name.split("/"):
-        reason = _fault(part)
+        reason = _fault_of(part)
         if reason:
-            raise ValueError(f"unsafe name {_shown(name)}: its part {_shown(part)} {reason}")
+            raise ValueError(f"unsafe name {_cut_repr(name)}: its part {_cut_repr(part)} {reason}")
     if re.match(r"[A-Za-z]:", name):
-        raise ValueError(f"unsafe name {_shown(name)}: it begins with a drive")
+        raise ValueError(f"unsafe name {_cut_repr(name)}: it begins with a drive")
     if len(name.encode()) > MAX_NAME_BYTES:
-        raise ValueError(f"unsafe name {_shown(name)}: it is longer than {MAX_NAME_BYTES} bytes")
+        raise ValueError(f"unsafe name {_cut_repr(name)}: it is longer than {MAX_NAME_BYTES} bytes")
     return name
 
 
-def _fault(part: str) -> str | None:
+def _fault_of(part: str) -> str | None:
     if part in ("", ".", ".."):
         return "is no name; parts are joined by single slashes"
     if _CONTROL.search(part):
@@ -61,16 +61,16 @@ def _fault(part: str) -> str | None:
     return None
 
 
-def _shown(text: str) -> str:
+def _cut_repr(text: str) -> str:
     return repr(text) if len(text) <= 80 else f"{text[:80]!r}…"
 
 
 def shortened(name: str) -> str:
     """Cut parts that are too long; a hash of the whole part keeps those apart that begin alike."""
-    return "/".join(map(_short, name.split("/")))
+    return "/".join(map(_shorten_part, name.split("/")))
 
 
-def _short(part: str) -> str:
+def _shorten_part(part: str) -> str:
     content = part.encode("utf-8", "surrogatepass")
     if len(content) <= MAX_PART_BYTES:
         return part
@@ -95,7 +95,7 @@ def quoted(text: str) -> str:
         safe = safe[:-1] + _escaped(safe[-1])
     if safe.endswith(UNFINISHED):
         safe = f"{safe[:-1]}{_escaped(safe[-1])}"
-    return _short(safe)
+    return _shorten_part(safe)
 
 
 def _escaped(character: str) -> str:

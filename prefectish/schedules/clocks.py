@@ -16,7 +16,7 @@ from typing import Any
 from prefectish.engine.clock import now
 from prefectish.errors import FlowDefinitionError, text_of
 from prefectish.optional_deps import load
-from prefectish.schedules.zones import DAY, aware, on_the_wall, wall, wall_before, zone
+from prefectish.schedules.zones import DAY, aware, from_wall_times, wall_time, wall_time_before, zone
 
 #: What intervals are counted from by default: a Monday, midnight of the clock's zone.
 ANCHOR = datetime(2018, 1, 1)
@@ -175,8 +175,8 @@ class IntervalClock(Clock):
         """Give the moments."""
         first = self.start_date or ANCHOR.replace(tzinfo=self.timezone)
         if self.interval >= DAY:
-            shown = self._steps(wall(first, self.timezone), wall_before(after, self.timezone))
-            return on_the_wall(shown, self.timezone)
+            shown = self._steps(wall_time(first, self.timezone), wall_time_before(after, self.timezone))
+            return from_wall_times(shown, self.timezone)
         instants = self._steps(first.astimezone(UTC), after.astimezone(UTC))
         return (instant.astimezone(self.timezone) for instant in instants)
 
@@ -240,7 +240,7 @@ class CronClock(Clock):
 
     def moments(self, after: datetime) -> Iterator[datetime]:
         """Give the moments."""
-        return on_the_wall(self._shown(wall_before(after, self.timezone)), self.timezone)
+        return from_wall_times(self._shown(wall_time_before(after, self.timezone)), self.timezone)
 
     def _shown(self, after: datetime) -> Iterator[datetime]:
         """Give what the clock on the wall shows at the events; by a time without zone, cronsim jumps over nothing."""
@@ -251,7 +251,7 @@ class CronClock(Clock):
             raise FlowDefinitionError(
                 f"cron={self.cron!r}: {text_of(error)}; five fields are wanted, such as '0 9 * * MON-FRI'"
             ) from None
-        return _to_the_end_of_time(shown)
+        return _until_overflow(shown)
 
     def __repr__(self) -> str:
         return self._described(repr(self.cron))
@@ -326,13 +326,13 @@ class RRuleClock(Clock):
         self._naive = first.tzinfo is None
         if timezone is None and start_date is None and first.tzinfo is not None:
             self.timezone = zone(first.tzinfo)
-        elif self._naive and timezone is None and not (isinstance(rule, str) and _starts_elsewhere(rule)):
+        elif self._naive and timezone is None and not (isinstance(rule, str) and _has_own_start(rule)):
             raise FlowDefinitionError(f"rule={rule!r}: its times have no time zone; give timezone=...")
 
     def _parsed(self, text: str, dateutil: Any) -> Any:
         """Read a rule; one without a start of its own is counted from the start date."""
         start = {}
-        if _starts_elsewhere(text):
+        if _has_own_start(text):
             if self.start_date is None:
                 raise FlowDefinitionError(f"rule={text!r}: start_date=... is wanted, or a DTSTART in the rule")
             # An end in UTC goes with a start that has a zone, any other with one that has none (RFC 5545, 3.3.10).
@@ -345,15 +345,15 @@ class RRuleClock(Clock):
 
     def moments(self, after: datetime) -> Iterator[datetime]:
         """Give the moments."""
-        since = wall_before(after, self.timezone)
+        since = wall_time_before(after, self.timezone)
         shown = self.rule.xafter(since if self._naive else since.replace(tzinfo=self.timezone) - DAY)
-        return on_the_wall(_to_the_end_of_time(shown), self.timezone)
+        return from_wall_times(_until_overflow(shown), self.timezone)
 
     def __repr__(self) -> str:
         return self._described(" ".join(str(self.rule).split()))
 
 
-def _starts_elsewhere(rule: str) -> bool:
+def _has_own_start(rule: str) -> bool:
     """Whether the text of a rule does not say itself where it starts."""
     return "DTSTART" not in rule.upper()
 
@@ -366,7 +366,7 @@ def _zone_for(timezone: str | tzinfo | None, start_date: datetime | None) -> tzi
     return UTC
 
 
-def _to_the_end_of_time(times: Iterable[datetime]) -> Iterator[datetime]:
+def _until_overflow(times: Iterable[datetime]) -> Iterator[datetime]:
     """Give times until there are none; libraries count on beyond the last year."""
     step: Callable[[], datetime] = iter(times).__next__
     while True:

@@ -72,19 +72,19 @@ def aware(name: str, value: datetime) -> datetime:
     return value
 
 
-def wall(moment: datetime, zone: tzinfo) -> datetime:
+def wall_time(moment: datetime, zone: tzinfo) -> datetime:
     """Return what the clocks of a zone show, without the zone."""
     return moment.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
-def wall_before(moment: datetime, zone: tzinfo) -> datetime:
+def wall_time_before(moment: datetime, zone: tzinfo) -> datetime:
     """Return what the clocks showed, or would have shown had they not jumped forward within a day.
 
     All that was put off by a jump lies behind it, on the clock.
     """
     local = moment.astimezone(zone)
     jumped = _offset(local) - _offset((moment.astimezone(UTC) - DAY).astimezone(zone))
-    return wall(moment, zone) - max(timedelta(0), jumped)
+    return wall_time(moment, zone) - max(timedelta(0), jumped)
 
 
 def _offset(local: datetime) -> timedelta:
@@ -93,7 +93,7 @@ def _offset(local: datetime) -> timedelta:
     return offset
 
 
-def on_the_wall(walls: Iterable[datetime], zone: tzinfo) -> Iterator[datetime]:
+def from_wall_times(walls: Iterable[datetime], zone: tzinfo) -> Iterator[datetime]:
     """Turn what clocks show into moments, in order.
 
     A time that clocks jump over is read with the offset before the jump: 2:30 becomes 3:30. It may then lie behind a

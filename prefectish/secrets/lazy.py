@@ -116,12 +116,12 @@ class NoStorage:
 
     def kept(self, facts: AttemptContext, inputs: dict[str, Any], state: State) -> State:
         """Return the state of a successful attempt with the way to its result in the place of it."""
-        result = LazySecret(_bare(facts.spec.task).get, {}, facts.spec.label(facts.index))
+        result = LazySecret(_without_engine_options(facts.spec.task).get, {}, facts.spec.label(facts.index))
         result._value = hide(state._result)
         return state.replace(result=result)
 
 
-def _bare(task: Any) -> Any:
+def _without_engine_options(task: Any) -> Any:
     bare = object.__new__(type(task))
     bare.__dict__.update(task.__getstate__())
     for name in _ENGINE_ONLY:

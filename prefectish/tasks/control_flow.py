@@ -48,15 +48,15 @@ class Compare(Task):
     def __init__(self, expected: Any) -> None:
         self.expected = expected
         # The name ends in the slug, which another process has to find again; a set or an object looks different there.
-        super().__init__(f"case[{_brief(expected) if type(expected) in _STEADY else type(expected).__name__}]")
+        super().__init__(f"case[{_cut_repr(expected) if type(expected) in _STEADY else type(expected).__name__}]")
 
     def run(self, value: Any) -> None:
         """Raise SKIP unless `value` is the expected one."""
         if not value == self.expected:
-            raise SKIP(f"got {_brief(value)}, this branch is for {_brief(self.expected)}")
+            raise SKIP(f"got {_cut_repr(value)}, this branch is for {_cut_repr(self.expected)}")
 
 
-def _brief(value: Any) -> str:
+def _cut_repr(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 1] + "…"
 

@@ -38,11 +38,11 @@ class SecretBase(Task):
     runs_again = True
 
     def __init__(self, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
-        _refuse_keeping(name or type(self).__name__, options)
+        _refuse_storing(name or type(self).__name__, options)
         super().__init__(name, **options)
 
     def _change(self, options: Mapping[str, Any]) -> None:
-        _refuse_keeping(self.name, options)
+        _refuse_storing(self.name, options)
         super()._change(options)
 
     def get(self) -> Any:
@@ -67,7 +67,7 @@ class SecretBase(Task):
         return f"<{type(self).__name__}: {self.name}>"
 
 
-def _refuse_keeping(name: str, options: Mapping[str, Any]) -> None:
+def _refuse_storing(name: str, options: Mapping[str, Any]) -> None:
     refused = [option for option in _KEEPING if options.get(option) not in (None, False)]
     if refused:
         raise ValueError(f"{refused[0]}= is not for the secret {name!r}: its value is never stored")

@@ -33,7 +33,7 @@ DEATHS_GIVEN_UP = 4
 POLL_INTERVAL = 0.25
 
 
-class Happened(NamedTuple):
+class InjectedFault(NamedTuple):
     """A fault that was given back.
 
     Attributes
@@ -134,7 +134,7 @@ class FaultySession:
                 raise ValueError(f"rates: {name!r} is {rate!r}; a probability between 0 and 1 is wanted")
         self.seed = seed
         self.most = most
-        self.happened: list[Happened] = []
+        self.happened: list[InjectedFault] = []
 
     @property
     def tag_limits(self) -> Mapping[str, int] | None:
@@ -228,7 +228,7 @@ class _Session:
         Jobs of which nothing will be heard: there is nothing to wait for.
     """
 
-    def __init__(self, session: Session, chooser: _Chooser, happened: list[Happened]) -> None:
+    def __init__(self, session: Session, chooser: _Chooser, happened: list[InjectedFault]) -> None:
         self.session = session
         self.chooser = chooser
         self.happened = happened
@@ -253,7 +253,8 @@ class _Session:
             self._ready.extend(self._late.pop(_place(job), ()))
             chosen = self.chooser.choose(job)
             if chosen is not None:
-                self.happened.append(Happened(job.chain.steps[chosen[0]].label(job.index), job.submission, chosen[1]))
+                label = job.chain.steps[chosen[0]].label(job.index)
+                self.happened.append(InjectedFault(label, job.submission, chosen[1]))
             if chosen is None or self._runs(job, *chosen):
                 passed.append(job)
                 self._inside[job] = sum(1 << position for position in job.positions)

@@ -74,7 +74,7 @@ def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
         line
         for key, wanted in expected.items()
         for label, found in _named(state, key)
-        for line in _complaints(label, found, wanted)
+        for line in _differences(label, found, wanted)
     ]
     if lines:
         raise AssertionError("\n  ".join(["not as expected:", *lines]))
@@ -96,19 +96,19 @@ def _named(flow_state: State, key: Any) -> list[tuple[str, State]]:
     return [(slugs.get(task, task.name), states[task]) for task in found]
 
 
-def _complaints(label: str, state: State, wanted: Any) -> Iterator[str]:
+def _differences(label: str, state: State, wanted: Any) -> Iterator[str]:
     """Say what is not as expected of a task."""
     if isinstance(wanted, list | tuple | dict):
         if not isinstance(state, Mapped):
             yield f"{label}: children expected, got {_shown(state)}, which is no map"
         elif isinstance(wanted, dict):
-            yield from _miscounted(label, state, wanted)
+            yield from _wrong_counts(label, state, wanted)
         else:
-            yield from _unlike(label, state, wanted)
+            yield from _wrong_children(label, state, wanted)
     elif isinstance(state, Mapped) and _is_of_children(wanted):
-        yield from _unlike(label, state, [wanted] * len(state.map_states or ()))
-    elif not _meets(state, wanted):
-        yield f"{label}: {_told(wanted)} expected, got {_shown(state)}"
+        yield from _wrong_children(label, state, [wanted] * len(state.map_states or ()))
+    elif not _matches(state, wanted):
+        yield f"{label}: {_state_text(wanted)} expected, got {_shown(state)}"
 
 
 def _is_of_children(wanted: Any) -> bool:
@@ -120,22 +120,22 @@ def _is_of_children(wanted: Any) -> bool:
     return isinstance(wanted, State) and not isinstance(wanted, Mapped)
 
 
-def _unlike(label: str, state: Mapped, wanted: Sequence[Any]) -> Iterator[str]:
+def _wrong_children(label: str, state: Mapped, wanted: Sequence[Any]) -> Iterator[str]:
     """Name the children that are not as expected."""
     children = state.map_states or []
     if len(children) != len(wanted):
         yield f"{label}: {len(wanted)} children expected, got {len(children)}"
         return
-    wrong = [i for i, (child, each) in enumerate(zip(children, wanted, strict=True)) if not _meets(child, each)]
+    wrong = [i for i, (child, each) in enumerate(zip(children, wanted, strict=True)) if not _matches(child, each)]
     for i in wrong[:MAX_CHILDREN_LISTED]:
-        yield f"{label}[{i}]: {_told(wanted[i])} expected, got {_shown(children[i])}"
+        yield f"{label}[{i}]: {_state_text(wanted[i])} expected, got {_shown(children[i])}"
     if len(wrong) > MAX_CHILDREN_LISTED:
         yield f"{label}: and {len(wrong) - MAX_CHILDREN_LISTED} children more of {len(children)}"
 
 
-def _miscounted(label: str, state: Mapped, wanted: Mapping[Any, int]) -> Iterator[str]:
+def _wrong_counts(label: str, state: Mapped, wanted: Mapping[Any, int]) -> Iterator[str]:
     """Say how many children are in which state, if it is not as expected."""
-    names = {_told(_checked(each)): count for each, count in wanted.items()}
+    names = {_state_text(_checked(each)): count for each, count in wanted.items()}
     found = Counter(type(child).__name__ for child in state.map_states or ())
     if {name: count for name, count in names.items() if count} != dict(found):
         yield f"{label}: {_counted(names)} expected, got {_counted(found)}"
@@ -145,7 +145,7 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count) or "no child"
 
 
-def _meets(state: State | None, wanted: Any) -> bool:
+def _matches(state: State | None, wanted: Any) -> bool:
     wanted = _checked(wanted)
     if state is None or wanted is None:
         return state is wanted
@@ -171,7 +171,7 @@ def _checked(wanted: Any) -> Any:
     raise ValueError(f"{wanted!r}: the name of a state, a class, a state or a function of a state is wanted")
 
 
-def _told(wanted: Any) -> str:
+def _state_text(wanted: Any) -> str:
     if isinstance(wanted, type):
         return wanted.__name__
     if isinstance(wanted, State):

@@ -16,7 +16,15 @@ from typing import Any
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import context
 from prefectish.engine.state import Deferred, Failed, Mapped, State
-from prefectish.errors import RemoteError, ResultUnpickleError, describe, put_together, shorten, taken_apart, text_of
+from prefectish.errors import (
+    RemoteError,
+    ResultUnpickleError,
+    describe,
+    rebuild_exception,
+    reduce_exception,
+    shorten,
+    text_of,
+)
 
 #: Types that travel as they are. Subclasses do not: their classes may be missing elsewhere.
 SIMPLE = frozenset({type(None), bool, int, float, complex, str, bytes})
@@ -97,7 +105,7 @@ class EncodedError(Encoded):
 
     def _load(self) -> Any:
         try:
-            error = put_together(pickle.loads(self.head))
+            error = rebuild_exception(pickle.loads(self.head))
         except BaseException:  # the text says what is known; that it cannot be loaded here adds nothing
             return self.stand_in
         if error.__cause__ is None:
@@ -182,10 +190,10 @@ def encode_error(error: BaseException, label: str) -> EncodedError | RemoteError
     """
     stand_in = remote_error(error)
     try:
-        head = dumps(taken_apart(error))
+        head = dumps(reduce_exception(error))
         if len(head) > LARGEST_ERROR:
             return stand_in
-        put_together(pickle.loads(head))
+        rebuild_exception(pickle.loads(head))
     except BaseException:  # the stand-in says all that can be said
         return stand_in
     return EncodedError(label, head, stand_in, (error,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from prefectish.caching.lookups import is_asked
+from prefectish.caching.lookups import has_cache
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job
@@ -232,7 +232,7 @@ class Dispatcher:
     def give(self, run: StepState, state: State) -> None:
         """Start a step from `state`: a finished one is kept, any other is where the step goes on."""
         run.state = state
-        if type(state) is Cached and is_asked(run.step.task):
+        if type(state) is Cached and has_cache(run.step.task):
             remember(run.step.task, state)  # whether it still stands for the run is the cache's to say
             run.state = tables.NOT_RUN
             return

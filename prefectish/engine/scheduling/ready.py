@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from prefectish.caching.lookups import is_asked
+from prefectish.caching.lookups import has_cache
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, Pick, StepSpec
 from prefectish.engine.plan.compile import Group, Input, MapDomain, Plan, Step
@@ -290,7 +290,7 @@ class ReadySteps:
             wiring,
             keyed=keyed,
             keeping=self._keeping(step),
-            caching=CacheSpec(step.task, step.store) if is_asked(step.task) else None,
+            caching=CacheSpec(step.task, step.store) if has_cache(step.task) else None,
         )
 
     def _keeping(self, step: Step) -> ResultStorage | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from prefectish.caching.lookups import Hit, Miss, cache_name, is_asked, keep, lookup, reason
+from prefectish.caching.lookups import Hit, Miss, cache_name, has_cache, keep, lookup, reason
 from prefectish.caching.memory import Caches
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import encode_state
@@ -104,7 +104,7 @@ def _failed(facts: AttemptContext, verb: str, error: BaseException) -> Failed:
 
 def remember(task: Task, state: State) -> None:
     """Put a cached state into the memory of this process."""
-    if isinstance(state, Cached) and is_asked(task):
+    if isinstance(state, Cached) and has_cache(task):
         CACHES.add(cache_name(task), state)
 
 

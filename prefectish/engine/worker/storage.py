@@ -20,7 +20,7 @@ from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, enco
 from prefectish.engine.state import Cached, Deferred, Failed, Retrying, State, Success
 from prefectish.engine.worker.redaction import concealed_state
 from prefectish.errors import ResultCorrupt, ResultReleased, describe, text_of
-from prefectish.results.envelope import NotOurs
+from prefectish.results.envelope import NotAResultFile
 from prefectish.results.templates import PARAMETER, place
 from prefectish.secrets import masking
 
@@ -189,7 +189,7 @@ class ResultStorage:
             return None
         try:
             value = self.store.load(name)
-        except NotOurs:
+        except NotAResultFile:
             raise
         except ResultCorrupt:
             return None  # a file of ours that was cut short or altered counts as absent

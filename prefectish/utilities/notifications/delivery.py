@@ -142,7 +142,7 @@ def note(
             logger.warning("what became of a notification could not be recorded", exc_info=True)
 
 
-class _Postman:
+class _Sender:
     """The thread that delivers; one a process, begun with the first message."""
 
     def __init__(self) -> None:
@@ -175,7 +175,7 @@ class _Postman:
             return self._idle.wait_for(lambda: not self._open, timeout)
 
 
-_postman: _Postman | None = None
+_postman: _Sender | None = None
 _lock = threading.Lock()
 
 
@@ -192,14 +192,14 @@ def post(channel: Channel, message: Message, terms: DeliveryOptions) -> None:
     if run is None:
         delivery.deliver()
     else:
-        _postman_here().take(delivery)
+        _sender_of_process().take(delivery)
 
 
-def _postman_here() -> _Postman:
+def _sender_of_process() -> _Sender:
     global _postman
     with _lock:
         if _postman is None or _postman._process != os.getpid():
-            _postman = _Postman()
+            _postman = _Sender()
         return _postman
 
 

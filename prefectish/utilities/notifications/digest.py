@@ -52,7 +52,7 @@ def of_change(obj: Any, state: State, run_id: str | None) -> Message:
 
 def of_map(task: Any, state: Mapped, run_id: str | None) -> Message:
     """Return the digest of a map that ended."""
-    return _message(f"Map {task.name!r}: {_told(_counts(state))}", [], {task: state}, state, run_id)
+    return _message(f"Map {task.name!r}: {_counts_text(_counts(state))}", [], {task: state}, state, run_id)
 
 
 def _message(
@@ -75,7 +75,7 @@ def _tasks(states: Mapping[Any, State]) -> list[str]:
     told = [(t, _counts(own)) for t, own in states.items() if not (t.auto_generated or isinstance(t, _SOURCES))]
     failed = {t: any(child.is_failed() for child in expand(states[t])) for t, _ in told}
     told.sort(key=lambda row: not failed[row[0]])
-    lines = [f"{task.name}: {_told(counts)}" for task, counts in told[:MAX_TASKS]]
+    lines = [f"{task.name}: {_counts_text(counts)}" for task, counts in told[:MAX_TASKS]]
     return lines + ([f"and {len(told) - MAX_TASKS:,} more tasks"] if len(told) > MAX_TASKS else [])
 
 
@@ -88,7 +88,7 @@ def _causes(states: Mapping[Any, State]) -> list[str]:
         text = mask(f"{cause.type}: {cause.message}")
         groups.setdefault(cause.fingerprint, (text, []))[1].append(label)
     largest = sorted(groups.values(), key=lambda group: -len(group[1]))
-    lines = [f"{len(labels):,} x {_cut(text)} ({_named(labels)})" for text, labels in largest[:MAX_CAUSES]]
+    lines = [f"{len(labels):,} x {_cut(text)} ({_labels_text(labels)})" for text, labels in largest[:MAX_CAUSES]]
     if len(largest) > MAX_CAUSES:
         lines.append(f"and {len(largest) - MAX_CAUSES:,} more causes")
     if len(failures) == MAX_FAILURES_READ:
@@ -108,7 +108,7 @@ def _counts(state: State) -> Counter[str]:
     return Counter(type(child).__name__ for child in expand(state))
 
 
-def _told(counts: Mapping[str, int]) -> str:
+def _counts_text(counts: Mapping[str, int]) -> str:
     """Return counts: failures first, and what is rare before what is common.
 
     Examples
@@ -120,7 +120,7 @@ def _told(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{n:,} {kind}" for kind, n in order) or "no children"
 
 
-def _named(labels: Iterable[str]) -> str:
+def _labels_text(labels: Iterable[str]) -> str:
     labels = list(labels)
     return f"{', '.join(labels[:MAX_CHILDREN_NAMED])}{', ...' if len(labels) > MAX_CHILDREN_NAMED else ''}"
 
