@@ -8,8 +8,8 @@ from typing import Any
 
 from distributed import Client
 
-from prefectish.engine.plan.compile import Plan
 from prefectish.engine.plan.placement import placement_of
+from prefectish.engine.plan.steps import Plan
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.connect import Connection, connect
 from prefectish.executors.probe import masked

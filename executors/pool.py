@@ -14,7 +14,7 @@ from dask.system import CPU_COUNT
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import Receipt, Session
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.compile import Plan
+from prefectish.engine.plan.steps import Plan
 from prefectish.executors.pool_session import PoolJob, PoolSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
 

@@ -20,7 +20,7 @@ import dask.multiprocessing
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import ChainSpec, Job, Record
 from prefectish.engine.jobs.protocol import Lost, Receipt
-from prefectish.engine.plan.compile import Plan
+from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import Success
 from prefectish.engine.wire.messages import Batch, StepResult, open_bundle
 from prefectish.engine.wire.pack import pack_chain, pickle_tasks

@@ -19,8 +19,8 @@ from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import ChainSpec, Job, Record
 from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.jobs.references import Held, LeftOnWorker
-from prefectish.engine.plan.compile import Plan
 from prefectish.engine.plan.placement import Placement, placement_of
+from prefectish.engine.plan.steps import Plan
 from prefectish.engine.wire.messages import Batch, StepResult, open_bundle
 from prefectish.engine.wire.pack import HEAVY, learn_tasks, pack_chain, pickle_tasks
 from prefectish.engine.worker.attempt import PENDING

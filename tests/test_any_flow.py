@@ -146,7 +146,7 @@ def resumed(state):
 def growing(flow):
     """Tasks whose children are numbered as they come up: a flattened map, and what is mapped over it."""
     plan = compile_flow(flow, {})
-    return {step.task for step in plan.steps if step.space is not None and plan.spaces[step.space].grows}
+    return {step.task for step in plan.steps if step.domain is not None and plan.domains[step.domain].grows}
 
 
 def check_ends(name, state, seen, in_order):

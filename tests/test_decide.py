@@ -7,7 +7,7 @@ from prefectish.edges import Edge
 from prefectish.engine import signals
 from prefectish.engine.capture import Error, Value
 from prefectish.engine.jobs.job import StepSpec
-from prefectish.engine.plan.compile import Input, TaskName
+from prefectish.engine.plan.steps import Input, TaskName
 from prefectish.engine.state import (
     Cancelled,
     Deferred,

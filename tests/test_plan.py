@@ -96,9 +96,9 @@ def test_elementwise_steps_share_a_space():
         c = give.map(xs)
         d = give.map(b, c)
     plan = compile_flow(flow, {})
-    assert len(plan.spaces) == 1
-    assert {step_of(plan, made).space for made in (a, b, c, d)} == {0}
-    assert step_of(plan, xs).space is None
+    assert len(plan.domains) == 1
+    assert {step_of(plan, made).domain for made in (a, b, c, d)} == {0}
+    assert step_of(plan, xs).domain is None
 
 
 def test_other_lists_and_pairs_make_other_spaces():
@@ -108,7 +108,7 @@ def test_other_lists_and_pairs_make_other_spaces():
         pair, again, other_way = give.map(xs, ys), give.map(xs, ys), give.map(ys, xs)
         joined, joined_again = give.map(a, b), give.map(a, give.map(b))
     plan = compile_flow(flow, {})
-    space = {made: step_of(plan, made).space for made in (a, b, pair, again, other_way, joined, joined_again)}
+    space = {made: step_of(plan, made).domain for made in (a, b, pair, again, other_way, joined, joined_again)}
     assert len({space[a], space[b], space[pair], space[joined]}) == 4
     assert space[pair] == space[again] == space[other_way]
     assert space[joined] == space[joined_again]
@@ -120,8 +120,8 @@ def test_strict_and_lenient_pairs_have_spaces_of_their_own():
         strict, lenient = give.map(xs, ys), give.copy(strict_map=False).map(xs, ys)
         alone = give.copy(strict_map=False).map(xs)
     plan = compile_flow(flow, {})
-    assert step_of(plan, strict).space != step_of(plan, lenient).space
-    assert plan.spaces[step_of(plan, alone).space].strict in (True, False)
+    assert step_of(plan, strict).domain != step_of(plan, lenient).domain
+    assert plan.domains[step_of(plan, alone).domain].strict in (True, False)
 
 
 def test_only_a_flattened_map_grows():
@@ -132,7 +132,7 @@ def test_only_a_flattened_map_grows():
         of_list = give.map(flatten(give([[1]])))
         paired = give.map(flatten(lists), [1, 2])
     plan = compile_flow(flow, {})
-    grows = {made: plan.spaces[step_of(plan, made).space].grows for made in (lists, flat, after, of_list, paired)}
+    grows = {made: plan.domains[step_of(plan, made).domain].grows for made in (lists, flat, after, of_list, paired)}
     assert grows == {lists: False, flat: True, after: True, of_list: False, paired: False}
 
 
@@ -266,6 +266,6 @@ def test_any_plan_can_be_carried_out(program):
         assert list(group.steps) == sorted(group.steps)
         for number in group.steps:
             step = plan.steps[number]
-            assert (step.group, step.stage, step.space) == (group.number, group.stage, group.space)
+            assert (step.group, step.stage, step.domain) == (group.number, group.stage, group.domain)
             # Nothing that a group waits for can wait for the group.
             assert all(plan.steps[i.source].stage < group.stage for i in step.inputs if i.source not in group.steps)

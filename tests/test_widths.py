@@ -4,7 +4,6 @@ import pytest
 from labels import label
 
 from prefectish.edges import Edge
-from prefectish.engine.plan.compile import Input, TaskName
 from prefectish.engine.plan.map_domain import (
     NO_UPSTREAM,
     NOTHING_LEFT,
@@ -19,6 +18,7 @@ from prefectish.engine.plan.map_domain import (
     parent_verdict,
     width_of,
 )
+from prefectish.engine.plan.steps import Input, TaskName
 from prefectish.engine.state import Failed, Mapped, Pending, Skipped, Success
 
 UP, DOWN = TaskName("up", "up-1", frozenset()), TaskName("down", "down-1", frozenset())

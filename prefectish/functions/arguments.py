@@ -10,7 +10,7 @@ from prefectish.engine.capture import Value, capture
 from prefectish.engine.context import current
 from prefectish.engine.jobs.envelope import SIMPLE
 from prefectish.engine.jobs.slots import CONTAINERS, Slot, rebuilt
-from prefectish.engine.plan.compile import TaskName
+from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import State
 from prefectish.engine.worker.decide import flattened
 from prefectish.errors import PrefectishError

@@ -20,7 +20,7 @@ from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import ITEM, ChainSpec, Record
 from prefectish.engine.jobs.slots import CONTAINERS, rebuilt
-from prefectish.engine.plan.compile import TaskName
+from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NOT_RUN, MapRow, StepChain, StepState, as_success_if_ambiguous

@@ -19,7 +19,7 @@ from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver.handle import Control, Request
 from prefectish.engine.jobs.protocol import Session
-from prefectish.engine.plan.compile import TaskName
+from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import as_success_if_ambiguous

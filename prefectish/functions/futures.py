@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.compile import TaskName
+from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.errors import describe
 from prefectish.functions.calls import MapCall

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from prefectish.edges import Edge
-from prefectish.engine.plan.compile import Group, Input, MapDomain, Plan, Step, TaskName, assign_space, check_marker
+from prefectish.engine.plan.compile import assign_domain, check_marker
 from prefectish.engine.plan.map_domain import QUIETLY
+from prefectish.engine.plan.steps import Group, Input, MapDomain, Plan, Step, TaskName
 from prefectish.engine.scheduling.limits import Limit, Rate
 from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.scheduling.table import RunState
@@ -152,10 +153,10 @@ class DynamicPlan:
             How many; None if they come one by one.
         """
         with self.lock:
-            number = len(self.table.plan.spaces)
-            self.table.plan.spaces.append(MapDomain(number, (), True))  # type: ignore[attr-defined]
-            run.step.mapped, run.step.space = True, number
-            run.space = self.table.opener.add_space(self.table.plan.spaces[number])
+            number = len(self.table.plan.domains)
+            self.table.plan.domains.append(MapDomain(number, (), True))  # type: ignore[attr-defined]
+            run.step.mapped, run.step.domain = True, number
+            run.space = self.table.opener.add_space(self.table.plan.domains[number])
             run.space.width, run.space.closed = width or 0, width is not None
             run.space.members.append(run)
             run.children = [None] * (width or 0)
@@ -167,12 +168,12 @@ class DynamicPlan:
         table = self.table
         plan = table.plan
         with self.lock:
-            spaces: list[MapDomain] = plan.spaces  # type: ignore[assignment]
+            spaces: list[MapDomain] = plan.domains  # type: ignore[assignment]
             count = len(spaces)
-            assign_space(run.step, plan.steps, spaces, self._spaces)
+            assign_domain(run.step, plan.steps, spaces, self._spaces)
             for space in spaces[count:]:
                 table.finisher.add_space(table.opener.add_space(space))
-            group = Group(len(table.groups), (run.step.number,), run.step.stage, run.step.space)
+            group = Group(len(table.groups), (run.step.number,), run.step.stage, run.step.domain)
             run.step.group = group.number
             plan.groups.append(group)  # type: ignore[attr-defined]
             table.groups[group.number] = group

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefectish.engine.plan.compile import Plan, Step
+from prefectish.engine.plan.steps import Plan, Step
 from prefectish.errors import Unhashable
 from prefectish.hashing import stable_hash
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated
-from prefectish.engine.plan.compile import Plan, Step
+from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
@@ -123,7 +123,7 @@ class HistoryRecorder:
         free = 1 + max((row.step for row in found), default=-1)
         rows = []
         for step in added:
-            self._rows.add_step(step.number, step.space)
+            self._rows.add_step(step.number, step.domain)
             if step.literal is not None:
                 continue
             slug = clean(step.slug)
@@ -134,7 +134,7 @@ class HistoryRecorder:
             self._steps[step.number] = number
             facts = (slug, clean(step.name), task_version(step.task), inputs_digest(plan, step), int(step.mapped))
             first = self._part if step.slug in self._changed else since
-            rows.append((self._run, number, *facts, step.space, first, None, None, None, _reads(plan, step)))
+            rows.append((self._run, number, *facts, step.domain, first, None, None, None, _reads(plan, step)))
         upsert(connection, schema.steps, rows)
 
     def watch(self, open_rows: OpenRows, cancel: Callable[[], None]) -> None:

@@ -19,8 +19,9 @@ from prefectish.engine.clock import Now
 from prefectish.engine.context import current
 from prefectish.engine.jobs.job import ChainSpec, Job
 from prefectish.engine.jobs.protocol import Receipt
-from prefectish.engine.plan.compile import Input, Plan, Step, compile_flow
+from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.plan.item_key import item_key
+from prefectish.engine.plan.steps import Input, Plan, Step
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.previous_run import PreviousResult
 from prefectish.engine.scheduling.progress import Progress

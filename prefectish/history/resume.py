@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from prefectish.engine.plan.compile import Plan, Step
 from prefectish.engine.plan.item_key import Identity
+from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.state import Deferred, Failed, Paused, Resume, Retrying, Scheduled, State

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import Executor, Lost, Receipt, Session
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.compile import Plan
+from prefectish.engine.plan.steps import Plan
 from prefectish.tasks.task import Task
 
 #: What the infrastructure says of each loss, and whether nothing of the run can go on after it.

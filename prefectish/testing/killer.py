@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.protocol import Session
-from prefectish.engine.plan.compile import Plan
+from prefectish.engine.plan.steps import Plan
 
 #: What each mode does to the process of a worker.
 MODES = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "segfault": signal.SIGSEGV, "terminate": signal.SIGTERM}

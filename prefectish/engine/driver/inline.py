@@ -10,7 +10,7 @@ from typing import Any
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.compile import Plan
+from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.attempt import run_job
 from prefectish.engine.worker.tracebacks import debuggable
 

@@ -20,7 +20,8 @@ from prefectish.engine.driver.progress_view import ProgressTicker, see_end, watc
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import Executor, Session
-from prefectish.engine.plan.compile import Plan, compile_flow
+from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.events import Recorder
 from prefectish.engine.scheduling.events import load as load_recorder
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED

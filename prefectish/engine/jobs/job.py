@@ -10,7 +10,7 @@ from prefectish.engine.state import Deferred, State
 from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 
 if TYPE_CHECKING:
-    from prefectish.engine.plan.compile import Input
+    from prefectish.engine.plan.steps import Input
     from prefectish.engine.worker.cache import CacheSpec
     from prefectish.engine.worker.logs.lines import LogLine
     from prefectish.engine.worker.storage import ResultStorage

@@ -15,7 +15,7 @@ from prefectish.engine.jobs.job import Job, Record
 
 if TYPE_CHECKING:
     from prefectish.engine.jobs.references import Held
-    from prefectish.engine.plan.compile import Plan
+    from prefectish.engine.plan.steps import Plan
 
 
 class Lost:

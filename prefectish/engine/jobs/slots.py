@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefectish.engine.plan.compile import Input
+    from prefectish.engine.plan.steps import Input
 
 #: Collections that are looked into; anything else is one value.
 CONTAINERS = (list, tuple, set, frozenset, dict)

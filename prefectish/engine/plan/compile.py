@@ -1,15 +1,15 @@
-"""Compile a flow into frozen steps, spaces and groups.
+"""Compile a flow into frozen steps, domains and groups.
 
 The plan says *what belongs together*, never what happened: it is made once a run, before anything is submitted, in time
 linear in tasks and edges, and it knows no executor.
 
 Step
-    One task of the flow. It is *single* (runs once) or *mapped* (one child for each position of its space).
-Space
+    One task of the flow. It is *single* (runs once) or *mapped* (one child for each position of its domain).
+Map domain
     The positions a mapped step runs over. Mapped steps over the same lists, and elementwise chains of them, share one:
     child ``i`` of each belongs to the same *branch* ``i``.
 Group
-    Steps that can travel as one job for each branch: singles that follow one another, or mapped steps of one space
+    Steps that can travel as one job for each branch: singles that follow one another, or mapped steps of one domain
     joined by elementwise edges; at most :data:`GROUP_SIZE` steps.
 
 A step joins the group of the steps it reads only if all its other inputs belong to an earlier *stage*. A group's stage
@@ -22,11 +22,11 @@ such an input is final when the group starts is only known in the run; steps for
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from prefectish.edges import Edge
 from prefectish.engine.plan.placement import placement_of
-from prefectish.engine.state import State, Success
+from prefectish.engine.plan.steps import Group, Input, MapDomain, MapSource, Plan, Step, TaskName
+from prefectish.engine.state import Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant
@@ -34,146 +34,6 @@ from prefectish.tasks.task import Task
 
 #: Steps in one group, at most: a job stays small enough to be resubmitted or split.
 GROUP_SIZE = 16
-
-
-class TaskName(NamedTuple):
-    """What a trigger may know of a task: enough to say which one, small enough to travel with every map."""
-
-    name: str
-    slug: str
-    tags: frozenset[str]
-
-
-class Input:
-    """One edge into a step: where the state comes from and how it is read.
-
-    Attributes
-    ----------
-    source
-        Number of the step it comes from; -1 where each row has a source of its own (the arguments of calls).
-    given
-        It is a value of the caller's and no edge: triggers do not see it.
-    inside
-        Name of the argument in which it fills a place, None if it is an argument by itself.
-    """
-
-    __slots__ = ("allow_failure", "edge", "flattened", "given", "inside", "key", "mapped", "source", "source_slug")
-
-    def __init__(
-        self,
-        edge: Edge,
-        source: int,
-        upstream: TaskName,
-        downstream: TaskName,
-        given: bool = False,
-        inside: str | None = None,
-    ) -> None:
-        self.given = given
-        self.inside = inside
-        self.edge = Edge(upstream, downstream, edge.key, edge.mapped, edge.flattened, edge.allow_failure)
-        self.key: str | None = edge.key
-        self.mapped: bool = edge.mapped
-        self.flattened: bool = edge.flattened
-        self.allow_failure: bool = edge.allow_failure
-        self.source = source
-        self.source_slug = upstream.slug
-
-
-class Step:
-    """One task of the flow with everything the engine needs to know before the run.
-
-    Attributes
-    ----------
-    number
-        Position in the plan, topological: every input comes from a smaller number.
-    space
-        Number of the space it maps over, None for a single step.
-    group
-        Number of the group it can travel in, None for a literal.
-    literal
-        The state of a constant or a parameter, which never runs.
-    consumers
-        Numbers of the steps that read it.
-    stands_in
-        Its state is not the user's: it came from a call of another step.
-    store
-        Where its results are kept: the task's own place or the flow's; None for nowhere.
-    measure
-        0 if nobody maps over its result, 1 if somebody does, 2 if somebody flattens it.
-    """
-
-    __slots__ = (
-        "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name", "number", "slug", "space",
-        "stage", "stands_in", "store", "task",
-    )  # fmt: skip
-
-    def __init__(
-        self, number: int, task: Task, slug: str, inputs: tuple[Input, ...], constants: Mapping[str, Any]
-    ) -> None:
-        self.number = number
-        self.task = task
-        self.name: str = task.name
-        self.slug = slug
-        self.inputs = inputs
-        self.constants = constants
-        self.mapped = any(i.mapped for i in inputs)
-        self.literal: State | None = None
-        self.space: int | None = None
-        self.group: int | None = None
-        self.stage = 0
-        self.stands_in = False
-        self.measure = 0
-        self.store: Any = None
-        self.consumers: list[int] = []
-
-    def __repr__(self) -> str:
-        kind = "literal" if self.literal is not None else "mapped" if self.mapped else "single"
-        return f"<Step {self.number} {self.slug}: {kind}, group {self.group}, space {self.space}>"
-
-
-class MapSource(NamedTuple):
-    """One thing a space is made of: a list (``space`` is None), or another space through one of its mapped steps."""
-
-    source: int
-    flattened: bool
-    space: int | None
-
-
-class MapDomain(NamedTuple):
-    """The positions of a map: the width is that of its tokens, which must agree unless ``strict`` is False."""
-
-    number: int
-    tokens: tuple[MapSource, ...]
-    strict: bool
-
-    @property
-    def grows(self) -> bool:
-        """Whether the width becomes known piece by piece: a flattened map and nothing to pair it with."""
-        return len(self.tokens) == 1 and self.tokens[0].flattened and self.tokens[0].space is not None
-
-
-class Group(NamedTuple):
-    """Steps that can travel as one job for each branch, in topological order."""
-
-    number: int
-    steps: tuple[int, ...]
-    stage: int
-    space: int | None
-
-
-class Plan(NamedTuple):
-    """A compiled flow. Its repr is what one looks at when a flow is wrong.
-
-    The plan of a flow function begins empty and grows with its calls; any other never changes.
-    """
-
-    flow_name: str
-    steps: Sequence[Step]
-    spaces: Sequence[MapDomain]
-    groups: Sequence[Group]
-    references: tuple[int, ...]
-    terminals: tuple[int, ...]
-    grows: bool = False
 
 
 def compile_flow(flow: Any, parameters: Mapping[str, Any], limited_tags: Iterable[str] = ()) -> Plan:
@@ -207,11 +67,11 @@ def compile_flow(flow: Any, parameters: Mapping[str, Any], limited_tags: Iterabl
                 source.measure = source.measure or 1
     for step in steps:
         check_marker(step)
-    spaces = _assign_spaces(steps)
+    domains = _assign_domains(steps)
     groups = _assign_groups(steps, frozenset(limited_tags))
     references = tuple(sorted(number[t] for t in flow.reference_tasks()))
     terminals = tuple(s.number for s in steps if not s.consumers)
-    return Plan(flow.name, steps, spaces, groups, references, terminals)
+    return Plan(flow.name, steps, domains, groups, references, terminals)
 
 
 def _step(
@@ -243,50 +103,50 @@ def check_marker(step: Step) -> None:
         )
 
 
-def _assign_spaces(steps: tuple[Step, ...]) -> tuple[MapDomain, ...]:
-    spaces: list[MapDomain] = []
+def _assign_domains(steps: tuple[Step, ...]) -> tuple[MapDomain, ...]:
+    domains: list[MapDomain] = []
     known: dict[object, int] = {}
     for step in steps:
         if step.mapped:
-            assign_space(step, steps, spaces, known)
-    return tuple(spaces)
+            assign_domain(step, steps, domains, known)
+    return tuple(domains)
 
 
-def assign_space(step: Step, steps: Sequence[Step], spaces: list[MapDomain], known: dict[object, int]) -> None:
-    """Say what a mapped step runs over: a space that is there already, or a new one.
+def assign_domain(step: Step, steps: Sequence[Step], domains: list[MapDomain], known: dict[object, int]) -> None:
+    """Say what a mapped step runs over: a domain that is there already, or a new one.
 
     Parameters
     ----------
     known
         Spaces by what they are made of.
     """
-    tokens = tuple(dict.fromkeys(_token(steps, i) for i in step.inputs if i.mapped))
-    step.space = _shared_space(tokens, spaces)
-    if step.space is not None:
+    sources = tuple(dict.fromkeys(_source(steps, i) for i in step.inputs if i.mapped))
+    step.domain = _shared_domain(sources, domains)
+    if step.domain is not None:
         return
     strict = bool(step.task.strict_map)
-    # Children of mapped steps of one space pair by index whichever of the steps they come from.
-    identity = frozenset(("space", t.space) if t.space is not None and not t.flattened else t for t in tokens)
+    # Children of mapped steps of one domain pair by index whichever of the steps they come from.
+    identity = frozenset(("domain", t.domain) if t.domain is not None and not t.flattened else t for t in sources)
     key = (identity, strict or len(identity) == 1)
     if key not in known:
-        known[key] = len(spaces)
-        spaces.append(MapDomain(len(spaces), tokens, strict))
-    step.space = known[key]
+        known[key] = len(domains)
+        domains.append(MapDomain(len(domains), sources, strict))
+    step.domain = known[key]
 
 
-def _shared_space(tokens: tuple[MapSource, ...], spaces: Sequence[MapDomain]) -> int | None:
-    """Return the space of the steps that are read item by item, if the other inputs are the lists it is made of."""
-    inner = {t.space for t in tokens if t.space is not None and not t.flattened}
+def _shared_domain(sources: tuple[MapSource, ...], domains: Sequence[MapDomain]) -> int | None:
+    """Return the domain of the steps that are read item by item, if the other inputs are the lists it is made of."""
+    inner = {t.domain for t in sources if t.domain is not None and not t.flattened}
     if len(inner) != 1:
         return None
-    space = spaces[inner.pop() or 0]
-    lists = {t for t in tokens if t.space is None or t.flattened}
+    domain = domains[inner.pop() or 0]
+    lists = {t for t in sources if t.domain is None or t.flattened}
     # All of them, or their lengths would be another condition; and in step, which a map that is flattened is not.
-    return space.number if not lists or (lists == set(space.tokens) and not space.grows) else None
+    return domain.number if not lists or (lists == set(domain.sources) and not domain.grows) else None
 
 
-def _token(steps: Sequence[Step], i: Input) -> MapSource:
-    return MapSource(i.source, i.flattened, steps[i.source].space)
+def _source(steps: Sequence[Step], i: Input) -> MapSource:
+    return MapSource(i.source, i.flattened, steps[i.source].domain)
 
 
 def _assign_groups(steps: tuple[Step, ...], limited_tags: frozenset[str]) -> tuple[Group, ...]:
@@ -305,7 +165,7 @@ def _assign_groups(steps: tuple[Step, ...], limited_tags: frozenset[str]) -> tup
         joined.append(step.number)
         step.group, step.stage = home, stages[home]
     return tuple(
-        Group(n, tuple(sorted(numbers)), stages[n], steps[numbers[0]].space)
+        Group(n, tuple(sorted(numbers)), stages[n], steps[numbers[0]].domain)
         for n, numbers in enumerate(members)
         if numbers
     )
@@ -338,7 +198,7 @@ def _home(
 
 def _rides_along(i: Input, source: Step, step: Step) -> bool:
     """Whether an input comes from a step of the same branch."""
-    return source.space == step.space and i.mapped == step.mapped and not i.flattened
+    return source.domain == step.domain and i.mapped == step.mapped and not i.flattened
 
 
 def _merged(homes: Sequence[int], steps: tuple[Step, ...], members: list[list[int] | None]) -> int:

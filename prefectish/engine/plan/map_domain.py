@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine.state import Failed, Mapped, Skipped, State
 
 if TYPE_CHECKING:
-    from prefectish.engine.plan.compile import Input
+    from prefectish.engine.plan.steps import Input
 
 #: Width of a result that cannot be mapped over, see :func:`measure`.
 UNMAPPABLE = -1

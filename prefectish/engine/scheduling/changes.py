@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prefectish.engine.handlers import tell_of_map
-from prefectish.engine.plan.compile import Plan
 from prefectish.engine.plan.map_domain import SCALAR
+from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.failure_policy import action_after
 from prefectish.engine.scheduling.ready import grow
 from prefectish.engine.scheduling.release import ResultRelease
@@ -60,7 +60,7 @@ class Transitions:
     def add_space(self, space: MapState) -> None:
         """Note a space; one that grows does so with the rows of the step it flattens."""
         if space.space.grows:
-            self._growing.setdefault(space.space.tokens[0].source, []).append(space)
+            self._growing.setdefault(space.space.sources[0].source, []).append(space)
 
     def row(self, run: StepState, row: int, state: State, width: Any) -> None:
         """Note the final state of a row.

@@ -253,10 +253,10 @@ class Dispatcher:
 
     def _may_grow(self, run: StepState) -> bool:
         """Whether a flattened map has elements to come, because the caller gave its source unfinished."""
-        space = self.table.plan.spaces[run.step.space] if run.step.space is not None else None
+        space = self.table.plan.domains[run.step.domain] if run.step.domain is not None else None
         if space is None or not space.grows:
             return False
-        source = self.table.runs[space.tokens[0].source]
+        source = self.table.runs[space.sources[0].source]
         return not source.final and (source.starts is not None or source.blocked)
 
 

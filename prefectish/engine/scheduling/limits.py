@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from prefectish.engine.plan.compile import Plan, Step
+from prefectish.engine.plan.steps import Plan, Step
 
 
 class Limit:

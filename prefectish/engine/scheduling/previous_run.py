@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
-from prefectish.engine.plan.compile import Step
 from prefectish.engine.plan.item_key import Identity
+from prefectish.engine.plan.steps import Step
 from prefectish.engine.state import Cancelled, Crashed, State
 
 

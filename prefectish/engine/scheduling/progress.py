@@ -33,7 +33,7 @@ from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.pause import answered
-from prefectish.engine.plan.compile import Plan
+from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.crashes import CrashPolicy
 from prefectish.engine.scheduling.dispatch import Dispatcher

@@ -9,9 +9,9 @@ from typing import Any
 from prefectish.caching.lookups import has_cache
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, Pick, StepSpec
-from prefectish.engine.plan.compile import Group, Input, MapDomain, Plan, Step
 from prefectish.engine.plan.item_key import COMPUTED, NAMED
 from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, KnownSource, element_width, flat_paths, parent_verdict
+from prefectish.engine.plan.steps import Group, Input, MapDomain, Plan, Step
 from prefectish.engine.scheduling import run_state
 from prefectish.engine.scheduling.run_state import MapState, StepChain, StepState
 from prefectish.engine.scheduling.verdict import finished
@@ -45,7 +45,7 @@ class ReadySteps:
         self.runs = runs
         self.facts = facts
         self.notify = notify
-        self.spaces = [MapState(space) for space in plan.spaces]
+        self.spaces = [MapState(space) for space in plan.domains]
         for space in self.spaces:
             self._find_below(space)
         self.waiting = {group.number: list(group.steps) for group in plan.groups}
@@ -54,7 +54,7 @@ class ReadySteps:
     def _find_below(self, space: MapState) -> None:
         """Note which space a flattened one grows with."""
         if space.space.grows:
-            below = space.space.tokens[0].space
+            below = space.space.sources[0].domain
             space.below = None if below is None else self.spaces[below]
 
     def add_space(self, space: MapDomain) -> MapState:
@@ -103,15 +103,15 @@ class ReadySteps:
             return i.source in now and not source.step.mapped
         if not source.step.mapped:
             return False
-        space = self.plan.steps[number].space
+        space = self.plan.steps[number].domain
         assert space is not None
         if i.flattened:
             # States without those of their source can only be told apart in the order of the whole map.
             in_order = isinstance(self.runs[number].starts, Mapped) and source.starts is None
-            return self.plan.spaces[space].grows and source.children is not None and not in_order
-        if source.step.space == space:
+            return self.plan.domains[space].grows and source.children is not None and not in_order
+        if source.step.domain == space:
             return i.source in now or source.children is not None
-        inner = self.spaces[source.step.space if source.step.space is not None else space]
+        inner = self.spaces[source.step.domain if source.step.domain is not None else space]
         return source.children is not None and inner.closed and not inner.space.grows
 
     # -- parents of maps --------------------------------------------------------------------------------------------
@@ -119,8 +119,8 @@ class ReadySteps:
     def _decide_parent(self, run: StepState) -> bool:
         """Make the parent of a map Mapped and its rows known; False if it ended otherwise."""
         step = run.step
-        assert step.space is not None
-        space = self.spaces[step.space]
+        assert step.domain is not None
+        space = self.spaces[step.domain]
         sources = [self._source(i, space, run.starts) for i in step.inputs]
         state, width, warning = parent_verdict(
             sources, skip=step.task.skip_on_upstream_skip, strict=step.task.strict_map
@@ -148,14 +148,14 @@ class ReadySteps:
         """Note the width of a space when the first step is decided over it."""
         if space.width is not None:
             return
-        token = space.space.tokens[0]
+        token = space.space.sources[0]
         if width is not None:
             space.width, space.closed = width, True
         else:
             space.width = 0
             if not space.space.grows:
                 space.source = next(s.state._result for s in sources if _is_iterator(s))
-        if token.flattened and len(space.space.tokens) == 1:
+        if token.flattened and len(space.space.sources) == 1:
             self._locate(space, self.runs[token.source])
 
     def _locate(self, space: MapState, source: StepState) -> None:
@@ -207,7 +207,7 @@ class ReadySteps:
     # -- chains ------------------------------------------------------------------------------------------------------
 
     def _chain(self, group: Group, members: list[StepState]) -> StepChain:
-        space = None if group.space is None else self.spaces[group.space]
+        space = None if group.domain is None else self.spaces[group.domain]
         chain = StepChain(members, group.stage, space)
         shared: list[State] = []
         specs = tuple(self._step_spec(chain, run, shared) for run in members)
@@ -259,7 +259,7 @@ class ReadySteps:
         """Return what the attempts of a step do about the keys of their items."""
         if not step.mapped:
             return 0
-        named = NAMED if step.space in self._named_spaces() else 0
+        named = NAMED if step.domain in self._named_spaces() else 0
         goes_on = any(i.mapped and not i.flattened and self.plan.steps[i.source].mapped for i in step.inputs)
         asked = self.keyed or named or getattr(step.task, "item_key", None) is not None
         return named | (COMPUTED if asked and not goes_on else 0)
@@ -268,7 +268,7 @@ class ReadySteps:
         """Return the spaces over which some name is made of the key of an item."""
         steps = self.plan.steps
         if self._named[0] != len(steps):
-            self._named = len(steps), {step.space for step in steps if step.mapped and _names_items(step)}
+            self._named = len(steps), {step.domain for step in steps if step.mapped and _names_items(step)}
         return self._named[1]
 
     def spec_of(self, step: Step, wiring: tuple[tuple[int, int], ...], keyed: int, mapped: bool = True) -> StepSpec:
@@ -339,7 +339,7 @@ class ReadySteps:
 
     def _paths_for(self, space: MapState, i: Input, source: StepState) -> MapState:
         """Return a space that knows the paths of `source`: the chain's, or one beside it where inputs pair."""
-        if len(space.space.tokens) == 1 and space.paths is not None:
+        if len(space.space.sources) == 1 and space.paths is not None:
             return space
         beside = MapState(space.space)
         if not source.step.mapped:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.compile import Plan, Step
+from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.state import State
 
@@ -31,7 +31,7 @@ class ResultRelease:
         """Note which results a step reads, and whether row by row."""
         for i in step.inputs:
             if i.source >= 0:
-                together = step.space == self._plan.steps[i.source].space
+                together = step.domain == self._plan.steps[i.source].domain
                 self._elementwise[i.source, step.number] = i.mapped and not i.flattened and together
 
     def note(self, run: StepState, row: int, state: State) -> None:

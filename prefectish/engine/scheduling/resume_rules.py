@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from prefectish.engine.jobs.job import STEP
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.compile import Plan, Step
 from prefectish.engine.plan.item_key import COMPUTED, Identity, identity_of, item_key
+from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
 from prefectish.engine.state import State

@@ -26,8 +26,8 @@ from typing import Any, Protocol
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.job import ChainSpec, Job, Pick
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.compile import MapDomain, Step
 from prefectish.engine.plan.map_domain import measure
+from prefectish.engine.plan.steps import MapDomain, Step
 from prefectish.engine.state import Deferred, Failed, Mapped, Pending, State, Success
 from prefectish.engine.worker.decide import unread_item
 from prefectish.errors import text_of

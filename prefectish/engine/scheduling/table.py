@@ -8,7 +8,7 @@ from typing import Any
 from prefectish.engine.clock import Now
 from prefectish.engine.context import context
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.plan.compile import Plan
+from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.changes import Transitions
 from prefectish.engine.scheduling.events import AttemptEvent

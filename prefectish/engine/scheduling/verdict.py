@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from prefectish.engine.plan.compile import Plan
+from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import (
     Cancelled,
     Crashed,

@@ -14,7 +14,7 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state
 from prefectish.engine.jobs.job import SHARED, STEP, ChainSpec, Job, Pick, Record, StepSpec
 from prefectish.engine.jobs.references import Held, ResultRef, Unpicklable
-from prefectish.engine.plan.compile import Plan
+from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
 from prefectish.engine.wire.execute import reopen_chain
 from prefectish.engine.wire.messages import weight

@@ -41,7 +41,7 @@ from prefectish.secrets.masking import mask
 
 if TYPE_CHECKING:
     from prefectish.engine.jobs.job import StepSpec
-    from prefectish.engine.plan.compile import Input
+    from prefectish.engine.plan.steps import Input
 
 SUCCEEDED = "Task run succeeded."
 NO_INPUTS: Mapping[str, Any] = {}

@@ -1,0 +1,150 @@
+"""What a compiled flow consists of: steps, what each map runs over, and groups of steps that travel together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from prefectish.edges import Edge
+from prefectish.engine.state import State
+from prefectish.tasks.task import Task
+
+
+class TaskName(NamedTuple):
+    """What a trigger may know of a task: enough to say which one, small enough to travel with every map."""
+
+    name: str
+    slug: str
+    tags: frozenset[str]
+
+
+class Input:
+    """One edge into a step: where the state comes from and how it is read.
+
+    Attributes
+    ----------
+    source
+        Number of the step it comes from; -1 where each row has a source of its own (the arguments of calls).
+    given
+        It is a value of the caller's and no edge: triggers do not see it.
+    inside
+        Name of the argument in which it fills a place, None if it is an argument by itself.
+    """
+
+    __slots__ = ("allow_failure", "edge", "flattened", "given", "inside", "key", "mapped", "source", "source_slug")
+
+    def __init__(
+        self,
+        edge: Edge,
+        source: int,
+        upstream: TaskName,
+        downstream: TaskName,
+        given: bool = False,
+        inside: str | None = None,
+    ) -> None:
+        self.given = given
+        self.inside = inside
+        self.edge = Edge(upstream, downstream, edge.key, edge.mapped, edge.flattened, edge.allow_failure)
+        self.key: str | None = edge.key
+        self.mapped: bool = edge.mapped
+        self.flattened: bool = edge.flattened
+        self.allow_failure: bool = edge.allow_failure
+        self.source = source
+        self.source_slug = upstream.slug
+
+
+class Step:
+    """One task of the flow with everything the engine needs to know before the run.
+
+    Attributes
+    ----------
+    number
+        Position in the plan, topological: every input comes from a smaller number.
+    domain
+        Number of the domain it maps over, None for a single step.
+    group
+        Number of the group it can travel in, None for a literal.
+    literal
+        The state of a constant or a parameter, which never runs.
+    consumers
+        Numbers of the steps that read it.
+    stands_in
+        Its state is not the user's: it came from a call of another step.
+    store
+        Where its results are kept: the task's own place or the flow's; None for nowhere.
+    measure
+        0 if nobody maps over its result, 1 if somebody does, 2 if somebody flattens it.
+    """
+
+    __slots__ = (
+        "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name", "number", "slug", "domain",
+        "stage", "stands_in", "store", "task",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, task: Task, slug: str, inputs: tuple[Input, ...], constants: Mapping[str, Any]
+    ) -> None:
+        self.number = number
+        self.task = task
+        self.name: str = task.name
+        self.slug = slug
+        self.inputs = inputs
+        self.constants = constants
+        self.mapped = any(i.mapped for i in inputs)
+        self.literal: State | None = None
+        self.domain: int | None = None
+        self.group: int | None = None
+        self.stage = 0
+        self.stands_in = False
+        self.measure = 0
+        self.store: Any = None
+        self.consumers: list[int] = []
+
+    def __repr__(self) -> str:
+        kind = "literal" if self.literal is not None else "mapped" if self.mapped else "single"
+        return f"<Step {self.number} {self.slug}: {kind}, group {self.group}, domain {self.domain}>"
+
+
+class MapSource(NamedTuple):
+    """One thing a domain is made of: a list (``domain`` is None), or another domain through one of its mapped steps."""
+
+    source: int
+    flattened: bool
+    domain: int | None
+
+
+class MapDomain(NamedTuple):
+    """The positions of a map: the width is that of its sources, which must agree unless ``strict`` is False."""
+
+    number: int
+    sources: tuple[MapSource, ...]
+    strict: bool
+
+    @property
+    def grows(self) -> bool:
+        """Whether the width becomes known piece by piece: a flattened map and nothing to pair it with."""
+        return len(self.sources) == 1 and self.sources[0].flattened and self.sources[0].domain is not None
+
+
+class Group(NamedTuple):
+    """Steps that can travel as one job for each branch, in topological order."""
+
+    number: int
+    steps: tuple[int, ...]
+    stage: int
+    domain: int | None
+
+
+class Plan(NamedTuple):
+    """A compiled flow. Its repr is what one looks at when a flow is wrong.
+
+    The plan of a flow function begins empty and grows with its calls; any other never changes.
+    """
+
+    flow_name: str
+    steps: Sequence[Step]
+    domains: Sequence[MapDomain]
+    groups: Sequence[Group]
+    references: tuple[int, ...]
+    terminals: tuple[int, ...]
+    grows: bool = False
