@@ -37,6 +37,6 @@ class CallOptions:
         self.task_args = task_args
 
     @property
-    def lenient(self) -> bool:
+    def returns_state(self) -> bool:
         """Whether a failure is given as a state."""
         return self.return_state or self.allow_failure

@@ -15,9 +15,9 @@ from prefectish.engine.state import State
 from prefectish.engine.worker.decide import flattened
 from prefectish.errors import PrefectishError
 from prefectish.functions.calls import Argument
+from prefectish.functions.dynamic_plan import InputSpec
 from prefectish.functions.futures import MapFuture, TaskFuture
-from prefectish.functions.growth import InputSpec
-from prefectish.functions.outcomes import Settled
+from prefectish.functions.settled import Settled
 from prefectish.hashing import stable_hash
 from prefectish.tasks.mapping import check_mappable
 
@@ -32,15 +32,15 @@ class Arguments(NamedTuple):
 
     Attributes
     ----------
-    wires
-        Of which kinds they are: calls with equal wires share a chain.
+    specs
+        Of which kinds they are: calls with equal specs share a chain.
     values
-        One a wire: a value, a state, or an outcome.
+        One a spec: a value, a state, or an outcome.
     sources
         The outcomes among them.
     """
 
-    wires: tuple[InputSpec, ...]
+    specs: tuple[InputSpec, ...]
     values: tuple[Any, ...]
     sources: tuple[Settled, ...]
 
@@ -62,19 +62,19 @@ def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failur
     TypeError
         `wait_for` holds something that is no future.
     """
-    wires: list[InputSpec] = []
+    specs: list[InputSpec] = []
     values: list[Any] = []
     for key, value in bound.items():
         if type(value) in SIMPLE:
-            wires.append(_given_wire(key))
+            specs.append(_given_spec(key))
             values.append(value)
         else:
-            _add(wires, values, key, unwrap(value), allow_failure)
+            _add(specs, values, key, unwrap(value), allow_failure)
     for future in _waited_for(wait_for):
-        wires.append(InputSpec(None, -1, future.task_name, allow_failure=allow_failure))
+        specs.append(InputSpec(None, -1, future.task_name, allow_failure=allow_failure))
         values.append(_outcome_of(future))
     sources = tuple(value for value in values if type(value) is Settled)
-    return Arguments(_told_apart(wires) if sources else tuple(wires), tuple(values), sources)
+    return Arguments(_told_apart(specs) if sources else tuple(specs), tuple(values), sources)
 
 
 def key_of(given: Arguments) -> str | None:
@@ -83,8 +83,8 @@ def key_of(given: Arguments) -> str | None:
     A future counts as what it is, not as what came of it. None if an argument has no stable hash.
     """
     told = [
-        (wire.key or wire.inside or "", _named(value) if type(value) is Settled else rebuilt(value, _placed))
-        for wire, value in zip(given.wires, given.values, strict=True)
+        (spec.key or spec.inside or "", _named(value) if type(value) is Settled else rebuilt(value, _placed))
+        for spec, value in zip(given.specs, given.values, strict=True)
     ]
     hashed = capture(stable_hash, told)
     return hashed.value if isinstance(hashed, Value) else None
@@ -101,66 +101,66 @@ def _placed(member: Any) -> Any:
     return ("place", member.key) if type(member) is Slot else member
 
 
-def _given_wire(key: str) -> InputSpec:
-    wire = _given.get(key)
-    if wire is None:
-        wire = _given[key] = InputSpec(key, -1, TaskName(key, key, _NO_TAGS), given=True)
-    return wire
+def _given_spec(key: str) -> InputSpec:
+    spec = _given.get(key)
+    if spec is None:
+        spec = _given[key] = InputSpec(key, -1, TaskName(key, key, _NO_TAGS), given=True)
+    return spec
 
 
-def _add(wires: list[InputSpec], values: list[Any], key: str, said: Unwrapped, allow_failure: bool) -> None:
+def _add(specs: list[InputSpec], values: list[Any], key: str, said: Unwrapped, allow_failure: bool) -> None:
     value = said.value
     allowed = allow_failure or said.allow_failure
     if isinstance(value, TaskFuture | MapFuture):
-        wires.append(InputSpec(key, -1, value.task_name, False, said.flattened, allowed))
+        specs.append(InputSpec(key, -1, value.task_name, False, said.flattened, allowed))
         values.append(_outcome_of(value))
     elif isinstance(value, State):
-        wires.append(InputSpec(key, -1, TaskName(key, key, _NO_TAGS), False, said.flattened, allowed))
+        specs.append(InputSpec(key, -1, TaskName(key, key, _NO_TAGS), False, said.flattened, allowed))
         values.append(value)
     elif holds_futures(value):
-        _add_filled(wires, values, key, value, allowed)
+        _add_filled(specs, values, key, value, allowed)
     else:
-        wires.append(_given_wire(key))
+        specs.append(_given_spec(key))
         values.append(flattened(value) if said.flattened else value)
 
 
-def _add_filled(wires: list[InputSpec], values: list[Any], key: str, value: Any, allowed: bool) -> None:
+def _add_filled(specs: list[InputSpec], values: list[Any], key: str, value: Any, allowed: bool) -> None:
     """Add a collection with futures in it: each fills a place of its own."""
 
     def place(member: Any) -> Any:
         said = unwrap(member)
         if not isinstance(said.value, TaskFuture | MapFuture | State):
             return member
-        name = f"_{len(wires)}_in_{key}"
+        name = f"_{len(specs)}_in_{key}"
         task_name = TaskName(key, key, _NO_TAGS) if isinstance(said.value, State) else said.value.task_name
         allow = allowed or said.allow_failure
-        wires.append(InputSpec(name, -1, task_name, False, said.flattened, allow, inside=key))
+        specs.append(InputSpec(name, -1, task_name, False, said.flattened, allow, inside=key))
         values.append(said.value if isinstance(said.value, State) else _outcome_of(said.value))
         return Slot(name)
 
     template = rebuilt(value, place)
-    wires.append(_given_wire(key))
+    specs.append(_given_spec(key))
     values.append(template)
 
 
-def _told_apart(wires: list[InputSpec]) -> tuple[InputSpec, ...]:
-    """Return wires of which no two make equal edges, so that triggers see as many states as there are."""
+def _told_apart(specs: list[InputSpec]) -> tuple[InputSpec, ...]:
+    """Return specs of which no two make equal edges, so that triggers see as many states as there are."""
     seen: dict[InputSpec, int] = {}
     apart: list[InputSpec] = []
-    for wire in wires:
-        count = seen[wire] = seen.get(wire, 0) + 1
+    for spec in specs:
+        count = seen[spec] = seen.get(spec, 0) + 1
         if count > 1:
-            name = wire.upstream
-            wire = wire._replace(upstream=TaskName(name.name, f"{name.slug}#{count}", name.tags))
-        apart.append(wire)
+            name = spec.upstream
+            spec = spec._replace(upstream=TaskName(name.name, f"{name.slug}#{count}", name.tags))
+        apart.append(spec)
     return tuple(apart)
 
 
 def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Settled:
     _check_own(future)
     if isinstance(future, MapFuture):
-        future._whole.kept = True
-        outcome = future._whole.outcome
+        future._map_call.kept = True
+        outcome = future._map_call.outcome
     else:
         outcome = future._outcome
     outcome.read = True
@@ -252,8 +252,8 @@ def _map_argument(name: str, key: str | None, said: Unwrapped, allow_failure: bo
     allowed = allow_failure or said.allow_failure
     if isinstance(value, MapFuture):
         _check_own(value)
-        value._whole.outcome.read = True
-        return Argument(key, value._whole, value.task_name, is_mapped, said.flattened, allowed, False)
+        value._map_call.outcome.read = True
+        return Argument(key, value._map_call, value.task_name, is_mapped, said.flattened, allowed, False)
     if isinstance(value, TaskFuture):
         return Argument(key, _outcome_of(value), value.task_name, is_mapped, said.flattened, allowed, True)
     word = key or "wait_for"

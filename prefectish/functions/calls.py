@@ -26,8 +26,8 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NOT_RUN, MapRow, StepChain, StepState, as_success_if_ambiguous
 from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Cancelled, Failed, Mapped, State, Success
-from prefectish.functions.growth import DynamicPlan, InputSpec
-from prefectish.functions.outcomes import Settled
+from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
+from prefectish.functions.settled import Settled
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.task import Task
 
@@ -100,11 +100,11 @@ class CallSignature:
 
     __slots__ = ("direct", "failed", "chain", "outcomes", "rows", "run", "spec")
 
-    def __init__(self, growth: DynamicPlan, task: Task, wires: Sequence[InputSpec]) -> None:
-        table = growth.table
-        self.run = growth.add(task, growth.slug_of(task), wires)
-        growth.add_space(self.run)
-        wiring = tuple((ITEM, n) for n in range(len(wires)))
+    def __init__(self, dynamic_plan: DynamicPlan, task: Task, specs: Sequence[InputSpec]) -> None:
+        table = dynamic_plan.table
+        self.run = dynamic_plan.add(task, dynamic_plan.slug_of(task), specs)
+        dynamic_plan.add_space(self.run)
+        wiring = tuple((ITEM, n) for n in range(len(specs)))
         step = table.opener.spec_of(self.run.step, wiring, keyed=0, mapped=False)
         batch = task.batch_size
         self.spec = ChainSpec(-1 - self.run.step.number, table.opener.facts, (step,), (), frozenset((0,)), batch)
@@ -136,7 +136,7 @@ class CallSignature:
             outcome.pause(state)
 
     def ended(self, state: State) -> None:
-        """Do nothing: nobody waits for all calls of a shape."""
+        """Do nothing: nobody waits for all calls of a signature."""
 
 
 class TaskCall(NamedTuple):
@@ -145,12 +145,12 @@ class TaskCall(NamedTuple):
     Attributes
     ----------
     arguments
-        One an input of the shape: a value, a state, or the outcome of something else.
+        One an input of the signature: a value, a state, or the outcome of something else.
     key
         What the call is, by its arguments; None if nobody asked, or they cannot say it.
     """
 
-    shape: CallSignature
+    signature: CallSignature
     row: int
     outcome: Settled
     arguments: tuple[Any, ...]
@@ -268,21 +268,21 @@ class MapCall:
 class CallQueue:
     """Takes calls and maps into a run."""
 
-    def __init__(self, progress: Progress, growth: DynamicPlan) -> None:
+    def __init__(self, progress: Progress, dynamic_plan: DynamicPlan) -> None:
         self.progress = progress
         self.table = progress.table
-        self.growth = growth
+        self.dynamic_plan = dynamic_plan
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
-    def take(self, call: TaskCall) -> None:
+    def enqueue(self, call: TaskCall) -> None:
         """Take a call; it starts once the outcomes among its arguments are known."""
         if self.table.over:
             call.outcome.settle(NEVER_STARTED)
             return
-        shape = call.shape
-        shape.outcomes[call.row] = call.outcome
-        self._make_room(shape.run, call.row)
+        signature = call.signature
+        signature.outcomes[call.row] = call.outcome
+        self._make_room(signature.run, call.row)
         self._once_known((a for a in call.arguments if type(a) is Settled), partial(self._start, call))
 
     def _make_room(self, run: StepState, row: int) -> None:
@@ -314,39 +314,39 @@ class CallQueue:
             outcome.then(tell)
 
     def _start(self, call: TaskCall) -> None:
-        shape = call.shape
-        children = shape.run.children
+        signature = call.signature
+        children = signature.run.children
         if children is None or children[call.row] is not None:  # it was cancelled meanwhile
             return
-        chain = shape.chain or self._open(shape)
+        chain = signature.chain or self._open(signature)
         if call.key is not None:
             chain.keys[call.row] = call.key
         if self.table.recaller is not None and call.outcome.sources:
             chain.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.run is not None])
         inputs = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in call.arguments])
-        chain.put(call.row, inputs, _rank(shape, call.arguments))
+        chain.put(call.row, inputs, _rank(signature, call.arguments))
         self.table.admission.queue(chain)
 
-    def _open(self, shape: CallSignature) -> CallChain:
-        chain = shape.chain = CallChain(shape.run)
-        chain.spec = shape.spec
-        chain.limited = not shape.direct
-        if not callable(shape.run.step.task.priority):
-            chain.priority = float(shape.run.step.task.priority or 0)
-        shape.run.chain = chain
+    def _open(self, signature: CallSignature) -> CallChain:
+        chain = signature.chain = CallChain(signature.run)
+        chain.spec = signature.spec
+        chain.limited = not signature.direct
+        if not callable(signature.run.step.task.priority):
+            chain.priority = float(signature.run.step.task.priority or 0)
+        signature.run.chain = chain
         self.table.chains[chain.spec.ident] = chain
         return chain
 
-    def took(self, call: TaskCall, record: Record, now: Now) -> None:
+    def record_inline(self, call: TaskCall, record: Record, now: Now) -> None:
         """Take a call that was made where it stands; what is not final waits as if it had been submitted."""
-        shape = call.shape
-        self._make_room(shape.run, call.row)
-        shape.outcomes[call.row] = call.outcome
+        signature = call.signature
+        self._make_room(signature.run, call.row)
+        signature.outcomes[call.row] = call.outcome
         if self.table.over:
             final = record.state if finished(record.state) else NEVER_STARTED
-            self.table.finisher.row(shape.run, call.row, final, None)
+            self.table.finisher.row(signature.run, call.row, final, None)
             return
-        chain = shape.chain or self._open(shape)
+        chain = signature.chain or self._open(signature)
         if call.key is not None:
             chain.keys[call.row] = call.key
         branch = MapRow(call.row, call.arguments)
@@ -358,14 +358,14 @@ class CallQueue:
 
     # -- maps ------------------------------------------------------------------------------------------------------
 
-    def take_map(self, whole: MapCall) -> None:
+    def enqueue_map(self, map_call: MapCall) -> None:
         """Take a map; it starts once its arguments are there. A map it goes over need not have ended."""
         if self.table.over:
-            whole.outcome.settle(NEVER_STARTED)
+            map_call.outcome.settle(NEVER_STARTED)
             return
-        needed = [o for a in whole.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
-        maps = [a.value for a in whole.arguments if isinstance(a.value, MapCall)]
-        self._once_added(maps, lambda: self._once_known(needed, partial(self._start_map, whole)))
+        needed = [o for a in map_call.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
+        maps = [a.value for a in map_call.arguments if isinstance(a.value, MapCall)]
+        self._once_added(maps, lambda: self._once_known(needed, partial(self._start_map, map_call)))
 
     def _once_added(self, maps: Sequence[MapCall], act: Callable[[], None]) -> None:
         missing = next((m for m in maps if m.run is None), None)
@@ -374,10 +374,10 @@ class CallQueue:
         else:
             missing.added.append(lambda: self._once_added(maps, act))
 
-    def _start_map(self, whole: MapCall) -> None:
-        wires: list[InputSpec] = []
+    def _start_map(self, map_call: MapCall) -> None:
+        specs: list[InputSpec] = []
         constants: dict[str, Any] = {}
-        for a in whole.arguments:
+        for a in map_call.arguments:
             if isinstance(a.value, MapCall):
                 assert a.value.run is not None
                 source = a.value.run.step.number
@@ -388,13 +388,13 @@ class CallQueue:
                 continue
             else:
                 source = self._add_value(a)
-            wires.append(InputSpec(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
-        run = whole.outcome.run = self.growth.add(whole.task, whole.slug, wires, constants)
+            specs.append(InputSpec(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
+        run = map_call.outcome.run = self.dynamic_plan.add(map_call.task, map_call.slug, specs, constants)
         run.step.mapped = True
         run.widths = {}
-        run.watcher = whole
-        self.growth.start_map(run)
-        added, whole.added = whole.added, []
+        run.watcher = map_call
+        self.dynamic_plan.start_map(run)
+        added, map_call.added = map_call.added, []
         for tell in added:
             tell()
 
@@ -404,11 +404,11 @@ class CallQueue:
         if type(value) is Settled:
             assert value.state is not None
             width = None if a.flattened else value.width
-            made = self.growth.add_literal(_NAMED, a.name.slug, value.state, width, stands_in=True)
+            made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, value.state, width, stands_in=True)
             made.dirty = self._reran(value)
             return made.step.number
         state = state_of(value) if a.holds or isinstance(value, State) else Success("Constant.", value)
-        made = self.growth.add_literal(_NAMED, a.name.slug, state, stands_in=a.holds)
+        made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, state, stands_in=a.holds)
         made.dirty = a.holds and any(self._reran(outcome) for outcome in outcomes_in(value))
         return made.step.number
 
@@ -421,9 +421,9 @@ class CallQueue:
         """Add a list in which outcomes stand for items: each child waits for its own item only."""
         items = a.value
         given = Mapped("Items.", n_map_states=len(items))
-        run = self.growth.add_literal(_NAMED, a.name.slug, given, stands_in=True)
+        run = self.dynamic_plan.add_literal(_NAMED, a.name.slug, given, stands_in=True)
         run.final = False
-        self.growth.add_space(run, len(items))
+        self.dynamic_plan.add_space(run, len(items))
         for row, item in enumerate(items):
             self._once_known(outcomes_in(item), partial(self._end_item, run, row, item))
         return run.step.number
@@ -460,16 +460,16 @@ class CallQueue:
         else:
             self.progress.endings.cancel(run.step.slug, row, now)
 
-    def cancel_map(self, whole: MapCall, now: Now) -> None:
+    def cancel_map(self, map_call: MapCall, now: Now) -> None:
         """Cancel the children of a map that have not ended."""
-        run = whole.run
+        run = map_call.run
         if run is not None and not run.final and not self.table.over:
             self.progress.endings.cancel(run.step.slug, None, now)
 
-    def forget(self, whole: MapCall) -> None:
+    def forget(self, map_call: MapCall) -> None:
         """Keep the results of a map no longer than their consumers need them."""
-        if whole.run is not None and not whole.kept:
-            self.table.finisher.releases.forget(whole.run)
+        if map_call.run is not None and not map_call.kept:
+            self.table.finisher.releases.forget(map_call.run)
 
     def release(self, outcome: Settled) -> None:
         """Let go of the large result of a call that nobody can ask for any more; who reads it has it."""
@@ -528,9 +528,9 @@ def _by_item(a: Argument) -> bool:
     return a.holds and a.mapped and not a.flattened and isinstance(a.value, list | tuple)
 
 
-def _rank(shape: CallSignature, arguments: Sequence[Any]) -> float:
+def _rank(signature: CallSignature, arguments: Sequence[Any]) -> float:
     """Return the priority of a call, if the task has a function that says so."""
-    priority = shape.run.step.task.priority
+    priority = signature.run.step.task.priority
     if not callable(priority) or not arguments:
         return 0.0
     first = arguments[0]

@@ -15,7 +15,7 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.fingerprint import fingerprint
 from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
 from prefectish.functions.options import FlowOptions, RunOptions
-from prefectish.functions.parameters import BoundSignature
+from prefectish.functions.signature import BoundSignature
 from prefectish.tasks.options import seconds as seconds_of
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class FlowFunction(Generic[P, R]):
         self.state_handlers = state_handlers
         self.terminal_state_handler = None
         self.result = result
-        self.taken = BoundSignature(function, self.name, validate_parameters)
+        self.signature = BoundSignature(function, self.name, validate_parameters)
         self.made_in: str | None = getattr(function, "__module__", None)
         self.is_async = inspect.iscoroutinefunction(function)
 
@@ -94,7 +94,7 @@ class FlowFunction(Generic[P, R]):
             What the function raised.
         """
         return_state = bool(kwargs.pop("return_state", False))
-        bound = self.taken.bind(resolved(args), resolved(kwargs))
+        bound = self.signature.bind(resolved(args), resolved(kwargs))
         answer: R = self._called(bound, self.options, return_state)
         return answer
 
@@ -122,7 +122,7 @@ class FlowFunction(Generic[P, R]):
             progress=self.options.progress if progress is None else progress,
             timeout=self.options.timeout if timeout is None else seconds_of("timeout", timeout),
         )
-        state: State = self._called(self.taken.bind((), {**(parameters or {}), **parameter_values}), options, True)
+        state: State = self._called(self.signature.bind((), {**(parameters or {}), **parameter_values}), options, True)
         return state
 
     def resume(
@@ -168,7 +168,7 @@ class FlowFunction(Generic[P, R]):
             retries=0,
             resumption=resumption(run_id, history, retry_failed, force),
         )
-        state: State = self._called(self.taken.bind((), {**(parameters or {}), **parameter_values}), options, True)
+        state: State = self._called(self.signature.bind((), {**(parameters or {}), **parameter_values}), options, True)
         return state
 
     def _called(self, arguments: dict[str, Any], options: RunOptions, return_state: bool) -> Any:
@@ -208,9 +208,10 @@ class FlowFunction(Generic[P, R]):
     def _own(self) -> dict[str, Any]:
         o = self.options
         return {
-            "name": self.name, "executor": o.executor, "task_runner_max_concurrency": o.most, "retries": o.retries,
-            "retry_delay_seconds": o.retry_delay, "timeout": o.timeout, "history": o.history, "progress": o.progress,
-            "state_handlers": self.state_handlers, "result": self.result, "validate_parameters": self.taken.validates,
+            "name": self.name, "executor": o.executor, "task_runner_max_concurrency": o.max_concurrency,
+            "retries": o.retries, "retry_delay_seconds": o.retry_delay, "timeout": o.timeout, "history": o.history,
+            "progress": o.progress, "state_handlers": self.state_handlers, "result": self.result,
+            "validate_parameters": self.signature.validates,
         }  # fmt: skip
 
     def __repr__(self) -> str:

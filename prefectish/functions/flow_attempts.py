@@ -19,7 +19,7 @@ from prefectish.functions.arguments import holds_futures
 from prefectish.functions.function_run import FunctionRun
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.options import RunOptions
-from prefectish.functions.results import unfinished
+from prefectish.functions.results import not_finished_error
 
 if TYPE_CHECKING:
     from prefectish.functions.decorator import FlowFunction
@@ -48,7 +48,7 @@ class FlowAttempt:
         self.options = options
         self.number = number
         self.clock = clock.current
-        self.run = FunctionRun(flow.name, options.most, flow.result, flow.is_async)
+        self.run = FunctionRun(flow.name, options.max_concurrency, flow.result, flow.is_async)
         self.outcome: Value | Error | None = None
         self.state: State | None = None
         self._blocks: Any = None
@@ -63,7 +63,7 @@ class FlowAttempt:
             blocks.enter_context(interruptible())
             self.run.start(self._drive)
             if self.begins:
-                blocks.enter_context(self.run.entered())
+                blocks.enter_context(self.run.activate())
             self._blocks = blocks.pop_all()
 
     def _drive(self) -> State:
@@ -142,7 +142,7 @@ class FlowAttempt:
         error = state.result
         if isinstance(error, BaseException) and not isinstance(error, Signal):
             raise error
-        raise unfinished(state, self.flow.name) from (error if isinstance(error, BaseException) else None)
+        raise not_finished_error(state, self.flow.name) from (error if isinstance(error, BaseException) else None)
 
 
 async def captured(body: Coroutine[Any, Any, Any]) -> Value | Error:

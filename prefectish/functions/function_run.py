@@ -29,10 +29,10 @@ from prefectish.engine.worker.attempt import PENDING, gather, run_step
 from prefectish.errors import PrefectishError
 from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
 from prefectish.functions.calls import CallQueue, CallSignature, MapCall, TaskCall
+from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec, empty_plan
 from prefectish.functions.futures import MapFuture, TaskFuture
-from prefectish.functions.growth import DynamicPlan, InputSpec, empty_plan
-from prefectish.functions.outcomes import Settled
-from prefectish.functions.results import unfinished, value_of
+from prefectish.functions.results import not_finished_error, value_of
+from prefectish.functions.settled import Settled
 from prefectish.tasks.signatures import inputs_of
 from prefectish.tasks.task import Task
 
@@ -49,7 +49,7 @@ class FunctionRun(Control):
     ----------
     name
         Of the flow.
-    most
+    max_concurrency
         Calls and children of one task that run at the same time, at most.
     store
         Where results are kept whose task does not say.
@@ -64,15 +64,15 @@ class FunctionRun(Control):
         State of the flow, once the function has ended.
     """
 
-    def __init__(self, name: str, most: int | None, store: Any, waits: bool) -> None:
+    def __init__(self, name: str, max_concurrency: int | None, store: Any, waits: bool) -> None:
         super().__init__()
         self.plan = empty_plan(name)
         self.is_open = True
         self.final: State | None = None
         self.waits = waits
-        self._most = most
+        self._max_concurrency = max_concurrency
         self._store = store
-        self._shapes: dict[tuple[Task, tuple[InputSpec, ...]], CallSignature] = {}
+        self._signatures: dict[tuple[Task, tuple[InputSpec, ...]], CallSignature] = {}
         self._tagged: dict[tuple[Task, frozenset[str]], Task] = {}
         self._maps: list[MapCall] = []
         self._lock = threading.RLock()
@@ -82,15 +82,15 @@ class FunctionRun(Control):
         self._over = False
         self.live = False
         self.keyed = False
-        self.growth: DynamicPlan
+        self.dynamic_plan: DynamicPlan
         self.calls: CallQueue
 
     # -- the two threads -------------------------------------------------------------------------------------------
 
     def begin(self, progress: Progress, session: Session) -> None:
         """Note that the loop begins."""
-        self.growth = DynamicPlan(progress.table, self._most, self._store)
-        self.calls = CallQueue(progress, self.growth)
+        self.dynamic_plan = DynamicPlan(progress.table, self._max_concurrency, self._store)
+        self.calls = CallQueue(progress, self.dynamic_plan)
         self.live = session.live and progress.table.recaller is None  # what is kept is the owner's to say
         self.keyed = progress.table.events is not None or progress.table.recaller is not None
         super().begin(progress, session)
@@ -154,11 +154,11 @@ class FunctionRun(Control):
 
     def _settle_all(self) -> None:
         """Say of what nobody will hear any more that it never started, so that nobody waits for it."""
-        for shape in list(self._shapes.values()):
-            for outcome in list(shape.outcomes.values()):
+        for signature in list(self._signatures.values()):
+            for outcome in list(signature.outcomes.values()):
                 outcome.settle(NEVER_STARTED)
-        for whole in list(self._maps):
-            whole.ended(NEVER_STARTED)
+        for map_call in list(self._maps):
+            map_call.ended(NEVER_STARTED)
 
     @property
     def started(self) -> bool:
@@ -166,7 +166,7 @@ class FunctionRun(Control):
         return self.progress is not None
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """Let calls of tasks in the block belong to this run."""
         assert self.progress is not None
         token = bind({**self.progress.table.opener.facts, FUNCTION_RUN: self})
@@ -200,7 +200,7 @@ class FunctionRun(Control):
 
     def _warn_of_unread(self) -> None:
         """Warn of failures that nobody looked at."""
-        unread = [o.label for shape in self._shapes.values() for o in shape.failed if not o.read]
+        unread = [o.label for signature in self._signatures.values() for o in signature.failed if not o.read]
         unread += [w.slug for w in self._maps if not w.outcome.read and _has_failed(w.outcome.state)]
         if not unread:
             return
@@ -220,34 +220,34 @@ class FunctionRun(Control):
         self._check_open(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
-        shape = self._shape(task, given.wires)
-        if not (self.live and shape.direct):
-            outcome = self._send(shape, given)
+        signature = self._signature(task, given.specs)
+        if not (self.live and signature.direct):
+            outcome = self._enqueue(signature, given)
             outcome.wait()
         else:
-            outcome = self._make(shape, given)
+            outcome = self._run_inline(signature, given)
         outcome.read = True
         return _answer(outcome, options)
 
-    def _make(self, shape: CallSignature, given: Arguments) -> Settled:
+    def _run_inline(self, signature: CallSignature, given: Arguments) -> Settled:
         """Make a call right here."""
         for source in given.sources:
             source.wait()
-        row = next(shape.rows)
-        outcome = self._outcome(shape, row, given)
+        row = next(signature.rows)
+        outcome = self._outcome(signature, row, given)
         if any(source.state is None for source in given.sources):  # it is paused
-            self.ask(self._taking(TaskCall(shape, row, outcome, given.values, outcome.key)))
+            self.ask(self._taking(TaskCall(signature, row, outcome, given.values, outcome.key)))
             outcome.wait()
             return outcome
         items = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in given.values])
-        record = run_step(shape.spec, 0, row, gather(shape.spec, 0, items, {}), PENDING)
+        record = run_step(signature.spec, 0, row, gather(signature.spec, 0, items, {}), PENDING)
         final = record.state.is_finished()
-        call = TaskCall(shape, row, outcome, items, outcome.key)
+        call = TaskCall(signature, row, outcome, items, outcome.key)
         if final:
             outcome.settle(record.state, record.width)
-            self.leave(lambda progress, now: self.calls.took(call, record, now))
+            self.leave(lambda progress, now: self.calls.record_inline(call, record, now))
         else:
-            self.ask(lambda progress, now: self.calls.took(call, record, now))
+            self.ask(lambda progress, now: self.calls.record_inline(call, record, now))
             outcome.wait()
         return outcome
 
@@ -258,27 +258,27 @@ class FunctionRun(Control):
         self._check_open(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
-        shape = self._shape(task, given.wires)
-        outcome = self._send(shape, given)
-        outcome.read = options.lenient
-        name = shape.run.step
-        return TaskFuture(self, outcome, TaskName(name.name, name.slug, task.tags), options.lenient)
+        signature = self._signature(task, given.specs)
+        outcome = self._enqueue(signature, given)
+        outcome.read = options.returns_state
+        name = signature.run.step
+        return TaskFuture(self, outcome, TaskName(name.name, name.slug, task.tags), options.returns_state)
 
-    def _send(self, shape: CallSignature, given: Arguments) -> Settled:
-        row = next(shape.rows)
-        outcome = self._outcome(shape, row, given)
-        self.ask(self._taking(TaskCall(shape, row, outcome, given.values, outcome.key)))
+    def _enqueue(self, signature: CallSignature, given: Arguments) -> Settled:
+        row = next(signature.rows)
+        outcome = self._outcome(signature, row, given)
+        self.ask(self._taking(TaskCall(signature, row, outcome, given.values, outcome.key)))
         return outcome
 
-    def _outcome(self, shape: CallSignature, row: int, given: Arguments) -> Settled:
-        outcome = Settled(shape.spec.steps[0].label(row), shape.run, row)
+    def _outcome(self, signature: CallSignature, row: int, given: Arguments) -> Settled:
+        outcome = Settled(signature.spec.steps[0].label(row), signature.run, row)
         outcome.sources = given.sources
         if self.keyed:
             outcome.key = key_of(given)
         return outcome
 
     def _taking(self, call: TaskCall) -> Any:
-        return lambda progress, now: self.calls.take(call)
+        return lambda progress, now: self.calls.enqueue(call)
 
     def map(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
@@ -290,33 +290,33 @@ class FunctionRun(Control):
         arguments = map_arguments(task.name, bound, options.wait_for, options.allow_failure)
         if not any(a.mapped for a in arguments):
             return self.submit(task, args, kwargs, options)
-        slug = self.growth.slug_of(task)
+        slug = self.dynamic_plan.slug_of(task)
         if task.target is not None or getattr(task.result or self._store, "location", None) is not None:
             from prefectish.results.checks import check_map
 
             check_map(slug, task, self._store, frozenset(a.key for a in arguments if a.mapped and a.key))
         if not self.live:
             pickle_task(slug, task)
-        whole = MapCall(task, slug, arguments)
-        whole.outcome.read = options.lenient
-        self._maps.append(whole)
-        self.ask(lambda progress, now: self.calls.take_map(whole))
-        return MapFuture(self, whole, TaskName(task.name, slug, task.tags), options.lenient)
+        map_call = MapCall(task, slug, arguments)
+        map_call.outcome.read = options.returns_state
+        self._maps.append(map_call)
+        self.ask(lambda progress, now: self.calls.enqueue_map(map_call))
+        return MapFuture(self, map_call, TaskName(task.name, slug, task.tags), options.returns_state)
 
     def _arguments(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Arguments:
         bound = inputs_of(task.run, task.name).bind(task.name, args, kwargs)
         return arguments_of(bound, options.wait_for, options.allow_failure)
 
-    def _shape(self, task: Task, wires: tuple[InputSpec, ...]) -> CallSignature:
-        shape = self._shapes.get((task, wires))
-        if shape is None:
+    def _signature(self, task: Task, specs: tuple[InputSpec, ...]) -> CallSignature:
+        signature = self._signatures.get((task, specs))
+        if signature is None:
             with self._lock:
-                shape = self._shapes.get((task, wires))
-                if shape is None:
+                signature = self._signatures.get((task, specs))
+                if signature is None:
                     if not self.live:
                         pickle_task(task.name, task)
-                    shape = self._shapes[task, wires] = CallSignature(self.growth, task, wires)
-        return shape
+                    signature = self._signatures[task, specs] = CallSignature(self.dynamic_plan, task, specs)
+        return signature
 
     def _variant(self, task: Task, options: CallOptions) -> Task:
         """Return the task with the options of this call, and the tags of the context."""
@@ -347,17 +347,17 @@ class FunctionRun(Control):
         """Cancel a call or a child."""
         self.ask(lambda progress, now: self.calls.cancel(outcome, now))
 
-    def cancel_map(self, whole: MapCall) -> None:
+    def cancel_map(self, map_call: MapCall) -> None:
         """Cancel the children of a map."""
-        self.ask(lambda progress, now: self.calls.cancel_map(whole, now))
+        self.ask(lambda progress, now: self.calls.cancel_map(map_call, now))
 
     def release(self, outcome: Settled) -> None:
         """Let go of the large result of a call whose future is gone."""
         self.leave(lambda progress, now: self.calls.release(outcome))
 
-    def forget(self, whole: MapCall) -> None:
+    def forget(self, map_call: MapCall) -> None:
         """Keep the large results of a map whose future is gone no longer than other tasks need them."""
-        self.leave(lambda progress, now: self.calls.forget(whole))
+        self.leave(lambda progress, now: self.calls.forget(map_call))
 
 
 def _answer(outcome: Settled, options: CallOptions) -> Any:
@@ -367,7 +367,7 @@ def _answer(outcome: Settled, options: CallOptions) -> Any:
         assert outcome.waiting is not None
         if options.return_state:
             return outcome.waiting
-        raise unfinished(outcome.waiting, outcome.label)
+        raise not_finished_error(outcome.waiting, outcome.label)
     if options.return_state or (options.allow_failure and not state.is_successful()):
         return state
     return value_of(state, outcome.label, outcome.sources)

@@ -13,8 +13,8 @@ from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.errors import describe
 from prefectish.functions.calls import MapCall
-from prefectish.functions.outcomes import Settled
-from prefectish.functions.results import unfinished, value_of
+from prefectish.functions.results import not_finished_error, value_of
+from prefectish.functions.settled import Settled
 
 if TYPE_CHECKING:
     from prefectish.functions.function_run import FunctionRun
@@ -32,12 +32,12 @@ class TaskFuture(Generic[R]):
         Of the task run, such as ``load-1[3]``.
     """
 
-    __slots__ = ("__weakref__", "_lenient", "_outcome", "_run", "task_name")
+    __slots__ = ("__weakref__", "_returns_state", "_outcome", "_run", "task_name")
 
-    def __init__(self, run: FunctionRun, outcome: Settled, task_name: TaskName, lenient: bool = False) -> None:
+    def __init__(self, run: FunctionRun, outcome: Settled, task_name: TaskName, returns_state: bool = False) -> None:
         self._run = run
         self._outcome = outcome
-        self._lenient = lenient
+        self._returns_state = returns_state
         self.task_name = task_name
 
     @property
@@ -98,8 +98,8 @@ class TaskFuture(Generic[R]):
         state = outcome.state
         if state is None:
             assert outcome.waiting is not None
-            raise unfinished(outcome.waiting, outcome.label)
-        if self._lenient and not state.is_successful():
+            raise not_finished_error(outcome.waiting, outcome.label)
+        if self._returns_state and not state.is_successful():
             return state  # type: ignore[return-value]
         if raise_on_failure:
             value: R = value_of(state, outcome.label, outcome.sources)
@@ -187,21 +187,21 @@ def _awaited(then: Callable[[Callable[[Any], None]], None]) -> Generator[Any, No
 class MapFuture(Sequence[TaskFuture[R]]):
     """A map that runs: a sequence of the futures of its children, made as they are asked for."""
 
-    def __init__(self, run: FunctionRun, whole: MapCall, task_name: TaskName, lenient: bool = False) -> None:
+    def __init__(self, run: FunctionRun, map_call: MapCall, task_name: TaskName, returns_state: bool = False) -> None:
         self._run = run
-        self._whole = whole
-        self._lenient = lenient
+        self._map_call = map_call
+        self._returns_state = returns_state
         self.task_name = task_name
 
     @property
     def name(self) -> str:
         """Return what the map is called, such as ``load-1``."""
-        return self._whole.slug
+        return self._map_call.slug
 
     @property
     def state(self) -> State:
         """Return the state as it is now: Mapped with the states of the children so far."""
-        outcome = self._whole.outcome
+        outcome = self._map_call.outcome
         if outcome.state is not None:
             outcome.read = True
             return outcome.state
@@ -209,11 +209,11 @@ class MapFuture(Sequence[TaskFuture[R]]):
 
     def done(self) -> bool:
         """Return whether all children have ended."""
-        return self._whole.outcome.state is not None
+        return self._map_call.outcome.state is not None
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all children have ended; False if they go on after `timeout` seconds."""
-        return self._whole.outcome.wait(timeout)
+        return self._map_call.outcome.wait(timeout)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
         """Wait until all children have ended and return their results in map order.
@@ -232,22 +232,22 @@ class MapFuture(Sequence[TaskFuture[R]]):
         Exception
             What the first child that failed, in map order, raised; or why the map has no children.
         """
-        outcome = self._whole.outcome
+        outcome = self._map_call.outcome
         if not outcome.wait(timeout):
             raise TimeoutError(f"{self.name} goes on after {timeout:g} s")
         outcome.read = True
         if outcome.state is None:
             assert outcome.waiting is not None
-            raise unfinished(outcome.waiting, self.name)
-        if raise_on_failure and not self._lenient:
+            raise not_finished_error(outcome.waiting, self.name)
+        if raise_on_failure and not self._returns_state:
             values: list[R] = value_of(outcome.state, self.name)
             return values
         return [child.result(raise_on_failure=False) for child in self]
 
     def cancel(self) -> None:
         """Cancel the children that have not ended."""
-        self._whole.outcome.read = True
-        self._run.cancel_map(self._whole)
+        self._map_call.outcome.read = True
+        self._run.cancel_map(self._map_call)
 
     def __len__(self) -> int:
         """Wait until the number of children is known and return it; 0 for a map that could not begin."""
@@ -256,7 +256,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
 
     def _size(self) -> int | None:
         """Return the number of children, None if it is not known yet."""
-        outcome = self._whole.outcome
+        outcome = self._map_call.outcome
         run = outcome.run
         if outcome.state is not None:
             return len(outcome.state.map_states or ()) if isinstance(outcome.state, Mapped) else 0
@@ -266,14 +266,14 @@ class MapFuture(Sequence[TaskFuture[R]]):
 
     def _wait_for_size(self) -> None:
         known = threading.Event()
-        self._whole.sized.append(known.set)
-        self._whole.outcome.then(lambda outcome: known.set())
+        self._map_call.sized.append(known.set)
+        self._map_call.outcome.then(lambda outcome: known.set())
         while self._size() is None:
             known.wait()
             known.clear()
-            if self._whole.outcome.waiting is not None and self._size() is None:
-                raise unfinished(self._whole.outcome.waiting, self.name)
-        self._whole.sized.remove(known.set)
+            if self._map_call.outcome.waiting is not None and self._size() is None:
+                raise not_finished_error(self._map_call.outcome.waiting, self.name)
+        self._map_call.sized.remove(known.set)
 
     @overload
     def __getitem__(self, index: int) -> TaskFuture[R]: ...
@@ -295,7 +295,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
             yield self._child(index)
 
     def _child(self, index: int) -> TaskFuture[R]:
-        run = self._whole.run
+        run = self._map_call.run
         assert run is not None
         order = run.space.order() if run.space is not None else None
         row = index if order is None else order[index]
@@ -303,12 +303,12 @@ class MapFuture(Sequence[TaskFuture[R]]):
 
     def child_of_row(self, row: int, index: int | None = None) -> TaskFuture[R]:
         """Return the future of a child by the number it came up with, which is its place save in a flattened map."""
-        whole = self._whole
-        outcome = whole.child(row, f"{whole.slug}[{row if index is None else index}]")
+        map_call = self._map_call
+        outcome = map_call.child(row, f"{map_call.slug}[{row if index is None else index}]")
         if not outcome.sources:
-            outcome.sources = whole.sources_of(row)
-        whole.outcome.read = True
-        return TaskFuture(self._run, outcome, self.task_name, self._lenient)
+            outcome.sources = map_call.sources_of(row)
+        map_call.outcome.read = True
+        return TaskFuture(self._run, outcome, self.task_name, self._returns_state)
 
     def listen(self, tell: Callable[[int], None]) -> Callable[[], None]:
         """Tell of each child as it ends, those that have ended first; return what ends that.
@@ -322,24 +322,24 @@ class MapFuture(Sequence[TaskFuture[R]]):
         def told(row: int, state: State) -> None:
             tell(row)
 
-        self._whole.listeners.append(told)
-        run = self._whole.run
+        self._map_call.listeners.append(told)
+        run = self._map_call.run
         for row, state in enumerate(list(run.children or ()) if run is not None else ()):
             if state is not None:
                 tell(row)
-        return lambda: self._whole.listeners.remove(told)
+        return lambda: self._map_call.listeners.remove(told)
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         """Wait for the end of the map in an event loop, and return its results, or raise as `result` does."""
-        yield from _awaited(self._whole.outcome.then)
+        yield from _awaited(self._map_call.outcome.then)
         return self.result()
 
     def __del__(self) -> None:
-        self._run.forget(self._whole)
+        self._run.forget(self._map_call)
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be pickled: pass it as an argument")
 
     def __repr__(self) -> str:
-        state = self._whole.outcome.state
+        state = self._map_call.outcome.state
         return f"<MapFuture: {self.name}, {'running' if state is None else type(state).__name__}>"

@@ -14,7 +14,7 @@ class RunOptions(NamedTuple):
     ----------
     executor
         None for the configured one, or local threads.
-    most
+    max_concurrency
         Calls and children of one task that run at the same time, at most.
     retries, retry_delay
         Runs after one that failed, and the seconds before each: a number, a list, or a function.
@@ -27,7 +27,7 @@ class RunOptions(NamedTuple):
     """
 
     executor: Any = None
-    most: int | None = None
+    max_concurrency: int | None = None
     retries: int = 0
     retry_delay: Any = 0
     timeout: float | None = None

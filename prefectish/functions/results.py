@@ -7,7 +7,7 @@ from typing import Any
 
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
 from prefectish.errors import TaskRunFailed, text_of
-from prefectish.functions.outcomes import Settled
+from prefectish.functions.settled import Settled
 
 
 def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
@@ -33,10 +33,12 @@ def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
     error = state.result if isinstance(state, Failed) and not isinstance(state, TriggerFailed) else None
     if isinstance(error, Exception):
         raise error
-    raise unfinished(state, label, sources) from (error if isinstance(error, BaseException) else first_cause(sources))
+    raise not_finished_error(state, label, sources) from (
+        error if isinstance(error, BaseException) else first_cause(sources)
+    )
 
 
-def unfinished(state: State, label: str, sources: Sequence[Settled] = ()) -> TaskRunFailed:
+def not_finished_error(state: State, label: str, sources: Sequence[Settled] = ()) -> TaskRunFailed:
     """Return the error of a state that has neither a result nor an exception of its own."""
     text = f"{label} has no result: it is {type(state).__name__}"
     if state.message:

@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from prefectish.functions.futures import MapFuture, TaskFuture
-from prefectish.functions.outcomes import Settled
+from prefectish.functions.settled import Settled
 
 
 class DoneAndNotDone(NamedTuple):
@@ -94,7 +94,7 @@ def _put(ended: SimpleQueue[TaskFuture[Any]], future: TaskFuture[Any]) -> Callab
 def _children(children: MapFuture[Any], end: float | None) -> Iterator[TaskFuture[Any]]:
     rows: SimpleQueue[int | None] = SimpleQueue()
     stop = children.listen(rows.put)
-    children._whole.outcome.then(lambda outcome: rows.put(None))
+    children._map_call.outcome.then(lambda outcome: rows.put(None))
     seen: set[int] = set()
     try:
         while True:

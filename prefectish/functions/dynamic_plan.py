@@ -57,16 +57,16 @@ class DynamicPlan:
 
     Parameters
     ----------
-    most
+    max_concurrency
         Children of one task that run at the same time at most, None for what the task says.
     store
         Where results are kept whose task does not say; None for nowhere.
     """
 
-    def __init__(self, table: RunState, most: int | None = None, store: Any = None) -> None:
+    def __init__(self, table: RunState, max_concurrency: int | None = None, store: Any = None) -> None:
         self.table = table
         self.lock = threading.Lock()
-        self._most = most
+        self._max_concurrency = max_concurrency
         self._store = store
         self._slugs = SlugBook()
         self._spaces: dict[object, int] = {}
@@ -80,7 +80,7 @@ class DynamicPlan:
             return self._slugs.make(task.slug or task.name, () if task.slug else task.tags)
 
     def add(
-        self, task: Task, slug: str, wires: Iterable[InputSpec], constants: Mapping[str, Any] | None = None
+        self, task: Task, slug: str, specs: Iterable[InputSpec], constants: Mapping[str, Any] | None = None
     ) -> StepState:
         """Add a step; nothing of it is started.
 
@@ -90,15 +90,15 @@ class DynamicPlan:
             The run is resumed, and the task changed.
         """
         with self.lock:
-            return self._add(task, slug, wires, constants or {}, learns=True)
+            return self._add(task, slug, specs, constants or {}, learns=True)
 
     def _add(
-        self, task: Task, slug: str, wires: Iterable[InputSpec], constants: Mapping[str, Any], learns: bool
+        self, task: Task, slug: str, specs: Iterable[InputSpec], constants: Mapping[str, Any], learns: bool
     ) -> StepState:
         table = self.table
         steps: list[Step] = table.plan.steps  # type: ignore[assignment]  # of a plan that grows
         name = TaskName(task.name, slug, task.tags)
-        inputs = tuple(_input(wire, name) for wire in wires)
+        inputs = tuple(_input(spec, name) for spec in specs)
         step = Step(len(steps), task, slug, inputs, constants)
         step.store = getattr(task, "result", None) or self._store
         check_marker(step)
@@ -121,7 +121,7 @@ class DynamicPlan:
         """Return the limits of a task, the same for all its steps."""
         found = self._limits.get(id(task))
         if found is None:
-            most = min((m for m in (task.max_concurrency, self._most) if m is not None), default=None)
+            most = min((m for m in (task.max_concurrency, self._max_concurrency) if m is not None), default=None)
             own = None if most is None else Limit(most)
             found = self._limits[id(task)] = (task, own, Rate(task.rate) if task.rate else None)
         return found[1:]
@@ -181,6 +181,6 @@ class DynamicPlan:
             table.finisher.touched.add(group.number)
 
 
-def _input(wire: InputSpec, downstream: TaskName) -> Input:
-    edge = Edge(wire.upstream, downstream, wire.key, wire.mapped, wire.flattened, wire.allow_failure)
-    return Input(edge, wire.source, wire.upstream, downstream, wire.given, wire.inside)
+def _input(spec: InputSpec, downstream: TaskName) -> Input:
+    edge = Edge(spec.upstream, downstream, spec.key, spec.mapped, spec.flattened, spec.allow_failure)
+    return Input(edge, spec.source, spec.upstream, downstream, spec.given, spec.inside)
