@@ -19,10 +19,10 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection as Wire
 from typing import Any
 
-import cloudpickle
 import dask
 from distributed import Security
 
+from prefectish.engine.sources import dumps_by_value
 from prefectish.errors import FlowDefinitionError, SchedulerLost
 from prefectish.executors.probe import is_loopback
 
@@ -151,9 +151,7 @@ def _order(cluster_kwargs: Mapping[str, Any], adapt_kwargs: Mapping[str, Any] | 
     """Pickle what the host needs to know."""
     adapt = None if adapt_kwargs is None else dict(adapt_kwargs)
     try:
-        return bytes(
-            cloudpickle.dumps({"cluster_kwargs": cluster_kwargs, "adapt_kwargs": adapt, "config": _configuration()})
-        )
+        return dumps_by_value({"cluster_kwargs": cluster_kwargs, "adapt_kwargs": adapt, "config": _configuration()})
     except Exception as fault:
         raise FlowDefinitionError(
             f"cluster_kwargs or adapt_kwargs cannot be sent to the process of the temporary cluster: {fault}"

@@ -44,6 +44,7 @@ FLOORS = [
         "prefectish.engine.retries",
         "prefectish.engine.side_thread",
         "prefectish.engine.task_states",
+        "prefectish.engine.sources",
     ],
     ["prefectish.engine.state"],
     ["prefectish.engine.signals"],

@@ -756,13 +756,12 @@ class _Parcel:
 
 
 def _dumped(error: BaseException) -> bytes | None:
-    from cloudpickle import dumps  # takes classes of `__main__` along, where pickle sends a name
+    from prefectish.engine.sources import dumps_by_value  # takes classes of `__main__` along, where pickle sends a name
 
     try:
-        content: bytes = dumps(reduce_exception(error))
+        return dumps_by_value(reduce_exception(error), lines=False)
     except Exception:  # how it is pickled is the user's code
         return None
-    return content
 
 
 def _loaded(content: bytes | None) -> BaseException | None:

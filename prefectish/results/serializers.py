@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+from prefectish.engine.sources import dumps_by_value
+
 
 @runtime_checkable
 class Serializer(Protocol):
@@ -31,10 +33,7 @@ class PickleSerializer:
 
     def serialize(self, value: Any) -> bytes:
         """Return the pickle of a value."""
-        import cloudpickle
-
-        content: bytes = cloudpickle.dumps(value)
-        return content
+        return dumps_by_value(value, lines=False)
 
     def deserialize(self, content: bytes) -> Any:
         """Return the value of a pickle."""

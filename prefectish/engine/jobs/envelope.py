@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import context
+from prefectish.engine.sources import pickler_class
 from prefectish.engine.state import Deferred, Failed, Mapped, State
 from prefectish.errors import (
     RemoteError,
@@ -140,17 +142,22 @@ def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | No
 def _by_cloudpickle(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None) -> bytes:
     import io
 
-    import cloudpickle
+    file = io.BytesIO()
+    _pickler()(file, buffer_callback).dump(value)
+    return file.getvalue()
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+
+@cache
+def _pickler() -> Any:
+    base = pickler_class()
+
+    class Pickler(base):  # type: ignore[misc, valid-type]
         """Sends `prefectish.context` by name: a body of ``__main__`` that reads it holds the object itself."""
 
         def reducer_override(self, obj: Any) -> Any:
             return "context" if obj is context else super().reducer_override(obj)
 
-    file = io.BytesIO()
-    Pickler(file, protocol=5, buffer_callback=buffer_callback).dump(value)
-    return file.getvalue()
+    return Pickler
 
 
 def _by_value() -> bool:
