@@ -131,6 +131,14 @@ def test_importing_the_package_needs_only_quick_parts_of_the_standard_library(in
     assert run_installed(installed, "-S", "-c", code).strip() == "[]"
 
 
+def test_oldest_releases_are_the_lower_bounds() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    bounds = dict(line.split(" >= ") for line in setup["options"]["install_requires"].split("\n") if line)
+    lines = (ROOT / "tests" / "oldest.txt").read_text().splitlines()
+    assert dict(line.split("==") for line in lines if not line.startswith("#")) == bounds
+
+
 def test_readme_says_what_each_extra_is_for() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
