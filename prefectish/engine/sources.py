@@ -83,6 +83,8 @@ class _FileName(str):
     """A file name that places lines of the file where it is loaded, and is a plain string from then on."""
 
     __slots__ = ("first", "text")
+    first: int
+    text: str
 
     def __new__(cls, name: str, first: int, text: str) -> _FileName:
         new = super().__new__(cls, name)
