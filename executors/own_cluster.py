@@ -22,9 +22,9 @@ from typing import Any
 import dask
 from distributed import Security
 
-from prefectish.engine.sources import dumps_by_value
 from prefectish.errors import FlowDefinitionError, SchedulerLost
 from prefectish.executors.probe import is_loopback
+from prefectish.source_lines import dumps_by_value
 
 #: Seconds until a temporary cluster must be there.
 START_LIMIT = 60.0

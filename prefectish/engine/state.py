@@ -756,7 +756,7 @@ class _Parcel:
 
 
 def _dumped(error: BaseException) -> bytes | None:
-    from prefectish.engine.sources import dumps_by_value  # takes classes of `__main__` along, where pickle sends a name
+    from prefectish.source_lines import dumps_by_value  # takes classes of `__main__` along, where pickle sends a name
 
     try:
         return dumps_by_value(reduce_exception(error), lines=False)

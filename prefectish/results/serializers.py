@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from prefectish.engine.sources import dumps_by_value
+from prefectish.source_lines import dumps_by_value
 
 
 @runtime_checkable

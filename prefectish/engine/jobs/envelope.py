@@ -16,7 +16,6 @@ from typing import Any
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import context
-from prefectish.engine.sources import pickler_class
 from prefectish.engine.state import Deferred, Failed, Mapped, State
 from prefectish.errors import (
     RemoteError,
@@ -27,6 +26,7 @@ from prefectish.errors import (
     shorten,
     text_of,
 )
+from prefectish.source_lines import pickler_class
 
 #: Types that travel as they are. Subclasses do not: their classes may be missing elsewhere.
 SIMPLE = frozenset({type(None), bool, int, float, complex, str, bytes})

@@ -12,12 +12,11 @@ import textwrap
 import cloudpickle
 import pytest
 
-from prefectish import Flow, task
-from prefectish.engine import sources
+from prefectish import Flow, source_lines, task
 from prefectish.engine.causes import cause_of
 from prefectish.engine.envelope import dumps
-from prefectish.engine.sources import LARGEST_SOURCE, MOST_FILES, dumps_by_value, place_lines, source_of
 from prefectish.errors import RemoteError
+from prefectish.source_lines import LARGEST_SOURCE, MOST_FILES, dumps_by_value, place_lines, source_of
 
 SOURCE = """\
 def divide(x):
@@ -67,9 +66,9 @@ except Exception:
 def forget():
     """Leave no lines to the next test."""
     yield
-    for name in [*sources._placed, *(name for name in linecache.cache if name.startswith("<ipython-input"))]:
+    for name in [*source_lines._placed, *(name for name in linecache.cache if name.startswith("<ipython-input"))]:
         linecache.cache.pop(name, None)
-    sources._placed.clear()
+    source_lines._placed.clear()
 
 
 def script(path, source=SOURCE):
@@ -205,7 +204,7 @@ def test_functions_of_a_file_are_placed_beside_one_another():
 def test_oldest_files_give_way(monkeypatch):
     for k in range(MOST_FILES + 2):
         place_lines(f"<ipython-input-{k}>", 1, "pass\n")
-    assert len(sources._placed) == MOST_FILES
+    assert len(source_lines._placed) == MOST_FILES
     assert "<ipython-input-1>" not in linecache.cache
     assert linecache.getline(f"<ipython-input-{MOST_FILES + 1}>", 1) == "pass\n"
 
