@@ -18,15 +18,15 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.jobs.job import ITEM, ChainSpec, Job, Record
 from prefectish.engine.jobs.references import LeftOnWorker
-from prefectish.engine.wire.execute import execute, execute_bundle, take
+from prefectish.engine.wire.execute import execute, execute_batch, take_from_batch
 from prefectish.engine.wire.messages import Batch, Call, StepResult
 from prefectish.engine.wire.pack import Packer, UnpackableInput, sources_of
 from prefectish.engine.worker.attempt import PENDING
 
 Key = tuple[str, int | str, int]
 
-#: An automatic bundle starts no further branch after so many seconds.
-BUNDLE_PATIENCE = 1.0
+#: An automatic batch starts no further branch after so many seconds.
+BATCH_PATIENCE = 1.0
 
 
 class PackedChain(NamedTuple):
@@ -69,7 +69,7 @@ class LoweringOptions(NamedTuple):
 
 
 class LoweredBatch(NamedTuple):
-    """The graph of a bundle, the jobs in it in order, and the records of those that were left out.
+    """The graph of a batch, the jobs in it in order, and the records of those that were left out.
 
     Attributes
     ----------
@@ -200,8 +200,8 @@ def weigh(value: StepResult | Batch) -> StepResult | Batch:
     return StepResult(value.position, light, value.small)
 
 
-def lower_bundle(jobs: Sequence[Job], chain: PackedChain, key: Key, terms: LoweringOptions) -> LoweredBatch:
-    """Make the graph of a bundle: one task for all steps of all its branches.
+def lower_batch(jobs: Sequence[Job], chain: PackedChain, key: Key, terms: LoweringOptions) -> LoweredBatch:
+    """Make the graph of a batch: one task for all steps of all its branches.
 
     A branch with an input that cannot be pickled is left out, and its records are in `refused`.
     """
@@ -221,16 +221,16 @@ def lower_bundle(jobs: Sequence[Job], chain: PackedChain, key: Key, terms: Lower
         starts = {p: packer.state(s, "a former attempt") for p, s in job.starts.items()}
         branches.append((job.index, job.positions, items, given, starts))
         taken.append(job)
-    patience = BUNDLE_PATIENCE if jobs[0].chain.batch == "auto" else None
+    patience = BATCH_PATIENCE if jobs[0].chain.batch_size == "auto" else None
     calls = pickle.dumps((patience, terms.keep, terms.verify, branches), protocol=5)
     fillings = [terms.reference(h) for h in packer.held]
-    graph = {key: Task(key, execute_bundle, chain.blob, calls, *fillings)} if taken else {}
+    graph = {key: Task(key, execute_batch, chain.blob, calls, *fillings)} if taken else {}
     return LoweredBatch(graph, taken, refused, bool(fillings))
 
 
-def take_graph(bundle: Any, number: int, position: int, key: Key) -> dict[Key, Task]:
-    """Return the graph that takes one large result out of a bundle."""
-    return {key: Task(key, take, bundle, number, position)}
+def take_graph(batch: Any, number: int, position: int, key: Key) -> dict[Key, Task]:
+    """Return the graph that takes one large result out of a batch."""
+    return {key: Task(key, take_from_batch, batch, number, position)}
 
 
 def expression(graph: Mapping[Key, Task], name: str) -> LLGExpr:

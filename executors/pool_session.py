@@ -79,14 +79,14 @@ class Workers(Protocol):
     ----------
     slots
         Bodies that can run at once.
-    bundles
-        Whether the jobs of a bundle come together, as a slice of their own.
+    batches
+        Whether the jobs of a batch come together, as a slice of their own.
     live
         Whether bodies get the very objects that are here.
     """
 
     slots: int
-    bundles: bool
+    batches: bool
     live: bool
 
     def run(self, branches: Sequence[PoolJob], report: Report, ahead: int) -> None:
@@ -202,15 +202,15 @@ class PoolSession:
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs, and hand over what the pool can use."""
         queued: list[Job] = []
-        bundles: dict[int, list[PoolJob]] = {}
+        batches: dict[int, list[PoolJob]] = {}
         for job in jobs:
             if job.solo:
                 self._start([PoolJob(job)])
-            elif job.bundle is not None and self.workers.bundles:
-                bundles.setdefault(job.bundle, []).append(PoolJob(job))
+            elif job.batch is not None and self.workers.batches:
+                batches.setdefault(job.batch, []).append(PoolJob(job))
             else:
                 queued.append(job)
-        for branches in bundles.values():
+        for branches in batches.values():
             self._start(branches)
         self.backlog.add(queued)
         self._hand_over()

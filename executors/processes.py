@@ -22,11 +22,11 @@ from prefectish.engine.jobs.job import ChainSpec, Job, Record
 from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import Success
-from prefectish.engine.wire.messages import Batch, StepResult, open_bundle
+from prefectish.engine.wire.messages import Batch, StepResult, open_batch
 from prefectish.engine.wire.pack import pack_chain, pickle_tasks
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import FlowDefinitionError
-from prefectish.executors.lower import Key, LoweringOptions, PackedChain, item_inputs, lower, lower_bundle, not_ready
+from prefectish.executors.lower import Key, LoweringOptions, PackedChain, item_inputs, lower, lower_batch, not_ready
 from prefectish.executors.payload_files import PayloadFiles
 from prefectish.executors.pool_session import PoolJob, Report, cluster_error, in_given_order
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
@@ -80,7 +80,7 @@ class OneStep:
 
 
 class BatchNode:
-    """All steps of several branches; its key's value is a Bundle."""
+    """All steps of several branches; its key's value is a Batch."""
 
     __slots__ = ("branches",)
 
@@ -99,7 +99,7 @@ class BatchNode:
 
     def end(self, value: Batch | None, report: Report) -> None:
         """Report the records of each branch; one that the process did not get to goes back as it came."""
-        found = [None] * len(self.branches) if value is None else open_bundle(value)
+        found = [None] * len(self.branches) if value is None else open_batch(value)
         for branch, records in zip(self.branches, found, strict=True):
             job = branch.job
             branch.running = 0
@@ -130,7 +130,7 @@ class Processes:
         A task cannot be pickled.
     """
 
-    bundles = True
+    batches = True
     live = False
 
     def __init__(self, slots: int, plan: Plan, run_id: str, verify: bool = False) -> None:
@@ -150,8 +150,8 @@ class Processes:
         """Run branches in the pool; one that has to run alone comes by itself, and gets a pool to itself."""
         graph: dict[Key, Any] = {}
         errands: dict[Key, GraphNode] = {}
-        if branches[0].job.bundle is not None:
-            self._lower_bundle(branches, graph, errands, report)
+        if branches[0].job.batch is not None:
+            self._lower_batch(branches, graph, errands, report)
         else:
             for branch in branches:
                 self._lower(branch, graph, errands, report)
@@ -188,13 +188,13 @@ class Processes:
             for position, record in (*lowered.refused, *not_ready(job, lowered)):
                 report((branch, position, record))
 
-    def _lower_bundle(
+    def _lower_batch(
         self, branches: Sequence[PoolJob], graph: dict[Key, Any], errands: dict[Key, GraphNode], report: Report
     ) -> None:
         jobs = [branch.job for branch in branches]
         first = jobs[0]
-        key: Key = (f"{first.chain.steps[0].slug}-{self.terms.run_id}", f"bundle-{first.bundle}", first.submission)
-        lowered = lower_bundle(jobs, self._chain(first.chain), key, self.terms)
+        key: Key = (f"{first.chain.steps[0].slug}-{self.terms.run_id}", f"batch-{first.batch}", first.submission)
+        lowered = lower_batch(jobs, self._chain(first.chain), key, self.terms)
         branch_of = dict(zip(jobs, branches, strict=True))
         graph.update(lowered.graph)
         errands[key] = BatchNode([branch_of[job] for job in lowered.taken])
@@ -211,7 +211,9 @@ class Processes:
 
     def _pack(self, spec: ChainSpec) -> PackedChain:
         # The record of each step is read by itself here, so none has to ride along with later ones.
-        every = ChainSpec(spec.ident, spec.run, spec.steps, spec.shared, frozenset(range(len(spec.steps))), spec.batch)
+        every = ChainSpec(
+            spec.ident, spec.run, spec.steps, spec.shared, frozenset(range(len(spec.steps))), spec.batch_size
+        )
         blob, held = pack_chain(every, self.tasks)
         reference = self._parcels.add(blob) if len(blob) > INLINE_CHAIN else blob
         return PackedChain(reference, tuple(self._parcels.add(_reference(h)) for h in held), item_inputs(spec))

@@ -21,8 +21,8 @@ from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.jobs.references import Held, LeftOnWorker
 from prefectish.engine.plan.placement import Placement, placement_of
 from prefectish.engine.plan.steps import Plan
-from prefectish.engine.wire.messages import Batch, StepResult, open_bundle
-from prefectish.engine.wire.pack import HEAVY, learn_tasks, pack_chain, pickle_tasks
+from prefectish.engine.wire.messages import Batch, StepResult, open_batch
+from prefectish.engine.wire.pack import HEAVY, add_task_payloads, pack_chain, pickle_tasks
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
@@ -37,7 +37,7 @@ from prefectish.executors.lower import (
     expression,
     item_inputs,
     lower,
-    lower_bundle,
+    lower_batch,
     not_ready,
     receipt_graph,
     take_graph,
@@ -80,9 +80,9 @@ class OpenKey:
     Attributes
     ----------
     jobs
-        The job it belongs to, or the jobs of a bundle in order.
+        The job it belongs to, or the jobs of a batch in order.
     position
-        The step, None for a bundle.
+        The step, None for a batch.
     value
         For a receipt: the key it is a receipt of, and its size in bytes.
     known
@@ -105,12 +105,12 @@ class OpenKey:
 
 
 class BatchPart:
-    """Where a large result of a bundle is."""
+    """Where a large result of a batch is."""
 
-    __slots__ = ("bundle", "number", "position")
+    __slots__ = ("batch", "number", "position")
 
-    def __init__(self, bundle: Future, number: int, position: int) -> None:
-        self.bundle = bundle
+    def __init__(self, batch: Future, number: int, position: int) -> None:
+        self.batch = batch
         self.number = number
         self.position = position
 
@@ -185,16 +185,16 @@ class ClusterSession:
     ) -> None:
         """Make the graphs of jobs, by where they may run."""
         self._try_new_maps(jobs)
-        bundles: dict[int, list[Job]] = {}
+        batches: dict[int, list[Job]] = {}
         for job in jobs:
             packed, placement = self._chain(job.chain)
-            if job.bundle is not None:
-                bundles.setdefault(job.bundle, []).append(job)
+            if job.batch is not None:
+                batches.setdefault(job.batch, []).append(job)
             else:
                 self._add(job, packed, *graphs.setdefault(placement, ({}, {})))
-        for number, members in bundles.items():
+        for number, members in batches.items():
             packed, placement = self._chain(members[0].chain)
-            self._add_bundle(number, members, packed, *graphs.setdefault(placement, ({}, {})))
+            self._add_batch(number, members, packed, *graphs.setdefault(placement, ({}, {})))
 
     def _try_new_maps(self, jobs: Sequence[Job]) -> None:
         """See whether a worker can load what a large map that begins with these jobs needs.
@@ -213,7 +213,7 @@ class ClusterSession:
         for members in begins.values():
             if len(members) >= LARGE:
                 chain = members[0].chain
-                learn_tasks(chain, self.tasks)
+                add_task_payloads(chain, self.tasks)
                 try_chain(chain, members, self.tasks, partial(self._try, placement_of(chain.steps[0].task)))
 
     def _try(self, placement: Placement, make: Callable[[Key], Mapping[Key, Any]]) -> list[LoadFailure] | None:
@@ -239,11 +239,11 @@ class ClusterSession:
         if lowered.refused:
             self._done.append(Receipt(job, [*lowered.refused, *not_ready(job, lowered)]))
 
-    def _add_bundle(
+    def _add_batch(
         self, number: int, jobs: Sequence[Job], chain: PackedChain, graph: dict[Key, Any], opens: dict[Key, OpenKey]
     ) -> None:
-        key: Key = (f"{jobs[0].chain.steps[0].slug}-{self.run_id}", f"bundle-{number}", jobs[0].submission)
-        lowered = lower_bundle(jobs, chain, key, self.terms)
+        key: Key = (f"{jobs[0].chain.steps[0].slug}-{self.run_id}", f"batch-{number}", jobs[0].submission)
+        lowered = lower_batch(jobs, chain, key, self.terms)
         graph.update(lowered.graph)
         if lowered.graph:
             opens[key] = OpenKey(lowered.taken, None, None)
@@ -305,7 +305,7 @@ class ClusterSession:
             if isinstance(held.handle, BatchPart):
                 part = held.handle
                 key = self._key("part")
-                held.handle = self._get(take_graph(part.bundle, part.number, part.position, key), [key])[key]
+                held.handle = self._get(take_graph(part.batch, part.number, part.position, key), [key])[key]
             return held.handle
         if isinstance(held, Encoded | str | bytes):
             from prefectish.engine.state import Success
@@ -359,7 +359,7 @@ class ClusterSession:
         return done
 
     def _enough(self, ready: Sequence[Key]) -> bool:
-        """Whether to read what is done now: a group, or what a flow may wait for, a single task or a bundle."""
+        """Whether to read what is done now: a group, or what a flow may wait for, a single task or a batch."""
         if len(ready) >= min(GROUP, len(self.opens) // 4 + 1):
             return True
         return any(entry.position is None or entry.jobs[0].index < 0 for entry in map(self.opens.__getitem__, ready))
@@ -465,8 +465,8 @@ class ClusterSession:
             self._inlined += value.nbytes
         source = entry.future if entry.value is None else entry.value[0]
         if isinstance(value, Batch):
-            for number, (job, records) in enumerate(zip(entry.jobs, open_bundle(value), strict=True)):
-                self._done.append(Receipt(job, self._unbundled(job, number, records, value, source)))
+            for number, (job, records) in enumerate(zip(entry.jobs, open_batch(value), strict=True)):
+                self._done.append(Receipt(job, self._unpack_batch(job, number, records, value, source)))
             return None
         record, job = value.record, entry.jobs[0]
         stays = isinstance(record.state._result, LeftOnWorker)
@@ -475,23 +475,23 @@ class ClusterSession:
         self._done.append(Receipt(job, [*value.small, (value.position, record)]))
         return None if stays else entry.future
 
-    def _unbundled(
-        self, job: Job, number: int, records: list[tuple[int, Record]] | None, bundle: Batch, source: Future
+    def _unpack_batch(
+        self, job: Job, number: int, records: list[tuple[int, Record]] | None, batch: Batch, source: Future
     ) -> list[tuple[int, Record]]:
-        """Return the records of one branch of a bundle; one that was not started goes back as it came."""
+        """Return the records of one branch of a batch; one that was not started goes back as it came."""
         if records is None:
             return [(p, Record(job.starts.get(p, PENDING))) for p in job.positions]
         if len(records) != len(job.positions) or records[0][0] != job.positions[0]:
             records = [(p, record) for p, (_, record) in zip(job.positions, records, strict=True)]
         return [
-            (p, self._unstayed(job, number, p, record, bundle, source))
+            (p, self._unstayed(job, number, p, record, batch, source))
             if isinstance(record.state._result, LeftOnWorker)
             else (p, record)
             for p, record in records
         ]
 
-    def _unstayed(self, job: Job, number: int, p: int, record: Record, bundle: Batch, source: Future) -> Record:
-        here = bundle.large.get((number, p))
+    def _unstayed(self, job: Job, number: int, p: int, record: Record, batch: Batch, source: Future) -> Record:
+        here = batch.large.get((number, p))
         if here is not None:
             return record.with_state(record.state.replace(result=here))
         return _held(record, job.chain.steps[p].label(job.index), BatchPart(source, number, p))
@@ -547,8 +547,8 @@ def _fetch(handle: Any) -> Any:
     """Read a large result from the cluster."""
     if isinstance(handle, BatchPart):
         part = handle
-        key: Key = (f"part-{part.bundle.key[0]}", f"{part.bundle.key[1]}-{part.number}-{part.position}", 0)
-        named = expression(take_graph(part.bundle, part.number, part.position, key), str(key))
-        handle = submit_graph(part.bundle.client, named, [key], {key: 0}, {})[key]
+        key: Key = (f"part-{part.batch.key[0]}", f"{part.batch.key[1]}-{part.number}-{part.position}", 0)
+        named = expression(take_graph(part.batch, part.number, part.position, key), str(key))
+        handle = submit_graph(part.batch.client, named, [key], {key: 0}, {})[key]
     carry: StepResult = handle.result()
     return carry.record.state._result

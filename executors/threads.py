@@ -113,7 +113,7 @@ class Threads:
         Names the run in every key.
     """
 
-    bundles = False
+    batches = False
     live = True
 
     def __init__(self, slots: int, run_id: str) -> None:

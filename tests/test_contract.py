@@ -251,8 +251,8 @@ def test_tags_of_a_task_are_in_the_context_of_its_states(run, size):
     assert [s.context.get("tags") for s in run(flow).result[out].map_states] == [["red"], ["red"]]
 
 
-def test_bundled_branch_goes_on_from_the_step_where_it_was(run):
-    with Flow("bundles") as flow:
+def test_batched_branch_goes_on_from_the_step_where_it_was(run):
+    with Flow("batches") as flow:
         a = inc.copy(batch_size=2).map([1, 2])
         b = inc.copy(batch_size=2).map(a)
     given = Mapped(map_states=[Success(None, 10), None])

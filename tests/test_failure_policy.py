@@ -124,7 +124,7 @@ def test_cancel_drops_what_runs_too(dask, tmp_path, batch):
 
     _, mapped = run_map(dask, work)
     found = kinds(mapped)
-    if batch is not None:  # the failure is told when its bundle ends, and so the next child has ended too
+    if batch is not None:  # the failure is told when its batch ends, and so the next child has ended too
         assert found.pop("Success") == batch - 1
     assert found == {"Failed": 1, "Cancelled": 200 - (batch or 1)}
     assert {s.message for s in mapped.map_states[batch or 1 :]} == {"never started", "cancelled: its map was stopped"}

@@ -57,7 +57,7 @@ def test_lines_of_bodies_reach_the_handlers_here_once(run, info):
 
 
 @pytest.mark.parametrize("batch", [2, "auto"])
-def test_lines_of_bundles_are_bound_to_their_children(run, info, batch):
+def test_lines_of_batches_are_bound_to_their_children(run, info, batch):
     with Flow("talks") as flow:
         talk.copy(batch_size=batch).map(["a", "b"])
     run(flow)

@@ -338,7 +338,7 @@ class BrokenWorkers:
     """Breaks every slice after the first report."""
 
     slots = 1
-    bundles = False
+    batches = False
     live = True
 
     def __init__(self, again: bool = False) -> None:
@@ -672,7 +672,7 @@ def test_large_items_and_results_travel(processes):
     assert [len(v) for v in values(flow, out, processes)] == [1 << 21] * 4
 
 
-# ---------------------------------------------------------------------------------------------------- bundles
+# ---------------------------------------------------------------------------------------------------- batches
 
 
 def batched(body, tmp_path, items, **options):
@@ -690,7 +690,7 @@ def batched(body, tmp_path, items, **options):
     return state.result[out].map_states, [line.split() for line in ran.read_text().splitlines()]
 
 
-def test_branches_of_a_bundle_run_in_one_process_each_once(tmp_path):
+def test_branches_of_a_batch_run_in_one_process_each_once(tmp_path):
     children, ran = batched(str, tmp_path, list(range(100)))
     assert [child.result for child in children] == [str(x) for x in range(100)]
     assert sorted(int(x) for x, _ in ran) == list(range(100))
@@ -698,7 +698,7 @@ def test_branches_of_a_bundle_run_in_one_process_each_once(tmp_path):
         assert len({pid for x, pid in ran if first <= int(x) < first + 10}) == 1
 
 
-def test_automatic_bundles_grow_to_the_end(tmp_path):
+def test_automatic_batches_grow_to_the_end(tmp_path):
     children, ran = batched(str, tmp_path, list(range(500)), batch_size="auto")
     assert [child.result for child in children] == [str(x) for x in range(500)]
     assert len(ran) == 500
@@ -710,20 +710,20 @@ def fail_at_five(x):
     return bytes(1 << 16)
 
 
-def test_child_of_a_bundle_fails_alone(tmp_path):
+def test_child_of_a_batch_fails_alone(tmp_path):
     children, _ = batched(fail_at_five, tmp_path, list(range(20)))
     assert [i for i, child in enumerate(children) if child.is_failed()] == [5]
     assert children[5].message == "Error during execution of task: ValueError(5)"
     assert {len(child.result) for child in children if child.is_successful()} == {1 << 16}
 
 
-def test_child_of_a_bundle_is_retried_alone(tmp_path):
+def test_child_of_a_batch_is_retried_alone(tmp_path):
     children, ran = batched(fail_at_five, tmp_path, list(range(10)), retries=2)
     assert [i for i, child in enumerate(children) if child.is_failed()] == [5]
     assert sorted(int(x) for x, _ in ran) == [0, 1, 2, 3, 4, 5, 5, 5, 6, 7, 8, 9]
 
 
-def test_argument_of_a_bundle_that_cannot_be_pickled_fails_its_child(tmp_path):
+def test_argument_of_a_batch_that_cannot_be_pickled_fails_its_child(tmp_path):
     children, ran = batched(str, tmp_path, [0, Unpicklable(), 2])
     assert [type(child) for child in children] == [Success, Failed, Success]
     assert len(ran) == 2
@@ -735,7 +735,7 @@ def die_at_five(x):
     return x
 
 
-def test_child_that_kills_its_bundle_crashes_alone(tmp_path):
+def test_child_that_kills_its_batch_crashes_alone(tmp_path):
     children, _ = batched(die_at_five, tmp_path, list(range(20)))
     assert [i for i, child in enumerate(children) if not child.is_successful()] == [5]
     assert type(children[5]) is Crashed

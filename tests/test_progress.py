@@ -130,12 +130,12 @@ def test_independent_single_steps_start_at_once_whatever_the_window():
     assert shown(Owner(flow, window=1).start()) == ["a", "b", "c"]
 
 
-def test_single_step_has_no_siblings_to_share_a_bundle_with():
+def test_single_step_has_no_siblings_to_share_a_batch_with():
     with Flow("single") as flow:
         named("a", batch_size=2)(1)
     owner = Owner(flow)
     (job,) = owner.start()
-    assert job.bundle is None
+    assert job.batch is None
     owner.tell(job)
     assert owner.progress.done
     assert owner.progress.table.in_flight == 0

@@ -95,13 +95,13 @@ def test_suspect_alone_gives_back_no_place_that_it_did_not_take():
     assert owner.progress.done
 
 
-def test_bundle_has_one_place_which_it_gives_back_once():
+def test_batch_has_one_place_which_it_gives_back_once():
     owner = Owner(12, max_concurrency=1, batch_size=3)
     for _ in range(4):
         assert len(owner.jobs) == 3
-        assert len({job.bundle for job in owner.jobs}) == 1
+        assert len({job.batch for job in owner.jobs}) == 1
         first, *others = owner.jobs
-        assert owner.tell(first) == [], "the rest of the bundle still runs"
+        assert owner.tell(first) == [], "the rest of the batch still runs"
         owner.tell(*others)
     assert owner.progress.done
 
@@ -118,7 +118,7 @@ def test_time_limit_of_a_map_ends_a_run_alone_too():
     assert owner.progress.done
 
 
-def test_bundles_that_were_given_up_keep_no_row_from_its_end():
+def test_batches_that_were_given_up_keep_no_row_from_its_end():
     owner = Owner(40, map_timeout=5, batch_size=4)
     started = len(owner.jobs)
     assert started < 40

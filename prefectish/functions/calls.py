@@ -2,7 +2,7 @@
 
 All calls of a task with arguments of the same kinds are rows of one chain (:class:`CallSignature`). A row starts once
 the outcomes among its arguments are known, under the window and the limits that hold for maps; so what is said of the
-children of a map (retries, losses, bundles, records) holds for calls. A map is a step like any other, added to the plan
+children of a map (retries, losses, batches, records) holds for calls. A map is a step like any other, added to the plan
 once its arguments are there; maps over maps go on row by row.
 
 Nothing here runs in the thread of the flow function, except where it says so.

@@ -132,11 +132,11 @@ class ChainSpec:
         States of the unmapped inputs.
     wanted
         Positions whose records the owner needs by themselves, because somebody outside the chain reads them.
-    batch
-        Number of branches in one bundle, "auto", or None.
+    batch_size
+        Number of branches in one batch, "auto", or None.
     """
 
-    __slots__ = ("batch", "ident", "run", "shared", "steps", "wanted")
+    __slots__ = ("batch_size", "ident", "run", "shared", "steps", "wanted")
 
     def __init__(
         self,
@@ -145,14 +145,14 @@ class ChainSpec:
         steps: tuple[StepSpec, ...],
         shared: tuple[State, ...],
         wanted: frozenset[int],
-        batch: int | str | None = None,
+        batch_size: int | str | None = None,
     ) -> None:
         self.ident = ident
         self.run = run
         self.steps = steps
         self.shared = shared
         self.wanted = wanted
-        self.batch = batch
+        self.batch_size = batch_size
 
 
 class Pick:
@@ -190,7 +190,7 @@ class Job:
         States other than Pending() from which a step starts, by position.
     awaiting
         Mask of the positions whose records are still to come; the owner's, cleared when the job is given up.
-    bundle
+    batch
         Jobs with the same number travel as one; None for a job by itself.
     solo
         It runs with nothing else of ours on its worker, one step at a time.
@@ -199,7 +199,7 @@ class Job:
     """
 
     __slots__ = (
-        "awaiting", "bundle", "every_step", "given", "index", "items", "chain", "positions", "solo", "starts",
+        "awaiting", "batch", "every_step", "given", "index", "items", "chain", "positions", "solo", "starts",
         "submission",
     )  # fmt: skip
 
@@ -223,7 +223,7 @@ class Job:
         self.given = given
         self.starts = starts
         self.awaiting = 0
-        self.bundle: int | None = None
+        self.batch: int | None = None
         self.solo = solo
         self.every_step = every_step
 

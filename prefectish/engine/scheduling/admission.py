@@ -1,4 +1,4 @@
-"""Who starts next: the window, the limits, bundles, and strict depth first.
+"""Who starts next: the window, the limits, batches, and strict depth first.
 
 Single steps start at once. Rows of maps take the places of the window, those of the deepest chain first, so that a
 branch is finished before another one is begun. A chain under a limit stands aside while it has no place; nothing waits
@@ -98,20 +98,20 @@ class Admission:
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
-    def bundle_size(self, chain: StepChain) -> int:
-        """Return how many rows of a chain the next bundle takes; 0 if enough bundles are under way."""
-        batch = chain.spec.batch
+    def batch_size(self, chain: StepChain) -> int:
+        """Return how many rows of a chain the next batch takes; 0 if enough batches are under way."""
+        batch = chain.spec.batch_size
         if batch is None or self.limits.rated(chain.runs[0].step.number):
-            return 1  # a rate spaces the starts of children, which those of a bundle have one after another
-        if chain.bundles >= DEPTH * self.slots:
+            return 1  # a rate spaces the starts of children, which those of a batch have one after another
+        if chain.batches >= DEPTH * self.slots:
             return 0
         if isinstance(batch, int):
             return batch
         space = chain.space
         known = space is not None and space.closed and not chain.gates
         remaining = (space.width or 0) - chain.opened if known and space is not None else None
-        chain.bundle = auto_size(chain.bundle, chain.mean, remaining, self.slots)
-        return chain.bundle
+        chain.last_batch_size = auto_size(chain.last_batch_size, chain.mean, remaining, self.slots)
+        return chain.last_batch_size
 
     def next_row(self, chain: StepChain, finisher: Transitions) -> int | None:
         """Return the next row of a chain, pulled from an iterator if need be; None if there is none now."""

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-#: A bundle should take about so long, in seconds: long against what a task costs, short against a user's patience.
+#: A batch should take about so long, in seconds: long against what a task costs, short against a user's patience.
 TARGET = 0.2
-#: What a child costs beside its body, in seconds, roughly; keeps bodies that take no time from making bundles endless.
+#: What a child costs beside its body, in seconds, roughly; keeps bodies that take no time from making batches endless.
 CHILD = 20e-6
-#: Size of the first bundles of a map, before anything is known about its time.
+#: Size of the first batches of a map, before anything is known about its time.
 FIRST = 16
-#: A bundle is at most so many times as large as the one before: one quick item does not speak for all.
+#: A batch is at most so many times as large as the one before: one quick item does not speak for all.
 GROWTH = 4
 LARGEST = 5000
-#: Bundles in flight for each slot of the cluster.
+#: Batches in flight for each slot of the cluster.
 DEPTH = 3
 
 
 def auto_size(last: int, mean: float | None, remaining: int | None, slots: int) -> int:
-    """Return the number of branches for the next bundle.
+    """Return the number of branches for the next batch.
 
     Parameters
     ----------
     last
-        Size of the bundle before, 0 for the first.
+        Size of the batch before, 0 for the first.
     mean
         Observed mean time of a branch in seconds, None if none has ended.
     remaining
         Rows that are left, None if that is not known.
     slots
-        Threads of the cluster; the last bundles are cut so that all of them have work.
+        Threads of the cluster; the last batches are cut so that all of them have work.
 
     Examples
     --------

@@ -47,8 +47,8 @@ class CrashPolicy:
             self.end_crashed(lost, now)
             return
         position = lost.position if lost.position is not None and awaited >> lost.position & 1 else _first(awaited)
-        if lost.cause == "killed-worker" and job.bundle is not None:
-            return  # the branches of a bundle that was lost are submitted again one by one
+        if lost.cause == "killed-worker" and job.batch is not None:
+            return  # the branches of a batch that was lost are submitted again one by one
         suspect = Suspect(chain, branch, position)
         if lost.cause == "killed-worker" and not job.solo:
             branch.waiting |= 1 << position

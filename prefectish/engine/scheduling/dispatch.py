@@ -31,7 +31,7 @@ class Dispatcher:
         self.branches = endings.branches
         self.endings = endings
         self.numbering = DuplicateKeys()
-        self._bundle_count = 0
+        self._batch_count = 0
 
     def consider(self, now: Now) -> None:
         """Open what has become known, until nothing more does."""
@@ -77,17 +77,17 @@ class Dispatcher:
                 self.table.admission.queue(chain)
 
     def begin_next(self, chain: StepChain, now: Now) -> None:
-        """Start the next row of a chain, or a bundle of rows; the chain stays queued until it has none."""
+        """Start the next row of a chain, or a batch of rows; the chain stays queued until it has none."""
         if chain.late:
             self._begin_next_ahead(chain, now)
         else:
             self._begin_next_in_place(chain, now)
 
     def _begin_next_in_place(self, chain: StepChain, now: Now) -> None:
-        """Begin the next row or bundle of a chain, if there is a place under the chain's limits."""
-        size = self.table.admission.bundle_size(chain)
+        """Begin the next row or batch of a chain, if there is a place under the chain's limits."""
+        size = self.table.admission.batch_size(chain)
         if not size:
-            return  # it is queued again when a bundle of it has ended
+            return  # it is queued again when a batch of it has ended
         if not self._is_permitted(chain, now):
             return
         jobs: list[Job] = []
@@ -102,8 +102,8 @@ class Dispatcher:
             self.table.admission.give_back(chain)
         if chain.space is not None and (jobs or row is not None):
             self.table.admission.queue(chain)
-        if chain.spec.batch is not None and jobs:
-            self._bundle(chain, jobs)
+        if chain.spec.batch_size is not None and jobs:
+            self._batch(chain, jobs)
 
     def _is_permitted(self, chain: StepChain, now: Now) -> bool:
         """Take a place for a row; a place that nobody takes would put off others, or the end of the run."""
@@ -135,12 +135,12 @@ class Dispatcher:
             self.table.end_row(run, row, run.start_of(row) or tables.NOT_RUN, NEVER_STARTED)
         chain.done += 1
 
-    def _bundle(self, chain: StepChain, jobs: list[Job]) -> None:
-        self._bundle_count += 1
-        self.branches.bundles[self._bundle_count] = len(jobs)
-        chain.bundles += 1
+    def _batch(self, chain: StepChain, jobs: list[Job]) -> None:
+        self._batch_count += 1
+        self.branches.batches[self._batch_count] = len(jobs)
+        chain.batches += 1
         for job in jobs:
-            job.bundle = self._bundle_count
+            job.batch = self._batch_count
 
     def _begin(self, chain: StepChain, row: int, now: Now) -> Job | None:
         """Open a branch and submit it whole; steps with a start state of their own may be final, or wait."""

@@ -59,7 +59,7 @@ def _size(size: int | None) -> int:
 
 
 def places_taken(chain: StepChain) -> int:
-    """Return how many places the jobs of a chain would have taken under a limit; a bundle takes one."""
+    """Return how many places the jobs of a chain would have taken under a limit; a batch takes one."""
     jobs = (job for branch in chain.branches.values() for job in branch.jobs)
     counted = (job for job in jobs if job.awaiting and not job.solo and job.starts.get(0) is not LOOK)
-    return len({id(job) if job.bundle is None else job.bundle for job in counted})
+    return len({id(job) if job.batch is None else job.batch for job in counted})

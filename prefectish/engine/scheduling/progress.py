@@ -66,7 +66,7 @@ class Progress:
     window
         Branches of maps open at once, at most.
     slots
-        Threads that run bodies, for the size of bundles.
+        Threads that run bodies, for the size of batches.
     tag_limits
         Children of all tasks with a tag that run at once, at most.
     keep

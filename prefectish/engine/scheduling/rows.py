@@ -39,8 +39,8 @@ class Rows:
     ----------
     held_back
         Branches that could go on and have to wait until suspects are cleared.
-    bundles
-        Jobs of each bundle that are still to report, by the number of the bundle.
+    batches
+        Jobs of each batch that are still to report, by the number of the batch.
     slowest
         The children that took longest.
     """
@@ -48,7 +48,7 @@ class Rows:
     def __init__(self, table: RunState) -> None:
         self.table = table
         self.held_back: list[tuple[StepChain, MapRow]] = []
-        self.bundles: dict[int, int] = {}
+        self.batches: dict[int, int] = {}
         self.slowest = Slowest()
 
     def record(self, chain: StepChain, branch: MapRow, position: int, record: Record, now: Now) -> None:
@@ -199,14 +199,14 @@ class Rows:
                         self.table.suspects.clear(self.table.now.seconds)
 
     def leave(self, chain: StepChain, job: Job) -> None:
-        """Give back the place of a job that is not awaited any more; the branches of a bundle had one together."""
+        """Give back the place of a job that is not awaited any more; the branches of a batch had one together."""
         self.table.in_flight -= 1
-        if job.bundle is not None:
-            self.bundles[job.bundle] -= 1
-            if self.bundles[job.bundle]:
+        if job.batch is not None:
+            self.batches[job.batch] -= 1
+            if self.batches[job.batch]:
                 return
-            del self.bundles[job.bundle]
-            chain.bundles -= 1
+            del self.batches[job.batch]
+            chain.batches -= 1
             self.table.admission.queue(chain)
         if not (job.solo or job.starts.get(0) is LOOK):  # what runs alone, or only looks, took no place
             self.table.admission.give_back(chain)

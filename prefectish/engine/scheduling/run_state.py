@@ -279,8 +279,8 @@ class StepChain:
         Rows whose gates are open, smallest first, of a chain with gates.
     mean
         Observed mean time of a branch in seconds, None if none has ended.
-    bundle, bundles
-        Size of the last bundle, and bundles under way.
+    last_batch_size, batches
+        Size of the last batch, and batches under way.
     withdrawn
         Some rows of its steps were cancelled before they began.
     stopped
@@ -294,9 +294,9 @@ class StepChain:
     """
 
     __slots__ = (
-        "again", "ahead", "all_positions", "branches", "bundle", "bundles", "done", "full", "gates", "late", "limited",
-        "mean", "opened", "order", "pickers", "position", "priority", "queued", "ready", "runs", "space", "spec",
-        "stage", "started", "stopped", "withdrawn",
+        "again", "ahead", "all_positions", "branches", "batches", "done", "full", "gates", "last_batch_size", "late",
+        "limited", "mean", "opened", "order", "pickers", "position", "priority", "queued", "ready", "runs", "space",
+        "spec", "stage", "started", "stopped", "withdrawn",
     )  # fmt: skip
 
     def __init__(self, runs: list[StepState], stage: int, space: MapState | None) -> None:
@@ -323,8 +323,8 @@ class StepChain:
         self.branches: dict[int, MapRow] = {}
         self.spec: ChainSpec
         self.mean: float | None = None
-        self.bundle = 0
-        self.bundles = 0
+        self.last_batch_size = 0
+        self.batches = 0
         self.stopped = ""
 
     def open_gate(self, row: int) -> None:

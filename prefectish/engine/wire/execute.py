@@ -60,7 +60,7 @@ def with_values(chain: ChainSpec, fillings: Sequence[StepResult]) -> ChainSpec:
     """Return a chain with the holes in its shared inputs and constants filled."""
     shared = tuple(substitute(state, fillings) for state in chain.shared)
     steps = tuple(_filled_step(spec, fillings) for spec in chain.steps)
-    return ChainSpec(chain.ident, chain.run, steps, shared, chain.wanted, chain.batch)
+    return ChainSpec(chain.ident, chain.run, steps, shared, chain.wanted, chain.batch_size)
 
 
 def _filled_step(spec: StepSpec, fillings: Sequence[StepResult]) -> StepSpec:
@@ -150,8 +150,8 @@ def reopen_chain(
     return ChainSpec(ident, run, specs, shared, wanted, batch)
 
 
-def execute_bundle(blob: bytes, calls: bytes, *fillings: StepResult) -> Batch:
-    """Run the branches of a bundle one after another, all steps of each.
+def execute_batch(blob: bytes, calls: bytes, *fillings: StepResult) -> Batch:
+    """Run the branches of a batch one after another, all steps of each.
 
     Parameters
     ----------
@@ -212,6 +212,6 @@ def _run_branch(
     return records
 
 
-def take(bundle: Batch, number: int, position: int) -> StepResult:
-    """Return one large result of a bundle, in the form of a step's value."""
-    return StepResult(position, Record(Success(SUCCEEDED, bundle.large[number, position])))
+def take_from_batch(batch: Batch, number: int, position: int) -> StepResult:
+    """Return one large result of a batch, in the form of a step's value."""
+    return StepResult(position, Record(Success(SUCCEEDED, batch.large[number, position])))

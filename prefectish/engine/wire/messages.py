@@ -106,7 +106,7 @@ def _carry(position: int, result: Any, seconds: float, worker: str | None, item_
 
 
 class Batch:
-    """The value of a bundle's key: the records of its branches as bytes, and the large results beside them.
+    """The value of a batch's key: the records of its branches as bytes, and the large results beside them.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class Batch:
         Pickled name of the process and list with an entry a branch: its records by position, or None if it was not
         started.
     Large
-        Large results by (number of the branch in the bundle, position).
+        Large results by (number of the branch in the batch, position).
     """
 
     __slots__ = ("content", "large")
@@ -135,9 +135,9 @@ class Batch:
         return Batch, (self.content, self.large)
 
 
-def open_bundle(bundle: Batch) -> list[list[tuple[int, Record]] | None]:
-    """Return the records of each branch of a bundle, None for those that were not started."""
-    worker, entries = pickle.loads(bundle.content)
+def open_batch(batch: Batch) -> list[list[tuple[int, Record]] | None]:
+    """Return the records of each branch of a batch, None for those that were not started."""
+    worker, entries = pickle.loads(batch.content)
     return [_open_entry(entry, worker) for entry in entries]
 
 

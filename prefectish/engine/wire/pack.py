@@ -125,7 +125,7 @@ class Packer:
         return Success(None, self._large(encode(item, label, keep=False)))
 
 
-def learn_tasks(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> None:
+def add_task_payloads(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> None:
     """Add the bytes of tasks that came after the run had begun."""
     for spec in chain.steps:
         if spec.number not in tasks:
@@ -134,7 +134,7 @@ def learn_tasks(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> None:
 
 def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> tuple[bytes, list[Any]]:
     """Return the blob of a chain and what its holes stand for."""
-    learn_tasks(chain, tasks)
+    add_task_payloads(chain, tasks)
     packer = Packer()
     steps = []
     for spec in chain.steps:
@@ -142,7 +142,7 @@ def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> tuple[byt
         steps.append((spec, tasks[spec.number], constants))
     shared = tuple(_shared(packer, chain, k) for k in range(len(chain.shared)))
     run = {name: value for name, value in chain.run.items() if name != "caches"}  # a memory of this process
-    content = (chain.ident, run, [_flat(*step) for step in steps], shared, chain.wanted, chain.batch)
+    content = (chain.ident, run, [_flat(*step) for step in steps], shared, chain.wanted, chain.batch_size)
     whole = capture(dumps, _Opened(content))
     if isinstance(whole, Value):
         return whole.value, packer.held

@@ -53,7 +53,7 @@ def test_batch_is_fewer_tasks_of_the_cluster_with_a_state_for_each_child(dask, d
     assert [child.result for child in state.result[children].map_states] == list(range(1, 101))
     keys = tasks_of(dask_client, f"batched_{size}")
     assert 0 < len(keys) <= (15 if size == 7 else 30)
-    assert all("bundle" in key[1] for key in keys)
+    assert all("batch" in key[1] for key in keys)
 
 
 @pytest.mark.parametrize("size", [5, "auto"])
@@ -193,8 +193,8 @@ def test_slow_item_does_not_hold_a_lump_of_others_back(dask, tmp_path):
     assert kinds(state.result[children]) == {"Success": 400}
 
 
-def test_branches_that_a_full_bundle_did_not_start_run_in_others(dask, tmp_path):
-    """A bundle begins nothing new after its patience, so 16 bodies of a fifth of a second are no task of 3 seconds."""
+def test_branches_that_a_full_batch_did_not_start_run_in_others(dask, tmp_path):
+    """A batch begins nothing new after its patience, so 16 bodies of a fifth of a second are no task of 3 seconds."""
     path = tmp_path / "notes"
 
     @task(batch_size="auto")
@@ -209,6 +209,6 @@ def test_branches_that_a_full_bundle_did_not_start_run_in_others(dask, tmp_path)
         children = work.map(range(64))
     state = flow.run(executor=dask)
     assert kinds(state.result[children]) == {"Success": 64}
-    bundles = notes(path)
-    assert len(bundles) == 64, "a child ran twice"
-    assert max(bundles.count(b) for b in bundles) <= 7
+    batches = notes(path)
+    assert len(batches) == 64, "a child ran twice"
+    assert max(batches.count(b) for b in batches) <= 7
