@@ -13,8 +13,8 @@ import cloudpickle
 import pytest
 
 from prefectish import Flow, source_lines, task
-from prefectish.engine.causes import cause_of
 from prefectish.engine.envelope import dumps
+from prefectish.engine.scheduling.causes import cause_of
 from prefectish.errors import RemoteError
 from prefectish.source_lines import LARGEST_SOURCE, MOST_FILES, dumps_by_value, place_lines, source_of
 
