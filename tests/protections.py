@@ -482,8 +482,8 @@ OFF = (
             lambda verdict: lambda sources, skip, strict: verdict(sources, skip=skip, strict=False)}),
     Off("P15", f"{MAPS}test_p15_empty_map_succeeds_without_children[local-task result]",
         "a map that ended without children is ended",
-        {"prefectish.engine.scheduling.changes:Transitions.step":
-            lambda step: lambda finisher, run: step(finisher, run) if run.children else None}, limit=10),
+        {"prefectish.engine.scheduling.changes:Changes.finish_step":
+            lambda step: lambda changes, run: step(changes, run) if run.children else None}, limit=10),
     Off("P16", f"{MAPS}test_p16_parent_fails_if_no_mapped_upstream_succeeded[local-all_finished]",
         "a parent needs something to map over",
         {"prefectish.engine.plan.map_domain:Failed": instead(lambda *about: None)}),

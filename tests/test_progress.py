@@ -116,7 +116,7 @@ def test_chain_of_single_steps_is_one_job():
     (job,) = owner.start()
     assert labels(job) == ["a", "b", "c"]
     assert job.index == -1
-    assert owner.progress.table.in_flight == 1
+    assert owner.progress.run_state.submitted_jobs == 1
     assert not owner.progress.done
     assert owner.tell(job) == []
     assert owner.progress.done
@@ -138,7 +138,7 @@ def test_single_step_has_no_siblings_to_share_a_batch_with():
     assert job.batch is None
     owner.tell(job)
     assert owner.progress.done
-    assert owner.progress.table.in_flight == 0
+    assert owner.progress.run_state.submitted_jobs == 0
 
 
 def test_branch_of_elementwise_steps_is_one_job_for_each_item():
@@ -357,7 +357,7 @@ def test_record_that_comes_again_is_dropped():
     assert owner.tell(first, Success(None, "again")) == []
     (total,) = owner.tell(second)
     assert total.chain.shared[0].result == ["first", "a[1]"]
-    assert owner.progress.table.in_flight == 1
+    assert owner.progress.run_state.submitted_jobs == 1
 
 
 def test_records_of_one_job_may_come_one_by_one():
@@ -366,9 +366,9 @@ def test_records_of_one_job_may_come_one_by_one():
     owner = Owner(flow)
     (job,) = owner.start()
     owner.advance(Receipt(job, [(1, Record(Success(None, "b")))]))
-    assert owner.progress.table.in_flight == 1
+    assert owner.progress.run_state.submitted_jobs == 1
     owner.advance(Receipt(job, [(0, Record(Success(None, "a"))), (1, Record(Failed()))]))
-    assert owner.progress.table.in_flight == 0
+    assert owner.progress.run_state.submitted_jobs == 0
     assert owner.state("b").result == ["b"]
 
 
@@ -604,7 +604,7 @@ def test_end_gives_every_child_a_state_without_asking_triggers():
     owner = Owner(flow, window=2)
     first, _ = owner.start()
     owner.tell(first)
-    owner.progress.endings.end(lambda run, row: Failed(f"open {row}"), TriggerFailed("never"), owner.moment)
+    owner.progress.cancellation.end(lambda run, row: Failed(f"open {row}"), TriggerFailed("never"), owner.moment)
     assert owner.progress.done
     assert [s.message for s in owner.state("a").map_states][1:] == ["open 1", "open 2"]
     assert owner.state("b").message == "never"
@@ -616,8 +616,8 @@ def test_cancelled_child_that_has_not_begun_ends_when_its_turn_comes():
         named("second").map(first)
     owner = Owner(flow, window=1)
     jobs = owner.start()
-    owner.progress.endings.cancel("first-1", 2, owner.moment)
-    owner.progress.endings.cancel("second-1", 3, owner.moment)
+    owner.progress.cancellation.cancel("first-1", 2, owner.moment)
+    owner.progress.cancellation.cancel("second-1", 3, owner.moment)
     order = owner.run_all(jobs)
     assert ["second[2]"] in order  # its trigger is asked, as behind any child that was cancelled
     assert ["first[3]"] in order

@@ -502,7 +502,7 @@ def test_what_follows_from_a_corrected_child_is_not_forgotten_by_a_second_kill(p
     with pytest.MonkeyPatch.context() as patch:  # the client dies after the child, before the consumer
 
         def die(self: Any, chain: Any, row: int, now: Any) -> Any:
-            if chain.runs[0].step.slug == "total-1":
+            if chain.step_states[0].step.slug == "total-1":
                 raise Die
             return begin(self, chain, row, now)
 
@@ -568,7 +568,7 @@ def test_retry_goes_on_with_its_count_and_its_time(path: str) -> None:
                 broken.set()
                 raise KeyboardInterrupt
 
-        patch.setattr(Rows, "fire", die)
+        patch.setattr(Rows, "resubmit_due", die)
         patch.setattr(Cancellation, "end", lambda *arguments: None)  # as if it had been killed
         with pytest.raises(KeyboardInterrupt):
             flow.run(history=path)

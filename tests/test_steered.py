@@ -73,9 +73,9 @@ def test_run_that_is_paused_starts_nothing_until_it_is_resumed(desk: Desk) -> No
     run = flow.start(executor=LocalDaskExecutor(num_workers=2), history=False)
     desk.wait_for(2)
     run.pause()
-    until(lambda: run._control.progress.table.paused, LIMIT)
+    until(lambda: run._control.progress.run_state.paused, LIMIT)
     desk.serve(6)
-    until(lambda: run.counts().get("Success", 0) and not run._control.progress.table.in_flight, LIMIT)
+    until(lambda: run.counts().get("Success", 0) and not run._control.progress.run_state.submitted_jobs, LIMIT)
     begun = len(desk.came)
     with pytest.raises(TimeoutError):
         run.wait(0.5)

@@ -34,7 +34,7 @@ BROKEN = Failed("broken", ValueError("broken"))
 
 
 def all_failed(owner, slug, where=None):
-    return owner.progress.again.retry(slug, chooser(where), owner.moment)
+    return owner.progress.retrier.retry(slug, chooser(where), owner.moment)
 
 
 def names(jobs):
@@ -64,11 +64,11 @@ def limited_chain(width=3, **options):
 def test_paused_run_starts_nothing_and_is_not_done():
     owner = Owner(chain_of(), window=1)
     (first,) = owner.start()
-    owner.progress.steering.pause()
+    owner.progress.controls.pause()
     assert owner.tell(first) == []
     assert not owner.progress.done
     assert owner.pass_time(1000) == []
-    owner.progress.steering.resume()
+    owner.progress.controls.resume()
     assert names(owner.advance()) == ["load[1]", "clean[1]"]
 
 
@@ -77,7 +77,7 @@ def test_run_that_has_ended_in_a_pause_is_done():
         named("load").map([1])
     owner = Owner(flow)
     (job,) = owner.start()
-    owner.progress.steering.pause()
+    owner.progress.controls.pause()
     owner.tell(job)
     assert owner.progress.done
 
@@ -85,21 +85,21 @@ def test_run_that_has_ended_in_a_pause_is_done():
 def test_what_a_pause_let_end_makes_more_known_when_it_is_over():
     owner = Owner(chain_of(1))
     (job,) = owner.start()
-    owner.progress.steering.pause()
+    owner.progress.controls.pause()
     assert owner.tell(job) == []
-    owner.progress.steering.resume()
+    owner.progress.controls.resume()
     assert names(owner.advance()) == ["total"]
 
 
 def test_retries_wait_for_the_end_of_a_pause():
     owner = Owner(chain_of(1))
     (job,) = owner.start()
-    owner.progress.steering.pause()
+    owner.progress.controls.pause()
     again = Retrying("again", start_time=owner.moment.wall, run_count=1)
     owner.advance(Receipt(job, [(0, Record(again, due_in=30.0)), (1, Record(Pending()))]))
     assert owner.pass_time(60) == []
     assert not owner.progress.done
-    owner.progress.steering.resume()
+    owner.progress.controls.resume()
     (again,) = owner.advance()
     assert labels(again) == ["load[0]", "clean[0]"]
 
@@ -107,10 +107,10 @@ def test_retries_wait_for_the_end_of_a_pause():
 def test_paused_run_can_be_cancelled_and_drained():
     owner = Owner(chain_of(), window=1)
     owner.start()
-    owner.progress.steering.pause()
-    owner.progress.endings.cancel("load-1", None, owner.moment)
+    owner.progress.controls.pause()
+    owner.progress.cancellation.cancel("load-1", None, owner.moment)
     owner.advance()
-    owner.progress.steering.resume()
+    owner.progress.controls.resume()
     owner.advance()
     assert owner.progress.states()[1].map_states[0].message == "cancelled"
 
@@ -121,7 +121,7 @@ def test_pause_does_not_wait_for_the_next_start_of_a_rate():
     owner = Owner(flow)
     owner.start()
     assert owner.progress.next_due == 1.0
-    owner.progress.steering.pause()
+    owner.progress.controls.pause()
     assert owner.progress.next_due is None
 
 
@@ -131,7 +131,7 @@ def test_pause_does_not_wait_for_the_next_start_of_a_rate():
 def test_limit_of_a_running_map_counts_what_runs():
     owner = Owner(chain_of(6), window=4)
     first, *others = owner.start()
-    owner.progress.steering.limit_task("load-1", 2)
+    owner.progress.controls.limit_task("load-1", 2)
     assert owner.tell(first) == []
     assert owner.tell(others[0]) == []
     assert names(owner.tell(others[1])) == ["load[4]", "clean[4]"]
@@ -143,7 +143,7 @@ def test_limit_can_grow_while_the_map_goes_on(size):
         named("load", max_concurrency=1).map(list(range(5)))
     owner = Owner(flow)
     assert len(owner.start()) == 1
-    owner.progress.steering.limit_task("load-1", size)
+    owner.progress.controls.limit_task("load-1", size)
     assert len(owner.advance()) == 4
 
 
@@ -152,10 +152,10 @@ def test_limit_of_nothing_holds_a_task_and_is_not_the_end():
         named("load").map([1, 2])
     owner = Owner(flow, window=1)
     (job,) = owner.start()
-    owner.progress.steering.limit_task("load-1", 0)
+    owner.progress.controls.limit_task("load-1", 0)
     assert owner.tell(job) == []
     assert not owner.progress.done
-    owner.progress.steering.limit_task("load-1", 1)
+    owner.progress.controls.limit_task("load-1", 1)
     assert names(owner.advance()) == ["load[1]"]
 
 
@@ -164,14 +164,14 @@ def test_limit_that_is_set_before_a_map_begins_holds_for_it():
         named("load").map(named("numbers")())
     owner = Owner(flow)
     (numbers,) = owner.start()
-    owner.progress.steering.limit_task("load-1", 2)
+    owner.progress.controls.limit_task("load-1", 2)
     assert len(owner.tell(numbers, Success(None, [1, 2, 3]), widths=[(3, "list")])) == 2
 
 
 def test_limit_of_a_later_step_holds_the_branches_it_travels_with():
     owner = Owner(chain_of(6), window=2)
     first, second = owner.start()
-    owner.progress.steering.limit_task("clean-1", 1)
+    owner.progress.controls.limit_task("clean-1", 1)
     assert owner.tell(first) == []
     assert names(owner.tell(second)) == ["load[2]", "clean[2]"]
 
@@ -183,7 +183,7 @@ def test_tag_gets_a_limit_across_its_tasks():
     owner = Owner(flow)
     jobs = owner.start()
     assert len(jobs) == 6
-    owner.progress.steering.limit_tag("db", 1)
+    owner.progress.controls.limit_tag("db", 1)
     for job in jobs:
         assert owner.tell(job) == []
     assert owner.progress.done
@@ -194,7 +194,7 @@ def test_tag_limit_of_the_executor_can_change():
         named("load", tags=["db"]).map([1, 2, 3])
     owner = Owner(flow, tag_limits={"db": 1})
     assert len(owner.start()) == 1
-    owner.progress.steering.limit_tag("db", 2)
+    owner.progress.controls.limit_tag("db", 2)
     assert len(owner.advance()) == 1
 
 
@@ -239,7 +239,7 @@ def test_keys_are_never_used_twice():
 
     note(owner.start())
     first = next(
-        job for chain in owner.progress.table.chains.values() for b in chain.branches.values() for job in b.jobs
+        job for chain in owner.progress.run_state.chains.values() for b in chain.open_rows.values() for job in b.jobs
     )
     jobs = note(owner.tell(first, BROKEN))
     for _ in range(3):
@@ -256,7 +256,7 @@ def test_follower_that_has_not_begun_or_still_runs_is_taken_back():
     (running,) = owner.tell(first, BROKEN)
     assert all_failed(owner, "load-1") == 1
     (again,) = owner.advance()
-    assert running in owner.progress.table.cancelled
+    assert running in owner.progress.run_state.cancelled
     assert owner.tell(running) == []  # it comes too late
     (clean,) = owner.tell(again)
     assert labels(clean) == ["clean[0]"]
@@ -268,10 +268,10 @@ def test_follower_that_has_not_begun_or_still_runs_is_taken_back():
 def test_follower_that_waits_at_its_gate_comes_up_once():
     owner = Owner(limited_chain(2), window=2)
     first, second = owner.start()
-    owner.progress.steering.pause()
+    owner.progress.controls.pause()
     owner.tell(first, BROKEN)
     assert all_failed(owner, "load-1") == 1
-    owner.progress.steering.resume()
+    owner.progress.controls.resume()
     (again,) = owner.advance()
     ran = owner.run_all([second, again])
     assert sorted(label for part in ran for label in part) == ["clean[0]", "clean[1]", "load[0]", "load[1]", "total"]
@@ -284,7 +284,7 @@ def test_failures_that_run_again_and_fail_again_are_counted_once():
     all_failed(owner, "load-1")
     (again,) = owner.advance()
     owner.tell(again, *failed(again))
-    run = owner.progress.table.runs[1]
+    run = owner.progress.run_state.step_states[1]
     assert (run.failures, run.left, run.kinds[Failed]) == (1, 2, 1)
     owner.run_all([second, third])
     assert owner.progress.done
@@ -298,7 +298,7 @@ def test_attempts_of_the_history_go_on():
     all_failed(owner, "load-1")
     (again,) = owner.advance()
     owner.tell(again, *failed(again))
-    told = [(e.attempt, type(e.state).__name__) for e in owner.progress.table.events if (e.step, e.row) == (1, 0)]
+    told = [(e.attempt, type(e.state).__name__) for e in owner.progress.run_state.events if (e.step, e.row) == (1, 0)]
     assert told == [(1, "Failed"), (1, "Retrying"), (2, "Failed")]
 
 
@@ -409,7 +409,7 @@ class Chance:
     def retry_some(self):
         with suppress(CannotRetry):
             self.retried += all_failed(self.owner, self.random.choice(["a-1", "b-1", "c-1", "d-1"]))
-        gone = {id(job) for job in self.owner.progress.table.cancelled}
+        gone = {id(job) for job in self.owner.progress.run_state.cancelled}
         self.flying = [job for job in self.flying if id(job) not in gone]
         self.note(self.owner.advance())
 
@@ -426,7 +426,7 @@ class Chance:
 def test_whatever_is_taken_back_and_when_every_child_ends_as_its_inputs_say(limits, window, random):
     owner = Owner(diamond(limits), window=window)
     Chance(owner, random).run()
-    table = owner.progress.table
+    run_state = owner.progress.run_state
     states = {step.name: state for step, state in zip(owner.plan.steps, owner.progress.states(), strict=True)}
     for row in range(4):
         a, b, c, d = (states[name].map_states[row] for name in "abcd")
@@ -434,8 +434,8 @@ def test_whatever_is_taken_back_and_when_every_child_ends_as_its_inputs_say(limi
         assert not isinstance(c, TriggerFailed)
         assert isinstance(d, TriggerFailed) != (b.is_successful() and c.is_successful())
     assert states["total"].is_finished()
-    assert (table.in_flight, table.admission.open) == (0, 0)
-    for run in table.runs:
+    assert (run_state.submitted_jobs, run_state.admission.open) == (0, 0)
+    for run in run_state.step_states:
         if run.step.mapped:
             assert run.failures == sum(state.is_failed() for state in run.state.map_states)
             assert sum(run.kinds.values()) == sum(type(state) is not Success for state in run.state.map_states)

@@ -42,7 +42,7 @@ class Owner:
         told = [receipt.job for receipt in receipts]
         self.jobs = [job for job in self.jobs if job not in told]
         new = self.progress.advance(receipts, self.moment)
-        self.jobs = [job for job in self.jobs if job not in self.progress.table.cancelled] + new
+        self.jobs = [job for job in self.jobs if job not in self.progress.run_state.cancelled] + new
         return new
 
     def tell(self, *jobs, state=None, due_in=None):
@@ -113,7 +113,7 @@ def test_time_limit_of_a_map_ends_a_run_alone_too():
     (alone,) = owner.tell(second)
     assert alone.solo
     owner.advance(seconds=6)
-    assert owner.progress.table.cancelled == [alone]
+    assert owner.progress.run_state.cancelled == [alone]
     assert [type(state) for state in owner.states()] == [TimedOut, Success]
     assert owner.progress.done
 

@@ -50,7 +50,7 @@ class CallChain(StepChain):
     __slots__ = ("inputs", "keys", "queue", "reads")
 
     def __init__(self, run: StepState) -> None:
-        super().__init__([run], run.step.stage, run.space)
+        super().__init__([run], run.step.stage, run.map_state)
         self.inputs: dict[int, tuple[Any, ...]] = {}
         self.keys: dict[int, str] = {}
         self.reads: dict[int, tuple[tuple[int, int | None], ...]] = {}
@@ -101,18 +101,18 @@ class CallSignature:
     __slots__ = ("direct", "failed", "chain", "outcomes", "rows", "run", "spec")
 
     def __init__(self, dynamic_plan: DynamicPlan, task: Task, specs: Sequence[InputSpec]) -> None:
-        table = dynamic_plan.table
+        run_state = dynamic_plan.run_state
         self.run = dynamic_plan.add(task, dynamic_plan.slug_of(task), specs)
         dynamic_plan.add_space(self.run)
         wiring = tuple((ITEM, n) for n in range(len(specs)))
-        step = table.opener.spec_of(self.run.step, wiring, keyed=0, mapped=False)
+        step = run_state.ready.spec_of(self.run.step, wiring, keyed=0, mapped=False)
         batch = task.batch_size
-        self.spec = ChainSpec(-1 - self.run.step.number, table.opener.facts, (step,), (), frozenset((0,)), batch)
+        self.spec = ChainSpec(-1 - self.run.step.number, run_state.ready.facts, (step,), (), frozenset((0,)), batch)
         self.chain: CallChain | None = None
         self.rows = itertools.count()
         self.outcomes: dict[int, Settled] = {}
         self.failed: list[Settled] = []
-        self.direct = not table.admission.limits.limited(self.run.step.number)
+        self.direct = not run_state.admission.limits.limited(self.run.step.number)
         self.run.watcher = self
 
     def opened(self) -> None:
@@ -270,14 +270,14 @@ class CallQueue:
 
     def __init__(self, progress: Progress, dynamic_plan: DynamicPlan) -> None:
         self.progress = progress
-        self.table = progress.table
+        self.run_state = progress.run_state
         self.dynamic_plan = dynamic_plan
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
     def enqueue(self, call: TaskCall) -> None:
         """Take a call; it starts once the outcomes among its arguments are known."""
-        if self.table.over:
+        if self.run_state.over:
             call.outcome.settle(NEVER_STARTED)
             return
         signature = call.signature
@@ -288,12 +288,12 @@ class CallQueue:
     def _make_room(self, run: StepState, row: int) -> None:
         """Give a row its place; calls of several threads may come in any order."""
         children = run.children
-        assert children is not None and run.space is not None
+        assert children is not None and run.map_state is not None
         missing = row + 1 - len(children)
         if missing > 0:
             children.extend([None] * missing)
             run.left += missing
-            run.space.width = len(children)
+            run.map_state.width = len(children)
 
     def _once_known(self, outcomes: Iterable[Settled], act: Callable[[], None]) -> None:
         """Act once all outcomes are known: now, or when the last one is."""
@@ -307,7 +307,7 @@ class CallQueue:
             nonlocal waiting
             if outcome.state is not None:  # and not only paused
                 waiting -= 1
-                if not waiting and not self.table.over:
+                if not waiting and not self.run_state.over:
                     act()
 
         for outcome in left:
@@ -321,11 +321,11 @@ class CallQueue:
         chain = signature.chain or self._open(signature)
         if call.key is not None:
             chain.keys[call.row] = call.key
-        if self.table.recaller is not None and call.outcome.sources:
+        if self.run_state.resume_rules is not None and call.outcome.sources:
             chain.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.run is not None])
         inputs = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in call.arguments])
         chain.put(call.row, inputs, _rank(signature, call.arguments))
-        self.table.admission.queue(chain)
+        self.run_state.admission.queue(chain)
 
     def _open(self, signature: CallSignature) -> CallChain:
         chain = signature.chain = CallChain(signature.run)
@@ -334,7 +334,7 @@ class CallQueue:
         if not callable(signature.run.step.task.priority):
             chain.priority = float(signature.run.step.task.priority or 0)
         signature.run.chain = chain
-        self.table.chains[chain.spec.ident] = chain
+        self.run_state.chains[chain.spec.ident] = chain
         return chain
 
     def record_inline(self, call: TaskCall, record: Record, now: Now) -> None:
@@ -342,9 +342,9 @@ class CallQueue:
         signature = call.signature
         self._make_room(signature.run, call.row)
         signature.outcomes[call.row] = call.outcome
-        if self.table.over:
+        if self.run_state.over:
             final = record.state if finished(record.state) else NEVER_STARTED
-            self.table.finisher.row(signature.run, call.row, final, None)
+            self.run_state.changes.finish_row(signature.run, call.row, final, None)
             return
         chain = signature.chain or self._open(signature)
         if call.key is not None:
@@ -352,15 +352,15 @@ class CallQueue:
         branch = MapRow(call.row, call.arguments)
         branch.submissions = 1
         branch.seconds = record.seconds
-        chain.branches[call.row] = branch
-        self.progress.branches.record(chain, branch, 0, record, now)
-        self.progress.branches.after(chain, branch, now)
+        chain.open_rows[call.row] = branch
+        self.progress.rows.record(chain, branch, 0, record, now)
+        self.progress.rows.settle_row(chain, branch, now)
 
     # -- maps ------------------------------------------------------------------------------------------------------
 
     def enqueue_map(self, map_call: MapCall) -> None:
         """Take a map; it starts once its arguments are there. A map it goes over need not have ended."""
-        if self.table.over:
+        if self.run_state.over:
             map_call.outcome.settle(NEVER_STARTED)
             return
         needed = [o for a in map_call.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
@@ -405,17 +405,17 @@ class CallQueue:
             assert value.state is not None
             width = None if a.flattened else value.width
             made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, value.state, width, stands_in=True)
-            made.dirty = self._reran(value)
+            made.rerun = self._reran(value)
             return made.step.number
         state = state_of(value) if a.holds or isinstance(value, State) else Success("Constant.", value)
         made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, state, stands_in=a.holds)
-        made.dirty = a.holds and any(self._reran(outcome) for outcome in outcomes_in(value))
+        made.rerun = a.holds and any(self._reran(outcome) for outcome in outcomes_in(value))
         return made.step.number
 
     def _reran(self, outcome: Settled) -> bool:
         """Whether something was not kept, in a run that is resumed."""
-        recaller = self.table.recaller
-        return recaller is not None and outcome.run is not None and recaller.reran(*_place(outcome))
+        resume_rules = self.run_state.resume_rules
+        return resume_rules is not None and outcome.run is not None and resume_rules.reran(*_place(outcome))
 
     def _add_items(self, a: Argument) -> int:
         """Add a list in which outcomes stand for items: each child waits for its own item only."""
@@ -430,46 +430,46 @@ class CallQueue:
 
     def _end_item(self, run: StepState, row: int, item: Any) -> None:
         width = item.width if type(item) is Settled else None
-        if self.table.recaller is not None:
+        if self.run_state.resume_rules is not None:
             for outcome in outcomes_in(item):
                 if outcome.run is not None:
-                    self.table.recaller.inherit(run.step.number, row, _place(outcome))
-        self.table.finisher.row(run, row, state_of(item), width if isinstance(width, int) else None)
+                    self.run_state.resume_rules.inherit(run.step.number, row, _place(outcome))
+        self.run_state.changes.finish_row(run, row, state_of(item), width if isinstance(width, int) else None)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End the steps whose rows were calls: no more will come."""
-        for run in self.table.runs:
-            if isinstance(run.watcher, CallSignature) and run.space is not None and not run.space.closed:
-                run.space.closed = True
-                self.table.finisher.step(run)
+        for run in self.run_state.step_states:
+            if isinstance(run.watcher, CallSignature) and run.map_state is not None and not run.map_state.closed:
+                run.map_state.closed = True
+                self.run_state.changes.finish_step(run)
 
     def cancel(self, outcome: Settled, now: Now) -> None:
         """Cancel a call, or a child of a map, that has not ended."""
         run, row = outcome.run, outcome.row
-        if run is None or row is None or run.children is None or run.children[row] is not None or self.table.over:
+        if run is None or row is None or run.children is None or run.children[row] is not None or self.run_state.over:
             return
-        if run.chain is not None and row in run.chain.branches:
-            self.progress.endings.cancel(run.step.slug, row, now)
+        if run.chain is not None and row in run.chain.open_rows:
+            self.progress.cancellation.cancel(run.step.slug, row, now)
         elif isinstance(run.watcher, CallSignature):
             if run.chain is not None:
                 assert isinstance(run.chain, CallChain)
                 run.chain.withdraw(row)
-            self.table.end_row(run, row, NOT_RUN, Cancelled("cancelled"))
+            self.run_state.end_row(run, row, NOT_RUN, Cancelled("cancelled"))
         else:
-            self.progress.endings.cancel(run.step.slug, row, now)
+            self.progress.cancellation.cancel(run.step.slug, row, now)
 
     def cancel_map(self, map_call: MapCall, now: Now) -> None:
         """Cancel the children of a map that have not ended."""
         run = map_call.run
-        if run is not None and not run.final and not self.table.over:
-            self.progress.endings.cancel(run.step.slug, None, now)
+        if run is not None and not run.final and not self.run_state.over:
+            self.progress.cancellation.cancel(run.step.slug, None, now)
 
     def forget(self, map_call: MapCall) -> None:
         """Keep the results of a map no longer than their consumers need them."""
         if map_call.run is not None and not map_call.kept:
-            self.table.finisher.releases.forget(map_call.run)
+            self.run_state.changes.result_release.forget(map_call.run)
 
     def release(self, outcome: Settled) -> None:
         """Let go of the large result of a call that nobody can ask for any more; who reads it has it."""

@@ -51,7 +51,7 @@ def empty_plan(flow_name: str) -> Plan:
 
 
 class DynamicPlan:
-    """Adds steps to the plan and the table of a run.
+    """Adds steps to the plan and the tables of a run.
 
     The thread that calls tasks and the one that drives the run both add steps, one after another.
 
@@ -63,13 +63,13 @@ class DynamicPlan:
         Where results are kept whose task does not say; None for nowhere.
     """
 
-    def __init__(self, table: RunState, max_concurrency: int | None = None, store: Any = None) -> None:
-        self.table = table
+    def __init__(self, run_state: RunState, max_concurrency: int | None = None, store: Any = None) -> None:
+        self.run_state = run_state
         self.lock = threading.Lock()
         self._max_concurrency = max_concurrency
         self._store = store
         self._slugs = SlugBook()
-        self._spaces: dict[object, int] = {}
+        self._domains: dict[object, int] = {}
         self._limits: dict[int, tuple[Task, Limit | None, Rate | None]] = {}
 
     def slug_of(self, task: Task) -> str:
@@ -95,8 +95,8 @@ class DynamicPlan:
     def _add(
         self, task: Task, slug: str, specs: Iterable[InputSpec], constants: Mapping[str, Any], learns: bool
     ) -> StepState:
-        table = self.table
-        steps: list[Step] = table.plan.steps  # type: ignore[assignment]  # of a plan that grows
+        run_state = self.run_state
+        steps: list[Step] = run_state.plan.steps  # type: ignore[assignment]  # of a plan that grows
         name = TaskName(task.name, slug, task.tags)
         inputs = tuple(_input(spec, name) for spec in specs)
         step = Step(len(steps), task, slug, inputs, constants)
@@ -104,17 +104,17 @@ class DynamicPlan:
         check_marker(step)
         step.measure = QUIETLY
         step.stage = 1 + max((steps[i.source].stage for i in inputs if i.source >= 0), default=0)
-        if table.recaller is not None and learns:
-            table.recaller.learn(step)
+        if run_state.resume_rules is not None and learns:
+            run_state.resume_rules.learn(step)
         for i in inputs:
             if i.source >= 0:
                 steps[i.source].consumers.append(step.number)
         run = StepState(step)
         steps.append(step)
-        table.runs.append(run)
-        table.finisher.releases.add_step(step)
-        table.finisher.releases.keep.add(step.number)
-        table.admission.limits.add_step(step, *self._limits_of(task))
+        run_state.step_states.append(run)
+        run_state.changes.result_release.add_step(step)
+        run_state.changes.result_release.keep.add(step.number)
+        run_state.admission.limits.add_step(step, *self._limits_of(task))
         return run
 
     def _limits_of(self, task: Task) -> tuple[Limit | None, Rate | None]:
@@ -139,7 +139,7 @@ class DynamicPlan:
         with self.lock:
             run = self._add(task, slug, (), {}, learns=False)
         run.step.literal = run.state = state
-        run.facts = width
+        run.measurement = width
         run.final = True
         run.step.stands_in = stands_in
         return run
@@ -153,32 +153,32 @@ class DynamicPlan:
             How many; None if they come one by one.
         """
         with self.lock:
-            number = len(self.table.plan.domains)
-            self.table.plan.domains.append(MapDomain(number, (), True))  # type: ignore[attr-defined]
+            number = len(self.run_state.plan.domains)
+            self.run_state.plan.domains.append(MapDomain(number, (), True))  # type: ignore[attr-defined]
             run.step.mapped, run.step.domain = True, number
-            run.space = self.table.opener.add_space(self.table.plan.domains[number])
-            run.space.width, run.space.closed = width or 0, width is not None
-            run.space.members.append(run)
+            run.map_state = self.run_state.ready.add_domain(self.run_state.plan.domains[number])
+            run.map_state.width, run.map_state.closed = width or 0, width is not None
+            run.map_state.members.append(run)
             run.children = [None] * (width or 0)
             run.left = width or 0
             run.widths = {}
 
     def start_map(self, run: StepState) -> None:
         """Let a mapped step start as its inputs become known."""
-        table = self.table
-        plan = table.plan
+        run_state = self.run_state
+        plan = run_state.plan
         with self.lock:
-            spaces: list[MapDomain] = plan.domains  # type: ignore[assignment]
-            count = len(spaces)
-            assign_domain(run.step, plan.steps, spaces, self._spaces)
-            for space in spaces[count:]:
-                table.finisher.add_space(table.opener.add_space(space))
-            group = Group(len(table.groups), (run.step.number,), run.step.stage, run.step.domain)
+            domains: list[MapDomain] = plan.domains  # type: ignore[assignment]
+            count = len(domains)
+            assign_domain(run.step, plan.steps, domains, self._domains)
+            for domain in domains[count:]:
+                run_state.changes.add_domain(run_state.ready.add_domain(domain))
+            group = Group(len(run_state.groups), (run.step.number,), run.step.stage, run.step.domain)
             run.step.group = group.number
             plan.groups.append(group)  # type: ignore[attr-defined]
-            table.groups[group.number] = group
-            table.opener.waiting[group.number] = [run.step.number]
-            table.finisher.touched.add(group.number)
+            run_state.groups[group.number] = group
+            run_state.ready.waiting[group.number] = [run.step.number]
+            run_state.changes.touched.add(group.number)
 
 
 def _input(spec: InputSpec, downstream: TaskName) -> Input:

@@ -89,24 +89,24 @@ class FunctionRun(Control):
 
     def begin(self, progress: Progress, session: Session) -> None:
         """Note that the loop begins."""
-        self.dynamic_plan = DynamicPlan(progress.table, self._max_concurrency, self._store)
+        self.dynamic_plan = DynamicPlan(progress.run_state, self._max_concurrency, self._store)
         self.calls = CallQueue(progress, self.dynamic_plan)
-        self.live = session.live and progress.table.recaller is None  # what is kept is the owner's to say
-        self.keyed = progress.table.events is not None or progress.table.recaller is not None
+        self.live = session.live and progress.run_state.resume_rules is None  # what is kept is the owner's to say
+        self.keyed = progress.run_state.events is not None or progress.run_state.resume_rules is not None
         super().begin(progress, session)
 
     def verdict(self, progress: Progress) -> State:
         """Return the state of the flow: what became of the function."""
         self.calls.close()
-        lost = progress.losses.lost
+        lost = progress.crash_policy.lost
         if lost is not None:
             return progress.verdict()
-        if self.final is not None and not progress.table.over:
+        if self.final is not None and not progress.run_state.over:
             return self.final
         if isinstance(self.final, Cancelled):
             return self.final
-        due, text = progress.endings.ends.get(None, (float("inf"), ""))
-        if progress.table.now.seconds >= due:
+        due, text = progress.cancellation.ends.get(None, (float("inf"), ""))
+        if progress.run_state.now.seconds >= due:
             return TimedOut(text, TimeoutError(text))
         return Cancelled("cancelled")
 
@@ -149,8 +149,8 @@ class FunctionRun(Control):
         """Answer what was asked for too late for the loop; any thread may, and none is left to wait for an answer."""
         if self.progress is not None:
             with self._lock:
-                self.progress.table.over = True
-                self.answer(self.progress, self.progress.table.now)
+                self.progress.run_state.over = True
+                self.answer(self.progress, self.progress.run_state.now)
 
     def _settle_all(self) -> None:
         """Say of what nobody will hear any more that it never started, so that nobody waits for it."""
@@ -169,7 +169,7 @@ class FunctionRun(Control):
     def activate(self) -> Iterator[None]:
         """Let calls of tasks in the block belong to this run."""
         assert self.progress is not None
-        token = bind({**self.progress.table.opener.facts, FUNCTION_RUN: self})
+        token = bind({**self.progress.run_state.ready.facts, FUNCTION_RUN: self})
         try:
             yield
         finally:
@@ -374,7 +374,7 @@ def _answer(outcome: Settled, options: CallOptions) -> Any:
 
 
 def _interrupt(progress: Progress, now: Now) -> None:
-    progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, now)
+    progress.cancellation.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, now)
 
 
 def _has_failed(state: State | None) -> bool:

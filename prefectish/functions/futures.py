@@ -260,7 +260,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
         run = outcome.run
         if outcome.state is not None:
             return len(outcome.state.map_states or ()) if isinstance(outcome.state, Mapped) else 0
-        if run is None or run.children is None or run.space is None or not run.space.closed:
+        if run is None or run.children is None or run.map_state is None or not run.map_state.closed:
             return None
         return len(run.children)
 
@@ -297,7 +297,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
     def _child(self, index: int) -> TaskFuture[R]:
         run = self._map_call.run
         assert run is not None
-        order = run.space.order() if run.space is not None else None
+        order = run.map_state.order() if run.map_state is not None else None
         row = index if order is None else order[index]
         return self.child_of_row(row, index)
 

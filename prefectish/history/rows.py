@@ -71,7 +71,7 @@ class Rows:
         state = e.state
         key = self._key(e)
         worker = None if e.worker is None else self._text(connection, e.worker)
-        made = self.part if e.made is None else e.made
+        made = self.part if e.generation is None else e.generation
         head = (self.run, self._steps[e.step], e.row, self.part, made)
         at, seconds = round(e.wall.timestamp(), 3), round(e.seconds, 6)
         if type(state) is Success and state._context is None and state.message == SUCCESS_MESSAGE:

@@ -37,12 +37,12 @@ class HandleControls:
         says.
         """
         self._is_paused = True
-        self._control.ask(lambda progress, now: progress.steering.pause())
+        self._control.ask(lambda progress, now: progress.controls.pause())
 
     def resume(self) -> None:
         """Go on after :meth:`pause`."""
         self._is_paused = False
-        self._control.ask(lambda progress, now: progress.steering.resume())
+        self._control.ask(lambda progress, now: progress.controls.resume())
 
     def set_limit(self, task_or_tag: Task | str, n: int | None) -> None:
         """Change how many children may run at once, from now on; nothing that was sent to be run is taken back.
@@ -68,10 +68,10 @@ class HandleControls:
             tags = {tag for task in self._flow.tasks for tag in task.tags}
             if tag not in tags:
                 raise ValueError(f"no task of {self._flow!r} has the tag {tag!r}; there are {sorted(tags)}")
-            self._control.ask(lambda progress, now: progress.steering.limit_tag(tag, n))
+            self._control.ask(lambda progress, now: progress.controls.limit_tag(tag, n))
         else:
             slug = self._slug(task_or_tag)
-            self._control.ask(lambda progress, now: progress.steering.limit_task(slug, n))
+            self._control.ask(lambda progress, now: progress.controls.limit_task(slug, n))
 
     def retry(self, task: Task, where: Any = None) -> int:
         """Run failed children of a map again, and what followed them, while the map goes on.
@@ -97,7 +97,7 @@ class HandleControls:
             `where` is nothing of that kind, or `task` is not in the flow.
         """
         slug, chosen = self._slug(task), chooser(where)
-        answer = self._answer(lambda progress, now: progress.again.retry(slug, chosen, now))
+        answer = self._answer(lambda progress, now: progress.retrier.retry(slug, chosen, now))
         hint = f"flow.resume({self.id!r}, retry_failed=True) runs failed children again once the run has ended"
         if answer is None:
             raise RuntimeError(f"run {self.id} has ended; {hint}")

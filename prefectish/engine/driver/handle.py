@@ -208,7 +208,7 @@ class RunHandle(HandleControls):
             self._control.ask(_drain if drain else cancel_run)
             return
         slug = self._slug(task)
-        self._control.ask(lambda progress, now: progress.endings.cancel(slug, index, now))
+        self._control.ask(lambda progress, now: progress.cancellation.cancel(slug, index, now))
 
     def approve(self, task: Any, input: Any = None, index: int | None = None) -> None:
         """Let a paused task go on; if the run has ended meanwhile, because only paused work was left, it goes on too.
@@ -280,7 +280,7 @@ def _approve(progress: Progress, slug: str, index: int | None, answer: Any, now:
     paused = [
         (number, row)
         for number, row, _ in progress.paused()
-        if progress.table.runs[number].step.slug == slug and index in (None, row)
+        if progress.run_state.step_states[number].step.slug == slug and index in (None, row)
     ]
     progress.approve(paused, now, answer)
     return bool(paused)
@@ -303,7 +303,7 @@ def _program_ends() -> None:
     left = [run for run in _going_on if not run._ended.is_set() and run._process == os.getpid()]
     for run in left:
         progress = run._control.progress
-        recorded = progress is not None and progress.table.events is not None
+        recorded = progress is not None and progress.run_state.events is not None
         hint = f"; flow.resume({run.id!r}) goes on with it" if recorded else ""
         logger.warning("%r is interrupted: the program ends before it%s", run._flow.name, hint)
     _interrupt_all(left, KeyboardInterrupt)
@@ -331,8 +331,8 @@ def _interrupt(kind: type[KeyboardInterrupt]) -> Request:
 
 def cancel_run(progress: Progress, now: Now) -> None:
     """Cancel what runs and what was not started; to be asked of a :class:`Control`."""
-    progress.endings.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
+    progress.cancellation.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
 
 
 def _drain(progress: Progress, now: Now) -> None:
-    progress.endings.drain(now)
+    progress.cancellation.drain(now)

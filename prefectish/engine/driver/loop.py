@@ -303,7 +303,7 @@ class Run:
             tag_limits=getattr(self.executor, "tag_limits", None),
             keep=_kept(self.plan, self.terms.keep_results),
             record=self.recorder is not None,
-            recall=self.recall,
+            previous_run=self.recall,
         )
 
     def _introduce(self) -> None:
@@ -312,7 +312,7 @@ class Run:
         if self.recorder is not None:
             self.recorder.watch(self.progress.open_rows, lambda: control.ask(cancel_run))
         if self.terms.timeout is not None:
-            self.progress.endings.limit_time(self.terms.timeout, self.clock.moment())
+            self.progress.cancellation.limit_time(self.terms.timeout, self.clock.moment())
         if self.watch is not None:
             self.watch.begin(self.progress, self.session, None if self.recorder is None else self.run_id)
         control.break_off = lambda stop: scope.run(self._break_off, stop)
@@ -321,7 +321,7 @@ class Run:
         """Return what tells bodies that run in the loop's thread how long they may; None if nothing limits them."""
         if self.terms.timeout is None and all(step.task.map_timeout is None for step in self.plan.steps):
             return None
-        return lambda slug: self.progress.endings.time_left(slug, self.clock.moment())
+        return lambda slug: self.progress.cancellation.time_left(slug, self.clock.moment())
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -339,26 +339,28 @@ class Run:
             raise_swallowed()
             if jobs:
                 session.submit(jobs)
-            if progress.table.cancelled:
-                session.cancel(progress.table.cancelled)
-                progress.table.cancelled.clear()
+            if progress.run_state.cancelled:
+                session.cancel(progress.run_state.cancelled)
+                progress.run_state.cancelled.clear()
             if progress.raised is not None:
                 raise progress.raised
             if progress.done and not control.is_open:
                 self._hand_over()
                 return
-            receipts = clock.source.receipts(session, progress.table.in_flight, progress.next_due, control.idle)
+            receipts = clock.source.receipts(
+                session, progress.run_state.submitted_jobs, progress.next_due, control.idle
+            )
             now = clock.moment()
             control.answer(progress, now)
             jobs = progress.advance(receipts, now)
             if self.watch is not None:
                 self.watch.look()
-            if progress.table.told or progress.table.events:
+            if progress.run_state.logs or progress.run_state.events:
                 handed_over = self._pass_on(now.seconds, handed_over)
 
     def _pass_on(self, now: float, last: float) -> float:
         """Pass on lines at once, and events if the last were handed over a while ago; return when they were."""
-        if self.progress.table.told:
+        if self.progress.run_state.logs:
             self._tell()
         if now - last <= HAND_OVER:
             return last
@@ -367,18 +369,18 @@ class Run:
 
     def _hand_over(self) -> None:
         """Give the recorder what happened meanwhile."""
-        table = self.progress.table
-        if table.told:
+        run_state = self.progress.run_state
+        if run_state.logs:
             self._tell()
-        if self.recorder is not None and table.events:
-            self.recorder.record(table.events)
-            table.events = []
+        if self.recorder is not None and run_state.events:
+            self.recorder.record(run_state.events)
+            run_state.events = []
 
     def _tell(self) -> None:
         """Pass on what bodies logged: to the handlers, if they did it in another process, and to the history."""
         from prefectish.engine.process_tree import process_name
 
-        told, self.progress.table.told = self.progress.table.told, []
+        told, self.progress.run_state.logs = self.progress.run_state.logs, []
         mine = process_name()
         for lines in told:
             if lines.worker is not None and lines.worker != mine:
@@ -400,8 +402,8 @@ class Run:
 
     def _interrupt(self, stop: KeyboardInterrupt) -> None:
         """End everything that is open; the interrupt tells the state of the flow."""
-        self.progress.endings.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, self.clock.moment())
-        self.session.cancel(self.progress.table.cancelled)
+        self.progress.cancellation.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, self.clock.moment())
+        self.session.cancel(self.progress.run_state.cancelled)
         self._hand_over()
         vars(stop)["state"] = self._verdict()
 

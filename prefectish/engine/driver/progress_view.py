@@ -134,7 +134,7 @@ class ProgressTicker:
         """Take what is to be looked at; `recorded` is the identifier of a run that a history has."""
         self._run_id = recorded
         self._counts = lambda: counted(progress, session.slots)
-        self._is_paused = lambda: progress.table.paused
+        self._is_paused = lambda: progress.run_state.paused
         self._ticker.start()
         if self._at_once:
             self.look()
@@ -263,7 +263,7 @@ def counted(progress: Progress, slots: int) -> list[StepCounts]:
     running, retrying, paused = _open(progress)
     return [
         _counts(run, min(running[n], slots or running[n]), retrying[n], paused[n])
-        for n, run in enumerate(list(progress.table.runs))
+        for n, run in enumerate(list(progress.run_state.step_states))
         if run.step.literal is None
     ]
 
@@ -274,9 +274,9 @@ def counts_by_state(progress: Progress, slug: str | None) -> dict[str, int]:
     Those that were sent to be run have no state of their own yet: they count as running, up to as many as there is room
     for.
     """
-    sent, slots = _open(progress)[0], progress.table.admission.slots
+    sent, slots = _open(progress)[0], progress.run_state.admission.slots
     total: Counter[str] = Counter()
-    for run in list(progress.table.runs):
+    for run in list(progress.run_state.step_states):
         if slug in (None, run.step.slug):
             found = Counter(type(child).__name__ for child in expand(run.snapshot()))
             running = min(sent[run.step.number], slots, found[Pending.__name__])
@@ -291,11 +291,11 @@ def _open(progress: Progress) -> tuple[Counter[int], Counter[int], Counter[int]]
     running: Counter[int] = Counter()
     retrying: Counter[int] = Counter()
     paused: Counter[int] = Counter()
-    for chain in list(progress.table.chains.values()):  # the loop may go on meanwhile, if another thread looks
-        numbers = [run.step.number for run in chain.runs]
-        for branch in list(chain.branches.values()):
-            if flying := branch.flying:  # of the steps that were sent together, the first is the one that runs
-                running[numbers[(flying & -flying).bit_length() - 1]] += 1
+    for chain in list(progress.run_state.chains.values()):  # the loop may go on meanwhile, if another thread looks
+        numbers = [run.step.number for run in chain.step_states]
+        for branch in list(chain.open_rows.values()):
+            if mask := branch.submitted:  # of the steps that were sent together, the first is the one that runs
+                running[numbers[(mask & -mask).bit_length() - 1]] += 1
             if branch.waiting:
                 for position, state in list(branch.starts.items()):
                     if branch.waiting >> position & 1:
@@ -312,7 +312,7 @@ def _counts(run: StepState, running: int, retrying: int, paused: int) -> StepCou
     width, ended = _width(run)
     if run.children is None and run.final and not isinstance(run.state, Mapped):
         kinds = {type(run.state): 1}  # it ended as a whole, before it had children
-    closed = run.final or run.space is None or run.space.closed
+    closed = run.final or run.map_state is None or run.map_state.closed
     failed = sum(count for kind, count in list(kinds.items()) if issubclass(kind, Failed))
     return StepCounts(
         step.slug,

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 
-from prefectish.engine.scheduling import run_state as tables
 from prefectish.engine.scheduling.batch_size import DEPTH, auto_size
-from prefectish.engine.scheduling.changes import Transitions, chains_of
+from prefectish.engine.scheduling.changes import Changes, chains_of
 from prefectish.engine.scheduling.limits import Limits
-from prefectish.engine.scheduling.run_state import MapRow, StepChain
+from prefectish.engine.scheduling.run_state import MapRow, StepChain, pull
 
 #: Weight of the newest branch in a chain's mean time.
 NEWEST = 0.1
@@ -40,7 +39,7 @@ class Admission:
         self._chains: dict[int, StepChain] = {}
         self._singles: list[tuple[float, int, int]] = []
         self._mapped: list[tuple[float, int, int]] = []
-        self._aside: list[StepChain] = []
+        self._deferred: list[StepChain] = []
 
     def queue(self, chain: StepChain) -> None:
         """Put a chain among those that may have a row to start."""
@@ -48,7 +47,7 @@ class Admission:
             chain.queued = True
             self._chains[chain.spec.ident] = chain
             heappush(
-                self._singles if chain.space is None else self._mapped,
+                self._singles if chain.map_state is None else self._mapped,
                 (-chain.priority, -chain.stage, chain.spec.ident),
             )
 
@@ -65,20 +64,20 @@ class Admission:
         chain.queued = False
         return chain
 
-    def stand_aside(self, chain: StepChain) -> None:
+    def defer(self, chain: StepChain) -> None:
         """Let a chain wait without keeping others from starting."""
-        self._aside.append(chain)
+        self._deferred.append(chain)
 
-    def come_back(self) -> None:
+    def requeue_deferred(self) -> None:
         """Queue the chains that stood aside."""
-        aside, self._aside = self._aside, []
-        for chain in aside:
+        deferred, self._deferred = self._deferred, []
+        for chain in deferred:
             self.queue(chain)
 
     @property
     def stuck(self) -> bool:
         """Whether something waits for a place or a time."""
-        return bool(self._aside or self.waiting or self._singles or self._mapped)
+        return bool(self._deferred or self.waiting or self._singles or self._mapped)
 
     # -- limits ----------------------------------------------------------------------------------------------------
 
@@ -94,45 +93,53 @@ class Admission:
 
     def _limiting(self, chain: StepChain) -> list[int]:
         """Return the steps of a chain that have limits: one, unless a limit was set when they travelled already."""
-        return [run.step.number for run in chain.runs if self.limits.limited(run.step.number)]
+        return [
+            step_state.step.number for step_state in chain.step_states if self.limits.limited(step_state.step.number)
+        ]
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
     def batch_size(self, chain: StepChain) -> int:
         """Return how many rows of a chain the next batch takes; 0 if enough batches are under way."""
         batch = chain.spec.batch_size
-        if batch is None or self.limits.rated(chain.runs[0].step.number):
+        if batch is None or self.limits.rated(chain.step_states[0].step.number):
             return 1  # a rate spaces the starts of children, which those of a batch have one after another
         if chain.batches >= DEPTH * self.slots:
             return 0
         if isinstance(batch, int):
             return batch
-        space = chain.space
-        known = space is not None and space.closed and not chain.gates
-        remaining = (space.width or 0) - chain.opened if known and space is not None else None
+        map_state = chain.map_state
+        known = map_state is not None and map_state.closed and not chain.dependencies
+        remaining = (map_state.width or 0) - chain.opened if known and map_state is not None else None
         chain.last_batch_size = auto_size(chain.last_batch_size, chain.mean, remaining, self.slots)
         return chain.last_batch_size
 
-    def next_row(self, chain: StepChain, finisher: Transitions) -> int | None:
+    def next_row(self, chain: StepChain, changes: Changes) -> int | None:
         """Return the next row of a chain, pulled from an iterator if need be; None if there is none now."""
         row = chain.next_row()
-        space = chain.space
-        if row is not None or chain.gates or space is None or space.source is None or chain.stopped:
+        map_state = chain.map_state
+        if (
+            row is not None
+            or chain.dependencies
+            or map_state is None
+            or map_state.source is None
+            or chain.admission_mode
+        ):
             return row
-        if tables.pull(space):
-            for run in space.members:
-                assert run.children is not None
-                run.children.append(None)
-                run.left += 1
-            assert space.width is not None
-            space.width += 1
+        if pull(map_state):
+            for step_state in map_state.members:
+                assert step_state.children is not None
+                step_state.children.append(None)
+                step_state.left += 1
+            assert map_state.width is not None
+            map_state.width += 1
         else:
-            space.closed = True
-        if space.closed:
-            for run in space.members:
-                finisher.step(run)
-        for other in chains_of(space):
-            if other is not chain and not other.gates:
+            map_state.closed = True
+        if map_state.closed:
+            for step_state in map_state.members:
+                changes.finish_step(step_state)
+        for other in chains_of(map_state):
+            if other is not chain and not other.dependencies:
                 self.queue(other)
         return chain.next_row()
 

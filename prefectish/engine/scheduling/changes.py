@@ -16,7 +16,7 @@ from prefectish.engine.state import Cached, Mapped, State, Success
 from prefectish.engine.worker.cache import remember
 
 
-class Transitions:
+class Changes:
     """Writes final states into the tables.
 
     Parameters
@@ -39,8 +39,8 @@ class Transitions:
     def __init__(
         self,
         plan: Plan,
-        runs: Sequence[StepState],
-        spaces: Iterable[MapState],
+        step_states: Sequence[StepState],
+        map_states: Iterable[MapState],
         facts: Mapping[str, Any],
         queue: Callable[[StepChain], None],
         keep: Iterable[int] = (),
@@ -50,19 +50,19 @@ class Transitions:
         self.touched: set[int] = set()
         self.stopping: dict[int, str] = {}
         self.raised: BaseException | None = None
-        self.releases = ResultRelease(plan, runs, frozenset(keep))
+        self.result_release = ResultRelease(plan, step_states, frozenset(keep))
         self._raise = bool(facts.get("raise_on_exception"))
         self._resumed = "flow_run_part" in facts
         self._growing: dict[int, list[MapState]] = {}
-        for space in spaces:
-            self.add_space(space)
+        for map_state in map_states:
+            self.add_domain(map_state)
 
-    def add_space(self, space: MapState) -> None:
-        """Note a space; one that grows does so with the rows of the step it flattens."""
-        if space.space.grows:
-            self._growing.setdefault(space.space.sources[0].source, []).append(space)
+    def add_domain(self, map_state: MapState) -> None:
+        """Note a map domain; one that grows does so with the rows of the step it flattens."""
+        if map_state.domain.grows:
+            self._growing.setdefault(map_state.domain.sources[0].source, []).append(map_state)
 
-    def row(self, run: StepState, row: int, state: State, width: Any) -> None:
+    def finish_row(self, step_state: StepState, row: int, state: State, width: Any) -> None:
         """Note the final state of a row.
 
         Parameters
@@ -70,93 +70,99 @@ class Transitions:
         width
             What a map over the result has to know, see ``widths.measure``.
         """
-        assert run.children is not None
-        run.children[row] = state
-        run.left -= 1
-        if run.step.mapped:
-            if run.widths is not None:
-                run.widths[row] = SCALAR if width is None or not state.is_successful() else width
-                self._grow(run, row)
+        assert step_state.children is not None
+        step_state.children[row] = state
+        step_state.left -= 1
+        if step_state.step.mapped:
+            if step_state.widths is not None:
+                step_state.widths[row] = SCALAR if width is None or not state.is_successful() else width
+                self._grow(step_state, row)
         else:
-            run.facts = width
+            step_state.measurement = width
         if type(state) is not Success:
-            self._not_plain(run, state)
-        self.releases.note(run, row, state)
-        if run.reads:
-            self.releases.consumed(run, row)
-        for chain in run.gated:
-            chain.open_gate(row)
+            self._count_kind(step_state, state)
+        self.result_release.note(step_state, row, state)
+        if step_state.reads:
+            self.result_release.consumed(step_state, row)
+        for chain in step_state.dependents:
+            chain.dependency_finished(row)
             self.queue(chain)
-        if run.watcher is not None:
-            run.watcher.row(row, state, width)
-        if not run.left:
-            self.step(run)
+        if step_state.watcher is not None:
+            step_state.watcher.row(row, state, width)
+        if not step_state.left:
+            self.finish_step(step_state)
 
-    def step(self, run: StepState) -> None:
+    def finish_step(self, step_state: StepState) -> None:
         """End a step whose rows are all final, if no more rows can come."""
-        if run.final or run.left or (run.space is not None and not run.space.closed):
+        if (
+            step_state.final
+            or step_state.left
+            or (step_state.map_state is not None and not step_state.map_state.closed)
+        ):
             return
-        children = run.children
+        children = step_state.children
         assert children is not None
-        run.final = True
-        if run.step.mapped:
-            order = run.space.order() if run.space is not None else None
+        step_state.final = True
+        if step_state.step.mapped:
+            order = step_state.map_state.order() if step_state.map_state is not None else None
             states = list(children) if order is None else [children[row] for row in order]
-            run.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states))
-            if run.dirty or not self._resumed:  # else it was told of when it ended
-                tell_of_map(run.step.task, run.state)
+            step_state.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states))
+            if step_state.rerun or not self._resumed:  # else it was told of when it ended
+                tell_of_map(step_state.step.task, step_state.state)
         else:
             state = children[0]
             assert state is not None
-            run.state = state
-        self.ended(run)
-        for space in self._growing.get(run.step.number, ()):
-            space.closed = True
-            for member in space.members:
-                self.step(member)
+            step_state.state = state
+        self.step_ended(step_state)
+        for map_state in self._growing.get(step_state.step.number, ()):
+            map_state.closed = True
+            for member in map_state.members:
+                self.finish_step(member)
 
-    def ended(self, run: StepState) -> None:
+    def step_ended(self, step_state: StepState) -> None:
         """Note that a step ended: what only it still needed goes, what waits for it is considered."""
-        if run.reads:
-            self.releases.ended(run)
-        self.touch_consumers(run)
-        if run.watcher is not None:
-            run.watcher.ended(run.state)
+        if step_state.reads:
+            self.result_release.ended(step_state)
+        self.touch_consumers(step_state)
+        if step_state.watcher is not None:
+            step_state.watcher.ended(step_state.state)
 
-    def touch_consumers(self, run: StepState) -> None:
+    def touch_consumers(self, step_state: StepState) -> None:
         """Have the groups that read a step considered again."""
         steps = self.plan.steps
-        self.touched.update(g for c in run.step.consumers if (g := steps[c].group) is not None)
+        self.touched.update(g for c in step_state.step.consumers if (g := steps[c].group) is not None)
 
-    def _grow(self, run: StepState, row: int) -> None:
+    def _grow(self, step_state: StepState, row: int) -> None:
         """Add the elements of a finished row to the flattened maps that read it."""
-        for space in self._growing.get(run.step.number, ()):
-            if space.paths is not None:
-                grow(space, run, row)
-                for chain in chains_of(space):
+        for map_state in self._growing.get(step_state.step.number, ()):
+            if map_state.paths is not None:
+                grow(map_state, step_state, row)
+                for chain in chains_of(map_state):
                     self.queue(chain)
 
-    def _not_plain(self, run: StepState, state: State) -> None:
+    def _count_kind(self, step_state: StepState, state: State) -> None:
         """Note a state that is more than a plain success, which most are."""
         kind = type(state)
-        run.kinds[kind] = run.kinds.get(kind, 0) + 1
+        step_state.kinds[kind] = step_state.kinds.get(kind, 0) + 1
         if state.is_failed():
-            self._failed(run, state)
+            self._failed(step_state, state)
         elif kind is Cached:
-            remember(run.step.task, state)
+            remember(step_state.step.task, state)
 
-    def _failed(self, run: StepState, state: State) -> None:
-        run.failures += 1
+    def _failed(self, step_state: StepState, state: State) -> None:
+        step_state.failures += 1
         if self._raise and self.raised is None:
             error = state.result
             self.raised = error if isinstance(error, Exception) else None
-        if run.step.mapped and run.chain is not None and run.chain.stopped != "cancel":
-            width = run.space.width if run.space is not None and run.space.closed else None
-            action = action_after(run.step.task, run.failures, width)
-            if action is not None and action != run.chain.stopped:
-                self.stopping[run.chain.spec.ident] = action
+        if step_state.step.mapped and step_state.chain is not None and step_state.chain.admission_mode != "cancel":
+            width = (
+                step_state.map_state.width if step_state.map_state is not None and step_state.map_state.closed else None
+            )
+            action = action_after(step_state.step.task, step_state.failures, width)
+            if action is not None and action != step_state.chain.admission_mode:
+                self.stopping[step_state.chain.spec.ident] = action
 
 
-def chains_of(space: MapState) -> Iterable[StepChain]:
-    """Return the chains that run over a space."""
-    return {id(m.chain): m.chain for m in space.members if m.chain is not None}.values()
+def chains_of(map_state: MapState) -> Iterable[StepChain]:
+    """Return the chains that run over a map domain."""
+    return {id(m.chain): m.chain for m in map_state.members if m.chain is not None}.values()

@@ -47,7 +47,7 @@ class AttemptEvent(NamedTuple):
     wall: datetime
     worker: str | None
     item_key: str | None
-    made: int | None = None
+    generation: int | None = None
 
 
 class Notice(NamedTuple):

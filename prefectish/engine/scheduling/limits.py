@@ -124,8 +124,8 @@ class Limits:
                 return False
             self.waiting.discard(number)
             # A loop that looks late starts the next one on the grid, but never two at once to catch up.
-            late = now - rate.next_start
-            rate.next_start = (rate.next_start if late < rate.spacing else now) + rate.spacing
+            probe_first = now - rate.next_start
+            rate.next_start = (rate.next_start if probe_first < rate.spacing else now) + rate.spacing
         for place in places:
             place.used += 1
         return True

@@ -16,42 +16,42 @@ from prefectish.engine.worker.cache import LOOK
 class RunControls:
     """Changes how a run goes on."""
 
-    def __init__(self, table: RunState) -> None:
-        self.table = table
+    def __init__(self, run_state: RunState) -> None:
+        self.run_state = run_state
 
     def pause(self) -> None:
         """Start nothing more until the run is resumed."""
-        self.table.paused = True
+        self.run_state.paused = True
 
     def resume(self) -> None:
         """Go on where the run was paused."""
-        self.table.paused = False
+        self.run_state.paused = False
 
     def limit_task(self, slug: str, size: int | None) -> None:
         """Let at most `size` children of a task run at once; None for as many as there is room for.
 
         A task that travels in one job with others holds them to its limit too.
         """
-        run = next(run for run in self.table.runs if run.step.slug == slug)
-        chain = run.chain
+        step_state = next(step_state for step_state in self.run_state.step_states if step_state.step.slug == slug)
+        chain = step_state.chain
         used = 0 if chain is None else places_taken(chain)
-        self.table.admission.limits.change(run.step.number, _size(size), used)
+        self.run_state.admission.limits.change(step_state.step.number, _size(size), used)
         if chain is not None:
             self._now_limited(chain)
 
     def limit_tag(self, tag: str, size: int | None) -> None:
         """Let at most `size` children of all tasks with a tag run at once; None for as many as there is room for."""
         used: dict[int, int] = {}
-        for run in self.table.runs:
-            if tag in run.step.task.tags:
-                used[run.step.number] = 0 if run.chain is None else places_taken(run.chain)
-                if run.chain is not None:
-                    self._now_limited(run.chain)
-        self.table.admission.limits.change_tag(tag, _size(size), used)
+        for step_state in self.run_state.step_states:
+            if tag in step_state.step.task.tags:
+                used[step_state.step.number] = 0 if step_state.chain is None else places_taken(step_state.chain)
+                if step_state.chain is not None:
+                    self._now_limited(step_state.chain)
+        self.run_state.admission.limits.change_tag(tag, _size(size), used)
 
     def _now_limited(self, chain: StepChain) -> None:
         chain.limited = True
-        self.table.admission.queue(chain)
+        self.run_state.admission.queue(chain)
 
 
 def _size(size: int | None) -> int:
@@ -60,6 +60,6 @@ def _size(size: int | None) -> int:
 
 def places_taken(chain: StepChain) -> int:
     """Return how many places the jobs of a chain would have taken under a limit; a batch takes one."""
-    jobs = (job for branch in chain.branches.values() for job in branch.jobs)
+    jobs = (job for map_row in chain.open_rows.values() for job in map_row.jobs)
     counted = (job for job in jobs if job.awaiting and not job.solo and job.starts.get(0) is not LOOK)
     return len({id(job) if job.batch is None else job.batch for job in counted})

@@ -39,7 +39,7 @@ class PreviousResult:
         state: State,
         is_readable: Callable[[], bool],
         row: int | None,
-        made: int,
+        generation: int,
         attempts: int,
         seconds: float,
         worker: str | None,
@@ -47,7 +47,7 @@ class PreviousResult:
         self.state = state
         self._is_readable = is_readable
         self.row = row
-        self.made = made
+        self.generation = generation
         self.attempts = attempts
         self.seconds = seconds
         self.worker = worker
@@ -70,7 +70,7 @@ class PreviousWait(NamedTuple):
     """
 
     state: State
-    made: int
+    generation: int
 
 
 def _know(step: Step) -> None:

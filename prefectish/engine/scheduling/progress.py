@@ -98,114 +98,116 @@ class Progress:
         tag_limits: Mapping[str, int] | None = None,
         keep: Collection[int] = (),
         record: bool = False,
-        recall: PreviousRun | None = None,
+        previous_run: PreviousRun | None = None,
     ) -> None:
-        self.table = RunState(plan, facts, notify, (window, slots, tag_limits), keep, record, recall)
-        self.branches = Rows(self.table)
-        self.endings = Cancellation(self.branches)
-        self.losses = CrashPolicy(self.endings)
-        self.steering = RunControls(self.table)
-        self.again = FailedRetrier(self.branches)
-        self.starter = Dispatcher(self.endings)
+        self.run_state = RunState(plan, facts, notify, (window, slots, tag_limits), keep, record, previous_run)
+        self.rows = Rows(self.run_state)
+        self.cancellation = Cancellation(self.rows)
+        self.crash_policy = CrashPolicy(self.cancellation)
+        self.controls = RunControls(self.run_state)
+        self.retrier = FailedRetrier(self.rows)
+        self.dispatcher = Dispatcher(self.cancellation)
         for number, state in sorted((starts or {}).items(), key=itemgetter(0)):  # sources first
-            self.starter.give(self.table.runs[number], state)
+            self.dispatcher.seed(self.run_state.step_states[number], state)
 
     def start(self, now: Now) -> list[Job]:
         """Return the first jobs."""
-        for run in self.table.runs:
-            if run.step.literal is not None:
-                run.state, run.final = run.step.literal, True
-        self.table.finisher.touched.update(self.table.groups)
+        for step_state in self.run_state.step_states:
+            if step_state.step.literal is not None:
+                step_state.state, step_state.final = step_state.step.literal, True
+        self.run_state.changes.touched.update(self.run_state.groups)
         return self.advance((), now)
 
     def advance(self, receipts: Iterable[Receipt], now: Now) -> list[Job]:
         """Take receipts and return the jobs that can run now."""
-        self.table.now = now
+        self.run_state.now = now
         for receipt in receipts:
             self._take(receipt, now)
-        if self.table.over:
+        if self.run_state.over:
             return []
-        self._fire(now)
+        self._fire_due(now)
         self._admit(now)
-        self.branches.forget_timers()
-        jobs, self.table.jobs = self.table.jobs, []
+        self.rows.drop_cancelled_timers()
+        jobs, self.run_state.jobs = self.run_state.jobs, []
         return jobs
 
     @property
     def next_due(self) -> float | None:
         """When something is due, in seconds of the monotonic clock; None if nothing is."""
-        table = self.table
-        if not (table.timers or table.deadlines or table.suspects.busy or table.admission.limits.waiting):
+        run_state = self.run_state
+        if not (
+            run_state.timers or run_state.deadlines or run_state.suspects.busy or run_state.admission.limits.waiting
+        ):
             return None
         due = (
-            table.timers.next_due,
-            table.deadlines.next_due,
-            None if table.paused else table.admission.limits.next_start(),
-            None if table.paused else table.suspects.due(),
+            run_state.timers.next_due,
+            run_state.deadlines.next_due,
+            None if run_state.paused else run_state.admission.limits.next_start(),
+            None if run_state.paused else run_state.suspects.due(),
         )
         return min((d for d in due if d is not None), default=None)
 
     @property
     def done(self) -> bool:
         """Whether nothing runs and nothing will: all tasks are finished, or wait for somebody outside."""
-        table = self.table
-        if table.over:
+        run_state = self.run_state
+        if run_state.over:
             return True
-        if self.endings.draining:
+        if self.cancellation.draining:
             return False
-        held = table.jobs or table.suspects.busy or table.admission.stuck or self.branches.held_back
-        return not (table.in_flight or table.timers or held)
+        held = run_state.jobs or run_state.suspects.busy or run_state.admission.stuck or self.rows.held_rows
+        return not (run_state.submitted_jobs or run_state.timers or held)
 
     @property
     def raised(self) -> BaseException | None:
         """The first ordinary error of a task, under ``raise_on_exception``."""
-        return self.table.finisher.raised
+        return self.run_state.changes.raised
 
     def states(self) -> list[State]:
         """Return the state of each step as it is now, in the order of the plan."""
-        return [run.snapshot() for run in self.table.runs]
+        return [step_state.snapshot() for step_state in self.run_state.step_states]
 
     def verdict(self) -> State:
         """Return the state of the flow."""
-        if self.losses.lost is not None:
-            return Failed(f"The run was cut short: {self.losses.lost.detail}.", context={"exit_code": CRASHED})
-        if self.endings.overran is not None:
-            text = self.endings.overran
+        if self.crash_policy.lost is not None:
+            return Failed(f"The run was cut short: {self.crash_policy.lost.detail}.", context={"exit_code": CRASHED})
+        if self.cancellation.overran is not None:
+            text = self.cancellation.overran
             return Failed(f"{text[0].upper()}{text[1:]}.", TimeoutError(text), context={"exit_code": FAILED})
-        return flow_state(self.table.plan, self.states())
+        return flow_state(self.run_state.plan, self.states())
 
     def slowest(self) -> tuple[SlowChild, ...]:
         """Return the children that took longest, the longest first."""
-        return self.branches.slowest.told(self.table.runs)
+        return self.rows.slowest.as_report(self.run_state.step_states)
 
     def held(self) -> list[Held]:
         """Return the results that are still held where they were made."""
-        states = (state for run in self.table.runs for state in run.children or ())
+        states = (state for step_state in self.run_state.step_states for state in step_state.children or ())
         found = (state._result for state in states if state is not None)
         return [result for result in found if isinstance(result, Held) and result.handle is not None]
 
     def open_rows(self) -> dict[int, list[int]]:
         """Return the rows whose bodies may be running, by number of the step; asked by another thread, so a guess."""
         rows: dict[int, list[int]] = {}
-        for chain in list(self.table.chains.values()):
-            for branch in list(chain.branches.values()):
-                if flying := branch.flying:
-                    first = (flying & -flying).bit_length() - 1
-                    rows.setdefault(chain.runs[first].step.number, []).append(branch.row)
+        for chain in list(self.run_state.chains.values()):
+            for map_row in list(chain.open_rows.values()):
+                if submitted := map_row.submitted:
+                    first = (submitted & -submitted).bit_length() - 1
+                    rows.setdefault(chain.step_states[first].step.number, []).append(map_row.row)
         return rows
 
     def paused(self) -> list[tuple[int, int, str]]:
         """Return what waits for somebody outside: number of the step, row, and name."""
         return [
             (
-                chain.runs[position].step.number,
-                branch.row,
-                chain.spec.steps[position].label(-1 if chain.space is None else branch.row),
+                chain.step_states[position].step.number,
+                map_row.row,
+                chain.spec.steps[position].label(-1 if chain.map_state is None else map_row.row),
             )
-            for chain in self.table.chains.values()
-            for branch in chain.branches.values()
-            for position, state in branch.starts.items()
-            if isinstance(state, Paused) and branch.waiting >> position & 1
+            for chain in self.run_state.chains.values()
+            for map_row in chain.open_rows.values()
+            for position, state in map_row.starts.items()
+            if isinstance(state, Paused) and map_row.waiting >> position & 1
         ]
 
     def resume(self, which: Iterable[tuple[int, int]], now: Now) -> list[Job]:
@@ -222,76 +224,76 @@ class Progress:
             What they are told; None for nothing.
         """
         for number, row in which:
-            chain = self.table.runs[number].chain
-            branch = chain.branches.get(row) if chain is not None else None
-            if chain is None or branch is None:
+            chain = self.run_state.step_states[number].chain
+            map_row = chain.open_rows.get(row) if chain is not None else None
+            if chain is None or map_row is None:
                 continue
             position = chain.position[number]
-            paused = branch.starts[position]
+            paused = map_row.starts[position]
             resumed = Resume("Resumed.", context=answered(paused.context, paused.message, answer))
-            branch.starts = {**branch.starts, position: resumed}
-            branch.waiting &= ~(1 << position)
-            self.branches.resubmit(chain, branch, now)
+            map_row.starts = {**map_row.starts, position: resumed}
+            map_row.waiting &= ~(1 << position)
+            self.rows.resubmit(chain, map_row, now)
 
     def _take(self, receipt: Receipt, now: Now) -> None:
         job = receipt.job
         if not job.awaiting:
             return
-        chain = self.table.chains[job.chain.ident]
-        branch = chain.branches[job.index if job.index > 0 else 0]
+        chain = self.run_state.chains[job.chain.ident]
+        map_row = chain.open_rows[job.index if job.index > 0 else 0]
         for position, record in receipt.records:
             bit = 1 << position
             if job.awaiting & bit:
                 job.awaiting ^= bit
-                branch.flying ^= bit
-                branch.seconds += record.seconds
-                self.branches.record(chain, branch, position, record, now)
+                map_row.submitted ^= bit
+                map_row.seconds += record.seconds
+                self.rows.record(chain, map_row, position, record, now)
         if receipt.lost is not None:
-            self.losses.lose(chain, branch, job, receipt.lost, now)
+            self.crash_policy.lose(chain, map_row, job, receipt.lost, now)
         if not job.awaiting:
             self._land(chain, job, now)
-        self.branches.after(chain, branch, now)
+        self.rows.settle_row(chain, map_row, now)
 
     def _land(self, chain: StepChain, job: Job, now: Now) -> None:
         """Note that a job has nothing more to report."""
-        self.branches.leave(chain, job)
-        suspect = self.table.suspects.current
-        if job.solo and suspect is not None and not self.losses.step_alone(suspect):
-            self.table.suspects.clear(now.seconds)
+        self.rows.release_place(chain, job)
+        suspect = self.run_state.suspects.current
+        if job.solo and suspect is not None and not self.crash_policy.step_alone(suspect):
+            self.run_state.suspects.clear(now.seconds)
 
-    def _fire(self, now: Now) -> None:
+    def _fire_due(self, now: Now) -> None:
         """Do what is due."""
-        while (end := self.table.deadlines.pop(now.seconds)) is not None:
+        while (end := self.run_state.deadlines.pop(now.seconds)) is not None:
             end(now)
-        self.branches.fire(now)
+        self.rows.resubmit_due(now)
 
     def _consider(self, now: Now) -> None:
         """Stop maps that gave up, and open what has become known."""
-        while self.table.finisher.stopping or self.table.finisher.touched:
-            self.endings.stop_maps(now)
-            self.starter.consider(now)
+        while self.run_state.changes.stopping or self.run_state.changes.touched:
+            self.cancellation.stop_maps(now)
+            self.dispatcher.consider(now)
 
     def _admit(self, now: Now) -> None:
         """Start what has a place: suspects alone, else single steps, and rows of maps."""
-        finisher, admission = self.table.finisher, self.table.admission
-        if self.endings.draining:
-            if not self.table.in_flight:
-                self.endings.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
+        changes, admission = self.run_state.changes, self.run_state.admission
+        if self.cancellation.draining:
+            if not self.run_state.submitted_jobs:
+                self.cancellation.end(lambda step_state, row: Cancelled("cancelled"), NEVER_STARTED, now)
             return
-        if self.table.paused:
+        if self.run_state.paused:
             self._consider(now)
             return
-        if self.table.suspects.busy:
-            self.losses.start_suspect(now)
-            if self.table.suspects.busy:
+        if self.run_state.suspects.busy:
+            self.crash_policy.start_suspect(now)
+            if self.run_state.suspects.busy:
                 return
-        if self.branches.held_back or admission.waiting:
-            self.branches.let_go_on(now)
+        if self.rows.held_rows or admission.waiting:
+            self.rows.resubmit_held(now)
         while True:
-            if finisher.stopping or finisher.touched:  # rows that are final already, and ends of iterators, tell more
+            if changes.stopping or changes.touched:  # rows that are final already, and ends of iterators, tell more
                 self._consider(now)
             chain = admission.next_chain()
             if chain is None:
                 break
-            self.starter.begin_next(chain, now)
-        admission.come_back()
+            self.dispatcher.start_next(chain, now)
+        admission.requeue_deferred()

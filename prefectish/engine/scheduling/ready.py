@@ -32,7 +32,7 @@ class ReadySteps:
     def __init__(
         self,
         plan: Plan,
-        runs: Sequence[StepState],
+        step_states: Sequence[StepState],
         facts: Mapping[str, Any],
         notify: Notify,
         keep: Collection[int] = (),
@@ -42,27 +42,27 @@ class ReadySteps:
         self._named: tuple[int, set[int | None]] = 0, set()
         self.plan = plan
         self.keep = frozenset(keep)
-        self.runs = runs
+        self.step_states = step_states
         self.facts = facts
         self.notify = notify
-        self.spaces = [MapState(space) for space in plan.domains]
-        for space in self.spaces:
-            self._find_below(space)
+        self.map_states = [MapState(domain) for domain in plan.domains]
+        for map_state in self.map_states:
+            self._find_below(map_state)
         self.waiting = {group.number: list(group.steps) for group in plan.groups}
         self.opened = 0
 
-    def _find_below(self, space: MapState) -> None:
-        """Note which space a flattened one grows with."""
-        if space.space.grows:
-            below = space.space.sources[0].domain
-            space.below = None if below is None else self.spaces[below]
+    def _find_below(self, map_state: MapState) -> None:
+        """Note which map domain a flattened one grows with."""
+        if map_state.domain.grows:
+            below = map_state.domain.sources[0].domain
+            map_state.below = None if below is None else self.map_states[below]
 
-    def add_space(self, space: MapDomain) -> MapState:
-        """Note a space of a plan that grows."""
-        run = MapState(space)
-        self.spaces.append(run)
-        self._find_below(run)
-        return run
+    def add_domain(self, domain: MapDomain) -> MapState:
+        """Note a map domain of a plan that grows."""
+        map_state = MapState(domain)
+        self.map_states.append(map_state)
+        self._find_below(map_state)
+        return map_state
 
     def consider(self, group: Group) -> tuple[StepChain | None, list[StepState]]:
         """Start what can start of `group`.
@@ -71,10 +71,10 @@ class ReadySteps:
         -------
         (chain, ended) : the chain that opened, if one did, and the steps that ended without children.
         """
-        waiting = [n for n in self.waiting[group.number] if not self.runs[n].final]
+        waiting = [n for n in self.waiting[group.number] if not self.step_states[n].final]
         now: list[int] = []
         for number in waiting:
-            if not self.runs[number].blocked and all(
+            if not self.step_states[number].blocked and all(
                 self._known(i, number, now) for i in self.plan.steps[number].inputs
             ):
                 now.append(number)
@@ -84,143 +84,145 @@ class ReadySteps:
         members: list[StepState] = []
         ended: list[StepState] = []
         for number in now:
-            run = self.runs[number]
-            if not run.step.mapped:
-                run.children, run.left = [None], 1
-                members.append(run)
-            elif self._decide_parent(run):
-                members.append(run)
+            step_state = self.step_states[number]
+            if not step_state.step.mapped:
+                step_state.children, step_state.left = [None], 1
+                members.append(step_state)
+            elif self._decide_parent(step_state):
+                members.append(step_state)
             else:
-                ended.append(run)
+                ended.append(step_state)
         return (self._chain(group, members) if members else None), ended
 
     def _known(self, i: Input, number: int, now: Sequence[int]) -> bool:
         """Whether an input is final, or will be by the time its row starts."""
-        source = self.runs[i.source]
+        source = self.step_states[i.source]
         if source.final:
             return True
         if not i.mapped:
             return i.source in now and not source.step.mapped
         if not source.step.mapped:
             return False
-        space = self.plan.steps[number].domain
-        assert space is not None
+        domain = self.plan.steps[number].domain
+        assert domain is not None
         if i.flattened:
             # States without those of their source can only be told apart in the order of the whole map.
-            in_order = isinstance(self.runs[number].starts, Mapped) and source.starts is None
-            return self.plan.domains[space].grows and source.children is not None and not in_order
-        if source.step.domain == space:
+            in_order = isinstance(self.step_states[number].starts, Mapped) and source.starts is None
+            return self.plan.domains[domain].grows and source.children is not None and not in_order
+        if source.step.domain == domain:
             return i.source in now or source.children is not None
-        inner = self.spaces[source.step.domain if source.step.domain is not None else space]
-        return source.children is not None and inner.closed and not inner.space.grows
+        inner = self.map_states[source.step.domain if source.step.domain is not None else domain]
+        return source.children is not None and inner.closed and not inner.domain.grows
 
     # -- parents of maps --------------------------------------------------------------------------------------------
 
-    def _decide_parent(self, run: StepState) -> bool:
+    def _decide_parent(self, step_state: StepState) -> bool:
         """Make the parent of a map Mapped and its rows known; False if it ended otherwise."""
-        step = run.step
+        step = step_state.step
         assert step.domain is not None
-        space = self.spaces[step.domain]
-        sources = [self._source(i, space, run.starts) for i in step.inputs]
+        map_state = self.map_states[step.domain]
+        sources = [self._source(i, map_state, step_state.starts) for i in step.inputs]
         state, width, warning = parent_verdict(
             sources, skip=step.task.skip_on_upstream_skip, strict=step.task.strict_map
         )
         if state is None:
             state = _iterator_fault(sources, step.task.strict_map)
-        old = run.state
+        old = step_state.state
         if state is not None:
-            run.state, run.final = self.notify(run, old, state), True
+            step_state.state, step_state.final = self.notify(step_state, old, state), True
             return False
         if warning:
             logger.warning("%s: %s", step.slug, warning)
-        self._widen(space, width, sources)
-        new = self.notify(run, old, Mapped("Mapped tasks submitted for execution.", n_map_states=space.width or 0))
+        self._widen(map_state, width, sources)
+        new = self.notify(
+            step_state, old, Mapped("Mapped tasks submitted for execution.", n_map_states=map_state.width or 0)
+        )
         if not isinstance(new, Mapped):
-            run.state, run.final = new, True
+            step_state.state, step_state.final = new, True
             return False
-        run.state, run.space = new, space
-        run.children = [None] * (space.width or 0)
-        run.left = len(run.children)
-        space.members.append(run)
+        step_state.state, step_state.map_state = new, map_state
+        step_state.children = [None] * (map_state.width or 0)
+        step_state.left = len(step_state.children)
+        map_state.members.append(step_state)
         return True
 
-    def _widen(self, space: MapState, width: int | None, sources: Sequence[KnownSource]) -> None:
-        """Note the width of a space when the first step is decided over it."""
-        if space.width is not None:
+    def _widen(self, map_state: MapState, width: int | None, sources: Sequence[KnownSource]) -> None:
+        """Note the width of a map domain when the first step is decided over it."""
+        if map_state.width is not None:
             return
-        token = space.space.sources[0]
+        token = map_state.domain.sources[0]
         if width is not None:
-            space.width, space.closed = width, True
+            map_state.width, map_state.closed = width, True
         else:
-            space.width = 0
-            if not space.space.grows:
-                space.source = next(s.state._result for s in sources if _is_iterator(s))
-        if token.flattened and len(space.space.sources) == 1:
-            self._locate(space, self.runs[token.source])
+            map_state.width = 0
+            if not map_state.domain.grows:
+                map_state.source = next(s.state._result for s in sources if _is_iterator(s))
+        if token.flattened and len(map_state.domain.sources) == 1:
+            self._locate(map_state, self.step_states[token.source])
 
-    def _locate(self, space: MapState, source: StepState) -> None:
+    def _locate(self, map_state: MapState, source: StepState) -> None:
         """Note where the elements of a flattened input are, as far as they are known."""
         if not source.step.mapped:
-            space.paths = flat_paths(source.measured()[2])
+            map_state.paths = flat_paths(source.measured()[2])
             return
-        space.paths, space.width, space.closed = [], 0, source.final
+        map_state.paths, map_state.width, map_state.closed = [], 0, source.final
         if isinstance(source.starts, Mapped):
-            space.before = {path: n for n, path in enumerate(flat_paths(_widths_before(source.starts)))}
+            map_state.before = {path: n for n, path in enumerate(flat_paths(_widths_before(source.starts)))}
         for row in _rows_in_order(source):
             if source.children is not None and source.children[row] is not None:
-                grow(space, source, row)
+                grow(map_state, source, row)
 
-    def _source(self, i: Input, space: MapState, given: State | None) -> KnownSource:
+    def _source(self, i: Input, map_state: MapState, given: State | None) -> KnownSource:
         """Describe one input to the parent rule.
 
         Where the caller gave children but not the list they came from, their number stands for its length.
         """
-        run = self.runs[i.source]
-        state = run.state
+        step_state = self.step_states[i.source]
+        state = step_state.state
         if not i.mapped:
             return KnownSource(i, state)
-        if run.children is not None and run.step.mapped:
-            return KnownSource(i, state, self._mapped_width(i, run, space), "list")
+        if step_state.children is not None and step_state.step.mapped:
+            return KnownSource(i, state, self._mapped_width(i, step_state, map_state), "list")
         if not state.is_successful():
             # A generator cannot leave its process, which failed its task, but that nobody can map over it is known too.
-            unmappable = run.facts is not None and run.facts[0] < 0
-            return KnownSource(i, state, UNMAPPABLE, run.facts[1]) if unmappable else KnownSource(i, state)
+            unmappable = step_state.measurement is not None and step_state.measurement[0] < 0
+            return KnownSource(i, state, UNMAPPABLE, step_state.measurement[1]) if unmappable else KnownSource(i, state)
         if isinstance(state, Mapped):
             return KnownSource(i, state, state.n_map_states, "list")
         if state._result is None and isinstance(given, Mapped) and given.n_map_states:
             return KnownSource(i, state, given.n_map_states, "list")
-        if _is_iterator_value(run):
+        if _is_iterator_value(step_state):
             return KnownSource(i, state, None, "iterator")
-        facts = run.measured()
+        facts = step_state.measured()
         if not i.flattened or facts[0] < 0:
             return KnownSource(i, state, facts[0], facts[1])
         return KnownSource(i, state, len(flat_paths(facts[2])), facts[1])
 
-    def _mapped_width(self, i: Input, run: StepState, space: MapState) -> int | None:
-        assert run.children is not None
+    def _mapped_width(self, i: Input, step_state: StepState, map_state: MapState) -> int | None:
+        assert step_state.children is not None
         if not i.flattened:
-            return len(run.children) if run.space is None or run.space.closed else None
-        if space.space.grows:
+            return len(step_state.children) if step_state.map_state is None or step_state.map_state.closed else None
+        if map_state.domain.grows:
             return None
-        return len(flat_paths([(run.widths or {}).get(row, -1) for row in range(len(run.children))]))
+        return len(flat_paths([(step_state.widths or {}).get(row, -1) for row in range(len(step_state.children))]))
 
     # -- chains ------------------------------------------------------------------------------------------------------
 
     def _chain(self, group: Group, members: list[StepState]) -> StepChain:
-        space = None if group.domain is None else self.spaces[group.domain]
-        chain = StepChain(members, group.stage, space)
+        map_state = None if group.domain is None else self.map_states[group.domain]
+        chain = StepChain(members, group.stage, map_state)
         shared: list[State] = []
-        specs = tuple(self._step_spec(chain, run, shared) for run in members)
+        specs = tuple(self._step_spec(chain, step_state, shared) for step_state in members)
         inside = chain.position
         wanted = frozenset(
             p
             for p, r in enumerate(members)
             if r.step.number in self.keep or any(c not in inside for c in r.step.consumers)
         )
-        for run in members:
-            run.chain = chain
+        for step_state in members:
+            step_state.chain = chain
         task = members[0].step.task
-        batch = None if space is None else task.batch_size  # a single step has no siblings to share a job with
+        batch = None if map_state is None else task.batch_size  # a single step has no siblings to share a job with
         chain.spec = ChainSpec(self.opened, self.facts, specs, tuple(shared), wanted, batch)
         self.opened += 1
         if callable(task.priority):
@@ -231,14 +233,14 @@ class ReadySteps:
 
     def _order(self, chain: StepChain, priority: Callable[[Any], Any]) -> Sequence[int] | None:
         """Return the rows by falling priority of their items; None if the items are not here, or come one by one."""
-        space = chain.space
-        if space is None or not space.closed or chain.gates or not chain.pickers:
+        map_state = chain.map_state
+        if map_state is None or not map_state.closed or chain.dependencies or not chain.pickers:
             logger.warning(
                 "%s: priority by item needs a list that is at the client; rows start in map order",
-                chain.runs[0].step.slug,
+                chain.step_states[0].step.slug,
             )
             return None
-        ranks = [self._rank(chain, priority, row) for row in range(space.width or 0)]
+        ranks = [self._rank(chain, priority, row) for row in range(map_state.width or 0)]
         return sorted(range(len(ranks)), key=lambda row: -ranks[row])
 
     def _rank(self, chain: StepChain, priority: Callable[[Any], Any], row: int) -> float:
@@ -250,8 +252,8 @@ class ReadySteps:
         rank: float = outcome.value
         return rank
 
-    def _step_spec(self, chain: StepChain, run: StepState, shared: list[State]) -> StepSpec:
-        step = run.step
+    def _step_spec(self, chain: StepChain, step_state: StepState, shared: list[State]) -> StepSpec:
+        step = step_state.step
         wiring = tuple(self._wire(chain, i, shared) for i in step.inputs)
         return self.spec_of(step, wiring, self._keyed(step))
 
@@ -259,13 +261,13 @@ class ReadySteps:
         """Return what the attempts of a step do about the keys of their items."""
         if not step.mapped:
             return 0
-        named = NAMED if step.domain in self._named_spaces() else 0
+        named = NAMED if step.domain in self._named_domains() else 0
         goes_on = any(i.mapped and not i.flattened and self.plan.steps[i.source].mapped for i in step.inputs)
         asked = self.keyed or named or getattr(step.task, "item_key", None) is not None
         return named | (COMPUTED if asked and not goes_on else 0)
 
-    def _named_spaces(self) -> set[int | None]:
-        """Return the spaces over which some name is made of the key of an item."""
+    def _named_domains(self) -> set[int | None]:
+        """Return the map domains over which some name is made of the key of an item."""
         steps = self.plan.steps
         if self._named[0] != len(steps):
             self._named = len(steps), {step.domain for step in steps if step.mapped and _names_items(step)}
@@ -304,7 +306,7 @@ class ReadySteps:
 
     def _wire(self, chain: StepChain, i: Input, shared: list[State]) -> tuple[int, int]:
         """Say where an input of a step of `chain` comes from, and note what the chain needs for it."""
-        source = self.runs[i.source]
+        source = self.step_states[i.source]
         inside = chain.position.get(i.source)
         if inside is not None and (not i.flattened if i.mapped else not source.step.mapped):
             return STEP, inside
@@ -317,31 +319,31 @@ class ReadySteps:
 
     def _picker(self, chain: StepChain, i: Input, source: StepState) -> Callable[[int], Any] | None:
         """Return what gives the item of each row; None if all rows see one state (an upstream that failed)."""
-        space = chain.space
-        assert space is not None
+        map_state = chain.map_state
+        assert map_state is not None
         if source.step.mapped and source.children is not None:
             if i.flattened:
-                return run_state.flat_children_picker(source, self._paths_for(space, i, source))
-            if source.final and source.space is not space:
+                return run_state.flat_children_picker(source, self._paths_for(map_state, i, source))
+            if source.final and source.map_state is not map_state:
                 assert isinstance(source.state, Mapped)
                 return run_state.states_picker(source.state.map_states or ())
-            if not source.final and source not in chain.gates:
-                chain.gates.append(source)
-                source.gated.append(chain)
+            if not source.final and source not in chain.dependencies:
+                chain.dependencies.append(source)
+                source.dependents.append(chain)
             return run_state.child_picker(source)
         if isinstance(source.state, Mapped) or not source.state.is_successful() or _left_nothing(source):
             return None
         if _is_iterator_value(source):
-            return run_state.iterator_picker(space)
+            return run_state.iterator_picker(map_state)
         if i.flattened:
-            return run_state.flat_list_picker(source, self._paths_for(space, i, source))
+            return run_state.flat_list_picker(source, self._paths_for(map_state, i, source))
         return run_state.list_picker(source)
 
-    def _paths_for(self, space: MapState, i: Input, source: StepState) -> MapState:
-        """Return a space that knows the paths of `source`: the chain's, or one beside it where inputs pair."""
-        if len(space.space.sources) == 1 and space.paths is not None:
-            return space
-        beside = MapState(space.space)
+    def _paths_for(self, map_state: MapState, i: Input, source: StepState) -> MapState:
+        """Return a map state that knows the paths of `source`: the chain's, or one beside it where inputs pair."""
+        if len(map_state.domain.sources) == 1 and map_state.paths is not None:
+            return map_state
+        beside = MapState(map_state.domain)
         if not source.step.mapped:
             beside.paths = flat_paths(source.measured()[2])
         else:
@@ -371,17 +373,17 @@ def _needs_key(wanted: Any) -> bool:
     return wanted is not None and (callable(wanted) or "item_key" in str(getattr(wanted, "text", wanted)))
 
 
-def grow(space: MapState, source: StepState, row: int) -> int:
+def grow(map_state: MapState, source: StepState, row: int) -> int:
     """Add the elements of one finished row of a flattened map; return how many rows were added."""
-    assert space.paths is not None and space.width is not None
+    assert map_state.paths is not None and map_state.width is not None
     width = (source.widths or {}).get(row, -1)
     new = [(row,)] if width < 0 else [(row, j) for j in range(width)]
-    space.paths.extend(new)
-    space.width += len(new)
-    for run in space.members:
-        assert run.children is not None
-        run.children.extend([None] * len(new))
-        run.left += len(new)
+    map_state.paths.extend(new)
+    map_state.width += len(new)
+    for step_state in map_state.members:
+        assert step_state.children is not None
+        step_state.children.extend([None] * len(new))
+        step_state.left += len(new)
     return len(new)
 
 
@@ -394,17 +396,17 @@ def _widths_before(given: Mapped) -> list[int]:
 
 
 def _rows_in_order(source: StepState) -> Sequence[int]:
-    order = source.space.order() if source.space is not None else None
+    order = source.map_state.order() if source.map_state is not None else None
     return range(len(source.children or ())) if order is None else order
 
 
-def _left_nothing(run: StepState) -> bool:
+def _left_nothing(step_state: StepState) -> bool:
     """Whether a step was skipped, and no list of items stands in for its result."""
-    return isinstance(run.state, Skipped) and run.measured()[0] < 0
+    return isinstance(step_state.state, Skipped) and step_state.measured()[0] < 0
 
 
-def _is_iterator_value(run: StepState) -> bool:
-    return run.step.literal is not None and hasattr(run.state._result, "__next__")
+def _is_iterator_value(step_state: StepState) -> bool:
+    return step_state.step.literal is not None and hasattr(step_state.state._result, "__next__")
 
 
 def _is_iterator(source: KnownSource) -> bool:

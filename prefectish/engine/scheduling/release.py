@@ -19,9 +19,9 @@ class ResultRelease:
         Steps whose large results stay until the end of the run and after it.
     """
 
-    def __init__(self, plan: Plan, runs: Sequence[StepState], keep: Collection[int]) -> None:
+    def __init__(self, plan: Plan, step_states: Sequence[StepState], keep: Collection[int]) -> None:
         self._plan = plan
-        self._runs = runs
+        self._runs = step_states
         self.keep = set(keep)
         self._elementwise: dict[tuple[int, int], bool] = {}
         for step in plan.steps:
@@ -34,35 +34,34 @@ class ResultRelease:
                 together = step.domain == self._plan.steps[i.source].domain
                 self._elementwise[i.source, step.number] = i.mapped and not i.flattened and together
 
-    def note(self, run: StepState, row: int, state: State) -> None:
+    def note(self, step_state: StepState, row: int, state: State) -> None:
         """Note the state of a row: if its result is held, its consumers are watched from now on."""
         if isinstance(state._result, Held):
-            run.holds = True
-            for number in run.step.consumers:
+            for number in step_state.step.consumers:
                 consumer = self._runs[number]
-                if run not in consumer.reads:
-                    consumer.reads.append(run)
-            self._let_go(run, row)
+                if step_state not in consumer.reads:
+                    consumer.reads.append(step_state)
+            self._release_if_unused(step_state, row)
 
-    def consumed(self, run: StepState, row: int) -> None:
+    def consumed(self, step_state: StepState, row: int) -> None:
         """Let go of what only this row of a consumer still needed."""
-        for source in run.reads:
-            if self._elementwise[source.step.number, run.step.number]:
-                self._let_go(source, row)
+        for source in step_state.reads:
+            if self._elementwise[source.step.number, step_state.step.number]:
+                self._release_if_unused(source, row)
 
-    def ended(self, run: StepState) -> None:
+    def ended(self, step_state: StepState) -> None:
         """Let go of what only this consumer still needed."""
-        for source in run.reads:
+        for source in step_state.reads:
             for row in range(len(source.children or ())):
-                self._let_go(source, row)
+                self._release_if_unused(source, row)
 
-    def forget(self, run: StepState) -> None:
+    def forget(self, step_state: StepState) -> None:
         """Keep the results of a step no longer than its consumers need them."""
-        self.keep.discard(run.step.number)
-        for row in range(len(run.children or ())):
-            self._let_go(run, row)
+        self.keep.discard(step_state.step.number)
+        for row in range(len(step_state.children or ())):
+            self._release_if_unused(step_state, row)
 
-    def _let_go(self, source: StepState, row: int) -> None:
+    def _release_if_unused(self, source: StepState, row: int) -> None:
         if source.step.number in self.keep or source.children is None or row >= len(source.children):
             return
         state = source.children[row]

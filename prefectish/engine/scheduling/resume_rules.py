@@ -39,79 +39,79 @@ class Kept(NamedTuple):
 class ResumeRules:
     """Looks up branches in the record of a run."""
 
-    def __init__(self, recall: PreviousRun) -> None:
-        self._recall = recall
+    def __init__(self, previous_run: PreviousRun) -> None:
+        self._previous_run = previous_run
         self._identities: dict[tuple[int, int], Identity] = {}
         self._seen: dict[int, Counter[str]] = {}
-        self._dirty_rows: dict[int, set[int]] = {}
+        self._rerun_rows: dict[int, set[int]] = {}
         self._staying: dict[tuple[int, int], bool] = {}
         self._complete: set[int] = set()
-        self._made: dict[tuple[int, int], int] = {}
+        self._generations: dict[tuple[int, int], int] = {}
         self._latest: dict[int, int] = {}
         self._moved: set[int] = set()
         self._unreadable: set[str] = set()
 
     def learn(self, step: Step) -> None:
         """Read the record of a step that is about to be added to the plan."""
-        self._recall.learn(step)
+        self._previous_run.learn(step)
 
     def reran(self, number: int, row: int | None) -> bool:
         """Whether a row of a step, or any of it, was not what it had been before."""
         if row is None:
-            return bool(self._dirty_rows.get(number)) or number in self._moved
-        return row in self._dirty_rows.get(number, ())
+            return bool(self._rerun_rows.get(number)) or number in self._moved
+        return row in self._rerun_rows.get(number, ())
 
     def inherit(self, number: int, row: int, source: tuple[int, int | None]) -> None:
         """Note that a row of a step is a row of another one."""
         if self.reran(*source):
-            self._dirty_rows.setdefault(number, set()).add(row)
+            self._rerun_rows.setdefault(number, set()).add(row)
 
     def item_key(self, chain: StepChain, row: int) -> str | None:
         """Return the key of the item a branch began with."""
         return self._identity(chain, row)[0]
 
     def _identity(self, chain: StepChain, row: int) -> Identity:
-        if chain.space is None:
+        if chain.map_state is None:
             return SINGLE
-        return self._identities.get((chain.space.space.number, row), (None, row))
+        return self._identities.get((chain.map_state.domain.number, row), (None, row))
 
-    def kept(self, chain: StepChain, branch: MapRow, plan: Plan, runs: Sequence[StepState]) -> Kept:
+    def kept(self, chain: StepChain, map_row: MapRow, plan: Plan, step_states: Sequence[StepState]) -> Kept:
         """Return what is kept of a branch; marks the steps of which something has to run."""
-        self._note_key(chain, branch)
-        identity = self._identity(chain, branch.row)
+        self._note_key(chain, map_row)
+        identity = self._identity(chain, map_row.row)
         found: dict[int, PreviousResult] = {}
         starts: dict[int, State] = {}
-        dirty: set[int] = set()
-        for position, run in enumerate(chain.runs):
-            slug = run.step.slug
-            record = self._recall.find(slug, identity)
-            if record is not None and not self._is_stale(chain, position, branch.row, record, found, runs):
+        rerun: set[int] = set()
+        for position, step_state in enumerate(chain.step_states):
+            slug = step_state.step.slug
+            record = self._previous_run.find(slug, identity)
+            if record is not None and not self._is_stale(chain, position, map_row.row, record, found, step_states):
                 found[position] = record
-                self._note_kept(run, branch.row, record)
+                self._note_kept(step_state, map_row.row, record)
                 continue
-            waiting = self._recall.start(slug, identity) if record is None else None
-            if waiting is not None and not self._is_stale(chain, position, branch.row, waiting, found, runs):
+            waiting = self._previous_run.start(slug, identity) if record is None else None
+            if waiting is not None and not self._is_stale(chain, position, map_row.row, waiting, found, step_states):
                 starts[position] = waiting.state
-            dirty.add(position)
-            run.dirty = True
-            self._dirty_rows.setdefault(run.step.number, set()).add(branch.row)
-        for position in reversed(range(len(chain.runs))):
-            needed = position in found and self._is_needed(chain, position, found, plan, runs)
+            rerun.add(position)
+            step_state.rerun = True
+            self._rerun_rows.setdefault(step_state.step.number, set()).add(map_row.row)
+        for position in reversed(range(len(chain.step_states))):
+            needed = position in found and self._is_needed(chain, position, found, plan, step_states)
             if needed and not found[position].readable:
                 del found[position]
-                self._tell_unreadable(chain.runs[position].step.slug)
+                self._warn_unreadable(chain.step_states[position].step.slug)
         return Kept(found, starts)
 
-    def _tell_unreadable(self, slug: str) -> None:
+    def _warn_unreadable(self, slug: str) -> None:
         """Say once of a task that it runs again although it had ended, and why."""
         if slug not in self._unreadable:
             self._unreadable.add(slug)
             logger.warning("%s runs again where its result is needed, which was not stored or cannot be read", slug)
 
-    def _note_kept(self, run: StepState, row: int, record: PreviousResult) -> None:
-        number = run.step.number
-        self._made[number, row] = record.made
-        self._latest[number] = max(record.made, self._latest.get(number, 0))
+    def _note_kept(self, step_state: StepState, row: int, record: PreviousResult) -> None:
+        number = step_state.step.number
+        self._generations[number, row] = record.generation
+        self._latest[number] = max(record.generation, self._latest.get(number, 0))
         if record.row != row:
             self._moved.add(number)
 
@@ -122,126 +122,147 @@ class ResumeRules:
         row: int,
         record: PreviousResult | PreviousWait,
         found: dict[int, PreviousResult],
-        runs: Sequence[StepState],
+        step_states: Sequence[StepState],
     ) -> bool:
         """Whether a step reads something that was not finished before it ran, or a list of other items than before."""
-        inputs = chain.runs[position].step.inputs
+        inputs = chain.step_states[position].step.inputs
         for number, read in chain.reads_of(row):
-            if self.reran(number, read) or (read is not None and self._made.get((number, read), 0) > record.made):
+            if self.reran(number, read) or (
+                read is not None and self._generations.get((number, read), 0) > record.generation
+            ):
                 return True
         for (kind, k), i in zip(chain.spec.steps[position].wiring, inputs, strict=True):
             if i.source < 0:
                 continue
-            source = runs[i.source]
+            source = step_states[i.source]
             if kind == STEP:
-                changed = k not in found or found[k].made > record.made
+                changed = k not in found or found[k].generation > record.generation
             elif i.mapped and source.step.mapped and not i.flattened:
-                changed = row in self._dirty_rows.get(i.source, ()) or self._made.get((i.source, row), 0) > record.made
+                changed = (
+                    row in self._rerun_rows.get(i.source, ())
+                    or self._generations.get((i.source, row), 0) > record.generation
+                )
             elif i.mapped:
                 changed = False  # the item says by its key whether it is the same
             else:
-                changed = not self._is_as_before(source, record.made)
+                changed = not self._is_as_before(source, record.generation)
             if changed:
                 return True
         return False
 
-    def _is_as_before(self, source: StepState, made: int) -> bool:
+    def _is_as_before(self, source: StepState, generation: int) -> bool:
         """Whether all of a step is what it was when something that was made then read it."""
         number = source.step.number
-        if source.dirty or number in self._moved or self._latest.get(number, 0) > made:
+        if source.rerun or number in self._moved or self._latest.get(number, 0) > generation:
             return False
         if not source.step.mapped or source.children is None:
             return True
-        return self._recall.same_width(source.step.slug, len(source.children))
+        return self._previous_run.same_width(source.step.slug, len(source.children))
 
     def _is_needed(
-        self, chain: StepChain, position: int, found: dict[int, PreviousResult], plan: Plan, runs: Sequence[StepState]
+        self,
+        chain: StepChain,
+        position: int,
+        found: dict[int, PreviousResult],
+        plan: Plan,
+        step_states: Sequence[StepState],
     ) -> bool:
         """Whether somebody who has to run, or may have to, reads the result of a step."""
         if plan.grows:
             return True  # the flow function may
         inside = chain.position
-        for number in plan.steps[chain.runs[position].step.number].consumers:
+        for number in plan.steps[chain.step_states[position].step.number].consumers:
             if number in inside:
                 if inside[number] not in found:
                     return True
-            elif not self._stays(number, chain, plan, runs):
+            elif not self._stays(number, chain, plan, step_states):
                 return True
         return False
 
-    def _stays(self, number: int, chain: StepChain, plan: Plan, runs: Sequence[StepState]) -> bool:
+    def _stays(self, number: int, chain: StepChain, plan: Plan, step_states: Sequence[StepState]) -> bool:
         """Whether a step outside of a chain will be kept whole, as far as can be told before it is reached."""
         known = self._staying.get((chain.spec.ident, number))
         if known is None:
-            known = self._staying[chain.spec.ident, number] = self._will_stay(number, chain, plan, runs)
+            known = self._staying[chain.spec.ident, number] = self._will_stay(number, chain, plan, step_states)
         return known
 
-    def _will_stay(self, number: int, chain: StepChain, plan: Plan, runs: Sequence[StepState]) -> bool:
+    def _will_stay(self, number: int, chain: StepChain, plan: Plan, step_states: Sequence[StepState]) -> bool:
         step = plan.steps[number]
-        record = None if step.mapped else self._recall.find(step.slug, SINGLE)
+        record = None if step.mapped else self._previous_run.find(step.slug, SINGLE)
         if record is None:
             return False
         for i in step.inputs:
-            source = runs[i.source]
+            source = step_states[i.source]
             if i.source in chain.position:
-                if not self._is_whole(chain, chain.position[i.source], record.made, runs):
+                if not self._is_kept_whole(chain, chain.position[i.source], record.generation, step_states):
                     return False
-            elif not source.final or not self._is_as_before(source, record.made):
+            elif not source.final or not self._is_as_before(source, record.generation):
                 return False
-        return all(self._stays(n, chain, plan, runs) for n in step.consumers) or record.readable
+        return all(self._stays(n, chain, plan, step_states) for n in step.consumers) or record.readable
 
-    def _is_whole(self, chain: StepChain, position: int, made: int, runs: Sequence[StepState]) -> bool:
+    def _is_kept_whole(
+        self, chain: StepChain, position: int, generation: int, step_states: Sequence[StepState]
+    ) -> bool:
         """Whether every row of a step of a chain will be kept, in its place, and none was made after `made`."""
-        slug = chain.runs[position].step.slug
-        if chain.space is None:
+        slug = chain.step_states[position].step.slug
+        if chain.map_state is None:
             rows: Sequence[Identity] = (SINGLE,)
-        elif chain.space.closed and not chain.gates:
+        elif chain.map_state.closed and not chain.dependencies:
             rows = self._all_identities(chain)
-            if not self._recall.same_width(slug, len(rows)):
+            if not self._previous_run.same_width(slug, len(rows)):
                 return False
         else:
             return False
-        records = [self._recall.find(slug, identity) for identity in rows]
-        if any(record is None or record.row != row or record.made > made for row, record in enumerate(records)):
+        records = [self._previous_run.find(slug, identity) for identity in rows]
+        if any(
+            record is None or record.row != row or record.generation > generation for row, record in enumerate(records)
+        ):
             return False
-        first = min((record.made for record in records if record is not None), default=made)
-        for (kind, k), i in zip(chain.spec.steps[position].wiring, chain.runs[position].step.inputs, strict=True):
-            if kind == STEP and not self._is_whole(chain, k, first, runs):
+        first = min((record.generation for record in records if record is not None), default=generation)
+        for (kind, k), i in zip(
+            chain.spec.steps[position].wiring, chain.step_states[position].step.inputs, strict=True
+        ):
+            if kind == STEP and not self._is_kept_whole(chain, k, first, step_states):
                 return False
-            if kind != STEP and not i.mapped and not self._is_as_before(runs[i.source], first):
+            if kind != STEP and not i.mapped and not self._is_as_before(step_states[i.source], first):
                 return False
         return True
 
     # -- keys ------------------------------------------------------------------------------------------------------
 
-    def _note_key(self, chain: StepChain, branch: MapRow) -> None:
+    def _note_key(self, chain: StepChain, map_row: MapRow) -> None:
         """Note what a branch is, by the item it begins with or by the branch it goes on from."""
-        if chain.space is None:
+        if chain.map_state is None:
             return
-        number = chain.space.space.number
-        if (number, branch.row) in self._identities:
+        number = chain.map_state.domain.number
+        if (number, map_row.row) in self._identities:
             return
-        for gate in chain.gates:
-            if gate.space is not None and (gate.space.space.number, branch.row) in self._identities:
-                self._identities[number, branch.row] = self._identities[gate.space.space.number, branch.row]
+        for dependency in chain.dependencies:
+            if (
+                dependency.map_state is not None
+                and (dependency.map_state.domain.number, map_row.row) in self._identities
+            ):
+                self._identities[number, map_row.row] = self._identities[
+                    dependency.map_state.domain.number, map_row.row
+                ]
                 return
-        key = chain.key_of(branch.row)
+        key = chain.key_of(map_row.row)
         if key is not None:
-            self._number(number, branch.row, key)
+            self._number(number, map_row.row, key)
         elif chain.order is not None:  # rows do not start in their order, by which those of one key are numbered
             self._all_identities(chain)
         else:
-            self._number(number, branch.row, _item_key(chain, branch.items))
+            self._number(number, map_row.row, _item_key(chain, map_row.items))
 
-    def _number(self, space: int, row: int, key: str | None) -> None:
-        if (space, row) not in self._identities:
-            seen = self._seen.setdefault(space, Counter())
-            self._identities[space, row] = identity_of(key, row, seen)
+    def _number(self, domain: int, row: int, key: str | None) -> None:
+        if (domain, row) not in self._identities:
+            seen = self._seen.setdefault(domain, Counter())
+            self._identities[domain, row] = identity_of(key, row, seen)
 
     def _all_identities(self, chain: StepChain) -> list[Identity]:
         """Return what the rows are of a chain that begins with a list."""
-        assert chain.space is not None
-        number, width = chain.space.space.number, chain.space.width or 0
+        assert chain.map_state is not None
+        number, width = chain.map_state.domain.number, chain.map_state.width or 0
         if number not in self._complete:
             self._complete.add(number)
             for row in range(width):

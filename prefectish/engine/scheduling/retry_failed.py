@@ -66,9 +66,9 @@ def chooser(where: Any) -> Callable[[int, State], bool]:
 class FailedRetrier:
     """Takes back what failed."""
 
-    def __init__(self, branches: Rows) -> None:
-        self.table: RunState = branches.table
-        self.branches = branches
+    def __init__(self, rows: Rows) -> None:
+        self.run_state: RunState = rows.run_state
+        self.rows = rows
         self._times: dict[tuple[int, int], int] = {}
 
     def retry(self, slug: str, chosen: Callable[[int, State], bool], now: Now) -> int:
@@ -79,21 +79,21 @@ class FailedRetrier:
         CannotRetry
             The map has ended, was stopped, or what followed a child cannot be taken back; nothing changed.
         """
-        run = next(run for run in self.table.runs if run.step.slug == slug)
+        step_state = next(step_state for step_state in self.run_state.step_states if step_state.step.slug == slug)
         rows = [
             row
-            for row, state in enumerate(_children(run))
+            for row, state in enumerate(_children(step_state))
             if state is not None and state.is_failed() and chosen(row, state)
         ]
         if rows:
-            followers = self._followers(run)
+            followers = self._followers(step_state)
             for row in rows:
                 self._check(followers, row)
             for row in rows:
-                self._take_back(run, followers, row, now)
+                self._take_back(step_state, followers, row, now)
         return len(rows)
 
-    def _followers(self, run: StepState) -> dict[int, set[int]]:
+    def _followers(self, step_state: StepState) -> dict[int, set[int]]:
         """Return the positions of the steps that follow a step in its branches, itself among them, by chain.
 
         Raises
@@ -101,22 +101,22 @@ class FailedRetrier:
         CannotRetry
             The step is none whose children can run again.
         """
-        if run.final:
-            raise CannotRetry(f"{run.step.slug} has ended, and what follows it goes on with that")
-        numbers = self._numbers(run)
+        if step_state.final:
+            raise CannotRetry(f"{step_state.step.slug} has ended, and what follows it goes on with that")
+        numbers = self._numbers(step_state)
         found: dict[int, set[int]] = {}
-        for chain in self.table.chains.values():
+        for chain in self.run_state.chains.values():
             positions = {p for number, p in chain.position.items() if number in numbers}
             if positions:
                 found[chain.spec.ident] = positions
-                self._check_chain(run, chain, positions)
+                self._check_chain(step_state, chain, positions)
         return found
 
-    def _numbers(self, run: StepState) -> set[int]:
+    def _numbers(self, step_state: StepState) -> set[int]:
         """Return the numbers of the steps that read a step child by child, directly or not."""
-        steps = self.table.plan.steps
-        numbers = {run.step.number}
-        todo = [run.step]
+        steps = self.run_state.plan.steps
+        numbers = {step_state.step.number}
+        todo = [step_state.step]
         while todo:
             source = todo.pop()
             for number in source.consumers:
@@ -130,24 +130,24 @@ class FailedRetrier:
                         todo.append(steps[number])
         return numbers
 
-    def _check_chain(self, run: StepState, chain: StepChain, positions: set[int]) -> None:
-        slug = run.step.slug
-        if chain.stopped:
+    def _check_chain(self, step_state: StepState, chain: StepChain, positions: set[int]) -> None:
+        slug = step_state.step.slug
+        if chain.admission_mode:
             raise CannotRetry(f"{slug} was stopped")
         if chain.spec.steps[0].keyed > COMPUTED:
             raise CannotRetry(f"the names of results of {slug} count its items")
-        if run.chain is not chain and len(positions) < len(chain.runs):
-            raise CannotRetry(f"{chain.runs[0].step.slug} travels with tasks that do not follow {slug}")
+        if step_state.chain is not chain and len(positions) < len(chain.step_states):
+            raise CannotRetry(f"{chain.step_states[0].step.slug} travels with tasks that do not follow {slug}")
 
     def _check(self, followers: dict[int, set[int]], row: int) -> None:
         """Refuse a row whose inputs are gone."""
         for ident, positions in followers.items():
-            chain = self.table.chains[ident]
+            chain = self.run_state.chains[ident]
             for position in positions:
                 for kind, k in chain.spec.steps[position].wiring:
                     if kind == STEP and k not in positions:
-                        self._check_state(chain.runs[k], row)
-                for source in chain.runs[position].reads:
+                        self._check_state(chain.step_states[k], row)
+                for source in chain.step_states[position].reads:
                     self._check_state(source, row)
 
     def _check_state(self, source: StepState, row: int) -> None:
@@ -156,65 +156,69 @@ class FailedRetrier:
         if state is not None and not _is_here(state):
             raise CannotRetry(f"the result of {source.step.slug} was released after its last consumer ran")
 
-    def _take_back(self, run: StepState, followers: dict[int, set[int]], row: int, now: Now) -> None:
-        home = run.chain
-        assert home is not None and run.children is not None
-        failed = run.children[row]
+    def _take_back(self, step_state: StepState, followers: dict[int, set[int]], row: int, now: Now) -> None:
+        home = step_state.chain
+        assert home is not None and step_state.children is not None
+        failed = step_state.children[row]
         assert failed is not None
         for ident, positions in followers.items():
-            chain = self.table.chains[ident]
+            chain = self.run_state.chains[ident]
             if chain is home:
                 self._reopen(chain, positions, row)
             else:
-                self._unopen(chain, row)
-        self._begin(run, home, row, failed, now)
+                self._take_back_row(chain, row)
+        self._resubmit(step_state, home, row, failed, now)
 
-    def _begin(self, run: StepState, chain: StepChain, row: int, failed: State, now: Now) -> None:
+    def _resubmit(self, step_state: StepState, chain: StepChain, row: int, failed: State, now: Now) -> None:
         """Submit a branch that was taken back, from a state that counts the attempts so far."""
-        times = self._times[run.step.number, row] = self._times.get((run.step.number, row), 0) + 1
-        attempts = run.step.task.max_retries + times + failed.context.get(BEFORE_TURN, 0)
+        times = self._times[step_state.step.number, row] = self._times.get((step_state.step.number, row), 0) + 1
+        attempts = step_state.step.task.max_retries + times + failed.context.get(BEFORE_TURN, 0)
         again: State = Retrying("Retried on request.", start_time=now.wall, run_count=attempts)
-        again = self.table.notify(run, failed, again)
-        if self.table.events is not None:
-            told = again.replace(result=failed._result)
-            self.table.events.append(AttemptEvent(run.step.number, row, attempts, told, 0.0, now.wall, None, None))
-        branch = chain.branches[row]
-        branch.starts = {chain.position[run.step.number]: again}
-        self.branches.resubmit(chain, branch, now)
+        again = self.run_state.notify(step_state, failed, again)
+        if self.run_state.events is not None:
+            recorded = again.replace(result=failed._result)
+            self.run_state.events.append(
+                AttemptEvent(step_state.step.number, row, attempts, recorded, 0.0, now.wall, None, None)
+            )
+        map_row = chain.open_rows[row]
+        map_row.starts = {chain.position[step_state.step.number]: again}
+        self.rows.resubmit(chain, map_row, now)
 
     def _reopen(self, chain: StepChain, positions: set[int], row: int) -> None:
         """Take back steps of a branch of the chain of the failed step; the branch is open then."""
         mask = sum(1 << p for p in positions)
-        branch = chain.branches.get(row)
-        if branch is None:
-            branch = chain.branches[row] = MapRow(row, chain.items_of(row))
-            branch.final = chain.full
-            branch.submissions = self._submissions(chain, row)
+        map_row = chain.open_rows.get(row)
+        if map_row is None:
+            map_row = chain.open_rows[row] = MapRow(row, chain.items_of(row))
+            map_row.final = chain.full
+            map_row.submissions = self._submissions(chain, row)
             chain.done -= 1
-        self.branches.give_up(chain, branch, mask & branch.flying)
-        branch.waiting &= ~mask
+        self.rows.abandon(chain, map_row, mask & map_row.submitted)
+        map_row.waiting &= ~mask
         for position in positions:
-            if branch.final >> position & 1:
-                _forget(chain.runs[position], row)
-        branch.final &= ~mask
+            if map_row.final >> position & 1:
+                _forget(chain.step_states[position], row)
+        map_row.final &= ~mask
 
-    def _unopen(self, chain: StepChain, row: int) -> None:
+    def _take_back_row(self, chain: StepChain, row: int) -> None:
         """Take back a whole row of a chain that follows; it begins again when the failed step has ended anew."""
         if row in chain.ready:
             chain.ready.remove(row)
             heapify(chain.ready)
             return
-        branch = chain.branches.pop(row, None)
-        if branch is not None:
-            self.branches.give_up(chain, branch, chain.full)
-            if branch.counted:
-                self.table.admission.open -= 1
-        elif all(run.children is not None and run.children[row] is not None for run in chain.runs):
+        map_row = chain.open_rows.pop(row, None)
+        if map_row is not None:
+            self.rows.abandon(chain, map_row, chain.full)
+            if map_row.counted:
+                self.run_state.admission.open -= 1
+        elif all(
+            step_state.children is not None and step_state.children[row] is not None for step_state in chain.step_states
+        ):
             chain.done -= 1
-        for run in chain.runs:
-            if run.children is not None and run.children[row] is not None:
-                _forget(run, row)
-        chain.again[row] = self._submissions(chain, row)
+        for step_state in chain.step_states:
+            if step_state.children is not None and step_state.children[row] is not None:
+                _forget(step_state, row)
+        chain.resubmit_from[row] = self._submissions(chain, row)
 
     def _submissions(self, chain: StepChain, row: int) -> int:
         """Return the number of the next submission of a row, which no former one can have reached."""
@@ -222,22 +226,22 @@ class FailedRetrier:
         return times * SUBMISSIONS
 
 
-def _children(run: StepState) -> list[State | None]:
-    return run.children or []
+def _children(step_state: StepState) -> list[State | None]:
+    return step_state.children or []
 
 
-def _forget(run: StepState, row: int) -> None:
+def _forget(step_state: StepState, row: int) -> None:
     """Take back the final state of a row."""
-    assert run.children is not None
-    state = run.children[row]
+    assert step_state.children is not None
+    state = step_state.children[row]
     assert state is not None
-    run.children[row] = None
-    run.left += 1
-    if type(state) in run.kinds:
-        run.kinds[type(state)] -= 1
-    run.failures -= state.is_failed()
-    if run.widths is not None:
-        run.widths.pop(row, None)
+    step_state.children[row] = None
+    step_state.left += 1
+    if type(state) in step_state.kinds:
+        step_state.kinds[type(state)] -= 1
+    step_state.failures -= state.is_failed()
+    if step_state.widths is not None:
+        step_state.widths.pop(row, None)
 
 
 def _is_here(state: State) -> bool:

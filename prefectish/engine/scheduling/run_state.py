@@ -89,37 +89,36 @@ class StepState:
     """
 
     __slots__ = (
-        "blocked", "children", "dirty", "facts", "failures", "final", "gated", "holds", "kinds", "chain", "left",
-        "reads", "space", "starts", "state", "step", "watcher", "widths", "withdrawn",
+        "blocked", "cancelled_early", "chain", "children", "dependents", "failures", "final", "kinds", "left",
+        "map_state", "measurement", "reads", "rerun", "starts", "state", "step", "watcher", "widths",
     )  # fmt: skip
 
     def __init__(self, step: Step) -> None:
         self.watcher: Watcher | None = None
-        self.withdrawn: set[int] = set()
+        self.cancelled_early: set[int] = set()
         self.step = step
         self.state: State = NOT_RUN
         self.final = False
         self.blocked = False
         self.children: list[State | None] | None = None
         self.left = 0
-        self.facts: Any = None
+        self.measurement: Any = None
         self.widths: dict[int, int] | None = {} if step.mapped and step.measure >= 2 else None
         self.starts: State | None = None
-        self.gated: list[StepChain] = []
-        self.holds = False
+        self.dependents: list[StepChain] = []
         self.chain: StepChain | None = None
-        self.space: MapState | None = None
+        self.map_state: MapState | None = None
         self.failures = 0
         self.kinds: dict[type[State], int] = {}
-        self.dirty = False
+        self.rerun = False
         self.reads: list[StepState] = []
 
     def measured(self) -> Any:
         """Return ``widths.measure`` of the step's result, of a state that is final and not Mapped."""
-        if self.facts is None:
+        if self.measurement is None:
             outcome = capture(lambda: measure(self.state.result, self.step.measure))
-            self.facts = (-1, "value that cannot be read", ()) if isinstance(outcome, Error) else outcome.value
-        return self.facts
+            self.measurement = (-1, "value that cannot be read", ()) if isinstance(outcome, Error) else outcome.value
+        return self.measurement
 
     def start_of(self, row: int) -> State | None:
         """Return the state from which a row starts if the caller gave one."""
@@ -127,7 +126,7 @@ class StepState:
         if not isinstance(given, Mapped) or not self.step.mapped:
             return given
         states = given.map_states or []
-        place = row if self.space is None else self.space.place_before(row)
+        place = row if self.map_state is None else self.map_state.place_before(row)
         return states[place] if place is not None and place < len(states) else None
 
     def snapshot(self) -> State:
@@ -137,7 +136,7 @@ class StepState:
         if self.final:
             return self.state
         states = [child or self._waiting(row) for row, child in enumerate(self.children)]
-        order = self.space.order() if self.space else None
+        order = self.map_state.order() if self.map_state else None
         if order is not None:
             states = [states[row] for row in order]
         return Mapped("Mapped tasks submitted for execution.", map_states=states, n_map_states=len(states))
@@ -147,9 +146,9 @@ class StepState:
         return (self.children[row] if self.children is not None else None) or self._waiting(row)
 
     def _waiting(self, row: int) -> State:
-        branch = self.chain.branches.get(row) if self.chain else None
-        if branch is not None and self.chain is not None:
-            waiting = branch.starts.get(self.chain.position[self.step.number])
+        map_row = self.chain.open_rows.get(row) if self.chain else None
+        if map_row is not None and self.chain is not None:
+            waiting = map_row.starts.get(self.chain.position[self.step.number])
             if waiting is not None:
                 return waiting
         return self.start_of(row) or NOT_RUN
@@ -177,10 +176,10 @@ class MapState:
         paths are those of the run that the states come from.
     """
 
-    __slots__ = ("before", "below", "closed", "items", "members", "paths", "source", "space", "width")
+    __slots__ = ("before", "below", "closed", "domain", "items", "members", "paths", "source", "width")
 
-    def __init__(self, space: MapDomain) -> None:
-        self.space = space
+    def __init__(self, domain: MapDomain) -> None:
+        self.domain = domain
         self.width: int | None = None
         self.closed = False
         self.members: list[StepState] = []
@@ -203,7 +202,7 @@ class MapState:
 
     def order(self) -> list[int] | None:
         """Return the rows in map order, None if they came up in it."""
-        if not self.space.grows or self.paths is None:
+        if not self.domain.grows or self.paths is None:
             return None
         paths = self.paths
         below = self.below.order() if self.below is not None else None
@@ -239,7 +238,8 @@ class MapRow:
     """
 
     __slots__ = (
-        "ahead", "counted", "final", "flying", "items", "jobs", "row", "seconds", "starts", "submissions", "waiting",
+        "counted", "final", "items", "jobs", "probing", "row", "seconds", "starts", "submissions", "submitted",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, row: int, items: tuple[Any, ...]) -> None:
@@ -247,13 +247,13 @@ class MapRow:
         self.items = items
         self.submissions = 0
         self.final = 0
-        self.flying = 0
+        self.submitted = 0
         self.waiting = 0
         self.starts: Mapping[int, State] = {}
         self.jobs: list[Job] = []
         self.seconds = 0.0
         self.counted = False
-        self.ahead = False
+        self.probing = False
 
 
 class StepChain:
@@ -294,43 +294,46 @@ class StepChain:
     """
 
     __slots__ = (
-        "again", "ahead", "all_positions", "branches", "batches", "done", "full", "gates", "last_batch_size", "late",
-        "limited", "mean", "opened", "order", "pickers", "position", "priority", "queued", "ready", "runs", "space",
-        "spec", "stage", "started", "stopped", "withdrawn",
+        "admission_mode", "all_positions", "batches", "dependencies", "done", "full", "has_cancelled_early",
+        "last_batch_size",
+        "limited", "map_state", "mean", "open_rows", "opened", "order", "pickers", "position", "priority",
+        "probe_first", "probing", "queued", "ready", "resubmit_from", "spec", "stage", "started", "step_states",
     )  # fmt: skip
 
-    def __init__(self, runs: list[StepState], stage: int, space: MapState | None) -> None:
-        self.runs = runs
+    def __init__(self, step_states: list[StepState], stage: int, map_state: MapState | None) -> None:
+        self.step_states = step_states
         self.stage = stage
-        self.withdrawn = any(run.withdrawn for run in runs)
-        self.space = space
-        self.position = {run.step.number: position for position, run in enumerate(runs)}
-        self.all_positions = tuple(range(len(runs)))
-        self.full = (1 << len(runs)) - 1
+        self.has_cancelled_early = any(step_state.cancelled_early for step_state in step_states)
+        self.map_state = map_state
+        self.position = {step_state.step.number: position for position, step_state in enumerate(step_states)}
+        self.all_positions = tuple(range(len(step_states)))
+        self.full = (1 << len(step_states)) - 1
         self.started = False
         self.pickers: list[Callable[[int], Any]] = []
-        self.gates: list[StepState] = []
+        self.dependencies: list[StepState] = []
         self.opened = 0
         self.order: Sequence[int] | None = None
         self.ready: list[int] = []
         self.done = 0
         self.queued = False
         self.limited = False
-        self.again: dict[int, int] = {}
-        self.late = False
-        self.ahead = 0
+        self.resubmit_from: dict[int, int] = {}
+        self.probe_first = False
+        self.probing = 0
         self.priority = 0.0
-        self.branches: dict[int, MapRow] = {}
+        self.open_rows: dict[int, MapRow] = {}
         self.spec: ChainSpec
         self.mean: float | None = None
         self.last_batch_size = 0
         self.batches = 0
-        self.stopped = ""
+        self.admission_mode = ""
 
-    def open_gate(self, row: int) -> None:
+    def dependency_finished(self, row: int) -> None:
         """Note that one more gate of `row` is final; the row is ready once all are."""
-        width = self.space.width if self.space is not None else 1
-        if row < (width or 0) and all(g.children is not None and g.children[row] is not None for g in self.gates):
+        width = self.map_state.width if self.map_state is not None else 1
+        if row < (width or 0) and all(
+            d.children is not None and d.children[row] is not None for d in self.dependencies
+        ):
             heappush(self.ready, row)
 
     def key_of(self, row: int) -> str | None:
@@ -347,28 +350,28 @@ class StepChain:
 
     def next_row(self) -> int | None:
         """Return the next row to start, None if none is ready now."""
-        if self.gates:
+        if self.dependencies:
             return heappop(self.ready) if self.ready else None
         row = self.opened
-        width = 1 if self.space is None else self.space.width
+        width = 1 if self.map_state is None else self.map_state.width
         if width is not None and row < width:
             self.opened = row + 1
             return row if self.order is None else self.order[row]
         return None
 
 
-def list_picker(run: StepState) -> Callable[[int], Any]:
+def list_picker(step_state: StepState) -> Callable[[int], Any]:
     """Return a function that gives item i of a finished, not mapped step: the item itself if it is here.
 
     A list that is gone, of children that the caller gave, has None for every item.
     """
-    state = run.state
+    state = step_state.state
     value = state._result
     if value is None:
         return lambda row: None
     if type(value) in _IN_MEMORY:
         return lambda row: as_success_if_ambiguous(value[row]) if row < len(value) else None
-    if run.step.literal is None or isinstance(value, Held):
+    if step_state.step.literal is None or isinstance(value, Held):
         return lambda row: Pick(state, (row,))
     if isinstance(value, Deferred):  # the result of a call, in its envelope: it is opened here once, not by each child
         opened = capture(value.get)
@@ -387,14 +390,14 @@ def _item_of(value: Any, row: int) -> Any:
     return as_success_if_ambiguous(outcome.value)
 
 
-def flat_list_picker(run: StepState, space: MapState) -> Callable[[int], Any]:
+def flat_list_picker(step_state: StepState, map_state: MapState) -> Callable[[int], Any]:
     """Return a function that gives the element of each row of a flattened list."""
-    state = run.state
+    state = step_state.state
     value = state._result
 
     def pick(row: int) -> Any:
-        assert space.paths is not None
-        path = space.paths[row]
+        assert map_state.paths is not None
+        path = map_state.paths[row]
         if type(value) not in _IN_MEMORY:
             return Pick(state, path)
         item = value[path[0]]
@@ -407,13 +410,13 @@ def flat_list_picker(run: StepState, space: MapState) -> Callable[[int], Any]:
     return pick
 
 
-def flat_children_picker(run: StepState, space: MapState) -> Callable[[int], Any]:
+def flat_children_picker(step_state: StepState, map_state: MapState) -> Callable[[int], Any]:
     """Return a function that gives the element of each row of a flattened map."""
 
     def pick(row: int) -> Any:
-        assert space.paths is not None and run.children is not None
-        path = space.paths[row]
-        child = run.children[path[0]]
+        assert map_state.paths is not None and step_state.children is not None
+        path = map_state.paths[row]
+        child = step_state.children[path[0]]
         assert child is not None
         if len(path) == 1:
             return child
@@ -423,12 +426,12 @@ def flat_children_picker(run: StepState, space: MapState) -> Callable[[int], Any
     return pick
 
 
-def child_picker(run: StepState) -> Callable[[int], Any]:
+def child_picker(step_state: StepState) -> Callable[[int], Any]:
     """Return a function that gives the state of the child in the same row of another mapped step."""
 
     def pick(row: int) -> Any:
-        assert run.children is not None
-        return run.children[row]
+        assert step_state.children is not None
+        return step_state.children[row]
 
     return pick
 
@@ -438,29 +441,29 @@ def states_picker(states: Sequence[State | None]) -> Callable[[int], Any]:
     return lambda row: states[row]
 
 
-def iterator_picker(space: MapState) -> Callable[[int], Any]:
+def iterator_picker(map_state: MapState) -> Callable[[int], Any]:
     """Return a function that gives the item that was pulled for a row."""
-    return lambda row: space.items.pop(row) if len(space.members) == 1 else space.items[row]
+    return lambda row: map_state.items.pop(row) if len(map_state.members) == 1 else map_state.items[row]
 
 
-def pull(space: MapState) -> bool:
+def pull(map_state: MapState) -> bool:
     """Pull one more item from the space's iterator; False if there is none.
 
     An iterator that raises ends the map with one child that carries the error.
     """
-    assert space.source is not None and space.width is not None
-    outcome = capture(next, space.source)
+    assert map_state.source is not None and map_state.width is not None
+    outcome = capture(next, map_state.source)
     if isinstance(outcome, Error):
         error = outcome.exception
-        space.source = None
-        space.closed = True
+        map_state.source = None
+        map_state.closed = True
         if isinstance(error, StopIteration):
             return False
-        space.items[space.width] = Failed(
+        map_state.items[map_state.width] = Failed(
             f"the iterator that is mapped over raised {type(error).__name__}: {error}", error
         )
     else:
-        space.items[space.width] = as_success_if_ambiguous(outcome.value)
+        map_state.items[map_state.width] = as_success_if_ambiguous(outcome.value)
     return True
 
 

@@ -44,21 +44,23 @@ class Slowest:
         if len(self.found) == KEPT:
             self.least = self.found[0][0]
 
-    def told(self, runs: list[StepState]) -> tuple[SlowChild, ...]:
+    def as_report(self, step_states: list[StepState]) -> tuple[SlowChild, ...]:
         """Return the children by what they are called, the slowest first."""
         longest: dict[tuple[int, int], float] = {}  # of a child that was told to run again
         for seconds, number, row in sorted(self.found, reverse=True):
             longest.setdefault((number, row), seconds)
-        orders = {number: _places(runs[number]) for number, _ in longest}
+        orders = {number: _places(step_states[number]) for number, _ in longest}
         return tuple(
             SlowChild(
-                runs[number].step.slug, orders[number].get(row, row) if runs[number].step.mapped else None, seconds
+                step_states[number].step.slug,
+                orders[number].get(row, row) if step_states[number].step.mapped else None,
+                seconds,
             )
             for (number, row), seconds in longest.items()
         )
 
 
-def _places(run: StepState) -> dict[int, int]:
+def _places(step_state: StepState) -> dict[int, int]:
     """Return the map index of each row that has another one."""
-    order = run.space.order() if run.space is not None else None
+    order = step_state.map_state.order() if step_state.map_state is not None else None
     return {} if order is None else {row: index for index, row in enumerate(order)}

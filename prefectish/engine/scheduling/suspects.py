@@ -21,7 +21,7 @@ class Suspect(NamedTuple):
     """A step of a branch that was lost with its worker."""
 
     chain: StepChain
-    branch: MapRow
+    map_row: MapRow
     position: int
 
 
@@ -76,9 +76,9 @@ class Suspects:
         self.current = None
         self._since = now if self._queue else None
 
-    def convict(self, suspect: Suspect, crash_retries: int) -> bool:
+    def count_crash(self, suspect: Suspect, crash_retries: int) -> bool:
         """Count a run alone that took its worker along; True if there is no further one."""
-        key = (suspect.chain.runs[suspect.position].step.number, suspect.branch.row)
+        key = (suspect.chain.step_states[suspect.position].step.number, suspect.map_row.row)
         self.crashes[key] = self.crashes.get(key, 0) + 1
         return self.crashes[key] > crash_retries
 

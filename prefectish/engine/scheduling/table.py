@@ -10,7 +10,7 @@ from prefectish.engine.context import context
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.admission import Admission
-from prefectish.engine.scheduling.changes import Transitions
+from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.limits import Limits
 from prefectish.engine.scheduling.previous_run import PreviousRun
@@ -55,8 +55,8 @@ class RunState:
     """
 
     __slots__ = (
-        "admission", "cancelled", "deadlines", "events", "finisher", "groups", "in_flight", "jobs", "chains", "notify",
-        "now", "opener", "over", "paused", "plan", "recaller", "runs", "suspects", "timers", "told",
+        "admission", "cancelled", "chains", "changes", "deadlines", "events", "groups", "jobs", "logs", "notify",
+        "now", "over", "paused", "plan", "ready", "resume_rules", "step_states", "submitted_jobs", "suspects", "timers",
     )  # fmt: skip
 
     def __init__(
@@ -67,22 +67,22 @@ class RunState:
         admission: tuple[int, int, Mapping[str, int] | None],
         keep: Collection[int],
         record: bool,
-        recall: PreviousRun | None,
+        previous_run: PreviousRun | None,
     ) -> None:
         window, slots, tag_limits = admission
         self.plan = plan
         self.notify = notify
-        self.runs = [StepState(step) for step in plan.steps]
+        self.step_states = [StepState(step) for step in plan.steps]
         self.groups = {group.number: group for group in plan.groups}
         self.chains: dict[int, StepChain] = {}
         self.events: list[AttemptEvent] | None = [] if record else None
-        self.told: list[AttemptLog] = []
-        self.recaller = None if recall is None else ResumeRules(recall)
-        self.opener = ReadySteps(plan, self.runs, facts, notify, keep, keyed=record)
+        self.logs: list[AttemptLog] = []
+        self.resume_rules = None if previous_run is None else ResumeRules(previous_run)
+        self.ready = ReadySteps(plan, self.step_states, facts, notify, keep, keyed=record)
         self.admission = Admission(window, slots, Limits(plan, tag_limits))
-        self.finisher = Transitions(plan, self.runs, self.opener.spaces, facts, self.admission.queue, keep)
+        self.changes = Changes(plan, self.step_states, self.ready.map_states, facts, self.admission.queue, keep)
         self.suspects = Suspects()
-        self.in_flight = 0
+        self.submitted_jobs = 0
         self.cancelled: list[Job] = []
         self.jobs: list[Job] = []
         self.timers: Timers[tuple[StepChain, MapRow, int]] = Timers()
@@ -91,13 +91,13 @@ class RunState:
         self.paused = False
         self.now: Now
 
-    def end_row(self, run: StepState, row: int, old: State, state: State) -> None:
+    def end_row(self, step_state: StepState, row: int, old: State, state: State) -> None:
         """Give a row a final state that the owner decides; handlers see it."""
-        if run.step.mapped and run.step.task.state_handlers:
+        if step_state.step.mapped and step_state.step.task.state_handlers:
             with context(map_index=row):
-                state = self.notify(run, old, state)
+                state = self.notify(step_state, old, state)
         else:
-            state = self.notify(run, old, state)
+            state = self.notify(step_state, old, state)
         if self.events is not None:
-            self.events.append(AttemptEvent(run.step.number, row, 0, state, 0.0, self.now.wall, None, None))
-        self.finisher.row(run, row, state, None)
+            self.events.append(AttemptEvent(step_state.step.number, row, 0, state, 0.0, self.now.wall, None, None))
+        self.changes.finish_row(step_state, row, state, None)

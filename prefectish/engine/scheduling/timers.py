@@ -6,10 +6,10 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
 
-class Timers(Generic[Thing]):
+class Timers(Generic[Item]):
     """Things by the time at which they are due, in seconds of the owner's monotonic clock.
 
     Examples
@@ -23,10 +23,10 @@ class Timers(Generic[Thing]):
     __slots__ = ("_count", "_heap")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Thing]] = []
+        self._heap: list[tuple[float, int, Item]] = []
         self._count = 0
 
-    def at(self, due: float, thing: Thing) -> None:
+    def at(self, due: float, thing: Item) -> None:
         """Note a thing; of two that are due at once the first noted comes first."""
         self._count += 1
         heappush(self._heap, (due, self._count, thing))
@@ -36,11 +36,11 @@ class Timers(Generic[Thing]):
         """When the next thing is due; None if there is none."""
         return self._heap[0][0] if self._heap else None
 
-    def pop(self, now: float) -> Thing | None:
+    def pop(self, now: float) -> Item | None:
         """Return the next thing that is due by `now`, None if none is."""
         return heappop(self._heap)[2] if self._heap and self._heap[0][0] <= now else None
 
-    def drop(self, stale: Callable[[Thing], bool]) -> None:
+    def drop(self, stale: Callable[[Item], bool]) -> None:
         """Forget the next things as long as they are `stale`, so that nobody waits for them."""
         while self._heap and stale(self._heap[0][2]):
             heappop(self._heap)
