@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 from prefectish import Flow, source_lines, task
-from prefectish.engine.envelope import dumps
+from prefectish.engine.jobs.envelope import dumps
 from prefectish.engine.scheduling.causes import cause_of
 from prefectish.errors import RemoteError
 from prefectish.source_lines import LARGEST_SOURCE, MOST_FILES, dumps_by_value, place_lines, source_of
