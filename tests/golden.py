@@ -147,11 +147,11 @@ class Player:
             return Record(start)
         facts = AttemptContext(job.chain.run, spec, job.index, start)
         state = verdict.state if isinstance(verdict, Finish) else self.ended(spec, job.index, facts.run_count)
-        due_in = None
+        due_in_seconds = None
         if isinstance(state, Scheduled) and state.start_time is not None:
-            due_in = (state.start_time - self.clock.now()).total_seconds()
+            due_in_seconds = (state.start_time - self.clock.now()).total_seconds()
         width = _width(facts, state) if spec.measure and state.is_successful() else None
-        return Record(state, 0.0, due_in, width)
+        return Record(state, 0.0, due_in_seconds, width)
 
     def ended(self, spec, index, run_count):
         """Return the state after the next stored calls of a body."""

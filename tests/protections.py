@@ -171,14 +171,14 @@ def due_by_the_workers_clock(record):
     """Read the time at which a retry is due as the worker wrote it."""
 
     def take(branches, chain, branch, position, record_, now):
-        if record_.due_in is not None:
-            record_.due_in = (record_.state.start_time - now.wall).total_seconds()
+        if record_.due_in_seconds is not None:
+            record_.due_in_seconds = (record_.state.start_time - now.wall).total_seconds()
         record(branches, chain, branch, position, record_, now)
 
     return take
 
 
-def by_the_wall(due_in):
+def by_the_wall(due_in_seconds):
     """Count the delay of a retry by the clock on the wall."""
 
     def due(facts, start_time):
@@ -194,9 +194,9 @@ def slept_out(run_step):
 
     def run(*args):
         record = run_step(*args)
-        if record.due_in:
-            time.sleep(record.due_in)
-            record.due_in = 0.0
+        if record.due_in_seconds:
+            time.sleep(record.due_in_seconds)
+            record.due_in_seconds = 0.0
         return record
 
     return run

@@ -50,7 +50,7 @@ def test_record_of_a_success():
     record = attempt(single(one))
     assert record.state == Success(result=1)
     assert record.seconds >= 0
-    assert (record.due_in, record.width) == (None, None)
+    assert (record.due_in_seconds, record.width) == (None, None)
 
 
 def test_record_of_a_retry_says_in_how_many_seconds_it_is_due():
@@ -60,7 +60,7 @@ def test_record_of_a_retry_says_in_how_many_seconds_it_is_due():
     record = attempt(single(fail, max_retries=1, retry_delay=60))
     assert type(record.state) is Retrying
     assert record.state.run_count == 1
-    assert 59 < record.due_in <= 60
+    assert 59 < record.due_in_seconds <= 60
 
 
 def test_record_of_a_pause_without_a_time_is_not_due():
@@ -69,14 +69,14 @@ def test_record_of_a_pause_without_a_time_is_not_due():
 
     record = attempt(single(pause))
     assert type(record.state) is Paused
-    assert record.due_in is None
+    assert record.due_in_seconds is None
 
 
 def test_retry_that_is_due_already_waits_no_time():
     def again():
         raise signals.RETRY(start_time=datetime.now(UTC) - timedelta(hours=1))
 
-    assert attempt(single(again)).due_in == 0.0
+    assert attempt(single(again)).due_in_seconds == 0.0
 
 
 def mapped_chain():

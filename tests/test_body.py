@@ -10,7 +10,7 @@ import pytest
 
 from prefectish import Flow, task
 from prefectish.engine.capture import Error, Value, interrupt
-from prefectish.engine.side_thread import SideThread, current_helper
+from prefectish.engine.side_thread import SideThread, current_side_thread
 from prefectish.engine.state import Failed, Success
 from prefectish.engine.worker.body import call_body
 
@@ -118,16 +118,16 @@ def test_helper_that_is_left_behind_is_counted_until_it_ends():
     gate = threading.Event()
     helpers = [SideThread(lambda: Value(gate.wait(30)), "test") for _ in range(2)]
     assert helpers[0].wait(0.001) is None
-    first, second = (helper.leave() for helper in helpers)
+    first, second = (helper.abandon() for helper in helpers)
     assert first >= 1
     assert second == first + 1
     gate.set()
     for helper in helpers:
         helper.thread.join(10)
         assert helper.wait(0) is None  # its late result is dropped
-        assert helper.leave() == 0
+        assert helper.abandon() == 0
     third = SideThread(lambda: Value(threading.Event().wait(0.2)), "test")
-    assert third.leave() == first
+    assert third.abandon() == first
     third.thread.join(10)
 
 
@@ -135,14 +135,14 @@ def test_helper_is_known_in_its_own_thread_only():
     def look():
         inner = []
         scope = contextvars.copy_context()
-        thread = threading.Thread(target=lambda: inner.append(scope.run(current_helper)))
+        thread = threading.Thread(target=lambda: inner.append(scope.run(current_side_thread)))
         thread.start()
         thread.join(10)
-        return Value((current_helper(), inner[0]))
+        return Value((current_side_thread(), inner[0]))
 
     helper = SideThread(look, "test")
     assert helper.wait(10).value == (helper, None)
-    assert current_helper() is None
+    assert current_side_thread() is None
 
 
 def test_users_interrupt_in_a_helper_ends_the_wait():

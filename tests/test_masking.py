@@ -16,11 +16,11 @@ import pytest
 
 from prefectish.engine.signals import FAIL, SKIP
 from prefectish.engine.state import Failed, Retrying, Success
-from prefectish.engine.worker.redaction import concealed, concealed_state
+from prefectish.engine.worker.redaction import redacted, redacted_state
 from prefectish.errors import MAX_TEXT_LENGTH, RemoteError, describe, shorten, text_of
 from prefectish.secrets import masking
 from prefectish.secrets.masking import MASK, known, mask, masked, register
-from prefectish.secrets.output_masking import MaskingStream, hide
+from prefectish.secrets.output_masking import MaskingStream, mask_output
 
 VALUE = "k9#/canary value"
 
@@ -159,7 +159,7 @@ class Stubborn(Exception):
 def test_concealed_keeps_the_exception_and_masks_its_arguments():
     register(VALUE)
     error = ValueError(f"no {VALUE}", {"token": VALUE}, 3)
-    assert concealed(error) is error
+    assert redacted(error) is error
     assert error.args == (f"no {MASK}", {"token": MASK}, 3)
 
 
@@ -169,7 +169,7 @@ def test_concealed_masks_attributes_notes_and_the_chain():
     error.add_note(f"with {VALUE}")
     error.__cause__ = KeyError(VALUE)
     error.__cause__.__context__ = OSError(2, "No such file", f"/srv/{VALUE}")
-    assert concealed(error) is error
+    assert redacted(error) is error
     assert str(error) == f"7: {MASK}"
     assert error.__notes__ == [f"with {MASK}"]
     assert error.__cause__.args == (MASK,)
@@ -179,13 +179,13 @@ def test_concealed_masks_attributes_notes_and_the_chain():
 def test_concealed_masks_the_members_of_a_group():
     register(VALUE)
     group = ExceptionGroup("several", [ValueError(VALUE), ExceptionGroup("inner", [KeyError(VALUE)])])
-    assert concealed(group) is group
+    assert redacted(group) is group
     assert VALUE not in repr(group)
 
 
 def test_concealed_replaces_an_exception_that_still_tells():
     register(VALUE)
-    stand_in = concealed(Stubborn())
+    stand_in = redacted(Stubborn())
     assert isinstance(stand_in, RemoteError)
     assert stand_in.type_name == "Stubborn"
     assert stand_in.message == f"told from elsewhere: {MASK}"
@@ -196,7 +196,7 @@ def test_concealed_leaves_exceptions_alone_that_tell_nothing():
     register(VALUE)
     error = ValueError("nothing", ["to", "hide"])
     parts = error.args[1]
-    assert concealed(error) is error
+    assert redacted(error) is error
     assert error.args[1] is parts
 
 
@@ -204,22 +204,22 @@ def test_concealed_ends_on_a_chain_that_is_a_ring():
     register(VALUE)
     one, two = ValueError(VALUE), KeyError(VALUE)
     one.__context__, two.__context__ = two, one
-    assert VALUE not in repr(concealed(one))
+    assert VALUE not in repr(redacted(one))
 
 
 @pytest.mark.parametrize("signal", [FAIL(f"no {VALUE}"), SKIP(f"not with {VALUE}")])
 def test_concealed_masks_the_state_a_signal_asks_for(signal):
     register(VALUE)
-    found = concealed(signal)
+    found = redacted(signal)
     assert found is signal
     assert VALUE not in f"{signal.state!r} {signal!r} {signal.state.result!r}"
 
 
 def test_concealed_state_masks_message_exception_and_traceback():
     register(VALUE)
-    state = concealed_state(Failed(f"no {VALUE}", Stubborn(), traceback=f"line 1: {VALUE}"))
+    state = redacted_state(Failed(f"no {VALUE}", Stubborn(), traceback=f"line 1: {VALUE}"))
     assert VALUE not in f"{state!r} {state.result!r} {state.traceback}"
-    retrying = concealed_state(Retrying(f"again {VALUE}", ValueError(VALUE), run_count=2))
+    retrying = redacted_state(Retrying(f"again {VALUE}", ValueError(VALUE), run_count=2))
     assert retrying.run_count == 2
     assert VALUE not in f"{retrying!r} {retrying.result!r}"
 
@@ -227,7 +227,7 @@ def test_concealed_state_masks_message_exception_and_traceback():
 def test_concealed_state_leaves_results_alone():
     register(VALUE)
     state = Success("Task run succeeded.", [VALUE])
-    assert concealed_state(state) is state
+    assert redacted_state(state) is state
     assert state.result == [VALUE]
 
 
@@ -248,7 +248,7 @@ def lines():
 
 
 def test_hide_masks_records_of_all_loggers(lines):
-    hide(VALUE)
+    mask_output(VALUE)
     logger = logging.getLogger("somebody.else")
     logger.info("GET /?token=%s", VALUE)
     logger.warning(f"plain {VALUE}")
@@ -257,7 +257,7 @@ def test_hide_masks_records_of_all_loggers(lines):
 
 
 def test_hide_masks_tracebacks_in_records(lines):
-    hide(VALUE)
+    mask_output(VALUE)
     try:
         raise Stubborn()
     except Stubborn:
@@ -267,7 +267,7 @@ def test_hide_masks_tracebacks_in_records(lines):
 
 
 def test_hide_keeps_a_record_whose_arguments_do_not_fit():
-    hide(VALUE)
+    mask_output(VALUE)
     record = logging.getLogger().makeRecord("n", logging.INFO, __file__, 1, "%d and %d", (VALUE,), None)
     with pytest.raises(TypeError):  # logging tells so, with the arguments, when it writes the record
         record.getMessage()
@@ -275,8 +275,8 @@ def test_hide_keeps_a_record_whose_arguments_do_not_fit():
 
 
 def test_hide_masks_prints_once(capsys):
-    hide(VALUE)
-    hide("another-value")
+    mask_output(VALUE)
+    mask_output("another-value")
     print("token", VALUE, file=sys.stdout)
     print("token", VALUE, file=sys.stderr)
     sys.stdout.writelines([VALUE, "\n"])
@@ -291,7 +291,7 @@ def test_masking_stream_can_be_copied():
 
 
 def test_masking_stream_is_the_stream_otherwise(capsys):
-    hide(VALUE)
+    mask_output(VALUE)
     assert sys.stdout.isatty() is False
     sys.stdout.flush()
     assert sys.stdout.write("abc") == 3

@@ -397,7 +397,7 @@ def test_retry_leaves_the_window_and_comes_back_when_it_is_due():
         named("a", retries=3).map([0, 1])
     owner = Owner(flow, window=1)
     (first,) = owner.start()
-    (second,) = owner.advance(Receipt(first, [(0, Record(retrying(), due_in=5.0))]))
+    (second,) = owner.advance(Receipt(first, [(0, Record(retrying(), due_in_seconds=5.0))]))
     assert labels(second) == ["a[1]"]
     assert owner.progress.next_due == 5.0
     assert owner.tell(second) == []
@@ -418,7 +418,7 @@ def test_start_time_of_a_retry_is_told_by_the_clock_of_the_owner():
     owner = Owner(flow)
     (job,) = owner.start()
     owner.seconds = 100.0
-    owner.advance(Receipt(job, [(0, Record(retrying(), due_in=5.0))]))
+    owner.advance(Receipt(job, [(0, Record(retrying(), due_in_seconds=5.0))]))
     assert owner.state("a").start_time == BEGINNING + timedelta(seconds=105)
 
 
@@ -426,8 +426,8 @@ def test_retries_are_due_in_the_order_of_their_times():
     with Flow("retry") as flow:
         named("a", retries=3).map([0, 1, 2])
     owner = Owner(flow)
-    for job, due_in in zip(owner.start(), [3.0, 1.0, 2.0], strict=True):
-        owner.advance(Receipt(job, [(0, Record(retrying(), due_in=due_in))]))
+    for job, due_in_seconds in zip(owner.start(), [3.0, 1.0, 2.0], strict=True):
+        owner.advance(Receipt(job, [(0, Record(retrying(), due_in_seconds=due_in_seconds))]))
     assert [shown(owner.pass_time(1.0)) for _ in range(3)] == [["a[1]"], ["a[2]"], ["a[0]"]]
 
 
@@ -439,7 +439,9 @@ def test_what_follows_a_retry_is_submitted_with_it_and_nothing_that_is_final():
     owner = Owner(flow)
     (job,) = owner.start()
     done = Success(None, "a")
-    owner.advance(Receipt(job, [(0, Record(done)), (1, Record(retrying(), due_in=1.0)), (2, Record(Pending()))]))
+    owner.advance(
+        Receipt(job, [(0, Record(done)), (1, Record(retrying(), due_in_seconds=1.0)), (2, Record(Pending()))])
+    )
     (again,) = owner.pass_time(1.0)
     assert labels(again) == ["b[0]", "c[0]"]
     assert again.given == {0: done}
@@ -455,7 +457,7 @@ def test_side_step_of_a_retry_goes_on_meanwhile():
     (job,) = owner.start()
     assert labels(job) == ["a[0]", "b[0]", "c[0]", "d[0]"]
     records = [Success(None, 1), retrying(), Success(None, 3), Pending()]
-    owner.advance(Receipt(job, [(p, Record(s, due_in=1.0 if p == 1 else None)) for p, s in enumerate(records)]))
+    owner.advance(Receipt(job, [(p, Record(s, due_in_seconds=1.0 if p == 1 else None)) for p, s in enumerate(records)]))
     (again,) = owner.pass_time(1.0)
     assert labels(again) == ["b[0]", "d[0]"]
     assert again.given == {0: records[0], 2: records[2]}
@@ -481,7 +483,7 @@ def test_pause_with_a_time_is_a_timer():
         named("a")(1)
     owner = Owner(flow)
     (job,) = owner.start()
-    owner.advance(Receipt(job, [(0, Record(Paused(start_time=BEGINNING), due_in=2.0))]))
+    owner.advance(Receipt(job, [(0, Record(Paused(start_time=BEGINNING), due_in_seconds=2.0))]))
     (again,) = owner.pass_time(2.0)
     assert type(again.starts[0]) is Paused
 

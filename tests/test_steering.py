@@ -96,7 +96,7 @@ def test_retries_wait_for_the_end_of_a_pause():
     (job,) = owner.start()
     owner.progress.controls.pause()
     again = Retrying("again", start_time=owner.moment.wall, run_count=1)
-    owner.advance(Receipt(job, [(0, Record(again, due_in=30.0)), (1, Record(Pending()))]))
+    owner.advance(Receipt(job, [(0, Record(again, due_in_seconds=30.0)), (1, Record(Pending()))]))
     assert owner.pass_time(60) == []
     assert not owner.progress.done
     owner.progress.controls.resume()

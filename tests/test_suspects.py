@@ -45,8 +45,8 @@ class Owner:
         self.jobs = [job for job in self.jobs if job not in self.progress.run_state.cancelled] + new
         return new
 
-    def tell(self, *jobs, state=None, due_in=None):
-        record = Record(state or Success(None, 1), due_in=due_in)
+    def tell(self, *jobs, state=None, due_in_seconds=None):
+        record = Record(state or Success(None, 1), due_in_seconds=due_in_seconds)
         return self.advance(*(Receipt(job, [(0, record)]) for job in jobs))
 
     def lose(self, job):
@@ -132,7 +132,7 @@ def test_batches_that_were_given_up_keep_no_row_from_its_end():
 def test_cancelled_retry_is_not_waited_for(how):
     owner = Owner(2, on_child_failure="stop", map_timeout=5 if how == "timeout" else None)
     first, second = owner.jobs
-    owner.tell(first, state=Retrying("later", run_count=1), due_in=600.0)
+    owner.tell(first, state=Retrying("later", run_count=1), due_in_seconds=600.0)
     if how == "timeout":
         owner.tell(second)
         owner.advance(seconds=6)

@@ -258,7 +258,7 @@ def runs(
     with _report_errors():
         found = recorded.runs(limit=limit, flow=flow, store=history)
         if as_json:
-            showing.show_json([showing.run_facts(run) for run in found])
+            showing.show_json([showing.run_context(run) for run in found])
             return
         if not found:
             print("no run is recorded yet", file=sys.stderr)
@@ -275,7 +275,7 @@ def show(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = Fals
         if as_json:
             outside: dict[str, list[Any]] = {"paused": found.paused(), "notices": found.notices()}
             told = {name: [showing.tuple_facts(row) for row in rows] for name, rows in outside.items()}
-            showing.show_json({**showing.run_facts(found), "tasks": tasks, **told})
+            showing.show_json({**showing.run_context(found), "tasks": tasks, **told})
             return
         head = (found.id, printable(found.flow_name), showing.state_of(found), showing.when(found.started))
         print("  ".join((*head, f"{found.duration:.1f} s")))

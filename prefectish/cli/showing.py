@@ -37,7 +37,7 @@ def show_json(value: Any) -> None:
     print(json.dumps(value, default=str, indent=2))
 
 
-def run_facts(run: RunRow) -> dict[str, Any]:
+def run_context(run: RunRow) -> dict[str, Any]:
     """Return the facts of a run for JSON."""
     return {
         "id": run.id,

@@ -58,7 +58,7 @@ def call_handlers(obj: Any, handlers: Sequence[Handler], old: State, new: State)
     return Transition(new, aborted=False)
 
 
-def tell_of_map(task: Any, state: State) -> None:
+def notify_map_ended(task: Any, state: State) -> None:
     """Tell the handlers that have a method `map_ended` that all children of a map have ended; they change nothing.
 
     Parameters

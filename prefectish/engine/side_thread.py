@@ -18,7 +18,7 @@ from prefectish.engine.capture import Error, Value
 #: How long a coroutine that was told to stop may take to do so before its thread counts as left behind, in seconds.
 GRACE_SECONDS = 0.2
 
-_here: ContextVar[SideThread | None] = ContextVar("prefectish.helper", default=None)
+_here: ContextVar[SideThread | None] = ContextVar("prefectish.side_thread", default=None)
 _left_behind: set[SideThread] = set()
 _lock = threading.Lock()
 
@@ -67,7 +67,7 @@ class SideThread:
         self._ended.wait(seconds)
         return self._outcome
 
-    def leave(self) -> int:
+    def abandon(self) -> int:
         """Leave the thread to itself.
 
         Returns
@@ -86,7 +86,7 @@ class SideThread:
             return len(_left_behind)
 
 
-def current_helper() -> SideThread | None:
-    """Return the helper whose thread this is; a thread that a body starts in a copy of its context is not one."""
-    helper = _here.get()
-    return helper if helper is not None and helper.thread is threading.current_thread() else None
+def current_side_thread() -> SideThread | None:
+    """Return the SideThread that runs this code; a thread that a body starts in a copy of its context is not one."""
+    found = _here.get()
+    return found if found is not None and found.thread is threading.current_thread() else None

@@ -28,7 +28,7 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.signals import ENDRUN
 from prefectish.engine.state import Cancelled, Mapped, State
 from prefectish.engine.worker.attempt import PENDING, gather, run_step
-from prefectish.engine.worker.attempt_context import run_facts
+from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.tracebacks import users_part
 from prefectish.errors import ResultReleased, ResumeMismatch
 from prefectish.flows import Flow, ran_last
@@ -83,7 +83,7 @@ def _step_of(plan: Plan, child: ChildRow, run: RunRow) -> Step:
 
 def _facts_of(flow: Flow, plan: Plan, run: RunRow) -> dict[str, Any]:
     values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in flow.parameters()}
-    return run_facts(flow.name, run.id, run.name, values, run.started, dict(current()))
+    return run_context(flow.name, run.id, run.name, values, run.started, dict(current()))
 
 
 class _RecordedRun:

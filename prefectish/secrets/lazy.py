@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.jobs.envelope import encode
 from prefectish.engine.state import Deferred, State
-from prefectish.secrets.output_masking import hide
+from prefectish.secrets.output_masking import mask_output
 from prefectish.tasks.collections import Dict, List, Set, Tuple
 from prefectish.tasks.control_flow import Merge
 from prefectish.tasks.secrets import SecretBase
@@ -103,21 +103,21 @@ class NoStorage:
 
     __slots__ = ()
 
-    def recalled(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
+    def load_previous(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return None: nothing was stored."""
         return None
 
-    def noted(self, facts: AttemptContext, state: State) -> None:
+    def record_outcome(self, ctx: AttemptContext, state: State) -> None:
         """Store nothing of how an attempt ended."""
 
-    def target_state(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
+    def target_state(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return None: nothing stands for a run."""
         return None
 
-    def kept(self, facts: AttemptContext, inputs: dict[str, Any], state: State) -> State:
+    def save(self, ctx: AttemptContext, inputs: dict[str, Any], state: State) -> State:
         """Return the state of a successful attempt with the way to its result in the place of it."""
-        result = LazySecret(_without_engine_options(facts.spec.task).get, {}, facts.spec.label(facts.index))
-        result._value = hide(state._result)
+        result = LazySecret(_without_engine_options(ctx.spec.task).get, {}, ctx.spec.label(ctx.index))
+        result._value = mask_output(state._result)
         return state.replace(result=result)
 
 

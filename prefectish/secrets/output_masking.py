@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _lock = threading.Lock()
 
 
-def hide(value: Any) -> Any:
+def mask_output(value: Any) -> Any:
     """Mask the value of a secret in all that this process writes from now on, and return it."""
     register(value)
     _mask_streams()

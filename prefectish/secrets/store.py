@@ -18,7 +18,7 @@ from typing import Any
 from prefectish.config import home
 from prefectish.engine.context import current
 from prefectish.errors import SecretsUnsafe
-from prefectish.secrets.output_masking import hide
+from prefectish.secrets.output_masking import mask_output
 
 #: What the name of an environment variable begins with.
 PREFIX = "PREFECTISH__SECRETS__"
@@ -47,8 +47,8 @@ def stand_ins(given: Mapping[str, Any]) -> StandIns:
     if not isinstance(given, Mapping):
         raise TypeError(f"secrets in the context: a dict from names to values is wanted, got {type(given).__name__}")
     for value in given.values():
-        hide(value)
-        hide(decoded(value))
+        mask_output(value)
+        mask_output(decoded(value))
     return StandIns(given)
 
 
@@ -73,8 +73,8 @@ def find(name: str) -> Any:
             f'{name} = "..." into {os.path.join(home(), FILE)} (mode 0600); tests give it as '
             f"`with prefectish.context(secrets={{{name!r}: ...}})`"
         )
-    hide(found)
-    return hide(decoded(found))
+    mask_output(found)
+    return mask_output(decoded(found))
 
 
 def variable(name: str) -> str:

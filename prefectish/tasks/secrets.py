@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 from prefectish.engine.context import current
-from prefectish.secrets.output_masking import hide
+from prefectish.secrets.output_masking import mask_output
 from prefectish.secrets.store import find
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
@@ -55,7 +55,7 @@ class SecretBase(Task):
             argument, so that it is read where they run.
         """
         self._refuse_while_building()
-        return hide(self.run())
+        return mask_output(self.run())
 
     def _refuse_while_building(self) -> None:
         if current().get("flow") is not None:
@@ -180,5 +180,5 @@ class EnvVarSecret(SecretBase):
             if self.raise_if_missing:
                 raise ValueError(f"secret {self.secret_name!r}: no such variable in the environment of this process")
             return None
-        hide(text)
-        return text if self.cast is None else hide(self.cast(text))
+        mask_output(text)
+        return text if self.cast is None else mask_output(self.cast(text))

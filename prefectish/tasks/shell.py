@@ -9,7 +9,7 @@ from typing import Unpack
 
 from prefectish.engine.context import context
 from prefectish.engine.process_tree import kill_tree
-from prefectish.engine.side_thread import current_helper
+from prefectish.engine.side_thread import current_side_thread
 from prefectish.engine.signals import FAIL
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
@@ -105,7 +105,7 @@ class ShellTask(Task):
             arguments, env=env, cwd=cwd, stdout=PIPE, stderr=STDOUT, text=True, errors="replace", start_new_session=True
         )
         assert process.stdout is not None
-        helper = current_helper()
+        helper = current_side_thread()
         if helper is not None:  # a time limit leaves this thread, and nobody else would end the command
             helper.stop = partial(kill_tree, process.pid)
         try:

@@ -30,7 +30,7 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.scheduling.verdict import by_task
 from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, Running, Scheduled, State, Submitted, innermost
-from prefectish.engine.worker.attempt_context import run_facts
+from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.cache import CACHES
 from prefectish.engine.worker.logs.capture import TERMS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
@@ -132,7 +132,7 @@ def run_flow(
     control.run_id = run_id = new_run_id() if resumption is None else resumption.run.id
     recall = None if resumption is None else resumption.recall(plan)  # it is a part further from here on
     given = {**current(), **(context or {})}
-    facts = run_facts(flow.name, run_id, flow_run_name or run_id, values, ticking.moment().wall, given, _due(state))
+    facts = run_context(flow.name, run_id, flow_run_name or run_id, values, ticking.moment().wall, given, _due(state))
     facts |= _shared(flow, given) if resumption is None else _shared(flow, given) | _former(resumption)
     run = Run(flow, plan, executor, facts, ticking, RunSettings(keep_results, timeout, on_pause), control)
     run.recall = recall

@@ -32,7 +32,7 @@ class StepSpec:
         Some inputs fill places inside of an argument.
     late
         Names of the constants that came in envelopes and are opened when they are read.
-    bare
+    direct
         True if the body is called right here, without limits, and its prints are left alone.
     plain
         True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
@@ -42,24 +42,24 @@ class StepSpec:
         True if it only puts its inputs together, so that it can do so again where its result is read.
     keyed
         What the attempt does about the key of its item: nothing, or COMPUTED or NAMED of ``identity``, or both.
-    keeping
+    storage
         How its results are stored, None if they are not.
-    caching
+    cache
         How its cache is asked, None if it has none.
     naming
         What names its runs, None if nobody asked for names.
-    once
+    start_marker
         Where an attempt that must not run twice leaves its marker, None if it may.
     """
 
     __slots__ = (
-        "bare",
-        "caching",
+        "direct",
+        "cache",
         "constants",
         "derives",
         "fills",
         "inputs",
-        "keeping",
+        "storage",
         "keyed",
         "late",
         "mapped",
@@ -67,7 +67,7 @@ class StepSpec:
         "name",
         "naming",
         "number",
-        "once",
+        "start_marker",
         "plain",
         "slug",
         "task",
@@ -85,14 +85,14 @@ class StepSpec:
         measure: int,
         wiring: tuple[tuple[int, int], ...],
         keyed: int = 0,
-        keeping: ResultStorage | NoStorage | None = None,
-        caching: CacheSpec | None = None,
+        storage: ResultStorage | NoStorage | None = None,
+        cache: CacheSpec | None = None,
     ) -> None:
-        self.caching = caching
+        self.cache = cache
         self.derives = is_deriving(task)
         self.keyed = keyed
-        self.keeping = storage_of(task) or keeping
-        self.once = None if task.rerun_on_loss or isinstance(self.keeping, NoStorage) else self.keeping
+        self.storage = storage_of(task) or storage
+        self.start_marker = None if task.rerun_on_loss or isinstance(self.storage, NoStorage) else self.storage
         self.number = number
         self.task: Task = task
         self.name: str = task.name
@@ -106,7 +106,7 @@ class StepSpec:
         self.wiring = wiring
         self.naming = None if task.task_run_name is None else _naming_of(task)
         self.plain = task.trigger is triggers.all_successful
-        self.bare = not (task.timeout or task.total_timeout or task.isolation != "thread" or task.log_stdout)
+        self.direct = not (task.timeout or task.total_timeout or task.isolation != "thread" or task.log_stdout)
 
     def label(self, index: int) -> str:
         """``load-1[17]`` for a child of a map or a call, ``load-1`` for a single task, whose index is -1."""
@@ -242,7 +242,7 @@ class Record:
         something upstream was not final ("not ready").
     seconds
         Time in the body and its handlers by the worker's monotonic clock.
-    due_in
+    due_in_seconds
         Seconds until a waiting state is due, by the worker's clock; None if it has no due time.
     width
         What somebody who maps over the result has to know, see :func:`prefectish.engine.plan.map_domain.measure`.
@@ -254,13 +254,13 @@ class Record:
         What it logged, None for nothing or where nobody is to be told.
     """
 
-    __slots__ = ("due_in", "item_key", "lines", "seconds", "state", "width", "worker")
+    __slots__ = ("due_in_seconds", "item_key", "lines", "seconds", "state", "width", "worker")
 
     def __init__(
         self,
         state: State,
         seconds: float = 0.0,
-        due_in: float | None = None,
+        due_in_seconds: float | None = None,
         width: Any = None,
         worker: str | None = None,
         item_key: str | None = None,
@@ -269,14 +269,15 @@ class Record:
         self.lines = lines
         self.state = state
         self.seconds = seconds
-        self.due_in = due_in
+        self.due_in_seconds = due_in_seconds
         self.width = width
         self.worker = worker
         self.item_key = item_key
 
     def with_state(self, state: State) -> Record:
         """Return the same record with another state."""
-        return Record(state, self.seconds, self.due_in, self.width, self.worker, self.item_key, self.lines)
+        return Record(state, self.seconds, self.due_in_seconds, self.width, self.worker, self.item_key, self.lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Record, (self.state, self.seconds, self.due_in, self.width, self.worker, self.item_key, self.lines)
+        due = self.due_in_seconds
+        return Record, (self.state, self.seconds, due, self.width, self.worker, self.item_key, self.lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from prefectish.engine.handlers import tell_of_map
+from prefectish.engine.handlers import notify_map_ended
 from prefectish.engine.plan.map_domain import SCALAR
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.failure_policy import action_after
@@ -108,7 +108,7 @@ class Changes:
             states = list(children) if order is None else [children[row] for row in order]
             step_state.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states))
             if step_state.rerun or not self._resumed:  # else it was told of when it ended
-                tell_of_map(step_state.step.task, step_state.state)
+                notify_map_ended(step_state.step.task, step_state.state)
         else:
             state = children[0]
             assert state is not None

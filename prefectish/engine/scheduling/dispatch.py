@@ -19,7 +19,7 @@ from prefectish.engine.scheduling.resume_rules import ResumeRules
 from prefectish.engine.scheduling.run_state import NOT_RUN, MapRow, StepChain, StepState
 from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
-from prefectish.engine.worker.cache import AHEAD, can_look, remember
+from prefectish.engine.worker.cache import PROBE_WINDOW, can_probe, remember
 
 
 class Dispatcher:
@@ -62,11 +62,11 @@ class Dispatcher:
     def _may_need_no_slot(self, chain: StepChain) -> bool:
         """Whether rows of a chain may end without a body: found in a cache, or finished before."""
         known = self.run_state.resume_rules is not None or any(s.starts is not None for s in chain.step_states)
-        return len(chain.step_states) == 1 and (known or can_look(chain.spec.steps[0]))
+        return len(chain.step_states) == 1 and (known or can_probe(chain.spec.steps[0]))
 
     def _probe_next(self, chain: StepChain, now: Now) -> None:
         """Begin the next row of a chain before it has a place under the chain's limits."""
-        if chain.probing >= AHEAD:
+        if chain.probing >= PROBE_WINDOW:
             self.run_state.admission.defer(chain)
             return
         row = 0 if chain.map_state is None else self._next_row(chain)

@@ -291,11 +291,11 @@ class ReadySteps:
             step.measure,
             wiring,
             keyed=keyed,
-            keeping=self._keeping(step),
-            caching=CacheSpec(step.task, step.store) if has_cache(step.task) else None,
+            storage=self._storage(step),
+            cache=CacheSpec(step.task, step.store) if has_cache(step.task) else None,
         )
 
-    def _keeping(self, step: Step) -> ResultStorage | None:
+    def _storage(self, step: Step) -> ResultStorage | None:
         """Return how a step keeps its results; None without a place for them."""
         if step.store is None:
             return None

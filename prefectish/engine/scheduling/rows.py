@@ -13,7 +13,7 @@ from prefectish.engine.scheduling.run_state import MapRow, StepChain
 from prefectish.engine.scheduling.slowest import Slowest
 from prefectish.engine.scheduling.table import RunState
 from prefectish.engine.state import Cancelled, Pending, Queued, Retrying, Scheduled, State
-from prefectish.engine.worker.cache import LOOK, can_look
+from prefectish.engine.worker.cache import LOOK, can_probe
 from prefectish.engine.worker.logs.relay import AttemptLog
 
 NOTHING: Mapping[int, State] = {}
@@ -60,9 +60,10 @@ class Rows:
             map_row.starts = {}
             if isinstance(state, Pending | Queued):
                 return  # nothing was found, so it needs a place
-        if record.due_in is not None and isinstance(state, Scheduled):  # what could not travel has become a failure
-            # The worker's clock may be off: its "in 3 seconds" counts from the owner's now.
-            state = state.replace(start_time=later(now.wall, record.due_in))
+        if record.due_in_seconds is not None and isinstance(state, Scheduled):
+            # The worker's clock may be off: its "in 3 seconds" counts from the owner's now. A state that could
+            # not be pickled has become a failure, which is not due.
+            state = state.replace(start_time=later(now.wall, record.due_in_seconds))
         if self.run_state.events is not None and type(state) is not Pending:
             start = map_row.starts.get(position)
             attempt = start.run_count + 1 if isinstance(start, Retrying) else 1
@@ -77,16 +78,16 @@ class Rows:
                 self.slowest.note(record.seconds, chain.step_states[position].step.number, map_row.row)
             self.run_state.changes.finish_row(chain.step_states[position], map_row.row, state, record.width)
         elif isinstance(state, Scheduled):
-            self.wait(chain, map_row, position, state, record.due_in, now)
+            self.wait(chain, map_row, position, state, record.due_in_seconds, now)
         elif type(state) is not Pending:
             # a state that a handler or ENDRUN left: neither final nor due, so it waits for somebody outside
             self.wait(chain, map_row, position, state, None, now)
 
     def wait(
-        self, chain: StepChain, map_row: MapRow, position: int, state: State, due_in: float | None, now: Now
+        self, chain: StepChain, map_row: MapRow, position: int, state: State, due_in_seconds: float | None, now: Now
     ) -> None:
         """Keep a waiting state with its branch, and a timer if it is due some time."""
-        if chain.admission_mode and due_in is not None:
+        if chain.admission_mode and due_in_seconds is not None:
             map_row.final |= 1 << position
             self.run_state.end_row(
                 chain.step_states[position], map_row.row, state, Cancelled("retry cancelled: its map was stopped")
@@ -94,8 +95,8 @@ class Rows:
             return
         bit = 1 << position
         map_row.waiting |= bit
-        if due_in is not None:
-            self.run_state.timers.at(now.seconds + due_in, (chain, map_row, bit))
+        if due_in_seconds is not None:
+            self.run_state.timers.at(now.seconds + due_in_seconds, (chain, map_row, bit))
         elif (watcher := chain.step_states[position].watcher) is not None:
             watcher.waits(map_row.row, state)
         if isinstance(state, Retrying) and isinstance(state._result, BaseException | EncodedError):
@@ -133,7 +134,7 @@ class Rows:
         """Begin a branch that has no place under its chain's limits: look into its cache, or wait for a place."""
         map_row.probing = True
         chain.probing += 1
-        if map_row.starts or self.run_state.suspects.busy or not can_look(chain.spec.steps[0]):
+        if map_row.starts or self.run_state.suspects.busy or not can_probe(chain.spec.steps[0]):
             self.resubmit(chain, map_row, now)
             return None
         map_row.starts = {0: LOOK}

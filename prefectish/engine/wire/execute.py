@@ -80,8 +80,8 @@ def _filled_step(spec: StepSpec, fillings: Sequence[StepResult]) -> StepSpec:
         spec.measure,
         spec.wiring,
         spec.keyed,
-        spec.keeping,
-        spec.caching,
+        spec.storage,
+        spec.cache,
     )
 
 

@@ -216,8 +216,8 @@ def _flat(spec: StepSpec, task: bytes, constants: Mapping[str, Any]) -> tuple[An
         spec.measure,
         spec.wiring,
         spec.keyed,
-        spec.keeping,
-        spec.caching,
+        spec.storage,
+        spec.cache,
     )
 
 

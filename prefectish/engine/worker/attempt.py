@@ -24,7 +24,7 @@ from prefectish.engine.worker.body import call_body
 from prefectish.engine.worker.cache import is_look
 from prefectish.engine.worker.decide import Finish, NotReady, after, before, retry, unread_item
 from prefectish.engine.worker.logs.capture import log_failure, safely
-from prefectish.engine.worker.redaction import concealed_state
+from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.time_limit import Allowance, call_limited, surrounding
 from prefectish.engine.worker.tracebacks import is_quit, shorten_traceback
 from prefectish.secrets import masking
@@ -95,38 +95,38 @@ def run_step(chain: ChainSpec, position: int, index: int, upstream: Sequence[Sta
         The state it starts from: Pending, or what a former attempt left (Retrying, Resume, ...).
     """
     spec = chain.steps[position]
-    facts = AttemptContext(chain.run, spec, index, start)
-    token = bind(facts)
+    ctx = AttemptContext(chain.run, spec, index, start)
+    token = bind(ctx)
     try:
-        key = facts.item_key = item_key(spec, upstream, chain.run) if spec.keyed & COMPUTED else None
+        key = ctx.item_key = item_key(spec, upstream, chain.run) if spec.keyed & COMPUTED else None
         if spec.keyed & NAMED:
-            facts.item_key = name_of(spec, upstream, key)
+            ctx.item_key = name_of(spec, upstream, key)
         clock = clocks.current
         began = clock.begin()
         try:
-            state = _attempt(spec, facts, upstream, start)
+            state = _attempt(spec, ctx, upstream, start)
         finally:
             seconds = clock.end(began)
     finally:
         unbind(token)
     if masking.is_active():
-        state = concealed_state(state)
-    if spec.keyed & NAMED and facts.item_key is not None:
-        state = state.replace(context={**state.context, ITEM_KEY: facts.item_key})
-    if facts.name is not None:
-        state = state.replace(context={**state.context, "task_run_name": facts.name})
-    due_in = width = None
+        state = redacted_state(state)
+    if spec.keyed & NAMED and ctx.item_key is not None:
+        state = state.replace(context={**state.context, ITEM_KEY: ctx.item_key})
+    if ctx.name is not None:
+        state = state.replace(context={**state.context, "task_run_name": ctx.name})
+    due_in_seconds = width = None
     if type(state) is Success:
-        width = _width(facts, state) if spec.measure else None
+        width = _width(ctx, state) if spec.measure else None
     else:
         if isinstance(state, Scheduled) and state.start_time is not None:
-            due_in = _due_in(facts, state.start_time)
-        width = _width(facts, state) if spec.measure and state.is_successful() else None
-    lines = None if facts.lines is None else facts.lines.all()
-    return Record(state, seconds, due_in, width, None, key, lines)
+            due_in_seconds = _due_in(ctx, state.start_time)
+        width = _width(ctx, state) if spec.measure and state.is_successful() else None
+    lines = None if ctx.lines is None else ctx.lines.all()
+    return Record(state, seconds, due_in_seconds, width, None, key, lines)
 
 
-def _attempt(spec: StepSpec, facts: AttemptContext, upstream: Sequence[State], start: State) -> State:
+def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], start: State) -> State:
     wanted = start
     if start is not PENDING and is_look(start):
         start = PENDING
@@ -138,59 +138,59 @@ def _attempt(spec: StepSpec, facts: AttemptContext, upstream: Sequence[State], s
         return start
     if isinstance(verdict, Finish):
         if verdict.error is not None:
-            log_failure(facts, verdict.error)
+            log_failure(ctx, verdict.error)
         return _change(spec, start, verdict.state)[0]
     if spec.naming is not None:
-        facts.name = _name(spec.naming, facts, verdict.inputs)
-    if spec.keeping is not None and (stored := spec.keeping.recalled(facts, verdict.inputs)) is not None:
+        ctx.name = _name(spec.naming, ctx, verdict.inputs)
+    if spec.storage is not None and (stored := spec.storage.load_previous(ctx, verdict.inputs)) is not None:
         return stored
-    found = _look_up(spec, facts, verdict.inputs) if spec.keeping or spec.caching else None
+    found = _look_up(spec, ctx, verdict.inputs) if spec.storage or spec.cache else None
     if found is not None:
         return _change(spec, start, found)[0]
     if wanted is not start:
         return wanted  # there is nothing, and only a look was asked for
-    return _begun(spec, facts, start, verdict.inputs)
+    return _begun(spec, ctx, start, verdict.inputs)
 
 
-def _begun(spec: StepSpec, facts: AttemptContext, start: State, inputs: dict[str, Any]) -> State:
+def _begun(spec: StepSpec, ctx: AttemptContext, start: State, inputs: dict[str, Any]) -> State:
     """Run the body, which nothing stands for, and return the state after it."""
     state, aborted = _change(spec, start, RUNNING)
     if aborted or not state.is_running():
         return state
-    make = _bodied if spec.once is None else _bodied_once
-    state = make(spec, facts, start, inputs, state)
-    if spec.keeping is not None and spec.once is None:
-        spec.keeping.noted(facts, state)
+    make = _bodied if spec.start_marker is None else _bodied_once
+    state = make(spec, ctx, start, inputs, state)
+    if spec.storage is not None and spec.start_marker is None:
+        spec.storage.record_outcome(ctx, state)
     return state
 
 
-def _bodied_once(spec: StepSpec, facts: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
+def _bodied_once(spec: StepSpec, ctx: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
     """Run a body that must not run twice: tell that it begins, and how it ended."""
-    assert spec.once is not None
-    refusal = start_marker.begin(spec.once, facts, inputs)
+    assert spec.start_marker is not None
+    refusal = start_marker.begin(spec.start_marker, ctx, inputs)
     if refusal is not None:
         return _change(spec, state, refusal)[0]
-    state = _bodied(spec, facts, start, inputs, state)
-    start_marker.end(spec.once, facts, state)
+    state = _bodied(spec, ctx, start, inputs, state)
+    start_marker.end(spec.start_marker, ctx, state)
     return state
 
 
-def _bodied(spec: StepSpec, facts: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
+def _bodied(spec: StepSpec, ctx: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
     """Run the body, and return the state after it: final, or that of a retry."""
     allowance = _allowance(spec, start)
-    state, aborted = _run_body(spec, facts, inputs, state, allowance)
+    state, aborted = _run_body(spec, ctx, inputs, state, allowance)
     if aborted or type(state) is Success:
         return state
     if state.is_failed() and not (allowance is not None and allowance.spent):
-        return _retried(spec, facts, state, allowance)
-    return _with_progress(state, facts, allowance)
+        return _retried(spec, ctx, state, allowance)
+    return _with_progress(state, ctx, allowance)
 
 
-def _name(naming: RunNaming, facts: AttemptContext, inputs: dict[str, Any]) -> str | None:
+def _name(naming: RunNaming, ctx: AttemptContext, inputs: dict[str, Any]) -> str | None:
     """Return what this run is called."""
     from prefectish.engine.worker.storage import fields_of
 
-    return naming.name(fields_of(facts, inputs), facts["logger"].warning)
+    return naming.name(fields_of(ctx, inputs), ctx["logger"].warning)
 
 
 def _allowance(spec: StepSpec, start: State) -> Allowance | None:
@@ -198,46 +198,46 @@ def _allowance(spec: StepSpec, start: State) -> Allowance | None:
     time_left = surrounding.get()
     if time_left is not None:
         return Allowance(spec.task, start, partial(time_left, spec.slug))
-    return None if spec.bare else Allowance(spec.task, start)
+    return None if spec.direct else Allowance(spec.task, start)
 
 
-def _look_up(spec: StepSpec, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
+def _look_up(spec: StepSpec, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
     """Return a state that stands for the run of the body: it was begun before, or its target or cache has one."""
-    if spec.once is not None and (left := start_marker.left_behind(spec.once, facts, inputs)) is not None:
+    if spec.start_marker is not None and (left := start_marker.left_behind(spec.start_marker, ctx, inputs)) is not None:
         return left
-    found = None if spec.keeping is None else spec.keeping.target_state(facts, inputs)
-    if found is None and spec.caching is not None:
-        found, facts.miss = spec.caching.asked(facts, inputs)
+    found = None if spec.storage is None else spec.storage.target_state(ctx, inputs)
+    if found is None and spec.cache is not None:
+        found, ctx.miss = spec.cache.lookup(ctx, inputs)
     return found
 
 
-def _retried(spec: StepSpec, facts: AttemptContext, state: State, allowance: Allowance | None) -> State:
+def _retried(spec: StepSpec, ctx: AttemptContext, state: State, allowance: Allowance | None) -> State:
     """Return the state that follows a failure of the body: itself if it is final."""
     seconds, wall = clocks.current.seconds(), clocks.now()
-    again = retry(spec, state, facts.turn_count, lambda: wall, random.random)
+    again = retry(spec, state, ctx.turn_count, lambda: wall, random.random)
     if again is None:
-        return state.replace(context={**state.context, BEFORE_TURN: facts.before}) if facts.before else state
+        return state.replace(context={**state.context, BEFORE_TURN: ctx.before}) if ctx.before else state
     if isinstance(again, Retrying) and again.start_time is not None:
-        facts.due = again.start_time, seconds + (again.start_time - wall).total_seconds()
-    return _change(spec, state, _with_progress(again, facts, allowance))[0]
+        ctx.due = again.start_time, seconds + (again.start_time - wall).total_seconds()
+    return _change(spec, state, _with_progress(again, ctx, allowance))[0]
 
 
-def _with_progress(state: State, facts: AttemptContext, allowance: Allowance | None) -> State:
+def _with_progress(state: State, ctx: AttemptContext, allowance: Allowance | None) -> State:
     """Give a state that waits what the next attempt goes on from: the turn of its loop, and the time used."""
     if not isinstance(state, Scheduled):
         return state
-    if facts.loop_count:
-        state = state.replace(context={**state.context, **_loop_context(facts)})
-        if facts.before and isinstance(state, Retrying):  # the owner tells attempts apart by their number
-            state = state.replace(run_count=facts.run_count)
-    answers = getattr(facts, ANSWERS, None)
+    if ctx.loop_count:
+        state = state.replace(context={**state.context, **_loop_context(ctx)})
+        if ctx.before and isinstance(state, Retrying):  # the owner tells attempts apart by their number
+            state = state.replace(run_count=ctx.run_count)
+    answers = getattr(ctx, ANSWERS, None)
     if answers and ANSWERS not in state.context:  # nobody is asked again because of a retry
         state = state.replace(context={**state.context, ANSWERS: answers})
     return state if allowance is None else allowance.carried_by(state)
 
 
 def _run_body(
-    spec: StepSpec, facts: AttemptContext, inputs: dict[str, Any], state: State, allowance: Allowance | None
+    spec: StepSpec, ctx: AttemptContext, inputs: dict[str, Any], state: State, allowance: Allowance | None
 ) -> tuple[State, bool]:
     """Call the body until it stops raising LOOP; return the state after its handlers, and whether one aborted.
 
@@ -247,22 +247,22 @@ def _run_body(
         The limits of a body that has some, or does not run right here; None for one without.
     """
     while True:
-        outcome = call_body(spec.task, inputs) if allowance is None else call_limited(facts, inputs, allowance)
+        outcome = call_body(spec.task, inputs) if allowance is None else call_limited(ctx, inputs, allowance)
         if type(outcome) is Error:
             if is_quit(outcome.exception):
                 raise KeyboardInterrupt("the debugger was quit")
             shorten_traceback(outcome.exception)
-        new = after(spec, outcome, facts.turn_count)
+        new = after(spec, outcome, ctx.turn_count)
         if type(new) is Failed and type(outcome) is Error:
-            log_failure(facts, outcome.exception)
-        if spec.keeping is not None and type(new) is Success:
-            new = spec.keeping.kept(facts, inputs, new)
-        if spec.caching is not None and facts.miss is not None and type(new) is Success:
-            new = spec.caching.kept(facts, inputs, new, facts.miss)
+            log_failure(ctx, outcome.exception)
+        if spec.storage is not None and type(new) is Success:
+            new = spec.storage.save(ctx, inputs, new)
+        if spec.cache is not None and ctx.miss is not None and type(new) is Success:
+            new = spec.cache.save(ctx, inputs, new, ctx.miss)
         new, aborted = _change(spec, state, new)
         if aborted or not isinstance(new, Looped):
             return new, aborted
-        facts.begin_turn(new.result, new.loop_count)
+        ctx.begin_turn(new.result, new.loop_count)
         state, aborted = _change(spec, new, RUNNING)
         if aborted or not state.is_running():
             return state, aborted
@@ -277,16 +277,16 @@ def _change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
     return transition.state, transition.aborted
 
 
-def _loop_context(facts: AttemptContext) -> dict[str, Any]:
-    shown = {"task_loop_count": facts.loop_count, "task_loop_result": facts.loop_result}
-    return {**shown, "task_run_count": facts.run_count, BEFORE_TURN: facts.before} if facts.before else shown
+def _loop_context(ctx: AttemptContext) -> dict[str, Any]:
+    shown = {"task_loop_count": ctx.loop_count, "task_loop_result": ctx.loop_result}
+    return {**shown, "task_run_count": ctx.run_count, BEFORE_TURN: ctx.before} if ctx.before else shown
 
 
-def _width(facts: AttemptContext, state: State) -> Any:
+def _width(ctx: AttemptContext, state: State) -> Any:
     """Return what a map over the result has to know; of a child that is flattened, the number of its elements."""
-    spec = facts.spec
+    spec = ctx.spec
     if spec.mapped:
-        return _elements(facts, state) if spec.measure >= 2 else None
+        return _elements(ctx, state) if spec.measure >= 2 else None
     if spec.measure == QUIETLY and type(state._result) in SIMPLE:
         return None  # it travels to the owner, who can see for himself if somebody asks
     outcome = capture(measure, state.result, 1 if spec.measure == QUIETLY else spec.measure)
@@ -295,19 +295,19 @@ def _width(facts: AttemptContext, state: State) -> Any:
     return (UNMAPPABLE, type(state._result).__name__, ())
 
 
-def _elements(facts: AttemptContext, state: State) -> int:
+def _elements(ctx: AttemptContext, state: State) -> int:
     outcome = capture(element_width, state.result)
     width: int = outcome.value if isinstance(outcome, Value) else SCALAR
-    if width == SCALAR and facts.spec.measure != QUIETLY and not state.is_skipped():
-        token = bind(facts)
+    if width == SCALAR and ctx.spec.measure != QUIETLY and not state.is_skipped():
+        token = bind(ctx)
         text = "%s did not return an iterable but %s; flatten takes it as one element"
-        safely(facts["logger"].warning, text, facts["task_full_name"], type(state.result).__name__)
+        safely(ctx["logger"].warning, text, ctx["task_full_name"], type(state.result).__name__)
         unbind(token)
     return width
 
 
-def _due_in(facts: AttemptContext, start_time: datetime) -> float:
+def _due_in(ctx: AttemptContext, start_time: datetime) -> float:
     """Return the seconds until a state is due; a wall clock that is set while handlers run moves no retry."""
-    if facts.due is not None and facts.due[0] == start_time:
-        return max(0.0, facts.due[1] - clocks.current.seconds())
+    if ctx.due is not None and ctx.due[0] == start_time:
+        return max(0.0, ctx.due[1] - clocks.current.seconds())
     return max(0.0, (start_time - clocks.now()).total_seconds())

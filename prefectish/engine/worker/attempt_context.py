@@ -61,7 +61,7 @@ class AttemptContext(Mapping[str, Any]):
 
     @property
     def attempt(self) -> AttemptContext:
-        """Return these facts: who looks at a context that was laid over them finds them by this name."""
+        """Return this context itself, which an overlay (``with context(...)``) passes on."""
         return self
 
     def log(self, line: LogLine) -> None:
@@ -115,46 +115,46 @@ class AttemptContext(Mapping[str, Any]):
         return sum(1 for _ in self)
 
 
-def _item_key(facts: AttemptContext) -> str:
-    if facts.item_key is None:
+def _item_key(ctx: AttemptContext) -> str:
+    if ctx.item_key is None:
         raise KeyError("item_key")
-    return facts.item_key
+    return ctx.item_key
 
 
-def _loop_count(facts: AttemptContext) -> int:
-    if not facts.loop_count:
+def _loop_count(ctx: AttemptContext) -> int:
+    if not ctx.loop_count:
         raise KeyError("task_loop_count")
-    return facts.loop_count
+    return ctx.loop_count
 
 
-def _loop_result(facts: AttemptContext) -> Any:
-    if not facts.loop_count:
+def _loop_result(ctx: AttemptContext) -> Any:
+    if not ctx.loop_count:
         raise KeyError("task_loop_result")
-    result = facts.loop_result
+    result = ctx.loop_result
     return result.get() if isinstance(result, Deferred) else result
 
 
-def _resume(facts: AttemptContext) -> bool:
-    if facts.resume:
+def _resume(ctx: AttemptContext) -> bool:
+    if ctx.resume:
         return True
-    return bool(facts.run["resume"])
+    return bool(ctx.run["resume"])
 
 
-def _answers(facts: AttemptContext) -> Any:
-    answers = getattr(facts, "answers", None)
-    return facts.run[ANSWERS] if answers is None else answers
+def _answers(ctx: AttemptContext) -> Any:
+    answers = getattr(ctx, "answers", None)
+    return ctx.run[ANSWERS] if answers is None else answers
 
 
-def _full_name(facts: AttemptContext) -> str:
-    return f"{facts.spec.name}[{facts.index}]" if facts.spec.mapped else facts.spec.name
+def _full_name(ctx: AttemptContext) -> str:
+    return f"{ctx.spec.name}[{ctx.index}]" if ctx.spec.mapped else ctx.spec.name
 
 
-def _child_key(facts: AttemptContext) -> str:
-    return f"{facts.run['flow_run_id']}-{facts.spec.slug}-{facts.index}-{facts.run_count}"
+def _child_key(ctx: AttemptContext) -> str:
+    return f"{ctx.run['flow_run_id']}-{ctx.spec.slug}-{ctx.index}-{ctx.run_count}"
 
 
-def _logger(facts: AttemptContext) -> logging.Logger:
-    return child_logger(facts.spec.name, facts.index if facts.spec.mapped else None)
+def _logger(ctx: AttemptContext) -> logging.Logger:
+    return child_logger(ctx.spec.name, ctx.index if ctx.spec.mapped else None)
 
 
 def child_logger(name: str, index: int | None) -> logging.Logger:
@@ -174,16 +174,16 @@ def child_logger(name: str, index: int | None) -> logging.Logger:
 
 
 _OWN: dict[str, Callable[[AttemptContext], Any]] = {
-    "task_name": lambda facts: facts.spec.name,
-    "task_slug": lambda facts: facts.spec.slug,
-    "task_id": lambda facts: facts.spec.slug,
-    "task_tags": lambda facts: facts.spec.task.tags,
+    "task_name": lambda ctx: ctx.spec.name,
+    "task_slug": lambda ctx: ctx.spec.slug,
+    "task_id": lambda ctx: ctx.spec.slug,
+    "task_tags": lambda ctx: ctx.spec.task.tags,
     "task_full_name": _full_name,
-    "task_run_name": lambda facts: facts.name or _full_name(facts),
-    "task_run_count": lambda facts: facts.turn_count,
-    "task_run_id": lambda facts: f"{facts.run['flow_run_id']}-{facts.spec.slug}-{facts.index}",
+    "task_run_name": lambda ctx: ctx.name or _full_name(ctx),
+    "task_run_count": lambda ctx: ctx.turn_count,
+    "task_run_id": lambda ctx: f"{ctx.run['flow_run_id']}-{ctx.spec.slug}-{ctx.index}",
     "item_key": _item_key,
-    "map_index": lambda facts: facts.index if facts.spec.mapped else None,
+    "map_index": lambda ctx: ctx.index if ctx.spec.mapped else None,
     "child_key": _child_key,
     "logger": _logger,
     "task_loop_count": _loop_count,
@@ -193,7 +193,7 @@ _OWN: dict[str, Callable[[AttemptContext], Any]] = {
 }
 
 
-def run_facts(
+def run_context(
     flow_name: str,
     run_id: str,
     run_name: str,

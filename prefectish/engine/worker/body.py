@@ -8,8 +8,8 @@ from types import AsyncGeneratorType, CoroutineType
 from typing import Any
 
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.side_thread import SideThread, current_helper
-from prefectish.engine.worker.redaction import concealed
+from prefectish.engine.side_thread import SideThread, current_side_thread
+from prefectish.engine.worker.redaction import redacted
 from prefectish.secrets import masking
 from prefectish.tasks.task import Task
 
@@ -23,7 +23,7 @@ def call_body(task: Task, inputs: dict[str, Any]) -> Value | Error:
         outcome = capture(_finish, outcome.value)
         outcome = outcome.value if type(outcome) is Value else outcome
     if type(outcome) is Error and masking.is_active():
-        return Error(concealed(outcome.exception))
+        return Error(redacted(outcome.exception))
     return outcome
 
 
@@ -50,11 +50,11 @@ def _useless(generator: AsyncGeneratorType[Any, Any]) -> TypeError:
 
 
 def _in_thread(coroutine: Coroutine[Any, Any, Any]) -> Value | Error:
-    helper = SideThread(partial(capture, _run, coroutine), "prefectish-async-body")
+    thread = SideThread(partial(capture, _run, coroutine), "prefectish-async-body")
     try:
-        outcome = helper.wait()
+        outcome = thread.wait()
     except BaseException:  # an interrupt, or the alarm of a time limit
-        helper.leave()
+        thread.abandon()
         raise
     assert outcome is not None
     return outcome
@@ -72,13 +72,13 @@ async def _stoppable(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Await a coroutine and let whoever waits for this helper thread cancel it."""
     import asyncio
 
-    helper = current_helper()
-    if helper is not None:
+    thread = current_side_thread()
+    if thread is not None:
         task = asyncio.current_task()
         assert task is not None
-        helper.stop = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+        thread.stop = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
     try:
         return await coroutine
     finally:
-        if helper is not None:
-            helper.stop = None
+        if thread is not None:
+            thread.stop = None

@@ -35,7 +35,7 @@ CACHES = Caches()
 MOST_SENT = 1000
 WHY = "why_not_cached"
 #: Branches of a chain that may be looked up ahead of their places.
-AHEAD = 64
+PROBE_WINDOW = 64
 _MARK = "task_looks"
 #: The start of a step that only looks.
 LOOK = Queued("Waits for a place; its cache is asked first.", context={_MARK: True})
@@ -59,22 +59,22 @@ class CacheSpec:
         self.store = store
         self.caches = caches
 
-    def asked(self, facts: AttemptContext, inputs: dict[str, Any]) -> tuple[State | None, Miss | None]:
+    def lookup(self, ctx: AttemptContext, inputs: dict[str, Any]) -> tuple[State | None, Miss | None]:
         """Return the cached state that stands for the run, or what is known of the miss; Failed if asking failed."""
-        outcome = capture(lookup, self.task, inputs, facts, self.caches, self.store)
+        outcome = capture(lookup, self.task, inputs, ctx, self.caches, self.store)
         if isinstance(outcome, Error):
-            return _failed(facts, "asked", outcome.exception), None
+            return _failed(ctx, "asked", outcome.exception), None
         answer = outcome.value
         if isinstance(answer, Hit):
             return _without_reason(answer.state), None
         return None, answer
 
-    def kept(self, facts: AttemptContext, inputs: dict[str, Any], state: State, miss: Miss) -> State:
+    def save(self, ctx: AttemptContext, inputs: dict[str, Any], state: State, miss: Miss) -> State:
         """Return the state of a successful attempt as Cached, with the reason why it had to run."""
         why = capture(reason, self.task, miss, self.caches, self.store)
-        outcome = capture(keep, self.task, state, inputs, facts, miss, self.store)
+        outcome = capture(keep, self.task, state, inputs, ctx, miss, self.store)
         if isinstance(outcome, Error):
-            return _failed(facts, "filled", outcome.exception)
+            return _failed(ctx, "filled", outcome.exception)
         kept: State = outcome.value
         words = describe(why.exception) if isinstance(why, Error) else why.value
         return kept.replace(context={**kept.context, WHY: words})
@@ -98,8 +98,8 @@ def _arrived(task: Task, store: Result | None, name: str, states: list[Cached]) 
     return CacheSpec(task, store, Caches({name: states}))
 
 
-def _failed(facts: AttemptContext, verb: str, error: BaseException) -> Failed:
-    return Failed(f"the cache of {facts.spec.label(facts.index)} could not be {verb}: {describe(error)}", error)
+def _failed(ctx: AttemptContext, verb: str, error: BaseException) -> Failed:
+    return Failed(f"the cache of {ctx.spec.label(ctx.index)} could not be {verb}: {describe(error)}", error)
 
 
 def remember(task: Task, state: State) -> None:
@@ -113,6 +113,6 @@ def is_look(start: State) -> bool:
     return type(start) is Queued and _MARK in start.context
 
 
-def can_look(spec: StepSpec) -> bool:
+def can_probe(spec: StepSpec) -> bool:
     """Whether there is something to look into."""
-    return spec.caching is not None or getattr(spec.keeping, "target", None) is not None
+    return spec.cache is not None or getattr(spec.storage, "target", None) is not None

@@ -17,7 +17,7 @@ from prefectish.secrets.masking import mask, masked
 LONGEST_CHAIN = 50
 
 
-def concealed(error: BaseException) -> BaseException:
+def redacted(error: BaseException) -> BaseException:
     """Return an exception that tells no secret: itself with masked parts, or a stand-in if that is not enough.
 
     What it is made of is masked in place, so that its type, which retries and handlers may ask for, is kept. An
@@ -56,7 +56,7 @@ def _conceal(error: BaseException) -> None:
         error.args = masked(error.args)
     for name, value in list(vars(error).items()):
         if isinstance(error, Signal) and name == "state":
-            error.state = concealed_state(value)
+            error.state = redacted_state(value)
         else:
             vars(error)[name] = masked(value)
     for name in _members(type(error)):
@@ -84,7 +84,7 @@ def _tells(error: BaseException) -> bool:
     return any(mask(text) != text for text in texts)
 
 
-def concealed_state(state: State) -> State:
+def redacted_state(state: State) -> State:
     """Return a state whose message, exception and traceback tell no secret; results that are data stay as they are."""
     if not masking.is_active():
         return state
@@ -93,7 +93,7 @@ def concealed_state(state: State) -> State:
         changes["message"] = hidden
     result = state._result
     if isinstance(result, BaseException) and not isinstance(result, Signal):  # a signal's state was masked with it
-        stand_in = concealed(result)
+        stand_in = redacted(result)
         if stand_in is not result:
             changes["result"] = stand_in
     if isinstance(state, Failed) and state.traceback and (text := mask(state.traceback)) != state.traceback:

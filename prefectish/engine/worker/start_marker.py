@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.jobs.envelope import dumps, encode_state
 from prefectish.engine.state import Crashed, State
-from prefectish.engine.worker.redaction import concealed_state
+from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.storage import ResultStorage, failed, label_of
 from prefectish.errors import RemoteError, describe
 from prefectish.hashing import stable_hash
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RETRIES = "flow_run_retry_failed"
 
 
-def left_behind(keeping: ResultStorage, facts: AttemptContext, inputs: Mapping[str, Any]) -> State | None:
+def left_behind(storage: ResultStorage, ctx: AttemptContext, inputs: Mapping[str, Any]) -> State | None:
     """Return what became of an earlier start of this attempt; None if there was none.
 
     Parameters
@@ -41,16 +41,16 @@ def left_behind(keeping: ResultStorage, facts: AttemptContext, inputs: Mapping[s
     inputs
         Of the body. In a run that is resumed another item may stand at this position: its start does not count.
     """
-    found = capture(_look, keeping, facts, inputs)
+    found = capture(_look, storage, ctx, inputs)
     if isinstance(found, Error):  # whoever cannot read the marker cannot know
-        return failed(f"start marker of {label_of(facts)} could not be read", found.exception)
+        return failed(f"start marker of {label_of(ctx)} could not be read", found.exception)
     state: State | None = found.value
     return state
 
 
-def _look(keeping: ResultStorage, facts: AttemptContext, inputs: Mapping[str, Any]) -> State | None:
-    store = keeping.store
-    for own, place in _places(keeping, facts):
+def _look(storage: ResultStorage, ctx: AttemptContext, inputs: Mapping[str, Any]) -> State | None:
+    store = storage.store
+    for own, place in _places(storage, ctx):
         if not store.exists(f"{place}.started"):
             continue
         mark = json.loads(store.read(f"{place}.started"))
@@ -59,44 +59,44 @@ def _look(keeping: ResultStorage, facts: AttemptContext, inputs: Mapping[str, An
         if store.exists(f"{place}.ended"):
             ended: State = pickle.loads(store.read(f"{place}.ended"))
             return ended
-        return _lost(facts, mark)
+        return _lost(ctx, mark)
     return None
 
 
-def _places(keeping: ResultStorage, facts: AttemptContext) -> Iterator[tuple[bool, str]]:
+def _places(storage: ResultStorage, ctx: AttemptContext) -> Iterator[tuple[bool, str]]:
     """Yield where this attempt may have left its marker: in this part of the run, and in those that it goes on from."""
-    own = keeping.own_place(facts)
+    own = storage.own_place(ctx)
     yield True, own
     run_id, part, rest = own.split("/", 2)
-    if not facts.run.get(RETRIES):
+    if not ctx.run.get(RETRIES):
         for earlier in range(int(part) - 1, -1, -1):
             yield False, f"{run_id}/{earlier}/{rest}"
 
 
-def begin(keeping: ResultStorage, facts: AttemptContext, inputs: Mapping[str, Any]) -> State | None:
+def begin(storage: ResultStorage, ctx: AttemptContext, inputs: Mapping[str, Any]) -> State | None:
     """Leave the marker; return Failed if that cannot be done, since the body must not run then."""
     mark = {"worker": _process(), "at": round(time.time(), 3), "inputs": _digest(inputs)}
-    name = f"{keeping.own_place(facts)}.started"
-    written = capture(keeping.store.write, name, json.dumps(mark).encode())
+    name = f"{storage.own_place(ctx)}.started"
+    written = capture(storage.store.write, name, json.dumps(mark).encode())
     if isinstance(written, Error):
-        return failed(f"start marker of {label_of(facts)} could not be stored", written.exception)
+        return failed(f"start marker of {label_of(ctx)} could not be stored", written.exception)
     return None
 
 
-def end(keeping: ResultStorage, facts: AttemptContext, state: State) -> None:
+def end(storage: ResultStorage, ctx: AttemptContext, state: State) -> None:
     """Note how the attempt ended; what cannot be noted is lost if the attempt is asked for again."""
-    label = label_of(facts)
-    shown = concealed_state(state) if masking.is_active() else state
+    label = label_of(ctx)
+    shown = redacted_state(state) if masking.is_active() else state
     outcome = capture(lambda: dumps(encode_state(shown, label)))
     if isinstance(outcome, Value):
-        outcome = capture(keeping.store.write, f"{keeping.own_place(facts)}.ended", outcome.value)
+        outcome = capture(storage.store.write, f"{storage.own_place(ctx)}.ended", outcome.value)
     if isinstance(outcome, Error):
         text = "Task %r: how it ended could not be stored: %s; if its worker dies now it counts as lost"
-        facts["logger"].warning(text, facts["task_full_name"], describe(outcome.exception))
+        ctx["logger"].warning(text, ctx["task_full_name"], describe(outcome.exception))
 
 
-def _lost(facts: AttemptContext, mark: Mapping[str, Any]) -> Crashed:
-    text = f"{label_of(facts)} was lost: it was started on {mark['worker']}, and rerun_on_loss=False"
+def _lost(ctx: AttemptContext, mark: Mapping[str, Any]) -> Crashed:
+    text = f"{label_of(ctx)} was lost: it was started on {mark['worker']}, and rerun_on_loss=False"
     evidence = {"worker": mark["worker"], "started": mark["at"]}
     return Crashed(text, RemoteError("AttemptLost", text), cause="attempt-lost", evidence=evidence)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state
 from prefectish.engine.state import Cached, Deferred, Failed, Retrying, State, Success
-from prefectish.engine.worker.redaction import concealed_state
+from prefectish.engine.worker.redaction import redacted_state
 from prefectish.errors import ResultCorrupt, ResultReleased, describe, text_of
 from prefectish.results.envelope import NotAResultFile
 from prefectish.results.templates import PARAMETER, place
@@ -132,31 +132,31 @@ class ResultStorage:
         self.store, self.checkpoint, self.target, self.folder, self.owner = state
         self._claimed = {}
 
-    def recalled(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
+    def load_previous(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return how this very attempt ended before, if that was stored; None if it was not."""
         if not self.checkpoint:
             return None
-        found = capture(self._recalled, facts, inputs)
+        found = capture(self._load_previous, ctx, inputs)
         return None if isinstance(found, Error) else found.value
 
-    def _recalled(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
-        own = self.own_place(facts)
+    def _load_previous(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
+        own = self.own_place(ctx)
         if self.store.exists(own):
             if self.store.facts(own).get("holds") == STATE:
                 state: State = pickle.loads(self.store.read(own))
                 return state
-            return Success("Task run succeeded.", Stored(self.store, own, label_of(facts)))
-        name = self._chosen_place(facts, inputs)
+            return Success("Task run succeeded.", Stored(self.store, own, label_of(ctx)))
+        name = self._chosen_place(ctx, inputs)
         if name is None or not self.store.exists(name) or self.store.facts(name).get(ATTEMPT) != own:
             return None
-        return Success("Task run succeeded.", Stored(self.store, name, label_of(facts)))
+        return Success("Task run succeeded.", Stored(self.store, name, label_of(ctx)))
 
-    def _chosen_place(self, facts: AttemptContext, inputs: dict[str, Any]) -> str | None:
+    def _chosen_place(self, ctx: AttemptContext, inputs: dict[str, Any]) -> str | None:
         """Return where the result lies if somebody chose its name; others may have written there."""
         where = self.target if self.target is not None else self.store.location
-        return None if where is None else place(where, fields_of(facts, inputs))
+        return None if where is None else place(where, fields_of(ctx, inputs))
 
-    def noted(self, facts: AttemptContext, state: State) -> None:
+    def record_outcome(self, ctx: AttemptContext, state: State) -> None:
         """Store how an attempt ended that stored no result: it failed, or there was none.
 
         It is for the case that the worker dies before the owner knows; a process that is the owner's needs no note.
@@ -165,26 +165,26 @@ class ResultStorage:
             return
         if not (state.is_finished() or isinstance(state, Retrying)):
             return
-        shown = concealed_state(state) if masking.is_active() else state
-        outcome = capture(lambda: dumps(encode_state(shown, label_of(facts))))
+        shown = redacted_state(state) if masking.is_active() else state
+        outcome = capture(lambda: dumps(encode_state(shown, label_of(ctx))))
         if isinstance(outcome, Value):
-            outcome = capture(self.store.write, self.own_place(facts), outcome.value, {"holds": STATE})
+            outcome = capture(self.store.write, self.own_place(ctx), outcome.value, {"holds": STATE})
         if isinstance(outcome, Error):
             text = "Task %r: how it ended could not be stored: %s; if its worker dies now it runs again"
-            facts["logger"].warning(text, facts["task_full_name"], describe(outcome.exception))
+            ctx["logger"].warning(text, ctx["task_full_name"], describe(outcome.exception))
 
-    def target_state(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
+    def target_state(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return Cached with the value at the target, Failed if it cannot be read, None if there is no target there."""
         if self.target is None:
             return None
-        outcome = capture(self._read_target, facts, inputs)
+        outcome = capture(self._read_target, ctx, inputs)
         if isinstance(outcome, Value):
             state: State | None = outcome.value
             return state
-        return failed(f"target of {label_of(facts)} could not be read", outcome.exception)
+        return failed(f"target of {label_of(ctx)} could not be read", outcome.exception)
 
-    def _read_target(self, facts: AttemptContext, inputs: dict[str, Any]) -> State | None:
-        name = place(self.target, fields_of(facts, inputs))
+    def _read_target(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
+        name = place(self.target, fields_of(ctx, inputs))
         if not self.store.exists(name):
             return None
         try:
@@ -193,24 +193,24 @@ class ResultStorage:
             raise
         except ResultCorrupt:
             return None  # a file of ours that was cut short or altered counts as absent
-        return Cached("Result found at its target.", Stored(self.store, name, label_of(facts), _small(value), value))
+        return Cached("Result found at its target.", Stored(self.store, name, label_of(ctx), _small(value), value))
 
-    def kept(self, facts: AttemptContext, inputs: dict[str, Any], state: State) -> State:
+    def save(self, ctx: AttemptContext, inputs: dict[str, Any], state: State) -> State:
         """Return the state of a successful attempt with its result in the store; Failed if it cannot be written."""
         if not self.checkpoint or state._result is None:
             return state
-        outcome = capture(self._write, facts, inputs, state.result)
+        outcome = capture(self._write, ctx, inputs, state.result)
         if isinstance(outcome, Error):
             return failed("result could not be stored", outcome.exception)
         return state.replace(result=outcome.value)
 
-    def _write(self, facts: AttemptContext, inputs: dict[str, Any], value: Any) -> Stored:
-        own = self.own_place(facts)
-        chosen = self._chosen_place(facts, inputs)
+    def _write(self, ctx: AttemptContext, inputs: dict[str, Any], value: Any) -> Stored:
+        own = self.own_place(ctx)
+        chosen = self._chosen_place(ctx, inputs)
         if chosen is not None and self.target is None:
             self._claim(chosen, own.rpartition(".")[0])
         location = self.store.save(own, value) if chosen is None else self.store.save(chosen, value, {ATTEMPT: own})
-        return Stored(self.store, location, label_of(facts), _small(value), value)
+        return Stored(self.store, location, label_of(ctx), _small(value), value)
 
     def _claim(self, name: str, child: str) -> None:
         """Take a place for the result of a child.
@@ -233,10 +233,10 @@ class ResultStorage:
                 f"{name!r} is where {label} keeps its result; put ${{item_key}} or ${{map_index}} into the location"
             )
 
-    def own_place(self, facts: AttemptContext) -> str:
+    def own_place(self, ctx: AttemptContext) -> str:
         """Return the place of this attempt, which no other attempt of any run has."""
-        index = str(facts.index) if facts.index >= 0 else "single"
-        return f"{self.folder}/{facts.spec.slug}/{index}.{facts.run_count}"
+        index = str(ctx.index) if ctx.index >= 0 else "single"
+        return f"{self.folder}/{ctx.spec.slug}/{index}.{ctx.run_count}"
 
 
 def _small(value: Any) -> Any:
@@ -247,25 +247,25 @@ def _small(value: Any) -> Any:
     return packed if packed.nbytes <= SMALL else _NOTHING
 
 
-def fields_of(facts: AttemptContext, inputs: dict[str, Any]) -> dict[str, Any]:
+def fields_of(ctx: AttemptContext, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a template; inputs win."""
-    run = facts.run
+    run = ctx.run
     fields = {
         "flow_name": run["flow_name"],
         "flow_run_id": run["flow_run_id"],
-        "task_name": facts.spec.name,
-        "task_slug": facts.spec.slug,
+        "task_name": ctx.spec.name,
+        "task_slug": ctx.spec.slug,
         **{PARAMETER + name: value for name, value in run["parameters"].items()},
     }
-    if facts.index >= 0:
-        fields["map_index"] = facts.index
-        fields["item_key"] = facts.item_key if facts.item_key is not None else str(facts.index)
+    if ctx.index >= 0:
+        fields["map_index"] = ctx.index
+        fields["item_key"] = ctx.item_key if ctx.item_key is not None else str(ctx.index)
     return {**fields, **inputs}
 
 
-def label_of(facts: AttemptContext) -> str:
+def label_of(ctx: AttemptContext) -> str:
     """Return what an attempt is called in messages."""
-    return facts.spec.label(facts.index)
+    return ctx.spec.label(ctx.index)
 
 
 def failed(text: str, error: BaseException) -> Failed:

@@ -108,32 +108,32 @@ class Allowance:
         return state.replace(context={**state.context, USED: self.used})
 
 
-def call_limited(facts: AttemptContext, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
+def call_limited(ctx: AttemptContext, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
     """Call the body of an attempt as :func:`call_body` does, but within its limits and in the process it asks for."""
-    if not facts.spec.task.log_stdout:
-        return _limited(facts, inputs, allowance)
+    if not ctx.spec.task.log_stdout:
+        return _limited(ctx, inputs, allowance)
     from prefectish.engine.worker.logs.stdout import logged_prints
 
-    with logged_prints(facts["logger"]):
-        return _limited(facts, inputs, allowance)
+    with logged_prints(ctx["logger"]):
+        return _limited(ctx, inputs, allowance)
 
 
-def _limited(facts: AttemptContext, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
+def _limited(ctx: AttemptContext, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
     limit = allowance.left
     if limit is not None and limit <= 0:
         return _overrun(allowance) or Error(
             TimeoutSignal(f"total_timeout={allowance.total} s was used up by earlier attempts")
         )
     began = clocks.current.seconds()
-    task = facts.spec.task
+    task = ctx.spec.task
     if task.isolation == "process":
         from prefectish.engine.worker.isolation.parent import call_isolated
 
-        outcome = call_isolated(facts, inputs, limit)
+        outcome = call_isolated(ctx, inputs, limit)
         if limit is not None and _timed_out(outcome):
-            _log_stopped(facts, limit)
+            _log_stopped(ctx, limit)
     else:
-        outcome = _called(partial(call_body, task, inputs), limit, facts)
+        outcome = _called(partial(call_body, task, inputs), limit, ctx)
     seconds = clocks.current.seconds() - began
     if limit is not None and _timed_out(outcome):
         seconds = max(seconds, limit)  # so that a total that ran out is seen as spent, to the last bit
@@ -142,17 +142,17 @@ def _limited(facts: AttemptContext, inputs: dict[str, Any], allowance: Allowance
     return outcome
 
 
-def _called(call: Callable[[], Value | Error], limit: float | None, facts: AttemptContext) -> Value | Error:
+def _called(call: Callable[[], Value | Error], limit: float | None, ctx: AttemptContext) -> Value | Error:
     if limit is None:
         return call()
-    return clocks.current.limited(call, limit, partial(_kept, call, limit, facts))
+    return clocks.current.limited(call, limit, partial(_kept, call, limit, ctx))
 
 
-def _kept(call: Callable[[], Value | Error], limit: float, facts: AttemptContext) -> Value | Error:
+def _kept(call: Callable[[], Value | Error], limit: float, ctx: AttemptContext) -> Value | Error:
     """Call a body that the system ends at its limit."""
     if _alarm_is_free():
-        return _under_alarm(call, limit, facts)
-    return _in_helper(call, limit, facts)
+        return _under_alarm(call, limit, ctx)
+    return _in_helper(call, limit, ctx)
 
 
 def _overrun(allowance: Allowance) -> Error | None:
@@ -168,30 +168,30 @@ def _timed_out(outcome: Value | Error) -> bool:
 # -- by a helper thread ------------------------------------------------------------------------------------------------
 
 
-def _in_helper(call: Callable[[], Value | Error], limit: float, facts: AttemptContext) -> Value | Error:
-    helper = SideThread(call, f"prefectish-{facts['task_full_name']}")
+def _in_helper(call: Callable[[], Value | Error], limit: float, ctx: AttemptContext) -> Value | Error:
+    thread = SideThread(call, f"prefectish-{ctx['task_full_name']}")
     try:
-        outcome = helper.wait(limit)
+        outcome = thread.wait(limit)
     except BaseException:  # an interrupt
-        helper.leave()
+        thread.abandon()
         raise
     if outcome is not None:
         return outcome
-    count = helper.leave()
+    count = thread.abandon()
     if count:
-        facts["logger"].warning(
+        ctx["logger"].warning(
             "Task %r: timed out after %g s, but its thread still runs; its result will be thrown away. Threads left "
             'behind in this process: %d. With isolation="process" the body would be ended',
-            facts["task_full_name"], limit, count,
+            ctx["task_full_name"], limit, count,
         )  # fmt: skip
     else:
-        _log_stopped(facts, limit)
+        _log_stopped(ctx, limit)
     return Error(TimeoutSignal())
 
 
-def _log_stopped(facts: AttemptContext, limit: float) -> None:
+def _log_stopped(ctx: AttemptContext, limit: float) -> None:
     """Warn that a body was ended at its limit."""
-    facts["logger"].warning("Task %r: timed out after %g s and was stopped", facts["task_full_name"], limit)
+    ctx["logger"].warning("Task %r: timed out after %g s and was stopped", ctx["task_full_name"], limit)
 
 
 # -- by the system's alarm ---------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ class _Alarm:
             raise TimeoutSignal
 
 
-def _under_alarm(call: Callable[[], Value | Error], limit: float, facts: AttemptContext) -> Value | Error:
+def _under_alarm(call: Callable[[], Value | Error], limit: float, ctx: AttemptContext) -> Value | Error:
     alarm = _Alarm()
     outcome: Value | Error | None = None
     before = signal.signal(signal.SIGALRM, alarm)
@@ -239,6 +239,6 @@ def _under_alarm(call: Callable[[], Value | Error], limit: float, facts: Attempt
     assert outcome is not None
     if not alarm.rang:
         return outcome
-    _log_stopped(facts, limit)
+    _log_stopped(ctx, limit)
     # A body that swallowed the signal, or a flow that it ran, may have gone on and returned: too late all the same.
     return outcome if _timed_out(outcome) else Error(TimeoutSignal())

@@ -24,7 +24,7 @@ from prefectish.engine.worker.attempt_context import child_logger
 from prefectish.engine.worker.body import call_body
 from prefectish.engine.worker.isolation import frames
 from prefectish.errors import text_of
-from prefectish.secrets.output_masking import hide
+from prefectish.secrets.output_masking import mask_output
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
     _forward(speaker, request["levels"])
     for text in request["masked"]:
-        hide(text)
+        mask_output(text)
     outcome = _call(speaker, request)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -71,12 +71,12 @@ def _end_with_parent(source: IO[bytes]) -> None:
 def _call(speaker: _Speaker, request: Mapping[str, Any]) -> Value | Error:
     body = capture(pickle.loads, request["body"])
     inputs = capture(pickle.loads, request["inputs"])
-    facts = capture(pickle.loads, request["context"])
-    for what, opened in (("body", body), ("an argument", inputs), ("the context", facts)):
+    ctx = capture(pickle.loads, request["context"])
+    for what, opened in (("body", body), ("an argument", inputs), ("the context", ctx)):
         if isinstance(opened, Error):
             return Error(_unopened(what, request["label"], opened.exception))
-    assert isinstance(body, Value) and isinstance(inputs, Value) and isinstance(facts, Value)
-    bind({**facts.value, "logger": child_logger(*request["logger"])})
+    assert isinstance(body, Value) and isinstance(inputs, Value) and isinstance(ctx, Value)
+    bind({**ctx.value, "logger": child_logger(*request["logger"])})
     speaker.say(frames.BEGAN)
     return call_body(body.value, inputs.value)
 

@@ -50,13 +50,13 @@ _START = (
 )
 
 
-def call_isolated(facts: AttemptContext, inputs: dict[str, Any], limit: float | None) -> Value | Error:
+def call_isolated(ctx: AttemptContext, inputs: dict[str, Any], limit: float | None) -> Value | Error:
     """Call a body in a process of its own; one that dies is started again as often as ``crash_retries`` allows."""
-    for left in range(facts.spec.task.crash_retries, -1, -1):
-        called = capture(_call, facts, inputs, limit)
+    for left in range(ctx.spec.task.crash_retries, -1, -1):
+        called = capture(_call, ctx, inputs, limit)
         outcome: Value | Error = called.value if type(called) is Value else called
         if left and type(outcome) is Error and _crashed(outcome.exception):
-            facts["logger"].warning("Task %r: %s; it is started again", facts["task_full_name"], outcome.exception)
+            ctx["logger"].warning("Task %r: %s; it is started again", ctx["task_full_name"], outcome.exception)
             continue
         break
     return outcome
@@ -66,13 +66,13 @@ def _crashed(error: BaseException) -> bool:
     return isinstance(error, ENDRUN) and type(error.state) is Crashed
 
 
-def _call(facts: AttemptContext, inputs: dict[str, Any], limit: float | None) -> Value | Error:
-    label = facts.spec.label(facts.index)
+def _call(ctx: AttemptContext, inputs: dict[str, Any], limit: float | None) -> Value | Error:
+    label = ctx.spec.label(ctx.index)
     try:
-        request = _request(facts, inputs, label)
+        request = _request(ctx, inputs, label)
     except _Unpackable as fault:
         return Error(FAIL(str(fault), result=fault.__cause__))
-    talk = _Talk(facts, request)
+    talk = _Talk(ctx, request)
     try:
         in_time = talk.began.wait(None if limit is None else max(START_SECONDS, limit)) and talk.hear(limit)
     finally:
@@ -116,16 +116,16 @@ class _Unpackable(Exception):
     """Something that the body needs cannot be pickled; the cause says why."""
 
 
-def _request(facts: AttemptContext, inputs: dict[str, Any], label: str) -> bytes:
+def _request(ctx: AttemptContext, inputs: dict[str, Any], label: str) -> bytes:
     return pickle.dumps(
         {
             "path": sys.path,
             "label": label,
             "levels": _levels(),
             "masked": masking.known(),
-            "logger": (facts.spec.name, facts.index if facts.spec.mapped else None),
-            "context": _portable(facts),
-            "body": _packed(_bare(facts.spec.task), f"task {facts.spec.slug}", {}),
+            "logger": (ctx.spec.name, ctx.index if ctx.spec.mapped else None),
+            "context": _portable(ctx),
+            "body": _packed(_bare(ctx.spec.task), f"task {ctx.spec.slug}", {}),
             "inputs": _packed(inputs, None, {name: f"argument {name!r} of {label}" for name in inputs}),
         }
     )
@@ -150,9 +150,9 @@ def _bare(task: Task) -> Task:
     return bare
 
 
-def _portable(facts: Mapping[str, Any]) -> bytes:
+def _portable(ctx: Mapping[str, Any]) -> bytes:
     """Pickle the context, save for the logger, which is made anew, and what cannot be pickled."""
-    told = {name: facts[name] for name in facts if name != "logger"}
+    told = {name: ctx[name] for name in ctx if name != "logger"}
     whole = capture(dumps, told)
     if type(whole) is Value:
         return whole.value  # type: ignore[no-any-return]
@@ -188,8 +188,8 @@ class _Talk:
         How the body ended; None if it never did.
     """
 
-    def __init__(self, facts: AttemptContext, request: bytes) -> None:
-        self.facts = facts
+    def __init__(self, ctx: AttemptContext, request: bytes) -> None:
+        self.ctx = ctx
         self.began = threading.Event()
         self.ended = threading.Event()
         self.answer: bytes | None = None
@@ -239,14 +239,14 @@ class _Talk:
         import logging
 
         record = logging.makeLogRecord(told)
-        own = self.facts["logger"]
+        own = self.ctx["logger"]
         (own if record.name == own.name else logging.getLogger(record.name)).handle(record)
 
     def close(self) -> None:
         """See the process end: by itself if it has answered, else now."""
         if self.answer is not None and not self._gone(LINGER_SECONDS):
-            self.facts["logger"].warning(
-                "Task %r: its process did not end after the body had, and was killed", self.facts["task_full_name"]
+            self.ctx["logger"].warning(
+                "Task %r: its process did not end after the body had, and was killed", self.ctx["task_full_name"]
             )
         if self.answer is None or self.process.poll() is None:
             kill_tree(self.process.pid)

@@ -180,26 +180,26 @@ def _own_name(attempt: AttemptContext) -> str:
 _formatter = logging.Formatter()
 
 
-def log_failure(facts: AttemptContext, error: BaseException) -> None:
+def log_failure(ctx: AttemptContext, error: BaseException) -> None:
     """Log that a body failed: the first failures of a cause in full, those after them in the child's own lines."""
     cause = type(error).__name__
-    run_id = str(facts.run.get("flow_run_id"))
-    if facts.spec.mapped and digest.failures.count(run_id, facts.spec.slug, cause) > digest.FAILURES:
-        terms: LogSettings | None = facts.run.get(TERMS)
+    run_id = str(ctx.run.get("flow_run_id"))
+    if ctx.spec.mapped and digest.failures.count(run_id, ctx.spec.slug, cause) > digest.FAILURES:
+        terms: LogSettings | None = ctx.run.get(TERMS)
         if terms is not None and (terms.kept or terms.owner != here()):
-            text = one_line(f"{FAILED % _called(facts)}: {cause}: {text_of(error)}")
-            facts.log(LogLine(time.time(), logging.ERROR, None, text, None, cause))
+            text = one_line(f"{FAILED % _called(ctx)}: {cause}: {text_of(error)}")
+            ctx.log(LogLine(time.time(), logging.ERROR, None, text, None, cause))
         return
-    safely(_log_in_full, facts, error, cause)
+    safely(_log_in_full, ctx, error, cause)
 
 
-def _log_in_full(facts: AttemptContext, error: BaseException, cause: str) -> None:
-    logger = facts["logger"]
+def _log_in_full(ctx: AttemptContext, error: BaseException, cause: str) -> None:
+    logger = ctx["logger"]
     if not logger.isEnabledFor(logging.ERROR):
         return
     elsewhere = traceback_of(error) if error.__traceback__ is None else None  # it was raised in another process
     raised = None if elsewhere else (type(error), error, error.__traceback__)
-    record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, FAILED, (_called(facts),), raised)
+    record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, FAILED, (_called(ctx),), raised)
     record.failure_cause = cause
     if elsewhere:
         record.exc_text = mask(elsewhere.rstrip())
@@ -208,9 +208,9 @@ def _log_in_full(facts: AttemptContext, error: BaseException, cause: str) -> Non
     logger.handle(record)
 
 
-def _called(facts: AttemptContext) -> str:
-    name: str = facts["task_full_name"]
-    return name if facts.name is None else f"{name} ({facts.name})"
+def _called(ctx: AttemptContext) -> str:
+    name: str = ctx["task_full_name"]
+    return name if ctx.name is None else f"{name} ({ctx.name})"
 
 
 def safely(log: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
