@@ -211,9 +211,7 @@ class Processes:
 
     def _pack(self, spec: ChainSpec) -> PackedChain:
         # The record of each step is read by itself here, so none has to ride along with later ones.
-        every = ChainSpec(
-            spec.ident, spec.run, spec.steps, spec.shared, frozenset(range(len(spec.steps))), spec.batch_size
-        )
+        every = spec.replace(wanted=frozenset(range(len(spec.steps))))
         blob, held = pack_chain(every, self.tasks)
         reference = self._parcels.add(blob) if len(blob) > INLINE_CHAIN else blob
         return PackedChain(reference, tuple(self._parcels.add(_reference(h)) for h in held), item_inputs(spec))
@@ -271,7 +269,7 @@ def _remainder(branch: PoolJob) -> Job:
     if left == job.positions:
         return job
     starts = {p: state for p, state in job.starts.items() if p in left}
-    return Job(job.chain, job.index, job.submission, left, job.items, branch.states, starts, job.solo, job.every_step)
+    return job.replace(positions=left, given=branch.states, starts=starts)
 
 
 def _callbacks(errands: Mapping[Key, GraphNode], report: Report) -> tuple[Any, ...]:

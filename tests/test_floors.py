@@ -64,6 +64,7 @@ FLOORS = [
     # The rooms of the engine, by the place where their code runs: what a run computes, what crosses to an executor and
     # back, what runs where the body runs, messages between processes, what runs when, and the loop that drives it.
     ["prefectish.engine.plan", "prefectish.engine.plan.*"],
+    ["prefectish.engine.jobs.struct"],
     ["prefectish.engine.jobs.envelope", "prefectish.engine.jobs.references", "prefectish.engine.jobs.slots"],
     ["prefectish.secrets.lazy"],
     ["prefectish.engine.jobs", "prefectish.engine.jobs.job"],

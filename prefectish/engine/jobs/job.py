@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish import triggers
+from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import Deferred, State
 from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 STEP, SHARED, ITEM = 0, 1, 2
 
 
-class StepSpec:
+class StepSpec(Struct):
     """What an attempt needs to know of a step; one copy travels with each map.
 
     Attributes
@@ -119,7 +120,7 @@ def _naming_of(task: Task) -> RunNaming | None:
     return naming_of(task)
 
 
-class ChainSpec:
+class ChainSpec(Struct):
     """The steps of one chain, what all of its branches share, and the facts of the run; travels once with each map.
 
     Attributes
@@ -155,7 +156,7 @@ class ChainSpec:
         self.batch_size = batch_size
 
 
-class Pick:
+class Pick(Struct):
     """Item `path` of the value of a state that is not here: read where the body runs.
 
     ``path`` is ``(i,)`` for item i, ``(i, j)`` for element j of item i (flatten).
@@ -167,11 +168,8 @@ class Pick:
         self.state = state
         self.path = path
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Pick, (self.state, self.path)
 
-
-class Job:
+class Job(Struct):
     """Some steps of one branch, to be run now.
 
     Attributes
@@ -232,7 +230,7 @@ class Job:
         return f"<Job {names}, submission {self.submission}>"
 
 
-class Record:
+class Record(Struct):
     """How one attempt of one step ended.
 
     Attributes
@@ -275,9 +273,5 @@ class Record:
         self.item_key = item_key
 
     def with_state(self, state: State) -> Record:
-        """Return the same record with another state."""
+        """Return the same record with another state: ``replace``, eight times as quick, for what runs once a child."""
         return Record(state, self.seconds, self.due_in_seconds, self.width, self.worker, self.item_key, self.lines)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        due = self.due_in_seconds
-        return Record, (self.state, self.seconds, due, self.width, self.worker, self.item_key, self.lines)

@@ -12,13 +12,14 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefectish.engine.jobs.job import Job, Record
+from prefectish.engine.jobs.struct import Struct
 
 if TYPE_CHECKING:
     from prefectish.engine.jobs.references import Held
     from prefectish.engine.plan.steps import Plan
 
 
-class Lost:
+class Lost(Struct):
     """The infrastructure lost a job: no record of it will come.
 
     Attributes
@@ -60,7 +61,7 @@ class Lost:
         self.detail = detail
 
 
-class Receipt:
+class Receipt(Struct):
     """What a session knows about a job: records by position, or that it was lost. A job may give several receipts."""
 
     __slots__ = ("job", "lost", "records")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prefectish.engine.context import current
+from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import Deferred
 from prefectish.errors import PrefectishError, ResultReleased, text_of
 
@@ -74,7 +75,7 @@ class Held(Deferred):
         return f"<{'released' if self.handle is None else 'held'} result of {self.label}, {self.nbytes} bytes>"
 
 
-class ResultRef(Deferred):
+class ResultRef(Struct, Deferred):
     """The place of a value that arrives beside the call."""
 
     __slots__ = ("number",)
@@ -86,11 +87,8 @@ class ResultRef(Deferred):
         """Refuse: a hole is filled before anything reads it."""
         raise AssertionError(f"hole {self.number} was not filled")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ResultRef, (self.number,)
 
-
-class Discarded(Deferred):
+class Discarded(Struct, Deferred):
     """A large result that nobody outside its branch needs; it was not sent."""
 
     __slots__ = ("label", "nbytes")
@@ -112,11 +110,8 @@ class Discarded(Deferred):
             f"pass keep_results=True (or a list of tasks) to flow.run to keep it"
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Discarded, (self.label, self.nbytes)
 
-
-class LeftOnWorker:
+class LeftOnWorker(Struct):
     """Stands for a result that stayed where it was made."""
 
     __slots__ = ("nbytes",)
@@ -124,11 +119,8 @@ class LeftOnWorker:
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LeftOnWorker, (self.nbytes,)
 
-
-class Unpicklable(Deferred):
+class Unpicklable(Struct, Deferred):
     """The place of an input that could not be pickled: the child that reads it fails, and says why."""
 
     __slots__ = ("name", "reason", "slug")
@@ -149,6 +141,3 @@ class Unpicklable(Deferred):
         index = current().get("map_index")
         label = self.slug if index is None else f"{self.slug}[{index}]"
         raise PrefectishError(f"argument {self.name!r} of {label} could not be pickled: {self.reason}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Unpicklable, (self.name, self.slug, self.reason)

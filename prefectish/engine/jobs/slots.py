@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from prefectish.engine.jobs.struct import Struct
+
 if TYPE_CHECKING:
     from prefectish.engine.plan.steps import Input
 
@@ -12,16 +14,13 @@ if TYPE_CHECKING:
 CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
-class Slot:
+class Slot(Struct):
     """Stands for a result inside of an argument."""
 
     __slots__ = ("key",)
 
     def __init__(self, key: str) -> None:
         self.key = key
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Slot, (self.key,)
 
 
 def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:

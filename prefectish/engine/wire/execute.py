@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -59,30 +59,18 @@ def _encoded(record: Record, label: str, verify: bool) -> Record:
 def with_values(chain: ChainSpec, fillings: Sequence[StepResult]) -> ChainSpec:
     """Return a chain with the holes in its shared inputs and constants filled."""
     shared = tuple(substitute(state, fillings) for state in chain.shared)
-    steps = tuple(_filled_step(spec, fillings) for spec in chain.steps)
-    return ChainSpec(chain.ident, chain.run, steps, shared, chain.wanted, chain.batch_size)
+    steps = tuple(_step_with_values(spec, fillings) for spec in chain.steps)
+    return chain.replace(steps=steps, shared=shared)
 
 
-def _filled_step(spec: StepSpec, fillings: Sequence[StepResult]) -> StepSpec:
+def _step_with_values(spec: StepSpec, fillings: Sequence[StepResult]) -> StepSpec:
     holes = [name for name in spec.late if isinstance(spec.constants[name], ResultRef)]
     if not holes:
         return spec
     constants = dict(spec.constants)
     for name in holes:
         constants[name] = fillings[constants[name].number].record.state._result
-    return StepSpec(
-        spec.number,
-        spec.task,
-        spec.slug,
-        spec.inputs,
-        constants,
-        spec.mapped,
-        spec.measure,
-        spec.wiring,
-        spec.keyed,
-        spec.storage,
-        spec.cache,
-    )
+    return spec.replace(constants=constants)
 
 
 def _small(call: Call, chain: ChainSpec | None, values: Sequence[StepResult]) -> tuple[tuple[int, Record], ...]:
@@ -137,17 +125,11 @@ def open_chain(blob: bytes) -> ChainSpec:
     return chain
 
 
-def reopen_chain(
-    ident: int,
-    run: Mapping[str, Any],
-    steps: Sequence[tuple[Any, ...]],
-    shared: tuple[State, ...],
-    wanted: frozenset[int],
-    batch: int | str | None,
-) -> ChainSpec:
-    """Return a chain from the content of its payload."""
-    specs = tuple(StepSpec(number, pickle.loads(task), *rest) for number, task, *rest in steps)
-    return ChainSpec(ident, run, specs, shared, wanted, batch)
+def reopen_chain(*content: Any) -> ChainSpec:
+    """Return a chain from the content of its payload, in which each task is bytes of its own."""
+    chain = ChainSpec(*content)
+    steps = tuple(StepSpec(number, pickle.loads(task), *rest) for number, task, *rest in chain.steps)
+    return chain.replace(steps=steps)
 
 
 def execute_batch(blob: bytes, calls: bytes, *fillings: StepResult) -> Batch:

@@ -12,6 +12,7 @@ from typing import Any
 
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import Record
+from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import State, Success
 from prefectish.engine.worker.decide import SUCCEEDED
 
@@ -19,7 +20,7 @@ from prefectish.engine.worker.decide import SUCCEEDED
 RECORD_BYTES = 200
 
 
-class Call:
+class Call(Struct):
     """The part of a call that belongs to one branch.
 
     Attributes
@@ -54,20 +55,8 @@ class Call:
         self.sources = sources
         self.keep = keep
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Call, (
-            self.position,
-            self.index,
-            self.items,
-            self.given,
-            self.start,
-            self.sources,
-            self.keep,
-            self.verify,
-        )
 
-
-class StepResult:
+class StepResult(Struct):
     """The value of one step's key.
 
     Attributes
@@ -97,15 +86,15 @@ class StepResult:
         record = self.record
         state = record.state
         if is_plain(record) and not self.small:
-            return _carry, (self.position, state._result, record.seconds, record.worker, record.item_key)
-        return StepResult, (self.position, record, self.small)
+            return _plain_result, (self.position, state._result, record.seconds, record.worker, record.item_key)
+        return super().__reduce__()
 
 
-def _carry(position: int, result: Any, seconds: float, worker: str | None, item_key: str | None) -> StepResult:
+def _plain_result(position: int, result: Any, seconds: float, worker: str | None, item_key: str | None) -> StepResult:
     return StepResult(position, Record(Success(SUCCEEDED, result), seconds, None, None, worker, item_key))
 
 
-class Batch:
+class Batch(Struct):
     """The value of a batch's key: the records of its branches as bytes, and the large results beside them.
 
     Attributes
@@ -130,9 +119,6 @@ class Batch:
 
     def __sizeof__(self) -> int:
         return self.nbytes
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Batch, (self.content, self.large)
 
 
 def open_batch(batch: Batch) -> list[list[tuple[int, Record]] | None]:

@@ -139,14 +139,14 @@ def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> tuple[byt
     steps = []
     for spec in chain.steps:
         constants = {n: _constant(packer, spec, n, value) for n, value in spec.constants.items()}
-        steps.append((spec, tasks[spec.number], constants))
+        steps.append(spec.values(task=tasks[spec.number], constants=constants))
     shared = tuple(_shared(packer, chain, k) for k in range(len(chain.shared)))
     run = {name: value for name, value in chain.run.items() if name != "caches"}  # a memory of this process
-    content = (chain.ident, run, [_flat(*step) for step in steps], shared, chain.wanted, chain.batch_size)
+    content = chain.values(run=run, steps=steps, shared=shared)
     whole = capture(dumps, _Opened(content))
     if isinstance(whole, Value):
         return whole.value, packer.held
-    return dumps(_Opened((chain.ident, _portable(run), *content[2:]))), packer.held
+    return dumps(_Opened(chain.values(run=_portable(run), steps=steps, shared=shared))), packer.held
 
 
 def _constant(packer: Packer, spec: StepSpec, name: str, value: Any) -> Any:
@@ -203,22 +203,6 @@ class UnpackableInput(Exception):
         error = self.error
         why = _why(self.value, self.name, error)
         return Record(Failed(f"argument {self.name!r} of {self.spec.label(index)} could not be pickled: {why}", error))
-
-
-def _flat(spec: StepSpec, task: bytes, constants: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (
-        spec.number,
-        task,
-        spec.slug,
-        spec.inputs,
-        constants,
-        spec.mapped,
-        spec.measure,
-        spec.wiring,
-        spec.keyed,
-        spec.storage,
-        spec.cache,
-    )
 
 
 class _Opened:
