@@ -16,7 +16,7 @@ import dask.threaded
 
 from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.wire.pack import sources_of
-from prefectish.engine.worker.attempt import PENDING, gather, run_step
+from prefectish.engine.worker.run_steps import run_steps
 from prefectish.executors.pool_session import Arrival, PoolJob, Report, cluster_error, in_given_order
 
 
@@ -157,9 +157,7 @@ def run_live(branch: PoolJob, position: int, *before: Any) -> list[Arrival]:
     if branch.gone:
         return [(branch, position, None)]
     job = branch.job
-    upstream = gather(job.chain, position, job.items, branch.states)
-    record = run_step(job.chain, position, job.index, upstream, job.starts.get(position, PENDING))
-    branch.states[position] = record.state
+    ((_, record),) = run_steps(job.chain, (position,), job.index, job.items, branch.states, job.starts)
     return [(branch, position, record)]
 
 

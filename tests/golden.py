@@ -23,9 +23,10 @@ from prefectish.engine.driver.inline import InlineSession
 from prefectish.engine.jobs.job import Record
 from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.state import Looped, Mapped, Scheduled
-from prefectish.engine.worker.attempt import PENDING, _width, gather, run_job
+from prefectish.engine.worker.attempt import PENDING, _width
 from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.decide import Finish, NotReady, after, before, retry
+from prefectish.engine.worker.run_steps import gather, run_job
 from prefectish.testing import FaultySession, VirtualClock
 
 FOLDER = Path(__file__).parent / "golden"

@@ -694,7 +694,7 @@ OFF = (
     Off("L1", "test_cluster_scale.py::test_l1_scheduler_holds_no_more_than_the_window[3000]",
         "branches are admitted in a window", ONE_STEP_WIDE),
     Off("L2", "test_timers.py::test_l2_ten_thousand_waiting_retries_hold_no_thread_and_no_slot",
-        "retries wait at the client", {"prefectish.engine.wire.execute:run_step": slept_out}, limit=60),
+        "retries wait at the client", {"prefectish.engine.worker.run_steps:run_step": slept_out}, limit=60),
     Off("L3", f"{EFFECTS}test_l3_storm_of_retries_has_its_bound_for_every_child[local]", "attempts are counted",
         {"prefectish.engine.retries:should_retry": retried_once_more}),
     Off("L5", f"{EFFECTS}test_l5_child_that_runs_out_of_files_fails_alone_and_nothing_hangs[local]",
@@ -730,7 +730,7 @@ OFF = (
     Off("T7", "test_schedules.py::test_t7_unknown_zone_without_the_systems_database[absent]",
         "unknown zones are told in our words", {"prefectish.schedules.zones:_has_zones": instead(lambda: True)}),
     Off("T9", f"{TIMES}test_t9_thousand_retries_without_delay_go_through_the_queue_and_not_the_stack[local]",
-        "a retry is a job of its own", {"prefectish.engine.worker.attempt:run_step": retried_at_once}, limit=30),
+        "a retry is a job of its own", {"prefectish.engine.worker.run_steps:run_step": retried_at_once}, limit=30),
     Off("T10", "test_repeat.py::test_t10_missed_events_are_not_made_up_for", "of missed events the last is run",
         {"prefectish.schedules.repeat:_due":
             instead(lambda event, events, now, catch_up, name: ([event], next(events, None)))}),

@@ -20,7 +20,7 @@ from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Mapped, Paused, Pending, Resume, allowed
-from prefectish.engine.worker.attempt import run_job
+from prefectish.engine.worker.run_steps import run_job
 
 cloudpickle.register_pickle_by_value(strategies)
 

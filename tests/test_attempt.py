@@ -16,7 +16,8 @@ from prefectish.engine.state import (
     Scheduled,
     Success,
 )
-from prefectish.engine.worker.attempt import PENDING, gather, run_job, run_step
+from prefectish.engine.worker.attempt import PENDING, run_step
+from prefectish.engine.worker.run_steps import gather, run_job
 
 RUN = {"flow_run_id": "run", "flow_name": "flow", "colour": "red"}
 

@@ -17,7 +17,7 @@ from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.state import Failed, Success
 from prefectish.engine.worker import storage
-from prefectish.engine.worker.attempt import run_job
+from prefectish.engine.worker.run_steps import run_job
 from prefectish.errors import RemoteError
 from prefectish.results import LocalResult
 

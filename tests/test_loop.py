@@ -18,7 +18,7 @@ from prefectish.engine.driver.inline import InlineSession, LocalExecutor
 from prefectish.engine.driver.loop import run_flow
 from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.state import Failed, Running, Scheduled, Skipped, Success
-from prefectish.engine.worker.attempt import run_job
+from prefectish.engine.worker.run_steps import run_job
 
 
 @task

@@ -15,7 +15,7 @@ from prefectish.engine.jobs.job import Record
 from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.scheduling.retry_failed import SUBMISSIONS, CannotRetry, chooser
 from prefectish.engine.state import Failed, Pending, Retrying, Success, TriggerFailed
-from prefectish.engine.worker.attempt import gather
+from prefectish.engine.worker.run_steps import gather
 
 
 class Group:

@@ -25,7 +25,7 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import as_success_if_ambiguous
 from prefectish.engine.state import Cancelled, Failed, State, TimedOut
 from prefectish.engine.wire.pack import pickle_task
-from prefectish.engine.worker.attempt import PENDING, gather, run_step
+from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import PrefectishError
 from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
 from prefectish.functions.calls import CallQueue, CallSignature, MapCall, TaskCall
@@ -240,7 +240,7 @@ class FunctionRun(Control):
             outcome.wait()
             return outcome
         items = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in given.values])
-        record = run_step(signature.spec, 0, row, gather(signature.spec, 0, items, {}), PENDING)
+        ((_, record),) = run_steps(signature.spec, (0,), row, items, {}, {})
         final = record.state.is_finished()
         call = TaskCall(signature, row, outcome, items, outcome.key)
         if final:

@@ -27,8 +27,9 @@ from prefectish.engine.scheduling.previous_run import PreviousResult
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.signals import ENDRUN
 from prefectish.engine.state import Cancelled, Mapped, State
-from prefectish.engine.worker.attempt import PENDING, gather, run_step
+from prefectish.engine.worker.attempt import PENDING, run_step
 from prefectish.engine.worker.attempt_context import run_context
+from prefectish.engine.worker.run_steps import gather, run_steps
 from prefectish.engine.worker.tracebacks import users_part
 from prefectish.errors import ResultReleased, ResumeMismatch
 from prefectish.flows import Flow, ran_last
@@ -214,9 +215,7 @@ def _upstream_of_child(
                 return job, position, states
             if spec.number not in ancestors or not spec.derives:
                 break
-            record = run_step(job.chain, position, job.index, gather(job.chain, position, job.items, states), PENDING)
-            states[position] = record.state
-            records.append((position, record))
+            records += run_steps(job.chain, (position,), job.index, job.items, states, {})
         if records:
             jobs.extend(progress.advance([Receipt(job, records)], now))
     return None

@@ -11,7 +11,7 @@ from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
-from prefectish.engine.worker.attempt import run_job
+from prefectish.engine.worker.run_steps import run_job
 from prefectish.engine.worker.tracebacks import debuggable
 
 

@@ -168,6 +168,13 @@ class Pick(Struct):
         self.state = state
         self.path = path
 
+    def read(self) -> Any:
+        """Return the item; it raises what the user's container raises."""
+        value = self.state.result
+        for position in self.path:
+            value = value[position]
+        return value
+
 
 class Job(Struct):
     """Some steps of one branch, to be run now.

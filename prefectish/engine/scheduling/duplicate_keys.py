@@ -14,7 +14,7 @@ from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.item_key import COMPUTED, ITEM_NUMBER, NAMED, item_key
 from prefectish.engine.scheduling.run_state import StepChain
 from prefectish.engine.state import Deferred, State, Success
-from prefectish.engine.worker.attempt import gather
+from prefectish.engine.worker.run_steps import gather
 
 NUMBERED = COMPUTED | NAMED
 

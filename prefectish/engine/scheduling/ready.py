@@ -355,10 +355,7 @@ class ReadySteps:
 
 def _value_of(item: Any) -> Any:
     if isinstance(item, Pick):
-        value = item.state.result
-        for position in item.path:
-            value = value[position]
-        return value
+        return item.read()
     return item.result if isinstance(item, State) else item
 
 

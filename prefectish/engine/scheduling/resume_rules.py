@@ -14,7 +14,7 @@ from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
 from prefectish.engine.state import State
-from prefectish.engine.worker.attempt import gather
+from prefectish.engine.worker.run_steps import gather
 
 #: What a single task is called.
 SINGLE: Identity = (None, 0)

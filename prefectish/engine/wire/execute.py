@@ -15,9 +15,9 @@ from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Mapped, State, Success
 from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain, weight
-from prefectish.engine.worker.attempt import PENDING, gather, run_step
 from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.logs.capture import TERMS, listen
+from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import text_of
 
 #: Opened chains kept by a process; a chain in use is opened again if it was dropped.
@@ -43,8 +43,8 @@ def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
     if fillings:
         items = [substitute(item, fillings) for item in items]
         chain = with_values(chain, fillings)
-    upstream = gather(chain, call.position, items, states)
-    record = run_step(chain, call.position, call.index, upstream, call.start or PENDING)
+    starts = {} if call.start is None else {call.position: call.start}
+    ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts)
     return _encoded(record, spec.label(call.index), call.verify)
 
 
@@ -175,19 +175,16 @@ def _run_branch(
     index, positions, items, given, starts = branch
     if fillings:
         items = [substitute(item, fillings) for item in items]
-    states = dict(given)
-    records: list[tuple[int, Record]] = []
-    for position in positions:
-        upstream = gather(chain, position, items, states)
-        record = run_step(chain, position, index, upstream, starts.get(position, PENDING))
-        states[position] = record.state
+
+    def pack(position: int, record: Record) -> Record:
         record = _encoded(record, chain.steps[position].label(index), verify)
         result = record.state._result
         if weight(result) > keep and not isinstance(result, EncodedError):
             large[number, position] = result
-            state = record.state.replace(result=LeftOnWorker(weight(result)))
-            record = record.with_state(state)
-        records.append((position, record))
+            record = record.with_state(record.state.replace(result=LeftOnWorker(weight(result))))
+        return record
+
+    records = run_steps(chain, positions, index, items, dict(given), starts, pack)
     record = records[0][1]
     if len(records) == 1 and is_plain(record):
         return record.state._result, record.seconds, record.item_key

@@ -1,9 +1,9 @@
-"""One attempt of one step, run where the body runs: asks ``decide``, calls through ``capture``, returns a record."""
+"""One attempt of one step, where its body runs: asks ``decide``, calls through ``capture``, returns a record."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind, unbind
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.envelope import SIMPLE
-from prefectish.engine.jobs.job import ITEM, STEP, ChainSpec, Job, Pick, Record, StepSpec
+from prefectish.engine.jobs.job import ChainSpec, Record, StepSpec
 from prefectish.engine.pause import ANSWERS
 from prefectish.engine.plan.item_key import COMPUTED, ITEM_KEY, NAMED, item_key, name_of
 from prefectish.engine.plan.map_domain import QUIETLY, SCALAR, UNMAPPABLE, element_width, measure
@@ -22,7 +22,7 @@ from prefectish.engine.worker import start_marker
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, AttemptContext
 from prefectish.engine.worker.body import call_body
 from prefectish.engine.worker.cache import is_look
-from prefectish.engine.worker.decide import Finish, NotReady, after, before, retry, unread_item
+from prefectish.engine.worker.decide import Finish, NotReady, after, before, retry
 from prefectish.engine.worker.logs.capture import log_failure, safely
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.time_limit import Allowance, call_limited, surrounding
@@ -34,52 +34,6 @@ if TYPE_CHECKING:
 
 PENDING = Pending()
 RUNNING = Running("Starting task run.")
-
-
-def run_job(job: Job) -> list[tuple[int, Record]]:
-    """Run the steps of a job one after another in this process and return their records by position."""
-    states = dict(job.given)
-    records: list[tuple[int, Record]] = []
-    for position in job.positions:
-        upstream = gather(job.chain, position, job.items, states)
-        record = run_step(job.chain, position, job.index, upstream, job.starts.get(position, PENDING))
-        states[position] = record.state
-        records.append((position, record))
-    return records
-
-
-def gather(chain: ChainSpec, position: int, items: Sequence[Any], states: Mapping[int, State]) -> list[State]:
-    """Return one state an input of the step at `position`."""
-    upstream = []
-    for kind, k in chain.steps[position].wiring:
-        if kind == STEP:
-            upstream.append(states[k])
-        elif kind == ITEM:
-            item = items[k]
-            upstream.append(item if isinstance(item, State) else _item_state(item, chain.run))
-        else:
-            upstream.append(chain.shared[k])
-    return upstream
-
-
-def _item_state(item: Any, run: Mapping[str, Any]) -> State:
-    if not isinstance(item, Pick):
-        return Success(None, item)
-    token = bind(run)  # an item of a secret is looked up
-    try:
-        outcome = capture(_pick, item)
-    finally:
-        unbind(token)
-    if isinstance(outcome, Error):
-        return unread_item(item.path, outcome.exception)
-    return Success(None, outcome.value)
-
-
-def _pick(item: Pick) -> Any:
-    value = item.state.result
-    for position in item.path:
-        value = value[position]
-    return value
 
 
 def run_step(chain: ChainSpec, position: int, index: int, upstream: Sequence[State], start: State) -> Record:
