@@ -246,10 +246,10 @@ def _run_alone(chain: ChainSpec, position: int, pdb: bool) -> ChainSpec:
     spec = copy(chain.steps[position])
     task = copy(spec.task)
     task.state_handlers, task.max_retries = [], 0
-    spec.task, spec.keeping, spec.caching, spec.once = task, None, None, None
+    spec.task, spec.storage, spec.cache, spec.start_marker = task, None, None, None
     if pdb:
         task.timeout = task.total_timeout = None
-        task.isolation, task.log_stdout, spec.bare = "thread", False, True
+        task.isolation, task.log_stdout, spec.direct = "thread", False, True
         task.run = _run_in_debugger(task.run)
     steps = (*chain.steps[:position], spec, *chain.steps[position + 1 :])
     return ChainSpec(chain.ident, chain.run, steps, chain.shared, chain.wanted)
