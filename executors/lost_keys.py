@@ -12,7 +12,7 @@ from distributed import Future
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.jobs.protocol import Lost
+from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
 from prefectish.executors.worker_death import as_text, worker_evidence
@@ -64,15 +64,15 @@ def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool) -> Lo
         evidence = worker_evidence(watch.connection.client, last) if job.solo else {}
         position = _position_of(getattr(fault, "task", None), job)
         worker = getattr(last, "address", None)
-        return Lost("killed-worker", deaths, position, worker, as_text(evidence), evidence=evidence or None)
+        return Lost(LossCause.KILLED_WORKER, deaths, position, worker, as_text(evidence), evidence=evidence or None)
     reason = str(getattr(fault, "reason", fault))
     if reason in _SCHEDULER_REASONS:
         return watch.scheduler_lost()
     if reason in _INPUT_REASONS or (reason == _NO_REASON and reads):
-        return Lost("input-lost", detail="a value it reads was lost with its worker")
+        return Lost(LossCause.INPUT_LOST, detail="a value it reads was lost with its worker")
     if future.status in ("cancelled", "lost"):
-        return Lost("cancelled-by-cluster", detail=f"the cluster cancelled it ({reason})")
-    return Lost("cluster-error", detail=f"{name}: {fault}")
+        return Lost(LossCause.CANCELLED_BY_CLUSTER, detail=f"the cluster cancelled it ({reason})")
+    return Lost(LossCause.CLUSTER_ERROR, detail=f"{name}: {fault}")
 
 
 def _position_of(key: Any, job: Job) -> int | None:
@@ -125,7 +125,7 @@ class LossWatch:
         if not self._lost:
             self._lost = True
             logger.error("the scheduler was lost; if the run is recorded, flow.resume(%r) goes on with it", self.run_id)
-        return Lost("scheduler-lost", detail="the scheduler was lost", fatal=True)
+        return Lost(LossCause.SCHEDULER_LOST, detail="the scheduler was lost", fatal=True)
 
     def wait(self, question: Coroutine[Any, Any, Any], limit: float | None = None) -> Any:
         """Return the answer of the cluster to a question, whatever it raises too.
@@ -227,7 +227,7 @@ class LossWatch:
         if now - self._no_workers_since < self.no_workers_timeout:
             return {}
         detail = f"the cluster had no workers for {self.no_workers_timeout:g} s"
-        return dict.fromkeys(opens, Lost("no-workers", detail=detail, fatal=True))
+        return dict.fromkeys(opens, Lost(LossCause.NO_WORKERS, detail=detail, fatal=True))
 
     def _unrunnable(self, now: float, opens: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
         """Return the keys that no worker may run: a resource or a named worker is missing."""
@@ -238,7 +238,7 @@ class LossWatch:
         detail = (
             f"no worker may run it, for {self.no_workers_timeout:g} s: a resource or a worker it asks for is missing"
         )
-        return {key: Lost("no-workers", detail=detail) for key in keys or () if key in opens}
+        return {key: Lost(LossCause.NO_WORKERS, detail=detail) for key in keys or () if key in opens}
 
     def _note_stall(self, now: float, opens: Mapping[Any, OpenKey]) -> None:
         """Warn once if nothing ends for long, and say what runs."""

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job, Record
-from prefectish.engine.jobs.protocol import Lost, Receipt
+from prefectish.engine.jobs.protocol import LossCause, Lost, Receipt
 from prefectish.engine.jobs.references import Held
 
 #: Largest slice, in branches, whatever the number of slots, if that is not larger.
@@ -331,7 +331,7 @@ def _label(branch: PoolJob) -> str:
 
 def cluster_error(branch: PoolJob, error: BaseException) -> Receipt:
     """Return the receipt of a branch that Dask could not run, for a reason that is not its own."""
-    return Receipt(branch.job, (), Lost("cluster-error", detail=f"{type(error).__name__}: {error}"))
+    return Receipt(branch.job, (), Lost(LossCause.CLUSTER_ERROR, detail=f"{type(error).__name__}: {error}"))
 
 
 def in_given_order(keys: Iterable[Any]) -> Callable[[Any, Mapping[str, Any]], None]:

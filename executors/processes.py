@@ -19,7 +19,7 @@ import dask.multiprocessing
 
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import ChainSpec, Job, Record
-from prefectish.engine.jobs.protocol import Lost, Receipt
+from prefectish.engine.jobs.protocol import LossCause, Lost, Receipt
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import Success
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch
@@ -242,7 +242,7 @@ class Processes:
         step = job.chain.steps[position].number
         self.deaths[step, job.index, position] += 1
         deaths = self.deaths[step, job.index, position]
-        return Lost("killed-worker", deaths, position, detail=broke.last_words, evidence=broke.evidence)
+        return Lost(LossCause.KILLED_WORKER, deaths, position, detail=broke.last_words, evidence=broke.evidence)
 
     def stop(self) -> None:
         """End the processes with whatever they do."""

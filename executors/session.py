@@ -17,7 +17,7 @@ from distributed import Client, Future
 from prefectish.engine.capture import capture
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.jobs.job import ChainSpec, Job, Record
-from prefectish.engine.jobs.protocol import Lost, Receipt
+from prefectish.engine.jobs.protocol import LossCause, Lost, Receipt
 from prefectish.engine.jobs.references import Held, LeftOnWorker
 from prefectish.engine.plan.placement import Placement, placement_of
 from prefectish.engine.plan.steps import Plan
@@ -172,7 +172,8 @@ class ClusterSession:
         try:
             self._lower_all(jobs, graphs)
         except SchedulerLost as fault:  # nobody takes what the jobs need
-            self._done.extend(Receipt(job, (), Lost("no-workers", detail=str(fault), fatal=True)) for job in jobs)
+            lost = Lost(LossCause.NO_WORKERS, detail=str(fault), fatal=True)
+            self._done.extend(Receipt(job, (), lost) for job in jobs)
             return
         for placement, (graph, opens) in graphs.items():
             if graph:
@@ -504,7 +505,7 @@ class ClusterSession:
         if lost is None:
             return
         del self.opens[key]
-        if lost.cause == "input-lost":
+        if lost.cause is LossCause.INPUT_LOST:
             self.chains.pop(entry.jobs[0].chain.ident, None)  # its large inputs are sent again, from the client's copy
         self._done.extend(Receipt(job, (), lost) for job in entry.jobs)
 

@@ -83,13 +83,15 @@ def test_crash_retries_are_used_up_before_a_child_is_crashed(executor):
     assert_states(state, {loaded: {"Success": 3, "Crashed": 1}})
 
 
-@pytest.mark.parametrize("fault", ["cancelled-by-cluster", "no-resource"])
-def test_job_that_the_cluster_gives_up_is_crashed_for_that_reason(executor, fault):
+@pytest.mark.parametrize(
+    ("fault", "cause"), [("cancelled-by-cluster", "cancelled-by-cluster"), ("no-resource", "no-workers")]
+)
+def test_job_that_the_cluster_gives_up_is_crashed_for_that_reason(executor, fault, cause):
     flow, loaded, doubled, _ = branches()
     flow.set_reference_tasks([doubled])
     state, _ = run_with(executor, flow, {("load-1", 1): fault})
     child = state.result[loaded].map_states[1]
-    assert (type(child), child.cause) == (Crashed, fault)
+    assert (type(child), child.cause) == (Crashed, cause)
     assert state.exit_code == 3
 
 

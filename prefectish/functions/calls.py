@@ -105,7 +105,7 @@ class CallSignature:
         self.run = dynamic_plan.add(task, dynamic_plan.slug_of(task), specs)
         dynamic_plan.add_space(self.run)
         wiring = tuple((ITEM, n) for n in range(len(specs)))
-        step = run_state.ready.spec_of(self.run.step, wiring, keyed=0, mapped=False)
+        step = run_state.ready.spec_of(self.run.step, wiring, mapped=False)
         batch = task.batch_size
         self.spec = ChainSpec(-1 - self.run.step.number, run_state.ready.facts, (step,), (), frozenset((0,)), batch)
         self.chain: CallChain | None = None

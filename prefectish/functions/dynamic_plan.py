@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from prefectish.edges import Edge
 from prefectish.engine.plan.compile import assign_domain, check_marker
-from prefectish.engine.plan.map_domain import QUIETLY
+from prefectish.engine.plan.map_domain import Measure
 from prefectish.engine.plan.steps import Group, Input, MapDomain, Plan, Step, TaskName
 from prefectish.engine.scheduling.limits import Limit, Rate
 from prefectish.engine.scheduling.run_state import StepState
@@ -102,7 +102,7 @@ class DynamicPlan:
         step = Step(len(steps), task, slug, inputs, constants)
         step.store = getattr(task, "result", None) or self._store
         check_marker(step)
-        step.measure = QUIETLY
+        step.measure = Measure.QUIETLY
         step.stage = 1 + max((steps[i.source].stage for i in inputs if i.source >= 0), default=0)
         if run_state.resume_rules is not None and learns:
             run_state.resume_rules.learn(step)

@@ -233,7 +233,7 @@ def _unreached(progress: Progress, step: Step, label: str) -> str:
 def _check_item(chain: ChainSpec, position: int, child: ChildRow, upstream: list[State], label: str) -> None:
     """Refuse another item in the place of the child's."""
     spec = chain.steps[position]
-    key = item_key(spec, upstream, chain.run) if spec.keyed else None
+    key = item_key(spec, upstream, chain.run) if spec.computes_key or spec.named_by_key else None
     if key is not None and child.item_key is not None and key != child.item_key:
         raise ResumeMismatch(
             f"{label} was another item in run {child._run.id}: {child.item_key}, and is {key} now; what it is mapped "

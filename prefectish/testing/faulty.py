@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.jobs.protocol import Executor, Lost, Receipt, Session
+from prefectish.engine.jobs.protocol import Executor, LossCause, Lost, Receipt, Session
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
 from prefectish.tasks.task import Task
@@ -326,6 +326,8 @@ def _place(job: Job) -> tuple[int, int]:
 
 
 def _loss(fault: str, position: int) -> Lost:
-    cause = "killed-worker" if fault == "late" else fault.removesuffix(AFTER_SUFFIX)
-    detail, fatal = LOSSES[cause]
-    return Lost(cause, DEATHS_GIVEN_UP if cause == "killed-worker" else 0, position, detail=detail, fatal=fatal)
+    name = "killed-worker" if fault == "late" else fault.removesuffix(AFTER_SUFFIX)
+    detail, fatal = LOSSES[name]
+    cause = LossCause.NO_WORKERS if name == "no-resource" else LossCause(name)  # a cluster does not tell the two apart
+    deaths = DEATHS_GIVEN_UP if cause is LossCause.KILLED_WORKER else 0
+    return Lost(cause, deaths, position, detail=detail, fatal=fatal)

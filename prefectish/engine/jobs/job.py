@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from prefectish import triggers
@@ -11,6 +12,7 @@ from prefectish.engine.state import Deferred, State
 from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 
 if TYPE_CHECKING:
+    from prefectish.engine.plan.map_domain import Measure
     from prefectish.engine.plan.steps import Input
     from prefectish.engine.worker.cache import CacheSpec
     from prefectish.engine.worker.logs.lines import LogLine
@@ -18,8 +20,19 @@ if TYPE_CHECKING:
     from prefectish.tasks.naming import RunNaming
     from prefectish.tasks.task import Task
 
-#: Where an input of a step comes from: an earlier step of the same branch, a value all branches share, or its own item.
-STEP, SHARED, ITEM = 0, 1, 2
+
+class InputKind(IntEnum):
+    """Where an input of a step comes from."""
+
+    #: An earlier step of the same branch.
+    STEP = 0
+    #: A value that all branches share.
+    SHARED = 1
+    #: The branch's own item.
+    ITEM = 2
+
+
+STEP, SHARED, ITEM = InputKind
 
 
 class StepSpec(Struct):
@@ -38,11 +51,13 @@ class StepSpec(Struct):
     plain
         True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
     measure
-        1 to report the width of the result, 2 to report the width of each of its elements, else 0.
+        What it reports of its result, for maps over it.
     derives
         True if it only puts its inputs together, so that it can do so again where its result is read.
-    keyed
-        What the attempt does about the key of its item: nothing, or COMPUTED or NAMED of ``identity``, or both.
+    computes_key
+        The attempt computes the key of its item.
+    named_by_key
+        It names something after the key of its item: a stored result, or a run.
     storage
         How its results are stored, None if they are not.
     cache
@@ -56,16 +71,17 @@ class StepSpec(Struct):
     __slots__ = (
         "direct",
         "cache",
+        "computes_key",
         "constants",
         "derives",
         "fills",
         "inputs",
         "storage",
-        "keyed",
         "late",
         "mapped",
         "measure",
         "name",
+        "named_by_key",
         "naming",
         "number",
         "start_marker",
@@ -83,15 +99,17 @@ class StepSpec(Struct):
         inputs: tuple[Input, ...],
         constants: Mapping[str, Any],
         mapped: bool,
-        measure: int,
-        wiring: tuple[tuple[int, int], ...],
-        keyed: int = 0,
+        measure: Measure,
+        wiring: tuple[tuple[InputKind, int], ...],
+        computes_key: bool = False,
+        named_by_key: bool = False,
         storage: ResultStorage | NoStorage | None = None,
         cache: CacheSpec | None = None,
     ) -> None:
         self.cache = cache
         self.derives = is_deriving(task)
-        self.keyed = keyed
+        self.computes_key = computes_key
+        self.named_by_key = named_by_key
         self.storage = storage_of(task) or storage
         self.start_marker = None if task.rerun_on_loss or isinstance(self.storage, NoStorage) else self.storage
         self.number = number

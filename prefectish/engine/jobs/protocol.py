@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prefectish.engine.jobs.job import Job, Record
@@ -19,13 +20,30 @@ if TYPE_CHECKING:
     from prefectish.engine.plan.steps import Plan
 
 
+class LossCause(StrEnum):
+    """Why no record of a job will come; what ``Crashed.cause`` says of its children."""
+
+    #: The worker died while it ran the job, or ran beside it.
+    KILLED_WORKER = "killed-worker"
+    #: There is no scheduler any more; everything of the run is lost with it.
+    SCHEDULER_LOST = "scheduler-lost"
+    #: Dask cancelled the key, and gave no reason that says more.
+    CANCELLED_BY_CLUSTER = "cancelled-by-cluster"
+    #: A value that the job reads was lost with its worker, and cannot be made again there.
+    INPUT_LOST = "input-lost"
+    #: No worker may run the job: there are none, or a resource or worker it asks for is missing.
+    NO_WORKERS = "no-workers"
+    #: Dask could not run the job, for a reason that is not the job's own.
+    CLUSTER_ERROR = "cluster-error"
+
+
 class Lost(Struct):
     """The infrastructure lost a job: no record of it will come.
 
     Attributes
     ----------
     cause
-        "killed-worker", "scheduler-lost", "cancelled-by-cluster", "input-lost", "no-workers", "no-resource".
+        Why; the value of a :class:`LossCause` will do.
     deaths
         Workers that died while running it, as the cluster counted them; 0 if unknown.
     position
@@ -44,7 +62,7 @@ class Lost(Struct):
 
     def __init__(
         self,
-        cause: str,
+        cause: LossCause | str,
         deaths: int = 0,
         position: int | None = None,
         worker: str | None = None,
@@ -54,7 +72,7 @@ class Lost(Struct):
     ) -> None:
         self.fatal = fatal
         self.evidence = evidence
-        self.cause = cause
+        self.cause = LossCause(cause)
         self.deaths = deaths
         self.position = position
         self.worker = worker

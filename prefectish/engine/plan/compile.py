@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from prefectish.engine.plan.map_domain import Measure
 from prefectish.engine.plan.placement import placement_of
 from prefectish.engine.plan.steps import Group, Input, MapDomain, MapSource, Plan, Step, TaskName
 from prefectish.engine.state import Success
@@ -62,9 +63,9 @@ def compile_flow(flow: Any, parameters: Mapping[str, Any], limited_tags: Iterabl
             source = steps[i.source]
             source.consumers.append(step.number)
             if i.flattened:
-                source.measure = 2
+                source.measure = Measure.ELEMENTS
             elif i.mapped:
-                source.measure = source.measure or 1
+                source.measure = source.measure or Measure.WIDTH
     for step in steps:
         check_marker(step)
     domains = _assign_domains(steps)

@@ -23,8 +23,6 @@ from prefectish.secrets.masking import mask
 if TYPE_CHECKING:
     from prefectish.engine.jobs.job import StepSpec
 
-#: What an attempt does about the key of its item: compute it, and name something after it.
-COMPUTED, NAMED = 1, 2
 #: Where a state keeps the name of its item, and an item its number among those of one key, in their contexts.
 ITEM_KEY, ITEM_NUMBER = "item_key", "item_number"
 _NUMBERED = re.compile(r"#\d+$")

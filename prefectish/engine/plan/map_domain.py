@@ -7,6 +7,7 @@ as a whole; its trigger is not consulted (each child asks it for itself).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.state import Failed, Mapped, Skipped, State
@@ -16,14 +17,24 @@ if TYPE_CHECKING:
 
 #: Width of a result that cannot be mapped over, see :func:`measure`.
 UNMAPPABLE = -1
-#: What a step measures whose consumers are not known yet, in place of 1 or 2; nothing is said of what has no width.
-QUIETLY = 3
 #: Width of an element that ``flatten`` takes as it is.
 SCALAR = -1
 
 NO_UPSTREAM = "No upstream states can be mapped over."
 NOTHING_LEFT = "All upstream tasks were skipped: there is nothing to map over."
 UNMAPPABLE_RESULT = "At least one upstream state has an unmappable result."
+
+
+class Measure(IntEnum):
+    """What a step reports of its result, for maps over it."""
+
+    NOTHING = 0
+    #: Its width.
+    WIDTH = 1
+    #: The width of each of its elements too.
+    ELEMENTS = 2
+    #: For a step whose consumers are not known yet: its width, and no error if it has none.
+    QUIETLY = 3
 
 
 def width_of(value: Any) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from prefectish.edges import Edge
+from prefectish.engine.plan.map_domain import Measure
 from prefectish.engine.state import State
 from prefectish.tasks.task import Task
 
@@ -96,7 +97,7 @@ class Step:
         self.group: int | None = None
         self.stage = 0
         self.stands_in = False
-        self.measure = 0
+        self.measure = Measure.NOTHING
         self.store: Any = None
         self.consumers: list[int] = []
 

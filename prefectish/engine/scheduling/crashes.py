@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefectish.engine.clock import Now
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.jobs.protocol import Lost
+from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.rows import ancestors
@@ -46,15 +46,15 @@ class CrashPolicy:
             self.end_crashed(lost, now)
             return
         position = lost.position if lost.position is not None and awaited >> lost.position & 1 else _first(awaited)
-        if lost.cause == "killed-worker" and job.batch is not None:
+        if lost.cause is LossCause.KILLED_WORKER and job.batch is not None:
             return  # the branches of a batch that was lost are submitted again one by one
         suspect = Suspect(chain, map_row, position)
-        if lost.cause == "killed-worker" and not job.solo:
+        if lost.cause is LossCause.KILLED_WORKER and not job.solo:
             map_row.waiting |= 1 << position
             self.run_state.suspects.add(suspect, now.seconds)
             return
         retries: int = chain.step_states[position].step.task.crash_retries
-        allowed = max(retries, RESENDS) if lost.cause == "input-lost" else retries
+        allowed = max(retries, RESENDS) if lost.cause is LossCause.INPUT_LOST else retries
         if not self.run_state.suspects.count_crash(suspect, allowed):
             if job.solo:
                 map_row.waiting |= 1 << position
@@ -91,7 +91,7 @@ class CrashPolicy:
     def end_crashed(self, lost: Lost, now: Now) -> None:
         """End the run because nothing of it can run; without a scheduler every child of an open map is lost."""
         self.lost = lost
-        if lost.cause == "scheduler-lost":
+        if lost.cause is LossCause.SCHEDULER_LOST:
             for step_state in self.run_state.step_states:
                 for row, state in enumerate(step_state.children or ()):
                     if state is None and step_state.chain is not None and row not in step_state.chain.open_rows:
@@ -111,7 +111,7 @@ def _crashed(step_state: StepState, row: int, lost: Lost) -> Crashed:
     # A fan-in that takes whatever comes sees an exception in this child's place, as of any that failed.
     error = RemoteError(lost.cause.title().replace("-", ""), text)
     evidence = dict(lost.evidence or ({"worker": lost.worker} if lost.worker else {}))
-    return Crashed(text, error, cause=lost.cause, evidence=evidence or None)
+    return Crashed(text, error, cause=lost.cause.value, evidence=evidence or None)
 
 
 def _log_crash(crashed: Crashed) -> None:

@@ -9,8 +9,7 @@ from prefectish.caching.lookups import has_cache
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.plan.item_key import COMPUTED
-from prefectish.engine.plan.map_domain import element_width, measure
+from prefectish.engine.plan.map_domain import Measure, element_width, measure
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.duplicate_keys import DuplicateKeys
 from prefectish.engine.scheduling.events import AttemptEvent
@@ -147,7 +146,7 @@ class Dispatcher:
         chain.open_rows[row] = map_row
         if chain.resubmit_from:
             map_row.submissions = chain.resubmit_from.pop(row, 0)
-        if chain.spec.steps[0].keyed > COMPUTED:
+        if chain.spec.steps[0].named_by_key:
             map_row.items = self.duplicate_keys.items(chain, map_row.items)
         if not chain.started:
             self._first_start(chain, now)
@@ -277,7 +276,7 @@ def _seconds_until(state: Scheduled, now: Now) -> float:
 def _width_of_given(step_state: StepState, state: State) -> Any:
     """Return what a map over a state that was not made in this run has to know; None if nobody asks, or it is gone."""
     depth = step_state.step.measure
-    if not state.is_successful() or not depth or (step_state.step.mapped and depth < 2):
+    if not state.is_successful() or not depth or (step_state.step.mapped and depth < Measure.ELEMENTS):
         return None
     outcome = capture(lambda: element_width(state.result) if step_state.step.mapped else measure(state.result, depth))
     return outcome.value if isinstance(outcome, Value) else None

@@ -11,12 +11,10 @@ from typing import Any
 
 from prefectish.engine.jobs.job import ITEM, Pick, StepSpec
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.item_key import COMPUTED, ITEM_NUMBER, NAMED, item_key
+from prefectish.engine.plan.item_key import ITEM_NUMBER, item_key
 from prefectish.engine.scheduling.run_state import StepChain
 from prefectish.engine.state import Deferred, State, Success
 from prefectish.engine.worker.run_steps import gather
-
-NUMBERED = COMPUTED | NAMED
 
 
 class DuplicateKeys:
@@ -28,7 +26,7 @@ class DuplicateKeys:
     def items(self, chain: StepChain, items: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the items of a branch that begins, those that are not the first of their key with a number."""
         for position, spec in enumerate(chain.spec.steps):
-            if spec.keyed == NUMBERED:
+            if spec.computes_key and spec.named_by_key:
                 items = self._of_step(chain, position, spec, items)
         return items
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from prefectish.caching.lookups import has_cache
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, Pick, StepSpec
-from prefectish.engine.plan.item_key import COMPUTED, NAMED
+from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, InputKind, Pick, StepSpec
 from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, KnownSource, element_width, flat_paths, parent_verdict
 from prefectish.engine.plan.steps import Group, Input, MapDomain, Plan, Step
 from prefectish.engine.scheduling import run_state
@@ -255,16 +254,17 @@ class ReadySteps:
     def _step_spec(self, chain: StepChain, step_state: StepState, shared: list[State]) -> StepSpec:
         step = step_state.step
         wiring = tuple(self._wire(chain, i, shared) for i in step.inputs)
-        return self.spec_of(step, wiring, self._keyed(step))
+        computes_key, named_by_key = self._key_use(step)
+        return self.spec_of(step, wiring, computes_key, named_by_key)
 
-    def _keyed(self, step: Step) -> int:
-        """Return what the attempts of a step do about the keys of their items."""
+    def _key_use(self, step: Step) -> tuple[bool, bool]:
+        """Return whether the attempts of a step compute the keys of their items, and name something after them."""
         if not step.mapped:
-            return 0
-        named = NAMED if step.domain in self._named_domains() else 0
+            return False, False
+        named = step.domain in self._named_domains()
         goes_on = any(i.mapped and not i.flattened and self.plan.steps[i.source].mapped for i in step.inputs)
         asked = self.keyed or named or getattr(step.task, "item_key", None) is not None
-        return named | (COMPUTED if asked and not goes_on else 0)
+        return asked and not goes_on, named
 
     def _named_domains(self) -> set[int | None]:
         """Return the map domains over which some name is made of the key of an item."""
@@ -273,7 +273,14 @@ class ReadySteps:
             self._named = len(steps), {step.domain for step in steps if step.mapped and _names_items(step)}
         return self._named[1]
 
-    def spec_of(self, step: Step, wiring: tuple[tuple[int, int], ...], keyed: int, mapped: bool = True) -> StepSpec:
+    def spec_of(
+        self,
+        step: Step,
+        wiring: tuple[tuple[InputKind, int], ...],
+        computes_key: bool = False,
+        named_by_key: bool = False,
+        mapped: bool = True,
+    ) -> StepSpec:
         """Return what an attempt has to know of a step.
 
         Parameters
@@ -290,7 +297,8 @@ class ReadySteps:
             step.mapped and mapped,
             step.measure,
             wiring,
-            keyed=keyed,
+            computes_key=computes_key,
+            named_by_key=named_by_key,
             storage=self._storage(step),
             cache=CacheSpec(step.task, step.store) if has_cache(step.task) else None,
         )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from prefectish.engine.jobs.job import STEP
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.item_key import COMPUTED, Identity, identity_of, item_key
+from prefectish.engine.plan.item_key import Identity, identity_of, item_key
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
@@ -273,7 +273,7 @@ class ResumeRules:
 def _item_key(chain: StepChain, items: tuple[Any, ...]) -> str | None:
     """Return the key of the item that a branch begins with; a list that stayed on a worker is read once."""
     spec = chain.spec.steps[0]
-    if not spec.keyed & COMPUTED:
+    if not spec.computes_key:
         return None
     for item in items:
         result = getattr(getattr(item, "state", None), "_result", None)

@@ -14,7 +14,6 @@ from typing import Any
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import STEP
 from prefectish.engine.jobs.references import Discarded, Held
-from prefectish.engine.plan.item_key import COMPUTED
 from prefectish.engine.scheduling.causes import described
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.rows import Rows
@@ -134,7 +133,7 @@ class FailedRetrier:
         slug = step_state.step.slug
         if chain.admission_mode:
             raise CannotRetry(f"{slug} was stopped")
-        if chain.spec.steps[0].keyed > COMPUTED:
+        if chain.spec.steps[0].named_by_key:
             raise CannotRetry(f"the names of results of {slug} count its items")
         if step_state.chain is not chain and len(positions) < len(chain.step_states):
             raise CannotRetry(f"{chain.step_states[0].step.slug} travels with tasks that do not follow {slug}")

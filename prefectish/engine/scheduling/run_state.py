@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.job import ChainSpec, Job, Pick
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.map_domain import measure
+from prefectish.engine.plan.map_domain import Measure, measure
 from prefectish.engine.plan.steps import MapDomain, Step
 from prefectish.engine.state import Deferred, Failed, Mapped, Pending, State, Success
 from prefectish.engine.worker.decide import unread_item
@@ -103,7 +103,7 @@ class StepState:
         self.children: list[State | None] | None = None
         self.left = 0
         self.measurement: Any = None
-        self.widths: dict[int, int] | None = {} if step.mapped and step.measure >= 2 else None
+        self.widths: dict[int, int] | None = {} if step.mapped and step.measure >= Measure.ELEMENTS else None
         self.starts: State | None = None
         self.dependents: list[StepChain] = []
         self.chain: StepChain | None = None

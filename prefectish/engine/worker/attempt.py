@@ -15,8 +15,8 @@ from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.envelope import SIMPLE
 from prefectish.engine.jobs.job import ChainSpec, Record, StepSpec
 from prefectish.engine.pause import ANSWERS
-from prefectish.engine.plan.item_key import COMPUTED, ITEM_KEY, NAMED, item_key, name_of
-from prefectish.engine.plan.map_domain import QUIETLY, SCALAR, UNMAPPABLE, element_width, measure
+from prefectish.engine.plan.item_key import ITEM_KEY, item_key, name_of
+from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, element_width, measure
 from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
 from prefectish.engine.worker import start_marker
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, AttemptContext
@@ -52,8 +52,8 @@ def run_step(chain: ChainSpec, position: int, index: int, upstream: Sequence[Sta
     ctx = AttemptContext(chain.run, spec, index, start)
     token = bind(ctx)
     try:
-        key = ctx.item_key = item_key(spec, upstream, chain.run) if spec.keyed & COMPUTED else None
-        if spec.keyed & NAMED:
+        key = ctx.item_key = item_key(spec, upstream, chain.run) if spec.computes_key else None
+        if spec.named_by_key:
             ctx.item_key = name_of(spec, upstream, key)
         clock = clocks.current
         began = clock.begin()
@@ -65,7 +65,7 @@ def run_step(chain: ChainSpec, position: int, index: int, upstream: Sequence[Sta
         unbind(token)
     if masking.is_active():
         state = redacted_state(state)
-    if spec.keyed & NAMED and ctx.item_key is not None:
+    if spec.named_by_key and ctx.item_key is not None:
         state = state.replace(context={**state.context, ITEM_KEY: ctx.item_key})
     if ctx.name is not None:
         state = state.replace(context={**state.context, "task_run_name": ctx.name})
@@ -240,10 +240,10 @@ def _width(ctx: AttemptContext, state: State) -> Any:
     """Return what a map over the result has to know; of a child that is flattened, the number of its elements."""
     spec = ctx.spec
     if spec.mapped:
-        return _elements(ctx, state) if spec.measure >= 2 else None
-    if spec.measure == QUIETLY and type(state._result) in SIMPLE:
+        return _elements(ctx, state) if spec.measure >= Measure.ELEMENTS else None
+    if spec.measure is Measure.QUIETLY and type(state._result) in SIMPLE:
         return None  # it travels to the owner, who can see for himself if somebody asks
-    outcome = capture(measure, state.result, 1 if spec.measure == QUIETLY else spec.measure)
+    outcome = capture(measure, state.result, 1 if spec.measure is Measure.QUIETLY else spec.measure)
     if isinstance(outcome, Value):
         return outcome.value
     return (UNMAPPABLE, type(state._result).__name__, ())
@@ -252,7 +252,7 @@ def _width(ctx: AttemptContext, state: State) -> Any:
 def _elements(ctx: AttemptContext, state: State) -> int:
     outcome = capture(element_width, state.result)
     width: int = outcome.value if isinstance(outcome, Value) else SCALAR
-    if width == SCALAR and ctx.spec.measure != QUIETLY and not state.is_skipped():
+    if width == SCALAR and ctx.spec.measure is not Measure.QUIETLY and not state.is_skipped():
         token = bind(ctx)
         text = "%s did not return an iterable but %s; flatten takes it as one element"
         safely(ctx["logger"].warning, text, ctx["task_full_name"], type(state.result).__name__)

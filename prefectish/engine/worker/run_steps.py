@@ -60,9 +60,9 @@ def gather(chain: ChainSpec, position: int, items: Sequence[Any], states: Mappin
     """Return the state of each input of the step at `position`."""
     upstream = []
     for kind, k in chain.steps[position].wiring:
-        if kind == STEP:
+        if kind is STEP:
             upstream.append(states[k])
-        elif kind == ITEM:
+        elif kind is ITEM:
             item = items[k]
             upstream.append(item if isinstance(item, State) else _item_state(item, chain.run))
         else:
