@@ -136,7 +136,8 @@ def lower(job: Job, chain: PackedChain, terms: LoweringOptions) -> Lowered:
         sources = tuple(p for p in sources_of(job, position) if p in keys)
         inner.update(sources)
         own = _items_of(position, items, chain)
-        call = Call(position, job.index, own, given or None, starts.get(position), sources, terms.keep, terms.verify)
+        start, keep, verify = starts.get(position), terms.keep, terms.verify
+        call = Call(position, job.index, own, given or None, start, sources, keep, verify, job.probe_only)
         values = [TaskRef(keys[p]) for p in sources]
         graph[key] = Task(key, execute, chain.blob, call, *values, *fillings)
         keys[position] = key

@@ -157,7 +157,9 @@ def run_live(branch: PoolJob, position: int, *before: Any) -> list[Arrival]:
     if branch.gone:
         return [(branch, position, None)]
     job = branch.job
-    ((_, record),) = run_steps(job.chain, (position,), job.index, job.items, branch.states, job.starts)
+    ((_, record),) = run_steps(
+        job.chain, (position,), job.index, job.items, branch.states, job.starts, probe_only=job.probe_only
+    )
     return [(branch, position, record)]
 
 

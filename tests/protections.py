@@ -205,11 +205,13 @@ def slept_out(run_step):
 def retried_at_once(run_step):
     """Begin the next attempt where the last has ended."""
 
-    def run(chain, position, index, upstream, start):
+    def run(chain, position, index, upstream, start, probe_only):
         from prefectish.engine.state import Retrying
 
-        record = run_step(chain, position, index, upstream, start)
-        return run(chain, position, index, upstream, record.state) if isinstance(record.state, Retrying) else record
+        record = run_step(chain, position, index, upstream, start, probe_only)
+        if isinstance(record.state, Retrying):
+            return run(chain, position, index, upstream, record.state, probe_only)
+        return record
 
     return run
 

@@ -219,11 +219,14 @@ class Job(Struct):
         It runs with nothing else of ours on its worker, one step at a time.
     every_step
         The owner wants each record as its step ends.
+    probe_only
+        Its step asks for a start marker, a target and a cached state, but does not run its body: the record is final,
+        or Pending if nothing was found.
     """
 
     __slots__ = (
-        "awaiting", "batch", "every_step", "given", "index", "items", "chain", "positions", "solo", "starts",
-        "submission",
+        "awaiting", "batch", "chain", "every_step", "given", "index", "items", "positions", "probe_only", "solo",
+        "starts", "submission",
     )  # fmt: skip
 
     def __init__(
@@ -237,6 +240,7 @@ class Job(Struct):
         starts: Mapping[int, State],
         solo: bool = False,
         every_step: bool = False,
+        probe_only: bool = False,
     ) -> None:
         self.chain = chain
         self.index = index
@@ -249,6 +253,7 @@ class Job(Struct):
         self.batch: int | None = None
         self.solo = solo
         self.every_step = every_step
+        self.probe_only = probe_only
 
     def __repr__(self) -> str:
         names = ", ".join(self.chain.steps[p].label(self.index) for p in self.positions)

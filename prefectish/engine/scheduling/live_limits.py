@@ -10,7 +10,6 @@ import sys
 
 from prefectish.engine.scheduling.run_state import StepChain
 from prefectish.engine.scheduling.table import RunState
-from prefectish.engine.worker.cache import LOOK
 
 
 class RunControls:
@@ -61,5 +60,5 @@ def _size(size: int | None) -> int:
 def places_taken(chain: StepChain) -> int:
     """Return how many places the jobs of a chain would have taken under a limit; a batch takes one."""
     jobs = (job for map_row in chain.open_rows.values() for job in map_row.jobs)
-    counted = (job for job in jobs if job.awaiting and not job.solo and job.starts.get(0) is not LOOK)
+    counted = (job for job in jobs if job.awaiting and not (job.solo or job.probe_only))
     return len({id(job) if job.batch is None else job.batch for job in counted})

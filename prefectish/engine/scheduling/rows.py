@@ -12,8 +12,8 @@ from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.run_state import MapRow, StepChain
 from prefectish.engine.scheduling.slowest import Slowest
 from prefectish.engine.scheduling.table import RunState
-from prefectish.engine.state import Cancelled, Pending, Queued, Retrying, Scheduled, State
-from prefectish.engine.worker.cache import LOOK, can_probe
+from prefectish.engine.state import Cancelled, Pending, Retrying, Scheduled, State
+from prefectish.engine.worker.cache import can_probe
 from prefectish.engine.worker.logs.relay import AttemptLog
 
 NOTHING: Mapping[int, State] = {}
@@ -56,10 +56,6 @@ class Rows:
         state = record.state
         if record.lines is not None:
             self.run_state.logs.append(attempt_log(chain, map_row, position, record))
-        if map_row.starts and map_row.starts.get(position) is LOOK:
-            map_row.starts = {}
-            if isinstance(state, Pending | Queued):
-                return  # nothing was found, so it needs a place
         if record.due_in_seconds is not None and isinstance(state, Scheduled):
             # The worker's clock may be off: its "in 3 seconds" counts from the owner's now. A state that could
             # not be pickled has become a failure, which is not due.
@@ -131,14 +127,13 @@ class Rows:
             self.run_state.admission.waiting.append((chain, map_row))
 
     def probe(self, chain: StepChain, map_row: MapRow, now: Now) -> Job | None:
-        """Begin a branch that has no place under its chain's limits: look into its cache, or wait for a place."""
+        """Begin a branch that has no place under its chain's limits: ask its cache, or wait for a place."""
         map_row.probing = True
         chain.probing += 1
         if map_row.starts or self.run_state.suspects.busy or not can_probe(chain.spec.steps[0]):
             self.resubmit(chain, map_row, now)
             return None
-        map_row.starts = {0: LOOK}
-        return self.submit(chain, map_row, (0,))
+        return self.submit(chain, map_row, (0,), probe_only=True)
 
     def startable(self, chain: StepChain, map_row: MapRow) -> tuple[int, ...]:
         """Return the steps of a branch whose inputs are final, or will be by a job of all of them."""
@@ -151,7 +146,14 @@ class Rows:
                 positions.append(position)
         return tuple(positions)
 
-    def submit(self, chain: StepChain, map_row: MapRow, positions: tuple[int, ...], solo: bool = False) -> Job:
+    def submit(
+        self,
+        chain: StepChain,
+        map_row: MapRow,
+        positions: tuple[int, ...],
+        solo: bool = False,
+        probe_only: bool = False,
+    ) -> Job:
         """Submit steps of a branch as a job."""
         full = len(positions) == len(chain.step_states)
         given = NOTHING if full else self._given(chain, map_row, positions)
@@ -160,7 +162,8 @@ class Rows:
         # where time may run out, whoever reads the states wants to know which of some single steps it was that hung
         watched = chain.map_state is None and bool(self.run_state.deadlines)
         every_step = solo or watched or (chain.mean or 0.0) > SLOW_BRANCH
-        job = Job(chain.spec, index, map_row.submissions, positions, map_row.items, given, starts, solo, every_step)
+        number, items = map_row.submissions, map_row.items
+        job = Job(chain.spec, index, number, positions, items, given, starts, solo, every_step, probe_only)
         map_row.submissions += 1
         map_row.jobs = [j for j in map_row.jobs if j.awaiting]
         map_row.jobs.append(job)
@@ -209,7 +212,7 @@ class Rows:
             del self.batches[job.batch]
             chain.batches -= 1
             self.run_state.admission.queue(chain)
-        if not (job.solo or job.starts.get(0) is LOOK):  # what runs alone, or only looks, took no place
+        if not (job.solo or job.probe_only):  # these take no place
             self.run_state.admission.give_back(chain)
 
     def resubmit_held(self, now: Now) -> None:

@@ -44,7 +44,7 @@ def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
         items = [substitute(item, fillings) for item in items]
         chain = with_values(chain, fillings)
     starts = {} if call.start is None else {call.position: call.start}
-    ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts)
+    ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts, probe_only=call.probe_only)
     return _encoded(record, spec.label(call.index), call.verify)
 
 

@@ -31,9 +31,11 @@ class Call(Struct):
         Largest result of an earlier step that rides along, in bytes.
     verify
         Whether a result is loaded once more where it was made.
+    probe_only
+        As of the :class:`~prefectish.engine.jobs.job.Job`.
     """
 
-    __slots__ = ("given", "index", "items", "keep", "position", "sources", "start", "verify")
+    __slots__ = ("given", "index", "items", "keep", "position", "probe_only", "sources", "start", "verify")
 
     def __init__(
         self,
@@ -45,7 +47,9 @@ class Call(Struct):
         sources: tuple[int, ...],
         keep: int,
         verify: bool = False,
+        probe_only: bool = False,
     ) -> None:
+        self.probe_only = probe_only
         self.verify = verify
         self.position = position
         self.index = index

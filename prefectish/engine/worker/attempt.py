@@ -21,7 +21,6 @@ from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, 
 from prefectish.engine.worker import start_marker
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, AttemptContext
 from prefectish.engine.worker.body import call_body
-from prefectish.engine.worker.cache import is_look
 from prefectish.engine.worker.decide import Finish, NotReady, after, before, retry
 from prefectish.engine.worker.logs.capture import log_failure, safely
 from prefectish.engine.worker.redaction import redacted_state
@@ -36,7 +35,9 @@ PENDING = Pending()
 RUNNING = Running("Starting task run.")
 
 
-def run_step(chain: ChainSpec, position: int, index: int, upstream: Sequence[State], start: State) -> Record:
+def run_step(
+    chain: ChainSpec, position: int, index: int, upstream: Sequence[State], start: State, probe_only: bool = False
+) -> Record:
     """Run one attempt of a step.
 
     Parameters
@@ -47,6 +48,8 @@ def run_step(chain: ChainSpec, position: int, index: int, upstream: Sequence[Sta
         One state an input of the step.
     start
         The state it starts from: Pending, or what a former attempt left (Retrying, Resume, ...).
+    probe_only
+        Return `start` instead of running the body.
     """
     spec = chain.steps[position]
     ctx = AttemptContext(chain.run, spec, index, start)
@@ -58,7 +61,7 @@ def run_step(chain: ChainSpec, position: int, index: int, upstream: Sequence[Sta
         clock = clocks.current
         began = clock.begin()
         try:
-            state = _attempt(spec, ctx, upstream, start)
+            state = _attempt(spec, ctx, upstream, start, probe_only)
         finally:
             seconds = clock.end(began)
     finally:
@@ -80,10 +83,7 @@ def run_step(chain: ChainSpec, position: int, index: int, upstream: Sequence[Sta
     return Record(state, seconds, due_in_seconds, width, None, key, lines)
 
 
-def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], start: State) -> State:
-    wanted = start
-    if start is not PENDING and is_look(start):
-        start = PENDING
+def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], start: State, probe_only: bool) -> State:
     time_left = surrounding.get()
     if time_left is not None and (left := time_left("")) is not None and left[0] <= 0:
         return start  # the time of the run is up: nothing begins, and the owner says what becomes of it
@@ -101,8 +101,8 @@ def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], sta
     found = _look_up(spec, ctx, verdict.inputs) if spec.storage or spec.cache else None
     if found is not None:
         return _change(spec, start, found)[0]
-    if wanted is not start:
-        return wanted  # there is nothing, and only a look was asked for
+    if probe_only:
+        return start
     return _begun(spec, ctx, start, verdict.inputs)
 
 

@@ -4,11 +4,9 @@ The memory of a process holds the cached states of its runs, by the name of thei
 read it directly; one that runs elsewhere takes along the newest states of its own cache. Entries with a key of their
 own lie in the result store too, and outlive the process.
 
-A look into the cache before a place under a limit is taken, near the data and without the owner's waiting for it.
-
-A branch under a limit whose task has a cache, or a target, is first sent with :data:`LOOK` as its start. Where its body
-would run, its inputs are read and its cache is asked: what is found ends it, and took no place. Otherwise it comes back
-as it went, and waits for its place.
+A row under a limit whose task has a cache, or a target, is first submitted as a probe (``Job.probe_only``), which takes
+no place under the limit: its inputs are read and its cache is asked near the data, and a hit ends it. A miss comes back
+as it went, and waits for a place.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from prefectish.caching.lookups import Hit, Miss, cache_name, has_cache, keep, l
 from prefectish.caching.memory import Caches
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import encode_state
-from prefectish.engine.state import Cached, Failed, Queued, State
+from prefectish.engine.state import Cached, Failed, State
 from prefectish.errors import describe
 
 if TYPE_CHECKING:
@@ -34,11 +32,8 @@ CACHES = Caches()
 #: Cached states that travel with a map to another process, the newest first.
 MOST_SENT = 1000
 WHY = "why_not_cached"
-#: Branches of a chain that may be looked up ahead of their places.
+#: Rows of a chain that are probed before they have a place, at most.
 PROBE_WINDOW = 64
-_MARK = "task_looks"
-#: The start of a step that only looks.
-LOOK = Queued("Waits for a place; its cache is asked first.", context={_MARK: True})
 
 
 class CacheSpec:
@@ -108,11 +103,6 @@ def remember(task: Task, state: State) -> None:
         CACHES.add(cache_name(task), state)
 
 
-def is_look(start: State) -> bool:
-    """Whether a step that starts so only looks; the mark crosses processes."""
-    return type(start) is Queued and _MARK in start.context
-
-
 def can_probe(spec: StepSpec) -> bool:
-    """Whether there is something to look into."""
+    """Whether a step has a cache, or a target."""
     return spec.cache is not None or getattr(spec.storage, "target", None) is not None

@@ -25,6 +25,7 @@ def run_steps(
     states: MutableMapping[int, State],
     starts: Mapping[int, State],
     on_record: Callable[[int, Record], Record] | None = None,
+    probe_only: bool = False,
 ) -> list[tuple[int, Record]]:
     """Run steps of one row of a chain, one after another, and return their records by position.
 
@@ -41,11 +42,14 @@ def run_steps(
     on_record
         Called with a position and its record once later steps know the state, returns the record to collect: what
         leaves the process is packed here.
+    probe_only
+        Do not run bodies: see :class:`~prefectish.engine.jobs.job.Job`.
     """
     records: list[tuple[int, Record]] = []
     for position in positions:
         upstream = gather(chain, position, items, states)
-        record = run_step(chain, position, index, upstream, starts.get(position, PENDING) if starts else PENDING)
+        start = starts.get(position, PENDING) if starts else PENDING
+        record = run_step(chain, position, index, upstream, start, probe_only)
         states[position] = record.state
         records.append((position, record if on_record is None else on_record(position, record)))
     return records
@@ -53,7 +57,8 @@ def run_steps(
 
 def run_job(job: Job) -> list[tuple[int, Record]]:
     """Run the steps of a job in this process and return their records by position."""
-    return run_steps(job.chain, job.positions, job.index, job.items, dict(job.given), job.starts)
+    states = dict(job.given)
+    return run_steps(job.chain, job.positions, job.index, job.items, states, job.starts, probe_only=job.probe_only)
 
 
 def gather(chain: ChainSpec, position: int, items: Sequence[Any], states: Mapping[int, State]) -> list[State]:
