@@ -316,7 +316,7 @@ def failures(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = 
         for group in groups:
             first = ", ".join(child.label for child in first_of(group, showing.MAX_CHILDREN_NAMED))
             print(f"{group.count} x {printable(group.type)}: {printable(group.message)}")
-            print(f"    {printable(first)}{', ...' if group.count > showing.NAMED else ''}")
+            print(f"    {printable(first)}{', ...' if group.count > showing.MAX_CHILDREN_NAMED else ''}")
             for line in () if group.is_consequence else (group.traceback or "").splitlines():
                 print(f"    | {printable(line)}")
 

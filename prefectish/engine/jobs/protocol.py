@@ -7,7 +7,7 @@ skip, no trigger, no retry.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -88,6 +88,14 @@ class Receipt(Struct):
         self.job = job
         self.records = records
         self.lost = lost
+
+
+class RunnableFlow(Protocol):
+    """What a run asks of its flow, a :class:`prefectish.Flow` or a flow function, beside its plan."""
+
+    name: str
+    state_handlers: list[Callable[..., Any]]
+    terminal_state_handler: Callable[..., Any] | None
 
 
 class Session(Protocol):

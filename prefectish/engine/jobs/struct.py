@@ -6,7 +6,6 @@ read and which is quickest; its parameters are the fields, and each is stored un
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, ClassVar, Self
 
@@ -28,7 +27,7 @@ class Struct:
     __slots__ = ()
 
     fields: ClassVar[tuple[str, ...]] = ()
-    _read: ClassVar[Callable[[Any], Any]]
+    _read: ClassVar[attrgetter[Any]]
 
     def __init_subclass__(cls) -> None:
         init = vars(cls).get("__init__")

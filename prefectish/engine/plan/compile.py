@@ -21,9 +21,10 @@ such an input is final when the group starts is only known in the run; steps for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
+from prefectish.edges import Edge
 from prefectish.engine.plan.map_domain import Measure
 from prefectish.engine.plan.placement import placement_of
 from prefectish.engine.plan.steps import Group, Input, MapDomain, MapSource, Plan, Step, TaskName
@@ -37,7 +38,30 @@ from prefectish.tasks.task import Task
 GROUP_SIZE = 16
 
 
-def compile_flow(flow: Any, parameters: Mapping[str, Any], limited_tags: Iterable[str] = ()) -> Plan:
+class FlowGraph(Protocol):
+    """What is compiled of a :class:`prefectish.Flow`."""
+
+    name: str
+
+    @property
+    def slugs(self) -> Mapping[Task, str]:
+        """Return the slug of each task."""
+
+    @property
+    def constants(self) -> Mapping[Task, Mapping[str, Any]]:
+        """Return the constant arguments of tasks, by name."""
+
+    def sorted_tasks(self) -> Sequence[Task]:
+        """Return the tasks, each after all that it depends on."""
+
+    def edges_to(self, task: Task) -> Collection[Edge]:
+        """Return the edges into a task."""
+
+    def reference_tasks(self) -> Collection[Task]:
+        """Return the tasks whose states decide the flow's."""
+
+
+def compile_flow(flow: FlowGraph, parameters: Mapping[str, Any], limited_tags: Iterable[str] = ()) -> Plan:
     """Compile `flow`.
 
     Parameters
@@ -76,7 +100,11 @@ def compile_flow(flow: Any, parameters: Mapping[str, Any], limited_tags: Iterabl
 
 
 def _step(
-    flow: Any, task: Task, number: Mapping[Task, int], names: Mapping[Task, TaskName], parameters: Mapping[str, Any]
+    flow: FlowGraph,
+    task: Task,
+    number: Mapping[Task, int],
+    names: Mapping[Task, TaskName],
+    parameters: Mapping[str, Any],
 ) -> Step:
     inputs = tuple(Input(e, number[e.upstream_task], names[e.upstream_task], names[task]) for e in flow.edges_to(task))
     step = Step(number[task], task, names[task].slug, inputs, dict(flow.constants.get(task, ())))

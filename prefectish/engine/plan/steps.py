@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from prefectish.edges import Edge
 from prefectish.engine.plan.map_domain import Measure
 from prefectish.engine.state import State
+from prefectish.results.base import Result
 from prefectish.tasks.task import Task
 
 
@@ -98,7 +99,7 @@ class Step:
         self.stage = 0
         self.stands_in = False
         self.measure = Measure.NOTHING
-        self.store: Any = None
+        self.store: Result | None = None
         self.consumers: list[int] = []
 
     def __repr__(self) -> str:

@@ -10,11 +10,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prefectish.engine.plan.item_key import Identity
-from prefectish.engine.plan.steps import Step
+from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.state import Cancelled, Crashed, State
+
+if TYPE_CHECKING:
+    from prefectish.engine.scheduling.events import Recorder
+
+
+class RecordedRun(Protocol):
+    """The run that is continued, as its history has it."""
+
+    id: str
+
+
+class Resumption(Protocol):
+    """A recorded run to continue: what it ran already, and its place in the history."""
+
+    run: RecordedRun
+    part: int
+    retry_failed: bool
+
+    def recall(self, plan: Plan) -> PreviousRun:
+        """Become the holder of the run, and return what it takes over."""
+
+    def recorder(self) -> Recorder:
+        """Return what records the run from here on."""
+
+    def release(self) -> None:
+        """Hold the run no more: nothing of it ran."""
 
 
 class PreviousResult:

@@ -312,7 +312,7 @@ class ReadySteps:
         folder = f"{self.facts['flow_run_id']}/{self.facts.get('flow_run_part', 0)}"
         return ResultStorage(step.store, checkpoint, getattr(task, "target", None), folder)
 
-    def _wire(self, chain: StepChain, i: Input, shared: list[State]) -> tuple[int, int]:
+    def _wire(self, chain: StepChain, i: Input, shared: list[State]) -> tuple[InputKind, int]:
         """Say where an input of a step of `chain` comes from, and note what the chain needs for it."""
         source = self.step_states[i.source]
         inside = chain.position.get(i.source)

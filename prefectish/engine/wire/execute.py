@@ -127,9 +127,9 @@ def open_chain(blob: bytes) -> ChainSpec:
 
 def reopen_chain(*content: Any) -> ChainSpec:
     """Return a chain from the content of its payload, in which each task is bytes of its own."""
-    chain = ChainSpec(*content)
-    steps = tuple(StepSpec(number, pickle.loads(task), *rest) for number, task, *rest in chain.steps)
-    return chain.replace(steps=steps)
+    fields = dict(zip(ChainSpec.fields, content, strict=True))
+    fields["steps"] = tuple(StepSpec(number, pickle.loads(task), *rest) for number, task, *rest in fields["steps"])
+    return ChainSpec(**fields)
 
 
 def execute_batch(blob: bytes, calls: bytes, *fillings: StepResult) -> Batch:
