@@ -39,7 +39,7 @@ def switch(name: str, default: bool) -> bool:
     Raises
     ------
     ValueError
-        ``PREFECTISH_RUN_ON_SCHEDULE='maybe': true or false is wanted``.
+        ``PREFECTISH_RUN_ON_SCHEDULE must be true or false, got 'maybe'``.
     """
     value = setting(name)
     if value is None:
@@ -47,7 +47,9 @@ def switch(name: str, default: bool) -> bool:
     for answer, words in ((True, ("true", "1", "yes", "on")), (False, ("false", "0", "no", "off"))):
         if str(value).lower() in words:
             return answer
-    raise ValueError(f"PREFECTISH_{name.upper()}={value!r}: true or false is wanted, there or in config.toml")
+    raise ValueError(
+        f"PREFECTISH_{name.upper()} must be true or false, got {value!r} (from the environment or config.toml)"
+    )
 
 
 def default_executor() -> Any:
@@ -76,7 +78,7 @@ def default_executor() -> Any:
 
 def _load(name: Any) -> Any:
     if not isinstance(name, str) or "." not in name:
-        raise ValueError("a dotted class name is wanted, such as 'prefectish.executors.DaskExecutor'")
+        raise ValueError("the name must be a dotted class name such as 'prefectish.executors.DaskExecutor'")
     import importlib
 
     module, _, attribute = name.rpartition(".")

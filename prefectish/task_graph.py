@@ -174,7 +174,7 @@ class TaskGraph:
             If another task has its explicit slug.
         """
         if not isinstance(task, Task):
-            raise TypeError(f"{self!r}: a Task is wanted, got {task!r}")
+            raise TypeError(f"{self!r}: expected a Task, got {task!r}")
         if task in self.slugs:
             return task
         slug = task.slug
@@ -199,7 +199,7 @@ class TaskGraph:
             If it joins a task with itself or leads into a parameter; validating, as :meth:`validate`.
         """
         if not isinstance(edge, Edge):
-            raise TypeError(f"{self!r}: an Edge(upstream, downstream) is wanted, got {edge!r}")
+            raise TypeError(f"{self!r}: expected an Edge(upstream, downstream), got {edge!r}")
         if edge in self._edges:
             return edge
         _check_ends(edge)

@@ -62,7 +62,7 @@ def draw(
 ) -> str:
     """Return the text of a flow's picture; see :meth:`prefectish.flows.Flow.visualize`."""
     if format not in _WRITERS:
-        raise ValueError(f"format={format!r}: one of {', '.join(map(repr, _WRITERS))} is wanted")
+        raise ValueError(f"format must be one of {', '.join(map(repr, _WRITERS))}, got {format!r}")
     picture = picture_of(flow, name, state)
     if filename is not None:
         _save(picture, os.fspath(filename))
@@ -80,7 +80,7 @@ def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Pictur
         If `state` is no state.
     """
     if state is not None and not isinstance(state, State):
-        raise TypeError(f"state={state!r}: the state of a run of the flow is wanted, got {type(state).__name__}")
+        raise TypeError(f"state must be the state of a run of the flow, got {state!r}")
     result = None if state is None else state.result
     states: Mapping[Task, State] = result if isinstance(result, Mapping) else {}
     nodes = {
@@ -218,7 +218,7 @@ def _save(picture: Picture, filename: str) -> None:
         content = _rendered(picture, ending, filename)
     else:
         known = ", ".join(f".{known}" for known in (*_PICTURE_FILES, *_TEXT_FILES))
-        raise ValueError(f"filename={filename!r}: one of the endings {known} is wanted")
+        raise ValueError(f"filename must end in one of {known}, got {filename!r}")
     with open(filename, "wb") as file:
         file.write(content)
 

@@ -83,7 +83,7 @@ def test_run_takes_an_executor(command: Command) -> None:
         (["nowhere.py"], "no file nowhere.py"),
         (["{file}:other"], "has no flow 'other'; it has: flow"),
         (["{file}"], "missing: n"),
-        (["{file}", "-p", "n"], "key=value is wanted"),
+        (["{file}", "-p", "n"], "--param must be key=value"),
         (["{file}", "-p", "n=2", "--executor", "moon"], "one of local, threads, processes, dask"),
         (["{file}", "-p", "n=2", "--executor", "local", "--address", "tcp://x:1"], "goes with --executor dask"),
     ],

@@ -69,7 +69,7 @@ def test_state_handlers_are_a_sequence_of_callables(handlers: Any) -> None:
 
 @pytest.mark.parametrize("option", ["on_failure", "terminal_state_handler"])
 def test_single_handlers_are_callable(option: str) -> None:
-    with pytest.raises(TypeError, match=f"{option}=3: a function is wanted"):
+    with pytest.raises(TypeError, match=f"{option} must be a function, got 3"):
         Flow("f", **{option: 3})  # type: ignore[arg-type]
 
 
@@ -287,13 +287,13 @@ def test_chain_joins_neighbours() -> None:
 
 
 def test_add_task_takes_tasks_only() -> None:
-    with pytest.raises(TypeError, match="<Flow: name=f>: a Task is wanted, got 3"):
+    with pytest.raises(TypeError, match="<Flow: name=f>: expected a Task, got 3"):
         Flow("f").add_task(3)  # type: ignore[arg-type]
 
 
 def test_edges_of_a_new_flow_are_edges() -> None:
     a, b = named("a", "b")
-    with pytest.raises(TypeError, match=r"<Flow: name=f>: an Edge\(upstream, downstream\) is wanted, got \(<Task: a>"):
+    with pytest.raises(TypeError, match=r"<Flow: name=f>: expected an Edge\(upstream, downstream\), got \(<Task:"):
         Flow("f", edges=[(a, b)])  # type: ignore[list-item]
 
 

@@ -235,7 +235,7 @@ def test_h6_home_that_cannot_be_made_is_named_to_readers(tmp_path: Path, monkeyp
 def test_h6_folder_and_what_is_no_path_are_named(tmp_path: Path) -> None:
     with pytest.raises(HistoryWriteError, match=r"it is a folder; name a file in it, .*history\.db"):
         squares().run(history=str(tmp_path))
-    with pytest.raises(TypeError, match="history=7: a path, a database URL, None or False is wanted"):
+    with pytest.raises(TypeError, match="history must be a path, a database URL, None or False, got 7"):
         squares().run(history=7)
 
 

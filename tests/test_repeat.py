@@ -351,7 +351,7 @@ def test_what_is_no_schedule_is_refused(wrong):
 
 def test_setting_that_is_neither_true_nor_false_is_refused(monkeypatch):
     monkeypatch.setenv("PREFECTISH_RUN_ON_SCHEDULE", "maybe")
-    with pytest.raises(ValueError, match=r"^PREFECTISH_RUN_ON_SCHEDULE='maybe': true or false is wanted"):
+    with pytest.raises(ValueError, match=r"^PREFECTISH_RUN_ON_SCHEDULE must be true or false, got 'maybe' \(from"):
         switch("run_on_schedule", default=True)
     monkeypatch.setenv("PREFECTISH_RUN_ON_SCHEDULE", "Yes")
     assert switch("run_on_schedule", default=False) is True

@@ -122,12 +122,12 @@ def test_folder_is_settled_when_the_store_is_made(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"serializer": "yaml"}, ValueError, "serializer='yaml': one of 'pickle', 'json'"),
-        ({"serializer": 3}, TypeError, "serializer=3: a name, or an object with serialize"),
-        ({"compression": "rar"}, ValueError, "compression='rar': None or one of 'gzip'"),
-        ({"hmac_key": 3}, TypeError, "hmac_key: bytes, text or a function that returns them is wanted, got int"),
-        ({"hmac_key": ""}, ValueError, "hmac_key: it is empty"),
-        ({"location": 3}, TypeError, "location=3: a template or a function is wanted"),
+        ({"serializer": "yaml"}, ValueError, "serializer must be one of 'pickle', 'json', got 'yaml'; add others with"),
+        ({"serializer": 3}, TypeError, "serializer must be a name, or an object with serialize and deserialize,"),
+        ({"compression": "rar"}, ValueError, "compression must be None or one of 'gzip', 'bz2', 'xz', got 'rar'; add"),
+        ({"hmac_key": 3}, TypeError, "hmac_key must be bytes, a string or a function that returns them, got"),
+        ({"hmac_key": ""}, ValueError, "hmac_key must not be empty: anyone who can write to the store could"),
+        ({"location": 3}, TypeError, "location must be a template or a function, got 3"),
         ({"location": "a$"}, ValueError, "a '[$]' begins no field"),
     ],
 )

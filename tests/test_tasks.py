@@ -285,7 +285,7 @@ def test_tags_of_a_block_reach_a_bound_task() -> None:
 
 
 def test_tags_are_strings() -> None:
-    with pytest.raises(TypeError, match="tags=1"), tags(1):  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="tags must be a list of strings, got 1"), tags(1):  # type: ignore[arg-type]
         pass
 
 

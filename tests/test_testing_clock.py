@@ -481,7 +481,7 @@ def test_wall_clock_can_be_set_back_and_time_goes_on(clock):
 @pytest.mark.parametrize("method", ["sleep", "advance"])
 @pytest.mark.parametrize("wrong", [-1, float("nan"), timedelta(seconds=-1)])
 def test_time_does_not_run_backwards(clock, method, wrong):
-    with pytest.raises(ValueError, match="0 or more"):
+    with pytest.raises(ValueError, match="seconds must be >= 0, got "):
         getattr(clock, method)(wrong)
     assert clock.elapsed == 0
 

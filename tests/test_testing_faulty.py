@@ -230,7 +230,7 @@ def test_what_is_no_fault_and_no_task_is_refused_by_name():
         FaultySession(LocalExecutor(), {"load": [None, "killed"]})
     with pytest.raises(ValueError, match="'often' is no fault"):
         FaultySession(LocalExecutor(), rates={"often": 0.1})
-    with pytest.raises(ValueError, match="a probability between 0 and 1 is wanted"):
+    with pytest.raises(ValueError, match=r"rates\['late'\] must be a probability between 0 and 1, got 2"):
         FaultySession(LocalExecutor(), rates={"late": 2})
     flow, _, _, _ = branches()
     with pytest.raises(ValueError, match="faults name 'lod', which is not in the flow 'branches'"):

@@ -111,11 +111,11 @@ def test_killer_needs_nannies():
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"mode": "poke"}, ValueError, "mode='poke': one of 'kill', 'stop'"),
-        ({"mode": ()}, ValueError, "mode=''"),
-        ({"interval": (2, 1)}, ValueError, "interval="),
-        ({"interval": (-1, 1)}, ValueError, "interval="),
-        ({"most": -1}, ValueError, "most=-1"),
+        ({"mode": "poke"}, ValueError, "mode must be one of 'kill', 'stop', 'segfault', 'terminate', got 'poke'"),
+        ({"mode": ()}, ValueError, "mode must be one of 'kill', 'stop', 'segfault', 'terminate', got ''"),
+        ({"interval": (2, 1)}, ValueError, "interval must be the shortest and the longest time in seconds, >= 0,"),
+        ({"interval": (-1, 1)}, ValueError, "interval must be the shortest and the longest time in seconds, >= 0,"),
+        ({"most": -1}, ValueError, "most must be >= 0, got -1"),
     ],
 )
 def test_killer_refuses_what_makes_no_sense(options, error, text):
@@ -124,7 +124,7 @@ def test_killer_refuses_what_makes_no_sense(options, error, text):
 
 
 def test_killer_refuses_what_has_no_workers():
-    with pytest.raises(TypeError, match="a DaskExecutor or a Client is wanted"):
+    with pytest.raises(TypeError, match=r"target must be a DaskExecutor or a Client, got 'tcp://127\.0\.0\.1:8786'"):
         WorkerKiller("tcp://127.0.0.1:8786")
 
 

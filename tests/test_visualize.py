@@ -190,11 +190,11 @@ def test_empty_flow_has_an_empty_picture():
 
 
 def test_wrong_arguments_are_named(flow):
-    with pytest.raises(ValueError, match=r"^format='svg': one of 'mermaid', 'dot' is wanted$"):
+    with pytest.raises(ValueError, match=r"^format must be one of 'mermaid', 'dot', got 'svg'$"):
         flow.visualize(format="svg")
-    with pytest.raises(TypeError, match=r"^state={}: the state of a run of the flow is wanted, got dict$"):
+    with pytest.raises(TypeError, match=r"^state must be the state of a run of the flow, got \{\}$"):
         flow.visualize({})
-    with pytest.raises(ValueError, match=r"^filename='a.jpg': one of the endings \.png, \.svg, \.pdf, \.mmd"):
+    with pytest.raises(ValueError, match=r"^filename must end in one of \.png, \.svg, \.pdf, \.mmd, \.mermaid,"):
         flow.visualize(filename="a.jpg")
 
 

@@ -198,6 +198,6 @@ def cache_key(task: Any, facts: Mapping[str, Any], inputs: KeyInputs) -> tuple[s
         return key_of_parts(parts), parts
     key = make(context, dict(inputs))
     if key is not None and not isinstance(key, str):
-        raise TypeError(f"cache_key_fn of {task.name} returned {key!r}: text, or None for no caching, is wanted")
+        raise TypeError(f"cache_key_fn of {task.name} must return a string, or None for no caching, got {key!r}")
     known = {name: digest for name, digest in inputs.digests.items() if digest is not None}
     return key, Parts({CODE_PART: code_digest(task), **known})

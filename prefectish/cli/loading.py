@@ -96,7 +96,7 @@ def load_executor(name: str | None, address: str | None) -> Any:
     if name is None and address is None:
         return None
     if name is not None and name not in EXECUTORS:
-        raise FlowDefinitionError(f"--executor {name}: one of {', '.join(EXECUTORS)} is wanted")
+        raise FlowDefinitionError(f"--executor must be one of {', '.join(EXECUTORS)}, got {name}")
     attribute, arguments = EXECUTORS[name or "dask"]
     module = importlib.import_module("prefectish.executors")
     return getattr(module, attribute)(**arguments, **({"address": address} if address else {}))
@@ -119,7 +119,7 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise ParameterError(f"--param {pair}: key=value is wanted")
+            raise ParameterError(f"--param must be key=value, got {pair}")
         values[key] = parse_value(text)
     return values
 

@@ -99,7 +99,7 @@ def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False, flow:
 
 def _tasks_by_case(cases: Any, flow: Flow) -> dict[Any, Task]:
     if not isinstance(cases, Mapping):
-        raise TypeError(f"cases={cases!r}: a dict from value to task is wanted, got {type(cases).__name__}")
+        raise TypeError(f"cases must be a dict from value to task, got {cases!r}")
     tasks = {value: as_task(branch, flow) for value, branch in cases.items()}
     for value, task in tasks.items():
         if isinstance(task, Constant):

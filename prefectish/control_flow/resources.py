@@ -82,7 +82,7 @@ class ResourceManager:
         cleanup_task_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(resource_class, type):
-            raise TypeError(f"resource_manager: a class is wanted, got {resource_class!r}")
+            raise TypeError(f"resource_manager must be used on a class, got {resource_class!r}")
         if not callable(getattr(resource_class, "cleanup", None)):
             raise TypeError(f"resource_manager: {resource_class.__name__} has no method cleanup(self, resource)")
         self.resource_class = resource_class

@@ -148,5 +148,5 @@ def level_number(level: int | str) -> int:
         return level
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
-        raise ValueError(f"level={level!r}: DEBUG, INFO, WARNING, ERROR, CRITICAL or a number is wanted")
+        raise ValueError(f"level must be DEBUG, INFO, WARNING, ERROR, CRITICAL or a number, got {level!r}")
     return number

@@ -273,9 +273,9 @@ def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
         It is nothing of the kind.
     """
     if isinstance(history, bool):
-        raise ValueError(f"history={history!r}: the path or database URL of the history in which the run is, is wanted")
+        raise ValueError(f"history must be the path or database URL of the history that has the run, got {history!r}")
     if history is not None and not isinstance(history, str | os.PathLike):
-        raise TypeError(f"history={history!r}: a path, a database URL, None or False is wanted")
+        raise TypeError(f"history must be a path, a database URL, None or False, got {history!r}")
     key, make = _journal_setting(os.fspath(history) if history is not None else os.path.join(_home(), "history.db"))
     with _lock:
         store = _stores.get((os.getpid(), key))
@@ -305,9 +305,8 @@ def _journal_setting(place: str) -> tuple[str, Callable[[], HistoryStore]]:
         return place, lambda: ServerStore(url)
     path = url.database
     if kind != "sqlite" or not path or path == ":memory:":
-        raise HistoryWriteError(
-            f"history {url.render_as_string(hide_password=True)}: a path, sqlite:///PATH or postgresql://... is wanted"
-        )
+        shown = url.render_as_string(hide_password=True)
+        raise HistoryWriteError(f"history must be a path, sqlite:///PATH or postgresql://..., got {shown!r}")
     asked = url.query.get("journal")
     journal = _journal(asked if isinstance(asked, str) else config.setting("history_journal"))
     return f"{journal} {os.path.abspath(path)}", lambda: FileStore(path, journal)
@@ -317,7 +316,7 @@ def _journal(wanted: Any) -> str:
     if wanted is None:
         return JOURNALS[0]
     if wanted not in JOURNALS:
-        raise HistoryWriteError(f"history_journal={wanted!r}: one of {', '.join(JOURNALS)} is wanted")
+        raise HistoryWriteError(f"history_journal must be one of {', '.join(JOURNALS)}, got {wanted!r}")
     return str(wanted)
 
 

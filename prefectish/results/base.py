@@ -76,7 +76,7 @@ class Result:
         self._hmac_key = hmac_key
         self.location = Template(location) if isinstance(location, str) else location
         if location is not None and not isinstance(location, str) and not callable(location):
-            raise TypeError(f"location={location!r}: a template or a function is wanted")
+            raise TypeError(f"location must be a template or a function, got {location!r}")
         if isinstance(location, str) and (hint := misspelt(location)) is not None:
             warnings.warn(f"location={location!r}: {hint}", stacklevel=3)
 
@@ -179,6 +179,6 @@ class Result:
 
 def _check_key(key: Any) -> None:
     if not isinstance(key, bytes | str):
-        raise TypeError(f"hmac_key: bytes, text or a function that returns them is wanted, got {type(key).__name__}")
+        raise TypeError(f"hmac_key must be bytes, a string or a function that returns them, got {type(key).__name__}")
     if not key:
-        raise ValueError("hmac_key: it is empty, and whoever can write to the store could sign as well")
+        raise ValueError("hmac_key must not be empty: anyone who can write to the store could sign files")

@@ -43,5 +43,7 @@ def codec_of(name: str) -> Codec:
     """
     if name not in _REGISTERED:
         known = ", ".join(map(repr, _REGISTERED))
-        raise ValueError(f"compression={name!r}: None or one of {known} is wanted; register_compression adds others")
+        raise ValueError(
+            f"compression must be None or one of {known}, got {name!r}; add others with register_compression"
+        )
     return _REGISTERED[name]()

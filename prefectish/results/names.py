@@ -32,10 +32,10 @@ def checked(name: str) -> str:
     'census/load-1/eu.pickle'
     >>> checked("../secret")
     Traceback (most recent call last):
-    ValueError: unsafe name '../secret': its part '..' is no name; parts are joined by single slashes
+    ValueError: unsafe name '../secret': its part '..' is not allowed; parts are joined by single slashes
     """
     if not isinstance(name, str):
-        raise ValueError(f"unsafe name {name!r}: text is wanted, got {type(name).__name__}")
+        raise ValueError(f"unsafe name {name!r}: must be a string, got {type(name).__name__}")
     for part in name.split("/"):
         reason = _fault_of(part)
         if reason:
@@ -49,7 +49,7 @@ def checked(name: str) -> str:
 
 def _fault_of(part: str) -> str | None:
     if part in ("", ".", ".."):
-        return "is no name; parts are joined by single slashes"
+        return "is not allowed; parts are joined by single slashes"
     if _CONTROL.search(part):
         return "has a control character or a backslash"
     if _DEVICES.match(part):

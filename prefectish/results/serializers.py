@@ -79,9 +79,9 @@ def register_serializer(name: str, serializer: Serializer) -> None:
         If it lacks one of them, or the name is that of another serializer.
     """
     if not callable(getattr(serializer, "serialize", None)) or not callable(getattr(serializer, "deserialize", None)):
-        raise TypeError(f"serializer {name!r}: an object with serialize and deserialize is wanted, got {serializer!r}")
+        raise TypeError(f"serializer {name!r} must have the methods serialize and deserialize, got {serializer!r}")
     if not isinstance(name, str) or not name:
-        raise TypeError(f"the name of a serializer is text, got {name!r}")
+        raise TypeError(f"the name of a serializer must be a non-empty string, got {name!r}")
     if _REGISTERED.get(name, serializer) is not serializer:
         raise ValueError(f"serializer {name!r} is registered already, as {_REGISTERED[name]!r}; choose another name")
     _REGISTERED[name] = serializer
@@ -98,8 +98,8 @@ def serializer_of(wanted: str | Serializer) -> tuple[str, Serializer]:
     if isinstance(wanted, str):
         if wanted not in _REGISTERED:
             known = ", ".join(map(repr, _REGISTERED))
-            raise ValueError(f"serializer={wanted!r}: one of {known} is wanted; register_serializer adds others")
+            raise ValueError(f"serializer must be one of {known}, got {wanted!r}; add others with register_serializer")
         return wanted, _REGISTERED[wanted]
     if isinstance(wanted, type) or not callable(getattr(wanted, "serialize", None)):
-        raise TypeError(f"serializer={wanted!r}: a name, or an object with serialize and deserialize, is wanted")
+        raise TypeError(f"serializer must be a name, or an object with serialize and deserialize, got {wanted!r}")
     return str(getattr(wanted, "name", type(wanted).__qualname__)), wanted

@@ -43,7 +43,7 @@ class _Add:
 def add(interval: timedelta) -> Adjustment:
     """Return an adjustment by an interval, forward or, if it is negative, back; of elapsed time."""
     if not isinstance(interval, timedelta):
-        raise TypeError(f"interval={interval!r}: a timedelta is wanted")
+        raise TypeError(f"interval must be a timedelta, got {interval!r}")
     return _Add(interval)
 
 

@@ -96,7 +96,7 @@ class Clock:
         if start_date is not None and end_date is not None and end_date.astimezone(UTC) < start_date.astimezone(UTC):
             raise FlowDefinitionError(f"end_date={end_date} lies before start_date={start_date}")
         if parameter_defaults is not None and not isinstance(parameter_defaults, Mapping):
-            raise TypeError(f"parameter_defaults={parameter_defaults!r}: a dict of values by name is wanted")
+            raise TypeError(f"parameter_defaults must be a dict of values by name, got {parameter_defaults!r}")
         self.parameter_defaults = dict(parameter_defaults or {})
 
     def moments(self, after: datetime) -> Iterator[datetime]:
@@ -165,9 +165,9 @@ class IntervalClock(Clock):
         parameter_defaults: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(interval, timedelta):
-            raise TypeError(f"interval={interval!r}: a timedelta is wanted")
+            raise TypeError(f"interval must be a timedelta, got {interval!r}")
         if interval <= timedelta(0):
-            raise FlowDefinitionError(f"interval={interval!r}: it has to be longer than nothing")
+            raise FlowDefinitionError(f"interval must be positive, got {interval!r}")
         super().__init__(start_date, end_date, timezone, parameter_defaults)
         self.interval = interval
 
@@ -233,7 +233,7 @@ class CronClock(Clock):
         parameter_defaults: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(cron, str):
-            raise TypeError(f"cron={cron!r}: a text of five fields is wanted, such as '0 9 * * MON-FRI'")
+            raise TypeError(f"cron must be a string of five fields such as '0 9 * * MON-FRI', got {cron!r}")
         super().__init__(start_date, end_date, timezone, parameter_defaults)
         self.cron = cron
         self._shown(ANCHOR)
@@ -249,7 +249,7 @@ class CronClock(Clock):
             shown: Iterator[datetime] = cronsim.CronSim(self.cron, after)
         except cronsim.CronSimError as error:
             raise FlowDefinitionError(
-                f"cron={self.cron!r}: {text_of(error)}; five fields are wanted, such as '0 9 * * MON-FRI'"
+                f"cron={self.cron!r}: {text_of(error)}; expected five fields such as '0 9 * * MON-FRI'"
             ) from None
         return _until_overflow(shown)
 
@@ -276,7 +276,7 @@ class DatesClock(Clock):
     ) -> None:
         given = [aware(f"dates[{i}]", date) for i, date in enumerate(dates)]
         if not given:
-            raise FlowDefinitionError("dates=[]: at least one is wanted")
+            raise FlowDefinitionError("dates must have at least one date, got []")
         self.dates = sorted(given, key=lambda date: date.astimezone(UTC))
         super().__init__(self.dates[0], self.dates[-1], timezone, parameter_defaults)
 
@@ -319,7 +319,7 @@ class RRuleClock(Clock):
         dateutil = load("dateutil.rrule", "schedules", "RRuleClock")
         self.rule: Any = self._parsed(rule, dateutil) if isinstance(rule, str) else rule
         if not isinstance(self.rule, dateutil.rrulebase):
-            raise TypeError(f"rule={rule!r}: an rrule or rruleset of dateutil, or a text is wanted")
+            raise TypeError(f"rule must be an rrule or rruleset of dateutil, or a string, got {rule!r}")
         first = next(iter(self.rule), None)
         if first is None:
             raise FlowDefinitionError(f"rule={rule!r} has no event")
@@ -327,14 +327,16 @@ class RRuleClock(Clock):
         if timezone is None and start_date is None and first.tzinfo is not None:
             self.timezone = zone(first.tzinfo)
         elif self._naive and timezone is None and not (isinstance(rule, str) and _has_own_start(rule)):
-            raise FlowDefinitionError(f"rule={rule!r}: its times have no time zone; give timezone=...")
+            raise FlowDefinitionError(f"rule {rule!r} has times without a time zone; pass timezone=...")
 
     def _parsed(self, text: str, dateutil: Any) -> Any:
         """Read a rule; one without a start of its own is counted from the start date."""
         start = {}
         if _has_own_start(text):
             if self.start_date is None:
-                raise FlowDefinitionError(f"rule={text!r}: start_date=... is wanted, or a DTSTART in the rule")
+                raise FlowDefinitionError(
+                    f"rule {text!r} has no start; pass start_date=..., or put a DTSTART into the rule"
+                )
             # An end in UTC goes with a start that has a zone, any other with one that has none (RFC 5545, 3.3.10).
             keeps_zone = _UNTIL_UTC.search(text)
             start["dtstart"] = self.start_date if keeps_zone else self.start_date.replace(tzinfo=None, fold=0)

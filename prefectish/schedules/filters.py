@@ -121,13 +121,15 @@ def _checked_day(month: int, day: int) -> tuple[int, int]:
     try:
         datetime(2000, month, day)  # a leap year
     except (TypeError, ValueError) as error:
-        raise FlowDefinitionError(f"month={month!r}, day={day!r}: there is no such day ({error})") from None
+        raise FlowDefinitionError(f"month={month!r}, day={day!r}: no such day ({error})") from None
     return month, day
 
 
 def _checked_time(name: str, value: time) -> time:
     if not isinstance(value, time):
-        raise TypeError(f"{name}={value!r}: a datetime.time is wanted")
+        raise TypeError(f"{name} must be a datetime.time, got {value!r}")
     if value.tzinfo is not None:
-        raise FlowDefinitionError(f"{name}={value!r}: a time without a zone is wanted, as the clock's zone shows it")
+        raise FlowDefinitionError(
+            f"{name} must be a time without a time zone (the clock's zone applies), got {value!r}"
+        )
     return value

@@ -64,7 +64,7 @@ class Schedule:
         catch_up: bool = False,
     ) -> None:
         if isinstance(clocks, Clock):
-            raise TypeError(f"clocks={clocks!r}: a list of clocks is wanted")
+            raise TypeError(f"clocks must be a list of clocks, got {clocks!r}")
         self.clocks = list(clocks)
         for clock in self.clocks:
             if not isinstance(clock, Clock):
@@ -110,7 +110,7 @@ class Schedule:
             If `n` is negative.
         """
         if n < 0:
-            raise ValueError(f"n={n!r}: 0 or more is wanted")
+            raise ValueError(f"n must be >= 0, got {n!r}")
         found = list(islice(self.events(after), n))
         return found if return_events else [event.start_time for event in found]
 
@@ -236,5 +236,5 @@ def _functions(name: str, given: Iterable[Callable[..., Any]] | None) -> list[Ca
     functions = list(given or ())
     for function in functions:
         if not callable(function):
-            raise TypeError(f"{name}: {function!r} cannot be called; a list of functions of a datetime is wanted")
+            raise TypeError(f"{name} must be a list of functions of a datetime, got {function!r} in it")
     return functions

@@ -35,7 +35,7 @@ def zone(wanted: str | tzinfo) -> tzinfo:
         return _by_name(name)
     if isinstance(wanted, tzinfo):
         return wanted
-    raise TypeError(f"timezone={wanted!r}: the name of a time zone is wanted, such as 'Europe/Berlin'")
+    raise TypeError(f"timezone must be the name of a time zone such as 'Europe/Berlin', got {wanted!r}")
 
 
 def _by_name(name: str) -> tzinfo:
@@ -66,9 +66,11 @@ def aware(name: str, value: datetime) -> datetime:
         If it is no datetime.
     """
     if not isinstance(value, datetime):
-        raise TypeError(f"{name}={value!r}: a datetime is wanted, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a datetime, got {value!r}")
     if value.utcoffset() is None:
-        raise FlowDefinitionError(f"{name}={value!r}: it has no time zone; add tzinfo=datetime.UTC, or ZoneInfo(...)")
+        raise FlowDefinitionError(
+            f"{name} must have a time zone, got {value!r}; add tzinfo=datetime.UTC, or ZoneInfo(...)"
+        )
     return value
 
 

@@ -45,7 +45,7 @@ def stand_ins(given: Mapping[str, Any]) -> StandIns:
         If they are no mapping from names.
     """
     if not isinstance(given, Mapping):
-        raise TypeError(f"secrets in the context: a dict from names to values is wanted, got {type(given).__name__}")
+        raise TypeError(f"secrets in the context must be a dict from names to values, got {type(given).__name__}")
     for value in given.values():
         mask_output(value)
         mask_output(decoded(value))

@@ -129,7 +129,7 @@ class FilterTask(Task):
         **options: Unpack[TaskOptions],
     ) -> None:
         if filter_func is not None and not callable(filter_func):
-            raise TypeError(f"filter_func={filter_func!r}: a function is wanted, got {type(filter_func).__name__}")
+            raise TypeError(f"filter_func must be a function, got {filter_func!r}")
         self.filter_func = filter_func or is_result
         options.setdefault("trigger", all_finished_and_not_skipped)
         options.setdefault("skip_on_upstream_skip", False)

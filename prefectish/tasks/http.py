@@ -43,7 +43,7 @@ class HTTPTask(Task):
         **options: Unpack[TaskOptions],
     ) -> None:
         if returns not in _READERS:
-            raise ValueError(f"returns={returns!r}: one of {', '.join(map(repr, _READERS))} is wanted")
+            raise ValueError(f"returns must be one of {', '.join(map(repr, _READERS))}, got {returns!r}")
         self.url = url
         self.method = method
         self.headers = headers

@@ -49,7 +49,7 @@ class EmailTask(Task):
         **options: Unpack[TaskOptions],
     ) -> None:
         if smtp_type not in ("SSL", "STARTTLS", "INSECURE"):
-            raise ValueError(f"smtp_type={smtp_type!r}: one of 'SSL', 'STARTTLS', 'INSECURE' is wanted")
+            raise ValueError(f"smtp_type must be one of 'SSL', 'STARTTLS', 'INSECURE', got {smtp_type!r}")
         self.subject = subject
         self.msg = msg
         self.email_to = email_to

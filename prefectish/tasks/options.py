@@ -1,6 +1,6 @@
 """The options of a task: their names, their defaults, and what each accepts.
 
-An option is checked where it is given (`@task`, `Task(...)`, `copy`, `task_args=`); the engine reads what results.
+An option is checked where it is passed (`@task`, `Task(...)`, `copy`, `task_args=`); the engine reads the result.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class NamedTaskOptions(TaskOptions, total=False):
     name: str | None
 
 
-#: Names of the options, other spellings among them.
+#: Names of all options, including alternative spellings.
 OPTION_NAMES = frozenset(NamedTaskOptions.__annotations__)
 
 RETRY_NAMES = ("max_retries", "retry_delay", "retry_on", "retry_backoff", "retry_jitter")
@@ -83,9 +83,9 @@ def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, A
     Parameters
     ----------
     given
-        Options by name, those of `on_failure` and the retry spellings among them.
+        Options by name, including `on_failure` and both spellings of the retry options.
     current
-        What the task has so far (a copy: that of the original), by attribute name.
+        The task's current options (for a copy: those of the original), by attribute name.
 
     Returns
     -------
@@ -112,13 +112,13 @@ def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, A
 def _check_loss(options: Mapping[str, Any]) -> None:
     if not options.get("rerun_on_loss", True) and (number := options.get("crash_retries")):
         raise ValueError(
-            f"crash_retries={number!r} and rerun_on_loss=False contradict: the one runs a lost attempt again, the "
-            f"other never"
+            f"crash_retries={number!r} contradicts rerun_on_loss=False: the first runs a lost attempt again, the "
+            f"second never does"
         )
 
 
 def _retry_options(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge both spellings with what was there; a delay of its own is not needed with ``retries=``."""
+    """Merge both spellings with the current options; ``retries=`` does not need a delay."""
     if not any(name in given for name in (*RETRY_NAMES, "retries", "retry_delay_seconds")):
         return {}
     changes = {name: given[name] for name in RETRY_NAMES if given.get(name) is not None}
@@ -126,7 +126,7 @@ def _retry_options(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict
         value = given.get(spelling)
         if value is not None:
             if name in changes:
-                raise ValueError(f"{spelling}={value!r} and {name}={changes[name]!r} say the same; pass one of them")
+                raise ValueError(f"{spelling}={value!r} and {name}={changes[name]!r} set the same option; pass one")
             changes[name] = value
     merged = {name: current[name] for name in RETRY_NAMES if name in current} | changes
     if not merged.get("max_retries"):
@@ -139,24 +139,24 @@ def _retry_options(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict
 
 
 def _check_caches(options: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
-    """Refuse two kinds of caches at once, and warn of options that do nothing without another one."""
+    """Reject two kinds of caches at once, and warn about options that have no effect without another one."""
     if options.get("cache_for") is not None and options.get("cache_key_fn") is not None:
         raise ValueError(
-            "cache_for and cache_key_fn are two kinds of caches; pass one of them (the results of cache_key_fn live "
+            "cache_for and cache_key_fn are two kinds of caches; pass one of them (results of cache_key_fn live "
             "for cache_expiration)"
         )
     for name, needed in (("cache_validator", "cache_for"), ("cache_expiration", "cache_key_fn")):
         if changed.get(name) is not None and options.get(needed) is None:
-            warnings.warn(f"{name} does nothing without {needed}: nothing is put into the cache", stacklevel=_outside())
+            warnings.warn(f"{name} has no effect without {needed}: nothing is cached", stacklevel=_outside())
 
 
 def _check_names(options: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
-    """Warn of two names for one result, and of fields in the spelling of `str.format`, which would stay as they are."""
+    """Warn about two names for one result, and about fields in the syntax of `str.format`, which are not filled in."""
     target, location = options.get("target"), getattr(options.get("result"), "location", None)
     location = getattr(location, "text", location)
     if {"target", "result"} & changed.keys() and None not in (target, location) and target != location:
         warnings.warn(
-            f"target={target!r} wins over the location of result=, {location!r}; pass one", stacklevel=_outside()
+            f"target={target!r} overrides the location of result=, {location!r}; pass only one", stacklevel=_outside()
         )
     for name in ("target", "task_run_name"):
         if isinstance(changed.get(name), str):
@@ -167,7 +167,7 @@ def _check_names(options: Mapping[str, Any], changed: Mapping[str, Any]) -> None
 
 
 def _outside() -> int:
-    """Return the `stacklevel` of a warning by the caller of this function that shows the user's line."""
+    """Return the `stacklevel` with which a warning of the caller points to the user's line."""
     level, frame = 1, sys._getframe(1)
     while frame.f_globals.get("__name__", "").startswith("prefectish.") and frame.f_back is not None:
         level, frame = level + 1, frame.f_back
@@ -175,7 +175,7 @@ def _outside() -> int:
 
 
 def _mistyped(name: str, value: object, wanted: str) -> TypeError:
-    return TypeError(f"{name}={value!r}: {wanted} is wanted, got {type(value).__name__}")
+    return TypeError(f"{name} must be {wanted}, got {value!r}")
 
 
 def _text(name: str, value: Any) -> str | None:
@@ -185,7 +185,7 @@ def _text(name: str, value: Any) -> str | None:
 
 
 def tag_set(name: str, value: Any) -> frozenset[str]:
-    """Check tags: any iterable of strings, but not one string, whose letters nobody means."""
+    """Check tags: any iterable of strings, but not a single string, whose letters would become tags."""
     if value is None:
         return frozenset()
     if isinstance(value, str) or not isinstance(value, Iterable):
@@ -228,16 +228,16 @@ def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _mistyped(name, value, "a number")
     if not math.isfinite(value):
-        raise ValueError(f"{name}={value!r}: a finite number is wanted")
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
     return value
 
 
-def _whole(least: int) -> Callable[[str, Any], int]:
+def _whole(minimum: int) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise _mistyped(name, value, "a whole number")
-        if value < least:
-            raise ValueError(f"{name}={value!r}: at least {least} is wanted")
+        if value < minimum:
+            raise ValueError(f"{name} must be >= {minimum}, got {value!r}")
         return value
 
     return check
@@ -246,22 +246,22 @@ def _whole(least: int) -> Callable[[str, Any], int]:
 def _positive(name: str, value: Any) -> float:
     number = _number(name, value)
     if number <= 0:
-        raise ValueError(f"{name}={value!r}: more than 0 is wanted")
+        raise ValueError(f"{name} must be > 0, got {value!r}")
     return number
 
 
 def seconds(name: str, value: Any) -> float:
     """Check a time limit: seconds or a timedelta, more than 0."""
     limit = float(_positive(name, value.total_seconds() if isinstance(value, timedelta) else value))
-    if limit > retries.LONGEST_DELAY_SECONDS:  # no lock or timer of the system waits for ages
-        raise ValueError(f"{name}={value!r}: at most {retries.LONGEST_DELAY_SECONDS:.0f} seconds are possible")
+    if limit > retries.LONGEST_DELAY_SECONDS:  # locks and timers of the system have an upper limit
+        raise ValueError(f"{name} must be at most {retries.LONGEST_DELAY_SECONDS:.0f} seconds, got {value!r}")
     return limit
 
 
 def _one_of(*words: str) -> Callable[[str, Any], str]:
     def check(name: str, value: Any) -> str:
         if value not in words:
-            raise ValueError(f"{name}={value!r}: one of {', '.join(map(repr, words))} is wanted")
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
         return str(value)
 
     return check
@@ -282,13 +282,15 @@ def _rate(name: str, value: Any) -> float:
         number = float(count)
         return _positive(name, number) / _PER_SECOND[unit.strip()]
     except (KeyError, ValueError):
-        raise ValueError(f"{name}={value!r}: starts per second, or text like '10/s' or '600/m', is wanted") from None
+        raise ValueError(
+            f"{name} must be starts per second, or a string like '10/s' or '600/m', got {value!r}"
+        ) from None
 
 
 def _max_failures(name: str, value: Any) -> float:
     number = _positive(name, value)
     if number >= 1 and number != int(number):
-        raise ValueError(f"{name}={value!r}: a count, or a ratio below 1, is wanted")
+        raise ValueError(f"{name} must be a count, or a ratio below 1, got {value!r}")
     return number
 
 
@@ -309,7 +311,7 @@ def _workers(name: str, value: Any) -> tuple[str, ...]:
         if not isinstance(address, str):
             raise _mistyped(name, address, "an address or a list of addresses")
     if not addresses:
-        raise ValueError(f"{name}={value!r}: at least one address is wanted")
+        raise ValueError(f"{name} must have at least one address, got {value!r}")
     return addresses
 
 
@@ -320,7 +322,7 @@ def _priority(name: str, value: Any) -> float | Callable[..., Any]:
 def _lifetime(name: str, value: Any) -> timedelta:
     span = value if isinstance(value, timedelta) else timedelta(seconds=_number(name, value))
     if span <= timedelta():
-        raise ValueError(f"{name}={value!r}: more than 0 seconds are wanted")
+        raise ValueError(f"{name} must be > 0 seconds, got {value!r}")
     return span
 
 
@@ -339,7 +341,7 @@ def _target(name: str, value: Any) -> str | Callable[..., str]:
     from prefectish.results.templates import Template
 
     if not value:
-        raise ValueError(f"{name}={value!r}: a name is wanted, such as '${{task_slug}}/${{item_key}}.pickle'")
+        raise ValueError(f"{name} must be a name such as '${{task_slug}}/${{item_key}}.pickle', got {value!r}")
     return Template(value).text
 
 
@@ -349,13 +351,13 @@ def _run_name(name: str, value: Any) -> str | Callable[..., Any]:
     from prefectish.results.templates import Template
 
     if not value:
-        raise ValueError(f"{name}={value!r}: a name is wanted, such as 'load ${{url}}'")
+        raise ValueError(f"{name} must be a name such as 'load ${{url}}', got {value!r}")
     return Template(value).text
 
 
 def _item_key(name: str, value: Any) -> str | Callable[..., Any]:
     if isinstance(value, str) and not value.isidentifier():
-        raise ValueError(f"{name}={value!r}: the name of an argument, or a function of the item, is wanted")
+        raise ValueError(f"{name} must be the name of an argument or a function of the item, got {value!r}")
     return value if isinstance(value, str) else function(name, value)
 
 

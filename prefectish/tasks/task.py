@@ -636,7 +636,7 @@ class Operation(FunctionTask):
 
 def _checked_name(name: Any) -> str | None:
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"name={name!r}: a string is wanted, got {type(name).__name__}")
+        raise TypeError(f"name must be a string, got {name!r}")
     return name
 
 

@@ -317,7 +317,5 @@ def _leave(depths: dict[int, int]) -> None:
 def _checked(seconds: float | timedelta) -> float:
     number = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
     if not number >= 0:
-        raise ValueError(
-            f"seconds={seconds!r}: 0 or more; time does not run backwards, but set_wall sets a wall clock back"
-        )
+        raise ValueError(f"seconds must be >= 0, got {seconds!r}; to set the wall clock back, use set_wall")
     return number

@@ -131,7 +131,7 @@ class FaultySession:
         for name, rate in self.rates.items():
             _checked(name)
             if not 0 <= rate <= 1:
-                raise ValueError(f"rates: {name!r} is {rate!r}; a probability between 0 and 1 is wanted")
+                raise ValueError(f"rates[{name!r}] must be a probability between 0 and 1, got {rate!r}")
         self.seed = seed
         self.most = most
         self.happened: list[InjectedFault] = []

@@ -104,14 +104,14 @@ class WorkerKiller:
         self.modes = (mode,) if isinstance(mode, str) else tuple(mode)
         for name in self.modes or ("",):
             if name not in MODES:
-                raise ValueError(f"mode={name!r}: one of {', '.join(map(repr, MODES))}")
+                raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, got {name!r}")
         if not 0 <= interval[0] <= interval[1]:
-            raise ValueError(f"interval={interval!r}: the shortest and the longest time in seconds, 0 or more")
+            raise ValueError(f"interval must be the shortest and the longest time in seconds, >= 0, got {interval!r}")
         if most < 0:
-            raise ValueError(f"most={most!r}: at least 0")
+            raise ValueError(f"most must be >= 0, got {most!r}")
         self._client = target if hasattr(target, "scheduler_info") else None  # a Client has a start() too
         if self._client is None and not hasattr(target, "start"):
-            raise TypeError(f"target={target!r}: a DaskExecutor or a Client is wanted")
+            raise TypeError(f"target must be a DaskExecutor or a Client, got {target!r}")
         self.target = target
         self.most = most
         self.interval = interval

@@ -65,11 +65,11 @@ def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
     >>> assert_states(state, {loaded: "Success", reported: "Success"})
     Traceback (most recent call last):
     AssertionError: not as expected:
-      load-1[1]: Success expected, got Failed("Error during execution of task: ZeroDivisionError(...)")
-      report-1: Success expected, got TriggerFailed('Trigger was "all_successful" but some ...')
+      load-1[1]: expected Success, got Failed("Error during execution of task: ZeroDivisionError(...)")
+      report-1: expected Success, got TriggerFailed('Trigger was "all_successful" but some ...')
     """
     if not isinstance(state, State) or not isinstance(state._result, Mapping):
-        raise ValueError(f"state={state!r}: the state of a flow is wanted, as flow.run(...) returns it")
+        raise ValueError(f"state must be the state of a flow as returned by flow.run(...), got {state!r}")
     lines = [
         line
         for key, wanted in expected.items()
@@ -97,10 +97,10 @@ def _named(flow_state: State, key: Any) -> list[tuple[str, State]]:
 
 
 def _differences(label: str, state: State, wanted: Any) -> Iterator[str]:
-    """Say what is not as expected of a task."""
+    """Yield a line for each difference of a task."""
     if isinstance(wanted, list | tuple | dict):
         if not isinstance(state, Mapped):
-            yield f"{label}: children expected, got {_shown(state)}, which is no map"
+            yield f"{label}: expected children, got {_shown(state)}, which is not mapped"
         elif isinstance(wanted, dict):
             yield from _wrong_counts(label, state, wanted)
         else:
@@ -108,7 +108,7 @@ def _differences(label: str, state: State, wanted: Any) -> Iterator[str]:
     elif isinstance(state, Mapped) and _is_of_children(wanted):
         yield from _wrong_children(label, state, [wanted] * len(state.map_states or ()))
     elif not _matches(state, wanted):
-        yield f"{label}: {_state_text(wanted)} expected, got {_shown(state)}"
+        yield f"{label}: expected {_state_text(wanted)}, got {_shown(state)}"
 
 
 def _is_of_children(wanted: Any) -> bool:
@@ -121,24 +121,24 @@ def _is_of_children(wanted: Any) -> bool:
 
 
 def _wrong_children(label: str, state: Mapped, wanted: Sequence[Any]) -> Iterator[str]:
-    """Name the children that are not as expected."""
+    """Yield a line for each child that is not as expected."""
     children = state.map_states or []
     if len(children) != len(wanted):
-        yield f"{label}: {len(wanted)} children expected, got {len(children)}"
+        yield f"{label}: expected {len(wanted)} children, got {len(children)}"
         return
     wrong = [i for i, (child, each) in enumerate(zip(children, wanted, strict=True)) if not _matches(child, each)]
     for i in wrong[:MAX_CHILDREN_LISTED]:
-        yield f"{label}[{i}]: {_state_text(wanted[i])} expected, got {_shown(children[i])}"
+        yield f"{label}[{i}]: expected {_state_text(wanted[i])}, got {_shown(children[i])}"
     if len(wrong) > MAX_CHILDREN_LISTED:
-        yield f"{label}: and {len(wrong) - MAX_CHILDREN_LISTED} children more of {len(children)}"
+        yield f"{label}: and {len(wrong) - MAX_CHILDREN_LISTED} more of {len(children)} children"
 
 
 def _wrong_counts(label: str, state: Mapped, wanted: Mapping[Any, int]) -> Iterator[str]:
-    """Say how many children are in which state, if it is not as expected."""
+    """Yield the number of children in each state, if it is not as expected."""
     names = {_state_text(_checked(each)): count for each, count in wanted.items()}
     found = Counter(type(child).__name__ for child in state.map_states or ())
     if {name: count for name, count in names.items() if count} != dict(found):
-        yield f"{label}: {_counted(names)} expected, got {_counted(found)}"
+        yield f"{label}: expected {_counted(names)}, got {_counted(found)}"
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -157,7 +157,7 @@ def _matches(state: State | None, wanted: Any) -> bool:
 
 
 def _checked(wanted: Any) -> Any:
-    """Return what is expected if it is something that can be.
+    """Return an expectation that is valid.
 
     Raises
     ------
@@ -165,10 +165,12 @@ def _checked(wanted: Any) -> Any:
         There is no such state.
     """
     if isinstance(wanted, str) and wanted not in STATE_NAMES:
-        raise ValueError(f"{wanted!r} is no state; states are: {', '.join(sorted(STATE_NAMES))}")
+        raise ValueError(f"unknown state {wanted!r}; states are: {', '.join(sorted(STATE_NAMES))}")
     if wanted is None or isinstance(wanted, str | State) or callable(wanted):
         return wanted
-    raise ValueError(f"{wanted!r}: the name of a state, a class, a state or a function of a state is wanted")
+    raise ValueError(
+        f"an expectation must be the name of a state, a state class, a state or a function of a state, got {wanted!r}"
+    )
 
 
 def _state_text(wanted: Any) -> str:
@@ -178,7 +180,7 @@ def _state_text(wanted: Any) -> str:
         return _shown(wanted, result=True)
     if wanted is None:
         return "no state"
-    return wanted if isinstance(wanted, str) else f"what {getattr(wanted, '__name__', wanted)} takes"
+    return wanted if isinstance(wanted, str) else f"a state accepted by {getattr(wanted, '__name__', wanted)}"
 
 
 def _shown(state: State | None, result: bool = False) -> str:

@@ -22,7 +22,7 @@ class Known:
 
     def __init__(self, wanted: str | SecretBase) -> None:
         if not wanted or not isinstance(wanted, str | SecretBase):
-            raise ValueError(f"a secret, or the name of one, is wanted, got {wanted!r}")
+            raise ValueError(f"expected a secret or the name of one, got {wanted!r}")
         self._wanted = wanted
         flow = current().get("flow")
         if flow is not None and isinstance(wanted, SecretBase):
@@ -89,7 +89,7 @@ class Mail:
             "smtp_type": kind,
         }
         if kind not in SMTP_TYPES:
-            raise ValueError(f"smtp_type={kind!r}: one of {', '.join(map(repr, SMTP_TYPES))} is wanted")
+            raise ValueError(f"smtp_type must be one of {', '.join(map(repr, SMTP_TYPES))}, got {kind!r}")
         self._login = None if login is None else Known(login)
 
     def opened(self) -> dict[str, str]:
@@ -98,7 +98,7 @@ class Mail:
             return {}
         found = self._login.value()
         if not isinstance(found, dict) or not {"username", "password"} <= found.keys():
-            raise ValueError(f"{self._login!r}: JSON with username and password is wanted")
+            raise ValueError(f"{self._login!r} must be JSON with username and password")
         return {"username": found["username"], "password": found["password"]}
 
     def send(self, opened: dict[str, str], message: Message, timeout: float) -> None:

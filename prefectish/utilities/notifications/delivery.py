@@ -70,9 +70,11 @@ class DeliveryOptions:
 
     def __init__(self, timeout: float = 10.0, retries: int = 2, retry_delay: float = 1.0) -> None:
         if not timeout > 0:
-            raise ValueError(f"timeout={timeout!r}: seconds are wanted, more than 0")
+            raise ValueError(f"timeout must be > 0 seconds, got {timeout!r}")
         if retries < 0 or retry_delay < 0:
-            raise ValueError(f"retries={retries!r}, retry_delay={retry_delay!r}: neither can be negative")
+            raise ValueError(
+                f"retries and retry_delay must be >= 0, got retries={retries!r}, retry_delay={retry_delay!r}"
+            )
         self.timeout = timeout
         self.retries = retries
         self.retry_delay = retry_delay

@@ -197,8 +197,10 @@ def _notifier(channel: Channel, options: NotifierOptions) -> Notifier:
 
 def _classes(name: str, classes: StateClasses) -> tuple[type[State], ...]:
     if isinstance(classes, type):
-        raise TypeError(f"{name}={classes!r}: a list of classes of states is wanted")
+        raise TypeError(f"{name} must be a list of state classes, got {classes!r}")
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, State)):
-            raise TypeError(f"{name}: {cls!r} is no class of states, such as prefectish.engine.state.Failed")
+            raise TypeError(
+                f"{name} must be a list of state classes such as prefectish.engine.state.Failed, got {cls!r} in it"
+            )
     return tuple(classes)
