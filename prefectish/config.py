@@ -1,4 +1,4 @@
-"""Settings of a user: `config.toml` in the home folder, each also as an environment variable ``PREFECTISH_...``."""
+"""User settings: `config.toml` in the home folder, or environment variables ``PREFECTISH_...``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def home() -> str:
 
 
 def settings() -> Mapping[str, Any]:
-    """Read `config.toml`; empty if there is none, and with a warning if it cannot be read."""
+    """Read `config.toml`; empty if it does not exist, or, with a warning, if it cannot be read."""
     path = os.path.join(home(), "config.toml")
     if not os.path.exists(path):
         return {}
@@ -29,12 +29,12 @@ def settings() -> Mapping[str, Any]:
 
 
 def setting(name: str) -> Any:
-    """Return a setting: ``$PREFECTISH_<NAME>`` if it is there, else the entry of `config.toml`, else None."""
+    """Return a setting: ``$PREFECTISH_<NAME>`` if it is set, else the entry of `config.toml`, else None."""
     return os.environ.get(f"PREFECTISH_{name.upper()}") or settings().get(name)
 
 
 def switch(name: str, default: bool) -> bool:
-    """Return a setting that is true or false.
+    """Return a boolean setting.
 
     Raises
     ------
@@ -53,11 +53,11 @@ def switch(name: str, default: bool) -> bool:
 
 
 def default_executor() -> Any:
-    """Make the executor that the user configured, or return None.
+    """Return the configured default executor, or None.
 
     A dotted class name in ``$PREFECTISH_EXECUTOR``, else in the entry `executor` of `config.toml`; the table
-    `executor_kwargs` there holds the keyword arguments of the class named beside it. One that cannot be made warns and
-    counts as none, so that the run stays in this process.
+    `executor_kwargs` there holds its keyword arguments. An executor that cannot be created causes a warning and
+    None is returned, so that the flow runs in this process.
     """
     wanted = os.environ.get("PREFECTISH_EXECUTOR")
     file = settings()
@@ -67,10 +67,10 @@ def default_executor() -> Any:
     kwargs = file.get("executor_kwargs", {}) if name == file.get("executor") else {}
     try:
         return _load(name)(**kwargs)
-    except Exception as error:  # a class of anybody's
+    except Exception as error:  # user code
         warnings.warn(
             f"the configured executor {name!r} cannot be used ({type(error).__name__}: {error}); "
-            f"the run stays in this process",
+            f"the flow runs in this process",
             stacklevel=2,
         )
         return None

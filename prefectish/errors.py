@@ -1,7 +1,7 @@
-"""The exceptions that prefectish raises, each with the exit code of a program that dies of it.
+"""Exceptions raised by prefectish, each with the exit code of a program that ends with it.
 
-An error of the *user's* code never gets here: it becomes the state of a task.  These are for the
-caller's mistakes and for what breaks around a run.
+Errors in user code do not use these classes: they become the state of a task.  These are for wrong
+usage and for failures of the infrastructure of a run.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from typing import Any, ClassVar
 from prefectish.secrets.masking import mask
 
 MAX_TEXT_LENGTH = 10_000
-"""How many characters of an error's text are kept."""
+"""Maximum length of the text of an error, in characters."""
 
 
 class PrefectishError(Exception):
-    """Is the base of every error that prefectish raises itself."""
+    """Base class of all prefectish exceptions."""
 
     exit_code: ClassVar[int] = 1
 
 
 class FlowDefinitionError(PrefectishError, ValueError):
-    """Says that a flow cannot run as it is written."""
+    """Raised when a flow is defined in a way that cannot run."""
 
     exit_code = 2
 
 
 class ParameterError(PrefectishError, ValueError):
-    """Says that a flow was started with missing, unknown or unusable parameters."""
+    """Raised when a flow is started with missing, unknown or invalid parameters."""
 
     exit_code = 2
 
 
 class RemoteError(PrefectishError):
-    """Stands in for an exception that could not be carried from where it was raised.
+    """Replacement for an exception that could not be pickled or unpickled.
 
     Parameters
     ----------
     type_name
-        The name of the class of the original exception.
+        Name of the class of the original exception.
     message
-        Its text, at most `MAX_TEXT_LENGTH` characters and a mark.
+        Its text, at most `MAX_TEXT_LENGTH` characters and a mark if it was cut.
     traceback
-        Its formatted traceback, causes included, if there was one.
+        Its formatted traceback, including its causes, if available.
     """
 
     def __init__(self, type_name: str, message: str, traceback: str | None = None) -> None:
@@ -60,80 +60,80 @@ class RemoteError(PrefectishError):
 
 
 class ResultUnpickleError(PrefectishError):
-    """Says that a result arrived, but its bytes cannot be loaded here."""
+    """Raised when a result was received, but cannot be unpickled in this process."""
 
 
 class ResultReleased(PrefectishError):
-    """Says that a result was given up because nobody had asked to keep it."""
+    """Raised when a result that was not kept is read after its release."""
 
 
 class HistoryCorrupt(PrefectishError):
-    """Says that a file is not a history of ours; it is left as it is."""
+    """Raised when a file is not a prefectish history; the file is not changed."""
 
     exit_code = 4
 
 
 class HistoryTooNew(PrefectishError):
-    """Says that a history was written by a later version; it is left as it is."""
+    """Raised when a history was written by a later version; the history is not changed."""
 
     exit_code = 4
 
 
 class HistoryWriteError(PrefectishError, OSError):
-    """Says that a history cannot be written; what was written before is intact."""
+    """Raised when a history cannot be written; earlier records are intact."""
 
     exit_code = 4
 
 
 class HistoryUnsafe(PrefectishError):
-    """Says that a history lies where its journal is not safe."""
+    """Raised when a history is on a file system where its journal is not safe."""
 
     exit_code = 4
 
 
 class SecretsUnsafe(PrefectishError, PermissionError):
-    """Says that others can read the file of secrets, which is therefore not used."""
+    """Raised when other users can read the file of secrets, which is therefore not used."""
 
     exit_code = 2
 
 
 class ResumeMismatch(PrefectishError):
-    """Says that a run cannot be resumed with a flow that has changed."""
+    """Raised when a run cannot be resumed because its flow has changed."""
 
     exit_code = 2
 
 
 class RunLocked(PrefectishError):
-    """Says that somebody else drives a run."""
+    """Raised when a run is active in another process."""
 
     exit_code = 4
 
 
 class RunNotActive(PrefectishError):
-    """Says that nobody drives a run of whom something could be asked."""
+    """Raised when a run is not active and cannot take requests."""
 
     exit_code = 2
 
 
 class ResultCorrupt(PrefectishError):
-    """Says that a stored result is not what was written: cut short, altered, foreign or without its signature."""
+    """Raised when a stored result is truncated, altered, not written by a result store, or not signed."""
 
     exit_code = 4
 
 
 class ResultStoreNotShared(PrefectishError):
-    """Says that workers keep results where the client, or another worker, cannot read them."""
+    """Raised when workers store results where the client or other workers cannot read them."""
 
     exit_code = 3
 
 
 class TaskRunFailed(PrefectishError):
-    """A task run that has no result, and no exception of its body's that says why: it was cancelled, or never ran.
+    """Raised when the result of a task run is read that was cancelled or never ran, so that it has no exception.
 
     Attributes
     ----------
     state
-        Of the task run.
+        The state of the task run.
     """
 
     def __init__(self, text: str, state: Any = None) -> None:
@@ -142,14 +142,14 @@ class TaskRunFailed(PrefectishError):
 
 
 class Unhashable(PrefectishError, TypeError):
-    """Says that a value, or a part of it, is not the same thing in another process.
+    """Raised when a value, or a part of it, has no hash that is the same in every process.
 
     Parameters
     ----------
     reason
-        What it is.
+        What it is that cannot be hashed.
     path
-        Where it is in the value: ``rows[3].client``.
+        Its place in the value: ``rows[3].client``.
     """
 
     exit_code = 2
@@ -164,13 +164,13 @@ class Unhashable(PrefectishError, TypeError):
 
 
 class SchedulerLost(PrefectishError, ConnectionError):
-    """Says that the scheduler of a cluster went away during a run."""
+    """Raised when the connection to the scheduler of a cluster is lost or cannot be made."""
 
     exit_code = 3
 
 
 class EnvironmentMismatch(PrefectishError):
-    """Says that client and workers differ in a way that would break a run."""
+    """Raised when client and workers have incompatible environments."""
 
     exit_code = 3
 
@@ -184,41 +184,41 @@ def shorten(text: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return the repr of an exception, cut to a sane length, even if its own repr breaks."""
+    """Return the repr of an exception, cut to `MAX_TEXT_LENGTH`, even if its `__repr__` raises."""
     return _safe_text(repr, error)
 
 
 def text_of(error: BaseException) -> str:
-    """Return the message of an exception, cut to a sane length, even if its own str breaks."""
+    """Return the message of an exception, cut to `MAX_TEXT_LENGTH`, even if its `__str__` raises."""
     return _safe_text(str, error)
 
 
 def _safe_text(form: Callable[[object], str], error: BaseException) -> str:
     try:
         return shorten(form(error))
-    except Exception as broken:  # `__repr__` and `__str__` are the user's code too
+    except Exception as broken:  # `__repr__` and `__str__` are user code
         return f"<{type(error).__name__} whose {form.__name__} raises {type(broken).__name__}>"
 
 
 def reduce_exception(error: BaseException) -> tuple[Any, ...]:
-    """Return what an exception says it is made of: a callable, its arguments and perhaps attributes.
+    """Return what an exception is rebuilt from: a callable, its arguments and possibly attributes.
 
-    To be pickled in place of the exception. A library in this process may have registered a way of its own to pickle
-    every exception, as distributed does through tblib, and by that one a SyntaxError arrives without its text, and with
+    It is pickled in place of the exception. A library in this process may have registered its own way to pickle
+    every exception, as distributed does through tblib: a SyntaxError pickled that way loses its text and carries
     the frames of its traceback.
     """
     parts = error.__reduce_ex__(4)
     if isinstance(parts, str) or len(parts) > 3:
-        raise TypeError(f"{type(error).__name__} is pickled in a way of its own")
+        raise TypeError(f"{type(error).__name__} has a custom way of pickling")
     return parts
 
 
 def rebuild_exception(parts: tuple[Any, ...]) -> BaseException:
-    """Return the exception that was taken apart; raise whatever its making raises."""
+    """Rebuild an exception from `reduce_exception`; raise whatever its constructor raises."""
     make, arguments, *state = parts
     error = make(*arguments)
     if not isinstance(error, BaseException):
-        raise TypeError(f"{make!r} made no exception but {type(error).__name__}")
+        raise TypeError(f"{make!r} returned {type(error).__name__}, which is not an exception")
     if state and state[0] is not None:
         error.__setstate__(state[0])
     return error

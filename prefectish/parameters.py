@@ -1,4 +1,4 @@
-"""Parameters: the arguments of a flow, and which values a run gives them."""
+"""Parameters: the arguments of a flow and their values in a run."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _ABSENT: Any = object()
 
 
 class Parameter(Task):
-    """A value that is given when the flow is run.
+    """An argument of a flow, with a value for each run.
 
     Parameters
     ----------
     name
-        The keyword of `flow.run`; also its slug, so a flow has one parameter of a name.
+        The keyword of `flow.run` and the slug of the task, so names of parameters are unique in a flow.
     default
-        The value of a run that gives none; without a default the parameter is required.
+        The value if a run passes none; without a default the parameter is required.
     required
-        False: the value is None where no run and no default gives one.
+        False: the value is None if neither the run nor a default gives one.
     tags
         As for a task.
     type
-        What a value must be: anything that can annotate an argument (`int`, `list[str]`, `int | None`, a pydantic
-        model). The value of a run is converted to it where that loses nothing (``"3"`` to 3), else the run is refused.
+        Type of the value: any annotation (`int`, `list[str]`, `int | None`, a pydantic
+        model). The value of a run is converted to it if that is lossless (``"3"`` to 3), else the run is rejected.
         Needs the extra `typed`.
 
     Raises
     ------
     FlowDefinitionError
-        If it is required and yet has a default, or the type cannot be checked.
+        If it is required and has a default, or the type is not supported.
     ParameterError
-        If the default is not of the type.
+        If the default does not have the type.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Parameter(Task):
         type: Any = None,
     ) -> None:
         if not name or not isinstance(name, str):
-            raise FlowDefinitionError(f"a parameter needs a name, got {name!r}")
+            raise FlowDefinitionError(f"name of a parameter must be a non-empty string, got {name!r}")
         if required and default is not _ABSENT and default is not None:
             raise FlowDefinitionError(f"parameter {name!r} is required, so its default {default!r} is never used")
         self.required = default is _ABSENT if required is None else required
@@ -66,12 +66,12 @@ class Parameter(Task):
             self._converted(self.default)
 
     def accept(self, value: Any) -> Any:
-        """Return a value as the type of the parameter; None where that is the default is no value, so it passes.
+        """Convert a value to the type of the parameter; None passes unchecked if it is the default.
 
         Raises
         ------
         ParameterError
-            ``parameter 'n': 'many' is no int: ...``.
+            ``parameter 'n' must be int, got 'many': ...``.
         """
         if value is None and self.default is None and not self.required:
             return None
@@ -81,13 +81,13 @@ class Parameter(Task):
         return value if self.type is None else checked(self.name, self.type, value)
 
     def run(self) -> Any:
-        """Return the value in the current run, else the default."""
+        """Return the value in the current run, or the default."""
         return self.accept((current().get("parameters") or {}).get(self.name, self.default))
 
     def __call__(self, /, *args: Any, flow: Flow | None = None, **kwargs: Any) -> Self:
-        """Add the parameter itself to a flow: there is no second one of its name."""
+        """Add the parameter itself, not a copy, to a flow."""
         if args or kwargs:
-            raise TypeError(f"{self!r} takes no arguments when it is called")
+            raise TypeError(f"{self!r} takes no arguments when called")
         self._flow(flow).add_task(self)
         return self
 
@@ -97,10 +97,10 @@ class Parameter(Task):
         Raises
         ------
         FlowDefinitionError
-            If the name is not new.
+            If the name is the same.
         """
         if not name or name == self.name:
-            raise FlowDefinitionError(f"a copy of {self!r} needs a name of its own: copy('other')")
+            raise FlowDefinitionError(f"a copy of {self!r} must have another name, got {name!r}; pass copy('other')")
         return super().copy(**{"slug": name, **options, "name": name})
 
     def __repr__(self) -> str:
@@ -108,9 +108,9 @@ class Parameter(Task):
 
 
 class DateTimeParameter(Parameter):
-    """A date with time that is given when the flow is run, as a datetime or as text in ISO 8601.
+    """A parameter whose value is a date with time: a datetime, or a string in ISO 8601.
 
-    Tasks get an aware datetime. What tells no time zone is read as UTC, what tells no time of day as midnight.
+    Tasks receive an aware datetime. Without a time zone the value is read as UTC, without a time of day as midnight.
 
     Parameters
     ----------
@@ -135,28 +135,28 @@ class DateTimeParameter(Parameter):
         if isinstance(moment, date) and not isinstance(moment, datetime):
             moment = datetime.combine(moment, time())
         if not isinstance(moment, datetime):
-            raise refusal(self.name, value, "date with time", f"got {type(value).__name__}; pass a datetime, or text")
+            raise refusal(self.name, value, "a date with time", "pass a datetime or a string")
         return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
     def _parsed(self, text: str) -> datetime:
         try:
             return datetime.fromisoformat(text.strip())
         except ValueError:
-            raise refusal(self.name, text, "date with time", "pass it like 2026-03-01T12:00+02:00") from None
+            raise refusal(self.name, text, "a date with time", "pass a string like 2026-03-01T12:00+02:00") from None
 
 
 def settle(parameters: Iterable[Parameter], given: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
-    """Give every parameter its value for a run: given, else the context's, else its default.
+    """Return the values of all parameters for a run: as given, else from the context, else the default.
 
     Returns
     -------
     dict
-        A value for each parameter, by name, as the type that the parameter has.
+        Values by name, converted to the types of the parameters.
 
     Raises
     ------
     ParameterError
-        ``missing: x; unknown: y``, or what is wrong with each value.
+        ``missing: x; unknown: y``, or the fault of each value.
     """
     known = {p.name: p for p in parameters}
     missing = sorted(n for n, p in known.items() if p.required and n not in given and n not in context)

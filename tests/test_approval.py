@@ -92,7 +92,7 @@ def test_answer_of_another_type_pauses_again_and_says_why(store, results):
     state = run.approve(asked, 0, input="many", flow=flow)
     paused = state.result[asked].map_states[0]
     assert type(paused) is Paused
-    assert paused.message.startswith("how many on here? ('many' is no int: Input should be a valid integer")
+    assert paused.message.startswith("how many on here? (must be int, got 'many': Input should be a valid integer")
     state = run.approve(asked, 0, input=5, flow=flow)
     assert state.result[asked].map_states[0].result == ("here", 5)
 
@@ -362,7 +362,7 @@ def test_command_approves_in_a_new_process_each_time(program, store):
     done = command("approve", run_id, "--input", "many", store=store)
     assert done.returncode == 5, done.stderr
     shown = command("show", run_id, store=store).stdout
-    assert "paused: ask-1[1]: how often b? ('many' is no int" in shown
+    assert "paused: ask-1[1]: how often b? (must be int, got 'many'" in shown
     assert f"prefectish approve {run_id}" in shown
     (paused,) = json.loads(command("show", run_id, "--json", store=store).stdout)["paused"]
     assert (paused["slug"], paused["index"], paused["state"]) == ("ask-1", 1, "Paused")

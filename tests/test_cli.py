@@ -80,12 +80,15 @@ def test_run_takes_an_executor(command: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nowhere.py"], "no file nowhere.py"),
-        (["{file}:other"], "has no flow 'other'; it has: flow"),
+        (["nowhere.py"], "no such file: nowhere.py"),
+        (["{file}:other"], "has no flow 'other'; it has flow"),
         (["{file}"], "missing: n"),
         (["{file}", "-p", "n"], "--param must be key=value"),
         (["{file}", "-p", "n=2", "--executor", "moon"], "one of local, threads, processes, dask"),
-        (["{file}", "-p", "n=2", "--executor", "local", "--address", "tcp://x:1"], "goes with --executor dask"),
+        (
+            ["{file}", "-p", "n=2", "--executor", "local", "--address", "tcp://x:1"],
+            "--address requires --executor dask",
+        ),
     ],
 )
 def test_bad_arguments_are_told_in_a_line_with_code_2(command: Command, words: list[str], said: str) -> None:
@@ -221,7 +224,7 @@ def test_gc_says_first_and_deletes_only_what_is_not_needed(command: Command, tmp
     fresh.write_bytes(b"1")
     os.utime(stale, (time.time() - 2 * 86400,) * 2)
     words = ("gc", "--store", str(store), "--older-than", "0")
-    assert "would delete 6 bytes" in command.on_history(*words).replace("\n", " ")
+    assert "to delete 6 bytes" in command.on_history(*words).replace("\n", " ")
     assert stale.exists()
     assert (store / done).exists()
     command.on_history(*words, "--delete")
@@ -347,13 +350,13 @@ def test_c4_run_whose_client_was_killed_is_lost_and_cannot_be_cancelled(command:
     driver.process.kill()
     driver.process.wait()
     assert "Lost" in command.on_history("runs")
-    assert "client lost, last heard of" in command.on_history("show").replace("\n", " ")
+    assert "client lost, last heartbeat at" in command.on_history("show").replace("\n", " ")
     assert json.loads(command.on_history("show", "--json"))["lost"] is True
     assert "its client is lost" in command.on_history("cancel", code=2).replace("\n", " ")
 
 
 def test_runs_are_found_by_their_age_too(command: Command) -> None:
-    assert "no run is recorded yet" in command.on_history("show", code=2)
+    assert "no runs are recorded yet" in command.on_history("show", code=2)
     first, second = command.run(1)["id"], command.run(2)["id"]
     assert json.loads(command.on_history("show", "--json"))["id"] == second
     assert json.loads(command.on_history("show", "last", "--json"))["id"] == second
@@ -365,7 +368,7 @@ def test_flows_are_found_in_modules_by_name_and_as_functions(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "Success" in command.on_history("run", "example_flow:example", "-p", "n=1")
-    assert "no file and no module nowhere.at.all" in command.on_history("run", "nowhere.at.all:x", code=2)
+    assert "no such file or module: nowhere.at.all" in command.on_history("run", "nowhere.at.all:x", code=2)
     (tmp_path / "functions.py").write_text(
         "from prefectish import flow\n@flow\ndef double(n: int):\n    return 2 * n\n"
     )

@@ -73,7 +73,7 @@ def test_arguments_hold_for_the_class_beside_them_wherever_it_is_named(
         ('executor = "no_such_module.X"', "'no_such_module.X' cannot be used .ModuleNotFoundError"),
         ('executor = "Recorder"', "'Recorder' cannot be used .*must be a dotted class name"),
         ("executor = 3", "3 cannot be used .*must be a dotted class name"),
-        ('executor = "stand_in.Recorder"\nexecutor_kwargs = {colour = 1}', "TypeError.*the run stays in this process"),
+        ('executor = "stand_in.Recorder"\nexecutor_kwargs = {colour = 1}', "TypeError.*the flow runs in this process"),
         ('executor = "stand_in.Recorder"\nexecutor_kwargs = 5', "TypeError"),
     ],
 )

@@ -833,7 +833,7 @@ def test_typed_parameter_is_converted_before_anything_runs(run):
         each = inc.map(Parameter("ns", type=list[int], default=["1", 2]))
     result = run(flow, n="41").result
     assert (result[out].result, result[each].result) == (42, [2, 3])
-    with pytest.raises(ParameterError, match="parameter 'n': 'many' is no int"):
+    with pytest.raises(ParameterError, match="parameter 'n' must be int, got 'many'"):
         run(flow, n="many")
 
 

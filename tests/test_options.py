@@ -201,7 +201,7 @@ def test_field_in_the_spelling_of_format_warns(option: str) -> None:
 
 def test_target_wins_over_another_location_and_warns(tmp_path: Any) -> None:
     one, other = (LocalResult(tmp_path, location=name) for name in ("${day}", "other"))
-    with pytest.warns(UserWarning, match=r"target='\$\{day\}' overrides the location of result=, 'other'; pass one"):
+    with pytest.warns(UserWarning, match=r"target='\$\{day\}' overrides the location of result=, 'other'; pass"):
         made = Task(target="${day}", result=other)
     assert made.copy(tags=["t"]).copy(result=one).result is one
 

@@ -38,7 +38,7 @@ def test_required_parameter_has_no_use_for_a_default() -> None:
 
 @pytest.mark.parametrize("name", ["", None, 3])
 def test_parameter_needs_a_name(name: Any) -> None:
-    with pytest.raises(FlowDefinitionError, match="a parameter needs a name"):
+    with pytest.raises(FlowDefinitionError, match="name of a parameter must be a non-empty string, got "):
         Parameter(name)
 
 
@@ -83,7 +83,7 @@ def test_copy_needs_another_name() -> None:
     other = made.copy("y")
     assert (other.name, other.slug, other.default) == ("y", "y", 3)
     for name in ("", "x"):
-        with pytest.raises(FlowDefinitionError, match="a copy of <Parameter: x> needs a name of its own"):
+        with pytest.raises(FlowDefinitionError, match="a copy of <Parameter: x> must have another name, got ''; pass"):
             made.copy(name)
     with pytest.raises(TypeError, match="name"):
         made.copy()

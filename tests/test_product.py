@@ -134,7 +134,10 @@ def test_input_that_cannot_be_combined_is_refused_while_building(value: Any, wor
 
 
 def test_product_of_nothing_is_refused() -> None:
-    with Flow("f"), pytest.raises(TypeError, match="there is nothing to combine"):
+    with (
+        Flow("f"),
+        pytest.raises(TypeError, match="product: no inputs to combine; pass lists, or tasks that return lists"),
+    ):
         product()
 
 

@@ -251,7 +251,7 @@ def test_unknown_run_and_foreign_flow_are_refused(path: str) -> None:
         flow.resume("", history=path)
     with pytest.raises(TypeError, match=r"by its identifier, .*, got Success"):
         flow.resume(Success(), history=path)
-    with pytest.raises(ValueError, match="history=False: the path or database URL"):
+    with pytest.raises(ValueError, match="history must be the path or database URL of the history that has the"):
         flow.resume(run_id, history=False)
     with pytest.raises(ResumeMismatch, match="is of flow 'other'"):
         Flow("stranger", tasks=[task(lambda: 1, name="two")]).resume(run_id, history=path)

@@ -155,7 +155,7 @@ def _stored_state(store: Result, place: str, key: str) -> Cached | str | None:
     except FileNotFoundError:
         return None
     except (ResultCorrupt, ResultUnpickleError) as error:
-        get_logger().warning("a cached result is left alone, and the task runs: %s", error)
+        get_logger().warning("a cached result cannot be read, so the task runs: %s", error)
         return f"the cached result cannot be used: {error}"
     if entry.get("key") != key:
         return f"the cached result at {place} belongs to another key"
@@ -262,7 +262,7 @@ def reason(task: Any, miss: Miss, caches: Caches, store: Result | None = None) -
         if name not in caches:
             return "nothing is cached yet"
         if _validator(task) is never_use:
-            return "the validator is never_use; set cache_for, or another cache_validator"
+            return "the validator is never_use; set cache_for or another cache_validator"
         return "what is cached has expired, or belongs to other parameters"
     return why_not(miss.parts, _entries(task, caches, store))
 

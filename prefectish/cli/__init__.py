@@ -12,5 +12,5 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich", "sqlalchemy"):
             raise
-        sys.exit(f"prefectish: the command needs {error.name}: pip install 'prefectish[cli]'")
+        sys.exit(f"prefectish: the command needs {error.name}; pip install 'prefectish[cli]'")
     app()

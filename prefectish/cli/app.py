@@ -28,31 +28,31 @@ app = typer.Typer(
 )
 
 Param = Annotated[
-    list[str], typer.Option("--param", "-p", help="A parameter, key=value; JSON values are read as such.")
+    list[str], typer.Option("--param", "-p", help="A parameter, key=value; the value is parsed as JSON if possible.")
 ]
 ExecutorName = Annotated[str | None, typer.Option("--executor", "-e", help="local, threads, processes or dask.")]
-Address = Annotated[str | None, typer.Option(help="Of a Dask scheduler.")]
-History = Annotated[str | None, typer.Option(help="Path or database URL; default: in the home folder.")]
+Address = Annotated[str | None, typer.Option(help="Address of a Dask scheduler.")]
+History = Annotated[str | None, typer.Option(help="History: path or database URL; default: in the home folder.")]
 Progress = Annotated[
-    bool | None, typer.Option("--progress/--no-progress", help="Show the run while it goes on; default: in a terminal.")
+    bool | None, typer.Option("--progress/--no-progress", help="Show live progress; default: in a terminal.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-#: Stands for the newest run.
+#: Name of the newest run.
 LAST_RUN = "last"
 RunFlow = Annotated[
-    str | None, typer.Argument(help="FILE.py, FILE.py:name or module:name; default: where it was when it ran.")
+    str | None, typer.Argument(help="FILE.py, FILE.py:name or module:name; default: as recorded in the history.")
 ]
-RunId = Annotated[str, typer.Argument(help="Identifier of the run, or its beginning; `last` is the newest.")]
+RunId = Annotated[str, typer.Argument(help="Id of the run or the beginning of it; `last` is the newest run.")]
 
 
 @contextmanager
 def _report_errors() -> Iterator[None]:
-    """Say our own errors in one line, and end with their exit code; errors of a user's file keep their traceback."""
+    """Print prefectish's own errors in one line and exit with their code; other errors keep their traceback."""
     try:
         yield
     except PrefectishError as error:
         raise _exit_with(error, error.exit_code) from None
-    except BrokenPipeError:  # whoever read the output has gone
+    except BrokenPipeError:  # the reader of the output has closed it
         raise
     except ConnectionError as error:
         raise _exit_with(error, 3) from None
@@ -74,23 +74,23 @@ def _recorded_run(run_id: str | None, history: str | None) -> RunRow:
     except KeyError as error:
         raise _exit_with(error.args[0], 2) from None
     if not newest:
-        raise _exit_with("no run is recorded yet", 2)
+        raise _exit_with("no runs are recorded yet", 2)
     return newest[0]
 
 
 @app.command()
 def run(
     flow: Annotated[str, typer.Argument(help="FILE.py, FILE.py:name or module:name.")],
-    param: Param = [],  # noqa: B006  typer reads it, nobody writes it
+    param: Param = [],  # noqa: B006  read by typer, never modified
     executor: ExecutorName = None,
     address: Address = None,
-    resume: Annotated[str | None, typer.Option(help="Go on with this run; `last` is the newest.")] = None,
-    now: Annotated[bool, typer.Option("--now", help="Run once, at once, whatever the flow's schedule says.")] = False,
+    resume: Annotated[str | None, typer.Option(help="Resume this run; `last` is the newest run.")] = None,
+    now: Annotated[bool, typer.Option("--now", help="Run once, now, ignoring the flow's schedule.")] = False,
     progress: Progress = None,
     history: History = None,
     as_json: Json = False,
 ) -> None:
-    """Run a flow, and end with the exit code of its state."""
+    """Run a flow; the exit code tells how it ended."""
     with _report_errors():
         loaded = load_flow(flow)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
@@ -109,16 +109,16 @@ def run(
 def resume(
     run_id: RunId,
     flow: RunFlow = None,
-    param: Param = [],  # noqa: B006  typer reads it, nobody writes it
+    param: Param = [],  # noqa: B006  read by typer, never modified
     executor: ExecutorName = None,
     address: Address = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed children again.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Accept changed tasks and run them again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Accept changed tasks and rerun them.")] = False,
     progress: Progress = None,
     history: History = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run: what is finished is kept."""
+    """Resume a run: finished work is kept."""
     with _report_errors():
         found = _recorded_run(run_id, history)
         loaded = load_flow(flow or _source_of(found))
@@ -136,15 +136,15 @@ def approve(
     flow: RunFlow = None,
     task: Annotated[str | None, typer.Option("--task", "-t", help="Only this task, by slug or name.")] = None,
     item: Annotated[str | None, typer.Option("--item", "-i", help="Only this child: map index or item key.")] = None,
-    answer: Annotated[str | None, typer.Option("--input", help="What the task is told; JSON is read as such.")] = None,
-    note_only: Annotated[bool, typer.Option("--no-resume", help="Note the approval; resume the run later.")] = False,
-    param: Param = [],  # noqa: B006  typer reads it, nobody writes it
+    answer: Annotated[str | None, typer.Option("--input", help="Answer to the task; JSON if possible.")] = None,
+    note_only: Annotated[bool, typer.Option("--no-resume", help="Record the approval; resume the run later.")] = False,
+    param: Param = [],  # noqa: B006  read by typer, never modified
     executor: ExecutorName = None,
     address: Address = None,
     history: History = None,
     as_json: Json = False,
 ) -> None:
-    """Approve what is paused of a run, and go on with it."""
+    """Approve paused tasks of a run and resume it."""
     with _report_errors():
         found = _recorded_run(run_id, history)
         source = flow or found.source
@@ -158,26 +158,26 @@ def approve(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         if loaded is None:
-            print(f"approved; go on with: prefectish resume {found.id}{'' if source else ' FILE.py:name'}")
+            print(f"approved; resume with: prefectish resume {found.id}{'' if source else ' FILE.py:name'}")
             return
         again = _NextCommand(None if origin_of(loaded) else flow, param, history)
         _finish(lambda: loaded.resume(found.id, parameters=values, **options), again, as_json)
 
 
 def _source_of(run: RunRow) -> str:
-    """Return where the flow of a recorded run was when it ran."""
+    """Return the recorded location of the flow of a run."""
     if run.source is None:
-        raise FlowDefinitionError(f"where the flow of run {run.id} is, is not known; name it: FILE.py:name")
+        raise FlowDefinitionError(f"the location of the flow of run {run.id} is not recorded; pass FILE.py:name")
     return run.source
 
 
 class _NextCommand(NamedTuple):
-    """What has to be typed again to go on with a run.
+    """The options that a command about a run has to repeat.
 
     Attributes
     ----------
     source
-        Where the flow is, if the history does not know it.
+        The location of the flow, if the history does not know it.
     """
 
     source: str | None
@@ -190,13 +190,13 @@ class _NextCommand(NamedTuple):
         return shlex.join(["prefectish", name, run_id, *options, *where])
 
     def resume_command(self, name: str, run_id: str, *options: str) -> str:
-        """Return a command that goes on with a run."""
+        """Return a command that resumes a run."""
         values = [word for pair in self.param for word in ("-p", pair)]
         return self.command(name, run_id, *([] if self.source is None else [self.source]), *options, *values)
 
 
 def _finish(drive: Callable[[], State], again: _NextCommand, as_json: bool) -> None:
-    """Drive a run, print how it ended, and exit with its code."""
+    """Run a flow, print how it ended, and exit with its code."""
     try:
         state = drive()
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -248,7 +248,7 @@ def _first_error(state: State) -> str | None:
 @app.command()
 def runs(
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.")] = 20,
-    flow: Annotated[str | None, typer.Option(help="Only those of the flow of this name.")] = None,
+    flow: Annotated[str | None, typer.Option(help="Only runs of the flow of this name.")] = None,
     history: History = None,
     as_json: Json = False,
 ) -> None:
@@ -261,14 +261,14 @@ def runs(
             showing.show_json([showing.run_context(run) for run in found])
             return
         if not found:
-            print("no run is recorded yet", file=sys.stderr)
+            print("no runs are recorded yet", file=sys.stderr)
             return
         showing.show_table(("run", "flow", "state", "started", "took", "message"), map(showing.run_cells, found))
 
 
 @app.command()
 def show(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
-    """Show a run: its tasks and how many of their children are in which state."""
+    """Show the tasks of a run, with the number of children in each state."""
     with _report_errors():
         found = _recorded_run(run_id, history)
         tasks = found.tasks()
@@ -289,12 +289,12 @@ def show(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = Fals
 
 
 def _next_commands(run: RunRow, history: str | None) -> list[str]:
-    """Return what can be typed about a run that did not succeed; its parameters are not recorded."""
+    """Return commands for a run that did not succeed; its parameters are not recorded."""
     if run.state == "Success" or run.paused():
         return []
     again = _NextCommand(None if run.source else "FILE.py:name", [], history)
     if run.ended is None and not run.is_lost:
-        return [f"stop it: {again.command('cancel', run.id)}"]
+        return [f"cancel: {again.command('cancel', run.id)}"]
     failed = schema.CODES[run.state] in schema.FAILED
     lines = [f"show failures: {again.command('failures', run.id)}"] if failed else []
     resume = again.resume_command("resume", run.id, *["--retry-failed"] * failed)
@@ -303,7 +303,7 @@ def _next_commands(run: RunRow, history: str | None) -> list[str]:
 
 @app.command()
 def failures(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
-    """Show the failures of a run, grouped by cause; what only follows from others comes last."""
+    """Show the failures of a run grouped by cause; tasks that did not run because of others come last."""
     from prefectish.history.outline import first_of
 
     with _report_errors():
@@ -326,12 +326,12 @@ def logs(
     run_id: RunId = LAST_RUN,
     task: Annotated[str | None, typer.Option("--task", "-t", help="Only this task, by slug or name.")] = None,
     item: Annotated[str | None, typer.Option("--item", "-i", help="Only this child: map index or item key.")] = None,
-    level: Annotated[str, typer.Option("--level", "-l", help="Only lines of this level and above.")] = "DEBUG",
-    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Only the last so many.")] = None,
+    level: Annotated[str, typer.Option("--level", "-l", help="Only lines of this level or above.")] = "DEBUG",
+    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Only the last N lines.")] = None,
     history: History = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the bodies of a run logged."""
+    """Show the logs of a run."""
     with _report_errors():
         which = int(item) if item is not None and item.isdecimal() else item
         try:
@@ -352,11 +352,11 @@ def logs(
 def report(
     run_id: RunId = LAST_RUN,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", help="The file to write; default: run-<id>.html here.")
+        str | None, typer.Option("--output", "-o", help="File to write; default: ./run-<id>.html.")
     ] = None,
     history: History = None,
 ) -> None:
-    """Write a page about a run: graph, failures by cause, times, what ran when and where."""
+    """Write an HTML report of a run: graph, failures by cause, durations, timeline."""
     with _report_errors():
         found = _recorded_run(run_id, history)
         print(found.report(output or f"run-{found.id}.html"))
@@ -364,7 +364,7 @@ def report(
 
 @app.command()
 def cancel(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
-    """Cancel a run, wherever it is driven: nothing new starts, and bodies that run end by themselves."""
+    """Cancel a run on any machine: nothing new starts, and running tasks are left to finish."""
     with _report_errors():
         found = _recorded_run(run_id, history)
         found.cancel()
@@ -377,14 +377,14 @@ def cancel(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = Fa
 @app.command()
 def gc(
     store: Annotated[
-        str | None, typer.Option(help="Folder or fsspec URL of results; default: in the home folder.")
+        str | None, typer.Option(help="Folder or fsspec URL of results; default: the one in the home folder.")
     ] = None,
-    older_than: Annotated[float, typer.Option(help="Days since a run ended.")] = 30.0,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, only say what would be.")] = False,
+    older_than: Annotated[float, typer.Option(help="Minimum number of days since a run ended.")] = 30.0,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, only list what can go.")] = False,
     history: History = None,
     as_json: Json = False,
 ) -> None:
-    """Remove results of successful runs, and what dead writers left; never what an unfinished run needs."""
+    """Delete results of successful runs and leftover temporary files; unfinished runs keep what they need."""
     with _report_errors():
         found = []
         for item in find_garbage(store, older_than, history):
@@ -398,7 +398,7 @@ def gc(
             items = [{"name": item.name, "bytes": item.nbytes, "reason": item.reason} for item in found]
             showing.show_json({"deleted": delete, "bytes": total, "items": items})
         else:
-            print(f"{'deleted' if delete else 'would delete'} {total} bytes{'' if delete else '; --delete does it'}")
+            print(f"deleted {total} bytes" if delete else f"dry run: pass --delete to delete {total} bytes")
 
 
 @app.command()

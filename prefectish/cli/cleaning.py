@@ -1,4 +1,4 @@
-"""What `prefectish gc` may remove from a store of results."""
+"""What `prefectish gc` may delete from a result store."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from prefectish.history.needs import needed
 from prefectish.results.names import UNFINISHED, checked
 
 DAY_SECONDS = 86400.0
-#: Age of a temporary file, in seconds, from which on nobody is writing it any more.
+#: Age in seconds after which a temporary file counts as abandoned by its writer.
 STALE_AFTER = DAY_SECONDS
-LEFTOVER_REASON = "left by a writer that died"
+LEFTOVER_REASON = "leftover temporary file"
 
 
 class Garbage(NamedTuple):
-    """Something that nobody needs."""
+    """Something that can be deleted."""
 
     name: str
     nbytes: int
@@ -31,18 +31,18 @@ class Garbage(NamedTuple):
 
 
 def find_garbage(store: str | None, days: float, recorded: str | None) -> Iterator[Garbage]:
-    """Yield what can go: results of runs that succeeded so many days ago, and stale temporary files.
+    """Yield what can be deleted: results of runs that succeeded so many days ago, and stale temporary files.
 
-    What a run that did not succeed would read again stays, also where another run made it.
+    Results that an unsuccessful run would read again are kept, even if another run made them.
 
     Parameters
     ----------
     store
         Folder or URL of results; None for the folder in the home folder.
     days
-        A run must have ended so long ago.
+        Minimum age of a run since its end.
     recorded
-        History of the runs, as for ``history.runs``; results of runs it does not know are left alone.
+        History of the runs, as for ``history.runs``; results of unknown runs are not touched.
 
     Raises
     ------
@@ -94,6 +94,6 @@ def _in_url(place: str, done: Mapping[str, str], now: float) -> Iterator[Garbage
 
 
 def _modified_at(facts: Mapping[str, Any], now: float) -> float:
-    """Return when a file was written; now, where its file system does not say."""
+    """Return when a file was written; now, if its file system does not record it."""
     found = next((facts[name] for name in ("mtime", "LastModified", "updated", "created") if facts.get(name)), now)
     return found.timestamp() if isinstance(found, datetime) else float(found)

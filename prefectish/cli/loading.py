@@ -1,4 +1,4 @@
-"""Find what the command line names: flows in files, executors, values of parameters."""
+"""Load what the command line names: flows from files, executors, parameter values."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ EXECUTORS = {
 
 
 def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
-    """Return the flow that ``FILE``, ``FILE:name`` or ``module:name`` names, by its variable or by its own name.
+    """Return the flow at ``FILE``, ``FILE:name`` or ``module:name``, by its variable or by its own name.
 
     Raises
     ------
     FlowDefinitionError
-        There is no such file, or not exactly one flow is meant.
+        There is no such file, or the flow is ambiguous.
     """
     source, name = _split_name(where)
     module = _run_file(source) if source.endswith(".py") or os.path.isfile(source) else _import(source)
@@ -38,7 +38,7 @@ def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
     if name:
         called = [value for value in found.values() if value.name == name]
         if name not in found and len(called) != 1:
-            raise FlowDefinitionError(f"{source} has no flow {name!r}; it has: {', '.join(found) or 'none'}")
+            raise FlowDefinitionError(f"{source} has no flow {name!r}; it has {', '.join(found) or 'none'}")
         return found.get(name) or called[0]
     distinct = {id(value): value for value in found.values()}
     if len(distinct) != 1:
@@ -49,7 +49,7 @@ def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
 
 
 def _split_name(where: str) -> tuple[str, str]:
-    """Return file or module, and name; a drive letter is no file."""
+    """Split into file or module, and name; a drive letter is not a file."""
     source, colon, name = where.rpartition(":")
     if not colon or os.path.isfile(where) or where.endswith(".py"):
         return where, ""
@@ -57,7 +57,7 @@ def _split_name(where: str) -> tuple[str, str]:
 
 
 def _import(name: str) -> ModuleType:
-    """Import a module as a script beside it would."""
+    """Import a module as a script in the current folder would."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -65,13 +65,13 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise FlowDefinitionError(f"no file and no module {name}") from None
+        raise FlowDefinitionError(f"no such file or module: {name}") from None
 
 
 def _run_file(path: str) -> ModuleType:
-    """Import a file under its own name, so that its functions can be found again by that name."""
+    """Import a file under its own name, so that its functions can be pickled by that name."""
     if not os.path.isfile(path):
-        raise FlowDefinitionError(f"no file {path}")
+        raise FlowDefinitionError(f"no such file: {path}")
     folder, file = os.path.split(os.path.abspath(path))
     sys.path.insert(0, folder)
     name = file.removesuffix(".py")
@@ -89,10 +89,10 @@ def load_executor(name: str | None, address: str | None) -> Any:
     Raises
     ------
     FlowDefinitionError
-        The name is unknown, or an address comes with an executor that takes none.
+        The name is unknown, or an address is passed to an executor that takes none.
     """
     if address is not None and name not in (None, "dask"):
-        raise FlowDefinitionError(f"--address goes with --executor dask, not with {name}")
+        raise FlowDefinitionError(f"--address requires --executor dask, got --executor {name}")
     if name is None and address is None:
         return None
     if name is not None and name not in EXECUTORS:
@@ -103,12 +103,12 @@ def load_executor(name: str | None, address: str | None) -> Any:
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters that ``key=value`` texts name; a value that is JSON is read as such.
+    """Parse parameters of the form ``key=value``; values are parsed as JSON if possible.
 
     Raises
     ------
     ParameterError
-        A text has no ``=``.
+        One of them has no ``=``.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_value(text: str) -> Any:
-    """Return what a text stands for, if it is JSON, else the text.
+    """Parse a text as JSON; return it unchanged if it is not JSON.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the command prints: tables for people, JSON for programs; nothing in a name can move the cursor."""
+"""Output of the command: tables for people, JSON for programs; control characters in names are escaped."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from rich.table import Table
 from prefectish.history import FailureGroup, LogLine, RunRow
 from prefectish.safe_repr import printable
 
-#: Children of which each is named, in a list and with a cause.
+#: Maximum number of rows in a list, and of children named with a cause.
 MAX_ROWS, MAX_CHILDREN_NAMED = 10, 5
-#: Columns of what is no terminal.
+#: Width of the output, in columns, where it is not a terminal.
 PIPE_WIDTH = 100_000
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table; what does not fit is folded in the last column, so that identifiers can be copied."""
+    """Print a table; only the last column is folded, so that identifiers can be copied."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
     for row in rows:
         table.add_row(*(printable("" if cell is None else cell) for cell in row))
     console = Console(markup=False, highlight=False)
-    if not console.is_terminal:  # no screen ends there, and what is cut would be lost to whoever reads the pipe
+    if not console.is_terminal:  # a pipe has no width, and a cut identifier would be useless to its reader
         console.width = PIPE_WIDTH
     console.print(table)
 
@@ -54,16 +54,16 @@ def run_context(run: RunRow) -> dict[str, Any]:
 
 
 def state_of(run: RunRow) -> str:
-    """Return the state of a run; one whose client is gone is lost, and one that is over does not run, either."""
+    """Return the state of a run: "Lost" if its client is gone, "Unfinished" if it ended while still Running."""
     if run.is_lost:
         return "Lost"
     return "Unfinished" if run.state == "Running" and run.ended is not None else run.state
 
 
 def message_of(run: RunRow) -> str | None:
-    """Return what is to be said of a run."""
+    """Return the message of a run; None for a success."""
     if run.is_lost:
-        return f"client lost, last heard of {when(run.heartbeat)}; resume goes on with it"
+        return f"client lost, last heartbeat at {when(run.heartbeat)}; resume continues the run"
     return None if run.state == "Success" else run.message
 
 
@@ -119,7 +119,7 @@ def counts_text(counts: Mapping[str, int]) -> str:
 
 
 def pause_and_notice_lines(run: RunRow) -> list[str]:
-    """Return what somebody outside is asked, and what could not be told to somebody outside."""
+    """Return lines for paused children and for notifications that could not be delivered."""
     paused = run.paused()
     lines = [
         f"{'approved' if row.state == 'Resume' else 'paused'}: {row.label}: {row.message}" for row in paused[:MAX_ROWS]
@@ -135,5 +135,5 @@ def pause_and_notice_lines(run: RunRow) -> list[str]:
 
 
 def tuple_facts(row: Any) -> dict[str, Any]:
-    """Return a named tuple of the history as JSON has it."""
+    """Return a named tuple of the history in a form that JSON can write."""
     return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row._asdict().items()}

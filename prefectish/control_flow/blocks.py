@@ -1,7 +1,7 @@
-"""Blocks: a `with` statement that gives the tasks recorded in it something in common.
+"""Base class of `with` blocks that apply to all tasks recorded in them.
 
-A flow tells the innermost open block (`context["block"]`) of each task that comes into it. When the block ends, it
-knows its tasks and adds the edges that make the block mean something.
+A flow reports each task that is added to it to the innermost open block (`context["block"]`). At its end the block
+adds edges to its tasks.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def active_flow(flow: Flow | None, user: str) -> Flow:
-    """Return the flow that was given, else the one whose block is open.
+    """Return the flow that was passed, else the active one.
 
     Raises
     ------
     FlowDefinitionError
-        If there is neither; `user` says who wants one.
+        If there is neither; the message names `user`.
     """
     found: Flow | None = flow if flow is not None else current().get("flow")
     if found is None:
@@ -35,7 +35,7 @@ def active_flow(flow: Flow | None, user: str) -> Flow:
 
 
 class Block:
-    """The tasks of a `with` block; all of them are of one flow."""
+    """The tasks of a `with` block, all of one flow."""
 
     def __init__(self) -> None:
         self._flow: Flow | None = None
@@ -49,7 +49,7 @@ class Block:
 
     def _open(self) -> None:
         if self._overlay is not None:
-            raise FlowDefinitionError(f"{self!r} is open already; make another one for a block inside it")
+            raise FlowDefinitionError(f"{self!r} is already open; create another one for a nested block")
         self._flow, self._tasks = None, {}
         self._around = current().get("block")
         self._overlay = context(block=self)
@@ -63,12 +63,12 @@ class Block:
             self._close()
 
     def note(self, task: Task, flow: Flow) -> None:
-        """Remember a task that came into a flow inside the block.
+        """Note a task that was added to a flow inside the block.
 
         Raises
         ------
         FlowDefinitionError
-            If tasks of another flow came before it.
+            If the block already has tasks of another flow.
         """
         if self._flow is not None and self._flow is not flow:
             raise FlowDefinitionError(
@@ -86,10 +86,10 @@ class Block:
 
 
 def roots(flow: Flow, tasks: Collection[Task]) -> list[Task]:
-    """Return the tasks that wait for no other of them."""
+    """Return the tasks that have no upstream among them."""
     return [task for task in tasks if not any(edge.upstream_task in tasks for edge in flow.edges_to(task))]
 
 
 def leaves(flow: Flow, tasks: Collection[Task]) -> list[Task]:
-    """Return the tasks that no other of them waits for."""
+    """Return the tasks that have no downstream among them."""
     return [task for task in tasks if not any(edge.downstream_task in tasks for edge in flow.edges_from(task))]

@@ -1,4 +1,4 @@
-"""Branches: tasks that run or are skipped by what another task returned."""
+"""Branches: tasks that run or are skipped depending on the result of another task."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class case(Block):
-    """Run the tasks of a `with` block only if a task returns a value; skip them otherwise.
+    """Run the tasks of a `with` block only if a task returns a given value; skip them otherwise.
 
-    Tasks of the block that wait for no other of it wait for the comparison; the rest follow by being skipped.
-    Parameters and constants are not concerned. Blocks may stand in one another.
+    The first tasks of the block depend on the comparison; if they are skipped, so are those downstream of them.
+    Parameters and constants are not affected. Blocks can be nested.
 
     Parameters
     ----------
     task
         The task whose result decides.
     value
-        What the result shall equal.
+        The value to compare the result with.
 
     Raises
     ------
     TypeError
         If the value is a task.
     FlowDefinitionError
-        At a task of another flow than those before it in the block.
+        If the block has tasks of two flows.
 
     Examples
     --------
@@ -77,10 +77,10 @@ def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False, flow:
     condition
         The task whose result decides.
     cases
-        From a value to the task that runs for it. Of a list of tasks only the putting together is skipped or run:
-        tasks inside that wait for nothing else still run.
+        From a value to the task that runs for it. For a list of tasks only collecting the list is run or skipped:
+        tasks inside it that depend on nothing else still run.
     mapped
-        Whether condition and branches are maps, whose children are decided one by one.
+        Whether condition and branches are mapped; the branch is then chosen for each child.
     flow
         Default: the flow whose `with` block is open.
 
@@ -108,7 +108,7 @@ def _tasks_by_case(cases: Any, flow: Flow) -> dict[Any, Task]:
 
 
 def ifelse(condition: Any, true_task: Any, false_task: Any, mapped: bool = False, flow: Flow | None = None) -> None:
-    """Run one task if a result is true, else the other, and skip the one that is not run.
+    """Run one task if a result is true, else the other; the one that does not run is skipped.
 
     Parameters
     ----------
@@ -131,24 +131,24 @@ def ifelse(condition: Any, true_task: Any, false_task: Any, mapped: bool = False
 
 
 def merge(*tasks: Any, flow: Flow | None = None, mapped: bool = False, **named: Any) -> Task:
-    """Return a task with the result of the branch that was taken: the first input that is not None.
+    """Return a task with the result of the branch that ran: the first input that is not None.
 
-    It is skipped if all its inputs were, and fails by its trigger if one failed.
+    It is skipped if all its inputs were skipped, and its trigger fails if one of them failed.
 
     Parameters
     ----------
     *tasks, **named
-        Ends of branches. Inputs are asked in the text order of their names; those without one are `task_1`, `task_2`,
-        ..., so the tenth is asked before the second: name them where more than nine may have a result.
+        Last tasks of the branches. Inputs are checked in alphabetical order; positional ones are `task_1`, `task_2`,
+        ..., so the tenth comes before the second: name them if more than nine may have a result.
     flow
         Default: the flow whose `with` block is open.
     mapped
-        Whether they are maps, merged child by child.
+        Whether they are mapped; they are then merged child by child.
 
     Raises
     ------
     TypeError
-        If there is nothing to merge, or two inputs have one name.
+        If there is nothing to merge, or two inputs have the same name.
     FlowDefinitionError
         If there is no flow.
     """
@@ -158,5 +158,5 @@ def merge(*tasks: Any, flow: Flow | None = None, mapped: bool = False, **named: 
     if twice:
         raise TypeError(f"merge: {min(twice)}= is also the name of a task without one; choose another")
     if not inputs and not named:
-        raise TypeError("merge: there is nothing to merge; pass the tasks at the ends of the branches")
+        raise TypeError("merge: no tasks to merge; pass the last task of each branch")
     return Merge().bind(**inputs, **named, mapped=mapped, flow=flow)

@@ -1,7 +1,7 @@
-"""`product`: every pair (or triple, ...) of the items of lists, without a list of the pairs.
+"""`product`: the cartesian product of lists, without building the list of combinations.
 
-Each list becomes a :class:`Column`: the list itself, read by index arithmetic as if each of its items stood there as
-often as the product needs it. What a run holds and moves is the lists, never the product.
+Each list becomes a :class:`Column`: the list itself, indexed by arithmetic as if its items were repeated as
+the product needs them. A run keeps and transfers the lists, never the product.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Column(Sequence[Any]):
     values
         Indexed from 0; not copied.
     repeat
-        How often each value stands in a row: the product of the lengths of the lists after this one.
+        How often each value is repeated in sequence: the product of the lengths of the lists after this one.
     rounds
-        How often that is repeated: the product of the lengths of the lists before this one.
+        How often the whole sequence is repeated: the product of the lengths of the lists before this one.
 
     Examples
     --------
@@ -78,7 +78,7 @@ class Column(Sequence[Any]):
 
 
 class Length(Task):
-    """Counts a list: all that the other columns have to know of it."""
+    """Task that returns the length of a list, for the other columns."""
 
     auto_generated = True
 
@@ -94,12 +94,12 @@ class Length(Task):
 
 
 class MakeColumn(Task):
-    """Makes the column of one list.
+    """Task that makes the column of one list.
 
     Parameters
     ----------
     position
-        The place of the list in the product, from 0.
+        The position of the list in the product, from 0.
     """
 
     auto_generated = True
@@ -116,19 +116,19 @@ class MakeColumn(Task):
 
 
 def column(values: Any, lengths: dict[int, int], position: int) -> Column:
-    """Return the column of the list at a position, of the lengths of the others by position."""
+    """Return the column of the list at a position, given the lengths of the others by position."""
     repeat = math.prod(n for place, n in lengths.items() if place > position)
     rounds = math.prod(n for place, n in lengths.items() if place < position)
     return Column(values, repeat, rounds)
 
 
 def checked_length(values: Any, where: str) -> int:
-    """Return the length of something that can be mapped over again and again.
+    """Return the length of something that can be mapped over repeatedly.
 
     Raises
     ------
     TypeError
-        Naming its type and the way out.
+        If it cannot be; the message names its type and the alternative.
     """
     if hasattr(values, "__next__"):
         raise TypeError(f"{where}: got {type(values).__name__}, which can be read only once; pass list(...) of it")
@@ -137,7 +137,7 @@ def checked_length(values: Any, where: str) -> int:
 
 
 def product(*inputs: Any, flow: Flow | None = None) -> tuple[Task, ...]:
-    """Return tasks to map over together: their items are the cartesian product of the inputs, the last one quickest.
+    """Return tasks to map over together: the cartesian product of the inputs, in which the last one varies fastest.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def product(*inputs: Any, flow: Flow | None = None) -> tuple[Task, ...]:
     Returns
     -------
     tuple
-        A task an input, in their order.
+        One task for each input, in their order.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def product(*inputs: Any, flow: Flow | None = None) -> tuple[Task, ...]:
     """
     flow = active_flow(flow, "product")
     if not inputs:
-        raise TypeError("product: there is nothing to combine; pass lists, or tasks that return them")
+        raise TypeError("product: no inputs to combine; pass lists, or tasks that return lists")
     for position, value in enumerate(inputs):
         _check(value, f"product: input {position}")
     lengths = {place: _length_of(value, flow) for place, value in enumerate(inputs)} if len(inputs) > 1 else {}
@@ -187,7 +187,7 @@ def _check(value: Any, where: str) -> None:
 
 
 def _length_of(value: Any, flow: Flow) -> Any:
-    """Return the length of a list that is here, else a task that will know it."""
+    """Return the length of a list, or a task that computes it."""
     bare, _, flattened, _ = unwrap(value)
     return Length().bind(value, flow=flow) if flattened or isinstance(bare, Task) else len(bare)
 

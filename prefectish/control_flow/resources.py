@@ -1,4 +1,4 @@
-"""Resources: set up before the tasks of a `with` block, cleaned up after them, also after failures."""
+"""Resources: set up before the tasks of a `with` block and cleaned up after them, even if they fail."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NOT_SET_UP = "The resource was not set up, so there is nothing to clean up."
 
 
 def was_set_up(upstream: Upstream) -> bool:
-    """Run if manager and resource were made, whatever became of the tasks that used them.
+    """Run if manager and resource were created, whether or not the tasks that used them succeeded.
 
     Raises
     ------
     SKIP
-        If making them failed, or was skipped.
+        If creating them failed or was skipped.
     """
     for edge, state in upstream.items():
         if edge.key is not None and (state.is_skipped() or not state.is_successful()):
@@ -33,13 +33,13 @@ def was_set_up(upstream: Upstream) -> bool:
 
 
 class ResourceInit(FunctionTask):
-    """Makes the manager of a resource: its body is the user's class."""
+    """Task that creates the manager of a resource: its body is the user's class."""
 
     auto_generated = True
 
 
 class ResourceSetup(Task):
-    """Sets a resource up; its result is the resource."""
+    """Task that sets up a resource and returns it."""
 
     auto_generated = True
     runs_again = True
@@ -50,7 +50,7 @@ class ResourceSetup(Task):
 
 
 class ResourceCleanup(Task):
-    """Cleans a resource up."""
+    """Task that cleans up a resource."""
 
     auto_generated = True
     runs_again = True
@@ -59,19 +59,19 @@ class ResourceCleanup(Task):
         super().__init__(name, **{"trigger": was_set_up, "skip_on_upstream_skip": False, **options})
 
     def run(self, manager: Any, resource: Any) -> None:
-        """Hand the resource to the manager's `cleanup`."""
+        """Call the manager's `cleanup` with the resource."""
         manager.cleanup(resource)
 
 
 class Manager(Protocol):
-    """What a class must have to be a resource manager; `setup`, which takes nothing, may be left out."""
+    """Interface of a resource manager; `setup`, which takes no arguments, is optional."""
 
     def cleanup(self, resource: Any, /) -> Any:
-        """Clean up what `setup` returned; None without a `setup`."""
+        """Clean up what `setup` returned, or None without a `setup`."""
 
 
 class ResourceManager:
-    """A class of resources in the form in which flows use it; see :func:`resource_manager`."""
+    """A resource class for use in flows; see :func:`resource_manager`."""
 
     def __init__(
         self,
@@ -93,21 +93,21 @@ class ResourceManager:
         self.__doc__ = resource_class.__doc__
 
     def __call__(self, /, *args: Any, flow: Flow | None = None, **kwargs: Any) -> ResourceBlock:
-        """Return a block for a `with` statement; the arguments, tasks among them, are those of the class."""
+        """Return a block for a `with` statement; the arguments (values or tasks) are those of the class."""
         return ResourceBlock(self, args, kwargs, flow)
 
     def make_init(self) -> ResourceInit:
-        """Return a task that makes the manager."""
+        """Return a task that creates the manager."""
         return ResourceInit(self.resource_class, **{"name": self.name, **self.init_task_kwargs})
 
     def make_setup(self) -> ResourceSetup | None:
-        """Return a task that sets the resource up; None if the class has no `setup`."""
+        """Return a task that sets up the resource; None if the class has no `setup`."""
         if not callable(getattr(self.resource_class, "setup", None)):
             return None
         return ResourceSetup(**{"name": f"{self.name}.setup", **self.setup_task_kwargs})
 
     def make_cleanup(self) -> ResourceCleanup:
-        """Return a task that cleans the resource up."""
+        """Return a task that cleans up the resource."""
         return ResourceCleanup(**{"name": f"{self.name}.cleanup", **self.cleanup_task_kwargs})
 
     def __repr__(self) -> str:
@@ -129,9 +129,9 @@ class ResourceBlock(Block):
         self._setup: Task | None = None
 
     def __enter__(self) -> Task | None:
-        """Add the tasks that make manager and resource; return the one for the resource, if there is one."""
+        """Add the tasks that create manager and resource; return the task of the resource, if any."""
         if self._overlay is not None:
-            raise FlowDefinitionError(f"{self!r} is open already; call {self.manager.name}(...) again for another")
+            raise FlowDefinitionError(f"{self!r} is already open; call {self.manager.name}(...) again")
         flow = active_flow(self._wanted_flow, f"{self.manager.name}(...)")
         self._init = self.manager.make_init().bind(*self._args, flow=flow, **self._kwargs)
         setup = self.manager.make_setup()
@@ -166,29 +166,29 @@ def resource_manager(cls: None = None, /, **options: Any) -> Callable[[type[Mana
 
 
 def resource_manager(cls: type[Manager] | None = None, /, **options: Any) -> Any:
-    """Make a resource manager of a class; as a decorator, with options or without.
+    """Make a resource manager from a class; can be used as a decorator, with or without options.
 
-    `with Manager(...) as resource:` in a flow adds a task that makes an instance of the class, one that calls its
+    `with Manager(...) as resource:` in a flow adds a task that creates an instance of the class, one that calls its
     `setup()`, whose result is `resource`, and one that calls `cleanup(resource)`. Tasks of the block run after set-up
-    and before clean-up. Clean-up runs also if they fail, and is skipped if there is nothing to clean up. Whether the
-    flow succeeds is decided by the tasks of the block, not by making the instance or cleaning up. A class without
-    `setup` has no resource: its block gives None, and so does `cleanup` receive.
+    and before clean-up. Clean-up also runs if they fail, and is skipped if there is nothing to clean up. The state of
+    the flow depends on the tasks of the block, not on creating the instance or cleaning up. For a class without
+    `setup` the block gives None, and `cleanup` receives None.
 
-    Between processes the instance and the resource travel like any result, so both must pickle.
+    Between processes the instance and the resource are transferred like any result, so both must be picklable.
 
     Parameters
     ----------
     cls
-        A class with a method `cleanup(self, resource)`, and maybe `setup(self)`. None: return a decorator.
+        A class with a method `cleanup(self, resource)` and optionally `setup(self)`. None: return a decorator.
     name
-        Keyword. Default: the name of the class.
+        Keyword; default: the name of the class.
     init_task_kwargs, setup_task_kwargs, cleanup_task_kwargs
-        Keywords. Options of the three tasks, as for :class:`prefectish.Task`.
+        Keywords; options of the three tasks, as for :class:`prefectish.Task`.
 
     Raises
     ------
     TypeError
-        If it is no class, or has no `cleanup`.
+        If it is not a class, or has no `cleanup`.
 
     Examples
     --------
@@ -214,7 +214,7 @@ def resource_manager(cls: type[Manager] | None = None, /, **options: Any) -> Any
 
 
 def default_references(flow: Any) -> KeysView[Task]:
-    """Return the tasks that decide the state of a flow that names none: after them only clean-up comes."""
+    """Return the default reference tasks of a flow: the last tasks, clean-up not counted."""
     last = dict.fromkeys(
         task
         for task in flow.tasks

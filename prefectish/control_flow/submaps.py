@@ -1,8 +1,8 @@
-"""`apply_map`: a function that builds tasks for one item becomes a pipeline of maps.
+"""`apply_map`: turn a function that builds tasks for one item into a pipeline of maps.
 
-The function is called once. What it records goes into an inner flow, where its arguments are stand-ins
-(:class:`Item`); then the tasks move to the real flow, and each edge between them, or from an argument that is mapped,
-becomes a mapped one.
+The function is called once. Its calls are recorded in an inner flow, where its arguments are placeholders
+(:class:`Item`); then the tasks are moved to the real flow, and each edge between them, or from a mapped argument,
+becomes a mapped edge.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 class Item(Task):
-    """Stands for an argument while the function builds: for one item of it, or for all of it if it is unmapped.
+    """Placeholder for an argument while the function builds tasks: for one item of it, or for the whole if unmapped.
 
     Parameters
     ----------
     source
         The task of the real flow.
     maps, flattened, failure_allowed
-        What edges out of the source shall be.
+        Properties of the edges out of the source.
     """
 
     auto_generated = True
 
     def __new__(cls, *_: Any) -> Self:
-        """Make an instance; that it is given a task is no mistake here."""
+        """Create an instance without the usual warning about tasks as arguments."""
         return object.__new__(cls)
 
     def __init__(self, source: Task, maps: bool, flattened: bool, failure_allowed: bool) -> None:
@@ -54,19 +54,19 @@ class Item(Task):
 
 
 def apply_map(func: Callable[..., Any], *args: Any, flow: Flow | None = None, **kwargs: Any) -> Any:
-    """Build tasks for one item by a function, and run them for each item of the arguments.
+    """Run a pipeline of tasks, built by a function for one item, for each item of the arguments.
 
-    All that `map` can do with one task, this does with a pipeline: every item goes through it by itself, without
-    waiting for others. `case`, `switch`, `merge` and resource managers in the function decide for each item. Tasks of
-    the flow around it that the function uses without getting them as arguments are the same for every item, like its
+    Like `map`, but for a pipeline of several tasks: every item passes through it independently, without
+    waiting for others. `case`, `switch`, `merge` and resource managers in the function apply to each item. Tasks of
+    the enclosing flow that the function uses without receiving them as arguments are the same for every item, like its
     constants.
 
     Parameters
     ----------
     func
-        Called once, with a stand-in for an item of each argument; it may not map anything itself.
+        Called once, with a placeholder for an item of each argument; it must not map anything itself.
     *args, **kwargs
-        Tasks or sequences, mapped over unless they are `unmapped(...)`; or values in a wrapper. Every first task of the
+        Tasks or sequences, mapped over unless they are `unmapped(...)`; or annotated values. Every first task of the
         pipeline waits for all of them, unmapped constants excepted.
     flow
         Default: the flow whose `with` block is open.
@@ -101,10 +101,10 @@ def apply_map(func: Callable[..., Any], *args: Any, flow: Flow | None = None, **
     pipeline = _Pipeline(active_flow(flow, "apply_map"), getattr(func, "__name__", type(func).__name__))
     positional = [pipeline.admit(f"argument {i}", value) for i, value in enumerate(args)]
     named = {name: pipeline.admit(f"argument {name!r}", value) for name, value in kwargs.items()}
-    # The blocks around get the tasks when they reach the real flow.
+    # Enclosing blocks are notified when the tasks are moved to the real flow.
     with context(block=None), pipeline.inner:
         for item in pipeline.items:
-            # Before the function opens blocks, which would take them for their own.
+            # Added before the function opens blocks, which would count them as their own tasks.
             pipeline.inner.add_task(item)
         result = func(*positional, **named)
     pipeline.move()
@@ -112,7 +112,7 @@ def apply_map(func: Callable[..., Any], *args: Any, flow: Flow | None = None, **
 
 
 class _Pipeline:
-    """The tasks that the function makes, on their way to the real flow."""
+    """The tasks that the function creates, before they are moved to the real flow."""
 
     def __init__(self, flow: Flow, name: str) -> None:
         self.flow = flow
@@ -121,7 +121,7 @@ class _Pipeline:
         self.items: list[Item] = []
 
     def admit(self, where: str, value: Any) -> Any:
-        """Return what the function gets for an argument."""
+        """Return what the function receives for an argument."""
         bare, wish, flattened, failure_allowed = unwrap(value)
         maps = wish is not False
         if maps and not isinstance(bare, Task):
@@ -133,7 +133,7 @@ class _Pipeline:
         return self.items[-1]
 
     def move(self) -> None:
-        """Put all that was recorded into the real flow."""
+        """Move the recorded tasks and edges to the real flow."""
         own = {task: None for task in self.inner.tasks if self._is_own(task)}
         edges = [self._real_edge(edge, own) for edge in self.inner.edges]
         for task in own:
@@ -168,11 +168,11 @@ class _Pipeline:
         up, down = edge.upstream_task, edge.downstream_task
         if down not in own:
             raise FlowDefinitionError(
-                f"{self.label}: {down!r} is there before the items are, so it cannot wait for {up!r}"
+                f"{self.label}: {down!r} belongs to the enclosing flow, so it cannot wait for {up!r}"
             )
         if edge.mapped:
             raise FlowDefinitionError(
-                f"{self.label}: {down.name} maps over {up.name} inside, where everything runs once an item already; "
+                f"{self.label}: {down.name} maps over {up.name} inside, where each task already runs once per item; "
                 f"call it plainly, or map it outside over flatten(...) of what the function returns"
             )
         if edge.flattened and (real.mapped or real.flattened):
@@ -186,7 +186,7 @@ class _Pipeline:
         return any(item.maps for item in self.items)
 
     def _tie_to_arguments(self, task: Task) -> None:
-        """Let a first task wait for every argument: it never starts early, and has the right number of children."""
+        """Make a first task depend on every argument, so that it has the right number of children."""
         known = {(e.upstream_task, e.mapped, e.flattened) for e in self.flow.edges_to(task)}
         for item in self.items:
             if (item.source, item.maps, item.flattened) not in known:
@@ -208,7 +208,7 @@ def _check_sequence(value: Any, where: str) -> None:
 
 
 def _without_items(result: Any) -> Any:
-    """Put the sources of the arguments in the place of their stand-ins, in what the function returned."""
+    """Replace placeholders by the sources of the arguments in what the function returned."""
     if isinstance(result, Item):
         return result.source
     if isinstance(result, Annotation):

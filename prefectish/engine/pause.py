@@ -82,7 +82,7 @@ def pause_task(message: Any = None, duration: float | timedelta | None = None, *
             try:
                 return checked(question, input, answers[question])
             except ParameterError as error:
-                asked = f"{question} ({str(error).removeprefix(f'parameter {question!r}: ')})"
+                asked = f"{question} ({str(error).removeprefix(f'parameter {question!r} ')})"
         elif duration is not None and context.get("resume"):
             return None
     if duration is None:

@@ -21,7 +21,7 @@ UNSIGNED = b"-"
 
 
 class NotAResultFile(ResultCorrupt):
-    """Says that a file was never written by a result store."""
+    """Raised when a file was not written by a result store."""
 
 
 def seal(name: str, facts: Mapping[str, Any], content: bytes, key: bytes | None) -> list[bytes]:
