@@ -377,7 +377,7 @@ def test_command_approves_in_a_new_process_each_time(program, store):
 def test_command_can_leave_the_resuming_to_another(program, store):
     run_id = json.loads(command("run", str(program), "--json", store=store).stdout)["id"]
     done = command("approve", run_id, "--no-resume", "--input", "1", store=store)
-    assert (done.returncode, done.stdout.strip()) == (0, f"approved; go on with: prefectish resume {run_id}")
+    assert (done.returncode, done.stdout.strip()) == (0, f"approved; resume with: prefectish resume {run_id}")
     done = command("resume", run_id, store=store)
     assert done.returncode == 0, done.stderr
     assert "rows ['a', 'b']" in done.stdout

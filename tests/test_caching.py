@@ -326,7 +326,7 @@ def test_key_function_sees_the_facts_the_task_and_the_arguments():
 
 
 def test_key_that_is_no_text_is_an_error():
-    with pytest.raises(TypeError, match="cache_key_fn of load returned 3: text, or None"):
+    with pytest.raises(TypeError, match="cache_key_fn of load must return a string, or None for no caching, got 3"):
         lookup(task(load, cache_key_fn=lambda context, arguments: 3), {}, FACTS, Caches())
 
 
@@ -413,7 +413,7 @@ def test_h7_damaged_entry_is_absent_and_written_anew(store, tmp_path, caplog):
     path.write_bytes(path.read_bytes()[:-1])
     found = lookup(made, {"x": 1}, FACTS, Caches(), store)
     assert "cannot be used" in found.reason
-    assert "a cached result is left alone" in caplog.text
+    assert "a cached result cannot be read" in caplog.text
     keep(made, Success("m", 6), {"x": 1}, FACTS, found, store)
     assert lookup(made, {"x": 1}, FACTS, Caches(), store).state.result == 6
 
@@ -496,7 +496,7 @@ def test_h7_damaged_entry_explains_nothing(store, tmp_path):
 
 
 def test_validator_alone_reads_what_the_context_holds_and_adds_nothing():
-    with pytest.warns(UserWarning, match="cache_validator does nothing without cache_for"):
+    with pytest.warns(UserWarning, match="cache_validator has no effect without cache_for"):
         made = task(load, cache_validator=caching.duration_only)
     assert isinstance(lookup(made, {}, FACTS, Caches({"load": [cached()]})), Hit)
     assert keep(made, state := Success("m", 1), {}, FACTS, Miss(None)) is state

@@ -83,7 +83,7 @@ def test_copy_needs_another_name() -> None:
     other = made.copy("y")
     assert (other.name, other.slug, other.default) == ("y", "y", 3)
     for name in ("", "x"):
-        with pytest.raises(FlowDefinitionError, match="a copy of <Parameter: x> must have another name, got ''; pass"):
+        with pytest.raises(FlowDefinitionError, match="a copy of <Parameter: x> must have another name, got"):
             made.copy(name)
     with pytest.raises(TypeError, match="name"):
         made.copy()

@@ -29,7 +29,7 @@ def test_map_whose_children_would_write_to_one_place_is_refused(tmp_path, text, 
         flow_of(flow_store, **stores.get(where, {}))
     message = str(caught.value)
     assert message.startswith("load-1: target " if where == "target" else "load-1: the location of its result ")
-    assert message.endswith("put one of ${item_key}, ${map_index}, ${url} into it")
+    assert message.endswith("add one of ${item_key}, ${map_index}, ${url}")
     assert caught.value.exit_code == 2
 
 
@@ -60,7 +60,7 @@ def test_field_that_a_task_has_not_is_named_with_those_it_has(text, field):
     with Flow("f") as flow:
         load("a", task_args={"target": text})
     with pytest.raises(
-        FlowDefinitionError, match=f"load-1: target .* has no field '{field}' here; there are flow_name, "
+        FlowDefinitionError, match=f"load-1: target .* has an unknown field '{field}'; available are flow_name, "
     ):
         flow.validate()
 
@@ -79,7 +79,7 @@ def test_two_tasks_that_would_write_to_one_place_are_refused(tmp_path):
         if good:
             flow.validate()
             continue
-        with pytest.raises(FlowDefinitionError, match=r"load-2: its result would take the place of that of load-1"):
+        with pytest.raises(FlowDefinitionError, match="load-2: its result would overwrite the result of load-1, at"):
             flow.validate()
 
 
@@ -92,7 +92,9 @@ def test_tasks_of_different_names_may_share_a_template_with_the_name(tmp_path):
 
 @pytest.mark.parametrize("key", ["width", "none"])
 def test_item_key_that_is_no_mapped_argument_is_refused(key):
-    with pytest.raises(FlowDefinitionError, match=f"load-1: item_key='{key}' is no mapped argument; pass 'url'"):
+    with pytest.raises(
+        FlowDefinitionError, match=f"load-1: item_key must be a mapped argument, got '{key}'; pass 'url'"
+    ):
         flow_of(item_key=key).validate()
 
 

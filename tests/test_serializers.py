@@ -97,7 +97,7 @@ def test_registering_twice_is_harmless_and_another_of_the_same_name_is_refused()
     register_serializer("hex", ours)
     register_serializer("hex", ours)
     for name in ("hex", "pickle"):
-        with pytest.raises(ValueError, match=f"serializer '{name}' is registered already"):
+        with pytest.raises(ValueError, match=f"serializer '{name}' is already registered"):
             register_serializer(name, Hex())
 
 

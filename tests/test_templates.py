@@ -72,7 +72,9 @@ def test_plain_value_is_written_as_text(value, text):
 
 @pytest.mark.parametrize("value", [["a"], {"a": 1}, b"a", Plain(), Sly("a"), None, 1j, ValueError], ids=label)
 def test_x6_any_other_value_is_refused(value):
-    with pytest.raises(ValueError, match="field 'value' needs text, a number or a date, and it") as caught:
+    with pytest.raises(
+        ValueError, match=r"template '\$\{value\}': field 'value' must be a string, a number or a date, got"
+    ) as caught:
         template("${value}").render({"value": value})
     assert SECRET not in str(caught.value)
 
@@ -94,14 +96,14 @@ def test_x6_template_reaches_into_nothing(text):
 
 @pytest.mark.parametrize("text", ["${}", "${a b}", "a$", "${a", "${a.b}", "$1"])
 def test_x6_dollar_that_begins_no_field_is_refused(text):
-    with pytest.raises(ValueError, match=r"a '\$' begins no field; write \$\{name\}, and \$\$"):
+    with pytest.raises(ValueError, match=r"template .*: '[$]' without a field"):
         template(text)
 
 
 def test_x6_unknown_field_is_named_with_those_there_are():
-    with pytest.raises(ValueError, match=r"unknown field 'slug'; known here: map_index, x$"):
+    with pytest.raises(ValueError, match=r"template '\$\{slug\}': unknown field 'slug'; available are: map_index, x$"):
         template("${slug}").render({"x": 1, "map_index": 2})
-    with pytest.raises(ValueError, match="known here: none"):
+    with pytest.raises(ValueError, match=r"template '\$\{slug\}': unknown field 'slug'; available are: none"):
         template("${slug}").render({})
 
 
@@ -134,7 +136,7 @@ def test_template_tells_its_fields_and_survives_a_pickle():
 
 
 def test_template_is_text():
-    with pytest.raises(TypeError, match="a template is text, got 3"):
+    with pytest.raises(TypeError, match="a template must be a string, got 3"):
         template(3)
 
 

@@ -87,7 +87,7 @@ def test_validator_of_the_user_that_raises_is_told() -> None:
         raise KeyError("lost")
 
     wanted = Annotated[int, pydantic.AfterValidator(check)]
-    with pytest.raises(ParameterError, match="parameter 'x' must be .*, got 3: KeyError: 'lost'"):
+    with pytest.raises(ParameterError, match=r"parameter 'x' must be .*, got 3: KeyError: 'lost'"):
         settle([Parameter("x", type=wanted)], {"x": 3}, {})
 
 

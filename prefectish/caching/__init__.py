@@ -1,10 +1,11 @@
-"""Caches: results of earlier runs that stand for a new one, and why they do not.
+"""Caches: reuse the result of an earlier run instead of running a task again.
 
-A task has one of two kinds. With `cache_for` its result becomes Cached and is kept in memory, under the task's name or
-its `cache_key`; the `cache_validator` says whether it stands for other inputs. With `cache_key_fn` the result is kept
-under the key that the function makes of the inputs, in memory and in the result store, until `cache_expiration`.
+There are two kinds. With `cache_for` the result becomes Cached and is kept in memory, under the task's name or
+its `cache_key`; the `cache_validator` decides whether it is valid for other inputs. With `cache_key_fn` the result is
+kept under the key that the function computes from the inputs, in memory and in the result store, until
+`cache_expiration`.
 
-Here are the names for users; the engine asks and fills caches through `prefectish.caching.lookups`.
+This module has the public names; the engine reads and fills caches through `prefectish.caching.lookups`.
 """
 
 from prefectish.caching.keys import task_input_hash

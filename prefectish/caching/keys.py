@@ -1,4 +1,4 @@
-"""What a cached result is found by: the digests of the code and of each argument, and the key that is made of them."""
+"""Keys of cached results: the digests of the code and of each argument, and the key computed from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefectish.engine.context import get_logger
 from prefectish.errors import Unhashable
 from prefectish.fingerprint import fingerprint, is_own_module
 
-#: The name of the code among the parts of a key; no argument has it.
+#: The name of the code among the parts of a key; not a valid name of an argument.
 CODE_PART = "its code"
 _codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _loose_codes: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
@@ -18,7 +18,7 @@ _warned: set[tuple[str | None, str, str]] = set()
 
 
 class KeyInputs(dict[str, Any]):
-    """The inputs of a body, hashed at most once."""
+    """The inputs of a task function, hashed at most once."""
 
     __slots__ = ("_digests",)
 
@@ -26,7 +26,7 @@ class KeyInputs(dict[str, Any]):
 
     @property
     def digests(self) -> dict[str, str | None]:
-        """The hash of each input by name; None for one that cannot be hashed."""
+        """The hash of each input by name; None for an input that cannot be hashed."""
         try:
             return self._digests
         except AttributeError:
@@ -35,7 +35,7 @@ class KeyInputs(dict[str, Any]):
 
 
 def digests_of(inputs: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the hash of each input by name; None for one that cannot be hashed."""
+    """Return the hash of each input by name; None for an input that cannot be hashed."""
     return (inputs if isinstance(inputs, KeyInputs) else KeyInputs(inputs)).digests
 
 
@@ -60,7 +60,7 @@ def argument_digest(name: str, value: Any) -> str:
 
 
 def code_digest(task: Any) -> str:
-    """Return a hash of what a task does: its body, and the attributes that its class gave it besides options."""
+    """Return a hash of the code of a task: its function, or its class and its attributes other than options."""
     found = _codes.get(task)
     if found is None:
         found = _codes[task] = _code_digest(task)
@@ -68,7 +68,7 @@ def code_digest(task: Any) -> str:
 
 
 def loose_code_digest(task: Any) -> str:
-    """Return a hash of what a task does, whatever became of the lists and objects that its body closes over."""
+    """Return a hash of the code of a task, ignoring mutable values in the closure of its function."""
     body = vars(task).get("run")
     if getattr(body, "__closure__", None) is None:
         return code_digest(task)
@@ -89,7 +89,7 @@ def _code_digest(task: Any) -> str:
 
 
 class Parts(dict[str, str]):
-    """The digests that a key is made of, by what they are digests of: arguments, and :data:`CODE_PART`."""
+    """The digests from which a key is computed: by name of the argument, and :data:`CODE_PART`."""
 
     __slots__ = ()
 
@@ -115,14 +115,14 @@ def task_input_hash(context: Any, arguments: Mapping[str, Any]) -> str | None:
     Parameters
     ----------
     context
-        Facts of the run and of the attempt, and the `task`.
+        The run context, and the `task`.
     arguments
         By name.
 
     Returns
     -------
     str | None
-        32 hexadecimal digits; None, with one warning in the log that names the part, if an argument has no stable hash.
+        32 hexadecimal digits; None if an argument has no stable hash, with one warning in the log that names the part.
 
     Examples
     --------
@@ -137,14 +137,14 @@ def task_input_hash(context: Any, arguments: Mapping[str, Any]) -> str | None:
 
 
 def key_of_parts(parts: Mapping[str, str]) -> str:
-    """Return the key that is made of parts, whatever their order."""
+    """Return the key computed from parts, independent of their order."""
     from prefectish.hashing import stable_hash
 
     return stable_hash(dict(parts))
 
 
 def _warn(facts: Any, task: str, error: Unhashable) -> None:
-    """Warn once in a run of a part of the inputs of a task."""
+    """Warn once per run about a part of the inputs of a task."""
     warning = facts.get("flow_run_id"), task, error.path
     if warning not in _warned:
         _warned.add(warning)
@@ -152,7 +152,7 @@ def _warn(facts: Any, task: str, error: Unhashable) -> None:
 
 
 class KeyContext(Mapping[str, Any]):
-    """What a `cache_key_fn` sees of a run: its facts, by attribute too, and the task."""
+    """The context passed to a `cache_key_fn`: run facts, also as attributes, and the task."""
 
     __slots__ = ("_facts", "_task")
 
@@ -178,12 +178,12 @@ class KeyContext(Mapping[str, Any]):
 
 
 def cache_key(task: Any, facts: Mapping[str, Any], inputs: KeyInputs) -> tuple[str | None, Parts]:
-    """Return the key that the task's `cache_key_fn` makes, None for no caching, and the parts to explain it by.
+    """Return the key from the task's `cache_key_fn` (None: no caching) and the parts that explain it.
 
     Raises
     ------
     TypeError
-        If the function returns neither text nor None; and whatever it raises.
+        If the function returns neither a string nor None; and whatever it raises.
     Unhashable
         With `task_input_hash`, after one warning in the log.
     """

@@ -1,7 +1,7 @@
-"""Ask the caches before a body runs, and put into them what it returned.
+"""Look up a task in its cache before it runs, and cache its result afterwards.
 
-No clock but the one that is passed in or read by validators, and no I/O but that of the store that is passed in; so the
-same functions serve the owner of a run, who asks before a limit is taken, and an attempt on a worker.
+Apart from validators there is no clock, and no I/O except that of the store that is passed in. So the
+same functions serve the client, which looks before it takes a slot, and an attempt on a worker.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from prefectish.errors import ResultCorrupt, ResultUnpickleError, Unhashable
 if TYPE_CHECKING:
     from prefectish.results.base import Result
 
-#: The folder of a store in which entries of caches lie.
+#: The folder for cache entries in a result store.
 CACHE_FOLDER = "cache"
 CACHE_HIT_MESSAGE = "Result found in the cache."
 NO_KEY_REASON = "cache_key_fn returned None"
 
 
 class Hit:
-    """A cached state that stands for the run."""
+    """A cached state that is used instead of running the task."""
 
     __slots__ = ("state",)
 
@@ -39,16 +39,16 @@ class Hit:
 
 
 class Miss:
-    """No cached state stands for the run; small, and passed on to :func:`keep`.
+    """No cached state can be used; small, and passed on to :func:`keep`.
 
     Attributes
     ----------
     reason
-        In words, if it is more than another key; the key and its parts explain the rest.
+        Reason in words, if it is not just another key; otherwise the key and its parts explain it.
     key
-        None for a task without `cache_key_fn`, or one that is not cached.
+        None for a task without `cache_key_fn`, or if it is not cached.
     parts
-        Digests of what the key is made of.
+        The digests from which the key is computed.
     """
 
     __slots__ = ("key", "parts", "reason")
@@ -65,18 +65,18 @@ class Miss:
 
 
 def has_cache(task: Any) -> bool:
-    """Whether a task has a cache, so that :func:`lookup` is to be called at all."""
+    """Whether a task has a cache, so that :func:`lookup` must be called."""
     return task.cache_for is not None or task.cache_key_fn is not None or task.cache_validator is not None
 
 
 def cache_name(task: Any) -> str:
-    """Return the name of a task's cache: tasks of one name, or one `cache_key`, share theirs."""
+    """Return the name of a task's cache; tasks with the same name or `cache_key` share a cache."""
     name: str = task.cache_key or task.name
     return name
 
 
 def is_valid(task: Any, state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Whether a cached state that a run was given, or found, stands for it by the task's validator."""
+    """Whether the task's validator accepts a cached state."""
     return bool(_validator(task)(state, inputs, parameters))
 
 
@@ -87,20 +87,20 @@ def _validator(task: Any) -> Any:
 def lookup(
     task: Any, inputs: Mapping[str, Any], facts: Mapping[str, Any], caches: Caches, store: Result | None = None
 ) -> Hit | Miss:
-    """Ask the caches of a task.
+    """Look up a task in the caches.
 
     Parameters
     ----------
     task
-        One that :func:`has_cache`.
+        A task for which :func:`has_cache` is true.
     inputs
-        Of the body, by argument.
+        Inputs of the task, by argument.
     facts
-        Of the run and the attempt, as the context shows them; `parameters` among them.
+        The run context, including `parameters`.
     caches
         Cached states in memory.
     store
-        Where entries of other processes lie; None for none.
+        The store with entries of other processes; None: no store.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def _by_key(task: Any, inputs: KeyInputs, facts: Mapping[str, Any], caches: Cach
 
 
 def entry_place(task: Any, key: str) -> str:
-    """Return where in a store the entry of a key lies."""
+    """Return the location of the entry of a key in a store."""
     from prefectish.hashing import stable_hash
     from prefectish.results.names import quoted
 
@@ -149,7 +149,7 @@ def entry_place(task: Any, key: str) -> str:
 
 
 def _stored_state(store: Result, place: str, key: str) -> Cached | str | None:
-    """Return the state of an entry, None if there is none, or why it is of no use."""
+    """Return the state of an entry, None if there is no entry, or the reason why it cannot be used."""
     try:
         value, entry = store.load_with_facts(place)
     except FileNotFoundError:
@@ -178,18 +178,18 @@ def keep(
     store: Result | None = None,
     now: datetime | None = None,
 ) -> State:
-    """Turn the success of a task with a cache into Cached, and write its entry; other states stay as they are.
+    """Turn the success of a task with a cache into Cached, and write its entry; return other states unchanged.
 
-    Put the state into the memory with ``caches.add(cache_name(task), state)``: at the owner, who has the caches.
+    The client, which has the caches in memory, adds the state with ``caches.add(cache_name(task), state)``.
 
     Parameters
     ----------
     miss
-        What :func:`lookup` answered.
+        The result of :func:`lookup`.
     store
-        Where to write the entry of a `cache_key_fn`; None for nowhere.
+        The store for the entry of a `cache_key_fn`; None: no store.
     now
-        The time to count from, with a time zone; default: now.
+        The time from which the expiration counts, with a time zone; default: now.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def keep(
 
 
 def _inputs_to_keep(task: Any, inputs: Mapping[str, Any]) -> tuple[dict[str, str] | None, dict[str, Any] | None]:
-    """Return hashes of inputs, and the values of those that have none, where the validator may ask for them."""
+    """Return hashes of inputs, and values of inputs without a hash, if the validator may read them."""
     if not reads_inputs(_validator(task)):
         return None, None
     digests = digests_of(inputs)
@@ -254,7 +254,7 @@ def _expiration(now: datetime, lifetime: timedelta | None) -> datetime | None:
 
 
 def reason(task: Any, miss: Miss, caches: Caches, store: Result | None = None) -> str:
-    """Say why a lookup missed: what :meth:`State.why_not_cached` shows. Ask before the new state is kept."""
+    """Return why a lookup missed, for :meth:`State.why_not_cached`; call it before the new state is kept."""
     if miss.reason is not None:
         return miss.reason
     if task.cache_key_fn is None and not reads_inputs(_validator(task)):

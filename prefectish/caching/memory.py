@@ -1,4 +1,4 @@
-"""Cached states in memory, by the name of their cache; found at once where their inputs have hashes."""
+"""Cached states in memory, by the name of their cache; indexed by the hashes of their inputs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from prefectish.caching.validators import duration_only
 from prefectish.engine.state import Cached
 
-#: Where a cached state says what its key is.
+#: The name of the key in the context of a cached state.
 CACHE_KEY = "cache_key"
 
 
 class Caches(Mapping[str, list[Cached]]):
-    """Lists of cached states by the name of their cache; a state takes the place of one with the same key or inputs.
+    """Lists of cached states by the name of their cache; a state replaces one with the same key or inputs.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Caches(Mapping[str, list[Cached]]):
                 self.add(name, state)
 
     def add(self, name: str, state: Cached) -> None:
-        """Put a state into a cache, as its newest."""
+        """Add a state to a cache, as its newest."""
         token = _entry_token(state)
         shelf = self._shelves.setdefault(name, {})
         if token is None:
@@ -42,18 +42,18 @@ class Caches(Mapping[str, list[Cached]]):
         self._forget_expired(name, shelf)
 
     def _forget_expired(self, name: str, shelf: dict[Any, Cached]) -> None:
-        """Drop the oldest states as long as they are of no use, so that repeated runs do not pile them up."""
+        """Drop the oldest states while they are expired, so that they do not accumulate over repeated runs."""
         while len(shelf) > 1 and not duration_only(shelf[oldest := next(iter(shelf))], {}, {}):
-            gone = shelf.pop(oldest)
-            if oldest == id(gone):
-                self._loose[name] = [state for state in self._loose[name] if state is not gone]
+            expired = shelf.pop(oldest)
+            if oldest == id(expired):
+                self._loose[name] = [state for state in self._loose[name] if state is not expired]
 
     def newest_first(self, name: str) -> Iterator[Cached]:
         """Yield the states of a cache."""
         return reversed(self._shelves.get(name, {}).values())
 
     def of_inputs(self, name: str, digests: Mapping[str, str | None]) -> Iterator[Cached]:
-        """Yield the states of a cache that can belong to inputs with these hashes: it, and those without hashes."""
+        """Yield the states of a cache that may match inputs with these hashes, including states without hashes."""
         found = self._shelves.get(name, {}).get(frozenset(digests.items()))
         if found is not None:
             yield found

@@ -1,4 +1,4 @@
-"""Why a result was not found in a cache: which part of its key is another one."""
+"""Why a result was not found in a cache: which part of its key has changed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from prefectish.caching.keys import CODE_PART
 
-#: Entries of a store that are looked at, at most, to find what changed.
+#: Maximum number of entries of a store that are compared to find what changed.
 MAX_ENTRIES_COMPARED = 100
 
 
 class Entry:
-    """A cached result, as far as it explains another: the digests of its parts, and when it was made, if known."""
+    """A cached result for comparison: the digests of its parts, and when it was created, if known."""
 
     __slots__ = ("created", "parts")
 
@@ -22,14 +22,14 @@ class Entry:
 
 
 def why_not(parts: Mapping[str, str | None], entries: Iterable[Entry]) -> str:
-    """Say which parts of a key changed since the entry that is nearest to it.
+    """Return which parts of a key changed since the most similar entry.
 
     Parameters
     ----------
     parts
-        Digests of what was looked for, by argument.
+        Digests of the lookup, by argument.
     entries
-        What the cache holds, newest first.
+        Entries of the cache, newest first.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def why_not(parts: Mapping[str, str | None], entries: Iterable[Entry]) -> str:
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return what is different, in words: one for each part, the code first."""
+    """Return a description for each part that differs, the code first."""
     names = [*new, *(name for name in old if name not in new)]
     names.sort(key=lambda name: name != CODE_PART)
     return [_change_text(name, name in old, name in new) for name in names if _differ(old, new, name)]

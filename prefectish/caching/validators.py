@@ -1,6 +1,6 @@
-"""Whether a cached state stands for a run: functions of the state, the inputs and the parameters.
+"""Whether a cached state can be used: functions of the state, the inputs and the parameters.
 
-All of them but `never_use` refuse a state whose time has passed. A validator of the user's takes the same arguments.
+All of them reject a state that has expired. User-defined validators take the same arguments.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ _ABSENT = object()
 
 
 def never_use(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Use no cached state: the default of a task without `cache_for`."""
+    """Never use a cached state: the default of a task without `cache_for`."""
     return False
 
 
 def duration_only(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Use a state until it expires, whatever the inputs: the default of a task with `cache_for`."""
+    """Use a state until it expires, for any inputs: the default of a task with `cache_for`."""
     expires = state.cached_result_expiration
     return expires is None or expires.astimezone(UTC) > clocks.now()
 
 
 def all_inputs(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Use a state for the inputs that led to it."""
+    """Use a state if all inputs are the same."""
     names = {*(state.hashed_inputs or {}), *(state.cached_inputs or {}), *inputs}
     return duration_only(state, inputs, parameters) and _same_inputs(state, inputs, names)
 
 
 def all_parameters(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Use a state for the parameters of the run that led to it."""
+    """Use a state if all parameters of the run are the same."""
     cached = state.cached_parameters or {}
     return duration_only(state, inputs, parameters) and _equal_values(cached, parameters, {*cached, *parameters})
 
 
 class partial_inputs_only:
-    """Use a state for some of the inputs that led to it.
+    """Use a state if some inputs are the same.
 
     Parameters
     ----------
     validate_on
-        Their names; None for none, as `duration_only`.
+        Names to compare; None: none, like `duration_only`.
     """
 
     def __init__(self, validate_on: Iterable[str] | None = None) -> None:
@@ -57,12 +57,12 @@ class partial_inputs_only:
 
 
 class partial_parameters_only:
-    """Use a state for some of the parameters of the run that led to it.
+    """Use a state if some parameters of the run are the same.
 
     Parameters
     ----------
     validate_on
-        Their names; None for none, as `duration_only`.
+        Names to compare; None: none, like `duration_only`.
     """
 
     def __init__(self, validate_on: Iterable[str] | None = None) -> None:
@@ -75,7 +75,7 @@ class partial_parameters_only:
 
 
 def reads_inputs(validator: Any) -> bool:
-    """Whether a validator may look at inputs, so that a state must say which they were."""
+    """Whether a validator may read inputs, so that cached states must record them."""
     return (
         validator not in (never_use, duration_only, all_parameters) and type(validator) is not partial_parameters_only
     )
@@ -86,7 +86,7 @@ def _names(given: Iterable[str] | None) -> frozenset[str]:
 
 
 def _same_inputs(state: Cached, inputs: Mapping[str, Any], names: Iterable[str]) -> bool:
-    """Compare hashes where the state has some; other inputs by value."""
+    """Compare inputs by hash where the state has hashes, otherwise by value."""
     hashed = state.hashed_inputs or {}
     by_hash = [name for name in names if name in hashed]
     if by_hash and not _equal_values(hashed, digests_of(inputs), by_hash):
@@ -103,5 +103,5 @@ def _equal(one: Any, other: Any) -> bool:
         return True
     try:
         return bool(one == other)
-    except Exception:  # an array, or a class of anybody's, that will not be compared
+    except Exception:  # an array, or a user class, that cannot be compared
         return False

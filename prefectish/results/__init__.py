@@ -1,4 +1,4 @@
-"""Stores of results: where they are kept, in which form, under which names."""
+"""Result stores: where results are kept, in which format and under which names."""
 
 from prefectish.results.base import Result
 from prefectish.results.compression import register_compression

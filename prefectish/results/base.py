@@ -1,4 +1,4 @@
-"""A store of results as tasks see it: values in, values out, by name; where bytes lie is its store's business."""
+"""Base class of result stores: save and load values by name; a `ResultStore` keeps the bytes."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from prefectish.results.templates import Template, misspelt
 
 
 class ResultStore(Protocol):
-    """Where bytes lie, by safe names."""
+    """Interface of a backend that stores bytes under safe names."""
 
     def put(self, name: str, pieces: Sequence[bytes]) -> None:
-        """Write a file as a whole or not at all."""
+        """Write a file atomically."""
 
     def get(self, name: str) -> bytes:
-        """Return a file; a FileNotFoundError if there is none."""
+        """Return the content of a file; raise FileNotFoundError if it does not exist."""
 
     def exists(self, name: str) -> bool:
-        """Whether there is a finished file."""
+        """Whether a complete file exists."""
 
     def delete(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Delete a file if it exists."""
 
     def list(self, folder: str) -> Iterator[str]:
-        """Yield the names of the finished files in a folder and the folders in it, sorted; "" for all."""
+        """Yield the names of complete files in a folder and its subfolders, sorted; "" for all."""
 
 
 class Result:
-    """Keeps results in a store; picklable, small, and without open handles.
+    """A place where results are stored; picklable, small, and without open handles.
 
     Parameters
     ----------
     store
-        Where bytes lie.
+        The backend for the bytes.
     serializer
         "pickle", "json", a registered name, or a serializer.
     compression
         None, "gzip", "bz2", "xz", or a registered name.
     hmac_key
-        Signs every file; files without its signature are refused. A function that returns the key is called where
-        files are read and written, and keeps the key itself out of what travels to workers.
+        Key to sign every file; unsigned files are rejected. A function that returns the key is called where
+        files are read and written, so that the key itself is not sent to workers.
     location
-        A template of the names of results (:class:`prefectish.results.Template`), or a function of its fields as
-        keywords; by default a name of their own for each run, task, child and attempt, which the history knows.
+        A template for the names of results (:class:`prefectish.results.Template`), or a function of its fields as
+        keywords; by default a unique name for each run, task, child and attempt, which the history records.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the option.
+        If an option is invalid; the message names it.
     """
 
     def __init__(
@@ -81,19 +81,19 @@ class Result:
             warnings.warn(f"location={location!r}: {hint}", stacklevel=3)
 
     def write(self, location: str, payload: bytes, facts: Mapping[str, Any] | None = None) -> str:
-        """Write bytes under a name, in the place of what was there, and return the name.
+        """Write bytes under a name, replacing an existing file, and return the name.
 
         Parameters
         ----------
         facts
-            Small facts to keep beside them, such that JSON can write them.
+            Small metadata to store with them; must be JSON serializable.
 
         Raises
         ------
         ValueError
             ``unsafe name ...``.
         OSError
-            As the store.
+            If the store cannot be written.
         """
         checked(location)
         self.store.put(location, seal(location, facts or {}, payload, self._key()))
@@ -105,18 +105,18 @@ class Result:
         Raises
         ------
         ResultCorrupt
-            If they are not those that were written.
+            If the file is damaged, or not signed as required.
         FileNotFoundError, ValueError
-            If there are none; ``unsafe name ...``.
+            If the file does not exist; ``unsafe name ...``.
         """
         return bytes(self._open(location)[1])
 
     def facts(self, location: str) -> dict[str, Any]:
-        """Return the facts that were written with a result; errors are those of :meth:`read`."""
+        """Return the metadata that was written with a result; raises as :meth:`read` does."""
         return self._open(location)[0]
 
     def save(self, location: str, value: Any, facts: Mapping[str, Any] | None = None) -> str:
-        """Write a value under a name and return the name; further parameters and errors are those of :meth:`write`."""
+        """Write a value under a name and return the name; other parameters and errors as for :meth:`write`."""
         content = self._serializer.serialize(value)
         if self.compression is not None:
             content = codec_of(self.compression)[0](content)
@@ -129,37 +129,37 @@ class Result:
         Raises
         ------
         ResultCorrupt
-            If it is not what was written, or was written by another serializer than this store's.
+            If the file is damaged, or was written with another serializer.
         ResultUnpickleError
-            If its bytes are sound, but make no value here.
+            If the file is intact, but its value cannot be loaded in this process.
         FileNotFoundError, ValueError
-            As :meth:`read`.
+            As for :meth:`read`.
         """
         return self.load_with_facts(location)[0]
 
     def load_with_facts(self, location: str) -> tuple[Any, dict[str, Any]]:
-        """Return the value under a name, and its facts; errors are those of :meth:`load`."""
+        """Return the value under a name and its metadata; raises as :meth:`load` does."""
         facts, content = self._open(location)
         if facts.get("serializer") != self._format:
             raise ResultCorrupt(
-                f"{location}: written by serializer {facts.get('serializer')!r}, and this store reads {self._format!r}"
+                f"{location}: written by serializer {facts.get('serializer')!r}, but this store reads {self._format!r}"
             )
         try:
             plain = content if facts["compression"] is None else codec_of(facts["compression"])[1](bytes(content))
             return self._serializer.deserialize(plain), facts  # type: ignore[arg-type]  # any buffer will do
-        except Exception as error:  # a serializer, or a class, of anybody's
+        except Exception as error:  # serializers and classes are user code
             raise ResultUnpickleError(f"{location}: cannot be loaded here: {describe(error)}") from error
 
     def exists(self, location: str) -> bool:
-        """Whether there is a result under a name; it may be damaged."""
+        """Whether a result exists under a name; it may be damaged."""
         return self.store.exists(checked(location))
 
     def delete(self, location: str) -> None:
-        """Remove a result, if it is there."""
+        """Delete a result if it exists."""
         self.store.delete(checked(location))
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        """Yield the names of all results in a folder and the folders in it, sorted; of all, by default."""
+        """Yield the names of all results in a folder and its subfolders, sorted; by default of the whole store."""
         return self.store.list(checked(prefix.rstrip("/")) if prefix else "")
 
     def _open(self, location: str) -> tuple[dict[str, Any], memoryview]:
@@ -169,7 +169,7 @@ class Result:
         if self._hmac_key is None:
             return None
         key = self._hmac_key() if callable(self._hmac_key) else self._hmac_key
-        _check_key(key)  # without one, nothing would be signed, and nobody would know
+        _check_key(key)  # an empty key would sign nothing without notice
         return key.encode() if isinstance(key, str) else key
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether the names of results make sense in a flow: found while it is built, before anything runs."""
+"""Check the names of results in a flow before it runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def check_names(flow: Any) -> None:
     Raises
     ------
     FlowDefinitionError
-        As :func:`check_maps`; if a template has a field that its task has not; if two tasks would write to one place;
-        if an item key is no mapped argument. It names the task and the way out.
+        As :func:`check_maps`; if a template has an unknown field; if two tasks would write to the same place;
+        if an item key is not a mapped argument. The message names the task and a solution.
     """
     check_maps(flow)
     places: dict[str, Any] = {}
@@ -33,12 +33,12 @@ def check_names(flow: Any) -> None:
 
 
 def check_maps(flow: Any) -> None:
-    """Check that no map would write the results of all its children to one place.
+    """Check that no mapped task would write the results of all children to the same place.
 
     Raises
     ------
     FlowDefinitionError
-        Naming the task, and what to put into its template.
+        If one would; the message names the task and fields to add to its template.
     """
     for task in _tasks_with_names(flow):
         names = _mapped_names(flow, task)
@@ -47,14 +47,14 @@ def check_maps(flow: Any) -> None:
 
 
 def check_map(slug: str, task: Any, store: Any, names: frozenset[str]) -> None:
-    """Check that a map would not write the results of all its children to one place.
+    """Check that a mapped task would not write the results of all children to the same place.
 
     Parameters
     ----------
     store
-        Of the flow.
+        The result store of the flow.
     names
-        Of the mapped arguments.
+        Names of the mapped arguments.
 
     Raises
     ------
@@ -67,11 +67,11 @@ def check_map(slug: str, task: Any, store: Any, names: frozenset[str]) -> None:
 
 
 def _tasks_with_names(flow: Any) -> Iterator[Any]:
-    """Yield the tasks whose results have names that somebody chose; the others cost next to nothing here."""
+    """Yield the tasks with user-defined names of results; skipping the others is cheap."""
     chosen = getattr(flow.result, "location", None) is not None
     parameters = flow.parameters()
     for task in flow.tasks:
-        if chosen or task.result is not None or task.target is not None or task.item_key is not None:  # noqa: SIM102  the usual answer first
+        if chosen or task.result is not None or task.target is not None or task.item_key is not None:  # noqa: SIM102  the common case first
             if not task.auto_generated and task not in parameters:
                 yield task
 
@@ -86,31 +86,33 @@ def _check_item_key(flow: Any, task: Any) -> None:
     names = _mapped_names(flow, task)
     if names is not None and isinstance(task.item_key, str) and task.item_key not in names:
         known = " or ".join(map(repr, sorted(names))) or "a function of the item"
-        raise FlowDefinitionError(f"{flow.slugs[task]}: item_key={task.item_key!r} is no mapped argument; pass {known}")
+        raise FlowDefinitionError(
+            f"{flow.slugs[task]}: item_key must be a mapped argument, got {task.item_key!r}; pass {known}"
+        )
     if names is None or task.item_key is None:
         return
     if any(_continues_map(flow, edge) for edge in flow.edges_to(task)):
         raise FlowDefinitionError(
-            f"{flow.slugs[task]}: item_key={task.item_key!r} comes too late: its children go on with the items of an "
+            f"{flow.slugs[task]}: item_key={task.item_key!r} comes too late: its children continue the items of an "
             f"earlier map; put it on the first task that maps over them"
         )
 
 
 def _continues_map(flow: Any, edge: Any) -> bool:
-    """Whether a map goes on with the children of another map, one by one."""
+    """Whether a map continues the children of another map, one by one."""
     return edge.mapped and not edge.flattened and _mapped_names(flow, edge.upstream_task) is not None
 
 
 def _check_place(flow: Any, task: Any, template: Template, places: dict[str, Any]) -> None:
-    """Refuse a second task whose results would take the place of another's."""
+    """Reject a second task whose results would overwrite those of another."""
     if "task_slug" in template.fields or any(_is_input(name) for name in template.fields):
         return
     place = template.text.replace("${task_name}", task.name).replace("$task_name", task.name)
     other = places.setdefault(place, task)
     if other is not task:
         raise FlowDefinitionError(
-            f"{flow.slugs[task]}: its result would take the place of that of {flow.slugs[other]}, at "
-            f"{template.text!r}; put ${{task_slug}} into it"
+            f"{flow.slugs[task]}: its result would overwrite the result of {flow.slugs[other]}, at "
+            f"{template.text!r}; add ${{task_slug}} to it"
         )
 
 
@@ -121,7 +123,7 @@ def _is_input(name: str) -> bool:
 def _templates(task: Any, store: Any) -> Iterator[tuple[str, Template]]:
     if isinstance(task.target, str):
         yield "target", Template(task.target)
-        return  # the result lies there and nowhere else
+        return  # the result is stored there only
     location = getattr(store if task.result is None else task.result, "location", None)
     if isinstance(location, Template) and task.checkpoint is not False:
         yield LOCATION, location
@@ -132,7 +134,7 @@ def _inputs(flow: Any, task: Any) -> set[str]:
 
 
 def known_fields(flow: Any, task: Any) -> frozenset[str]:
-    """Return the fields that a template of a task has in a flow, the names of its inputs among them."""
+    """Return the fields available to a template of a task in a flow, including the names of its inputs."""
     own = set(FIELDS) - (CHILD_FIELDS if _mapped_names(flow, task) is None else set())
     parameters = {PARAMETER + parameter.name for parameter in flow.parameters()}
     return frozenset(own | parameters | _inputs(flow, task))
@@ -144,22 +146,22 @@ def check_fields(flow: Any, task: Any, what: str, template: Template) -> None:
     Parameters
     ----------
     what
-        What the template is for, for the error.
+        The purpose of the template, for the error.
 
     Raises
     ------
     FlowDefinitionError
-        Naming the task, the field and those there are.
+        If it has others; the message names the task, the field and the available fields.
     """
     known = known_fields(flow, task)
     unknown = sorted(template.fields - known)
     if unknown:
         raise FlowDefinitionError(
-            f"{flow.slugs[task]}: {what} {template.text!r} has no field {unknown[0]!r} here; there are "
+            f"{flow.slugs[task]}: {what} {template.text!r} has an unknown field {unknown[0]!r}; available are "
             f"{', '.join(sorted(known))}"
         )
 
 
 def _collision_text(slug: str, what: str, template: Template, names: list[str]) -> str:
-    ways = ", ".join(f"${{{name}}}" for name in ("item_key", "map_index", *names))
-    return f"{slug}: {what} {template.text!r} is the same for all children of the map; put one of {ways} into it"
+    fields = ", ".join(f"${{{name}}}" for name in ("item_key", "map_index", *names))
+    return f"{slug}: {what} {template.text!r} is the same for all children of the map; add one of {fields}"

@@ -1,4 +1,4 @@
-"""How bytes are made fewer on their way into a store."""
+"""Compression of stored results."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _REGISTERED: dict[str, Callable[[], Codec]] = {"gzip": _gzip, "bz2": _bz2, "xz":
 
 
 def register_compression(name: str, compress: Callable[[bytes], bytes], decompress: Callable[[bytes], bytes]) -> None:
-    """Let stores be given a compression by its name; it is to be registered wherever results are read and written."""
+    """Register a compression under a name, in each process that reads or writes results with it."""
     _REGISTERED[name] = lambda: (compress, decompress)
 
 
 def codec_of(name: str) -> Codec:
-    """Return what compresses, and what undoes it.
+    """Return the functions that compress and decompress.
 
     Raises
     ------
     ValueError
-        If there is no such compression.
+        If the compression is not registered.
     """
     if name not in _REGISTERED:
         known = ", ".join(map(repr, _REGISTERED))

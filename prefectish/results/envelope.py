@@ -1,8 +1,8 @@
-r"""What surrounds a result in its file, by which damage and strangers are found before anything is unpickled.
+r"""The file format of results: damaged and foreign files are detected before anything is unpickled.
 
-``prefectish-result 1 <length> <signature> <SHA-256>\n``, then one line of facts in JSON, then the content. The length
-is that of facts and content; the SHA-256 covers them and the signature; the signature, ``-`` without a key, is an
-HMAC-SHA256 that covers them and the file's name, so that signed files cannot change places.
+``prefectish-result 1 <length> <signature> <SHA-256>\n``, then one line of metadata in JSON, then the content. The
+length is that of metadata and content; the SHA-256 covers them and the signature; the signature, ``-`` without a key,
+is an HMAC-SHA256 that covers them and the name of the file, so that signed files cannot be swapped.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class NotAResultFile(ResultCorrupt):
 
 
 def seal(name: str, facts: Mapping[str, Any], content: bytes, key: bytes | None) -> list[bytes]:
-    """Return the file of a result, in pieces: content may be large, and is not copied.
+    """Return the file of a result in pieces, so that large content is not copied.
 
     Parameters
     ----------
     facts
-        Small, and such that JSON can write them.
+        Small metadata; must be JSON serializable.
     key
-        Signs the file; None for no signature.
+        Key to sign the file; None: no signature.
     """
     line = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode() + b"\n"
     signature = UNSIGNED if key is None else _signature(key, name, line, content)
@@ -41,12 +41,12 @@ def seal(name: str, facts: Mapping[str, Any], content: bytes, key: bytes | None)
 
 
 def unseal(name: str, file: bytes, key: bytes | None) -> tuple[dict[str, Any], memoryview]:
-    """Return the facts and the content of a file.
+    """Return the metadata and the content of a file.
 
     Raises
     ------
     ResultCorrupt
-        Naming the file, if it is cut short, altered, not ours, or, with a key, not signed by it.
+        If the file is truncated, altered, not a result file, or, with a key, not signed by it.
     """
     header = _HEADER.match(file)
     if header is None:
@@ -54,9 +54,9 @@ def unseal(name: str, file: bytes, key: bytes | None) -> tuple[dict[str, Any], m
     length, signature, checksum = header.groups()
     rest = memoryview(file)[header.end() :]
     if len(rest) != int(length):
-        raise ResultCorrupt(f"{name}: {len(rest)} bytes where {int(length)} were written")
+        raise ResultCorrupt(f"{name}: truncated or extended: expected {int(length)} bytes, got {len(rest)}")
     if _checksum(signature, rest) != checksum:
-        raise ResultCorrupt(f"{name}: its SHA-256 is not the one that was written")
+        raise ResultCorrupt(f"{name}: its SHA-256 does not match")
     if key is not None:
         _check_signature(name, key, signature, rest)
     end = file.index(b"\n", header.end())
@@ -65,7 +65,7 @@ def unseal(name: str, file: bytes, key: bytes | None) -> tuple[dict[str, Any], m
 
 def _bad_header_error(name: str, file: bytes) -> ResultCorrupt:
     if MAGIC.startswith(file[: len(MAGIC)]):
-        return ResultCorrupt(f"{name}: its header is cut short or altered")
+        return ResultCorrupt(f"{name}: its header is truncated or altered")
     return NotAResultFile(f"{name}: not written by a result store; nothing in it was loaded")
 
 
@@ -73,9 +73,9 @@ def _check_signature(name: str, key: bytes, signature: bytes, rest: memoryview) 
     import hmac
 
     if signature == UNSIGNED:
-        raise ResultCorrupt(f"{name}: not signed, and this store has an hmac_key")
+        raise ResultCorrupt(f"{name}: not signed, but this store has an hmac_key")
     if not hmac.compare_digest(signature, _signature(key, name, rest)):
-        raise ResultCorrupt(f"{name}: signed by another key, or for another place")
+        raise ResultCorrupt(f"{name}: signed with another key, or for another name")
 
 
 def _checksum(signature: bytes, *pieces: bytes | memoryview) -> bytes:

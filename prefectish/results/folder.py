@@ -1,4 +1,4 @@
-"""A folder as a store: files appear whole, belong to their user alone, and nothing outside is ever touched."""
+"""A folder as a result store: writes are atomic, files are private, and nothing outside the folder is touched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Folder:
     Parameters
     ----------
     root
-        Absolute; made by the first write.
+        Path of the folder; created by the first write.
     """
 
     __slots__ = ("root",)
@@ -26,11 +26,11 @@ class Folder:
         self.root = os.path.abspath(root)
 
     def put(self, name: str, pieces: Sequence[bytes]) -> None:
-        """Write a file under another name, then give it its own: readers find all of it or nothing."""
+        """Write a file under a temporary name and rename it, so that readers never see a partial file."""
         path = self._path(name)
         folder = os.path.dirname(path)
         _make(folder)
-        self._path(name)  # what was made may lie behind a link that came in between
+        self._path(name)  # a link may have been created in the meantime
         unfinished = os.path.join(folder, f".{os.urandom(8).hex()}{UNFINISHED}")
         try:
             _write(unfinished, pieces)
@@ -46,11 +46,11 @@ class Folder:
             return file.read()
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of that name."""
+        """Whether a file of that name exists."""
         return os.path.isfile(self._path(name))
 
     def delete(self, name: str) -> None:
-        """Remove a file, if it is there; a link is removed, and what it points to stays."""
+        """Delete a file if it exists; of a link only the link is deleted."""
         _remove(self._path(name, own=False))
 
     def list(self, folder: str) -> Iterator[str]:
@@ -63,12 +63,12 @@ class Folder:
             yield from (f"{before}{file}" for file in sorted(files) if not file.endswith(UNFINISHED))
 
     def _path(self, name: str, own: bool = True) -> str:
-        """Return the path of a name that is safe in itself; links may still lead out of the folder.
+        """Return the path of a safe name; raise ValueError if a link leads out of the folder.
 
         Parameters
         ----------
         own
-            Whether the last part counts, too.
+            Whether to resolve the last part as well.
         """
         path = os.path.join(self.root, *name.split("/"))
         seen = os.path.realpath(path if own else os.path.dirname(path))
@@ -82,7 +82,7 @@ class Folder:
 
 
 def _make(folder: str) -> None:
-    """Make a folder and those around it that are not there, for their user alone."""
+    """Create a folder and its missing parents, with access for the user only."""
     missing = []
     while not os.path.isdir(folder):
         missing.append(folder)
@@ -90,7 +90,7 @@ def _make(folder: str) -> None:
     for path in reversed(missing):
         try:
             os.mkdir(path, 0o700)
-        except FileExistsError:  # somebody else was quicker
+        except FileExistsError:  # another process was faster
             if not os.path.isdir(path):
                 raise
 
@@ -103,7 +103,7 @@ def _write(path: str, pieces: Sequence[bytes]) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Make the new name survive a power cut; Windows knows no such thing."""
+    """Make the new name survive a power failure; not available on Windows."""
     if os.name != "nt":
         handle = os.open(folder, os.O_RDONLY)
         try:

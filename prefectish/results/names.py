@@ -1,25 +1,25 @@
-"""Which names a stored result may have: parts joined by slashes that mean the same on every system.
+"""Safe names of stored results: parts joined by slashes that mean the same on every system.
 
-A name is refused if some system would read it as another place (``..``, ``/etc``, ``C:``, a backslash), as a device
-(``CON``) or not at all (NUL, trailing dots). It is refused everywhere, so that a store can move.
+A name is rejected if some system would read it as another place (``..``, ``/etc``, ``C:``, a backslash), as a device
+(``CON``) or could not use it (NUL, trailing dots). It is rejected on all systems, so that a store can be moved.
 """
 
 from __future__ import annotations
 
 import re
 
-#: Bytes of a part in UTF-8, at most; file systems allow 255.
+#: Maximum length of a part in bytes of UTF-8; file systems allow 255.
 MAX_PART_BYTES = 200
-#: Bytes of a whole name, at most; object stores allow 1,024, the prefix of the store included.
+#: Maximum length of a name in bytes; object stores allow 1,024, including the prefix of the store.
 MAX_NAME_BYTES = 900
-#: Files with this ending are being written, or were left behind.
+#: Suffix of temporary files that are being written or were left behind.
 UNFINISHED = ".tmp"
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 
 
 def checked(name: str) -> str:
-    """Return the name of a result.
+    """Return a name if it is safe.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def _cut_repr(text: str) -> str:
 
 
 def shortened(name: str) -> str:
-    """Cut parts that are too long; a hash of the whole part keeps those apart that begin alike."""
+    """Cut parts that are too long, and append a hash of the whole part to keep them distinct."""
     return "/".join(map(_shorten_part, name.split("/")))
 
 
@@ -81,7 +81,7 @@ def _shorten_part(part: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Write any text as one part of a name; different texts stay different.
+    """Encode any text as one part of a name, without collisions.
 
     Examples
     --------

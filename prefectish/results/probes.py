@@ -1,4 +1,4 @@
-"""Whether workers and the client keep results in one place: each worker leaves a file, and the client looks for it."""
+"""Check that workers and client share a result store: each worker writes a file that the client reads."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Mapping
 from prefectish.errors import ResultCorrupt, ResultStoreNotShared
 from prefectish.results.base import Result
 
-#: The folder of a store in which probes lie.
+#: The folder for probes in a result store.
 PROBE_FOLDER = "probe"
 
 
 def leave_probe(store: Result, run_id: str) -> str:
-    """Write a small file, on a worker, and return its name, which no other has."""
+    """Write a small file, on a worker, and return its unique name."""
     token = os.urandom(8).hex()
     return store.write(f"{PROBE_FOLDER}/{run_id}-{token}", token.encode())
 
 
 def check_probes(store: Result, left: Mapping[str, str]) -> None:
-    """Look for the files of workers, at the client, and remove those that are there.
+    """Read the files of workers, at the client, and delete them.
 
     Parameters
     ----------
     left
-        What :func:`leave_probe` returned, by the address of the worker.
+        Results of :func:`leave_probe`, by the address of the worker.
 
     Raises
     ------
     ResultStoreNotShared
-        Naming the store, and the workers whose files are not there.
+        If a file is missing; the message names the store and the workers.
     """
     absent = sorted(worker for worker, location in left.items() if not _is_there(store, location))
     for location in left.values():
@@ -37,7 +37,7 @@ def check_probes(store: Result, left: Mapping[str, str]) -> None:
     if absent:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
         raise ResultStoreNotShared(
-            f"{store!r}: what {', '.join(absent[:3])}{more} wrote there is not there for the client; use a folder that "
+            f"{store!r}: the client cannot read what {', '.join(absent[:3])}{more} wrote there; use a folder that "
             f"all of them share, or a URL such as s3://..."
         )
 

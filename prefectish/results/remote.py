@@ -1,4 +1,4 @@
-"""Anything that fsspec knows a URL for, as a store; the only file that knows fsspec."""
+"""Any fsspec file system as a result store; the only module that uses fsspec."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from prefectish.results.names import UNFINISHED
 
-#: Where one put makes a file appear whole; elsewhere it is written under another name first.
+#: Protocols for which a put is atomic; for others a file is written under a temporary name first.
 OBJECT_STORES = frozenset(
     {"abfs", "abfss", "adl", "az", "gcs", "gs", "memory", "oci", "oss", "r2", "s3", "s3a", "tos", "wasb"}
 )
 
 
 def is_local(url: str) -> str | None:
-    """Return the path of a URL that is a folder of this machine, None for any other."""
+    """Return the path of a URL on the local file system, None for any other."""
     if url.startswith(("file://", "local://")):
         path = url.partition("://")[2]
         return os.path.abspath(path) if not re.match(r"/[A-Za-z]:", path) else os.path.abspath(path[1:])
@@ -25,14 +25,14 @@ def is_local(url: str) -> str | None:
 
 
 class Remote:
-    """A folder under a URL; the file system is opened where it is used.
+    """A folder at a URL; the file system is opened in the process that uses it.
 
     Parameters
     ----------
     url
-        Of the folder.
+        URL of the folder.
     options
-        Of the file system, as fsspec takes them.
+        Options of the file system, as for fsspec.
     """
 
     __slots__ = ("_opened", "options", "url")
@@ -46,7 +46,7 @@ class Remote:
         return Remote, (self.url, self.options)
 
     def put(self, name: str, pieces: Sequence[bytes]) -> None:
-        """Write a file in one put, or under another name first where a put can be cut short."""
+        """Write a file with one put, or under a temporary name first if a put is not atomic."""
         system, path = self._place(name)
         content = b"".join(pieces)
         if not OBJECT_STORES.isdisjoint(self._protocols()):
@@ -67,7 +67,7 @@ class Remote:
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""
         system, path = self._place(name)
-        system.invalidate_cache()  # what others wrote since counts
+        system.invalidate_cache()  # other processes may have written since
         return bool(system.isfile(path))
 
     def delete(self, name: str) -> None:

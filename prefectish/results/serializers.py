@@ -1,4 +1,4 @@
-"""How a value becomes bytes, and bytes a value."""
+"""Serializers: from values to bytes and back."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from prefectish.source_lines import dumps_by_value
 
 @runtime_checkable
 class Serializer(Protocol):
-    """What turns values into bytes and back.
+    """Interface of a serializer.
 
     Attributes
     ----------
     name
-        Stands in every file that it wrote: a store reads only what its own serializer wrote.
+        Recorded in every file: a store reads only files of its own serializer.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Serializer(Protocol):
 
 
 class PickleSerializer:
-    """Writes any value that cloudpickle can; reading a file can run any code that its writer chose."""
+    """Serialize with cloudpickle; loading a file can execute code chosen by its writer."""
 
     name = "pickle"
 
@@ -43,7 +43,7 @@ class PickleSerializer:
 
 
 class JSONSerializer:
-    """Writes text, numbers, booleans, None, lists and dicts of them; tuples come back as lists, keys as text."""
+    """Serialize as JSON: strings, numbers, booleans, None, lists and dicts; tuples become lists, keys strings."""
 
     name = "json"
 
@@ -64,36 +64,36 @@ _REGISTERED: dict[str, Serializer] = {"pickle": PickleSerializer(), "json": JSON
 
 
 def register_serializer(name: str, serializer: Serializer) -> None:
-    """Let stores be given a serializer by its name.
+    """Register a serializer under a name.
 
     Parameters
     ----------
     name
-        It need not be registered on workers: a store takes the serializer along.
+        The name for ``serializer=``. It need not be registered on workers: the serializer is sent with the store.
     serializer
-        An object with `serialize` and `deserialize`. Its own name, if it has one, stands in the files.
+        An object with `serialize` and `deserialize`. Its own name, if it has one, is recorded in the files.
 
     Raises
     ------
     TypeError, ValueError
-        If it lacks one of them, or the name is that of another serializer.
+        If it lacks one of them, or the name is already used.
     """
     if not callable(getattr(serializer, "serialize", None)) or not callable(getattr(serializer, "deserialize", None)):
         raise TypeError(f"serializer {name!r} must have the methods serialize and deserialize, got {serializer!r}")
     if not isinstance(name, str) or not name:
         raise TypeError(f"the name of a serializer must be a non-empty string, got {name!r}")
     if _REGISTERED.get(name, serializer) is not serializer:
-        raise ValueError(f"serializer {name!r} is registered already, as {_REGISTERED[name]!r}; choose another name")
+        raise ValueError(f"serializer {name!r} is already registered as {_REGISTERED[name]!r}; choose another name")
     _REGISTERED[name] = serializer
 
 
 def serializer_of(wanted: str | Serializer) -> tuple[str, Serializer]:
-    """Return the name that stands in files, and the serializer.
+    """Return the name recorded in files, and the serializer.
 
     Raises
     ------
     TypeError, ValueError
-        If it is no serializer, or no such name is registered.
+        If it is not a serializer, or the name is not registered.
     """
     if isinstance(wanted, str):
         if wanted not in _REGISTERED:

@@ -1,4 +1,4 @@
-"""The stores that come with prefectish: a folder, and anything that fsspec knows a URL for."""
+"""Built-in result stores: a folder, and any fsspec URL."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from prefectish.results.serializers import Serializer
 
 
 class LocalResult(Result):
-    """Keeps results in a folder of this machine, or of a disk that workers share.
+    """Store results in a folder, local or on a file system that workers share.
 
     Parameters
     ----------
     dir
-        Made if it is not there; default: `results` in the home folder. It is fixed now, for workers too.
+        Created if missing; default: `results` in the home folder. Resolved now, also for workers.
     **options
         As for :class:`Result`.
     """
@@ -40,14 +40,14 @@ class LocalResult(Result):
 
 
 class FSResult(Result):
-    """Keeps results under a URL of fsspec: ``s3://bucket/results``, ``gs://...``, ``memory://...``, ``file://...``.
+    """Store results at an fsspec URL: ``s3://bucket/results``, ``gs://...``, ``memory://...``, ``file://...``.
 
     Parameters
     ----------
     url
-        Of a folder. A path of universal-pathlib brings its options along.
+        URL of a folder, or a path of universal-pathlib, whose options are used.
     storage_options
-        Of the file system, as fsspec takes them; they travel to the workers.
+        Options of the file system, as for fsspec; they are sent to the workers.
     **options
         As for :class:`Result`.
     """

@@ -1,7 +1,7 @@
-"""Names with fields: ``"${flow_name}/${task_slug}/${item_key}.json"``.
+"""Templates for names: ``"${flow_name}/${task_slug}/${item_key}.json"``.
 
-Only whole fields are put in, as plain text: a template cannot reach into what a field holds, nor say how it is written
-out, so nothing but the fields can come out of one.
+Only whole fields are substituted, as plain text: a template cannot access attributes of a value or format
+it, so that it cannot expose anything but the fields.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 from prefectish.results.names import checked, shortened
 from prefectish.secrets.masking import mask
 
-#: Fields that every task has; further ones are `PARAMETER` + the name of a parameter, and the names of its arguments.
+#: Fields that every task has; others are `PARAMETER` + the name of a parameter, and the names of its arguments.
 FIELDS = ("flow_name", "flow_run_id", "task_name", "task_slug", "map_index", "item_key")
 PARAMETER = "parameters_"
-#: What may be put into a name, besides text.
+#: Types of values that can be used in a name, besides strings.
 _PLAIN = (bool, int, float, datetime.date, datetime.time)
 _PLAIN_NAMES = frozenset({"uuid.UUID", "decimal.Decimal", "pathlib.PosixPath", "pathlib.WindowsPath"})
 
 
 class Template:
-    """A name with fields.
+    """A template for a name.
 
     Parameters
     ----------
     text
-        Fields are written ``${name}``, a dollar sign ``$$``.
+        Fields are written as ``${name}``, a dollar sign as ``$$``.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Template:
     Raises
     ------
     TypeError, ValueError
-        If it is no text, or a ``$`` begins no field.
+        If it is not a string, or a ``$`` does not begin a field.
 
     Examples
     --------
@@ -51,35 +51,35 @@ class Template:
 
     def __init__(self, text: str) -> None:
         if not isinstance(text, str):
-            raise TypeError(f"a template is text, got {text!r}")
+            raise TypeError(f"a template must be a string, got {text!r}")
         self._pattern = Pattern(text)
         if not self._pattern.is_valid():
-            raise ValueError(f"template {text!r}: a '$' begins no field; write ${{name}}, and $$ for a dollar sign")
+            raise ValueError(f"template {text!r}: '$' without a field; write ${{name}}, or $$ for a dollar sign")
         self.text = text
         self.fields = frozenset(self._pattern.get_identifiers())
 
     def render(self, fields: Mapping[str, Any]) -> str:
-        """Put in the fields.
+        """Fill in the fields and return a safe name.
 
         Parameters
         ----------
         fields
-            Values by name: text, numbers, dates, UUIDs or paths.
+            Values by name: strings, numbers, dates, UUIDs or paths.
 
         Returns
         -------
         str
-            A safe name; parts of more than 200 bytes are cut, and told apart by a hash.
+            A safe name; parts of more than 200 bytes are cut and end in a hash.
 
         Raises
         ------
         ValueError
-            ``unsafe name ...``, or naming the field that is unknown or cannot be written as text.
+            ``unsafe name ...``, or if a field is unknown or cannot be written as text.
         """
         return checked(shortened(self.fill(fields)))
 
     def fill(self, fields: Mapping[str, Any]) -> str:
-        """Put in the fields of a text that names no file; parameters and errors are those of :meth:`render`."""
+        """Fill in the fields of a text that is not a file name; parameters and errors as for :meth:`render`."""
         return self._pattern.substitute(self._texts(fields))
 
     def _texts(self, fields: Mapping[str, Any]) -> dict[str, str]:
@@ -87,15 +87,15 @@ class Template:
         for name in sorted(self.fields):
             if name not in fields:
                 known = ", ".join(sorted(fields))
-                raise ValueError(f"template {self.text!r}: unknown field {name!r}; known here: {known or 'none'}")
+                raise ValueError(f"template {self.text!r}: unknown field {name!r}; available are: {known or 'none'}")
             texts[name] = self._text(name, fields[name])
         return texts
 
     def _text(self, name: str, value: Any) -> str:
         text = plain_text(value)
         if text is None:
-            found = f"it is a {type(value).__name__}" if value is not None else "it has none here"
-            raise ValueError(f"template {self.text!r}: field {name!r} needs text, a number or a date, and {found}")
+            kind = type(value).__name__ if value is not None else "no value"
+            raise ValueError(f"template {self.text!r}: field {name!r} must be a string, a number or a date, got {kind}")
         return text
 
     def __repr__(self) -> str:
@@ -106,12 +106,12 @@ class Template:
 
 
 def template(text: str) -> Template:
-    """Return the template of a text; errors are those of :class:`Template`."""
+    """Return the template of a text; raises as :class:`Template` does."""
     return Template(text)
 
 
 def misspelt(text: str) -> str | None:
-    """Say how a field is written that is spelled as for `str.format`, if a text has no other; None if all is well.
+    """Return a hint if a text has only fields in the syntax of `str.format`, else None.
 
     Examples
     --------
@@ -123,7 +123,7 @@ def misspelt(text: str) -> str | None:
 
 
 def plain_text(value: Any) -> str | None:
-    """Write a value that is plain enough to be part of a name; None for any other.
+    """Return a plain value as text for a name, None for any other value.
 
     Examples
     --------
@@ -141,12 +141,12 @@ def plain_text(value: Any) -> str | None:
 
 
 def place(where: str | Template | Callable[..., str], fields: Mapping[str, Any]) -> str:
-    """Return the name that a template, its text, or a function of the fields as keywords gives.
+    """Return the name from a template, its text, or a function of the fields as keywords.
 
     Raises
     ------
     ValueError
-        As :meth:`Template.render`.
+        As for :meth:`Template.render`.
     """
     if isinstance(where, str):
         where = Template(where)
