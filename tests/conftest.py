@@ -74,7 +74,7 @@ def fresh_masking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from prefectish.secrets import masking
 
     monkeypatch.setattr(masking, "_known", frozenset())
-    monkeypatch.setattr(masking, "_pattern", None)
+    monkeypatch.setattr(masking, "pattern", None)
     streams, make = (sys.stdout, sys.stderr), logging.getLogRecordFactory()
     yield
     sys.stdout, sys.stderr = streams

@@ -193,7 +193,7 @@ def test_run_in_the_background_shows_how_far_it_is():
 def test_secrets_are_not_shown(monkeypatch, tmp_path):
     secret = "hunter2 and\na second line"
     monkeypatch.setattr(masking, "_known", masking._known)
-    monkeypatch.setattr(masking, "_pattern", masking._pattern)
+    monkeypatch.setattr(masking, "pattern", masking.pattern)
     masking.register(secret)
 
     @task(name="leaky")

@@ -20,14 +20,11 @@ current = _current.get
 """Return the mapping behind `context`: the quickest way to several look-ups in a row."""
 
 
-def bind(mapping: Mapping[str, Any]) -> Token[Mapping[str, Any]]:
-    """Make `mapping` the whole context; look-ups go straight to it, so it may compute its values late."""
-    return _current.set(mapping)
+bind = _current.set
+"""Make a mapping the whole context, and return a token; the mapping may compute its values when they are read."""
 
-
-def unbind(token: Token[Mapping[str, Any]]) -> None:
-    """Restore the context as it was before the `bind` that returned `token`."""
-    _current.reset(token)
+unbind = _current.reset
+"""Restore the context as it was before the `bind` that returned this token."""
 
 
 def get_logger(name: str | None = None) -> logging.Logger:

@@ -22,7 +22,8 @@ _WORDS = frozenset({"true", "false", "null", "none"})
 
 _lock = threading.Lock()
 _known: frozenset[str] = frozenset()
-_pattern: re.Pattern[str] | None = None
+#: Matches what is masked; None as long as nothing is.
+pattern: re.Pattern[str] | None = None
 
 
 def register(value: Any) -> None:
@@ -45,11 +46,6 @@ def known() -> frozenset[str]:
     return _known
 
 
-def is_active() -> bool:
-    """Tell whether there is anything to mask."""
-    return _pattern is not None
-
-
 def mask(text: str) -> str:
     """Return a text without the values of secrets.
 
@@ -58,12 +54,12 @@ def mask(text: str) -> str:
     >>> mask("nothing to hide")
     'nothing to hide'
     """
-    return text if _pattern is None else _pattern.sub(MASK, text)
+    return text if pattern is None else pattern.sub(MASK, text)
 
 
 def masked(value: Any) -> Any:
     """Return a text, or a list, tuple, set or dict with texts at any depth, without the values of secrets."""
-    if _pattern is None:
+    if pattern is None:
         return value
     if type(value) is str:
         return mask(value)
@@ -119,7 +115,7 @@ def _forms(text: str) -> Iterable[str]:
 def _compile(texts: frozenset[str]) -> None:
     import re
 
-    global _known, _pattern
+    global _known, pattern
     longest_first = sorted(texts, key=lambda form: (-len(form), form))
-    _pattern = re.compile("|".join(re.escape(form) for form in longest_first))
+    pattern = re.compile("|".join(re.escape(form) for form in longest_first))
     _known = texts

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from prefectish.engine.plan.steps import Input
     from prefectish.engine.worker.cache import CacheSpec
     from prefectish.engine.worker.logs.lines import LogLine
+    from prefectish.engine.worker.parts import AttemptPart
     from prefectish.engine.worker.storage import ResultStorage
     from prefectish.tasks.naming import RunNaming
     from prefectish.tasks.task import Task
@@ -84,6 +85,7 @@ class StepSpec(Struct):
         "named_by_key",
         "naming",
         "number",
+        "parts",
         "start_marker",
         "plain",
         "slug",
@@ -123,6 +125,8 @@ class StepSpec(Struct):
         self.mapped: bool = mapped
         self.measure = measure
         self.wiring = wiring
+        #: The optional parts of its attempts, None until the first one lists them.
+        self.parts: tuple[AttemptPart, ...] | None = None
         self.naming = None if task.task_run_name is None else _naming_of(task)
         self.plain = task.trigger is triggers.all_successful
         self.direct = not (task.timeout or task.total_timeout or task.isolation != "thread" or task.log_stdout)

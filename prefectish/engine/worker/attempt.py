@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error, Value, capture
@@ -18,18 +18,15 @@ from prefectish.engine.pause import ANSWERS
 from prefectish.engine.plan.item_key import ITEM_KEY, item_key, name_of
 from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, element_width, measure
 from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
-from prefectish.engine.worker import start_marker
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, AttemptContext
-from prefectish.engine.worker.body import call_body
-from prefectish.engine.worker.decide import Finish, NotReady, after, before, retry
+from prefectish.engine.worker.body import ASYNC, finished
+from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
 from prefectish.engine.worker.logs.capture import log_failure, safely
+from prefectish.engine.worker.parts import AttemptPart, parts_of
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.time_limit import Allowance, call_limited, surrounding
 from prefectish.engine.worker.tracebacks import is_quit, shorten_traceback
 from prefectish.secrets import masking
-
-if TYPE_CHECKING:
-    from prefectish.tasks.naming import RunNaming
 
 PENDING = Pending()
 RUNNING = Running("Starting task run.")
@@ -66,7 +63,7 @@ def run_step(
             seconds = clock.end(began)
     finally:
         unbind(token)
-    if masking.is_active():
+    if masking.pattern is not None:
         state = redacted_state(state)
     if spec.named_by_key and ctx.item_key is not None:
         state = state.replace(context={**state.context, ITEM_KEY: ctx.item_key})
@@ -88,81 +85,62 @@ def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], sta
     if time_left is not None and (left := time_left("")) is not None and left[0] <= 0:
         return start  # the time of the run is up: nothing begins, and the owner says what becomes of it
     verdict = before(spec, upstream)
-    if isinstance(verdict, NotReady):
-        return start
-    if isinstance(verdict, Finish):
-        if verdict.error is not None:
-            log_failure(ctx, verdict.error)
-        return _change(spec, start, verdict.state)[0]
-    if spec.naming is not None:
-        ctx.name = _name(spec.naming, ctx, verdict.inputs)
-    if spec.storage is not None and (stored := spec.storage.load_previous(ctx, verdict.inputs)) is not None:
-        return stored
-    found = _look_up(spec, ctx, verdict.inputs) if spec.storage or spec.cache else None
-    if found is not None:
-        return _change(spec, start, found)[0]
+    if type(verdict) is not CallBody:
+        return _without_body(spec, ctx, start, verdict)
+    inputs = verdict.inputs
+    parts = spec.parts
+    if parts is None:
+        parts = spec.parts = parts_of(spec)
+    if parts and (found := _found(spec, parts, ctx, start, inputs)) is not None:
+        return found
     if probe_only:
         return start
-    return _begun(spec, ctx, start, verdict.inputs)
-
-
-def _begun(spec: StepSpec, ctx: AttemptContext, start: State, inputs: dict[str, Any]) -> State:
-    """Run the body, which nothing stands for, and return the state after it."""
     state, aborted = _change(spec, start, RUNNING)
-    if aborted or not state.is_running():
+    if aborted or (state is not RUNNING and not state.is_running()):
         return state
-    make = _bodied if spec.start_marker is None else _bodied_once
-    state = make(spec, ctx, start, inputs, state)
-    if spec.storage is not None and spec.start_marker is None:
-        spec.storage.record_outcome(ctx, state)
+    for part in parts:
+        refusal = part.begin(ctx, inputs)
+        if refusal is not None:
+            return _change(spec, state, refusal)[0]
+    state = _run_body(spec, ctx, start, inputs, state)
+    for part in parts:
+        part.end(ctx, state)
     return state
 
 
-def _bodied_once(spec: StepSpec, ctx: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
-    """Run a body that must not run twice: tell that it begins, and how it ended."""
-    assert spec.start_marker is not None
-    refusal = start_marker.begin(spec.start_marker, ctx, inputs)
-    if refusal is not None:
-        return _change(spec, state, refusal)[0]
-    state = _bodied(spec, ctx, start, inputs, state)
-    start_marker.end(spec.start_marker, ctx, state)
-    return state
+def _without_body(spec: StepSpec, ctx: AttemptContext, start: State, verdict: Finish | CallBody | NotReady) -> State:
+    """Return the state of a step that ends here, or `start` if something upstream is not finished."""
+    if not isinstance(verdict, Finish):
+        return start
+    if verdict.error is not None:
+        log_failure(ctx, verdict.error)
+    return _change(spec, start, verdict.state)[0]
 
 
-def _bodied(spec: StepSpec, ctx: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
+def _found(
+    spec: StepSpec, parts: tuple[AttemptPart, ...], ctx: AttemptContext, start: State, inputs: dict[str, Any]
+) -> State | None:
+    """Return the state that stands for the run of the body, if one of the parts has one."""
+    for part in parts:
+        found = part.before_body(ctx, inputs)
+        if found is not None:
+            return found if part.replays else _change(spec, start, found)[0]
+    return None
+
+
+def _run_body(spec: StepSpec, ctx: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
     """Run the body, and return the state after it: final, or that of a retry."""
-    allowance = _allowance(spec, start)
-    state, aborted = _run_body(spec, ctx, inputs, state, allowance)
+    time_left = surrounding.get()
+    if time_left is not None:
+        allowance = Allowance(spec.task, start, partial(time_left, spec.slug))
+    else:
+        allowance = None if spec.direct else Allowance(spec.task, start)
+    state, aborted = _call_until_done(spec, ctx, inputs, state, allowance)
     if aborted or type(state) is Success:
         return state
     if state.is_failed() and not (allowance is not None and allowance.spent):
         return _retried(spec, ctx, state, allowance)
     return _with_progress(state, ctx, allowance)
-
-
-def _name(naming: RunNaming, ctx: AttemptContext, inputs: dict[str, Any]) -> str | None:
-    """Return what this run is called."""
-    from prefectish.engine.worker.storage import fields_of
-
-    return naming.name(fields_of(ctx, inputs), ctx["logger"].warning)
-
-
-def _allowance(spec: StepSpec, start: State) -> Allowance | None:
-    """Return the limits of a body, None for one that is called right here without any."""
-    time_left = surrounding.get()
-    if time_left is not None:
-        return Allowance(spec.task, start, partial(time_left, spec.slug))
-    return None if spec.direct else Allowance(spec.task, start)
-
-
-def _look_up(spec: StepSpec, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
-    """Return a state that stands for the run of the body: it was begun before, or its target or cache has one."""
-    if spec.start_marker is not None and (left := start_marker.left_behind(spec.start_marker, ctx, inputs)) is not None:
-        return left
-    found = None if spec.storage is None else spec.storage.target_state(ctx, inputs)
-    if found is None and spec.cache is not None:
-        found, ctx.miss = spec.cache.lookup(ctx, inputs)
-    return found
 
 
 def _retried(spec: StepSpec, ctx: AttemptContext, state: State, allowance: Allowance | None) -> State:
@@ -190,7 +168,7 @@ def _with_progress(state: State, ctx: AttemptContext, allowance: Allowance | Non
     return state if allowance is None else allowance.carried_by(state)
 
 
-def _run_body(
+def _call_until_done(
     spec: StepSpec, ctx: AttemptContext, inputs: dict[str, Any], state: State, allowance: Allowance | None
 ) -> tuple[State, bool]:
     """Call the body until it stops raising LOOP; return the state after its handlers, and whether one aborted.
@@ -201,18 +179,19 @@ def _run_body(
         The limits of a body that has some, or does not run right here; None for one without.
     """
     while True:
-        outcome = call_body(spec.task, inputs) if allowance is None else call_limited(ctx, inputs, allowance)
+        if allowance is not None:
+            outcome = call_limited(ctx, inputs, allowance)
+        else:
+            outcome = capture(spec.task.run, **inputs)
+            if type(outcome) is Error or type(outcome.value) in ASYNC:
+                outcome = finished(outcome)
         if type(outcome) is Error:
-            if is_quit(outcome.exception):
-                raise KeyboardInterrupt("the debugger was quit")
-            shorten_traceback(outcome.exception)
-        new = after(spec, outcome, ctx.turn_count)
-        if type(new) is Failed and type(outcome) is Error:
-            log_failure(ctx, outcome.exception)
-        if spec.storage is not None and type(new) is Success:
-            new = spec.storage.save(ctx, inputs, new)
-        if spec.cache is not None and ctx.miss is not None and type(new) is Success:
-            new = spec.cache.save(ctx, inputs, new, ctx.miss)
+            new = _after_error(spec, ctx, outcome)
+        else:
+            new = after(spec, outcome, ctx.run_count - ctx.before)
+        for part in spec.parts or ():
+            if type(new) is Success:  # so is what a body that raised SUCCESS ends with
+                new = part.after_body(ctx, inputs, new)
         new, aborted = _change(spec, state, new)
         if aborted or not isinstance(new, Looped):
             return new, aborted
@@ -220,6 +199,18 @@ def _run_body(
         state, aborted = _change(spec, new, RUNNING)
         if aborted or not state.is_running():
             return state, aborted
+
+
+def _after_error(spec: StepSpec, ctx: AttemptContext, outcome: Error) -> State:
+    """Return the state after what a body raised, and log a failure."""
+    error = outcome.exception
+    if is_quit(error):
+        raise KeyboardInterrupt("the debugger was quit")
+    shorten_traceback(error)
+    new = after(spec, outcome, ctx.turn_count)
+    if type(new) is Failed:
+        log_failure(ctx, error)
+    return new
 
 
 def _change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:

@@ -13,16 +13,21 @@ from prefectish.engine.worker.redaction import redacted
 from prefectish.secrets import masking
 from prefectish.tasks.task import Task
 
-_ASYNC = frozenset({CoroutineType, AsyncGeneratorType})
+#: What calling an async function gives.
+ASYNC = frozenset({CoroutineType, AsyncGeneratorType})
 
 
 def call_body(task: Task, inputs: dict[str, Any]) -> Value | Error:
     """Call ``task.run(**inputs)`` and return what comes out as a value; a coroutine is run to its end."""
-    outcome = capture(task.run, **inputs)
-    if type(outcome) is Value and type(outcome.value) in _ASYNC:
+    return finished(capture(task.run, **inputs))
+
+
+def finished(outcome: Value | Error) -> Value | Error:
+    """Return the outcome of a body whose call gave `outcome`: a coroutine is run to its end, an error is redacted."""
+    if type(outcome) is Value and type(outcome.value) in ASYNC:
         outcome = capture(_finish, outcome.value)
         outcome = outcome.value if type(outcome) is Value else outcome
-    if type(outcome) is Error and masking.is_active():
+    if type(outcome) is Error and masking.pattern is not None:
         return Error(redacted(outcome.exception))
     return outcome
 

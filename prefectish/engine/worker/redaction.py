@@ -24,7 +24,7 @@ def redacted(error: BaseException) -> BaseException:
     exception that still tells a secret afterwards, because its text comes from elsewhere, is replaced by a RemoteError
     with its type's name and masked text.
     """
-    if not masking.is_active():
+    if masking.pattern is None:
         return error
     for link in _chain(error):
         _conceal(link)
@@ -86,7 +86,7 @@ def _tells(error: BaseException) -> bool:
 
 def redacted_state(state: State) -> State:
     """Return a state whose message, exception and traceback tell no secret; results that are data stay as they are."""
-    if not masking.is_active():
+    if masking.pattern is None:
         return state
     changes: dict[str, Any] = {}
     if type(state.message) is str and (hidden := mask(state.message)) != state.message:

@@ -86,7 +86,7 @@ def begin(storage: ResultStorage, ctx: AttemptContext, inputs: Mapping[str, Any]
 def end(storage: ResultStorage, ctx: AttemptContext, state: State) -> None:
     """Note how the attempt ended; what cannot be noted is lost if the attempt is asked for again."""
     label = label_of(ctx)
-    shown = redacted_state(state) if masking.is_active() else state
+    shown = redacted_state(state) if masking.pattern is not None else state
     outcome = capture(lambda: dumps(encode_state(shown, label)))
     if isinstance(outcome, Value):
         outcome = capture(storage.store.write, f"{storage.own_place(ctx)}.ended", outcome.value)

@@ -154,7 +154,7 @@ class ResultStorage:
     def _chosen_place(self, ctx: AttemptContext, inputs: dict[str, Any]) -> str | None:
         """Return where the result lies if somebody chose its name; others may have written there."""
         where = self.target if self.target is not None else self.store.location
-        return None if where is None else place(where, fields_of(ctx, inputs))
+        return None if where is None else place(where, template_fields(ctx, inputs))
 
     def record_outcome(self, ctx: AttemptContext, state: State) -> None:
         """Store how an attempt ended that stored no result: it failed, or there was none.
@@ -165,7 +165,7 @@ class ResultStorage:
             return
         if not (state.is_finished() or isinstance(state, Retrying)):
             return
-        shown = redacted_state(state) if masking.is_active() else state
+        shown = redacted_state(state) if masking.pattern is not None else state
         outcome = capture(lambda: dumps(encode_state(shown, label_of(ctx))))
         if isinstance(outcome, Value):
             outcome = capture(self.store.write, self.own_place(ctx), outcome.value, {"holds": STATE})
@@ -184,7 +184,7 @@ class ResultStorage:
         return failed(f"target of {label_of(ctx)} could not be read", outcome.exception)
 
     def _read_target(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
-        name = place(self.target, fields_of(ctx, inputs))
+        name = place(self.target, template_fields(ctx, inputs))
         if not self.store.exists(name):
             return None
         try:
@@ -247,7 +247,7 @@ def _small(value: Any) -> Any:
     return packed if packed.nbytes <= SMALL else _NOTHING
 
 
-def fields_of(ctx: AttemptContext, inputs: dict[str, Any]) -> dict[str, Any]:
+def template_fields(ctx: AttemptContext, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a template; inputs win."""
     run = ctx.run
     fields = {

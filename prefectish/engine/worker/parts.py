@@ -1,0 +1,150 @@
+"""The optional parts of an attempt, one protocol: what a step asks for beside its body.
+
+A step without any has an empty tuple of parts and pays for none. :func:`parts_of` lists them in the order in which they
+act: a name first, since the others may log; then how this attempt ended before; then whatever stands for the run.
+
+How a body is called is no part: time limits, isolation and captured prints surround the call, and a run in this process
+may have a time limit of its own that holds for every body (:mod:`prefectish.engine.worker.time_limit`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from prefectish.engine.worker import start_marker
+from prefectish.engine.worker.storage import template_fields
+
+if TYPE_CHECKING:
+    from prefectish.engine.jobs.job import StepSpec
+    from prefectish.engine.state import State
+    from prefectish.engine.worker.attempt_context import AttemptContext
+    from prefectish.engine.worker.cache import CacheSpec
+    from prefectish.engine.worker.storage import ResultStorage
+    from prefectish.secrets.lazy import NoStorage
+    from prefectish.tasks.naming import RunNaming
+
+    Inputs = dict[str, Any]
+
+
+class AttemptPart:
+    """Base class of the parts; each method does nothing.
+
+    Attributes
+    ----------
+    replays
+        Whether `before_body` returns how this very attempt ended before, which the handlers have seen.
+    """
+
+    __slots__ = ()
+    replays: ClassVar[bool] = False
+
+    def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        """Return a state that stands for the run of the body; None to run it."""
+        return None
+
+    def begin(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        """Act once the task is Running; return a state if the body must not run, else None."""
+        return None
+
+    def after_body(self, ctx: AttemptContext, inputs: Inputs, state: State) -> State:
+        """Return the state that follows a Success of the body."""
+        return state
+
+    def end(self, ctx: AttemptContext, state: State) -> None:
+        """Take notice of the state in which the attempt ended, after the handlers."""
+
+
+class _Naming(AttemptPart):
+    """Renders ``task_run_name``."""
+
+    __slots__ = ("_naming",)
+
+    def __init__(self, naming: RunNaming) -> None:
+        self._naming = naming
+
+    def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        ctx.name = self._naming.name(template_fields(ctx, inputs), ctx["logger"].warning)
+        return None
+
+
+class _StoredResult(AttemptPart):
+    """Stores results, and finds how this attempt ended before if its worker died after that."""
+
+    __slots__ = ("_records_outcome", "_storage")
+    replays = True
+
+    def __init__(self, storage: ResultStorage | NoStorage, records_outcome: bool) -> None:
+        self._storage = storage
+        self._records_outcome = records_outcome
+
+    def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        return self._storage.load_previous(ctx, inputs)
+
+    def after_body(self, ctx: AttemptContext, inputs: Inputs, state: State) -> State:
+        return self._storage.save(ctx, inputs, state)
+
+    def end(self, ctx: AttemptContext, state: State) -> None:
+        if self._records_outcome:
+            self._storage.record_outcome(ctx, state)
+
+
+class _StartMarker(AttemptPart):
+    """Keeps a body with ``rerun_on_loss=False`` from running twice."""
+
+    __slots__ = ("_storage",)
+
+    def __init__(self, storage: ResultStorage) -> None:
+        self._storage = storage
+
+    def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        return start_marker.left_behind(self._storage, ctx, inputs)
+
+    def begin(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        return start_marker.begin(self._storage, ctx, inputs)
+
+    def end(self, ctx: AttemptContext, state: State) -> None:
+        start_marker.end(self._storage, ctx, state)
+
+
+class _Target(AttemptPart):
+    """Looks for a result at the task's ``target``."""
+
+    __slots__ = ("_storage",)
+
+    def __init__(self, storage: ResultStorage | NoStorage) -> None:
+        self._storage = storage
+
+    def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        return self._storage.target_state(ctx, inputs)
+
+
+class _CacheLookup(AttemptPart):
+    """Asks the cache before the body, and fills it with what the body returned."""
+
+    __slots__ = ("_cache",)
+
+    def __init__(self, cache: CacheSpec) -> None:
+        self._cache = cache
+
+    def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        state, ctx.miss = self._cache.lookup(ctx, inputs)
+        return state
+
+    def after_body(self, ctx: AttemptContext, inputs: Inputs, state: State) -> State:
+        return state if ctx.miss is None else self._cache.save(ctx, inputs, state, ctx.miss)
+
+
+def parts_of(spec: StepSpec) -> tuple[AttemptPart, ...]:
+    """Return the parts that a step asks for, in the order in which they act."""
+    parts: list[AttemptPart] = []
+    if spec.naming is not None:
+        parts.append(_Naming(spec.naming))
+    if spec.storage is not None:
+        parts.append(_StoredResult(spec.storage, records_outcome=spec.start_marker is None))
+    if spec.start_marker is not None:
+        parts.append(_StartMarker(spec.start_marker))
+    if spec.storage is not None:
+        parts.append(_Target(spec.storage))
+    if spec.cache is not None:
+        parts.append(_CacheLookup(spec.cache))
+    return tuple(parts)
