@@ -59,6 +59,14 @@ class RemoteError(PrefectishError):
         return f"RemoteError({str(self)!r})"
 
 
+class InvalidTransition(PrefectishError):
+    """Raised under ``PREFECTISH_VALIDATE=1`` when a state follows one that it may not follow."""
+
+
+class InvalidRunState(PrefectishError):
+    """Raised under ``PREFECTISH_VALIDATE=1`` when the tables of a run contradict each other."""
+
+
 class ResultUnpickleError(PrefectishError):
     """Raised when a result was received, but cannot be unpickled in this process."""
 

@@ -11,7 +11,7 @@ from real import kinds, meanwhile, note, notes, time_limit, until
 from prefectish import Flow, context, task, triggers
 from prefectish.engine import signals
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.scheduling.batch_size import FIRST, GROWTH
+from prefectish.engine.scheduling.admission import FIRST, GROWTH
 from prefectish.engine.state import Failed, Skipped, Success, TriggerFailed
 from prefectish.executors import DaskExecutor
 

@@ -434,7 +434,7 @@ def test_whatever_is_taken_back_and_when_every_child_ends_as_its_inputs_say(limi
         assert not isinstance(c, TriggerFailed)
         assert isinstance(d, TriggerFailed) != (b.is_successful() and c.is_successful())
     assert states["total"].is_finished()
-    assert (run_state.submitted_jobs, run_state.admission.open) == (0, 0)
+    assert (run_state.submitted_jobs, owner.progress.admission.open) == (0, 0)
     for run in run_state.step_states:
         if run.step.mapped:
             assert run.failures == sum(state.is_failed() for state in run.state.map_states)

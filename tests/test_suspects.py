@@ -11,8 +11,8 @@ from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Record
 from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.scheduling.crashes import PATIENCE, Suspect, Suspects
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.suspects import PATIENCE, Suspect, Suspects
 from prefectish.engine.state import Cancelled, Failed, Retrying, Success, TimedOut
 
 

@@ -21,9 +21,9 @@ from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import ITEM, ChainSpec, Record
 from prefectish.engine.jobs.slots import CONTAINERS, rebuilt
 from prefectish.engine.plan.steps import TaskName
-from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
+from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.run_state import NOT_RUN, MapRow, StepChain, StepState, as_success_if_ambiguous
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, StepChain, StepState
 from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Cancelled, Failed, Mapped, State, Success
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
@@ -101,18 +101,18 @@ class CallSignature:
     __slots__ = ("direct", "failed", "chain", "outcomes", "rows", "run", "spec")
 
     def __init__(self, dynamic_plan: DynamicPlan, task: Task, specs: Sequence[InputSpec]) -> None:
-        run_state = dynamic_plan.run_state
+        progress = dynamic_plan.progress
         self.run = dynamic_plan.add(task, dynamic_plan.slug_of(task), specs)
         dynamic_plan.add_space(self.run)
         wiring = tuple((ITEM, n) for n in range(len(specs)))
-        step = run_state.ready.spec_of(self.run.step, wiring, mapped=False)
+        step = progress.ready.spec_of(self.run.step, wiring, mapped=False)
         batch = task.batch_size
-        self.spec = ChainSpec(-1 - self.run.step.number, run_state.ready.facts, (step,), (), frozenset((0,)), batch)
+        self.spec = ChainSpec(-1 - self.run.step.number, progress.ready.facts, (step,), (), frozenset((0,)), batch)
         self.chain: CallChain | None = None
         self.rows = itertools.count()
         self.outcomes: dict[int, Settled] = {}
         self.failed: list[Settled] = []
-        self.direct = not run_state.admission.limits.limited(self.run.step.number)
+        self.direct = not progress.admission.limits.limited(self.run.step.number)
         self.run.watcher = self
 
     def opened(self) -> None:
@@ -271,6 +271,7 @@ class CallQueue:
     def __init__(self, progress: Progress, dynamic_plan: DynamicPlan) -> None:
         self.progress = progress
         self.run_state = progress.run_state
+        self.changes = progress.changes
         self.dynamic_plan = dynamic_plan
 
     # -- calls -----------------------------------------------------------------------------------------------------
@@ -291,9 +292,7 @@ class CallQueue:
         assert children is not None and run.map_state is not None
         missing = row + 1 - len(children)
         if missing > 0:
-            children.extend([None] * missing)
-            run.left += missing
-            run.map_state.width = len(children)
+            self.changes.add_calls(run, missing)
 
     def _once_known(self, outcomes: Iterable[Settled], act: Callable[[], None]) -> None:
         """Act once all outcomes are known: now, or when the last one is."""
@@ -321,11 +320,11 @@ class CallQueue:
         chain = signature.chain or self._open(signature)
         if call.key is not None:
             chain.keys[call.row] = call.key
-        if self.run_state.resume_rules is not None and call.outcome.sources:
+        if self.progress.resume_rules is not None and call.outcome.sources:
             chain.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.run is not None])
         inputs = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in call.arguments])
         chain.put(call.row, inputs, _rank(signature, call.arguments))
-        self.run_state.admission.queue(chain)
+        self.progress.admission.queue(chain)
 
     def _open(self, signature: CallSignature) -> CallChain:
         chain = signature.chain = CallChain(signature.run)
@@ -333,8 +332,7 @@ class CallQueue:
         chain.limited = not signature.direct
         if not callable(signature.run.step.task.priority):
             chain.priority = float(signature.run.step.task.priority or 0)
-        signature.run.chain = chain
-        self.run_state.chains[chain.spec.ident] = chain
+        self.changes.open_chain(chain)
         return chain
 
     def record_inline(self, call: TaskCall, record: Record, now: Now) -> None:
@@ -344,17 +342,14 @@ class CallQueue:
         signature.outcomes[call.row] = call.outcome
         if self.run_state.over:
             final = record.state if finished(record.state) else NEVER_STARTED
-            self.run_state.changes.finish_row(signature.run, call.row, final, None)
+            self.changes.finish_row(signature.run, call.row, final, None)
             return
         chain = signature.chain or self._open(signature)
         if call.key is not None:
             chain.keys[call.row] = call.key
-        branch = MapRow(call.row, call.arguments)
-        branch.submissions = 1
-        branch.seconds = record.seconds
-        chain.open_rows[call.row] = branch
-        self.progress.rows.record(chain, branch, 0, record, now)
-        self.progress.rows.settle_row(chain, branch, now)
+        map_row = self.changes.open_inline_row(chain, call.row, call.arguments, record)
+        self.progress.rows.record(chain, map_row, 0, record, now)
+        self.progress.rows.settle_row(chain, map_row, now)
 
     # -- maps ------------------------------------------------------------------------------------------------------
 
@@ -390,8 +385,7 @@ class CallQueue:
                 source = self._add_value(a)
             specs.append(InputSpec(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
         run = map_call.outcome.run = self.dynamic_plan.add(map_call.task, map_call.slug, specs, constants)
-        run.step.mapped = True
-        run.widths = {}
+        self.changes.make_mapped(run)
         run.watcher = map_call
         self.dynamic_plan.start_map(run)
         added, map_call.added = map_call.added, []
@@ -405,24 +399,23 @@ class CallQueue:
             assert value.state is not None
             width = None if a.flattened else value.width
             made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, value.state, width, stands_in=True)
-            made.rerun = self._reran(value)
+            self.changes.mark_rerun(made, self._reran(value))
             return made.step.number
         state = state_of(value) if a.holds or isinstance(value, State) else Success("Constant.", value)
         made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, state, stands_in=a.holds)
-        made.rerun = a.holds and any(self._reran(outcome) for outcome in outcomes_in(value))
+        self.changes.mark_rerun(made, a.holds and any(self._reran(outcome) for outcome in outcomes_in(value)))
         return made.step.number
 
     def _reran(self, outcome: Settled) -> bool:
         """Whether something was not kept, in a run that is resumed."""
-        resume_rules = self.run_state.resume_rules
+        resume_rules = self.progress.resume_rules
         return resume_rules is not None and outcome.run is not None and resume_rules.reran(*_place(outcome))
 
     def _add_items(self, a: Argument) -> int:
         """Add a list in which outcomes stand for items: each child waits for its own item only."""
         items = a.value
         given = Mapped("Items.", n_map_states=len(items))
-        run = self.dynamic_plan.add_literal(_NAMED, a.name.slug, given, stands_in=True)
-        run.final = False
+        run = self.dynamic_plan.add_literal(_NAMED, a.name.slug, given, stands_in=True, is_final=False)
         self.dynamic_plan.add_space(run, len(items))
         for row, item in enumerate(items):
             self._once_known(outcomes_in(item), partial(self._end_item, run, row, item))
@@ -430,11 +423,11 @@ class CallQueue:
 
     def _end_item(self, run: StepState, row: int, item: Any) -> None:
         width = item.width if type(item) is Settled else None
-        if self.run_state.resume_rules is not None:
+        if self.progress.resume_rules is not None:
             for outcome in outcomes_in(item):
                 if outcome.run is not None:
-                    self.run_state.resume_rules.inherit(run.step.number, row, _place(outcome))
-        self.run_state.changes.finish_row(run, row, state_of(item), width if isinstance(width, int) else None)
+                    self.progress.resume_rules.inherit(run.step.number, row, _place(outcome))
+        self.changes.finish_row(run, row, state_of(item), width if isinstance(width, int) else None)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -442,8 +435,8 @@ class CallQueue:
         """End the steps whose rows were calls: no more will come."""
         for run in self.run_state.step_states:
             if isinstance(run.watcher, CallSignature) and run.map_state is not None and not run.map_state.closed:
-                run.map_state.closed = True
-                self.run_state.changes.finish_step(run)
+                self.changes.close_map(run.map_state)
+                self.changes.finish_step(run)
 
     def cancel(self, outcome: Settled, now: Now) -> None:
         """Cancel a call, or a child of a map, that has not ended."""
@@ -456,7 +449,7 @@ class CallQueue:
             if run.chain is not None:
                 assert isinstance(run.chain, CallChain)
                 run.chain.withdraw(row)
-            self.run_state.end_row(run, row, NOT_RUN, Cancelled("cancelled"))
+            self.changes.end_row(run, row, NOT_RUN, Cancelled("cancelled"))
         else:
             self.progress.cancellation.cancel(run.step.slug, row, now)
 
@@ -469,16 +462,12 @@ class CallQueue:
     def forget(self, map_call: MapCall) -> None:
         """Keep the results of a map no longer than their consumers need them."""
         if map_call.run is not None and not map_call.kept:
-            self.run_state.changes.result_release.forget(map_call.run)
+            self.changes.result_release.forget(map_call.run)
 
     def release(self, outcome: Settled) -> None:
         """Let go of the large result of a call that nobody can ask for any more; who reads it has it."""
-        run, row = outcome.run, outcome.row
-        if run is None or row is None or run.children is None or row >= len(run.children):
-            return
-        state = run.children[row]
-        if state is not None:
-            run.children[row] = state.replace(result=None)
+        if outcome.run is not None and outcome.row is not None:
+            self.changes.drop_result(outcome.run, outcome.row)
 
 
 #: Stands for the task of values that were known when a map was called.

@@ -10,9 +10,9 @@ from prefectish.edges import Edge
 from prefectish.engine.plan.compile import assign_domain, check_marker
 from prefectish.engine.plan.map_domain import Measure
 from prefectish.engine.plan.steps import Group, Input, MapDomain, Plan, Step, TaskName
-from prefectish.engine.scheduling.limits import Limit, Rate
+from prefectish.engine.scheduling.admission import Limit, Rate
+from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import StepState
-from prefectish.engine.scheduling.table import RunState
 from prefectish.engine.state import State
 from prefectish.slugs import SlugBook
 from prefectish.tasks.task import Task
@@ -63,8 +63,9 @@ class DynamicPlan:
         Where results are kept whose task does not say; None for nowhere.
     """
 
-    def __init__(self, run_state: RunState, max_concurrency: int | None = None, store: Any = None) -> None:
-        self.run_state = run_state
+    def __init__(self, progress: Progress, max_concurrency: int | None = None, store: Any = None) -> None:
+        self.progress = progress
+        self.run_state = progress.run_state
         self.lock = threading.Lock()
         self._max_concurrency = max_concurrency
         self._store = store
@@ -104,17 +105,18 @@ class DynamicPlan:
         check_marker(step)
         step.measure = Measure.QUIETLY
         step.stage = 1 + max((steps[i.source].stage for i in inputs if i.source >= 0), default=0)
-        if run_state.resume_rules is not None and learns:
-            run_state.resume_rules.learn(step)
+        if self.progress.resume_rules is not None and learns:
+            self.progress.resume_rules.learn(step)
         for i in inputs:
             if i.source >= 0:
                 steps[i.source].consumers.append(step.number)
         run = StepState(step)
         steps.append(step)
         run_state.step_states.append(run)
-        run_state.changes.result_release.add_step(step)
-        run_state.changes.result_release.keep.add(step.number)
-        run_state.admission.limits.add_step(step, *self._limits_of(task))
+        release = self.progress.changes.result_release
+        release.add_step(step)
+        release.keep.add(step.number)
+        self.progress.admission.limits.add_step(step, *self._limits_of(task))
         return run
 
     def _limits_of(self, task: Task) -> tuple[Limit | None, Rate | None]:
@@ -126,7 +128,9 @@ class DynamicPlan:
             found = self._limits[id(task)] = (task, own, Rate(task.rate) if task.rate else None)
         return found[1:]
 
-    def add_literal(self, task: Task, slug: str, state: State, width: Any = None, stands_in: bool = False) -> StepState:
+    def add_literal(
+        self, task: Task, slug: str, state: State, width: Any = None, stands_in: bool = False, is_final: bool = True
+    ) -> StepState:
         """Add a step whose state is known.
 
         Parameters
@@ -135,12 +139,12 @@ class DynamicPlan:
             What a map over the result has to know, None if nobody measured it.
         stands_in
             The state came from a call of another step.
+        is_final
+            No rows of it are to come.
         """
         with self.lock:
             run = self._add(task, slug, (), {}, learns=False)
-        run.step.literal = run.state = state
-        run.measurement = width
-        run.final = True
+        self.progress.changes.keep_literal(run, state, width, is_final)
         run.step.stands_in = stands_in
         return run
 
@@ -155,13 +159,9 @@ class DynamicPlan:
         with self.lock:
             number = len(self.run_state.plan.domains)
             self.run_state.plan.domains.append(MapDomain(number, (), True))  # type: ignore[attr-defined]
-            run.step.mapped, run.step.domain = True, number
-            run.map_state = self.run_state.ready.add_domain(self.run_state.plan.domains[number])
-            run.map_state.width, run.map_state.closed = width or 0, width is not None
-            run.map_state.members.append(run)
-            run.children = [None] * (width or 0)
-            run.left = width or 0
-            run.widths = {}
+            run.step.domain = number
+            map_state = self.run_state.add_domain(self.run_state.plan.domains[number])
+            self.progress.changes.open_calls(run, map_state, width)
 
     def start_map(self, run: StepState) -> None:
         """Let a mapped step start as its inputs become known."""
@@ -172,13 +172,13 @@ class DynamicPlan:
             count = len(domains)
             assign_domain(run.step, plan.steps, domains, self._domains)
             for domain in domains[count:]:
-                run_state.changes.add_domain(run_state.ready.add_domain(domain))
+                self.progress.changes.add_domain(run_state.add_domain(domain))
             group = Group(len(run_state.groups), (run.step.number,), run.step.stage, run.step.domain)
             run.step.group = group.number
             plan.groups.append(group)  # type: ignore[attr-defined]
             run_state.groups[group.number] = group
-            run_state.ready.waiting[group.number] = [run.step.number]
-            run_state.changes.touched.add(group.number)
+            self.progress.ready.waiting[group.number] = [run.step.number]
+            run_state.touched.add(group.number)
 
 
 def _input(spec: InputSpec, downstream: TaskName) -> Input:

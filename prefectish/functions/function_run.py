@@ -20,9 +20,9 @@ from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver.handle import Control, Request
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import TaskName
-from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
+from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.run_state import as_success_if_ambiguous
+from prefectish.engine.scheduling.run_state import NEVER_STARTED
 from prefectish.engine.state import Cancelled, Failed, State, TimedOut
 from prefectish.engine.wire.pack import pickle_task
 from prefectish.engine.worker.run_steps import run_steps
@@ -89,10 +89,10 @@ class FunctionRun(Control):
 
     def begin(self, progress: Progress, session: Session) -> None:
         """Note that the loop begins."""
-        self.dynamic_plan = DynamicPlan(progress.run_state, self._max_concurrency, self._store)
+        self.dynamic_plan = DynamicPlan(progress, self._max_concurrency, self._store)
         self.calls = CallQueue(progress, self.dynamic_plan)
-        self.live = session.live and progress.run_state.resume_rules is None  # what is kept is the owner's to say
-        self.keyed = progress.run_state.events is not None or progress.run_state.resume_rules is not None
+        self.live = session.live and progress.resume_rules is None  # what is kept is the owner's to say
+        self.keyed = progress.run_state.events is not None or progress.resume_rules is not None
         super().begin(progress, session)
 
     def verdict(self, progress: Progress) -> State:
@@ -149,7 +149,7 @@ class FunctionRun(Control):
         """Answer what was asked for too late for the loop; any thread may, and none is left to wait for an answer."""
         if self.progress is not None:
             with self._lock:
-                self.progress.run_state.over = True
+                self.progress.changes.end_run()
                 self.answer(self.progress, self.progress.run_state.now)
 
     def _settle_all(self) -> None:
@@ -169,7 +169,7 @@ class FunctionRun(Control):
     def activate(self) -> Iterator[None]:
         """Let calls of tasks in the block belong to this run."""
         assert self.progress is not None
-        token = bind({**self.progress.run_state.ready.facts, FUNCTION_RUN: self})
+        token = bind({**self.progress.ready.facts, FUNCTION_RUN: self})
         try:
             yield
         finally:

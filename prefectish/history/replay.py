@@ -22,9 +22,9 @@ from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.plan.item_key import item_key
 from prefectish.engine.plan.steps import Input, Plan, Step
-from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.previous_run import PreviousResult
 from prefectish.engine.scheduling.progress import Progress
+from prefectish.engine.scheduling.run_state import NEVER_STARTED
 from prefectish.engine.signals import ENDRUN
 from prefectish.engine.state import Cancelled, Mapped, State
 from prefectish.engine.worker.attempt import PENDING, run_step

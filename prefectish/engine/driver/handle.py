@@ -22,8 +22,8 @@ from prefectish.engine.driver.controls import HandleControls
 from prefectish.engine.driver.interrupts import Terminated, terminable
 from prefectish.engine.driver.progress_view import counts_by_state
 from prefectish.engine.jobs.protocol import Session
-from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.progress import Progress
+from prefectish.engine.scheduling.run_state import NEVER_STARTED
 from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Cancelled, Paused, Running, State
 

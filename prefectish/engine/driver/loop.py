@@ -24,10 +24,9 @@ from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.events import Recorder
 from prefectish.engine.scheduling.events import load as load_recorder
-from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
 from prefectish.engine.scheduling.previous_run import PreviousRun
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.run_state import StepState
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, StepState
 from prefectish.engine.scheduling.verdict import by_task
 from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, Running, Scheduled, State, Submitted, innermost
 from prefectish.engine.worker.attempt_context import run_context

@@ -274,7 +274,7 @@ def counts_by_state(progress: Progress, slug: str | None) -> dict[str, int]:
     Those that were sent to be run have no state of their own yet: they count as running, up to as many as there is room
     for.
     """
-    sent, slots = _open(progress)[0], progress.run_state.admission.slots
+    sent, slots = _open(progress)[0], progress.admission.slots
     total: Counter[str] = Counter()
     for run in list(progress.run_state.step_states):
         if slug in (None, run.step.slug):

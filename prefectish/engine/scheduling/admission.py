@@ -1,22 +1,33 @@
-"""Who starts next: the window, the limits, batches, and strict depth first.
+"""Who starts next: the window, the limits, the size of batches, and strict depth first.
 
-Single steps start at once. Rows of maps take the places of the window, those of the deepest chain first, so that a
-branch is finished before another one is begun. A chain under a limit stands aside while it has no place; nothing waits
-for it.
+Single steps start at once. Rows of maps take the places of the window, those of the deepest chain first, so that a row
+is finished before another one is begun. A chain under a limit is deferred while it has no slot; nothing waits for it.
+A limit is asked at the client, where jobs are admitted: what waits for it takes no slot of the cluster.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 
-from prefectish.engine.scheduling.batch_size import DEPTH, auto_size
-from prefectish.engine.scheduling.changes import Changes, chains_of
-from prefectish.engine.scheduling.limits import Limits
-from prefectish.engine.scheduling.run_state import MapRow, StepChain, pull
+from prefectish.engine.plan.steps import Plan, Step
+from prefectish.engine.scheduling.run_state import AdmissionMode, MapRow, RunState, StepChain
+from prefectish.errors import InvalidRunState
+from prefectish.tasks.task import Task
 
-#: Weight of the newest branch in a chain's mean time.
-NEWEST = 0.1
+#: A batch should take about so long, in seconds: long against what a task costs, short against a user's patience.
+TARGET = 0.2
+#: What a child costs beside its body, in seconds, roughly; keeps bodies that take no time from making batches endless.
+CHILD_OVERHEAD = 20e-6
+#: Size of the first batches of a map, before anything is known about its time.
+FIRST = 16
+#: A batch is at most so many times as large as the one before: one quick item does not speak for all.
+GROWTH = 4
+LARGEST = 5000
+#: Batches that are submitted at once for each slot of the cluster.
+BATCHES_PER_SLOT = 3
+_ON_CHILD_FAILURE = {"continue": AdmissionMode.OPEN, "stop": AdmissionMode.STOP, "cancel": AdmissionMode.CANCEL}
 
 
 class Admission:
@@ -25,9 +36,9 @@ class Admission:
     Attributes
     ----------
     open
-        Branches of maps that take a place in the window.
+        Rows of maps that take a place in the window.
     waiting
-        Branches that are ready again but had no place under a limit.
+        Rows that are ready again but had no slot under a limit.
     """
 
     def __init__(self, window: int, slots: int, limits: Limits) -> None:
@@ -52,7 +63,7 @@ class Admission:
             )
 
     def next_chain(self) -> StepChain | None:
-        """Return the chain that starts next, if any has a place; it is not queued any more."""
+        """Return the chain that starts next, if any has a place in the window; it is queued no longer."""
         if self._singles:
             return self._take(self._singles)
         if self._mapped and self.open < self.window:
@@ -65,34 +76,34 @@ class Admission:
         return chain
 
     def defer(self, chain: StepChain) -> None:
-        """Let a chain wait without keeping others from starting."""
+        """Let a chain wait for a slot under its limits without keeping others from starting."""
         self._deferred.append(chain)
 
     def requeue_deferred(self) -> None:
-        """Queue the chains that stood aside."""
+        """Queue the chains that waited for a slot."""
         deferred, self._deferred = self._deferred, []
         for chain in deferred:
             self.queue(chain)
 
     @property
     def stuck(self) -> bool:
-        """Whether something waits for a place or a time."""
+        """Whether a chain or a row waits for a place or a time."""
         return bool(self._deferred or self.waiting or self._singles or self._mapped)
 
     # -- limits ----------------------------------------------------------------------------------------------------
 
     def permit(self, chain: StepChain, now: float) -> bool:
-        """Take a place under the chain's limits, if it has any."""
+        """Take a slot under the limits of a chain, if it has any."""
         return not chain.limited or self.limits.take_all(self._limiting(chain), now)
 
     def give_back(self, chain: StepChain) -> None:
-        """Give back a place under the chain's limits."""
+        """Give back a slot under the limits of a chain."""
         if chain.limited:
             for number in self._limiting(chain):
                 self.limits.give(number)
 
     def _limiting(self, chain: StepChain) -> list[int]:
-        """Return the steps of a chain that have limits: one, unless a limit was set when they travelled already."""
+        """Return the steps of a chain that have limits: one, unless a limit was set when they were fused already."""
         return [
             step_state.step.number for step_state in chain.step_states if self.limits.limited(step_state.step.number)
         ]
@@ -104,7 +115,7 @@ class Admission:
         batch = chain.spec.batch_size
         if batch is None or self.limits.rated(chain.step_states[0].step.number):
             return 1  # a rate spaces the starts of children, which those of a batch have one after another
-        if chain.batches >= DEPTH * self.slots:
+        if chain.batches >= BATCHES_PER_SLOT * self.slots:
             return 0
         if isinstance(batch, int):
             return batch
@@ -114,36 +125,221 @@ class Admission:
         chain.last_batch_size = auto_size(chain.last_batch_size, chain.mean, remaining, self.slots)
         return chain.last_batch_size
 
-    def next_row(self, chain: StepChain, changes: Changes) -> int | None:
-        """Return the next row of a chain, pulled from an iterator if need be; None if there is none now."""
-        row = chain.next_row()
-        map_state = chain.map_state
-        if (
-            row is not None
-            or chain.dependencies
-            or map_state is None
-            or map_state.source is None
-            or chain.admission_mode
-        ):
-            return row
-        if pull(map_state):
-            for step_state in map_state.members:
-                assert step_state.children is not None
-                step_state.children.append(None)
-                step_state.left += 1
-            assert map_state.width is not None
-            map_state.width += 1
-        else:
-            map_state.closed = True
-        if map_state.closed:
-            for step_state in map_state.members:
-                changes.finish_step(step_state)
-        for other in chains_of(map_state):
-            if other is not chain and not other.dependencies:
-                self.queue(other)
-        return chain.next_row()
+    def validate(self, run_state: RunState) -> None:
+        """Check the counters against the rows that are open.
+
+        Raises
+        ------
+        InvalidRunState
+            Naming the counter.
+        """
+        rows = (map_row for chain in run_state.chains.values() for map_row in chain.open_rows.values())
+        counted = sum(map_row.counted for map_row in rows)
+        if not run_state.over and counted != self.open:
+            raise InvalidRunState(f"the window: {self.open} rows are counted as open, {counted} are")
+        self.limits.validate()
 
 
-def note_time(chain: StepChain, seconds: float) -> None:
-    """Take the time of a branch into its chain's mean."""
-    chain.mean = seconds if chain.mean is None else chain.mean + NEWEST * (seconds - chain.mean)
+class Limit:
+    """A number of slots."""
+
+    __slots__ = ("size", "used")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.used = 0
+
+
+class Rate:
+    """At most so many starts a second, evenly spaced; a pause does not save them up."""
+
+    __slots__ = ("next_start", "spacing")
+
+    def __init__(self, per_second: float) -> None:
+        self.spacing = 1.0 / per_second
+        self.next_start = float("-inf")
+
+
+class Limits:
+    """The limits of one run.
+
+    Parameters
+    ----------
+    tag_limits
+        Slots for all tasks that carry a tag, by tag.
+    """
+
+    def __init__(self, plan: Plan, tag_limits: Mapping[str, int] | None = None) -> None:
+        self._tags = {tag: Limit(size) for tag, size in (tag_limits or {}).items()}
+        self._slots: dict[int, tuple[Limit, ...]] = {}
+        self._own: dict[int, Limit] = {}
+        self._rates: dict[int, Rate] = {}
+        #: Steps that were too early under their rate.
+        self.waiting: set[int] = set()
+        for step in plan.steps:
+            task = step.task
+            self.add_step(
+                step,
+                Limit(task.max_concurrency) if task.max_concurrency else None,
+                Rate(task.rate) if task.rate else None,
+            )
+
+    def add_step(self, step: Step, own: Limit | None, rate: Rate | None) -> None:
+        """Note the limits of a step.
+
+        Parameters
+        ----------
+        own, rate
+            Of its task; steps of one task may share them.
+        """
+        shared = (self._tags[tag] for tag in sorted(step.task.tags) if tag in self._tags)
+        if own is not None:
+            self._own[step.number] = own
+        slots = (*(() if own is None else (own,)), *shared)
+        if slots:
+            self._slots[step.number] = slots
+        if rate is not None:
+            self._rates[step.number] = rate
+
+    def change(self, number: int, size: int, used: int) -> None:
+        """Give a step's own limit another size.
+
+        Parameters
+        ----------
+        used
+            Slots that its jobs take, if it has had no limit so far.
+        """
+        limit = self._own.get(number)
+        if limit is None:
+            limit = self._own[number] = Limit(size)
+            self._add(limit, {number: used})
+        limit.size = size
+
+    def change_tag(self, tag: str, size: int, used: Mapping[int, int]) -> None:
+        """Give the limit of a tag another size.
+
+        Parameters
+        ----------
+        used
+            Slots that the jobs of each step with the tag take, if it has had no limit so far.
+        """
+        limit = self._tags.get(tag)
+        if limit is None:
+            limit = self._tags[tag] = Limit(size)
+            self._add(limit, used)
+        limit.size = size
+
+    def _add(self, limit: Limit, used: Mapping[int, int]) -> None:
+        for number, count in used.items():
+            limit.used += count
+            self._slots[number] = (*self._slots.get(number, ()), limit)
+
+    def limited(self, number: int) -> bool:
+        """Whether a step has any limit."""
+        return number in self._slots or number in self._rates
+
+    def rated(self, number: int) -> bool:
+        """Whether the starts of a step are spaced."""
+        return number in self._rates
+
+    def take(self, number: int, now: float) -> bool:
+        """Take a slot of each limit of a step; False, with nothing taken, if one is full or it is too early."""
+        slots = self._slots.get(number, ())
+        if any(slot.used >= slot.size for slot in slots):
+            return False
+        rate = self._rates.get(number)
+        if rate is not None:
+            if now < rate.next_start:
+                self.waiting.add(number)
+                return False
+            self.waiting.discard(number)
+            # A loop that looks late starts the next one on the grid, but never two at once to catch up.
+            probe_first = now - rate.next_start
+            rate.next_start = (rate.next_start if probe_first < rate.spacing else now) + rate.spacing
+        for slot in slots:
+            slot.used += 1
+        return True
+
+    def take_all(self, numbers: Sequence[int], now: float) -> bool:
+        """Take a slot for steps that run as one job; False, with nothing taken, if one of them has none."""
+        for count, number in enumerate(numbers):
+            if not self.take(number, now):
+                for taken in numbers[:count]:
+                    self.give(taken)
+                return False
+        return True
+
+    def give(self, number: int) -> None:
+        """Give back the slots of a step."""
+        for slot in self._slots.get(number, ()):
+            slot.used -= 1
+
+    def next_start(self) -> float | None:
+        """When a step that was too early may start; None if none waits."""
+        return min((self._rates[number].next_start for number in self.waiting), default=None)
+
+    def validate(self) -> None:
+        """Check that no more slots were given back than taken."""
+        taken = {id(limit): limit for limits in self._slots.values() for limit in limits}
+        if any(limit.used < 0 for limit in taken.values()):
+            raise InvalidRunState("the limits: more slots were given back than taken")
+
+
+def action_after(task: Task, failures: int, width: int | None) -> AdmissionMode:
+    """Return what becomes of a map after so many of its children failed.
+
+    Parameters
+    ----------
+    failures
+        Children that failed so far, at least 1.
+    width
+        Children of the map, None while it is not known; a ratio is judged once it is.
+
+    Returns
+    -------
+    AdmissionMode
+        OPEN to continue, STOP to start no new row, CANCEL to abandon the submitted ones too.
+
+    Notes
+    -----
+    ``on_child_failure`` "stop" and "cancel" act on the first failure, or on the first beyond ``max_failures``. With
+    "continue", the default, ``max_failures`` alone stops the map.
+    """
+    mode = _ON_CHILD_FAILURE[task.on_child_failure]
+    limit = task.max_failures
+    if limit is None:
+        return mode
+    if limit < 1:
+        if width is None:
+            return AdmissionMode.OPEN
+        limit = limit * width
+    return AdmissionMode.OPEN if failures <= limit else max(mode, AdmissionMode.STOP)
+
+
+def auto_size(last: int, mean: float | None, remaining: int | None, slots: int) -> int:
+    """Return the number of rows for the next batch.
+
+    Parameters
+    ----------
+    last
+        Size of the batch before, 0 for the first.
+    mean
+        Observed mean time of a row in seconds, None if none has ended.
+    remaining
+        Rows that are left, None if that is not known.
+    slots
+        Threads of the cluster; the last batches are cut so that all of them have work.
+
+    Examples
+    --------
+    >>> auto_size(0, None, 10_000, 2), auto_size(16, 0.0, 10_000, 2)
+    (16, 64)
+    >>> auto_size(4096, 0.0, 10_000, 2), auto_size(16, 0.1, 99, 2)
+    (2500, 1)
+    """
+    size = last or FIRST
+    if mean is not None:
+        size = min(int(TARGET / (mean + CHILD_OVERHEAD)), max(last, FIRST) * GROWTH, LARGEST)
+    if remaining is not None:
+        size = min(size, -(-remaining // (2 * slots)))
+    return max(1, size)

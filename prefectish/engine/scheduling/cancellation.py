@@ -1,14 +1,28 @@
-"""How steps, maps and runs end from outside: stopped, cancelled, out of time."""
+"""How steps, maps and runs end from outside (stopped, cancelled, out of time), and how a run is paused and limited.
+
+A run that is paused starts nothing: what runs ends, retries that are due wait, and so does what follows. Time limits
+continue. A limit that is changed holds for what starts from now on; nothing that runs is ended.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
-from prefectish.engine.scheduling.rows import Rows, ancestors
-from prefectish.engine.scheduling.run_state import NOT_RUN, MapRow, StepChain, StepState
+from prefectish.engine.scheduling.admission import Admission
+from prefectish.engine.scheduling.changes import Changes
+from prefectish.engine.scheduling.rows import Rows
+from prefectish.engine.scheduling.run_state import (
+    NEVER_STARTED,
+    NOT_RUN,
+    AdmissionMode,
+    MapRow,
+    RunState,
+    StepChain,
+    StepState,
+)
 from prefectish.engine.state import Cancelled, Scheduled, State, TimedOut
 
 
@@ -20,13 +34,15 @@ class Cancellation:
     draining
         Nothing more is started; the run ends when nothing of it runs.
     ends
-        When the time of the run (None) and of maps (by slug) is up, and what to say then.
+        When the time of the run (None) and of maps (by slug) is up, and the message then.
     overran
-        What to say of a run whose time was up before its end; None of others.
+        The message of a run whose time was up before its end; None for others.
     """
 
     def __init__(self, rows: Rows) -> None:
-        self.run_state = rows.run_state
+        self.run_state: RunState = rows.run_state
+        self.changes: Changes = rows.changes
+        self.admission = rows.admission
         self.rows = rows
         self.draining = False
         self.ends: dict[str | None, tuple[float, str]] = {}
@@ -34,33 +50,31 @@ class Cancellation:
 
     def stop_maps(self, now: Now) -> None:
         """Act on maps that gave up: nothing new starts, retries are dropped, and running children too if asked."""
-        stopping = self.run_state.changes.stopping
+        stopping = self.run_state.stopping
         while stopping:
-            ident, action = stopping.popitem()
-            chain = self.run_state.chains[ident]
-            chain.admission_mode = action
+            ident, mode = stopping.popitem()
+            chain, is_cancelled = self.run_state.chains[ident], mode is AdmissionMode.CANCEL
+            self.changes.stop_chain(chain, mode)
             if chain.map_state is not None and chain.map_state.source is not None:
-                chain.map_state.source, chain.map_state.closed = None, True
+                self.changes.close_map(chain.map_state)
             for map_row in list(chain.open_rows.values()):
-                self._stop_branch(chain, map_row, drop=action == "cancel", now=now)
-            self.run_state.admission.queue(chain)
+                self._stop_row(chain, map_row, is_cancelled, now)
             if chain.map_state is not None and chain.map_state.closed:
                 for step_state in chain.step_states:
-                    self.run_state.changes.finish_step(step_state)
+                    self.changes.finish_step(step_state)
 
-    def _stop_branch(self, chain: StepChain, map_row: MapRow, drop: bool, now: Now) -> None:
-        """Cancel the waiting steps of an open branch, and with `drop` the running ones."""
-        if drop:
+    def _stop_row(self, chain: StepChain, map_row: MapRow, is_cancelled: bool, now: Now) -> None:
+        """Cancel the retries of an open row, and with `is_cancelled` everything of it that is not final."""
+        if is_cancelled:
             self.rows.abandon(chain, map_row, chain.full)
-        for position, step_state in enumerate(chain.step_states):
+        for position in chain.all_positions:
             bit = 1 << position
-            start = map_row.starts.get(position) if map_row.waiting & bit else None
-            waiting = start is not None and _is_due_some_time(start)
-            if not map_row.final & bit and (waiting or drop):
-                map_row.final |= bit
-                map_row.waiting &= ~bit
-                text = "cancelled: its map was stopped" if drop else "retry cancelled: its map was stopped"
-                self.run_state.end_row(step_state, map_row.row, map_row.starts.get(position, NOT_RUN), Cancelled(text))
+            if map_row.final & bit:
+                continue
+            if is_cancelled:
+                self.changes.end_position(chain, map_row, position, Cancelled("cancelled: its map was stopped"))
+            elif map_row.waiting & bit and _is_due_at_a_time(map_row.starts.get(position)):
+                self.rows.cancel_retry(chain, map_row, position)
         self.rows.settle_row(chain, map_row, now)
 
     def map_timed_out(self, chain: StepChain, position: int, text: str, now: Now) -> None:
@@ -68,17 +82,16 @@ class Cancellation:
         step_state = chain.step_states[position]
         if step_state.final:
             return
-        chain.admission_mode = chain.admission_mode or "stop"
+        self.changes.stop_chain(chain, AdmissionMode.STOP)
         for map_row in list(chain.open_rows.values()):
             self._end_position(chain, map_row, position, TimedOut(text, TimeoutError(text)), now)
-        self.run_state.admission.queue(chain)
 
     def drain(self, now: Now) -> None:
-        """Start nothing more, let what runs end, and then end the run."""
+        """Start nothing more, let running bodies end, and then end the run."""
         self.draining = True
         for chain in self.run_state.chains.values():
             for map_row in list(chain.open_rows.values()):
-                self._stop_branch(chain, map_row, drop=False, now=now)
+                self._stop_row(chain, map_row, is_cancelled=False, now=now)
 
     def cancel(self, slug: str, row: int | None, now: Now) -> None:
         """Cancel a task that is not finished, or one child of it; what follows it decides by its trigger.
@@ -92,33 +105,32 @@ class Cancellation:
         row
             Of the child; None for all children, also those to come.
         """
-        step_state = next(step_state for step_state in self.run_state.step_states if step_state.step.slug == slug)
+        step_state = self.run_state.find(slug)
         chain = step_state.chain
         if step_state.final:
             return
         if row is not None and (chain is None or row not in chain.open_rows):
-            _cancel_early(step_state, row)
+            children = step_state.children
+            if children is None or row >= len(children) or children[row] is None:
+                self.changes.cancel_early(step_state, row)
             return
         if chain is None:
-            step_state.state = self.run_state.notify(step_state, step_state.state, Cancelled("cancelled"))
-            step_state.final = True
-            self.run_state.changes.step_ended(step_state)
+            self.changes.end_step(step_state, Cancelled("cancelled"))
+            self.changes.step_ended(step_state)
             return
         position = chain.position[step_state.step.number]
         for map_row in [b for b in chain.open_rows.values() if row is None or b.row == row]:
             self._end_position(chain, map_row, position, Cancelled("cancelled"), now)
         if row is None:
-            chain.admission_mode = chain.admission_mode or "stop"
-            self.run_state.admission.queue(chain)
+            self.changes.stop_chain(chain, AdmissionMode.STOP)
 
     def _end_position(self, chain: StepChain, map_row: MapRow, position: int, state: State, now: Now) -> None:
-        """End one step of an open branch from outside; what reads it in the branch is submitted again."""
+        """End one step of an open row from outside; what reads it in the row is submitted again."""
         if map_row.final >> position & 1:
             return
-        gone = 1 << position | sum(1 << p for p in range(len(chain.step_states)) if position in ancestors(chain, p))
+        gone = 1 << position | sum(1 << p for p in chain.all_positions if position in chain.ancestors(p))
         self.rows.abandon(chain, map_row, gone)
-        map_row.final |= 1 << position
-        self.run_state.end_row(chain.step_states[position], map_row.row, map_row.starts.get(position, NOT_RUN), state)
+        self.changes.end_position(chain, map_row, position, state)
         self.rows.settle_row(chain, map_row, now)
 
     def end(
@@ -129,27 +141,25 @@ class Cancellation:
         Parameters
         ----------
         open_state
-            State of a child whose branch is open.
+            State of a child whose row is open.
         rest
             State of everything that was never started.
         unbegun_state
-            State of steps of an open branch that have not begun, as far as is known; None: as of the others.
+            State of steps of an open row that have not begun, as far as is known. Default: as of the others.
         """
         unsent = set(self.run_state.jobs)
-        self.run_state.over = True
-        self.run_state.now = now
+        self.changes.end_run()
+        self.changes.turn(now)
         for chain in self.run_state.chains.values():
             for map_row in list(chain.open_rows.values()):
-                self._end_branch(chain, map_row, open_state, unbegun_state, unsent)
+                self._end_row(chain, map_row, open_state, unbegun_state, unsent)
             chain.open_rows.clear()
         for step_state in self.run_state.step_states:
             if not (step_state.final or step_state.blocked):
                 self._end_step(step_state, rest)
-        self.run_state.timers.clear()
-        self.run_state.deadlines.clear()
-        self.run_state.jobs.clear()
+        self.changes.clear()
 
-    def _end_branch(
+    def _end_row(
         self,
         chain: StepChain,
         map_row: MapRow,
@@ -161,25 +171,23 @@ class Cancellation:
         self.rows.abandon(chain, map_row, chain.full)
         for position, step_state in enumerate(chain.step_states):
             if not map_row.final >> position & 1:
-                map_row.final |= 1 << position
-                old = map_row.starts.get(position, NOT_RUN)
                 if unbegun_state is not None and unbegun >> position & 1:
                     new = unbegun_state
                 else:
                     new = state(step_state, map_row.row)
-                self.run_state.end_row(step_state, map_row.row, old, new)
+                self.changes.end_position(chain, map_row, position, new)
 
     def _end_step(self, step_state: StepState, rest: State) -> None:
         """Give what was never started of a step its state."""
         if step_state.map_state is not None:
-            step_state.map_state.closed = True
+            self.changes.close_map(step_state.map_state)
         if step_state.children is None:
-            step_state.state, step_state.final = self.run_state.notify(step_state, step_state.state, rest), True
+            self.changes.end_step(step_state, rest)
             return
         for row, state in enumerate(step_state.children):
             if state is None:
-                self.run_state.end_row(step_state, row, step_state.start_of(row) or NOT_RUN, rest)
-        self.run_state.changes.finish_step(step_state)
+                self.changes.end_row(step_state, row, step_state.start_of(row) or NOT_RUN, rest)
+        self.changes.finish_step(step_state)
 
     def limit_time(self, seconds: float, now: Now) -> None:
         """End the run after so many seconds: open tasks are TimedOut, those not started Cancelled."""
@@ -199,7 +207,7 @@ class Cancellation:
         self.run_state.deadlines.at(due, stop)
 
     def time_left(self, slug: str, now: Now) -> tuple[float, str] | None:
-        """Return the seconds that the map of a task and the run have left, and what to say then; None for no limit."""
+        """Return the seconds that the map of a task and the run have left, with the message; None for no limit."""
         ends = [self.ends[name] for name in (None, slug) if name in self.ends]
         if not ends:
             return None
@@ -207,20 +215,67 @@ class Cancellation:
         return due - now.seconds, text
 
 
-def _cancel_early(step_state: StepState, row: int) -> None:
-    """Note that a child is cancelled that has not begun."""
-    if step_state.children is None or row >= len(step_state.children) or step_state.children[row] is None:
-        step_state.cancelled_early.add(row)
-        if step_state.chain is not None:
-            step_state.chain.has_cancelled_early = True
+class RunControls:
+    """Pauses a run and changes its limits while it is active."""
+
+    def __init__(self, changes: Changes, admission: Admission) -> None:
+        self.run_state = changes.run_state
+        self.changes = changes
+        self.admission = admission
+
+    def pause(self) -> None:
+        """Start nothing more until the run is resumed."""
+        self.changes.pause(True)
+
+    def resume(self) -> None:
+        """Continue a run that was paused."""
+        self.changes.pause(False)
+
+    def limit_task(self, slug: str, size: int | None) -> None:
+        """Let at most `size` children of a task run at once; None for no limit.
+
+        A task that is fused with others in one job holds them to its limit too.
+        """
+        step_state = self.run_state.find(slug)
+        chain = step_state.chain
+        used = 0 if chain is None else slots_taken(chain)
+        self.admission.limits.change(step_state.step.number, _size(size), used)
+        if chain is not None:
+            self._now_limited(chain)
+
+    def limit_tag(self, tag: str, size: int | None) -> None:
+        """Let at most `size` children of all tasks with a tag run at once; None for no limit."""
+        used: dict[int, int] = {}
+        for step_state in self.run_state.step_states:
+            if tag in step_state.step.task.tags:
+                chain = step_state.chain
+                used[step_state.step.number] = 0 if chain is None else slots_taken(chain)
+                if chain is not None:
+                    self._now_limited(chain)
+        self.admission.limits.change_tag(tag, _size(size), used)
+
+    def _now_limited(self, chain: StepChain) -> None:
+        chain.limited = True
+        self.admission.queue(chain)
 
 
-def _is_due_some_time(state: State) -> bool:
+def _size(size: int | None) -> int:
+    return sys.maxsize if size is None else size
+
+
+def slots_taken(chain: StepChain) -> int:
+    """Return how many slots the jobs of a chain would have taken under a limit; a batch takes one."""
+    jobs = (job for map_row in chain.open_rows.values() for job in map_row.jobs)
+    counted = (job for job in jobs if job.awaiting and not (job.solo or job.probe_only))
+    return len({id(job) if job.batch is None else job.batch for job in counted})
+
+
+def _is_due_at_a_time(state: State | None) -> bool:
     return isinstance(state, Scheduled) and state.start_time is not None
 
 
 def _unbegun_mask(chain: StepChain, map_row: MapRow, unsent: Collection[Job]) -> int:
-    """Return the mask of the steps of a branch that wait for others of it, or were to be submitted just now."""
+    """Return the mask of the steps of a row that wait for others of it, or were to be submitted just now."""
     mask = 0
     for job in map_row.jobs:
         if job in unsent:
@@ -229,6 +284,6 @@ def _unbegun_mask(chain: StepChain, map_row: MapRow, unsent: Collection[Job]) ->
         bit = 1 << position
         if position in map_row.starts:
             mask &= ~bit
-        elif any(not map_row.final >> p & 1 for p in ancestors(chain, position) - {position}):
+        elif any(not map_row.final >> p & 1 for p in chain.ancestors(position) - {position}):
             mask |= bit
     return mask

@@ -1,60 +1,74 @@
-"""What a final state changes: it fills a row, opens gates, grows flattened maps, ends steps, makes others known."""
+"""All changes of the tables of a run: the only module that writes final states, masks and counters.
+
+What a final state changes: it fills a row, lets rows of other chains start, grows flattened maps, ends steps, and makes
+other steps known. The rules that decide are in the other modules of this room; they call the verbs of
+:class:`Changes`. So what has to move together (a bit of ``final`` and the state of the row, ``left`` and ``children``,
+``counted`` and the width of the window) moves in one place, and :meth:`RunState.validate` can hold it against itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.clock import Now
+from prefectish.engine.context import context
 from prefectish.engine.handlers import notify_map_ended
+from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.plan.map_domain import SCALAR
-from prefectish.engine.plan.steps import Plan
-from prefectish.engine.scheduling.failure_policy import action_after
-from prefectish.engine.scheduling.ready import grow
+from prefectish.engine.scheduling.admission import Admission, action_after
+from prefectish.engine.scheduling.events import AttemptEvent
+from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.release import ResultRelease
-from prefectish.engine.scheduling.run_state import MapState, StepChain, StepState
-from prefectish.engine.state import Cached, Mapped, State, Success
+from prefectish.engine.scheduling.run_state import (
+    NOT_RUN,
+    AdmissionMode,
+    MapRow,
+    MapState,
+    RunState,
+    StepChain,
+    StepState,
+)
+from prefectish.engine.state import Cached, Failed, Mapped, State, Success
 from prefectish.engine.worker.cache import remember
+
+#: Weight of the newest row in a chain's mean time.
+NEWEST = 0.1
+
+#: Called with (step, old state, new state) where the owner makes a transition; handlers may replace the new state.
+Notify = Callable[[StepState, State, State], State]
 
 
 class Changes:
-    """Writes final states into the tables.
-
-    Parameters
-    ----------
-    queue
-        Called with each chain that may have a row to start now.
-    keep
-        Steps whose large results are kept.
+    """Writes the tables of a run.
 
     Attributes
     ----------
-    touched
-        Groups to consider, because one of their inputs became known.
-    stopping
-        What maps that gave up ask for, by chain number: "stop" or "cancel"; taken away by who acts on it.
-    raised
-        The first ordinary error of a task, kept under ``raise_on_exception``.
+    notify
+        Lets the handlers of a task see a transition that the owner makes.
+    result_release
+        Releases large results after their last consumer ran.
     """
+
+    __slots__ = ("_growing", "_is_resumed", "_raises", "admission", "notify", "result_release", "run_state")
 
     def __init__(
         self,
-        plan: Plan,
-        step_states: Sequence[StepState],
-        map_states: Iterable[MapState],
+        run_state: RunState,
+        admission: Admission,
+        result_release: ResultRelease,
+        notify: Notify,
         facts: Mapping[str, Any],
-        queue: Callable[[StepChain], None],
-        keep: Iterable[int] = (),
     ) -> None:
-        self.plan = plan
-        self.queue = queue
-        self.touched: set[int] = set()
-        self.stopping: dict[int, str] = {}
-        self.raised: BaseException | None = None
-        self.result_release = ResultRelease(plan, step_states, frozenset(keep))
-        self._raise = bool(facts.get("raise_on_exception"))
-        self._resumed = "flow_run_part" in facts
+        self.run_state = run_state
+        self.admission = admission
+        self.result_release = result_release
+        self.notify = notify
+        self._raises = bool(facts.get("raise_on_exception"))
+        self._is_resumed = "flow_run_part" in facts
         self._growing: dict[int, list[MapState]] = {}
-        for map_state in map_states:
+        for map_state in run_state.map_states:
             self.add_domain(map_state)
 
     def add_domain(self, map_state: MapState) -> None:
@@ -62,13 +76,15 @@ class Changes:
         if map_state.domain.grows:
             self._growing.setdefault(map_state.domain.sources[0].source, []).append(map_state)
 
+    # -- final states ----------------------------------------------------------------------------------------------
+
     def finish_row(self, step_state: StepState, row: int, state: State, width: Any) -> None:
-        """Note the final state of a row.
+        """Write the final state of a row.
 
         Parameters
         ----------
         width
-            What a map over the result has to know, see ``widths.measure``.
+            Length of the result for a map over it, see ``map_domain.measure``.
         """
         assert step_state.children is not None
         step_state.children[row] = state
@@ -76,7 +92,7 @@ class Changes:
         if step_state.step.mapped:
             if step_state.widths is not None:
                 step_state.widths[row] = SCALAR if width is None or not state.is_successful() else width
-                self._grow(step_state, row)
+                self._grow_domains(step_state, row)
         else:
             step_state.measurement = width
         if type(state) is not Success:
@@ -86,41 +102,56 @@ class Changes:
             self.result_release.consumed(step_state, row)
         for chain in step_state.dependents:
             chain.dependency_finished(row)
-            self.queue(chain)
+            self.admission.queue(chain)
         if step_state.watcher is not None:
             step_state.watcher.row(row, state, width)
         if not step_state.left:
             self.finish_step(step_state)
 
+    def end_row(self, step_state: StepState, row: int, old: State, state: State) -> None:
+        """Give a row a final state that the owner decides; handlers see it."""
+        if step_state.step.mapped and step_state.step.task.state_handlers:
+            with context(map_index=row):
+                state = self.notify(step_state, old, state)
+        else:
+            state = self.notify(step_state, old, state)
+        events = self.run_state.events
+        if events is not None:
+            wall = self.run_state.now.wall
+            events.append(AttemptEvent(step_state.step.number, row, 0, state, 0.0, wall, None, None))
+        self.finish_row(step_state, row, state, None)
+
     def finish_step(self, step_state: StepState) -> None:
         """End a step whose rows are all final, if no more rows can come."""
-        if (
-            step_state.final
-            or step_state.left
-            or (step_state.map_state is not None and not step_state.map_state.closed)
-        ):
+        map_state = step_state.map_state
+        if step_state.final or step_state.left or (map_state is not None and not map_state.closed):
             return
         children = step_state.children
         assert children is not None
         step_state.final = True
         if step_state.step.mapped:
-            order = step_state.map_state.order() if step_state.map_state is not None else None
+            order = map_state.order() if map_state is not None else None
             states = list(children) if order is None else [children[row] for row in order]
             step_state.state = Mapped("Mapped tasks ended.", map_states=states, n_map_states=len(states))
-            if step_state.rerun or not self._resumed:  # else it was told of when it ended
+            if step_state.rerun or not self._is_resumed:  # else its handlers were called when it ended
                 notify_map_ended(step_state.step.task, step_state.state)
         else:
             state = children[0]
             assert state is not None
             step_state.state = state
         self.step_ended(step_state)
-        for map_state in self._growing.get(step_state.step.number, ()):
-            map_state.closed = True
-            for member in map_state.members:
+        for growing in self._growing.get(step_state.step.number, ()):
+            growing.closed = True
+            for member in growing.members:
                 self.finish_step(member)
 
+    def end_step(self, step_state: StepState, state: State) -> None:
+        """End a step that has no children, in a state that the owner decides; handlers see it."""
+        step_state.state = self.notify(step_state, step_state.state, state)
+        step_state.final = True
+
     def step_ended(self, step_state: StepState) -> None:
-        """Note that a step ended: what only it still needed goes, what waits for it is considered."""
+        """Release what only this step still needed, and have what reads it considered."""
         if step_state.reads:
             self.result_release.ended(step_state)
         self.touch_consumers(step_state)
@@ -129,38 +160,374 @@ class Changes:
 
     def touch_consumers(self, step_state: StepState) -> None:
         """Have the groups that read a step considered again."""
-        steps = self.plan.steps
-        self.touched.update(g for c in step_state.step.consumers if (g := steps[c].group) is not None)
-
-    def _grow(self, step_state: StepState, row: int) -> None:
-        """Add the elements of a finished row to the flattened maps that read it."""
-        for map_state in self._growing.get(step_state.step.number, ()):
-            if map_state.paths is not None:
-                grow(map_state, step_state, row)
-                for chain in chains_of(map_state):
-                    self.queue(chain)
+        steps = self.run_state.plan.steps
+        groups = (steps[number].group for number in step_state.step.consumers)
+        self.run_state.touched.update(group for group in groups if group is not None)
 
     def _count_kind(self, step_state: StepState, state: State) -> None:
-        """Note a state that is more than a plain success, which most are."""
+        """Count a state that is more than a plain success, which most are."""
         kind = type(state)
         step_state.kinds[kind] = step_state.kinds.get(kind, 0) + 1
         if state.is_failed():
-            self._failed(step_state, state)
+            self._count_failure(step_state, state)
         elif kind is Cached:
             remember(step_state.step.task, state)
 
-    def _failed(self, step_state: StepState, state: State) -> None:
+    def _count_failure(self, step_state: StepState, state: State) -> None:
         step_state.failures += 1
-        if self._raise and self.raised is None:
+        if self._raises and self.run_state.raised is None:
             error = state.result
-            self.raised = error if isinstance(error, Exception) else None
-        if step_state.step.mapped and step_state.chain is not None and step_state.chain.admission_mode != "cancel":
-            width = (
-                step_state.map_state.width if step_state.map_state is not None and step_state.map_state.closed else None
-            )
-            action = action_after(step_state.step.task, step_state.failures, width)
-            if action is not None and action != step_state.chain.admission_mode:
-                self.stopping[step_state.chain.spec.ident] = action
+            self.run_state.raised = error if isinstance(error, Exception) else None
+        chain, map_state = step_state.chain, step_state.map_state
+        if step_state.step.mapped and chain is not None and chain.admission_mode is not AdmissionMode.CANCEL:
+            width = map_state.width if map_state is not None and map_state.closed else None
+            mode = action_after(step_state.step.task, step_state.failures, width)
+            if mode not in (AdmissionMode.OPEN, chain.admission_mode):
+                self.run_state.stopping[chain.spec.ident] = mode
+
+    # -- steps that start ------------------------------------------------------------------------------------------
+
+    def open_step(self, step_state: StepState) -> None:
+        """Open the one row of a step that is not mapped."""
+        step_state.children, step_state.left = [None], 1
+
+    def open_map(self, step_state: StepState, state: State, map_state: MapState) -> None:
+        """Open the rows of a map, as many as are known."""
+        step_state.state, step_state.map_state = state, map_state
+        step_state.children = [None] * (map_state.width or 0)
+        step_state.left = len(step_state.children)
+        map_state.members.append(step_state)
+
+    def open_calls(self, step_state: StepState, map_state: MapState, width: int | None) -> None:
+        """Give a step of a flow function rows of its own: so many, or, with None, one with each call."""
+        self.make_mapped(step_state)
+        self.set_width(map_state, width or 0, closed=width is not None)
+        self.open_map(step_state, step_state.state, map_state)
+
+    def make_mapped(self, step_state: StepState) -> None:
+        """Make a step of a flow function a mapped one."""
+        step_state.step.mapped = True
+        step_state.widths = {}
+
+    def open_chain(self, chain: StepChain) -> None:
+        """Note a chain of steps that can start."""
+        self.run_state.chains[chain.spec.ident] = chain
+        for step_state in chain.step_states:
+            step_state.chain = chain
+
+    def keep_step(self, step_state: StepState, state: State, children: Iterable[State | None] | None = None) -> None:
+        """Keep a final state that was known before the run."""
+        step_state.state, step_state.final = state, True
+        if children is not None:
+            step_state.children = list(children)
+
+    def keep_literal(self, step_state: StepState, state: State, width: Any = None, is_final: bool = True) -> None:
+        """Write the state of a step that never runs; its rows may be still to come."""
+        step_state.step.literal = step_state.state = state
+        step_state.measurement = width
+        step_state.final = is_final
+
+    def keep_widths(self, step_state: StepState, widths: Mapping[int, int]) -> None:
+        """Note the lengths of results of a map that was kept."""
+        if step_state.widths is not None:
+            step_state.widths.update(widths)
+
+    def start_step_from(self, step_state: StepState, start: State | None, shown: State) -> None:
+        """Note the state that a step starts from, and the one it shows until then."""
+        step_state.starts = start
+        step_state.state = shown
+
+    def block_step(self, step_state: StepState, state: State) -> None:
+        """Note that a step runs elsewhere, as the caller says: nothing of it is started here."""
+        step_state.state, step_state.blocked = state, True
+
+    def mark_rerun(self, step_state: StepState, is_rerun: bool = True) -> None:
+        """Note whether a resumed run has to run any of a step."""
+        step_state.rerun = is_rerun
+
+    # -- map domains -----------------------------------------------------------------------------------------------
+
+    def set_width(self, map_state: MapState, width: int, closed: bool) -> None:
+        """Note the width of a map domain when the first step is decided over it."""
+        map_state.width, map_state.closed = width, closed
+
+    def set_source(self, map_state: MapState, source: Any) -> None:
+        """Note the iterator that rows are pulled from."""
+        map_state.source = source
+
+    def set_paths(self, map_state: MapState, paths: list[tuple[int, ...]]) -> None:
+        """Note where the elements of a flattened map are."""
+        map_state.paths = paths
+
+    def set_paths_before(self, map_state: MapState, paths: Iterable[tuple[int, ...]]) -> None:
+        """Note where the elements of a flattened map were among the states that the caller gave."""
+        map_state.before = {path: number for number, path in enumerate(paths)}
+
+    def grow_map(self, map_state: MapState, source: StepState, row: int) -> None:
+        """Add the elements of one finished row of a flattened map."""
+        assert map_state.paths is not None
+        width = (source.widths or {}).get(row, -1)
+        new = [(row,)] if width < 0 else [(row, j) for j in range(width)]
+        map_state.paths.extend(new)
+        self._add_rows(map_state, len(new))
+
+    def add_calls(self, step_state: StepState, count: int) -> None:
+        """Add rows for calls of a flow function."""
+        assert step_state.map_state is not None
+        self._add_rows(step_state.map_state, count)
+
+    def _add_rows(self, map_state: MapState, count: int) -> None:
+        assert map_state.width is not None
+        map_state.width += count
+        for member in map_state.members:
+            assert member.children is not None
+            member.children.extend([None] * count)
+            member.left += count
+
+    def _grow_domains(self, step_state: StepState, row: int) -> None:
+        """Add the elements of a finished row to the flattened maps that read it."""
+        for map_state in self._growing.get(step_state.step.number, ()):
+            if map_state.paths is not None:
+                self.grow_map(map_state, step_state, row)
+                for chain in chains_of(map_state):
+                    self.admission.queue(chain)
+
+    def pull_row(self, map_state: MapState) -> None:
+        """Pull one more item from the iterator of a map domain, or close the domain if there is none.
+
+        An iterator that raises ends the map with one child that carries the error.
+        """
+        assert map_state.source is not None and map_state.width is not None
+        outcome = capture(next, map_state.source)
+        if not isinstance(outcome, Error):
+            self._add_item(map_state, as_success_if_ambiguous(outcome.value))
+            return
+        error = outcome.exception
+        map_state.source, map_state.closed = None, True
+        if not isinstance(error, StopIteration):
+            text = f"the iterator that is mapped over raised {type(error).__name__}: {error}"
+            self._add_item(map_state, Failed(text, error))
+        for member in map_state.members:
+            self.finish_step(member)
+
+    def _add_item(self, map_state: MapState, item: Any) -> None:
+        assert map_state.width is not None
+        map_state.items[map_state.width] = item
+        self._add_rows(map_state, 1)
+
+    def close_map(self, map_state: MapState) -> None:
+        """Note that no more rows come."""
+        map_state.source, map_state.closed = None, True
+
+    # -- open rows -------------------------------------------------------------------------------------------------
+
+    def open_row(self, chain: StepChain, row: int, items: tuple[Any, ...], submissions: int = 0) -> MapRow:
+        """Open a row of a chain."""
+        map_row = chain.open_rows[row] = MapRow(row, items)
+        map_row.submissions = submissions
+        return map_row
+
+    def open_inline_row(self, chain: StepChain, row: int, items: tuple[Any, ...], record: Record) -> MapRow:
+        """Open a row that ran where it was called, as if it had been submitted."""
+        map_row = self.open_row(chain, row, items, submissions=1)
+        map_row.seconds = record.seconds
+        return map_row
+
+    def submit_row(self, chain: StepChain, map_row: MapRow, job: Job, mask: int) -> None:
+        """Note a job that carries steps of a row."""
+        map_row.submissions += 1
+        map_row.jobs = [j for j in map_row.jobs if j.awaiting]
+        map_row.jobs.append(job)
+        job.awaiting = mask
+        map_row.submitted |= mask
+        self.run_state.submitted_jobs += 1
+        if chain.map_state is not None and not map_row.counted:
+            map_row.counted = True
+            self.admission.open += 1
+        self.run_state.jobs.append(job)
+
+    def take_record(self, map_row: MapRow, job: Job, bit: int, record: Record) -> None:
+        """Note that a job has reported a step."""
+        job.awaiting ^= bit
+        map_row.submitted ^= bit
+        map_row.seconds += record.seconds
+
+    def finish_position(self, chain: StepChain, map_row: MapRow, position: int, state: State, width: Any) -> None:
+        """Write the final state of one step of a row."""
+        map_row.final |= 1 << position
+        self.finish_row(chain.step_states[position], map_row.row, state, width)
+
+    def end_position(
+        self, chain: StepChain, map_row: MapRow, position: int, state: State, old: State | None = None
+    ) -> None:
+        """Give one step of a row a final state that the owner decides.
+
+        Parameters
+        ----------
+        old
+            The state before. Default: the one it would have started from.
+        """
+        bit = 1 << position
+        map_row.final |= bit
+        map_row.waiting &= ~bit
+        self.end_row(chain.step_states[position], map_row.row, old or map_row.starts.get(position, NOT_RUN), state)
+
+    def wait_row(self, map_row: MapRow, position: int, state: State | None = None) -> None:
+        """Let a step of a row wait; `state` is what it starts from afterwards."""
+        map_row.waiting |= 1 << position
+        if state is not None:
+            self.start_row_from(map_row, position, state)
+
+    def start_row_from(self, map_row: MapRow, position: int, state: State) -> None:
+        """Note the state that a step of a row starts from when it is submitted."""
+        map_row.starts = {**map_row.starts, position: state}
+
+    def set_starts(self, map_row: MapRow, starts: Mapping[int, State]) -> None:
+        """Replace the states from which steps of a row start."""
+        map_row.starts = starts
+
+    def wake_row(self, map_row: MapRow, mask: int) -> None:
+        """Let steps of a row wait no longer."""
+        map_row.waiting &= ~mask
+
+    def lose_job(self, map_row: MapRow, job: Job) -> int:
+        """Note that a job was lost; return the mask of the steps that it had not reported."""
+        awaited = job.awaiting
+        map_row.submitted &= ~awaited
+        job.awaiting = 0
+        return awaited
+
+    def abandon(self, map_row: MapRow, mask: int) -> list[Job]:
+        """Await steps of a row no longer; return the jobs that await nothing more, which are cancelled."""
+        map_row.submitted &= ~mask
+        map_row.waiting &= ~mask
+        abandoned: list[Job] = []
+        for job in map_row.jobs:
+            if job.awaiting & mask:
+                job.awaiting &= ~mask
+                if not job.awaiting:
+                    self.run_state.cancelled.append(job)
+                    abandoned.append(job)
+        return abandoned
+
+    def job_ended(self) -> None:
+        """Note that a job is awaited no longer."""
+        self.run_state.submitted_jobs -= 1
+
+    def close_row(self, chain: StepChain, map_row: MapRow) -> None:
+        """Drop a row whose steps are all final."""
+        if chain.open_rows.pop(map_row.row, None) is not None:
+            chain.done += 1
+            chain.probing -= map_row.probing
+            seconds, mean = map_row.seconds, chain.mean
+            chain.mean = seconds if mean is None else mean + NEWEST * (seconds - mean)
+
+    def leave_window(self, map_row: MapRow) -> None:
+        """Give back the place of a row in the window, if it has one."""
+        if map_row.counted:
+            map_row.counted = False
+            self.admission.open -= 1
+
+    def probe(self, chain: StepChain, map_row: MapRow) -> None:
+        """Note that a row was begun before it has a slot under the limits of its chain."""
+        map_row.probing = True
+        chain.probing += 1
+
+    def end_probe(self, chain: StepChain, map_row: MapRow) -> None:
+        """Note that a row has a slot, or needs none."""
+        chain.probing -= map_row.probing
+        map_row.probing = False
+
+    # -- chains and the run ----------------------------------------------------------------------------------------
+
+    def never_start(self, chain: StepChain, row: int, state: State) -> None:
+        """End a row of a stopped chain without starting it."""
+        for step_state in chain.step_states:
+            self.end_row(step_state, row, step_state.start_of(row) or NOT_RUN, state)
+        chain.done += 1
+
+    def stop_chain(self, chain: StepChain, mode: AdmissionMode) -> None:
+        """Start no new row of a chain."""
+        chain.admission_mode = max(chain.admission_mode, mode)
+        self.admission.queue(chain)
+
+    def add_batch(self, chain: StepChain, count: int) -> None:
+        """Count a batch of rows that was submitted (1) or has ended (-1)."""
+        chain.batches += count
+
+    def cancel_early(self, step_state: StepState, row: int) -> None:
+        """Note that a child is cancelled that has not begun."""
+        step_state.cancelled_early.add(row)
+        if step_state.chain is not None:
+            step_state.chain.has_cancelled_early = True
+
+    def pause(self, is_paused: bool) -> None:
+        """Start nothing, or go on starting."""
+        self.run_state.paused = is_paused
+
+    def turn(self, now: Now) -> None:
+        """Note the time of a turn of the loop."""
+        self.run_state.now = now
+
+    def end_run(self) -> None:
+        """Take no receipts any more."""
+        self.run_state.over = True
+
+    def clear(self) -> None:
+        """Forget what a run that has ended waited for."""
+        self.run_state.timers.clear()
+        self.run_state.deadlines.clear()
+        self.run_state.jobs.clear()
+
+    # -- taken back ------------------------------------------------------------------------------------------------
+
+    def reopen(self, chain: StepChain, map_row: MapRow, positions: Iterable[int]) -> None:
+        """Take back the final states of steps of an open row."""
+        for position in positions:
+            bit = 1 << position
+            map_row.waiting &= ~bit
+            if map_row.final & bit:
+                map_row.final ^= bit
+                self.forget_state(chain.step_states[position], map_row.row)
+
+    def reopen_row(self, chain: StepChain, row: int, items: tuple[Any, ...], submissions: int) -> MapRow:
+        """Open a row again that was final."""
+        map_row = self.open_row(chain, row, items, submissions)
+        map_row.final = chain.full
+        chain.done -= 1
+        return map_row
+
+    def forget_row(self, chain: StepChain, row: int) -> None:
+        """Take back a whole row of a chain, so that it starts anew."""
+        map_row = chain.open_rows.pop(row, None)
+        if map_row is not None:
+            self.end_probe(chain, map_row)
+            self.leave_window(map_row)
+        elif all(s.children is not None and s.children[row] is not None for s in chain.step_states):
+            chain.done -= 1
+        for step_state in chain.step_states:
+            if step_state.children is not None and step_state.children[row] is not None:
+                self.forget_state(step_state, row)
+
+    def forget_state(self, step_state: StepState, row: int) -> None:
+        """Take back the final state of a row."""
+        assert step_state.children is not None
+        state = step_state.children[row]
+        assert state is not None
+        step_state.children[row] = None
+        step_state.left += 1
+        if type(state) in step_state.kinds:
+            step_state.kinds[type(state)] -= 1
+        step_state.failures -= state.is_failed()
+        if step_state.widths is not None:
+            step_state.widths.pop(row, None)
+
+    def drop_result(self, step_state: StepState, row: int) -> None:
+        """Drop the result of a call that can be asked for no more; its state stays."""
+        if step_state.children is not None and row < len(step_state.children):
+            state = step_state.children[row]
+            if state is not None:
+                step_state.children[row] = state.replace(result=None)
 
 
 def chains_of(map_state: MapState) -> Iterable[StepChain]:

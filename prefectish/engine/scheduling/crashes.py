@@ -1,25 +1,105 @@
-"""What becomes of jobs that the infrastructure lost: suspects run again alone; the guilty one has crashed."""
+"""What becomes of jobs that the infrastructure lost: suspects run again alone; the one that killed its worker crashed.
+
+When a worker dies, the cluster blames every task it was running, and after some deaths gives one up: not always the
+guilty one. Each child that was given up is a suspect. While there are suspects nothing new is admitted; what runs may
+end, for :data:`PATIENCE` seconds at most; then each suspect gets one run alone, one step at a time. One that ends is
+cleared, whatever its state; one that kills its worker again is guilty.
+"""
 
 from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
 
 from prefectish.engine.clock import Now
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.scheduling.cancellation import Cancellation
-from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
-from prefectish.engine.scheduling.rows import ancestors
-from prefectish.engine.scheduling.run_state import NOT_RUN, MapRow, StepChain, StepState
-from prefectish.engine.scheduling.suspects import Suspect
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
 from prefectish.engine.state import Crashed
 from prefectish.errors import RemoteError
 
+#: Seconds that what runs beside a suspect may take to end, before the suspect gets a worker to itself.
+PATIENCE = 30.0
 #: Last lines of a dead process that are logged.
 SHOWN = 10
 #: How often an input that was lost with its worker is sent again, at least.
 RESENDS = 3
 
 logger = get_logger("engine")
+
+
+class Suspect(NamedTuple):
+    """A step of a row that was lost with its worker."""
+
+    chain: StepChain
+    map_row: MapRow
+    position: int
+
+
+class Suspects:
+    """The suspects of a run.
+
+    Attributes
+    ----------
+    current
+        The suspect that runs alone now.
+    crashes
+        Runs alone that killed their worker, by step number and row.
+    """
+
+    __slots__ = ("_queue", "_since", "crashes", "current")
+
+    def __init__(self) -> None:
+        self._queue: deque[Suspect] = deque()
+        self._since: float | None = None
+        self.current: Suspect | None = None
+        self.crashes: dict[tuple[int, int], int] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether admission is closed."""
+        return bool(self._queue) or self.current is not None
+
+    def add(self, suspect: Suspect, now: float) -> None:
+        """Note a suspect."""
+        if self._since is None:
+            self._since = now
+        self._queue.append(suspect)
+
+    def next(self, others: int, now: float) -> Suspect | None:
+        """Return the suspect that can run alone now, if one can.
+
+        Parameters
+        ----------
+        others
+            Jobs that are submitted.
+        """
+        if self.current is not None or not self._queue:
+            return None
+        assert self._since is not None
+        if others and now < self._since + PATIENCE:
+            return None
+        self.current = self._queue.popleft()
+        return self.current
+
+    def clear(self, now: float) -> None:
+        """Note that the current suspect's run alone has ended."""
+        self.current = None
+        self._since = now if self._queue else None
+
+    def count_crash(self, suspect: Suspect, crash_retries: int) -> bool:
+        """Count a run alone that killed its worker; True if there is no further one."""
+        key = (suspect.chain.step_states[suspect.position].step.number, suspect.map_row.row)
+        self.crashes[key] = self.crashes.get(key, 0) + 1
+        return self.crashes[key] > crash_retries
+
+    def due(self) -> float | None:
+        """When patience ends; None if no suspect waits for it."""
+        if self.current is not None or not self._queue or self._since is None:
+            return None
+        return self._since + PATIENCE
 
 
 class CrashPolicy:
@@ -34,54 +114,52 @@ class CrashPolicy:
     def __init__(self, cancellation: Cancellation) -> None:
         self.run_state = cancellation.run_state
         self.rows = cancellation.rows
+        self.changes = cancellation.changes
+        self.suspects = cancellation.rows.suspects
         self.cancellation = cancellation
         self.lost: Lost | None = None
 
     def lose(self, chain: StepChain, map_row: MapRow, job: Job, lost: Lost, now: Now) -> None:
         """Deal with a job that the infrastructure lost: a suspect, another try, or a crash."""
-        awaited = job.awaiting
-        map_row.submitted &= ~awaited
-        job.awaiting = 0
+        awaited = self.changes.lose_job(map_row, job)
         if lost.fatal:
             self.end_crashed(lost, now)
             return
         position = lost.position if lost.position is not None and awaited >> lost.position & 1 else _first(awaited)
         if lost.cause is LossCause.KILLED_WORKER and job.batch is not None:
-            return  # the branches of a batch that was lost are submitted again one by one
+            return  # the rows of a batch that was lost are submitted again one by one
         suspect = Suspect(chain, map_row, position)
         if lost.cause is LossCause.KILLED_WORKER and not job.solo:
-            map_row.waiting |= 1 << position
-            self.run_state.suspects.add(suspect, now.seconds)
+            self.changes.wait_row(map_row, position)
+            self.suspects.add(suspect, now.seconds)
             return
         retries: int = chain.step_states[position].step.task.crash_retries
         allowed = max(retries, RESENDS) if lost.cause is LossCause.INPUT_LOST else retries
-        if not self.run_state.suspects.count_crash(suspect, allowed):
+        if not self.suspects.count_crash(suspect, allowed):
             if job.solo:
-                map_row.waiting |= 1 << position
-                self.run_state.suspects.add(suspect, now.seconds)
+                self.changes.wait_row(map_row, position)
+                self.suspects.add(suspect, now.seconds)
             return
-        map_row.final |= 1 << position
-        step_state = chain.step_states[position]
-        crashed = _crashed(step_state, map_row.row, lost)
+        crashed = _crashed(chain.step_states[position], map_row.row, lost)
         _log_crash(crashed)
-        self.run_state.end_row(step_state, map_row.row, map_row.starts.get(position, NOT_RUN), crashed)
+        self.changes.end_position(chain, map_row, position, crashed)
 
     def start_suspect(self, now: Now) -> None:
         """Run a suspect alone, once what runs beside it has ended or had its time."""
-        while self.run_state.suspects.current is None:
-            suspect = self.run_state.suspects.next(self.run_state.submitted_jobs, now.seconds)
+        while self.suspects.current is None:
+            suspect = self.suspects.next(self.run_state.submitted_jobs, now.seconds)
             if suspect is None:
                 return
-            suspect.map_row.waiting &= ~(1 << suspect.position)
+            self.changes.wake_row(suspect.map_row, 1 << suspect.position)
             if not self.step_alone(suspect):
-                self.run_state.suspects.clear(now.seconds)
+                self.suspects.clear(now.seconds)
 
     def step_alone(self, suspect: Suspect) -> bool:
         """Submit the next step of a suspect's branch that has to run before it is cleared; False if there is none."""
         chain, map_row, target = suspect
         if self.run_state.over or (map_row.final | map_row.waiting) >> target & 1:
             return False
-        needed = ancestors(chain, target)
+        needed = chain.ancestors(target)
         startable = [p for p in self.rows.startable(chain, map_row) if p in needed]
         if not startable:
             return False
@@ -96,7 +174,7 @@ class CrashPolicy:
                 for row, state in enumerate(step_state.children or ()):
                     if state is None and step_state.chain is not None and row not in step_state.chain.open_rows:
                         start = step_state.start_of(row) or NOT_RUN
-                        self.run_state.end_row(step_state, row, start, _crashed(step_state, row, lost))
+                        self.changes.end_row(step_state, row, start, _crashed(step_state, row, lost))
         self.cancellation.end(lambda step_state, row: _crashed(step_state, row, lost), NEVER_STARTED, now)
 
 
@@ -115,7 +193,7 @@ def _crashed(step_state: StepState, row: int, lost: Lost) -> Crashed:
 
 
 def _log_crash(crashed: Crashed) -> None:
-    """Log a crash, with the last words of the process: nobody else could."""
+    """Log a crash, with the last lines of the process, which cannot log them any more."""
     last_words = (crashed.evidence or {}).get("log") or ()
     logger.error("%s", "\n  ".join((str(crashed.message), *last_words[-SHOWN:])))
 

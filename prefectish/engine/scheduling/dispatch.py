@@ -11,11 +11,11 @@ from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.plan.map_domain import Measure, element_width, measure
 from prefectish.engine.scheduling.cancellation import Cancellation
-from prefectish.engine.scheduling.duplicate_keys import DuplicateKeys
+from prefectish.engine.scheduling.changes import chains_of
 from prefectish.engine.scheduling.events import AttemptEvent
-from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
-from prefectish.engine.scheduling.resume_rules import ResumeRules
-from prefectish.engine.scheduling.run_state import NOT_RUN, MapRow, StepChain, StepState
+from prefectish.engine.scheduling.ready import ReadySteps
+from prefectish.engine.scheduling.resume_rules import DuplicateKeys, ResumeRules
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
 from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
 from prefectish.engine.worker.cache import PROBE_WINDOW, can_probe, remember
@@ -24,55 +24,59 @@ from prefectish.engine.worker.cache import PROBE_WINDOW, can_probe, remember
 class Dispatcher:
     """Opens chains and starts their rows."""
 
-    def __init__(self, cancellation: Cancellation) -> None:
+    def __init__(self, cancellation: Cancellation, ready: ReadySteps, resume_rules: ResumeRules | None) -> None:
         self.run_state = cancellation.run_state
+        self.changes = cancellation.changes
+        self.admission = cancellation.admission
         self.rows = cancellation.rows
         self.cancellation = cancellation
+        self.ready = ready
+        self.resume_rules = resume_rules
         self.duplicate_keys = DuplicateKeys()
         self._batch_count = 0
 
     def consider(self, now: Now) -> None:
         """Open what has become known, until nothing more does."""
-        touched = self.run_state.changes.touched
+        touched = self.run_state.touched
         while touched:
             group = touched.pop()
-            chain, ended = self.run_state.ready.consider(self.run_state.groups[group])
+            chain, ended = self.ready.consider(self.run_state.groups[group])
             for step_state in ended:
-                self.run_state.changes.step_ended(step_state)
+                self.changes.step_ended(step_state)
             if chain is None:
                 continue
             touched.add(group)
-            self.run_state.chains[chain.spec.ident] = chain
-            chain.limited = any(self.run_state.admission.limits.limited(s.step.number) for s in chain.step_states)
+            self.changes.open_chain(chain)
+            chain.limited = any(self.admission.limits.limited(s.step.number) for s in chain.step_states)
             chain.probe_first = chain.limited and self._may_need_no_slot(chain)
             for step_state in chain.step_states:
-                self.run_state.changes.touch_consumers(step_state)
+                self.changes.touch_consumers(step_state)
                 if step_state.watcher is not None:
                     step_state.watcher.opened()
             if chain.dependencies:
                 width = chain.map_state.width if chain.map_state is not None else 1
                 for row in range(width or 0):
                     chain.dependency_finished(row)
-            self.run_state.admission.queue(chain)
+            self.admission.queue(chain)
             for step_state in chain.step_states:
                 if not step_state.left:
-                    self.run_state.changes.finish_step(step_state)
+                    self.changes.finish_step(step_state)
 
     def _may_need_no_slot(self, chain: StepChain) -> bool:
         """Whether rows of a chain may end without a body: found in a cache, or finished before."""
-        known = self.run_state.resume_rules is not None or any(s.starts is not None for s in chain.step_states)
+        known = self.resume_rules is not None or any(s.starts is not None for s in chain.step_states)
         return len(chain.step_states) == 1 and (known or can_probe(chain.spec.steps[0]))
 
     def _probe_next(self, chain: StepChain, now: Now) -> None:
         """Begin the next row of a chain before it has a place under the chain's limits."""
         if chain.probing >= PROBE_WINDOW:
-            self.run_state.admission.defer(chain)
+            self.admission.defer(chain)
             return
         row = 0 if chain.map_state is None else self._next_row(chain)
         if row is not None:
             self._begin(chain, row, now)
             if chain.map_state is not None:
-                self.run_state.admission.queue(chain)
+                self.admission.queue(chain)
 
     def start_next(self, chain: StepChain, now: Now) -> None:
         """Start the next row of a chain, or a batch of rows; the chain stays queued until it has none."""
@@ -83,7 +87,7 @@ class Dispatcher:
 
     def _start_next(self, chain: StepChain, now: Now) -> None:
         """Begin the next row or batch of a chain, if there is a place under the chain's limits."""
-        size = self.run_state.admission.batch_size(chain)
+        size = self.admission.batch_size(chain)
         if not size:
             return  # it is queued again when a batch of it has ended
         if not self._is_permitted(chain, now):
@@ -97,9 +101,9 @@ class Dispatcher:
             if job is not None:
                 jobs.append(job)
         if not jobs:
-            self.run_state.admission.give_back(chain)
+            self.admission.give_back(chain)
         if chain.map_state is not None and (jobs or row is not None):
-            self.run_state.admission.queue(chain)
+            self.admission.queue(chain)
         if chain.spec.batch_size is not None and jobs:
             self._batch(chain, jobs)
 
@@ -109,51 +113,56 @@ class Dispatcher:
             return True
         if not _may_have_row(chain):
             return False
-        if self.run_state.admission.permit(chain, now.seconds):
+        if self.admission.permit(chain, now.seconds):
             return True
-        self.run_state.admission.defer(chain)
+        self.admission.defer(chain)
         return False
 
     def _next_row(self, chain: StepChain) -> int | None:
         """Return the next row to start; rows of a stopped map end here instead."""
         while True:
-            row = self.run_state.admission.next_row(chain, self.run_state.changes)
+            row = chain.next_row()
+            if row is None:
+                row = self._pulled_row(chain)
             if row is None or not self._is_stopped(chain, row):
                 return row
-            self._never_start(chain, row)
+            self.changes.never_start(chain, row, NEVER_STARTED)
+
+    def _pulled_row(self, chain: StepChain) -> int | None:
+        """Return a row for one more item of the chain's iterator; None if it has none, or there is no iterator."""
+        map_state = chain.map_state
+        if chain.dependencies or map_state is None or map_state.source is None or chain.admission_mode:
+            return None
+        self.changes.pull_row(map_state)
+        for other in chains_of(map_state):
+            if other is not chain and not other.dependencies:
+                self.admission.queue(other)
+        return chain.next_row()
 
     def _is_stopped(self, chain: StepChain, row: int) -> bool:
         if chain.admission_mode:
             return True
         return any(d.children is not None and d.children[row] is NEVER_STARTED for d in chain.dependencies)
 
-    def _never_start(self, chain: StepChain, row: int) -> None:
-        """End a row of a stopped map without starting it."""
-        for step_state in chain.step_states:
-            self.run_state.end_row(step_state, row, step_state.start_of(row) or NOT_RUN, NEVER_STARTED)
-        chain.done += 1
-
     def _batch(self, chain: StepChain, jobs: list[Job]) -> None:
         self._batch_count += 1
         self.rows.batches[self._batch_count] = len(jobs)
-        chain.batches += 1
+        self.changes.add_batch(chain, 1)
         for job in jobs:
             job.batch = self._batch_count
 
     def _begin(self, chain: StepChain, row: int, now: Now) -> Job | None:
         """Open a branch and submit it whole; steps with a start state of their own may be final, or wait."""
-        map_row = MapRow(row, chain.items_of(row))
-        chain.open_rows[row] = map_row
-        if chain.resubmit_from:
-            map_row.submissions = chain.resubmit_from.pop(row, 0)
+        submissions = chain.resubmit_from.pop(row, 0) if chain.resubmit_from else 0
+        map_row = self.changes.open_row(chain, row, chain.items_of(row), submissions)
         if chain.spec.steps[0].named_by_key:
             map_row.items = self.duplicate_keys.items(chain, map_row.items)
         if not chain.started:
             self._first_start(chain, now)
         if chain.has_cancelled_early and self._cancel_early(chain, map_row):
             return self._begin_rest(chain, map_row, now)
-        if self.run_state.resume_rules is not None:
-            return self._begin_kept(self.run_state.resume_rules, chain, map_row, now)
+        if self.resume_rules is not None:
+            return self._begin_kept(self.resume_rules, chain, map_row, now)
         if any(step_state.starts is not None for step_state in chain.step_states):
             return self._begin_from(chain, map_row, now)
         if chain.probe_first:
@@ -166,8 +175,7 @@ class Dispatcher:
         for position, step_state in enumerate(chain.step_states):
             if map_row.row in step_state.cancelled_early:
                 step_state.cancelled_early.discard(map_row.row)
-                map_row.final |= 1 << position
-                self.run_state.end_row(step_state, map_row.row, NOT_RUN, Cancelled("cancelled"))
+                self.changes.end_position(chain, map_row, position, Cancelled("cancelled"), NOT_RUN)
                 found = True
         return found
 
@@ -177,8 +185,8 @@ class Dispatcher:
             if start is None or type(start) is Pending:
                 continue
             if finished(start):
-                map_row.final |= 1 << position
-                self.run_state.changes.finish_row(step_state, map_row.row, start, _width_of_given(step_state, start))
+                width = _width_of_given(step_state, start)
+                self.changes.finish_position(chain, map_row, position, start, width)
             else:
                 self._continue_from(chain, map_row, position, start, now)
         return self._begin_rest(chain, map_row, now)
@@ -190,20 +198,21 @@ class Dispatcher:
         elif isinstance(start, Scheduled) and (left := _seconds_until(start, now)) > 0:
             self.rows.wait(chain, map_row, position, start, left, now)
         else:
-            map_row.starts = {**map_row.starts, position: start}
+            self.changes.start_row_from(map_row, position, start)
 
     def _begin_kept(self, resume_rules: ResumeRules, chain: StepChain, map_row: MapRow, now: Now) -> Job | None:
         """Open a branch of a run that is resumed: what is kept is final, the rest runs."""
         kept = resume_rules.kept(chain, map_row, self.run_state.plan, self.run_state.step_states)
+        for position in kept.rerun:
+            self.changes.mark_rerun(chain.step_states[position])
         for position, record in kept.records.items():
             step_state = chain.step_states[position]
-            map_row.final |= 1 << position
             if self.run_state.events is not None:
                 number, row, key = step_state.step.number, map_row.row, resume_rules.item_key(chain, map_row.row)
                 what = (record.attempts, record.state, record.seconds, now.wall, record.worker, key, record.generation)
                 self.run_state.events.append(AttemptEvent(number, row, *what))
             width = _width_of_given(step_state, record.state)
-            self.run_state.changes.finish_row(step_state, map_row.row, record.state, width)
+            self.changes.finish_position(chain, map_row, position, record.state, width)
         for position, start in kept.starts.items():
             self._continue_from(chain, map_row, position, start, now)
         return self._begin_rest(chain, map_row, now)
@@ -229,27 +238,26 @@ class Dispatcher:
                 self.run_state.deadlines.at(due, partial(self.cancellation.map_timed_out, chain, position, text))
 
     def seed(self, step_state: StepState, state: State) -> None:
-        """Start a step from `state`: a finished one is kept, any other is where the step goes on."""
-        step_state.state = state
+        """Start a step from `state`: a finished one is kept, any other is where the step continues."""
         if type(state) is Cached and has_cache(step_state.step.task):
-            remember(step_state.step.task, state)  # whether it still stands for the run is the cache's to say
-            step_state.state = NOT_RUN
-            return
-        if isinstance(state, Mapped) and step_state.step.mapped:
-            step_state.starts = state
-            if state.map_states and finished(state) and not self._may_grow(step_state):
-                step_state.final, step_state.children = True, list(state.map_states)
+            remember(step_state.step.task, state)  # the cache decides whether it still stands for the run
+        elif isinstance(state, Mapped) and step_state.step.mapped:
+            self._seed_map(step_state, state)
         elif state.is_finished():
-            step_state.final = True
+            self.changes.keep_step(step_state, state)
         elif state.is_running():
-            step_state.blocked = True
+            self.changes.block_step(step_state, state)
         else:
-            step_state.starts = state
-        if step_state.final and step_state.widths is not None and step_state.children is not None:
-            given = ((row, s) for row, s in enumerate(step_state.children) if s is not None)
-            step_state.widths.update((row, _width_of_given(step_state, s)) for row, s in given)
-        if not step_state.final and not step_state.blocked and isinstance(state, Mapped):
-            step_state.state = NOT_RUN
+            self.changes.start_step_from(step_state, state, shown=state)
+
+    def _seed_map(self, step_state: StepState, state: Mapped) -> None:
+        if not (state.map_states and finished(state) and not self._may_grow(step_state)):
+            self.changes.start_step_from(step_state, state, shown=NOT_RUN)
+            return
+        self.changes.start_step_from(step_state, state, shown=state)
+        self.changes.keep_step(step_state, state, state.map_states)
+        given = ((row, s) for row, s in enumerate(state.map_states) if s is not None)
+        self.changes.keep_widths(step_state, {row: _width_of_given(step_state, s) for row, s in given})
 
     def _may_grow(self, step_state: StepState) -> bool:
         """Whether a flattened map has elements to come, because the caller gave its source unfinished."""

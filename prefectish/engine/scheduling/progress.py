@@ -34,17 +34,18 @@ from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.pause import answered
 from prefectish.engine.plan.steps import Plan
-from prefectish.engine.scheduling.cancellation import Cancellation
-from prefectish.engine.scheduling.crashes import CrashPolicy
+from prefectish.engine.scheduling.admission import Admission, Limits
+from prefectish.engine.scheduling.cancellation import Cancellation, RunControls
+from prefectish.engine.scheduling.changes import Changes, Notify
+from prefectish.engine.scheduling.crashes import CrashPolicy, Suspects
 from prefectish.engine.scheduling.dispatch import Dispatcher
-from prefectish.engine.scheduling.failure_policy import NEVER_STARTED
-from prefectish.engine.scheduling.live_limits import RunControls
 from prefectish.engine.scheduling.previous_run import PreviousRun
-from prefectish.engine.scheduling.ready import Notify
+from prefectish.engine.scheduling.ready import ReadySteps
+from prefectish.engine.scheduling.release import ResultRelease
+from prefectish.engine.scheduling.resume_rules import ResumeRules
 from prefectish.engine.scheduling.retry_failed import FailedRetrier
 from prefectish.engine.scheduling.rows import Rows
-from prefectish.engine.scheduling.run_state import StepChain
-from prefectish.engine.scheduling.table import RunState
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, RunState, StepChain
 from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
 from prefectish.engine.state import Cancelled, Failed, Paused, Resume, State
 from prefectish.engine.task_states import SlowChild
@@ -100,13 +101,19 @@ class Progress:
         record: bool = False,
         previous_run: PreviousRun | None = None,
     ) -> None:
-        self.run_state = RunState(plan, facts, notify, (window, slots, tag_limits), keep, record, previous_run)
-        self.rows = Rows(self.run_state)
+        self.run_state = RunState(plan, record)
+        self.admission = Admission(window, slots, Limits(plan, tag_limits))
+        release = ResultRelease(plan, self.run_state.step_states, keep)
+        self.changes = Changes(self.run_state, self.admission, release, notify, facts)
+        self.suspects = Suspects()
+        self.rows = Rows(self.changes, self.admission, self.suspects)
+        self.ready = ReadySteps(self.changes, facts, keep, keyed=record)
+        self.resume_rules = None if previous_run is None else ResumeRules(previous_run)
         self.cancellation = Cancellation(self.rows)
         self.crash_policy = CrashPolicy(self.cancellation)
-        self.controls = RunControls(self.run_state)
+        self.controls = RunControls(self.changes, self.admission)
         self.retrier = FailedRetrier(self.rows)
-        self.dispatcher = Dispatcher(self.cancellation)
+        self.dispatcher = Dispatcher(self.cancellation, self.ready, self.resume_rules)
         for number, state in sorted((starts or {}).items(), key=itemgetter(0)):  # sources first
             self.dispatcher.seed(self.run_state.step_states[number], state)
 
@@ -114,13 +121,13 @@ class Progress:
         """Return the first jobs."""
         for step_state in self.run_state.step_states:
             if step_state.step.literal is not None:
-                step_state.state, step_state.final = step_state.step.literal, True
-        self.run_state.changes.touched.update(self.run_state.groups)
+                self.changes.keep_step(step_state, step_state.step.literal)
+        self.run_state.touched.update(self.run_state.groups)
         return self.advance((), now)
 
     def advance(self, receipts: Iterable[Receipt], now: Now) -> list[Job]:
         """Take receipts and return the jobs that can run now."""
-        self.run_state.now = now
+        self.changes.turn(now)
         for receipt in receipts:
             self._take(receipt, now)
         if self.run_state.over:
@@ -135,15 +142,13 @@ class Progress:
     def next_due(self) -> float | None:
         """When something is due, in seconds of the monotonic clock; None if nothing is."""
         run_state = self.run_state
-        if not (
-            run_state.timers or run_state.deadlines or run_state.suspects.busy or run_state.admission.limits.waiting
-        ):
+        if not (run_state.timers or run_state.deadlines or self.suspects.busy or self.admission.limits.waiting):
             return None
         due = (
             run_state.timers.next_due,
             run_state.deadlines.next_due,
-            None if run_state.paused else run_state.admission.limits.next_start(),
-            None if run_state.paused else run_state.suspects.due(),
+            None if run_state.paused else self.admission.limits.next_start(),
+            None if run_state.paused else self.suspects.due(),
         )
         return min((d for d in due if d is not None), default=None)
 
@@ -155,13 +160,13 @@ class Progress:
             return True
         if self.cancellation.draining:
             return False
-        held = run_state.jobs or run_state.suspects.busy or run_state.admission.stuck or self.rows.held_rows
+        held = run_state.jobs or self.suspects.busy or self.admission.stuck or self.rows.held_rows
         return not (run_state.submitted_jobs or run_state.timers or held)
 
     @property
     def raised(self) -> BaseException | None:
         """The first ordinary error of a task, under ``raise_on_exception``."""
-        return self.run_state.changes.raised
+        return self.run_state.raised
 
     def states(self) -> list[State]:
         """Return the state of each step as it is now, in the order of the plan."""
@@ -231,8 +236,8 @@ class Progress:
             position = chain.position[number]
             paused = map_row.starts[position]
             resumed = Resume("Resumed.", context=answered(paused.context, paused.message, answer))
-            map_row.starts = {**map_row.starts, position: resumed}
-            map_row.waiting &= ~(1 << position)
+            self.changes.start_row_from(map_row, position, resumed)
+            self.changes.wake_row(map_row, 1 << position)
             self.rows.resubmit(chain, map_row, now)
 
     def _take(self, receipt: Receipt, now: Now) -> None:
@@ -244,9 +249,7 @@ class Progress:
         for position, record in receipt.records:
             bit = 1 << position
             if job.awaiting & bit:
-                job.awaiting ^= bit
-                map_row.submitted ^= bit
-                map_row.seconds += record.seconds
+                self.changes.take_record(map_row, job, bit, record)
                 self.rows.record(chain, map_row, position, record, now)
         if receipt.lost is not None:
             self.crash_policy.lose(chain, map_row, job, receipt.lost, now)
@@ -256,10 +259,10 @@ class Progress:
 
     def _land(self, chain: StepChain, job: Job, now: Now) -> None:
         """Note that a job has nothing more to report."""
-        self.rows.release_place(chain, job)
-        suspect = self.run_state.suspects.current
+        self.rows.job_ended(chain, job)
+        suspect = self.suspects.current
         if job.solo and suspect is not None and not self.crash_policy.step_alone(suspect):
-            self.run_state.suspects.clear(now.seconds)
+            self.suspects.clear(now.seconds)
 
     def _fire_due(self, now: Now) -> None:
         """Do what is due."""
@@ -269,13 +272,13 @@ class Progress:
 
     def _consider(self, now: Now) -> None:
         """Stop maps that gave up, and open what has become known."""
-        while self.run_state.changes.stopping or self.run_state.changes.touched:
+        while self.run_state.stopping or self.run_state.touched:
             self.cancellation.stop_maps(now)
             self.dispatcher.consider(now)
 
     def _admit(self, now: Now) -> None:
         """Start what has a place: suspects alone, else single steps, and rows of maps."""
-        changes, admission = self.run_state.changes, self.run_state.admission
+        run_state, admission = self.run_state, self.admission
         if self.cancellation.draining:
             if not self.run_state.submitted_jobs:
                 self.cancellation.end(lambda step_state, row: Cancelled("cancelled"), NEVER_STARTED, now)
@@ -283,14 +286,14 @@ class Progress:
         if self.run_state.paused:
             self._consider(now)
             return
-        if self.run_state.suspects.busy:
+        if self.suspects.busy:
             self.crash_policy.start_suspect(now)
-            if self.run_state.suspects.busy:
+            if self.suspects.busy:
                 return
         if self.rows.held_rows or admission.waiting:
             self.rows.resubmit_held(now)
         while True:
-            if changes.stopping or changes.touched:  # rows that are final already, and ends of iterators, tell more
+            if run_state.stopping or run_state.touched:  # rows that are final already, and ends of iterators, tell more
                 self._consider(now)
             chain = admission.next_chain()
             if chain is None:

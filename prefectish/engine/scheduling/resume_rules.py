@@ -1,4 +1,8 @@
-"""Finds, for each branch of a run that is resumed, the steps whose record is kept, and where the others go on."""
+"""What a run takes over from before, by the keys of its items: results that are kept, and where others continue.
+
+Items of one key are told apart by their number among those of the key. The client counts, and so only items that it
+has: those of a list that stayed on a worker are not fetched for their names, and share one if they share a key.
+"""
 
 from __future__ import annotations
 
@@ -7,37 +11,40 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from prefectish.engine.jobs.job import STEP
+from prefectish.engine.jobs.job import ITEM, STEP, Pick, StepSpec
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.item_key import Identity, identity_of, item_key
+from prefectish.engine.plan.item_key import ITEM_NUMBER, Identity, identity_of, item_key
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
-from prefectish.engine.state import State
+from prefectish.engine.state import Deferred, State, Success
 from prefectish.engine.worker.run_steps import gather
 
-#: What a single task is called.
+#: Identity of a single task.
 SINGLE: Identity = (None, 0)
 logger = logging.getLogger("prefectish")
 
 
 class Kept(NamedTuple):
-    """What is known of a branch from before, by position in its chain.
+    """What is known of a row from before, by position in its chain.
 
     Attributes
     ----------
     records
         Of steps that are kept.
     starts
-        States from which steps go on that were neither finished nor at their start.
+        States from which steps continue that were neither finished nor at their start.
+    rerun
+        Steps that were not finished before, and run.
     """
 
     records: dict[int, PreviousResult]
     starts: dict[int, State]
+    rerun: set[int]
 
 
 class ResumeRules:
-    """Looks up branches in the record of a run."""
+    """Looks up rows in the record of a run."""
 
     def __init__(self, previous_run: PreviousRun) -> None:
         self._previous_run = previous_run
@@ -67,7 +74,7 @@ class ResumeRules:
             self._rerun_rows.setdefault(number, set()).add(row)
 
     def item_key(self, chain: StepChain, row: int) -> str | None:
-        """Return the key of the item a branch began with."""
+        """Return the key of the item that a row began with."""
         return self._identity(chain, row)[0]
 
     def _identity(self, chain: StepChain, row: int) -> Identity:
@@ -76,7 +83,7 @@ class ResumeRules:
         return self._identities.get((chain.map_state.domain.number, row), (None, row))
 
     def kept(self, chain: StepChain, map_row: MapRow, plan: Plan, step_states: Sequence[StepState]) -> Kept:
-        """Return what is kept of a branch; marks the steps of which something has to run."""
+        """Return what is kept of a row, and what has to run."""
         self._note_key(chain, map_row)
         identity = self._identity(chain, map_row.row)
         found: dict[int, PreviousResult] = {}
@@ -93,17 +100,16 @@ class ResumeRules:
             if waiting is not None and not self._is_stale(chain, position, map_row.row, waiting, found, step_states):
                 starts[position] = waiting.state
             rerun.add(position)
-            step_state.rerun = True
             self._rerun_rows.setdefault(step_state.step.number, set()).add(map_row.row)
         for position in reversed(range(len(chain.step_states))):
             needed = position in found and self._is_needed(chain, position, found, plan, step_states)
             if needed and not found[position].readable:
                 del found[position]
                 self._warn_unreadable(chain.step_states[position].step.slug)
-        return Kept(found, starts)
+        return Kept(found, starts, rerun)
 
     def _warn_unreadable(self, slug: str) -> None:
-        """Say once of a task that it runs again although it had ended, and why."""
+        """Warn once that a task runs again although it had ended, and why."""
         if slug not in self._unreadable:
             self._unreadable.add(slug)
             logger.warning("%s runs again where its result is needed, which was not stored or cannot be read", slug)
@@ -167,7 +173,7 @@ class ResumeRules:
         plan: Plan,
         step_states: Sequence[StepState],
     ) -> bool:
-        """Whether somebody who has to run, or may have to, reads the result of a step."""
+        """Whether a step that has to run, or may have to, reads the result of a step."""
         if plan.grows:
             return True  # the flow function may
         inside = chain.position
@@ -231,7 +237,7 @@ class ResumeRules:
     # -- keys ------------------------------------------------------------------------------------------------------
 
     def _note_key(self, chain: StepChain, map_row: MapRow) -> None:
-        """Note what a branch is, by the item it begins with or by the branch it goes on from."""
+        """Note the identity of a row, by the item it begins with or by the row it continues."""
         if chain.map_state is None:
             return
         number = chain.map_state.domain.number
@@ -260,18 +266,18 @@ class ResumeRules:
             self._identities[domain, row] = identity_of(key, row, seen)
 
     def _all_identities(self, chain: StepChain) -> list[Identity]:
-        """Return what the rows are of a chain that begins with a list."""
+        """Return the identities of the rows of a chain that begins with a list."""
         assert chain.map_state is not None
         number, width = chain.map_state.domain.number, chain.map_state.width or 0
         if number not in self._complete:
             self._complete.add(number)
             for row in range(width):
-                self._number(number, row, _item_key(chain, tuple(pick(row) for pick in chain.pickers)))
+                self._number(number, row, _item_key(chain, tuple(read(row) for read in chain.readers)))
         return [self._identities[number, row] for row in range(width)]
 
 
 def _item_key(chain: StepChain, items: tuple[Any, ...]) -> str | None:
-    """Return the key of the item that a branch begins with; a list that stayed on a worker is read once."""
+    """Return the key of the item that a row begins with; a list that stayed on a worker is read once."""
     spec = chain.spec.steps[0]
     if not spec.computes_key:
         return None
@@ -280,3 +286,41 @@ def _item_key(chain: StepChain, items: tuple[Any, ...]) -> str | None:
         if isinstance(result, Held):
             result.peek()
     return item_key(spec, gather(chain.spec, 0, items, {}), chain.spec.run)
+
+
+class DuplicateKeys:
+    """Counts the items of each key."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Counter[str]] = {}
+
+    def items(self, chain: StepChain, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the items of a row that begins, those that are not the first of their key with a number."""
+        for position, spec in enumerate(chain.spec.steps):
+            if spec.computes_key and spec.named_by_key:
+                items = self._of_step(chain, position, spec, items)
+        return items
+
+    def _of_step(self, chain: StepChain, position: int, spec: StepSpec, items: tuple[Any, ...]) -> tuple[Any, ...]:
+        mine = [k for (kind, k), i in zip(spec.wiring, spec.inputs, strict=True) if kind == ITEM and i.mapped]
+        if not mine or not all(_is_here(items[k]) for k in mine):
+            return items
+        upstream = gather(chain.spec, position, items, {})
+        key = item_key(spec, upstream, chain.spec.run)
+        if key is None:
+            return items
+        seen = self._seen.setdefault(spec.number, Counter())
+        seen[key] += 1
+        if seen[key] == 1:
+            return items
+        state = upstream[next(n for n, (kind, k) in enumerate(spec.wiring) if kind == ITEM and k == mine[0])]
+        numbered = Success(None, state.result, context={**state.context, ITEM_NUMBER: seen[key]})
+        return (*items[: mine[0]], numbered, *items[mine[0] + 1 :])
+
+
+def _is_here(item: Any) -> bool:
+    """Whether the value of an item is at the client."""
+    state = item.state if isinstance(item, Pick) else item
+    if not isinstance(state, State):
+        return True
+    return state.is_successful() and not isinstance(state._result, Held | Deferred)

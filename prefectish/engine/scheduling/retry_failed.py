@@ -17,8 +17,7 @@ from prefectish.engine.jobs.references import Discarded, Held
 from prefectish.engine.scheduling.causes import described
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.rows import Rows
-from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
-from prefectish.engine.scheduling.table import RunState
+from prefectish.engine.scheduling.run_state import StepChain, StepState
 from prefectish.engine.state import Retrying, State, TriggerFailed
 from prefectish.engine.worker.attempt_context import BEFORE_TURN
 
@@ -66,7 +65,8 @@ class FailedRetrier:
     """Takes back what failed."""
 
     def __init__(self, rows: Rows) -> None:
-        self.run_state: RunState = rows.run_state
+        self.run_state = rows.run_state
+        self.changes = rows.changes
         self.rows = rows
         self._times: dict[tuple[int, int], int] = {}
 
@@ -78,7 +78,7 @@ class FailedRetrier:
         CannotRetry
             The map has ended, was stopped, or what followed a child cannot be taken back; nothing changed.
         """
-        step_state = next(step_state for step_state in self.run_state.step_states if step_state.step.slug == slug)
+        step_state = self.run_state.find(slug)
         rows = [
             row
             for row, state in enumerate(_children(step_state))
@@ -169,35 +169,28 @@ class FailedRetrier:
         self._resubmit(step_state, home, row, failed, now)
 
     def _resubmit(self, step_state: StepState, chain: StepChain, row: int, failed: State, now: Now) -> None:
-        """Submit a branch that was taken back, from a state that counts the attempts so far."""
+        """Submit a row that was taken back, from a state that counts the attempts so far."""
         times = self._times[step_state.step.number, row] = self._times.get((step_state.step.number, row), 0) + 1
         attempts = step_state.step.task.max_retries + times + failed.context.get(BEFORE_TURN, 0)
         again: State = Retrying("Retried on request.", start_time=now.wall, run_count=attempts)
-        again = self.run_state.notify(step_state, failed, again)
+        again = self.changes.notify(step_state, failed, again)
         if self.run_state.events is not None:
             recorded = again.replace(result=failed._result)
             self.run_state.events.append(
                 AttemptEvent(step_state.step.number, row, attempts, recorded, 0.0, now.wall, None, None)
             )
         map_row = chain.open_rows[row]
-        map_row.starts = {chain.position[step_state.step.number]: again}
+        self.changes.set_starts(map_row, {chain.position[step_state.step.number]: again})
         self.rows.resubmit(chain, map_row, now)
 
     def _reopen(self, chain: StepChain, positions: set[int], row: int) -> None:
-        """Take back steps of a branch of the chain of the failed step; the branch is open then."""
-        mask = sum(1 << p for p in positions)
+        """Take back steps of a row of the chain of the failed step; the row is open then."""
         map_row = chain.open_rows.get(row)
         if map_row is None:
-            map_row = chain.open_rows[row] = MapRow(row, chain.items_of(row))
-            map_row.final = chain.full
-            map_row.submissions = self._submissions(chain, row)
-            chain.done -= 1
+            map_row = self.changes.reopen_row(chain, row, chain.items_of(row), self._submissions(chain, row))
+        mask = sum(1 << p for p in positions)
         self.rows.abandon(chain, map_row, mask & map_row.submitted)
-        map_row.waiting &= ~mask
-        for position in positions:
-            if map_row.final >> position & 1:
-                _forget(chain.step_states[position], row)
-        map_row.final &= ~mask
+        self.changes.reopen(chain, map_row, positions)
 
     def _take_back_row(self, chain: StepChain, row: int) -> None:
         """Take back a whole row of a chain that follows; it begins again when the failed step has ended anew."""
@@ -205,18 +198,10 @@ class FailedRetrier:
             chain.ready.remove(row)
             heapify(chain.ready)
             return
-        map_row = chain.open_rows.pop(row, None)
+        map_row = chain.open_rows.get(row)
         if map_row is not None:
             self.rows.abandon(chain, map_row, chain.full)
-            if map_row.counted:
-                self.run_state.admission.open -= 1
-        elif all(
-            step_state.children is not None and step_state.children[row] is not None for step_state in chain.step_states
-        ):
-            chain.done -= 1
-        for step_state in chain.step_states:
-            if step_state.children is not None and step_state.children[row] is not None:
-                _forget(step_state, row)
+        self.changes.forget_row(chain, row)
         chain.resubmit_from[row] = self._submissions(chain, row)
 
     def _submissions(self, chain: StepChain, row: int) -> int:
@@ -227,20 +212,6 @@ class FailedRetrier:
 
 def _children(step_state: StepState) -> list[State | None]:
     return step_state.children or []
-
-
-def _forget(step_state: StepState, row: int) -> None:
-    """Take back the final state of a row."""
-    assert step_state.children is not None
-    state = step_state.children[row]
-    assert state is not None
-    step_state.children[row] = None
-    step_state.left += 1
-    if type(state) in step_state.kinds:
-        step_state.kinds[type(state)] -= 1
-    step_state.failures -= state.is_failed()
-    if step_state.widths is not None:
-        step_state.widths.pop(row, None)
 
 
 def _is_here(state: State) -> bool:

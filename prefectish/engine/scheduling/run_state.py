@@ -1,52 +1,72 @@
-"""The mutable tables of one flow run: what happened so far, step by step and branch by branch.
+"""The tables of one flow run: what happened so far, step by step and row by row.
 
 `StepState`
-    One a step of the plan: its state, or the states of its children by row.
+    One for each step of the plan: its state, or the states of its children by row.
 `MapState`
-    One a space: how wide it is so far, and where the item of each row is found.
+    One for each map domain: its width so far, and where the item of each row is found.
 `StepChain`
-    Steps of one group that started together. The rows of a chain are its branches; a chain of single steps has one row.
+    Steps of one group that started together, a chain of fused steps: they run as one job for each row. A chain of
+    single steps has one row.
 `MapRow`
-    One open row of a chain: which of its steps are final, in flight, or waiting. It goes away with its last step.
+    One open row of a chain: which of its steps are final, submitted, or waiting. It is dropped with its last step.
+`RunState`
+    All of them, with the counters, timers and queues of the run.
 
-A *row* is a position in the order in which branches came up. It is the map index, except in a flattened map whose
-upstream children end out of order: there rows are numbered as they come and the states are put in order when the map
-is complete.
+A *row* is a position in the order in which children came up. It is the map index, except in a flattened map whose
+upstream children end out of order: there rows are numbered as they come, and the states are put in map order when the
+map is complete.
 
-Only :class:`prefectish.engine.scheduling.progress` writes these tables.
+Everything here is data. :mod:`prefectish.engine.scheduling.changes` writes it, and no other module; what has to hold
+between two turns of the loop is stated by :meth:`RunState.validate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import IntEnum
 from heapq import heappop, heappush
-from operator import getitem
 from typing import Any, Protocol
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.jobs.job import ChainSpec, Job, Pick
-from prefectish.engine.jobs.references import Held
+from prefectish.engine.clock import Now
+from prefectish.engine.jobs.job import STEP, ChainSpec, Job
 from prefectish.engine.plan.map_domain import Measure, measure
-from prefectish.engine.plan.steps import MapDomain, Step
-from prefectish.engine.state import Deferred, Failed, Mapped, Pending, State, Success
-from prefectish.engine.worker.decide import unread_item
-from prefectish.errors import text_of
+from prefectish.engine.plan.steps import Group, MapDomain, Plan, Step
+from prefectish.engine.scheduling.events import AttemptEvent
+from prefectish.engine.scheduling.timers import Timers
+from prefectish.engine.state import Cancelled, Mapped, Pending, State
+from prefectish.engine.worker.logs.relay import AttemptLog
+from prefectish.errors import InvalidRunState
 
+#: State of what was not submitted so far.
 NOT_RUN = Pending("not run")
-_IN_MEMORY = (list, tuple, range, str)
+#: State of a child that was never started because its map, or its run, was stopped.
+NEVER_STARTED = Cancelled("never started")
+#: Children that :meth:`RunState.validate` looks at in one turn, on average.
+CHILDREN_PER_TURN = 500
+
+
+class AdmissionMode(IntEnum):
+    """Whether rows of a chain may start."""
+
+    OPEN = 0
+    #: No new row starts; retries that wait are cancelled.
+    STOP = 1
+    #: Submitted rows are abandoned too.
+    CANCEL = 2
 
 
 class Watcher(Protocol):
-    """Somebody outside who waits for the rows of a step, or for all of it."""
+    """Receives the final states of the rows of a step, and of the step; a flow function waits for them."""
 
     def opened(self) -> None:
         """Note that the step has rows, though maybe not all of them yet."""
 
     def row(self, row: int, state: State, width: Any) -> None:
-        """Note the final state of a row, and what a map over its result has to know."""
+        """Note the final state of a row, and its length for a map over the result."""
 
     def waits(self, row: int, state: State) -> None:
-        """Note that a row waits for somebody outside."""
+        """Note that a row waits for a decision from outside, such as an approval."""
 
     def ended(self, state: State) -> None:
         """Note the final state of the step."""
@@ -66,26 +86,26 @@ class StepState:
         ended without children.
     left
         Rows that are not final yet.
-    facts
-        What a map over the result has to know, see ``widths.measure``; None until known.
+    measurement
+        Length of the result for a map over it, see ``map_domain.measure``; None until known.
     widths
-        Of a mapped step that somebody flattens: the width of each row's result.
+        Of a mapped step whose results are flattened: the length of each row's result.
     starts
         States the step or its rows start from, given by the caller.
-    gated
-        Chains that wait for rows of this step.
+    dependents
+        Chains whose rows start after the same row of this step.
     failures
         Rows that failed so far.
     kinds
         Number of the rows that ended so far in another state than a plain success, by its class.
-    dirty
-        In a run that is resumed, whether anything of it had to run because it was not finished before.
+    rerun
+        In a resumed run, whether any of it had to run because it was not finished before.
     reads
         Steps it reads whose results are held on workers.
-    withdrawn
+    cancelled_early
         Rows that were cancelled before they began.
     watcher
-        Told of its rows and of its end, None if nobody asked.
+        Receives the states of its rows and its own; None for no watcher.
     """
 
     __slots__ = (
@@ -155,7 +175,7 @@ class StepState:
 
 
 class MapState:
-    """How wide a space is so far.
+    """The width of a map domain so far.
 
     Attributes
     ----------
@@ -170,10 +190,12 @@ class MapState:
     source
         Iterator that rows are pulled from; None otherwise.
     below
-        Of a flattened map of a map: the space of that map.
+        Of a flattened map of a map: the state of that map's domain.
     before
-        Of a flattened map that goes on from states the caller gave: where the element of each path stood among them;
+        Of a flattened map that continues from states the caller gave: where the element of each path stood among them;
         paths are those of the run that the states come from.
+    items
+        Items that were pulled from the iterator, by row.
     """
 
     __slots__ = ("before", "below", "closed", "domain", "items", "members", "paths", "source", "width")
@@ -219,12 +241,14 @@ class MapRow:
 
     Attributes
     ----------
+    row
+        Its number.
     items
-        The branch's own inputs, kept for resubmission.
+        The inputs of the row, kept for resubmission.
     submissions
         Jobs submitted so far.
-    final, flying, waiting
-        Positions that are final; in a job; held by a timer, a pause or a missing input.
+    final, submitted, waiting
+        Positions that are final; in a job; held by a timer, a pause or a crash that is looked into.
     starts
         States from which positions start when submitted again.
     jobs
@@ -233,8 +257,8 @@ class MapRow:
         Time its steps took so far.
     counted
         Whether it takes a place in the window.
-    ahead
-        Whether it was begun ahead of its place under a limit, and has none yet.
+    probing
+        Whether it was begun before it had a slot under the limits of its chain, and has none yet.
     """
 
     __slots__ = (
@@ -257,47 +281,51 @@ class MapRow:
 
 
 class StepChain:
-    """Steps of one group that started together.
+    """Steps of one group that started together: a chain of fused steps.
 
     Attributes
     ----------
-    runs
+    step_states
         Its steps, in topological order; ``position`` maps a step's number to its place here.
     all_positions, full
         All positions, as a tuple and as a mask.
     started
         Whether a row of it was started.
-    pickers
-        One function a per-branch input: row -> item.
-    gates
+    readers
+        One for each input that differs by row: it gives the item of a row.
+    dependencies
         Mapped steps outside the chain whose row must be final before the chain's row can start.
     opened
-        Rows taken so far, of a chain without gates.
+        Rows started so far, of a chain without dependencies.
     order
-        Rows in the order in which they start, if that is not the map's; of a chain without gates.
+        Rows in the order in which they start, if that is not the map's; of a chain without dependencies.
     ready
-        Rows whose gates are open, smallest first, of a chain with gates.
+        Rows whose dependencies are final, smallest first, of a chain with dependencies.
+    open_rows
+        Rows that were started and are not final.
+    done
+        Rows that are final.
     mean
-        Observed mean time of a branch in seconds, None if none has ended.
+        Observed mean time of a row in seconds, None if none has ended.
     last_batch_size, batches
         Size of the last batch, and batches under way.
-    withdrawn
+    has_cancelled_early
         Some rows of its steps were cancelled before they began.
-    stopped
-        "stop" if no new branch may start, "cancel" if open ones were dropped too, else "".
-    late
-        Whether its branches are begun before they have a place under its limits, because many may need none.
-    ahead
-        Branches that were begun so and have none yet.
-    again
+    limited
+        Whether its rows need a slot under a limit.
+    probe_first
+        Whether its rows probe the cache before they take a slot under its limits: a cache hit needs none.
+    probing
+        Rows that were begun so and have no slot yet.
+    resubmit_from
         Number of the next submission of rows that were taken back, to begin again.
     """
 
     __slots__ = (
         "admission_mode", "all_positions", "batches", "dependencies", "done", "full", "has_cancelled_early",
-        "last_batch_size",
-        "limited", "map_state", "mean", "open_rows", "opened", "order", "pickers", "position", "priority",
-        "probe_first", "probing", "queued", "ready", "resubmit_from", "spec", "stage", "started", "step_states",
+        "last_batch_size", "limited", "map_state", "mean", "open_rows", "opened", "order", "position", "priority",
+        "probe_first", "probing", "queued", "readers", "ready", "resubmit_from", "spec", "stage", "started",
+        "step_states",
     )  # fmt: skip
 
     def __init__(self, step_states: list[StepState], stage: int, map_state: MapState | None) -> None:
@@ -309,7 +337,7 @@ class StepChain:
         self.all_positions = tuple(range(len(step_states)))
         self.full = (1 << len(step_states)) - 1
         self.started = False
-        self.pickers: list[Callable[[int], Any]] = []
+        self.readers: list[Callable[[int], Any]] = []
         self.dependencies: list[StepState] = []
         self.opened = 0
         self.order: Sequence[int] | None = None
@@ -326,10 +354,10 @@ class StepChain:
         self.mean: float | None = None
         self.last_batch_size = 0
         self.batches = 0
-        self.admission_mode = ""
+        self.admission_mode = AdmissionMode.OPEN
 
     def dependency_finished(self, row: int) -> None:
-        """Note that one more gate of `row` is final; the row is ready once all are."""
+        """Note that one more dependency of `row` is final; the row is ready once all are."""
         width = self.map_state.width if self.map_state is not None else 1
         if row < (width or 0) and all(
             d.children is not None and d.children[row] is not None for d in self.dependencies
@@ -337,16 +365,16 @@ class StepChain:
             heappush(self.ready, row)
 
     def key_of(self, row: int) -> str | None:
-        """Return what a row is, where that was said when it came; None where its item says it."""
+        """Return the key of a row that came with one; None where it is made from the item."""
         return None
 
     def reads_of(self, row: int) -> Sequence[tuple[int, int | None]]:
-        """Return the steps and rows (None: all) that a row reads on its own account."""
+        """Return the steps and rows (None: all) that this row reads and others of the chain do not."""
         return ()
 
     def items_of(self, row: int) -> tuple[Any, ...]:
         """Return the inputs of a row that starts."""
-        return tuple([pick(row) for pick in self.pickers])
+        return tuple([read(row) for read in self.readers])
 
     def next_row(self) -> int | None:
         """Return the next row to start, None if none is ready now."""
@@ -359,114 +387,163 @@ class StepChain:
             return row if self.order is None else self.order[row]
         return None
 
+    def ancestors(self, position: int) -> set[int]:
+        """Return the positions that `position` reads, directly or not, and itself."""
+        found = {position}
+        todo = [position]
+        while todo:
+            for kind, p in self.spec.steps[todo.pop()].wiring:
+                if kind == STEP and p not in found:
+                    found.add(p)
+                    todo.append(p)
+        return found
 
-def list_picker(step_state: StepState) -> Callable[[int], Any]:
-    """Return a function that gives item i of a finished, not mapped step: the item itself if it is here.
 
-    A list that is gone, of children that the caller gave, has None for every item.
+class RunState:
+    """Steps, chains, counters and timers of a run.
+
+    Attributes
+    ----------
+    step_states
+        One for each step of the plan, by number.
+    map_states
+        One for each map domain of the plan, by number.
+    chains
+        Chains by their number.
+    events
+        Attempts that ended since the loop took the last ones; None if no history is written.
+    logs
+        What bodies logged, likewise.
+    submitted_jobs
+        Jobs that were submitted and have not reported.
+    jobs
+        Jobs for the session, since the last turn.
+    cancelled
+        Jobs that were abandoned; the loop cancels them in the session and takes them away.
+    timers
+        Rows that wait for a time, with the bit of the step that does.
+    deadlines
+        Ends of time limits, and what to do then.
+    touched
+        Groups to consider, because one of their inputs became known.
+    stopping
+        Modes of chains whose map gave up, by number of the chain, until they are acted on.
+    raised
+        The first ordinary error of a task, kept under ``raise_on_exception``.
+    over
+        The run has ended; receipts are ignored.
+    paused
+        Nothing is started until the run is resumed.
+    now
+        The time of this turn.
     """
-    state = step_state.state
-    value = state._result
-    if value is None:
-        return lambda row: None
-    if type(value) in _IN_MEMORY:
-        return lambda row: as_success_if_ambiguous(value[row]) if row < len(value) else None
-    if step_state.step.literal is None or isinstance(value, Held):
-        return lambda row: Pick(state, (row,))
-    if isinstance(value, Deferred):  # the result of a call, in its envelope: it is opened here once, not by each child
-        opened = capture(value.get)
-        if isinstance(opened, Error):
-            fault = Failed(text_of(opened.exception), opened.exception)
-            return lambda row: fault
-        value = opened.value
-    return lambda row: _item_of(value, row)
+
+    __slots__ = (
+        "cancelled", "chains", "deadlines", "events", "groups", "jobs", "logs", "map_states", "now", "over", "paused",
+        "plan", "raised", "step_states", "stopping", "submitted_jobs", "timers", "touched", "turns",
+    )  # fmt: skip
+
+    def __init__(self, plan: Plan, record: bool = False) -> None:
+        self.plan = plan
+        self.step_states = [StepState(step) for step in plan.steps]
+        self.map_states: list[MapState] = []
+        for domain in plan.domains:
+            self.map_states.append(self._map_state(domain))
+        self.groups: dict[int, Group] = {group.number: group for group in plan.groups}
+        self.chains: dict[int, StepChain] = {}
+        self.events: list[AttemptEvent] | None = [] if record else None
+        self.logs: list[AttemptLog] = []
+        self.submitted_jobs = 0
+        self.jobs: list[Job] = []
+        self.cancelled: list[Job] = []
+        self.timers: Timers[tuple[StepChain, MapRow, int]] = Timers()
+        self.deadlines: Timers[Callable[[Now], None]] = Timers()
+        self.touched: set[int] = set()
+        self.stopping: dict[int, AdmissionMode] = {}
+        self.raised: BaseException | None = None
+        self.over = False
+        self.paused = False
+        self.now: Now
+        self.turns = 0
+
+    def add_domain(self, domain: MapDomain) -> MapState:
+        """Note a map domain of a plan that grows."""
+        map_state = self._map_state(domain)
+        self.map_states.append(map_state)
+        return map_state
+
+    def _map_state(self, domain: MapDomain) -> MapState:
+        map_state = MapState(domain)
+        if domain.grows and domain.sources[0].domain is not None:
+            map_state.below = self.map_states[domain.sources[0].domain]
+        return map_state
+
+    def find(self, slug: str) -> StepState:
+        """Return the step with a slug."""
+        return next(step_state for step_state in self.step_states if step_state.step.slug == slug)
+
+    # -- invariants ------------------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Check what has to hold between two turns of the loop; see also ``Admission.validate``.
+
+        Raises
+        ------
+        InvalidRunState
+            Naming the condition, and the step or chain for which it does not hold.
+        """
+        self.turns += 1
+        jobs = 0
+        for chain in self.chains.values():
+            jobs += _check_chain(chain)
+        _hold(self.submitted_jobs == jobs, "submitted_jobs is the number of jobs that are awaited", "the run")
+        children = sum(len(step_state.children or ()) for step_state in self.step_states)
+        if self.turns % (1 + children // CHILDREN_PER_TURN) == 0:  # a large map is not read whole in each turn
+            for step_state in self.step_states:
+                _check_step(step_state)
 
 
-def _item_of(value: Any, row: int) -> Any:
-    """Return an item of something that is here as a whole, so that no child takes all of it along for one item."""
-    outcome = capture(getitem, value, row)
-    if isinstance(outcome, Error):
-        return unread_item((row,), outcome.exception)
-    return as_success_if_ambiguous(outcome.value)
+def _hold(condition: bool, what: str, where: str) -> None:
+    if not condition:
+        raise InvalidRunState(f"{where}: it does not hold that {what}")
 
 
-def flat_list_picker(step_state: StepState, map_state: MapState) -> Callable[[int], Any]:
-    """Return a function that gives the element of each row of a flattened list."""
-    state = step_state.state
-    value = state._result
-
-    def pick(row: int) -> Any:
-        assert map_state.paths is not None
-        path = map_state.paths[row]
-        if type(value) not in _IN_MEMORY:
-            return Pick(state, path)
-        item = value[path[0]]
-        if len(path) == 1:
-            return as_success_if_ambiguous(item)
-        return (
-            as_success_if_ambiguous(item[path[1]]) if type(item) in _IN_MEMORY else Pick(Success(None, item), path[1:])
-        )
-
-    return pick
+def _check_chain(chain: StepChain) -> int:
+    """Check the open rows of a chain; return the number of their jobs that are awaited."""
+    where = f"chain {chain.spec.ident} of {chain.step_states[0].step.slug}"
+    rows = chain.open_rows.values()
+    _hold(chain.probing == sum(r.probing for r in rows), "probing is the number of rows that probe", where)
+    _hold(chain.done >= 0, "done is not negative", where)
+    return sum(_check_row(chain, map_row, f"row {map_row.row} of {where}") for map_row in list(rows))
 
 
-def flat_children_picker(step_state: StepState, map_state: MapState) -> Callable[[int], Any]:
-    """Return a function that gives the element of each row of a flattened map."""
-
-    def pick(row: int) -> Any:
-        assert map_state.paths is not None and step_state.children is not None
-        path = map_state.paths[row]
-        child = step_state.children[path[0]]
-        assert child is not None
-        if len(path) == 1:
-            return child
-        value = child._result
-        return as_success_if_ambiguous(value[path[1]]) if type(value) in _IN_MEMORY else Pick(child, path[1:])
-
-    return pick
-
-
-def child_picker(step_state: StepState) -> Callable[[int], Any]:
-    """Return a function that gives the state of the child in the same row of another mapped step."""
-
-    def pick(row: int) -> Any:
-        assert step_state.children is not None
-        return step_state.children[row]
-
-    return pick
+def _check_row(chain: StepChain, map_row: MapRow, where: str) -> int:
+    final, submitted, waiting = map_row.final, map_row.submitted, map_row.waiting
+    _hold(not final & submitted, "no step is both final and submitted", where)
+    _hold(not final & waiting, "no step is both final and waiting", where)
+    _hold(not submitted & waiting, "no step is both submitted and waiting", where)
+    _hold(not (final | submitted | waiting) & ~chain.full, "the masks name steps of the chain", where)
+    awaited = 0
+    for job in map_row.jobs:
+        awaited |= job.awaiting
+    _hold(submitted == awaited, "what is submitted is awaited by a job", where)
+    for position, step_state in enumerate(chain.step_states):
+        children = step_state.children
+        if children is not None:
+            has_state = children[map_row.row] is not None
+            _hold(not final >> position & 1 or has_state, f"{step_state.step.slug} is final and has a state", where)
+            _hold(
+                bool(final >> position & 1) or not has_state, f"{step_state.step.slug} has a state and is final", where
+            )
+    return sum(bool(job.awaiting) for job in map_row.jobs)
 
 
-def states_picker(states: Sequence[State | None]) -> Callable[[int], Any]:
-    """Return a function that gives the state of child i of a finished map, in map order."""
-    return lambda row: states[row]
-
-
-def iterator_picker(map_state: MapState) -> Callable[[int], Any]:
-    """Return a function that gives the item that was pulled for a row."""
-    return lambda row: map_state.items.pop(row) if len(map_state.members) == 1 else map_state.items[row]
-
-
-def pull(map_state: MapState) -> bool:
-    """Pull one more item from the space's iterator; False if there is none.
-
-    An iterator that raises ends the map with one child that carries the error.
-    """
-    assert map_state.source is not None and map_state.width is not None
-    outcome = capture(next, map_state.source)
-    if isinstance(outcome, Error):
-        error = outcome.exception
-        map_state.source = None
-        map_state.closed = True
-        if isinstance(error, StopIteration):
-            return False
-        map_state.items[map_state.width] = Failed(
-            f"the iterator that is mapped over raised {type(error).__name__}: {error}", error
-        )
-    else:
-        map_state.items[map_state.width] = as_success_if_ambiguous(outcome.value)
-    return True
-
-
-def as_success_if_ambiguous(item: Any) -> Any:
-    """Guard a user's value that could be taken for a state or a reference of ours."""
-    return Success(None, item) if isinstance(item, State | Pick) else item
+def _check_step(step_state: StepState) -> None:
+    children, where = step_state.children, step_state.step.slug
+    if children is None or step_state.chain is None:
+        return
+    _hold(step_state.left == sum(c is None for c in children), "left is the number of rows without a state", where)
+    failed = sum(c is not None and c.is_failed() for c in children)
+    _hold(step_state.failures == failed, "failures is the number of rows that failed", where)
+    if step_state.map_state is not None:
+        _hold(step_state.map_state.width == len(children), "the map domain has one position for each row", where)

@@ -1,0 +1,185 @@
+"""Where the items of a map come from: one reader for each input that differs by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import getitem
+from typing import Any
+
+from prefectish.engine.capture import Error, capture
+from prefectish.engine.jobs.job import Pick
+from prefectish.engine.jobs.references import Held
+from prefectish.engine.scheduling.run_state import MapState, StepState
+from prefectish.engine.state import Deferred, Failed, State, Success
+from prefectish.engine.worker.decide import unread_item
+from prefectish.errors import text_of
+
+#: Lists whose items are read at the client; items of any other are picked where the child runs.
+_IN_MEMORY = (list, tuple, range, str)
+
+#: Gives the item of a row: a value, a state, or a reference to an item that is elsewhere.
+ItemReader = Callable[[int], Any]
+
+
+class ListItems:
+    """Items of a list that is here."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Any) -> None:
+        self._values = values
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        return as_success_if_ambiguous(self._values[row]) if row < len(self._values) else None
+
+
+class ReferencedItems:
+    """References to the items of a result that each child reads for itself, where it runs."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        return Pick(self._state, (row,))
+
+
+class IndexedItems:
+    """Items of a value that is here as a whole, so that no child takes all of it along for one item."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        outcome = capture(getitem, self._value, row)
+        if isinstance(outcome, Error):
+            return unread_item((row,), outcome.exception)
+        return as_success_if_ambiguous(outcome.value)
+
+
+class SameItem:
+    """One item for all rows: None for a list that is gone, or the error of one that cannot be read."""
+
+    __slots__ = ("_item",)
+
+    def __init__(self, item: State | None) -> None:
+        self._item = item
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        return self._item
+
+
+class FlattenedList:
+    """Elements of a flattened list, by the path of each row."""
+
+    __slots__ = ("_map_state", "_state")
+
+    def __init__(self, state: State, map_state: MapState) -> None:
+        self._state = state
+        self._map_state = map_state
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        assert self._map_state.paths is not None
+        path = self._map_state.paths[row]
+        value = self._state._result
+        if type(value) not in _IN_MEMORY:
+            return Pick(self._state, path)
+        item = value[path[0]]
+        if len(path) == 1:
+            return as_success_if_ambiguous(item)
+        if type(item) in _IN_MEMORY:
+            return as_success_if_ambiguous(item[path[1]])
+        return Pick(Success(None, item), path[1:])
+
+
+class FlattenedChildren:
+    """Elements of the results of a flattened map, by the path of each row."""
+
+    __slots__ = ("_map_state", "_source")
+
+    def __init__(self, source: StepState, map_state: MapState) -> None:
+        self._source = source
+        self._map_state = map_state
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        assert self._map_state.paths is not None and self._source.children is not None
+        path = self._map_state.paths[row]
+        child = self._source.children[path[0]]
+        assert child is not None
+        if len(path) == 1:
+            return child
+        value = child._result
+        return as_success_if_ambiguous(value[path[1]]) if type(value) in _IN_MEMORY else Pick(child, path[1:])
+
+
+class ChildrenInRow:
+    """The state of the child in the same row of another mapped step."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: StepState) -> None:
+        self._source = source
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        assert self._source.children is not None
+        return self._source.children[row]
+
+
+class FinishedChildren:
+    """The states of the children of a finished map, in map order."""
+
+    __slots__ = ("_states",)
+
+    def __init__(self, states: Sequence[State | None]) -> None:
+        self._states = states
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        return self._states[row]
+
+
+class PulledItems:
+    """Items that were pulled from an iterator; they are kept only if several steps read them."""
+
+    __slots__ = ("_map_state",)
+
+    def __init__(self, map_state: MapState) -> None:
+        self._map_state = map_state
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        items = self._map_state.items
+        return items.pop(row) if len(self._map_state.members) == 1 else items[row]
+
+
+def items_of(source: StepState) -> ItemReader:
+    """Return the reader of the items of a finished step that is not mapped."""
+    state = source.state
+    value = state._result
+    if value is None:  # a list that is gone, of children that the caller gave
+        return SameItem(None)
+    if type(value) in _IN_MEMORY:
+        return ListItems(value)
+    if source.step.literal is None or isinstance(value, Held):
+        return ReferencedItems(state)
+    if isinstance(value, Deferred):  # the result of a call, in its envelope: it is opened here once, not by each child
+        opened = capture(value.get)
+        if isinstance(opened, Error):
+            return SameItem(Failed(text_of(opened.exception), opened.exception))
+        value = opened.value
+    return IndexedItems(value)
+
+
+def as_success_if_ambiguous(item: Any) -> Any:
+    """Wrap a user's value that would be taken for a state or a reference of the engine."""
+    return Success(None, item) if isinstance(item, State | Pick) else item

@@ -1,0 +1,145 @@
+"""The parents of maps: whether a map can start, how wide it is, and where its elements are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, KnownSource, element_width, flat_paths, parent_verdict
+from prefectish.engine.plan.steps import Input
+from prefectish.engine.scheduling.changes import Changes
+from prefectish.engine.scheduling.run_state import MapState, StepState
+from prefectish.engine.scheduling.verdict import finished
+from prefectish.engine.state import Failed, Mapped, State
+
+logger = logging.getLogger("prefectish.engine")
+
+
+class MapParents:
+    """Decides the parents of maps."""
+
+    def __init__(self, changes: Changes) -> None:
+        self.changes = changes
+        self.run_state = changes.run_state
+
+    def decide(self, step_state: StepState) -> bool:
+        """Make the parent of a map Mapped and its rows known; False if it ended otherwise."""
+        step = step_state.step
+        assert step.domain is not None
+        map_state = self.run_state.map_states[step.domain]
+        sources = [self._source(i, map_state, step_state.starts) for i in step.inputs]
+        state, width, warning = parent_verdict(
+            sources, skip=step.task.skip_on_upstream_skip, strict=step.task.strict_map
+        )
+        if state is None:
+            state = _iterator_fault(sources)
+        if state is not None:
+            self.changes.end_step(step_state, state)
+            return False
+        if warning:
+            logger.warning("%s: %s", step.slug, warning)
+        self._widen(map_state, width, sources)
+        mapped = Mapped("Mapped tasks submitted for execution.", n_map_states=map_state.width or 0)
+        new = self.changes.notify(step_state, step_state.state, mapped)
+        if not isinstance(new, Mapped):
+            self.changes.keep_step(step_state, new)
+            return False
+        self.changes.open_map(step_state, new, map_state)
+        return True
+
+    def _widen(self, map_state: MapState, width: int | None, sources: Sequence[KnownSource]) -> None:
+        """Note the width of a map domain when the first step is decided over it."""
+        if map_state.width is not None:
+            return
+        self.changes.set_width(map_state, width or 0, closed=width is not None)
+        if width is None and not map_state.domain.grows:
+            self.changes.set_source(map_state, next(s.state._result for s in sources if _is_iterator(s)))
+        source = map_state.domain.sources[0]
+        if source.flattened and len(map_state.domain.sources) == 1:
+            self._locate(map_state, self.run_state.step_states[source.source])
+
+    def _locate(self, map_state: MapState, source: StepState) -> None:
+        """Note where the elements of a flattened input are, as far as they are known."""
+        if not source.step.mapped:
+            self.changes.set_paths(map_state, flat_paths(source.measured()[2]))
+            return
+        self.changes.set_paths(map_state, [])
+        self.changes.set_width(map_state, 0, closed=source.final)
+        if isinstance(source.starts, Mapped):
+            self.changes.set_paths_before(map_state, flat_paths(_widths_before(source.starts)))
+        for row in rows_in_order(source):
+            if source.children is not None and source.children[row] is not None:
+                self.changes.grow_map(map_state, source, row)
+
+    def _source(self, i: Input, map_state: MapState, given: State | None) -> KnownSource:
+        """Describe one input to the parent rule.
+
+        Where the caller gave children but not the list they came from, their number stands for its length.
+        """
+        step_state = self.run_state.step_states[i.source]
+        state = step_state.state
+        if not i.mapped:
+            return KnownSource(i, state)
+        if step_state.children is not None and step_state.step.mapped:
+            return KnownSource(i, state, _mapped_width(i, step_state, map_state), "list")
+        if not state.is_successful():
+            # A generator cannot leave its process, which failed its task; that it cannot be mapped over is known too.
+            measurement: Any = step_state.measurement
+            is_unmappable = measurement is not None and measurement[0] < 0
+            return KnownSource(i, state, UNMAPPABLE, measurement[1]) if is_unmappable else KnownSource(i, state)
+        if isinstance(state, Mapped):
+            return KnownSource(i, state, state.n_map_states, "list")
+        if state._result is None and isinstance(given, Mapped) and given.n_map_states:
+            return KnownSource(i, state, given.n_map_states, "list")
+        if is_iterator(step_state):
+            return KnownSource(i, state, None, "iterator")
+        measured = step_state.measured()
+        if not i.flattened or measured[0] < 0:
+            return KnownSource(i, state, measured[0], measured[1])
+        return KnownSource(i, state, len(flat_paths(measured[2])), measured[1])
+
+
+def _mapped_width(i: Input, source: StepState, map_state: MapState) -> int | None:
+    """Return the width of a map over a mapped step, None while it is not known."""
+    assert source.children is not None
+    if not i.flattened:
+        return len(source.children) if source.map_state is None or source.map_state.closed else None
+    if map_state.domain.grows:
+        return None
+    return len(flat_paths([(source.widths or {}).get(row, -1) for row in range(len(source.children))]))
+
+
+def _widths_before(given: Mapped) -> list[int]:
+    """Return the number of elements that each child the caller gave had; one that was not finished had none yet."""
+    return [
+        0 if child is None or not finished(child) else element_width(child.result) if child.is_successful() else SCALAR
+        for child in given.map_states or ()
+    ]
+
+
+def rows_in_order(source: StepState) -> Sequence[int]:
+    """Return the rows of a mapped step in map order."""
+    order = source.map_state.order() if source.map_state is not None else None
+    return range(len(source.children or ())) if order is None else order
+
+
+def is_iterator(step_state: StepState) -> bool:
+    """Whether the items of a step are pulled from an iterator of the caller."""
+    return step_state.step.literal is not None and hasattr(step_state.state._result, "__next__")
+
+
+def _is_iterator(source: KnownSource) -> bool:
+    return source.kind == "iterator"
+
+
+def _iterator_fault(sources: Sequence[KnownSource]) -> State | None:
+    """Refuse to pair an iterator with an input whose length it would have to match."""
+    mapped = [s for s in sources if s.input.mapped]
+    if len(mapped) < 2 or not any(_is_iterator(s) for s in mapped):
+        return None
+    lengths = ", ".join(f"{s.input.key or s.input.source_slug}={'?' if s.width is None else s.width}" for s in mapped)
+    text = (
+        f"mapped inputs may differ in length: {lengths}; an iterator has none: pass list(...), or zip the inputs first"
+    )
+    return Failed(text, ValueError(text))
