@@ -481,7 +481,7 @@ OFF = (
     Off("P13", f"{MAPS}test_p13_parent_fails_if_a_result_cannot_be_mapped[local-int]", "what has no items is found",
         {"prefectish.engine.plan.map_domain:_unmappable": nothing}),
     Off("P14", f"{MAPS}test_p14_unequal_lengths_fail_the_parent_and_name_each[local]", "lengths are compared",
-        {"prefectish.engine.scheduling.ready:parent_verdict":
+        {"prefectish.engine.scheduling.map_parents:parent_verdict":
             lambda verdict: lambda sources, skip, strict: verdict(sources, skip=skip, strict=False)}),
     Off("P15", f"{MAPS}test_p15_empty_map_succeeds_without_children[local-task result]",
         "a map that ended without children is ended",
