@@ -48,11 +48,11 @@ napoleon_use_ivar = True
 # Only names of our own are looked up: those of Python, Dask and SQLAlchemy are documented elsewhere. Of ours,
 # annotations may name what has no page, because no user makes one or asks anything of it.
 INTERNAL = [
-    r"engine\.(?!state|signals|handle\.Run).*",
+    r"engine\.(?!state|signals|driver\.handle\.Run).*",
     r"(network|executors\.\w+|control_flow\.\w+|history\.\w+|testing\.\w+|schedules\.\w+|utilities\.\w+\.\w+)\.\w+",
-    r"(functions\.\w+\.(R|RunOptions|DoneAndNotDone)|secrets\.store)",
+    r"(functions\.\w+\.(R|DoneAndNotDone)|secrets\.store)",
     r"(tasks\.task\.R|tasks\.secrets\.SecretBase|tasks\.options\.\w+)",
-    r"(results\.base\.Store|triggers\.Trigger|engine\.handle\.Control)",
+    r"(results\.base\.Store|triggers\.Trigger)",
 ]
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!prefectish).*"),

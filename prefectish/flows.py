@@ -9,31 +9,29 @@ import os
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from prefectish.config import default_executor, switch
-from prefectish.control_flow.resources import default_references
 from prefectish.edges import Edge, unwrap
 from prefectish.engine.context import Overlay, context, current
+from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.handlers import on_failure_handler
 from prefectish.engine.state import Scheduled, State
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.flow_version import version_of
 from prefectish.parameters import settle
 from prefectish.safe_repr import printable
-from prefectish.task_graph import TaskGraph
+from prefectish.task_graph import TaskGraph, several
 from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
 from prefectish.tasks.mapping import check_mappable
 from prefectish.tasks.options import function, handler_list, seconds, store
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
-    from contextvars import Context
-
     from prefectish.engine.driver.handle import Drive, RunHandle
     from prefectish.schedules import Schedule
     from prefectish.schedules.clocks import ClockEvent
@@ -102,7 +100,7 @@ class Flow(TaskGraph):
         self.name = name
         self.made_in: str | None = sys._getframe(1).f_globals.get("__name__")
         if schedule is not None and not hasattr(schedule, "next"):
-            raise TypeError(f"schedule={schedule!r}: a Schedule is wanted; see prefectish.schedules")
+            raise TypeError(f"schedule must be a Schedule, got {schedule!r}; see prefectish.schedules")
         self.schedule = schedule
         self.executor = executor
         self.result = None if result is None else store("result", result)
@@ -145,22 +143,6 @@ class Flow(TaskGraph):
     def version(self) -> str:
         """A hash of the flow's tasks, edges, constants and bodies: 32 hexadecimal digits, the same in every process."""
         return version_of(self)
-
-    def reference_tasks(self) -> KeysView[Task]:
-        """Return the tasks whose states decide the flow's: those chosen, else the last ones, clean-up not counted."""
-        return self._references.keys() if self._references else default_references(self)
-
-    def set_reference_tasks(self, tasks: Iterable[Task]) -> None:
-        """Choose the tasks whose states decide the flow's; none: the terminal tasks.
-
-        Raises
-        ------
-        FlowDefinitionError
-            If one of them is not in the flow.
-        TypeError
-            If it is no list of tasks.
-        """
-        self._references: dict[Task, None] = dict.fromkeys(map(self.own, _several("reference_tasks", tasks)))
 
     def __enter__(self) -> Self:
         overlay = context(flow=self)
@@ -214,7 +196,7 @@ class Flow(TaskGraph):
         Raises
         ------
         TypeError
-            If it is no task.
+            If it is not a task.
         FlowDefinitionError
             If another task has its explicit slug.
         """
@@ -301,9 +283,9 @@ class Flow(TaskGraph):
         task_here = self._admit(task)
         for name, value in (keyword_tasks or {}).items():
             self._feed(task_here, name, value, mapped, validate)
-        for value in _several("upstream_tasks", upstream_tasks):
+        for value in several("upstream_tasks", upstream_tasks):
             self._feed(task_here, None, value, mapped, validate)
-        for value in _several("downstream_tasks", downstream_tasks):
+        for value in several("downstream_tasks", downstream_tasks):
             self._feed(self._admit(value), None, task_here, mapped, validate)
         return task_here
 
@@ -334,7 +316,7 @@ class Flow(TaskGraph):
                 self.constants.setdefault(task, {})[key] = value
                 return
             if plain and inside and key is None and not isinstance(value, dict):
-                # To wait for a list is to wait for its members; nobody needs the list itself.
+                # To wait for a list is to wait for its members; the list itself is not needed.
                 for member in value:
                     self._feed(task, None, member, mapped, validate)
                 return
@@ -349,98 +331,9 @@ class Flow(TaskGraph):
         new.__dict__.update(self.__getstate__())
         new.detach()
         new.state_handlers = list(self.state_handlers)
-        new._references = dict(self._references)
         return new
 
     __copy__ = copy
-
-    def update(
-        self,
-        flow: Flow,
-        merge_parameters: bool = False,
-        validate: bool | None = None,
-        merge_reference_tasks: bool = False,
-    ) -> None:
-        """Add all tasks, edges and constants of another flow.
-
-        Parameters
-        ----------
-        flow
-            It stays as it is.
-        merge_parameters
-            Whether a parameter whose name is here already becomes the one that is here.
-        validate
-            As for :meth:`add_edge`.
-        merge_reference_tasks
-            Whether its reference tasks join those of this flow; otherwise an explicit choice here stays as it is.
-
-        Raises
-        ------
-        FlowDefinitionError
-            If two tasks have one explicit slug, as two parameters of one name do.
-        """
-        both = (*self.reference_tasks(), *flow.reference_tasks())
-        ours = {p.name: p for p in self.parameters()} if merge_parameters else {}
-        here: dict[Task, Task] = {p: ours[p.name] for p in flow.parameters() if p.name in ours}
-        for task in flow.tasks:
-            self.add_task(here.setdefault(task, task))
-        for e in flow.edges:
-            ends = here[e.upstream_task], here[e.downstream_task]
-            self.insert(Edge(*ends, e.key, e.mapped, e.flattened, e.allow_failure), validate)
-        for task, values in flow.constants.items():
-            self.constants.setdefault(task, {}).update(values)
-        if merge_reference_tasks:
-            self.set_reference_tasks(here.get(task, task) for task in both)
-
-    def replace(self, old: Task, new: Any, validate: bool | None = None) -> None:
-        """Put a task, or a value, in the place of a task.
-
-        Parameters
-        ----------
-        old
-            A task of the flow.
-        new
-            A task takes over edges, slug, constants and reference; a value becomes a constant of the tasks downstream.
-        validate
-            As for :meth:`add_edge`.
-
-        Raises
-        ------
-        FlowDefinitionError
-            If `old` is not in the flow, or the new edges make no sense.
-        """
-        self.own(old)
-        if isinstance(new, Task) or holds_tasks(new):
-            put = as_task(new, self)
-            self.swap(old, put, keeps=lambda edge: True)
-        else:
-            put = Constant(new)
-            self._replace_by_constant(old, put)
-        chosen = [put if task is old else task for task in self._references]
-        self._references = dict.fromkeys(task for task in chosen if task in self.slugs)
-        if validate if validate is not None else self._validates:
-            self.validate()
-
-    def _replace_by_constant(self, old: Task, constant: Constant) -> None:
-        """Keep the value with the tasks that take it as it is; only maps and flattened edges need a task of it."""
-        out = self.edges_from(old)
-        for edge in out:
-            if edge.mapped:
-                check_mappable(constant.value, edge.downstream_task.name, f"argument {edge.key!r}")
-        self.constants.pop(old, None)
-        if any(edge.mapped or edge.flattened for edge in out):
-            self.swap(
-                old,
-                constant,
-                keeps=lambda e: (
-                    e.downstream_task is not old and (e.upstream_task is not old or e.mapped or e.flattened)
-                ),
-            )
-        else:
-            self.discard(old)
-        for edge in out:
-            if edge.key is not None and not edge.mapped and not edge.flattened:
-                self.constants.setdefault(edge.downstream_task, {})[edge.key] = constant.value
 
     def run(
         self,
@@ -492,7 +385,7 @@ class Flow(TaskGraph):
         on_pause
             "prompt" to ask on the terminal about paused tasks; else the run ends, unfinished, when only they are left.
         progress
-            Whether the run is shown while it goes on: live in a notebook or a terminal, else as a line now and then.
+            Whether the run is shown while it runs: live in a notebook or a terminal, else as a line now and then.
             Default: the setting `progress`, else True in a notebook or a terminal, and False elsewhere and in a task.
 
         Raises
@@ -504,60 +397,42 @@ class Flow(TaskGraph):
         RuntimeError
             Inside a flow's `with` block.
         """
-        options = {
-            "executor": self._executor(executor),
-            "context": context,
-            "flow_run_name": flow_run_name,
-            "keep_results": keep_results,
-            "timeout": self.timeout if timeout is None else seconds("timeout", timeout),
-            "on_pause": _checked_on_pause(on_pause),
-            "history": history,
-            "progress": progress,
-        }
+        options = self._options(
+            executor=executor, context=context, task_states=task_states, state=state, flow_run_name=flow_run_name,
+            keep_results=keep_results, timeout=timeout, on_pause=on_pause, history=history, progress=progress,
+        )  # fmt: skip
+        settled = partial(self._settled, parameters, parameter_values, context)
         if self.schedule is not None and state is None and _runs_on_schedule(run_on_schedule):
-            given = partial(self._settled, parameters, parameter_values, context)
-            return self._repeat(self.schedule, given, task_states, options)
-        values = self._settled(parameters, parameter_values, context)
-        if state is not None and not isinstance(state, State):
-            raise TypeError(f"state={state!r}: a state is wanted")
+            return self._repeat(self.schedule, settled, options)
+        values = settled()
         if state is not None and state.is_finished():
             return state
-        from prefectish.engine.driver.loop import run_flow
+        from prefectish.engine.driver.run import run_flow
 
-        return run_flow(self, parameters=values, state=state, task_states=task_states, **options)
+        return run_flow(self, values, options)
+
+    def _options(self, **given: Any) -> RunOptions:
+        """Return the options of a run: those that are given, else the flow's, else the configured executor."""
+        options = RunOptions(executor=self.executor, timeout=self.timeout).merged(**given)
+        return options if options.executor is not None else options.merged(executor=default_executor())
 
     def _repeat(
-        self,
-        schedule: Schedule,
-        settled: Callable[[Mapping[str, Any]], dict[str, Any]],
-        task_states: Mapping[Task, State] | None,
-        options: Mapping[str, Any],
+        self, schedule: Schedule, settled: Callable[[Mapping[str, Any]], dict[str, Any]], options: RunOptions
     ) -> State:
-        """Run at each event of the schedule.
-
-        Parameters
-        ----------
-        settled
-            Gives each parameter its value, by the defaults that an event brings.
-        task_states
-            Of the first run.
-        """
+        """Run at each event of the schedule; `settled` gives parameters their values by the defaults of an event."""
         from prefectish.engine import clock
-        from prefectish.engine.driver.loop import run_flow
+        from prefectish.engine.driver.run import run_flow
         from prefectish.schedules.repeat import repeat
 
         for source in schedule.clocks:
             settled(source.parameter_defaults)
-        first_states = [task_states]
 
         def run(event: ClockEvent) -> State:
-            return run_flow(
-                self,
-                parameters=settled(event.parameter_defaults),
-                state=Scheduled(start_time=event.start_time),
-                task_states=first_states.pop() if first_states else None,
-                **options,
-            )
+            nonlocal options
+            values = settled(event.parameter_defaults)
+            now = options._replace(state=Scheduled(start_time=event.start_time))
+            options = options._replace(task_states=None)  # they are of the first run
+            return run_flow(self, values, now)
 
         return repeat(schedule, run, self.name, clock.current)
 
@@ -582,7 +457,7 @@ class Flow(TaskGraph):
         parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, **parameter_values
             As in :meth:`run`.
         progress
-            As in :meth:`run`; by default not in a terminal, where somebody may type meanwhile.
+            As in :meth:`run`; by default not in a terminal, where the user may type meanwhile.
 
         Raises
         ------
@@ -593,42 +468,29 @@ class Flow(TaskGraph):
         from contextvars import copy_context
 
         from prefectish.engine.driver.handle import RunHandle
-        from prefectish.engine.driver.loop import run_flow
+        from prefectish.engine.driver.run import run_flow
 
-        options: dict[str, Any] = {
-            "parameters": values,
-            "executor": self._executor(executor),
-            "context": context,
-            "task_states": task_states,
-            "flow_run_name": flow_run_name,
-            "keep_results": keep_results,
-            "timeout": self.timeout if timeout is None else seconds("timeout", timeout),
-            "history": history,
-            "progress": progress,
-            "background": True,
-        }
-        scope = copy_context()
-        drive = partial(scope.run, partial(run_flow, self, **options))
-        return RunHandle(self, drive, partial(self._approved, scope, options))
+        options = self._options(
+            executor=executor, context=context, task_states=task_states, flow_run_name=flow_run_name,
+            keep_results=keep_results, timeout=timeout, history=history, progress=progress, background=True,
+        )  # fmt: skip
+        drive = partial(copy_context().run, run_flow, self, values)
+        return RunHandle(self, partial(drive, options), partial(self._approved, drive, options))
 
     def _approved(
-        self, scope: Context, options: Mapping[str, Any], run_id: str, slug: str, index: int | None, answer: Any
+        self, drive: Callable[..., State], options: RunOptions, run_id: str, slug: str, index: int | None, answer: Any
     ) -> Drive:
-        """Record an approval of a run in the background that has ended, paused; return what goes on with it."""
+        """Record an approval of a run in the background that has ended, paused; return what continues the run."""
         import importlib
 
-        from prefectish.engine.driver.loop import run_flow
-
-        history = options["history"]
+        history = options.history
         if history is False:
             raise RuntimeError(f"run {run_id} has ended, and history=False did not record it; give it a history")
         recorded = importlib.import_module("prefectish.history")
         recorded.run(run_id, store=None if history is True else history).approve(slug, index, answer)
-        resumption = importlib.import_module("prefectish.history.resume").resumption
-        going_on = resumption(run_id, history, False, False)
-        left_out = ("history", "task_states", "flow_run_name")
-        kept = {name: value for name, value in options.items() if name not in left_out}
-        return partial(scope.run, partial(run_flow, self, resumption=going_on, **kept))
+        resumption = importlib.import_module("prefectish.history.resume").resumption(run_id, history, False, False)
+        kept = options._replace(history=None, task_states=None, flow_run_name=None, resumption=resumption)
+        return partial(drive, kept)
 
     def resume(
         self,
@@ -645,7 +507,7 @@ class Flow(TaskGraph):
         progress: bool | None = None,
         **parameter_values: Any,
     ) -> State:
-        """Go on with a recorded run: run what is not finished, what is new in a list, and what follows from it.
+        """Continue a recorded run: run what is not finished, what is new in a list, and what follows from it.
 
         Parameters
         ----------
@@ -667,24 +529,19 @@ class Flow(TaskGraph):
         ResumeMismatch
             ``task load-1 changed``.
         RunLocked
-            If somebody else drives the run.
+            If another process drives the run.
         """
         values = self._settled(parameters, parameter_values, context)
         import importlib
 
-        from prefectish.engine.driver.loop import run_flow
+        from prefectish.engine.driver.run import run_flow
 
         resumption = importlib.import_module("prefectish.history.resume").resumption
-        return run_flow(
-            self,
-            parameters=values,
-            executor=self._executor(executor),
-            context=context,
-            keep_results=keep_results,
-            timeout=self.timeout if timeout is None else seconds("timeout", timeout),
-            resumption=resumption(run_id, history, retry_failed, force),
-            progress=progress,
+        options = self._options(
+            executor=executor, context=context, keep_results=keep_results, timeout=timeout, progress=progress
         )
+        recorded = resumption(run_id, history, retry_failed, force)  # it holds the run from here on
+        return run_flow(self, values, options.merged(resumption=recorded))
 
     def _settled(
         self,
@@ -705,7 +562,7 @@ class Flow(TaskGraph):
             raise RuntimeError(f"{self!r} cannot run inside the block of {active!r}, which is still being built")
         for name, given in (("parameters", parameters), ("context", context)):
             if given is not None and not isinstance(given, Mapping):
-                raise TypeError(f"{name}={given!r}: a dict of values by name is wanted")
+                raise TypeError(f"{name} must be a dict of values by name, got {given!r}")
         self.validate()
         _ran[self.name] = self
         given = {**(parameters or {}), **more}
@@ -749,16 +606,9 @@ class Flow(TaskGraph):
 
         return draw(self, self.name, state, format, filename)
 
-    def _executor(self, executor: Any) -> Any:
-        """Choose the executor of a run; None stands for this process."""
-        for choice in (executor, self.executor):
-            if choice is not None:
-                return choice
-        return default_executor()
-
 
 def _check_results(flow: Flow, maps_only: bool = False) -> None:
-    """Check the names of results, if somebody chose some: most flows never need what knows of them."""
+    """Check the names of results, if any were chosen: most flows never import what checks them."""
     names = (flow.result, *(chosen for task in flow.tasks for chosen in (task.result, task.target, task.item_key)))
     if any(name is not None for name in names):
         from prefectish.results.checks import check_maps, check_names
@@ -766,7 +616,7 @@ def _check_results(flow: Flow, maps_only: bool = False) -> None:
         (check_maps if maps_only else check_names)(flow)
 
 
-#: Flows of this process that ran, the last of each name, for as long as somebody holds them.
+#: Flows of this process that ran, the last of each name, for as long as they are referenced.
 _ran: weakref.WeakValueDictionary[str, Flow] = weakref.WeakValueDictionary()
 
 
@@ -783,20 +633,6 @@ def _check_run_names(flow: Flow) -> None:
         check_run_names(flow)
 
 
-def _several(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:
-    if isinstance(tasks, Task):
-        raise TypeError(f"{name}={tasks!r}: a list of tasks is wanted; pass [{tasks.name}]")
-    if tasks is not None and not isinstance(tasks, Iterable):
-        raise TypeError(f"{name}={tasks!r}: a list of tasks is wanted")
-    return tasks or ()
-
-
 def _runs_on_schedule(asked: bool | None) -> bool:
     """Whether a flow with a schedule waits for its events."""
     return switch("run_on_schedule", default=True) if asked is None else asked
-
-
-def _checked_on_pause(on_pause: str | None) -> str | None:
-    if on_pause not in (None, "prompt"):
-        raise ValueError(f"on_pause={on_pause!r}: None, or 'prompt' to ask on the terminal")
-    return on_pause

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, KeysView
 from typing import Any, TypeVar
 
+from prefectish.control_flow.resources import default_references
 from prefectish.edges import Edge
 from prefectish.errors import FlowDefinitionError
 from prefectish.graphs import cycle_text, order
 from prefectish.parameters import Parameter
 from prefectish.slugs import SlugBook
+from prefectish.tasks.collections import Constant, as_task, holds_tasks
+from prefectish.tasks.mapping import check_mappable
 from prefectish.tasks.task import Task
 
 Item = TypeVar("Item")
@@ -47,6 +50,7 @@ class TaskGraph:
         self._into: dict[Task, list[Edge]] = {}
         self._out_of: dict[Task, list[Edge]] = {}
         self._slug_book = SlugBook()
+        self._references: dict[Task, None] = {}
         self._validates = validate
 
     @property
@@ -95,13 +99,13 @@ class TaskGraph:
         task_type: type[Task] | None = None,
     ) -> list[Task]:
         """Return the tasks that fit all criteria: name, slug, all of the tags, class."""
-        wanted = frozenset(tags or ())
+        all_tags = frozenset(tags or ())
         return [
             task
             for task, own_slug in self.slugs.items()
             if (name is None or task.name == name)
             and (slug is None or own_slug == slug)
-            and wanted <= task.tags
+            and all_tags <= task.tags
             and (task_type is None or isinstance(task, task_type))
         ]
 
@@ -169,7 +173,7 @@ class TaskGraph:
         Raises
         ------
         TypeError
-            If it is no task.
+            If it is not a task.
         FlowDefinitionError
             If another task has its explicit slug.
         """
@@ -189,12 +193,12 @@ class TaskGraph:
         return task
 
     def insert(self, edge: Edge, validate: bool | None = None) -> Edge:
-        """Add an edge and the tasks at its ends; one that is there already stays as it is.
+        """Add an edge and the tasks at its ends; one that the flow has stays as it is.
 
         Raises
         ------
         TypeError
-            If it is no edge.
+            If it is not an edge.
         FlowDefinitionError
             If it joins a task with itself or leads into a parameter; validating, as :meth:`validate`.
         """
@@ -251,12 +255,132 @@ class TaskGraph:
             self._into[edge.downstream_task].append(edge)
             self._out_of[edge.upstream_task].append(edge)
 
+    def reference_tasks(self) -> KeysView[Task]:
+        """Return the tasks whose states decide the flow's: those chosen, else the last ones, clean-up not counted."""
+        return self._references.keys() if self._references else default_references(self)
+
+    def set_reference_tasks(self, tasks: Iterable[Task]) -> None:
+        """Choose the tasks whose states decide the flow's; none: the terminal tasks.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If one of them is not in the flow.
+        TypeError
+            If it is not a list of tasks.
+        """
+        self._references = dict.fromkeys(map(self.own, several("reference_tasks", tasks)))
+
+    def update(
+        self,
+        flow: TaskGraph,
+        merge_parameters: bool = False,
+        validate: bool | None = None,
+        merge_reference_tasks: bool = False,
+    ) -> None:
+        """Add all tasks, edges and constants of another flow.
+
+        Parameters
+        ----------
+        flow
+            It stays as it is.
+        merge_parameters
+            Whether a parameter whose name is here already becomes the one that is here.
+        validate
+            As for :meth:`add_edge`.
+        merge_reference_tasks
+            Whether its reference tasks join those of this flow; otherwise an explicit choice here stays as it is.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If two tasks have one explicit slug, as two parameters of one name do.
+        """
+        both = (*self.reference_tasks(), *flow.reference_tasks())
+        ours = {p.name: p for p in self.parameters()} if merge_parameters else {}
+        here: dict[Task, Task] = {p: ours[p.name] for p in flow.parameters() if p.name in ours}
+        for task in flow.tasks:
+            self.add_task(here.setdefault(task, task))
+        for e in flow.edges:
+            ends = here[e.upstream_task], here[e.downstream_task]
+            self.insert(Edge(*ends, e.key, e.mapped, e.flattened, e.allow_failure), validate)
+        for task, values in flow.constants.items():
+            self.constants.setdefault(task, {}).update(values)
+        if merge_reference_tasks:
+            self.set_reference_tasks(here.get(task, task) for task in both)
+
+    def replace(self, old: Task, new: Any, validate: bool | None = None) -> None:
+        """Put a task, or a value, in the place of a task.
+
+        Parameters
+        ----------
+        old
+            A task of the flow.
+        new
+            A task takes over edges, slug, constants and reference; a value becomes a constant of the tasks downstream.
+        validate
+            As for :meth:`add_edge`.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If `old` is not in the flow, or the new edges make no sense.
+        """
+        self.own(old)
+        if isinstance(new, Task) or holds_tasks(new):
+            put = as_task(new, self)
+            self.swap(old, put, keeps=lambda edge: True)
+        else:
+            put = Constant(new)
+            self._replace_by_constant(old, put)
+        chosen = [put if task is old else task for task in self._references]
+        self._references = dict.fromkeys(task for task in chosen if task in self.slugs)
+        if validate if validate is not None else self._validates:
+            self.validate()
+
+    def _replace_by_constant(self, old: Task, constant: Constant) -> None:
+        """Keep the value with the tasks that take it as it is; only maps and flattened edges need a task of it."""
+        out = self.edges_from(old)
+        for edge in out:
+            if edge.mapped:
+                check_mappable(constant.value, edge.downstream_task.name, f"argument {edge.key!r}")
+        self.constants.pop(old, None)
+        if any(edge.mapped or edge.flattened for edge in out):
+            self.swap(
+                old,
+                constant,
+                keeps=lambda e: (
+                    e.downstream_task is not old and (e.upstream_task is not old or e.mapped or e.flattened)
+                ),
+            )
+        else:
+            self.discard(old)
+        for edge in out:
+            if edge.key is not None and not edge.mapped and not edge.flattened:
+                self.constants.setdefault(edge.downstream_task, {})[edge.key] = constant.value
+
     def detach(self) -> None:
         """Give a shallow copy containers of its own."""
         self.slugs = dict(self.slugs)
         self.constants = {task: dict(values) for task, values in self.constants.items()}
+        self._references = dict(self._references)
         self._slug_book = self._slug_book.copy()
         self._reindex(self._edges)
+
+
+def several(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:
+    """Return a list of tasks that was given, None for no tasks.
+
+    Raises
+    ------
+    TypeError
+        It is not a list; `name` is the argument's.
+    """
+    if isinstance(tasks, Task):
+        raise TypeError(f"{name} must be a list of tasks, got {tasks!r}; pass [{tasks.name}]")
+    if tasks is not None and not isinstance(tasks, Iterable):
+        raise TypeError(f"{name} must be a list of tasks, got {tasks!r}")
+    return tasks or ()
 
 
 def _name(task: Task) -> str:

@@ -77,7 +77,7 @@ def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Pictur
     FlowDefinitionError
         If the flow has a cycle.
     TypeError
-        If `state` is no state.
+        If `state` is not a state.
     """
     if state is not None and not isinstance(state, State):
         raise TypeError(f"state must be the state of a run of the flow, got {state!r}")
@@ -109,8 +109,8 @@ def _nodes(ident: str, task: Task, mapped: bool, state: State | None) -> Iterato
     children = [*state.map_states, *[None] * (state.n_map_states - len(state.map_states))]
     if len(children) > SMALL_MAP:
         counts = Counter(type(child or Pending()).__name__ for child in children)
-        told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-        yield Node(ident, (f"{task.name} {MAP_MARK}", told), mapped, _most_severe(state, children))
+        texts = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+        yield Node(ident, (f"{task.name} {MAP_MARK}", texts), mapped, _most_severe(state, children))
         return
     for index, child in enumerate(children):
         yield Node(f"{ident}_{index}", (f"{task.name}[{index}]",), mapped, child or Pending())
@@ -119,8 +119,8 @@ def _nodes(ident: str, task: Task, mapped: bool, state: State | None) -> Iterato
 def _most_severe(parent: State, children: Sequence[State | None]) -> State:
     """Return the state that gives many children their colour: a failure, else one that is not finished."""
     known = [child or Pending() for child in children]
-    for wanted in (State.is_failed, lambda child: not child.is_finished(), lambda child: isinstance(child, Cancelled)):
-        found = next(filter(wanted, known), None)
+    for test in (State.is_failed, lambda child: not child.is_finished(), lambda child: isinstance(child, Cancelled)):
+        found = next(filter(test, known), None)
         if found is not None:
             return found
     return parent

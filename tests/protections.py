@@ -392,7 +392,7 @@ BARE = {f"prefectish.engine.worker.{module}:capture": bare for module in CALLERS
 EXCEPTIONS_ONLY = {f"prefectish.engine.worker.{module}:capture": exceptions_only for module in CALLERS}
 RAW_RESULTS = {"prefectish.engine.wire.execute:encode_state": same}
 RAW_ARGUMENTS = {"prefectish.engine.wire.pack:encode": same}
-UNINTERRUPTIBLE = {"prefectish.engine.driver.loop:interruptible": instead(nullcontext)}
+UNINTERRUPTIBLE = {"prefectish.engine.driver.run:interruptible": instead(nullcontext)}
 
 FAULTS = "test_contract_faults.py::"
 MAPS = "test_contract_maps.py::"
@@ -571,7 +571,7 @@ OFF = (
     Off("C1", "test_swallowed_interrupts.py::"
         "test_c1_c5_signal_whose_exception_was_dropped_ends_the_run_all_the_same",
         "an interrupt whose exception was dropped is raised again",
-        {"prefectish.engine.driver.loop:raise_swallowed": nothing}, limit=30),
+        {"prefectish.engine.driver.loop:reraise_lost_interrupt": nothing}, limit=30),
     Off("C2", f"{TERMINAL}test_c2_ctrl_c_twice_ends_the_program_at_once[processes]",
         "processes are killed with what they do", {"prefectish.executors.processes:Processes.stop": nothing}, limit=80),
     Off("C3", "test_kernel.py::test_c3_interrupted_kernel_lives_on_and_nothing_of_the_run_does[local]",

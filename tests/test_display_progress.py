@@ -139,11 +139,11 @@ def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(lines, "monotonic", lambda: now[0])
     shown = lines.ProgressLines(RateMeter("f", 0.0))
-    shown.look([counts(1, running=2), single()])
+    shown.refresh([counts(1, running=2), single()])
     assert capsys.readouterr() == ("", "")
     now[0] = lines.INTERVAL
-    shown.look([counts(51, running=2, retrying=1, failed=3), single()])
-    shown.look([counts(52, running=2), single()])
+    shown.refresh([counts(51, running=2, retrying=1, failed=3), single()])
+    shown.refresh([counts(52, running=2), single()])
     shown.rest()
     out, err = capsys.readouterr()
     assert out == ""
@@ -163,9 +163,9 @@ def test_run_that_is_paused_says_so_and_promises_no_end(capsys, monkeypatch):
     monkeypatch.setattr(lines, "monotonic", lambda: now[0])
     pace = RateMeter("f", 0.0)
     shown = lines.ProgressLines(pace)
-    shown.look([counts(1)])
+    shown.refresh([counts(1)])
     now[0] = lines.INTERVAL
-    shown.look([counts(51)], paused=True)
+    shown.refresh([counts(51)], paused=True)
     assert capsys.readouterr().err == "f 0:05 paused load: 51 of 100, 10.0/s\n"
     scene = pace.scene([counts(51)], 6.0, paused=True)
     assert scene.maps[0].left is None

@@ -160,7 +160,7 @@ class recorded:
             def failed(self, error):
                 pass
 
-        self.patch.setattr("prefectish.engine.driver.loop.load_recorder", lambda history: Recorder())
+        self.patch.setattr("prefectish.engine.driver.run.load_recorder", lambda history: Recorder())
 
     def __exit__(self, *error):
         self.patch.undo()

@@ -14,7 +14,8 @@ import pytest
 
 from prefectish import Flow, Parameter, Task, allow_failure, context, flatten, mapped, tags, task, unmapped
 from prefectish.edges import Edge
-from prefectish.engine.driver import loop
+from prefectish.engine.driver import run as engine
+from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.state import Failed, Scheduled, State, Success
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.tasks import Constant, List
@@ -369,7 +370,7 @@ def test_reference_tasks_belong_to_the_flow(diamond: Any) -> None:
     flow, (a, *_) = diamond
     with pytest.raises(FlowDefinitionError, match="<Task: x> is not in <Flow: name=f>"):
         flow.set_reference_tasks([Task("x")])
-    with pytest.raises(TypeError, match="reference_tasks=<Task: a>: a list of tasks is wanted"):
+    with pytest.raises(TypeError, match="reference_tasks must be a list of tasks, got <Task: a>"):
         flow.set_reference_tasks(a)
     with pytest.raises(FlowDefinitionError, match="is not in"):
         Flow("g", reference_tasks=[a])
@@ -682,15 +683,15 @@ def test_replace_needs_a_task_of_the_flow() -> None:
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Flow, dict[str, Any]]]:
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Flow, dict[str, Any], RunOptions]]:
     """What the engine is given."""
-    seen: list[tuple[Flow, dict[str, Any]]] = []
+    seen: list[tuple[Flow, dict[str, Any], RunOptions]] = []
 
-    def run_flow(flow: Flow, **options: Any) -> State:
-        seen.append((flow, options))
+    def run_flow(flow: Flow, parameters: dict[str, Any], options: RunOptions) -> State:
+        seen.append((flow, parameters, options))
         return Success("done")
 
-    monkeypatch.setattr(loop, "run_flow", run_flow)
+    monkeypatch.setattr(engine, "run_flow", run_flow)
     return seen
 
 
@@ -718,21 +719,21 @@ def test_run_hands_everything_to_the_engine(runs: Any) -> None:
         x=1,
     )
     assert state == Success("done")
-    ((given, options),) = runs
+    ((given, parameters, options),) = runs
     assert given is flow
-    assert options == {
-        "parameters": {"x": 1, "y": 2, "executor": 5},
-        "executor": executor,
-        "context": {"a": 1},
-        "task_states": states,
-        "state": start,
-        "flow_run_name": "n",
-        "keep_results": False,
-        "timeout": 2.0,
-        "on_pause": "prompt",
-        "history": False,
-        "progress": True,
-    }
+    assert parameters == {"x": 1, "y": 2, "executor": 5}
+    assert options == RunOptions(
+        executor=executor,
+        context={"a": 1},
+        task_states=states,
+        state=start,
+        flow_run_name="n",
+        keep_results=False,
+        timeout=2.0,
+        on_pause="prompt",
+        history=False,
+        progress=True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -754,7 +755,7 @@ def test_run_refuses_options_that_make_no_sense(wrong: dict[str, Any]) -> None:
 def test_run_takes_parameters_of_the_context(runs: Any) -> None:
     with context(parameters={"x": 3, "y": 4}):
         with_parameters().run(context={"parameters": {"y": 5}})
-    assert runs[0][1]["parameters"] == {"x": 3, "y": 5, "executor": None}
+    assert runs[0][1] == {"x": 3, "y": 5, "executor": None}
 
 
 @pytest.mark.parametrize(
@@ -774,7 +775,7 @@ def test_executor_of_the_call_beats_the_flows_beats_the_configured(runs: Any, mo
     Flow("f").run()
     monkeypatch.setenv("PREFECTISH_EXECUTOR", "builtins.object")
     Flow("f").run()
-    chosen = [options["executor"] for _, options in runs]
+    chosen = [options.executor for _, _, options in runs]
     assert chosen[:3] == [given, mine, None]
     assert type(chosen[3]) is object
 

@@ -163,7 +163,7 @@ def test_c1_c5_run_in_the_background_ends_with_its_program(
     assert {child.state for child in children[1:]} == {"Cancelled"}
     assert {child.message for child in children[1:]} <= {"interrupted", "never started"}
     if code != 143:
-        assert f"flow.resume({run.id!r}) goes on with it" in err
+        assert f"flow.resume({run.id!r}) continues it" in err
 
 
 def test_wait_that_was_interrupted_can_be_waited_for_again() -> None:

@@ -184,7 +184,7 @@ def test_item_that_has_no_key_falls_back_to_its_position(tmp_path: Path, caplog:
         task(lambda x, y: y, name="odd").map([object(), object()], unmapped(1))
     flow.run(history=False)
     assert places(tmp_path) == ["odd/0", "odd/1"]
-    assert sum("children are told apart by position" in record.message for record in caplog.records) == 1
+    assert sum("children are known by their position" in record.message for record in caplog.records) == 1
 
 
 @pytest.mark.parametrize("key", [lambda n: 1 // 0, lambda n: None], ids=["raises", "none"])
@@ -198,6 +198,6 @@ def test_each_run_warns_once_of_items_that_have_no_key(
         state = flow.run(history=path)
         kept = history.run(state.context["flow_run_id"], store=path).children(children)
         assert [child.item_key for child in kept] == [None, None, None]
-        told = [r.message for r in caplog.records if "odd-1: children are told apart by position" in r.message]
+        told = [r.message for r in caplog.records if "odd-1: children are known by their position" in r.message]
         assert len(told) == count
         assert "ZeroDivisionError" in told[0] or "item_key returned None" in told[0]

@@ -15,7 +15,8 @@ from prefectish.engine import clock as clocks
 from prefectish.engine.capture import interrupt
 from prefectish.engine.clock import LONGEST_WAIT
 from prefectish.engine.driver.inline import InlineSession, LocalExecutor
-from prefectish.engine.driver.loop import run_flow
+from prefectish.engine.driver.options import RunOptions
+from prefectish.engine.driver.run import run_flow
 from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.state import Failed, Running, Scheduled, Skipped, Success
 from prefectish.engine.worker.run_steps import run_job
@@ -85,7 +86,7 @@ def test_loop_submits_what_progress_wants_and_closes_the_session():
     with Flow("loop") as flow:
         out = give.map(range(6))
     executor = Given(Session())
-    state = run_flow(flow, parameters={}, executor=executor)
+    state = run_flow(flow, {}, RunOptions(executor=executor))
     assert state.result[out].result == [0, 1, 2, 3, 4, 5]
     assert executor.session.submitted == [4, 1, 1]
     assert executor.closed
@@ -105,7 +106,7 @@ def test_loop_sleeps_until_a_retry_is_due_and_no_longer(tmp_path):
     with Flow("timer") as flow:
         out = unsteady()
     clock = Clock()
-    state = run_flow(flow, parameters={}, executor=LocalExecutor(), clock=clock)
+    state = run_flow(flow, {}, RunOptions(executor=LocalExecutor()), clock=clock)
     assert state.result[out].result == "done"
     assert sum(clock.slept) == pytest.approx(3600, abs=5)
     assert max(clock.slept) <= LONGEST_WAIT
@@ -118,7 +119,7 @@ def test_loop_asks_for_receipts_no_longer_than_a_timer_allows():
     clock = Clock()
     session = Session()
     start = Scheduled(start_time=clock.wall() + timedelta(seconds=0.25))
-    state = run_flow(flow, parameters={}, executor=Given(session), clock=clock, task_states={out: start})
+    state = run_flow(flow, {}, RunOptions(executor=Given(session), task_states={out: start}), clock=clock)
     assert state.is_successful()
     assert {type(state.result[t]) for t in (out, other)} == {Success}
     assert session.waits[0] == pytest.approx(0.25)
@@ -133,7 +134,7 @@ def test_session_that_loses_a_job_gives_a_crash():
 
     with Flow("losses") as flow:
         out = give.map([0, 1, 2])
-    state = run_flow(flow, parameters={}, executor=Given(Losing()))
+    state = run_flow(flow, {}, RunOptions(executor=Given(Losing())))
     assert state.exit_code == 3
     assert [type(s).__name__ for s in state.result[out].map_states] == ["Success", "Crashed", "Success"]
     assert state.result[out].map_states[1].message == "worker died 2 times while running give-1[1]"
@@ -147,14 +148,14 @@ def test_session_that_cannot_start_lets_its_error_out():
     with Flow("closed") as flow:
         give(1)
     with pytest.raises(ConnectionError, match="no scheduler"):
-        run_flow(flow, parameters={}, executor=Closed())
+        run_flow(flow, {}, RunOptions(executor=Closed()))
     assert "flow_run_id" not in context
 
 
 @pytest.mark.parametrize("wrong", ["dask", 3, LocalExecutor])
 def test_executor_that_is_none_is_refused_by_name(wrong):
     flow = Flow("f", tasks=[Task()])
-    with pytest.raises(TypeError, match="an executor is wanted") as caught:
+    with pytest.raises(TypeError, match="executor must be an Executor instance") as caught:
         flow.run(executor=wrong)
     assert repr(wrong) in str(caught.value)
 
@@ -168,14 +169,14 @@ def test_error_of_a_task_comes_out_under_raise_on_exception_and_the_session_is_c
         fail()
     executor = Given(Session())
     with raise_on_exception(), pytest.raises(ValueError, match="out"):
-        run_flow(flow, parameters={}, executor=executor)
+        run_flow(flow, {}, RunOptions(executor=executor))
     assert executor.closed
 
 
 def test_flow_handler_may_end_the_run_before_it_begins():
     with Flow("veto", state_handlers=[lambda flow, old, new: Skipped("not today")]) as flow:
         give(1)
-    state = run_flow(flow, parameters={}, executor=Given(None))
+    state = run_flow(flow, {}, RunOptions(executor=Given(None)))
     assert (type(state), state.message) == (Skipped, "not today")
 
 
@@ -184,7 +185,7 @@ def test_flow_handlers_see_the_state_that_was_given():
     with Flow("given", state_handlers=[lambda flow, old, new: seen.append((old, new))]) as flow:
         give(1)
     given = Scheduled("at noon")
-    run_flow(flow, parameters={}, state=given)
+    run_flow(flow, {}, RunOptions(state=given))
     assert seen[0][0] is given
     assert seen[0][1].message == "Running flow."
 
@@ -196,7 +197,7 @@ def test_flow_handler_that_breaks_comes_out_under_raise_on_exception():
     with Flow("broken", state_handlers=[break_down]) as flow:
         give(1)
     with raise_on_exception(), pytest.raises(KeyError, match="handler"):
-        run_flow(flow, parameters={})
+        run_flow(flow, {})
 
 
 def test_parameters_are_in_the_context_of_the_run():
@@ -208,7 +209,7 @@ def test_parameters_are_in_the_context_of_the_run():
 
     with Flow("parameters") as flow:
         look(Parameter("x", default=3))
-    run_flow(flow, parameters={"x": 4})
+    run_flow(flow, {"x": 4})
     assert seen == {"x": 4}
 
 
@@ -219,7 +220,7 @@ def test_keyboard_interrupt_of_a_body_is_its_own():
 
     with Flow("own") as flow:
         out = interrupted()
-    state = run_flow(flow, parameters={})
+    state = run_flow(flow, {})
     assert type(state.result[out]) is Failed
     assert not interrupt.is_set()
 
@@ -235,7 +236,7 @@ def test_interrupt_of_the_user_ends_the_run():
     with Flow("interrupt") as flow:
         interrupted()
     with pytest.raises(KeyboardInterrupt):
-        run_flow(flow, parameters={})
+        run_flow(flow, {})
     assert signal.getsignal(signal.SIGINT) is before
     assert not interrupt.is_set()
 
@@ -244,7 +245,7 @@ def test_run_in_a_thread_leaves_signals_alone():
     with Flow("thread") as flow:
         out = give(1)
     states = []
-    thread = threading.Thread(target=lambda: states.append(run_flow(flow, parameters={})))
+    thread = threading.Thread(target=lambda: states.append(run_flow(flow, {})))
     thread.start()
     thread.join()
     assert states[0].result[out].result == 1
@@ -257,18 +258,18 @@ def test_runs_nest():
     @task
     def outer(x):
         name = context.task_name
-        result = run_flow(inner, parameters={"x": x}).result[inner_out].result
+        result = run_flow(inner, {"x": x}).result[inner_out].result
         return (result, name, context.task_name, context.flow_name)
 
     with Flow("outer") as flow:
         out = outer(7)
-    assert run_flow(flow, parameters={}).result[out].result == (7, "outer", "outer", "outer")
+    assert run_flow(flow, {}).result[out].result == (7, "outer", "outer", "outer")
 
 
 def test_unfinished_run_says_so():
     with Flow("unfinished") as flow:
         out = give(1)
-    state = run_flow(flow, parameters={}, task_states={out: Running()})
+    state = run_flow(flow, {}, RunOptions(task_states={out: Running()}))
     assert type(state) is Running
     assert state.exit_code == 5
 
@@ -286,7 +287,7 @@ def test_states_of_tasks_that_are_not_in_the_flow_are_refused():
 def test_given_states_are_states():
     with Flow("one") as flow:
         out = give(1)
-    with pytest.raises(TypeError, match=r"task_states: <Task: give> has 5; a state is wanted"):
+    with pytest.raises(TypeError, match=r"task_states: the state of <Task: give> must be a State such as .*, got 5"):
         flow.run(task_states={out: 5}, history=False)
-    with pytest.raises(TypeError, match="state='Success': a state is wanted"):
+    with pytest.raises(TypeError, match="state must be a State, got 'Success'"):
         flow.run(state="Success", history=False)

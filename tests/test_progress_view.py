@@ -12,7 +12,7 @@ from prefectish import Flow, Parameter, flatten, task
 from prefectish.display import live
 from prefectish.engine import signals
 from prefectish.engine.driver import progress_view
-from prefectish.engine.driver.progress_view import ProgressTicker, see_end, watch_for
+from prefectish.engine.driver.progress_view import ProgressTicker, show_end, ticker_for
 from prefectish.engine.state import Success
 from prefectish.executors import LocalDaskExecutor
 
@@ -23,7 +23,7 @@ class Fake:
     def __init__(self):
         self.seen, self.ends, self.rests = [], [], 0
 
-    def look(self, counts, paused):
+    def refresh(self, counts, paused):
         self.seen.append({step.slug: step for step in counts})
 
     def rest(self):
@@ -36,8 +36,8 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch):
     found = Fake()
-    monkeypatch.setattr(live, "onlooker", lambda *_: found)
-    for name in ("FIRST", "SHORTEST", "PATIENCE"):
+    monkeypatch.setattr(live, "progress_view", lambda *_: found)
+    for name in ("FIRST_AFTER", "MIN_INTERVAL", "COST_FACTOR"):
         monkeypatch.setattr(progress_view, name, 0.0)
     return found
 
@@ -121,20 +121,20 @@ def test_step_that_ended_before_it_had_children_is_counted(fake):
 
 
 def test_c9_a_failing_display_is_logged_once_and_the_run_is_unaffected(fake, caplog):
-    fake.look = lambda counts, paused: 1 / 0
+    fake.refresh = lambda counts, paused: 1 / 0
     with caplog.at_level(logging.WARNING, "prefectish"):
         state = a_flow().run(n=2, history=False, progress=True)
     assert state.is_successful()
     told = [record for record in caplog.records if record.name == "prefectish.progress"]
     assert len(told) == 1
-    assert "could not look: ZeroDivisionError" in told[0].getMessage()
+    assert "could not refresh: ZeroDivisionError" in told[0].getMessage()
     assert fake.ends == []
     assert fake.rests == 1
 
 
 def test_c9_a_display_that_cannot_be_made_is_logged_once(monkeypatch, caplog):
-    monkeypatch.setattr(live, "onlooker", lambda *_: 1 / 0)
-    monkeypatch.setattr(progress_view, "FIRST", 0.0)
+    monkeypatch.setattr(live, "progress_view", lambda *_: 1 / 0)
+    monkeypatch.setattr(progress_view, "FIRST_AFTER", 0.0)
     with caplog.at_level(logging.WARNING, "prefectish"):
         assert a_flow().run(n=2, history=False, progress=True).is_successful()
     assert [record.name for record in caplog.records].count("prefectish.progress") == 1
@@ -167,7 +167,7 @@ def test_setting_decides_where_the_call_does_not(fake, monkeypatch, setting, sho
 
 def test_setting_that_says_nothing_is_refused(monkeypatch):
     monkeypatch.setenv("PREFECTISH_PROGRESS", "perhaps")
-    with pytest.raises(ValueError, match="PREFECTISH_PROGRESS='perhaps'"):
+    with pytest.raises(ValueError, match="PREFECTISH_PROGRESS must be true or false, got 'perhaps'"):
         a_flow().run(n=2, history=False)
 
 
@@ -178,14 +178,14 @@ def use_terminal(monkeypatch):
 
 def test_terminal_is_a_screen_unless_somebody_types_there(monkeypatch):
     use_terminal(monkeypatch)
-    assert watch_for(None, "f", nested=False, background=False) is not None
-    assert watch_for(None, "f", nested=False, background=True) is None
-    assert watch_for(True, "f", nested=False, background=True) is not None
+    assert ticker_for(None, "f", nested=False, background=False) is not None
+    assert ticker_for(None, "f", nested=False, background=True) is None
+    assert ticker_for(True, "f", nested=False, background=True) is not None
 
 
 def test_flow_that_a_task_runs_is_not_shown_of_itself(monkeypatch):
     use_terminal(monkeypatch)
-    assert watch_for(None, "f", nested=True, background=False) is None
+    assert ticker_for(None, "f", nested=True, background=False) is None
 
 
 def test_nested_run_leaves_the_screen_to_the_outer_one(fake, monkeypatch):
@@ -205,20 +205,20 @@ def test_nested_run_leaves_the_screen_to_the_outer_one(fake, monkeypatch):
 
 def test_short_run_is_shown_only_if_that_was_asked_for(monkeypatch):
     fake = Fake()
-    monkeypatch.setattr(live, "onlooker", lambda *_: fake)
-    monkeypatch.setattr(progress_view, "FIRST", 3600.0)
+    monkeypatch.setattr(live, "progress_view", lambda *_: fake)
+    monkeypatch.setattr(progress_view, "FIRST_AFTER", 3600.0)
     for wanted in (False, True):
         watch = ProgressTicker(lambda run_id: fake, always=wanted)
-        watch.look()
-        see_end(watch, Success())
+        watch.refresh()
+        show_end(watch, Success())
         assert (fake.seen, len(fake.ends)) == ([], int(wanted))
-    see_end(None, Success())
+    show_end(None, Success())
 
 
 def test_stderr_that_is_gone_is_no_screen(monkeypatch):
     for stream in (None, types.SimpleNamespace()):
         monkeypatch.setattr(sys, "stderr", stream)
-        assert watch_for(None, "f", nested=False, background=False) is None
+        assert ticker_for(None, "f", nested=False, background=False) is None
 
 
 def test_looks_are_seldom_where_looking_takes_long(monkeypatch):
@@ -230,15 +230,15 @@ def test_looks_are_seldom_where_looking_takes_long(monkeypatch):
     gaps = []
     for _ in range(3):
         now[0] = watch.due
-        watch.look()
+        watch.refresh()
         gaps.append(watch.due - now[0])
-    assert gaps == pytest.approx([1.0, progress_view.SHORTEST, progress_view.LONGEST])
+    assert gaps == pytest.approx([1.0, progress_view.MIN_INTERVAL, progress_view.MAX_INTERVAL])
 
 
 def test_long_body_does_not_keep_anybody_from_looking(fake, monkeypatch):
     monkeypatch.setattr(progress_view, "TICK", 0.01)
     looked = threading.Event()
-    fake.look = lambda counts, paused: looked.set() if any(step.running for step in counts) else None
+    fake.refresh = lambda counts, paused: looked.set() if any(step.running for step in counts) else None
 
     @task
     def waits():
@@ -248,7 +248,7 @@ def test_long_body_does_not_keep_anybody_from_looking(fake, monkeypatch):
         waits()
     assert flow.run(history=False, progress=True).is_successful()
     assert len(fake.ends) == 1
-    assert not [thread for thread in threading.enumerate() if thread.name == "prefectish-watch" and not ends(thread)]
+    assert not [thread for thread in threading.enumerate() if thread.name == "prefectish-progress" and not ends(thread)]
 
 
 def ends(thread):
@@ -261,7 +261,7 @@ def test_program_in_the_background_of_a_shell_leaves_its_terminal_alone(monkeypa
     monkeypatch.setattr(sys.stderr, "fileno", lambda: 2, raising=False)
     for group, shown in ((os.getpgrp(), True), (os.getpgrp() + 1, False)):
         monkeypatch.setattr(os, "tcgetpgrp", lambda fd, group=group: group)
-        assert (watch_for(None, "f", nested=False, background=False) is not None) == shown
+        assert (ticker_for(None, "f", nested=False, background=False) is not None) == shown
 
 
 def test_screen_is_left_to_a_question(fake, monkeypatch):

@@ -115,7 +115,7 @@ def test_file_that_others_can_read_is_refused(mode, home, monkeypatch):
 
 def test_file_that_is_no_toml_is_an_error_that_does_not_quote_it(home):
     write_secrets(home, f"TOKEN = {VALUE}")
-    with pytest.raises(ValueError, match=r"secrets\.toml is no TOML") as error:
+    with pytest.raises(ValueError, match=r"secrets\.toml is not valid TOML") as error:
         Secret("TOKEN").get()
     assert VALUE not in str(error.value)
 

@@ -90,7 +90,7 @@ def test_x14_file_of_secrets_that_asks_for_objects_is_refused(content, tmp_path,
     file.write_text(content.format(mark=mark))
     file.chmod(0o600)
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
-    with pytest.raises(ValueError, match=r"secrets\.toml is no TOML"):
+    with pytest.raises(ValueError, match=r"secrets\.toml is not valid TOML"):
         Secret("TOKEN").get()
     assert not mark.exists()
 

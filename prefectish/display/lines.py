@@ -23,7 +23,7 @@ class ProgressLines:
         self._pace = pace
         self._due = monotonic() + INTERVAL
 
-    def look(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
+    def refresh(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
         """Write a round of lines, if the last is some time ago."""
         now = monotonic()
         scene = self._pace.scene(counts, now, paused)

@@ -12,7 +12,7 @@ from prefectish.engine.driver.progress_view import ProgressView, in_notebook
 from prefectish.errors import describe
 
 
-def onlooker(title: str, run_id: str | None, began: float) -> ProgressView:
+def progress_view(title: str, run_id: str | None, began: float) -> ProgressView:
     """Return what shows a run.
 
     Parameters

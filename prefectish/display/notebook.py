@@ -28,7 +28,7 @@ class Notebook:
         self._handle: Any = None
         self._due = 0.0
 
-    def look(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
+    def refresh(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
         """Replace what is shown, if that is some time ago."""
         now = monotonic()
         scene = self._pace.scene(counts, now, paused)

@@ -62,7 +62,7 @@ def of_state(state: State) -> str:
     return rendered("task_state.html", state=state, kind=type(state).__name__, message=message, traceback=traceback)
 
 
-def of_going_on(name: str, progress: Progress | None) -> str:
+def of_active_run(name: str, progress: Progress | None) -> str:
     """Return a run that goes on, as it is at this moment; `progress` is None if it has not begun."""
     counts = [] if progress is None else counted(progress, progress.admission.slots)
     scene = RateMeter(name, 0.0).scene(counts, 0.0, progress is not None and progress.run_state.paused)

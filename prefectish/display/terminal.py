@@ -45,7 +45,7 @@ class Terminal:
             return False
         return self._region.size()[1] > OTHER_ROWS
 
-    def look(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
+    def refresh(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
         """Draw the lines."""
         if self._has_the_rows():
             columns, rows = self._region.size()

@@ -21,7 +21,7 @@ from prefectish.functions.settled import Settled
 from prefectish.hashing import stable_hash
 from prefectish.tasks.mapping import check_mappable
 
-#: What the context calls the run whose flow function goes on in this thread.
+#: What the context calls the run whose flow function runs in this thread.
 FUNCTION_RUN = "function_run"
 _NO_TAGS: frozenset[str] = frozenset()
 _given: dict[str, InputSpec] = {}
@@ -60,7 +60,7 @@ def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failur
     Raises
     ------
     TypeError
-        `wait_for` holds something that is no future.
+        `wait_for` holds something other than futures.
     """
     specs: list[InputSpec] = []
     values: list[Any] = []
@@ -74,7 +74,7 @@ def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failur
         specs.append(InputSpec(None, -1, future.task_name, allow_failure=allow_failure))
         values.append(_outcome_of(future))
     sources = tuple(value for value in values if type(value) is Settled)
-    return Arguments(_told_apart(specs) if sources else tuple(specs), tuple(values), sources)
+    return Arguments(_distinct(specs) if sources else tuple(specs), tuple(values), sources)
 
 
 def key_of(given: Arguments) -> str | None:
@@ -82,11 +82,11 @@ def key_of(given: Arguments) -> str | None:
 
     A future counts as what it is, not as what came of it. None if an argument has no stable hash.
     """
-    told = [
+    named = [
         (spec.key or spec.inside or "", _named(value) if type(value) is Settled else rebuilt(value, _placed))
         for spec, value in zip(given.specs, given.values, strict=True)
     ]
-    hashed = capture(stable_hash, told)
+    hashed = capture(stable_hash, named)
     return hashed.value if isinstance(hashed, Value) else None
 
 
@@ -143,7 +143,7 @@ def _add_filled(specs: list[InputSpec], values: list[Any], key: str, value: Any,
     values.append(template)
 
 
-def _told_apart(specs: list[InputSpec]) -> tuple[InputSpec, ...]:
+def _distinct(specs: list[InputSpec]) -> tuple[InputSpec, ...]:
     """Return specs of which no two make equal edges, so that triggers see as many states as there are."""
     seen: dict[InputSpec, int] = {}
     apart: list[InputSpec] = []
@@ -177,9 +177,10 @@ def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
     """
     here = current().get(FUNCTION_RUN)
     if future._run is not here:
-        mine = "no flow function" if here is None else f"run {here.run_id} of {here.plan.flow_name}"
+        this = "no flow function" if here is None else f"run {here.control.run_id} of {here.plan.flow_name}"
         raise PrefectishError(
-            f"{future.name} belongs to run {future._run.run_id} of {future._run.plan.flow_name}, and this is {mine}; "
+            f"{future.name} belongs to run {future._run.control.run_id} of {future._run.plan.flow_name}, "
+            f"and this is {this}; "
             f"pass its .result() instead"
         )
 
@@ -212,13 +213,13 @@ def _waited_for(wait_for: Iterable[Any]) -> list[TaskFuture[Any] | MapFuture[Any
             raise TypeError("wait_for=[mapped(...)]: one call cannot wait item by item; use .map(..., wait_for=...)")
         inside = futures_in(said.value)
         if not inside and not isinstance(said.value, list | tuple | set):
-            raise _no_future(said.value)
+            raise _not_a_future(said.value)
         found.extend(inside)
     return found
 
 
-def _no_future(value: Any) -> TypeError:
-    return TypeError(f"wait_for: a future is wanted, got {value!r}; only .submit(...) and .map(...) give one")
+def _not_a_future(value: Any) -> TypeError:
+    return TypeError(f"wait_for must hold futures, got {value!r}; .submit(...) and .map(...) return futures")
 
 
 # -- maps --------------------------------------------------------------------------------------------------------------
@@ -232,13 +233,13 @@ def map_arguments(
     Raises
     ------
     TypeError
-        A value cannot be mapped over, or `wait_for` holds something that is no future; `name` is the task's.
+        A value cannot be mapped over, or `wait_for` holds something other than futures; `name` is the task's.
     """
     made = [_map_argument(name, key, unwrap(value), allow_failure, True) for key, value in bound.items()]
     for entry in [wait_for] if isinstance(wait_for, TaskFuture | MapFuture) else wait_for:
         said = unwrap(entry)
         if not futures_in(said.value):
-            raise _no_future(said.value)
+            raise _not_a_future(said.value)
         if not said.mapped and isinstance(said.value, list | tuple):
             made += [_map_argument(name, None, unwrap(f), allow_failure, False) for f in futures_in(said.value)]
         else:

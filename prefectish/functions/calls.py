@@ -1,9 +1,9 @@
-"""Calls and maps that come while the run goes on: the owner's side of a flow function.
+"""Calls and maps that come during a run: the owner's side of a flow function.
 
 All calls of a task with arguments of the same kinds are rows of one chain (:class:`CallSignature`). A row starts once
 the outcomes among its arguments are known, under the window and the limits that hold for maps; so what is said of the
 children of a map (retries, losses, batches, records) holds for calls. A map is a step like any other, added to the plan
-once its arguments are there; maps over maps go on row by row.
+once its arguments are there; maps over maps run row by row.
 
 Nothing here runs in the thread of the flow function, except where it says so.
 """
@@ -93,7 +93,7 @@ class CallSignature:
     outcomes
         Of the calls that have not ended.
     failed
-        Outcomes of those that failed and that nobody had looked at by then.
+        Outcomes of those that failed and that were not read by then.
     direct
         A call of it may run right where it is called: it waits for no limit.
     """
@@ -130,13 +130,13 @@ class CallSignature:
             outcome.settle(state, width)
 
     def waits(self, row: int, state: State) -> None:
-        """Make known that a call waits for somebody outside."""
+        """Make known that a call is paused."""
         outcome = self.outcomes.get(row)
         if outcome is not None:
             outcome.pause(state)
 
     def ended(self, state: State) -> None:
-        """Do nothing: nobody waits for all calls of a signature."""
+        """Do nothing: the calls of a signature do not end as a whole."""
 
 
 class TaskCall(NamedTuple):
@@ -147,7 +147,7 @@ class TaskCall(NamedTuple):
     arguments
         One an input of the signature: a value, a state, or the outcome of something else.
     key
-        What the call is, by its arguments; None if nobody asked, or they cannot say it.
+        What the call is, by its arguments; None if it is not needed, or they have no stable hash.
     """
 
     signature: CallSignature
@@ -189,7 +189,7 @@ class MapCall:
     outcome
         Of the map as a whole.
     rows
-        Outcomes of children that somebody asked for and that have not ended.
+        Outcomes of children that were asked for and that have not ended.
     listeners
         Called with row and state of each child that ends.
     added
@@ -220,7 +220,7 @@ class MapCall:
         return self.outcome.run
 
     def child(self, row: int, label: str) -> Settled:
-        """Return the outcome of a child, made now if nobody asked for it before. Any thread may ask."""
+        """Return the outcome of a child, made at the first request. Any thread may ask."""
         run = self.outcome.run
         outcome = self.rows.setdefault(row, Settled(label, run, row))
         state = None if run is None or run.children is None or row >= len(run.children) else run.children[row]
@@ -253,7 +253,7 @@ class MapCall:
             tell(row, state)
 
     def waits(self, row: int, state: State) -> None:
-        """Make known that a child waits for somebody outside."""
+        """Make known that a child is paused."""
         outcome = self.rows.get(row)
         if outcome is not None:
             outcome.pause(state)
@@ -263,6 +263,37 @@ class MapCall:
         """Make the final state of the map known."""
         self.opened()
         self.outcome.settle(state)
+
+
+class InlineResult(NamedTuple):
+    """A request: take what a call gave that ran in the thread of the flow function."""
+
+    call: TaskCall
+    record: Record
+
+
+class CancelCall(NamedTuple):
+    """A request: cancel a call, or a child of a map."""
+
+    outcome: Settled
+
+
+class CancelMap(NamedTuple):
+    """A request: cancel the children of a map."""
+
+    map_call: MapCall
+
+
+class ReleaseResult(NamedTuple):
+    """A request: let go of the large result of a call whose future is gone."""
+
+    outcome: Settled
+
+
+class ReleaseMap(NamedTuple):
+    """A request: keep the large results of a map whose future is gone no longer than other tasks need them."""
+
+    map_call: MapCall
 
 
 class CallQueue:
@@ -465,7 +496,7 @@ class CallQueue:
             self.changes.result_release.forget(map_call.run)
 
     def release(self, outcome: Settled) -> None:
-        """Let go of the large result of a call that nobody can ask for any more; who reads it has it."""
+        """Let go of the large result of a call whose future is gone; tasks that read it have it already."""
         if outcome.run is not None and outcome.row is not None:
             self.changes.drop_result(outcome.run, outcome.row)
 

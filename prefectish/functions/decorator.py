@@ -6,15 +6,15 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, overload
 
 from prefectish.engine.capture import capture
+from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.handlers import on_failure_handler
 from prefectish.engine.state import State
 from prefectish.errors import FlowDefinitionError
 from prefectish.fingerprint import fingerprint
 from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
-from prefectish.functions.options import FlowOptions, RunOptions
 from prefectish.functions.signature import BoundSignature
 from prefectish.tasks.options import seconds as seconds_of
 
@@ -116,14 +116,8 @@ class FlowFunction(Generic[P, R]):
         ParameterError
             An argument is unknown, missing, or not of its type.
         """
-        options = self.options._replace(
-            executor=executor or self.options.executor,
-            history=self.options.history if history is None else history,
-            progress=self.options.progress if progress is None else progress,
-            timeout=self.options.timeout if timeout is None else seconds_of("timeout", timeout),
-        )
-        state: State = self._called(self.signature.bind((), {**(parameters or {}), **parameter_values}), options, True)
-        return state
+        options = self.options.merged(executor=executor, history=history, progress=progress, timeout=timeout)
+        return self._state(parameters, parameter_values, options)
 
     def resume(
         self, run_id: str, parameters: Mapping[str, Any] | None = None, *, retry_failed: bool = False,
@@ -159,16 +153,13 @@ class FlowFunction(Generic[P, R]):
         """
         import importlib
 
-        history = self.options.history if history is None else history
+        options = self.options.merged(executor=executor, history=history, progress=progress, retries=0)
         resumption = importlib.import_module("prefectish.history.resume").resumption
-        options = self.options._replace(
-            executor=executor or self.options.executor,
-            history=history,
-            progress=self.options.progress if progress is None else progress,
-            retries=0,
-            resumption=resumption(run_id, history, retry_failed, force),
-        )
-        state: State = self._called(self.signature.bind((), {**(parameters or {}), **parameter_values}), options, True)
+        recorded = resumption(run_id, options.history, retry_failed, force)
+        return self._state(parameters, parameter_values, options.merged(resumption=recorded))
+
+    def _state(self, parameters: Mapping[str, Any] | None, more: Mapping[str, Any], options: RunOptions) -> State:
+        state: State = self._called(self.signature.bind((), {**(parameters or {}), **more}), options, True)
         return state
 
     def _called(self, arguments: dict[str, Any], options: RunOptions, return_state: bool) -> Any:
@@ -181,7 +172,7 @@ class FlowFunction(Generic[P, R]):
             with attempted:
                 if attempted.begins:
                     attempted.outcome = capture(self.body, **arguments)
-            if not attempted.again():
+            if not attempted.should_retry():
                 return attempted.answer(return_state)
             attempted.clock.sleep(attempted.delay())
 
@@ -196,7 +187,7 @@ class FlowFunction(Generic[P, R]):
                 if attempted.begins:
                     attempted.outcome = await captured(self.body(**arguments))
                     await asyncio.to_thread(attempted.wait_for_work)
-            if not attempted.again():
+            if not attempted.should_retry():
                 return attempted.answer(return_state)
             await asyncio.sleep(attempted.delay())
 
@@ -216,6 +207,25 @@ class FlowFunction(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Flow: name={self.name}>"
+
+
+class FlowOptions(TypedDict, total=False):
+    """Options of :func:`flow`, for type checkers."""
+
+    name: str | None
+    executor: Any
+    task_runner: Any
+    task_runner_max_concurrency: int | None
+    retries: int
+    retry_delay_seconds: Any
+    timeout: float | timedelta | None
+    timeout_seconds: float | None
+    validate_parameters: bool
+    state_handlers: list[Callable[..., Any]] | None
+    on_failure: Callable[..., Any] | None
+    result: Any
+    history: Any
+    progress: bool | None
 
 
 @overload
@@ -301,22 +311,26 @@ def flow(
         raise FlowDefinitionError(f"@flow needs a function, got {function!r}")
     if executor is not None and task_runner is not None:
         raise FlowDefinitionError("give one of executor and task_runner: they are names of one option")
-    most = task_runner_max_concurrency
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
-        raise FlowDefinitionError(f"task_runner_max_concurrency={most!r}: a whole number, at least 1, is wanted")
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise FlowDefinitionError(f"retries={retries!r}: a whole number, at least 0, is wanted")
+    max_concurrency = task_runner_max_concurrency
+    if max_concurrency is not None and not _is_whole(max_concurrency, 1):
+        raise FlowDefinitionError(f"task_runner_max_concurrency must be an int >= 1, got {max_concurrency!r}")
+    if not _is_whole(retries, 0):
+        raise FlowDefinitionError(f"retries must be an int >= 0, got {retries!r}")
     limit = timeout if timeout is not None else timeout_seconds
-    options_of_run = RunOptions(
-        executor if executor is not None else task_runner,
-        most,
-        retries,
-        retry_delay_seconds,
-        None if limit is None else seconds_of("timeout", limit),
-        history,
-        progress,
+    run_options = RunOptions(
+        executor=executor if executor is not None else task_runner,
+        timeout=None if limit is None else seconds_of("timeout", limit),
+        history=history,
+        progress=progress,
+        retries=retries,
+        retry_delay=retry_delay_seconds,
+        max_concurrency=max_concurrency,
     )
     handlers = list(state_handlers or ())
     if on_failure is not None:
         handlers.append(on_failure_handler(on_failure))
-    return FlowFunction(function, name, options_of_run, handlers, result, validate_parameters)
+    return FlowFunction(function, name, run_options, handlers, result, validate_parameters)
+
+
+def _is_whole(value: Any, minimum: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum

@@ -1,4 +1,4 @@
-"""A plan that grows while its run goes on: the steps of a flow function, as it calls them."""
+"""A plan that grows during its run: the steps of a flow function, as it calls them."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class DynamicPlan:
         Parameters
         ----------
         width
-            What a map over the result has to know, None if nobody measured it.
+            What a map over the result has to know, None if it was not measured.
         stands_in
             The state came from a call of another step.
         is_final

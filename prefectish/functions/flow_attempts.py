@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from prefectish.config import default_executor
 from prefectish.engine import clock, retries
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated, interruptible
-from prefectish.engine.driver.loop import run_flow
+from prefectish.engine.driver.interrupts import ended_by, interruptible
+from prefectish.engine.driver.options import RunOptions
+from prefectish.engine.driver.run import run_flow
 from prefectish.engine.jobs.slots import rebuilt
 from prefectish.engine.signals import Signal
 from prefectish.engine.state import Failed, State, Success
@@ -18,7 +19,6 @@ from prefectish.engine.worker.decide import failure_text
 from prefectish.functions.arguments import holds_futures
 from prefectish.functions.function_run import FunctionRun
 from prefectish.functions.futures import MapFuture, TaskFuture
-from prefectish.functions.options import RunOptions
 from prefectish.functions.results import not_finished_error
 
 if TYPE_CHECKING:
@@ -67,21 +67,11 @@ class FlowAttempt:
             self._blocks = blocks.pop_all()
 
     def _drive(self) -> State:
-        given = {k: v for k, v in (("flow_run_part", self.number - 1),) if v}
-        return run_flow(
-            self.flow,
-            parameters=self.arguments,
-            executor=_executor(self.options.executor),
-            context=given,
-            timeout=self.options.timeout,
-            history=self.options.history,
-            progress=self.options.progress,
-            control=self.run,
-            resumption=self.options.resumption,
-            plan=self.run.plan,
-        )
+        context = {"flow_run_part": self.number - 1} if self.number > 1 else None
+        options = self.options.merged(executor=_executor(self.options.executor), context=context)
+        return run_flow(self.flow, self.arguments, options, control=self.run.control, calls=self.run)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         try:
             if error is not None:
                 self._interrupted(error)
@@ -101,26 +91,21 @@ class FlowAttempt:
         if self.outcome is None:  # a handler kept the function from being called
             return Success(SUCCEEDED)
         if isinstance(self.outcome, Value):
-            told = capture(resolved, self.outcome.value)
-            if isinstance(told, Value):
-                return told.value if isinstance(told.value, State) else Success(SUCCEEDED, told.value)
-            self.outcome = told
+            result = capture(resolved, self.outcome.value)
+            if isinstance(result, Value):
+                return result.value if isinstance(result.value, State) else Success(SUCCEEDED, result.value)
+            self.outcome = result
         error = self.outcome.exception
         if isinstance(error, Signal):
             return error.state
         return Failed(failure_text(error).replace("of task", "of flow", 1), error)
 
-    def _interrupted(self, error: BaseException) -> None:
-        state = self.run.interrupt(error)
-        code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-        state = state.replace(context={**state.context, "exit_code": code, "flow_run_id": self.run.run_id})
-        if isinstance(error, Terminated):
-            end = SystemExit(code)
-            vars(end)["state"] = state
+    def _interrupted(self, stop: BaseException) -> None:
+        end = ended_by(stop, self.run.interrupt(stop), self.run.control.run_id)
+        if end is not stop:
             raise end from None
-        vars(error)["state"] = state
 
-    def again(self) -> bool:
+    def should_retry(self) -> bool:
         """Whether the flow is to run again, because it failed and may."""
         assert self.state is not None
         return self.state.is_failed() and self.number <= self.options.retries
@@ -146,7 +131,7 @@ class FlowAttempt:
 
 
 async def captured(body: Coroutine[Any, Any, Any]) -> Value | Error:
-    """Await a coroutine and return what comes out as a value; an interrupt of ours, and a cancellation, go through."""
+    """Await a coroutine and return what comes out as a value; Ctrl-C, and a cancellation, are raised."""
     import asyncio
 
     try:

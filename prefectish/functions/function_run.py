@@ -1,8 +1,8 @@
 """A flow function at work: its thread calls tasks, another one drives the run.
 
 The function runs where it was called. What it submits goes to the owner's thread, which is the loop of every other run
-(:func:`prefectish.engine.driver.loop.run_flow`) with a plan that grows. A call that nobody else has to be asked about,
-on an executor that hands over live objects, is made right where it stands, and only its record goes to the owner.
+(:func:`prefectish.engine.driver.run.run_flow`) with a plan that grows. A call that waits for no limit, on an executor
+that hands over live objects, runs inline, in the thread that calls, and only its record goes to the owner.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from prefectish.engine.call_options import CallOptions
 from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
-from prefectish.engine.driver.handle import Control, Request
+from prefectish.engine.driver.control import CancelRun, RunControl, carry_out
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
@@ -28,7 +28,17 @@ from prefectish.engine.wire.pack import pickle_task
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import PrefectishError
 from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
-from prefectish.functions.calls import CallQueue, CallSignature, MapCall, TaskCall
+from prefectish.functions.calls import (
+    CallQueue,
+    CallSignature,
+    CancelCall,
+    CancelMap,
+    InlineResult,
+    MapCall,
+    ReleaseMap,
+    ReleaseResult,
+    TaskCall,
+)
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec, empty_plan
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.results import not_finished_error, value_of
@@ -38,12 +48,12 @@ from prefectish.tasks.task import Task
 
 #: How long an interrupted run may take to end, in seconds, before its thread is left behind.
 END_WITHIN = 5.0
-#: Names in a warning of failures that nobody read.
+#: Names in a warning of failures that were not read.
 MOST_NAMES = 5
 
 
-class FunctionRun(Control):
-    """One run of a flow function.
+class FunctionRun:
+    """One run of a flow function: adds its calls to a run, which another thread drives.
 
     Parameters
     ----------
@@ -60,12 +70,16 @@ class FunctionRun(Control):
     ----------
     plan
         The steps so far.
+    control
+        What the thread that drives the run shares with this one.
+    is_open
+        More calls may come.
     final
         State of the flow, once the function has ended.
     """
 
     def __init__(self, name: str, max_concurrency: int | None, store: Any, waits: bool) -> None:
-        super().__init__()
+        self.control = RunControl()
         self.plan = empty_plan(name)
         self.is_open = True
         self.final: State | None = None
@@ -93,7 +107,27 @@ class FunctionRun(Control):
         self.calls = CallQueue(progress, self.dynamic_plan)
         self.live = session.live and progress.resume_rules is None  # what is kept is the owner's to say
         self.keyed = progress.run_state.events is not None or progress.resume_rules is not None
-        super().begin(progress, session)
+
+    def carry_out(self, request: Any, progress: Progress, now: Now) -> Any:
+        """Do what a request asks for: those that follow from calls and futures, and those of every run."""
+        match request:
+            case TaskCall():
+                self.calls.enqueue(request)
+            case InlineResult(call, record):
+                self.calls.record_inline(call, record, now)
+            case MapCall():
+                self.calls.enqueue_map(request)
+            case CancelCall(outcome):
+                self.calls.cancel(outcome, now)
+            case CancelMap(map_call):
+                self.calls.cancel_map(map_call, now)
+            case ReleaseResult(outcome):
+                self.calls.release(outcome)
+            case ReleaseMap(map_call):
+                self.calls.forget(map_call)
+            case _:
+                return carry_out(request, progress, now)
+        return None
 
     def verdict(self, progress: Progress) -> State:
         """Return the state of the flow: what became of the function."""
@@ -123,7 +157,7 @@ class FunctionRun(Control):
             target=scope.run, args=(self._drive, drive), name="prefectish-flow-function", daemon=True
         )
         self._thread.start()
-        self.begun.wait()
+        self.control.begun.wait()
         if self._error is not None:
             raise self._error
 
@@ -134,26 +168,27 @@ class FunctionRun(Control):
             self._error = error
         finally:
             self.is_open = False
-            self.begun.set()
+            self.control.begun.set()
             self._over = True
             self._refuse()
             self._settle_all()
 
-    def ask(self, request: Request) -> None:
-        """Leave a request; once nobody takes them up any more, a call that is asked for never starts."""
-        super().ask(request)
+    def post(self, request: Any) -> None:
+        """Leave a request; once the run is over, a call that is asked for never starts."""
+        self.control.mailbox.post(request)
         if self._over:
             self._refuse()
 
     def _refuse(self) -> None:
-        """Answer what was asked for too late for the loop; any thread may, and none is left to wait for an answer."""
-        if self.progress is not None:
+        """Answer what came too late for the loop; any thread may, so that no caller waits for an answer."""
+        progress = self.control.progress
+        if progress is not None:
             with self._lock:
-                self.progress.changes.end_run()
-                self.answer(self.progress, self.progress.run_state.now)
+                progress.changes.end_run()
+                self.control.mailbox.deliver(lambda request: self.carry_out(request, progress, progress.run_state.now))
 
     def _settle_all(self) -> None:
-        """Say of what nobody will hear any more that it never started, so that nobody waits for it."""
+        """Settle what is still open as never started, so that no caller blocks for ever."""
         for signature in list(self._signatures.values()):
             for outcome in list(signature.outcomes.values()):
                 outcome.settle(NEVER_STARTED)
@@ -163,13 +198,13 @@ class FunctionRun(Control):
     @property
     def started(self) -> bool:
         """Whether there are tables: a handler may have ended the run before."""
-        return self.progress is not None
+        return self.control.progress is not None
 
     @contextmanager
     def activate(self) -> Iterator[None]:
         """Let calls of tasks in the block belong to this run."""
-        assert self.progress is not None
-        token = bind({**self.progress.ready.facts, FUNCTION_RUN: self})
+        assert self.control.progress is not None
+        token = bind({**self.control.progress.ready.facts, FUNCTION_RUN: self})
         try:
             yield
         finally:
@@ -179,15 +214,15 @@ class FunctionRun(Control):
         """Wait for all that was submitted, and return the state of the flow."""
         self.final = final
         self.is_open = False
-        self.wake()
+        self.control.mailbox.wake()
         return self._join(None)
 
     def interrupt(self, stop: BaseException) -> State:
         """Cancel all that was submitted, and return the state of the flow."""
         self.final = Cancelled("interrupted")
-        self.ask(_interrupt)
+        self.post(CancelRun("interrupted"))
         self.is_open = False
-        self.wake()
+        self.control.mailbox.wake()
         return self._join(END_WITHIN)
 
     def _join(self, timeout: float | None) -> State:
@@ -199,14 +234,14 @@ class FunctionRun(Control):
         return self._state or self.final or Cancelled("interrupted")
 
     def _warn_of_unread(self) -> None:
-        """Warn of failures that nobody looked at."""
+        """Warn of failures whose results were never retrieved."""
         unread = [o.label for signature in self._signatures.values() for o in signature.failed if not o.read]
         unread += [w.slug for w in self._maps if not w.outcome.read and _has_failed(w.outcome.state)]
         if not unread:
             return
         more = f", and {len(unread) - MOST_NAMES} more" if len(unread) > MOST_NAMES else ""
         warnings.warn(
-            f"{self.plan.flow_name}: {len(unread)} failed and nobody asked for the result or state: "
+            f"{self.plan.flow_name}: {len(unread)} task runs failed and their results were never retrieved: "
             f"{', '.join(unread[:MOST_NAMES])}{more}; read .result() or .state, or submit with return_state=True",
             stacklevel=6,
         )
@@ -230,13 +265,13 @@ class FunctionRun(Control):
         return _answer(outcome, options)
 
     def _run_inline(self, signature: CallSignature, given: Arguments) -> Settled:
-        """Make a call right here."""
+        """Run a call in this thread."""
         for source in given.sources:
             source.wait()
         row = next(signature.rows)
         outcome = self._outcome(signature, row, given)
         if any(source.state is None for source in given.sources):  # it is paused
-            self.ask(self._taking(TaskCall(signature, row, outcome, given.values, outcome.key)))
+            self.post(TaskCall(signature, row, outcome, given.values, outcome.key))
             outcome.wait()
             return outcome
         items = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in given.values])
@@ -245,9 +280,9 @@ class FunctionRun(Control):
         call = TaskCall(signature, row, outcome, items, outcome.key)
         if final:
             outcome.settle(record.state, record.width)
-            self.leave(lambda progress, now: self.calls.record_inline(call, record, now))
+            self.control.mailbox.post_later(InlineResult(call, record))
         else:
-            self.ask(lambda progress, now: self.calls.record_inline(call, record, now))
+            self.post(InlineResult(call, record))
             outcome.wait()
         return outcome
 
@@ -267,7 +302,7 @@ class FunctionRun(Control):
     def _enqueue(self, signature: CallSignature, given: Arguments) -> Settled:
         row = next(signature.rows)
         outcome = self._outcome(signature, row, given)
-        self.ask(self._taking(TaskCall(signature, row, outcome, given.values, outcome.key)))
+        self.post(TaskCall(signature, row, outcome, given.values, outcome.key))
         return outcome
 
     def _outcome(self, signature: CallSignature, row: int, given: Arguments) -> Settled:
@@ -276,9 +311,6 @@ class FunctionRun(Control):
         if self.keyed:
             outcome.key = key_of(given)
         return outcome
-
-    def _taking(self, call: TaskCall) -> Any:
-        return lambda progress, now: self.calls.enqueue(call)
 
     def map(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
@@ -300,7 +332,7 @@ class FunctionRun(Control):
         map_call = MapCall(task, slug, arguments)
         map_call.outcome.read = options.returns_state
         self._maps.append(map_call)
-        self.ask(lambda progress, now: self.calls.enqueue_map(map_call))
+        self.post(map_call)
         return MapFuture(self, map_call, TaskName(task.name, slug, task.tags), options.returns_state)
 
     def _arguments(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Arguments:
@@ -343,22 +375,6 @@ class FunctionRun(Control):
             return None
         return run.state_of(row)
 
-    def cancel(self, outcome: Settled) -> None:
-        """Cancel a call or a child."""
-        self.ask(lambda progress, now: self.calls.cancel(outcome, now))
-
-    def cancel_map(self, map_call: MapCall) -> None:
-        """Cancel the children of a map."""
-        self.ask(lambda progress, now: self.calls.cancel_map(map_call, now))
-
-    def release(self, outcome: Settled) -> None:
-        """Let go of the large result of a call whose future is gone."""
-        self.leave(lambda progress, now: self.calls.release(outcome))
-
-    def forget(self, map_call: MapCall) -> None:
-        """Keep the large results of a map whose future is gone no longer than other tasks need them."""
-        self.leave(lambda progress, now: self.calls.forget(map_call))
-
 
 def _answer(outcome: Settled, options: CallOptions) -> Any:
     """Return what a call gives, or raise why there is nothing."""
@@ -371,10 +387,6 @@ def _answer(outcome: Settled, options: CallOptions) -> Any:
     if options.return_state or (options.allow_failure and not state.is_successful()):
         return state
     return value_of(state, outcome.label, outcome.sources)
-
-
-def _interrupt(progress: Progress, now: Now) -> None:
-    progress.cancellation.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, now)
 
 
 def _has_failed(state: State | None) -> bool:

@@ -12,7 +12,7 @@ from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.errors import describe
-from prefectish.functions.calls import MapCall
+from prefectish.functions.calls import CancelCall, CancelMap, MapCall, ReleaseMap, ReleaseResult
 from prefectish.functions.results import not_finished_error, value_of
 from prefectish.functions.settled import Settled
 
@@ -69,7 +69,7 @@ class TaskFuture(Generic[R]):
         Returns
         -------
         bool
-            False if it goes on after `timeout` seconds.
+            False if it has not ended after `timeout` seconds.
         """
         return self._outcome.wait(timeout)
 
@@ -87,13 +87,13 @@ class TaskFuture(Generic[R]):
         Raises
         ------
         TimeoutError
-            It goes on after `timeout` seconds.
+            It has not ended after `timeout` seconds.
         Exception
             What the body raised; `TaskRunFailed` if it was cancelled, paused, or did not run, with the first cause.
         """
         outcome = self._outcome
         if not outcome.wait(timeout):
-            raise TimeoutError(f"{outcome.label} goes on after {timeout:g} s")
+            raise TimeoutError(f"{outcome.label} did not finish within {timeout:g} s")
         outcome.read = True
         state = outcome.state
         if state is None:
@@ -113,17 +113,17 @@ class TaskFuture(Generic[R]):
         Raises
         ------
         TimeoutError
-            It goes on after `timeout` seconds.
+            It has not ended after `timeout` seconds.
         """
         if not self._outcome.wait(timeout):
-            raise TimeoutError(f"{self._outcome.label} goes on after {timeout:g} s")
+            raise TimeoutError(f"{self._outcome.label} did not finish within {timeout:g} s")
         tried = capture(self.result)
         return tried.exception if isinstance(tried, Error) else None
 
     def cancel(self) -> None:
         """Cancel the call if it has not ended; a running body ends by itself, and its result is dropped."""
         self._outcome.read = True
-        self._run.cancel(self._outcome)
+        self._run.post(CancelCall(self._outcome))
 
     def cancelled(self) -> bool:
         """Return whether it was cancelled."""
@@ -137,7 +137,7 @@ class TaskFuture(Generic[R]):
                 return
             done = capture(function, self)
             if isinstance(done, Error):
-                get_logger("eager").error(
+                get_logger("functions").error(
                     "a callback of %s raised %s", outcome.label, describe(done.exception), exc_info=done.exception
                 )
 
@@ -151,7 +151,7 @@ class TaskFuture(Generic[R]):
     def __del__(self) -> None:
         outcome = self._outcome
         if outcome.state is not None and isinstance(outcome.state._result, Held):
-            self._run.release(outcome)
+            self._run.control.mailbox.post_later(ReleaseResult(outcome))
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self!r} is neither true nor false; ask for its result()")
@@ -212,7 +212,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
         return self._map_call.outcome.state is not None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all children have ended; False if they go on after `timeout` seconds."""
+        """Wait until all children have ended; False if they have not after `timeout` seconds."""
         return self._map_call.outcome.wait(timeout)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
@@ -228,13 +228,13 @@ class MapFuture(Sequence[TaskFuture[R]]):
         Raises
         ------
         TimeoutError
-            Some go on after `timeout` seconds.
+            Some have not ended after `timeout` seconds.
         Exception
             What the first child that failed, in map order, raised; or why the map has no children.
         """
         outcome = self._map_call.outcome
         if not outcome.wait(timeout):
-            raise TimeoutError(f"{self.name} goes on after {timeout:g} s")
+            raise TimeoutError(f"{self.name} did not finish within {timeout:g} s")
         outcome.read = True
         if outcome.state is None:
             assert outcome.waiting is not None
@@ -247,7 +247,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
     def cancel(self) -> None:
         """Cancel the children that have not ended."""
         self._map_call.outcome.read = True
-        self._run.cancel_map(self._map_call)
+        self._run.post(CancelMap(self._map_call))
 
     def __len__(self) -> int:
         """Wait until the number of children is known and return it; 0 for a map that could not begin."""
@@ -319,15 +319,15 @@ class MapFuture(Sequence[TaskFuture[R]]):
             Called with the row of a child, maybe twice, from the thread that drives the run.
         """
 
-        def told(row: int, state: State) -> None:
+        def listener(row: int, state: State) -> None:
             tell(row)
 
-        self._map_call.listeners.append(told)
+        self._map_call.listeners.append(listener)
         run = self._map_call.run
         for row, state in enumerate(list(run.children or ()) if run is not None else ()):
             if state is not None:
                 tell(row)
-        return lambda: self._map_call.listeners.remove(told)
+        return lambda: self._map_call.listeners.remove(listener)
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         """Wait for the end of the map in an event loop, and return its results, or raise as `result` does."""
@@ -335,7 +335,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
         return self.result()
 
     def __del__(self) -> None:
-        self._run.forget(self._map_call)
+        self._run.control.mailbox.post_later(ReleaseMap(self._map_call))
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be pickled: pass it as an argument")

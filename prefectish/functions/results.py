@@ -1,4 +1,4 @@
-"""What a state gives to whoever asks for its value: the value, or an exception that says why there is none."""
+"""The value of a state: its result, or an exception that says why it has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call, a child of a map, or a whole map comes to: known once, told to whoever waits."""
+"""The core of a future: the final state of a call, a child of a map, or a map, set once and safe for threads."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Settled:
     state
         Final state, None until it is known.
     width
-        What a map over the result has to know, None if nobody measured it.
+        What a map over the result has to know, None if it was not measured.
     waiting
-        A state that waits for somebody outside (a pause), None if it does not.
+        A state that waits for an approval (a pause), None if it does not.
     key
-        What a call is, by its arguments; None if nobody asked.
+        What a call is, by its arguments; None if it is not needed.
     sources
         Outcomes that it read or waited for.
     read
-        Whether somebody looked at it, or it was said that nobody minds.
+        Whether its result or state was retrieved, or need not be.
     """
 
     __slots__ = ("_callbacks", "key", "label", "read", "row", "run", "sources", "state", "waiting", "width")
@@ -67,7 +67,7 @@ class Settled:
             callback(self)
 
     def pause(self, state: State) -> None:
-        """Make known that it waits for somebody outside; whoever waits for it is told, and told again at its end."""
+        """Make known that it is paused; callbacks are called now, and again at its end."""
         with _LOCK:
             self.waiting = state
             callbacks = list(self._callbacks)
@@ -77,7 +77,7 @@ class Settled:
     def then(self, callback: Callable[[Settled], None]) -> None:
         """Call back once the final state is known, from the thread that makes it known; at once if it is known.
 
-        The callback is told of a pause too.
+        It is called at a pause too.
         """
         with _LOCK:
             if self.state is None:
@@ -98,11 +98,11 @@ class Settled:
             return True
         known = threading.Event()
 
-        def tell(outcome: Settled) -> None:
+        def notify(outcome: Settled) -> None:
             known.set()
 
-        self.then(tell)
+        self.then(notify)
         try:
             return known.wait(timeout)
         finally:
-            self.forget(tell)
+            self.forget(notify)

@@ -62,15 +62,15 @@ class BoundSignature:
         unknown = [] if spreads else sorted(bound.keys() - set(named))
         if missing or unknown:
             faults = (("missing", missing), ("unknown", unknown))
-            told = [f"{word}: {', '.join(names)}" for word, names in faults if names]
-            raise ParameterError(f"{self.name}: {'; '.join(told)}; it takes {self.signature}")
+            faults_named = [f"{word}: {', '.join(names)}" for word, names in faults if names]
+            raise ParameterError(f"{self.name}: {'; '.join(faults_named)}; it takes {self.signature}")
         for name in named:
             bound.setdefault(name, takes[name].default)
         return {name: self._checked(name, value) for name, value in bound.items()}
 
     def _checked(self, name: str, value: Any) -> Any:
-        wanted = self._hints().get(name) if self.validates and _can_validate() else None
-        return value if wanted is None or wanted is Any else checked(name, wanted, value)
+        expected = self._hints().get(name) if self.validates and _can_validate() else None
+        return value if expected is None or expected is Any else checked(name, expected, value)
 
     def _hints(self) -> Mapping[str, Any]:
         """Return the types of the arguments; one that names what cannot be found counts as none."""

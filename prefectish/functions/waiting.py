@@ -12,7 +12,7 @@ from prefectish.functions.settled import Settled
 
 
 class DoneAndNotDone(NamedTuple):
-    """Futures that have ended, and those that go on."""
+    """Futures that have ended, and those that have not."""
 
     done: set[TaskFuture[Any]]
     not_done: set[TaskFuture[Any]]
@@ -26,7 +26,7 @@ def wait(futures: Iterable[TaskFuture[Any]], timeout: float | None = None) -> Do
     futures
         Futures of calls or children, or a map.
     timeout
-        Seconds to wait at most; then some may go on.
+        Seconds to wait at most; then some may still run.
 
     Examples
     --------
@@ -62,9 +62,9 @@ def as_completed(futures: Iterable[TaskFuture[Any]], timeout: float | None = Non
     Raises
     ------
     TimeoutError
-        Some go on after `timeout` seconds.
+        Some have not ended after `timeout` seconds.
     TaskRunFailed
-        What is left waits for somebody outside: it is paused.
+        What is left is paused.
     """
     end = None if timeout is None else time.monotonic() + timeout
     if isinstance(futures, MapFuture):
@@ -117,4 +117,4 @@ def _next(ended: SimpleQueue[Any], end: float | None, left: int) -> Any:
     try:
         return ended.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
     except Empty:
-        raise TimeoutError(f"{left} of the futures go on") from None
+        raise TimeoutError(f"{left} of the futures did not finish in time") from None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MASK = "****"
 #: Shorter values are not masked: every other word would be.
 MIN_LENGTH = 4
-#: What JSON text may say that is no secret.
+#: Words of JSON, which are not masked.
 _WORDS = frozenset({"true", "false", "null", "none"})
 
 _lock = threading.Lock()

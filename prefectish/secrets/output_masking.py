@@ -1,8 +1,8 @@
 """Masks what this process logs and prints once it has resolved a secret.
 
-Log records are masked where they are made, for all loggers: a library that logs an address with a token in it is not
-ours to configure. Prints are masked where they leave the process through ``sys.stdout`` and ``sys.stderr``; what a
-program that the body starts writes by itself is not.
+Log records are masked where they are made, for all loggers: a library that logs an address with a token in it is
+configured by its user. Prints are masked where they leave the process through ``sys.stdout`` and ``sys.stderr``; what
+a program that the body starts writes by itself is not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def mask_output(value: Any) -> Any:
 
 
 def _mask_streams() -> None:
-    """Put a masking stream before each of the two; again if somebody has replaced one meanwhile."""
+    """Put a masking stream before each of the two; again if one was replaced meanwhile."""
     with _lock:
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
@@ -84,7 +84,7 @@ def _mask_logs() -> None:
 def _mask_message(record: logging.LogRecord) -> None:
     try:
         text = record.getMessage()
-    except Exception:  # the arguments do not fit; logging tells so when it writes the record
+    except Exception:  # the arguments do not fit; logging reports it when it writes the record
         record.args = tuple(mask(str(arg)) for arg in record.args) if isinstance(record.args, tuple) else None
         return
     hidden = mask(text)
@@ -93,7 +93,7 @@ def _mask_message(record: logging.LogRecord) -> None:
 
 
 def _mask_traceback(record: logging.LogRecord) -> None:
-    """Keep a traceback that tells a secret as masked text only."""
+    """Keep a traceback with a secret in it as masked text only."""
     import traceback
 
     assert record.exc_info

@@ -2,7 +2,7 @@
 
 1. ``secrets`` in the context: ``with prefectish.context(secrets={"TOKEN": "..."})`` or ``flow.run(context=...)``. These
    are stand-ins for tests; they go with a run to wherever its bodies run.
-2. ``secrets.toml`` in the home folder, ``TOKEN = "..."``, which nobody else may read (mode 0600).
+2. ``secrets.toml`` in the home folder, ``TOKEN = "..."``, which only its owner may read (mode 0600).
 3. The environment variable ``PREFECTISH__SECRETS__TOKEN``.
 
 The first that knows the name counts. Text that is JSON is decoded, wherever it comes from.
@@ -42,7 +42,7 @@ def stand_ins(given: Mapping[str, Any]) -> StandIns:
     Raises
     ------
     TypeError
-        If they are no mapping from names.
+        If they are not a mapping from names.
     """
     if not isinstance(given, Mapping):
         raise TypeError(f"secrets in the context must be a dict from names to values, got {type(given).__name__}")
@@ -58,7 +58,7 @@ def find(name: str) -> Any:
     Raises
     ------
     ValueError
-        If nobody knows the name, or the file is no TOML.
+        If the name is unknown, or the file is not TOML.
     SecretsUnsafe
         If others can read the file.
     """
@@ -134,8 +134,8 @@ def _read(path: str, content: bytes) -> Mapping[str, Any]:
 
     try:
         return tomllib.loads(content.decode())
-    except ValueError as error:  # it tells the line, not what stands there
-        raise ValueError(f"{path} is no TOML: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+    except ValueError as error:  # it names the line, not its content
+        raise ValueError(f"{path} is not valid TOML: {type(error).__name__}: {str(error).splitlines()[0]}") from None
 
 
 def _in_environment(name: str) -> Any:

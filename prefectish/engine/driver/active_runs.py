@@ -1,4 +1,4 @@
-"""The runs that this process drives right now; what a state handler can find out about the run that it is called in."""
+"""The runs that this process drives: what a state handler can find out about the run that it is called in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class ActiveRun:
     Attributes
     ----------
     recorder
-        What records it; None as long as, or because, nothing does.
+        What records it; None as long as, or because, nothing does. What a handler sends off is delivered later, and
+        asks then.
     """
 
     __slots__ = ("recorder",)
@@ -24,20 +25,20 @@ class ActiveRun:
         self.recorder: Recorder | None = None
 
 
-_driven: dict[tuple[int, str], ActiveRun] = {}
+_active: dict[tuple[int, str], ActiveRun] = {}
 
 
 def begin(run_id: str) -> ActiveRun:
     """Note that this process drives a run."""
-    run = _driven[os.getpid(), run_id] = ActiveRun()
+    run = _active[os.getpid(), run_id] = ActiveRun()
     return run
 
 
 def end(run_id: str) -> None:
     """Note that a run has ended."""
-    _driven.pop((os.getpid(), run_id), None)
+    _active.pop((os.getpid(), run_id), None)
 
 
 def find(run_id: str | None) -> ActiveRun | None:
     """Return a run that this process drives; None for one of another process, or one that has ended."""
-    return None if run_id is None else _driven.get((os.getpid(), run_id))
+    return None if run_id is None else _active.get((os.getpid(), run_id))

@@ -1,8 +1,4 @@
-"""A run in the background, and what can be asked of it from outside.
-
-The run's own thread drives it; every other thread leaves a request, which the loop takes up between two batches of
-receipts. So the tables of a run have one writer.
-"""
+"""A run in the background, and what can be asked of it from outside."""
 
 from __future__ import annotations
 
@@ -12,97 +8,49 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from prefectish.engine.capture import Error
-from prefectish.engine.clock import Now
-from prefectish.engine.driver.controls import HandleControls
+from prefectish.engine.capture import Error, Value
+from prefectish.engine.driver.control import (
+    Approve,
+    CancelRun,
+    CancelTask,
+    DrainRun,
+    Interrupt,
+    PauseRun,
+    Reply,
+    ResumeRun,
+    RetryFailed,
+    RunControl,
+    SetTagLimit,
+    SetTaskLimit,
+)
 from prefectish.engine.driver.interrupts import Terminated, terminable
 from prefectish.engine.driver.progress_view import counts_by_state
-from prefectish.engine.jobs.protocol import Session
-from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.run_state import NEVER_STARTED
+from prefectish.engine.scheduling.retry_failed import CannotRetry, chooser
 from prefectish.engine.scheduling.verdict import expand
-from prefectish.engine.state import Cancelled, Paused, Running, State
+from prefectish.engine.state import Paused, Running, State
+from prefectish.engine.task_states import task_of
+from prefectish.tasks.task import Task
 
 #: Seconds in which a run whose program ends has to end by itself; then it is ended as it stands.
 END_WITHIN = 3.0
+#: Seconds between two checks whether a run that was asked something has ended.
+POLL_INTERVAL = 0.05
 logger = logging.getLogger("prefectish")
-#: What a request does; it is called in the thread that drives the run.
-Request = Callable[[Progress, Now], None]
 
 
 class Drive(Protocol):
     """Drives a run in the thread that calls it."""
 
-    def __call__(self, *, control: Control) -> State:
+    def __call__(self, *, control: RunControl) -> State:
         """Return the state of the flow."""
 
 
-class Control:
-    """Requests on their way to a loop.
-
-    Attributes
-    ----------
-    progress
-        The tables of the run, once it has some; read by other threads, written by the loop only.
-    is_open
-        The run does not end because nothing of it runs: more may come.
-    break_off
-        Ends the run as an interrupt does, from another thread, where the loop is held up by a body; returns what is to
-        be raised.
-    """
-
-    def __init__(self) -> None:
-        self.progress: Progress | None = None
-        self.run_id: str | None = None
-        self.is_open = False
-        self.begun = threading.Event()
-        self.break_off: Callable[[KeyboardInterrupt], BaseException] | None = None
-        self._requests: deque[Request] = deque()
-        self._asked = threading.Event()
-        self._wake: Callable[[], None] | None = None
-
-    def begin(self, progress: Progress, session: Session) -> None:
-        """Note that the loop begins."""
-        self.progress = progress
-        self._wake = session.wake
-        self.begun.set()
-
-    def ask(self, request: Request) -> None:
-        """Leave a request; the loop takes it up at once."""
-        self._requests.append(request)
-        self.wake()
-
-    def leave(self, request: Request) -> None:
-        """Leave a request that the loop takes up in its own time."""
-        self._requests.append(request)
-
-    def wake(self) -> None:
-        """Have the loop look at its requests now."""
-        self._asked.set()
-        if self._wake is not None:
-            self._wake()
-
-    def idle(self, seconds: float) -> None:
-        """Wait for a request while nothing runs."""
-        self._asked.wait(seconds)
-
-    def verdict(self, progress: Progress) -> State:
-        """Return the state of a flow whose plan grew."""
-        return progress.verdict()
-
-    def answer(self, progress: Progress, now: Now) -> None:
-        """Do what was asked meanwhile."""
-        self._asked.clear()
-        while self._requests:
-            self._requests.popleft()(progress, now)
-
-
-class RunHandle(HandleControls):
-    """A run that goes on in a thread of its own; made by ``flow.start(...)``.
+class RunHandle:
+    """A run in a thread of its own; made by ``flow.start(...)``.
 
     Attributes
     ----------
@@ -116,7 +64,7 @@ class RunHandle(HandleControls):
         self._begin(drive)
 
     def _begin(self, drive: Drive) -> None:
-        self._control = Control()
+        self._control = RunControl()
         self._state: State | None = None
         self._error: BaseException | None = None
         self._is_paused = False
@@ -126,15 +74,15 @@ class RunHandle(HandleControls):
         self._thread.start()
         try:
             self._control.begun.wait()
-        except KeyboardInterrupt:  # nobody will have a handle on it
-            self._control.ask(_interrupt(KeyboardInterrupt))
+        except KeyboardInterrupt:  # the caller gets no handle, so the run must end here
+            self._control.mailbox.post(Interrupt(KeyboardInterrupt))
             raise
         _end_with_the_program(self)
 
     def _drive(self, drive: Drive) -> None:
         try:
             self._state = drive(control=self._control)
-        except BaseException as error:  # it is raised where somebody waits for the run
+        except BaseException as error:  # `wait` raises it
             self._error = error
         finally:
             self._control.begun.set()
@@ -165,9 +113,9 @@ class RunHandle(HandleControls):
         Raises
         ------
         TimeoutError
-            The run goes on after `timeout` seconds.
+            The run has not ended after `timeout` seconds.
         BaseException
-            What made the run break off; a SystemExit with code 143 after SIGTERM.
+            What ended the run without a state; a SystemExit with code 143 after SIGTERM.
         """
         try:
             with terminable():
@@ -175,7 +123,7 @@ class RunHandle(HandleControls):
         except Terminated:
             _interrupt_all([self], Terminated)
         if not self._ended.is_set():
-            raise TimeoutError(f"run {self.id} goes on after {timeout:g} s")
+            raise TimeoutError(f"run {self.id} did not finish within {timeout:g} s")
         if self._error is not None:
             raise self._error
         assert self._state is not None
@@ -196,22 +144,21 @@ class RunHandle(HandleControls):
         Raises
         ------
         TypeError, ValueError
-            `task` is not in the flow, `index` comes without a task, or is no position.
+            `task` is not in the flow, or `index` comes without a task, or is not a position.
         """
         if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
-            raise TypeError(f"index={index!r}: the position of a child, a whole number, is wanted")
+            raise TypeError(f"index must be an int, the position of a child, got {index!r}")
         if index is not None and index < 0:
-            raise ValueError(f"index={index}: children are counted from 0 on")
-        if task is None:
-            if index is not None:
-                raise ValueError(f"index={index!r} without a task: whose child is meant?")
-            self._control.ask(_drain if drain else cancel_run)
-            return
-        slug = self._slug(task)
-        self._control.ask(lambda progress, now: progress.cancellation.cancel(slug, index, now))
+            raise ValueError(f"index must be >= 0, got {index}: children are counted from 0")
+        if task is not None:
+            self._control.mailbox.post(CancelTask(self._slug(task), index))
+        elif index is not None:
+            raise ValueError(f"index={index!r} requires task=: an index selects one child of a mapped task")
+        else:
+            self._control.mailbox.post(DrainRun() if drain else CancelRun())
 
     def approve(self, task: Any, input: Any = None, index: int | None = None) -> None:
-        """Let a paused task go on; if the run has ended meanwhile, because only paused work was left, it goes on too.
+        """Resume a paused task; a run that has ended meanwhile, because only paused work was left, is continued.
 
         Parameters
         ----------
@@ -232,7 +179,7 @@ class RunHandle(HandleControls):
             The run has ended, and was not recorded.
         """
         slug = self._slug(task)
-        answer = self._answer(lambda progress, now: _approve(progress, slug, index, input, now))
+        answer = self._ask(Approve(slug, index, input))
         if answer is None:
             self.wait()
             assert self.id is not None
@@ -241,6 +188,104 @@ class RunHandle(HandleControls):
             raise answer.exception
         elif not answer.value:
             raise ValueError(f"{slug if index is None else f'{slug}[{index}]'} is not paused")
+
+    def pause(self) -> None:
+        """Send nothing more to be run until :meth:`resume`. Retries that are due wait; time limits keep running.
+
+        What was sent already is run to its end: of a map up to a window, whose width ``DaskExecutor(max_branches=...)``
+        says.
+        """
+        self._is_paused = True
+        self._control.mailbox.post(PauseRun())
+
+    def resume(self) -> None:
+        """Continue after :meth:`pause`."""
+        self._is_paused = False
+        self._control.mailbox.post(ResumeRun())
+
+    def set_limit(self, task_or_tag: Task | str, n: int | None) -> None:
+        """Change how many children may run at once, from now on; nothing that was sent to be run is taken back.
+
+        Parameters
+        ----------
+        task_or_tag
+            A task of the flow, whose `max_concurrency` it is; or a tag, of whose `tag_limits` it is.
+        n
+            0 to start none, None for no limit.
+
+        Raises
+        ------
+        TypeError, ValueError
+            The task or the tag is not in the flow, or `n` is not a number of children.
+        """
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
+            raise TypeError(f"n must be an int, or None for no limit, got {n!r}")
+        if n is not None and n < 0:
+            raise ValueError(f"n must be >= 0, got {n}")
+        if isinstance(task_or_tag, str):
+            tag = task_or_tag
+            tags = {tag for task in self._flow.tasks for tag in task.tags}
+            if tag not in tags:
+                raise ValueError(f"no task of {self._flow!r} has the tag {tag!r}; its tags are {sorted(tags)}")
+            self._control.mailbox.post(SetTagLimit(tag, n))
+        else:
+            self._control.mailbox.post(SetTaskLimit(self._slug(task_or_tag), n))
+
+    def retry(self, task: Task, where: Any = None) -> int:
+        """Run failed children of a map again, and what followed them, while the map runs.
+
+        Parameters
+        ----------
+        task
+            A mapped task of the flow.
+        where
+            Which of them: an exception type or several, the name of one, a function of the failed state, or a group of
+            ``history.run(id).failures()``. Default: all that failed by themselves.
+
+        Returns
+        -------
+        How many run again.
+
+        Raises
+        ------
+        RuntimeError
+            The map, or the run, has ended, or what followed cannot be taken back; the error names the way out,
+            :meth:`prefectish.Flow.resume`.
+        TypeError, ValueError
+            `where` is of another kind, or `task` is not in the flow.
+        """
+        slug, chosen = self._slug(task), chooser(where)
+        answer = self._ask(RetryFailed(slug, chosen))
+        hint = f"flow.resume({self.id!r}, retry_failed=True) runs failed children again once the run has ended"
+        if answer is None:
+            raise RuntimeError(f"run {self.id} has ended; {hint}")
+        if isinstance(answer, Error):
+            if isinstance(answer.exception, CannotRetry):
+                raise RuntimeError(f"{slug} cannot run again now: {answer.exception}; {hint}")
+            raise answer.exception
+        count: int = answer.value
+        return count
+
+    def _slug(self, task: Any) -> str:
+        """Return the slug of a task that is given as itself, as the one that was called, or by its name or slug."""
+        slugs: Mapping[Any, str] = self._flow.slugs
+        try:
+            return slugs[task_of(slugs, task)]
+        except KeyError as error:
+            raise ValueError(f"{task!r} is not in {self._flow!r}: {error.args[0]}") from None
+
+    def _ask(self, request: Any) -> Value | Error | None:
+        """Have a request carried out by the loop and return the answer; None if the run has ended."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(
+                "cannot be called from a handler or task body of the same run: its loop is blocked until they return"
+            )
+        reply = Reply()
+        self._control.mailbox.post(request, reply)
+        # Which comes first: a run that ends leaves the requests that came too late unanswered.
+        while not reply.known.wait(POLL_INTERVAL) and not self._ended.is_set():
+            pass
+        return reply.answer
 
     def counts(self, task: Any = None) -> dict[str, int]:
         """Return how many tasks and children are in which state, by the name of the state.
@@ -268,31 +313,22 @@ class RunHandle(HandleControls):
 
         reprs = import_module("prefectish.display.reprs")
         progress = self._control.progress
-        html: str = reprs.of_going_on(self._flow.name, progress) if self._state is None else reprs.of_state(self._state)
+        html: str = (
+            reprs.of_active_run(self._flow.name, progress) if self._state is None else reprs.of_state(self._state)
+        )
         return html
 
     def __repr__(self) -> str:
         return f"<RunHandle: {self.id} of {self._flow!r}, {type(self.state).__name__}>"
 
 
-def _approve(progress: Progress, slug: str, index: int | None, answer: Any, now: Now) -> bool:
-    """Let paused work of a step go on; return whether there was any."""
-    paused = [
-        (number, row)
-        for number, row, _ in progress.paused()
-        if progress.run_state.step_states[number].step.slug == slug and index in (None, row)
-    ]
-    progress.approve(paused, now, answer)
-    return bool(paused)
-
-
 #: Runs that end with the program, if they have not ended before.
-_going_on: weakref.WeakSet[RunHandle] = weakref.WeakSet()
+_active: weakref.WeakSet[RunHandle] = weakref.WeakSet()
 
 
 def _end_with_the_program(run: RunHandle) -> None:
     """Have a run end, with a state for every child and in its history, if the program ends before it."""
-    _going_on.add(run)
+    _active.add(run)
     # A pool of processes waits for its work in a hook of this kind, and hooks are called the last one first: so this
     # one is put behind those of whatever the run has just imported. It is harmless to call it twice.
     register: Callable[[Callable[[], None]], object] = getattr(threading, "_register_atexit", atexit.register)
@@ -300,39 +336,21 @@ def _end_with_the_program(run: RunHandle) -> None:
 
 
 def _program_ends() -> None:
-    left = [run for run in _going_on if not run._ended.is_set() and run._process == os.getpid()]
+    left = [run for run in _active if not run._ended.is_set() and run._process == os.getpid()]
     for run in left:
         progress = run._control.progress
         recorded = progress is not None and progress.run_state.events is not None
-        hint = f"; flow.resume({run.id!r}) goes on with it" if recorded else ""
+        hint = f"; flow.resume({run.id!r}) continues it" if recorded else ""
         logger.warning("%r is interrupted: the program ends before it%s", run._flow.name, hint)
     _interrupt_all(left, KeyboardInterrupt)
 
 
 def _interrupt_all(runs: Iterable[RunHandle], kind: type[KeyboardInterrupt]) -> None:
-    """Interrupt runs and wait until they have ended; those that are held up are ended where they stand."""
+    """Interrupt runs and wait until they have ended; those held up by a body are ended from here."""
     end = time.monotonic() + END_WITHIN
     for run in runs:
-        run._control.ask(_interrupt(kind))
+        run._control.mailbox.post(Interrupt(kind))
     for run in runs:
-        if not run._ended.wait(max(0.0, end - time.monotonic())) and run._control.break_off is not None:
-            run._error = run._control.break_off(kind())
+        if not run._ended.wait(max(0.0, end - time.monotonic())) and run._control.interrupt_from_thread is not None:
+            run._error = run._control.interrupt_from_thread(kind())
             run._ended.set()
-
-
-def _interrupt(kind: type[KeyboardInterrupt]) -> Request:
-    """Return the request to end as after a signal: the loop is raised what it would have raised there."""
-
-    def raise_it(progress: Progress, now: Now) -> None:
-        raise kind
-
-    return raise_it
-
-
-def cancel_run(progress: Progress, now: Now) -> None:
-    """Cancel what runs and what was not started; to be asked of a :class:`Control`."""
-    progress.cancellation.end(lambda run, row: Cancelled("cancelled"), NEVER_STARTED, now)
-
-
-def _drain(progress: Progress, now: Now) -> None:
-    progress.cancellation.drain(now)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from prefectish.engine.capture import interrupt
+from prefectish.engine.state import State
 
 #: Exit codes of a program that ends with the state of an interrupted run.
 INTERRUPTED, TERMINATED = 130, 143
@@ -18,11 +19,27 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a run as Ctrl-C does, and the program with exit code 143."""
 
 
+def ended_by(stop: BaseException, state: State | None, run_id: str | None) -> BaseException:
+    """Return what a run raises that `stop` ended: itself, or after SIGTERM a SystemExit; either carries the state.
+
+    Parameters
+    ----------
+    state
+        State that the run ended in, None if there is none; it gets the exit code of the program.
+    """
+    code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    if state is not None:
+        state = state.replace(context={**state.context, "exit_code": code, "flow_run_id": run_id})
+    end: BaseException = SystemExit(code) if isinstance(stop, Terminated) else stop
+    vars(end)["state"] = state
+    return end
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Tell the user's Ctrl-C from a body that raises KeyboardInterrupt: our handler sets a flag before it raises.
+    """Distinguish the user's Ctrl-C from a KeyboardInterrupt of a body: the handler sets a flag before it raises.
 
-    SIGTERM is taken only if nobody else takes it. Outside the main thread signals are not ours to handle.
+    SIGTERM is handled only if the program does not. Outside the main thread Python handles no signals.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
         yield
@@ -40,9 +57,9 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise :class:`Terminated` at SIGTERM in the block, if nobody else takes it; only in the main thread.
+    """Raise :class:`Terminated` at SIGTERM in the block, if the program does not handle it; only in the main thread.
 
-    For one who waits for a run that another thread drives; Ctrl-C is raised there as everywhere.
+    For a thread that waits for a run of another thread; Ctrl-C is raised there as everywhere.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
@@ -54,7 +71,7 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def raise_swallowed() -> None:
+def reraise_lost_interrupt() -> None:
     """Raise an interrupt again that was lost: Python drops what is raised in a ``__del__``, or a callback of its own.
 
     Only in the main thread, where signals are handled: runs in other threads are not interrupted.

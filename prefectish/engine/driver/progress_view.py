@@ -1,8 +1,8 @@
-"""What somebody who watches a run gets to see: how many children of each step are where, a few times a second.
+"""Progress of a run, a few times a second: how many children of each step are in which state.
 
-The engine counts and calls; how it looks is not its business. Counts come from the tables as they are: the number of
-rows and of those left, failures, and other states than plain success, which ``finishing`` notes. Only what is open is
-looked through. If looking takes long, it is done less often, so that it never takes more than a small share of the run.
+The engine counts and calls; drawing is left to `prefectish.display`. Counts come from the tables as they are: the
+number of rows and of those left, failures, and other states than plain success, which ``changes`` notes. Only what is
+open is looked through. If a refresh takes long, the next one waits, so that all take but a small share of the run.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from prefectish.engine.state import (
 from prefectish.errors import describe
 
 #: Shortest and longest time between two looks, and before the first, in seconds.
-SHORTEST, LONGEST, FIRST = 0.2, 2.0, 0.5
+MIN_INTERVAL, MAX_INTERVAL, FIRST_AFTER = 0.2, 2.0, 0.5
 #: How much longer than it took to look, in time of the processor, the next look has to wait.
-PATIENCE = 100
+COST_FACTOR = 100
 #: How long a look may be overdue before the thread does it, in seconds.
 TICK = 0.5
 
@@ -63,7 +63,7 @@ class StepCounts(NamedTuple):
     running
         Children that were sent to be run, and are not known to wait for their turn.
     retrying, paused
-        Children that wait for another attempt, or for somebody.
+        Children that wait for another attempt, or for an approval.
     final
         Whether the step has ended.
     """
@@ -85,27 +85,27 @@ class StepCounts(NamedTuple):
 
 
 class ProgressView(Protocol):
-    """Shows a run to somebody."""
+    """Shows the progress of a run."""
 
-    def look(self, counts: Sequence[StepCounts], paused: bool) -> None:
+    def refresh(self, counts: Sequence[StepCounts], paused: bool) -> None:
         """Show how far the run is; while it is `paused` by its handle nothing new starts."""
 
     def rest(self) -> None:
-        """Leave the screen to somebody else until the next look."""
+        """Release the screen until the next refresh."""
 
     def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
         """Show how the run ended, for the last time; `state` is None if it broke off."""
 
 
 class ProgressTicker:
-    """Lets an onlooker look at the right times, and keeps its errors from the run.
+    """Lets an view look at the right times, and keeps its errors from the run.
 
     The loop looks between two batches of receipts. While a long body keeps it busy, a thread of its own looks instead.
 
     Parameters
     ----------
     make
-        Makes the onlooker from the identifier of a run that is recorded, None for one that is not; called at the first
+        Makes the view from the identifier of a run that is recorded, None for one that is not; called at the first
         look, so that a short run is not kept waiting.
     always
         Whether even the shortest run is shown, at its end.
@@ -115,19 +115,19 @@ class ProgressTicker:
     """
 
     def __init__(self, make: Callable[[str | None], ProgressView], always: bool, at_once: bool = False) -> None:
-        self.due = monotonic() + (0.0 if at_once else FIRST)
+        self.due = monotonic() + (0.0 if at_once else FIRST_AFTER)
         self._make = make
         self._always = always
         self._at_once = at_once
-        self._onlooker: ProgressView | None = None
+        self._view: ProgressView | None = None
         self._broken = False
         self._run_id: str | None = None
         self._counts: Callable[[], list[StepCounts]] = list
         self._is_paused: Callable[[], bool] = bool
         self._over = threading.Event()
-        self._looking = threading.Lock()
+        self._refreshing = threading.Lock()
         self._ticker = threading.Thread(
-            target=copy_context().run, args=(self._tick,), name="prefectish-watch", daemon=True
+            target=copy_context().run, args=(self._tick,), name="prefectish-progress", daemon=True
         )
 
     def begin(self, progress: Progress, session: Session, recorded: str | None) -> None:
@@ -137,71 +137,71 @@ class ProgressTicker:
         self._is_paused = lambda: progress.run_state.paused
         self._ticker.start()
         if self._at_once:
-            self.look()
-            self.due = monotonic() + SHORTEST  # what it took to get ready is no measure of what a look takes
+            self.refresh()
+            self.due = monotonic() + MIN_INTERVAL  # getting ready took longer than a refresh does
 
-    def look(self, late: float = 0.0) -> None:
+    def refresh(self, late: float = 0.0) -> None:
         """Look, if it is time, and has been for `late` seconds."""
-        if monotonic() < self.due + late or not self._looking.acquire(blocking=False):
+        if monotonic() < self.due + late or not self._refreshing.acquire(blocking=False):
             return
         try:
-            self._try("begin", lambda onlooker: None)
+            self._try("begin", lambda view: None)
             began = thread_time()
-            self._try("look", lambda onlooker: onlooker.look(self._counts(), self._is_paused()))
-            self.due = monotonic() + min(max(SHORTEST, PATIENCE * (thread_time() - began)), LONGEST)
+            self._try("refresh", lambda view: view.refresh(self._counts(), self._is_paused()))
+            self.due = monotonic() + min(max(MIN_INTERVAL, COST_FACTOR * (thread_time() - began)), MAX_INTERVAL)
         finally:
-            self._looking.release()
+            self._refreshing.release()
 
     def _tick(self) -> None:
         while not self._over.wait(TICK):
-            self.look(late=TICK)
+            self.refresh(late=TICK)
 
     def rest(self) -> None:
-        """Let the onlooker leave the screen to somebody else."""
-        with self._looking:
-            if self._onlooker is not None:
-                self._try("rest", lambda onlooker: onlooker.rest())
+        """Let the view release the screen."""
+        with self._refreshing:
+            if self._view is not None:
+                self._try("rest", lambda view: view.rest())
 
     def ended(self, state: State | None) -> None:
         """Look for the last time; `state` is what the run ended in, None if it broke off without one."""
         self._over.set()
-        with self._looking:
-            if self._onlooker is not None or self._always:
-                self._try("show the end", lambda onlooker: onlooker.ended(self._counts(), state))
+        with self._refreshing:
+            if self._view is not None or self._always:
+                self._try("show the end", lambda view: view.ended(self._counts(), state))
             self._broken = True  # nothing is shown after the end
 
     def _try(self, what: str, act: Callable[[ProgressView], None]) -> None:
         if self._broken:
             return
         try:
-            if self._onlooker is None:
-                self._onlooker = self._make(self._run_id)
-            act(self._onlooker)
+            if self._view is None:
+                self._view = self._make(self._run_id)
+            act(self._view)
         except Exception as error:
             self._broken = True
             get_logger("progress").warning(
-                "the progress of this run is not shown any further, and the run goes on: could not %s: %s",
+                "the progress of this run is no longer shown; the run continues: could not %s: %s",
                 what,
                 describe(error),
                 exc_info=True,
             )
-            if self._onlooker is not None:
-                capture(self._onlooker.rest)  # whatever it holds, a terminal for one, is for others again
+            if self._view is not None:
+                capture(self._view.rest)  # whatever it holds, a terminal for one, is for others again
 
 
-def watch_for(wanted: bool | None, flow_name: str, nested: bool, background: bool) -> ProgressTicker | None:
-    """Return what shows a run; None if nobody watches.
+def ticker_for(shown: bool | None, flow_name: str, nested: bool, background: bool) -> ProgressTicker | None:
+    """Return what shows a run; None if nothing does.
 
     Parameters
     ----------
-    wanted
-        None if that is for the settings to say, and else for what there is: a terminal or a notebook.
+    shown
+        None to leave it to the settings, and else to what there is: a terminal or a notebook.
     nested
         Whether the body of a task runs the flow.
     background
-        Whether somebody may type at the terminal while the run goes on.
+        Whether the user may type at the terminal meanwhile.
     """
-    shown = _choice() if wanted is None else wanted
+    shown = _choice() if shown is None else shown
     if shown is False or (shown is None and (nested or not _has_screen(background))):
         return None
     began = monotonic()
@@ -209,14 +209,14 @@ def watch_for(wanted: bool | None, flow_name: str, nested: bool, background: boo
     def make(run_id: str | None) -> ProgressView:
         from importlib import import_module
 
-        onlooker: ProgressView = import_module("prefectish.display.live").onlooker(flow_name, run_id, began)
-        return onlooker
+        view: ProgressView = import_module("prefectish.display.live").progress_view(flow_name, run_id, began)
+        return view
 
     return ProgressTicker(make, always=bool(shown), at_once=background and in_notebook())
 
 
-def see_end(watch: ProgressTicker | None, state: State | None) -> None:
-    """Let the onlooker, if there is one, see how a run ended; `state` is None if it broke off without one."""
+def show_end(watch: ProgressTicker | None, state: State | None) -> None:
+    """Let the view, if there is one, see how a run ended; `state` is None if it broke off without one."""
     if watch is not None:
         watch.ended(state)
 
@@ -227,7 +227,7 @@ def _choice() -> bool | None:
 
 
 def _has_screen(background: bool) -> bool:
-    """Whether there is a notebook, or a terminal that nobody types at meanwhile."""
+    """Whether there is a notebook, or a terminal that is not typed at meanwhile."""
     return in_notebook() or (not background and _is_terminal())
 
 
@@ -291,7 +291,7 @@ def _open(progress: Progress) -> tuple[Counter[int], Counter[int], Counter[int]]
     running: Counter[int] = Counter()
     retrying: Counter[int] = Counter()
     paused: Counter[int] = Counter()
-    for chain in list(progress.run_state.chains.values()):  # the loop may go on meanwhile, if another thread looks
+    for chain in list(progress.run_state.chains.values()):  # the loop may change it meanwhile, if another thread counts
         numbers = [run.step.number for run in chain.step_states]
         for branch in list(chain.open_rows.values()):
             if mask := branch.submitted:  # of the steps that were sent together, the first is the one that runs

@@ -142,7 +142,7 @@ def _assign_domains(steps: tuple[Step, ...]) -> tuple[MapDomain, ...]:
 
 
 def assign_domain(step: Step, steps: Sequence[Step], domains: list[MapDomain], known: dict[object, int]) -> None:
-    """Say what a mapped step runs over: a domain that is there already, or a new one.
+    """Set what a mapped step runs over: a known domain, or a new one.
 
     Parameters
     ----------

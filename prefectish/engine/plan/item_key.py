@@ -55,7 +55,7 @@ def item_key(spec: StepSpec, upstream: Sequence[State], run: Mapping[str, Any]) 
     if isinstance(outcome, Error):
         if (run["flow_run_id"], spec.slug) not in _warned:
             _warned.add((run["flow_run_id"], spec.slug))
-            logger.warning("%s: children are told apart by position: %s", spec.slug, describe(outcome.exception))
+            logger.warning("%s: children are known by their position: %s", spec.slug, describe(outcome.exception))
         return None
     key: str | None = outcome.value
     return key
@@ -91,7 +91,7 @@ def shortened(key: Any) -> str:
 
 
 def identity_of(key: str | None, row: int, seen: Counter[str]) -> Identity:
-    """Return what tells a child from its siblings; to be asked row by row.
+    """Return what distinguishes a child from its siblings; call it row by row.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ def measure(value: Any, depth: int) -> Any:
     Returns
     -------
     ``(width, kind)`` for depth 1, ``(width, kind, widths)`` for depth 2, where `widths` holds the width of each item
-    and :data:`SCALAR` for an item that is no list; `kind` is the name of the value's type.
+    and :data:`SCALAR` for an item that is not a list; `kind` is the name of the value's type.
 
     Examples
     --------
@@ -157,11 +157,11 @@ def parent_verdict(
     known = [s for s in good if s.width is not None]
     lengths = {s.width for s in known}
     if len(lengths) > 1:
-        told = ", ".join(f"{s.input.key or s.input.source_slug}={s.width}" for s in known)
+        widths = ", ".join(f"{s.input.key or s.input.source_slug}={s.width}" for s in known)
         if strict:
-            text = f"mapped inputs differ in length: {told}"
+            text = f"mapped inputs differ in length: {widths}"
             return Failed(text, ValueError(text)), None, None
-        return None, min(s.width or 0 for s in known), f"mapped inputs differ in length: {told}; the shortest wins"
+        return None, min(s.width or 0 for s in known), f"mapped inputs differ in length: {widths}; the shortest wins"
     return None, known[0].width if known else None, None
 
 
@@ -182,8 +182,8 @@ def _skips_whole(source: KnownSource) -> bool:
 
 def _unmappable(source: KnownSource) -> Failed:
     where = source.input.key or source.input.source_slug
-    told = f"{where} is a {source.kind} ({source.input.source_slug})"
+    text = f"{where} is a {source.kind} ({source.input.source_slug})"
     if source.kind in ("dict", "mappingproxy"):  # it has an index, so it wants more words
-        told = f"{told}: map over list(d.items())"
-        return Failed(f"{UNMAPPABLE_RESULT} {told}", TypeError(told))
-    return Failed(UNMAPPABLE_RESULT, TypeError(f"{told}: return a list, not a {source.kind}"))
+        text = f"{text}: map over list(d.items())"
+        return Failed(f"{UNMAPPABLE_RESULT} {text}", TypeError(text))
+    return Failed(UNMAPPABLE_RESULT, TypeError(f"{text}: return a list, not a {source.kind}"))

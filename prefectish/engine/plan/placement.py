@@ -42,6 +42,6 @@ def _from_tags(task: Task) -> dict[str, float]:
             found[name] = float(number or 1)
         except ValueError:
             raise ValueError(
-                f"task {task.name}: tag {tag!r}: a number is wanted, such as {RESOURCE_TAG}{name}=1"
+                f"task {task.name}: tag {tag!r}: must end with a number, as {RESOURCE_TAG}{name}=1 does"
             ) from None
     return found

@@ -75,7 +75,8 @@ class Step:
     store
         Where its results are kept: the task's own place or the flow's; None for nowhere.
     measure
-        0 if nobody maps over its result, 1 if somebody does, 2 if somebody flattens it.
+        How much of its result is measured, see `map_domain.measure`: 0 if no step maps over it, 1 if one does, 2 if one
+        flattens it.
     """
 
     __slots__ = (

@@ -1,0 +1,208 @@
+"""Requests to a run, from any thread to the one that drives it.
+
+Only the thread of the loop changes the tables of a run. Every other thread posts a request, which the loop carries out
+between two batches of receipts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.clock import Now
+from prefectish.engine.scheduling.progress import Progress
+from prefectish.engine.scheduling.run_state import NEVER_STARTED
+from prefectish.engine.state import Cancelled, State
+
+
+class CancelRun(NamedTuple):
+    """Cancel what runs and what was not started; `message` says why."""
+
+    message: str = "cancelled"
+
+
+class DrainRun(NamedTuple):
+    """Start nothing more, let what runs end, and then end the run."""
+
+
+class Interrupt(NamedTuple):
+    """End the run as after a signal: the loop raises what it would have raised there."""
+
+    kind: type[KeyboardInterrupt]
+
+
+class PauseRun(NamedTuple):
+    """Start nothing more until the run is resumed."""
+
+
+class ResumeRun(NamedTuple):
+    """Start again what waits since the run was paused."""
+
+
+class CancelTask(NamedTuple):
+    """Cancel a task, or one child of it; `row` is None for all of it."""
+
+    slug: str
+    row: int | None
+
+
+class SetTaskLimit(NamedTuple):
+    """Let at most `size` children of a task run at once; None for no limit."""
+
+    slug: str
+    size: int | None
+
+
+class SetTagLimit(NamedTuple):
+    """Let at most `size` children of all tasks with a tag run at once; None for no limit."""
+
+    tag: str
+    size: int | None
+
+
+class Approve(NamedTuple):
+    """Resume paused work of a task, of one child or of all; answered with whether there was any."""
+
+    slug: str
+    row: int | None
+    answer: Any
+
+
+class RetryFailed(NamedTuple):
+    """Run failed children of a map again; `chosen` says which. Answered with their number."""
+
+    slug: str
+    chosen: Callable[[int, State], bool]
+
+
+def carry_out(request: Any, progress: Progress, now: Now) -> Any:  # noqa: C901  one case for each request
+    """Do what a request asks for, in the thread of the loop, and return the answer.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        The request is to end the run as after a signal.
+    """
+    match request:
+        case CancelRun(message):
+            progress.cancellation.end(lambda run, row: Cancelled(message), NEVER_STARTED, now)
+        case DrainRun():
+            progress.cancellation.drain(now)
+        case Interrupt(kind):
+            raise kind
+        case PauseRun():
+            progress.controls.pause()
+        case ResumeRun():
+            progress.controls.resume()
+        case CancelTask(slug, row):
+            progress.cancellation.cancel(slug, row, now)
+        case SetTaskLimit(slug, size):
+            progress.controls.limit_task(slug, size)
+        case SetTagLimit(tag, size):
+            progress.controls.limit_tag(tag, size)
+        case Approve(slug, row, answer):
+            paused = [place for place in paused_rows(progress, slug) if row in (None, place[1])]
+            progress.approve(paused, now, answer)
+            return bool(paused)
+        case RetryFailed(slug, chosen):
+            return progress.retrier.retry(slug, chosen, now)
+        case _:
+            raise TypeError(f"request must be one of prefectish.engine.driver.control, got {request!r}")
+    return None
+
+
+def paused_rows(progress: Progress, slug: str) -> list[tuple[int, int]]:
+    """Return the step and the rows of a task that are paused."""
+    return [(step, row) for step, row, _ in progress.paused() if progress.run_state.step_states[step].step.slug == slug]
+
+
+class Reply:
+    """The answer to a request, for the thread that waits for it."""
+
+    __slots__ = ("answer", "known")
+
+    def __init__(self) -> None:
+        self.known = threading.Event()
+        self.answer: Value | Error | None = None
+
+
+class Mailbox:
+    """Requests that wait for the loop."""
+
+    def __init__(self) -> None:
+        self._requests: deque[tuple[Any, Reply | None]] = deque()
+        self._posted = threading.Event()
+        self._wake_session: Callable[[], None] | None = None
+
+    def connect(self, wake: Callable[[], None]) -> None:
+        """Let a request end the wait for receipts, by the session's `wake`."""
+        self._wake_session = wake
+
+    def post(self, request: Any, reply: Reply | None = None) -> None:
+        """Leave a request; the loop carries it out at once."""
+        self._requests.append((request, reply))
+        self.wake()
+
+    def post_later(self, request: Any) -> None:
+        """Leave a request that can wait until the loop turns for another reason."""
+        self._requests.append((request, None))
+
+    def wake(self) -> None:
+        """Let the loop turn now."""
+        self._posted.set()
+        if self._wake_session is not None:
+            self._wake_session()
+
+    def idle(self, seconds: float) -> None:
+        """Wait for a request while nothing runs."""
+        self._posted.wait(seconds)
+        # A request is left before it is announced: one that comes between these lines is seen in the turn that follows.
+        self._posted.clear()
+
+    def __bool__(self) -> bool:
+        return bool(self._requests)
+
+    def deliver(self, act: Callable[[Any], Any]) -> None:
+        """Carry out all requests, in the order in which they came."""
+        while self._requests:
+            request, reply = self._requests.popleft()
+            if reply is None:
+                act(request)
+            else:
+                reply.answer = capture(act, request)
+                reply.known.set()
+
+
+class RunControl:
+    """What the thread that drives a run shares with others.
+
+    Attributes
+    ----------
+    mailbox
+        Requests to the run.
+    run_id
+        Identifier of the run; None before it has one.
+    progress
+        The tables of the run, once it has some; read by other threads, written by the loop only.
+    begun
+        Set once the run has tables, or has ended without.
+    interrupt_from_thread
+        Ends the run as an interrupt does, from another thread, while a body holds up the loop; returns what is to be
+        raised. None while there is nothing to end.
+    """
+
+    def __init__(self) -> None:
+        self.mailbox = Mailbox()
+        self.run_id: str | None = None
+        self.progress: Progress | None = None
+        self.begun = threading.Event()
+        self.interrupt_from_thread: Callable[[KeyboardInterrupt], BaseException] | None = None
+
+    def begin(self, progress: Progress, wake: Callable[[], None]) -> None:
+        """Note that the loop begins."""
+        self.progress = progress
+        self.mailbox.connect(wake)
+        self.begun.set()

@@ -1,0 +1,81 @@
+"""The options of a run, the same for flows and flow functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from prefectish.engine.jobs.protocol import Executor
+from prefectish.engine.state import State
+from prefectish.tasks.options import seconds
+
+
+class RunOptions(NamedTuple):
+    """How a flow is run. Frozen: :meth:`merged` gives others.
+
+    Attributes
+    ----------
+    executor
+        None for this process, or for what the front end chooses.
+    context
+        Values that bodies find in ``prefectish.context``.
+    task_states
+        States from a former run by task; finished tasks are kept and feed their downstream, others continue from there.
+    state
+        The state that the flow starts from.
+    flow_run_name
+        Default: the identifier of the run.
+    keep_results
+        Which large results can be read after the run: None for those of terminal and reference tasks, True for all,
+        False for none, or a task, or several.
+    timeout
+        Longest time of the run in seconds; then open tasks are TimedOut, and those not started Cancelled.
+    on_pause
+        "prompt" to ask on the terminal about paused tasks; None to end the run when only they are left.
+    history
+        Where the run is recorded: None for the history in the home folder, False for nowhere, a path or a database URL.
+    progress
+        Whether the run is shown while it is driven; None: in a terminal or a notebook.
+    background
+        Whether the run is driven beside a user who types at the terminal.
+    resumption
+        A recorded run to continue.
+    retries, retry_delay
+        Of a flow function: runs after one that failed, and the seconds before each: a number, a list, or a function.
+    max_concurrency
+        Of a flow function: calls and children of one task that run at the same time, at most.
+    """
+
+    executor: Executor | None = None
+    context: Mapping[str, Any] | None = None
+    task_states: Mapping[Any, State] | None = None
+    state: State | None = None
+    flow_run_name: str | None = None
+    keep_results: Any = None
+    timeout: float | None = None
+    on_pause: str | None = None
+    history: Any = None
+    progress: bool | None = None
+    background: bool = False
+    resumption: Any = None
+    retries: int = 0
+    retry_delay: Any = 0
+    max_concurrency: int | None = None
+
+    def merged(self, **given: Any) -> RunOptions:
+        """Return these options with those that are given, and not None, in the place of them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An option has an impossible value.
+        """
+        chosen = {name: value for name, value in given.items() if value is not None}
+        if "timeout" in chosen:
+            chosen["timeout"] = seconds("timeout", chosen["timeout"])
+        on_pause, state = chosen.get("on_pause"), chosen.get("state")
+        if on_pause not in (None, "prompt"):
+            raise ValueError(f"on_pause must be None, or 'prompt' to ask on the terminal, got {on_pause!r}")
+        if state is not None and not isinstance(state, State):
+            raise TypeError(f"state must be a State, got {state!r}")
+        return self._replace(**chosen)

@@ -1,0 +1,198 @@
+"""From a flow and the options of a run to its state."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from prefectish.engine.clock import Clock, RunClock
+from prefectish.engine.context import bind, current, unbind
+from prefectish.engine.driver import active_runs
+from prefectish.engine.driver.active_runs import ActiveRun
+from prefectish.engine.driver.control import RunControl
+from prefectish.engine.driver.inline import LocalExecutor
+from prefectish.engine.driver.interrupts import interruptible
+from prefectish.engine.driver.loop import CallSource, Run, exception_of
+from prefectish.engine.driver.options import RunOptions
+from prefectish.engine.driver.progress_view import ticker_for
+from prefectish.engine.handlers import call_handlers
+from prefectish.engine.jobs.protocol import Executor
+from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.plan.steps import Plan
+from prefectish.engine.scheduling.events import Recorder
+from prefectish.engine.scheduling.events import load as load_recorder
+from prefectish.engine.state import Running, Scheduled, State
+from prefectish.engine.worker.attempt_context import run_context
+from prefectish.engine.worker.cache import CACHES
+from prefectish.errors import HistoryWriteError
+from prefectish.flow_source import origin_of
+
+DEFAULTS = RunOptions()
+
+
+def run_flow(
+    flow: Any,
+    parameters: Mapping[str, Any],
+    options: RunOptions = DEFAULTS,
+    *,
+    control: RunControl | None = None,
+    calls: CallSource | None = None,
+    clock: Clock | None = None,
+) -> State:
+    """Run a flow to its end and return its state; its result maps each task to its state.
+
+    Parameters
+    ----------
+    parameters
+        A value for each parameter that has no default.
+    control
+        What brings requests of other threads.
+    calls
+        Adds the steps of a flow function while it runs; None: the steps are those of the flow.
+
+    Raises
+    ------
+    FlowDefinitionError
+        The flow cannot run as it is.
+    KeyboardInterrupt, SystemExit
+        The run was interrupted, or terminated; ``.state`` is the state it ended in.
+    BaseException
+        What a task raised, under ``raise_on_exception``.
+    """
+    executor = LocalExecutor() if options.executor is None else _checked(options.executor)
+    plan, values = _planned(flow, parameters, executor) if calls is None else (calls.plan, dict(parameters))
+    _check_known(flow, plan, options.task_states or {})
+    run_clock, control, resumption = RunClock(clock), control or RunControl(), options.resumption
+    control.run_id = run_id = new_run_id() if resumption is None else resumption.run.id
+    previous = None if resumption is None else resumption.recall(plan)  # the run has one part more from here on
+    given = {**current(), **(options.context or {})}
+    name, due = options.flow_run_name or run_id, _due(options.state)
+    facts = run_context(flow.name, run_id, name, values, run_clock.moment().wall, given, due)
+    facts |= _shared(flow, given) | _part(resumption)
+    run = Run(flow, plan, executor, facts, run_clock, options, control, calls)
+    run.previous = previous
+    token = bind(facts)
+    active = active_runs.begin(run_id)
+    try:
+        with interruptible():
+            return _with_id(_run(run, given, active), run_id)
+    except KeyboardInterrupt as stop:
+        end = exception_of(stop, run_id)
+        if end is not stop:
+            raise end from None
+        raise
+    finally:
+        control.interrupt_from_thread = None  # it would keep the tables of the run, on a circle with them
+        active_runs.end(run_id)
+        unbind(token)
+
+
+def _run(run: Run, given: Mapping[str, Any], active: ActiveRun) -> State:
+    """Take the flow from its first state to its last, its handlers asked at each change."""
+    flow, options, resumption = run.flow, run.options, run.options.resumption
+    started = _change(flow, options.state or Scheduled(), Running("Running flow."))
+    if not started.is_running():
+        if resumption is not None:
+            resumption.release()
+        return started
+    recorder = load_recorder(options.history) if resumption is None else resumption.recorder()
+    run.ticker = ticker_for(options.progress, run.plan.flow_name, "task_slug" in given, options.background)
+    active.recorder = run.recorder = _recording(recorder, run)
+    final = run.run(options.task_states or {})
+    return final if final.is_running() else _change(flow, started, final)
+
+
+def _planned(flow: Any, parameters: Mapping[str, Any], executor: Executor) -> tuple[Plan, dict[str, Any]]:
+    """Return the steps of a flow, and the values of its parameters, defaults included."""
+    plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
+    own = flow.parameters()
+    return plan, {step.name: step.literal.result for step in plan.steps if step.literal and step.task in own}
+
+
+def _shared(flow: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run shares with others: what they have cached, and the flow as it was written."""
+    for name, states in (given.get("caches") or {}).items():
+        for cached in states:
+            CACHES.add(name, cached)
+    return {"caches": CACHES, "flow_source": origin_of(flow)}
+
+
+def _part(resumption: Any) -> dict[str, Any]:
+    """Return which part of a resumed run this is."""
+    if resumption is None:
+        return {}
+    return {"flow_run_part": resumption.part, "flow_run_retry_failed": resumption.retry_failed}
+
+
+def _recording(recorder: Recorder | None, run: Run) -> Recorder | None:
+    """Begin to record; a default history that cannot be written only warns."""
+    if recorder is None:
+        return None
+    try:
+        recorder.started(run.plan, run.facts, getattr(run.flow, "version", None), repr(run.executor))
+    except HistoryWriteError as error:
+        if run.options.history is not None:
+            raise
+        warnings.warn(f"this run is not recorded: {error}", stacklevel=2)
+        return None
+    return recorder
+
+
+def new_run_id() -> str:
+    """Return an identifier for a run: time ordered to the second, unique by 64 random bits."""
+    import os
+
+    return f"{int(time.time()):08x}-{os.urandom(8).hex()}"
+
+
+def _checked(executor: Any) -> Executor:
+    """Refuse anything but an executor, its class included, before anything runs."""
+    if isinstance(executor, type) or not callable(getattr(executor, "start", None)):
+        raise TypeError(
+            f"executor must be an Executor instance such as prefectish.executors.LocalDaskExecutor(), got {executor!r}"
+        )
+    checked: Executor = executor
+    return checked
+
+
+def _check_known(flow: Any, plan: Plan, task_states: Mapping[Any, State]) -> None:
+    """Refuse states of tasks that are not in the flow: they would be ignored in silence.
+
+    Raises
+    ------
+    TypeError
+        A value is not a state.
+    ValueError
+        Naming the tasks.
+    """
+    for task, state in task_states.items():
+        if not isinstance(state, State):
+            raise TypeError(f"task_states: the state of {task!r} must be a State such as Success(...), got {state!r}")
+    unknown = task_states.keys() - {step.task for step in plan.steps}
+    if unknown:
+        names = ", ".join(sorted(map(repr, unknown)))
+        raise ValueError(
+            f"task_states: {names} not in {flow!r}; states are found by the very task objects, so pass those of a run "
+            f"of this flow object"
+        )
+
+
+def _due(state: State | None) -> datetime | None:
+    """Return when a run was to start, by the state that it begins with."""
+    return state.start_time if isinstance(state, Scheduled) else None
+
+
+def _change(flow: Any, old: State, new: State) -> State:
+    if not flow.state_handlers:
+        return new
+    transition = call_handlers(flow, flow.state_handlers, old, new)
+    if transition.aborted and current().get("raise_on_exception") and isinstance(transition.state.result, Exception):
+        raise transition.state.result
+    return transition.state
+
+
+def _with_id(state: State, run_id: str) -> State:
+    return state.replace(context={**state.context, "flow_run_id": run_id})
