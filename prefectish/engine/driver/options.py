@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from prefectish.engine.jobs.protocol import Executor
 from prefectish.engine.state import State
 from prefectish.tasks.options import seconds
+
+if TYPE_CHECKING:  # `import prefectish` reads this module, and none that pickles
+    from prefectish.engine.jobs.protocol import Executor
 
 
 class RunOptions(NamedTuple):
