@@ -21,15 +21,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import spawn
+from functools import partial
+from multiprocessing import parent_process, spawn
 from typing import Any, NamedTuple
 
 import psutil
 from dask.multiprocessing import get_context
 
-from prefectish.engine.process_tree import process_name
+from prefectish.engine.process_tree import exit_evidence, exit_with_parent, process_name
 from prefectish.executors import crash_log
-from prefectish.executors.worker_death import as_text, exit_evidence
+from prefectish.executors.worker_death import as_text
 
 #: Time between looks at the memory of a process that runs a suspect, in seconds.
 MEMORY_LOOK = 0.1
@@ -83,21 +84,12 @@ def prepare_worker(folder: str) -> None:
     handler is not inherited by programs that a body starts, as ignoring the signal would be.
     """
     signal.signal(signal.SIGINT, lambda number, frame: None)
-    threading.Thread(target=_end_with_parent, args=(folder,), name="prefectish-parent", daemon=True).start()
+    parent = parent_process()
+    if parent is not None:  # the folder would have nobody else to remove it
+        exit_with_parent(parent.join, partial(shutil.rmtree, folder, ignore_errors=True))
     with suppress(OSError):
         crash_log.keep(folder)
     _CurrentEnv.start = ProcessEnv.now()
-
-
-def _end_with_parent(folder: str) -> None:
-    """End this process when the one that started it is gone, however it went, with the folder that is nobody's now."""
-    from multiprocessing import parent_process
-
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)
 
 
 def call(changes: ProcessEnv | None, fn: Callable[..., Any], *args: Any) -> Any:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import signal
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, capture
+from prefectish.engine.process_tree import exit_evidence, exit_text
 from prefectish.executors import crash_log
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ peaks: dict[int, int] = {}
 _EXITED = re.compile(r"Worker process (\d+) exited with status (\d+)")
 _KILLED = re.compile(r"Worker process (\d+) was killed by signal (\d+)")
 #: Signals by which a kernel ends a process when memory runs out.
-_OF_MEMORY = (signal.SIGKILL,)
+_OF_MEMORY = ("SIGKILL",)
 
 
 def worker_evidence(client: Client, last_worker: Any) -> dict[str, Any]:
@@ -112,30 +112,15 @@ def how_it_ended(lines: Iterable[str], pid: int) -> dict[str, Any]:
     return {}
 
 
-def exit_evidence(code: int) -> dict[str, Any]:
-    """Return the exit code of a process, as Python counts them, and the name of the signal that it stands for."""
-    if code >= 0:
-        return {"exit_code": code}
-    try:
-        return {"exit_code": code, "signal": signal.Signals(-code).name}
-    except ValueError:
-        return {"exit_code": code}
-
-
 def as_text(evidence: Mapping[str, Any]) -> str:
     """Say how a process ended, in a few words for a message; empty if that is not known.
 
     Examples
     --------
     >>> as_text({"exit_code": -9, "signal": "SIGKILL"})
-    'SIGKILL, possibly out of memory'
+    'killed by signal 9 (SIGKILL), possibly out of memory'
     """
     if evidence.get("out_of_memory"):
         return "possibly out of memory"
-    code = evidence.get("exit_code")
-    if code is None:
-        return ""
-    if code >= 0:
-        return f"exit code {code}"
-    name = str(evidence.get("signal") or f"signal {-code}")
-    return f"{name}, possibly out of memory" if -code in _OF_MEMORY else name
+    text = exit_text(evidence)
+    return f"{text}, possibly out of memory" if evidence.get("signal") in _OF_MEMORY else text

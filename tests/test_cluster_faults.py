@@ -152,10 +152,10 @@ def deadly(path, how, bad=3, number=24, seconds=0.3):
     ("how", "words", "known"),
     [
         (lambda: os._exit(7), "exit code 7", {"exit_code": 7}),
-        (lambda: ctypes.string_at(0), "SIGSEGV", {"exit_code": -11, "signal": "SIGSEGV"}),
+        (lambda: ctypes.string_at(0), "killed by signal 11 (SIGSEGV)", {"exit_code": -11, "signal": "SIGSEGV"}),
         (
             lambda: os.kill(os.getpid(), 9),
-            "SIGKILL, possibly out of memory",
+            "killed by signal 9 (SIGKILL), possibly out of memory",
             {"exit_code": -9, "signal": "SIGKILL"},
         ),
     ],

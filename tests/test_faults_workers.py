@@ -108,7 +108,8 @@ def test_w5_process_that_the_kernel_kills_is_told_with_its_memory(tmp_path):
     with Flow("w5") as flow:
         out = work(1)
     state = flow.run(executor=LocalDaskExecutor("processes", num_workers=2), history=False).result[out]
-    assert state.message == "worker died 2 times while running work-1 (SIGKILL, possibly out of memory)"
+    ended = "killed by signal 9 (SIGKILL), possibly out of memory"
+    assert state.message == f"worker died 2 times while running work-1 ({ended})"
     assert state.evidence["exit_code"] == -9
     assert state.evidence["signal"] == "SIGKILL"
     assert state.evidence["peak_memory"] > 200_000_000

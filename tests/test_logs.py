@@ -11,8 +11,9 @@ import pytest
 from real import until
 
 from prefectish import Flow, context, get_logger, history, task
+from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.attempt import PENDING, run_step
-from prefectish.engine.worker.logs import capture, digest, relay
+from prefectish.engine.worker.logs import digest, relay
 from prefectish.engine.worker.logs.lines import KEPT
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 
@@ -342,7 +343,7 @@ def test_terms_name_the_levels_of_our_loggers(caplog):
     caplog.set_level(logging.DEBUG, "prefectish.load")
     caplog.set_level(logging.INFO, "others")
     terms = relay.log_settings(kept=True, extra=("others",))
-    assert terms.owner == capture.here()
+    assert terms.owner == process_id()
     assert (terms.levels["prefectish"], terms.levels["prefectish.load"]) == (logging.ERROR, logging.DEBUG)
     assert terms.levels["others"] == logging.INFO
 

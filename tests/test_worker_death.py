@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
+from prefectish.engine.process_tree import exit_evidence
 from prefectish.executors import crash_log
-from prefectish.executors.worker_death import as_text, exit_evidence, how_it_ended
+from prefectish.executors.worker_death import as_text, how_it_ended
 
 
 @pytest.mark.parametrize(
@@ -34,9 +35,9 @@ def test_end_of_a_worker_is_read_from_the_log_of_its_nanny(line, known):
     [
         ({}, ""),
         (exit_evidence(7), "exit code 7"),
-        (exit_evidence(-11), "SIGSEGV"),
-        (exit_evidence(-9), "SIGKILL, possibly out of memory"),
-        (exit_evidence(-200), "signal 200"),
+        (exit_evidence(-11), "killed by signal 11 (SIGSEGV)"),
+        (exit_evidence(-9), "killed by signal 9 (SIGKILL), possibly out of memory"),
+        (exit_evidence(-200), "killed by signal 200 (unknown)"),
         ({**exit_evidence(-15), "out_of_memory": True}, "possibly out of memory"),
     ],
 )
@@ -46,6 +47,7 @@ def test_end_of_a_worker_is_told_in_a_few_words(evidence, words):
 
 SPEAK = """
 import ctypes, logging, sys
+from prefectish.engine.process_tree import exit_evidence
 from prefectish.executors import crash_log
 crash_log.keep(sys.argv[1])
 for n in range(30):

@@ -1,23 +1,77 @@
-"""The name of this process, and how one is ended together with what it started."""
+"""Processes: the name of this one, how another one ended, and ending one together with what it started."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
+#: Shared with forks of this process, which have other pids.
+_TOKEN = os.urandom(8).hex()
 _named: tuple[int, str] | None = None
 
 
 def process_name() -> str:
-    """Return the name of this process for records, ``host:pid``."""
+    """Return the name of this process for people, ``host:pid``."""
     global _named
     pid = os.getpid()
     if _named is None or _named[0] != pid:
         _named = (pid, f"{os.uname().nodename if hasattr(os, 'uname') else os.environ.get('COMPUTERNAME', '')}:{pid}")
     return _named[1]
+
+
+def process_id() -> str:
+    """Return what tells this process from any other, also where two containers give both host and pid twice."""
+    return f"{process_name()}:{_TOKEN}"
+
+
+def exit_evidence(code: int) -> dict[str, Any]:
+    """Return the exit code of a process, as Python counts them, and the name of the signal that it stands for."""
+    if code >= 0:
+        return {"exit_code": code}
+    try:
+        return {"exit_code": code, "signal": signal.Signals(-code).name}
+    except ValueError:
+        return {"exit_code": code}
+
+
+def exit_text(evidence: Mapping[str, Any]) -> str:
+    """Say in a message how a process ended; empty if that is not known.
+
+    Examples
+    --------
+    >>> exit_text({"exit_code": 7}), exit_text(exit_evidence(-9)), exit_text({})
+    ('exit code 7', 'killed by signal 9 (SIGKILL)', '')
+    """
+    code = evidence.get("exit_code")
+    if code is None:
+        return ""
+    if code >= 0:
+        return f"exit code {code}"
+    return f"killed by signal {-code} ({evidence.get('signal', 'unknown')})"
+
+
+def exit_with_parent(wait: Callable[[], object], clean_up: Callable[[], object]) -> None:
+    """End this process when its parent has ended, however that ended.
+
+    Parameters
+    ----------
+    wait
+        Returns when the parent has ended.
+    clean_up
+        Called before this process ends.
+    """
+
+    def watch() -> None:
+        wait()
+        clean_up()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="prefectish-parent", daemon=True).start()
 
 
 def kill_tree(pid: int) -> None:

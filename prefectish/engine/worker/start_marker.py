@@ -11,7 +11,6 @@ did before it was lost is not known to anybody here.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.jobs.envelope import dumps, encode_state
+from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Crashed, State
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.storage import ResultStorage, failed, label_of
@@ -75,7 +75,7 @@ def _places(storage: ResultStorage, ctx: AttemptContext) -> Iterator[tuple[bool,
 
 def begin(storage: ResultStorage, ctx: AttemptContext, inputs: Mapping[str, Any]) -> State | None:
     """Leave the marker; return Failed if that cannot be done, since the body must not run then."""
-    mark = {"worker": _process(), "at": round(time.time(), 3), "inputs": _digest(inputs)}
+    mark = {"worker": process_name(), "at": round(time.time(), 3), "inputs": _digest(inputs)}
     name = f"{storage.own_place(ctx)}.started"
     written = capture(storage.store.write, name, json.dumps(mark).encode())
     if isinstance(written, Error):
@@ -104,9 +104,3 @@ def _lost(ctx: AttemptContext, mark: Mapping[str, Any]) -> Crashed:
 def _digest(inputs: Mapping[str, Any]) -> str | None:
     outcome = capture(stable_hash, dict(inputs))
     return None if isinstance(outcome, Error) else str(outcome.value)
-
-
-def _process() -> str:
-    import platform
-
-    return f"{platform.node()}:{os.getpid()}"

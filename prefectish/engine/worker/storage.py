@@ -11,12 +11,12 @@ resumed, at whatever position, is known to the history.
 
 from __future__ import annotations
 
-import os
 import pickle
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state
+from prefectish.engine.process_tree import process_id
 from prefectish.engine.state import Cached, Deferred, Failed, Retrying, State, Success
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.errors import ResultCorrupt, ResultReleased, describe, text_of
@@ -122,7 +122,7 @@ class ResultStorage:
         self.checkpoint = checkpoint
         self.target = target
         self.folder = folder
-        self.owner = process()
+        self.owner = process_id()
         self._claimed: dict[str, str] = {}
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -161,7 +161,7 @@ class ResultStorage:
 
         It is for the case that the worker dies before the owner knows; a process that is the owner's needs no note.
         """
-        if not self.checkpoint or isinstance(state._result, Stored) or self.owner == process():
+        if not self.checkpoint or isinstance(state._result, Stored) or self.owner == process_id():
             return
         if not (state.is_finished() or isinstance(state, Retrying)):
             return
@@ -273,10 +273,3 @@ def failed(text: str, error: BaseException) -> Failed:
     number = f" [Errno {error.errno}]" if isinstance(error, OSError) and error.errno else ""
     words = error.strerror if number and isinstance(error, OSError) else text_of(error)
     return Failed(f"{text}: {type(error).__name__}{number}{'' if number else ':'} {words}", error)
-
-
-def process() -> str:
-    """Return what tells this process from all others."""
-    import platform
-
-    return f"{platform.node()}:{os.getpid()}"

@@ -13,12 +13,13 @@ import pickle
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import IO, Any
 
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind
 from prefectish.engine.jobs.envelope import dumps, encode, encode_error, remote_error
-from prefectish.engine.process_tree import kill_tree
+from prefectish.engine.process_tree import exit_with_parent, kill_tree
 from prefectish.engine.signals import FAIL, Signal
 from prefectish.engine.worker.attempt_context import child_logger
 from prefectish.engine.worker.body import call_body
@@ -37,7 +38,7 @@ def main() -> None:
     request = pickle.loads(frame[1])
     sys.path[:] = request["path"]
     speaker = _Speaker(sink)
-    threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
+    exit_with_parent(partial(source.read, 1), partial(kill_tree, os.getpid()))  # the parent holds the pipe open
     _forward(speaker, request["levels"])
     for text in request["masked"]:
         mask_output(text)
@@ -59,13 +60,6 @@ def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
     os.close(nothing)
     os.dup2(2, 1)
     return source, sink
-
-
-def _end_with_parent(source: IO[bytes]) -> None:
-    """End this process and what it started when the other side of the pipe goes away."""
-    source.read(1)
-    kill_tree(os.getpid())
-    os._exit(1)
 
 
 def _call(speaker: _Speaker, request: Mapping[str, Any]) -> Value | Error:

@@ -13,7 +13,6 @@ process leads a process group of its own, which is killed as a whole; it ends it
 from __future__ import annotations
 
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -27,7 +26,7 @@ from typing import IO, Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.envelope import dumps
-from prefectish.engine.process_tree import kill_tree
+from prefectish.engine.process_tree import exit_evidence, exit_text, kill_tree
 from prefectish.engine.side_thread import SideThread
 from prefectish.engine.signals import ENDRUN, FAIL, TimeoutSignal
 from prefectish.engine.state import Crashed, Deferred
@@ -93,20 +92,9 @@ def _opened(answer: bytes) -> Value | Error:
 
 
 def _died(label: str, process: subprocess.Popen[bytes]) -> Crashed:
-    code = process.returncode
-    evidence: dict[str, Any] = {"pid": process.pid, "exit_code": code}
-    text = f"exit code {code}"
-    if code is not None and code < 0:
-        evidence["signal"] = _signal_name(-code)
-        text = f"killed by signal {-code} ({evidence['signal']})"
-    return Crashed(f"process died while running {label}: {text}", cause="killed-process", evidence=evidence)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "unknown"
+    evidence = {"pid": process.pid, **exit_evidence(process.returncode)}
+    text = f"process died while running {label}: {exit_text(evidence)}"
+    return Crashed(text, cause="killed-process", evidence=evidence)
 
 
 # -- what is sent ------------------------------------------------------------------------------------------------------

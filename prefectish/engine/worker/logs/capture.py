@@ -9,7 +9,6 @@ another process it is kept instead, travels with the record of its attempt, and 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import current, get_logger
+from prefectish.engine.process_tree import process_id
 from prefectish.engine.state import traceback_of
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.lines import LogLine, block, one_line
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 TERMS = "log_terms"
 #: What is said of a failure.
 FAILED = "Task %r: exception encountered during task execution"
-_TOKEN = os.urandom(8)
-
-
-def here() -> tuple[int, bytes]:
-    """Return what this process is called, as against all others, forks of it among them."""
-    return os.getpid(), _TOKEN
 
 
 class LogSettings(NamedTuple):
@@ -45,7 +39,7 @@ class LogSettings(NamedTuple):
     Attributes
     ----------
     owner
-        The process that drives the run, see :func:`here`.
+        The process of the client, see :func:`~prefectish.engine.process_tree.process_id`.
     kept
         Whether there is a history that keeps lines.
     levels
@@ -54,7 +48,7 @@ class LogSettings(NamedTuple):
         Names of further loggers whose lines are taken.
     """
 
-    owner: tuple[int, bytes]
+    owner: str
     kept: bool
     levels: Mapping[str, int]
     extra: tuple[str, ...] = ()
@@ -90,7 +84,7 @@ class Capturing(logging.Handler):
         if attempt is None or terms is None:
             self._show(record)
             return
-        away = terms.owner != here()
+        away = terms.owner != process_id()
         try:
             _mark(record, attempt)
         except Exception:  # its arguments do not fit: every handler tells of that, so one is enough
@@ -132,7 +126,7 @@ lock = threading.Lock()
 
 def listen(terms: LogSettings | None) -> None:
     """Take the lines of attempts in a process that runs bodies for another; it goes on as long as the process."""
-    if terms is None or terms.owner == here():
+    if terms is None or terms.owner == process_id():
         return
     with lock:
         for name in ("prefectish", *terms.extra):
@@ -186,7 +180,7 @@ def log_failure(ctx: AttemptContext, error: BaseException) -> None:
     run_id = str(ctx.run.get("flow_run_id"))
     if ctx.spec.mapped and digest.failures.count(run_id, ctx.spec.slug, cause) > digest.FAILURES:
         terms: LogSettings | None = ctx.run.get(TERMS)
-        if terms is not None and (terms.kept or terms.owner != here()):
+        if terms is not None and (terms.kept or terms.owner != process_id()):
             text = one_line(f"{FAILED % _called(ctx)}: {cause}: {text_of(error)}")
             ctx.log(LogLine(time.time(), logging.ERROR, None, text, None, cause))
         return

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from prefectish import config
 from prefectish.engine.context import get_logger
+from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.logs import digest
-from prefectish.engine.worker.logs.capture import LogSettings, handler, here, lock, safely
+from prefectish.engine.worker.logs.capture import LogSettings, handler, lock, safely
 from prefectish.engine.worker.logs.lines import LogLine
 
 #: Runs of this process that are active, and whether the level of the top logger was lowered for them.
@@ -65,7 +66,7 @@ def log_settings(kept: bool, extra: Sequence[str] = ()) -> LogSettings:
             levels[name] = known.level
     for name in extra:
         levels.setdefault(name, logging.getLogger(name).getEffectiveLevel())
-    return LogSettings(here(), kept, levels, tuple(extra))
+    return LogSettings(process_id(), kept, levels, tuple(extra))
 
 
 @contextmanager
