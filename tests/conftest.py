@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prefectish import Flow
     from prefectish.engine.jobs.protocol import Executor
     from prefectish.engine.state import State
+    from prefectish.executors import DaskExecutor
 
 # Pytest's importlib mode leaves this folder off the path; strategies.py is imported from it.
 sys.path.append(os.path.dirname(__file__))
@@ -64,6 +65,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     modules = {item.module for item in session.items if isinstance(item, pytest.Function)}
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
+
+
+@pytest.fixture(autouse=True)
+def time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End a test that hangs, where its module or itself carries a ``time_limit``."""
+    marker = request.node.get_closest_marker("time_limit")
+    if marker is None:
+        yield
+        return
+    import real
+
+    with real.time_limit(*marker.args):
+        yield
 
 
 @pytest.fixture
@@ -129,3 +143,11 @@ def dask_client() -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def dask(dask_client: Client) -> DaskExecutor:
+    """An executor on the shared cluster."""
+    from prefectish.executors import DaskExecutor
+
+    return DaskExecutor(client=dask_client)

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import pytest
+from bodies import give
 
 from prefectish import (
     Flow,
@@ -36,11 +37,6 @@ def inc(x: Any) -> Any:
 @task
 def add(x: Any, y: Any) -> Any:
     return x + y
-
-
-@task
-def give(x: Any) -> Any:
-    return x
 
 
 @task

@@ -10,21 +10,11 @@ import threading
 import time
 
 import pytest
+from bodies import inc, later
 
 from prefectish import Flow, context, task
 from prefectish.engine import signals
 from prefectish.engine.state import Failed, Skipped, Success
-
-
-@task
-async def later(x):
-    await asyncio.sleep(0)
-    return x + 1
-
-
-@task
-def inc(x):
-    return x + 1
 
 
 @task

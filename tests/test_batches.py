@@ -6,30 +6,16 @@ import time
 
 import pytest
 import real
-from real import kinds, meanwhile, note, notes, time_limit, until
+from bodies import total
+from real import kinds, meanwhile, note, notes, until
 
 from prefectish import Flow, context, task, triggers
 from prefectish.engine import signals
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.scheduling.admission import FIRST, GROWTH
 from prefectish.engine.state import Failed, Skipped, Success, TriggerFailed
-from prefectish.executors import DaskExecutor
 
-
-@pytest.fixture
-def dask(dask_client):
-    return DaskExecutor(client=dask_client)
-
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(60):
-        yield
-
-
-@task
-def total(xs):
-    return sum(xs)
+pytestmark = pytest.mark.time_limit(60)
 
 
 def tasks_of(client, slug):

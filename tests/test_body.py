@@ -7,6 +7,7 @@ import contextvars
 import threading
 
 import pytest
+from bodies import later
 
 from prefectish import Flow, task
 from prefectish.engine.capture import Error, Value, interrupt
@@ -17,12 +18,6 @@ from prefectish.engine.worker.body import call_body
 
 @task
 def plain(x):
-    return x + 1
-
-
-@task
-async def later(x):
-    await asyncio.sleep(0)
     return x + 1
 
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 import dask
 import pytest
+from bodies import count_good
 from distributed import Client, LocalCluster
 from real import (
     command_line_scheduler,
@@ -21,7 +22,6 @@ from real import (
     meanwhile,
     note,
     notes,
-    time_limit,
     until,
     wait_for_file,
 )
@@ -32,13 +32,7 @@ from prefectish.engine.state import Crashed, TriggerFailed
 from prefectish.executors import DaskExecutor
 from prefectish.executors.connect import connect
 
-pytestmark = pytest.mark.fault
-
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(120):
-        yield
+pytestmark = [pytest.mark.time_limit(120), pytest.mark.fault]
 
 
 @pytest.fixture(autouse=True)
@@ -65,11 +59,6 @@ def bodies(path):
         index = int(line.split()[0])
         counts[index] = counts.get(index, 0) + 1
     return counts
-
-
-@task(trigger=triggers.all_finished, skip_on_upstream_skip=False)
-def count_good(xs):
-    return sum(not isinstance(x, BaseException) for x in xs)
 
 
 # ---------------------------------------------------------------------- workers that are killed

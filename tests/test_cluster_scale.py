@@ -8,26 +8,13 @@ import time
 
 import psutil
 import pytest
-from real import kinds, meanwhile, note, notes, time_limit, until, wait_for_file
+from bodies import inc, total
+from real import kinds, meanwhile, note, notes, until, wait_for_file
 
 from prefectish import Flow, Parameter, flatten, task, unmapped
 from prefectish.executors import DaskExecutor
 
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(120):
-        yield
-
-
-@pytest.fixture
-def dask(dask_client):
-    return DaskExecutor(client=dask_client)
-
-
-@task
-def total(xs):
-    return sum(xs)
+pytestmark = pytest.mark.time_limit(120)
 
 
 # ---------------------------------------------------------------------- bytes on the wire
@@ -133,11 +120,6 @@ def test_small_argument_is_not_warned_of(remote, caplog):
 
 
 # ---------------------------------------------------------------------- the window
-
-
-@task
-def inc(x):
-    return x + 1
 
 
 def tasks_on(client):

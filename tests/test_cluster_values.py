@@ -11,12 +11,14 @@ import threading
 
 import pytest
 from distributed import Client, LocalCluster
-from real import kinds, note, notes, time_limit
+from real import kinds, note, notes
 
 from prefectish import Flow, task, triggers, unmapped
 from prefectish.engine.state import Failed, Success, TriggerFailed
 from prefectish.errors import FlowDefinitionError, RemoteError, ResultUnpickleError
 from prefectish.executors import DaskExecutor
+
+pytestmark = pytest.mark.time_limit(60)
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +40,6 @@ def client(cluster):
 @pytest.fixture
 def dask(client):
     return DaskExecutor(client=client)
-
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(60):
-        yield
 
 
 def workers_of(client):

@@ -6,18 +6,14 @@ from collections import OrderedDict, namedtuple
 from typing import Any
 
 import pytest
+from bodies import take
 
-from prefectish import Flow, Parameter, Task, flatten, task, unmapped
+from prefectish import Flow, Parameter, Task, flatten, unmapped
 from prefectish.tasks import Constant, Dict, List, Set, Tuple
 from prefectish.tasks.collections import holds_tasks
 
 Point = namedtuple("Point", "x y")
 T = Task("t")
-
-
-@task
-def take(x: Any) -> Any:
-    return x
 
 
 def made_for(flow: Flow, result: Task) -> Task:

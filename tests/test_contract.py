@@ -10,6 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from bodies import add, fail, give, inc, lines, note
 
 from prefectish import Flow, Parameter, Task, context, get_logger, raise_on_exception, tags, task, triggers
 from prefectish.engine import signals
@@ -32,33 +33,6 @@ from prefectish.engine.state import (
 
 
 @task
-def inc(x):
-    return x + 1
-
-
-@task
-def add(x, y):
-    return x + y
-
-
-@task
-def give(value):
-    return value
-
-
-@task
-def fail(text="no"):
-    raise ValueError(text)
-
-
-@task
-def note(path, x):
-    with open(path, "a") as file:
-        file.write(f"{x}\n")
-    return x
-
-
-@task
 def end_in(state):
     raise signals.ENDRUN(state)
 
@@ -72,10 +46,6 @@ def clean_up(x=None):
 def seen(*, names):
     """Return what the context holds under each name; `-` where it holds nothing."""
     return {name: context.get(name, "-") for name in names}
-
-
-def lines(path):
-    return path.read_text().splitlines() if path.exists() else []
 
 
 # ---------------------------------------------------------------------- single tasks

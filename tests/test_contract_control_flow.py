@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from bodies import add, give, inc, lines, note
 
 from prefectish import (
     DateTimeParameter,
@@ -33,23 +34,8 @@ from prefectish.tasks.control_flow import FilterTask
 
 
 @task
-def give(value):
-    return value
-
-
-@task
-def inc(x):
-    return x + 1
-
-
-@task
 def dec(x):
     return x - 1
-
-
-@task
-def add(x, y):
-    return x + y
 
 
 @task
@@ -63,21 +49,10 @@ def skip(x=None):
 
 
 @task
-def note(path, x):
-    with open(path, "a") as file:
-        file.write(f"{x}\n")
-    return x
-
-
-@task
 def fail_on(x, bad):
     if x == bad:
         raise ValueError(f"{x} is bad")
     return x
-
-
-def lines(path):
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def kinds(state):

@@ -11,6 +11,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from bodies import append, give, lines, state_names, total
 
 from prefectish import Flow, Parameter, Task, raise_on_exception, task, triggers
 from prefectish.engine import signals
@@ -19,16 +20,6 @@ from prefectish.errors import FlowDefinitionError, ParameterError
 
 NOW = timedelta(0)
 ALL_SUCCESSFUL = 'Trigger was "all_successful" but some of the upstream tasks failed.'
-
-
-@task
-def give(value):
-    return value
-
-
-@task
-def total(xs):
-    return sum(xs)
 
 
 @task
@@ -43,19 +34,6 @@ def count_failures(xs):
 
 class Weird(BaseException):
     """An error of a user who means it."""
-
-
-def append(path, line):
-    with open(path, "a") as file:
-        file.write(f"{line}\n")
-
-
-def lines(path):
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def kinds(state):
-    return [type(child).__name__ for child in state.map_states]
 
 
 def faulty(path, make_error, bad=2, number=5, **options):
@@ -121,7 +99,7 @@ def test_u2_to_u5_whatever_a_child_raises_fails_it_alone(run, tmp_path, row, mak
     before = run(faulty(tmp_path / "before", make_error, bad=None)[0])
     assert before.is_successful()
     state = run(flow)
-    assert kinds(state.result[children]) == ["Success", "Success", "Failed", "Success", "Success"]
+    assert state_names(state.result[children]) == ["Success", "Success", "Failed", "Success", "Success"]
     assert only_failure(state.result[children]).message == f"Error during execution of task: {text}"
     assert type(only_failure(state.result[children]).result).__name__ == text.partition("(")[0]
     assert type(state.result[reduced]) is TriggerFailed
@@ -163,7 +141,7 @@ def test_u4_whatever_an_async_child_raises_fails_it_alone(run, make_error, text)
     with Flow("async") as flow:
         children = body.map(range(3))
     state = run(flow)
-    assert kinds(state.result[children]) == ["Success", "Failed", "Success"]
+    assert state_names(state.result[children]) == ["Success", "Failed", "Success"]
     assert only_failure(state.result[children]).message == f"Error during execution of task: {text}"
 
 
@@ -175,7 +153,7 @@ def test_u5_memory_error_leaves_its_worker_at_work(run):
     with Flow("memory") as flow:
         children = hog.map(range(6))
     state = run(flow)
-    assert kinds(state.result[children]) == ["Failed"] + ["Success"] * 5
+    assert state_names(state.result[children]) == ["Failed"] + ["Success"] * 5
     assert state.result[children].map_states[0].message == "Error during execution of task: MemoryError()"
 
 
@@ -222,8 +200,8 @@ def test_u8_skip_signal_skips_the_child_and_its_chain(run):
         after = give.map(children)
         kept = give.copy(skip_on_upstream_skip=False, name="kept").map(children)
     state = run(flow)
-    assert kinds(state.result[children]) == kinds(state.result[after]) == ["Success", "Skipped", "Success"]
-    assert kinds(state.result[kept]) == ["Success", "Success", "Success"]
+    assert state_names(state.result[children]) == state_names(state.result[after]) == ["Success", "Skipped", "Success"]
+    assert state_names(state.result[kept]) == ["Success", "Success", "Success"]
     assert type(state) is Success
     assert state.exit_code == 0
 
@@ -282,7 +260,7 @@ def test_u10_handler_that_raises_for_one_child_leaves_its_siblings(run):
 
     with Flow("handlers") as flow:
         children = give.copy(state_handlers=[handle]).map(range(3))
-    assert kinds(run(flow).result[children]) == ["Success", "Failed", "Success"]
+    assert state_names(run(flow).result[children]) == ["Success", "Failed", "Success"]
 
 
 def test_u10_handler_that_raises_for_the_parent_fails_it(run):

@@ -10,6 +10,7 @@ import array
 import itertools
 
 import pytest
+from bodies import add, give, inc, inverse, lines, note, skip_odd, state_names, total
 
 from prefectish import Flow, Parameter, context, flatten, mapped, task, triggers, unmapped
 from prefectish.engine import signals
@@ -20,45 +21,13 @@ ALL_SUCCESSFUL = 'Trigger was "all_successful" but some of the upstream tasks fa
 
 
 @task
-def inc(x):
-    return x + 1
-
-
-@task
-def add(x, y):
-    return x + y
-
-
-@task
-def give(value):
-    return value
-
-
-@task
 def listed(xs):
     return list(xs)
 
 
 @task
-def total(xs):
-    return sum(xs)
-
-
-@task
 def mean(xs):
     return sum(xs) / len(xs)
-
-
-@task
-def inverse(x):
-    return 1 / x
-
-
-@task
-def skip_odd(x):
-    if x % 2:
-        raise signals.SKIP(f"{x} is odd")
-    return x
 
 
 @task
@@ -80,21 +49,6 @@ def described(xs):
 @task(trigger=triggers.always_run)
 def type_name(x):
     return type(x).__name__
-
-
-@task
-def note(path, x):
-    with open(path, "a") as file:
-        file.write(f"{x}\n")
-    return x
-
-
-def lines(path):
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def kinds(state):
-    return [type(child).__name__ for child in state.map_states]
 
 
 def failures(state):
@@ -121,7 +75,7 @@ def test_map_over_a_constant(run, constant, result):
     assert state.is_successful()
     assert type(state.result[out]) is Mapped
     assert state.result[out].result == result
-    assert kinds(state.result[out]) == ["Success"] * len(result)
+    assert state_names(state.result[out]) == ["Success"] * len(result)
 
 
 def test_map_over_a_string_goes_by_its_letters(run):
@@ -206,7 +160,7 @@ def test_iterator_that_raises_ends_the_map_with_a_failed_child(run):
         out = inc.map(numbers())
     state = run(flow)
     assert state.is_failed()
-    assert kinds(state.result[out]) == ["Success", "TriggerFailed"]
+    assert state_names(state.result[out]) == ["Success", "TriggerFailed"]
     assert state.result[out].map_states[0].result == 2
 
 
@@ -282,7 +236,7 @@ def test_mapped_edge_without_key_pairs_with_the_child_of_the_same_index(run):
         first = inverse.map([1, 0, 2])
         second = give.map(unmapped("fine"), upstream_tasks=[first])
     state = run(flow)
-    assert kinds(state.result[second]) == ["Success", "TriggerFailed", "Success"]
+    assert state_names(state.result[second]) == ["Success", "TriggerFailed", "Success"]
 
 
 def test_keyless_map_over_a_list_runs_as_many_children(run):
@@ -325,7 +279,7 @@ def test_parent_with_a_skipped_child_behind_an_unmapped_edge_is_skipped(run):
         evens = skip_odd.map([0, 1, 2])
         out = add.map([1, 2], unmapped(evens))
     state = run(flow)
-    assert kinds(state.result[evens]) == ["Success", "Skipped", "Success"]
+    assert state_names(state.result[evens]) == ["Success", "Skipped", "Success"]
     assert type(state.result[out]) is Skipped
 
 
@@ -334,7 +288,7 @@ def test_parent_that_does_not_skip_maps_behind_a_skipped_child(run):
         evens = skip_odd.map([0, 1, 2])
         out = listed.copy(skip_on_upstream_skip=False).map(unmapped(evens), upstream_tasks=[[1, 2]])
     state = run(flow)
-    assert kinds(state.result[out]) == ["Success", "Success"]
+    assert state_names(state.result[out]) == ["Success", "Success"]
 
 
 def test_skipped_child_skips_only_the_child_of_its_index(run):
@@ -344,7 +298,7 @@ def test_skipped_child_skips_only_the_child_of_its_index(run):
         last = inc.map(out)
     state = run(flow)
     assert state.is_successful()
-    assert kinds(state.result[out]) == ["Success", "Skipped", "Success"]
+    assert state_names(state.result[out]) == ["Success", "Skipped", "Success"]
     assert state.result[last].result == [2, None, 4]
     assert state.result[out].map_states[1].message == SKIPPED_UPSTREAM
 
@@ -418,7 +372,7 @@ def test_item_that_cannot_be_taken_fails_its_child_alone(run, large):
     with Flow("labels") as flow:
         out = give.map(produce())
     state = run(flow).result[out]
-    assert kinds(state) == ["Success", "Failed", "Success"]
+    assert state_names(state) == ["Success", "Failed", "Success"]
     told = state.map_states[1].message
     assert told.startswith("argument 'value': item [1] could not be read: KeyError(1); items are taken by their")
     assert state.map_states[1].traceback
@@ -437,7 +391,7 @@ def test_parent_with_some_failed_mapped_upstreams_gives_their_state_to_every_chi
         out = add.map([1, 2, 3], fail())
         seen = type_name.map(fail(), upstream_tasks=[[1, 2]])
     state = run(flow)
-    assert kinds(state.result[out]) == ["TriggerFailed"] * 3
+    assert state_names(state.result[out]) == ["TriggerFailed"] * 3
     assert {child.message for child in state.result[out].map_states} == {ALL_SUCCESSFUL}
     assert state.result[seen].result == ["ValueError", "ValueError"]
 
@@ -447,7 +401,7 @@ def test_failed_unmapped_upstream_fails_every_child_by_its_trigger(run):
         out = add.map([1, 2], unmapped(fail()))
     state = run(flow)
     assert type(state.result[out]) is Mapped
-    assert kinds(state.result[out]) == ["TriggerFailed"] * 2
+    assert state_names(state.result[out]) == ["TriggerFailed"] * 2
 
 
 @pytest.mark.parametrize("as_result", [False, True], ids=["constant", "task result"])
@@ -531,8 +485,8 @@ def test_failed_child_fails_only_its_own_chain(run):
         c = inc.map(b)
     state = run(flow)
     assert state.is_failed()
-    assert kinds(state.result[a]) == ["Success", "Failed", "Success"]
-    assert kinds(state.result[c]) == ["Success", "TriggerFailed", "Success"]
+    assert state_names(state.result[a]) == ["Success", "Failed", "Success"]
+    assert state_names(state.result[c]) == ["Success", "TriggerFailed", "Success"]
     assert failures(state.result[a]) == [("ZeroDivisionError", "division by zero")]
 
 
@@ -782,7 +736,7 @@ def test_flatten_keeps_a_failed_child_as_one_element(run):
     with Flow("flatten") as flow:
         out = inc.map(flatten(divisors.map([1, 0, 2])))
     state = run(flow)
-    assert kinds(state.result[out]) == ["Success", "Success", "TriggerFailed", "Success", "Success"]
+    assert state_names(state.result[out]) == ["Success", "Success", "TriggerFailed", "Success", "Success"]
     assert [child.result for child in state.result[out].map_states if child.is_successful()] == [2, 2, 1, 3]
 
 
@@ -799,7 +753,7 @@ def test_flatten_keeps_a_skipped_child_as_one_element(run):
         out = inc.map(flatten(lists))
         kept = keep.map(flatten(lists))
     state = run(flow)
-    assert kinds(state.result[out]) == ["Success", "Success", "Skipped", "Success", "Success"]
+    assert state_names(state.result[out]) == ["Success", "Success", "Skipped", "Success", "Success"]
     assert state.result[kept].result == ["int", "int", "SKIP", "int", "int"]
 
 
@@ -862,7 +816,7 @@ def test_children_of_a_given_map_are_used_by_index(run, tmp_path):
     given = Mapped(map_states=[Success("before", "A"), None, Failed("before", ValueError("c"))])
     state = run(flow, task_states={out: given})
     assert lines(path) == ["b"]
-    assert kinds(state.result[out]) == ["Success", "Success", "Failed"]
+    assert state_names(state.result[out]) == ["Success", "Success", "Failed"]
     assert state.result[out].map_states[0].result == "A"
     assert type(state.result[after]) is TriggerFailed
 
@@ -932,8 +886,8 @@ def test_flattened_map_goes_on_whichever_of_its_elements_were_there_before(run):
         flat = read.map(flatten(lists))
         result = listed(inc.map(flat))
     before = run(flow).result
-    assert kinds(before[lists]) == ["Success", "Paused", "Success"]
-    assert kinds(before[flat]) == ["Success", "Success", "Success", "Paused"]
+    assert state_names(before[lists]) == ["Success", "Paused", "Success"]
+    assert state_names(before[flat]) == ["Success", "Success", "Success", "Paused"]
     given = {each: resumed(state) for each, state in before.items()}
     assert run(flow, task_states=given).result[result].result == [1, 2, 11, 12, 21, 22]
     alone = run(flow, task_states={flat: given[flat]}, context={"resume": True})
@@ -952,7 +906,7 @@ def test_flattened_map_of_which_all_known_elements_were_done_is_not_done(run):
         flat = inc.map(flatten(pages))
         result = listed(inc.map(flat))
     before = run(flow).result
-    assert kinds(before[flat]) == ["Success"]
+    assert state_names(before[flat]) == ["Success"]
     given = {each: resumed(state) for each, state in before.items()}
     assert run(flow, task_states=given).result[result].result == [2, 3]
 

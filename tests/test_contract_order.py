@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from bodies import append
 
 from prefectish import Flow, context, flatten, task, unmapped
 from prefectish.engine.state import Success
@@ -27,11 +28,6 @@ def await_file(path):
         if time.monotonic() > end:
             raise TimeoutError(f"nobody left {path.name}")
         threading.Event().wait(0.01)
-
-
-def append(path, line):
-    with open(path, "a") as file:
-        file.write(f"{line}\n")
 
 
 @task

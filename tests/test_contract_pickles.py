@@ -10,6 +10,7 @@ import socket
 import threading
 
 import pytest
+from bodies import append, give, lines, state_names
 
 from prefectish import Flow, Parameter, context, task, triggers, unmapped
 from prefectish.engine.state import Failed, Success, TriggerFailed
@@ -19,27 +20,9 @@ from prefectish.executors import DaskExecutor, LocalDaskExecutor
 elsewhere = pytest.mark.parametrize("executor", ["processes", "dask"], indirect=True)
 
 
-@task
-def give(value):
-    return value
-
-
 @task(trigger=triggers.all_finished)
 def type_name(x):
     return type(x).__name__
-
-
-def append(path, line):
-    with open(path, "a") as file:
-        file.write(f"{line}\n")
-
-
-def lines(path):
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def kinds(state):
-    return [type(child).__name__ for child in state.map_states]
 
 
 def break_down(text):
@@ -99,11 +82,11 @@ def test_p1_result_that_cannot_be_pickled_fails_its_child(run, request, make):
         whole = give.copy(**there)(children)
         counted = type_name(children)
     state = run(flow)
-    assert kinds(state.result[children]) == ["Success", "Failed", "Success"]
+    assert state_names(state.result[children]) == ["Success", "Failed", "Success"]
     message = state.result[children].map_states[1].message
     assert message.startswith("result of produce-1[1] could not be pickled: ")
     assert message.split(": ")[1] in ("TypeError", "ValueError")
-    assert kinds(state.result[after]) == ["Success", "TriggerFailed", "Success"]
+    assert state_names(state.result[after]) == ["Success", "TriggerFailed", "Success"]
     assert type(state.result[whole]) is TriggerFailed
     assert state.result[counted] == Success(None, "list")
 
@@ -120,8 +103,8 @@ def test_p2_result_that_cannot_be_unpickled_fails_its_consumer(run, request):
         children = produce.map([0, 1, 2])
         after = give.copy(**there).map(children)
     state = run(flow)
-    assert kinds(state.result[children]) == ["Success"] * 3
-    assert kinds(state.result[after]) == ["Success", "Failed", "Success"]
+    assert state_names(state.result[children]) == ["Success"] * 3
+    assert state_names(state.result[after]) == ["Success", "Failed", "Success"]
     failed = state.result[after].map_states[1]
     assert failed.message == (
         "upstream produce-1[1] could not be unpickled on the worker: ValueError: not to be loaded"
@@ -144,7 +127,7 @@ def test_p2_result_is_loaded_once_more_where_it_was_made_if_asked(where, request
     with Flow("results") as flow:
         children = produce.map([0, 1, 2])
     state = flow.run(executor=executor)
-    assert kinds(state.result[children]) == ["Success", "Failed", "Success"]
+    assert state_names(state.result[children]) == ["Success", "Failed", "Success"]
     assert "produce-1[1]" in state.result[children].map_states[1].message
 
 
@@ -158,7 +141,7 @@ def test_p3_argument_that_cannot_be_pickled_fails_its_child_before_it_starts(run
     with Flow("arguments") as flow:
         out = take.map([0, Unsendable(), 2])
     state = run(flow)
-    assert kinds(state.result[out]) == ["Success", "Failed", "Success"]
+    assert state_names(state.result[out]) == ["Success", "Failed", "Success"]
     message = state.result[out].map_states[1].message
     assert message == "argument 'x' of take-1[1] could not be pickled: ValueError: not to be sent"
     assert lines(tmp_path / "notes") == ["int", "int"]
@@ -177,10 +160,10 @@ def test_p3_shared_argument_that_cannot_be_pickled_fails_every_child(run):
         after = type_name.map(out)
         other = give(5)
     state = run(flow)
-    assert kinds(state.result[before]) == kinds(state.result[after]) == ["Success", "Success"]
-    assert kinds(state.result[again]) == ["Failed", "Failed"]
+    assert state_names(state.result[before]) == state_names(state.result[after]) == ["Success", "Success"]
+    assert state_names(state.result[again]) == ["Failed", "Failed"]
     assert state.result[other] == Success(None, 5)
-    assert kinds(state.result[out]) == ["Failed", "Failed"]
+    assert state_names(state.result[out]) == ["Failed", "Failed"]
     assert "could not be pickled: ValueError: not to be sent" in state.result[out].map_states[0].message
 
 
@@ -196,8 +179,8 @@ def test_p4_p5_argument_that_cannot_be_unpickled_fails_its_child(run, request, r
         single = type_name(make())
         after = give.map(out)
     state = run(flow)
-    assert kinds(state.result[out]) == ["Success", "Failed", "Success"]
-    assert kinds(state.result[after]) == ["Success", "TriggerFailed", "Success"]
+    assert state_names(state.result[out]) == ["Success", "Failed", "Success"]
+    assert state_names(state.result[after]) == ["Success", "TriggerFailed", "Success"]
     for failed in (state.result[out].map_states[1], state.result[single]):
         assert type(failed) is Failed
         assert f"could not be unpickled on the worker: {error}" in failed.message
@@ -254,7 +237,7 @@ def test_p7_exception_that_cannot_be_carried_keeps_its_name_text_and_traceback(r
         assert (type(failed.result).__name__, str(failed.result)) == (kind, text)
     for part in ("KeyError: 'first cause'", "raise make() from cause", f"{kind}: {text}"):
         assert part in failed.traceback
-    assert kinds(state.result[seen]) == ["Success"]
+    assert state_names(state.result[seen]) == ["Success"]
 
 
 @elsewhere

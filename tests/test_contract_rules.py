@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from bodies import append, fail, give, inverse, state_names
 
 from prefectish import Flow, allow_failure, context, task, triggers
 from prefectish.engine import signals
@@ -30,23 +31,8 @@ NOW = timedelta(0)
 
 
 @task
-def give(value):
-    return value
-
-
-@task
-def fail(text="no"):
-    raise ValueError(text)
-
-
-@task
 def skip():
     raise signals.SKIP("not today")
-
-
-@task
-def inverse(x):
-    return 1 / x
 
 
 @task
@@ -80,11 +66,6 @@ def flaky(path, failures, **options):
     return unsteady
 
 
-def append(path, line):
-    with open(path, "a") as file:
-        file.write(f"{line}\n")
-
-
 def recorder(path):
     """Return a handler that writes each change of state into a file: `name[index] Old -> New`."""
 
@@ -100,10 +81,6 @@ def changes(path, of=None):
     """Return what a recorder wrote, as `Old -> New`, of one task or child."""
     entries = [line.split(" ", 1) for line in path.read_text().splitlines()] if path.exists() else []
     return [change for name, change in entries if of in (None, name)]
-
-
-def kinds(state):
-    return [type(child).__name__ for child in state.map_states]
 
 
 # ---------------------------------------------------------------------- triggers
@@ -381,7 +358,7 @@ def test_child_that_fails_for_good_holds_back_its_own_chain_only(run, tmp_path):
     with Flow("retries") as flow:
         after = give.map(unsteady.map([1, 0, 2]))
     state = run(flow)
-    assert kinds(state.result[after]) == ["Success", "TriggerFailed", "Success"]
+    assert state_names(state.result[after]) == ["Success", "TriggerFailed", "Success"]
     assert [attempts(tmp_path / "n", x) - 1 for x in (1, 0, 2)] == [1, 2, 1]
 
 
@@ -851,9 +828,9 @@ def test_u18_paused_child_ends_the_run_unfinished(run, asking):
     state = run(flow)
     assert type(state) is Running
     assert state.exit_code == 5
-    assert kinds(state.result[children]) == ["Success", "Paused", "Success"]
+    assert state_names(state.result[children]) == ["Success", "Paused", "Success"]
     assert state.result[children].map_states[1].message == "may I use 1?"
-    assert kinds(state.result[after]) == ["Success", "Pending", "Success"]
+    assert state_names(state.result[after]) == ["Success", "Pending", "Success"]
     assert type(state.result[whole]) is Pending
 
 
@@ -872,8 +849,8 @@ def test_run_again_without_resume_stays_paused(run, asking):
     before = run(flow).result
     state = run(flow, task_states=before)
     assert type(state) is Running
-    assert kinds(state.result[children]) == ["Success", "Paused", "Success"]
-    assert kinds(state.result[after]) == ["Success", "Pending", "Success"]
+    assert state_names(state.result[children]) == ["Success", "Paused", "Success"]
+    assert state_names(state.result[after]) == ["Success", "Pending", "Success"]
 
 
 def test_paused_task_goes_on_when_it_is_resumed(run):

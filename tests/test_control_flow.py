@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import pytest
+from bodies import give
 
 from prefectish import (
     Flow,
@@ -35,11 +36,6 @@ from prefectish.tasks.control_flow import AsBool, Compare, FilterTask, Merge
 @task
 def inc(x: Any) -> Any:
     return x + 1
-
-
-@task
-def give(x: Any) -> Any:
-    return x
 
 
 def compares(flow: Flow) -> list[Task]:

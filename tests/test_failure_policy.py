@@ -5,17 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-from real import kinds, note, notes, time_limit, until
+from real import kinds, note, notes, until
 
 from prefectish import Flow, task, triggers
 from prefectish.engine.state import Cancelled, Failed, Success, TimedOut
 from prefectish.executors import DaskExecutor
 
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(60):
-        yield
+pytestmark = pytest.mark.time_limit(60)
 
 
 @pytest.fixture

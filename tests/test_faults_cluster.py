@@ -17,27 +17,17 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from bodies import count_good
 from distributed import Client, Future, LocalCluster, get_client
 from proxy import proxy_to
-from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, time_limit, until
+from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, until
 
-from prefectish import Flow, task, triggers
+from prefectish import Flow, task
 from prefectish.engine.state import Crashed, TimedOut
 from prefectish.errors import SchedulerLost
 from prefectish.executors import DaskExecutor
 
-pytestmark = pytest.mark.fault
-
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(240):
-        yield
-
-
-@task(trigger=triggers.all_finished, skip_on_upstream_skip=False)
-def count_good(xs):
-    return sum(not isinstance(x, BaseException) for x in xs)
+pytestmark = [pytest.mark.time_limit(240), pytest.mark.fault]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
 import pytest
-from real import note, notes, time_limit
+from real import note, notes
 
 from prefectish import Flow, context, pause_task, task
 from prefectish.engine import signals
@@ -16,18 +16,14 @@ from prefectish.engine.clock import LATEST, Clock, RunClock
 from prefectish.engine.state import Paused, Retrying, Scheduled, Success
 from prefectish.testing import VirtualClock, assert_states
 
+pytestmark = pytest.mark.time_limit(120)
+
 HOUR = timedelta(hours=1)
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 JUMPS = {"back": -3600.0, "forward": 3600.0}
 
 both_ways = pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
 here = pytest.mark.parametrize("executor", ["local", "synchronous", "threads"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(120):
-        yield
 
 
 def set_clock(seconds):

@@ -14,27 +14,17 @@ from datetime import UTC, datetime
 
 import dask
 import pytest
+from bodies import count_good
 from distributed import Client, LocalCluster
 from proxy import proxy_to
-from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, running, time_limit, until
+from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, running, until
 
 from prefectish import Flow, history, task, triggers
 from prefectish.engine.state import Crashed, Success
 from prefectish.executors import DaskExecutor, LocalDaskExecutor
 from prefectish.results import LocalResult
 
-pytestmark = pytest.mark.fault
-
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(240):
-        yield
-
-
-@task(trigger=triggers.all_finished, skip_on_upstream_skip=False)
-def count_good(xs):
-    return sum(not isinstance(x, BaseException) for x in xs)
+pytestmark = [pytest.mark.time_limit(240), pytest.mark.fault]
 
 
 def counts(path):

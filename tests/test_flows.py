@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from bodies import take
 
 from prefectish import Flow, Parameter, Task, allow_failure, context, flatten, mapped, tags, task, unmapped
 from prefectish.edges import Edge
@@ -24,11 +25,6 @@ from prefectish.tasks import Constant, List
 @task
 def add(x: Any, y: Any = 1) -> Any:
     return x + y
-
-
-@task
-def take(x: Any) -> Any:
-    return x
 
 
 def named(*names: str) -> list[Task]:

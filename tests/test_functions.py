@@ -6,6 +6,7 @@ import os
 import threading
 
 import pytest
+from bodies import inc, inverse, skip_odd, total
 
 from prefectish import (
     Flow,
@@ -40,28 +41,13 @@ from prefectish.tasks import task_input_hash
 
 
 @task
-def inc(x):
-    return x + 1
-
-
-@task
 def add(x, y=1):
     return x + y
 
 
 @task
-def total(xs):
-    return sum(xs)
-
-
-@task
 def twice(x):
     return [x, x]
-
-
-@task
-def inverse(x):
-    return 1 / x
 
 
 @task
@@ -77,13 +63,6 @@ def sizes(parts):
 @task
 def values(parts):
     return sorted(parts.items())
-
-
-@task
-def skip_odd(x):
-    if x % 2:
-        raise signals.SKIP(f"{x} is odd")
-    return x
 
 
 @task

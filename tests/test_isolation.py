@@ -12,20 +12,13 @@ import threading
 import time
 
 import pytest
+from real import until
 
 from prefectish import Flow, Task, context, task
 from prefectish.engine import signals
 from prefectish.engine.state import Crashed, Failed, Success, TimedOut
 from prefectish.engine.worker.isolation import frames
 from prefectish.errors import RemoteError
-
-
-def until(condition, seconds=20):
-    """Wait for a condition that another process brings about."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
 
 
 def alive(pid):

@@ -5,21 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
-from real import kinds, most_at_once, note, notes, time_limit
+from real import kinds, most_at_once, note, notes
 
 from prefectish import Flow, context, task
 from prefectish.executors import DaskExecutor
 
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(60):
-        yield
-
-
-@pytest.fixture
-def dask(dask_client):
-    return DaskExecutor(client=dask_client)
+pytestmark = pytest.mark.time_limit(60)
 
 
 def timed(path, seconds=0.02):

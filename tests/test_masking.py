@@ -22,12 +22,10 @@ from prefectish.secrets import masking
 from prefectish.secrets.masking import MASK, known, mask, masked, register
 from prefectish.secrets.output_masking import MaskingStream, mask_output
 
+# Leave no secret of a test to the next one.
+pytestmark = pytest.mark.usefixtures("fresh_masking")
+
 VALUE = "k9#/canary value"
-
-
-@pytest.fixture(autouse=True)
-def _own_secrets(fresh_masking):
-    """Leave no secret of a test to the next one."""
 
 
 def test_mask_leaves_texts_alone_as_long_as_nothing_is_secret():

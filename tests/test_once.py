@@ -7,18 +7,14 @@ import subprocess
 import sys
 
 import pytest
+from bodies import count_good
 from real import note, notes
 
-from prefectish import Flow, flow, task, triggers
+from prefectish import Flow, flow, task
 from prefectish.engine.state import Crashed
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor
 from prefectish.results import LocalResult
-
-
-@task(trigger=triggers.all_finished, skip_on_upstream_skip=False)
-def count_good(xs):
-    return sum(not isinstance(x, BaseException) for x in xs)
 
 
 def sending(tmp_path, body, number=5, **options):

@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bodies import take
 
-from prefectish import Flow, Parameter, Task, context, task
+from prefectish import Flow, Parameter, Task, context
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.parameters import settle
-
-
-@task
-def take(x: Any) -> Any:
-    return x
 
 
 def test_parameter_without_default_is_required() -> None:

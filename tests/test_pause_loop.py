@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from bodies import append, inc, lines
 
 from prefectish import Flow, context, pause_task, task
 from prefectish.engine import signals
@@ -14,23 +15,9 @@ from prefectish.engine.state import Failed, Mapped, Paused, Pending, Resume, Ret
 
 
 @task
-def inc(x):
-    return x + 1
-
-
-@task
 def ask(x=0):
     pause_task(f"may I use {x}?")
     return x
-
-
-def note(path, text):
-    with open(path, "a") as file:
-        file.write(f"{text}\n")
-
-
-def lines(path):
-    return path.read_text().splitlines() if path.exists() else []
 
 
 # ---------------------------------------------------------------------- pauses
@@ -97,7 +84,7 @@ def test_paused_children_are_resumed_one_by_one(run):
 def test_pause_with_a_duration_goes_on_by_itself(run, tmp_path):
     @task
     def nap(path):
-        note(path, time.time())
+        append(path, time.time())
         pause_task("soon", duration=0.4)
         return context.resume
 
@@ -118,7 +105,7 @@ def test_pause_with_a_duration_holds_no_slot(run, tmp_path):
 
     @task
     def nap(path):
-        note(path, "asked" if not context.get("resume") else "went on")
+        append(path, "asked" if not context.get("resume") else "went on")
         pause_task(duration=1)
 
     with Flow("naps") as flow:
@@ -196,7 +183,7 @@ def test_failure_in_mid_loop_waits_with_count_and_result(run, tmp_path):
     @task(max_retries=2, retry_delay=0)
     def stumble(path):
         count = context.get("task_loop_count", 1)
-        note(path / "turns", f"{count} {context.task_run_count} {context.get('task_loop_result', '-')}")
+        append(path / "turns", f"{count} {context.task_run_count} {context.get('task_loop_result', '-')}")
         if count == 3 and context.task_run_count <= 2:
             raise ValueError("not yet")
         if count < 4:
@@ -205,7 +192,7 @@ def test_failure_in_mid_loop_waits_with_count_and_result(run, tmp_path):
 
     def record(task, old, new):
         if isinstance(new, Retrying):
-            note(tmp_path / "retries", new.run_count)
+            append(tmp_path / "retries", new.run_count)
 
     with Flow("loops") as flow:
         out = stumble(tmp_path, task_args={"state_handlers": [record]})
@@ -220,8 +207,8 @@ def test_each_turn_of_a_loop_has_all_retries_of_its_task(run, tmp_path):
     @task(max_retries=1, retry_delay=0)
     def turn(path):
         count = context.get("task_loop_count", 1)
-        note(path / "turns", f"{count}.{context.task_run_count}")
-        note(path / "keys", context.child_key)
+        append(path / "turns", f"{count}.{context.task_run_count}")
+        append(path / "keys", context.child_key)
         if context.task_run_count == 1 or count == 3:
             raise ValueError("not yet")
         raise signals.LOOP(result=count)
@@ -238,7 +225,7 @@ def test_pause_after_a_retry_in_a_loop_goes_on_with_the_count_of_its_turn(run, t
     @task(max_retries=1, retry_delay=0)
     def turn(path):
         count = context.get("task_loop_count", 1)
-        note(path, f"{count}.{context.task_run_count}")
+        append(path, f"{count}.{context.task_run_count}")
         if context.task_run_count == 1:
             raise ValueError("not yet")
         if count == 3:
@@ -275,7 +262,7 @@ def test_loop_may_start_from_the_context_of_the_flow(run):
 def ask_in_turn(path, duration=None):
     """Loop to a third turn, with a pause in the second."""
     count = context.get("task_loop_count", 1)
-    note(path, count)
+    append(path, count)
     if count == 2:
         pause_task("halfway", duration)
     if count < 3:
@@ -304,7 +291,7 @@ def test_retry_signal_in_mid_loop_goes_on_from_there(run, tmp_path):
     @task
     def turn(path):
         count = context.get("task_loop_count", 1)
-        note(path, f"{count}.{context.task_run_count}")
+        append(path, f"{count}.{context.task_run_count}")
         if count == 2 and context.task_run_count == 1:
             raise signals.RETRY("again")
         if count < 3:

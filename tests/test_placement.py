@@ -7,11 +7,13 @@ from itertools import pairwise
 
 import pytest
 from distributed import Client, LocalCluster
-from real import note, notes, time_limit
+from real import note, notes
 
 from prefectish import Flow, flatten, task
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import DaskExecutor
+
+pytestmark = pytest.mark.time_limit(60)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +36,6 @@ def client():
 @pytest.fixture
 def dask(client):
     return DaskExecutor(client=client)
-
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(60):
-        yield
 
 
 def where():

@@ -8,17 +8,13 @@ import pickle
 from typing import Any
 
 import pytest
+from bodies import give
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefectish import Flow, Task, flatten, mapped, product, task, unmapped
+from prefectish import Flow, Task, flatten, mapped, product, unmapped
 from prefectish.control_flow.products import Column, Length, MakeColumn, column
 from prefectish.tasks import Constant
-
-
-@task
-def give(x: Any) -> Any:
-    return x
 
 
 def columns(*lists: Any) -> list[Column]:

@@ -6,25 +6,16 @@ import gc
 import threading
 
 import pytest
-from real import time_limit, until, wait_for_file
+from real import until, wait_for_file
 
 from prefectish import Flow, task, triggers
 from prefectish.engine.jobs.references import Held
 from prefectish.errors import ResultReleased
 from prefectish.executors import DaskExecutor
 
+pytestmark = pytest.mark.time_limit(60)
+
 LARGE = 100_000
-
-
-@pytest.fixture
-def dask(dask_client):
-    return DaskExecutor(client=dask_client)
-
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(60):
-        yield
 
 
 class Blob:

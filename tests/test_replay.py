@@ -7,6 +7,7 @@ import io
 import sys
 
 import pytest
+from bodies import add
 
 from prefectish import Flow, Parameter, context, flatten, history, task, unmapped
 from prefectish.errors import ResultReleased, ResumeMismatch
@@ -19,11 +20,6 @@ calls = []
 @task
 def numbers(n):
     return [10 * i for i in range(n)]
-
-
-@task
-def add(x, y):
-    return x + y
 
 
 @task

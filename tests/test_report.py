@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+from bodies import double
 from pages import EVIL, safe
 from sqlalchemy import text
 
@@ -23,11 +24,6 @@ def load(x):
     if x % 5 == 4:
         raise ValueError(f"no file {x}")
     return x
-
-
-@task
-def double(x):
-    return 2 * x
 
 
 @task

@@ -20,12 +20,10 @@ from prefectish.results import LocalResult
 from prefectish.secrets.store import variable
 from prefectish.tasks.secrets import SecretBase
 
+# Leave no secret of a test to the next one.
+pytestmark = pytest.mark.usefixtures("fresh_masking")
+
 VALUE = "s3cret-value-of-a-test"
-
-
-@pytest.fixture(autouse=True)
-def _own_secrets(fresh_masking):
-    """Leave no secret of a test to the next one."""
 
 
 @pytest.fixture

@@ -13,12 +13,10 @@ from prefectish.config import default_executor, settings
 from prefectish.executors import DaskExecutor
 from prefectish.history.store import open_store
 
+# Leave no secret of a test to the next one.
+pytestmark = pytest.mark.usefixtures("fresh_masking")
+
 PASSWORD = "the-password-in-an-address"
-
-
-@pytest.fixture(autouse=True)
-def _own_secrets(fresh_masking):
-    """Leave no secret of a test to the next one."""
 
 
 # ---------------------------------------------------------------------- X12: reprs

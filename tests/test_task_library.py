@@ -10,11 +10,11 @@ import sqlite3
 import ssl
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from smtplib import SMTPAuthenticationError, SMTPNotSupportedError
 
 import pytest
+from real import until
 
 from prefectish import Flow, context
 from prefectish.engine.signals import FAIL
@@ -35,14 +35,6 @@ def alive(pid):
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def until(condition, seconds=20):
-    """Wait for a condition that another process brings about."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from real import time_limit
 
 from prefectish import Flow, context, flow, pause_task, task, triggers, unmapped
 from prefectish.engine import clock as clocks
@@ -18,18 +17,14 @@ from prefectish.engine.state import Paused, Resume, Retrying, Scheduled, Success
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.testing import FaultySession, VirtualClock, assert_states
 
+# A wait that is not virtual would hang for hours.
+pytestmark = pytest.mark.time_limit(60)
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = 3600.0
 IN_THIS_PROCESS = ["local", "synchronous", "threads"]
 
 here = pytest.mark.parametrize("executor", IN_THIS_PROCESS, indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def limit():
-    """A wait that is not virtual would hang for hours."""
-    with time_limit(60):
-        yield
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from bodies import double
 from real import time_limit
 
 from prefectish import Flow, context, task, triggers, unmapped
@@ -18,11 +19,6 @@ from prefectish.testing.faulty import FAULTS, InjectedFault
 @task
 def load(x):
     return x
-
-
-@task
-def double(x):
-    return 2 * x
 
 
 @task(trigger=triggers.all_finished)

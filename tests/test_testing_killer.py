@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from real import meanwhile, note, notes, time_limit, until, wait_for_file
+from real import meanwhile, note, notes, until, wait_for_file
 
 from prefectish import Flow, task
 from prefectish.executors import DaskExecutor, LocalExecutor
 from prefectish.testing import WorkerKiller
 
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(180):
-        yield
+pytestmark = pytest.mark.time_limit(180)
 
 
 def own(n_workers=2):

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from bodies import append, lines
 
 from prefectish import Flow, Task, context, get_logger, task, triggers
 from prefectish.engine import signals
@@ -29,23 +30,14 @@ def until(condition, seconds=20):
         time.sleep(0.01)
 
 
-def note(path, text):
-    with open(path, "a") as file:
-        file.write(f"{text}\n")
-
-
-def lines(path):
-    return path.read_text().splitlines() if path.exists() else []
-
-
 @task(timeout=0.3)
 def hang(path, x=0):
     """Wait for a file, and tell when it has come."""
-    note(path / "began", x)
+    append(path / "began", x)
     end = time.monotonic() + 30
     while not os.path.exists(path / "gate") and time.monotonic() < end:
         time.sleep(0.01)
-    note(path / "late", x)
+    append(path / "late", x)
     return "late"
 
 
@@ -151,7 +143,7 @@ def test_timed_out_is_retried(run, tmp_path):
 def test_total_timeout_ends_the_attempts(run, tmp_path):
     @task(total_timeout=0.7, max_retries=50, retry_delay=0)
     def try_again(path):
-        note(path, context.task_run_count)
+        append(path, context.task_run_count)
         time.sleep(0.2)
         raise ValueError("again")
 
@@ -197,7 +189,7 @@ def test_async_body_is_cancelled_at_its_limit(run, tmp_path):
         try:
             await asyncio.sleep(30)
         finally:
-            note(tmp_path / "ended", "x")
+            append(tmp_path / "ended", "x")
 
     with Flow("async") as flow:
         out = hang_on()
@@ -209,7 +201,7 @@ def test_async_body_is_cancelled_at_its_limit(run, tmp_path):
 
 def test_handlers_see_a_time_out_like_any_failure(run, tmp_path):
     def record(task, old, new):
-        note(tmp_path / "changes", f"{type(old).__name__} -> {type(new).__name__}")
+        append(tmp_path / "changes", f"{type(old).__name__} -> {type(new).__name__}")
 
     with Flow("hangs") as flow:
         hang(tmp_path, task_args={"state_handlers": [record], "max_retries": 1, "retry_delay": 0})
@@ -427,7 +419,7 @@ def test_limits_hold_inside_a_running_loop(tmp_path):
         try:
             await asyncio.sleep(30)
         finally:
-            note(tmp_path / "ended", "x")
+            append(tmp_path / "ended", "x")
 
     async def main():
         return [run_single(hang_on), run_single(spin), run_single(inc, x=1)]
@@ -533,7 +525,7 @@ def test_map_timeout_reaches_a_body_that_holds_up_the_loop():
 def test_run_that_is_out_of_time_tells_on_every_executor_which_task_hung(run, tmp_path):
     @task(trigger=triggers.all_finished)
     def clean_up():
-        note(tmp_path / "cleaned", "x")
+        append(tmp_path / "cleaned", "x")
 
     with Flow("hangs") as flow:
         before = inc(1)

@@ -7,17 +7,13 @@ import threading
 import time
 
 import pytest
-from real import kinds, note, notes, time_limit
+from real import kinds, note, notes
 
 from prefectish import Flow, context, task
 from prefectish.engine.scheduling.timers import Timers
 from prefectish.executors import DaskExecutor
 
-
-@pytest.fixture(autouse=True)
-def limit():
-    with time_limit(120):
-        yield
+pytestmark = pytest.mark.time_limit(120)
 
 
 def test_things_are_due_in_order_of_their_times_and_then_as_they_came():

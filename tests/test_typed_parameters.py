@@ -8,16 +8,12 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Annotated, Any, Literal
 
 import pytest
+from bodies import take
 from labels import label
 
-from prefectish import DateTimeParameter, Flow, Parameter, context, task
+from prefectish import DateTimeParameter, Flow, Parameter, context
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.parameters import settle
-
-
-@task
-def take(x: Any) -> Any:
-    return x
 
 
 class Point:

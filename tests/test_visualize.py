@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+from bodies import total
 
 from prefectish import Flow, Parameter, allow_failure, flatten, task, unmapped
 from prefectish.engine.state import Cancelled, Failed, Mapped, Paused, Pending, Running, Success
@@ -24,11 +25,6 @@ def load(url):
 @task
 def add(x, y=0):
     return x + y
-
-
-@task
-def total(xs):
-    return sum(xs)
 
 
 @task
