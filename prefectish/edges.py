@@ -1,7 +1,7 @@
-"""Edges between tasks, and the wrappers by which a call says what kind of edge it wants.
+"""Edges between tasks, and the annotations that choose the kind of edge in a call.
 
-An edge says what a task waits for, and whether it hands over a result (a key), one item a child (mapped), one level
-less of nesting (flattened), or a failure too (allow_failure). What a run makes of that is the engine's business.
+An edge is a dependency of a task. It may pass a result (with a key), one item to each child (mapped), remove one level
+of nesting (flattened), or pass on failures (allow_failure). The engine interprets these properties.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ else:
 
 
 class Edge:
-    """One dependency of a task on another: frozen, equal by value, its tasks by identity.
+    """A dependency of a task on another: immutable, compared by value, with its tasks by identity.
 
     Parameters
     ----------
     upstream_task, downstream_task
-        The task that is waited for, and the task that waits.
+        The task to wait for, and the task that waits.
     key
-        Name of the argument of `downstream_task.run` that receives the result; None for a plain dependency.
+        Name of the argument of `downstream_task.run` that receives the result; None: no data is passed.
     mapped
-        Child i of the downstream task receives item i.
+        Whether child i of the downstream task receives item i.
     flattened
-        The upstream result loses one level of nesting first.
+        Whether one level of nesting is removed from the result first.
     allow_failure
-        A failed upstream hands over its result and is not counted as failed.
+        Whether a failed upstream task passes on its result and does not count as failed.
 
     Raises
     ------
     FlowDefinitionError
-        If the key cannot be the name of an argument.
+        If the key is not a valid name of an argument.
     """
 
     __slots__ = ("allow_failure", "downstream_task", "flattened", "key", "mapped", "upstream_task")
@@ -110,11 +110,11 @@ class Edge:
 
 
 class Annotation:
-    """A value of a call together with what its edge shall be; base of the four wrappers."""
+    """Base class of annotations: an argument of a call with properties of its edge."""
 
     __slots__ = ("value",)
 
-    #: What the wrapper says about the edge; None: nothing.
+    #: Properties of the edge; None: not set by this annotation.
     mapped: bool | None = None
     flattened: bool = False
     failure_allowed: bool = False
@@ -126,11 +126,11 @@ class Annotation:
         return f"{type(self).__name__}({self.value!r})"
 
     def __iter__(self) -> NoReturn:
-        raise TypeError(f"{type(self).__name__}(...) is not iterable; wrap each value instead")
+        raise TypeError(f"{type(self).__name__}(...) is not iterable; annotate each value instead")
 
 
 class unmapped(Annotation, Generic[V]):
-    """Hand the whole value to every child of a map."""
+    """Pass the whole value to every child of a map."""
 
     __slots__ = ()
     mapped = False
@@ -150,28 +150,28 @@ class unmapped(Annotation, Generic[V]):
 
 
 class mapped(Annotation):
-    """Map over this argument of a plain call."""
+    """Map over this argument in a plain call."""
 
     __slots__ = ()
     mapped = True
 
 
 class flatten(Annotation):
-    """Remove one level of nesting from the value before it is handed over or mapped."""
+    """Remove one level of nesting from the value before it is passed or mapped."""
 
     __slots__ = ()
     flattened = True
 
 
 class allow_failure(Annotation):
-    """Hand the value over even if the task that makes it fails: its exception then stands in for the result."""
+    """Pass the result of a task even if it fails: the exception is passed instead."""
 
     __slots__ = ()
     failure_allowed = True
 
 
 class Unwrapped(NamedTuple):
-    """A value without its wrappers, and what they said."""
+    """A value without its annotations, and their properties."""
 
     value: Any
     mapped: bool | None
@@ -180,12 +180,12 @@ class Unwrapped(NamedTuple):
 
 
 def unwrap(value: Any) -> Unwrapped:
-    """Take the wrappers off a value.
+    """Remove the annotations from a value.
 
     Returns
     -------
     Unwrapped
-        The bare value; `mapped` is None where no wrapper spoke of mapping, and the inner one's word where two did.
+        The plain value; `mapped` is None if no annotation sets it; with several the innermost counts.
     """
     is_mapped: bool | None = None
     flattened = failure_allowed = False

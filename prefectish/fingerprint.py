@@ -1,12 +1,12 @@
-"""A short name for any value that depends on what it is, not on where it lies: the same in every process.
+"""A hash of any value by its content, the same in every process.
 
-Values are trees; each node is hashed from its kind and the hashes of its parts. Sets and dicts have no order here.
-Functions are their bytecode, constants, names, defaults and what they close over; line numbers, file names and
-annotations are left out. Classes are their name, and those that are somebody's work (:func:`body`) their methods and
-attributes too. Anything else is what pickle would rebuild it from. Of what cannot be pickled (locks, files,
-generators) only the type counts.
+Values are trees; each node is hashed from its kind and the hashes of its parts. Sets and dicts are unordered.
+Functions are hashed by bytecode, constants, names, defaults and closure; line numbers, file names and
+annotations are ignored. Classes are hashed by name, and user-defined ones (:meth:`_Tree.body`) by their methods and
+attributes too. Anything else is hashed by what pickle would rebuild it from; objects that cannot be pickled (locks,
+files, generators) by their type only.
 
-Bytecode belongs to a version of Python, so fingerprints of functions do, too.
+Bytecode depends on the version of Python, and so do fingerprints of functions.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from typing import Any
 
 #: Length of the hash of a node, in bytes.
 HASH_SIZE = 16
-#: Levels of nesting; of what lies deeper only the type counts.
+#: Maximum depth of nesting; deeper values are hashed by type only.
 MAX_DEPTH = 100
-#: Types that :func:`ascii` tells apart, value by value.
+#: Types whose values :func:`ascii` distinguishes.
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
-#: Names in the body of a class that say nothing about what it does.
+#: Names in the namespace of a class that do not affect its behaviour.
 _IGNORED_NAMES = frozenset(
     {
         "__abstractmethods__", "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__",
@@ -59,10 +59,10 @@ def fingerprint(value: Any, is_body: Callable[[type], bool] = lambda cls: False,
     Parameters
     ----------
     is_body
-        Whether the body of a class counts, and not only its name.
+        Function of a class: whether to hash its content, not only its name.
     loose
-        Of what functions close over and may change (a list, an object that is equal to itself alone), only the type
-        counts.
+        Hash mutable values in closures of functions (a list, an object without its own equality) by
+        type only.
 
     Examples
     --------
@@ -75,14 +75,14 @@ def fingerprint(value: Any, is_body: Callable[[type], bool] = lambda cls: False,
 
 
 class _Tree:
-    """One value on its way to a hash.
+    """The state while one value is hashed.
 
     Attributes
     ----------
     done
-        Hash of each object by its id; the object is kept, so that no other gets the id.
+        Hash of each object by id, with the object, so that its id is not reused.
     open_
-        Ids of the objects around the current one, and how deep each is: a value inside itself is told by its depth.
+        Depth of each enclosing object by id: a value inside itself is hashed by its depth.
     """
 
     def __init__(self, is_body: Callable[[type], bool], loose: bool) -> None:
@@ -134,14 +134,14 @@ class _Tree:
             return how(self, value)
         if isinstance(value, _BY_NAME):
             return self.named(value)
-        if hasattr(kind, "__next__"):  # where an iterator stands says nothing, and some warn when they are asked
+        if hasattr(kind, "__next__"):  # the position of an iterator is not hashed, and pickling some iterators warns
             return self.join("a", [kind])
         return self.rebuilt(value)
 
     def sequence(self, value: Any, kind: str) -> bytes:
         if _SCALARS.issuperset(map(type, value)):
             try:
-                return self.leaf(kind, ascii(value).encode())  # a million numbers at the speed of C
+                return self.leaf(kind, ascii(value).encode())  # fast for a million numbers
             except ValueError:  # Python refuses to print very large integers
                 pass
         return self.join(kind, value)
@@ -195,7 +195,7 @@ class _Tree:
         kind = type(value)
         try:
             recipe = _recipe(value)
-        except Exception:  # a lock, a generator: only what it is can be told
+        except Exception:  # a lock, a generator: only its type can be hashed
             return self.join("a", [kind])
         if isinstance(recipe, str):
             return self.leaf("global", f"{kind.__module__}.{recipe}".encode())
@@ -203,7 +203,7 @@ class _Tree:
 
 
 def _may_change(value: Any) -> bool:
-    """Whether a value may be another one later, and still be the same object."""
+    """Whether a value is mutable."""
     kind = type(value)
     by_value: Any = kind.__hash__
     if by_value is not None and by_value is not object.__hash__:
@@ -220,7 +220,7 @@ def _scalar(value: Any) -> bytes:
 
 
 def _recipe(value: Any) -> str | list[Any]:
-    """Return what pickle would rebuild a value from: a name, or the parts of it."""
+    """Return what pickle would rebuild a value from: a name, or parts."""
     special = copyreg.dispatch_table.get(type(value))
     recipe = special(value) if special is not None else value.__reduce_ex__(4)
     if isinstance(recipe, str):
@@ -234,7 +234,7 @@ def _root(cls: type) -> str:
 
 
 def is_own_module(module: str | None) -> bool:
-    """Whether a module is of this package: what is in it counts by its name, so that a release changes no hash."""
+    """Whether a module is part of this package, whose objects are hashed by name so that releases do not matter."""
     return module is not None and module.startswith("prefectish.") and not module.startswith("prefectish.examples.")
 
 

@@ -1,4 +1,4 @@
-"""Where a flow is to be found again by another process: the file or module that has it, and its name there."""
+"""Where another process can load a flow from: the file or module that has it, and its name there."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def origin_of(flow: Any) -> str | None:
-    """Return ``FILE.py:name`` or ``module:name`` of a flow that a module has; None if none does.
+    """Return ``FILE.py:name`` or ``module:name`` of a flow; None if no module has it as a global.
 
-    Looked through are the program, the module that made the flow, and those that its bodies are in.
+    Searched are the main program, the module that created the flow, and the modules of its task functions.
     """
     bodies = (getattr(getattr(task, "run", None), "__module__", None) for task in getattr(flow, "tasks", ()))
     for name in dict.fromkeys(("__main__", getattr(flow, "made_in", None), *bodies)):
@@ -26,7 +26,7 @@ def origin_of(flow: Any) -> str | None:
 
 
 def _where(module: ModuleType) -> str | None:
-    """Return how a module is imported again: one of a package by its name, a file by its path."""
+    """Return how to import a module: by name if it is in a package, otherwise by path."""
     spec = getattr(module, "__spec__", None)
     if spec is not None and (spec.parent or module.__name__ == "__main__"):
         name: str = spec.name

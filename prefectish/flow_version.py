@@ -1,7 +1,7 @@
-"""The version of a flow: a hash of what it does, the same in every process, another one once anything of it changes.
+"""The version of a flow: a hash of its content, the same in every process, which changes with the flow.
 
-It covers tasks (options, bodies, classes), edges, constants and reference tasks; not the flow's name, its executor and
-its handlers, not where results are kept, and not the functions that bodies call by a global name.
+It covers tasks (options, functions, classes), edges, constants and reference tasks; not the flow's name, its executor
+and handlers, not the result stores, and not functions that task functions call by a global name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prefectish.tasks.task import FunctionTask, Task
 
 
 def version_of(flow: Any) -> str:
-    """Return 32 hexadecimal digits for the content of a flow; the order in which tasks were added does not count."""
+    """Return 32 hexadecimal digits for the content of a flow, independent of the order in which tasks were added."""
     slugs = flow.slugs
     tasks = {slug: _without_store(task) for task, slug in slugs.items()}
     edges = {
@@ -30,15 +30,15 @@ def version_of(flow: Any) -> str:
     return fingerprint((tasks, edges, constants, references), is_body)
 
 
-#: Digits of each of the two halves of the version of a task.
+#: Number of digits in each half of the version of a task.
 HALF_LENGTH = 16
 
 
 def task_version(task: Task) -> str:
-    """Return 32 hexadecimal digits for what a task does: its body, or its class and attributes.
+    """Return 32 hexadecimal digits for the code of a task: its function, or its class and attributes.
 
-    Options do not count: a run may be resumed with another time limit, more retries, or another place for its results.
-    The second half leaves out what may change of that which the body closes over, such as a list that it appends to.
+    Options are ignored: a run may be resumed with another time limit, more retries, or another result store.
+    The second half ignores mutable values in the closure of the function, such as a list that it appends to.
     """
     from prefectish.caching.keys import code_digest, loose_code_digest
 
@@ -46,7 +46,7 @@ def task_version(task: Task) -> str:
 
 
 def differs_only_in_closure(one: str | None, other: str) -> bool:
-    """Whether two versions of a task are of one code, and only the value of what it closes over is another."""
+    """Whether two versions of a task have the same code, and differ at most in mutable values in the closure."""
     return one is not None and one[HALF_LENGTH:] == other[HALF_LENGTH:]
 
 

@@ -1,6 +1,6 @@
-"""Order and cycles of a graph given by its nodes and a function from a node to what it waits for.
+"""Topological order and cycles of a graph, given by its nodes and a function from a node to its upstream nodes.
 
-Everything here is linear in nodes and edges and keeps its own stack, so only memory bounds the depth of a graph.
+All functions are linear in nodes and edges and not recursive, so only memory limits the depth of a graph.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ Node = TypeVar("Node")
 def order(
     nodes: Iterable[Node], upstream: Callable[[Node], Iterable[Node]], label: Callable[[Node], str] = str
 ) -> list[Node]:
-    """Sort nodes so that each comes after what it waits for, else in the given order.
+    """Sort nodes so that each comes after its upstream nodes, otherwise in the given order.
 
     Parameters
     ----------
     nodes
         Every node, hashable.
     upstream
-        From a node to the nodes it waits for, all among `nodes`.
+        Function from a node to its upstream nodes, all among `nodes`.
     label
-        The name of a node in an error.
+        Function from a node to its name in an error.
 
     Raises
     ------
     FlowDefinitionError
-        ``cycle: a -> b -> a`` if nodes wait for one another.
+        ``cycle: a -> b -> a`` if the graph has a cycle.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def order(
 
 
 def _visit(root: Node, upstream: Callable[[Node], Iterable[Node]], done: dict[Node, None]) -> list[Node] | None:
-    """Add a root and all it waits for to `done`, depth first; a cycle, once met, in the direction of the data."""
+    """Add a root and all nodes upstream of it to `done`, depth first; return the first cycle found, downstream."""
     if root in done:
         return None
     path: dict[Node, Iterator[Node]] = {root: iter(upstream(root))}
@@ -61,18 +61,18 @@ def _visit(root: Node, upstream: Callable[[Node], Iterable[Node]], done: dict[No
                 break
         else:
             done[node] = None
-            path.popitem()  # a `del` would leave a gap that each look at the end has to pass
+            path.popitem()  # after a `del`, each `reversed` would skip over the gap
     return None
 
 
 def _rotated(cycle: list[Node], label: Callable[[Node], str]) -> list[Node]:
-    """Turn a cycle so that it is told in one way, in whatever order its edges came."""
+    """Rotate a cycle to start with the first name, so that the message does not depend on the order of edges."""
     at = min(range(len(cycle)), key=lambda place: label(cycle[place]))
     return cycle[at:] + cycle[:at]
 
 
 def cycle_text(cycle: list[Node], label: Callable[[Node], str] = str) -> str:
-    """Name a cycle.
+    """Return the text for a cycle.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Libraries that are not installed with prefectish unless asked for; imported where they are used."""
+"""Optional dependencies (extras), imported where they are used."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from types import ModuleType
 
 
 def load(module: str, extra: str, user: str) -> ModuleType:
-    """Import a library of an extra.
+    """Import a module of an optional dependency.
 
     Parameters
     ----------
     module
-        Its dotted name.
+        Dotted name of the module.
     extra
         The extra of prefectish that installs it.
     user
-        Who needs it, for the error.
+        What needs it, for the error.
 
     Raises
     ------
     ImportError
-        With the command that installs it.
+        If it is not installed; the message has the command that installs it.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def load(module: str, extra: str, user: str) -> ModuleType:
     except ModuleNotFoundError as error:
         library = module.partition(".")[0]
         if error.name is not None and error.name.partition(".")[0] != library:
-            raise  # it is there, but something that it needs is not
+            raise  # installed, but one of its own dependencies is missing
         raise ImportError(
             f'{user} needs {library}, which is not installed here; pip install "prefectish[{extra}]"'
         ) from error

@@ -1,4 +1,4 @@
-"""Text that somebody else chose, made fit for a terminal: nothing in it can move the cursor or look like a new line."""
+"""Make untrusted text safe for a terminal: escape control characters and line breaks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def printable(text: Any, longest: int | None = None) -> str:
     Parameters
     ----------
     longest
-        How many characters of it are shown; None for all.
+        Maximum number of characters; None: no limit.
 
     Examples
     --------

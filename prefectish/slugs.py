@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class SlugBook:
-    """Hands out ``name-tags...-n``, n counting from 1 for each prefix, past every slug that is taken."""
+    """Generates slugs ``name-tags...-n``, where n counts from 1 for each prefix and skips slugs in use."""
 
     __slots__ = ("_counts", "_taken")
 
@@ -15,14 +15,14 @@ class SlugBook:
         self._taken: set[str] = set()
 
     def take(self, slug: str) -> bool:
-        """Reserve a slug that the user chose; False if it is taken."""
+        """Reserve a user-defined slug; return False if it is in use."""
         if slug in self._taken:
             return False
         self._taken.add(slug)
         return True
 
     def make(self, name: str, tags: Iterable[str]) -> str:
-        """Make up a slug.
+        """Generate a slug.
 
         Examples
         --------
@@ -38,11 +38,11 @@ class SlugBook:
         return f"{prefix}-{n}"
 
     def free(self, slug: str) -> None:
-        """Give a slug back."""
+        """Release a slug."""
         self._taken.discard(slug)
 
     def copy(self) -> SlugBook:
-        """Return a book that goes on from here by itself."""
+        """Return an independent copy."""
         new = SlugBook()
         new._counts, new._taken = dict(self._counts), set(self._taken)
         return new

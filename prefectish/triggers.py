@@ -1,10 +1,10 @@
-"""Rules by which a task runs or not, given the states of what is upstream.
+"""Triggers: functions that decide from the states of upstream tasks whether a task runs.
 
-A trigger is a function of one dict, from each edge that ends in the task to the state at its other end.
-It returns whether the task may run, or raises a signal that names the task's state instead.
+A trigger is a function of one dict, from each edge into the task to the state of its upstream task.
+It returns whether the task runs, or raises a signal with the state of the task.
 
-The triggers here look *through* a mapped task: where all its children flow into one task, each child
-counts as an upstream of its own.  With no upstream at all each of them passes, `manual_only` excepted.
+The triggers here consider the children of a mapped task: where all its children flow into one task, each child
+counts as an upstream task.  Without any upstream tasks each of them passes, except `manual_only`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from prefectish.engine.state import Mapped, Pending, State
 
 
 class UpstreamEdge(Protocol):
-    """Is what a trigger may know of an edge."""
+    """What a trigger can read of an edge."""
 
     @property
     def upstream_task(self) -> Any:
-        """The task whose state it carries."""
+        """The upstream task, whose state is passed."""
 
     @property
     def downstream_task(self) -> Any:
-        """The task that is to run."""
+        """The task to run."""
 
     @property
     def key(self) -> str | None:
-        """The name of the argument; None for an edge that carries no data."""
+        """The name of the argument; None for an edge that passes no data."""
 
     @property
     def mapped(self) -> bool:
-        """Whether each child of the task gets one item of the upstream."""
+        """Whether each child of the task receives one item of the upstream result."""
 
     @property
     def flattened(self) -> bool:
-        """Whether one level of nesting is taken off."""
+        """Whether one level of nesting is removed."""
 
 
 Upstream = Mapping[UpstreamEdge, State]
@@ -46,7 +46,7 @@ Trigger = Callable[[Upstream], bool]
 
 
 def all_finished(upstream: Upstream) -> bool:
-    """Run once all upstream tasks have ended, in whatever way."""
+    """Run once all upstream tasks have finished, in any state."""
     return _require(
         all(state.is_finished() for state in _states(upstream)),
         'Trigger was "all_finished" but some of the upstream tasks were not finished.',
@@ -57,7 +57,7 @@ always_run = all_finished
 
 
 def all_successful(upstream: Upstream) -> bool:
-    """Run if all upstream tasks succeeded; a skipped one did."""
+    """Run if all upstream tasks succeeded; skipped counts as success."""
     return _require(
         all(state.is_successful() for state in _states(upstream)),
         'Trigger was "all_successful" but some of the upstream tasks failed.',
@@ -89,20 +89,20 @@ def any_failed(upstream: Upstream) -> bool:
 
 
 def not_all_skipped(upstream: Upstream) -> bool:
-    """Run if all upstream tasks succeeded and not every one of them by being skipped.
+    """Run if all upstream tasks succeeded and at least one of them was not skipped.
 
     Raises
     ------
     SKIP
         If all were skipped.
     TRIGGERFAIL
-        If one did not succeed.
+        If one of them did not succeed.
     """
     states = list(_states(upstream))
-    # A map without children has no state to show, but it was not skipped.
+    # A map without children has no child states, but it was not skipped.
     empty = any(isinstance(state, Mapped) and not state.n_map_states for state in upstream.values())
     if states and not empty and all(state.is_skipped() for state in states):
-        # No result: what is skipped behind a skipped branch must not look like something that it returned.
+        # The result is None: a task skipped after a skipped branch must not appear to have returned something.
         raise signals.SKIP("All upstream tasks were skipped.", result=None)
     return _require(
         all(state.is_successful() for state in states),
@@ -111,12 +111,12 @@ def not_all_skipped(upstream: Upstream) -> bool:
 
 
 def manual_only(upstream: Upstream) -> bool:
-    """Pause until somebody resumes the task.
+    """Pause until the task is resumed.
 
     Raises
     ------
     PAUSE
-        Unless the context has a true `resume`.
+        Unless `resume` is set in the context.
     """
     if context.get("resume"):
         return True
@@ -124,7 +124,7 @@ def manual_only(upstream: Upstream) -> bool:
 
 
 class _Some:
-    """Counts the upstream tasks of one kind; a class, so that it can be pickled."""
+    """Trigger on the number of upstream tasks of one kind; a class, so that it can be pickled."""
 
     __slots__ = ("at_least", "at_most", "outcome")
 
@@ -157,7 +157,7 @@ def some_failed(at_least: float | None = None, at_most: float | None = None) -> 
     Parameters
     ----------
     at_least, at_most
-        Inclusive bounds, >= 0: below 1 a fraction of all upstream tasks, else a number of tasks.
+        Inclusive bounds, >= 0: below 1 a fraction of all upstream tasks, otherwise a number of tasks.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def some_successful(at_least: float | None = None, at_most: float | None = None)
     Parameters
     ----------
     at_least, at_most
-        Inclusive bounds, >= 0: below 1 a fraction of all upstream tasks, else a number of tasks.
+        Inclusive bounds, >= 0: below 1 a fraction of all upstream tasks, otherwise a number of tasks.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def some_successful(at_least: float | None = None, at_most: float | None = None)
 
 
 def _bound(name: str, value: float | None) -> float | None:
-    if value is not None and not value >= 0:  # so written, it refuses NaN too
+    if value is not None and not value >= 0:  # this form also rejects NaN
         raise ValueError(f"{name} must be a number >= 0, got {value!r}")
     return value
 
@@ -192,7 +192,7 @@ def _bound(name: str, value: float | None) -> float | None:
 def _share(bound: float | None, total: int, default: int) -> float:
     if bound is None:
         return default
-    # Rounded, because 0.1 * 30 is a little more than 3.
+    # Rounded, because 0.1 * 30 is slightly more than 3.
     return round(bound * total, 9) if bound < 1 else bound
 
 
@@ -217,4 +217,4 @@ def _children(parent: Mapped) -> Iterator[State]:
         yield _UNKNOWN
 
 
-_UNKNOWN = Pending("Nothing is known of this child yet.")
+_UNKNOWN = Pending("The state of this child is not known yet.")

@@ -197,7 +197,7 @@ def _printable_label(text: str) -> str:
 
     Examples
     --------
-    >>> print(_visible("two\nlines"))
+    >>> print(_printable_label("two\nlines"))
     two\nlines
     """
     cut = text if len(text) <= MAX_LABEL_LENGTH else f"{text[:MAX_LABEL_LENGTH]}…"

@@ -178,7 +178,10 @@ def test_same_case_may_be_used_again_but_not_in_itself() -> None:
 
 
 def test_case_value_is_no_task() -> None:
-    with Flow("f"), pytest.raises(TypeError, match=r"case cannot compare with <Task: give>.*is_equal"):
+    with (
+        Flow("f"),
+        pytest.raises(TypeError, match="value must not be a task, got <Task: give>; compare two results with"),
+    ):
         case(give(1), give(2))
 
 
@@ -267,7 +270,10 @@ def test_switch_on_a_parameter_as_branch_is_refused() -> None:
 
 
 def test_switch_value_is_no_task() -> None:
-    with Flow("f"), pytest.raises(TypeError, match="case cannot compare with"):
+    with (
+        Flow("f"),
+        pytest.raises(TypeError, match=r"<Task: give>; compare two results with case\(x\.is_equal\(y\), True\)"),
+    ):
         switch(give(1), {give(2): inc(1)})
 
 
@@ -358,7 +364,7 @@ def test_filter_defaults() -> None:
 
 @pytest.mark.parametrize("nothing", [None, ValueError("whole")])
 def test_filter_needs_a_list(nothing: Any) -> None:
-    with pytest.raises(TypeError, match="FilterTask: there is no list to filter; the task before it gave"):
+    with pytest.raises(TypeError, match="FilterTask: expected a list, got "):
         FilterTask().run(nothing)
 
 

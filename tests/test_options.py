@@ -130,7 +130,7 @@ def test_option_is_kept_in_the_form_the_engine_reads(options: dict[str, Any], ke
         ({"result": "s3://bucket"}, TypeError, r"result must be a store such as LocalResult\(\.\.\.\) or"),
         ({"target": 3}, TypeError, "target must be a function, got 3"),
         ({"target": ""}, ValueError, r"target must be a name such as '\$\{task_slug\}/\$\{item_key\}\.pickle',"),
-        ({"target": "${a b}"}, ValueError, "begins no field"),
+        ({"target": "${a b}"}, ValueError, r"without a field; write \$\{name\}, or \$\$ for a dollar sign"),
         ({"checkpoint": 1}, TypeError, "checkpoint must be True or False, got 1"),
         ({"item_key": "a.b"}, ValueError, "item_key must be the name of an argument or a function of the item, got"),
         ({"item_key": 3}, TypeError, "item_key must be a function, got 3"),

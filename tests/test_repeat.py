@@ -172,9 +172,10 @@ def test_executor_that_cannot_start_does_not_stop_the_schedule(clock, seen, capl
     assert seen == [(START + 2 * HOUR, 0)]
     assert type(state) is Failed
     assert isinstance(state.result, ConnectionError)
-    assert state.message.startswith("the run of 2026-05-01 12:00:00+00:00 broke off: ConnectionError")
+    assert state.message.startswith("the run of 2026-05-01 12:00:00+00:00 was aborted: ConnectionError")
     assert [r.message for r in caplog.records if r.levelno == logging.ERROR] == [
-        f"Flow 'noting': the run of 2026-05-01 {hour}:00:00+00:00 broke off; the schedule goes on" for hour in (10, 12)
+        f"Flow 'noting': the run of 2026-05-01 {hour}:00:00+00:00 was aborted; the schedule continues"
+        for hour in (10, 12)
     ]
 
 
@@ -322,7 +323,7 @@ def test_schedule_without_a_future_is_refused_at_the_start(clock, seen):
     past = CronSchedule("0 9 * * *", timezone="America/New_York", end_date=START - HOUR)
     flow = noting_flow(seen, past)
     with pytest.raises(
-        ValueError, match=r"^the schedule of flow 'noting' has no event after 2026-05-01 09:00:00 UTC: <Schedule: "
+        ValueError, match=r"^the schedule of flow 'noting' has no events after 2026-05-01 09:00:00"
     ) as caught:
         run(flow)
     assert isinstance(caught.value, FlowDefinitionError)

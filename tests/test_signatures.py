@@ -42,7 +42,7 @@ def test_wrong_call_is_a_type_error_that_names_the_task(args: Any, kwargs: Any, 
 def test_unexpected_argument_is_refused() -> None:
     def strict(x: Any) -> None: ...
 
-    with pytest.raises(TypeError, match="unexpected keyword argument 'y'; the body takes"):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'y'; the task takes \(x: 'Any'\) -> 'None'"):
         inputs_of(strict, "strict").bind("strict", (), {"x": 1, "y": 2})
 
 
@@ -54,7 +54,7 @@ def test_reserved_argument_name_is_refused(word: str) -> None:
 
 
 def test_reserved_word_does_not_slip_through_kwargs() -> None:
-    with pytest.raises(TypeError, match="'wait_for' is a reserved word"):
+    with pytest.raises(TypeError, match="'wait_for' is a reserved keyword of a call and cannot be passed to the"):
         inputs_of(body, "body").bind("body", (1,), {"z": 1, "wait_for": []})
 
 
@@ -64,7 +64,7 @@ def test_star_args_are_refused() -> None:
 
 
 def test_body_that_does_not_tell_its_arguments_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not tell what it takes; wrap it"):
+    with pytest.raises(ValueError, match="max: <built-in function max> has no signature; wrap it in a function"):
         inputs_of(max, "max")
 
 

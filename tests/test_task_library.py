@@ -71,7 +71,7 @@ def test_task_takes_options_and_travels(made):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_task_that_was_told_too_little_says_so(made, missing):
-    with pytest.raises(ValueError, match=f"^{missing}; give one to the task, or to its call$"):
+    with pytest.raises(ValueError, match=f"^{missing}; pass one to the task or to its call$"):
         made.run()
 
 

@@ -87,7 +87,7 @@ def test_option_that_makes_no_name_is_refused():
     ("wanted", "text"),
     [
         ("${link}", r"load-1: task_run_name '\$\{link\}' has an unknown field 'link';"),
-        (lambda link: link, "load-1: the function of its task_run_name takes 'link'"),
+        (lambda link: link, "load-1: task_run_name takes an unknown field 'link'; available are"),
         ("${map_index}", r"load-1: task_run_name '\$\{map_index\}' has an unknown field"),
     ],
 )
@@ -104,7 +104,7 @@ def test_name_that_cannot_be_made_warns_once_and_the_children_run(caplog):
     state = flow.run(history=False).result[loaded]
     assert state.result == ["load[0]", "load[1]"]
     warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert warned == ["load-1: its task_run_name could not be made: ZeroDivisionError('division by zero')"]
+    assert warned == ["load-1: task_run_name could not be rendered: ZeroDivisionError('division by zero')"]
 
 
 @pytest.mark.parametrize(

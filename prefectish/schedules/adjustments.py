@@ -1,7 +1,7 @@
-"""Adjustments of schedules: functions that move an event's time. Any function of an aware datetime to another is one.
+"""Adjustments of schedules: functions that move the time of an event. Any function between aware datetimes is one.
 
-An adjustment moves an event by at most its attribute `reach`, a timedelta; one without the attribute by at most
-``DEFAULT_REACH``. By that a schedule knows how far to look back and ahead so that moved events come in order, and once.
+An adjustment moves an event by at most its attribute `reach`, a timedelta; without the attribute by at most
+`DEFAULT_REACH`. A schedule needs it to yield moved events in order, and once.
 
 Examples
 --------
@@ -18,12 +18,12 @@ from datetime import UTC, datetime, timedelta
 
 Adjustment = Callable[[datetime], datetime]
 
-#: How far an adjustment that does not say so moves an event at most.
+#: Maximum distance by which an adjustment without the attribute `reach` moves an event.
 DEFAULT_REACH = timedelta(days=7)
 
 
 class _Add:
-    """Moves by elapsed time; a class, so that it can be pickled."""
+    """Adjustment by elapsed time; a class, so that it can be pickled."""
 
     __slots__ = ("interval", "reach")
 
@@ -41,21 +41,21 @@ class _Add:
 
 
 def add(interval: timedelta) -> Adjustment:
-    """Return an adjustment by an interval, forward or, if it is negative, back; of elapsed time."""
+    """Return an adjustment by an interval of elapsed time, backward if negative."""
     if not isinstance(interval, timedelta):
         raise TypeError(f"interval must be a timedelta, got {interval!r}")
     return _Add(interval)
 
 
 def next_weekday(dt: datetime) -> datetime:
-    """Move a Saturday or Sunday to the Monday after it, at the same time on the wall; leave other days."""
+    """Move a Saturday or Sunday to the following Monday at the same wall time; leave other days."""
     return dt + timedelta(days=7 - dt.weekday()) if dt.weekday() >= 5 else dt
 
 
-next_weekday.reach = timedelta(days=2, hours=1)  # type: ignore[attr-defined]  # two days on the wall
+next_weekday.reach = timedelta(days=2, hours=1)  # type: ignore[attr-defined]  # two days of wall time
 
 
 def reach_of(adjustment: Adjustment) -> timedelta:
-    """Return how far an adjustment moves an event at most."""
+    """Return the maximum distance by which an adjustment moves an event."""
     reach: timedelta = getattr(adjustment, "reach", DEFAULT_REACH)
     return reach

@@ -1,8 +1,8 @@
-"""Clocks: where the events of a schedule come from.
+"""Clocks: the sources of the events of a schedule.
 
-A clock gives its events in order, each strictly after the one before it. Whatever is shown by a wall clock (cron,
-intervals of a day and more, recurrence rules) follows the zone across its changes: a time that clocks jump over is put
-off by as much as they jump, a time that they show twice counts once.
+A clock yields its events in strictly increasing order. Times of a wall clock (cron,
+intervals of a day and more, recurrence rules) follow the zone across daylight saving changes: a skipped time is
+shifted by the length of the gap, a repeated time counts once.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from prefectish.errors import FlowDefinitionError, text_of
 from prefectish.optional_deps import load
 from prefectish.schedules.zones import DAY, aware, from_wall_times, wall_time, wall_time_before, zone
 
-#: What intervals are counted from by default: a Monday, midnight of the clock's zone.
+#: Default start of intervals: a Monday, midnight in the clock's zone.
 ANCHOR = datetime(2018, 1, 1)
 INSTANT = timedelta(microseconds=1)
 _UNTIL_UTC = re.compile(r"UNTIL=[0-9T]*Z", re.IGNORECASE)
 
 
 class ClockEvent:
-    """A time at which a flow is to run, and what with.
+    """A time at which a flow runs, with values for parameters.
 
     Attributes
     ----------
     start_time
-        Aware, in the zone of its clock.
+        An aware datetime in the zone of its clock.
     parameter_defaults
-        Values that take the place of the defaults of the flow's parameters, by name.
+        Values that replace the defaults of the flow's parameters, by name.
     """
 
     __slots__ = ("instant", "parameter_defaults", "start_time")
@@ -40,14 +40,14 @@ class ClockEvent:
     def __init__(self, start_time: datetime, parameter_defaults: Mapping[str, Any] | None = None) -> None:
         self.start_time = start_time
         self.parameter_defaults = dict(parameter_defaults or {})
-        # Times of one zone are compared by what clocks show, so both times 1:30 would be one.
+        # Datetimes of one zone compare by wall time, so both 1:30 at the end of daylight saving would be equal.
         self.instant = start_time.astimezone(UTC)
 
     def is_for(self, other: ClockEvent) -> bool:
-        """Whether both are for the same parameters."""
+        """Whether both events have the same parameters."""
         try:
             return bool(self.parameter_defaults == other.parameter_defaults)
-        except Exception:  # values of the user's, arrays for instance, that cannot say so
+        except Exception:  # user values, such as arrays, whose comparison fails
             return False
 
     def __eq__(self, other: object) -> bool:
@@ -64,23 +64,23 @@ class ClockEvent:
 
 
 class Clock:
-    """The base of clocks; a clock of your own gives `moments`.
+    """Base class of clocks; subclasses implement `moments`.
 
     Parameters
     ----------
     start_date, end_date
-        Aware datetimes; no event lies before the first or after the second.
+        Aware datetimes; events are between them, inclusive.
     timezone
-        Name of a zone, or a zone, whose wall clock it follows; default: that of the start date, else UTC.
+        Time zone, or its name, of the wall clock; default: that of the start date, else UTC.
     parameter_defaults
-        Values of parameters for runs of this clock's events.
+        Values of parameters for runs at this clock's events.
 
     Raises
     ------
     FlowDefinitionError
-        If a datetime has no zone, the end lies before the start, or the zone is unknown; a ValueError.
+        If a datetime has no time zone, the end is before the start, or the zone is unknown; a ValueError.
     TypeError
-        If an argument is of another type.
+        If an argument has another type.
     """
 
     def __init__(
@@ -94,22 +94,22 @@ class Clock:
         self.start_date = None if start_date is None else aware("start_date", start_date).astimezone(self.timezone)
         self.end_date = None if end_date is None else aware("end_date", end_date).astimezone(self.timezone)
         if start_date is not None and end_date is not None and end_date.astimezone(UTC) < start_date.astimezone(UTC):
-            raise FlowDefinitionError(f"end_date={end_date} lies before start_date={start_date}")
+            raise FlowDefinitionError(f"end_date must not be before start_date, got {end_date} < {start_date}")
         if parameter_defaults is not None and not isinstance(parameter_defaults, Mapping):
             raise TypeError(f"parameter_defaults must be a dict of values by name, got {parameter_defaults!r}")
         self.parameter_defaults = dict(parameter_defaults or {})
 
     def moments(self, after: datetime) -> Iterator[datetime]:
-        """Give aware datetimes in order; those not after `after` are passed over."""
+        """Yield aware datetimes in order; those not after `after` are ignored."""
         raise NotImplementedError(f"{type(self).__name__} has no moments()")
 
     def events(self, after: datetime | None = None) -> Iterator[ClockEvent]:
-        """Give the events, in order.
+        """Yield the events, in order.
 
         Parameters
         ----------
         after
-            Aware; events lie strictly after it. Default: now.
+            An aware datetime; events are strictly after it. Default: now.
         """
         last = (now() if after is None else aware("after", after)).astimezone(UTC)
         if self.start_date is not None:
@@ -135,16 +135,16 @@ class Clock:
 
 
 class IntervalClock(Clock):
-    """Events at equal distances, counted from `start_date`.
+    """Events at regular intervals, counted from `start_date`.
 
-    Intervals of a day and more follow the wall clock: each day at 9:00 stays 9:00. Shorter ones are elapsed time.
+    Intervals of a day and more follow the wall clock: 9:00 each day stays 9:00. Shorter ones are elapsed time.
 
     Parameters
     ----------
     interval
-        Longer than nothing.
+        A positive timedelta.
     start_date
-        The first event. Default: a Monday at midnight, long ago.
+        The first event. Default: a Monday at midnight in 2018.
     end_date, timezone, parameter_defaults
         As for :class:`Clock`.
 
@@ -172,7 +172,7 @@ class IntervalClock(Clock):
         self.interval = interval
 
     def moments(self, after: datetime) -> Iterator[datetime]:
-        """Give the moments."""
+        """Yield the times of events."""
         first = self.start_date or ANCHOR.replace(tzinfo=self.timezone)
         if self.interval >= DAY:
             shown = self._steps(wall_time(first, self.timezone), wall_time_before(after, self.timezone))
@@ -181,7 +181,7 @@ class IntervalClock(Clock):
         return (instant.astimezone(self.timezone) for instant in instants)
 
     def _steps(self, first: datetime, after: datetime) -> Iterator[datetime]:
-        """Give times at equal distances; they end where datetimes do."""
+        """Yield times at regular intervals, until the last possible datetime."""
         begin = max(0, (after - first) // self.interval)
         for number in count(begin):
             try:
@@ -195,7 +195,7 @@ class IntervalClock(Clock):
 
 
 class CronClock(Clock):
-    """Events by a cron expression, on the wall clock of a zone.
+    """Events by a cron expression, in wall time of a zone.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ class CronClock(Clock):
     Raises
     ------
     FlowDefinitionError
-        If it is no cron expression, or no day matches it.
+        If it is not a valid cron expression, or never matches.
     ImportError
         If cronsim is not installed.
 
@@ -239,11 +239,11 @@ class CronClock(Clock):
         self._shown(ANCHOR)
 
     def moments(self, after: datetime) -> Iterator[datetime]:
-        """Give the moments."""
+        """Yield the times of events."""
         return from_wall_times(self._shown(wall_time_before(after, self.timezone)), self.timezone)
 
     def _shown(self, after: datetime) -> Iterator[datetime]:
-        """Give what the clock on the wall shows at the events; by a time without zone, cronsim jumps over nothing."""
+        """Yield wall times of the events; for a datetime without a zone, cronsim skips nothing."""
         cronsim = load("cronsim", "schedules", "CronClock")
         try:
             shown: Iterator[datetime] = cronsim.CronSim(self.cron, after)
@@ -258,12 +258,12 @@ class CronClock(Clock):
 
 
 class DatesClock(Clock):
-    """Events at given times.
+    """Events at fixed times.
 
     Parameters
     ----------
     dates
-        Aware datetimes, at least one, in any order.
+        One or more aware datetimes, in any order.
     timezone, parameter_defaults
         As for :class:`Clock`.
     """
@@ -281,7 +281,7 @@ class DatesClock(Clock):
         super().__init__(self.dates[0], self.dates[-1], timezone, parameter_defaults)
 
     def moments(self, after: datetime) -> Iterator[datetime]:
-        """Give the moments."""
+        """Yield the times of events."""
         return (date.astimezone(self.timezone) for date in self.dates)
 
     def __repr__(self) -> str:
@@ -289,20 +289,20 @@ class DatesClock(Clock):
 
 
 class RRuleClock(Clock):
-    """Events by a recurrence rule of calendars (RFC 5545), such as the last Friday of each month.
+    """Events by a recurrence rule (RFC 5545), such as the last Friday of each month.
 
     Parameters
     ----------
     rule
-        Of dateutil, an rrule or rruleset, or a text: ``"FREQ=MONTHLY;BYDAY=-1FR"``.
+        An rrule or rruleset of dateutil, or a string: ``"FREQ=MONTHLY;BYDAY=-1FR"``.
     start_date, end_date, timezone, parameter_defaults
-        As for :class:`Clock`; the rule is counted from the start date where it has none of its own. Times of a rule
-        without a zone are those of `timezone`.
+        As for :class:`Clock`; a rule without a start is counted from the start date. Times of a rule
+        without a time zone are in `timezone`.
 
     Raises
     ------
     FlowDefinitionError
-        If a text is no rule, or it is not said in which zone the rule's times are.
+        If a string is not a rule, or the time zone of the rule is unknown.
     ImportError
         If dateutil is not installed.
     """
@@ -322,31 +322,31 @@ class RRuleClock(Clock):
             raise TypeError(f"rule must be an rrule or rruleset of dateutil, or a string, got {rule!r}")
         first = next(iter(self.rule), None)
         if first is None:
-            raise FlowDefinitionError(f"rule={rule!r} has no event")
+            raise FlowDefinitionError(f"rule {rule!r} has no events")
         self._naive = first.tzinfo is None
         if timezone is None and start_date is None and first.tzinfo is not None:
             self.timezone = zone(first.tzinfo)
-        elif self._naive and timezone is None and not (isinstance(rule, str) and _has_own_start(rule)):
+        elif self._naive and timezone is None and not (isinstance(rule, str) and _lacks_start(rule)):
             raise FlowDefinitionError(f"rule {rule!r} has times without a time zone; pass timezone=...")
 
     def _parsed(self, text: str, dateutil: Any) -> Any:
-        """Read a rule; one without a start of its own is counted from the start date."""
+        """Parse a rule; one without a start is counted from the start date."""
         start = {}
-        if _has_own_start(text):
+        if _lacks_start(text):
             if self.start_date is None:
                 raise FlowDefinitionError(
                     f"rule {text!r} has no start; pass start_date=..., or put a DTSTART into the rule"
                 )
-            # An end in UTC goes with a start that has a zone, any other with one that has none (RFC 5545, 3.3.10).
+            # UNTIL in UTC needs a start with a time zone, any other UNTIL a start without (RFC 5545, 3.3.10).
             keeps_zone = _UNTIL_UTC.search(text)
             start["dtstart"] = self.start_date if keeps_zone else self.start_date.replace(tzinfo=None, fold=0)
         try:
             return dateutil.rrulestr(text, **start)
         except (ValueError, TypeError) as error:
-            raise FlowDefinitionError(f"rule={text!r} is no recurrence rule: {text_of(error)}") from error
+            raise FlowDefinitionError(f"rule {text!r} is not a recurrence rule: {text_of(error)}") from error
 
     def moments(self, after: datetime) -> Iterator[datetime]:
-        """Give the moments."""
+        """Yield the times of events."""
         since = wall_time_before(after, self.timezone)
         shown = self.rule.xafter(since if self._naive else since.replace(tzinfo=self.timezone) - DAY)
         return from_wall_times(_until_overflow(shown), self.timezone)
@@ -355,8 +355,8 @@ class RRuleClock(Clock):
         return self._described(" ".join(str(self.rule).split()))
 
 
-def _has_own_start(rule: str) -> bool:
-    """Whether the text of a rule does not say itself where it starts."""
+def _lacks_start(rule: str) -> bool:
+    """Whether the text of a rule lacks its own start."""
     return "DTSTART" not in rule.upper()
 
 
@@ -369,7 +369,7 @@ def _zone_for(timezone: str | tzinfo | None, start_date: datetime | None) -> tzi
 
 
 def _until_overflow(times: Iterable[datetime]) -> Iterator[datetime]:
-    """Give times until there are none; libraries count on beyond the last year."""
+    """Yield times until the last possible datetime; libraries raise beyond it."""
     step: Callable[[], datetime] = iter(times).__next__
     while True:
         try:

@@ -1,6 +1,6 @@
-"""Filters of schedules: functions of an event's time, as the clock's zone shows it, that say whether it stays.
+"""Filters of schedules: functions of the time of an event, in the clock's zone, that decide whether it is kept.
 
-Each of these makes one, save for the last four, which are filters themselves. Any function of a datetime is a filter.
+Each function here returns a filter, except the last four, which are filters. Any function of a datetime is a filter.
 
 Examples
 --------
@@ -24,9 +24,9 @@ Filter = Callable[[datetime], bool]
 
 
 class _Within:
-    """Whether what is read of a time lies between two bounds, which belong to it; a class, so that it can be pickled.
+    """Filter for a part of a time between two bounds, inclusive; a class, so that it can be pickled.
 
-    A beginning that lies after the end goes over midnight, or over the new year.
+    A begin after the end spans midnight, or the new year.
     """
 
     __slots__ = ("_begin", "_end", "_kind")
@@ -67,7 +67,7 @@ def between_datetimes(start: datetime, end: datetime) -> Filter:
     """Return a filter for times from one aware datetime to another."""
     first, last = aware("start", start).astimezone(UTC), aware("end", end).astimezone(UTC)
     if last < first:
-        raise FlowDefinitionError(f"between_datetimes: end={end} lies before start={start}")
+        raise FlowDefinitionError(f"between_datetimes: end must not be before start, got {end} < {start}")
     return _Within("datetimes", first, last)
 
 
@@ -78,7 +78,7 @@ def on_datetime(dt: datetime) -> Filter:
 
 
 def between_dates(start_month: int, start_day: int, end_month: int, end_day: int) -> Filter:
-    """Return a filter for a part of each year; one that begins later than it ends goes over the new year."""
+    """Return a filter for a part of each year; a begin after the end spans the new year."""
     return _Within("dates", _checked_day(start_month, start_day), _checked_day(end_month, end_day))
 
 
@@ -88,7 +88,7 @@ def on_date(month: int, day: int) -> Filter:
 
 
 def between_times(start: time, end: time) -> Filter:
-    """Return a filter for a part of each day; one that begins later than it ends goes over midnight."""
+    """Return a filter for a part of each day; a begin after the end spans midnight."""
     return _Within("times", _checked_time("start", start), _checked_time("end", end))
 
 

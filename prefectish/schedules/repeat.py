@@ -1,4 +1,4 @@
-"""Runs a flow at the events of its schedule; the loop above the loop of a run.
+"""Run a flow at the events of its schedule: the loop around the runs.
 
 What happens to an event whose time has passed when its turn comes, because the machine slept or the run before it took
 long: it is run at once. Of several such events for the same parameters only the last is run, unless the schedule says
@@ -17,32 +17,32 @@ from prefectish.errors import FlowDefinitionError, describe
 from prefectish.schedules.clocks import ClockEvent
 from prefectish.schedules.schedule import Schedule
 
-#: Longest sleep in seconds: clocks may be set meanwhile, and a machine that slept has to notice that it is late.
+#: Maximum sleep in seconds: the clock may be changed, and a suspended machine must notice that it is late.
 MAX_SLEEP = 1.0
 logger = get_logger("schedule")
 
 
 def repeat(schedule: Schedule, run: Callable[[ClockEvent], State], flow_name: str, clock: Clock) -> State:
-    """Run at each event until there are none, and return the last state.
+    """Run a flow at each event until there are none left, and return the last state.
 
     Parameters
     ----------
     run
-        Runs the flow once; an error of its is logged, and the next event is waited for.
+        Runs the flow once; if it raises, the error is logged and the next event is awaited.
     clock
-        Its wall clock is what events are compared with.
+        Events are compared with its wall clock.
 
     Raises
     ------
     FlowDefinitionError
-        If there is no event to wait for.
+        If the schedule has no future event.
     """
     now = clock.wall()
     events = schedule.events(now)
     event = next(events, None)
     if event is None:
         raise FlowDefinitionError(
-            f"the schedule of flow {flow_name!r} has no event after {now:%Y-%m-%d %H:%M:%S %Z}: {schedule!r}; "
+            f"the schedule of flow {flow_name!r} has no events after {now:%Y-%m-%d %H:%M:%S %Z}: {schedule!r}; "
             f"run_on_schedule=False runs the flow at once"
         )
     state: State | None = None
@@ -51,25 +51,25 @@ def repeat(schedule: Schedule, run: Callable[[ClockEvent], State], flow_name: st
         _wait_for(event, clock)
         due, event = _due(event, events, clock.wall(), schedule.catch_up, flow_name)
         for each in due:
-            state = _guarded(run, each, flow_name)
+            state = _run_logged(run, each, flow_name)
     assert state is not None
     return state
 
 
 def _wait_for(event: ClockEvent, clock: Clock) -> None:
-    while (left := (event.instant - clock.wall()).total_seconds()) > 0:
-        clock.sleep(min(left, MAX_SLEEP))
+    while (remaining := (event.instant - clock.wall()).total_seconds()) > 0:
+        clock.sleep(min(remaining, MAX_SLEEP))
 
 
 def _due(
     event: ClockEvent, events: Iterator[ClockEvent], now: datetime, catch_up: bool, flow_name: str
 ) -> tuple[list[ClockEvent], ClockEvent | None]:
-    """Return what is run now, and the event after it.
+    """Return the events to run now, and the next event.
 
     Parameters
     ----------
     event
-        It is due.
+        An event that is due.
     """
     if catch_up:
         return [event], next(events, None)
@@ -93,10 +93,10 @@ def _due(
     return due, later
 
 
-def _guarded(run: Callable[[ClockEvent], State], event: ClockEvent, flow_name: str) -> State:
+def _run_logged(run: Callable[[ClockEvent], State], event: ClockEvent, flow_name: str) -> State:
     try:
         return run(event)
-    except Exception as error:  # an executor that cannot start, a lost scheduler: the next event may find it there
+    except Exception as error:  # for example a lost scheduler, which may be back at the next event
         when = event.start_time.isoformat(sep=" ")
-        logger.exception("Flow %r: the run of %s broke off; the schedule goes on", flow_name, when)
-        return Failed(f"the run of {when} broke off: {describe(error)}", error)
+        logger.exception("Flow %r: the run of %s was aborted; the schedule continues", flow_name, when)
+        return Failed(f"the run of {when} was aborted: {describe(error)}", error)

@@ -15,35 +15,35 @@ from prefectish.schedules.clocks import Clock, ClockEvent, CronClock, IntervalCl
 from prefectish.schedules.filters import Filter
 from prefectish.schedules.zones import aware
 
-#: How many events in a row may be filtered away before a schedule is taken to have no more.
+#: Number of events in a row that may be filtered out before a schedule counts as ended.
 MAX_FILTERED_EVENTS = 3_000_000
 
 
 class Schedule:
-    """Says when a flow runs: ``Flow(..., schedule=Schedule([...]))``.
+    """When a flow runs: ``Flow(..., schedule=Schedule([...]))``.
 
-    Events of all clocks come in one order. Events of the same time and for the same parameters are one; of the same
-    time and for other parameters they are two.
+    Events of all clocks are merged in order. Events with the same time and parameters count once; with the same
+    time and different parameters they are two events.
 
     Parameters
     ----------
     clocks
-        At least one.
+        One or more clocks.
     filters, or_filters, not_filters
-        Functions of an event's aware datetime: all of the first, at least one of the second (if there are any) and
-        none of the third have to be true for the event to stay.
+        Functions of the aware datetime of an event: all `filters`, at least one of `or_filters` (if there are any) and
+        none of `not_filters` must be true for the event to be kept.
     adjustments
-        Functions of an event's datetime to another one, called in order after the filters.
+        Functions from the datetime of an event to another one, applied in order after the filters.
     catch_up
-        Whether all events that were missed, because the machine slept or a run took longer than the time to the next,
-        are run one after the other. Otherwise the last of them is run, once, for each set of parameter defaults.
+        Whether to run all events that were missed, because the machine was suspended or a run took too long,
+        one after the other. Otherwise only the last of them is run, once for each set of parameter defaults.
 
     Raises
     ------
     FlowDefinitionError
-        If there is no clock.
+        If there are no clocks.
     TypeError
-        If a clock or a function is none.
+        If a clock or a function has another type.
 
     Examples
     --------
@@ -68,9 +68,9 @@ class Schedule:
         self.clocks = list(clocks)
         for clock in self.clocks:
             if not isinstance(clock, Clock):
-                raise TypeError(f"clocks: {clock!r} is no clock; see prefectish.schedules.clocks")
+                raise TypeError(f"clocks: expected a clock, got {clock!r}; see prefectish.schedules.clocks")
         if not self.clocks:
-            raise FlowDefinitionError("clocks=[]: a schedule needs at least one clock")
+            raise FlowDefinitionError("clocks must have at least one clock, got []")
         self.filters = _functions("filters", filters)
         self.or_filters = _functions("or_filters", or_filters)
         self.not_filters = _functions("not_filters", not_filters)
@@ -78,7 +78,7 @@ class Schedule:
         self.catch_up = catch_up
 
     def events(self, after: datetime | None = None) -> Iterator[ClockEvent]:
-        """Give the events in order, each strictly after `after`, an aware datetime; default: now."""
+        """Yield the events in order, strictly after `after`, an aware datetime; default: now."""
         start = now() if after is None else aware("after", after).astimezone(UTC)
         reach = sum(map(reach_of, self.adjustments), timedelta(0))
         if not self.adjustments:
@@ -91,21 +91,21 @@ class Schedule:
     def next(self, n: int, after: datetime | None = None, *, return_events: Literal[True]) -> list[ClockEvent]: ...
 
     def next(self, n: int, after: datetime | None = None, return_events: bool = False) -> Sequence[Any]:
-        """Return the next events' times, aware datetimes in the zones of their clocks.
+        """Return the times of the next events: aware datetimes in the zones of their clocks.
 
         Parameters
         ----------
         n
-            How many at most; there are fewer where the schedule ends.
+            Maximum number of events; fewer if the schedule ends.
         after
             Aware; events lie strictly after it. Default: now.
         return_events
-            Return events, with `start_time` and `parameter_defaults`, in place of times.
+            Return events, with `start_time` and `parameter_defaults`, instead of times.
 
         Raises
         ------
         FlowDefinitionError
-            If `after` has no time zone, or the filters let no event through.
+            If `after` has no time zone, or the filters reject all events.
         ValueError
             If `n` is negative.
         """
@@ -135,7 +135,7 @@ class Schedule:
         )
 
     def _adjusted(self, after: datetime, reach: timedelta) -> Iterator[ClockEvent]:
-        """Give moved events in order: each is held back until no later one can have been moved before it."""
+        """Yield moved events in order: each is held back until no later event can have been moved before it."""
         held: list[tuple[datetime, int, ClockEvent]] = []
         number = count()
         for event in self._filtered(after):
@@ -149,13 +149,13 @@ class Schedule:
     def _moved(self, event: ClockEvent, reach: timedelta) -> ClockEvent:
         moment = event.start_time
         for adjust in self.adjustments:
-            moment = aware(f"the time that {adjust!r} made of {moment}", adjust(moment))
-            moment = moment.astimezone(UTC).astimezone(moment.tzinfo)  # it may be a time that clocks jump over
+            moment = aware(f"the time that {adjust!r} returned for {moment}", adjust(moment))
+            moment = moment.astimezone(UTC).astimezone(moment.tzinfo)  # it may be a time skipped by daylight saving
         moved = ClockEvent(moment, event.parameter_defaults)
         if abs(moved.instant - event.instant) > reach:
             raise FlowDefinitionError(
                 f"adjustments moved {event.start_time} to {moment}, farther than {reach}; give the function an "
-                f"attribute reach, the timedelta that it moves an event at most"
+                f"attribute reach: the maximum timedelta by which it moves an event"
             )
         return moved
 
@@ -218,7 +218,7 @@ class CronSchedule(Schedule):
 
 
 def _each_once(events: Iterable[ClockEvent]) -> Iterator[ClockEvent]:
-    """Drop events that are like one of the same time before them."""
+    """Drop events with the same time and parameters as an earlier one."""
     same_time: list[ClockEvent] = []
     for event in events:
         if same_time and same_time[0].instant != event.instant:

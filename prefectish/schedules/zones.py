@@ -1,4 +1,4 @@
-"""Time zones, and what a wall clock means where it jumps."""
+"""Time zones, and wall times around daylight saving changes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DAY = timedelta(days=1)
 
 
 def zone(wanted: str | tzinfo) -> tzinfo:
-    """Return a time zone by its name; zones of other libraries that have one become ours, which know both times 1:30.
+    """Return a time zone by its name; named zones of other libraries are replaced by a ZoneInfo, which supports `fold`.
 
     Raises
     ------
     FlowDefinitionError
         ``unknown time zone 'X'``.
     TypeError
-        If it is neither a name nor a zone.
+        If it is neither a name nor a time zone.
 
     Examples
     --------
@@ -41,13 +41,13 @@ def zone(wanted: str | tzinfo) -> tzinfo:
 def _by_name(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # no such zone; a name that is no path; a folder of zones
-        hint = "" if _has_zones() else '; there is no time zone database here: pip install "prefectish[schedules]"'
+    except (KeyError, ValueError, OSError):  # unknown zone, invalid path, or a folder of zones
+        hint = "" if _has_zones() else '; this machine has no time zone database: pip install "prefectish[schedules]"'
         raise FlowDefinitionError(f"unknown time zone {name!r}{hint}") from None
 
 
 def _has_zones() -> bool:
-    """Whether a zone that is in every database is found."""
+    """Whether a time zone database is available."""
     try:
         ZoneInfo("Etc/UTC")
     except KeyError:
@@ -56,14 +56,14 @@ def _has_zones() -> bool:
 
 
 def aware(name: str, value: datetime) -> datetime:
-    """Return a datetime that says in which zone it is.
+    """Return a datetime that has a time zone.
 
     Raises
     ------
     FlowDefinitionError
-        ``start_date=...: it has no time zone``.
+        ``start_date must have a time zone, ...``.
     TypeError
-        If it is no datetime.
+        If it is not a datetime.
     """
     if not isinstance(value, datetime):
         raise TypeError(f"{name} must be a datetime, got {value!r}")
@@ -75,14 +75,14 @@ def aware(name: str, value: datetime) -> datetime:
 
 
 def wall_time(moment: datetime, zone: tzinfo) -> datetime:
-    """Return what the clocks of a zone show, without the zone."""
+    """Return the wall time in a zone, without the zone."""
     return moment.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
 def wall_time_before(moment: datetime, zone: tzinfo) -> datetime:
-    """Return what the clocks showed, or would have shown had they not jumped forward within a day.
+    """Return the wall time, or an earlier one if clocks were set forward within the last day.
 
-    All that was put off by a jump lies behind it, on the clock.
+    All wall times that were shifted by the gap are after it.
     """
     local = moment.astimezone(zone)
     jumped = _offset(local) - _offset((moment.astimezone(UTC) - DAY).astimezone(zone))
@@ -96,32 +96,32 @@ def _offset(local: datetime) -> timedelta:
 
 
 def from_wall_times(walls: Iterable[datetime], zone: tzinfo) -> Iterator[datetime]:
-    """Turn what clocks show into moments, in order.
+    """Convert wall times to aware datetimes, in order.
 
-    A time that clocks jump over is read with the offset before the jump: 2:30 becomes 3:30. It may then lie behind a
-    time that clocks show later, so it waits for that. A time that clocks show twice is the first of both.
+    A skipped time is read with the offset before the gap: 2:30 becomes 3:30. It may then be after a
+    later wall time, so it is yielded after that. Of a repeated time the first is taken.
 
     Parameters
     ----------
     walls
-        In order, without a zone, or each with one of its own.
+        In order; without a time zone, or each with its own.
 
     Examples
     --------
     >>> walls = [datetime(2026, 3, 8, 2, 30), datetime(2026, 3, 8, 3, 0), datetime(2026, 11, 1, 1, 30)]
-    >>> [str(moment) for moment in on_the_wall(walls, ZoneInfo("America/New_York"))]
+    >>> [str(moment) for moment in from_wall_times(walls, ZoneInfo("America/New_York"))]
     ['2026-03-08 03:00:00-04:00', '2026-03-08 03:30:00-04:00', '2026-11-01 01:30:00-04:00']
     """
-    put_off: list[tuple[datetime, datetime]] = []
+    delayed: list[tuple[datetime, datetime]] = []
     for shown in walls:
         own = shown.tzinfo or zone
         instant = shown.replace(tzinfo=own, fold=0).astimezone(UTC)
         moment = instant.astimezone(zone)
         if instant.astimezone(own).replace(tzinfo=None, fold=0) != shown.replace(tzinfo=None, fold=0):
-            heappush(put_off, (instant, moment))
+            heappush(delayed, (instant, moment))
             continue
-        while put_off and put_off[0][0] <= instant:
-            yield heappop(put_off)[1]
+        while delayed and delayed[0][0] <= instant:
+            yield heappop(delayed)[1]
         yield moment
-    while put_off:
-        yield heappop(put_off)[1]
+    while delayed:
+        yield heappop(delayed)[1]

@@ -1,1 +1,1 @@
-"""Secrets: where they are kept, and how they stay out of logs, records and messages."""
+"""Secrets: lookup, and masking in logs, records and messages."""

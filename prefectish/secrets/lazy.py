@@ -1,8 +1,8 @@
-"""Results that do not travel: what is handed on is how to make them, where they are read.
+"""Results that are never transferred: a recipe is sent instead, and the value is computed where it is read.
 
-The result of a secret is one. So is that of an expression, an index or a collection with a secret in it: such a step
-only puts its inputs together, and does so again wherever its result is read. What a body of the user's makes of a
-secret is data, and travels.
+The result of a secret is one. So is the result of an expression, an index or a collection with a secret: such a step
+only combines its inputs, and does so again where its result is read. The result of a task function that uses a
+secret is ordinary data and is transferred.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from prefectish.tasks.task import Operation, Task
 if TYPE_CHECKING:
     from prefectish.engine.worker.attempt_context import AttemptContext
 
-#: Tasks that only put their inputs together.
+#: Tasks that only combine their inputs.
 _DERIVING = (Operation, List, Tuple, Set, Dict, Merge)
-#: What only the engine asks of a task; a handler often holds what cannot be pickled.
+#: Options that only the engine reads; handlers often hold objects that cannot be pickled.
 _ENGINE_ONLY = ("state_handlers", "trigger", "retry_delay", "retry_backoff", "priority")
 _UNREAD = object()
 
 
 class LazySecret(Deferred):
-    """A value that is made where it is read, once in each process, and stays there.
+    """A value that is computed where it is read, once in each process.
 
     Attributes
     ----------
     function, inputs
-        What makes it; each may be a `Deferred` itself.
+        What computes it; each may be a `Deferred` itself.
     label
-        The step whose result it is.
+        The step that it is the result of.
     """
 
     __slots__ = ("_value", "function", "inputs", "label")
@@ -53,7 +53,7 @@ class LazySecret(Deferred):
         Raises
         ------
         Exception
-            Whatever making it raises, a ValueError for a secret that is not known here.
+            Whatever the function raises, such as ValueError for a secret that is unknown in this process.
         """
         if self._value is _UNREAD:
             function: Callable[..., Any] = _opened(self.function)
@@ -61,12 +61,12 @@ class LazySecret(Deferred):
         return self._value
 
     def packed(self, label: str) -> LazySecret:
-        """Return it as it crosses a process boundary.
+        """Return a copy that can be sent to another process.
 
         Raises
         ------
         Exception
-            Whatever pickling raised.
+            Whatever pickling raises.
         """
         function = _packed(self.function, label)
         return LazySecret(function, {name: _packed(value, label) for name, value in self.inputs.items()}, self.label)
@@ -89,17 +89,17 @@ def _packed(value: Any, label: str) -> Any:
 
 
 def is_deriving(task: Task) -> bool:
-    """Whether a task only puts its inputs together, so that it can do so again where its result is read."""
+    """Whether a task only combines its inputs, so that its result can be recomputed where it is read."""
     return isinstance(task, _DERIVING)
 
 
 def storage_of(task: Task) -> NoStorage | None:
-    """Return how the results of a task are handed on that must not travel; None for any other task."""
+    """Return the storage for a task whose results must not be transferred; None for any other task."""
     return NoStorage() if isinstance(task, SecretBase) else None
 
 
 class NoStorage:
-    """How a secret is kept: not at all. Takes the place of :class:`prefectish.engine.worker.storage.ResultStorage`."""
+    """Storage of secrets, which stores nothing; replaces :class:`prefectish.engine.worker.storage.ResultStorage`."""
 
     __slots__ = ()
 
@@ -108,22 +108,22 @@ class NoStorage:
         return None
 
     def record_outcome(self, ctx: AttemptContext, state: State) -> None:
-        """Store nothing of how an attempt ended."""
+        """Do nothing."""
 
     def target_state(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
-        """Return None: nothing stands for a run."""
+        """Return None: a secret has no target."""
         return None
 
     def save(self, ctx: AttemptContext, inputs: dict[str, Any], state: State) -> State:
-        """Return the state of a successful attempt with the way to its result in the place of it."""
+        """Replace the result of a successful attempt by a `LazySecret`."""
         result = LazySecret(_without_engine_options(ctx.spec.task).get, {}, ctx.spec.label(ctx.index))
         result._value = mask_output(state._result)
         return state.replace(result=result)
 
 
 def _without_engine_options(task: Any) -> Any:
-    bare = object.__new__(type(task))
-    bare.__dict__.update(task.__getstate__())
+    copy = object.__new__(type(task))
+    copy.__dict__.update(task.__getstate__())
     for name in _ENGINE_ONLY:
-        bare.__dict__.pop(name, None)
-    return bare
+        copy.__dict__.pop(name, None)
+    return copy

@@ -1,4 +1,4 @@
-"""Tasks: bodies with options, and the tasks that expressions and collections make."""
+"""Tasks: functions with options, and the tasks created by expressions and collections."""
 
 from prefectish.caching.keys import task_input_hash
 from prefectish.tasks.collections import Constant, Dict, List, Set, Tuple

@@ -1,7 +1,7 @@
 """Constants and collections among the arguments of a task.
 
-A list, tuple, set or dict without a task inside is one constant. With a task or a wrapper inside, at any depth, it
-becomes a task of its own that waits for its members and puts them together.
+A list, tuple, set or dict without tasks is one constant. With a task or an annotation inside, at any depth, it
+becomes a task that waits for its members and collects them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
 class Constant(Task):
-    """A value that stands for itself; it never runs."""
+    """A constant value; it never runs."""
 
     auto_generated = True
 
@@ -33,7 +33,7 @@ class Constant(Task):
 
 
 class List(Task):
-    """Puts results together as a list; members arrive as `item_0`, `item_1`, ..."""
+    """Collect results in a list; the members are passed as `item_0`, `item_1`, ..."""
 
     auto_generated = True
 
@@ -43,7 +43,7 @@ class List(Task):
 
 
 class Tuple(Task):
-    """Puts results together as a tuple, a named one if `make` says so."""
+    """Collect results in a tuple, or with `make` in a named tuple."""
 
     auto_generated = True
 
@@ -57,7 +57,7 @@ class Tuple(Task):
 
 
 class Set(Task):
-    """Puts results together as a set, or a frozenset."""
+    """Collect results in a set or frozenset."""
 
     auto_generated = True
 
@@ -71,7 +71,7 @@ class Set(Task):
 
 
 class Dict(Task):
-    """Puts results together as a dict; keys arrive as `key_0`, ..., values as `value_0`, ..."""
+    """Collect results in a dict; keys are passed as `key_0`, ..., values as `value_0`, ..."""
 
     auto_generated = True
 
@@ -83,12 +83,12 @@ class Dict(Task):
 
 
 def _in_order(items: dict[str, Any]) -> Iterator[Any]:
-    """Sort by number: edges and constants arrive in an order of their own."""
+    """Return the values sorted by number, since edges and constants are passed in any order."""
     return (items[name] for name in sorted(items, key=lambda name: int(name.rpartition("_")[2])))
 
 
 def holds_tasks(value: Any) -> bool:
-    """Whether a collection has a task or a wrapper inside, at any depth."""
+    """Whether a collection contains a task or an annotation, at any depth."""
     if not isinstance(value, _CONTAINERS):
         return False
     seen: set[int] = set()
@@ -113,14 +113,14 @@ def _parts(collection: Any) -> tuple[Iterable[Any], ...]:
 
 
 def as_task(value: Any, flow: Flow) -> Task:
-    """Return the task that stands for a value without wrappers, recorded in the flow if it had to be made."""
+    """Return a value as a task; a collection with tasks is recorded in the flow."""
     if isinstance(value, Task):
         return value
     return collected(value, flow) if holds_tasks(value) else Constant(value)
 
 
 def collected(value: Any, flow: Flow) -> Task:
-    """Record the task that puts a collection together which has tasks or wrappers inside."""
+    """Record the task that collects a collection with tasks or annotations."""
     if isinstance(value, dict):
         keys = {f"key_{i}": key for i, key in enumerate(value.keys())}
         return Dict().bind(**keys, **{f"value_{i}": v for i, v in enumerate(value.values())}, flow=flow)

@@ -1,6 +1,6 @@
-"""The tasks that control flow is made of: compare, judge, merge, filter.
+"""The tasks behind control flow: compare, convert to bool, merge, filter.
 
-Which tasks they stand before and behind is said by :mod:`prefectish.control_flow`.
+:mod:`prefectish.control_flow` connects them.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
 from prefectish.triggers import Upstream, all_finished, not_all_skipped
 
-#: Characters of a value that appear in names and messages.
+#: Maximum length of a value in names and messages.
 MAX_VALUE_LENGTH = 40
-#: Types whose values look the same in every process.
+#: Types whose repr is the same in every process.
 _STEADY = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class Compare(Task):
-    """Skips what waits for it unless a result equals a value.
+    """Skip downstream tasks unless a result equals a value.
 
     Parameters
     ----------
     expected
-        The value.
+        The value to compare with.
 
     Raises
     ------
     TypeError
-        If the value is a task: which tasks wait for which comparison is settled before any of them runs.
+        If the value is a task: the branches of a flow are fixed before it runs.
     """
 
     auto_generated = True
 
     def __new__(cls, *expected: Any) -> Self:
-        """Refuse a task here, before the general warning about tasks among the arguments; unpickling gives nothing."""
+        """Reject a task before the general warning about tasks as arguments; unpickling passes no arguments."""
         for value in expected:
             if isinstance(value, Task):
                 raise TypeError(
-                    f"case cannot compare with {value!r}: the value is no task; compare two results by "
+                    f"case: the value must not be a task, got {value!r}; compare two results with "
                     f"case(x.is_equal(y), True)"
                 )
         return super().__new__(cls)
 
     def __init__(self, expected: Any) -> None:
         self.expected = expected
-        # The name ends in the slug, which another process has to find again; a set or an object looks different there.
+        # The name becomes part of the slug, which must be the same in other processes; the repr of sets is not.
         super().__init__(f"case[{_cut_repr(expected) if type(expected) in _STEADY else type(expected).__name__}]")
 
     def run(self, value: Any) -> None:
@@ -62,7 +62,7 @@ def _cut_repr(value: Any) -> str:
 
 
 class AsBool(Task):
-    """Turns a result into True or False."""
+    """Convert a result to True or False."""
 
     auto_generated = True
 
@@ -72,7 +72,7 @@ class AsBool(Task):
 
 
 class Merge(Task):
-    """Returns the result of the branch that was taken."""
+    """Return the result of the branch that ran."""
 
     auto_generated = True
 
@@ -80,22 +80,22 @@ class Merge(Task):
         super().__init__(skip_on_upstream_skip=False, trigger=not_all_skipped)
 
     def run(self, **branches: Any) -> Any:
-        """Return the first input, in the text order of their names, that is not None."""
+        """Return the first input, in alphabetical order of the names, that is not None."""
         return next((branches[name] for name in sorted(branches) if branches[name] is not None), None)
 
 
 def is_result(value: Any) -> bool:
-    """Whether a member of a list of results is neither None nor the exception of a failure."""
+    """Whether a member of a list of results is neither None nor an exception."""
     return value is not None and not isinstance(value, BaseException)
 
 
 def all_finished_and_not_skipped(upstream: Upstream) -> bool:
-    """Run once all upstream tasks have ended, in whatever way, save that each was skipped as a whole.
+    """Run once all upstream tasks have finished, unless all of them were skipped.
 
     Raises
     ------
     SKIP
-        If they were: there is no list.
+        If all were skipped.
     """
     if upstream and all(state.is_skipped() for state in upstream.values()):
         raise SKIP("All upstream tasks were skipped.", result=None)
@@ -103,14 +103,14 @@ def all_finished_and_not_skipped(upstream: Upstream) -> bool:
 
 
 class FilterTask(Task):
-    """Keeps the members of a list that pass a test, by default those that are neither None nor exceptions.
+    """Filter a list; by default remove members that are None or exceptions.
 
-    It runs whatever became of the children of a map before it, so that it can take their failures out of the results.
+    It runs even if mapped children upstream failed, so that it can remove their failures from the results.
 
     Parameters
     ----------
     filter_func
-        Function of a member that says whether it stays.
+        Function of a member that returns whether to keep it.
     name, **options
         As for :class:`prefectish.Task`.
 
@@ -136,13 +136,13 @@ class FilterTask(Task):
         super().__init__(name, **options)
 
     def run(self, task_results: Iterable[Any]) -> list[Any]:
-        """Return the members that stay, in their order.
+        """Return the members that are kept, in their order.
 
         Raises
         ------
         TypeError
-            If there is no list, because what comes before failed as a whole.
+            If there is no list, because the upstream task failed as a whole.
         """
         if task_results is None or isinstance(task_results, BaseException):
-            raise TypeError(f"{self.name}: there is no list to filter; the task before it gave {task_results!r}")
+            raise TypeError(f"{self.name}: expected a list, got {task_results!r}")
         return [result for result in task_results if self.filter_func(result)]

@@ -1,4 +1,4 @@
-"""Read and write files by path or URL (``/data/x.csv``, ``s3://bucket/x.csv``), by fsspec."""
+"""Read and write files by path or URL (``/data/x.csv``, ``s3://bucket/x.csv``) with fsspec."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from prefectish.tasks.task import Task
 
 
 class ReadFile(Task):
-    """Reads a file and returns its content.
+    """Read a file and return its content.
 
     Parameters
     ----------
     path
-        A path or URL; of a kind whose fsspec package is installed.
+        A path or URL; its fsspec package must be installed.
     encoding
-        Of text; None: return bytes.
+        Encoding of the text; None: return bytes.
     storage_options
-        For the file system: endpoints, credentials.
+        Options of the fsspec file system, such as endpoints and credentials.
     name, **options
         As for :class:`~prefectish.tasks.task.Task`.
     """
@@ -41,7 +41,7 @@ class ReadFile(Task):
     def run(
         self, path: str | os.PathLike[str] | None = None, storage_options: Mapping[str, Any] | None = None
     ) -> str | bytes:
-        """Read the file; arguments that are not None win over those of the constructor."""
+        """Read the file; arguments that are not None override those of the constructor."""
         files, place = _file_system(
             _path(self, path), self.storage_options if storage_options is None else storage_options
         )
@@ -50,18 +50,18 @@ class ReadFile(Task):
 
 
 class WriteFile(Task):
-    """Writes a file, with the folders it needs, and returns its path or URL.
+    """Write a file, creating missing folders, and return its path or URL.
 
-    A file that is there is replaced. Where the file system allows it, a file is seen only once it is complete.
+    An existing file is replaced. If the file system supports transactions, the write is atomic.
 
     Parameters
     ----------
     path
-        A path or URL; of a kind whose fsspec package is installed.
+        A path or URL; its fsspec package must be installed.
     encoding
-        For text; bytes are written as they are.
+        Encoding of strings; bytes are written unchanged.
     storage_options
-        For the file system: endpoints, credentials.
+        Options of the fsspec file system, such as endpoints and credentials.
     name, **options
         As for :class:`~prefectish.tasks.task.Task`.
     """
@@ -85,7 +85,7 @@ class WriteFile(Task):
         path: str | os.PathLike[str] | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> str:
-        """Write the file; arguments that are not None win over those of the constructor."""
+        """Write the file; arguments that are not None override those of the constructor."""
         target = _path(self, path)
         files, place = _file_system(target, self.storage_options if storage_options is None else storage_options)
         files.makedirs(files._parent(place), exist_ok=True)
@@ -97,12 +97,12 @@ class WriteFile(Task):
 def _path(task: ReadFile | WriteFile, path: str | os.PathLike[str] | None) -> str:
     chosen = task.path if path is None else path
     if not chosen:
-        raise ValueError(f"{task.name}: no path; give one to the task, or to its call")
+        raise ValueError(f"{task.name}: no path; pass one to the task or to its call")
     return os.fspath(chosen)
 
 
 def _file_system(path: str, options: Mapping[str, Any] | None) -> tuple[Any, str]:
-    """Return a file system of its own, since a transaction belongs to all who share one, and the place in it."""
+    """Return a new file system instance, since a transaction affects all users of an instance, and the path in it."""
     from fsspec.core import url_to_fs
 
     files, place = url_to_fs(path, **{"skip_instance_cache": True, **(options or {})})

@@ -1,4 +1,4 @@
-"""Send HTTP requests, by httpx2."""
+"""Send HTTP requests with httpx2."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from prefectish.tasks.task import Task
 
 
 class HTTPTask(Task):
-    """Sends a request and returns the body of the answer; an answer with an error status fails the task.
+    """Send a request and return the body of the response; an error status fails the task.
 
     Parameters
     ----------
     url
-        Where to.
+        URL of the request.
     method
-        In any case.
+        HTTP method, in upper or lower case.
     headers, params
-        Header lines, and the query of the URL.
+        HTTP headers, and query parameters of the URL.
     returns
-        What of the answer: "auto" (JSON where the answer says it is JSON, else text), "json", "text", "bytes", or
-        "status" (its number; then no status is an error).
+        What to return: "auto" (JSON if the content type says so, else text), "json", "text", "bytes", or
+        "status" (the status code, which is then never an error).
     request_timeout
-        Seconds for each of connecting, sending, and waiting for the next piece of the answer. The task's `timeout` is
-        for all of it.
+        Seconds for each of connecting, sending, and waiting for the next part of the response. The task's `timeout` is
+        for the whole request.
     name, **options
         As for :class:`~prefectish.tasks.task.Task`.
     """
@@ -62,25 +62,25 @@ class HTTPTask(Task):
         content: str | bytes | None = None,
         auth: tuple[str, str] | None = None,
     ) -> Any:
-        """Send the request; arguments that are not None win over those of the constructor.
+        """Send the request; arguments that are not None override those of the constructor.
 
         Parameters
         ----------
         json, content
-            What to send: a value as JSON, or text or bytes as they are.
+            Body of the request: a value sent as JSON, or a string or bytes.
         auth
-            User and password.
+            User name and password.
 
         Raises
         ------
         ValueError
             If there is no URL.
         httpx2.HTTPError
-            If there was no answer, or one with an error status.
+            If there was no response, or one with an error status.
         """
         url = self.url if url is None else url
         if not url:
-            raise ValueError(f"{self.name}: no url; give one to the task, or to its call")
+            raise ValueError(f"{self.name}: no url; pass one to the task or to its call")
         httpx = load("httpx2", "http", "HTTPTask")
         answer = httpx.request(
             (self.method if method is None else method).upper(),

@@ -1,4 +1,4 @@
-"""Send mail, by smtplib."""
+"""Send mail with smtplib."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 class EmailTask(Task):
-    """Sends a mail.
+    """Send a mail.
 
     Parameters
     ----------
     subject, msg
-        Of the mail; the message is plain text.
+        Subject and message; the message is plain text.
     email_to
         One address, or a list.
     email_from
         The sender.
     smtp_server, smtp_port
-        Where the mail is handed over.
+        Host and port of the mail server.
     smtp_type
-        "SSL" (encrypted from the start), "STARTTLS" (encrypted before anything is said), or "INSECURE".
+        "SSL" (encrypted from the start), "STARTTLS" (upgraded to encryption before login), or "INSECURE".
     name, **options
         As for :class:`~prefectish.tasks.task.Task`.
 
     Notes
     -----
-    User and password are arguments of the call only, so that a password is no part of the task.
+    User name and password can only be passed to the call, so that the task does not contain a password.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class EmailTask(Task):
         username: str | None = None,
         password: str | None = None,
     ) -> None:
-        """Send the mail; arguments that are not None win over those of the constructor.
+        """Send the mail; arguments that are not None override those of the constructor.
 
         Raises
         ------
         ValueError
-            If there is no sender or no receiver, or a header has a line break.
+            If sender or recipient is missing, or a header has a line break.
         smtplib.SMTPException, OSError
-            If the mail could not be handed over.
+            If the mail could not be delivered to the server.
         """
         mail = self._mail(
             self.subject if subject is None else subject,
@@ -93,7 +93,7 @@ class EmailTask(Task):
     ) -> EmailMessage:
         if not to or not sender:
             missing = "email_to" if not to else "email_from"
-            raise ValueError(f"{self.name}: no {missing}; give one to the task, or to its call")
+            raise ValueError(f"{self.name}: no {missing}; pass one to the task or to its call")
         mail = EmailMessage()
         mail["Subject"] = subject or ""
         mail["From"] = sender

@@ -1,4 +1,4 @@
-"""Which values can be mapped over, as far as that is known while a flow is built."""
+"""Check which values can be mapped over, while a flow is built."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def check_mappable(value: Any, task_name: str, argument: str) -> None:
-    """Refuse a constant, or a collection of tasks, that has no item i.
+    """Reject a constant, or a collection of tasks, that cannot be indexed by position.
 
-    Lists, ranges, strings, arrays: whatever has a length and is indexed from 0. An iterator passes: the run pulls it.
+    Accepted are lists, ranges, strings, arrays: anything with a length and an index from 0; and iterators.
 
     Raises
     ------
     TypeError
-        Naming the task, the argument, the type of the value and the way out.
+        If the value cannot be mapped over; the message names task, argument, type and an alternative.
     """
     if hasattr(value, "keys"):
         way_out = "pass list(d.items()), or a list of its keys or values"
@@ -23,13 +23,13 @@ def check_mappable(value: Any, task_name: str, argument: str) -> None:
     elif hasattr(value, "__next__") or (_has_length(value) and hasattr(value, "__getitem__")):
         return
     else:
-        way_out = "pass a list; or wrap it in unmapped(...) to give it to every child"
+        way_out = "pass a list, or wrap it in unmapped(...) to pass it to every child"
     raise TypeError(f"{task_name}.map: {argument} cannot be mapped over: got {type(value).__name__}; {way_out}")
 
 
 def _has_length(value: Any) -> bool:
     try:
         len(value)
-    except TypeError:  # an array without dimensions has a __len__ and refuses it
+    except TypeError:  # an array without dimensions has a __len__ that raises
         return False
     return True

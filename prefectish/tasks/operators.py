@@ -1,7 +1,7 @@
-"""Python's operators on tasks: each adds a task to the active flow that applies the operator to the results.
+"""Operators on tasks: each adds a task to the active flow that applies the operator to the results.
 
-`==` compares identity (tasks are keys of dicts everywhere); :meth:`Operand.is_equal` compares results. `|` is not an
-operation on results: it says "then".
+`==` compares identity, since tasks are used as keys; :meth:`Operand.is_equal` compares results. `|` is not an
+operation on results: `a | b` makes `b` run after `a`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prefectish.tasks.task import Task
 
-#: Characters of an index that appear in the name of the task that reads it.
+#: Maximum length of an index in the name of the task that reads it.
 MAX_INDEX_LENGTH = 40
 
 
@@ -29,7 +29,7 @@ def either(x: Any, y: Any) -> Any:
 
 
 class Operand:
-    """What makes a task usable in an expression; `_operate` is the one hook, given by Task."""
+    """Mixin that makes tasks usable in expressions; Task implements `_operate`."""
 
     name: str
 
@@ -125,7 +125,7 @@ class Operand:
     def __abs__(self) -> Task:
         return self._operate("Abs", operator.abs, self)
 
-    # Python reflects these four by itself: `1 < task` asks `task > 1`.
+    # Python reflects these four: `1 < task` calls `task > 1`.
 
     def __lt__(self, other: Any) -> Task:
         return self._operate("LessThan", operator.lt, self, other)

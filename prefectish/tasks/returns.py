@@ -1,4 +1,4 @@
-"""How many results a function returns, by its annotation."""
+"""The number of results of a function, from its annotation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def annotated_nout(function: Callable[..., Any]) -> int | None:
-    """Return the length of the tuple that the function is annotated to return; None if it is not a fixed one.
+    """Return the length of the annotated return tuple of a function; None if it is not of fixed length.
 
     Examples
     --------
@@ -24,11 +24,11 @@ def annotated_nout(function: Callable[..., Any]) -> int | None:
 
 
 def _return_annotation(function: Callable[..., Any]) -> Any:
-    """Read the annotation; one that cannot be evaluated here says nothing about the length."""
+    """Return the return annotation; None if it cannot be evaluated."""
     try:
         annotation = function.__annotations__.get("return")
         if isinstance(annotation, str) and "uple" in annotation:
-            return eval(annotation, function.__globals__)  # annotations are the user's own code
+            return eval(annotation, function.__globals__)  # annotations are user code
     except Exception:
         return None
     return annotation

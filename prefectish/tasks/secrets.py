@@ -1,4 +1,4 @@
-"""Secrets: values that a flow knows by name only, looked up where they are used."""
+"""Secrets: values that a flow refers to by name, looked up where they are used."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from prefectish.secrets.store import find
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
 
-#: Options by which a result would be kept somewhere.
+#: Options that would store a result.
 _KEEPING = (
     "result", "target", "checkpoint", "cache_for", "cache_validator", "cache_key", "cache_key_fn", "cache_expiration",
 )  # fmt: skip
 
 
 class SecretBase(Task):
-    """Is the base of tasks whose result is a secret; subclasses return its value from `run`.
+    """Base class of tasks whose result is a secret; subclasses return its value from `run`.
 
-    The value does not travel: what a run hands on is how to get it, and each process that reads it calls `run` again.
-    It is neither stored nor recorded, and it is masked in texts of every process that has read it.
+    The value is not transferred between processes: each process that reads it calls `run` again.
+    It is neither stored nor recorded, and it is masked in the output of every process that has read it.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class SecretBase(Task):
     Raises
     ------
     ValueError
-        If an option would keep the result: a place, a target, a cache.
+        If an option would store the result: `result`, `target`, a cache.
     """
 
     runs_again = True
@@ -46,13 +46,13 @@ class SecretBase(Task):
         super()._change(options)
 
     def get(self) -> Any:
-        """Return the value now, in a body, a state handler or a program.
+        """Return the value now, in a task function, a state handler or a program.
 
         Raises
         ------
         ValueError
-            If it is not known in this process, or a flow is being built: its tasks are to get the secret itself as an
-            argument, so that it is read where they run.
+            If it is not known in this process, or a flow is being built: pass the secret itself to a task as an
+            argument, so that it is read where the task runs.
         """
         self._refuse_while_building()
         return mask_output(self.run())
@@ -60,7 +60,7 @@ class SecretBase(Task):
     def _refuse_while_building(self) -> None:
         if current().get("flow") is not None:
             raise ValueError(
-                f"{self!r} cannot be read while a flow is built: hand it to a task as an argument, or read it in a body"
+                f"{self!r} cannot be read while a flow is built: pass it to a task as an argument, or read it in a task"
             )
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class SecretBase(Task):
 def _refuse_storing(name: str, options: Mapping[str, Any]) -> None:
     refused = [option for option in _KEEPING if options.get(option) not in (None, False)]
     if refused:
-        raise ValueError(f"{refused[0]}= is not for the secret {name!r}: its value is never stored")
+        raise ValueError(f"{refused[0]}= is not allowed for the secret {name!r}: its value is never stored")
 
 
 class Secret(SecretBase):
@@ -81,23 +81,23 @@ class Secret(SecretBase):
     Parameters
     ----------
     name
-        Of the secret, and of the task.
+        Name of the secret, and of the task.
     **options
-        As for :class:`~prefectish.tasks.task.Task`, save for those that keep results.
+        As for :class:`~prefectish.tasks.task.Task`, except those that store results.
 
     Raises
     ------
     ValueError
-        If it has no name, or an option would keep its result.
+        If it has no name, or an option would store its result.
 
     Examples
     --------
-    In a flow it is an argument like any other, and parts of a JSON secret are taken by index::
+    In a flow it is passed as an argument; parts of a JSON secret are selected by index::
 
         with Flow("report") as flow:
             send(rows, token=Secret("TOKEN"), password=Secret("DATABASE")["password"])
 
-    In a body or a state handler:
+    In a task function or a state handler:
 
     >>> from prefectish import context
     >>> with context(secrets={"TOKEN": "a stand-in for tests"}):
@@ -107,7 +107,7 @@ class Secret(SecretBase):
 
     def __init__(self, name: str, **options: Unpack[TaskOptions]) -> None:
         if not name or not isinstance(name, str):
-            raise ValueError(f"a secret needs a name, got {name!r}")
+            raise ValueError(f"name of a secret must be a non-empty string, got {name!r}")
         self.secret_name = name
         super().__init__(name, **options)
 
@@ -129,18 +129,18 @@ class EnvVarSecret(SecretBase):
     Parameters
     ----------
     name
-        Of the variable, and of the task.
+        Name of the variable, and of the task.
     raise_if_missing
-        Whether it is an error if the variable is not set; else the value is None.
+        Whether to raise if the variable is not set; otherwise the value is None.
     cast
-        Function that turns the text into the value; a missing value is not cast.
+        Function that converts the text to the value; not called if the variable is not set.
     **options
-        As for :class:`~prefectish.tasks.task.Task`, save for those that keep results.
+        As for :class:`~prefectish.tasks.task.Task`, except those that store results.
 
     Raises
     ------
     ValueError
-        If it has no name, or an option would keep its result.
+        If it has no name, or an option would store its result.
 
     Examples
     --------
@@ -158,9 +158,9 @@ class EnvVarSecret(SecretBase):
         **options: Unpack[TaskOptions],
     ) -> None:
         if not name or not isinstance(name, str):
-            raise ValueError(f"a secret needs the name of an environment variable, got {name!r}")
+            raise ValueError(f"name of an EnvVarSecret must be a non-empty string, got {name!r}")
         if cast is not None and not callable(cast):
-            raise TypeError(f"EnvVarSecret({name!r}): cast={cast!r} cannot be called")
+            raise TypeError(f"cast must be a function, got {cast!r}")
         self.secret_name = name
         self.raise_if_missing = raise_if_missing
         self.cast = cast
@@ -172,13 +172,13 @@ class EnvVarSecret(SecretBase):
         Raises
         ------
         ValueError
-            If the variable is not set and that is an error, or a flow is being built.
+            If the variable is not set and `raise_if_missing`, or a flow is being built.
         """
         self._refuse_while_building()
         text = os.environ.get(self.secret_name)
         if text is None:
             if self.raise_if_missing:
-                raise ValueError(f"secret {self.secret_name!r}: no such variable in the environment of this process")
+                raise ValueError(f"secret {self.secret_name!r}: the environment variable is not set in this process")
             return None
         mask_output(text)
         return text if self.cast is None else mask_output(self.cast(text))

@@ -1,4 +1,4 @@
-"""Run commands."""
+"""Run shell commands."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from prefectish.engine.signals import FAIL
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
 
-#: How much of what a failed command said goes into the message of its state, in characters.
+#: Maximum length of the output of a failed command in the message of its state.
 MAX_ERROR_LENGTH = 2000
 
 
 class ShellTask(Task):
-    """Runs a command and returns the last line that it printed; a command that fails, fails the task.
+    """Run a command and return the last line of its output; if the command fails, the task fails.
 
     Parameters
     ----------
     command
-        A text for the shell, or a list of a program and its arguments, which no shell interprets: for values that come
-        from elsewhere.
+        A string for the shell, or a list of a program and its arguments, which is not interpreted by a shell: use it
+        for untrusted values.
     env
-        Variables for the command, added to those of this process.
+        Environment variables for the command, added to those of this process.
     cwd
-        The folder it runs in.
+        Working folder of the command.
     helper_script
-        Lines that the shell runs before the command.
+        Shell code that runs before the command.
     shell
-        The shell, with or without a path.
+        Name or path of the shell.
     return_all
-        Return all lines, as a list.
+        Return all lines of the output as a list.
     stream_output
-        Log each line as it comes, at level INFO.
+        Log each line as it is printed, at level INFO.
     name, **options
         As for :class:`~prefectish.tasks.task.Task`; at the `timeout` the command is killed.
 
@@ -74,16 +74,16 @@ class ShellTask(Task):
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
     ) -> str | list[str] | None:
-        """Run the command; arguments that are not None win over those of the constructor.
+        """Run the command; arguments that are not None override those of the constructor.
 
         Raises
         ------
         FAIL
-            If its exit code is not 0; the message has the code and the end of what it said, the result all lines.
+            If its exit code is not 0; the message has the code and the end of the output, the result all lines.
         """
         command = self.command if command is None else command
         if not command:
-            raise ValueError(f"{self.name}: no command; give one to the task, or to its call")
+            raise ValueError(f"{self.name}: no command; pass one to the task or to its call")
         variables = {**os.environ, **((self.env if env is None else env) or {})}
         lines, code = self._execute(self._arguments(command), variables, self.cwd if cwd is None else cwd)
         if code:
@@ -98,7 +98,7 @@ class ShellTask(Task):
     def _execute(
         self, arguments: list[str], env: Mapping[str, str], cwd: str | os.PathLike[str] | None
     ) -> tuple[list[str], int]:
-        """Run a program and read its output and errors, line by line; return them and the exit code."""
+        """Run a program and read its stdout and stderr line by line; return the lines and the exit code."""
         from subprocess import PIPE, STDOUT, Popen
 
         process = Popen(
@@ -106,7 +106,7 @@ class ShellTask(Task):
         )
         assert process.stdout is not None
         helper = current_side_thread()
-        if helper is not None:  # a time limit leaves this thread, and nobody else would end the command
+        if helper is not None:  # a time limit abandons this thread, and nothing else would kill the command
             helper.stop = partial(kill_tree, process.pid)
         try:
             with process.stdout:

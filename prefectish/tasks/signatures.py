@@ -1,6 +1,6 @@
-"""What a task's body takes: read once per function, checked at every call of the task while a flow is built.
+"""The signatures of task functions: read once per function, checked at every call while a flow is built.
 
-Arguments reach a body by keyword, so a body may not take ``*args``; positional-only arguments (those of ``len`` and
+Task functions are called by keyword, so they must not take ``*args``; positional-only arguments (those of ``len`` and
 ``operator.add``) are filled by :class:`ByKeyword`.
 """
 
@@ -14,23 +14,23 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from inspect import Signature
 
-#: Keywords of a call that say something about the call itself.
+#: Reserved keywords of a call.
 RESERVED = frozenset({"flow", "mapped", "task_args", "upstream_tasks", "return_state", "allow_failure", "wait_for"})
 
 _known: WeakKeyDictionary[Any, Inputs] = WeakKeyDictionary()
 
 
 class Inputs:
-    """The arguments of one body.
+    """The arguments of one task function.
 
     Attributes
     ----------
     positional
-        Names that a call may fill by position, in order.
+        Names that can be passed by position, in order.
     accepted, required
-        Names that a call may, and must, fill.
+        Names that can be passed, and names that must be passed.
     spreads
-        Whether the body takes ``**kwargs``.
+        Whether the function takes ``**kwargs``.
     """
 
     __slots__ = ("accepted", "positional", "required", "signature", "spreads")
@@ -44,12 +44,12 @@ class Inputs:
         self.spreads = any(p.kind is p.VAR_KEYWORD for p in takes)
 
     def bind(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Give each value of a call its argument name.
+        """Return the arguments of a call by name.
 
         Raises
         ------
         TypeError
-            Where Python would raise it for the call; `name` is the task's.
+            If Python would raise it for the call; `name` is that of the task.
         """
         bound = dict(zip(self.positional, args, strict=False))
         fits = len(args) <= len(self.positional) and bound.keys().isdisjoint(kwargs)
@@ -58,15 +58,17 @@ class Inputs:
             self._refuse(name, args, kwargs)
         if self.spreads and not RESERVED.isdisjoint(kwargs):
             reserved = min(RESERVED & kwargs.keys())
-            raise TypeError(f"{name}: {reserved!r} is a reserved word of a call and cannot be passed to the body")
+            raise TypeError(
+                f"{name}: {reserved!r} is a reserved keyword of a call and cannot be passed to the task function"
+            )
         return bound
 
     def _refuse(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Let inspect find the words: it knows every way in which a call can be wrong."""
+        """Raise with the message of `inspect`, which describes any invalid call."""
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{name}: {error}; the body takes {self.signature}") from None
+            raise TypeError(f"{name}: {error}; the task takes {self.signature}") from None
 
 
 class ByKeyword:
@@ -79,7 +81,7 @@ class ByKeyword:
         self.names = names
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function; named values of positional-only arguments take their places."""
+        """Call the function; keywords of positional-only arguments are passed by position."""
         values = list(args)
         for name in self.names[len(args) :]:
             if name not in kwargs:
@@ -100,7 +102,7 @@ def callable_by_keyword(function: Callable[..., Any], name: str) -> Callable[...
     Raises
     ------
     ValueError
-        As :func:`inputs_of`.
+        As for :func:`inputs_of`.
     """
     takes = inputs_of(function, name).signature.parameters.values()
     names = tuple(p.name for p in takes if p.kind is p.POSITIONAL_ONLY)
@@ -108,13 +110,13 @@ def callable_by_keyword(function: Callable[..., Any], name: str) -> Callable[...
 
 
 def inputs_of(run: Callable[..., Any], name: str) -> Inputs:
-    """Read what a body takes; plain functions and methods are read once.
+    """Return the arguments of a task function; cached for plain functions and methods.
 
     Raises
     ------
     ValueError
-        If the body takes ``*args`` or an argument of a reserved name, or does not tell what it takes; `name` is the
-        task's.
+        If it takes ``*args`` or an argument with a reserved name, or has no signature; `name` is that of the
+        task.
     """
     function = run.__func__ if isinstance(run, MethodType) else run
     if not isinstance(function, FunctionType | BuiltinFunctionType):
@@ -126,12 +128,12 @@ def inputs_of(run: Callable[..., Any], name: str) -> Inputs:
 
 
 def _read(run: Callable[..., Any], name: str) -> Inputs:
-    import inspect  # 10 ms, so not before a task is made
+    import inspect  # takes 10 ms, so it is imported with the first task
 
     try:
         signature = inspect.signature(run.function if isinstance(run, ByKeyword) else run)
     except ValueError:
-        raise ValueError(f"{name}: {run!r} does not tell what it takes; wrap it in a function") from None
+        raise ValueError(f"{name}: {run!r} has no signature; wrap it in a function") from None
     _check(signature.parameters, name)
     return Inputs(signature)
 
@@ -142,4 +144,4 @@ def _check(parameters: Mapping[str, Any], name: str) -> None:
             raise ValueError(f"{name}: a task cannot take *{parameter.name}; take one list instead, or **kwargs")
     if not RESERVED.isdisjoint(parameters):
         reserved = min(RESERVED & parameters.keys())
-        raise ValueError(f"{name}: the argument name {reserved!r} is reserved for the call of a task; rename it")
+        raise ValueError(f"{name}: the argument name {reserved!r} is reserved for calls of tasks; rename it")

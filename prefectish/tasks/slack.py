@@ -1,4 +1,4 @@
-"""Post messages to Slack, by its incoming webhooks and httpx2."""
+"""Post messages to Slack webhooks with httpx2."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from prefectish.tasks.task import Task
 
 
 class SlackTask(Task):
-    """Posts a message to an incoming webhook of Slack, or of anything that takes ``{"text": ...}``.
+    """Post a message to an incoming webhook of Slack, or of any service that accepts ``{"text": ...}``.
 
     Parameters
     ----------
     message
-        Text, in Slack's markup.
+        Text in Slack's markup.
     webhook_secret
-        Name of the secret that holds the address; it is looked up where the body runs.
+        Name of the secret with the URL of the webhook; looked up where the task runs.
     request_timeout
-        Seconds for each of connecting, sending, and waiting for the answer.
+        Seconds for each of connecting, sending, and waiting for the response.
     name, **options
         As for :class:`~prefectish.tasks.task.Task`.
     """
@@ -39,18 +39,18 @@ class SlackTask(Task):
         super().__init__(name, **options)
 
     def run(self, message: str | None = None) -> None:
-        """Post the message; one that is given here wins over that of the constructor.
+        """Post the message; an argument overrides that of the constructor.
 
         Raises
         ------
         ValueError
-            If there is no message, or nobody knows the secret.
+            If there is no message, or the secret is not found.
         httpx2.HTTPError
             If there was no answer, or one with an error status.
         """
         text = self.message if message is None else message
         if not text:
-            raise ValueError(f"{self.name}: no message; give one to the task, or to its call")
+            raise ValueError(f"{self.name}: no message; pass one to the task or to its call")
         httpx = load("httpx2", "http", "SlackTask")
         address = str(find(self.webhook_secret))
         httpx.post(address, json={"text": text}, timeout=self.request_timeout).raise_for_status()

@@ -1,4 +1,4 @@
-"""Ask databases, by SQLAlchemy."""
+"""Query databases with SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from prefectish.tasks.task import Task
 
 
 class SQLTask(Task):
-    """Executes a statement in a transaction of its own and returns its rows as dicts, or how many rows it changed.
+    """Execute a statement in its own transaction; return its rows as dicts, or the number of changed rows.
 
     Parameters
     ----------
     url
-        Of the database, ``sqlite:///data.db``, ``postgresql+psycopg://host/name``; its driver must be installed.
+        URL of the database, ``sqlite:///data.db``, ``postgresql+psycopg://host/name``; its driver must be installed.
     query
-        The statement, with parameters as ``:name``.
+        SQL statement, with parameters as ``:name``.
     name, **options
         As for :class:`~prefectish.tasks.task.Task`.
 
@@ -45,7 +45,7 @@ class SQLTask(Task):
         parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         url: str | None = None,
     ) -> list[dict[str, Any]] | int:
-        """Execute the statement; arguments that are not None win over those of the constructor.
+        """Execute the statement; arguments that are not None override those of the constructor.
 
         Parameters
         ----------
@@ -62,7 +62,7 @@ class SQLTask(Task):
         url = self.url if url is None else url
         query = self.query if query is None else query
         if not url or not query:
-            raise ValueError(f"{self.name}: no {'query' if url else 'url'}; give one to the task, or to its call")
+            raise ValueError(f"{self.name}: no {'query' if url else 'url'}; pass one to the task or to its call")
         sqlalchemy = load("sqlalchemy", "sql", "SQLTask")
         engine = sqlalchemy.create_engine(url)
         try:

@@ -1,4 +1,4 @@
-"""Tags that a block of code gives to every task made, called or copied in it."""
+"""Tags for all tasks that are created, called or copied in a block."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prefectish.tasks.options import tag_set
 
 @contextmanager
 def tags(*names: str) -> Iterator[None]:
-    """Add tags to the tasks that are made, called, bound or copied in a `with` block.
+    """Add tags to the tasks that are created, called, bound or copied in a `with` block.
 
     Raises
     ------
@@ -23,6 +23,6 @@ def tags(*names: str) -> Iterator[None]:
 
 
 def active_tags() -> frozenset[str]:
-    """Return the tags of the blocks around here."""
+    """Return the tags of the enclosing blocks."""
     found: frozenset[str] = context.get("tags", frozenset())
     return found

@@ -1,11 +1,11 @@
-"""What type checkers know of calls of tasks; nothing here is looked at while a flow is built or runs.
+"""Types of calls of tasks, for type checkers only; not used at run time.
 
-A body that takes an `A` may be given, in a call, an `A`, a task that returns one, a wrapper, or a collection with tasks
-in it; in `.map`, something of which each item is an `A`. The result of a call is a `Task` of what the body returns, and
-that of `.map` a `Task` of a list of it: so the next task is checked against it, mapped or not.
+Where a task function takes an `A`, a call accepts an `A`, a task that returns one, an annotation, or a collection with
+tasks; `.map` accepts anything whose items are an `A`. The result of a call is a `Task` of the return type, and
+that of `.map` a `Task` of a list of it, against which the next task is checked.
 
-Positional arguments are checked, up to four of them. Types of keywords cannot be lifted in this way by any
-checker; they are checked by name, when the flow is built.
+Up to four positional arguments are checked. Types of keywords cannot be transformed in this way by any
+type checker; their names are checked when the flow is built.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ Returned = TypeVar("Returned", covariant=True)
 
 
 class Takes(Protocol[Q, Returned]):
-    """A task by what its body takes, and what the task returns: that of an async body is what it awaits."""
+    """A task by its parameters and return type; for an async function that is the awaited type."""
 
     @property
     def run(self) -> Callable[Q, Any]:
-        """The body."""
+        """The task function."""
 
     @property
     def _returned(self) -> Returned: ...
 
 
 class Indexed(Protocol[Item]):
-    """What can be mapped over: a list, a range, a string, an array."""
+    """Anything that can be mapped over: a list, a range, a string, an array."""
 
     def __len__(self) -> int: ...
 
@@ -48,7 +48,7 @@ class Indexed(Protocol[Item]):
 
 
 class Decorator(Protocol):
-    """What `task(...)` with options returns."""
+    """The return type of `task(...)` with options."""
 
     @overload
     def __call__(
@@ -59,15 +59,15 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[Q, S], /) -> FunctionTask[Q, S, S]: ...
 
 
-#: Tasks may be anywhere in a collection, so its members are not looked at.
+#: Tasks may be anywhere in a collection, so its members are not checked.
 Collection: TypeAlias = "list[Any] | tuple[Any, ...] | set[Any] | dict[Any, Any]"
 
 Argument: TypeAlias = "A | Task[A] | Annotation | Collection"
 
-#: A map, where the body takes its results with failures among them: ``list[Row | BaseException]``.
+#: A map whose results may include failures: ``list[Row | BaseException]``.
 Whole: TypeAlias = "Task[Sequence[A]]"
 
-#: In a flow function, futures stand for what they will give; that of a map for a list.
+#: In a flow function, a future stands for its result, and that of a map for a list.
 Sent: TypeAlias = "A | TaskFuture[A] | MapFuture[Any] | Annotation | Collection"
 
 Items: TypeAlias = "Indexed[A | Task[A]] | Iterator[A] | Task[Indexed[A]] | unmapped[A] | flatten | allow_failure"

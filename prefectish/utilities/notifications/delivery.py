@@ -177,7 +177,7 @@ class _Sender:
             return self._idle.wait_for(lambda: not self._open, timeout)
 
 
-_postman: _Sender | None = None
+_sender: _Sender | None = None
 _lock = threading.Lock()
 
 
@@ -198,13 +198,13 @@ def post(channel: Channel, message: Message, terms: DeliveryOptions) -> None:
 
 
 def _sender_of_process() -> _Sender:
-    global _postman
+    global _sender
     with _lock:
-        if _postman is None or _postman._process != os.getpid():
-            _postman = _Sender()
-        return _postman
+        if _sender is None or _sender._process != os.getpid():
+            _sender = _Sender()
+        return _sender
 
 
 def flush(timeout: float = EXIT_TIMEOUT) -> bool:
     """Wait for the messages of this process; return whether all were delivered, or given up, in `timeout` seconds."""
-    return True if _postman is None else _postman.flush(timeout)
+    return True if _sender is None else _sender.flush(timeout)

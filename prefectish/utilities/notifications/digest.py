@@ -113,7 +113,7 @@ def _counts_text(counts: Mapping[str, int]) -> str:
 
     Examples
     --------
-    >>> _told({"Success": 9988, "Failed": 12000, "Skipped": 3})
+    >>> _counts_text({"Success": 9988, "Failed": 12000, "Skipped": 3})
     '12,000 Failed, 3 Skipped, 9,988 Success'
     """
     order = sorted(counts.items(), key=lambda count: (count[0] not in _FAILED_NAMES, count[1], count[0]))
