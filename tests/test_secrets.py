@@ -144,9 +144,9 @@ def test_env_var_secret_that_is_missing_raises_if_asked_to():
 
 
 def test_env_var_secret_needs_a_name_and_a_function():
-    with pytest.raises(ValueError, match="environment variable"):
+    with pytest.raises(ValueError, match="name of an EnvVarSecret must be a non-empty string, got ''"):
         EnvVarSecret("")
-    with pytest.raises(TypeError, match="cannot be called"):
+    with pytest.raises(TypeError, match="cast must be a function, got 3"):
         EnvVarSecret("A", cast=3)
 
 
@@ -181,7 +181,7 @@ def test_secret_takes_other_options():
 
 @pytest.mark.parametrize("name", ["", None, 3])
 def test_secret_needs_a_name(name):
-    with pytest.raises(ValueError, match="needs a name"):
+    with pytest.raises(ValueError, match="name of a secret must be a non-empty string, got "):
         Secret(name)
 
 

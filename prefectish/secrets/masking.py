@@ -1,7 +1,7 @@
-"""Which texts are secret in this process, and how they are replaced by ``****``.
+"""Replace secret values in texts by ``****``.
 
-A value is known here from the moment a secret was resolved in this process. Texts are masked before they are cut, so
-that no half of a value stays. As long as no secret was resolved, masking costs one look at a variable.
+A value is masked once its secret was resolved in this process. Texts are masked before they are cut, so
+that no part of a value remains. As long as no secret was resolved, masking costs one check of a variable.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import re
 
-#: What stands in the place of a value.
+#: Replacement for a value.
 MASK = "****"
-#: Shorter values are not masked: every other word would be.
+#: Shorter values are not masked, since they occur in ordinary text.
 MIN_LENGTH = 4
 #: Words of JSON, which are not masked.
 _WORDS = frozenset({"true", "false", "null", "none"})
@@ -27,12 +27,12 @@ pattern: re.Pattern[str] | None = None
 
 
 def register(value: Any) -> None:
-    """Mask a value from now on: a text, or each text in a list or dict of any depth.
+    """Mask a value from now on: a string, or each string in a list or dict of any depth.
 
     Parameters
     ----------
     value
-        Of a secret. Texts of fewer than :data:`MIN_LENGTH` characters are not masked, nor are truth values and None.
+        The secret. Strings of fewer than :data:`MIN_LENGTH` characters, booleans and None are not masked.
     """
     with _lock:
         fresh = [text for text in _texts(value) if text not in _known]
@@ -42,7 +42,7 @@ def register(value: Any) -> None:
 
 
 def known() -> frozenset[str]:
-    """Return what is masked, for a process that carries on with this one's work."""
+    """Return all masked texts, to be registered in another process."""
     return _known
 
 
@@ -58,7 +58,7 @@ def mask(text: str) -> str:
 
 
 def masked(value: Any) -> Any:
-    """Return a text, or a list, tuple, set or dict with texts at any depth, without the values of secrets."""
+    """Mask secrets in a string, or in a list, tuple, set or dict with strings at any depth."""
     if pattern is None:
         return value
     if type(value) is str:
@@ -92,23 +92,23 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _parts(value: Any) -> Iterator[str]:
-    """Yield the texts in a part of a secret; its numbers are ports and versions, not secrets."""
+    """Yield the strings in a part of a secret; its numbers are ports and versions, not secrets."""
     if not isinstance(value, int | float):
         yield from _texts(value)
 
 
 def _forms(text: str) -> Iterable[str]:
-    """Return the ways in which a text appears in others: as it is, quoted by Python, JSON and in an address."""
+    """Yield the forms in which a text may appear: as is, quoted by Python or JSON, or in a URL."""
     from json import dumps
     from urllib.parse import quote, quote_plus
 
     text = text.strip()
     if text.lower() in _WORDS:
         return
-    safe = text.encode("utf-8", "replace")  # a lone surrogate has no address
+    safe = text.encode("utf-8", "replace")  # a lone surrogate cannot be quoted in a URL
     yield from (text, repr(text)[1:-1], dumps(text)[1:-1], quote(safe, safe=""), quote_plus(safe))
     lines = text.splitlines()
-    if len(lines) > 1:  # logs and terminals show a key line by line
+    if len(lines) > 1:  # logs show a multi-line key line by line
         yield from (line.strip() for line in lines if len(line.strip()) >= 2 * MIN_LENGTH)
 
 

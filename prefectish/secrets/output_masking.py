@@ -1,8 +1,8 @@
-"""Masks what this process logs and prints once it has resolved a secret.
+"""Mask the logs and prints of this process once it has resolved a secret.
 
 Log records are masked where they are made, for all loggers: a library that logs an address with a token in it is
 configured by its user. Prints are masked where they leave the process through ``sys.stdout`` and ``sys.stderr``; what
-a program that the body starts writes by itself is not.
+a program started by the task is not masked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _lock = threading.Lock()
 
 
 def mask_output(value: Any) -> Any:
-    """Mask the value of a secret in all that this process writes from now on, and return it."""
+    """Mask the value of a secret in all output of this process from now on, and return the value."""
     register(value)
     _mask_streams()
     _mask_logs()
@@ -38,7 +38,7 @@ def _mask_streams() -> None:
 
 
 class MaskingStream:
-    """Writes to a stream without the values of secrets; is that stream otherwise."""
+    """A proxy of a stream that masks secrets in what is written."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -53,13 +53,13 @@ class MaskingStream:
             self.write(text)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_stream":  # a copy that is not whole yet
+        if name == "_stream":  # a copy whose attributes are not set yet
             raise AttributeError(name)
         return getattr(self._stream, name)
 
 
 class _MaskingFactory:
-    """Makes log records without the values of secrets."""
+    """Factory of log records that masks secrets."""
 
     def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
         self._make = make

@@ -1,11 +1,11 @@
-"""Where the value of a secret is looked up, in the process that asks: the context, a file, the environment.
+"""Look up the value of a secret, in the process that reads it: in the context, a file, or the environment.
 
 1. ``secrets`` in the context: ``with prefectish.context(secrets={"TOKEN": "..."})`` or ``flow.run(context=...)``. These
-   are stand-ins for tests; they go with a run to wherever its bodies run.
+   are replacements for tests; they are sent with a run to its workers.
 2. ``secrets.toml`` in the home folder, ``TOKEN = "..."``, which only its owner may read (mode 0600).
 3. The environment variable ``PREFECTISH__SECRETS__TOKEN``.
 
-The first that knows the name counts. Text that is JSON is decoded, wherever it comes from.
+The first that has the name is used. Values that are JSON are decoded, whatever their source.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from prefectish.engine.context import current
 from prefectish.errors import SecretsUnsafe
 from prefectish.secrets.output_masking import mask_output
 
-#: What the name of an environment variable begins with.
+#: Prefix of the names of environment variables.
 PREFIX = "PREFECTISH__SECRETS__"
 FILE = "secrets.toml"
 _MISSING = object()
 
 
 class StandIns(dict[str, Any]):
-    """The secrets of a context, which do not show in its repr."""
+    """The secrets of a context, with a repr that hides their values."""
 
     def __repr__(self) -> str:
         return f"<secrets: {', '.join(map(str, self)) or 'none'}>"
@@ -37,7 +37,7 @@ class StandIns(dict[str, Any]):
 
 
 def stand_ins(given: Mapping[str, Any]) -> StandIns:
-    """Return the secrets that a context was given, masked in this process from now on.
+    """Return the secrets passed to a context, and mask them in this process from now on.
 
     Raises
     ------
@@ -53,14 +53,14 @@ def stand_ins(given: Mapping[str, Any]) -> StandIns:
 
 
 def find(name: str) -> Any:
-    """Return the value of a secret, which is masked in this process from then on.
+    """Return the value of a secret, and mask it in this process from now on.
 
     Raises
     ------
     ValueError
         If the name is unknown, or the file is not TOML.
     SecretsUnsafe
-        If others can read the file.
+        If other users can read the file.
     """
     found = _in_context(name)
     if found is _MISSING:
@@ -70,7 +70,7 @@ def find(name: str) -> Any:
     if found is _MISSING:
         raise ValueError(
             f"secret {name!r} is not known in this process: set {variable(name)} in its environment, or put "
-            f'{name} = "..." into {os.path.join(home(), FILE)} (mode 0600); tests give it as '
+            f'{name} = "..." into {os.path.join(home(), FILE)} (mode 0600); in tests use '
             f"`with prefectish.context(secrets={{{name!r}: ...}})`"
         )
     mask_output(found)
@@ -89,7 +89,7 @@ def variable(name: str) -> str:
 
 
 def decoded(value: Any) -> Any:
-    """Return what JSON text stands for; anything else as it is.
+    """Decode a string that is JSON; return any other value unchanged.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def _in_file(name: str) -> Any:
 def _refuse_shared(path: str, mode: int) -> None:
     if os.name == "posix" and mode & 0o077:
         raise SecretsUnsafe(
-            f"{path} can be read by others (mode {mode & 0o777:04o}): chmod 600 it, and renew what it has"
+            f"{path} can be read by others (mode {mode & 0o777:04o}): run chmod 600 on it and renew its secrets"
         )
 
 
