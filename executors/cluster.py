@@ -30,7 +30,7 @@ class DaskExecutor:
         Address of a scheduler; without it, and without `client` and `cluster_class`, a temporary cluster on this
         machine is started for each run, listening on loopback only.
     client
-        A Client of yours; neither it nor its cluster is closed.
+        A Client that you opened; neither it nor its cluster is closed.
     cluster_class, cluster_kwargs, adapt_kwargs
         A cluster class, or its dotted name, its keyword arguments, and those of its ``adapt`` method; without a class,
         `cluster_kwargs` go to the temporary cluster.
@@ -46,15 +46,15 @@ class DaskExecutor:
     tag_limits
         Children of all tasks with a tag that run at once, at most, by tag.
     no_workers_timeout
-        Seconds without a worker, or without an answer of the scheduler, after which what is open is given up.
+        Seconds without a worker, or without an answer of the scheduler, after which open children have crashed.
     max_inline_bytes
-        Largest result that travels to the client with its record; larger ones stay on the workers.
+        Largest result that is sent to the client with its record, in bytes; larger ones stay on the workers.
     performance_report_path
         Where to write Dask's performance report of each run (an HTML page); needs bokeh.
     verify_results
-        Load each result once more where it was made, so that one that cannot be loaded fails there.
+        Unpickle each result once more where it was made, so that one that cannot be unpickled fails there.
     stall_warning
-        Seconds in which nothing ends after which a warning says what runs; None for no warning.
+        Seconds without a finished task after which a warning says what runs; None for no warning.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class DaskExecutor:
         if sum(x is not None for x in (address, client, cluster_class)) > 1:
             raise ValueError("give one of address, client and cluster_class: they name different clusters")
         if max_branches is not None and max_branches < 1:
-            raise ValueError(f"max_branches={max_branches!r}: at least 1")
+            raise ValueError(f"max_branches must be >= 1, got {max_branches!r}")
         self.address = address
         self.client = client
         self.cluster_class = cluster_class
@@ -151,7 +151,7 @@ class DaskExecutor:
 
 
 def key_name(run: Mapping[str, Any]) -> str:
-    """Return what the keys of a run are called: a run that is resumed must not use a key a second time."""
+    """Return the name of a run in keys: a run that is resumed must not use a key a second time."""
     part = run.get("flow_run_part", 0)
     return f"{run['flow_run_id']}-{part}" if part else str(run["flow_run_id"])
 
@@ -162,22 +162,22 @@ def check_placements(plan: Plan, connection: Connection) -> None:
     Raises
     ------
     FlowDefinitionError
-        A task needs a resource, or a worker, that is not there; it is named.
+        A task needs a resource, or a worker, that the cluster has not; the message names it.
     """
-    wanted = {step.slug: placement_of(step.task) for step in plan.steps if step.literal is None}
-    if not any(placement.resources or placement.workers for placement in wanted.values()):
+    placements = {step.slug: placement_of(step.task) for step in plan.steps if step.literal is None}
+    if not any(placement.resources or placement.workers for placement in placements.values()):
         return
     workers = connection.workers()
     if not workers:
         return  # a cluster that is still empty may get what is missing
-    for slug, placement in wanted.items():
+    for slug, placement in placements.items():
         for name, amount in placement.resources:
-            most = max(float(worker.get("resources", {}).get(name, 0)) for worker in workers.values())
-            if most < amount:
+            largest = max(float(worker.get("resources", {}).get(name, 0)) for worker in workers.values())
+            if largest < amount:
                 have = sorted({r for worker in workers.values() for r in worker.get("resources", {})})
                 raise FlowDefinitionError(
                     f"task {slug} needs the resource {name}={amount:g}, and no worker has it: the largest has "
-                    f"{most:g}; resources there are: {', '.join(have) or 'none'}; start workers with "
+                    f"{largest:g}; resources there are: {', '.join(have) or 'none'}; start workers with "
                     f"`--resources {name}={amount:g}`"
                 )
         names = {
@@ -193,26 +193,26 @@ def check_placements(plan: Plan, connection: Connection) -> None:
 
 
 def check_stores(plan: Plan, connection: Connection, run_id: str) -> None:
-    """Find out whether the stores of a flow's results are those of its workers too.
+    """Check that workers and this process share the stores of a flow's results.
 
     Raises
     ------
     ResultStoreNotShared
-        A worker wrote to a place that is not this process's.
+        A worker wrote to a place that this process cannot read.
     """
     stores: list[Any] = []
     for step in plan.steps:
         if step.store is not None and step.store not in stores:
             stores.append(step.store)
     for store in stores:
-        # A worker that cannot write at all fails the tasks that it runs; that is no matter of sharing.
+        # A worker that cannot write at all fails the tasks that it runs, and says why: no error here.
         left = connection.client.run(leave_probe, store, run_id, on_error="return")
         check_probes(store, {worker: place for worker, place in left.items() if isinstance(place, str)})
 
 
 @contextmanager
 def _worker_logs(client: Client) -> Iterator[None]:
-    """Show here what Dask logs on the workers meanwhile."""
+    """Forward what Dask logs on the workers to this process."""
     client.forward_logging("distributed")
     try:
         yield
@@ -222,7 +222,7 @@ def _worker_logs(client: Client) -> Iterator[None]:
 
 @contextmanager
 def _performance_report(client: Client, path: str) -> Iterator[None]:
-    """Write Dask's report of what ran meanwhile."""
+    """Write the performance report of Dask."""
     from distributed import performance_report
 
     with client.as_current(), performance_report(filename=path):

@@ -1,4 +1,4 @@
-"""From the arguments of an executor to a client that is ready, and what has to be closed after the run."""
+"""From the arguments of an executor to a client that is connected, and what has to be closed after the run."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from dask.utils import parse_timedelta
 from distributed import Client, Future, Security
 
 from prefectish.errors import FlowDefinitionError, SchedulerLost
+from prefectish.executors.dask_api import is_asynchronous, wait_for_end
 from prefectish.executors.own_cluster import start_own_cluster
 from prefectish.executors.preflight import preflight
 from prefectish.executors.probe import await_scheduler, is_encrypted, is_loopback, masked
 from prefectish.executors.waker import Waker
 
-#: Arguments that say nothing about a cluster, or a client, that is there already.
-_MUTE = {
+#: Arguments that have no meaning for a cluster, or a client, that exists already.
+_MEANINGLESS = {
     "address": ("cluster_kwargs", "adapt_kwargs"),
     "client": ("cluster_kwargs", "adapt_kwargs", "client_kwargs", "security"),
 }
-#: Seconds for a client to take leave.
+#: Seconds for a client to close.
 CLOSE_LIMIT = 2.0
 _warned: set[str] = set()
 
@@ -41,9 +42,9 @@ class Connection:
     client
         Ready to use, from any thread but its loop's.
     owned
-        We opened the client, and close it after the run.
+        The client was opened for the run, and is closed after it.
     temporary
-        We opened the cluster too.
+        The cluster was started for the run too.
     """
 
     __slots__ = ("_adapt", "client", "owned", "temporary")
@@ -57,34 +58,34 @@ class Connection:
         self._adapt = adapt_kwargs or {}
 
     def workers(self) -> dict[str, dict[str, Any]]:
-        """Return what the scheduler knows of its workers now, by address: ``nthreads``, ``resources``, ``name``, ...
+        """Return ``nthreads``, ``resources``, ``name`` and more of the present workers, by address.
 
         One message, about 2 kB a worker.
 
         Raises
         ------
         SchedulerLost
-            It does not answer.
+            The scheduler does not answer.
         """
         return dict(self._identity(-1)["workers"])
 
     async def ask_threads(self) -> int:
-        """Return the number of threads of all workers there are now, in the client's loop.
+        """Return the number of threads of all present workers, in the client's loop.
 
         Raises
         ------
         OSError
-            There is no answer.
+            The scheduler does not answer.
         """
         answer = await self.client.scheduler.identity(n_workers=0)
         return int(answer["total_threads"])
 
     def total_threads(self) -> int:
-        """Return the number of threads of all workers there are now; one small message."""
+        """Return the number of threads of all present workers; one small message."""
         return int(self._identity(0)["total_threads"])
 
     def maximum_threads(self) -> int:
-        """Return the number of threads the cluster may grow to; those of now, if nobody set a maximum."""
+        """Return the number of threads the cluster may grow to; the present ones, if there is no maximum."""
         now = self.total_threads()
         cores, workers = self._adapt.get("maximum_cores"), self._adapt.get("maximum")
         if cores is not None:
@@ -95,16 +96,16 @@ class Connection:
         return max(now, int(workers) * each)
 
     def begin(self, question: Coroutine[Any, Any, Any]) -> Answer[Any]:
-        """Ask something of the cluster in the client's loop, and return at once; cancelled answers are let go of."""
+        """Run a coroutine in the client's loop, and return the future of its answer."""
         return asyncio.run_coroutine_threadsafe(question, self.client.loop.asyncio_loop)
 
-    def wait_any(self, futures: Sequence[Future], timeout: float, bell: Waker | None = None) -> None:
-        """Wait until one of `futures` is done, however it ended, or the bell rings, at most `timeout` seconds.
+    def wait_any(self, futures: Sequence[Future], timeout: float, waker: Waker | None = None) -> None:
+        """Wait until one of `futures` is done, however it ended, or for a wake-up, at most `timeout` seconds.
 
         Unlike ``distributed.wait``, whose traceback keeps the futures, and so their values, when the time is up.
         """
-        also = () if bell is None else (bell,)
-        self.client.sync(_any_done, [*(future._state for future in futures), *also], timeout)
+        also = () if waker is None else (waker.wait(),)
+        self.client.sync(_any_done, [*map(wait_for_end, futures), *also], timeout)
 
     def _identity(self, n_workers: int) -> dict[str, Any]:
         if self.client.status != "running" or self.client.scheduler is None:
@@ -120,8 +121,8 @@ class Connection:
         return f"<Connection to {masked(scheduler.address) if scheduler else 'a closed scheduler'}>"
 
 
-async def _any_done(states: Sequence[Any], timeout: float) -> None:
-    waits = [asyncio.ensure_future(state.wait()) for state in states]
+async def _any_done(coroutines: Sequence[Coroutine[Any, Any, Any]], timeout: float) -> None:
+    waits = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -149,17 +150,17 @@ def connect(
     address
         Of a scheduler, like ``tcp://host:8786``.
     client
-        A client that is used as it is; nothing of it is closed.
+        A client that is used as it is, and not closed.
     cluster_class
         Called with `cluster_kwargs`; or its dotted name.
     adapt_kwargs
-        For the ``adapt`` method of the cluster we start.
+        For the ``adapt`` method of the cluster that is started.
     client_kwargs
-        For the client we open.
+        For the client that is opened.
     security
-        ``distributed.Security``, its arguments, or True for temporary certificates of a cluster we start.
+        ``distributed.Security``, its arguments, or True for temporary certificates of a cluster that is started.
     require_tls
-        Accept nothing but an encrypted connection.
+        Refuse connections that are not encrypted.
     debug
         Let a temporary cluster log.
 
@@ -168,14 +169,14 @@ def connect(
     ValueError
         The arguments contradict one another.
     SchedulerLost
-        There is no scheduler, or none that we may speak to.
+        There is no scheduler, or it refuses the connection.
     EnvironmentMismatch
-        Scheduler or workers cannot run what we would send them.
+        Scheduler or workers cannot run what the run sends them.
 
     Warns
     -----
     UserWarning
-        The scheduler can be reached from other machines, and whoever reaches it can run code on it.
+        The scheduler can be reached from other machines, without authentication: any peer can run code on it.
     """
     _check(
         {
@@ -213,21 +214,21 @@ def _check(given: Mapping[str, Any]) -> None:
     if not isinstance(given["address"], str | None):
         kind = type(given["address"]).__name__
         raise FlowDefinitionError(f"address is a {kind}, not a string; a Client goes to client=...")
-    for name in _MUTE.get("".join(named), ()):
+    for name in _MEANINGLESS.get("".join(named), ()):
         if given[name] is not None:
             raise FlowDefinitionError(f"{name} has no meaning with {named[0]}=..., which is there already")
     if (given["client_kwargs"] or {}).get("asynchronous"):
         raise FlowDefinitionError("client_kwargs: a run needs a client with asynchronous=False")
 
 
-# ---------------------------------------------------------------------- a client that is there
+# ---------------------------------------------------------------------- a client of the user
 
 
 def _borrow(client: Client, require_tls: bool) -> Connection:
-    """Check a client of the user's."""
+    """Check a client of the user."""
     if not isinstance(client, Client):
         raise FlowDefinitionError(f"client is a {type(client).__name__}, not a distributed.Client")
-    if client.asynchronous or client._asynchronous:
+    if is_asynchronous(client):
         raise FlowDefinitionError(
             "client is an asynchronous Client: a run waits for its tasks and would block the loop that it waits for; "
             "give Client(..., asynchronous=False), which works beside a running loop too"
@@ -239,7 +240,7 @@ def _borrow(client: Client, require_tls: bool) -> Connection:
     return Connection(client, owned=False, temporary=False)
 
 
-# ---------------------------------------------------------------------- a scheduler that is there
+# ---------------------------------------------------------------------- a scheduler at an address
 
 
 def _find(address: str, security: Any, require_tls: bool, arguments: Mapping[str, Any]) -> tuple[str, Security]:
@@ -257,7 +258,7 @@ def _find(address: str, security: Any, require_tls: bool, arguments: Mapping[str
 
 
 def _load_security(address: str) -> Any:
-    """Return what the loader in Dask's configuration gives for an address, as a Client would."""
+    """Return what the security loader of Dask's configuration returns for an address, as a Client does."""
     loader = dask.config.get("distributed.client.security-loader")
     return _imported(loader)({"address": address}) if loader else None
 
@@ -268,13 +269,13 @@ def _timeout(arguments: Mapping[str, Any]) -> float:
     return float(parse_timedelta(given, default="s"))
 
 
-# ---------------------------------------------------------------------- a cluster that we start
+# ---------------------------------------------------------------------- a cluster for the run
 
 
 def _start(
     stack: ExitStack, cluster_class: Any, kwargs: Mapping[str, Any], adapt_kwargs: Any, security: Any, require_tls: bool
 ) -> tuple[Any, Security]:
-    """Start a cluster of the user's class."""
+    """Start a cluster of a class of the user."""
     if isinstance(cluster_class, str):
         cluster_class = _imported(cluster_class)
     if security is not None:
@@ -315,11 +316,11 @@ def _start_guarded(
     return _start(stack, "distributed.LocalCluster", defaults | dict(kwargs), adapt_kwargs, None, False)
 
 
-# ---------------------------------------------------------------------- the client that we open
+# ---------------------------------------------------------------------- a client for the run
 
 
 def _open(stack: ExitStack, target: Any, security: Security, arguments: Mapping[str, Any]) -> Client:
-    """Open a client that is nobody's default: what the user computes beside the run goes where it went before."""
+    """Open a client with set_as_default=False, so that the user's other computations keep their client."""
     timeout = _timeout(arguments)
     try:
         client = Client(target, **{"security": security, "set_as_default": False, "timeout": timeout} | dict(arguments))
@@ -331,18 +332,18 @@ def _open(stack: ExitStack, target: Any, security: Security, arguments: Mapping[
 
 
 def _close(client: Client) -> None:
-    """Close our client, also if there is no scheduler any more to take leave of; then Dask need not tell it again."""
+    """Close a client; if the scheduler is lost, Dask's log need not say so once more."""
     log = logging.getLogger("distributed.client")
     lost = client.status != "running"
     with ExitStack() as stack:
         if lost:
-            log.addFilter(_nothing)
-            stack.callback(log.removeFilter, _nothing)
+            log.addFilter(_drop)
+            stack.callback(log.removeFilter, _drop)
         with suppress(TimeoutError, OSError):
             client.close(timeout=CLOSE_LIMIT)
 
 
-def _nothing(record: logging.LogRecord) -> bool:
+def _drop(record: logging.LogRecord) -> bool:
     return False
 
 
@@ -352,7 +353,7 @@ def _check_encrypted(address: str, require_tls: bool) -> None:
 
 
 def _security(given: Any) -> Security:
-    """Return what a user gives for `security` as Dask's object; without anything, what its configuration says."""
+    """Return what a user gave for `security` as Dask's object; without it, what the configuration says."""
     if given is None or given is False:
         return Security()
     if given is True:
@@ -369,7 +370,7 @@ def _imported(name: str) -> Any:
     Raises
     ------
     FlowDefinitionError
-        There is no such thing.
+        There is nothing of that name.
     """
     module, _, attribute = name.rpartition(".")
     try:

@@ -1,4 +1,4 @@
-"""Before a large map: whether a worker can load its bodies and its items, tried once instead of by every child."""
+"""Before a large map: check once that a worker can load its bodies and items, instead of failing every child."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import State
 from prefectish.engine.wire.pack import HEAVY, Packer
 from prefectish.errors import EnvironmentMismatch, text_of
-from prefectish.executors.lower import Key, trial_graph
+from prefectish.executors.dask_api import Key
+from prefectish.executors.lower import load_check_graph
 
-#: Children from which on a map is worth a trial.
+#: Children above which a map is checked.
 LARGE = 100
-#: How long the run waits for the outcome if it has nothing else to do, and if it has, in seconds.
+#: How long the run waits for the check if nothing else is open, and if something is, in seconds.
 IDLE_WAIT, BUSY_WAIT = 10.0, 0.5
 
 
@@ -31,7 +32,7 @@ class LoadFailure(NamedTuple):
     reason
         What loading it raised.
     worker
-        where.
+        Where.
     """
 
     what: str
@@ -39,7 +40,7 @@ class LoadFailure(NamedTuple):
     worker: str
 
 
-def try_chain(
+def check_chain(
     chain: ChainSpec,
     jobs: Sequence[Job],
     tasks: Mapping[int, bytes],
@@ -52,38 +53,39 @@ def try_chain(
     tasks
         Bytes of the bodies, by step number.
     run
-        Runs the graph that it is given a key for on a worker, and returns what came of it; None if nothing came in
-        time.
+        Called with a function that makes the graph of the check for a key; runs it on a worker and
+        returns the failures, or None if it did not end in time.
 
     Raises
     ------
     EnvironmentMismatch
-        A body cannot be loaded there, or neither of the items can. (One alone is that child's fault.)
+        A body cannot be loaded there, or neither of the items can. (If one item cannot, its child alone fails.)
     """
     bodies = [(f"task {s.slug}", tasks[s.number]) for s in chain.steps if len(tasks[s.number]) <= HEAVY]
     first, last = _items(jobs[0]), _items(jobs[-1])
-    faults = run(lambda key: trial_graph(key, load_all, bodies, first + last))
-    if not faults:
+    failures = run(lambda key: load_check_graph(key, load_all, bodies, first + last))
+    if not failures:
         return
-    body = next((fault for fault in faults if fault.what.startswith("task ")), None)
+    body = next((failure for failure in failures if failure.what.startswith("task ")), None)
     if body is not None:
         raise EnvironmentMismatch(
             f"{body.what} cannot be loaded on {body.worker}: {body.reason}; install there what it needs, or define it "
-            f"in the script, from where it travels by value"
+            f"in the script, from where it is sent by value"
         )
-    if {what for what, _ in first} & _names(faults) and {what for what, _ in last} & _names(faults):
+    if {what for what, _ in first} & _names(failures) and {what for what, _ in last} & _names(failures):
         raise EnvironmentMismatch(
-            f"{faults[0].what} and {faults[-1].what} cannot be loaded on {faults[0].worker}: {faults[0].reason}; "
+            f"{failures[0].what} and {failures[-1].what} cannot be loaded on {failures[0].worker}: "
+            f"{failures[0].reason}; "
             f"install there what the items of this map need"
         )
 
 
-def _names(faults: Sequence[LoadFailure]) -> set[str]:
-    return {fault.what for fault in faults}
+def _names(failures: Sequence[LoadFailure]) -> set[str]:
+    return {failure.what for failure in failures}
 
 
 def _items(job: Job) -> list[tuple[str, Encoded]]:
-    """Return the items of a branch that are not of a kind that loads anywhere."""
+    """Return the items of a branch that are pickles; simple values can be loaded anywhere."""
     packer = Packer()
     label = f"item {job.chain.steps[0].label(job.index)}"
     packed = (capture(packer.item, item, label) for item in job.items)

@@ -1,4 +1,4 @@
-"""What a cluster lost, in the engine's words, and the watch for what would otherwise be waited for without end."""
+"""Translate lost Dask keys into `Lost` records, and detect keys that can never finish."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
+from prefectish.executors.dask_api import asked_on_scheduler
 from prefectish.executors.worker_death import as_text, worker_evidence
 
 if TYPE_CHECKING:
     from prefectish.executors.session import OpenKey
 
-#: Time without any finished key after which the cluster is looked at, and between two looks, in seconds.
-QUIET = 1.0
+#: Time without any finished key after which the cluster is checked, and between two checks, in seconds.
+LOOK_INTERVAL = 1.0
 #: Time the link to the scheduler may be down before it counts as lost, in seconds.
 LINK_TIMEOUT = 8.0
-#: Time that the scheduler may take for an answer before that is told, in seconds.
+#: Time that the scheduler may take for an answer before a warning, in seconds.
 SLOW_ANSWER = 5.0
-#: Time that a look at the cluster waits for the answer, in seconds; the next look takes it if it comes later.
-ANSWER = 0.05
+#: Time that a check waits for the answer of the cluster, in seconds; the next check reads an answer that comes later.
+ANSWER_WAIT = 0.05
 #: Children that a warning names.
-SHOWN = 3
+MAX_SHOWN = 3
 #: Reasons of Dask for a cancelled key that mean the scheduler is gone, and those that mean an input is.
 _SCHEDULER_REASONS = ("scheduler-connection-lost", "scheduler-close")
-#: A scattered value cannot be made again: what reads it is forgotten, or asked for in vain.
+#: A scattered value cannot be computed again: Dask forgets the keys that read it, or never finds it.
 _INPUT_REASONS = ("lost dependencies", "already forgotten")
 #: Dask gives no reason where such a value was lost, nor where another client cancelled the key.
 _NO_REASON = "unknown"
@@ -41,16 +42,16 @@ logger = get_logger("engine")
 
 
 class NoAnswer(Exception):
-    """Says that the cluster did not answer in time; the question was dropped."""
+    """Raised when the cluster does not answer in time; the question was dropped."""
 
 
 def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool) -> Lost | None:
-    """Say in our words why a key has no value; None if it has one by now.
+    """Return why a key has no value; None if it has one by now.
 
     Parameters
     ----------
     reads
-        Whether it reads a value that was sent by itself.
+        Whether it reads a value that was sent beside the calls.
     """
     outcome = capture(future.result, timeout=10)
     if not isinstance(outcome, Error):
@@ -60,7 +61,7 @@ def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool) -> Lo
     if name == "KilledWorker":
         deaths = int(getattr(fault, "allowed_failures", 0)) + 1
         last = getattr(fault, "last_worker", None)
-        # A suspect runs again alone; only then is its worker's end its own.
+        # A suspect runs again alone; only then did it cause the death of its worker.
         evidence = worker_evidence(watch.connection.client, last) if job.solo else {}
         position = _position_of(getattr(fault, "task", None), job)
         worker = getattr(last, "address", None)
@@ -85,7 +86,7 @@ def _position_of(key: Any, job: Job) -> int | None:
 
 
 class LossWatch:
-    """Looks at the cluster when nothing ends for a while.
+    """Checks the cluster when nothing has ended for a while.
 
     Parameters
     ----------
@@ -109,8 +110,8 @@ class LossWatch:
         self._next_look = 0.0
         self._no_workers_since: float | None = None
         self._link_down_since: float | None = None
-        self._question: tuple[float, Answer[Any]] | None = None
-        self._told: set[str] = set()
+        self._pending_question: tuple[float, Answer[Any]] | None = None
+        self._warned: set[str] = set()
         self._lost = False
 
     def progressed(self, now: float) -> None:
@@ -118,7 +119,7 @@ class LossWatch:
         self._quiet_since = None
         self._no_workers_since = None
         self._link_down_since = None
-        self._told.discard("stalled")
+        self._warned.discard("stalled")
 
     def scheduler_lost(self) -> Lost:
         """Return the loss of the scheduler: everything of the run is lost with it."""
@@ -145,7 +146,7 @@ class LossWatch:
         answer, began = self.connection.begin(question), time.monotonic()
         while True:
             try:
-                return answer.result(QUIET if limit is None else min(QUIET, limit))
+                return answer.result(LOOK_INTERVAL if limit is None else min(LOOK_INTERVAL, limit))
             except TimeoutError:
                 if answer.done():
                     return answer.result()  # a timeout of its own
@@ -164,15 +165,15 @@ class LossWatch:
 
     def _note_silence(self, seconds: float) -> None:
         if seconds >= SLOW_ANSWER and self.connection.client.status == "running":
-            self._tell("silent", "the cluster has not answered for %.0f s; the run waits for it", seconds)
+            self._warn_once("silent", "the cluster has not answered for %.0f s; the run waits for it", seconds)
 
-    def _tell(self, what: str, text: str, *args: Any) -> None:
-        """Warn of something once."""
-        if what not in self._told:
-            self._told.add(what)
+    def _warn_once(self, what: str, text: str, *args: Any) -> None:
+        """Log a warning once."""
+        if what not in self._warned:
+            self._warned.add(what)
             logger.warning(text, *args)
 
-    def look(self, now: float, opens: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
+    def look(self, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
         """Return the keys that will never end, and why.
 
         Parameters
@@ -180,21 +181,21 @@ class LossWatch:
         now
             Seconds of the monotonic clock.
         """
-        if not opens:
+        if not open_keys:
             self._quiet_since = None
             return {}
         if self._quiet_since is None:
             self._quiet_since = now
-            self._next_look = now + QUIET
+            self._next_look = now + LOOK_INTERVAL
         if now < self._next_look:
             return {}
-        self._next_look = now + QUIET
+        self._next_look = now + LOOK_INTERVAL
         if self._lost or self._link_is_down(now):
-            self._question = None
-            return dict.fromkeys(opens, self.scheduler_lost())
+            self._pending_question = None
+            return dict.fromkeys(open_keys, self.scheduler_lost())
         if self._link_down_since is not None:
             return {}
-        return self._hear(now, opens)
+        return self._take_answer(now, open_keys)
 
     def _link_is_down(self, now: float) -> bool:
         if self.connection.client.status == "running":
@@ -203,67 +204,67 @@ class LossWatch:
         self._link_down_since = self._link_down_since or now
         return now - self._link_down_since > LINK_TIMEOUT
 
-    def _hear(self, now: float, opens: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
-        """Take the answer to what was asked at the last look, and ask again."""
-        if self._question is None:
-            self._question = now, self.connection.begin(self.connection.ask_threads())
-        asked, answer = self._question
-        outcome = capture(answer.result, ANSWER)
+    def _take_answer(self, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
+        """Read the answer to the question of the last check, and ask again."""
+        if self._pending_question is None:
+            self._pending_question = now, self.connection.begin(self.connection.ask_threads())
+        asked, answer = self._pending_question
+        outcome = capture(answer.result, ANSWER_WAIT)
         if not answer.done():
             self._note_silence(now - asked)
-            return dict.fromkeys(opens, self.scheduler_lost()) if now - asked > self.no_workers_timeout else {}
-        self._question = None
+            return dict.fromkeys(open_keys, self.scheduler_lost()) if now - asked > self.no_workers_timeout else {}
+        self._pending_question = None
         if isinstance(outcome, Error):
-            return {}  # the link broke while we asked; the next look tells
-        return self._judge(outcome.value, now, opens)
+            return {}  # the connection broke meanwhile; the next check reports it
+        return self._judge(outcome.value, now, open_keys)
 
-    def _judge(self, threads: int, now: float, opens: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
+    def _judge(self, threads: int, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
         """Return what can never end, now that the number of threads is known."""
         if threads:
             self._no_workers_since = None
-            self._note_stall(now, opens)
-            return self._unrunnable(now, opens)
+            self._note_stall(now, open_keys)
+            return self._unrunnable(now, open_keys)
         self._no_workers_since = self._no_workers_since or now
         if now - self._no_workers_since < self.no_workers_timeout:
             return {}
         detail = f"the cluster had no workers for {self.no_workers_timeout:g} s"
-        return dict.fromkeys(opens, Lost(LossCause.NO_WORKERS, detail=detail, fatal=True))
+        return dict.fromkeys(open_keys, Lost(LossCause.NO_WORKERS, detail=detail, fatal=True))
 
-    def _unrunnable(self, now: float, opens: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
+    def _unrunnable(self, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
         """Return the keys that no worker may run: a resource or a named worker is missing."""
         assert self._quiet_since is not None
         if now - self._quiet_since < self.no_workers_timeout:
             return {}
-        keys = self._ask_scheduler(_no_worker_keys, list(opens))
+        keys = self._ask_scheduler(_no_worker_keys, list(open_keys))
         detail = (
             f"no worker may run it, for {self.no_workers_timeout:g} s: a resource or a worker it asks for is missing"
         )
-        return {key: Lost(LossCause.NO_WORKERS, detail=detail) for key in keys or () if key in opens}
+        return {key: Lost(LossCause.NO_WORKERS, detail=detail) for key in keys or () if key in open_keys}
 
-    def _note_stall(self, now: float, opens: Mapping[Any, OpenKey]) -> None:
-        """Warn once if nothing ends for long, and say what runs."""
+    def _note_stall(self, now: float, open_keys: Mapping[Any, OpenKey]) -> None:
+        """Warn once if nothing has ended for a long time, and say what runs."""
         assert self._quiet_since is not None
         quiet = now - self._quiet_since
-        if self.stall_warning is None or quiet < self.stall_warning or "stalled" in self._told:
+        if self.stall_warning is None or quiet < self.stall_warning or "stalled" in self._warned:
             return
-        running = self._ask_scheduler(_running_keys, list(opens))
+        running = self._ask_scheduler(_running_keys, list(open_keys))
         if running is None:
             return
         shown = ", ".join(
             f"{entry.jobs[0].chain.steps[_step_of(key, entry)].label(entry.jobs[0].index)} on {worker}"
-            for key, worker in running[:SHOWN]
-            if (entry := opens.get(key)) is not None
+            for key, worker in running[:MAX_SHOWN]
+            if (entry := open_keys.get(key)) is not None
         )
-        self._tell(
+        self._warn_once(
             "stalled",
             "nothing has ended for %.0f s; of %d open tasks %d run%s. One that never ends needs a timeout; one that "
             "waits for tasks of its own on this cluster needs distributed.worker_client()",
-            quiet, len(opens), len(running), f": {shown}" if shown else "",
+            quiet, len(open_keys), len(running), f": {shown}" if shown else "",
         )  # fmt: skip
 
     def _ask_scheduler(self, function: Callable[..., Any], keys: list[Any]) -> Any:
-        """Return what a function finds out on the scheduler; None if it does not answer such questions."""
-        outcome = capture(self.wait, self.connection.client._run_on_scheduler(function, keys=keys), QUIET)
+        """Return what a function returns on the scheduler; None if the scheduler does not run it, or not in time."""
+        outcome = capture(self.wait, asked_on_scheduler(self.connection.client, function, keys=keys), LOOK_INTERVAL)
         return None if isinstance(outcome, Error) else outcome.value
 
 

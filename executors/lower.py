@@ -1,4 +1,4 @@
-"""Jobs to Dask graphs: pure, and the only file that knows Dask's task classes.
+"""Jobs to Dask graphs, as pure functions.
 
 One step of one branch is one Dask task. Its key is ``("<slug>-<run id>", index, submission)``: the slug ends in a
 number, so Dask's dashboard groups keys by task; keys are never derived from arguments and never used twice. A key's
@@ -11,21 +11,17 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dask._expr import LLGExpr
-from dask._task_spec import Task, TaskRef
-
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.jobs.job import ITEM, ChainSpec, Job, Record
 from prefectish.engine.jobs.references import LeftOnWorker
 from prefectish.engine.wire.execute import execute, execute_batch, take_from_batch
 from prefectish.engine.wire.messages import Batch, Call, StepResult
-from prefectish.engine.wire.pack import Packer, UnpackableInput, sources_of
+from prefectish.engine.wire.pack import Packer, unpicklable_input
 from prefectish.engine.worker.attempt import PENDING
+from prefectish.executors.dask_api import Key, Task, TaskRef
 
-Key = tuple[str, int | str, int]
-
-#: An automatic batch starts no further branch after so many seconds.
+#: A batch of automatic size starts no further branch after so many seconds.
 BATCH_PATIENCE = 1.0
 
 
@@ -34,15 +30,15 @@ class PackedChain(NamedTuple):
 
     Attributes
     ----------
-    blob
-        Its bytes, or a reference to the key that holds them.
+    payload
+        Its bytes, or what stands for them in a graph.
     held
-        What the holes in its shared inputs and constants stand for, in order of their numbers.
+        What the references in its shared inputs and constants stand for, in the order of their numbers.
     item_inputs
         For each item of a branch: position of the step that reads it, and which of its inputs it is.
     """
 
-    blob: Any
+    payload: Any
     held: tuple[Any, ...]
     item_inputs: tuple[tuple[int, int], ...]
 
@@ -55,11 +51,11 @@ class LoweringOptions(NamedTuple):
     run_id
         Names the run in every key.
     keep
-        Largest result, in bytes, that travels with a record.
+        Largest result, in bytes, that is sent with a record.
     verify
-        Whether results are loaded once more where they were made.
+        Whether results are unpickled once more where they were made.
     reference
-        Gives a graph's reference to what a hole stands for.
+        Returns what a graph holds in the place of what a reference stands for.
     """
 
     run_id: str
@@ -74,7 +70,7 @@ class LoweredBatch(NamedTuple):
     Attributes
     ----------
     reads
-        Whether it reads something that does not go with the call.
+        Whether it reads something that is not sent with the call.
     """
 
     graph: dict[Key, Task]
@@ -91,13 +87,13 @@ class Lowered(NamedTuple):
     graph
         Dask tasks by key.
     wanted
-        Keys whose values the owner reads, by position.
+        Keys whose values the client reads, by position.
     made
         Positions that have a key.
     refused
-        Records of steps whose inputs cannot be pickled; nothing was made for them and what follows.
+        Records of steps whose inputs cannot be pickled; these steps and those that follow have no key.
     reads
-        Whether it reads something that does not go with the call.
+        Whether it reads something that is not sent with the call.
     """
 
     graph: dict[Key, Task]
@@ -118,36 +114,36 @@ def item_inputs(chain: ChainSpec) -> tuple[tuple[int, int], ...]:
     return tuple(found[k] for k in range(len(found)))
 
 
-def lower(job: Job, chain: PackedChain, terms: LoweringOptions) -> Lowered:
+def lower(job: Job, chain: PackedChain, options: LoweringOptions) -> Lowered:
     """Make the graph of a job: one task for each of its steps."""
     packer = Packer()
     packer.held.extend(chain.held)
     items, refused = _pack_items(job, chain, packer)
     positions = job.positions if not refused else _unaffected(job, {p for p, _ in refused})
     given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
-    starts = {p: packer.state(s, "a former attempt") for p, s in job.starts.items()}
-    fillings = [terms.reference(h) for h in packer.held]
+    starts = {p: packer.state(s, "an earlier attempt") for p, s in job.starts.items()}
+    values = [options.reference(h) for h in packer.held]
     keys: dict[int, Key] = {}
     graph: dict[Key, Task] = {}
     inner: set[int] = set()
     for position in positions:
         spec = job.chain.steps[position]
-        key = (f"{spec.slug}-{terms.run_id}", job.index, job.submission)
-        sources = tuple(p for p in sources_of(job, position) if p in keys)
+        key = (f"{spec.slug}-{options.run_id}", job.index, job.submission)
+        sources = tuple(p for p in job.sources(position) if p in keys)
         inner.update(sources)
         own = _items_of(position, items, chain)
-        start, keep, verify = starts.get(position), terms.keep, terms.verify
+        start, keep, verify = starts.get(position), options.keep, options.verify
         call = Call(position, job.index, own, given or None, start, sources, keep, verify, job.probe_only)
-        values = [TaskRef(keys[p]) for p in sources]
-        graph[key] = Task(key, execute, chain.blob, call, *values, *fillings)
+        results = [TaskRef(keys[p]) for p in sources]
+        graph[key] = Task(key, execute, chain.payload, call, *results, *values)
         keys[position] = key
     every = job.every_step
     wanted = {p: k for p, k in keys.items() if every or p not in inner or p in job.chain.wanted}
-    return Lowered(graph, wanted, frozenset(keys), refused, bool(fillings))
+    return Lowered(graph, wanted, frozenset(keys), refused, bool(values))
 
 
 def _pack_items(job: Job, chain: PackedChain, packer: Packer) -> tuple[list[Any], list[tuple[int, Record]]]:
-    """Put the branch's own inputs into their wire form; one that cannot be pickled fails the step that reads it."""
+    """Pack the branch's own inputs; one that cannot be pickled fails the step that reads it."""
     items: list[Any] = []
     refused: list[tuple[int, Record]] = []
     for item, (position, which) in zip(job.items, chain.item_inputs, strict=True):
@@ -158,9 +154,8 @@ def _pack_items(job: Job, chain: PackedChain, packer: Packer) -> tuple[list[Any]
         i = spec.inputs[which]
         packed = capture(packer.item, item, f"{i.source_slug}[{job.index}]")
         if isinstance(packed, Error):
-            refused.append(
-                (position, UnpackableInput(spec, i.key or i.source_slug, item, packed.exception).record(job.index))
-            )
+            name = i.key or i.source_slug
+            refused.append((position, unpicklable_input(spec, job.index, name, item, packed.exception)))
             items.append(None)
         else:
             items.append(packed.value)
@@ -178,30 +173,30 @@ def _unaffected(job: Job, refused: set[int]) -> tuple[int, ...]:
     """Return the positions that read nothing from the refused ones."""
     gone = set(refused)
     for position in job.positions:
-        if gone.intersection(sources_of(job, position)):
+        if gone.intersection(job.sources(position)):
             gone.add(position)
     return tuple(p for p in job.positions if p not in gone)
 
 
 def not_ready(job: Job, lowered: Lowered) -> list[tuple[int, Record]]:
-    """Return records for the steps behind a refused one: they go back to the owner as they came."""
+    """Return records for the steps behind a refused one: they are returned as they were submitted."""
     refused = {p for p, _ in lowered.refused}
     behind = [p for p in job.positions if p not in refused and p not in lowered.made]
     return [(p, Record(job.starts.get(p, PENDING))) for p in behind]
 
 
 def weigh(value: StepResult | Batch) -> StepResult | Batch:
-    """Return a value without its large results: what the owner reads of a value that stays on the worker."""
+    """Return a value without its large results: what the client reads of a value that stays on the worker."""
     if isinstance(value, Batch):
         return Batch(value.content, {})
     record = value.record
     if isinstance(record.state._result, EncodedError):
-        return value  # why a child failed is always told
+        return value  # the client always learns why a child failed
     light = record.with_state(record.state.replace(result=LeftOnWorker(value.nbytes)))
     return StepResult(value.position, light, value.small)
 
 
-def lower_batch(jobs: Sequence[Job], chain: PackedChain, key: Key, terms: LoweringOptions) -> LoweredBatch:
+def lower_batch(jobs: Sequence[Job], chain: PackedChain, key: Key, options: LoweringOptions) -> LoweredBatch:
     """Make the graph of a batch: one task for all steps of all its branches.
 
     A branch with an input that cannot be pickled is left out, and its records are in `refused`.
@@ -212,21 +207,21 @@ def lower_batch(jobs: Sequence[Job], chain: PackedChain, key: Key, terms: Loweri
     taken: list[Job] = []
     refused: list[tuple[Job, list[tuple[int, Record]]]] = []
     for job in jobs:
-        items, faults = _pack_items(job, chain, packer)
-        if faults:
-            gone = {p for p, _ in faults}
+        items, failures = _pack_items(job, chain, packer)
+        if failures:
+            gone = {p for p, _ in failures}
             behind = [(p, Record(job.starts.get(p, PENDING))) for p in job.positions if p not in gone]
-            refused.append((job, [*faults, *behind]))
+            refused.append((job, [*failures, *behind]))
             continue
         given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
-        starts = {p: packer.state(s, "a former attempt") for p, s in job.starts.items()}
+        starts = {p: packer.state(s, "an earlier attempt") for p, s in job.starts.items()}
         branches.append((job.index, job.positions, items, given, starts))
         taken.append(job)
     patience = BATCH_PATIENCE if jobs[0].chain.batch_size == "auto" else None
-    calls = pickle.dumps((patience, terms.keep, terms.verify, branches), protocol=5)
-    fillings = [terms.reference(h) for h in packer.held]
-    graph = {key: Task(key, execute_batch, chain.blob, calls, *fillings)} if taken else {}
-    return LoweredBatch(graph, taken, refused, bool(fillings))
+    calls = pickle.dumps((patience, options.keep, options.verify, branches), protocol=5)
+    values = [options.reference(h) for h in packer.held]
+    graph = {key: Task(key, execute_batch, chain.payload, calls, *values)} if taken else {}
+    return LoweredBatch(graph, taken, refused, bool(values))
 
 
 def take_graph(batch: Any, number: int, position: int, key: Key) -> dict[Key, Task]:
@@ -234,22 +229,17 @@ def take_graph(batch: Any, number: int, position: int, key: Key) -> dict[Key, Ta
     return {key: Task(key, take_from_batch, batch, number, position)}
 
 
-def expression(graph: Mapping[Key, Task], name: str) -> LLGExpr:
-    """Return a graph in the form that a Client takes, with a given name: Dask would hash every task to make one up."""
-    return LLGExpr(dict(graph), _determ_token=name)
+def payload_graph(key: Key, payload: bytes) -> dict[Key, Task]:
+    """Return the graph that holds the bytes of a chain: a task, so that Dask can make them again if a worker dies."""
+    return {key: Task(key, _same, payload)}
 
 
-def blob_graph(key: Key, blob: bytes) -> dict[Key, Task]:
-    """Return the graph of the bytes of a chain: a task, so that Dask can make them again if their worker dies."""
-    return {key: Task(key, _same, blob)}
+def _same(payload: bytes) -> bytes:
+    return payload
 
 
-def _same(blob: bytes) -> bytes:
-    return blob
-
-
-def trial_graph(key: Key, load: Callable[..., Any], bodies: Any, items: Any) -> Mapping[Key, Task]:
-    """Return the graph of a look whether a worker can load something."""
+def load_check_graph(key: Key, load: Callable[..., Any], bodies: Any, items: Any) -> Mapping[Key, Task]:
+    """Return the graph that checks on a worker what can be loaded there."""
     return {key: Task(key, load, bodies, items)}
 
 

@@ -1,4 +1,4 @@
-"""Values that go into a file once instead of with every call; each process reads a file once."""
+"""Values that are written to a file once instead of sent with every call; each process reads a file once."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pathlib import Path
 from typing import Any
 
 #: Files that a process keeps in memory.
-OPEN_PARCELS = 16
+MAX_OPEN_PAYLOADS = 16
 
 
 class PayloadFile:
-    """A value in a file; what unpickles in a process is the value."""
+    """A value in a file: pickles as the path, unpickles as the value."""
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_parcel, (self.path,)
+        return open_payload, (self.path,)
 
 
-_parcels: OrderedDict[str, Any] = OrderedDict()
+_open: OrderedDict[str, Any] = OrderedDict()
 
 
-def open_parcel(path: str) -> Any:
+def open_payload(path: str) -> Any:
     """Return the value in a file; a process reads it once."""
-    if path not in _parcels:
+    if path not in _open:
         with open(path, "rb") as file:
-            _parcels[path] = pickle.load(file)
-        while len(_parcels) > OPEN_PARCELS:
-            _parcels.popitem(last=False)
-    return _parcels[path]
+            _open[path] = pickle.load(file)
+        while len(_open) > MAX_OPEN_PAYLOADS:
+            _open.popitem(last=False)
+    return _open[path]
 
 
 class PayloadFiles:
-    """The files of a run, in a folder that only this user can read: whoever writes there runs code in the processes."""
+    """The files of a run, in a folder of this user alone: code in these files runs when they are read."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,9 +10,9 @@ import dask
 from dask.local import get_sync
 from dask.system import CPU_COUNT
 
-from prefectish.engine.jobs.job import Job
-from prefectish.engine.jobs.protocol import Receipt, Session
-from prefectish.engine.jobs.references import Held
+from prefectish.engine.driver.inline import SerialSession
+from prefectish.engine.jobs.job import Job, Record
+from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import Plan
 from prefectish.executors.pool_session import PoolJob, PoolSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
@@ -21,41 +20,12 @@ from prefectish.executors.threads import Threads, live_graph, posttask
 SCHEDULERS = ("threads", "processes", "synchronous")
 
 
-class SynchronousSession:
-    """One job at a time, in this thread, by Dask's synchronous scheduler: a debugger stops in the body."""
-
-    window = 1
-    slots = 1
-    live = True
-
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-        self._queue: deque[Job] = deque()
-
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Put jobs at the end of the queue."""
-        self._queue.extend(jobs)
-
-    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
-        """Run the next job; there is nothing to wait for, so `timeout` does not matter."""
-        if not self._queue:
-            return ()
-        job = self._queue.popleft()
-        records: list[tuple[int, Any]] = []
-        graph = live_graph([PoolJob(job)], self.run_id)
-        get_sync(graph, list(graph), callbacks=[posttask(graph, lambda arrival: records.append(arrival[1:]))])
-        return (Receipt(job, records),)
-
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        """Forget jobs."""
-        gone = set(jobs)
-        self._queue = deque(job for job in self._queue if job not in gone)
-
-    def wake(self) -> None:
-        """Do nothing: there is no wait."""
-
-    def settle(self, held: Sequence[Held]) -> None:
-        """Do nothing: results are here."""
+def run_synchronously(job: Job, run_id: str) -> Sequence[tuple[int, Record]]:
+    """Run a job by Dask's synchronous scheduler, in this thread, and return its records by position."""
+    records: list[tuple[int, Any]] = []
+    graph = live_graph([PoolJob(job)], run_id)
+    get_sync(graph, list(graph), callbacks=[posttask(graph, lambda arrival: records.append(arrival[1:]))])
+    return records
 
 
 class LocalDaskExecutor:
@@ -71,15 +41,15 @@ class LocalDaskExecutor:
     tag_limits
         For a tag, how many tasks that carry it run at once, at most.
     stall_warning
-        Seconds in which nothing ends after which a warning says what is open; None for no warning.
+        Seconds without a finished task after which a warning says what is open; None for no warning.
     verify_results
-        Load each result once more in the process that made it, so that one that cannot be loaded fails there; threads
-        pass results as they are.
+        Unpickle each result once more in the process that made it, so that one that cannot be unpickled fails there;
+        threads pass results as they are.
 
     Notes
     -----
-    Processes are kept for the next run of as many, until the program ends. They do not import the script that was
-    started: what is defined there travels by value, and no ``if __name__ == "__main__":`` is needed.
+    Processes are kept for the next run with as many, until the program ends. They do not import the main script: what
+    is defined there is sent by value, and no ``if __name__ == "__main__":`` is needed.
 
     Examples
     --------
@@ -96,9 +66,9 @@ class LocalDaskExecutor:
         verify_results: bool = False,
     ) -> None:
         if scheduler not in SCHEDULERS:
-            raise ValueError(f"scheduler={scheduler!r}: one of {', '.join(map(repr, SCHEDULERS))}")
+            raise ValueError(f"scheduler must be one of {', '.join(map(repr, SCHEDULERS))}, got {scheduler!r}")
         if num_workers is not None and num_workers < 1:
-            raise ValueError(f"num_workers={num_workers!r}: at least 1")
+            raise ValueError(f"num_workers must be >= 1, got {num_workers!r}")
         self.scheduler = scheduler
         self.num_workers = num_workers
         self.tag_limits = tag_limits
@@ -110,7 +80,7 @@ class LocalDaskExecutor:
         """Open a session for one run."""
         run_id = run["flow_run_id"]
         if self.scheduler == "synchronous":
-            yield SynchronousSession(run_id)
+            yield SerialSession(lambda job: run_synchronously(job, run_id))
             return
         session = PoolSession(self._workers(plan, run_id), run, self.stall_warning)
         try:

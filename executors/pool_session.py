@@ -1,12 +1,12 @@
-"""A session on one shared pool: Dask runs slices of the open branches, each by one ``get`` in a helper thread.
+"""A session on one shared pool: each ``get`` of Dask's local schedulers runs a graph of some open jobs, in a thread.
 
-A slice is what a ``get`` of Dask's local schedulers takes: a graph that is known in advance. It is no unit of anything
-else. Receipts come one by one, from a function that Dask calls after each task, and the next slice starts before the
-last one is done; so a slow branch keeps its helper thread waiting, which sleeps, and nobody else.
+A ``get`` takes a graph that is known in advance, so jobs are submitted in graphs of several. Receipts arrive one by
+one, from a callback that Dask calls after each task, and the next graph starts before the last one is done: a slow
+branch keeps the thread of its ``get`` waiting, which sleeps, and no other job.
 
-How large a slice is follows from how quickly slices drain. Branches that take microseconds share the cost of a thread
-and a ``get`` among a hundred; of branches that take a second only a few are handed over at once, and the rest can still
-be overtaken by those nearer to the end of the flow.
+How many jobs go into a graph follows from how quickly graphs drain. Jobs that take microseconds share the cost of a
+thread and a ``get`` among a hundred; of jobs that take a second only a few are submitted at once, and those nearer to
+the end of the flow can still overtake the rest.
 """
 
 from __future__ import annotations
@@ -23,49 +23,49 @@ from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import LossCause, Lost, Receipt
 from prefectish.engine.jobs.references import Held
 
-#: Largest slice, in branches, whatever the number of slots, if that is not larger.
-LARGEST = 128
-#: A slice that drains in fewer seconds is followed by a larger one; in more than the second figure, by a smaller one.
+#: Most jobs in a graph, unless four for each slot are more.
+MAX_GRAPH_JOBS = 128
+#: A graph that drains in fewer seconds is followed by a larger one; in more than the second figure, by a smaller one.
 QUICK, SLOW = 0.01, 0.05
 
 #: Tasks that a warning names.
-SHOWN = 3
+MAX_SHOWN = 3
 
-#: A step that ended: its branch, its position, and its record, or None if it was given up.
+#: A step that ended: its job, its position, and its record, or None if it was cancelled.
 Arrival = tuple["PoolJob", int, Record | None]
 Report = Callable[[Arrival], None]
 
 
 class PoolJob:
-    """A job that was handed over.
+    """A job in a graph.
 
     Attributes
     ----------
     left
         Steps that have not reported yet.
     running
-        Mask of the positions that were handed to a process and have not come back.
-    gone
-        True once it was given up: steps that have not started never start.
+        Mask of the positions that a process runs, or is about to run.
+    cancelled
+        Steps that have not started never start.
     queued
-        It came from the backlog, and keeps the next slice waiting.
+        It came from the queue, and counts as one that the next graph waits for.
     states
         Of steps that are final, by position: those that came with the job, and those that have ended since.
     """
 
-    __slots__ = ("gone", "job", "left", "queued", "running", "states")
+    __slots__ = ("cancelled", "job", "left", "queued", "running", "states")
 
     def __init__(self, job: Job, queued: bool = False) -> None:
         self.job = job
         self.queued = queued
         self.left = len(job.positions)
-        self.gone = False
+        self.cancelled = False
         self.running = 0
         self.states = dict(job.given)
 
 
-class _Broken:
-    """A slice whose ``get`` raised."""
+class _BrokenGraph:
+    """A graph whose ``get`` raised."""
 
     def __init__(self, branches: Sequence[PoolJob], error: BaseException) -> None:
         self.branches = branches
@@ -80,9 +80,9 @@ class Workers(Protocol):
     slots
         Bodies that can run at once.
     batches
-        Whether the jobs of a batch come together, as a slice of their own.
+        Whether the jobs of a batch are run together, in a graph of their own.
     live
-        Whether bodies get the very objects that are here.
+        Whether bodies get the objects of this process, not copies.
     """
 
     slots: int
@@ -90,7 +90,7 @@ class Workers(Protocol):
     live: bool
 
     def run(self, branches: Sequence[PoolJob], report: Report, ahead: int) -> None:
-        """Run branches to their end in this thread's name and report each of their steps once.
+        """Run jobs to their end, while this thread waits, and report each of their steps once.
 
         Parameters
         ----------
@@ -101,38 +101,38 @@ class Workers(Protocol):
         """
 
     def lost(self, branches: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
-        """Return what became of branches whose slice broke, and those of them that are to run again."""
+        """Return what became of jobs whose graph raised: receipts, and the jobs that are to run again."""
 
     def stop(self) -> None:
-        """End the bodies that run, if that can be done."""
+        """End the bodies that run, where that is possible."""
 
     def close(self) -> None:
-        """End, or get ready for another run; nobody is in `run` any more."""
+        """End, or get ready for another run; no thread is in `run` any more."""
 
 
-class BatchSizer:
-    """How many branches go to Dask at once."""
+class GraphSizer:
+    """How many jobs go into the next graph."""
 
-    __slots__ = ("_last", "least", "most", "size")
+    __slots__ = ("_last", "minimum", "maximum", "size")
 
     def __init__(self, slots: int) -> None:
-        self.least = 2 * slots
-        self.most = max(LARGEST, 4 * slots)
-        self.size = self.least
+        self.minimum = 2 * slots
+        self.maximum = max(MAX_GRAPH_JOBS, 4 * slots)
+        self.size = self.minimum
         self._last = 0.0
 
     def note(self, taken: int, now: float) -> None:
-        """Take notice of a slice of `taken` branches that starts now, because the one before has drained."""
+        """Note that a graph of `taken` jobs starts now, because the one before has drained."""
         gap = now - self._last
         self._last = now
         if gap < QUICK and taken == self.size:
-            self.size = min(self.most, 2 * self.size)
+            self.size = min(self.maximum, 2 * self.size)
         elif gap > SLOW:
-            self.size = max(self.least, self.size // 2)
+            self.size = max(self.minimum, self.size // 2)
 
 
 class JobQueue:
-    """Jobs that wait for a slice: those of later steps first, among equals the older ones."""
+    """Jobs that wait for a graph: those of later steps first, among equals the older ones."""
 
     __slots__ = ("_queues", "count")
 
@@ -150,12 +150,12 @@ class JobQueue:
             queue.append(job)
         self.count += len(jobs)
 
-    def take(self, most: int) -> list[Job]:
-        """Remove and return at most so many jobs."""
+    def take(self, maximum: int) -> list[Job]:
+        """Remove and return at maximum so many jobs."""
         taken: list[Job] = []
         for step in sorted(self._queues, reverse=True):
             queue = self._queues[step]
-            while queue and len(taken) < most:
+            while queue and len(taken) < maximum:
                 taken.append(queue.popleft())
             if queue:
                 break
@@ -163,10 +163,10 @@ class JobQueue:
         self.count -= len(taken)
         return taken
 
-    def drop(self, gone: set[Job]) -> None:
+    def drop(self, cancelled: set[Job]) -> None:
         """Remove jobs."""
         for step, queue in self._queues.items():
-            self._queues[step] = deque(job for job in queue if job not in gone)
+            self._queues[step] = deque(job for job in queue if job not in cancelled)
         self.count = sum(map(len, self._queues.values()))
 
 
@@ -181,26 +181,26 @@ class PoolSession:
     Attributes
     ----------
     open
-        Branches that were handed over and have not ended, by job.
+        Jobs that were submitted to Dask and have not ended.
     """
 
     def __init__(self, workers: Workers, run: Mapping[str, Any], stall_warning: float | None = None) -> None:
         self.workers = workers
         self.stall_warning = stall_warning
         self._quiet_since: float | None = None
-        self._raise = bool(run.get("raise_on_exception"))
+        self._raises = bool(run.get("raise_on_exception"))
         self.slots = workers.slots
         self.live = workers.live
-        self.pace = BatchSizer(workers.slots)
-        self.window = 3 * self.pace.most  # one slice at work, one about to follow, one being admitted
-        self.backlog = JobQueue()
+        self.sizer = GraphSizer(workers.slots)
+        self.window = 3 * self.sizer.maximum  # one graph at work, one about to follow, one being admitted
+        self.queue = JobQueue()
         self.open: dict[Job, PoolJob] = {}
         self._queued = 0
-        self._helpers: list[threading.Thread] = []
-        self._arrivals: SimpleQueue[Arrival | _Broken | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._arrivals: SimpleQueue[Arrival | _BrokenGraph | None] = SimpleQueue()
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs, and hand over what the pool can use."""
+        """Queue jobs, and start what the pool can use."""
         queued: list[Job] = []
         batches: dict[int, list[PoolJob]] = {}
         for job in jobs:
@@ -212,50 +212,50 @@ class PoolSession:
                 queued.append(job)
         for branches in batches.values():
             self._start(branches)
-        self.backlog.add(queued)
-        self._hand_over()
+        self.queue.add(queued)
+        self._start_queued()
 
-    def _hand_over(self) -> None:
-        # Fewer branches than a slice are open, and some of them run: start the next slice before the pool has to wait.
-        while self.backlog.count and self._queued < self.pace.size:
-            branches = [PoolJob(job, queued=True) for job in self.backlog.take(self.pace.size)]
+    def _start_queued(self) -> None:
+        # Fewer jobs than a graph holds are left, and some of them run: start the next graph before the pool is idle.
+        while self.queue.count and self._queued < self.sizer.size:
+            branches = [PoolJob(job, queued=True) for job in self.queue.take(self.sizer.size)]
             self._queued += len(branches)
-            self.pace.note(len(branches), time.monotonic())
+            self.sizer.note(len(branches), time.monotonic())
             self._start(branches)
 
     def _start(self, branches: Sequence[PoolJob]) -> None:
         self.open.update((branch.job, branch) for branch in branches)
-        helper = threading.Thread(target=self._run, args=(branches,), name="prefectish-slice", daemon=True)
-        self._helpers = [thread for thread in self._helpers if thread.is_alive()]
-        self._helpers.append(helper)
-        helper.start()
+        thread = threading.Thread(target=self._run, args=(branches,), name="prefectish-graph", daemon=True)
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads.append(thread)
+        thread.start()
 
     def _run(self, branches: Sequence[PoolJob]) -> None:
-        ahead = self.slots if self.pace.size == self.pace.least else self.pace.size
+        ahead = self.slots if self.sizer.size == self.sizer.minimum else self.sizer.size
         try:
             self.workers.run(branches, self._arrivals.put, ahead)
-        except BaseException as error:  # nothing of the user's can raise here; whatever did, the run must hear of it
-            self._arrivals.put(_Broken(branches, error))
+        except BaseException as error:  # no code of the user runs here; a run must not wait for a thread that raised
+            self._arrivals.put(_BrokenGraph(branches, error))
 
     def receipts(self, timeout: float | None) -> Sequence[Receipt]:
-        """Wait until steps have ended, at most `timeout` seconds, and return their receipts."""
-        self._hand_over()
+        """Wait until steps have ended, at maximum `timeout` seconds, and return their receipts."""
+        self._start_queued()
         receipts: list[Receipt] = []
         try:
             self._take(self._arrivals.get(timeout=timeout), receipts)
             while True:
                 self._take(self._arrivals.get_nowait(), receipts)
         except Empty:
-            self._note_quiet(bool(receipts))
+            self._warn_if_stalled(bool(receipts))
             return receipts
 
-    def _note_quiet(self, ended: bool) -> None:
-        """Warn once if nothing ends for long."""
+    def _warn_if_stalled(self, ended: bool) -> None:
+        """Warn once if nothing has ended for a long time."""
         now = time.monotonic()
         if ended or not self.open or self._quiet_since is None:
             self._quiet_since = now
         elif self.stall_warning is not None and self.open and now - self._quiet_since >= self.stall_warning:
-            shown = ", ".join(_label(branch) for branch in list(self.open.values())[:SHOWN])
+            shown = ", ".join(_label(branch) for branch in list(self.open.values())[:MAX_SHOWN])
             get_logger("engine").warning(
                 "nothing has ended for %.0f s; %d tasks are open: %s. One that never ends needs a timeout",
                 now - self._quiet_since, len(self.open), shown,
@@ -266,23 +266,23 @@ class PoolSession:
         """End the wait for receipts, from another thread."""
         self._arrivals.put(None)
 
-    def _take(self, arrival: Arrival | _Broken | None, receipts: list[Receipt]) -> None:
+    def _take(self, arrival: Arrival | _BrokenGraph | None, receipts: list[Receipt]) -> None:
         if arrival is None:
             return
-        if isinstance(arrival, _Broken):
+        if isinstance(arrival, _BrokenGraph):
             receipts.extend(self._lose(arrival))
             return
         branch, position, record = arrival
         branch.left -= 1
         if not branch.left:
             self._forget(branch)
-        if record is not None and not branch.gone:
+        if record is not None and not branch.cancelled:
             receipts.append(Receipt(branch.job, ((position, record),)))
 
-    def _lose(self, broken: _Broken) -> list[Receipt]:
-        if self._raise or isinstance(broken.error, KeyboardInterrupt):
+    def _lose(self, broken: _BrokenGraph) -> list[Receipt]:
+        if self._raises or isinstance(broken.error, KeyboardInterrupt):
             raise broken.error
-        lost = [branch for branch in broken.branches if branch.left and not branch.gone]
+        lost = [branch for branch in broken.branches if branch.left and not branch.cancelled]
         for branch in broken.branches:
             self._forget(branch)
         receipts, again = self.workers.lost(lost, broken.error)
@@ -297,52 +297,52 @@ class PoolSession:
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs: those not started never start, the records of the others are dropped."""
-        gone = set(jobs)
-        self.backlog.drop(gone)
-        for job in gone & self.open.keys():
-            self.open[job].gone = True
+        cancelled = set(jobs)
+        self.queue.drop(cancelled)
+        for job in cancelled & self.open.keys():
+            self.open[job].cancelled = True
 
     def settle(self, held: Sequence[Held]) -> None:
         """Do nothing: results are here."""
 
     def close(self) -> None:
-        """Start nothing more, and end the threads that have nothing to do."""
-        self.backlog = JobQueue()
+        """Start nothing more, and end the threads that are idle."""
+        self.queue = JobQueue()
         if not self.open:
             self._end()
             return
         self.cancel([*self.open])
         self.workers.stop()
-        # A body in a thread cannot be ended: the rest waits for it, and the caller does not.
+        # A body in a thread cannot be ended: another thread waits for it, so that the caller need not.
         threading.Thread(target=self._end, name="prefectish-end", daemon=True).start()
 
     def _end(self) -> None:
-        for helper in self._helpers:
-            helper.join()
+        for thread in self._threads:
+            thread.join()
         self.workers.close()
 
 
 def _label(branch: PoolJob) -> str:
-    """Return the name of the step that a branch is at."""
+    """Return the name of the step that a job is at."""
     job = branch.job
     position = next((p for p in job.positions if p not in branch.states), job.positions[-1])
     return job.chain.steps[position].label(job.index)
 
 
 def cluster_error(branch: PoolJob, error: BaseException) -> Receipt:
-    """Return the receipt of a branch that Dask could not run, for a reason that is not its own."""
+    """Return the receipt of a job that Dask could not run, for a reason that is not the job's own."""
     return Receipt(branch.job, (), Lost(LossCause.CLUSTER_ERROR, detail=f"{type(error).__name__}: {error}"))
 
 
 def in_given_order(keys: Iterable[Any]) -> Callable[[Any, Mapping[str, Any]], None]:
-    """Have Dask's local schedulers begin with the first of these keys: a callback for the start of a ``get``.
+    """Return a callback for the start of a ``get`` that makes Dask begin with the first of these keys.
 
-    Left to itself Dask (2026.8) begins with the last of tasks that are equal but for their keys, and with processes,
-    where it culls the graph before, with any: a short branch would wait behind long ones that were submitted later.
+    Otherwise Dask (2026.8) begins with the last of tasks that are equal but for their keys, and with processes, where
+    it culls the graph before, with any: a short branch would wait behind long ones that were submitted later.
     """
     place = {key: n for n, key in enumerate(keys)}
 
     def begin(graph: Any, state: Mapping[str, Any]) -> None:
-        state["ready"].sort(key=place.__getitem__, reverse=True)  # it takes them from the end
+        state["ready"].sort(key=place.__getitem__, reverse=True)  # Dask takes them from the end
 
     return begin

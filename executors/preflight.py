@@ -1,4 +1,4 @@
-"""Whether scheduler and workers can run what a run sends them; asked once, before anything is submitted."""
+"""Check once, before anything is submitted, that scheduler and workers can run what a run sends them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distributed import Client
 import prefectish
 from prefectish.errors import EnvironmentMismatch
 
-# An expression, since a function of ours could be loaded only where prefectish is installed already.
+# An expression, because a function of this package could be loaded only where it is installed.
 _QUESTION = """(
     tuple(__import__("sys").version_info[:2]),
     __import__("prefectish").__version__ if __import__("importlib.util").util.find_spec("prefectish") else None,
@@ -20,7 +20,7 @@ _QUESTION = """(
 
 
 def preflight(client: Client) -> None:
-    """Compare this process with the scheduler and with the workers there are now.
+    """Compare this process with the scheduler and its present workers.
 
     Raises
     ------
@@ -36,12 +36,12 @@ def preflight(client: Client) -> None:
 
 
 def _ask(client: Client) -> dict[str, tuple[tuple[int, int], str | None]]:
-    """Return Python's and prefectish's versions by address; nothing of those who do not answer."""
+    """Return the versions of Python and prefectish by address; without those that do not answer."""
     answers: dict[str, Any] = client.run(eval, _QUESTION, on_error="return")
     workers = {f"worker {address}": answer for address, answer in answers.items() if isinstance(answer, tuple)}
     try:
         scheduler = {f"scheduler {client.scheduler.address}": client.run_on_scheduler(eval, _QUESTION)}
-    except ValueError:  # it answers no such questions: some clusters are set up so
+    except ValueError:  # it does not run functions: some clusters are set up so
         scheduler = {}
     return scheduler | workers
 

@@ -1,8 +1,8 @@
-"""Whether a Dask scheduler listens at an address, asked on a bare socket.
+"""Check on a bare socket whether a Dask scheduler listens at an address.
 
-distributed tries an address again and again until its time is up, whoever answers there. This tells at once a server of
-another kind, and a certificate that will never fit, from a scheduler that is not there *yet*. A Dask scheduler speaks
-first; a server that waits to be spoken to is asked something no protocol knows.
+distributed retries an address until its time-out, whatever answers there. The check tells a server of another kind, or
+a certificate that can never fit, from a scheduler that has not started *yet*. A Dask scheduler sends the first message;
+a server that waits for one is sent bytes that no protocol knows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from distributed.comm import parse_address, parse_host_port
 
 from prefectish.errors import FlowDefinitionError, SchedulerLost
 
-#: How long a listener may stay silent before it is asked what it is, in seconds.
+#: How long a server may stay silent before it is sent something, in seconds.
 SILENCE = 1.0
 #: Fewer bytes than the header of a Dask message, which it would take for the start of one.
 QUESTION = b"?\r\n\r\n"
@@ -31,7 +31,7 @@ PAUSE = 0.1
 
 
 class _NotDask(Exception):
-    """Says that something else, or a scheduler we may not speak to, answers at the address."""
+    """Raised when another server answers at the address, or a scheduler that refuses the connection."""
 
 
 def masked(address: str) -> str:
@@ -55,18 +55,18 @@ def host_and_port(address: str) -> tuple[str, int]:
     """
     try:
         host, port = parse_host_port(parse_address(address)[1])
-    except ValueError:  # its text holds the address, and that may hold a password
+    except ValueError:  # its text holds the address, which may hold a password
         raise FlowDefinitionError(f"{masked(address)!r} is no address; one is like 'tcp://host:8786'") from None
     return str(host), int(port)
 
 
 def is_encrypted(address: str) -> bool:
-    """Whether what is said to this address is encrypted and both ends are known, or never leaves this process."""
+    """Whether connections to this address are encrypted and authenticated, or never leave this process."""
     return parse_address(address)[0] in ("tls", "wss", "inproc")
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address can be reached from this machine only; a host that cannot be found counts as far away."""
+    """Whether an address can be reached from this machine only; an unknown host counts as remote."""
     if parse_address(address)[0] == "inproc":
         return True
     try:
@@ -77,17 +77,17 @@ def is_loopback(address: str) -> bool:
 
 
 def await_scheduler(address: str, security: Security, timeout: float) -> None:
-    """Return when a Dask scheduler answers at `address`; addresses of other than TCP are taken on trust.
+    """Return when a Dask scheduler answers at `address`; addresses other than TCP are not checked.
 
     Parameters
     ----------
     timeout
-        Seconds to wait for a scheduler that is not there yet.
+        Seconds to wait for a scheduler that has not started yet.
 
     Raises
     ------
     SchedulerLost
-        Nobody answered in time; or, at once, somebody else did, or TLS did not come about.
+        No scheduler answered in time; or, at once, another server did, or TLS failed.
     """
     scheme = parse_address(address)[0]
     if scheme not in ("tcp", "tls"):

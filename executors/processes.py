@@ -1,7 +1,7 @@
-"""Processes for ``dask.multiprocessing.get``: everything crosses in envelopes, and a pool that breaks is replaced.
+"""Processes for ``dask.multiprocessing.get``: all values are sent in envelopes, and a pool that breaks is replaced.
 
-A graph is made as for a cluster (``lower``); nothing of the user's is pickled or loaded by Dask or by the pool. What is
-large and the same for all branches of a map is written to a file once, and each process reads it once.
+A graph is made as for a cluster (``lower``); Dask and the pool pickle and load no object of the user. What is large and
+the same for all branches of a map is written to a file once, and each process reads it once.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from prefectish.engine.wire.messages import Batch, StepResult, open_batch
 from prefectish.engine.wire.pack import pack_chain, pickle_tasks
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import FlowDefinitionError
-from prefectish.executors.lower import Key, LoweringOptions, PackedChain, item_inputs, lower, lower_batch, not_ready
+from prefectish.executors.dask_api import Key
+from prefectish.executors.lower import LoweringOptions, PackedChain, item_inputs, lower, lower_batch, not_ready
 from prefectish.executors.payload_files import PayloadFiles
 from prefectish.executors.pool_session import PoolJob, Report, cluster_error, in_given_order
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
 
-#: A chain's bytes up to this size go with every call; larger ones go into a file.
+#: The bytes of a chain up to this size are sent with every call; larger ones are written to a file.
 INLINE_CHAIN = 4096
 
 _dumps = functools.partial(pickle.dumps, protocol=5)
@@ -41,18 +42,18 @@ class GraphNode(Protocol):
     """What one key of a graph stands for."""
 
     @property
-    def gone(self) -> bool:
-        """Whether nobody wants it any more."""
+    def cancelled(self) -> bool:
+        """Whether its jobs were cancelled."""
 
     def begin(self) -> None:
-        """Note that it is handed to a process."""
+        """Note that a process is about to run it."""
 
     def end(self, value: Any, report: Report) -> None:
-        """Report what came back; None if it was not handed over."""
+        """Report what it returned; None if it was not run."""
 
 
 class OneStep:
-    """One step of one branch; its key's value is a Carry."""
+    """One step of one job; the value of its key is a StepResult."""
 
     __slots__ = ("branch", "position")
 
@@ -61,12 +62,12 @@ class OneStep:
         self.position = position
 
     @property
-    def gone(self) -> bool:
-        """Whether its branch was given up."""
-        return self.branch.gone
+    def cancelled(self) -> bool:
+        """Whether its job was cancelled."""
+        return self.branch.cancelled
 
     def begin(self) -> None:
-        """Note that it is handed to a process."""
+        """Note that a process is about to run it."""
         self.branch.running |= 1 << self.position
 
     def end(self, value: StepResult | None, report: Report) -> None:
@@ -80,7 +81,7 @@ class OneStep:
 
 
 class BatchNode:
-    """All steps of several branches; its key's value is a Batch."""
+    """All steps of several jobs; the value of its key is a Batch."""
 
     __slots__ = ("branches",)
 
@@ -88,17 +89,17 @@ class BatchNode:
         self.branches = branches
 
     @property
-    def gone(self) -> bool:
-        """Whether all of its branches were given up."""
-        return all(branch.gone for branch in self.branches)
+    def cancelled(self) -> bool:
+        """Whether all of its jobs were cancelled."""
+        return all(branch.cancelled for branch in self.branches)
 
     def begin(self) -> None:
-        """Note that they are handed to a process."""
+        """Note that a process is about to run them."""
         for branch in self.branches:
             branch.running = sum(1 << p for p in branch.job.positions)
 
     def end(self, value: Batch | None, report: Report) -> None:
-        """Report the records of each branch; one that the process did not get to goes back as it came."""
+        """Report the records of each job; one that did not start is returned as it was submitted."""
         found = [None] * len(self.branches) if value is None else open_batch(value)
         for branch, records in zip(self.branches, found, strict=True):
             job = branch.job
@@ -122,7 +123,7 @@ class Processes:
     run_id
         Names the run in every key.
     verify
-        Whether results are loaded once more where they were made.
+        Whether results are unpickled once more where they were made.
 
     Raises
     ------
@@ -136,68 +137,68 @@ class Processes:
     def __init__(self, slots: int, plan: Plan, run_id: str, verify: bool = False) -> None:
         self.slots = slots
         self.tasks = pickle_tasks(plan)
-        self.terms = LoweringOptions(run_id, sys.maxsize, verify, _reference)
+        self.options = LoweringOptions(run_id, sys.maxsize, verify, _reference)
         self.deaths: Counter[tuple[int, int, int]] = Counter()
         self._chains: dict[int, PackedChain] = {}
-        self._parcels = PayloadFiles()
+        self._payload_files = PayloadFiles()
         self._lock = threading.Lock()
-        self._shared = ProcessPool(slots)
-        self._alone = ProcessPool(1)
+        self._shared_pool = ProcessPool(slots)
+        self._solo_pool = ProcessPool(1)
 
     # -- running ---------------------------------------------------------------------------------------------------
 
     def run(self, branches: Sequence[PoolJob], report: Report, ahead: int) -> None:
-        """Run branches in the pool; one that has to run alone comes by itself, and gets a pool to itself."""
+        """Run jobs in the pool; a job that has to run alone is the only one, and has a pool of its own."""
         graph: dict[Key, Any] = {}
-        errands: dict[Key, GraphNode] = {}
+        nodes: dict[Key, GraphNode] = {}
         if branches[0].job.batch is not None:
-            self._lower_batch(branches, graph, errands, report)
+            self._lower_batch(branches, graph, nodes, report)
         else:
             for branch in branches:
-                self._lower(branch, graph, errands, report)
+                self._lower(branch, graph, nodes, report)
         if graph:
-            self._get(graph, errands, report, ahead, self._alone if branches[0].job.solo else self._shared)
+            self._get(graph, nodes, report, ahead, self._solo_pool if branches[0].job.solo else self._shared_pool)
 
     def _get(
-        self, graph: dict[Key, Any], errands: Mapping[Key, GraphNode], report: Report, ahead: int, pool: ProcessPool
+        self, graph: dict[Key, Any], nodes: Mapping[Key, GraphNode], report: Report, ahead: int, pool: ProcessPool
     ) -> None:
         view = pool.view(self.slots + ahead)
         inner = {key for node in graph.values() for key in node.dependencies}
         try:
-            with view.generation.watched():
+            with view.group.watched():
                 dask.multiprocessing.get(
                     graph,
-                    [key for key in graph if key not in inner],  # Dask keeps the values of those to the end
+                    [key for key in graph if key not in inner],  # Dask keeps the values of these to the end
                     pool=view,
                     optimize_graph=False,
                     chunksize=1,
                     func_dumps=_dumps,
                     func_loads=pickle.loads,
-                    callbacks=[_callbacks(errands, report)],
+                    callbacks=[_callbacks(nodes, report)],
                 )
         except BrokenProcessPool as error:
             raise pool.drop(view) from error
 
-    def _lower(self, branch: PoolJob, graph: dict[Key, Any], errands: dict[Key, GraphNode], report: Report) -> None:
+    def _lower(self, branch: PoolJob, graph: dict[Key, Any], nodes: dict[Key, GraphNode], report: Report) -> None:
         job = _remainder(branch)
-        lowered = lower(job, self._chain(job.chain), self.terms)
+        lowered = lower(job, self._chain(job.chain), self.options)
         graph.update(lowered.graph)
         made = (OneStep(branch, position) for position in job.positions if position in lowered.made)
-        errands.update(zip(lowered.graph, made, strict=True))
+        nodes.update(zip(lowered.graph, made, strict=True))
         if lowered.refused:
             for position, record in (*lowered.refused, *not_ready(job, lowered)):
                 report((branch, position, record))
 
     def _lower_batch(
-        self, branches: Sequence[PoolJob], graph: dict[Key, Any], errands: dict[Key, GraphNode], report: Report
+        self, branches: Sequence[PoolJob], graph: dict[Key, Any], nodes: dict[Key, GraphNode], report: Report
     ) -> None:
         jobs = [branch.job for branch in branches]
         first = jobs[0]
-        key: Key = (f"{first.chain.steps[0].slug}-{self.terms.run_id}", f"batch-{first.batch}", first.submission)
-        lowered = lower_batch(jobs, self._chain(first.chain), key, self.terms)
+        key: Key = (f"{first.chain.steps[0].slug}-{self.options.run_id}", f"batch-{first.batch}", first.submission)
+        lowered = lower_batch(jobs, self._chain(first.chain), key, self.options)
         branch_of = dict(zip(jobs, branches, strict=True))
         graph.update(lowered.graph)
-        errands[key] = BatchNode([branch_of[job] for job in lowered.taken])
+        nodes[key] = BatchNode([branch_of[job] for job in lowered.taken])
         for job, records in lowered.refused:
             for position, record in records:
                 report((branch_of[job], position, record))
@@ -210,16 +211,16 @@ class Processes:
             return packed
 
     def _pack(self, spec: ChainSpec) -> PackedChain:
-        # The record of each step is read by itself here, so none has to ride along with later ones.
+        # The record of each step is read by itself here, so no result needs those of earlier steps.
         every = spec.replace(wanted=frozenset(range(len(spec.steps))))
-        blob, held = pack_chain(every, self.tasks)
-        reference = self._parcels.add(blob) if len(blob) > INLINE_CHAIN else blob
-        return PackedChain(reference, tuple(self._parcels.add(_reference(h)) for h in held), item_inputs(spec))
+        payload, held = pack_chain(every, self.tasks)
+        reference = self._payload_files.add(payload) if len(payload) > INLINE_CHAIN else payload
+        return PackedChain(reference, tuple(self._payload_files.add(_reference(h)) for h in held), item_inputs(spec))
 
     # -- losses ----------------------------------------------------------------------------------------------------
 
     def lost(self, branches: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
-        """Return what became of branches whose slice broke; those that no process had seen run again.
+        """Return what became of jobs whose graph broke; those that no process had begun run again.
 
         Raises
         ------
@@ -230,7 +231,7 @@ class Processes:
             return [cluster_error(branch, error) for branch in branches], []
         if not error.was_ready:
             raise FlowDefinitionError(
-                "the worker processes ended before they were ready; what they said is on the error output. "
+                "the worker processes ended before they were ready; their error output says why. "
                 'Does `python -c "import prefectish.executors.processes"` work here? scheduler="threads" needs none'
             ) from error
         receipts = [Receipt(b.job, (), self._death(b, error)) for b in branches if b.running]
@@ -242,28 +243,28 @@ class Processes:
         step = job.chain.steps[position].number
         self.deaths[step, job.index, position] += 1
         deaths = self.deaths[step, job.index, position]
-        return Lost(LossCause.KILLED_WORKER, deaths, position, detail=broke.last_words, evidence=broke.evidence)
+        return Lost(LossCause.KILLED_WORKER, deaths, position, detail=broke.text, evidence=broke.evidence)
 
     def stop(self) -> None:
         """End the processes with whatever they do."""
-        self._alone.close(keep=False)
-        self._shared.close(keep=False)
-        self._parcels.close()
+        self._solo_pool.close(keep=False)
+        self._shared_pool.close(keep=False)
+        self._payload_files.close()
 
     def close(self) -> None:
         """Keep the processes for the next run."""
-        self._alone.close(keep=False)
-        self._shared.close(keep=True)
-        self._parcels.close()
+        self._solo_pool.close(keep=False)
+        self._shared_pool.close(keep=True)
+        self._payload_files.close()
 
 
 def _reference(held: Any) -> Any:
-    """Return what a call brings for a hole: the value of a key, as the key's reader would get it."""
+    """Return what a graph holds in the place of a reference: a value in the form of a step's result."""
     return StepResult(0, Record(Success(None, held))) if isinstance(held, Encoded | str | bytes) else held
 
 
 def _remainder(branch: PoolJob) -> Job:
-    """Return what is left to do of a branch."""
+    """Return a job for the steps that have not ended."""
     job = branch.job
     left = tuple(p for p in job.positions if p not in branch.states)
     if left == job.positions:
@@ -272,22 +273,22 @@ def _remainder(branch: PoolJob) -> Job:
     return job.replace(positions=left, given=branch.states, starts=starts)
 
 
-def _callbacks(errands: Mapping[Key, GraphNode], report: Report) -> tuple[Any, ...]:
-    """Return callbacks of Dask's scheduler that note what is handed to the processes, and report what comes back."""
+def _callbacks(nodes: Mapping[Key, GraphNode], report: Report) -> tuple[Any, ...]:
+    """Return callbacks for Dask's scheduler that note what the processes run, and report what they return."""
 
     def before(key: Key, graph: Any, state: Any) -> None:
-        if errands[key].gone:
+        if nodes[key].cancelled:
             graph[key] = skip
         else:
-            errands[key].begin()
+            nodes[key].begin()
 
     def after(key: Key, value: Any, graph: Any, state: Any, worker: Any) -> None:
         if not state["waiting_data"].get(key):
-            state["cache"][key] = None  # nothing in the slice reads it any more, and the slice may take long to end
-        errands[key].end(value, report)
+            state["cache"][key] = None  # no task of the graph reads it any more, and the graph may take long to end
+        nodes[key].end(value, report)
 
-    return (None, in_given_order(errands), before, after, None)
+    return (None, in_given_order(nodes), before, after, None)
 
 
 def skip(values: Any) -> None:
-    """Stand in for a step that was given up before it started."""
+    """Stand in for a step that was cancelled before it started."""

@@ -1,7 +1,7 @@
 """Threads for ``dask.threaded.get``: live objects, nothing is copied.
 
-Dask takes any pool that has ``submit`` and ``_max_workers``. This one is for bodies that take microseconds: its futures
-have no lock, because Dask puts its callback on a future right after ``submit``, and work starts only then.
+Dask uses any pool that has ``submit`` and ``_max_workers``. This one is for bodies that take microseconds: its futures
+need no lock, because Dask adds its callback to a future right after ``submit``, and the work starts only then.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from typing import Any
 import dask.threaded
 
 from prefectish.engine.jobs.protocol import Receipt
-from prefectish.engine.wire.pack import sources_of
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.executors.pool_session import Arrival, PoolJob, Report, cluster_error, in_given_order
 
 
 class _Future:
-    """A call, and later what came of it."""
+    """A call, and later its outcome."""
 
     __slots__ = ("_args", "_done", "_fn", "_start", "_value", "error")
 
@@ -38,7 +37,7 @@ class _Future:
         self._start(self)
 
     def call(self) -> None:
-        """Make the call, in the thread that it was given to."""
+        """Make the call, in a thread of the pool."""
         try:
             self._value = self._fn(*self._args)
         except BaseException as error:  # for Dask, which raises it from result()
@@ -55,7 +54,7 @@ class _Future:
 class ThreadPool:
     """Threads that share one queue; they start with the first calls.
 
-    Each call sees the context variables of whoever made the pool, and cannot change them for others.
+    Each call sees the context variables of the thread that made the pool, in a copy of its own.
     """
 
     def __init__(self, size: int) -> None:
@@ -95,7 +94,7 @@ class ThreadPool:
 
 
 class _View:
-    """The shared pool as one ``get`` sees it: with room for some calls more than there are threads."""
+    """The shared pool as one ``get`` sees it: with room for more calls than there are threads."""
 
     def __init__(self, pool: ThreadPool, room: int) -> None:
         self.submit = pool.submit
@@ -128,11 +127,11 @@ class Threads:
         dask.threaded.get(graph, list(graph), pool=view, callbacks=[posttask(graph, report)])
 
     def lost(self, branches: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
-        """Say what went wrong: threads do not die, so this is a fault of ours or of Dask's."""
+        """Return losses: threads do not die, so a ``get`` that raises is an error of Dask or of this package."""
         return [cluster_error(branch, error) for branch in branches], []
 
     def stop(self) -> None:
-        """Let bodies run: a thread cannot be ended."""
+        """Do nothing: a thread cannot be ended."""
 
     def close(self) -> None:
         """End the threads."""
@@ -140,21 +139,21 @@ class Threads:
 
 
 def live_graph(branches: Sequence[PoolJob], run_id: str) -> dict[tuple[str, int, int], Any]:
-    """Return the graph of branches whose steps run in this process."""
+    """Return the graph of jobs whose steps run in this process."""
     graph: dict[tuple[str, int, int], Any] = {}
     for branch in branches:
         job = branch.job
         keys: dict[int, tuple[str, int, int]] = {}
         for position in job.positions:
             keys[position] = key = (f"{job.chain.steps[position].slug}-{run_id}", job.index, job.submission)
-            before = [keys[p] for p in sources_of(job, position)] if len(job.positions) > 1 else ()
+            before = [keys[p] for p in job.sources(position)] if len(job.positions) > 1 else ()
             graph[key] = (run_live, branch, position, *before)
     return graph
 
 
 def run_live(branch: PoolJob, position: int, *before: Any) -> list[Arrival]:
-    """Run one step of a branch. The list is emptied by the receipt, so Dask's results hold nothing."""
-    if branch.gone:
+    """Run one step of a job. The callback empties the list, so that the results Dask keeps hold no values."""
+    if branch.cancelled:
         return [(branch, position, None)]
     job = branch.job
     ((_, record),) = run_steps(
@@ -164,7 +163,7 @@ def run_live(branch: PoolJob, position: int, *before: Any) -> list[Arrival]:
 
 
 def posttask(graph: Mapping[Any, Any], report: Report) -> tuple[Any, ...]:
-    """Return callbacks of Dask's schedulers that begin with the first branch and report what `run_live` returned."""
+    """Return callbacks for Dask's schedulers that start with the first job and report what `run_live` returned."""
 
     def after(key: Any, result: list[Arrival], graph: Any, state: Any, worker: Any) -> None:
         report(result.pop())

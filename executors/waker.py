@@ -1,4 +1,4 @@
-"""Ends a wait, from another thread: one that sleeps, and one that goes on in a client's loop."""
+"""Ends a wait from another thread: one in this thread, or one in the loop of a client."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import Any
 
 
 class Waker:
-    """Rings in whatever thread waits for it; a ring that nobody heard is heard by the next wait.
+    """Ends the wait of a session, in whatever thread it waits; a wake-up between two waits ends the next one.
 
     Parameters
     ----------
     call
-        Has a function called in the client's loop, as ``IOLoop.add_callback`` does.
+        Calls a function in the client's loop, as ``IOLoop.add_callback`` does.
     """
 
     def __init__(self, call: Callable[[Callable[[], Any]], Any]) -> None:
         self._call = call
-        self._here = threading.Event()
-        self._there = asyncio.Event()
+        self._thread_event = threading.Event()
+        self._loop_event = asyncio.Event()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """End the wait."""
-        if not self._here.is_set():
-            self._here.set()
-            self._call(self._there.set)
+        if not self._thread_event.is_set():
+            self._thread_event.set()
+            self._call(self._loop_event.set)
 
-    def heard(self) -> bool:
-        """Return whether it rang, and forget it."""
-        if not self._here.is_set():
+    def take_wakeup(self) -> bool:
+        """Return whether there was a wake-up, and forget it."""
+        if not self._thread_event.is_set():
             return False
-        self._here.clear()
-        self._call(self._there.clear)
+        self._thread_event.clear()
+        self._call(self._loop_event.clear)
         return True
 
     def sleep(self, seconds: float) -> None:
-        """Wait so long, or until it rings."""
-        self._here.wait(seconds)
+        """Wait so long, or until a wake-up."""
+        self._thread_event.wait(seconds)
 
     async def wait(self) -> None:
-        """Wait until it rings, in the client's loop."""
-        await self._there.wait()
+        """Wait for a wake-up, in the client's loop."""
+        await self._loop_event.wait()

@@ -1,7 +1,7 @@
-"""What is known of a worker that died, for the state of the child that took it along.
+"""What is known of a worker that died, for the state of the child that killed it.
 
-The process itself is gone. Its nanny knows how it ended, the scheduler what the nanny said of its memory, and a
-temporary cluster keeps the last words of its workers.
+The process itself is gone. Its nanny knows how it ended, the scheduler what the nanny reported of its memory, and a
+temporary cluster keeps the crash logs of its workers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from prefectish.executors import crash_log
 if TYPE_CHECKING:
     from distributed import Client
 
-#: How long to wait until a nanny has seen the end of its worker, and between two looks, in seconds.
+#: How long to wait until a nanny has seen the end of its worker, and between two queries, in seconds.
 PATIENCE = 2.0
-LOOK = 0.1
+LOOK_INTERVAL = 0.1
 #: Newest lines of a nanny's log that are searched.
-SEARCHED = 500
-#: Largest memory that was seen of each worker process of this machine, in bytes, by pid; filled by who watches them.
-peaks: dict[int, int] = {}
+MAX_SEARCHED = 500
+#: Largest memory that was seen of each worker process of this machine, in bytes, by pid; filled by what watches them.
+peak_memory: dict[int, int] = {}
 
 _EXITED = re.compile(r"Worker process (\d+) exited with status (\d+)")
 _KILLED = re.compile(r"Worker process (\d+) was killed by signal (\d+)")
@@ -38,7 +38,7 @@ def worker_evidence(client: Client, last_worker: Any) -> dict[str, Any]:
     Parameters
     ----------
     last_worker
-        What Dask says of it in a ``KilledWorker``: its address, pid and nanny.
+        What a ``KilledWorker`` of Dask says of it: its address, pid and nanny.
 
     Returns
     -------
@@ -55,14 +55,14 @@ def worker_evidence(client: Client, last_worker: Any) -> dict[str, Any]:
     }
     nanny = getattr(last_worker, "nanny", None)
     if pid:
-        found = capture(client.run_on_scheduler, ask, pid=pid, address=address, nanny=nanny)
+        found = capture(client.run_on_scheduler, collect_evidence, pid=pid, address=address, nanny=nanny)
         if not isinstance(found, Error):
             known.update(found.value)
     return {name: value for name, value in known.items() if value is not None}
 
 
-async def ask(pid: int, address: str, nanny: str | None, dask_scheduler: Any = None) -> dict[str, Any]:
-    """Return what those who outlived a worker know of it; runs on the scheduler."""
+async def collect_evidence(pid: int, address: str, nanny: str | None, dask_scheduler: Any = None) -> dict[str, Any]:
+    """Return what scheduler and nanny know of a dead worker; runs on the scheduler."""
     import dask
 
     lines: list[str] = []
@@ -72,10 +72,10 @@ async def ask(pid: int, address: str, nanny: str | None, dask_scheduler: Any = N
     for _, event in dask_scheduler.get_events("worker-restart-memory"):
         if event.get("pid") == pid and event.get("worker") == address:
             known |= {"out_of_memory": True, "peak_memory": event["rss"]}
-    known["peak_memory"] = max(known.get("peak_memory") or 0, peaks.get(pid, 0)) or None
+    known["peak_memory"] = max(known.get("peak_memory") or 0, peak_memory.get(pid, 0)) or None
     folder = dask.config.get(crash_log.SETTING, None)
-    said = crash_log.find(folder, pid) if folder is not None else []
-    known["log"] = said or lines[-crash_log.LINES :] or None
+    said = crash_log.read(folder, pid) if folder is not None else []
+    known["log"] = said or lines[-crash_log.MAX_LINES :] or None
     return {name: value for name, value in known.items() if value is not None}
 
 
@@ -85,17 +85,17 @@ async def _nanny_lines(scheduler: Any, nanny: str, pid: int, address: str) -> li
     lines: list[str] = []
     while True:
         try:
-            logged = await asyncio.wait_for(scheduler.rpc(nanny).get_logs(n=SEARCHED), PATIENCE)
-        except (OSError, TimeoutError):  # it went with its worker
+            logged = await asyncio.wait_for(scheduler.rpc(nanny).get_logs(n=MAX_SEARCHED), PATIENCE)
+        except (OSError, TimeoutError):  # it ended with its worker
             return lines
         lines = [line for _, line in reversed(logged) if str(pid) in line or address in line]
         if how_it_ended(lines, pid) or asyncio.get_running_loop().time() > end:
             return lines
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(LOOK_INTERVAL)
 
 
 def how_it_ended(lines: Iterable[str], pid: int) -> dict[str, Any]:
-    """Return the exit code of a process as its nanny's log tells it; empty if it does not.
+    """Return the exit code of a process that its nanny logged; empty if it logged none.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def how_it_ended(lines: Iterable[str], pid: int) -> dict[str, Any]:
 
 
 def as_text(evidence: Mapping[str, Any]) -> str:
-    """Say how a process ended, in a few words for a message; empty if that is not known.
+    """Return how a process ended, in a few words for a message; empty if that is not known.
 
     Examples
     --------

@@ -19,7 +19,7 @@ import golden_flows
 from prefectish import context
 from prefectish.engine import signals
 from prefectish.engine.capture import Error, Value
-from prefectish.engine.driver.inline import InlineSession
+from prefectish.engine.driver.inline import SerialSession
 from prefectish.engine.jobs.job import Record
 from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.state import Looped, Mapped, Scheduled
@@ -102,7 +102,7 @@ class Tape:
         yield TapeSession(self)
 
 
-class TapeSession(InlineSession):
+class TapeSession(SerialSession):
     window = 3
 
     def __init__(self, tape):

@@ -135,7 +135,7 @@ def futures_held(take):
     """Hold the futures of all that has been read, as `gather` at the end of a run would."""
 
     def hold(session, key, value):
-        _futures.append(session.opens[key].future)
+        _futures.append(session.open_keys[key].future)
         take(session, key, value)
 
     return hold
@@ -550,7 +550,7 @@ OFF = (
     Off("S4", f"{WATCHED}test_s4_slow_scheduler_is_told_once_and_changes_nothing", "a silent scheduler is told of",
         {"prefectish.executors.lost_keys:LossWatch._note_silence": nothing}, limit=60),
     Off("S4", f"{WATCHED}test_s4_slow_scheduler_is_told_once_and_changes_nothing", "it is told of once",
-        {"prefectish.executors.lost_keys:LossWatch._tell":
+        {"prefectish.executors.lost_keys:LossWatch._warn_once":
             instead(lambda watch, what, text, *args: _warn("prefectish.engine", text, *args))}, limit=60),
     Off("S5", f"{CLUSTER}test_s5_restart_by_another_client_crashes_what_was_open",
         "a key that was cancelled is a loss of its child, not an error of the run", RAISED, limit=60),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from strategies import build, outcome, programs
 
 from prefectish import context
-from prefectish.engine.driver.inline import InlineSession, LocalExecutor
+from prefectish.engine.driver.inline import LocalExecutor, SerialSession
 from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.verdict import finished
@@ -41,7 +41,7 @@ class ScrambledExecutor:
         yield ScrambledSession(self.random, self.window, self.losses)
 
 
-class ScrambledSession(InlineSession):
+class ScrambledSession(SerialSession):
     def __init__(self, rng, window, losses):
         super().__init__()
         self.random = rng

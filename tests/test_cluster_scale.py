@@ -149,7 +149,7 @@ def test_l1_scheduler_holds_no_more_than_the_window(dask_client, number):
 def test_futures_are_let_go_with_one_message_and_who_shares_a_key_keeps_it(dask_client, monkeypatch):
     from distributed import Future, wait
 
-    from prefectish.executors.futures import release
+    from prefectish.executors.dask_api import release
 
     def keys():
         return dask_client.run_on_scheduler(lambda dask_scheduler: set(dask_scheduler.tasks))

@@ -183,9 +183,68 @@ def test_package_never_imports_dask(module: str) -> None:
     assert found == []
 
 
-def test_task_classes_of_dask_are_known_to_one_file() -> None:
-    knowing = {module for module in SOURCES if any(inside(t, "dask._task_spec") for t in imports(module))}
-    assert knowing <= {"prefectish.executors.lower"}
+#: The one file that may touch private names of Dask and distributed.
+DASK_API = "prefectish.executors.dask_api"
+#: Private names of the standard library that are used, for which there is no public one.
+PRIVATE_ELSEWHERE = {"_resource_tracker", "_pid", "_stop", "_exit", "_make", "_asdict", "_replace"}
+
+
+def private_imports(tree: ast.AST) -> list[str]:
+    """Names below a private module of Dask or distributed, or private themselves, that are imported."""
+    nodes = import_nodes(tree, types_too=True)
+    named = [f"{n.module}.{a.name}" if isinstance(n, ast.ImportFrom) else a.name for n in nodes for a in n.names]
+    return [n for n in named if n.startswith(("dask.", "distributed.")) and any(p[0] == "_" for p in n.split("."))]
+
+
+def private_attributes(tree: ast.AST) -> set[str]:
+    """Names with an underscore that are read or written on anything but ``self`` and ``cls``."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    return {
+        node.attr
+        for node in nodes
+        if node.attr[0] == "_"
+        and not node.attr.startswith("__")
+        and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    }
+
+
+def own_private_names() -> set[str]:
+    """Names with an underscore that executors define, or the records and states that they read."""
+    rooms = ("prefectish.executors", "prefectish.engine.jobs", "prefectish.engine.state")
+    found: set[str] = set()
+    for module in (name for name in SOURCES if any(inside(name, room) for room in rooms)):
+        for node in ast.walk(ast.parse(SOURCES[module].read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                    found.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value[:1] == "_":
+                found.add(node.value)  # slots
+    return found
+
+
+OWN_PRIVATE_NAMES = own_private_names()
+
+
+@pytest.mark.parametrize(
+    "module", [name for name in SOURCES if inside(name, "prefectish.executors") and name != DASK_API]
+)
+def test_private_names_of_dask_stand_in_one_file(module: str) -> None:
+    tree = ast.parse(SOURCES[module].read_text())
+    assert private_imports(tree) == []
+    assert private_attributes(tree) - OWN_PRIVATE_NAMES - PRIVATE_ELSEWHERE == set()
+
+
+def test_private_names_of_dask_are_seen() -> None:
+    tree = ast.parse("from dask._expr import LLGExpr\nfrom distributed.client import _get\nself._own\nfuture._state")
+    assert private_imports(tree) == ["dask._expr.LLGExpr", "distributed.client._get"]
+    assert private_attributes(tree) == {"_state"}
+    used = private_attributes(ast.parse(SOURCES[DASK_API].read_text())) - OWN_PRIVATE_NAMES
+    assert {"_cleared", "_generation", "_graph_to_futures", "_refcount_lock", "_run_on_scheduler"} <= used
+    assert {"_asynchronous", "_correct_state", "_scatter", "_send_to_scheduler", "_state"} <= used
 
 
 def test_executors_folder_is_imported_under_its_installed_name_only() -> None:

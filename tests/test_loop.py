@@ -14,7 +14,7 @@ from prefectish import Flow, Parameter, Task, context, raise_on_exception, task
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import interrupt
 from prefectish.engine.clock import LONGEST_WAIT
-from prefectish.engine.driver.inline import InlineSession, LocalExecutor
+from prefectish.engine.driver.inline import LocalExecutor, SerialSession
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.run import run_flow
 from prefectish.engine.jobs.protocol import Lost, Receipt
@@ -64,7 +64,7 @@ class Given:
             self.closed = True
 
 
-class Session(InlineSession):
+class Session(SerialSession):
     window = 4
 
     def __init__(self, clock=None):

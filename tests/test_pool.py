@@ -25,7 +25,7 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.state import Crashed, Failed, Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor
-from prefectish.executors.pool_session import LARGEST, SLOW, BatchSizer, JobQueue, PoolJob, PoolSession
+from prefectish.executors.pool_session import MAX_GRAPH_JOBS, SLOW, GraphSizer, JobQueue, PoolJob, PoolSession
 
 #: How long a body waits for another one that has to run meanwhile: longer than any machine needs.
 LONG = 30
@@ -61,8 +61,8 @@ def add_one(x):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"scheduler": "thread"}, r"scheduler='thread': one of 'threads', 'processes', 'synchronous'"),
-        ({"num_workers": 0}, "num_workers=0: at least 1"),
+        ({"scheduler": "thread"}, "scheduler must be one of 'threads', 'processes', 'synchronous', got 'thread'"),
+        ({"num_workers": 0}, "num_workers must be >= 1, got 0"),
     ],
 )
 def test_impossible_arguments_are_refused(options, text):
@@ -107,7 +107,7 @@ def test_absence_of_dask_is_told():
 
 def test_slow_branch_holds_nobody_up():
     freed = threading.Event()
-    last = 4 * LARGEST
+    last = 4 * MAX_GRAPH_JOBS
 
     @task
     def work(i):
@@ -143,13 +143,13 @@ def test_branch_ends_before_all_branches_have_begun():
 def test_later_steps_overtake_earlier_ones_of_other_tasks():
     _, jobs = jobs_of(two_maps())
     early, late = [job for job in jobs if job.chain.ident == 0], [job for job in jobs if job.chain.ident == 1]
-    backlog = JobQueue()
-    backlog.add([*early, *late])
-    assert backlog.take(3) == late
-    backlog.drop({early[0]})
-    assert backlog.count == 2
-    assert backlog.take(5) == early[1:]
-    assert backlog.take(5) == []
+    queue = JobQueue()
+    queue.add([*early, *late])
+    assert queue.take(3) == late
+    queue.drop({early[0]})
+    assert queue.count == 2
+    assert queue.take(5) == early[1:]
+    assert queue.take(5) == []
 
 
 def two_maps():
@@ -160,16 +160,16 @@ def two_maps():
 
 
 def test_slices_grow_while_they_drain_quickly_and_shrink_when_they_do_not():
-    pace = BatchSizer(2)
-    assert pace.size == 4
+    sizer = GraphSizer(2)
+    assert sizer.size == 4
     for step in range(20):
-        pace.note(pace.size, 100 + step * 0.001)
-    assert pace.size == LARGEST
+        sizer.note(sizer.size, 100 + step * 0.001)
+    assert sizer.size == MAX_GRAPH_JOBS
     for step in range(20):
-        pace.note(1, 200.0 + step)
-    assert pace.size == 4
-    pace.note(1, 219.001)
-    assert pace.size == 4, "a slice that was not full says nothing"
+        sizer.note(1, 200.0 + step)
+    assert sizer.size == 4
+    sizer.note(1, 219.001)
+    assert sizer.size == 4, "a slice that was not full says nothing"
 
 
 def test_children_run_at_the_same_time_and_never_too_many():

@@ -49,7 +49,7 @@ SPEAK = """
 import ctypes, logging, sys
 from prefectish.engine.process_tree import exit_evidence
 from prefectish.executors import crash_log
-crash_log.keep(sys.argv[1])
+crash_log.start(sys.argv[1])
 for n in range(30):
     logging.getLogger("mine").warning("line %d", n)
 logging.getLogger("mine").info("nobody keeps this")
@@ -62,7 +62,7 @@ crash()
 def test_last_words_are_the_last_lines_and_where_it_crashed(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", SPEAK, str(tmp_path)])
     assert process.wait(60) == -11
-    said = crash_log.find(str(tmp_path), process.pid)
+    said = crash_log.read(str(tmp_path), process.pid)
     logged = [line for line in said if " mine WARNING " in line]
     assert [line.rpartition("WARNING ")[2] for line in logged] == [f"line {n}" for n in range(10, 30)]
     assert "Fatal Python error: Segmentation fault" in said
@@ -71,7 +71,7 @@ def test_last_words_are_the_last_lines_and_where_it_crashed(tmp_path):
 
 
 def test_process_that_said_nothing_has_no_last_words(tmp_path):
-    assert crash_log.find(str(tmp_path), os.getpid()) == []
+    assert crash_log.read(str(tmp_path), os.getpid()) == []
 
 
 def test_folder_that_cannot_be_written_keeps_no_worker_from_starting(tmp_path):

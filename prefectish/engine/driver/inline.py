@@ -1,13 +1,13 @@
-"""The reference session: runs each job in this process, in order, when its receipt is asked for."""
+"""The session that runs one job at a time in this thread, and the executor that uses it without Dask."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
@@ -15,14 +15,21 @@ from prefectish.engine.worker.run_steps import run_job
 from prefectish.engine.worker.tracebacks import debuggable
 
 
-class InlineSession:
-    """One job at a time, in this thread: a debugger stops in the body, and branches go depth first."""
+class SerialSession:
+    """Runs one job at a time, in this thread: a debugger stops in the body, and branches are run depth first.
+
+    Parameters
+    ----------
+    run
+        Runs a job and returns its records by position.
+    """
 
     window = 1
     slots = 1
     live = True
 
-    def __init__(self) -> None:
+    def __init__(self, run: Callable[[Job], Sequence[tuple[int, Record]]] = run_job) -> None:
+        self._run = run
         self._queue: deque[Job] = deque()
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -34,12 +41,12 @@ class InlineSession:
         if not self._queue:
             return ()
         job = self._queue.popleft()
-        return (Receipt(job, run_job(job)),)
+        return (Receipt(job, self._run(job)),)
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs."""
-        gone = {id(job) for job in jobs}
-        self._queue = deque(job for job in self._queue if id(job) not in gone)
+        cancelled = set(jobs)
+        self._queue = deque(job for job in self._queue if job not in cancelled)
 
     def wake(self) -> None:
         """Do nothing: there is no wait."""
@@ -66,10 +73,10 @@ class LocalExecutor:
     """
 
     @contextmanager
-    def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[InlineSession]:
+    def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[SerialSession]:
         """Open a session."""
         with debuggable():
-            yield InlineSession()
+            yield SerialSession()
 
     def __repr__(self) -> str:
         return "<LocalExecutor>"

@@ -259,6 +259,11 @@ class Job(Struct):
         self.every_step = every_step
         self.probe_only = probe_only
 
+    def sources(self, position: int) -> tuple[int, ...]:
+        """Return the positions in this job whose results a step reads."""
+        found = (k for kind, k in self.chain.steps[position].wiring if kind is STEP and k in self.positions)
+        return tuple(dict.fromkeys(found))
+
     def __repr__(self) -> str:
         names = ", ".join(self.chain.steps[p].label(self.index) for p in self.positions)
         return f"<Job {names}, submission {self.submission}>"

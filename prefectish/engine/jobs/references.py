@@ -84,8 +84,8 @@ class ResultRef(Struct, Deferred):
         self.number = number
 
     def get(self) -> Any:
-        """Refuse: a hole is filled before anything reads it."""
-        raise AssertionError(f"hole {self.number} was not filled")
+        """Refuse: a value takes its place before anything reads it."""
+        raise AssertionError(f"reference {self.number} was read before its value was put in its place")
 
 
 class Discarded(Struct, Deferred):

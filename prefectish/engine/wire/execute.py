@@ -1,4 +1,4 @@
-"""The worker's half: open a chain, put values in the place of references, run steps, pack what they made."""
+"""What runs on a worker: open a chain, put values in the place of references, run steps, pack their records."""
 
 from __future__ import annotations
 
@@ -20,32 +20,39 @@ from prefectish.engine.worker.logs.capture import TERMS, listen
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import text_of
 
-#: Opened chains kept by a process; a chain in use is opened again if it was dropped.
-OPEN_CHAINS = 64
+#: Opened chains that a process keeps; one that was dropped is opened again.
+MAX_OPEN_CHAINS = 64
 
 
-def execute(blob: bytes, call: Call, *values: StepResult) -> StepResult:
-    """Run one step where the body runs. Nothing escapes: whatever happens comes back as a record."""
-    chain = capture(open_chain, blob)
+def execute(payload: bytes, call: Call, *values: StepResult) -> StepResult:
+    """Run one step of one branch. It raises nothing: whatever happens is in the record.
+
+    Parameters
+    ----------
+    payload
+        The chain, as :func:`prefectish.engine.wire.pack.pack_chain` made it.
+    values
+        The results of ``call.sources``, then the values that references stand for, in the order of their numbers.
+    """
+    chain = capture(open_chain, payload)
     if isinstance(chain, Error):
-        return StepResult(call.position, _unopened_record(chain.exception), _small(call, None, values))
+        return StepResult(call.position, _unopened_record(chain.exception), _earlier_records(call, None, values))
     record = _run(chain.value, call, values)
-    return StepResult(call.position, record, _small(call, chain.value, values))
+    return StepResult(call.position, record, _earlier_records(call, chain.value, values))
 
 
 def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
-    spec = chain.steps[call.position]
-    carries, fillings = values[: len(call.sources)], values[len(call.sources) :]
-    states = {position: carry.record.state for position, carry in zip(call.sources, carries, strict=True)}
+    results, values = values[: len(call.sources)], values[len(call.sources) :]
+    states = {position: result.record.state for position, result in zip(call.sources, results, strict=True)}
     if call.given:
         states.update(call.given)
     items: Sequence[Any] = call.items
-    if fillings:
-        items = [substitute(item, fillings) for item in items]
-        chain = with_values(chain, fillings)
+    if values:
+        items = [substitute(item, values) for item in items]
+        chain = with_values(chain, values)
     starts = {} if call.start is None else {call.position: call.start}
-    ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts, probe_only=call.probe_only)
-    return _encoded(record, spec.label(call.index), call.verify)
+    ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts)
+    return _encoded(record, chain.steps[call.position].label(call.index), call.verify)
 
 
 def _encoded(record: Record, label: str, verify: bool) -> Record:
@@ -56,30 +63,32 @@ def _encoded(record: Record, label: str, verify: bool) -> Record:
     return record
 
 
-def with_values(chain: ChainSpec, fillings: Sequence[StepResult]) -> ChainSpec:
-    """Return a chain with the holes in its shared inputs and constants filled."""
-    shared = tuple(substitute(state, fillings) for state in chain.shared)
-    steps = tuple(_step_with_values(spec, fillings) for spec in chain.steps)
+def with_values(chain: ChainSpec, values: Sequence[StepResult]) -> ChainSpec:
+    """Return a chain with values in the place of the references in its shared inputs and constants."""
+    shared = tuple(substitute(state, values) for state in chain.shared)
+    steps = tuple(_step_with_values(spec, values) for spec in chain.steps)
     return chain.replace(steps=steps, shared=shared)
 
 
-def _step_with_values(spec: StepSpec, fillings: Sequence[StepResult]) -> StepSpec:
-    holes = [name for name in spec.late if isinstance(spec.constants[name], ResultRef)]
-    if not holes:
+def _step_with_values(spec: StepSpec, values: Sequence[StepResult]) -> StepSpec:
+    references = [name for name in spec.late if isinstance(spec.constants[name], ResultRef)]
+    if not references:
         return spec
     constants = dict(spec.constants)
-    for name in holes:
-        constants[name] = fillings[constants[name].number].record.state._result
+    for name in references:
+        constants[name] = values[constants[name].number].record.state._result
     return spec.replace(constants=constants)
 
 
-def _small(call: Call, chain: ChainSpec | None, values: Sequence[StepResult]) -> tuple[tuple[int, Record], ...]:
-    """Collect the records of the steps before this one, without large results."""
+def _earlier_records(
+    call: Call, chain: ChainSpec | None, values: Sequence[StepResult]
+) -> tuple[tuple[int, Record], ...]:
+    """Return the records of the steps before this one, without large results."""
     small: dict[int, Record] = {}
-    for carry in values[: len(call.sources)]:
-        small.update(carry.small)
-        if chain is None or carry.position not in chain.wanted:
-            small[carry.position] = _light(carry.record, carry.position, call, chain)
+    for result in values[: len(call.sources)]:
+        small.update(result.small)
+        if chain is None or result.position not in chain.wanted:
+            small[result.position] = _light(result.record, result.position, call, chain)
     return tuple(small.items())
 
 
@@ -88,8 +97,7 @@ def _light(record: Record, position: int, call: Call, chain: ChainSpec | None) -
     if nbytes <= call.keep or isinstance(record.state._result, EncodedError):
         return record
     label = "an earlier step" if chain is None else chain.steps[position].label(call.index)
-    dropped = record.state.replace(result=Discarded(label, nbytes))
-    return record.with_state(dropped)
+    return record.with_state(record.state.replace(result=Discarded(label, nbytes)))
 
 
 def _unopened_record(error: BaseException) -> Record:
@@ -97,30 +105,30 @@ def _unopened_record(error: BaseException) -> Record:
     return Record(Failed(text, encode_error(error, "the task")))
 
 
-def substitute(item: Any, fillings: Sequence[StepResult]) -> Any:
-    """Replace the holes in an input by the values that came beside the call."""
+def substitute(item: Any, values: Sequence[StepResult]) -> Any:
+    """Return an input with values in the place of references."""
     if isinstance(item, Pick):
-        return Pick(substitute(item.state, fillings), item.path)
+        return Pick(substitute(item.state, values), item.path)
     if not isinstance(item, State):
         return item
     if isinstance(item._result, ResultRef):
-        return item.replace(result=fillings[item._result.number].record.state._result)
+        return item.replace(result=values[item._result.number].record.state._result)
     if type(item) is Mapped and item.map_states:
-        return item.replace(map_states=[substitute(child, fillings) for child in item.map_states], result=None)
+        return item.replace(map_states=[substitute(child, values) for child in item.map_states], result=None)
     return item
 
 
 _open: OrderedDict[bytes, ChainSpec] = OrderedDict()
 
 
-def open_chain(blob: bytes) -> ChainSpec:
-    """Return the chain in `blob`; a process opens it once."""
-    chain = _open.get(blob)
+def open_chain(payload: bytes) -> ChainSpec:
+    """Return the chain in `payload`; a process opens it once."""
+    chain = _open.get(payload)
     if chain is None:
-        chain = pickle.loads(blob)
+        chain = pickle.loads(payload)
         listen(chain.run.get(TERMS))
-        _open[blob] = chain
-        while len(_open) > OPEN_CHAINS:
+        _open[payload] = chain
+        while len(_open) > MAX_OPEN_CHAINS:
             _open.popitem(last=False)
     return chain
 
@@ -132,21 +140,21 @@ def reopen_chain(*content: Any) -> ChainSpec:
     return ChainSpec(**fields)
 
 
-def execute_batch(blob: bytes, calls: bytes, *fillings: StepResult) -> Batch:
-    """Run the branches of a batch one after another, all steps of each.
+def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
+    """Run the branches of a batch one after another, all steps of each. It raises nothing.
 
     Parameters
     ----------
     calls
         Pickled ``(patience, keep, verify, branches)``; a branch is ``(index, positions, items, given, starts)``.
-        Branches that were not started after `patience` seconds go back to the owner, so that a slow one does not hold
-        up the others.
+        Branches that have not started after `patience` seconds return to the client as they are, so that a slow
+        one does not hold up the others.
     """
     patience, keep, verify, branches = pickle.loads(calls)
-    chain = capture(open_chain, blob)
+    chain = capture(open_chain, payload)
     spec = chain.value if isinstance(chain, Value) else None
-    if spec is not None and fillings:
-        spec = with_values(spec, fillings)
+    if spec is not None and values:
+        spec = with_values(spec, values)
     end = None if patience is None else perf_counter() + patience
     entries: list[Any] = []
     large: dict[tuple[int, int], Any] = {}
@@ -158,7 +166,7 @@ def execute_batch(blob: bytes, calls: bytes, *fillings: StepResult) -> Batch:
             assert isinstance(chain, Error)
             entries.append([(p, _unopened_record(chain.exception)) for p in branch[1]])
         else:
-            entries.append(_run_branch(spec, number, branch, fillings, keep, verify, large))
+            entries.append(_run_branch(spec, number, branch, values, keep, verify, large))
     return Batch(pickle.dumps((process_name(), entries), protocol=5), large)
 
 
@@ -166,15 +174,15 @@ def _run_branch(
     chain: ChainSpec,
     number: int,
     branch: tuple[Any, ...],
-    fillings: Sequence[StepResult],
+    values: Sequence[StepResult],
     keep: int,
     verify: bool,
     large: dict[tuple[int, int], Any],
 ) -> Any:
-    """Run the steps of one branch; a single success comes back as a bare pair, the others as records."""
+    """Run the steps of one branch and return their records; of a single plain success only what differs."""
     index, positions, items, given, starts = branch
-    if fillings:
-        items = [substitute(item, fillings) for item in items]
+    if values:
+        items = [substitute(item, values) for item in items]
 
     def pack(position: int, record: Record) -> Record:
         record = _encoded(record, chain.steps[position].label(index), verify)
@@ -192,5 +200,5 @@ def _run_branch(
 
 
 def take_from_batch(batch: Batch, number: int, position: int) -> StepResult:
-    """Return one large result of a batch, in the form of a step's value."""
+    """Return one large result of a batch as the result of its step."""
     return StepResult(position, Record(Success(SUCCEEDED, batch.large[number, position])))

@@ -1,7 +1,6 @@
-"""Messages between client and workers: Call (request), StepResult and Batch (responses). Knows no Dask.
+"""Messages between client and workers: Call (request), StepResult and Batch (responses).
 
-Each step's value is a :class:`StepResult`: its own record, and the small records of the steps before it in the branch,
-so that the owner reads one key to know a whole branch.
+They know no Dask: every executor that uses other processes sends them.
 """
 
 from __future__ import annotations
@@ -16,21 +15,22 @@ from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import State, Success
 from prefectish.engine.worker.decide import SUCCEEDED
 
-#: What a record weighs beside its result, in bytes, roughly: for the size that the cluster is told.
+#: Size of a record without its result, in bytes, roughly: for the size that Dask is told.
 RECORD_BYTES = 200
 
 
 class Call(Struct):
-    """The part of a call that belongs to one branch.
+    """A request to run one step of one branch.
 
     Attributes
     ----------
     sources
-        Positions whose carries come first among the arguments; after them come the values for holes.
+        Positions of the steps in the same job whose results are its first arguments; the values that references stand
+        for come after them.
     keep
-        Largest result of an earlier step that rides along, in bytes.
+        Largest result of an earlier step, in bytes, that is returned beside the record.
     verify
-        Whether a result is loaded once more where it was made.
+        Whether a result is unpickled once more where it was made, so that one that cannot be fails there.
     probe_only
         As of the :class:`~prefectish.engine.jobs.job.Job`.
     """
@@ -61,14 +61,15 @@ class Call(Struct):
 
 
 class StepResult(Struct):
-    """The value of one step's key.
+    """The response to a :class:`Call`: the value of one step's key.
 
     Attributes
     ----------
     position, record
         The step's own.
     small
-        Records of steps before it in the branch, by position; large results are left out of them.
+        Records of the steps before it in the branch, by position, without large results: the client reads one key to
+        know a whole branch.
     """
 
     __slots__ = ("position", "record", "small")
@@ -99,14 +100,14 @@ def _plain_result(position: int, result: Any, seconds: float, worker: str | None
 
 
 class Batch(Struct):
-    """The value of a batch's key: the records of its branches as bytes, and the large results beside them.
+    """The response of a batch: the records of its branches as bytes, and the large results beside them.
 
     Attributes
     ----------
     content
-        Pickled name of the process and list with an entry a branch: its records by position, or None if it was not
-        started.
-    Large
+        Pickled pair: the name of the process, and for each branch its records by position, or None if it did not
+        start.
+    large
         Large results by (number of the branch in the batch, position).
     """
 
@@ -126,7 +127,7 @@ class Batch(Struct):
 
 
 def open_batch(batch: Batch) -> list[list[tuple[int, Record]] | None]:
-    """Return the records of each branch of a batch, None for those that were not started."""
+    """Return the records of each branch of a batch, None for those that did not start."""
     worker, entries = pickle.loads(batch.content)
     return [_open_entry(entry, worker) for entry in entries]
 
@@ -140,7 +141,7 @@ def _open_entry(entry: Any, worker: str) -> list[tuple[int, Record]] | None:
 
 
 def is_plain(record: Record) -> bool:
-    """Whether a record is that of a success with nothing of its own beside the result: no message, tags or width."""
+    """Whether a record is of a success that differs from others in its result alone: no message, width or lines."""
     state = record.state
     if type(state) is not Success or state.message is not SUCCEEDED or record.width is not None or record.lines:
         return False

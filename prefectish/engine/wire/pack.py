@@ -1,7 +1,8 @@
-"""The client's half: the form in which tasks, chains and inputs go to a worker.
+"""What runs at the client: the form in which tasks, chains and inputs are sent to workers.
 
-A chain's :class:`~prefectish.engine.jobs.job.ChainSpec` goes as one payload of bytes, the same for all branches, and is
-opened once in each process. A branch's own inputs go with its calls: simple values as they are, others in envelopes.
+A :class:`~prefectish.engine.jobs.job.ChainSpec` is sent as one payload of bytes, the same for all branches, and opened
+once in each process. The inputs of a branch are part of its calls: simple values as they are, others in envelopes. A
+large value is sent once, beside the calls; a :class:`~prefectish.engine.jobs.references.ResultRef` stands for it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state
-from prefectish.engine.jobs.job import SHARED, STEP, ChainSpec, Job, Pick, Record, StepSpec
+from prefectish.engine.jobs.job import SHARED, ChainSpec, Pick, Record, StepSpec
 from prefectish.engine.jobs.references import Held, ResultRef, Unpicklable
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
@@ -22,9 +23,9 @@ from prefectish.engine.wire.pickle_path import pickle_path
 from prefectish.errors import FlowDefinitionError, text_of
 from prefectish.tasks.task import Task
 
-#: Values above this, in bytes, are sent by themselves, once, and not with the calls that read them.
-LARGEST_WITH_CALL = 1 << 18
-#: An input that all branches share is warned of if it is larger, in bytes.
+#: Larger values, in bytes, are sent by themselves, once, and not with the calls that read them.
+MAX_BYTES_WITH_CALL = 1 << 18
+#: A warning names an input that all branches share and that is larger, in bytes.
 HEAVY = 1 << 20
 
 
@@ -59,33 +60,33 @@ def pickle_task(slug: str, task: Task) -> bytes:
 
 
 def _why(value: Any, name: str, error: BaseException) -> str:
-    """Say why a value cannot be pickled, and which part of it that is."""
+    """Return why a value cannot be pickled, and which part of it that is."""
     inside = value.run if isinstance(value, Task) else None
     path = (pickle_path(inside, name) if inside is not None else None) or pickle_path(value, name)
     return f"{type(error).__name__}: {text_of(error)}{f' (it is {path})' if path else ''}"
 
 
 class Packer:
-    """Makes wire forms of what a job carries; notes what does not go with it as holes.
+    """Makes the forms in which inputs are sent, and numbers what is sent beside them.
 
     Attributes
     ----------
     held
-        What the holes stand for, in order of their numbers: a result that stayed on a worker, or a value too large to
-        go with every call, which is to be sent by itself.
+        What references stand for, in the order of their numbers: a result that is on a worker, or a value that is too
+        large for every call.
     """
 
     def __init__(self) -> None:
         self.held: list[Held | Encoded | Any] = []
 
     def _large(self, value: Any) -> Any:
-        if weight(value) > LARGEST_WITH_CALL:
+        if weight(value) > MAX_BYTES_WITH_CALL:
             self.held.append(value)
             return ResultRef(len(self.held) - 1)
         return value
 
     def constant(self, value: Any, label: str) -> Any:
-        """Return a constant in its wire form.
+        """Return a constant in the form in which it is sent.
 
         Raises
         ------
@@ -95,7 +96,7 @@ class Packer:
         return self._large(encode(value, label, keep=False))
 
     def state(self, state: State, label: str) -> State:
-        """Return a state with its result in an envelope, or a hole if it stayed on a worker."""
+        """Return a state with its result in an envelope, or with a reference if it is on a worker."""
         result = state._result
         if isinstance(result, Held):
             self.held.append(result)
@@ -108,7 +109,7 @@ class Packer:
         return packed if large is packed._result else packed.replace(result=large)
 
     def item(self, item: Any, label: str) -> Any:
-        """Return one input of a branch in its wire form.
+        """Return one input of a branch in the form in which it is sent.
 
         Raises
         ------
@@ -126,14 +127,14 @@ class Packer:
 
 
 def add_task_payloads(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> None:
-    """Add the bytes of tasks that came after the run had begun."""
+    """Add the bytes of tasks that were added to the plan since the run began."""
     for spec in chain.steps:
         if spec.number not in tasks:
             tasks[spec.number] = pickle_task(spec.slug, spec.task)
 
 
 def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> tuple[bytes, list[Any]]:
-    """Return the blob of a chain and what its holes stand for."""
+    """Return the bytes of a chain and what the references in it stand for."""
     add_task_payloads(chain, tasks)
     packer = Packer()
     steps = []
@@ -143,10 +144,10 @@ def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> tuple[byt
     shared = tuple(_shared(packer, chain, k) for k in range(len(chain.shared)))
     run = {name: value for name, value in chain.run.items() if name != "caches"}  # a memory of this process
     content = chain.values(run=run, steps=steps, shared=shared)
-    whole = capture(dumps, _Opened(content))
+    whole = capture(dumps, _Chain(content))
     if isinstance(whole, Value):
         return whole.value, packer.held
-    return dumps(_Opened(chain.values(run=_portable(run), steps=steps, shared=shared))), packer.held
+    return dumps(_Chain(chain.values(run=_portable(run), steps=steps, shared=shared))), packer.held
 
 
 def _constant(packer: Packer, spec: StepSpec, name: str, value: Any) -> Any:
@@ -168,7 +169,7 @@ def _warn_if_heavy(packer: Packer, value: Any, name: str, slug: str) -> None:
 
 
 def _shared(packer: Packer, chain: ChainSpec, k: int) -> State:
-    """Return the wire form of an input that all branches share."""
+    """Return an input that all branches share in the form in which it is sent."""
     state = chain.shared[k]
     packed = packer.state(state, "an unmapped input")
     spec, i = next(
@@ -177,46 +178,31 @@ def _shared(packer: Packer, chain: ChainSpec, k: int) -> State:
     if state.is_failed() or not packed.is_failed():
         _warn_if_heavy(packer, packed._result, i.key or i.source_slug, spec.slug)
         return packed
-    # It could not be pickled. That is no fault of its task's: who reads it fails.
+    # It cannot be pickled. Its task succeeded all the same; the children that read it fail.
     return state.replace(result=Unpicklable(i.key or i.source_slug, spec.slug, packed.result))
 
 
 def _portable(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of a run that can be pickled; a body elsewhere does not find the others in its context."""
+    """Return the facts of a run that can be pickled; the context of bodies on workers lacks the others."""
     kept = {name: value for name, value in run.items() if isinstance(capture(dumps, value), Value)}
-    get_logger("engine").debug("context of bodies elsewhere lacks %s", ", ".join(sorted(run.keys() - kept.keys())))
+    get_logger("engine").debug(
+        "the context of bodies on workers lacks %s, which cannot be pickled",
+        ", ".join(sorted(run.keys() - kept.keys())),
+    )
     return kept
 
 
-class UnpackableInput(Exception):
-    """An input that cannot be pickled at the client: the step's own children fail with it, nothing is submitted."""
-
-    def __init__(self, spec: StepSpec, name: str, value: Any, error: BaseException) -> None:
-        super().__init__(spec, name, value, error)
-        self.spec = spec
-        self.value = value
-        self.name = name
-        self.error = error
-
-    def record(self, index: int) -> Record:
-        """Return the record of the step whose input it is."""
-        error = self.error
-        why = _why(self.value, self.name, error)
-        return Record(Failed(f"argument {self.name!r} of {self.spec.label(index)} could not be pickled: {why}", error))
+def unpicklable_input(spec: StepSpec, index: int, name: str, value: Any, error: BaseException) -> Record:
+    """Return the record of a step with an input that cannot be pickled here: its child fails, and nothing is sent."""
+    text = f"argument {name!r} of {spec.label(index)} could not be pickled: {_why(value, name, error)}"
+    return Record(Failed(text, error))
 
 
-class _Opened:
-    """Pickles as the content of a chain, unpickles as the chain."""
+class _Chain:
+    """Pickles as the fields of a chain, unpickles as the chain."""
 
     def __init__(self, content: tuple[Any, ...]) -> None:
         self.content = content
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopen_chain, self.content
-
-
-def sources_of(job: Job, position: int) -> tuple[int, ...]:
-    """Return the positions in the same job whose carries a step reads."""
-    inside = job.positions
-    found = (k for kind, k in job.chain.steps[position].wiring if kind == STEP and k in inside)
-    return tuple(dict.fromkeys(found))
