@@ -14,7 +14,7 @@ import time
 import pytest
 from real import until
 
-from prefectish import Flow, Task, context, task
+from prefectish import Flow, Task, context, history, task
 from prefectish.engine import signals
 from prefectish.engine.state import Crashed, Failed, Success, TimedOut
 from prefectish.engine.worker.isolation import frames
@@ -457,6 +457,50 @@ def test_crash_retries_start_the_body_again(tmp_path, caplog):
     texts = [r.getMessage() for r in caplog.records]
     again = "Task 'third_time': process died while running third_time-1: exit code 1; it is started again"
     assert texts == [again, again]
+
+
+def test_crash_retry_is_an_attempt_of_its_own_in_the_history(tmp_path):
+    changes = []
+
+    @task(isolation="process", crash_retries=1, state_handlers=[lambda t, old, new: changes.append(type(new).__name__)])
+    def second_time():
+        with open(tmp_path / "starts", "a") as file:
+            file.write("x")
+        if len((tmp_path / "starts").read_text()) < 2:
+            os._exit(1)
+        return context.task_run_count
+
+    with Flow("history") as flow:
+        out = second_time()
+    path = str(tmp_path / "history.db")
+    state = flow.run(history=path)
+    assert state.result[out] == Success(result=1)
+    (child,) = history.run(state.context["flow_run_id"], store=path).children("second_time")
+    assert (child.attempts, [attempt.state for attempt in child.earlier()]) == (2, ["Retrying"])
+    assert changes == ["Running", "Crashed", "Retrying", "Running", "Success"]
+
+
+def test_crashes_and_failures_are_counted_apart(tmp_path):
+    @task(isolation="process", crash_retries=1, max_retries=1, retry_delay=0)
+    def fourth_time():
+        with open(tmp_path / "starts", "a") as file:
+            file.write(str(context.task_run_count))
+        if len((tmp_path / "starts").read_text()) == 1:
+            os._exit(1)
+        raise ValueError("again")
+
+    assert type(run_alone(fourth_time)) is Failed
+    assert (tmp_path / "starts").read_text() == "112"
+
+
+def test_crash_retries_end_with_a_crash():
+    @task(isolation="process", crash_retries=1)
+    def dies():
+        os._exit(1)
+
+    state = run_alone(dies)
+    assert (type(state), state.context) == (Crashed, {})
+    assert state.message == "process died while running dies-1: exit code 1"
 
 
 def test_thread_that_the_body_leaves_is_ended_with_the_process(caplog, monkeypatch):

@@ -379,6 +379,7 @@ class CallQueue:
         if call.key is not None:
             chain.keys[call.row] = call.key
         map_row = self.changes.open_inline_row(chain, call.row, call.arguments, record)
+        record = self.progress.crash_policy.after_crash(chain, map_row, 0, record)
         self.progress.rows.record(chain, map_row, 0, record, now)
         self.progress.rows.settle_row(chain, map_row, now)
 

@@ -20,6 +20,7 @@ from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver.control import CancelRun, RunControl, carry_out
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import TaskName
+from prefectish.engine.scheduling.crashes import is_undecided
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED
@@ -276,7 +277,7 @@ class FunctionRun:
             return outcome
         items = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in given.values])
         ((_, record),) = run_steps(signature.spec, (0,), row, items, {}, {})
-        final = record.state.is_finished()
+        final = record.state.is_finished() and not is_undecided(record.state)
         call = TaskCall(signature, row, outcome, items, outcome.key)
         if final:
             outcome.settle(record.state, record.width)

@@ -108,13 +108,16 @@ class Changes:
         if not step_state.left:
             self.finish_step(step_state)
 
-    def end_row(self, step_state: StepState, row: int, old: State, state: State) -> None:
-        """Give a row a final state that the owner decides; handlers see it."""
+    def notify_row(self, step_state: StepState, row: int, old: State, state: State) -> State:
+        """Let the handlers of a task see a transition of a row that the owner makes; return the state after them."""
         if step_state.step.mapped and step_state.step.task.state_handlers:
             with context(map_index=row):
-                state = self.notify(step_state, old, state)
-        else:
-            state = self.notify(step_state, old, state)
+                return self.notify(step_state, old, state)
+        return self.notify(step_state, old, state)
+
+    def end_row(self, step_state: StepState, row: int, old: State, state: State) -> None:
+        """Give a row a final state that the owner decides; handlers see it."""
+        state = self.notify_row(step_state, row, old, state)
         events = self.run_state.events
         if events is not None:
             wall = self.run_state.now.wall

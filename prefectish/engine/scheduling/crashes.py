@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from prefectish.engine.clock import Now
 from prefectish.engine.context import get_logger
-from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
-from prefectish.engine.state import Crashed
+from prefectish.engine.state import Crashed, Retrying, State
+from prefectish.engine.worker.attempt_context import CRASH_PROGRESS
 from prefectish.errors import RemoteError
 
 #: Seconds that what runs beside a suspect may take to end, before the suspect gets a worker to itself.
@@ -144,6 +145,25 @@ class CrashPolicy:
         _log_crash(crashed)
         self.changes.end_position(chain, map_row, position, crashed)
 
+    def after_crash(self, chain: StepChain, map_row: MapRow, position: int, record: Record) -> Record:
+        """Decide on the record of an isolated body that died: Retrying if ``crash_retries`` allows it, else Crashed."""
+        if not is_undecided(record.state):
+            return record
+        progress = record.state.context[CRASH_PROGRESS]
+        rest = {name: value for name, value in record.state.context.items() if name != CRASH_PROGRESS}
+        crashed = record.state.replace(context=rest)
+        step_state = chain.step_states[position]
+        task = step_state.step.task
+        suspect = Suspect(chain, map_row, position)
+        if chain.admission_mode or self.suspects.count_crash(suspect, task.crash_retries):
+            return record.replace(state=crashed)
+        text = f"{crashed.message}; it is started again"
+        name = f"{task.name}[{map_row.row}]" if step_state.step.mapped else task.name
+        logger.warning("Task %r: %s", name, text)
+        retrying = Retrying(text, run_count=progress["task_run_count"], context=progress)
+        new = self.changes.notify_row(step_state, map_row.row, crashed, retrying)
+        return record.replace(state=new, due_in_seconds=0.0)
+
     def start_suspect(self, now: Now) -> None:
         """Run a suspect alone, once what runs beside it has ended or had its time."""
         while self.suspects.current is None:
@@ -176,6 +196,11 @@ class CrashPolicy:
                         start = step_state.start_of(row) or NOT_RUN
                         self.changes.end_row(step_state, row, start, _crashed(step_state, row, lost))
         self.cancellation.end(lambda step_state, row: _crashed(step_state, row, lost), NEVER_STARTED, now)
+
+
+def is_undecided(state: State) -> bool:
+    """Whether a state is that of an isolated body that died and may be retried, which is not decided yet."""
+    return type(state) is Crashed and CRASH_PROGRESS in state.context
 
 
 def _crashed(step_state: StepState, row: int, lost: Lost) -> Crashed:

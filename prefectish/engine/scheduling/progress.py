@@ -47,7 +47,7 @@ from prefectish.engine.scheduling.retry_failed import FailedRetrier
 from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, RunState, StepChain
 from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
-from prefectish.engine.state import Cancelled, Failed, Paused, Resume, State
+from prefectish.engine.state import Cancelled, Crashed, Failed, Paused, Resume, State
 from prefectish.engine.task_states import SlowChild
 
 
@@ -250,6 +250,8 @@ class Progress:
             bit = 1 << position
             if job.awaiting & bit:
                 self.changes.take_record(map_row, job, bit, record)
+                if type(record.state) is Crashed:
+                    record = self.crash_policy.after_crash(chain, map_row, position, record)
                 self.rows.record(chain, map_row, position, record, now)
         if receipt.lost is not None:
             self.crash_policy.lose(chain, map_row, job, receipt.lost, now)

@@ -17,8 +17,8 @@ from prefectish.engine.jobs.job import ChainSpec, Record, StepSpec
 from prefectish.engine.pause import ANSWERS
 from prefectish.engine.plan.item_key import ITEM_KEY, item_key, name_of
 from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, element_width, measure
-from prefectish.engine.state import Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
-from prefectish.engine.worker.attempt_context import BEFORE_TURN, AttemptContext
+from prefectish.engine.state import Crashed, Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
+from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, AttemptContext
 from prefectish.engine.worker.body import ASYNC, finished
 from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
 from prefectish.engine.worker.logs.capture import log_failure, safely
@@ -147,6 +147,8 @@ def _retried(spec: StepSpec, ctx: AttemptContext, state: State, allowance: Allow
     """Return the state that follows a failure of the body: itself if it is final."""
     seconds, wall = clocks.current.seconds(), clocks.now()
     again = retry(spec, state, ctx.turn_count, lambda: wall, random.random)
+    if again is None and type(state) is Crashed and state.cause == KILLED_PROCESS and spec.task.crash_retries:
+        return state.replace(context={**state.context, CRASH_PROGRESS: _crash_progress(ctx, allowance)})
     if again is None:
         return state.replace(context={**state.context, BEFORE_TURN: ctx.before}) if ctx.before else state
     if isinstance(again, Retrying) and again.start_time is not None:
@@ -155,17 +157,23 @@ def _retried(spec: StepSpec, ctx: AttemptContext, state: State, allowance: Allow
 
 
 def _with_progress(state: State, ctx: AttemptContext, allowance: Allowance | None) -> State:
-    """Give a state that waits what the next attempt goes on from: the turn of its loop, and the time used."""
+    """Give a state that waits what the next attempt continues from: the turn of its loop, and the time used."""
     if not isinstance(state, Scheduled):
         return state
-    if ctx.loop_count:
-        state = state.replace(context={**state.context, **_loop_context(ctx)})
-        if ctx.before and isinstance(state, Retrying):  # the owner tells attempts apart by their number
-            state = state.replace(run_count=ctx.run_count)
+    if ctx.loop_count or ctx.before:
+        state = state.replace(context={**state.context, **_turn_context(ctx)})
+    if ctx.before and isinstance(state, Retrying):  # the client tells attempts apart by their number
+        state = state.replace(run_count=ctx.run_count)
     answers = getattr(ctx, ANSWERS, None)
-    if answers and ANSWERS not in state.context:  # nobody is asked again because of a retry
+    if answers and ANSWERS not in state.context:  # no question is asked again because of a retry
         state = state.replace(context={**state.context, ANSWERS: answers})
     return state if allowance is None else allowance.carried_by(state)
+
+
+def _crash_progress(ctx: AttemptContext, allowance: Allowance | None) -> dict[str, Any]:
+    """Return what an attempt after a crash continues from; it is none of those that ``max_retries`` counts."""
+    progress = _with_progress(Retrying(run_count=ctx.run_count), ctx, allowance).context
+    return {**progress, "task_run_count": ctx.run_count, BEFORE_TURN: ctx.before + 1}
 
 
 def _call_until_done(
@@ -222,9 +230,13 @@ def _change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
     return transition.state, transition.aborted
 
 
-def _loop_context(ctx: AttemptContext) -> dict[str, Any]:
-    shown = {"task_loop_count": ctx.loop_count, "task_loop_result": ctx.loop_result}
-    return {**shown, "task_run_count": ctx.run_count, BEFORE_TURN: ctx.before} if ctx.before else shown
+def _turn_context(ctx: AttemptContext) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if ctx.loop_count:
+        found |= {"task_loop_count": ctx.loop_count, "task_loop_result": ctx.loop_result}
+    if ctx.before:
+        found |= {"task_run_count": ctx.run_count, BEFORE_TURN: ctx.before}
+    return found
 
 
 def _width(ctx: AttemptContext, state: State) -> Any:

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from prefectish.engine.jobs.job import StepSpec
 
 
-#: In the context of a state that waits in a loop: the attempts before the one in which its turn began.
+#: In the context of a state that waits: the attempts that count as none of those that the user sees, because they were
+#: made in former turns of a loop, or ended with the process of the body.
 BEFORE_TURN = "task_loop_attempts"
+#: Cause of the Crashed state of a body whose own process died.
+KILLED_PROCESS = "killed-process"
+#: In the context of a Crashed state of which the client decides whether it is retried: from where the retry continues.
+CRASH_PROGRESS = "task_crash_progress"
 
 
 class AttemptContext(Mapping[str, Any]):
@@ -32,7 +37,7 @@ class AttemptContext(Mapping[str, Any]):
     run_count
         Number of this attempt, from 1, which no other attempt has.
     before
-        Of these, the attempts that were spent on former turns of a loop.
+        Of these, the attempts in former turns of a loop, and those that ended with the process of the body.
     """
 
     __slots__ = (

@@ -30,7 +30,7 @@ from prefectish.engine.process_tree import exit_evidence, exit_text, kill_tree
 from prefectish.engine.side_thread import SideThread
 from prefectish.engine.signals import ENDRUN, FAIL, TimeoutSignal
 from prefectish.engine.state import Crashed, Deferred
-from prefectish.engine.worker.attempt_context import AttemptContext
+from prefectish.engine.worker.attempt_context import KILLED_PROCESS, AttemptContext
 from prefectish.engine.worker.isolation import frames
 from prefectish.errors import text_of
 from prefectish.secrets import masking
@@ -50,19 +50,10 @@ _START = (
 
 
 def call_isolated(ctx: AttemptContext, inputs: dict[str, Any], limit: float | None) -> Value | Error:
-    """Call a body in a process of its own; one that dies is started again as often as ``crash_retries`` allows."""
-    for left in range(ctx.spec.task.crash_retries, -1, -1):
-        called = capture(_call, ctx, inputs, limit)
-        outcome: Value | Error = called.value if type(called) is Value else called
-        if left and type(outcome) is Error and _crashed(outcome.exception):
-            ctx["logger"].warning("Task %r: %s; it is started again", ctx["task_full_name"], outcome.exception)
-            continue
-        break
+    """Call a body in a process of its own; if that dies, the attempt ends Crashed, and the client may retry it."""
+    called = capture(_call, ctx, inputs, limit)
+    outcome: Value | Error = called.value if type(called) is Value else called
     return outcome
-
-
-def _crashed(error: BaseException) -> bool:
-    return isinstance(error, ENDRUN) and type(error.state) is Crashed
 
 
 def _call(ctx: AttemptContext, inputs: dict[str, Any], limit: float | None) -> Value | Error:
@@ -94,7 +85,7 @@ def _opened(answer: bytes) -> Value | Error:
 def _died(label: str, process: subprocess.Popen[bytes]) -> Crashed:
     evidence = {"pid": process.pid, **exit_evidence(process.returncode)}
     text = f"process died while running {label}: {exit_text(evidence)}"
-    return Crashed(text, cause="killed-process", evidence=evidence)
+    return Crashed(text, cause=KILLED_PROCESS, evidence=evidence)
 
 
 # -- what is sent ------------------------------------------------------------------------------------------------------
