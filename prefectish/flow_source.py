@@ -1,11 +1,25 @@
-"""Where another process can load a flow from: the file or module that has it, and its name there."""
+"""Where a flow is found again: in this process by its name, in another by the file or module that has it."""
 
 from __future__ import annotations
 
 import os
 import sys
+import weakref
 from types import ModuleType
 from typing import Any
+
+#: Flows of this process that ran, the last of each name, for as long as they are referenced.
+_ran: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+
+
+def note_run(flow: Any) -> None:
+    """Note that a flow runs in this process."""
+    _ran[flow.name] = flow
+
+
+def ran_last(name: str) -> Any:
+    """Return the flow of a name that ran last in this process; None if it is gone, or none did."""
+    return _ran.get(name)
 
 
 def origin_of(flow: Any) -> str | None:

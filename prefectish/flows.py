@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -22,6 +22,7 @@ from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.handlers import on_failure_handler
 from prefectish.engine.state import Scheduled, State
 from prefectish.errors import FlowDefinitionError, ParameterError
+from prefectish.flow_source import note_run
 from prefectish.flow_version import version_of
 from prefectish.parameters import settle
 from prefectish.safe_repr import printable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from prefectish.engine.driver.handle import Drive, RunHandle
     from prefectish.schedules import Schedule
     from prefectish.schedules.clocks import ClockEvent
+    from prefectish.tasks.recording import RecordingFlow
 
 NO_DEFAULTS: Mapping[str, Any] = {}
 
@@ -121,8 +123,6 @@ class Flow(TaskGraph):
         return f"<Flow: name={printable(self.name)}>"
 
     def _repr_html_(self) -> str:
-        from importlib import import_module
-
         html: str = import_module("prefectish.display.reprs").of_flow(self)
         return html
 
@@ -172,7 +172,10 @@ class Flow(TaskGraph):
         """
         super().validate()
         _check_results(self)
-        _check_run_names(self)
+        if any(task.task_run_name is not None for task in self.tasks):
+            from prefectish.tasks.naming import check_run_names
+
+            check_run_names(self)
 
     def inner(self, name: str) -> Flow:
         """Return an empty flow in which a part of this one is built: calls in it may use the tasks of this one."""
@@ -301,7 +304,7 @@ class Flow(TaskGraph):
             )
         return self.add_task(value)
 
-    def _has_room_for(self, home: Flow | None) -> bool:
+    def _has_room_for(self, home: RecordingFlow | None) -> bool:
         """Whether tasks of a flow may be used here: its own, and those of the flow that it is a part of."""
         return home is not None and (home is self or home is self._around)
 
@@ -334,6 +337,35 @@ class Flow(TaskGraph):
         return new
 
     __copy__ = copy
+
+    def replace(self, old: Task, new: Any, validate: bool | None = None) -> None:
+        """Put a task, or a value, in the place of a task.
+
+        Parameters
+        ----------
+        old
+            A task of the flow.
+        new
+            A task takes over edges, slug, constants and reference; a value becomes a constant of the tasks downstream.
+        validate
+            As for :meth:`add_edge`.
+
+        Raises
+        ------
+        FlowDefinitionError
+            If `old` is not in the flow, or the new edges make no sense.
+        """
+        self.own(old)
+        if isinstance(new, Task) or holds_tasks(new):
+            put = as_task(new, self)
+            self.swap(old, put, keeps=lambda edge: True)
+        else:
+            put = Constant(new)
+            self.swap_constant(old, put)
+        chosen = [put if task is old else task for task in self._references]
+        self._references = dict.fromkeys(task for task in chosen if task in self.slugs)
+        if validate if validate is not None else self._validates:
+            self.validate()
 
     def run(
         self,
@@ -402,8 +434,10 @@ class Flow(TaskGraph):
             keep_results=keep_results, timeout=timeout, on_pause=on_pause, history=history, progress=progress,
         )  # fmt: skip
         settled = partial(self._settled, parameters, parameter_values, context)
-        if self.schedule is not None and state is None and _runs_on_schedule(run_on_schedule):
-            return self._repeat(self.schedule, settled, options)
+        if self.schedule is not None and state is None:
+            repeats = switch("run_on_schedule", default=True) if run_on_schedule is None else run_on_schedule
+            if repeats:
+                return self._repeat(self.schedule, settled, options)
         values = settled()
         if state is not None and state.is_finished():
             return state
@@ -481,16 +515,15 @@ class Flow(TaskGraph):
         self, drive: Callable[..., State], options: RunOptions, run_id: str, slug: str, index: int | None, answer: Any
     ) -> Drive:
         """Record an approval of a run in the background that has ended, paused; return what continues the run."""
-        import importlib
+        from prefectish.engine.driver.run import resumption
 
         history = options.history
         if history is False:
             raise RuntimeError(f"run {run_id} has ended, and history=False did not record it; give it a history")
-        recorded = importlib.import_module("prefectish.history")
-        recorded.run(run_id, store=None if history is True else history).approve(slug, index, answer)
-        resumption = importlib.import_module("prefectish.history.resume").resumption(run_id, history, False, False)
-        kept = options._replace(history=None, task_states=None, flow_run_name=None, resumption=resumption)
-        return partial(drive, kept)
+        store = None if history is True else history
+        import_module("prefectish.history").run(run_id, store=store).approve(slug, index, answer)
+        recorded = resumption(run_id, history)
+        return partial(drive, options._replace(history=None, task_states=None, flow_run_name=None, resumption=recorded))
 
     def resume(
         self,
@@ -532,15 +565,12 @@ class Flow(TaskGraph):
             If another process drives the run.
         """
         values = self._settled(parameters, parameter_values, context)
-        import importlib
+        from prefectish.engine.driver.run import resumption, run_flow
 
-        from prefectish.engine.driver.run import run_flow
-
-        resumption = importlib.import_module("prefectish.history.resume").resumption
         options = self._options(
             executor=executor, context=context, keep_results=keep_results, timeout=timeout, progress=progress
         )
-        recorded = resumption(run_id, history, retry_failed, force)  # it holds the run from here on
+        recorded = resumption(run_id, history, retry_failed, force)  # the run is held from here on
         return run_flow(self, values, options.merged(resumption=recorded))
 
     def _settled(
@@ -564,7 +594,7 @@ class Flow(TaskGraph):
             if given is not None and not isinstance(given, Mapping):
                 raise TypeError(f"{name} must be a dict of values by name, got {given!r}")
         self.validate()
-        _ran[self.name] = self
+        note_run(self)
         given = {**(parameters or {}), **more}
         around = {**defaults, **(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}
         unknown = sorted(defaults.keys() - {parameter.name for parameter in self.parameters()})
@@ -614,25 +644,3 @@ def _check_results(flow: Flow, maps_only: bool = False) -> None:
         from prefectish.results.checks import check_maps, check_names
 
         (check_maps if maps_only else check_names)(flow)
-
-
-#: Flows of this process that ran, the last of each name, for as long as they are referenced.
-_ran: weakref.WeakValueDictionary[str, Flow] = weakref.WeakValueDictionary()
-
-
-def ran_last(name: str) -> Flow | None:
-    """Return the flow of a name that ran last in this process; None if it is gone, or none did."""
-    return _ran.get(name)
-
-
-def _check_run_names(flow: Flow) -> None:
-    """Check the names of runs, if some task has them."""
-    if any(task.task_run_name is not None for task in flow.tasks):
-        from prefectish.tasks.naming import check_run_names
-
-        check_run_names(flow)
-
-
-def _runs_on_schedule(asked: bool | None) -> bool:
-    """Whether a flow with a schedule waits for its events."""
-    return switch("run_on_schedule", default=True) if asked is None else asked

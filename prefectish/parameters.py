@@ -13,7 +13,7 @@ from prefectish.tasks.task import Task
 from prefectish.validation import adapter_for, checked, refusal
 
 if TYPE_CHECKING:
-    from prefectish.flows import Flow
+    from prefectish.tasks.recording import RecordingFlow
 
 _ABSENT: Any = object()
 
@@ -84,7 +84,7 @@ class Parameter(Task):
         """Return the value in the current run, or the default."""
         return self.accept((current().get("parameters") or {}).get(self.name, self.default))
 
-    def __call__(self, /, *args: Any, flow: Flow | None = None, **kwargs: Any) -> Self:
+    def __call__(self, /, *args: Any, flow: RecordingFlow | None = None, **kwargs: Any) -> Self:
         """Add the parameter itself, not a copy, to a flow."""
         if args or kwargs:
             raise TypeError(f"{self!r} takes no arguments when called")

@@ -14,7 +14,7 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.graphs import cycle_text, order
 from prefectish.parameters import Parameter
 from prefectish.slugs import SlugBook
-from prefectish.tasks.collections import Constant, as_task, holds_tasks
+from prefectish.tasks.collections import Constant
 from prefectish.tasks.mapping import check_mappable
 from prefectish.tasks.task import Task
 
@@ -309,37 +309,14 @@ class TaskGraph:
         if merge_reference_tasks:
             self.set_reference_tasks(here.get(task, task) for task in both)
 
-    def replace(self, old: Task, new: Any, validate: bool | None = None) -> None:
-        """Put a task, or a value, in the place of a task.
-
-        Parameters
-        ----------
-        old
-            A task of the flow.
-        new
-            A task takes over edges, slug, constants and reference; a value becomes a constant of the tasks downstream.
-        validate
-            As for :meth:`add_edge`.
+    def swap_constant(self, old: Task, constant: Constant) -> None:
+        """Put a value in the place of a task: with the tasks that take it; maps and flattened edges need a task of it.
 
         Raises
         ------
         FlowDefinitionError
-            If `old` is not in the flow, or the new edges make no sense.
+            The new edges make no sense.
         """
-        self.own(old)
-        if isinstance(new, Task) or holds_tasks(new):
-            put = as_task(new, self)
-            self.swap(old, put, keeps=lambda edge: True)
-        else:
-            put = Constant(new)
-            self._replace_by_constant(old, put)
-        chosen = [put if task is old else task for task in self._references]
-        self._references = dict.fromkeys(task for task in chosen if task in self.slugs)
-        if validate if validate is not None else self._validates:
-            self.validate()
-
-    def _replace_by_constant(self, old: Task, constant: Constant) -> None:
-        """Keep the value with the tasks that take it as it is; only maps and flattened edges need a task of it."""
         out = self.edges_from(old)
         for edge in out:
             if edge.mapped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import sys
 from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
+MODULE_PATH = re.compile(r"prefectish(\.\w+)+")
 
 # A file imports only from floors above its own line; files that share a line and a folder (or a folder inside it) may
 # import one another.
@@ -99,6 +101,37 @@ FLOORS = [
 ]
 
 
+# Modules of a floor above that are imported late and by name, where a user asks for them: the display, the history and
+# the executors, whose libraries are extras.
+LATE = {
+    "prefectish.cli.loading": {"prefectish.executors"},
+    "prefectish.engine.driver.handle": {"prefectish.display.reprs"},
+    "prefectish.engine.driver.progress_view": {"prefectish.display.live"},
+    "prefectish.engine.driver.run": {"prefectish.history.resume"},
+    "prefectish.engine.scheduling.events": {"prefectish.history.recorder"},
+    "prefectish.engine.task_states": {"prefectish.display.report", "prefectish.display.reprs"},
+    "prefectish.examples.census": {"prefectish.executors"},
+    "prefectish.examples.standup": {"prefectish.executors"},
+    "prefectish.flows": {"prefectish.display.reprs", "prefectish.history"},
+    "prefectish.functions.flow_attempts": {"prefectish.executors.LocalDaskExecutor"},
+    "prefectish.history.queries": {"prefectish.display.report", "prefectish.display.reprs"},
+}
+# Classes of a floor above that only annotations name, where no Protocol can stand: what users see of an edge or a call
+# has to have its own type, a state reads itself by its base class, and a job names what the worker makes of it.
+ANNOTATED = {
+    "prefectish.edges": {"prefectish.tasks.task"},
+    "prefectish.engine.task_states": {"prefectish.engine.state"},
+    "prefectish.engine.jobs.job": {
+        "prefectish.engine.worker.cache",
+        "prefectish.engine.worker.logs.lines",
+        "prefectish.engine.worker.parts",
+        "prefectish.engine.worker.storage",
+    },
+    "prefectish.tasks.task": {"prefectish.functions.futures"},
+    "prefectish.tasks.typed": {"prefectish.functions.futures"},
+}
+
+
 def module_name(path: Path) -> str:
     parts = list(path.relative_to(ROOT).with_suffix("").parts)
     if parts[0] == "executors":
@@ -153,8 +186,24 @@ def imports(module: str, *, types_too: bool = False) -> set[str]:
     return {target for node in import_nodes(tree, types_too=types_too) for target in targets(node)}
 
 
+def late_imports(source: str) -> set[str]:
+    """Modules of ours that a file names in texts, if it imports any module by its name."""
+    if "import_module" not in source:
+        return set()
+    nodes = ast.walk(ast.parse(source))
+    texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return {text for text in texts if MODULE_PATH.fullmatch(text) and existing(text) != "prefectish"}
+
+
 def inside(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
+
+
+def existing(name: str) -> str:
+    """Return the module in which a dotted name is found."""
+    while name not in SOURCES:
+        name = name.rpartition(".")[0]
+    return name
 
 
 def folder_of(module: str) -> str:
@@ -169,6 +218,26 @@ def test_module_imports_only_from_lower_floors(module: str) -> None:
         assert target in SOURCES, f"{module} imports {target}, which is not there"
         is_neighbour = floor_of(target) == own and (inside(target, neighbours) or inside(module, folder_of(target)))
         assert floor_of(target) < own or is_neighbour, f"{module} imports {target}"
+
+
+def is_above(target: str, module: str) -> bool:
+    own, neighbours = floor_of(module), folder_of(module)
+    if floor_of(target) == own:
+        return not (inside(target, neighbours) or inside(module, folder_of(target)))
+    return floor_of(target) > own
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_module_names_only_lower_floors_in_annotations(module: str) -> None:
+    targets = imports(module, types_too=True) & SOURCES.keys() - {module}
+    above = {target for target in targets if is_above(target, module)}
+    assert above == ANNOTATED.get(module, set())
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_module_imports_late_only_what_is_listed(module: str) -> None:
+    above = {name for name in late_imports(SOURCES[module].read_text()) if is_above(existing(name), module)}
+    assert above == LATE.get(module, set())
 
 
 def test_imports_make_no_cycle() -> None:
@@ -264,3 +333,18 @@ def test_floors_sees_a_forbidden_import() -> None:
     tree = ast.parse("if TYPE_CHECKING:\n    import dask.typing\nelse:\n    import a\ndef f():\n    from dask import b")
     assert [t for node in import_nodes(tree, types_too=False) for t in targets(node)] == ["a", "dask"]
     assert [t for node in import_nodes(tree, types_too=True) for t in targets(node)] == ["dask.typing", "a", "dask"]
+
+
+def test_floors_sees_a_module_that_a_text_names() -> None:
+    source = "import_module('prefectish.history.resume')\nNAME = 'prefectish.executors.X'\nlog('prefectish.run')"
+    assert late_imports(source) == {"prefectish.history.resume", "prefectish.executors.X"}
+    assert late_imports("WHERE = 'prefectish.history.resume'") == set()
+
+
+def test_package_shows_public_names_only() -> None:
+    import prefectish
+    import prefectish.executors
+
+    assert dir(prefectish) == sorted(prefectish.__all__)
+    assert dir(prefectish.executors) == sorted(prefectish.executors.__all__)
+    assert all(getattr(prefectish, name) is not None for name in prefectish.__all__)

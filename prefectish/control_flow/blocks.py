@@ -17,10 +17,10 @@ from prefectish.tasks.collections import Constant
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
-    from prefectish.flows import Flow
+    from prefectish.tasks.recording import RecordingFlow
 
 
-def active_flow(flow: Flow | None, user: str) -> Flow:
+def active_flow(flow: RecordingFlow | None, user: str) -> RecordingFlow:
     """Return the flow that was passed, else the active one.
 
     Raises
@@ -28,7 +28,7 @@ def active_flow(flow: Flow | None, user: str) -> Flow:
     FlowDefinitionError
         If there is neither; the message names `user`.
     """
-    found: Flow | None = flow if flow is not None else current().get("flow")
+    found: RecordingFlow | None = flow if flow is not None else current().get("flow")
     if found is None:
         raise FlowDefinitionError(f"no active Flow: use {user} inside `with Flow(...)`, or pass flow=")
     return found
@@ -38,7 +38,7 @@ class Block:
     """The tasks of a `with` block, all of one flow."""
 
     def __init__(self) -> None:
-        self._flow: Flow | None = None
+        self._flow: RecordingFlow | None = None
         self._tasks: dict[Task, None] = {}
         self._around: Block | None = None
         self._overlay: Overlay | None = None
@@ -62,7 +62,7 @@ class Block:
         if kind is None:
             self._close()
 
-    def note(self, task: Task, flow: Flow) -> None:
+    def note(self, task: Task, flow: RecordingFlow) -> None:
         """Note a task that was added to a flow inside the block.
 
         Raises
@@ -85,11 +85,11 @@ class Block:
         """Add the edges that the block stands for."""
 
 
-def roots(flow: Flow, tasks: Collection[Task]) -> list[Task]:
+def roots(flow: RecordingFlow, tasks: Collection[Task]) -> list[Task]:
     """Return the tasks that have no upstream among them."""
     return [task for task in tasks if not any(edge.upstream_task in tasks for edge in flow.edges_to(task))]
 
 
-def leaves(flow: Flow, tasks: Collection[Task]) -> list[Task]:
+def leaves(flow: RecordingFlow, tasks: Collection[Task]) -> list[Task]:
     """Return the tasks that have no downstream among them."""
     return [task for task in tasks if not any(edge.downstream_task in tasks for edge in flow.edges_from(task))]

@@ -12,7 +12,7 @@ from prefectish.tasks.control_flow import AsBool, Compare, Merge
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
-    from prefectish.flows import Flow
+    from prefectish.tasks.recording import RecordingFlow
 
 
 class case(Block):
@@ -69,7 +69,7 @@ class case(Block):
             flow.insert(Edge(compare, task))
 
 
-def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False, flow: Flow | None = None) -> None:
+def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False, flow: RecordingFlow | None = None) -> None:
     """Run the task whose value equals a result, and skip the others.
 
     Parameters
@@ -97,7 +97,7 @@ def switch(condition: Any, cases: Mapping[Any, Any], mapped: bool = False, flow:
         flow.set_dependencies(branch, upstream_tasks=[compare], mapped=mapped)
 
 
-def _tasks_by_case(cases: Any, flow: Flow) -> dict[Any, Task]:
+def _tasks_by_case(cases: Any, flow: RecordingFlow) -> dict[Any, Task]:
     if not isinstance(cases, Mapping):
         raise TypeError(f"cases must be a dict from value to task, got {cases!r}")
     tasks = {value: as_task(branch, flow) for value, branch in cases.items()}
@@ -107,7 +107,9 @@ def _tasks_by_case(cases: Any, flow: Flow) -> dict[Any, Task]:
     return tasks
 
 
-def ifelse(condition: Any, true_task: Any, false_task: Any, mapped: bool = False, flow: Flow | None = None) -> None:
+def ifelse(
+    condition: Any, true_task: Any, false_task: Any, mapped: bool = False, flow: RecordingFlow | None = None
+) -> None:
     """Run one task if a result is true, else the other; the one that does not run is skipped.
 
     Parameters
@@ -130,7 +132,7 @@ def ifelse(condition: Any, true_task: Any, false_task: Any, mapped: bool = False
         switch(AsBool().bind(condition, mapped=mapped, flow=flow), branches, mapped, flow)
 
 
-def merge(*tasks: Any, flow: Flow | None = None, mapped: bool = False, **named: Any) -> Task:
+def merge(*tasks: Any, flow: RecordingFlow | None = None, mapped: bool = False, **named: Any) -> Task:
     """Return a task with the result of the branch that ran: the first input that is not None.
 
     It is skipped if all its inputs were skipped, and its trigger fails if one of them failed.

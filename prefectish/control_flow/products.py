@@ -17,7 +17,7 @@ from prefectish.tasks.mapping import check_mappable
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
-    from prefectish.flows import Flow
+    from prefectish.tasks.recording import RecordingFlow
 
 
 class Column(Sequence[Any]):
@@ -136,7 +136,7 @@ def checked_length(values: Any, where: str) -> int:
     return len(values)
 
 
-def product(*inputs: Any, flow: Flow | None = None) -> tuple[Task, ...]:
+def product(*inputs: Any, flow: RecordingFlow | None = None) -> tuple[Task, ...]:
     """Return tasks to map over together: the cartesian product of the inputs, in which the last one varies fastest.
 
     Parameters
@@ -186,13 +186,13 @@ def _check(value: Any, where: str) -> None:
         checked_length(bare, where)
 
 
-def _length_of(value: Any, flow: Flow) -> Any:
+def _length_of(value: Any, flow: RecordingFlow) -> Any:
     """Return the length of a list, or a task that computes it."""
     bare, _, flattened, _ = unwrap(value)
     return Length().bind(value, flow=flow) if flattened or isinstance(bare, Task) else len(bare)
 
 
-def _column_task(value: Any, position: int, lengths: dict[int, Any], flow: Flow) -> Task:
+def _column_task(value: Any, position: int, lengths: dict[int, Any], flow: RecordingFlow) -> Task:
     bare, _, flattened, _ = unwrap(value)
     others = {place: length for place, length in lengths.items() if place != position}
     if flattened or holds_tasks([bare, *others.values()]):

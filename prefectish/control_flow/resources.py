@@ -13,7 +13,7 @@ from prefectish.tasks.task import FunctionTask, Task
 from prefectish.triggers import Upstream
 
 if TYPE_CHECKING:
-    from prefectish.flows import Flow
+    from prefectish.tasks.recording import RecordingFlow
 
 NOT_SET_UP = "The resource was not set up, so there is nothing to clean up."
 
@@ -92,7 +92,7 @@ class ResourceManager:
         self.cleanup_task_kwargs = dict(cleanup_task_kwargs or {})
         self.__doc__ = resource_class.__doc__
 
-    def __call__(self, /, *args: Any, flow: Flow | None = None, **kwargs: Any) -> ResourceBlock:
+    def __call__(self, /, *args: Any, flow: RecordingFlow | None = None, **kwargs: Any) -> ResourceBlock:
         """Return a block for a `with` statement; the arguments (values or tasks) are those of the class."""
         return ResourceBlock(self, args, kwargs, flow)
 
@@ -118,7 +118,7 @@ class ResourceBlock(Block):
     """The tasks that use one resource."""
 
     def __init__(
-        self, manager: ResourceManager, args: tuple[Any, ...], kwargs: Mapping[str, Any], flow: Flow | None
+        self, manager: ResourceManager, args: tuple[Any, ...], kwargs: Mapping[str, Any], flow: RecordingFlow | None
     ) -> None:
         super().__init__()
         self.manager = manager

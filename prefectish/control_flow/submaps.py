@@ -21,7 +21,7 @@ from prefectish.tasks.mapping import check_mappable
 from prefectish.tasks.task import Home, Task
 
 if TYPE_CHECKING:
-    from prefectish.flows import Flow
+    from prefectish.tasks.recording import RecordingFlow
 
 
 class Item(Task):
@@ -53,7 +53,7 @@ class Item(Task):
         return Edge(self.source, task, key, self.maps, self.flattened, self.failure_allowed)
 
 
-def apply_map(func: Callable[..., Any], *args: Any, flow: Flow | None = None, **kwargs: Any) -> Any:
+def apply_map(func: Callable[..., Any], *args: Any, flow: RecordingFlow | None = None, **kwargs: Any) -> Any:
     """Run a pipeline of tasks, built by a function for one item, for each item of the arguments.
 
     Like `map`, but for a pipeline of several tasks: every item passes through it independently, without
@@ -114,7 +114,7 @@ def apply_map(func: Callable[..., Any], *args: Any, flow: Flow | None = None, **
 class _Pipeline:
     """The tasks that the function creates, before they are moved to the real flow."""
 
-    def __init__(self, flow: Flow, name: str) -> None:
+    def __init__(self, flow: RecordingFlow, name: str) -> None:
         self.flow = flow
         self.label = f"apply_map({name})"
         self.inner = flow.inner(self.label)

@@ -10,17 +10,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
-
-if TYPE_CHECKING:
-    from prefectish.engine.jobs.protocol import Receipt, Session
+from typing import Protocol, TypeVar
 
 Outcome = TypeVar("Outcome")
+Receipt = TypeVar("Receipt", covariant=True)
 
 #: Longest time a loop waits for receipts before it looks at its timers and requests again, in seconds.
 LONGEST_WAIT = 0.25
 #: The last time that there is.
 LATEST = datetime.max.replace(tzinfo=UTC)
+
+
+class Receiver(Protocol[Receipt]):
+    """What a clock waits for: the session of an executor, with room for so many bodies at once."""
+
+    slots: int
+
+    def receipts(self, timeout: float | None) -> Sequence[Receipt]:
+        """Wait until there are receipts, at most `timeout` seconds, and return all there are."""
 
 
 class Clock:
@@ -52,11 +59,15 @@ class Clock:
 
     @contextmanager
     def driven(self) -> Iterator[None]:
-        """Say that the loop of a run goes on in this thread, in the block."""
+        """Note that this thread runs the loop of a run, in the block."""
         yield
 
     def receipts(
-        self, session: Session, in_flight: int, due: float | None, idle: Callable[[float], object] | None = None
+        self,
+        session: Receiver[Receipt],
+        in_flight: int,
+        due: float | None,
+        idle: Callable[[float], object] | None = None,
     ) -> Sequence[Receipt]:
         """Wait until a session has receipts, or something is due, or a little while.
 
@@ -67,7 +78,7 @@ class Clock:
         due
             When something is due, by :meth:`seconds`; None if nothing is.
         idle
-            Waits so many seconds, or until somebody asks for something, while nothing runs; None for a sleep.
+            Waits so many seconds, or until a request comes, while nothing runs; None for a sleep.
         """
         wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - self.seconds()))
         if in_flight:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, overload
 
 from prefectish.engine.capture import capture
 from prefectish.engine.driver.options import RunOptions
+from prefectish.engine.driver.run import resumption
 from prefectish.engine.handlers import on_failure_handler
 from prefectish.engine.state import State
 from prefectish.errors import FlowDefinitionError
@@ -151,10 +152,7 @@ class FlowFunction(Generic[P, R]):
         RunLocked
             Somebody else drives it.
         """
-        import importlib
-
         options = self.options.merged(executor=executor, history=history, progress=progress, retries=0)
-        resumption = importlib.import_module("prefectish.history.resume").resumption
         recorded = resumption(run_id, options.history, retry_failed, force)
         return self._state(parameters, parameter_values, options.merged(resumption=recorded))
 

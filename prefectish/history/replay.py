@@ -32,7 +32,8 @@ from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.run_steps import gather, run_steps
 from prefectish.engine.worker.tracebacks import users_part
 from prefectish.errors import ResultReleased, ResumeMismatch
-from prefectish.flows import Flow, ran_last
+from prefectish.flow_source import ran_last
+from prefectish.flows import Flow
 from prefectish.history import schema
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.queries import ChildRow, RunRow
@@ -67,7 +68,7 @@ def _ignore_event(run: Any, old: State, new: State) -> State:
 
 
 def _flow_of(run: RunRow) -> Flow:
-    flow = ran_last(run.flow_name)
+    flow: Flow | None = ran_last(run.flow_name)
     if flow is None:
         raise ValueError(
             f"the history keeps no code, and no flow {run.flow_name!r} ran in this process: pass it, .replay(flow=flow)"

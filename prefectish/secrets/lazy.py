@@ -8,7 +8,7 @@ secret is ordinary data and is transferred.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from prefectish.engine.jobs.envelope import encode
 from prefectish.engine.state import Deferred, State
@@ -17,9 +17,6 @@ from prefectish.tasks.collections import Dict, List, Set, Tuple
 from prefectish.tasks.control_flow import Merge
 from prefectish.tasks.secrets import SecretBase
 from prefectish.tasks.task import Operation, Task
-
-if TYPE_CHECKING:
-    from prefectish.engine.worker.attempt_context import AttemptContext
 
 #: Tasks that only combine their inputs.
 _DERIVING = (Operation, List, Tuple, Set, Dict, Merge)
@@ -98,23 +95,30 @@ def storage_of(task: Task) -> NoStorage | None:
     return NoStorage() if isinstance(task, SecretBase) else None
 
 
+class SecretAttempt(Protocol):
+    """What is read of the context of an attempt."""
+
+    spec: Any
+    index: int
+
+
 class NoStorage:
     """Storage of secrets, which stores nothing; replaces :class:`prefectish.engine.worker.storage.ResultStorage`."""
 
     __slots__ = ()
 
-    def load_previous(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
+    def load_previous(self, ctx: SecretAttempt, inputs: dict[str, Any]) -> State | None:
         """Return None: nothing was stored."""
         return None
 
-    def record_outcome(self, ctx: AttemptContext, state: State) -> None:
+    def record_outcome(self, ctx: SecretAttempt, state: State) -> None:
         """Do nothing."""
 
-    def target_state(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
+    def target_state(self, ctx: SecretAttempt, inputs: dict[str, Any]) -> State | None:
         """Return None: a secret has no target."""
         return None
 
-    def save(self, ctx: AttemptContext, inputs: dict[str, Any], state: State) -> State:
+    def save(self, ctx: SecretAttempt, inputs: dict[str, Any], state: State) -> State:
         """Replace the result of a successful attempt by a `LazySecret`."""
         result = LazySecret(_without_engine_options(ctx.spec.task).get, {}, ctx.spec.label(ctx.index))
         result._value = mask_output(state._result)

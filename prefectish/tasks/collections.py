@@ -13,7 +13,7 @@ from prefectish.edges import Annotation
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
-    from prefectish.flows import Flow
+    from prefectish.tasks.recording import RecordingFlow
 
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 
@@ -112,14 +112,14 @@ def _parts(collection: Any) -> tuple[Iterable[Any], ...]:
     return (collection.keys(), collection.values()) if isinstance(collection, dict) else (collection,)
 
 
-def as_task(value: Any, flow: Flow) -> Task:
+def as_task(value: Any, flow: RecordingFlow) -> Task:
     """Return a value as a task; a collection with tasks is recorded in the flow."""
     if isinstance(value, Task):
         return value
     return collected(value, flow) if holds_tasks(value) else Constant(value)
 
 
-def collected(value: Any, flow: Flow) -> Task:
+def collected(value: Any, flow: RecordingFlow) -> Task:
     """Record the task that collects a collection with tasks or annotations."""
     if isinstance(value, dict):
         keys = {f"key_{i}": key for i, key in enumerate(value.keys())}

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, TypeVar  # comes with type checkers
 
     from prefectish.engine.state import State
-    from prefectish.flows import Flow
     from prefectish.functions.futures import TaskFuture
+    from prefectish.tasks.recording import RecordingFlow
     from prefectish.tasks.typed import A, Argument, B, C, D, Decorator, Items, Q, S, Sent, Takes, Whole
 
     R = TypeVar("R", covariant=True, default=Any)
@@ -49,7 +49,7 @@ else:
 class Home(NamedTuple):
     """The flow that a call belongs to; its names outlive the flow."""
 
-    flow: weakref.ref[Flow]
+    flow: weakref.ref[RecordingFlow]
     slug: str
     flow_name: str
 
@@ -317,7 +317,7 @@ class Task(Operand, Generic[R]):
         mapped: bool = False,
         task_args: Mapping[str, Any] | None = None,
         upstream_tasks: Iterable[Any] | None = None,
-        flow: Flow | None = None,
+        flow: RecordingFlow | None = None,
         return_state: bool | None = None,
         allow_failure: bool = False,
         wait_for: Iterable[Any] | None = None,
@@ -406,7 +406,7 @@ class Task(Operand, Generic[R]):
         *args: Any,
         task_args: Mapping[str, Any] | None = None,
         upstream_tasks: Iterable[Any] | None = None,
-        flow: Flow | None = None,
+        flow: RecordingFlow | None = None,
         **kwargs: Any,
     ) -> Any:
         """Record a call that runs once for each item of its arguments, except those in `unmapped`.
@@ -503,7 +503,7 @@ class Task(Operand, Generic[R]):
         *args: Any,
         mapped: bool = False,
         upstream_tasks: Iterable[Any] | None = None,
-        flow: Flow | None = None,
+        flow: RecordingFlow | None = None,
         **kwargs: Any,
     ) -> Self:
         """Set the arguments of this task itself, not a copy, in a flow; parameters and errors as for a call."""
@@ -517,7 +517,7 @@ class Task(Operand, Generic[R]):
 
     def set_dependencies(
         self,
-        flow: Flow | None = None,
+        flow: RecordingFlow | None = None,
         upstream_tasks: Iterable[Any] | None = None,
         downstream_tasks: Iterable[Any] | None = None,
         keyword_tasks: Mapping[str, Any] | None = None,
@@ -535,21 +535,23 @@ class Task(Operand, Generic[R]):
         )
         return self
 
-    def set_upstream(self, task: Any, flow: Flow | None = None, key: str | None = None, mapped: bool = False) -> Self:
+    def set_upstream(
+        self, task: Any, flow: RecordingFlow | None = None, key: str | None = None, mapped: bool = False
+    ) -> Self:
         """Wait for `task`; with a key, receive its result as the argument of that name."""
         if key is not None:
             return self.set_dependencies(flow, keyword_tasks={key: task}, mapped=mapped)
         return self.set_dependencies(flow, upstream_tasks=[task], mapped=mapped)
 
     def set_downstream(
-        self, task: Task, flow: Flow | None = None, key: str | None = None, mapped: bool = False
+        self, task: Task, flow: RecordingFlow | None = None, key: str | None = None, mapped: bool = False
     ) -> Self:
         """Make `task` wait for this one; with a key, it receives this task's result as the argument of that name."""
         task.set_upstream(self, flow, key, mapped)
         return self
 
-    def _flow(self, flow: Flow | None) -> Flow:
-        found: Flow | None = flow if flow is not None else current().get("flow")
+    def _flow(self, flow: RecordingFlow | None) -> RecordingFlow:
+        found: RecordingFlow | None = flow if flow is not None else current().get("flow")
         if found is None:
             raise FlowDefinitionError(
                 f"no active Flow: call {self.name} inside `with Flow(...)` or a @flow function, pass flow=, or call "

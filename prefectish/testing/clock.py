@@ -12,8 +12,7 @@ from typing import Any, NoReturn
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error
-from prefectish.engine.clock import Clock, later
-from prefectish.engine.jobs.protocol import Receipt, Session
+from prefectish.engine.clock import Clock, Receipt, Receiver, later
 from prefectish.engine.signals import TimeoutSignal
 
 #: Time between looks at a session whose bodies run, in real seconds.
@@ -207,7 +206,11 @@ class VirtualClock(Clock):
                 self._changed.notify_all()
 
     def receipts(
-        self, session: Session, in_flight: int, due: float | None, idle: Callable[[float], object] | None = None
+        self,
+        session: Receiver[Receipt],
+        in_flight: int,
+        due: float | None,
+        idle: Callable[[float], object] | None = None,
     ) -> Sequence[Receipt]:
         """Wait until a session has receipts; if all that runs sleeps, let time pass until something is due."""
         with self._changed:

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping
 from datetime import datetime
+from importlib import import_module
 from typing import Any
 
 from prefectish.engine.clock import Clock, RunClock
@@ -88,6 +89,19 @@ def run_flow(
         control.interrupt_from_thread = None  # it would keep the tables of the run, on a circle with them
         active_runs.end(run_id)
         unbind(token)
+
+
+def resumption(run_id: str, history: Any, retry_failed: bool = False, force: bool = False) -> Any:
+    """Return a recorded run to continue, which this process holds from now on; see :meth:`prefectish.Flow.resume`.
+
+    Raises
+    ------
+    KeyError
+        No such run is recorded.
+    RunLocked
+        Another process drives it.
+    """
+    return import_module("prefectish.history.resume").resumption(run_id, history, retry_failed, force)
 
 
 def _run(run: Run, given: Mapping[str, Any], active: ActiveRun) -> State:

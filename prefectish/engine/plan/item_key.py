@@ -12,16 +12,14 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from prefectish.engine.capture import Error, capture
+from prefectish.engine.plan.steps import Input
 from prefectish.engine.state import State, Success
 from prefectish.errors import describe
 from prefectish.hashing import stable_hash
 from prefectish.secrets.masking import mask
-
-if TYPE_CHECKING:
-    from prefectish.engine.jobs.job import StepSpec
 
 #: Where a state keeps the name of its item, and an item its number among those of one key, in their contexts.
 ITEM_KEY, ITEM_NUMBER = "item_key", "item_number"
@@ -34,7 +32,23 @@ logger = logging.getLogger("prefectish.engine")
 _warned: set[tuple[str, str]] = set()
 
 
-def item_key(spec: StepSpec, upstream: Sequence[State], run: Mapping[str, Any]) -> str | None:
+class KeyedStep(Protocol):
+    """What is read of a step: both the steps of a plan and those of a job have it."""
+
+    @property
+    def task(self) -> Any:
+        """The task, whose option says what an item is."""
+
+    @property
+    def slug(self) -> str:
+        """Name of the step in the flow."""
+
+    @property
+    def inputs(self) -> Sequence[Input]:
+        """The edges into the step."""
+
+
+def item_key(spec: KeyedStep, upstream: Sequence[State], run: Mapping[str, Any]) -> str | None:
     """Return the key of a child by the states of its inputs; None if its item cannot say what it is.
 
     An item that cannot be hashed the same way everywhere falls back to the position, with one warning a task and run.
@@ -106,7 +120,7 @@ def identity_of(key: str | None, row: int, seen: Counter[str]) -> Identity:
     return key, seen[key] - 1
 
 
-def name_of(spec: StepSpec, upstream: Sequence[State], key: str | None) -> str | None:
+def name_of(spec: KeyedStep, upstream: Sequence[State], key: str | None) -> str | None:
     """Return what an item is called in names; None if it cannot say what it is.
 
     Parameters
