@@ -9,17 +9,17 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from prefectish.engine.jobs.references import Gone
 from prefectish.engine.plan.item_key import Identity
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
-from prefectish.engine.state import Deferred, Failed, Paused, Resume, Retrying, Scheduled, State
+from prefectish.engine.state import Failed, Paused, Resume, Retrying, Scheduled, State
 from prefectish.engine.state import State as AnyState
 from prefectish.engine.worker.storage import Stored
 from prefectish.errors import (
     RemoteError,
     ResultCorrupt,
-    ResultReleased,
     ResumeMismatch,
     RunLocked,
 )
@@ -38,31 +38,6 @@ from prefectish.results.base import Result
 CLIENT_LOST = "client-lost"
 logger = logging.getLogger("prefectish")
 _CLASSES = {cls.__name__: cls for cls in AnyState.children()}
-
-
-class Gone(Deferred):
-    """A result that was not stored, or cannot be read any more, of a run that is resumed."""
-
-    __slots__ = ("label",)
-
-    def __init__(self, label: str) -> None:
-        self.label = label
-
-    def get(self) -> Any:
-        """Refuse.
-
-        Raises
-        ------
-        ResultReleased
-            always.
-        """
-        raise ResultReleased(
-            f"result of {self.label} was made before the run was resumed, and was not stored; "
-            f"give the flow a result store"
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Gone, (self.label,)
 
 
 class Resumption:

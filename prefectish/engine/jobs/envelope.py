@@ -1,10 +1,11 @@
-"""The envelope: user objects cross a process boundary as bytes that we encoded, and are opened under capture.
+"""The envelope: objects of the user leave a process as bytes, and are unpickled where their errors are captured.
 
-Dask unpickles task arguments outside the task, on the scheduler too, and a value that breaks there takes workers with
-it. So no raw user object enters a graph: :func:`encode` makes bytes of it where it is made, :class:`Encoded` carries
-them, and only an attempt, or a reader of ``state.result``, opens them.
+Dask unpickles the arguments of a task outside of the task, on the scheduler too, and a value that raises there kills
+workers. So a graph holds no object of the user: :func:`encode` pickles it where it is made, :class:`Encoded` holds the
+bytes, and only an attempt, or a reader of ``state.result``, unpickles them.
 
-Numbers, text, bytes and None travel as they are: they cannot break. Buffers (arrays) stay out of band, without a copy.
+Numbers, text, bytes and None are sent as they are: they cannot raise. Buffers (arrays) are sent out of band,
+without a copy.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from prefectish.errors import (
 )
 from prefectish.source_lines import pickler_class
 
-#: Types that travel as they are. Subclasses do not: their classes may be missing elsewhere.
+#: Types that are sent as they are. Subclasses are not: their classes may be missing elsewhere.
 SIMPLE = frozenset({type(None), bool, int, float, complex, str, bytes})
-#: Exceptions whose pickle is larger travel as text.
-LARGEST_ERROR = 1 << 20
+#: Exceptions with a larger pickle, in bytes, are sent as text.
+MAX_ERROR_BYTES = 1 << 20
 _MAIN = b"__main__"
 
 
 class Encoded(Deferred):
-    """A user's value as bytes; decoded when read, once in each process.
+    """A value of the user as bytes; unpickled when it is read, once in each process.
 
     Attributes
     ----------
@@ -65,7 +66,7 @@ class Encoded(Deferred):
         Raises
         ------
         ResultUnpickleError
-            It cannot be loaded here.
+            It cannot be unpickled here.
         """
         if self._live is None:
             self._live = (self._load(),)
@@ -74,13 +75,13 @@ class Encoded(Deferred):
     def _load(self) -> Any:
         try:
             return pickle.loads(self.head, buffers=self.buffers)
-        except BaseException as error:  # loading runs the user's code
+        except BaseException as error:  # unpickling runs code of the user
             raise ResultUnpickleError(
                 f"upstream {self.label} could not be unpickled on the worker: {type(error).__name__}: {text_of(error)}"
             ) from error
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        # Dask speaks protocol 4 with its scheduler, which knows no buffers out of band: there they are copied.
+        # Dask sends with protocol 4 to its scheduler, which has no buffers out of band: there they are copied.
         outside = _outside if protocol >= 5 else bytes
         return type(self), (self.label, self.head, [outside(b) for b in self.buffers])
 
@@ -92,7 +93,7 @@ class Encoded(Deferred):
 
 
 class EncodedError(Encoded):
-    """An exception as bytes, with the text that stands in for it where it cannot be loaded."""
+    """An exception as bytes, with the text that takes its place where it cannot be unpickled."""
 
     __slots__ = ("stand_in",)
 
@@ -108,7 +109,7 @@ class EncodedError(Encoded):
     def _load(self) -> Any:
         try:
             error = rebuild_exception(pickle.loads(self.head))
-        except BaseException:  # the text says what is known; that it cannot be loaded here adds nothing
+        except BaseException:  # the stand-in says what is known; that it cannot be unpickled here adds nothing
             return self.stand_in
         if error.__cause__ is None:
             error.__cause__ = self.stand_in
@@ -127,12 +128,12 @@ def _outside(buffer: Any) -> pickle.PickleBuffer:
 
 
 def dumps(value: Any, buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None) -> bytes:
-    """Pickle a value for another process: by reference where it can be imported there, else by value."""
+    """Pickle a value for another process: by reference if it can be imported there, else by value."""
     try:
         head = pickle.dumps(value, protocol=5, buffer_callback=buffer_callback)
         if _MAIN not in head and not _by_value():
             return head
-    except Exception:  # cloudpickle says what is wrong if it cannot do it either
+    except Exception:  # cloudpickle raises what is wrong if it fails too
         pass
     if buffer_callback is not None:
         buffer_callback.__self__.clear()  # type: ignore[attr-defined]
@@ -161,7 +162,7 @@ def _pickler() -> Any:
 
 
 def _by_value() -> bool:
-    """Whether the user registered modules to be pickled by value; then the quick way could miss one of them."""
+    """Whether the user registered modules to be pickled by value, which the standard pickle does not know of."""
     import sys
 
     cloudpickle = sys.modules.get("cloudpickle")
@@ -193,15 +194,15 @@ def encode(value: Any, label: str, keep: bool = True) -> Any:
 def encode_error(error: BaseException, label: str) -> EncodedError | RemoteError:
     """Return the envelope of an exception, or a stand-in if it does not survive a round trip.
 
-    The traceback travels as text, and is the cause of the exception that arrives.
+    The traceback is sent as text, and is the cause of the exception that arrives.
     """
     stand_in = remote_error(error)
     try:
         head = dumps(reduce_exception(error))
-        if len(head) > LARGEST_ERROR:
+        if len(head) > MAX_ERROR_BYTES:
             return stand_in
         rebuild_exception(pickle.loads(head))
-    except BaseException:  # the stand-in says all that can be said
+    except BaseException:  # the stand-in says what is known
         return stand_in
     return EncodedError(label, head, stand_in, (error,))
 
@@ -211,24 +212,24 @@ def remote_error(error: BaseException) -> RemoteError:
     if isinstance(error, RemoteError):
         return error
     came_with = error.__cause__
-    if error.__traceback__ is None and isinstance(came_with, RemoteError):  # it was raised in a process of its own
+    if error.__traceback__ is None and isinstance(came_with, RemoteError):  # raised in an isolated body
         return RemoteError(type(error).__name__, text_of(error), came_with.traceback)
     import traceback
 
     try:
         text = "".join(traceback.format_exception(error, limit=-30))
-    except BaseException as broken:  # formatting calls the user's __str__
+    except BaseException as broken:  # formatting calls __str__ of the user
         text = f"traceback cannot be formatted: {describe(broken)}"
     return RemoteError(type(error).__name__, text_of(error), shorten(text))
 
 
 def encode_state(state: State, label: str, verify: bool = False) -> State:
-    """Return the state as it crosses a process boundary: the result in its envelope.
+    """Return the state as it leaves a process: the result in its envelope.
 
     Parameters
     ----------
     verify
-        Load the bytes once more, so that a result that cannot be loaded fails where it was made.
+        Unpickle the bytes once more, so that a result that cannot be unpickled fails where it was made.
 
     A result that cannot be pickled makes the state Failed; an exception that cannot is replaced by a RemoteError.
     """
@@ -251,7 +252,7 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
         if verify:
             pickle.loads(packed.head, buffers=packed.buffers)
         return state.replace(result=packed)
-    except BaseException as error:  # pickling runs the user's code
+    except BaseException as error:  # pickling runs code of the user
         return _unpicklable("result", error, label)
 
 
@@ -276,7 +277,7 @@ def _with_error(state: State, error: BaseException, label: str) -> State:
 
 
 def _encode_loop(state: State, label: str) -> State:
-    """Put what a loop hands to its next turn into an envelope too."""
+    """Put what a loop passes to its next turn into an envelope too."""
     value = state.context.get("task_loop_result")
     if type(value) in SIMPLE:
         return state

@@ -1,4 +1,4 @@
-"""Jobs and records: what is to be run of a flow, and how it ended."""
+"""Jobs and records: which steps are to be run, and how each ended."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ STEP, SHARED, ITEM = InputKind
 
 
 class StepSpec(Struct):
-    """What an attempt needs to know of a step; one copy travels with each map.
+    """What an attempt needs to know of a step; it is sent once with each map.
 
     Attributes
     ----------
     wiring
         One (kind, position) pair an input: ``STEP`` position in the chain, ``SHARED`` or ``ITEM`` position.
     fills
-        Some inputs fill places inside of an argument.
+        Some inputs take the place of slots inside of an argument.
     late
-        Names of the constants that came in envelopes and are opened when they are read.
+        Names of the constants that are in envelopes, opened when they are read.
     direct
-        True if the body is called right here, without limits, and its prints are left alone.
+        The body is called in this thread, without limits, and what it prints is not captured.
     plain
-        True if nothing but success of all inputs matters, so that the quick path of ``decide`` applies.
+        Its trigger is ``all_successful``: ``decide`` has a quick path for it.
     measure
         What it reports of its result, for maps over it.
     derives
-        True if it only puts its inputs together, so that it can do so again where its result is read.
+        Its body only combines its inputs, and can do so again where its result is read.
     computes_key
         The attempt computes the key of its item.
     named_by_key
-        It names something after the key of its item: a stored result, or a run.
+        A stored result or a run is named after the key of its item.
     storage
         How its results are stored, None if they are not.
     cache
         How its cache is asked, None if it has none.
     naming
-        What names its runs, None if nobody asked for names.
+        Renders ``task_run_name``; None if the task has none.
     start_marker
         Where an attempt that must not run twice leaves its marker, None if it may.
     """
@@ -143,7 +143,7 @@ def _naming_of(task: Task) -> RunNaming | None:
 
 
 class ChainSpec(Struct):
-    """The steps of one chain, what all of its branches share, and the facts of the run; travels once with each map.
+    """The steps of one chain, what all of its branches share, and the facts of the run; it is sent once with each map.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ class ChainSpec(Struct):
     shared
         States of the unmapped inputs.
     wanted
-        Positions whose records the owner needs by themselves, because somebody outside the chain reads them.
+        Positions whose records the client needs by themselves, because steps outside the chain read them.
     batch_size
         Number of branches in one batch, "auto", or None.
     """
@@ -179,7 +179,7 @@ class ChainSpec(Struct):
 
 
 class Pick(Struct):
-    """Item `path` of the value of a state that is not here: read where the body runs.
+    """An item of the value of a state, read where the body runs.
 
     ``path`` is ``(i,)`` for item i, ``(i, j)`` for element j of item i (flatten).
     """
@@ -191,7 +191,7 @@ class Pick(Struct):
         self.path = path
 
     def read(self) -> Any:
-        """Return the item; it raises what the user's container raises."""
+        """Return the item; whatever the container of the user raises is raised."""
         value = self.state.result
         for position in self.path:
             value = value[position]
@@ -199,7 +199,7 @@ class Pick(Struct):
 
 
 class Job(Struct):
-    """Some steps of one branch, to be run now.
+    """Some steps of one branch that can run now.
 
     Attributes
     ----------
@@ -216,13 +216,13 @@ class Job(Struct):
     starts
         States other than Pending() from which a step starts, by position.
     awaiting
-        Mask of the positions whose records are still to come; the owner's, cleared when the job is given up.
+        Mask of the positions whose records are still to come; kept by the scheduler, cleared when the job is given up.
     batch
-        Jobs with the same number travel as one; None for a job by itself.
+        Jobs with the same number are sent as one; None for a job by itself.
     solo
-        It runs with nothing else of ours on its worker, one step at a time.
+        No other job of the run is on its worker meanwhile, and it runs one step at a time.
     every_step
-        The owner wants each record as its step ends.
+        The client needs each record as its step ends.
     probe_only
         Its step asks for a start marker, a target and a cached state, but does not run its body: the record is final,
         or Pending if nothing was found.
@@ -282,13 +282,13 @@ class Record(Struct):
     due_in_seconds
         Seconds until a waiting state is due, by the worker's clock; None if it has no due time.
     width
-        What somebody who maps over the result has to know, see :func:`prefectish.engine.plan.map_domain.measure`.
+        Length (and item lengths) of the result, for maps over it; see ``map_domain.measure``.
     worker
-        Process that ran it, ``host:pid``; None where it is the owner's.
+        Process that ran it, ``host:pid``; None if it is the client's.
     item_key
-        What the child is, by its item; None if nobody asked.
+        The key of its item; None if it was not computed.
     lines
-        What it logged, None for nothing or where nobody is to be told.
+        What it logged; None if it logged nothing, or lines are not sent.
     """
 
     __slots__ = ("due_in_seconds", "item_key", "lines", "seconds", "state", "width", "worker")

@@ -1,8 +1,8 @@
 """What an executor is: jobs in, receipts out.
 
-An executor opens a :class:`Session`; the drive loop submits :class:`~prefectish.engine.jobs.job.Job` objects to it and
-reads :class:`Receipt` objects from it. A session runs steps through ``attempt`` and decides nothing about states: no
-skip, no trigger, no retry.
+An executor opens a :class:`Session`; the loop of a run submits :class:`~prefectish.engine.jobs.job.Job` objects and
+reads :class:`Receipt` objects. A session runs steps through ``run_steps`` and decides nothing about states: no skip, no
+trigger, no retry.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LossCause(StrEnum):
 
     #: The worker died while it ran the job, or ran beside it.
     KILLED_WORKER = "killed-worker"
-    #: There is no scheduler any more; everything of the run is lost with it.
+    #: The scheduler ended, or cannot be reached; everything of the run is lost with it.
     SCHEDULER_LOST = "scheduler-lost"
     #: Dask cancelled the key, and gave no reason that says more.
     CANCELLED_BY_CLUSTER = "cancelled-by-cluster"
@@ -43,7 +43,7 @@ class Lost(Struct):
     Attributes
     ----------
     cause
-        Why; the value of a :class:`LossCause` will do.
+        A :class:`LossCause`, or its value.
     deaths
         Workers that died while running it, as the cluster counted them; 0 if unknown.
     position
@@ -51,11 +51,11 @@ class Lost(Struct):
     worker
         Address of the last worker, if known.
     detail
-        What the infrastructure said, in words.
+        What the infrastructure reported, in words.
     fatal
         No job of the run can run any more.
     evidence
-        What is known of the worker's end: exit code, memory, last words.
+        What is known of the death of the worker: exit code, memory, crash log.
     """
 
     __slots__ = ("cause", "deaths", "detail", "evidence", "fatal", "position", "worker")
@@ -80,7 +80,7 @@ class Lost(Struct):
 
 
 class Receipt(Struct):
-    """What a session knows about a job: records by position, or that it was lost. A job may give several receipts."""
+    """What a session reports of a job: records by position, or that it was lost. There may be several for one job."""
 
     __slots__ = ("job", "lost", "records")
 
@@ -101,8 +101,8 @@ class RunnableFlow(Protocol):
 class Session(Protocol):
     """An executor at work.
 
-    ``window`` is the number of branches of maps the executor wants open at once, ``slots`` the number of bodies it can
-    run at once. ``live`` says that bodies get the very objects that are here, and nothing has to be pickled.
+    ``window`` is the number of branches of maps to keep open at once, ``slots`` the number of bodies that can run at
+    once. ``live`` says that bodies get the objects of this process, so that nothing has to be pickled.
     """
 
     window: int
@@ -119,10 +119,10 @@ class Session(Protocol):
         """Forget jobs: those not started never start, the records of the others are dropped."""
 
     def wake(self) -> None:
-        """End the wait for receipts, from another thread; the next one ends at once if nobody waits now."""
+        """End the wait for receipts, from another thread; if there is none now, the next one ends at once."""
 
     def settle(self, held: Sequence[Held]) -> None:
-        """Do what is needed so that `held` results can be read after the session is closed, or say that they cannot."""
+        """Prepare for the end of the session: fetch `held` results that are to be read after it, or release them."""
 
 
 class Executor(Protocol):
@@ -134,5 +134,5 @@ class Executor(Protocol):
         Raises
         ------
         FlowDefinitionError
-            A body cannot be sent where it has to run; nothing was submitted.
+            A body cannot be pickled for where it has to run; nothing was submitted.
         """

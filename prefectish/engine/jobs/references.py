@@ -1,7 +1,33 @@
 """Values that are elsewhere: every class that stands for a value where the value is not.
 
-A state holds one of them in place of a result; reading ``state.result`` resolves it (:meth:`Deferred.get`).
-"""
+Most are :class:`~prefectish.engine.state.Deferred`: a state holds one as its result, and reading ``state.result`` calls
+``get``. The classes that are defined in other modules are listed too.
+
+======================  ==========================  ============================  =============================  ==================
+class                   where the value is          who makes it                  who resolves it                what it pickles to
+======================  ==========================  ============================  =============================  ==================
+Encoded, EncodedError   here, as bytes              envelope.encode, where a      ``get``, once in each process  the bytes; buffers
+(envelope)                                          value leaves its process                                     are not copied
+Stored                  in a result store           worker.storage, after the     ``get`` reads the file, once   store and place, a
+(worker.storage)                                    body                          in each process                small value too
+LazySecret              nowhere: it is computed     secrets.lazy, for what is     ``get``, once in each process  function, inputs
+(secrets.lazy)                                      made of secrets
+Held                    on a worker                 ClusterSession, for a large   ``get`` fetches it; Packer     never pickled
+                                                    result                        makes a ResultRef of it
+BatchPart               in a Batch on a worker      ClusterSession, as the        ClusterSession: a task takes   never pickled
+(executors.session)                                 handle of a Held              it out of the batch
+LeftOnWorker            where its record was made   wire.execute, lower.weigh     ClusterSession makes a Held    a number
+ResultRef               beside a call               wire.pack.Packer              wire.execute.substitute        a number
+Discarded               nowhere                     wire.execute, for a large     nothing: ResultReleased        label and size
+                                                    result of an earlier step
+Unpicklable             at the client               wire.pack, for an input       nothing: PrefectishError       names and reason
+Gone                    nowhere                     history.resume, for what was  nothing: ResultReleased        label
+                                                    not stored
+Pick (job)              in the value of a state     scheduling, for an item of a  worker.run_steps               state and position
+                                                    value that is not here
+Slot (slots)            in another input            functions.arguments           worker.decide, fill_slots      a name
+======================  ==========================  ============================  =============================  ==================
+"""  # noqa: E501  a table
 
 from __future__ import annotations
 
@@ -15,7 +41,7 @@ from prefectish.errors import PrefectishError, ResultReleased, text_of
 
 
 class Held(Deferred):
-    """A result that stayed where it was made. Reading it fetches it; after its release reading it is an error.
+    """A result that is on a worker. Reading it fetches it; after its release reading it is an error.
 
     Attributes
     ----------
@@ -24,7 +50,7 @@ class Held(Deferred):
     nbytes
         Its size in bytes.
     handle
-        What the session needs to find it; dropping the handle lets it go.
+        What the session finds it by; the value is released with the handle.
     """
 
     __slots__ = ("_fetch", "_reason", "_value", "handle", "label", "nbytes")
@@ -38,12 +64,12 @@ class Held(Deferred):
         self._value: Any = None
 
     def get(self) -> Any:
-        """Return the value, from where it is; it is not kept here.
+        """Fetch the value and return it; it is not kept here.
 
         Raises
         ------
         ResultReleased
-            The result was dropped.
+            The result was released.
         """
         value = self._value
         if value is None:
@@ -56,18 +82,18 @@ class Held(Deferred):
         return value.get() if isinstance(value, Deferred) else value
 
     def peek(self) -> Any:
-        """Return the value and keep it here too; it stays where it is for others."""
+        """Return the value and keep it here; it stays on its worker for other readers."""
         if self._value is None and self.handle is not None:
             self._value = self._fetch(self.handle)
         return self.get()
 
     def fetch(self) -> None:
-        """Bring the value here, to stay."""
+        """Fetch the value, keep it here and release it there."""
         self._value = self._fetch(self.handle)
         self.handle = None
 
     def release(self, reason: str | None = None) -> None:
-        """Let the value go."""
+        """Release the value; reading it raises ResultReleased for this reason."""
         self.handle = None
         self._reason = reason or self._reason
 
@@ -76,7 +102,7 @@ class Held(Deferred):
 
 
 class ResultRef(Struct, Deferred):
-    """The place of a value that arrives beside the call."""
+    """Stands for a value that is sent beside the call."""
 
     __slots__ = ("number",)
 
@@ -89,7 +115,7 @@ class ResultRef(Struct, Deferred):
 
 
 class Discarded(Struct, Deferred):
-    """A large result that nobody outside its branch needs; it was not sent."""
+    """Stands for a large result of an earlier step that no task outside its branch reads; it was not sent."""
 
     __slots__ = ("label", "nbytes")
 
@@ -112,7 +138,7 @@ class Discarded(Struct, Deferred):
 
 
 class LeftOnWorker(Struct):
-    """Stands for a result that stayed where it was made."""
+    """Stands for a large result in a record that was sent without it."""
 
     __slots__ = ("nbytes",)
 
@@ -121,7 +147,7 @@ class LeftOnWorker(Struct):
 
 
 class Unpicklable(Struct, Deferred):
-    """The place of an input that could not be pickled: the child that reads it fails, and says why."""
+    """Stands for an input that cannot be pickled: the child that reads it fails, and says why."""
 
     __slots__ = ("name", "reason", "slug")
 
@@ -136,8 +162,30 @@ class Unpicklable(Struct, Deferred):
         Raises
         ------
         PrefectishError
-            always.
+            Always.
         """
         index = current().get("map_index")
         label = self.slug if index is None else f"{self.slug}[{index}]"
         raise PrefectishError(f"argument {self.name!r} of {label} could not be pickled: {self.reason}")
+
+
+class Gone(Struct, Deferred):
+    """Stands for a result of an earlier part of a resumed run that was not stored, or cannot be read any more."""
+
+    __slots__ = ("label",)
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def get(self) -> Any:
+        """Refuse.
+
+        Raises
+        ------
+        ResultReleased
+            Always; it names the option that keeps the result.
+        """
+        raise ResultReleased(
+            f"result of {self.label} was made before the run was resumed, and was not stored; "
+            f"give the flow a result store"
+        )

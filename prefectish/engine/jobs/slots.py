@@ -1,4 +1,4 @@
-"""Arguments with results inside: a list, tuple, set or dict in which places are filled where the body runs."""
+"""Arguments with results inside: a list, tuple, set or dict whose slots are filled where the body runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefectish.engine.jobs.struct import Struct
 if TYPE_CHECKING:
     from prefectish.engine.plan.steps import Input
 
-#: Collections that are looked into; anything else is one value.
+#: Collections whose members may be results; anything else is one value.
 CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
@@ -24,7 +24,7 @@ class Slot(Struct):
 
 
 def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Return a value with everything that is no collection changed, at any depth; keys of dicts are left alone.
+    """Return a value with all members that are not collections changed, at any depth, but not the keys of dicts.
 
     Examples
     --------
@@ -43,14 +43,14 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _like(value: dict[Any, Any], changed: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a copy of a dict of some other class with its values changed."""
+    """Return a copy of a dict of another class, with other values."""
     copy = value.copy()
     copy.update(changed)
     return copy
 
 
-def fill_slots(inputs: dict[str, Any], places: Sequence[Input]) -> None:
-    """Put results into the arguments that have places for them, and take them away from the inputs."""
-    values = {i.key: inputs.pop(i.key) for i in places if i.key is not None}
-    for name in {i.inside for i in places if i.inside is not None}:
+def fill_slots(inputs: dict[str, Any], slots: Sequence[Input]) -> None:
+    """Move results from the inputs to the slots inside of the arguments."""
+    values = {i.key: inputs.pop(i.key) for i in slots if i.key is not None}
+    for name in {i.inside for i in slots if i.inside is not None}:
         inputs[name] = rebuilt(inputs[name], lambda member: values[member.key] if type(member) is Slot else member)
