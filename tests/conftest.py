@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from prefectish.engine.state import State
     from prefectish.executors import DaskExecutor
 
+# Every run of the tests holds its transitions and tables against what they may be; read when prefectish is imported.
+VALIDATE = "PREFECTISH_VALIDATE"
+os.environ.setdefault(VALIDATE, "1")
+
 # Pytest's importlib mode leaves this folder off the path; strategies.py is imported from it.
 sys.path.append(os.path.dirname(__file__))
 
@@ -39,7 +43,7 @@ def prefectish_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Keep the settings and files of whoever runs the tests out of them, and theirs out of the tests'."""
     home = str(tmp_path_factory.mktemp("home"))
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("PREFECTISH_")]:
+        for name in [name for name in os.environ if name.startswith("PREFECTISH_") and name != VALIDATE]:
             patch.delenv(name)
         patch.setenv("PREFECTISH_HOME", home)
         yield home

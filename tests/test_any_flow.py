@@ -19,7 +19,8 @@ from prefectish.engine.driver.inline import LocalExecutor, SerialSession
 from prefectish.engine.jobs.protocol import Lost, Receipt
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.verdict import finished
-from prefectish.engine.state import Mapped, Paused, Pending, Resume, allowed
+from prefectish.engine.state import Mapped, Paused, Pending, Resume
+from prefectish.engine.transitions import allowed
 from prefectish.engine.worker.run_steps import run_job
 
 cloudpickle.register_pickle_by_value(strategies)

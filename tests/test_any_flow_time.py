@@ -14,7 +14,8 @@ from test_any_flow import ScrambledExecutor, check_ends, growing, resumed
 
 from prefectish import context
 from prefectish.engine.driver.inline import LocalExecutor
-from prefectish.engine.state import Pending, allowed
+from prefectish.engine.state import Pending
+from prefectish.engine.transitions import allowed
 from prefectish.executors import LocalDaskExecutor
 from prefectish.testing import VirtualClock
 

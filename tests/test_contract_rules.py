@@ -555,6 +555,20 @@ def test_endrun_signal_ends_the_task_in_any_state(run):
     assert state.result[after].result == 3
 
 
+def test_signal_that_asks_for_a_state_no_task_can_end_in_fails_the_task(run):
+    @task
+    def end(is_running):
+        raise signals.ENDRUN(state=Running("still at it") if is_running else Success("fine", 1))
+
+    with Flow("endrun") as flow:
+        out = end(True)
+        rows = end.map([True, False])
+    state = run(flow)
+    assert type(state.result[out]) is Failed
+    assert state.result[out].message.startswith("a signal must ask for a state in which a task can end or wait")
+    assert [type(child) for child in state.result[rows].map_states] == [Failed, Success]
+
+
 # ---------------------------------------------------------------------- handlers
 
 

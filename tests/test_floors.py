@@ -48,7 +48,7 @@ FLOORS = [
         "prefectish.engine.side_thread",
         "prefectish.engine.task_states",
     ],
-    ["prefectish.engine.state"],
+    ["prefectish.engine.state", "prefectish.engine.transitions"],
     ["prefectish.engine.signals"],
     [
         "prefectish.triggers",

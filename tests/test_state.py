@@ -16,7 +16,6 @@ from prefectish.engine import signals
 from prefectish.engine.capture import capture
 from prefectish.engine.context import context
 from prefectish.engine.state import (
-    TRANSITIONS,
     Cached,
     Cancelled,
     Cancelling,
@@ -40,8 +39,8 @@ from prefectish.engine.state import (
     TimedOut,
     TriggerFailed,
     ValidationFailed,
-    allowed,
 )
+from prefectish.engine.transitions import TRANSITIONS, allowed
 from prefectish.errors import RemoteError
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -2,7 +2,7 @@
 
 A state is a frozen value: it is replaced, never changed.  Two states are equal if they have the same
 exact class, result and public attributes; the message and the context are remarks and do not count.
-`TRANSITIONS` is the one table of what may follow what.
+What may follow what is the table of :mod:`prefectish.engine.transitions`.
 
     State
     ├── Pending
@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, overload
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
@@ -609,52 +609,6 @@ class Crashed(Failed, public=("cause", "evidence")):
         _set(self, "evidence", evidence)
 
 
-# ---------------------------------------------------------------------- what may follow what
-
-_UNSTARTED = frozenset({Pending, Scheduled, Retrying, Paused, Resume, Queued, Submitted})
-_ENDED_WELL = frozenset({Success, Cached, Skipped, Mapped})
-_ENDED_BADLY = frozenset({Failed, TriggerFailed, TimedOut, ValidationFailed, Crashed})
-_ENDS = _ENDED_WELL | _ENDED_BADLY | {Cancelled}
-_FINAL: frozenset[type[State]] = frozenset()
-# The second failure: of a retry whose delay cannot be worked out, or that a handler stops.
-_AGAIN = frozenset({Retrying, Failed})
-
-TRANSITIONS: dict[type[State], frozenset[type[State]]] = {
-    State: _UNSTARTED | {Running, Cancelling, Looped} | _ENDS,
-    # Anything may be run, put off, or ended before its body begins: by a trigger, a skip, a cache, a signal.
-    **dict.fromkeys(_UNSTARTED, _UNSTARTED | {Running} | _ENDS),
-    # Back to unstarted: retry and pause signals, and attempts that were lost with their worker.
-    Running: _UNSTARTED | {Cancelling, Looped} | _ENDS,
-    Cancelling: _ENDS,
-    Looped: frozenset({Pending, Running, Retrying, Cancelled}) | _ENDED_BADLY,
-    Finished: _FINAL,
-    Success: frozenset({Cached}),
-    # As the start of a run it is asked anew: it may be stale, or be overruled by what is upstream.
-    Cached: _ENDS | {Running},
-    Skipped: _FINAL,
-    # A parent is mapped from the first child to the last.
-    Mapped: frozenset({Mapped}),
-    Cancelled: _FINAL,
-    Failed: _AGAIN,
-    TimedOut: _AGAIN,
-    ValidationFailed: _AGAIN,
-    Crashed: _AGAIN,
-    # A trigger's verdict stands, however many retries are left.
-    TriggerFailed: _FINAL,
-}
-"""What may follow a state, by exact class, unless a handler of the user puts another in its place."""
-
-
-def allowed(old: State | type[State], new: State | type[State]) -> bool:
-    """Tell whether `new` may follow `old`; a class that is not in the table counts as its nearest parent."""
-    return _row(new) in TRANSITIONS[_row(old)]
-
-
-def _row(state: State | type[State]) -> type[State]:
-    cls = state if isinstance(state, type) else type(state)
-    return next(base for base in cls.__mro__ if base in TRANSITIONS)
-
-
 # ---------------------------------------------------------------------- helpers
 
 
@@ -782,3 +736,14 @@ def _restored(cls: type[State], packed: dict[str, Any]) -> State:
         value = packed.get(name)
         _set(state, name, value.opened(traceback) if isinstance(value, _Parcel) else value)
     return state
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Return the table of transitions or its question, which stood in this module: a former name."""
+        if name in ("TRANSITIONS", "allowed"):
+            from importlib import import_module
+
+            return getattr(import_module(f"{__package__}.transitions"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -176,9 +176,7 @@ class DynamicPlan:
             group = Group(len(run_state.groups), (run.step.number,), run.step.stage, run.step.domain)
             run.step.group = group.number
             plan.groups.append(group)  # type: ignore[attr-defined]
-            run_state.groups[group.number] = group
-            self.progress.ready.waiting[group.number] = [run.step.number]
-            run_state.touched.add(group.number)
+            self.progress.ready.add_group(group)
 
 
 def _input(spec: InputSpec, downstream: TaskName) -> Input:

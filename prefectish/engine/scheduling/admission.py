@@ -79,6 +79,10 @@ class Admission:
         """Let a chain wait for a slot under its limits without keeping others from starting."""
         self._deferred.append(chain)
 
+    def wait(self, chain: StepChain, map_row: MapRow) -> None:
+        """Let an open row wait for a slot under the limits of its chain."""
+        self.waiting.append((chain, map_row))
+
     def requeue_deferred(self) -> None:
         """Queue the chains that waited for a slot."""
         deferred, self._deferred = self._deferred, []

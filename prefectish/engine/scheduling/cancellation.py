@@ -153,7 +153,6 @@ class Cancellation:
         for chain in self.run_state.chains.values():
             for map_row in list(chain.open_rows.values()):
                 self._end_row(chain, map_row, open_state, unbegun_state, unsent)
-            chain.open_rows.clear()
         for step_state in self.run_state.step_states:
             if not (step_state.final or step_state.blocked):
                 self._end_step(step_state, rest)

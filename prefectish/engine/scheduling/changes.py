@@ -31,6 +31,7 @@ from prefectish.engine.scheduling.run_state import (
     StepState,
 )
 from prefectish.engine.state import Cached, Failed, Mapped, State, Success
+from prefectish.engine.transitions import validating
 from prefectish.engine.worker.cache import remember
 
 #: Weight of the newest row in a chain's mean time.
@@ -51,7 +52,16 @@ class Changes:
         Releases large results after their last consumer ran.
     """
 
-    __slots__ = ("_growing", "_is_resumed", "_raises", "admission", "notify", "result_release", "run_state")
+    __slots__ = (
+        "_growing",
+        "_is_resumed",
+        "_names_rows",
+        "_raises",
+        "admission",
+        "notify",
+        "result_release",
+        "run_state",
+    )
 
     def __init__(
         self,
@@ -67,6 +77,7 @@ class Changes:
         self.notify = notify
         self._raises = bool(facts.get("raise_on_exception"))
         self._is_resumed = "flow_run_part" in facts
+        self._names_rows = validating()
         self._growing: dict[int, list[MapState]] = {}
         for map_state in run_state.map_states:
             self.add_domain(map_state)
@@ -110,7 +121,7 @@ class Changes:
 
     def notify_row(self, step_state: StepState, row: int, old: State, state: State) -> State:
         """Let the handlers of a task see a transition of a row that the owner makes; return the state after them."""
-        if step_state.step.mapped and step_state.step.task.state_handlers:
+        if step_state.step.mapped and (step_state.step.task.state_handlers or self._names_rows):
             with context(map_index=row):
                 return self.notify(step_state, old, state)
         return self.notify(step_state, old, state)
@@ -464,6 +475,11 @@ class Changes:
         if step_state.chain is not None:
             step_state.chain.has_cancelled_early = True
 
+    def end_early(self, chain: StepChain, map_row: MapRow, position: int, state: State) -> None:
+        """End a step of a row that was cancelled before it began."""
+        chain.step_states[position].cancelled_early.discard(map_row.row)
+        self.end_position(chain, map_row, position, state, NOT_RUN)
+
     def pause(self, is_paused: bool) -> None:
         """Start nothing, or go on starting."""
         self.run_state.paused = is_paused
@@ -476,8 +492,15 @@ class Changes:
         """Take no receipts any more."""
         self.run_state.over = True
 
+    def take_jobs(self) -> list[Job]:
+        """Return the jobs to submit since the last turn."""
+        jobs, self.run_state.jobs = self.run_state.jobs, []
+        return jobs
+
     def clear(self) -> None:
-        """Forget what a run that has ended waited for."""
+        """Drop open rows, and what a run that has ended waited for."""
+        for chain in self.run_state.chains.values():
+            chain.open_rows.clear()
         self.run_state.timers.clear()
         self.run_state.deadlines.clear()
         self.run_state.jobs.clear()

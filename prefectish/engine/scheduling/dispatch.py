@@ -33,7 +33,6 @@ class Dispatcher:
         self.ready = ready
         self.resume_rules = resume_rules
         self.duplicate_keys = DuplicateKeys()
-        self._batch_count = 0
 
     def consider(self, now: Now) -> None:
         """Open what has become known, until nothing more does."""
@@ -105,7 +104,7 @@ class Dispatcher:
         if chain.map_state is not None and (jobs or row is not None):
             self.admission.queue(chain)
         if chain.spec.batch_size is not None and jobs:
-            self._batch(chain, jobs)
+            self.rows.make_batch(chain, jobs)
 
     def _is_permitted(self, chain: StepChain, now: Now) -> bool:
         """Take a place for a row; a place that nobody takes would put off others, or the end of the run."""
@@ -144,13 +143,6 @@ class Dispatcher:
             return True
         return any(d.children is not None and d.children[row] is NEVER_STARTED for d in chain.dependencies)
 
-    def _batch(self, chain: StepChain, jobs: list[Job]) -> None:
-        self._batch_count += 1
-        self.rows.batches[self._batch_count] = len(jobs)
-        self.changes.add_batch(chain, 1)
-        for job in jobs:
-            job.batch = self._batch_count
-
     def _begin(self, chain: StepChain, row: int, now: Now) -> Job | None:
         """Open a branch and submit it whole; steps with a start state of their own may be final, or wait."""
         submissions = chain.resubmit_from.pop(row, 0) if chain.resubmit_from else 0
@@ -174,8 +166,7 @@ class Dispatcher:
         found = False
         for position, step_state in enumerate(chain.step_states):
             if map_row.row in step_state.cancelled_early:
-                step_state.cancelled_early.discard(map_row.row)
-                self.changes.end_position(chain, map_row, position, Cancelled("cancelled"), NOT_RUN)
+                self.changes.end_early(chain, map_row, position, Cancelled("cancelled"))
                 found = True
         return found
 

@@ -29,6 +29,7 @@ from operator import itemgetter
 from typing import Any
 
 from prefectish.engine.clock import Now
+from prefectish.engine.context import context
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import Receipt
 from prefectish.engine.jobs.references import Held
@@ -45,10 +46,11 @@ from prefectish.engine.scheduling.release import ResultRelease
 from prefectish.engine.scheduling.resume_rules import ResumeRules
 from prefectish.engine.scheduling.retry_failed import FailedRetrier
 from prefectish.engine.scheduling.rows import Rows
-from prefectish.engine.scheduling.run_state import NEVER_STARTED, RunState, StepChain
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, RunState, StepChain, StepState
 from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
 from prefectish.engine.state import Cancelled, Crashed, Failed, Paused, Resume, State
 from prefectish.engine.task_states import SlowChild
+from prefectish.engine.transitions import check, check_attempt, validating
 
 
 class Progress:
@@ -104,6 +106,9 @@ class Progress:
         self.run_state = RunState(plan, record)
         self.admission = Admission(window, slots, Limits(plan, tag_limits))
         release = ResultRelease(plan, self.run_state.step_states, keep)
+        if validating():
+            notify = _checked(notify)
+            self.advance = self._checked_advance  # type: ignore[method-assign]  # a run without checks pays nothing
         self.changes = Changes(self.run_state, self.admission, release, notify, facts)
         self.suspects = Suspects()
         self.rows = Rows(self.changes, self.admission, self.suspects)
@@ -135,8 +140,35 @@ class Progress:
         self._fire_due(now)
         self._admit(now)
         self.rows.drop_cancelled_timers()
-        jobs, self.run_state.jobs = self.run_state.jobs, []
+        return self.changes.take_jobs()
+
+    def _checked_advance(self, receipts: Iterable[Receipt], now: Now) -> list[Job]:
+        """Advance, with each transition held against the table and the tables of the run against each other."""
+        receipts = list(receipts)
+        for receipt in receipts:
+            self._check_receipt(receipt)
+        jobs = Progress.advance(self, receipts, now)
+        self.validate()
         return jobs
+
+    def _check_receipt(self, receipt: Receipt) -> None:
+        job = receipt.job
+        for position, record in receipt.records:
+            step = job.chain.steps[position]
+            if job.awaiting >> position & 1 and not step.task.state_handlers:  # handlers may leave any state
+                check_attempt(job.starts.get(position, NOT_RUN), record.state, step.label(job.index))
+
+    def validate(self) -> None:
+        """Check the tables of the run against each other.
+
+        Raises
+        ------
+        InvalidRunState
+            Naming what does not hold, and where.
+        """
+        if not self.run_state.over:
+            self.run_state.validate()
+            self.admission.validate(self.run_state)
 
     @property
     def next_due(self) -> float | None:
@@ -302,3 +334,15 @@ class Progress:
                 break
             self.dispatcher.start_next(chain, now)
         admission.requeue_deferred()
+
+
+def _checked(notify: Notify) -> Notify:
+    """Hold the transitions that the owner makes against the table."""
+
+    def notify_checked(step_state: StepState, old: State, new: State) -> State:
+        row = context.get("map_index") if step_state.step.mapped else None
+        slug = step_state.step.slug
+        check(old, new, slug if row is None else f"{slug}[{row}]")
+        return notify(step_state, old, new)
+
+    return notify_checked

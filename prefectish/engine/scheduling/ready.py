@@ -55,6 +55,12 @@ class ReadySteps:
         self._named: tuple[int, set[int | None]] = 0, set()
         self._chain_count = 0
 
+    def add_group(self, group: Group) -> None:
+        """Note a group of a plan that grows, to be considered in the next turn."""
+        self.run_state.groups[group.number] = group
+        self.waiting[group.number] = list(group.steps)
+        self.run_state.touched.add(group.number)
+
     def consider(self, group: Group) -> tuple[StepChain | None, list[StepState]]:
         """Start what can start of `group`.
 

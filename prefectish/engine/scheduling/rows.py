@@ -46,6 +46,7 @@ class Rows:
         self.held_rows: list[tuple[StepChain, MapRow]] = []
         self.batches: dict[int, int] = {}
         self.slowest = Slowest()
+        self._batch_count = 0
 
     def record(self, chain: StepChain, map_row: MapRow, position: int, record: Record, now: Now) -> None:
         """Take the record of a step: its state is final, or says what it waits for."""
@@ -113,7 +114,7 @@ class Rows:
             self.changes.end_probe(chain, map_row)
             self.submit(chain, map_row, positions)
         else:
-            self.admission.waiting.append((chain, map_row))
+            self.admission.wait(chain, map_row)
 
     def probe(self, chain: StepChain, map_row: MapRow, now: Now) -> Job | None:
         """Begin a row that has no slot under the limits of its chain: probe its cache, or wait for a slot."""
@@ -154,6 +155,14 @@ class Rows:
         job = Job(chain.spec, index, number, positions, items, given, starts, solo, every_step, probe_only)
         self.changes.submit_row(chain, map_row, job, chain.full if full else sum(1 << p for p in positions))
         return job
+
+    def make_batch(self, chain: StepChain, jobs: list[Job]) -> None:
+        """Note that jobs were submitted as one batch."""
+        self._batch_count += 1
+        self.batches[self._batch_count] = len(jobs)
+        self.changes.add_batch(chain, 1)
+        for job in jobs:
+            job.batch = self._batch_count
 
     def abandon(self, chain: StepChain, map_row: MapRow, mask: int) -> None:
         """Await steps of a row no longer; a job that awaits nothing more is cancelled."""

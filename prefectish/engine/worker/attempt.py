@@ -10,7 +10,7 @@ from typing import Any
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.context import bind, unbind
+from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.envelope import SIMPLE
 from prefectish.engine.jobs.job import ChainSpec, Record, StepSpec
@@ -18,6 +18,7 @@ from prefectish.engine.pause import ANSWERS
 from prefectish.engine.plan.item_key import ITEM_KEY, item_key, name_of
 from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, element_width, measure
 from prefectish.engine.state import Crashed, Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
+from prefectish.engine.transitions import check, validating
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, AttemptContext
 from prefectish.engine.worker.body import ASYNC, finished
 from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
@@ -221,13 +222,23 @@ def _after_error(spec: StepSpec, ctx: AttemptContext, outcome: Error) -> State:
     return new
 
 
-def _change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
+def _unchecked_change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
     """Let the task's handlers see a change of state; they may replace the new one."""
     handlers = spec.task.state_handlers
     if not handlers:
         return new, False
     transition = call_handlers(spec.task, handlers, old, new)
     return transition.state, transition.aborted
+
+
+def _checked_change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
+    """Hold a change of state against the table before the handlers see it."""
+    index = current().get("map_index")
+    check(old, new, spec.label(-1 if index is None else index))
+    return _unchecked_change(spec, old, new)
+
+
+_change = _checked_change if validating() else _unchecked_change
 
 
 def _turn_context(ctx: AttemptContext) -> dict[str, Any]:

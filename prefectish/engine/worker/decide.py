@@ -35,6 +35,7 @@ from prefectish.engine.state import (
     TimedOut,
     TriggerFailed,
 )
+from prefectish.engine.transitions import can_end
 from prefectish.errors import MAX_TEXT_LENGTH, describe, text_of
 from prefectish.secrets.lazy import LazySecret
 from prefectish.secrets.masking import mask
@@ -233,6 +234,9 @@ def after(spec: StepSpec, outcome: Value | Error, run_count: int) -> State:
 
 
 def _signalled(spec: StepSpec, state: State, run_count: int) -> State:
+    if not can_end(state):
+        text = f"a signal must ask for a state in which a task can end or wait, got {type(state).__name__}"
+        return Failed(text, ValueError(text))
     if not isinstance(state, Retrying):
         return state
     limit = spec.task.max_retries
