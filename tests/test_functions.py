@@ -684,7 +684,7 @@ def test_submit_after_the_end_is_refused():
     assert future.result() == 2
     from prefectish.engine.call_options import CallOptions
 
-    with pytest.raises(PrefectishError, match="inc cannot run any more: leaks has ended"):
+    with pytest.raises(PrefectishError, match="inc cannot run: its flow run of leaks has ended"):
         run.submit(inc, (1,), {}, CallOptions())
 
 

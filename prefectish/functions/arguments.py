@@ -1,4 +1,4 @@
-"""What a call in a flow function is given: values, and futures at any depth of its collections."""
+"""Arguments of calls in a flow function: values, and futures at any depth of their collections."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Arguments(NamedTuple):
     Attributes
     ----------
     specs
-        Of which kinds they are: calls with equal specs share a chain.
+        Their kinds: calls with equal specs share a chain.
     values
-        One a spec: a value, a state, or an outcome.
+        One for each spec: a value, a state, or an outcome.
     sources
         The outcomes among them.
     """
@@ -78,12 +78,12 @@ def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failur
 
 
 def key_of(given: Arguments) -> str | None:
-    """Return what a call is, by its arguments: a hash that another run of the flow function comes to, too.
+    """Return the key of a call, by its arguments: a hash, the same in another run of the flow function.
 
-    A future counts as what it is, not as what came of it. None if an argument has no stable hash.
+    A future counts by its own key, not by its result. None if an argument has no stable hash.
     """
     named = [
-        (spec.key or spec.inside or "", _named(value) if type(value) is Settled else rebuilt(value, _placed))
+        (spec.key or spec.inside or "", _named(value) if type(value) is Settled else rebuilt(value, _hashable))
         for spec, value in zip(given.specs, given.values, strict=True)
     ]
     hashed = capture(stable_hash, named)
@@ -91,11 +91,11 @@ def key_of(given: Arguments) -> str | None:
 
 
 def _named(outcome: Settled) -> tuple[str, str | int]:
-    slug = outcome.label if outcome.run is None else outcome.run.step.slug
+    slug = outcome.label if outcome.step_state is None else outcome.step_state.step.slug
     return slug, outcome.key or ("" if outcome.row is None else outcome.row)
 
 
-def _placed(member: Any) -> Any:
+def _hashable(member: Any) -> Any:
     if isinstance(member, State):
         return type(member).__name__, member.result
     return ("place", member.key) if type(member) is Slot else member
@@ -108,37 +108,37 @@ def _given_spec(key: str) -> InputSpec:
     return spec
 
 
-def _add(specs: list[InputSpec], values: list[Any], key: str, said: Unwrapped, allow_failure: bool) -> None:
-    value = said.value
-    allowed = allow_failure or said.allow_failure
+def _add(specs: list[InputSpec], values: list[Any], key: str, unwrapped: Unwrapped, allow_failure: bool) -> None:
+    value = unwrapped.value
+    allowed = allow_failure or unwrapped.allow_failure
     if isinstance(value, TaskFuture | MapFuture):
-        specs.append(InputSpec(key, -1, value.task_name, False, said.flattened, allowed))
+        specs.append(InputSpec(key, -1, value.task_name, False, unwrapped.flattened, allowed))
         values.append(_outcome_of(value))
     elif isinstance(value, State):
-        specs.append(InputSpec(key, -1, TaskName(key, key, _NO_TAGS), False, said.flattened, allowed))
+        specs.append(InputSpec(key, -1, TaskName(key, key, _NO_TAGS), False, unwrapped.flattened, allowed))
         values.append(value)
     elif holds_futures(value):
         _add_filled(specs, values, key, value, allowed)
     else:
         specs.append(_given_spec(key))
-        values.append(flattened(value) if said.flattened else value)
+        values.append(flattened(value) if unwrapped.flattened else value)
 
 
 def _add_filled(specs: list[InputSpec], values: list[Any], key: str, value: Any, allowed: bool) -> None:
-    """Add a collection with futures in it: each fills a place of its own."""
+    """Add a collection with futures in it: each fills a slot of its own."""
 
-    def place(member: Any) -> Any:
-        said = unwrap(member)
-        if not isinstance(said.value, TaskFuture | MapFuture | State):
+    def slot_for(member: Any) -> Any:
+        unwrapped = unwrap(member)
+        if not isinstance(unwrapped.value, TaskFuture | MapFuture | State):
             return member
         name = f"_{len(specs)}_in_{key}"
-        task_name = TaskName(key, key, _NO_TAGS) if isinstance(said.value, State) else said.value.task_name
-        allow = allowed or said.allow_failure
-        specs.append(InputSpec(name, -1, task_name, False, said.flattened, allow, inside=key))
-        values.append(said.value if isinstance(said.value, State) else _outcome_of(said.value))
+        task_name = TaskName(key, key, _NO_TAGS) if isinstance(unwrapped.value, State) else unwrapped.value.task_name
+        allow = allowed or unwrapped.allow_failure
+        specs.append(InputSpec(name, -1, task_name, False, unwrapped.flattened, allow, inside=key))
+        values.append(unwrapped.value if isinstance(unwrapped.value, State) else _outcome_of(unwrapped.value))
         return Slot(name)
 
-    template = rebuilt(value, place)
+    template = rebuilt(value, slot_for)
     specs.append(_given_spec(key))
     values.append(template)
 
@@ -146,14 +146,14 @@ def _add_filled(specs: list[InputSpec], values: list[Any], key: str, value: Any,
 def _distinct(specs: list[InputSpec]) -> tuple[InputSpec, ...]:
     """Return specs of which no two make equal edges, so that triggers see as many states as there are."""
     seen: dict[InputSpec, int] = {}
-    apart: list[InputSpec] = []
+    distinct: list[InputSpec] = []
     for spec in specs:
         count = seen[spec] = seen.get(spec, 0) + 1
         if count > 1:
             name = spec.upstream
             spec = spec._replace(upstream=TaskName(name.name, f"{name.slug}#{count}", name.tags))
-        apart.append(spec)
-    return tuple(apart)
+        distinct.append(spec)
+    return tuple(distinct)
 
 
 def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Settled:
@@ -180,8 +180,7 @@ def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
         this = "no flow function" if here is None else f"run {here.control.run_id} of {here.plan.flow_name}"
         raise PrefectishError(
             f"{future.name} belongs to run {future._run.control.run_id} of {future._run.plan.flow_name}, "
-            f"and this is {this}; "
-            f"pass its .result() instead"
+            f"and this is {this}; pass its .result() instead"
         )
 
 
@@ -208,12 +207,12 @@ def futures_in(value: Any) -> list[TaskFuture[Any] | MapFuture[Any]]:
 def _waited_for(wait_for: Iterable[Any]) -> list[TaskFuture[Any] | MapFuture[Any]]:
     found: list[TaskFuture[Any] | MapFuture[Any]] = []
     for entry in [wait_for] if isinstance(wait_for, TaskFuture | MapFuture) else wait_for:
-        said = unwrap(entry)
-        if said.mapped:
+        unwrapped = unwrap(entry)
+        if unwrapped.mapped:
             raise TypeError("wait_for=[mapped(...)]: one call cannot wait item by item; use .map(..., wait_for=...)")
-        inside = futures_in(said.value)
-        if not inside and not isinstance(said.value, list | tuple | set):
-            raise _not_a_future(said.value)
+        inside = futures_in(unwrapped.value)
+        if not inside and not isinstance(unwrapped.value, list | tuple | set):
+            raise _not_a_future(unwrapped.value)
         found.extend(inside)
     return found
 
@@ -237,26 +236,26 @@ def map_arguments(
     """
     made = [_map_argument(name, key, unwrap(value), allow_failure, True) for key, value in bound.items()]
     for entry in [wait_for] if isinstance(wait_for, TaskFuture | MapFuture) else wait_for:
-        said = unwrap(entry)
-        if not futures_in(said.value):
-            raise _not_a_future(said.value)
-        if not said.mapped and isinstance(said.value, list | tuple):
-            made += [_map_argument(name, None, unwrap(f), allow_failure, False) for f in futures_in(said.value)]
+        unwrapped = unwrap(entry)
+        if not futures_in(unwrapped.value):
+            raise _not_a_future(unwrapped.value)
+        if not unwrapped.mapped and isinstance(unwrapped.value, list | tuple):
+            made += [_map_argument(name, None, unwrap(f), allow_failure, False) for f in futures_in(unwrapped.value)]
         else:
-            made.append(_map_argument(name, None, said, allow_failure, False))
+            made.append(_map_argument(name, None, unwrapped, allow_failure, False))
     return tuple(made)
 
 
-def _map_argument(name: str, key: str | None, said: Unwrapped, allow_failure: bool, mapped: bool) -> Argument:
-    value = said.value
-    is_mapped = mapped if said.mapped is None else said.mapped
-    allowed = allow_failure or said.allow_failure
+def _map_argument(name: str, key: str | None, unwrapped: Unwrapped, allow_failure: bool, mapped: bool) -> Argument:
+    value = unwrapped.value
+    is_mapped = mapped if unwrapped.mapped is None else unwrapped.mapped
+    allowed = allow_failure or unwrapped.allow_failure
     if isinstance(value, MapFuture):
         _check_own(value)
         value._map_call.outcome.read = True
-        return Argument(key, value._map_call, value.task_name, is_mapped, said.flattened, allowed, False)
+        return Argument(key, value._map_call, value.task_name, is_mapped, unwrapped.flattened, allowed, False)
     if isinstance(value, TaskFuture):
-        return Argument(key, _outcome_of(value), value.task_name, is_mapped, said.flattened, allowed, True)
+        return Argument(key, _outcome_of(value), value.task_name, is_mapped, unwrapped.flattened, allowed, True)
     word = key or "wait_for"
     task_name = TaskName(word, word, _NO_TAGS)
     holds = holds_futures(value)
@@ -264,11 +263,11 @@ def _map_argument(name: str, key: str | None, said: Unwrapped, allow_failure: bo
         value = rebuilt(value, _stand_in)
     elif is_mapped and not isinstance(value, State):
         check_mappable(value, name, word)
-    return Argument(key, value, task_name, is_mapped, said.flattened, allowed, holds)
+    return Argument(key, value, task_name, is_mapped, unwrapped.flattened, allowed, holds)
 
 
 def _stand_in(member: Any) -> Any:
-    """Return the outcome that stands for a future inside of a value."""
+    """Return the outcome of a future inside a value."""
     inner = unwrap(member).value
     if isinstance(inner, State):
         outcome = Settled("a state")

@@ -1,8 +1,8 @@
 """Calls and maps that come during a run: the owner's side of a flow function.
 
 All calls of a task with arguments of the same kinds are rows of one chain (:class:`CallSignature`). A row starts once
-the outcomes among its arguments are known, under the window and the limits that hold for maps; so what is said of the
-children of a map (retries, losses, batches, records) holds for calls. A map is a step like any other, added to the plan
+the outcomes among its arguments are known, under the window and the limits that hold for maps; so retries, losses,
+batches and records work for calls as for the children of a map. A map is a step like any other, added to the plan
 once its arguments are there; maps over maps run row by row.
 
 Nothing here runs in the thread of the flow function, except where it says so.
@@ -40,7 +40,7 @@ class CallChain(StepChain):
     inputs
         Of rows that have not started.
     keys
-        What rows are that have not ended, by their arguments.
+        Keys of rows that have not ended, by their arguments.
     reads
         What they read, in a run that is resumed.
     queue
@@ -49,15 +49,15 @@ class CallChain(StepChain):
 
     __slots__ = ("inputs", "keys", "queue", "reads")
 
-    def __init__(self, run: StepState) -> None:
-        super().__init__([run], run.step.stage, run.map_state)
+    def __init__(self, step_state: StepState) -> None:
+        super().__init__([step_state], step_state.step.stage, step_state.map_state)
         self.inputs: dict[int, tuple[Any, ...]] = {}
         self.keys: dict[int, str] = {}
         self.reads: dict[int, tuple[tuple[int, int | None], ...]] = {}
         self.queue: list[tuple[float, int]] = []
 
     def key_of(self, row: int) -> str | None:
-        """Return what a call is, by its arguments."""
+        """Return the key of a call, by its arguments."""
         return self.keys.get(row)
 
     def reads_of(self, row: int) -> tuple[tuple[int, int | None], ...]:
@@ -75,7 +75,7 @@ class CallChain(StepChain):
         self.queue = sorted(entry for entry in self.queue if entry[1] != row)
 
     def items_of(self, row: int) -> tuple[Any, ...]:
-        """Return the inputs of a row that starts; they are its branch's from now on."""
+        """Return the inputs of a row that starts; its `MapRow` keeps them from now on."""
         return self.inputs.pop(row)
 
     def next_row(self) -> int | None:
@@ -84,7 +84,7 @@ class CallChain(StepChain):
 
 
 class CallSignature:
-    """Calls of one task whose arguments are of the same kinds. The thread that calls makes it.
+    """Calls of one task whose arguments are of the same kinds. Made by the thread that calls.
 
     Attributes
     ----------
@@ -95,25 +95,27 @@ class CallSignature:
     failed
         Outcomes of those that failed and that were not read by then.
     direct
-        A call of it may run right where it is called: it waits for no limit.
+        Whether a call may run inline, in the thread that calls: no limit holds it back.
     """
 
-    __slots__ = ("direct", "failed", "chain", "outcomes", "rows", "run", "spec")
+    __slots__ = ("direct", "failed", "chain", "outcomes", "rows", "spec", "step_state")
 
     def __init__(self, dynamic_plan: DynamicPlan, task: Task, specs: Sequence[InputSpec]) -> None:
         progress = dynamic_plan.progress
-        self.run = dynamic_plan.add(task, dynamic_plan.slug_of(task), specs)
-        dynamic_plan.add_space(self.run)
+        self.step_state = dynamic_plan.add(task, dynamic_plan.slug_of(task), specs)
+        dynamic_plan.add_own_domain(self.step_state)
         wiring = tuple((ITEM, n) for n in range(len(specs)))
-        step = progress.ready.spec_of(self.run.step, wiring, mapped=False)
+        step = progress.ready.spec_of(self.step_state.step, wiring, mapped=False)
         batch = task.batch_size
-        self.spec = ChainSpec(-1 - self.run.step.number, progress.ready.facts, (step,), (), frozenset((0,)), batch)
+        self.spec = ChainSpec(
+            -1 - self.step_state.step.number, progress.ready.facts, (step,), (), frozenset((0,)), batch
+        )
         self.chain: CallChain | None = None
         self.rows = itertools.count()
         self.outcomes: dict[int, Settled] = {}
         self.failed: list[Settled] = []
-        self.direct = not progress.admission.limits.limited(self.run.step.number)
-        self.run.watcher = self
+        self.direct = not progress.admission.limits.limited(self.step_state.step.number)
+        self.step_state.watcher = self
 
     def opened(self) -> None:
         """Do nothing: calls come one by one."""
@@ -140,14 +142,14 @@ class CallSignature:
 
 
 class TaskCall(NamedTuple):
-    """A call on its way to the owner.
+    """A request: a call on its way to the loop.
 
     Attributes
     ----------
     arguments
-        One an input of the signature: a value, a state, or the outcome of something else.
+        One for each input of the signature: a value, a state, or the outcome of something else.
     key
-        What the call is, by its arguments; None if it is not needed, or they have no stable hash.
+        Its key, by its arguments; None if it is not needed, or they have no stable hash.
     """
 
     signature: CallSignature
@@ -182,7 +184,7 @@ class Argument(NamedTuple):
 
 
 class MapCall:
-    """A map on its way to the owner, and what becomes of it. The thread that calls makes it.
+    """A request: a map on its way to the loop, and its outcome. Made by the thread that calls.
 
     Attributes
     ----------
@@ -215,15 +217,19 @@ class MapCall:
         self.sized: list[Callable[[], None]] = []
 
     @property
-    def run(self) -> StepState | None:
+    def step_state(self) -> StepState | None:
         """The step, None as long as it is not in the plan."""
-        return self.outcome.run
+        return self.outcome.step_state
 
     def child(self, row: int, label: str) -> Settled:
         """Return the outcome of a child, made at the first request. Any thread may ask."""
-        run = self.outcome.run
-        outcome = self.rows.setdefault(row, Settled(label, run, row))
-        state = None if run is None or run.children is None or row >= len(run.children) else run.children[row]
+        step_state = self.outcome.step_state
+        outcome = self.rows.setdefault(row, Settled(label, step_state, row))
+        state = (
+            None
+            if step_state is None or step_state.children is None or row >= len(step_state.children)
+            else step_state.children[row]
+        )
         if state is not None:  # it may have ended just before
             self.rows.pop(row, None)
             outcome.settle(state)
@@ -314,16 +320,16 @@ class CallQueue:
             return
         signature = call.signature
         signature.outcomes[call.row] = call.outcome
-        self._make_room(signature.run, call.row)
+        self._make_room(signature.step_state, call.row)
         self._once_known((a for a in call.arguments if type(a) is Settled), partial(self._start, call))
 
-    def _make_room(self, run: StepState, row: int) -> None:
+    def _make_room(self, step_state: StepState, row: int) -> None:
         """Give a row its place; calls of several threads may come in any order."""
-        children = run.children
-        assert children is not None and run.map_state is not None
+        children = step_state.children
+        assert children is not None and step_state.map_state is not None
         missing = row + 1 - len(children)
         if missing > 0:
-            self.changes.add_calls(run, missing)
+            self.changes.add_calls(step_state, missing)
 
     def _once_known(self, outcomes: Iterable[Settled], act: Callable[[], None]) -> None:
         """Act once all outcomes are known: now, or when the last one is."""
@@ -345,35 +351,35 @@ class CallQueue:
 
     def _start(self, call: TaskCall) -> None:
         signature = call.signature
-        children = signature.run.children
+        children = signature.step_state.children
         if children is None or children[call.row] is not None:  # it was cancelled meanwhile
             return
         chain = signature.chain or self._open(signature)
         if call.key is not None:
             chain.keys[call.row] = call.key
         if self.progress.resume_rules is not None and call.outcome.sources:
-            chain.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.run is not None])
+            chain.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.step_state is not None])
         inputs = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in call.arguments])
         chain.put(call.row, inputs, _rank(signature, call.arguments))
         self.progress.admission.queue(chain)
 
     def _open(self, signature: CallSignature) -> CallChain:
-        chain = signature.chain = CallChain(signature.run)
+        chain = signature.chain = CallChain(signature.step_state)
         chain.spec = signature.spec
         chain.limited = not signature.direct
-        if not callable(signature.run.step.task.priority):
-            chain.priority = float(signature.run.step.task.priority or 0)
+        if not callable(signature.step_state.step.task.priority):
+            chain.priority = float(signature.step_state.step.task.priority or 0)
         self.changes.open_chain(chain)
         return chain
 
     def record_inline(self, call: TaskCall, record: Record, now: Now) -> None:
         """Take a call that was made where it stands; what is not final waits as if it had been submitted."""
         signature = call.signature
-        self._make_room(signature.run, call.row)
+        self._make_room(signature.step_state, call.row)
         signature.outcomes[call.row] = call.outcome
         if self.run_state.over:
             final = record.state if finished(record.state) else NEVER_STARTED
-            self.changes.finish_row(signature.run, call.row, final, None)
+            self.changes.finish_row(signature.step_state, call.row, final, None)
             return
         chain = signature.chain or self._open(signature)
         if call.key is not None:
@@ -395,7 +401,7 @@ class CallQueue:
         self._once_added(maps, lambda: self._once_known(needed, partial(self._start_map, map_call)))
 
     def _once_added(self, maps: Sequence[MapCall], act: Callable[[], None]) -> None:
-        missing = next((m for m in maps if m.run is None), None)
+        missing = next((m for m in maps if m.step_state is None), None)
         if missing is None:
             act()
         else:
@@ -406,8 +412,8 @@ class CallQueue:
         constants: dict[str, Any] = {}
         for a in map_call.arguments:
             if isinstance(a.value, MapCall):
-                assert a.value.run is not None
-                source = a.value.run.step.number
+                assert a.value.step_state is not None
+                source = a.value.step_state.step.number
             elif _by_item(a):
                 source = self._add_items(a)
             elif a.key is not None and not (a.mapped or a.flattened or a.holds):
@@ -416,10 +422,10 @@ class CallQueue:
             else:
                 source = self._add_value(a)
             specs.append(InputSpec(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
-        run = map_call.outcome.run = self.dynamic_plan.add(map_call.task, map_call.slug, specs, constants)
-        self.changes.make_mapped(run)
-        run.watcher = map_call
-        self.dynamic_plan.start_map(run)
+        step_state = map_call.outcome.step_state = self.dynamic_plan.add(map_call.task, map_call.slug, specs, constants)
+        self.changes.make_mapped(step_state)
+        step_state.watcher = map_call
+        self.dynamic_plan.start_map(step_state)
         added, map_call.added = map_call.added, []
         for tell in added:
             tell()
@@ -439,67 +445,77 @@ class CallQueue:
         return made.step.number
 
     def _reran(self, outcome: Settled) -> bool:
-        """Whether something was not kept, in a run that is resumed."""
+        """Whether something ran again, in a run that is resumed."""
         resume_rules = self.progress.resume_rules
-        return resume_rules is not None and outcome.run is not None and resume_rules.reran(*_place(outcome))
+        return resume_rules is not None and outcome.step_state is not None and resume_rules.reran(*_place(outcome))
 
     def _add_items(self, a: Argument) -> int:
         """Add a list in which outcomes stand for items: each child waits for its own item only."""
         items = a.value
         given = Mapped("Items.", n_map_states=len(items))
-        run = self.dynamic_plan.add_literal(_NAMED, a.name.slug, given, stands_in=True, is_final=False)
-        self.dynamic_plan.add_space(run, len(items))
+        step_state = self.dynamic_plan.add_literal(_NAMED, a.name.slug, given, stands_in=True, is_final=False)
+        self.dynamic_plan.add_own_domain(step_state, len(items))
         for row, item in enumerate(items):
-            self._once_known(outcomes_in(item), partial(self._end_item, run, row, item))
-        return run.step.number
+            self._once_known(outcomes_in(item), partial(self._end_item, step_state, row, item))
+        return step_state.step.number
 
-    def _end_item(self, run: StepState, row: int, item: Any) -> None:
+    def _end_item(self, step_state: StepState, row: int, item: Any) -> None:
         width = item.width if type(item) is Settled else None
         if self.progress.resume_rules is not None:
             for outcome in outcomes_in(item):
-                if outcome.run is not None:
-                    self.progress.resume_rules.inherit(run.step.number, row, _place(outcome))
-        self.changes.finish_row(run, row, state_of(item), width if isinstance(width, int) else None)
+                if outcome.step_state is not None:
+                    self.progress.resume_rules.inherit(step_state.step.number, row, _place(outcome))
+        self.changes.finish_row(step_state, row, state_of(item), width if isinstance(width, int) else None)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End the steps whose rows were calls: no more will come."""
-        for run in self.run_state.step_states:
-            if isinstance(run.watcher, CallSignature) and run.map_state is not None and not run.map_state.closed:
-                self.changes.close_map(run.map_state)
-                self.changes.finish_step(run)
+        for step_state in self.run_state.step_states:
+            if (
+                isinstance(step_state.watcher, CallSignature)
+                and step_state.map_state is not None
+                and not step_state.map_state.closed
+            ):
+                self.changes.close_map(step_state.map_state)
+                self.changes.finish_step(step_state)
 
     def cancel(self, outcome: Settled, now: Now) -> None:
         """Cancel a call, or a child of a map, that has not ended."""
-        run, row = outcome.run, outcome.row
-        if run is None or row is None or run.children is None or run.children[row] is not None or self.run_state.over:
+        step_state, row = outcome.step_state, outcome.row
+        if (
+            step_state is None
+            or row is None
+            or step_state.children is None
+            or step_state.children[row] is not None
+            or self.run_state.over
+        ):
             return
-        if run.chain is not None and row in run.chain.open_rows:
-            self.progress.cancellation.cancel(run.step.slug, row, now)
-        elif isinstance(run.watcher, CallSignature):
-            if run.chain is not None:
-                assert isinstance(run.chain, CallChain)
-                run.chain.withdraw(row)
-            self.changes.end_row(run, row, NOT_RUN, Cancelled("cancelled"))
+        if step_state.chain is not None and row in step_state.chain.open_rows:
+            self.progress.cancellation.cancel(step_state.step.slug, row, now)
+        elif isinstance(step_state.watcher, CallSignature):
+            if step_state.chain is not None:
+                assert isinstance(step_state.chain, CallChain)
+                step_state.chain.withdraw(row)
+            self.changes.end_row(step_state, row, NOT_RUN, Cancelled("cancelled"))
         else:
-            self.progress.cancellation.cancel(run.step.slug, row, now)
+            self.progress.cancellation.cancel(step_state.step.slug, row, now)
 
     def cancel_map(self, map_call: MapCall, now: Now) -> None:
         """Cancel the children of a map that have not ended."""
-        run = map_call.run
-        if run is not None and not run.final and not self.run_state.over:
-            self.progress.cancellation.cancel(run.step.slug, None, now)
+        step_state = map_call.step_state
+        if step_state is not None and not step_state.final and not self.run_state.over:
+            self.progress.cancellation.cancel(step_state.step.slug, None, now)
 
     def forget(self, map_call: MapCall) -> None:
         """Keep the results of a map no longer than their consumers need them."""
-        if map_call.run is not None and not map_call.kept:
-            self.changes.result_release.forget(map_call.run)
+        if map_call.step_state is not None and not map_call.kept:
+            self.changes.result_release.forget(map_call.step_state)
 
     def release(self, outcome: Settled) -> None:
         """Let go of the large result of a call whose future is gone; tasks that read it have it already."""
-        if outcome.run is not None and outcome.row is not None:
-            self.changes.drop_result(outcome.run, outcome.row)
+        if outcome.step_state is not None and outcome.row is not None:
+            self.changes.drop_result(outcome.step_state, outcome.row)
 
 
 #: Stands for the task of values that were known when a map was called.
@@ -508,8 +524,8 @@ _NAMED = Constant(None, "value")
 
 def _place(outcome: Settled) -> tuple[int, int | None]:
     """Return where an outcome is in the plan: number of the step, and row."""
-    assert outcome.run is not None
-    return outcome.run.step.number, outcome.row
+    assert outcome.step_state is not None
+    return outcome.step_state.step.number, outcome.row
 
 
 def outcomes_in(value: Any) -> list[Settled]:
@@ -541,7 +557,7 @@ def state_of(value: Any) -> State:
     made = capture(rebuilt, value, lambda m: _result_of(m) if type(m) is Settled else m)
     if isinstance(made, Value):
         return Success(None, made.value)
-    return Failed(f"an argument could not be put together: {made.exception!r}", made.exception)
+    return Failed(f"an argument could not be assembled: {made.exception!r}", made.exception)
 
 
 def _by_item(a: Argument) -> bool:
@@ -551,7 +567,7 @@ def _by_item(a: Argument) -> bool:
 
 def _rank(signature: CallSignature, arguments: Sequence[Any]) -> float:
     """Return the priority of a call, if the task has a function that says so."""
-    priority = signature.run.step.task.priority
+    priority = signature.step_state.step.task.priority
     if not callable(priority) or not arguments:
         return 0.0
     first = arguments[0]

@@ -110,14 +110,14 @@ class DynamicPlan:
         for i in inputs:
             if i.source >= 0:
                 steps[i.source].consumers.append(step.number)
-        run = StepState(step)
+        step_state = StepState(step)
         steps.append(step)
-        run_state.step_states.append(run)
+        run_state.step_states.append(step_state)
         release = self.progress.changes.result_release
         release.add_step(step)
         release.keep.add(step.number)
         self.progress.admission.limits.add_step(step, *self._limits_of(task))
-        return run
+        return step_state
 
     def _limits_of(self, task: Task) -> tuple[Limit | None, Rate | None]:
         """Return the limits of a task, the same for all its steps."""
@@ -136,19 +136,19 @@ class DynamicPlan:
         Parameters
         ----------
         width
-            What a map over the result has to know, None if it was not measured.
+            Measure of the result, for maps over it; None if it was not measured.
         stands_in
             The state came from a call of another step.
         is_final
             No rows of it are to come.
         """
         with self.lock:
-            run = self._add(task, slug, (), {}, learns=False)
-        self.progress.changes.keep_literal(run, state, width, is_final)
-        run.step.stands_in = stands_in
-        return run
+            step_state = self._add(task, slug, (), {}, learns=False)
+        self.progress.changes.keep_literal(step_state, state, width, is_final)
+        step_state.step.stands_in = stands_in
+        return step_state
 
-    def add_space(self, run: StepState, width: int | None = None) -> None:
+    def add_own_domain(self, step_state: StepState, width: int | None = None) -> None:
         """Give a step rows that are not those of any other step.
 
         Parameters
@@ -159,22 +159,24 @@ class DynamicPlan:
         with self.lock:
             number = len(self.run_state.plan.domains)
             self.run_state.plan.domains.append(MapDomain(number, (), True))  # type: ignore[attr-defined]
-            run.step.domain = number
+            step_state.step.domain = number
             map_state = self.run_state.add_domain(self.run_state.plan.domains[number])
-            self.progress.changes.open_calls(run, map_state, width)
+            self.progress.changes.open_calls(step_state, map_state, width)
 
-    def start_map(self, run: StepState) -> None:
+    def start_map(self, step_state: StepState) -> None:
         """Let a mapped step start as its inputs become known."""
         run_state = self.run_state
         plan = run_state.plan
         with self.lock:
             domains: list[MapDomain] = plan.domains  # type: ignore[assignment]
             count = len(domains)
-            assign_domain(run.step, plan.steps, domains, self._domains)
+            assign_domain(step_state.step, plan.steps, domains, self._domains)
             for domain in domains[count:]:
                 self.progress.changes.add_domain(run_state.add_domain(domain))
-            group = Group(len(run_state.groups), (run.step.number,), run.step.stage, run.step.domain)
-            run.step.group = group.number
+            group = Group(
+                len(run_state.groups), (step_state.step.number,), step_state.step.stage, step_state.step.domain
+            )
+            step_state.step.group = group.number
             plan.groups.append(group)  # type: ignore[attr-defined]
             self.progress.ready.add_group(group)
 

@@ -24,7 +24,7 @@ from prefectish.functions.results import not_finished_error
 if TYPE_CHECKING:
     from prefectish.functions.decorator import FlowFunction
 
-#: What runs a flow function that does not say.
+#: Runs flow functions without an executor of their own or of the configuration.
 DEFAULT_EXECUTOR = "prefectish.executors.LocalDaskExecutor"
 SUCCEEDED = "The flow function returned."
 
@@ -106,7 +106,7 @@ class FlowAttempt:
             raise end from None
 
     def should_retry(self) -> bool:
-        """Whether the flow is to run again, because it failed and may."""
+        """Whether the flow runs again: it failed, and has retries left."""
         assert self.state is not None
         return self.state.is_failed() and self.number <= self.options.retries
 
@@ -117,7 +117,7 @@ class FlowAttempt:
         )
 
     def answer(self, return_state: bool) -> Any:
-        """Return what the call gives."""
+        """Return the value of the call, or its state, or raise its error."""
         state = self.state
         assert state is not None
         if return_state:
@@ -131,7 +131,7 @@ class FlowAttempt:
 
 
 async def captured(body: Coroutine[Any, Any, Any]) -> Value | Error:
-    """Await a coroutine and return what comes out as a value; Ctrl-C, and a cancellation, are raised."""
+    """Await a coroutine and return its value or error; Ctrl-C and a cancellation are raised."""
     import asyncio
 
     try:

@@ -63,7 +63,7 @@ class FunctionRun:
     max_concurrency
         Calls and children of one task that run at the same time, at most.
     store
-        Where results are kept whose task does not say.
+        Where results are kept of tasks without a store of their own.
     waits
         Whether calls of coroutine functions are awaited by the flow function.
 
@@ -106,7 +106,7 @@ class FunctionRun:
         """Note that the loop begins."""
         self.dynamic_plan = DynamicPlan(progress, self._max_concurrency, self._store)
         self.calls = CallQueue(progress, self.dynamic_plan)
-        self.live = session.live and progress.resume_rules is None  # what is kept is the owner's to say
+        self.live = session.live and progress.resume_rules is None  # the loop decides what is kept
         self.keyed = progress.run_state.events is not None or progress.resume_rules is not None
 
     def carry_out(self, request: Any, progress: Progress, now: Now) -> Any:
@@ -151,7 +151,7 @@ class FunctionRun:
         Raises
         ------
         BaseException
-            What kept the run from beginning.
+            The run could not begin.
         """
         scope = contextvars.copy_context()
         self._thread = threading.Thread(
@@ -290,14 +290,14 @@ class FunctionRun:
     def submit(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> TaskFuture[Any]:
-        """Have a task run, and return its future at once."""
+        """Submit a call, and return its future at once."""
         self._check_open(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
         signature = self._signature(task, given.specs)
         outcome = self._enqueue(signature, given)
         outcome.read = options.returns_state
-        name = signature.run.step
+        name = signature.step_state.step
         return TaskFuture(self, outcome, TaskName(name.name, name.slug, task.tags), options.returns_state)
 
     def _enqueue(self, signature: CallSignature, given: Arguments) -> Settled:
@@ -307,7 +307,7 @@ class FunctionRun:
         return outcome
 
     def _outcome(self, signature: CallSignature, row: int, given: Arguments) -> Settled:
-        outcome = Settled(signature.spec.steps[0].label(row), signature.run, row)
+        outcome = Settled(signature.spec.steps[0].label(row), signature.step_state, row)
         outcome.sources = given.sources
         if self.keyed:
             outcome.key = key_of(given)
@@ -316,7 +316,7 @@ class FunctionRun:
     def map(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> MapFuture[Any] | TaskFuture[Any]:
-        """Have a task run for each item of its arguments, and return the map's future at once."""
+        """Submit a map over the arguments, and return its future at once."""
         self._check_open(task)
         task = self._variant(task, options)
         bound = inputs_of(task.run, task.name).bind(task.name, args, kwargs)
@@ -365,20 +365,20 @@ class FunctionRun:
 
     def _check_open(self, task: Task) -> None:
         if not self.is_open:
-            raise PrefectishError(f"{task.name} cannot run any more: {self.plan.flow_name} has ended")
+            raise PrefectishError(f"{task.name} cannot run: its flow run of {self.plan.flow_name} has ended")
 
-    # -- what futures ask ------------------------------------------------------------------------------------------
+    # -- for futures ------------------------------------------------------------------------------------------------
 
     def state_of(self, outcome: Settled) -> State | None:
-        """Return the state of a call as it is now, None if it was not taken yet."""
-        run, row = outcome.run, outcome.row
-        if run is None or row is None or run.children is None or row >= len(run.children):
+        """Return the state of a call as it is now, None if the loop does not have it yet."""
+        step_state, row = outcome.step_state, outcome.row
+        if step_state is None or row is None or step_state.children is None or row >= len(step_state.children):
             return None
-        return run.state_of(row)
+        return step_state.state_of(row)
 
 
 def _answer(outcome: Settled, options: CallOptions) -> Any:
-    """Return what a call gives, or raise why there is nothing."""
+    """Return the value of a call, or raise its error."""
     state = outcome.state
     if state is None:
         assert outcome.waiting is not None

@@ -205,7 +205,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
         if outcome.state is not None:
             outcome.read = True
             return outcome.state
-        return PENDING if outcome.run is None else outcome.run.snapshot()
+        return PENDING if outcome.step_state is None else outcome.step_state.snapshot()
 
     def done(self) -> bool:
         """Return whether all children have ended."""
@@ -257,12 +257,17 @@ class MapFuture(Sequence[TaskFuture[R]]):
     def _size(self) -> int | None:
         """Return the number of children, None if it is not known yet."""
         outcome = self._map_call.outcome
-        run = outcome.run
+        step_state = outcome.step_state
         if outcome.state is not None:
             return len(outcome.state.map_states or ()) if isinstance(outcome.state, Mapped) else 0
-        if run is None or run.children is None or run.map_state is None or not run.map_state.closed:
+        if (
+            step_state is None
+            or step_state.children is None
+            or step_state.map_state is None
+            or not step_state.map_state.closed
+        ):
             return None
-        return len(run.children)
+        return len(step_state.children)
 
     def _wait_for_size(self) -> None:
         known = threading.Event()
@@ -295,9 +300,9 @@ class MapFuture(Sequence[TaskFuture[R]]):
             yield self._child(index)
 
     def _child(self, index: int) -> TaskFuture[R]:
-        run = self._map_call.run
-        assert run is not None
-        order = run.map_state.order() if run.map_state is not None else None
+        step_state = self._map_call.step_state
+        assert step_state is not None
+        order = step_state.map_state.order() if step_state.map_state is not None else None
         row = index if order is None else order[index]
         return self.child_of_row(row, index)
 
@@ -323,8 +328,8 @@ class MapFuture(Sequence[TaskFuture[R]]):
             tell(row)
 
         self._map_call.listeners.append(listener)
-        run = self._map_call.run
-        for row, state in enumerate(list(run.children or ()) if run is not None else ()):
+        step_state = self._map_call.step_state
+        for row, state in enumerate(list(step_state.children or ()) if step_state is not None else ()):
             if state is not None:
                 tell(row)
         return lambda: self._map_call.listeners.remove(listener)

@@ -22,29 +22,29 @@ class Settled:
     ----------
     label
         What runs, for errors.
-    run
+    step_state
         The step it belongs to; None as long as the step is not in the plan.
     row
         Of the step; None for all of it.
     state
         Final state, None until it is known.
     width
-        What a map over the result has to know, None if it was not measured.
+        Measure of the result, for maps over it; None if it was not measured.
     waiting
         A state that waits for an approval (a pause), None if it does not.
     key
-        What a call is, by its arguments; None if it is not needed.
+        Key of a call, by its arguments; None if it is not needed.
     sources
         Outcomes that it read or waited for.
     read
         Whether its result or state was retrieved, or need not be.
     """
 
-    __slots__ = ("_callbacks", "key", "label", "read", "row", "run", "sources", "state", "waiting", "width")
+    __slots__ = ("_callbacks", "key", "label", "read", "row", "sources", "state", "step_state", "waiting", "width")
 
-    def __init__(self, label: str, run: StepState | None = None, row: int | None = None) -> None:
+    def __init__(self, label: str, step_state: StepState | None = None, row: int | None = None) -> None:
         self.label = label
-        self.run = run
+        self.step_state = step_state
         self.row = row
         self.state: State | None = None
         self.width: Any = None
