@@ -130,7 +130,7 @@ def test_h3_full_disk_leaves_the_run_going_and_earlier_rows_intact(path: str) ->
     done = subprocess.run([sys.executable, "-c", FILLS, path], capture_output=True, text=True, timeout=LIMIT * 2)
     assert done.stdout.strip() == "Failed 5000 {'Failed'} 4", done.stderr[-2000:]
     assert done.returncode == 4
-    assert done.stderr.count("is not recorded any further") == 1
+    assert done.stderr.count("is no longer recorded") == 1
     assert [run.flow_name for run in history.runs(store=path)][-1] == "first"
     assert is_sound(path)
 
@@ -228,12 +228,12 @@ def test_h6_read_only_history_stops_before_anything_runs(path: str, monkeypatch:
 def test_h6_home_that_cannot_be_made_is_named_to_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "file" / "home"))
-    with pytest.raises(HistoryWriteError, match="cannot be made"):
+    with pytest.raises(HistoryWriteError, match=r"cannot be created: \[Errno 20\] Not a directory:"):
         history.runs()
 
 
 def test_h6_folder_and_what_is_no_path_are_named(tmp_path: Path) -> None:
-    with pytest.raises(HistoryWriteError, match=r"it is a folder; name a file in it, .*history\.db"):
+    with pytest.raises(HistoryWriteError, match="is a folder; pass a file in it"):
         squares().run(history=str(tmp_path))
     with pytest.raises(TypeError, match="history must be a path, a database URL, None or False, got 7"):
         squares().run(history=7)

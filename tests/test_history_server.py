@@ -241,7 +241,7 @@ def test_server_that_is_gone_breaks_the_record_and_not_the_run(
         postgres.start()
     assert type(state) is Success
     assert state.exit_code == 4
-    assert sum("is not recorded any further" in record.message for record in caplog.records) == 1
+    assert sum("is no longer recorded" in record.message for record in caplog.records) == 1
     assert "s3cret" not in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""What happened: every run, task, child and attempt, in a database that needs no server.
+"""The history: every run, task, child and attempt, in a database that needs no server.
 
 Examples
 --------

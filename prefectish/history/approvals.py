@@ -1,4 +1,4 @@
-"""Approvals of paused tasks, written into the history; who resumes the run finds them there."""
+"""Approvals of paused tasks, recorded in the history for the next resume."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from prefectish.history.store import HistoryStore
 
 
-def approve(store: HistoryStore, run: int, which: list[WaitingRow], answer: Any) -> None:
-    """Let paused children go on when the run is resumed.
+def approve(store: HistoryStore, run: int, children: list[WaitingRow], answer: Any) -> None:
+    """Record an approval, so that paused children continue when the run is resumed.
 
     Parameters
     ----------
@@ -28,22 +28,22 @@ def approve(store: HistoryStore, run: int, which: list[WaitingRow], answer: Any)
     which
         Children that wait for somebody.
     answer
-        What they are told, of what JSON knows; None for nothing.
+        The answer to them; JSON serializable; None: no answer.
 
     Raises
     ------
     ValueError
-        If the answer is none that JSON knows, or too long.
+        If the answer is not JSON serializable, or too long.
     """
-    contexts = [_context(row, answer) for row in which]
+    contexts = [_context(row, answer) for row in children]
     with store.writing() as connection:
         s = schema.steps.c
         found = connection.execute(select(s.slug, s.step).where(s.run == run))
         steps = {row.slug: row.step for row in found}
         message = text_number(connection, "approved")
         rows = []
-        for row, context in zip(which, contexts, strict=True):
-            again = row.state == "Resume"  # it was approved before, and has not gone on since
+        for row, context in zip(children, contexts, strict=True):
+            again = row.state == "Resume"  # approved before, and not resumed since
             key = (run, steps[row.slug], row.index or 0, row.part, row.attempt + (not again))
             at = round(now().timestamp(), 3)
             rows.append((*key, schema.CODES["Resume"], 0.0, at, None, row.item_key, message, None, None, context))
@@ -55,28 +55,28 @@ def _context(row: WaitingRow, answer: Any) -> str:
     try:
         text = json.dumps(context)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"input={answer!r} cannot be kept until the run is resumed: {error}") from None
+        raise ValueError(f"input={answer!r} cannot be stored until the run is resumed: {error}") from None
     if len(text) > MAX_CONTEXT_LENGTH:
-        raise ValueError(f"an input of {len(text):,} characters is too long; at most {MAX_CONTEXT_LENGTH:,} are kept")
+        raise ValueError(f"input must have at most {MAX_CONTEXT_LENGTH:,} characters, got {len(text):,}")
     if answer is not None and mask(text) != text:
-        raise ValueError("the input holds a secret, which is not written into a history; let the body read the secret")
+        raise ValueError("input must not contain a secret, which would be stored; read the secret in the task instead")
     return clean(text)
 
 
 def choose(paused: list[WaitingRow], task: str | None, item: int | str | None, run_id: str) -> list[WaitingRow]:
-    """Return the paused children that are meant.
+    """Return the selected paused children.
 
     Parameters
     ----------
     task
-        Slug or name of their task; None for all.
+        Slug or name of their task; None: all.
     item
         Map index or item key of one of them.
 
     Raises
     ------
     KeyError
-        If there is none.
+        If there are none.
     """
     found = [
         row
@@ -87,5 +87,5 @@ def choose(paused: list[WaitingRow], task: str | None, item: int | str | None, r
     if found:
         return found
     waiting = ", ".join(row.label for row in paused[:10]) or "nothing"
-    asked = "" if task is None else f" as {task}" if item is None else f" as {task}[{item}]"
-    raise KeyError(f"nothing waits for an approval{asked} in run {run_id}; paused: {waiting}")
+    selection = "" if task is None else f" as {task}" if item is None else f" as {task}[{item}]"
+    raise KeyError(f"nothing waits for an approval{selection} in run {run_id}; paused: {waiting}")

@@ -1,4 +1,4 @@
-"""On what kind of file system a folder lies: SQLite's write-ahead log needs one of this machine."""
+"""The type of the file system of a folder: SQLite's write-ahead log requires a local one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 import psutil
 
-#: File systems whose files another machine may have open too, by the name the system gives them.
+#: Names of network file systems, whose files can be opened by other machines at the same time.
 NETWORK_TYPES = frozenset(
     {
         "9p", "acfs", "afpfs", "afs", "auristorfs", "beegfs", "ceph", "cifs", "coda", "davfs", "efs", "fhgfs", "gfs2",
@@ -14,7 +14,7 @@ NETWORK_TYPES = frozenset(
         "smb3", "smbfs", "wekafs", "webdav",
     }
 )  # fmt: skip
-#: The same of those that come through FUSE, where the name of the program follows a dot.
+#: The same for FUSE, where the name of the program follows a dot.
 FUSE_TYPES = frozenset(
     {
         "blobfuse", "blobfuse2", "ceph", "davfs2", "gcsfuse", "glusterfs", "goofys", "gpfs", "juicefs", "moosefs",
@@ -24,12 +24,12 @@ FUSE_TYPES = frozenset(
 
 
 def type_of(folder: str) -> str:
-    """Return the type of the file system of a folder that exists, "" if the system does not tell."""
+    """Return the type of the file system of an existing folder, "" if unknown."""
     place = os.path.join(os.path.realpath(folder), "")
     found, length = "", 0
     for partition in psutil.disk_partitions(all=True):
         mount = os.path.join(partition.mountpoint, "")
-        if place.startswith(mount) and len(mount) >= length:  # of two at one place the later covers the earlier
+        if place.startswith(mount) and len(mount) >= length:  # a later mount covers an earlier one at the same place
             found, length = partition.fstype, len(mount)
     return found.lower()
 

@@ -1,4 +1,4 @@
-"""A digest of what a step is given: its constants, the parameters it reads, and which tasks it reads, and how."""
+"""A digest of the inputs of a step: constants, parameters, and how it is wired to upstream tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefectish.hashing import stable_hash
 def inputs_digest(plan: Plan, step: Step) -> str | None:
     """Return a digest of a step's constants, parameters and wiring; None if one of them has no stable hash.
 
-    The items of what is mapped over are left out: children are told apart by them.
+    Mapped items are left out, since they identify the children.
     """
     values: dict[str, Any] = {}
     wiring = []

@@ -1,4 +1,4 @@
-"""What bodies logged, in the history: written with the children, read by run, task and child."""
+"""Log lines of task runs in the history: written with the children, read by run, task and child."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _COLUMNS = tuple(column.name for column in schema.lines.columns if not column.pr
 _l, _s, _c = schema.lines.c, schema.steps.c, schema.children.c
 
 
-def write_lines(connection: Connection, run: int, part: int, steps: Mapping[int, int], told: list[AttemptLog]) -> None:
-    """Write what attempts of a run logged.
+def write_lines(connection: Connection, run: int, part: int, steps: Mapping[int, int], logs: list[AttemptLog]) -> None:
+    """Write the log lines of attempts of a run.
 
     Parameters
     ----------
     run, part
-        Numbers of the run, and of this part of it.
+        Numbers of the run and of its current part.
     steps
-        Number that the history gave a step, by its number in the plan.
+        Number of each step in the history, by its number in the plan.
     """
     rows = [
         (
@@ -43,7 +43,7 @@ def write_lines(connection: Connection, run: int, part: int, steps: Mapping[int,
             clean(line.text),
             None if line.traceback is None else clean(line.traceback),
         )
-        for lines in told
+        for lines in logs
         for line in lines.lines
     ]
     if not rows:
@@ -51,34 +51,34 @@ def write_lines(connection: Connection, run: int, part: int, steps: Mapping[int,
     if connection.dialect.name != "sqlite":
         connection.execute(insert(schema.lines), [dict(zip(_COLUMNS, row, strict=True)) for row in rows])
         return
-    # SQLAlchemy takes as long for the parameters of a row as SQLite for the row: rows go straight to the driver.
+    # SQLAlchemy spends as much time on the parameters of a row as SQLite on the row, so rows are passed to the driver.
     places = ", ".join("?" * len(_COLUMNS))
     connection.exec_driver_sql(f"INSERT INTO lines ({', '.join(_COLUMNS)}) VALUES ({places})", rows)
 
 
-def waiting(told: deque[AttemptLog]) -> list[AttemptLog]:
-    """Return what waits to be written; it stays in the queue until it is."""
-    return list(islice(told, len(told)))
+def waiting(queue: deque[AttemptLog]) -> list[AttemptLog]:
+    """Return the queued logs without removing them: they stay in the queue until they are written."""
+    return list(islice(queue, len(queue)))
 
 
 class LogLine:
-    """A line that a body logged.
+    """A log line of a task run.
 
     Attributes
     ----------
     at
-        When, an aware datetime, by the clock of the machine that ran the body.
+        Aware datetime, by the clock of the machine that ran the task.
     level
         Name of its level.
     slug, index, run_name, attempt
-        The task, the map index (None for a single task), the name of the run of the task (None without a
-        ``task_run_name``) and the number of the attempt that logged it.
+        The task, the map index (None for an unmapped task), the name of the task run (None without a
+        ``task_run_name``) and the number of the attempt.
     logger
-        Name of the logger; None for the task's own.
+        Name of the logger; None: the logger of the task.
     text
         One line; control characters in it are escaped.
     traceback
-        What was logged below it.
+        The traceback logged with it.
     """
 
     def __init__(self, row: Any) -> None:
@@ -94,7 +94,7 @@ class LogLine:
 
     @property
     def child(self) -> str:
-        """Return which child logged it: ``load-1[3] (eu)``."""
+        """Return a label of the child: ``load-1[3] (eu)``."""
         label = self.slug if self.index is None else f"{self.slug}[{self.index}]"
         return label if self.run_name is None else f"{label} ({self.run_name})"
 
@@ -114,19 +114,19 @@ def select_lines(run: int, step: int | None, item: int | str | None, level: int,
     Parameters
     ----------
     step
-        Only those of this step.
+        Only lines of this step.
     item
-        Only those of this row, or of the child with this item key.
+        Only lines of this map index, or of the child with this item key.
     level
-        Only those of this level and above.
+        Only lines of this level or above.
     limit
-        Only the last so many.
+        Only the last n lines.
     """
-    same: ColumnElement[bool] = (_c.run == _l.run) & (_c.step == _l.step) & (_c.row == _l.row) & (_c.part == _l.part)
+    child: ColumnElement[bool] = (_c.run == _l.run) & (_c.step == _l.step) & (_c.row == _l.row) & (_c.part == _l.part)
     query = (
         select(schema.lines, _s.slug, _s.mapped, _c.name)
         .join(schema.steps, (_s.run == _l.run) & (_s.step == _l.step))
-        .outerjoin(schema.children, same)
+        .outerjoin(schema.children, child)
         .where(_l.run == run, _l.level >= level)
     )
     if step is not None:
@@ -137,7 +137,7 @@ def select_lines(run: int, step: int | None, item: int | str | None, level: int,
 
 
 def level_number(level: int | str) -> int:
-    """Return the number of a level that is given by number or name.
+    """Return the number of a level, given by number or name.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""What the children of a recorded run add up to: how long they took, when and where they ran, which took longest.
+"""Aggregates over the children of a recorded run: durations, timelines by task and worker, the slowest children.
 
-One pass over the children, in memory that grows with tasks and workers: what is kept of a child is its time, in eight
-bytes.
+One pass over the children; memory grows with the number of tasks and workers, plus eight bytes for the
+duration of each child.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sqlalchemy import select
 from prefectish.history import schema
 from prefectish.history.queries import RunRow
 
-#: Pieces into which the time of a run is cut.
+#: Number of intervals into which the time of a run is divided.
 TIME_BINS = 240
-#: Children that are named as the slowest.
+#: Number of slowest children to keep.
 MAX_SLOWEST = 20
-#: States of children whose body was never called.
+#: States of children that never ran.
 _UNTRIED = frozenset(schema.CODES[name] for name in ("TriggerFailed", "Skipped", "Cancelled"))
 
 
 class Slow(NamedTuple):
-    """A child that took long; `row` is None for a single task."""
+    """One of the slowest children; `row` is None for an unmapped task."""
 
     seconds: float
     slug: str
@@ -38,16 +38,16 @@ class Slow(NamedTuple):
 
 
 class WorkerTrack:
-    """What happened along the time of a run, in `TIME_BINS` pieces of equal length.
+    """A timeline of a task or a worker, in `TIME_BINS` intervals of equal length.
 
     Attributes
     ----------
     busy
-        Children at work, on average, in each piece.
+        Mean number of running children in each interval.
     ended, failed
-        Children that ended, and that failed, in each piece.
+        Number of children that ended, and that failed, in each interval.
     children, seconds
-        In all.
+        Totals.
     """
 
     __slots__ = ("_edges", "busy", "children", "ended", "failed", "seconds")
@@ -61,7 +61,7 @@ class WorkerTrack:
         self.seconds = 0.0
 
     def add(self, begin: float, end: float, seconds: float, failed: bool) -> None:
-        """Take a child that was at work from `begin` to `end`, in pieces since the start of the run."""
+        """Add a child that ran from `begin` to `end`, in intervals since the start of the run."""
         first, last = min(max(int(begin), 0), TIME_BINS - 1), min(max(int(end), 0), TIME_BINS - 1)
         if first == last:
             self.busy[first] += end - begin
@@ -76,28 +76,28 @@ class WorkerTrack:
         self.seconds += seconds
 
     def close(self) -> None:
-        """Add up; to be called once, when all children are in."""
-        whole = 0
+        """Sum up; called once, after all children were added."""
+        running = 0
         for n in range(TIME_BINS):
-            whole += self._edges[n]
-            self.busy[n] += whole
+            running += self._edges[n]
+            self.busy[n] += running
 
 
 class Measures:
-    """What the children of a run add up to.
+    """Aggregates over the children of a run.
 
     Attributes
     ----------
     length
         Seconds from the start of the run to its end.
     steps, workers
-        Tracks by the slug of the task, and by the process that ran the children.
+        Timelines by the slug of the task, and by the process that ran the children.
     times
-        Seconds of each child whose body was called, by slug.
+        Duration in seconds of each child that ran, by slug.
     slowest
-        The children that took longest, the longest first.
+        The slowest children, the slowest first.
     again
-        Children that needed more than one attempt.
+        Number of children with more than one attempt.
     """
 
     def __init__(self, length: float) -> None:
@@ -109,14 +109,14 @@ class Measures:
         self.again = 0
 
     def close(self) -> None:
-        """Add up."""
+        """Sum up."""
         for track in (*self.steps.values(), *self.workers.values()):
             track.close()
         self.slowest.sort(key=lambda slow: -slow.seconds)
 
 
 def measure(run: RunRow) -> Measures:
-    """Read the children of a run once, and return what they add up to."""
+    """Read the children of a run and return their aggregates."""
     started = run.started.timestamp()
     with run._store.reading() as connection:
         texts = {row.number: row.text for row in connection.execute(_workers(run))}
@@ -136,7 +136,7 @@ def _add_all(measures: Measures, rows: Iterable[Any], steps: Any, texts: Any, st
         slug = steps[step].slug
         measures.again += attempts > 1
         if not attempts or seconds is None:
-            continue  # it never ran, or ran in another run
+            continue  # it did not run in this run
         end = min((at - started) * scale, TIME_BINS)
         begin = min(max((at - seconds - started) * scale, 0.0), end)
         failed = state in schema.FAILED

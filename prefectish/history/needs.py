@@ -1,4 +1,4 @@
-"""Which results recorded runs may still need."""
+"""Which stored results are still needed by recorded runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from prefectish.history.store import open_store
 
 
 def needed(store: str | os.PathLike[str] | None) -> frozenset[str]:
-    """Return the folders of a store of results that runs which did not succeed read when they are resumed.
+    """Return the folders of a result store that unsuccessful runs will read when they are resumed.
 
-    A run has a folder of its own, which bears its identifier, and may have found results in those of others: in a cache
-    of its process, or because it was given their states.
+    A run has its own folder, named by its id, and may use results in the folders of others: from a cache
+    of its process, or because their states were passed to it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What became of the messages of a run, in the history."""
+"""Notifications of a run in the history, with their delivery."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefectish.history.rows import clean
 
 
 def write_notice(connection: Connection, run: int, notice: Notice) -> None:
-    """Write what became of a message of a run, given its number."""
+    """Write the delivery of a notification of a run, given the number of the run."""
     row = {
         "run": run,
         "at": notice.at.timestamp(),
@@ -26,7 +26,7 @@ def write_notice(connection: Connection, run: int, notice: Notice) -> None:
 
 
 def read_notices(connection: Connection, run: int) -> list[Notice]:
-    """Return what became of the messages of a run, oldest first."""
+    """Return the notifications of a run, oldest first."""
     c = schema.notices.c
     query = select(c.at, c.channel, c.subject, c.attempts, c.seconds, c.error).where(c.run == run).order_by(c.number)
     rows = connection.execute(query)

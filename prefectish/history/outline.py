@@ -1,4 +1,4 @@
-"""How a recorded run hangs together, and where it is recorded."""
+"""Find recorded runs and read their graphs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from prefectish.history.store import HistoryStore, open_store, open_stores
 
 
 def find(run_id: str) -> RunRow | None:
-    """Return a run from a history that this process has open, or that of the home folder; None if it is in none.
+    """Return a run from a history opened by this process, or the one in the home folder; None if not found.
 
-    A history that is not there is not made.
+    A missing history is not created.
     """
     for store in _stores():
         with store.reading() as connection:
@@ -35,7 +35,7 @@ def _stores() -> Iterator[HistoryStore]:
 
 
 def arrows(run: RunRow) -> list[Arrow]:
-    """Return how the tasks of a run hang together, parameters and constants left out."""
+    """Return the edges between the tasks of a run, without parameters and constants."""
     c = schema.steps.c
     query = select(c.slug, c.reads).where(c.run == run._number, c.reads.is_not(None)).order_by(c.step)
     with run._store.reading() as connection:
@@ -44,7 +44,7 @@ def arrows(run: RunRow) -> list[Arrow]:
 
 
 def first_of(group: FailureGroup, limit: int) -> list[ChildRow]:
-    """Return the first children of a group of failures, without reading all of them."""
+    """Return the first children of a group of failures, without reading the others."""
     table = group._run._current()
     c = table.c
     query = group._run._children(table).where(c.error == group._error).order_by(c.step, c.row).limit(limit)

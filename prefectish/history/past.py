@@ -1,4 +1,4 @@
-"""How long the tasks of a flow took when it last ran."""
+"""Durations of the tasks of a flow in its last successful run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from prefectish.history.queries import RunRow
 
 
 class Past(NamedTuple):
-    """A task of a former run: how many children it had, and the seconds from the first start to the last end."""
+    """A task of an earlier run: its number of children, and the seconds from the first start to the last end."""
 
     children: int
     seconds: float
 
 
 def last_time(run_id: str) -> Mapping[str, Past]:
-    """Return what the tasks took in the last successful run of the flow before a run, by slug; empty if none is known.
+    """Return durations of the tasks, by slug, in the last successful run of the flow before a run; empty if unknown.
 
     Parameters
     ----------
     run_id
-        Of a run that this process records.
+        Id of a run that this process records.
     """
     run = find(run_id)
     former = None if run is None else _before(run)

@@ -44,17 +44,17 @@ if TYPE_CHECKING:
     from prefectish.engine.state import State
     from prefectish.flows import Flow
 
-#: The exception of what failed only because something before it did.
+#: The exception of tasks that failed only because of upstream failures.
 CONSEQUENCE_TYPE = TRIGGERFAIL.__name__
-#: Longest line by which a run, a child or a cause shows itself, in characters.
+#: Maximum length of the repr of a run, a child or a cause.
 MAX_LINE_LENGTH = 200
-#: The key of an item that nobody named, which tells a reader nothing.
+#: A generated item key, which is not informative for a reader.
 _HASH = re.compile("[0-9a-f]{32}")
 _r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.texts.c, schema.attempts.c
 
 
 class RunList(list["RunRow"]):
-    """Recorded runs; a notebook shows them as a table."""
+    """Recorded runs, shown as a table in notebooks."""
 
     def _repr_html_(self) -> str:
         from importlib import import_module
@@ -69,11 +69,11 @@ def runs(limit: int | None = 20, flow: str | None = None, store: str | os.PathLi
     Parameters
     ----------
     limit
-        How many at most; None for all.
+        Maximum number of runs; None: all.
     flow
-        Only those of the flow of this name.
+        Only runs of the flow of this name.
     store
-        Path or database URL; None for the history in the home folder.
+        Path or database URL; None: the history in the home folder.
     """
     opened = open_store(store)
     query = select(schema.runs).order_by(_r.number.desc())
@@ -91,17 +91,17 @@ def run(id: str, store: str | os.PathLike[str] | None = None) -> RunRow:
     Parameters
     ----------
     id
-        Its identifier, or the beginning of it if that is unambiguous.
+        Id of the run, or the beginning of it if unambiguous.
 
     Raises
     ------
     KeyError
-        There is none, or several begin like that.
+        There is no such run, or several ids begin with it.
     TypeError
-        It is no identifier.
+        The id is not a string.
     """
     if not isinstance(id, str):
-        raise TypeError(f'a run is found by its identifier, state.context["flow_run_id"], got {id!r}')
+        raise TypeError(f'id of a run must be a string, state.context["flow_run_id"], got {id!r}')
     opened = open_store(store)
     query = select(schema.runs).where(_r.id.startswith(id, autoescape=True)).limit(2)
     with opened.reading() as connection:
@@ -121,19 +121,19 @@ class RunRow:
     state
         Name of the state it ended in, or "Running".
     message
-        What the state says.
+        Message of the state.
     started, ended, heartbeat
-        Aware datetimes; `ended` is None for a run that did not end, `heartbeat` its last sign of life.
+        Aware datetimes; `ended` is None for a run that did not end, `heartbeat` is that of its client.
     exit_code
-        Of a program that ends with the run's state.
+        Exit code of a program that ends with the state.
     executor
-        What ran it.
+        Repr of its executor.
     holder
-        The process that drives it, ``host:pid``; None once it has ended.
+        The client process, ``host:pid``; None once the run has ended.
     part
-        How often it was resumed.
+        How often the run was resumed.
     source
-        Where its flow is, ``FILE.py:name`` or ``module:name``; None if that is not known.
+        Location of its flow, ``FILE.py:name`` or ``module:name``; None if unknown.
     """
 
     def __init__(self, store: HistoryStore, row: Any) -> None:
@@ -161,25 +161,25 @@ class RunRow:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it did not end, and the client that drove it is gone: :meth:`Flow.resume` goes on with it."""
+        """Whether it did not end and its client is gone: :meth:`Flow.resume` continues it."""
         return self.holder is not None and not is_alive(self.holder, self.heartbeat.timestamp(), time.time())
 
     def cancel(self) -> None:
-        """Ask the client that drives the run, wherever it is, to cancel it; it hears of it within a second or two.
+        """Request the client of the run, on any machine, to cancel it; it does so within a second or two.
 
         Raises
         ------
         RunNotActive
-            Nobody drives it: it has ended, or its client is lost.
+            It has ended, or its client is lost.
         """
         if self.holder is None or self.is_lost:
-            what = "its client is lost; resume goes on with it" if self.is_lost else f"it ended as {self.state}"
+            what = "its client is lost; resume continues it" if self.is_lost else f"it ended as {self.state}"
             raise RunNotActive(f"run {self.id} is not running: {what}")
         with self._store.writing() as connection:
             connection.execute(update(schema.runs).where(_r.number == self._number).values(asked=schema.CANCEL))
 
     def tasks(self) -> list[dict[str, Any]]:
-        """Return the tasks: slug, name, state, children by state, start of the first and end of the last child."""
+        """Return the tasks as dicts: slug, name, state, number of children by state, first start and last end."""
         c = self._current().c
         facts: dict[int, dict[str, Any]] = {}
         query = select(c.step, c.state, func.count(), func.min(c.at - c.seconds), func.max(c.at))
@@ -192,14 +192,14 @@ class RunRow:
         return [_task_facts(row, facts.get(row.step, {})) for row in steps]
 
     def children(self, task: Any, state: str | None = None) -> list[ChildRow]:
-        """Return the recorded children of a task, in map order; a single task has one.
+        """Return the recorded children of a task in map order; one for an unmapped task.
 
         Parameters
         ----------
         task
             A task, its slug or its name.
         state
-            Only those in the state of this name; "Failed" stands for every kind of failure.
+            Only children in the state of this name; "Failed" includes every kind of failure.
         """
         table = self._current()
         c = table.c
@@ -211,7 +211,7 @@ class RunRow:
             return [ChildRow(self, row) for row in connection.execute(query)]
 
     def _every_child(self, slug: str) -> dict[Identity, ChildRow]:
-        """Return the recorded children of a task by what they are, also those whose items have left the list."""
+        """Return the recorded children of a task by identity, including those of removed items."""
         table = self._current(gone=True)
         query = self._children(table).where(table.c.step == self._step(slug)).order_by(table.c.row)
         with self._store.reading() as connection:
@@ -229,12 +229,12 @@ class RunRow:
         Parameters
         ----------
         item
-            Its map index, or its item key.
+            Its map index or item key.
 
         Raises
         ------
         KeyError
-            There is none.
+            There is no such child.
         """
         table = self._current()
         c = table.c
@@ -253,7 +253,7 @@ class RunRow:
         level: int | str = 0,
         limit: int | None = None,
     ) -> list[LogLine]:
-        """Return what bodies logged, oldest first.
+        """Return the log lines of task runs, oldest first.
 
         Parameters
         ----------
@@ -262,31 +262,31 @@ class RunRow:
         item
             Only this child of a mapped `task`: its map index, or its item key.
         level
-            Only lines of this level and above: a name ("WARNING") or a number.
+            Only lines of this level or above: a name ("WARNING") or a number.
         limit
-            Only the last so many.
+            Only the last n lines.
 
         Raises
         ------
         KeyError
             There is no such task.
         ValueError
-            `item` comes without a task, or `level` is none.
+            `item` is passed without a task, or `level` is unknown.
         """
         if item is not None and task is None:
-            raise ValueError(f"item={item!r} without a task: whose child is meant?")
+            raise ValueError(f"item={item!r} requires task=: an item selects one child of a mapped task")
         step = None if task is None else self._step(task)
         query = select_lines(self._number, step, item, level_number(level), limit)
         with self._store.reading() as connection:
             return [LogLine(row) for row in connection.execute(query)][::-1]
 
     def notices(self) -> list[Notice]:
-        """Return what became of the messages that the run sent to somebody outside, oldest first."""
+        """Return the notifications of the run and whether they were delivered, oldest first."""
         with self._store.reading() as connection:
             return read_notices(connection, self._number)
 
     def failures(self) -> list[FailureGroup]:
-        """Return the failures grouped by cause, the largest first, and what only follows from others last."""
+        """Return the failures grouped by cause, the largest group first and consequences of others last."""
         c = self._current().c
         counts = select(c.error, func.count().label("count")).where(c.error.is_not(None)).group_by(c.error).subquery()
         query = select(schema.errors, counts.c.count).join(counts, counts.c.error == _e.number)
@@ -297,7 +297,7 @@ class RunRow:
         return [FailureGroup(self, row) for row in rows]
 
     def paused(self) -> list[WaitingRow]:
-        """Return the children that wait for somebody outside, or were approved and have not gone on since."""
+        """Return the children that wait for an approval, or were approved and have not continued since."""
         found = self._as_it_is_now().waiting()
         return [row for row in found if row.due is None and row.state in ("Paused", "Resume")]
 
@@ -309,34 +309,34 @@ class RunRow:
         flow: Any = None,
         **options: Any,
     ) -> State | None:
-        """Let paused children go on when the run is resumed, and resume it.
+        """Approve paused children, so that they continue when the run is resumed, and resume it.
 
         Parameters
         ----------
         task
-            Only those of this task: a task, its slug or its name. Default: all.
+            Only children of this task: a task, its slug or its name. Default: all.
         item
             Only this child of a mapped `task`: its map index, or its item key.
         input
-            What ``pause_task`` returns to them, of what JSON knows; kept in the history until the run has ended.
+            What ``pause_task`` returns to them; JSON serializable; stored in the history until the run has ended.
         flow
-            The flow to resume the run with, at once; None to leave that to ``flow.resume(...)`` or the command.
+            The flow with which to resume the run now; None: resume later with ``flow.resume(...)`` or the command.
         **options
-            For ``flow.resume``: parameters, executor and others.
+            Options of ``flow.resume``: parameters, executor and others.
 
         Returns
         -------
         State
-            Of the flow; None if it is not resumed here.
+            The state of the flow; None if it is not resumed here.
 
         Raises
         ------
         KeyError
-            Nothing of it is paused.
+            No such child is paused.
         RunLocked
-            It still goes on; the handle of ``flow.start(...)`` approves there.
+            The run is still active; use the handle of ``flow.start(...)``.
         ValueError
-            The input cannot be kept.
+            The input cannot be stored.
         """
         name = task if task is None or isinstance(task, str) else getattr(task, "slug", None) or task.name
         now = self._as_it_is_now()
@@ -349,12 +349,12 @@ class RunRow:
         return state
 
     def _as_it_is_now(self) -> RunRow:
-        """Return the row of the run anew: it may have been resumed since this one was read."""
+        """Read the row of the run again: it may have been resumed in the meantime."""
         with self._store.reading() as connection:
             return RunRow(self._store, connection.execute(select(schema.runs).where(_r.number == self._number)).one())
 
     def waiting(self) -> list[WaitingRow]:
-        """Return the children that wait, for somebody or for their next attempt, each with its newest state."""
+        """Return the children that wait for an approval or their next attempt, each with its newest state."""
         c = schema.children.c
         over = select(c.row).where(c.run == _a.run, c.step == _a.step, c.row == _a.row, c.part == _a.part)
         waits = _a.state.in_([schema.CODES[name] for name in ("Paused", "Resume", "Retrying", "Scheduled")])
@@ -375,7 +375,7 @@ class RunRow:
         return [WaitingRow.of(row) for row in sorted(rows, key=lambda row: (row.step, row.row))]
 
     def _still_waiting(self, connection: Connection, rows: list[Any]) -> list[Any]:
-        """Leave out children that waited in an earlier part and have ended since, maybe under another number."""
+        """Drop children that waited in an earlier part and have ended since, possibly at another map index."""
         steps = {row.step for row in rows}
         c, now = schema.children.c, self._current().c
         before = select(c.step, c.item_key, c.row, c.part).where(c.run == self._number, c.step.in_(steps))
@@ -393,16 +393,16 @@ class RunRow:
         return kept
 
     def _current(self, gone: bool = False) -> FromClause:
-        """Return the children that count: of a run that was resumed, what is newest of each item.
+        """Return the current children: of a resumed run, the newest record of each item.
 
         Parameters
         ----------
         gone
-            Also children whose items were in an earlier list only.
+            Whether to include children whose items were removed from the list.
         """
         c = schema.children.c
         if not self.part:
-            # Not what came after, where the run was resumed since this was read: both would count.
+            # Without later parts, in case the run was resumed in the meantime: both would count.
             return select(schema.children).where(c.run == self._number, c.part == 0).subquery("current")
         # A task that ended in the last part has all of its children there, whatever others it had before.
         whole = select(_s.step).where(_s.run == self._number, _s.state.is_not(None))
@@ -451,7 +451,7 @@ class RunRow:
         return int(found[0])
 
     def report(self, path: str | os.PathLike[str]) -> str:
-        """Write a page about the run and return its path; see :meth:`State.report`."""
+        """Write an HTML report of the run and return its path; see :meth:`State.report`."""
         from importlib import import_module
 
         written: str = import_module("prefectish.display.report").of_run(self, path)
@@ -473,29 +473,29 @@ class ChildRow:
     Attributes
     ----------
     index
-        Its map index, None for a single task.
+        Its map index; None for an unmapped task.
     item_key
-        What it is by its item, None if nobody asked.
+        Key of its item; None if it was not needed.
     state
         Name of its final state.
     attempts
-        Attempts that ended, 0 for a state that no attempt made.
+        Number of attempts that ended, 0 if it never ran.
     duration
         Seconds of the last attempt.
     message
-        What the state says; None for a plain success.
+        Message of the state; None for a plain success.
     error
-        Type and text of its exception, None if it did not fail.
+        Type and message of its exception; None if it did not fail.
     traceback
-        Of its exception, of one with the same cause where many failed alike.
+        Traceback of its exception, or of the first failure with the same cause.
     name
-        What its run is called, if somebody named it.
+        Name of its run, from ``task_run_name``.
     worker
-        Process that ran it, ``host:pid``.
+        The process that ran it, ``host:pid``.
     location
-        Where its result lies in its store; None if it was not stored.
+        Location of its result in the store; None if it was not stored.
     at
-        When the owner learned of its end.
+        When the client received its end.
     """
 
     def __init__(self, run: RunRow, row: Any) -> None:
@@ -518,13 +518,13 @@ class ChildRow:
 
     @property
     def label(self) -> str:
-        """Return what one calls it: ``load-1[3] (eu.csv)``, with the name of its run, or its item."""
+        """Return a label: ``load-1[3] (eu.csv)``, with the name of its run or its item key."""
         place = self.slug if self.index is None else f"{self.slug}[{self.index}]"
         called = self.name or readable_key(self.item_key, self.index)
         return place if called is None else f"{place} ({called})"
 
     def earlier(self) -> list[AttemptRow]:
-        """Return the attempts before the last, in their order; those of the run before it was resumed come first."""
+        """Return the attempts before the last one in order, including those before the run was resumed."""
         row = self._row
         with self._run._store.reading() as connection:
             places = [_a.row == row.row] if not row.part else self._places(connection)
@@ -540,28 +540,28 @@ class ChildRow:
     def replay(
         self, pdb: bool = False, *, flow: Flow | None = None, parameters: Mapping[str, Any] | None = None
     ) -> State:
-        """Run the body again, here, with the inputs that it had, and return the state it ends in.
+        """Run the task function again in this process with its original inputs, and return its state.
 
-        Nothing is recorded or stored, no handler is called, nothing is retried; the cluster may be gone. The body is
-        the flow's as it is now, so one that was corrected can be tried on the very child that failed.
+        Nothing is recorded, stored or retried, no handler is called; the cluster is not needed. The code is
+        that of the current flow, so a fix can be tried on the child that failed.
 
         Parameters
         ----------
         pdb
-            Stop in the debugger at the first line of the body, and again where it fails.
+            Stop in the debugger at the first line of the function, and again where it fails.
         flow
-            The flow; by default the one of this name that ran last in this process.
+            Default: the flow of this name that ran last in this process.
         parameters
-            Those of the run, which are not recorded; by default the flow's own.
+            Parameters of the run, which are not recorded; default: those of the flow.
 
         Raises
         ------
         ResultReleased
-            A result that the child read was not stored, or is gone; it is named.
+            A result that the child reads was not stored or was deleted; the message names it.
         ResumeMismatch
-            What the child is given now is not what it was given.
+            The inputs of the child are different now.
         ValueError
-            There is no flow to take the body from.
+            The flow is not known in this process.
         """
         from importlib import import_module
 
@@ -569,19 +569,19 @@ class ChildRow:
         return state
 
     def _places(self, connection: Connection) -> list[ColumnElement[bool]]:
-        """Return where the attempts of this child are, in the parts of a run that was resumed."""
+        """Return conditions for the attempts of this child in each part of a resumed run."""
         row = self._row
         c = schema.children.c
         query = select(c.part, c.row, c.item_key).where(c.run == row.run, c.step == row.step)
         parts: dict[int, list[tuple[int, str | None]]] = {}
         for part, number, key in connection.execute(query.order_by(c.part, c.row)):
             parts.setdefault(part, []).append((number, key))
-        mine = identities(parts[row.part])[row.row]
+        own = identities(parts[row.part])[row.row]
         places = [and_(_a.part == row.part, _a.row == row.row)]
         for part in set(range(self._run.part + 1)) - {row.part}:
             known = {identity: number for number, identity in identities(parts.get(part, [])).items()}
-            if mine in known:
-                where = _a.row == known[mine]
+            if own in known:
+                where = _a.row == known[own]
             elif row.item_key is not None:
                 where = or_(_a.item_key == row.item_key, _a.item_key.is_(None) & (_a.row == row.row))
             else:
@@ -590,12 +590,12 @@ class ChildRow:
         return places
 
     def __repr__(self) -> str:
-        told = f"<child {self.label}: {self.state}"
-        return printable(told if self.error is None else f"{told}, {self.error}", MAX_LINE_LENGTH - 1) + ">"
+        text = f"<child {self.label}: {self.state}"
+        return printable(text if self.error is None else f"{text}, {self.error}", MAX_LINE_LENGTH - 1) + ">"
 
 
 class AttemptRow(NamedTuple):
-    """An attempt that did not end its child: before a retry, a pause, or one that was lost with its client."""
+    """An attempt that did not end its child: before a retry or a pause, or lost with its client."""
 
     number: int
     state: str
@@ -606,35 +606,35 @@ class AttemptRow(NamedTuple):
 
     @classmethod
     def of(cls, row: Any) -> AttemptRow:
-        """Make one of a row of the database."""
+        """Create from a row of the database."""
         error = None if row.type is None else f"{row.type}: {row.error_message}"
         return cls(row.number, schema.STATES[row.state], row.seconds, row.text, error, _time(row.at))
 
 
 class WaitingRow(NamedTuple):
-    """A child that waits.
+    """A waiting child.
 
     Attributes
     ----------
     slug, name, index, item_key
-        Which child it is; `index` is None for a single task.
+        Which child it is; `index` is None for an unmapped task.
     state
         "Paused", "Resume", "Retrying" or "Scheduled".
     attempt
-        Number of the attempt that left it so.
+        Number of the attempt that ended in this state.
     message
-        What the state says.
+        Message of the state.
     due
-        When it goes on by itself; None if it waits for somebody.
+        When it continues; None if it waits for an approval.
     context
-        What the pause carries, as far as JSON can say it.
+        Context of the pause, as far as it is JSON serializable.
     part
-        How often the run had been resumed then.
+        How often the run had been resumed before.
     """
 
     slug: str
     name: str
-    index: int | None  # type: ignore[assignment]  # nobody looks for a value in such a tuple
+    index: int | None  # type: ignore[assignment]  # `tuple.index` is not needed here
     item_key: str | None
     state: str
     attempt: int
@@ -645,7 +645,7 @@ class WaitingRow(NamedTuple):
 
     @classmethod
     def of(cls, row: Any) -> WaitingRow:
-        """Make one of a row of the database."""
+        """Create from a row of the database."""
         context = {} if row.context is None else json.loads(row.context)
         due = None if row.due is None else _time(row.due)
         index = row.row if row.mapped else None
@@ -654,7 +654,7 @@ class WaitingRow(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Return what one calls it: ``load-1[3]``."""
+        """Return a label: ``load-1[3]``."""
         return self.slug if self.index is None else f"{self.slug}[{self.index}]"
 
 
@@ -664,11 +664,11 @@ class FailureGroup:
     Attributes
     ----------
     type, message, traceback
-        Of the first that was recorded.
+        Those of the first recorded failure.
     count
-        How many children failed so.
+        Number of failed children.
     is_consequence
-        They failed only because something before them did.
+        Whether they failed only because of upstream failures.
     """
 
     def __init__(self, run: RunRow, row: Any) -> None:
@@ -682,7 +682,7 @@ class FailureGroup:
 
     @property
     def children(self) -> list[ChildRow]:
-        """Return the children that failed so."""
+        """Return the failed children."""
         table = self._run._current()
         c = table.c
         query = self._run._children(table).where(c.error == self._error).order_by(c.step, c.row)
@@ -694,7 +694,7 @@ class FailureGroup:
 
 
 def readable_key(item_key: str | None, index: int | None) -> str | None:
-    """Return the key of an item if it tells a reader something, which a hash does not, and its index no second time.
+    """Return the key of an item if it is informative: neither a hash nor the map index.
 
     Examples
     --------
@@ -707,17 +707,17 @@ def readable_key(item_key: str | None, index: int | None) -> str | None:
 
 
 def _what(row: Any) -> tuple[int, str | int]:
-    """Return which children of a run a row may be of: all with its key, or the one at its place."""
+    """Return the key by which rows of different parts may be the same child: the item key, or the map index."""
     return row.step, row.item_key if row.item_key is not None else row.row
 
 
 def identities(children: Sequence[tuple[int, str | None]]) -> dict[int, Identity]:
-    """Return what each child is: its key, and its number among those of the same key; without a key, its row.
+    """Return the identity of each child: its key, and its number among those with the same key; without a key its row.
 
     Parameters
     ----------
     children
-        Row and key of each child of one task, by row.
+        Row and key of each child of one task, in order of rows.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Writes a run into the history: events are queued by the loop and committed in batches by a thread."""
+"""Record a run in the history: the loop queues events, and a thread commits them in batches."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ from prefectish.history.notices import write_notice
 from prefectish.history.rows import Rows, clean, ranges, upsert
 from prefectish.history.store import BUSY_TIMEOUT, HistoryStore, open_store
 
-#: Longest time an event waits for its commit, in seconds.
+#: Maximum time until a queued event is committed, in seconds.
 FLUSH_INTERVAL = 0.5
-#: Longest time between two signs of life of a run in which nothing happens, in seconds.
+#: Maximum time between two heartbeats of a run without events, in seconds.
 HEARTBEAT_INTERVAL = 5.0
-#: Seconds between two tries to write to a server that does not answer.
+#: Seconds between two attempts to write to a server that does not respond.
 RETRY_INTERVAL = 0.5
-#: Exit code of a run whose record is not complete.
+#: Exit code of a run that was not recorded completely.
 INCOMPLETE_EXIT_CODE = 4
 logger = logging.getLogger("prefectish.history")
 
 
 class HistoryRecorder:
-    """Records one run.
+    """Records one run in the history.
 
     Parameters
     ----------
     part
-        How often the run was resumed, this time included.
+        How often the run was resumed, including this time.
     changed
-        Slugs of tasks that changed before this part, whose earlier records do not count; more may be added.
+        Slugs of tasks that changed before this part, so that their earlier records are ignored; may be extended.
 
     Attributes
     ----------
     broken
-        What stopped the recording, None if nothing did; the run goes on without.
+        The error that stopped the recording, if any; the run continues without it.
     """
 
     def __init__(self, store: HistoryStore, part: int = 0, changed: Collection[str] = ()) -> None:
@@ -64,7 +64,7 @@ class HistoryRecorder:
         self._part = part
         self._changed = changed
         self._queue: queue.SimpleQueue[Sequence[AttemptEvent] | None] = queue.SimpleQueue()
-        self._told: deque[AttemptLog] = deque()
+        self._logs: deque[AttemptLog] = deque()
         self._thread = threading.Thread(target=self._write_all, name="prefectish-history", daemon=True)
         self._run = 0
         self._rows: Rows
@@ -78,7 +78,7 @@ class HistoryRecorder:
     # -- called by the loop --------------------------------------------------------------------------------------------
 
     def started(self, plan: Plan, facts: Mapping[str, Any], version: str | None, executor: str) -> None:
-        """Write the row of the run, or take up the row of the run that is resumed."""
+        """Write the row of a new run, or update that of a resumed run."""
         now = time.time()
         values = {
             "state": schema.CODES["Running"],
@@ -102,7 +102,7 @@ class HistoryRecorder:
             else:
                 again = {"ended": None, "message": None, "exit_code": None, **values}
                 connection.execute(update(schema.runs).where(schema.runs.c.number == number).values(again))
-                # none of its tasks has ended in this part, not even one that a flow function has yet to call
+                # no task has ended in this part yet, including those that a flow function may call later
                 connection.execute(update(schema.steps).where(schema.steps.c.run == number).values(state=None))
             self._run = int(number)
             self._rows = Rows(self._run, self._part, self._steps)
@@ -111,7 +111,7 @@ class HistoryRecorder:
         self._thread.start()
 
     def _write_steps(self, connection: Connection) -> None:
-        """Write the tasks that came since the last time; those of a run that is resumed keep their numbers."""
+        """Write the tasks added since the last call; tasks of a resumed run keep their numbers."""
         plan, noted = self._plan, self._noted
         added = plan.steps[noted:]
         self._noted += len(added)
@@ -138,9 +138,9 @@ class HistoryRecorder:
         upsert(connection, schema.steps, rows)
 
     def watch(self, open_rows: OpenRows, cancel: Callable[[], None]) -> None:
-        """Take what tells which children are under way, and what cancels the run if somebody asks for it.
+        """Set the functions that return the running children, and that cancel the run on request.
 
-        Children that a dead client leaves behind can then be named.
+        The running children are recorded, so that they are known if the client dies.
         """
         self._open_rows = open_rows
         self._cancel = cancel
@@ -149,18 +149,18 @@ class HistoryRecorder:
         """Queue events."""
         self._queue.put(events)
 
-    def log(self, told: Sequence[AttemptLog]) -> None:
-        """Queue what bodies logged."""
-        self._told.extend(told)
+    def log(self, logs: Sequence[AttemptLog]) -> None:
+        """Queue log lines of task runs."""
+        self._logs.extend(logs)
 
     def notice(self, notice: Notice) -> None:
-        """Write what became of a message; the thread that delivers it calls."""
+        """Write the delivery of a notification; called by the thread that delivers it."""
         if self.broken is None:
             with self.store.writing() as connection:
                 write_notice(connection, self._run, notice)
 
     def ended(self, plan: Plan, states: Sequence[State], state: State) -> State:
-        """Write what is queued, and how the run ended; a run whose record is not complete has another exit code."""
+        """Write what is queued and how the run ended; an incomplete record changes the exit code of the state."""
 
         def write(connection: Connection) -> None:
             self._write_steps(connection)
@@ -179,13 +179,13 @@ class HistoryRecorder:
         return state.replace(context={**state.context, "exit_code": INCOMPLETE_EXIT_CODE})
 
     def failed(self, error: BaseException) -> None:
-        """Write what is queued, and that the run broke off."""
+        """Write what is queued, and that the run was aborted."""
         state = getattr(error, "state", None)
         name = type(state).__name__ if state is not None else "Failed"
         message, code = f"{type(error).__name__}: {error}", getattr(error, "exit_code", 1)
         if isinstance(error, KeyboardInterrupt):
-            stopped = isinstance(error, Terminated)
-            message, code = ("terminated", TERMINATED) if stopped else ("interrupted", INTERRUPTED)
+            terminated = isinstance(error, Terminated)
+            message, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
 
         def write(connection: Connection) -> None:
             connection.execute(update(schema.steps).where(schema.steps.c.run == self._run).values(open=None))
@@ -206,11 +206,11 @@ class HistoryRecorder:
         self._beat(connection, now, values)
 
     def _beat(self, connection: Connection, now: float, more: Mapping[str, Any]) -> None:
-        """Give a sign of life, and stop if somebody else has taken the run over meanwhile."""
+        """Write a heartbeat; raise if another client has taken over the run."""
         c = schema.runs.c
-        mine = (c.number == self._run) & (c.part == self._part)
-        if not connection.execute(update(schema.runs).where(mine).values(heartbeat=now, **more)).rowcount:
-            raise HistoryWriteError("the run was taken over by another client, which goes on with it")
+        own_row = (c.number == self._run) & (c.part == self._part)
+        if not connection.execute(update(schema.runs).where(own_row).values(heartbeat=now, **more)).rowcount:
+            raise HistoryWriteError("another client has taken over the run and continues it")
 
     def _stop(self) -> None:
         if self._thread.ident is not None:
@@ -224,34 +224,34 @@ class HistoryRecorder:
         beat = time.monotonic()
         while not last:
             events, last = self._collected()
-            if self.broken is None and (events or self._told or time.monotonic() - beat > HEARTBEAT_INTERVAL):
+            if self.broken is None and (events or self._logs or time.monotonic() - beat > HEARTBEAT_INTERVAL):
                 beat = time.monotonic()
-                told = waiting(self._told)
-                self._try(lambda connection: self._write(connection, events, told))  # noqa: B023  it is called right here
-                for _ in told:
-                    self._told.popleft()
+                logs = waiting(self._logs)
+                self._try(lambda connection: self._write(connection, events, logs))  # noqa: B023  it is called right here
+                for _ in logs:
+                    self._logs.popleft()
             if self._cancel is not None and self.broken is None:
-                self._heed(self._cancel)
+                self._handle_request(self._cancel)
 
-    def _heed(self, cancel: Callable[[], None]) -> None:
-        """Do what somebody asked of this run."""
+    def _handle_request(self, cancel: Callable[[], None]) -> None:
+        """Cancel the run if that was requested."""
         try:
             with self.store.reading() as connection:
                 query = select(schema.runs.c.asked).where(schema.runs.c.number == self._run)
                 asked = connection.execute(query).scalar()
-        except HistoryWriteError:  # whether the history is gone is for those to say who write to it
+        except HistoryWriteError:  # the next write reports that the history is gone
             return
         if asked == schema.CANCEL:
             self._cancel = None
             cancel()
 
     def _collected(self) -> tuple[list[AttemptEvent], bool]:
-        """Return the events of the next moment, and whether they are the last."""
+        """Collect the events of the next interval; return them, and whether they are the last."""
         events: list[AttemptEvent] = []
         end = time.monotonic() + FLUSH_INTERVAL
-        while (left := end - time.monotonic()) > 0:
+        while (remaining := end - time.monotonic()) > 0:
             try:
-                batch = self._queue.get(timeout=left)
+                batch = self._queue.get(timeout=remaining)
             except queue.Empty:
                 break
             if batch is None:
@@ -260,7 +260,7 @@ class HistoryRecorder:
         return events, False
 
     def _try(self, write: Callable[[Connection], None]) -> None:
-        """Write in a transaction; what cannot be written breaks the recording, and not the run."""
+        """Write in a transaction; an error stops the recording, but not the run."""
         if self.broken is not None:
             return
         end = time.monotonic() + (0.0 if self.store.is_file else BUSY_TIMEOUT)
@@ -271,7 +271,7 @@ class HistoryRecorder:
                 return
             except HistoryWriteError as error:
                 broken = error
-            except Exception as error:  # a value that no database takes, or a fault of ours: the run is worth more
+            except Exception as error:  # an unsupported value, or a bug: the run must continue
                 broken = HistoryWriteError(f"history {self.store.location} could not be written: {describe(error)}")
                 broken.__cause__ = error
                 end = 0.0
@@ -279,17 +279,17 @@ class HistoryRecorder:
             self._noted = 0
             if time.monotonic() >= end:
                 break
-            time.sleep(RETRY_INTERVAL)  # a server may come back
+            time.sleep(RETRY_INTERVAL)  # the server may come back
         self.broken = broken
-        logger.error("%s; the run goes on and is not recorded any further", broken, exc_info=broken.__cause__)
+        logger.error("%s; the run continues, but is no longer recorded", broken, exc_info=broken.__cause__)
 
-    def _write(self, connection: Connection, events: Sequence[AttemptEvent], told: list[AttemptLog]) -> None:
+    def _write(self, connection: Connection, events: Sequence[AttemptEvent], logs: list[AttemptLog]) -> None:
         self._beat(connection, time.time(), {})
         self._write_steps(connection)
         rows = self._rows
         upsert(connection, schema.children, [rows.child(connection, e) for e in events if e.state.is_finished()])
         upsert(connection, schema.attempts, [rows.attempt(connection, e) for e in events if not e.state.is_finished()])
-        write_lines(connection, self._run, self._part, self._steps, told)
+        write_lines(connection, self._run, self._part, self._steps, logs)
         self._write_open(connection)
 
     def _write_open(self, connection: Connection) -> None:
@@ -310,20 +310,20 @@ def _reads(plan: Plan, step: Step) -> str:
 
 
 def recorder_for(history: str | os.PathLike[str] | bool | None) -> HistoryRecorder | None:
-    """Return a recorder for a run; None where there is to be no history.
+    """Return a recorder for a run; None if it is not to be recorded.
 
     Parameters
     ----------
     history
-        None for the history in the home folder (one that cannot be used warns, once, and there is none), False for
-        none, or a path or database URL.
+        None: the history in the home folder (if it cannot be used, a warning is issued once, and the run is not
+        recorded); False: no history; or a path or database URL.
 
     Raises
     ------
     HistoryCorrupt, HistoryTooNew
-        There is something else, or what a later version wrote.
+        The file is something else, or was written by a later version.
     HistoryUnsafe, HistoryWriteError
-        A history that was asked for by name cannot be used.
+        A history that was given explicitly cannot be used.
     """
     if history is False:
         return None

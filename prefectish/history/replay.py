@@ -1,7 +1,7 @@
-"""Run one recorded child again, here and now, with the inputs it had: after its cluster is gone, in a debugger.
+"""Run one recorded child again in this process with its original inputs, for example in a debugger.
 
-The history keeps no code and no values. Code and constants come from the flow, results of other tasks from the stores
-in which they were kept; what is missing is named. Nothing is recorded, stored, cached or notified.
+The history has neither code nor values. Code and constants come from the flow, results of other tasks from their
+result stores; missing ones are named in an error. Nothing is recorded, stored, cached or notified.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from prefectish.history.queries import ChildRow, RunRow
 from prefectish.history.resume import recorded
 from prefectish.secrets.lazy import is_deriving
 
-#: A window that no map fills: of all the jobs that it lets go, one is run.
+#: An unlimited window: of all submitted jobs only one is run.
 WHOLE_WINDOW = 1 << 60
 
 
@@ -71,7 +71,7 @@ def _flow_of(run: RunRow) -> Flow:
     flow: Flow | None = ran_last(run.flow_name)
     if flow is None:
         raise ValueError(
-            f"the history keeps no code, and no flow {run.flow_name!r} ran in this process: pass it, .replay(flow=flow)"
+            f"flow {run.flow_name!r} did not run in this process, and the history has no code: pass .replay(flow=flow)"
         )
     return flow
 
@@ -80,7 +80,7 @@ def _step_of(plan: Plan, child: ChildRow, run: RunRow) -> Step:
     for step in plan.steps:
         if step.slug == child.slug:
             return step
-    raise ValueError(f"flow {plan.flow_name!r} has no task {child.slug!r}, as run {run.id} has: pass that flow")
+    raise ValueError(f"flow {plan.flow_name!r} has no task {child.slug!r} of run {run.id}: pass the flow of that run")
 
 
 def _facts_of(flow: Flow, plan: Plan, run: RunRow) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class _RecordedRun:
         missing = [text for i in self.step.inputs for text in self._missing(i)]
         if missing:
             raise ResultReleased(
-                f"{self.label} cannot be replayed: {'; '.join(missing)}. Results are kept where the flow has a store: "
+                f"{self.label} cannot be replayed: {'; '.join(missing)}. To store results, use "
                 f"Flow(..., result=LocalResult()), or @task(result=...)"
             )
         starts = {number: self._state(number) for number in self._children}
@@ -223,27 +223,27 @@ def _upstream_of_child(
 
 
 def _unreached(progress: Progress, step: Step, label: str) -> str:
-    """Say why a child did not come up."""
+    """Return why a child cannot be reached."""
     state = progress.states()[step.number]
     return (
-        f"{label} does not come up with what is recorded: its task is {type(state).__name__}: {state.message or ''}; "
-        f"what it is mapped over is not what it was, or was not stored"
+        f"{label} cannot be reached with the recorded results: its task is {type(state).__name__}: "
+        f"{state.message or ''}; the values it is mapped over have changed, or were not stored"
     )
 
 
 def _check_item(chain: ChainSpec, position: int, child: ChildRow, upstream: list[State], label: str) -> None:
-    """Refuse another item in the place of the child's."""
+    """Raise if the item of the child has changed."""
     spec = chain.steps[position]
     key = item_key(spec, upstream, chain.run) if spec.computes_key or spec.named_by_key else None
     if key is not None and child.item_key is not None and key != child.item_key:
         raise ResumeMismatch(
-            f"{label} was another item in run {child._run.id}: {child.item_key}, and is {key} now; what it is mapped "
-            f"over comes from the flow or its parameters: pass those of the run"
+            f"{label} had another item in run {child._run.id}: {child.item_key}, now {key}; mapped values "
+            f"come from the flow or its parameters: pass those of the run"
         )
 
 
 def _run_alone(chain: ChainSpec, position: int, pdb: bool) -> ChainSpec:
-    """Return a chain in which a step has nothing but its body: no stores, caches, handlers, retries."""
+    """Return a chain in which a step only runs its function: no stores, caches, handlers, retries."""
     spec = copy(chain.steps[position])
     task = copy(spec.task)
     task.state_handlers, task.max_retries = [], 0
@@ -257,7 +257,7 @@ def _run_alone(chain: ChainSpec, position: int, pdb: bool) -> ChainSpec:
 
 
 def _run_in_debugger(body: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a body that stops at its first line, and again where it fails."""
+    """Return a function that stops at its first line, and again where it fails."""
     import bdb
     import inspect
     from pdb import Pdb
@@ -273,7 +273,7 @@ def _run_in_debugger(body: Callable[..., Any]) -> Callable[..., Any]:
         debugger = Pdb()
         debugger.reset()
         try:
-            sys.settrace(debugger.trace_dispatch)  # as `runcall`, which does not tell that somebody quit
+            sys.settrace(debugger.trace_dispatch)  # like `runcall`, which does not report a quit
             try:
                 return body(**inputs)
             finally:
@@ -295,5 +295,5 @@ def _run_in_debugger(body: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _below(error: BaseException) -> Any:
-    """Return the traceback of an error from the body on."""
+    """Return the traceback of an error, starting in user code."""
     return users_part(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Go on with a recorded run: after its driver died, its cluster was lost, or children of it failed."""
+"""Resume a recorded run: after its client died, its cluster was lost, or children failed."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from prefectish.history.rows import NO_RESULT, rows_of, text_number
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.results.base import Result
 
-#: The message of an attempt that was under way when its client died.
+#: Message of an attempt that was running when its client died.
 CLIENT_LOST = "client-lost"
 logger = logging.getLogger("prefectish")
 _CLASSES = {cls.__name__: cls for cls in AnyState.children()}
 
 
 class Resumption:
-    """A recorded run that this process goes on with.
+    """A recorded run that this process resumes.
 
     Parameters
     ----------
     run_id
-        Identifier of the run.
+        Id of the run.
     history
         Where it is recorded, as for ``flow.run``.
     retry_failed
-        Run failed children again, also with corrected code.
+        Run failed children again, also with changed code.
     force
-        Accept changed tasks; they run again, and what follows them.
+        Accept changed tasks; they run again, and everything downstream of them.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Resumption:
     KeyError
         No such run is recorded.
     RunLocked
-        Somebody else drives it.
+        It is active in another process.
     """
 
     def __init__(self, run_id: str, history: Any, retry_failed: bool, force: bool) -> None:
@@ -86,7 +86,7 @@ class Resumption:
         return row
 
     def _take(self) -> None:
-        """Become the holder of the run; what its dead client left under way is lost."""
+        """Become the holder of the run; attempts that its dead client left running are marked as lost."""
         c = schema.runs.c
         with self.store.writing() as connection:
             row = self._check_holder(connection)
@@ -98,23 +98,23 @@ class Resumption:
             connection.execute(update(schema.runs).where(c.number == row.number).values(values))
 
     def release(self) -> None:
-        """Hold the run no more: nothing of it ran, and it is left as it was."""
+        """Give up the run unchanged, if nothing of it ran."""
         c = schema.runs.c
-        mine = (c.number == self.run._number) & (c.part == self.part)
+        own_row = (c.number == self.run._number) & (c.part == self.part)
         with self.store.writing() as connection:
-            connection.execute(update(schema.runs).where(mine).values(holder=None, part=self.part - 1))
+            connection.execute(update(schema.runs).where(own_row).values(holder=None, part=self.part - 1))
 
     def recorder(self) -> HistoryRecorder:
-        """Return what records the run from here on."""
+        """Return a recorder for the resumed run."""
         return HistoryRecorder(self.store, self.part, self._changed)
 
     def recall(self, plan: Plan) -> PreviousRun:
-        """Return what is kept of the run, and become its holder.
+        """Return the previous results of the run, and become its holder.
 
         Raises
         ------
         ResumeMismatch
-            A task changed since; it is named.
+            A task has changed; the message names it.
         """
         children: dict[str, Mapping[Identity, PreviousResult]] = {}
         widths: dict[str, int] = {}
@@ -130,11 +130,11 @@ class Resumption:
             if row is None or step.literal is not None:
                 return
             every = self.run._every_child(step.slug)
-            # Of a task that ended, the children of the last part are all that there were; others had left the list.
+            # If a task ended, its children of the last part are complete; items of others were removed from the list.
             rows = [child for child in every.values() if row.state is None or child._row.part == self.run.part]
             self._check_unchanged(step, row, rows, self._changed)
             if row.inputs is None or row.inputs != inputs_digest(plan, step):
-                self._changed.add(step.slug)  # it is given something else now
+                self._changed.add(step.slug)  # its inputs have changed
             children[step.slug] = {
                 identity: recorded(step, child, had_left=row.state is not None and child._row.part < self.run.part)
                 for identity, child in every.items()
@@ -154,18 +154,18 @@ class Resumption:
             return
         some_failed = any(schema.CODES[child.state] in schema.FAILED for child in rows)
         if self.retry_failed and some_failed:
-            return  # the code was corrected for those that failed
+            return  # the code was changed to fix the failed children
         if not rows:
-            return  # nothing of it was made by the code as it was
+            return  # the old code produced no results
         if not self.force and differs_only_in_closure(row.version, version):
-            text = "task %s closes over something that changed since; what it has finished stands, unless force=True"
+            text = "values in the closure of task %s have changed; its finished results are kept, unless force=True"
             logger.warning(text, step.slug)
             return
         if not self.force:
-            ways = "force=True (--force) runs it again, and what follows it"
+            options = "force=True (--force) runs it and everything downstream again"
             if some_failed:
-                ways = f"retry_failed=True (--retry-failed) runs again what had failed of it; {ways}"
-            raise ResumeMismatch(f"task {step.slug} changed; {ways}")
+                options = f"retry_failed=True (--retry-failed) runs its failed children again; {options}"
+            raise ResumeMismatch(f"task {step.slug} changed; {options}")
         changed.add(step.slug)
 
     def _steps(self) -> list[Any]:
@@ -174,7 +174,7 @@ class Resumption:
             return list(connection.execute(query).all())
 
     def _waiting(self) -> dict[str, dict[str | int, list[PreviousWait]]]:
-        """Return the children that wait, for somebody or for their next attempt, by key or else by row."""
+        """Return the children that wait for an approval or their next attempt, by item key or else by map index."""
         found: dict[str, dict[str | int, list[PreviousWait]]] = {}
         for row in self.run.waiting():
             what = (row.index or 0) if row.item_key is None else row.item_key
@@ -183,12 +183,12 @@ class Resumption:
 
 
 def _mark_lost(connection: Connection, run: Any, now: float) -> None:
-    """Record the attempts that were under way as lost with their client."""
+    """Record the attempts that were running as lost with their client."""
     s, c, a = schema.steps.c, schema.children.c, schema.attempts.c
     steps = connection.execute(select(s.step, s.open).where(s.run == run.number, s.open.is_not(None))).all()
     for step in steps:
-        here = (c.run == run.number, c.step == step.step, c.part == run.part)
-        ended = set(connection.execute(select(c.row).where(*here)).scalars())
+        in_part = (c.run == run.number, c.step == step.step, c.part == run.part)
+        ended = set(connection.execute(select(c.row).where(*in_part)).scalars())
         tried = (a.run == run.number, a.step == step.step, a.part == run.part)
         attempts = connection.execute(select(a.row, a.number).where(*tried).order_by(a.number))
         known = {row.row: row.number for row in attempts}
@@ -207,7 +207,7 @@ def _mark_lost(connection: Connection, run: Any, now: float) -> None:
 
 
 def _start(row: WaitingRow) -> State:
-    """Return the state from which a child goes on that waited."""
+    """Return the state from which a waiting child continues."""
     if row.state == "Retrying":
         return Retrying(row.message, start_time=row.due, run_count=row.attempt)
     if row.state == "Resume":
@@ -222,7 +222,7 @@ def recorded(step: Step, child: ChildRow, had_left: bool = False) -> PreviousRes
     Parameters
     ----------
     had_left
-        Whether its item was not in the list of the last part any more.
+        Whether its item was removed from the list in the last part.
     """
     label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
     row = child._row
@@ -239,7 +239,7 @@ def recorded(step: Step, child: ChildRow, had_left: bool = False) -> PreviousRes
 
 
 def _state_of(step: Step, child: ChildRow, label: str) -> tuple[State, Result | None]:
-    """Return a state, and the store that its result has to be read from; None if it needs none."""
+    """Return a state, and the store of its result; None if no store is needed."""
     cls = _CLASSES[child.state]
     if issubclass(cls, Failed):
         kind, _, text = (child.error or "").partition(": ")
@@ -255,7 +255,7 @@ def _state_of(step: Step, child: ChildRow, label: str) -> tuple[State, Result | 
 
 
 def _is_sound(store: Result, location: str) -> bool:
-    """Whether a result is there and as it was written; one that was cut short or altered counts as absent."""
+    """Whether a stored result exists and is intact."""
     try:
         store.read(location)
     except (FileNotFoundError, ResultCorrupt):
@@ -268,5 +268,5 @@ def _since(seconds: float) -> str:
 
 
 def resumption(run_id: str, history: Any, retry_failed: bool, force: bool) -> Resumption:
-    """Return a recorded run to go on with; errors are those of :class:`Resumption`."""
+    """Return a `Resumption`; raises as its constructor does."""
     return Resumption(run_id, history, retry_failed, force)

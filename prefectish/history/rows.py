@@ -1,4 +1,4 @@
-"""Events of a run as rows of the history; what repeats is kept once and referred to by its number."""
+"""Events of a run as rows of the history; repeated texts are stored once and referenced by number."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from prefectish.engine.state import Paused, Scheduled, State, Success
 from prefectish.history import schema
 from prefectish.secrets.masking import mask
 
-#: The message of a plain success, which goes without saying.
+#: The message of a plain success, which is not stored.
 SUCCESS_MESSAGE = "Task run succeeded."
-#: In the place of a location: the result is None.
+#: Location of a result that is None.
 NO_RESULT = ""
-#: Longest context of a pause that is kept, in characters of JSON.
+#: Maximum length of the stored context of a pause, in characters of JSON.
 MAX_CONTEXT_LENGTH = 10_000
-#: Numbers of texts that are kept in mind.
+#: Maximum number of texts whose numbers are cached.
 MAX_CACHED_TEXTS = 10_000
 _SUCCESS = schema.CODES["Success"]
 
 
 class Rows:
-    """Turns the events of one run into rows, in the order of the columns of their tables.
+    """Converts the events of one run to rows, in the order of the columns of their tables.
 
     Parameters
     ----------
     run
         Number of the run.
     part
-        How often it was resumed.
+        How often the run was resumed.
     steps
         Number of each step in the history, by its number in the plan.
     """
@@ -53,16 +53,16 @@ class Rows:
         self._errors: dict[str, tuple[int, str]] = {}
 
     def add_step(self, number: int, space: int | None) -> None:
-        """Note which space a step runs over, None for a single one.
+        """Note the map domain of a step, None for an unmapped one.
 
-        A chain of maps shares one, and the key of the item that its branch began with.
+        Chained maps share a domain, and the item keys of its first step.
         """
         if number not in self._spaces:
             self._spaces[number] = space
             self._members[space] += 1
 
     def forget(self) -> None:
-        """Forget numbers that a transaction gave which was not committed."""
+        """Forget numbers from a transaction that was not committed."""
         self._texts.clear()
         self._errors.clear()
 
@@ -112,16 +112,16 @@ class Rows:
         )
 
     def _key(self, e: AttemptEvent) -> str | None:
-        """Return what the child is: its own item, or that of the branch it belongs to."""
+        """Return the item key of a child: its own, or that of its chain."""
         key = None if e.item_key is None else clean(e.item_key)
         space = self._spaces.get(e.step)
         if space is None or self._members[space] == 1:
             return key
-        known, left = self._keys.pop((space, e.row), (None, self._members[space]))
+        known, remaining = self._keys.pop((space, e.row), (None, self._members[space]))
         key = known if key is None else key
-        left -= e.state.is_finished()
-        if left:  # other steps of the branch are to come
-            self._keys[space, e.row] = key, left
+        remaining -= e.state.is_finished()
+        if remaining:  # other steps of the chain will follow
+            self._keys[space, e.row] = key, remaining
         return key
 
     def _message(self, connection: Connection, state: State) -> int | None:
@@ -139,7 +139,7 @@ class Rows:
         return number
 
     def _error(self, connection: Connection, state: State) -> tuple[int | None, int]:
-        """Return the numbers of what a failure says, if that is not what others of its cause say, and of its cause."""
+        """Return the number of the message of a failure, None if it equals that of its cause, and of the cause."""
         cause = cause_of(state)
         known = self._errors.get(cause.fingerprint)
         if known is None:
@@ -154,13 +154,13 @@ class Rows:
 
 
 def _name(state: State) -> str | None:
-    """Return what the run of a child is called, if somebody named it."""
+    """Return the name of the run of a child, from ``task_run_name``."""
     name = state._context.get("task_run_name") if state._context else None
     return None if name is None else clean(str(name))
 
 
 def _location(state: State) -> str | None:
-    """Return where a result lies, :data:`NO_RESULT` if there is none to lie anywhere, None if it was not stored."""
+    """Return the location of a result; `NO_RESULT` if it is None, None if it was not stored."""
     result = state._result
     if result is None:
         return NO_RESULT if state.is_successful() else None
@@ -169,10 +169,10 @@ def _location(state: State) -> str | None:
 
 
 def _pause_context(state: State) -> str | None:
-    """Return what a pause carries, as far as JSON can say it: what an approver is to see."""
-    told = {name: value for name, value in state.context.items() if not name.startswith("task_") and _is_json(value)}
-    text = json.dumps(told)
-    return clean(text) if told and len(text) <= MAX_CONTEXT_LENGTH else None
+    """Return the context of a pause as JSON, as far as possible, for the approver."""
+    shown = {name: value for name, value in state.context.items() if not name.startswith("task_") and _is_json(value)}
+    text = json.dumps(shown)
+    return clean(text) if shown and len(text) <= MAX_CONTEXT_LENGTH else None
 
 
 def _is_json(value: Any) -> bool:
@@ -184,7 +184,7 @@ def _is_json(value: Any) -> bool:
 
 
 def clean(text: str) -> str:
-    r"""Return a text that every database takes, without secrets: NUL and lone surrogates are shown as escapes.
+    r"""Return a text that every database accepts: secrets are masked, NUL and lone surrogates escaped.
 
     Examples
     --------
@@ -198,13 +198,13 @@ def clean(text: str) -> str:
 
 
 def text_number(connection: Connection, text: str) -> int:
-    """Return the number of a text that may repeat."""
+    """Return the number of a text, storing it if it is new."""
     digest = blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
     return _intern(connection, schema.texts, "digest", digest, {"text": clean(text)})
 
 
 def _intern(connection: Connection, table: Table, key: str, value: str, others: Mapping[str, Any]) -> int:
-    """Return the number of a text, written now if it is new; of two clients that write one, both get its number."""
+    """Return the number of a text, inserting it if it is new; safe if two clients insert the same text."""
     found = select(table.c.number).where(table.c[key] == value)
     number = connection.execute(found).scalar()
     if number is None:
@@ -215,7 +215,7 @@ def _intern(connection: Connection, table: Table, key: str, value: str, others: 
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Write rows, in the order of the table's columns, in the place of those with the same key."""
+    """Insert rows, in the order of the table's columns, replacing those with the same key."""
     if not rows:
         return
     names = [column.name for column in table.columns]
@@ -225,7 +225,7 @@ def upsert(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]
     if connection.dialect.name != "sqlite":
         connection.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
         return
-    # SQLAlchemy takes as long for the parameters of a row as SQLite for the row: rows go straight to the driver.
+    # SQLAlchemy spends as much time on the parameters of a row as SQLite on the row, so rows are passed to the driver.
     compiled = statement.compile(dialect=connection.dialect, column_keys=names)
     assert list(compiled.positiontup or ()) == names
     connection.exec_driver_sql(str(compiled), list(rows))
@@ -236,7 +236,7 @@ def _dialect(connection: Connection) -> Any:
 
 
 def ranges(rows: Sequence[int]) -> str:
-    """Write row numbers in short.
+    """Return row numbers as compact ranges.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""Tables of the history, small enough that a child takes far less than 200 bytes.
+"""Tables of the history; a child takes far less than 200 bytes.
 
-Texts that repeat (messages, tracebacks, workers) are kept once and referred to by number. Neither arguments nor results
-are kept: a state says *that* a child succeeded, and where its result lies if a result store keeps it.
+Repeated texts (messages, tracebacks, workers) are stored once and referenced by number. Neither arguments nor results
+are stored: a state tells *that* a child succeeded, and where its result is stored, if it is.
 
-A run that is resumed goes on in another *part*, in which its lists may have other items in another order. The rows of
-each part stand side by side, so that nothing of an earlier part is lost if a later one breaks off; what is newest of an
+A resumed run continues in another *part*, in which its lists may have other items in another order. The rows of
+all parts are kept, so that nothing of an earlier part is lost if a later one is aborted; the newest row of an
 item counts.
 """
 
@@ -14,17 +14,17 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-#: Version of the tables; a history of a later version is not touched. Whoever changes a table raises it, and says in
-#: `UPGRADES` how tables of the version before become those.
+#: Version of the tables; a history of a later version is not touched. It is increased with each change of a table;
+#: `UPGRADES` has the statements to upgrade from the previous version.
 VERSION = 1
-#: Statements that make a history of version n one of version n + 1, by n.
+#: Statements that upgrade a history of version n to version n + 1, by n.
 UPGRADES: Mapping[int, Sequence[str]] = {}
-#: Marks a SQLite file as ours (PRAGMA application_id).
+#: Marks a SQLite file as a prefectish history (PRAGMA application_id).
 APPLICATION_ID = 0x70666873
 
-#: Asks the holder of a run to cancel it.
+#: Request to the holder of a run to cancel it.
 CANCEL = "cancel"
-#: States by the number that stands for them in the tables; numbers are never reused.
+#: States by their number in the tables; numbers are never reused.
 STATES = (
     "Pending", "Scheduled", "Retrying", "Paused", "Resume", "Queued", "Submitted", "Running", "Cancelling", "Success",
     "Cached", "Skipped", "Mapped", "Looped", "Cancelled", "Failed", "TriggerFailed", "TimedOut", "ValidationFailed",
@@ -35,11 +35,11 @@ FAILED = frozenset(CODES[n] for n in ("Failed", "TriggerFailed", "TimedOut", "Va
 
 metadata = MetaData()
 
-#: Facts of the history itself; "version" is that of its tables, where the database has no other place for it.
+#: Properties of the history; "version" is the version of its tables, for databases without another place for it.
 about = Table("about", metadata, Column("name", String(40), primary_key=True), Column("value", Text, nullable=False))
 
-#: `holder` is the process that drives the run, ``host:pid``, since `held`, and `part` how often it was resumed. `asked`
-#: is what somebody asked of the holder.
+#: `holder` is the client process of the run, ``host:pid``, since `held`; `part` counts its resumptions. `asked`
+#: is a request to the holder.
 runs = Table(
     "runs",
     metadata,
@@ -62,9 +62,9 @@ runs = Table(
     Column("source", Text),
 )
 
-#: `since` is the first part whose records count: the task, or what it was given from outside, changed before it.
-#: `open` are the rows that were under way when the history was last written, as ``0-7,12``.
-#: `reads` are the tasks that it reads, as JSON: slug, argument, and whether it is mapped over.
+#: `since` is the first part whose records count: the task or its inputs changed before it.
+#: `open` are the rows that were running at the last write, as ``0-7,12``.
+#: `reads` are its upstream tasks, as JSON: slug, argument, and whether it is mapped over.
 steps = Table(
     "steps",
     metadata,
@@ -83,7 +83,7 @@ steps = Table(
     Column("reads", Text),
 )
 
-#: `made` is the part in which the body ran: it is lower than `part` for a child that was kept when the run was resumed.
+#: `made` is the part in which the task ran: lower than `part` for a child that was kept when the run was resumed.
 children = Table(
     "children",
     metadata,
@@ -107,7 +107,7 @@ children = Table(
 _failed = children.c.error.is_not(None)
 Index("children_failed", children.c.run, children.c.error, sqlite_where=_failed, postgresql_where=_failed)
 
-#: Attempts that did not end a child: those before a retry, pauses, and those that were lost with their client. `due` is
+#: Attempts that did not end a child: before a retry or a pause, or lost with their client. `due` is
 #: when the next one may start; `context` of a pause is JSON.
 attempts = Table(
     "attempts",
@@ -137,7 +137,7 @@ texts = Table(
     Column("text", Text, nullable=False),
 )
 
-#: What bodies logged; `logger` is None for the task's own.
+#: Log lines of task runs; `logger` is None for the logger of the task.
 lines = Table(
     "lines",
     metadata,
@@ -155,7 +155,7 @@ lines = Table(
 )
 Index("lines_of_child", lines.c.run, lines.c.step, lines.c.row)
 
-#: What became of messages to people outside; `error` is None for those that were delivered.
+#: Notifications and their delivery; `error` is None for those that were delivered.
 notices = Table(
     "notices",
     metadata,

@@ -1,4 +1,4 @@
-"""The database behind the history: a SQLite file in WAL mode with full synchronisation, or PostgreSQL by its URL."""
+"""The database of the history: a SQLite file in WAL mode with full synchronisation, or PostgreSQL by its URL."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from prefectish import config
 from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryUnsafe, HistoryWriteError, PrefectishError
 from prefectish.history import filesystems, schema
 
-#: How long a writer waits for another one, in seconds.
+#: Maximum time a writer waits for another one, in seconds.
 BUSY_TIMEOUT = 30.0
-#: The namespace of our tables on a server, so that they meet nobody else's.
+#: Schema of the tables on a server, so that they do not collide with others.
 NAMESPACE = "prefectish"
 JOURNALS = ("wal", "delete")
 _stores: dict[tuple[int, str], HistoryStore] = {}
@@ -46,7 +46,7 @@ class HistoryStore:
 
     @property
     def address(self) -> str:
-        """Return what opens this history again, with its password: not to be shown."""
+        """Return the address that opens this history, including its password: must not be shown."""
         return self.engine.url.render_as_string(hide_password=False)
 
     @contextmanager
@@ -56,14 +56,14 @@ class HistoryStore:
         Raises
         ------
         HistoryWriteError
-            The disk is full, or the history cannot be written any more; earlier rows are intact.
+            The disk is full, or the history can no longer be written; earlier rows are intact.
         """
         with self._translated_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Open a transaction that only reads, and keeps nobody from writing.
+        """Open a transaction that only reads and does not block writers.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class FileStore(HistoryStore):
     Parameters
     ----------
     path
-        Of the file; its folder must exist.
+        Path of the file; its folder must exist.
     journal
         "wal", or "delete" for file systems on which a write-ahead log is not safe.
     """
@@ -102,7 +102,7 @@ class FileStore(HistoryStore):
 
     @property
     def address(self) -> str:
-        """Return what opens this history again."""
+        """Return the address that opens this history."""
         if self._journal == JOURNALS[0]:
             return self.location
         return f"sqlite:///{os.path.abspath(self.location)}?journal={self._journal}"
@@ -115,7 +115,7 @@ class FileStore(HistoryStore):
             raise HistoryWriteError(f"history {path}: the folder {folder} does not exist")
         if os.path.isdir(path):
             raise HistoryWriteError(
-                f"history {path}: it is a folder; name a file in it, {os.path.join(path, 'history.db')}"
+                f"history {path} is a folder; pass a file in it, {os.path.join(path, 'history.db')}"
             )
         self._check_file_system(folder)
         fresh = not os.path.exists(path) or not os.path.getsize(path)
@@ -138,16 +138,16 @@ class FileStore(HistoryStore):
             )
 
     def _checked(self) -> int:
-        """Look at an existing file before anything is written to it, and return the version of its tables."""
+        """Check an existing file before writing to it, and return the version of its tables."""
         name = os.path.basename(self.location)
         try:
             uri = f"{Path(self.location).absolute().as_uri()}?mode=ro"
             with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT)) as connection:
                 version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-                ours = connection.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
+                is_history = connection.execute("PRAGMA application_id").fetchone()[0] == schema.APPLICATION_ID
         except sqlite3.DatabaseError as error:
             raise HistoryCorrupt(f"{name} is not a prefectish history: {error}") from error
-        if not ours:
+        if not is_history:
             raise HistoryCorrupt(f"{name} is not a prefectish history")
         self._check_version(version)
         if not os.access(self.location, os.W_OK):
@@ -168,7 +168,7 @@ class FileStore(HistoryStore):
         return engine
 
     def _make(self) -> None:
-        """Make the tables, or those of an older version ours, in one transaction: nobody sees a file half made."""
+        """Create or upgrade the tables in one transaction, so that no other process sees them incomplete."""
         with self._engine(_take_over_transactions, poolclass=NullPool).begin() as connection:
             found = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
             _bring_up_to_date(connection, found)
@@ -183,7 +183,7 @@ class FileStore(HistoryStore):
                 connection.execute(f"PRAGMA journal_mode = {self._journal}").close()
                 break
             except sqlite3.OperationalError as error:
-                # SQLite does not wait by itself where it changes the journal of a file that somebody else has open.
+                # SQLite does not wait for other connections when it changes the journal mode.
                 if "locked" not in str(error) or time.monotonic() > end:
                     raise
                 time.sleep(0.01)
@@ -191,7 +191,7 @@ class FileStore(HistoryStore):
 
 
 class ServerStore(HistoryStore):
-    """A history on a PostgreSQL server, in a namespace of its own."""
+    """A history on a PostgreSQL server, in its own schema."""
 
     is_file = False
 
@@ -200,7 +200,7 @@ class ServerStore(HistoryStore):
         self.engine = _engine(url).execution_options(schema_translate_map={None: NAMESPACE})
         try:
             with self._translated_errors(), self.engine.begin() as connection:
-                # Of two clients that begin at once, one makes the tables and the other finds them.
+                # If two clients start at once, one creates the tables and the other finds them.
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema.APPLICATION_ID})
                 connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {NAMESPACE}"))
                 self._make(connection)
@@ -220,7 +220,7 @@ class ServerStore(HistoryStore):
 
 
 def _bring_up_to_date(connection: Connection, version: int) -> None:
-    """Make tables, or change those of an older version; version 0 is a history without any."""
+    """Create the tables, or upgrade those of an older version; version 0 is an empty history."""
     for older in range(version, schema.VERSION) if version else ():
         for statement in schema.UPGRADES[older]:
             connection.exec_driver_sql(statement)
@@ -237,14 +237,14 @@ def _engine(url: URL) -> Engine:
 
 
 def _driver() -> str:
-    """Return the driver that is installed; psycopg, whose absence then tells itself, if none is."""
+    """Return the installed driver; psycopg if there is none, so that the import error names it."""
     from importlib.util import find_spec
 
     return next((name for name in ("psycopg", "psycopg2") if find_spec(name) is not None), "psycopg")
 
 
 def _take_over_transactions(connection: Any, record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin`, so that none is upgraded in the middle
+    connection.isolation_level = None  # transactions are started by `_begin`, so that none is upgraded later
 
 
 def _begin(connection: Connection) -> None:
@@ -257,20 +257,20 @@ def _error_text(error: DBAPIError) -> str:
 
 
 def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
-    """Return the history at a path or URL; None stands for the one in the home folder.
+    """Return the history at a path or URL; None: the one in the home folder.
 
     Raises
     ------
     HistoryCorrupt, HistoryTooNew
-        The file is something else, or of a later version; it is left as it is.
+        The file is something else, or of a later version; it is not changed.
     HistoryUnsafe
-        It lies on a network file system.
+        It is on a network file system.
     HistoryWriteError
         It cannot be written.
     ValueError
-        It is False: nothing is recorded there.
+        It is False.
     TypeError
-        It is nothing of the kind.
+        It has another type.
     """
     if isinstance(history, bool):
         raise ValueError(f"history must be the path or database URL of the history that has the run, got {history!r}")
@@ -285,14 +285,14 @@ def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
 
 
 def open_stores() -> list[HistoryStore]:
-    """Return the histories that this process has open, the newest first."""
+    """Return the histories opened by this process, the newest first."""
     with _lock:
         found = [store for (process, _), store in _stores.items() if process == os.getpid()]
     return [store for store in reversed(found) if not store.is_file or os.path.exists(store.location)]
 
 
 def _journal_setting(place: str) -> tuple[str, Callable[[], HistoryStore]]:
-    """Return what names a history in this process, and what opens it."""
+    """Return the cache key of a history in this process, and a function that opens it."""
     if "://" not in place:
         journal = _journal(config.setting("history_journal"))
         return f"{journal} {os.path.abspath(place)}", lambda: FileStore(place, journal)
@@ -307,17 +307,17 @@ def _journal_setting(place: str) -> tuple[str, Callable[[], HistoryStore]]:
     if kind != "sqlite" or not path or path == ":memory:":
         shown = url.render_as_string(hide_password=True)
         raise HistoryWriteError(f"history must be a path, sqlite:///PATH or postgresql://..., got {shown!r}")
-    asked = url.query.get("journal")
-    journal = _journal(asked if isinstance(asked, str) else config.setting("history_journal"))
+    journal_option = url.query.get("journal")
+    journal = _journal(journal_option if isinstance(journal_option, str) else config.setting("history_journal"))
     return f"{journal} {os.path.abspath(path)}", lambda: FileStore(path, journal)
 
 
-def _journal(wanted: Any) -> str:
-    if wanted is None:
+def _journal(mode: Any) -> str:
+    if mode is None:
         return JOURNALS[0]
-    if wanted not in JOURNALS:
-        raise HistoryWriteError(f"history_journal must be one of {', '.join(JOURNALS)}, got {wanted!r}")
-    return str(wanted)
+    if mode not in JOURNALS:
+        raise HistoryWriteError(f"history_journal must be one of {', '.join(JOURNALS)}, got {mode!r}")
+    return str(mode)
 
 
 def _home() -> str:
@@ -325,5 +325,5 @@ def _home() -> str:
     try:
         os.makedirs(home, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise HistoryWriteError(f"history {home} cannot be made: {error}") from error
+        raise HistoryWriteError(f"history {home} cannot be created: {error}") from error
     return home
