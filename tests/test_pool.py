@@ -11,17 +11,14 @@ import textwrap
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from jobs import FACTS, jobs_of
 
 from prefectish import Flow, raise_on_exception, task, triggers, unmapped
-from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Record
 from prefectish.engine.jobs.protocol import Lost, Receipt
-from prefectish.engine.plan.compile import compile_flow
-from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.state import Crashed, Failed, Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor
@@ -33,15 +30,6 @@ LONG = 30
 
 def threads(n=2):
     return LocalDaskExecutor(num_workers=n)
-
-
-def jobs_of(flow, window=1000):
-    plan = compile_flow(flow, {})
-    progress = Progress(plan, FACTS, notify=lambda run, old, new: new, window=window)
-    return plan, progress.start(Now(0.0, datetime.now(UTC)))
-
-
-FACTS = {"flow_run_id": "a", "flow_name": "a flow"}
 
 
 def values(flow, out, executor):
