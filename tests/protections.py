@@ -436,7 +436,7 @@ OFF = (
         {"prefectish.engine.worker.isolation.parent:kill_tree": nothing}, limit=15),
     Off("U14", "test_timeouts.py::test_u14_body_is_timed_out_at_its_limit_and_its_late_result_is_dropped[threads]",
         "a helper thread is left at the limit",
-        {"prefectish.engine.worker.time_limit:_in_helper": instead(lambda call, limit, facts: call())}),
+        {"prefectish.engine.worker.time_limit:_in_side_thread": instead(lambda call, limit, facts: call())}),
     Off("U15", f"{WATCHED}test_u15_body_that_waits_for_its_own_worker_is_told_of", "the watch warns of a stall",
         {"prefectish.executors.lost_keys:LossWatch._note_stall": nothing}, limit=30),
     Off("U17", f"{EFFECTS}test_u17_body_that_changes_its_process_succeeds_and_the_next_child_logs[processes]",

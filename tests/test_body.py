@@ -82,7 +82,7 @@ def test_coroutine_leaves_the_loop_of_its_thread_alone():
 def test_async_generator_is_refused_with_the_way_out():
     outcome = call_body(stream, {"x": 1})
     assert type(outcome) is Error
-    text = "stream is an async generator: nobody can iterate over it once its body has ended"
+    text = "stream is an async generator, which cannot be iterated over once its event loop has ended"
     assert str(outcome.exception).startswith(text)
 
 

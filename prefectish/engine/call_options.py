@@ -1,4 +1,4 @@
-"""What a call in a flow function says beside its arguments."""
+"""Options of a call in a flow function, beside its arguments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class CallOptions:
-    """What a call says beside its arguments.
+    """Options of a call, beside its arguments.
 
     Parameters
     ----------

@@ -56,7 +56,7 @@ class Interrupt:
         self._is_set = False
 
     def is_set(self) -> bool:
-        """Tell whether the run was interrupted."""
+        """Whether the run was interrupted."""
         return self._is_set
 
 
@@ -82,7 +82,7 @@ def capture(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Value | Err
 
 
 def _without_our_frame(error: BaseException) -> BaseException:
-    """Let the traceback begin in the user's code; an error of the call itself has no other frame than ours."""
+    """Let the traceback begin in the user's code; an error of the call itself has only the frame of this module."""
     if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
         error.__traceback__ = error.__traceback__.tb_next
     return error

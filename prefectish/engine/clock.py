@@ -1,7 +1,7 @@
-"""The time: what the engine reads and waits by, in one place, so that a test can bring a clock of its own.
+"""The clock that the engine reads and waits by, in one place, so that a test can replace it.
 
-Whoever wants the time asks :data:`current`, the clock of this process, by its module at each use. Limits and retries
-follow its seconds, which only ever grow; states show its wall clock, which may be set back under a run.
+Read the time from :data:`current`, the clock of this process, as an attribute of this module at each use. Limits and
+retries follow its seconds, which never decrease; states show its wall clock, which may be set back during a run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Receipt = TypeVar("Receipt", covariant=True)
 
 #: Longest time a loop waits for receipts before it looks at its timers and requests again, in seconds.
 LONGEST_WAIT = 0.25
-#: The last time that there is.
+#: The last time that :mod:`datetime` has.
 LATEST = datetime.max.replace(tzinfo=UTC)
 
 
@@ -34,7 +34,7 @@ class Clock:
     """The clocks of this machine."""
 
     def seconds(self) -> float:
-        """Return seconds from some beginning; they never run backwards."""
+        """Return the seconds of a monotonic clock."""
         return time.monotonic()
 
     def wall(self) -> datetime:
@@ -46,7 +46,7 @@ class Clock:
         time.sleep(seconds)
 
     def begin(self) -> float:
-        """Note that an attempt begins in this thread; return what :meth:`end` wants to know."""
+        """Note that an attempt begins in this thread; return the argument for :meth:`end`."""
         return time.perf_counter()
 
     def end(self, began: float) -> float:
@@ -54,7 +54,7 @@ class Clock:
         return time.perf_counter() - began
 
     def limited(self, call: Callable[[], Outcome], limit: float, kept: Callable[[], Outcome]) -> Outcome:
-        """Call a body that has so many seconds, by `kept`, which has the system end it."""
+        """Call a body with a time limit in seconds, by `kept`, which enforces it."""
         return kept()
 
     @contextmanager
@@ -69,12 +69,12 @@ class Clock:
         due: float | None,
         idle: Callable[[float], object] | None = None,
     ) -> Sequence[Receipt]:
-        """Wait until a session has receipts, or something is due, or a little while.
+        """Wait until a session has receipts, something is due, or :data:`LONGEST_WAIT` is over.
 
         Parameters
         ----------
         in_flight
-            Number of jobs that the session has.
+            Number of submitted jobs.
         due
             When something is due, by :meth:`seconds`; None if nothing is.
         idle
@@ -88,7 +88,7 @@ class Clock:
         return ()
 
 
-#: The clock of this machine, and the one that is asked in this process.
+#: The clock of this machine, and the one in use in this process.
 MACHINE = Clock()
 current = MACHINE
 
@@ -99,7 +99,7 @@ def now() -> datetime:
 
 
 def later(time: datetime, seconds: float) -> datetime:
-    """Return the time so many seconds later, at most the last one that there is.
+    """Return the time so many seconds later, at most :data:`LATEST`.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def later(time: datetime, seconds: float) -> datetime:
 
 
 class Now:
-    """Now: seconds of a monotonic clock, and the wall clock that states show, asked only if a state shows it."""
+    """Now: seconds of a monotonic clock, and the wall clock that states show, read only if a state shows it."""
 
     __slots__ = ("_read_wall", "_wall", "seconds")
 
@@ -124,7 +124,7 @@ class Now:
 
     @property
     def wall(self) -> datetime:
-        """Return the aware time now, the same however often it is asked."""
+        """Return the aware time, the same at each call."""
         if self._wall is None:
             self._wall = self._read_wall()
         return self._wall
@@ -133,7 +133,7 @@ class Now:
 class RunClock:
     """The time of one run: the clock of the process, save that recorded times never run backwards.
 
-    A wall clock that is set back under a run goes on from where it was.
+    A wall clock that is set back during a run continues from its last time.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:

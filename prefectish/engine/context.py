@@ -1,4 +1,4 @@
-"""Facts about the current run, for the code that runs in it.
+"""The context of the current run, for the code that runs in it.
 
 `context` is a window on one mapping, which belongs to the current thread or coroutine.  Outside a run
 the mapping is empty.  It is read-only: `with context(x=1):` lays new values over the old ones and

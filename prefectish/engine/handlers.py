@@ -1,7 +1,7 @@
-"""State handlers: functions that see every change of state and may have the last word on it.
+"""State handlers: functions that see every change of state and may replace the new state.
 
 A handler is called with the task or flow, the old and the new state.  What it returns is the new state
-for the next handler; None leaves things as they are.  A handler that breaks ends the run at once.
+for the next handler; None leaves things as they are.  A handler that raises ends the run of the task at once.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Handler = Callable[[Any, State, State], State | None]
 
 
 class Transition:
-    """Is what became of a proposed change of state.
+    """The outcome of a proposed change of state.
 
     Parameters
     ----------
     state
-        The state to go on with.
+        The state after the handlers.
     aborted
-        Whether a handler broke or raised a signal: `state` is then not to be argued with, by a retry say.
+        Whether a handler raised an error or a signal: `state` is then final, and a failure is not retried.
     """
 
     __slots__ = ("aborted", "state")
@@ -59,7 +59,7 @@ def call_handlers(obj: Any, handlers: Sequence[Handler], old: State, new: State)
 
 
 def notify_map_ended(task: Any, state: State) -> None:
-    """Tell the handlers that have a method `map_ended` that all children of a map have ended; they change nothing.
+    """Call the method `map_ended` of handlers that have one, when all children of a map have ended.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from prefectish.errors import ParameterError
 from prefectish.validation import adapter_for, checked, type_name
 
 T = TypeVar("T")
-#: Where the context of a Paused state has its question, the name of the type that is wanted, and answers to others.
+#: Keys of the context of a Paused state: its question, the name of the expected type, answers to other questions.
 QUESTION, WANTED, ANSWERS = "question", "input", "answers"
 
 
@@ -30,20 +30,20 @@ def pause_task(message: Any = None, duration: float | timedelta | None = None, *
 
 
 def pause_task(message: Any = None, duration: float | timedelta | None = None, *, input: Any = None) -> Any:
-    """Put the task off until somebody approves it; its body is then called again from the start, and passes this line.
+    """Pause the task until it is approved; its body is then called again from the start, and passes this line.
 
     A task that waits holds nothing. If only such tasks are left, the run ends, unfinished; `prefectish approve RUN`, or
-    :meth:`RunRow.approve` in a program, goes on with it, also in another process and after weeks.
+    :meth:`RunRow.approve` in a program, continues it, also in another process and after weeks.
 
     Parameters
     ----------
     message
-        The message of the Paused state: what is asked. A body that asks several things asks for each in other words.
+        The message of the Paused state: the question. Several questions of one body must differ.
     duration
-        Seconds, at least 0, or a timedelta, after which the task goes on by itself, with None for an answer.
+        Seconds, at least 0, or a timedelta, after which the task continues without approval, with None as the answer.
     input
         The type of the answer: anything that can annotate an argument, such as ``bool`` or ``list[str]``. An answer
-        that is not of the type pauses the task again, and says so.
+        of another type pauses the task again, with a message that says so.
 
     Returns
     -------
@@ -70,8 +70,8 @@ def pause_task(message: Any = None, duration: float | timedelta | None = None, *
     asked = "pause_task was called" if message is None else message
     question = str(asked)
     answers: Mapping[str, Any] = context.get(ANSWERS) or {}
-    told = {name: value for name, value in answers.items() if name != question}
-    facts = {QUESTION: question, **({ANSWERS: told} if told else {})}
+    others = {name: value for name, value in answers.items() if name != question}
+    facts = {QUESTION: question, **({ANSWERS: others} if others else {})}
     if input is None:
         if question in answers or context.get("resume"):
             return answers.get(question)

@@ -25,7 +25,7 @@ def process_name() -> str:
 
 
 def process_id() -> str:
-    """Return what tells this process from any other, also where two containers give both host and pid twice."""
+    """Return an id of this process that is unique also if two containers have the same host name and pid."""
     return f"{process_name()}:{_TOKEN}"
 
 
@@ -84,7 +84,7 @@ def kill_tree(pid: int) -> None:
     """
     # The descendants first: it may be this very process that ends itself.
     for process in _descendants(pid):
-        with suppress(Exception):  # it ended by itself, or belongs to somebody else
+        with suppress(Exception):  # it has exited, or belongs to another user
             process.kill()
     if hasattr(os, "killpg"):
         with suppress(ProcessLookupError, PermissionError):

@@ -1,6 +1,6 @@
 """Whether there is another attempt, and after how many seconds.
 
-Pure: time and randomness come from the caller, and nobody sleeps here.
+Pure: time and randomness come from the caller, and nothing sleeps here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LONGEST_DELAY_SECONDS = 10 * 366 * 86_400.0
 def should_retry(
     attempt: int, max_retries: int, retry_on: tuple[type[BaseException], ...] | None, error: BaseException | None
 ) -> bool:
-    """Tell whether another attempt follows.
+    """Whether another attempt follows.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def delay_seconds(
     Raises
     ------
     ValueError
-        If a function given returns what is no duration.
+        If a function returns something other than a duration.
     """
     seconds = _base(attempt, delay, error) * _factor(attempt, backoff, error)
     drawn_out = seconds * (1 + jitter * random()) if jitter else seconds

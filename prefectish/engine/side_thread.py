@@ -1,6 +1,6 @@
 """Threads beside the slot, for bodies that the slot must be free to leave, or whose slot has a loop running in it.
 
-A helper thread runs in a copy of the context of the thread that starts it: facts of the run, tags, and what the
+A side thread runs in a copy of the context of the thread that starts it: the context of the run, tags, and what the
 executor keeps there (Dask's ``get_worker()`` reads a context variable). A thread cannot be stopped: one that is left
 behind runs on until its body ends, as a daemon, and what it returns is thrown away.
 """
@@ -15,7 +15,7 @@ from contextvars import ContextVar
 
 from prefectish.engine.capture import Error, Value
 
-#: How long a coroutine that was told to stop may take to do so before its thread counts as left behind, in seconds.
+#: Seconds that a cancelled coroutine may take to end before its thread counts as left behind.
 GRACE_SECONDS = 0.2
 
 _here: ContextVar[SideThread | None] = ContextVar("prefectish.side_thread", default=None)
@@ -36,7 +36,7 @@ class SideThread:
     Attributes
     ----------
     stop
-        Asks what runs to end, if it can be asked; a coroutine can, a function cannot.
+        Cancels what runs, if that is possible: a coroutine, not a function.
     """
 
     __slots__ = ("_ended", "_outcome", "stop", "thread")
@@ -57,13 +57,13 @@ class SideThread:
             self._outcome = Error(error)
         finally:
             with _lock:
-                if self in _left_behind:  # nobody waits for what came of it
+                if self in _left_behind:  # its outcome is discarded
                     _left_behind.remove(self)
                     self._outcome = None
                 self._ended.set()
 
     def wait(self, seconds: float | None = None) -> Value | Error | None:
-        """Wait until the call ends, at most so long; return its outcome, None if it goes on."""
+        """Wait until the call ends, at most so long; return its outcome, None if it still runs."""
         self._ended.wait(seconds)
         return self._outcome
 

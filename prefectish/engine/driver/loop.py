@@ -23,7 +23,7 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, StepState
 from prefectish.engine.scheduling.verdict import by_task
 from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, State, Submitted, innermost
-from prefectish.engine.worker.logs.capture import TERMS
+from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
 from prefectish.engine.worker.time_limit import TimeLeft, within
 from prefectish.errors import describe
@@ -108,7 +108,7 @@ class Run:
         try:
             starts = _starts(self.plan, task_states)
             with listening(self.run_id) as logged:
-                self.facts[TERMS] = logged(self.recorder is not None)
+                self.facts[SETTINGS] = logged(self.recorder is not None)
                 final = self._drive(starts)
         except BaseException as error:
             show_end(self.ticker, _state_of(error))

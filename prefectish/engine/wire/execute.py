@@ -16,7 +16,7 @@ from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Mapped, State, Success
 from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain, weight
 from prefectish.engine.worker.decide import SUCCEEDED
-from prefectish.engine.worker.logs.capture import TERMS, listen
+from prefectish.engine.worker.logs.capture import SETTINGS, listen
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import text_of
 
@@ -126,7 +126,7 @@ def open_chain(payload: bytes) -> ChainSpec:
     chain = _open.get(payload)
     if chain is None:
         chain = pickle.loads(payload)
-        listen(chain.run.get(TERMS))
+        listen(chain.run.get(SETTINGS))
         _open[payload] = chain
         while len(_open) > MAX_OPEN_CHAINS:
             _open.popitem(last=False)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from prefectish.engine import clock as clocks
@@ -41,9 +42,9 @@ def run_step(
     Parameters
     ----------
     index
-        Position of the branch, -1 for a single step.
+        Position of the row in its map, -1 for a single step.
     upstream
-        One state an input of the step.
+        The state of each input of the step.
     start
         The state it starts from: Pending, or what a former attempt left (Retrying, Resume, ...).
     probe_only
@@ -57,11 +58,11 @@ def run_step(
         if spec.named_by_key:
             ctx.item_key = name_of(spec, upstream, key)
         clock = clocks.current
-        began = clock.begin()
+        began = perf_counter() if clock is clocks.MACHINE else clock.begin()
         try:
             state = _attempt(spec, ctx, upstream, start, probe_only)
         finally:
-            seconds = clock.end(began)
+            seconds = perf_counter() - began if clock is clocks.MACHINE else clock.end(began)
     finally:
         unbind(token)
     if masking.pattern is not None:
@@ -84,7 +85,7 @@ def run_step(
 def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], start: State, probe_only: bool) -> State:
     time_left = surrounding.get()
     if time_left is not None and (left := time_left("")) is not None and left[0] <= 0:
-        return start  # the time of the run is up: nothing begins, and the owner says what becomes of it
+        return start  # the time of the run is up: nothing begins, and the client decides on its state
     verdict = before(spec, upstream)
     if type(verdict) is not CallBody:
         return _without_body(spec, ctx, start, verdict)
@@ -158,7 +159,7 @@ def _retried(spec: StepSpec, ctx: AttemptContext, state: State, allowance: Allow
 
 
 def _with_progress(state: State, ctx: AttemptContext, allowance: Allowance | None) -> State:
-    """Give a state that waits what the next attempt continues from: the turn of its loop, and the time used."""
+    """Add to the context of a waiting state what the next attempt continues from: turn of its loop, time used."""
     if not isinstance(state, Scheduled):
         return state
     if ctx.loop_count or ctx.before:
@@ -256,7 +257,7 @@ def _width(ctx: AttemptContext, state: State) -> Any:
     if spec.mapped:
         return _elements(ctx, state) if spec.measure >= Measure.ELEMENTS else None
     if spec.measure is Measure.QUIETLY and type(state._result) in SIMPLE:
-        return None  # it travels to the owner, who can see for himself if somebody asks
+        return None  # it travels to the client, which measures it if a map needs that
     outcome = capture(measure, state.result, 1 if spec.measure is Measure.QUIETLY else spec.measure)
     if isinstance(outcome, Value):
         return outcome.value

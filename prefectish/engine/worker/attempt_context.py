@@ -1,4 +1,4 @@
-"""What `prefectish.context` shows in a body: the facts of the run, and of this attempt, computed when asked for."""
+"""What `prefectish.context` shows in a body: the context of the run, and of this attempt, computed when it is read."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ CRASH_PROGRESS = "task_crash_progress"
 
 
 class AttemptContext(Mapping[str, Any]):
-    """The context of one attempt: facts of the run, overlaid with a few that belong to the attempt.
+    """The context of one attempt: that of the run, overlaid with keys of the attempt.
 
-    One is made for every child, so it holds references only; names, identifiers and loggers are made when asked for.
+    One is made for every child, so it holds references only; names, identifiers and loggers are made when read.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class AttemptContext(Mapping[str, Any]):
         return self.run_count - self.before
 
     def begin_turn(self, result: Any, count: int) -> None:
-        """Go on with the next turn of a loop, which has all its retries again.
+        """Begin the next turn of a loop, which has all its retries again.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ def _logger(ctx: AttemptContext) -> logging.Logger:
 
 
 def child_logger(name: str, index: int | None) -> logging.Logger:
-    """Return a task's logger; a child's has its index in the name and is not kept by the logging module.
+    """Return a task's logger; that of a child has its index in the name and is not registered with the logging module.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def run_context(
     given: Mapping[str, Any],
     scheduled: datetime | None = None,
 ) -> dict[str, Any]:
-    """Return the facts of a run that every body can read from the context.
+    """Return the context of a run, which every body can read.
 
     Parameters
     ----------
@@ -239,9 +239,9 @@ def run_context(
 
 
 def _checkpointing(given: Mapping[str, Any]) -> bool:
-    """Whether results are kept in a run: the context says so, else the settings."""
-    wanted = given.get("checkpointing")
-    return config.switch("checkpointing", True) if wanted is None else bool(wanted)
+    """Whether a run stores results: by its context, else by the settings."""
+    chosen = given.get("checkpointing")
+    return config.switch("checkpointing", True) if chosen is None else bool(chosen)
 
 
 #: Keys of a surrounding context that do not go into a run: the flow being built, and what the run decides itself.

@@ -33,7 +33,7 @@ def finished(outcome: Value | Error) -> Value | Error:
 
 
 def _finish(value: Any) -> Value | Error:
-    """Run a coroutine to its end, in a helper thread where a loop is already running in this one."""
+    """Run a coroutine to its end, in a side thread if a loop is already running in this one."""
     import asyncio
 
     if type(value) is AsyncGeneratorType:
@@ -49,7 +49,7 @@ def _finish(value: Any) -> Value | Error:
 def _useless(generator: AsyncGeneratorType[Any, Any]) -> TypeError:
     name = generator.__name__
     return TypeError(
-        f"{name} is an async generator: nobody can iterate over it once its body has ended; "
+        f"{name} is an async generator, which cannot be iterated over once its event loop has ended; "
         f"collect in the body, `return [x async for x in ...]`"
     )
 
@@ -74,7 +74,7 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def _stoppable(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Await a coroutine and let whoever waits for this helper thread cancel it."""
+    """Await a coroutine, which :meth:`SideThread.abandon` may cancel."""
     import asyncio
 
     thread = current_side_thread()

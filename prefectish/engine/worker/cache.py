@@ -1,12 +1,12 @@
-"""Caches at work: asked by an attempt before its body, filled with what the body returned.
+"""Cache lookups of an attempt: before its body, and additions after it.
 
 The memory of a process holds the cached states of its runs, by the name of their cache. Attempts in the same process
 read it directly; one that runs elsewhere takes along the newest states of its own cache. Entries with a key of their
 own lie in the result store too, and outlive the process.
 
 A row under a limit whose task has a cache, or a target, is first submitted as a probe (``Job.probe_only``), which takes
-no place under the limit: its inputs are read and its cache is asked near the data, and a hit ends it. A miss comes back
-as it went, and waits for a place.
+no place under the limit: its inputs are read and looked up where they are, and a hit ends it. After a miss the row
+waits for a place.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ PROBE_WINDOW = 64
 
 
 class CacheSpec:
-    """How a step asks and fills its cache.
+    """The cache of a step.
 
     Parameters
     ----------
     task
         One with a cache.
     store
-        Where entries that outlive the process lie; None for nowhere.
+        Store of the entries that outlive the process; None for none.
     """
 
     __slots__ = ("caches", "store", "task")
@@ -55,7 +55,7 @@ class CacheSpec:
         self.caches = caches
 
     def lookup(self, ctx: AttemptContext, inputs: dict[str, Any]) -> tuple[State | None, Miss | None]:
-        """Return the cached state that stands for the run, or what is known of the miss; Failed if asking failed."""
+        """Return the cached state that stands for the run, or the miss; Failed if the lookup raised."""
         outcome = capture(lookup, self.task, inputs, ctx, self.caches, self.store)
         if isinstance(outcome, Error):
             return _failed(ctx, "asked", outcome.exception), None
@@ -82,7 +82,7 @@ class CacheSpec:
 
 
 def _without_reason(state: Cached) -> Cached:
-    """Return a state that was found in a cache without the reason why it once had to be made."""
+    """Return a state from a cache without the reason why its run was not a hit."""
     context = state._context
     if context is None or WHY not in context:
         return state

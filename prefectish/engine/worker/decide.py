@@ -3,18 +3,18 @@
 The order of the checks is the contract:
 
 1. An input that is not finished: not ready. Nothing happens, no handler is called.
-2. A skipped input skips the task, unless it says ``skip_on_upstream_skip=False``. Before the trigger: one failed and
+2. A skipped input skips the task, unless ``skip_on_upstream_skip=False``. Before the trigger: one failed and
    one skipped input give Skipped.
-3. An item that cannot be taken out of its list fails the task; the upstream has not failed, so no trigger is asked.
+3. An item that cannot be taken out of its list fails the task; the upstream has not failed: no trigger is called.
 4. The trigger.
 5. The inputs are read from the keyed edges. One that cannot be read fails the task.
 6. The body (:mod:`prefectish.engine.worker.attempt` calls it), whose outcome :func:`after` turns into a state.
-7. A failure of the body is retried if the task says so (:func:`retry`); a failed trigger never is.
+7. A failure of the body is retried if the options of the task allow it (:func:`retry`); a failed trigger never is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from prefectish.engine.plan.steps import Input
 
 SUCCEEDED = "Task run succeeded."
-NO_INPUTS: Mapping[str, Any] = {}
-
 
 #: In the context of a state that stands for an item that could not be read.
 UNREAD = "unread_item"
@@ -54,10 +52,10 @@ UNREAD = "unread_item"
 
 def unread_item(path: Sequence[int], error: BaseException) -> Failed:
     """Return the state that stands for an item that could not be taken out of its list."""
-    told = text_of(error)
-    if isinstance(error, LookupError):  # a Series of other labels, say
-        told = f"{describe(error)}; items are taken by their positions 0, 1, ...: map over list(...) of it"
-    return Failed(f"item {list(path)} could not be read: {told}", error, context={UNREAD: True})
+    text = text_of(error)
+    if isinstance(error, LookupError):  # a Series with other labels, for example
+        text = f"{describe(error)}; items are taken by their positions 0, 1, ...: map over list(...) of it"
+    return Failed(f"item {list(path)} could not be read: {text}", error, context={UNREAD: True})
 
 
 class Finish:
@@ -125,7 +123,7 @@ def _skipped(mapped: bool, state: State) -> bool:
 
 
 def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
-    """Ask the task's trigger; None means go on."""
+    """Call the trigger of the task; return None if it passed."""
     judged = ((i, _judged(i, state)) for i, state in zip(spec.inputs, upstream, strict=True) if not i.given)
     trigger = spec.task.trigger
     states = {i.edge: state for i, state in judged if state is not None}
@@ -143,7 +141,7 @@ def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
 
 
 def _judged(i: Input, state: State) -> State | None:
-    """Return the state by which the trigger judges an input: without failures that are allowed; None if that is all."""
+    """Return an input's state for the trigger: without failures that are allowed; None if nothing is left of it."""
     if not i.allow_failure:
         return state
     if state.is_failed():
@@ -184,7 +182,7 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
 
 
 def _withheld(spec: StepSpec, inputs: dict[str, Any]) -> Finish:
-    """Hand on how to put inputs together of which one is secret; made once here, so that an error shows here."""
+    """Return how to build a value of which a part is secret; it is built once here, so that an error shows here."""
     result = LazySecret(spec.task.run, inputs, spec.slug)
     made = capture(result.get)
     if isinstance(made, Error):
@@ -274,7 +272,7 @@ def retry(
     state
         The failed state of attempt number `run_count`.
     now, random
-        The current aware time, and a number in [0, 1), asked only if there is a retry.
+        Return the current aware time, and a number in [0, 1); called only if there is a retry.
     """
     if isinstance(state, Crashed):  # `max_retries` counts attempts that ended in the user's code
         return None

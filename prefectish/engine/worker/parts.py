@@ -1,10 +1,11 @@
-"""The optional parts of an attempt, one protocol: what a step asks for beside its body.
+"""The optional parts of an attempt, one protocol: what happens around the call of a body.
 
 A step without any has an empty tuple of parts and pays for none. :func:`parts_of` lists them in the order in which they
 act: a name first, since the others may log; then how this attempt ended before; then whatever stands for the run.
 
-How a body is called is no part: time limits, isolation and captured prints surround the call, and a run in this process
-may have a time limit of its own that holds for every body (:mod:`prefectish.engine.worker.time_limit`).
+How a body is called is not among them: time limits, isolation and captured prints surround the call itself, and a run
+in this process may have a time limit of its own that applies to every body
+(:mod:`prefectish.engine.worker.time_limit`).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class AttemptPart:
         return state
 
     def end(self, ctx: AttemptContext, state: State) -> None:
-        """Take notice of the state in which the attempt ended, after the handlers."""
+        """Act on the state in which the attempt ended, after the handlers."""
 
 
 class _Naming(AttemptPart):
@@ -119,7 +120,7 @@ class _Target(AttemptPart):
 
 
 class _CacheLookup(AttemptPart):
-    """Asks the cache before the body, and fills it with what the body returned."""
+    """Looks the run up in the cache before the body, and adds what the body returned."""
 
     __slots__ = ("_cache",)
 
@@ -135,7 +136,7 @@ class _CacheLookup(AttemptPart):
 
 
 def parts_of(spec: StepSpec) -> tuple[AttemptPart, ...]:
-    """Return the parts that a step asks for, in the order in which they act."""
+    """Return the parts of a step, in the order in which they act."""
     parts: list[AttemptPart] = []
     if spec.naming is not None:
         parts.append(_Naming(spec.naming))

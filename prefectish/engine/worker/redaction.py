@@ -1,4 +1,4 @@
-"""Take the values of secrets out of the exceptions and states of an attempt, before anybody is told of them."""
+"""Mask the values of secrets in the exceptions and states of an attempt, before handlers and records see them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from prefectish.errors import RemoteError, shorten, text_of
 from prefectish.secrets import masking
 from prefectish.secrets.masking import mask, masked
 
-#: Further exceptions of a chain are not looked at one by one: one that holds a secret is replaced as a whole.
+#: Exceptions of a chain that are masked one by one; if a later one shows a secret, the whole is replaced.
 LONGEST_CHAIN = 50
 
 
 def redacted(error: BaseException) -> BaseException:
-    """Return an exception that tells no secret: itself with masked parts, or a stand-in if that is not enough.
+    """Return an exception without secrets: itself with masked parts, or a stand-in if that is not enough.
 
-    What it is made of is masked in place, so that its type, which retries and handlers may ask for, is kept. An
-    exception that still tells a secret afterwards, because its text comes from elsewhere, is replaced by a RemoteError
+    Its arguments and attributes are masked in place, to keep its type, which retries and handlers may check. An
+    exception that still shows a secret afterwards, because its text comes from elsewhere, is replaced by a RemoteError
     with its type's name and masked text.
     """
     if masking.pattern is None:
         return error
     for link in _chain(error):
         _conceal(link)
-    if not _tells(error):
+    if not _shows_secret(error):
         return error
     import traceback
 
@@ -51,7 +51,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _conceal(error: BaseException) -> None:
-    """Mask texts among the arguments and attributes of one exception; some do not let themselves be changed."""
+    """Mask texts among the arguments and attributes of one exception; some types do not allow it."""
     with suppress(Exception):
         error.args = masked(error.args)
     for name, value in list(vars(error).items()):
@@ -74,18 +74,18 @@ def _members(cls: type) -> Iterator[str]:
                 yield name
 
 
-def _tells(error: BaseException) -> bool:
+def _shows_secret(error: BaseException) -> bool:
     import traceback
 
     try:
         texts = (str(error), repr(error), *traceback.format_exception(error))
-    except Exception:  # one that cannot be written down tells nothing
+    except Exception:  # one that cannot be formatted shows nothing
         return False
     return any(mask(text) != text for text in texts)
 
 
 def redacted_state(state: State) -> State:
-    """Return a state whose message, exception and traceback tell no secret; results that are data stay as they are."""
+    """Return a state without secrets in its message, exception and traceback; other results stay as they are."""
     if masking.pattern is None:
         return state
     changes: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """The one loop that runs steps: gather the states of a step's inputs, run one attempt, collect its record.
 
 Every executor runs its steps here, and so do calls in the process of a flow function: in this process, on threads, in
-other processes, one at a time or many branches in a batch.
+other processes, one at a time or many rows in a batch.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """``rerun_on_loss=False``: an attempt that was lost is not run again.
 
-Before its body an attempt leaves a marker in the store that all workers share, and after it how it ended. The same
-attempt, started anew because a worker died or a driver came back, finds the first without the second: it is lost, and
-has crashed; it finds both: it has ended, as it says there.
+Before its body an attempt writes a marker to the store that all workers share, and after it the state in which it
+ended. If the same attempt is started again, because a worker died or the run was resumed, and finds the marker without
+a state, it was lost and ends Crashed; if it finds both, it ends in that state.
 
-This narrows the window in which a body may run twice; it is no transaction with the world outside. What an attempt
-did before it was lost is not known to anybody here.
+This narrows the window in which a body may run twice; it is not a transaction with the outside world. What an attempt
+did before it was lost is unknown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from prefectish.secrets import masking
 if TYPE_CHECKING:
     from prefectish.engine.worker.attempt_context import AttemptContext
 
-#: Fact of a run that is resumed: whether what was lost before is to run all the same.
+#: Key of the context of a resumed run: whether attempts that were lost run again all the same.
 RETRIES = "flow_run_retry_failed"
 
 
@@ -42,7 +42,7 @@ def left_behind(storage: ResultStorage, ctx: AttemptContext, inputs: Mapping[str
         Of the body. In a run that is resumed another item may stand at this position: its start does not count.
     """
     found = capture(_look, storage, ctx, inputs)
-    if isinstance(found, Error):  # whoever cannot read the marker cannot know
+    if isinstance(found, Error):  # it may have run: without the marker this is unknown
         return failed(f"start marker of {label_of(ctx)} could not be read", found.exception)
     state: State | None = found.value
     return state
@@ -64,7 +64,7 @@ def _look(storage: ResultStorage, ctx: AttemptContext, inputs: Mapping[str, Any]
 
 
 def _places(storage: ResultStorage, ctx: AttemptContext) -> Iterator[tuple[bool, str]]:
-    """Yield where this attempt may have left its marker: in this part of the run, and in those that it goes on from."""
+    """Yield where this attempt may have left its marker: in this part of the run, and in those that it resumes."""
     own = storage.own_place(ctx)
     yield True, own
     run_id, part, rest = own.split("/", 2)
@@ -84,7 +84,7 @@ def begin(storage: ResultStorage, ctx: AttemptContext, inputs: Mapping[str, Any]
 
 
 def end(storage: ResultStorage, ctx: AttemptContext, state: State) -> None:
-    """Note how the attempt ended; what cannot be noted is lost if the attempt is asked for again."""
+    """Store how the attempt ended; if that fails, it counts as lost when it is started again."""
     label = label_of(ctx)
     shown = redacted_state(state) if masking.pattern is not None else state
     outcome = capture(lambda: dumps(encode_state(shown, label)))

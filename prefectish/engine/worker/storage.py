@@ -1,12 +1,12 @@
 """Results in a store: written where they are made, read where they are needed, found when a body would run twice.
 
-With a store a result is written before its child is reported as successful. The record that travels carries the place,
+A result is written to the store before its child is reported as successful. The record that travels has its location,
 and the value itself only if it is small. If the cluster runs the same attempt again, because a worker died with its
-value, what was stored is taken and the body does not run. Of an attempt that failed, or left nothing to store, its
-state is stored for that.
+value, the stored result is used and the body does not run. For that, the state of an attempt that failed or returned
+None is stored too.
 
-Results lie under the run, the task and the position of the child. Where the same item is found in a run that is
-resumed, at whatever position, is known to the history.
+Results lie under the run, the task and the position of the child. The history knows where a
+resumed run finds the result of an item that has another position now.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from prefectish.engine.worker.attempt_context import AttemptContext
     from prefectish.results.base import Result
 
-#: Says in a result, whose name somebody chose, which attempt wrote it.
+#: Header of a stored result whose name the user chose: the attempt that wrote it.
 ATTEMPT = "attempt"
-#: Marks a file that holds the state of an attempt, and not its result.
+#: Header of a file that has the state of an attempt, and not its result.
 STATE = "state"
 #: Results of at most so many bytes travel with their record as well.
 SMALL = 4096
@@ -112,7 +112,7 @@ class ResultStorage:
     Attributes
     ----------
     owner
-        The process that drives the run.
+        Id of the process of the client.
     """
 
     __slots__ = ("_claimed", "checkpoint", "folder", "owner", "store", "target")
@@ -152,14 +152,14 @@ class ResultStorage:
         return Success("Task run succeeded.", Stored(self.store, name, label_of(ctx)))
 
     def _chosen_place(self, ctx: AttemptContext, inputs: dict[str, Any]) -> str | None:
-        """Return where the result lies if somebody chose its name; others may have written there."""
+        """Return the location of the result if the user chose it; other children may have written there."""
         where = self.target if self.target is not None else self.store.location
         return None if where is None else place(where, template_fields(ctx, inputs))
 
     def record_outcome(self, ctx: AttemptContext, state: State) -> None:
         """Store how an attempt ended that stored no result: it failed, or there was none.
 
-        It is for the case that the worker dies before the owner knows; a process that is the owner's needs no note.
+        It is read if the worker dies before the client has the record; in the process of the client none is needed.
         """
         if not self.checkpoint or isinstance(state._result, Stored) or self.owner == process_id():
             return
@@ -174,7 +174,7 @@ class ResultStorage:
             ctx["logger"].warning(text, ctx["task_full_name"], describe(outcome.exception))
 
     def target_state(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
-        """Return Cached with the value at the target, Failed if it cannot be read, None if there is no target there."""
+        """Return Cached with the value at the target, Failed if it cannot be read, None if there is none."""
         if self.target is None:
             return None
         outcome = capture(self._read_target, ctx, inputs)
@@ -192,7 +192,7 @@ class ResultStorage:
         except NotAResultFile:
             raise
         except ResultCorrupt:
-            return None  # a file of ours that was cut short or altered counts as absent
+            return None  # a stored result that was cut short or altered counts as absent
         return Cached("Result found at its target.", Stored(self.store, name, label_of(ctx), _small(value), value))
 
     def save(self, ctx: AttemptContext, inputs: dict[str, Any], state: State) -> State:
@@ -222,7 +222,7 @@ class ResultStorage:
         """
         holder = self._claimed.setdefault(name, child)
         if holder == child and self.store.exists(name):
-            found = capture(lambda: self.store.facts(name).get(ATTEMPT))  # one that is damaged holds nothing
+            found = capture(lambda: self.store.facts(name).get(ATTEMPT))  # a damaged one counts as free
             writer = found.value if isinstance(found, Value) else None
             if isinstance(writer, str) and writer.startswith(f"{self.folder}/"):
                 holder = writer.rpartition(".")[0]
@@ -269,7 +269,7 @@ def label_of(ctx: AttemptContext) -> str:
 
 
 def failed(text: str, error: BaseException) -> Failed:
-    """Return the state of an attempt whose store does not do its work."""
+    """Return the state of an attempt whose store raised."""
     number = f" [Errno {error.errno}]" if isinstance(error, OSError) and error.errno else ""
     words = error.strerror if number and isinstance(error, OSError) else text_of(error)
     return Failed(f"{text}: {type(error).__name__}{number}{'' if number else ':'} {words}", error)

@@ -3,14 +3,15 @@
 ``timeout`` is for one call of the body: each attempt, and each turn of a loop, has it anew. ``total_timeout`` is for
 all calls of one child; the time used so far travels in the context of the state from which the next attempt starts.
 Time between attempts does not count, nor do handlers. Where the loop of the run is busy with the body, in a local run,
-it cannot give up the body when the time of its map or of the run is over: the body then has that limit too.
+it cannot abandon the body when the time of its map or of the run is over: the body then has that limit too.
 
-How a limit is kept depends on where the body runs:
+How a limit is enforced depends on where the body runs:
 
 * ``isolation="process"``: in a process of its own, which is killed (:mod:`prefectish.engine.worker.isolation.parent`).
-* In the main thread of a process, as in a local run and in a pool of processes: the system's alarm interrupts it, so
-  that Python code and sleeps really stop. Code of an extension stops when it returns to Python.
-* Elsewhere, or where somebody else uses the alarm: in a helper thread. The slot returns at the limit, the thread not.
+* In the main thread of a process, as in a local run and in a pool of processes: SIGALRM interrupts it, so that Python
+  code and sleeps really stop. Code of an extension stops when it returns to Python.
+* Elsewhere, or where the program itself uses SIGALRM: in a side thread. The slot is free at the limit, the thread
+  continues.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from prefectish.tasks.task import Task
 #: The alarm rings again after so many seconds, for a body that swallowed it, or was where an exception is lost (a
 #: ``__del__``); until then the body may clean up.
 AGAIN_SECONDS = 5.0
-#: Where a state keeps the seconds that bodies of its child used, in its context.
+#: Key of the context of a state: the seconds that bodies of its child used.
 USED = "task_seconds_used"
 
-#: From the slug of a task to the seconds that its map and its run have left, and what to say when they are over.
+#: From the slug of a task to the seconds that its map and its run have left, and the message when they are over.
 TimeLeft: TypeAlias = Callable[[str], tuple[float, str] | None]
 
 #: The limits of the run whose loop calls bodies in this thread; None if it has none.
@@ -48,7 +49,7 @@ surrounding: ContextVar[TimeLeft | None] = ContextVar("surrounding", default=Non
 
 @contextmanager
 def within(time_left: TimeLeft | None) -> Iterator[None]:
-    """Hold the bodies that this thread calls to the limits of a run, and of no run around it."""
+    """Apply the time limits of a run to the bodies that this thread calls, in place of those of a run around it."""
     token = surrounding.set(time_left)
     try:
         yield
@@ -64,7 +65,7 @@ class Allowance:
     start
         The state that the attempt starts from.
     outer
-        Tells what the run has left for it, and what to say then; None if it says nothing.
+        Returns the seconds that the run has left for it, and the message when they are over; None for no limit.
 
     Attributes
     ----------
@@ -92,12 +93,12 @@ class Allowance:
 
     @property
     def spent(self) -> bool:
-        """Whether there is no time for another attempt."""
+        """Whether no time is left for another attempt."""
         return (self.total is not None and self.used >= self.total) or self.overrun is not None
 
     @property
     def overrun(self) -> str | None:
-        """What to say if the time of the map or of the run is over."""
+        """The message if the time of the map or of the run is over."""
         outer = None if self.outer is None else self.outer()
         return None if outer is None or outer[0] > 0 else outer[1]
 
@@ -109,7 +110,7 @@ class Allowance:
 
 
 def call_limited(ctx: AttemptContext, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
-    """Call the body of an attempt as :func:`call_body` does, but within its limits and in the process it asks for."""
+    """Call the body of an attempt as :func:`call_body` does, within its limits and in a process of its own if asked."""
     if not ctx.spec.task.log_stdout:
         return _limited(ctx, inputs, allowance)
     from prefectish.engine.worker.logs.stdout import logged_prints
@@ -145,14 +146,14 @@ def _limited(ctx: AttemptContext, inputs: dict[str, Any], allowance: Allowance) 
 def _called(call: Callable[[], Value | Error], limit: float | None, ctx: AttemptContext) -> Value | Error:
     if limit is None:
         return call()
-    return clocks.current.limited(call, limit, partial(_kept, call, limit, ctx))
+    return clocks.current.limited(call, limit, partial(_enforced, call, limit, ctx))
 
 
-def _kept(call: Callable[[], Value | Error], limit: float, ctx: AttemptContext) -> Value | Error:
+def _enforced(call: Callable[[], Value | Error], limit: float, ctx: AttemptContext) -> Value | Error:
     """Call a body that the system ends at its limit."""
     if _alarm_is_free():
         return _under_alarm(call, limit, ctx)
-    return _in_helper(call, limit, ctx)
+    return _in_side_thread(call, limit, ctx)
 
 
 def _overrun(allowance: Allowance) -> Error | None:
@@ -165,10 +166,10 @@ def _timed_out(outcome: Value | Error) -> bool:
     return type(outcome) is Error and isinstance(outcome.exception, TimeoutSignal)
 
 
-# -- by a helper thread ------------------------------------------------------------------------------------------------
+# -- in a side thread --------------------------------------------------------------------------------------------------
 
 
-def _in_helper(call: Callable[[], Value | Error], limit: float, ctx: AttemptContext) -> Value | Error:
+def _in_side_thread(call: Callable[[], Value | Error], limit: float, ctx: AttemptContext) -> Value | Error:
     thread = SideThread(call, f"prefectish-{ctx['task_full_name']}")
     try:
         outcome = thread.wait(limit)
@@ -194,11 +195,11 @@ def _log_stopped(ctx: AttemptContext, limit: float) -> None:
     ctx["logger"].warning("Task %r: timed out after %g s and was stopped", ctx["task_full_name"], limit)
 
 
-# -- by the system's alarm ---------------------------------------------------------------------------------------------
+# -- by SIGALRM --------------------------------------------------------------------------------------------------------
 
 
 def _alarm_is_free() -> bool:
-    """Whether an alarm would reach the body, and nobody else waits for one (a limit of a flow that runs this one)."""
+    """Whether SIGALRM would reach the body, and is not in use (by a time limit of a flow around this one)."""
     return (
         hasattr(signal, "setitimer")
         and threading.current_thread() is threading.main_thread()
@@ -208,7 +209,7 @@ def _alarm_is_free() -> bool:
 
 
 class _Alarm:
-    """Raises the timeout in the main thread whenever it rings, while the body runs and not a moment later."""
+    """Raises the timeout in the main thread at each signal, as long as the body runs."""
 
     __slots__ = ("armed", "rang")
 

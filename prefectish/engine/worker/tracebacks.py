@@ -19,7 +19,7 @@ from types import TracebackType
 
 from prefectish import config
 
-#: Modules whose frames lead to a body and say nothing of it; frames of theirs below the first of the user's stay.
+#: Modules whose frames only lead to a body and are removed; below the first frame of the user they stay.
 _LEADING = ("prefectish", "asyncio", "concurrent", "contextlib", "threading")
 #: Ident of the thread whose bodies a debugger may be quit in.
 _debugged: ContextVar[int | None] = ContextVar("prefectish.debugging", default=None)
@@ -35,7 +35,7 @@ def shorten_traceback(error: BaseException) -> BaseException:
 
 
 def users_part(traceback: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first frame that is not the engine's; all of it if there is no such frame."""
+    """Return the traceback from the first frame outside the engine on; all of it if every frame is the engine's."""
     part = traceback
     while part is not None and _is_leading(part.tb_frame.f_globals.get("__name__")):
         part = part.tb_next
@@ -64,7 +64,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 @cache
 def _keeps_all(variable: str | None) -> bool:
-    """Return the setting; the file is read once, where the variable does not say it."""
+    """Return the setting of the environment variable, else that of the configuration file, which is read once."""
     if variable is None:
         return config.settings().get("full_tracebacks") is True
     return variable.strip().lower() not in _NO
@@ -81,6 +81,6 @@ def debuggable() -> Iterator[None]:
 
 
 def is_quit(error: BaseException) -> bool:
-    """Tell whether a body ended because somebody quit the debugger in it, and the run is to end with it."""
+    """Whether a body ended because the user quit the debugger in it, which ends the run."""
     bdb = sys.modules.get("bdb")
     return bdb is not None and isinstance(error, bdb.BdbQuit) and _debugged.get() == threading.get_ident()

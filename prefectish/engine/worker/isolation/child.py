@@ -32,7 +32,7 @@ def main() -> None:
     """Serve one request."""
     source, sink = _take_pipes()
     frame = frames.read(source)
-    if frame is None:  # whoever asked is gone
+    if frame is None:  # the parent has ended
         return
     capture(faulthandler.enable)  # a crash shows where it was
     request = pickle.loads(frame[1])
@@ -162,12 +162,12 @@ class _Sender(logging.Handler):
         self._speaker = speaker
 
     def emit(self, record: logging.LogRecord) -> None:
-        told = {**record.__dict__, "msg": record.getMessage(), "args": None, "exc_info": None}
+        fields = {**record.__dict__, "msg": record.getMessage(), "args": None, "exc_info": None}
         if record.exc_info and not record.exc_text:
-            told["exc_text"] = logging.Formatter().formatException(record.exc_info)
-        packed = capture(pickle.dumps, told)
+            fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
+        packed = capture(pickle.dumps, fields)
         if isinstance(packed, Error):
-            packed = capture(pickle.dumps, {name: value for name, value in told.items() if _is_plain(value)})
+            packed = capture(pickle.dumps, {name: value for name, value in fields.items() if _is_plain(value)})
         if isinstance(packed, Value):
             self._speaker.say(frames.LOGGED, packed.value)
 

@@ -1,4 +1,4 @@
-"""Frames on a pipe, one letter, a length, so many bytes: what a slot and the process of a body say to one another."""
+"""Frames on a pipe between a worker and the process of an isolated body: a letter, a length, and that many bytes."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """``isolation="process"``: a body in a process of its own, which really ends at its limit.
 
-The process is started by `subprocess`, because multiprocessing is refused in a worker that a nanny watches. It is told
-what to call over its standard input, and answers in frames over what was its standard output: that the body begins,
+The process is started by `subprocess`, because a worker under a nanny is daemonic and may not use multiprocessing. It
+reads what to call from its standard input, and answers in frames over its former standard output: that the body begins,
 what it prints and logs, how it ended (:mod:`prefectish.engine.worker.isolation.child` is the other side). User objects
-cross as bytes and are opened under capture. A result stays in its envelope, so that it is not opened where nobody reads
-it.
+cross as bytes and are opened under capture. A result stays in its envelope until it is
+read.
 
 The limit counts from the moment the body begins: starting Python and importing what the body needs is not its time. The
 process leads a process group of its own, which is killed as a whole; it ends itself when this process dies.
@@ -38,7 +38,7 @@ from prefectish.tasks.task import Task
 
 #: Longest time to start Python and open the arguments, if the body has a limit, in seconds; a longer limit allows more.
 START_SECONDS = 60.0
-#: Time that a process gets to end by itself once its body has, in seconds.
+#: Seconds that a process has to exit after its body has ended, before it is killed.
 LINGER_SECONDS = 2.0
 #: Time between looks at whether the process is alive, in seconds: the end of its pipe may be held by what it started.
 LOOK_SECONDS = 0.5
@@ -104,7 +104,7 @@ def _request(ctx: AttemptContext, inputs: dict[str, Any], label: str) -> bytes:
             "masked": masking.known(),
             "logger": (ctx.spec.name, ctx.index if ctx.spec.mapped else None),
             "context": _portable(ctx),
-            "body": _packed(_bare(ctx.spec.task), f"task {ctx.spec.slug}", {}),
+            "body": _packed(_without_engine_options(ctx.spec.task), f"task {ctx.spec.slug}", {}),
             "inputs": _packed(inputs, None, {name: f"argument {name!r} of {label}" for name in inputs}),
         }
     )
@@ -120,8 +120,8 @@ def _packed(value: Any, name: str | None, parts: Mapping[str, str]) -> bytes:
         raise _Unpackable(f"{name} could not be pickled: {type(error).__name__}: {text_of(error)}") from error
 
 
-def _bare(task: Task) -> Task:
-    """Return a task without what only the engine asks: a handler often holds what cannot be pickled."""
+def _without_engine_options(task: Task) -> Task:
+    """Return a task without the options that only the engine reads: a handler often holds what cannot be pickled."""
     bare: Task = object.__new__(type(task))
     bare.__dict__.update(task.__getstate__())
     for name in ("state_handlers", "trigger", "retry_delay", "retry_backoff", "priority"):
@@ -131,12 +131,12 @@ def _bare(task: Task) -> Task:
 
 def _portable(ctx: Mapping[str, Any]) -> bytes:
     """Pickle the context, save for the logger, which is made anew, and what cannot be pickled."""
-    told = {name: ctx[name] for name in ctx if name != "logger"}
-    whole = capture(dumps, told)
+    fields = {name: ctx[name] for name in ctx if name != "logger"}
+    whole = capture(dumps, fields)
     if type(whole) is Value:
         return whole.value  # type: ignore[no-any-return]
-    kept = {name: value for name, value in told.items() if type(capture(dumps, value)) is Value}
-    get_logger("engine").debug("context of an isolated body lacks %s", ", ".join(sorted(told.keys() - kept.keys())))
+    kept = {name: value for name, value in fields.items() if type(capture(dumps, value)) is Value}
+    get_logger("engine").debug("context of an isolated body lacks %s", ", ".join(sorted(fields.keys() - kept.keys())))
     return dumps(kept)
 
 
@@ -155,7 +155,7 @@ def _levels() -> dict[str, int]:
 
 
 class _Talk:
-    """The process of one body, and the thread that writes to it and reads what it says.
+    """The process of one body, and the thread that writes to it and reads its frames.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ class _Talk:
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        self.helper = SideThread(partial(capture, self._converse, request), "prefectish-isolated-body")
+        self.thread = SideThread(partial(capture, self._converse, request), "prefectish-isolated-body")
 
     def hear(self, limit: float | None) -> bool:
         """Wait for the end of the body, or of its process; False if neither came in time."""
@@ -195,7 +195,7 @@ class _Talk:
     def _converse(self, request: bytes) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
         try:
-            with suppress(OSError):  # it died before it read all: what it says next, or its silence, tells
+            with suppress(OSError):  # it died before it read everything: its frames, or their end, show it
                 frames.write(self.process.stdin, frames.REQUEST, request)
             while (frame := frames.read(self.process.stdout)) is not None:
                 self._take(*frame)
@@ -214,15 +214,15 @@ class _Talk:
         elif kind == frames.LOGGED:
             capture(self._log, pickle.loads(content))
 
-    def _log(self, told: dict[str, Any]) -> None:
+    def _log(self, fields: dict[str, Any]) -> None:
         import logging
 
-        record = logging.makeLogRecord(told)
+        record = logging.makeLogRecord(fields)
         own = self.ctx["logger"]
         (own if record.name == own.name else logging.getLogger(record.name)).handle(record)
 
     def close(self) -> None:
-        """See the process end: by itself if it has answered, else now."""
+        """Wait until the process exits if it has answered, else kill it."""
         if self.answer is not None and not self._gone(LINGER_SECONDS):
             self.ctx["logger"].warning(
                 "Task %r: its process did not end after the body had, and was killed", self.ctx["task_full_name"]
@@ -230,7 +230,7 @@ class _Talk:
         if self.answer is None or self.process.poll() is None:
             kill_tree(self.process.pid)
         self.process.wait()
-        self.helper.wait(LINGER_SECONDS)
+        self.thread.wait(LINGER_SECONDS)
         for pipe in (self.process.stdin, self.process.stdout):
             _close(pipe)
 

@@ -27,25 +27,25 @@ from prefectish.secrets.masking import mask
 if TYPE_CHECKING:
     from prefectish.engine.worker.attempt_context import AttemptContext
 
-#: Where the facts of a run keep its :class:`LogSettings`.
-TERMS = "log_terms"
-#: What is said of a failure.
+#: Key of the context of a run that has its :class:`LogSettings`.
+SETTINGS = "log_settings"
+#: Log message of a failure.
 FAILED = "Task %r: exception encountered during task execution"
 
 
 class LogSettings(NamedTuple):
-    """How the lines of a run are treated.
+    """How what a run logs is treated.
 
     Attributes
     ----------
     owner
         The process of the client, see :func:`~prefectish.engine.process_tree.process_id`.
     kept
-        Whether there is a history that keeps lines.
+        Whether a history records what is logged.
     levels
-        Level of each logger of ours that has one of its own, and the one that holds for all, by name.
+        Levels by name: of ``prefectish``, and of each logger below it that has a level of its own.
     extra
-        Names of further loggers whose lines are taken.
+        Names of further loggers to capture.
     """
 
     owner: str
@@ -69,10 +69,10 @@ def level_of(name: str, levels: Mapping[str, int]) -> int:
 
 
 class Capturing(logging.Handler):
-    """Takes the lines of attempts; what nobody else shows goes to the error output, as Python does it."""
+    """Captures log records of attempts; those that no other handler shows go to standard error, as in Python."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record; what goes wrong with that is told as logging tells it, and is no matter of the body's."""
+        """Capture a record; an error here is reported as :mod:`logging` does, and does not reach the body."""
         try:
             self._take(record)
         except Exception:
@@ -80,26 +80,26 @@ class Capturing(logging.Handler):
 
     def _take(self, record: logging.LogRecord) -> None:
         attempt: AttemptContext | None = getattr(current(), "attempt", None)
-        terms: LogSettings | None = None if attempt is None else attempt.run.get(TERMS)
-        if attempt is None or terms is None:
+        settings: LogSettings | None = None if attempt is None else attempt.run.get(SETTINGS)
+        if attempt is None or settings is None:
             self._show(record)
             return
-        away = terms.owner != process_id()
+        away = settings.owner != process_id()
         try:
             _mark(record, attempt)
-        except Exception:  # its arguments do not fit: every handler tells of that, so one is enough
+        except Exception:  # its arguments do not fit: every handler reports that, so one is enough
             if away or not self._is_shown(record):
                 raise
             return
-        if away and record.levelno < level_of(record.name, terms.levels):
-            return  # another run, of which this process runs bodies too, asks for more
-        if away or terms.kept:
+        if away and record.levelno < level_of(record.name, settings.levels):
+            return  # the level was lowered for another run with bodies in this process
+        if away or settings.kept:
             attempt.log(line_of(record, attempt))
         if not away:
             self._show(record)
 
     def _show(self, record: logging.LogRecord) -> None:
-        """Show a record for which there is no other handler: this one being there must not silence it."""
+        """Show a record that has no other handler, as Python would if this one were not installed."""
         if self._is_shown(record):
             return
         last = logging.lastResort
@@ -124,16 +124,16 @@ handler = Capturing()
 lock = threading.Lock()
 
 
-def listen(terms: LogSettings | None) -> None:
-    """Take the lines of attempts in a process that runs bodies for another; it goes on as long as the process."""
-    if terms is None or terms.owner == process_id():
+def listen(settings: LogSettings | None) -> None:
+    """Capture the log of bodies in a process that runs them for a client, as long as the process lives."""
+    if settings is None or settings.owner == process_id():
         return
     with lock:
-        for name in ("prefectish", *terms.extra):
+        for name in ("prefectish", *settings.extra):
             logger = logging.getLogger(name)
             if handler not in logger.handlers:
                 logger.addHandler(handler)
-        for name, level in terms.levels.items():
+        for name, level in settings.levels.items():
             logger = logging.getLogger(name)
             if not logger.level or logger.level > level:
                 logger.setLevel(level)
@@ -166,7 +166,7 @@ def line_of(record: logging.LogRecord, attempt: AttemptContext) -> LogLine:
 
 
 def _own_name(attempt: AttemptContext) -> str:
-    """Return the name of the logger that the body finds in its context."""
+    """Return the name of the logger in the context of the body."""
     spec = attempt.spec
     return one_line(f"prefectish.{spec.name}[{attempt.index}]" if spec.mapped else f"prefectish.{spec.name}")
 
@@ -179,8 +179,8 @@ def log_failure(ctx: AttemptContext, error: BaseException) -> None:
     cause = type(error).__name__
     run_id = str(ctx.run.get("flow_run_id"))
     if ctx.spec.mapped and digest.failures.count(run_id, ctx.spec.slug, cause) > digest.FAILURES:
-        terms: LogSettings | None = ctx.run.get(TERMS)
-        if terms is not None and (terms.kept or terms.owner != process_id()):
+        settings: LogSettings | None = ctx.run.get(SETTINGS)
+        if settings is not None and (settings.kept or settings.owner != process_id()):
             text = one_line(f"{FAILED % _called(ctx)}: {cause}: {text_of(error)}")
             ctx.log(LogLine(time.time(), logging.ERROR, None, text, None, cause))
         return
@@ -208,7 +208,7 @@ def _called(ctx: AttemptContext) -> str:
 
 
 def safely(log: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """Log what the engine has to say; a handler of the user's that raises is told of, and stops nothing."""
+    """Log a message of the engine; a handler of the user that raises is reported and stops nothing."""
     outcome = capture(log, *args, **kwargs)
     if isinstance(outcome, Error) and logging.lastResort is not None:
         text = f"a logging handler raised {describe(outcome.exception)}; the run goes on"

@@ -1,6 +1,6 @@
-"""A digest for the console: of a large map not every line is shown, and not every failure of one kind is told in full.
+"""A digest for the console: of a large map, some lines and some failures of each kind are shown, the rest is counted.
 
-Counts are kept by run, in each process by itself. Everything is in the history all the same.
+Each process counts by run. The history has everything.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections import Counter, OrderedDict
 
 from prefectish.engine.worker.logs.lines import one_line
 
-#: Failures of one cause in one map that are told in full.
+#: Failures of one cause in one map that are logged in full.
 FAILURES = 10
-#: Lines of one map that the console shows if nobody configured logging.
+#: Lines of one map that the console shows if logging is not configured.
 LINES = 100
-#: Runs whose counts are kept by a process that is not told of their ends.
+#: Runs whose counts a process keeps; one that only runs bodies does not see runs end.
 RUNS = 64
 
 
@@ -49,7 +49,7 @@ _lines = Counts()
 
 
 def show(record: logging.LogRecord) -> None:
-    """Write a line of a body to the error output, unless its map has had enough of them."""
+    """Write a line of a body to the error output, up to :data:`LINES` of a map."""
     slug: str | None = getattr(record, "task_slug", None)
     index: int | None = getattr(record, "map_index", None)
     run_id = str(getattr(record, "flow_run_id", None))
@@ -71,7 +71,7 @@ def text_of(record: logging.LogRecord) -> str:
 
 
 def _where(record: logging.LogRecord) -> str:
-    """Return whose line it is: ``load[3] (eu)``, and the logger if it is not the task's."""
+    """Return what logged a line: ``load[3] (eu)``, and the logger if it is another than the task's."""
     name: str = getattr(record, "task_name", "")
     index: int | None = getattr(record, "map_index", None)
     run_name: str | None = getattr(record, "task_run_name", None)
@@ -82,12 +82,12 @@ def _where(record: logging.LogRecord) -> str:
 
 def summary(run_id: str) -> list[str]:
     """Return what was left out of a run that has ended, in a line each, and forget its counts."""
-    told = [
+    failed = [
         f"{slug}: {count - FAILURES} more failures by {kind} were not logged one by one ({count} in all)"
         for (slug, kind), count in failures.take(run_id).items()
         if count > FAILURES
     ]
-    return told + [
+    return failed + [
         f"{slug}: {count - LINES} more lines were not shown ({count} in all)"
         for (slug, _), count in _lines.take(run_id).items()
         if count > LINES

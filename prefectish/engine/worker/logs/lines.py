@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from logging import WARNING
 from typing import NamedTuple
 
-#: Lines kept from the beginning of an attempt, and as many from its end; a body that logs more is no use to a reader.
+#: Lines kept from the beginning of an attempt, and as many from its end.
 KEPT = 500
 #: Characters of a line, and of the traceback below it, at most.
 LONGEST_LINE = 4_000
@@ -42,9 +42,9 @@ class LogLine(NamedTuple):
     text
         One line.
     traceback
-        What stands below it.
+        The text of a traceback below it.
     cause
-        Type of the exception, for a failure that the engine tells of.
+        Type of the exception, if the engine logged a failure.
     """
 
     at: float
@@ -75,7 +75,7 @@ class LogLines:
         self._last.append(line)
 
     def all(self) -> tuple[LogLine, ...]:
-        """Return what is kept, with a line that tells how many are not."""
+        """Return the kept lines, with a line between them that counts those that were dropped."""
         if not self._dropped:
             return (*self._first, *self._last)
         mark = LogLine(self._last[0].at, WARNING, None, f"... dropped {self._dropped} lines ...")

@@ -1,7 +1,7 @@
 """``log_stdout``: what a body prints goes to its task's logger.
 
 There is one ``sys.stdout`` in a process, but bodies run beside one another in threads. So while such a body runs, a
-stream stands in for it that asks a context variable whose print it is; prints of others go where they went before.
+stream replaces it that finds the task of a print by a context variable; other prints go where they went before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _lines_here: ContextVar[_Lines | None] = ContextVar("prefectish.prints", default
 
 
 class _Lines:
-    """Logs whole lines; what has no end waits for it."""
+    """Logs whole lines; an unfinished one is held until its end."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -35,7 +35,7 @@ class _Lines:
 
 
 class _Divided:
-    """Writes to the lines of the context, if it has some; is the stream that it stands in for otherwise."""
+    """Writes to the lines of the context, if it has some, else to the stream that it replaces."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -56,7 +56,7 @@ class _Divided:
 
 
 class _StandIn:
-    """Puts a divided stream in the place of ``sys.stdout`` for the first who asks, and takes it away after the last."""
+    """Replaces ``sys.stdout`` by a divided stream from the first such body until the last has ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
