@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
+
+from real import spend
 
 from prefectish import Flow, task, triggers, unmapped
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
@@ -28,7 +29,7 @@ def body(x, folder, seconds):
     handle = os.open(os.path.join(folder, "bodies"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(handle, f"{x}\n".encode())
     os.close(handle)
-    time.sleep(0.5 if x < 2 else seconds)
+    spend(0.5 if x < 2 else seconds)
     return x
 
 

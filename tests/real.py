@@ -45,6 +45,15 @@ def until(condition, limit=90.0):
     return found
 
 
+def spend(seconds):
+    """Take time, as a body does that works.
+
+    For what a test says about durations: time limits, rates, what is slowest, how many bodies run at once, what is
+    under way when a process dies. What can be waited for is waited for, with `until`: time.sleep is banned from tests.
+    """
+    time.sleep(seconds)  # noqa: TID251  # the one place
+
+
 @contextmanager
 def meanwhile(action, *args):
     """Run `action` in a thread beside the block; its error is the test's."""
@@ -83,11 +92,7 @@ def notes(path):
 
 def wait_for_file(path, limit=60.0):
     """Hold a body until the test opens the gate."""
-    end = time.monotonic() + limit
-    while not os.path.exists(path):
-        if time.monotonic() > end:
-            raise AssertionError(f"{path} has not come")
-        time.sleep(0.005)
+    until(lambda: os.path.exists(path), limit)
 
 
 def most_at_once(path):

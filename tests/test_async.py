@@ -7,10 +7,10 @@ import contextvars
 import os
 import signal
 import threading
-import time
 
 import pytest
 from bodies import inc, later
+from real import until
 
 from prefectish import Flow, context, task
 from prefectish.engine import signals
@@ -162,9 +162,7 @@ def test_interrupt_beside_a_running_loop_ends_the_run(tmp_path):
         wait()
 
     def interrupt():
-        end = time.monotonic() + 20
-        while not (tmp_path / "began").exists() and time.monotonic() < end:
-            time.sleep(0.01)
+        until((tmp_path / "began").exists, 20)
         os.kill(os.getpid(), signal.SIGINT)
 
     async def cell():

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import real
 from bodies import total
-from real import kinds, meanwhile, note, notes, until
+from real import kinds, meanwhile, note, notes, spend, until
 
 from prefectish import Flow, context, task, triggers
 from prefectish.engine import signals
@@ -187,7 +185,7 @@ def test_branches_that_a_full_batch_did_not_start_run_in_others(dask, tmp_path):
     def work(x):
         from distributed import get_worker
 
-        time.sleep(0.2)
+        spend(0.2)
         note(path, get_worker().get_current_task()[1])
         return x
 

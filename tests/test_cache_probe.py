@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real import spend, until
 
 from prefectish import Flow, Parameter, task, unmapped
 from prefectish.engine.state import Cached, Queued, State
@@ -72,7 +73,7 @@ def test_misses_keep_to_their_limit(run: Run, tmp_path: Path) -> None:
     def slow(x: int) -> int:
         with open(marks, "a") as file:
             file.write("+\n")
-        time.sleep(0.02)
+        spend(0.02)
         with open(marks, "a") as file:
             file.write("-\n")
         return x
@@ -90,10 +91,7 @@ def test_hits_go_on_while_all_places_are_taken(tmp_path: Path) -> None:
     ended: list[int] = []
 
     def hold(x: int) -> int:
-        end = time.monotonic() + 60
-        while len(ended) < 99:
-            assert time.monotonic() < end, f"{len(ended)} of 99 have ended"
-            time.sleep(0.005)
+        until(lambda: len(ended) >= 99, 60)
         return x
 
     def see(task: Any, old: State, new: State) -> None:

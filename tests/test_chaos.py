@@ -12,7 +12,7 @@ import time
 
 import dask
 import pytest
-from real import note, notes, time_limit
+from real import note, notes, spend, time_limit
 
 from prefectish import Flow, history, task
 from prefectish.executors import DaskExecutor
@@ -53,7 +53,7 @@ def test_w14_workers_killed_at_random_cost_no_child(tmp_path, seed):
     @task
     def work(x):
         note(path, f"{x} {time.time()}")
-        time.sleep(SECONDS)
+        spend(SECONDS)
         return x
 
     @task
@@ -94,7 +94,7 @@ def test_w14_attempts_that_must_not_run_twice_do_not(tmp_path, seed):
     @task(rerun_on_loss=False)
     def work(x):
         note(path, x)
-        time.sleep(SECONDS)
+        spend(SECONDS)
         return x
 
     with Flow("once", result=LocalResult(tmp_path / "results")) as flow:

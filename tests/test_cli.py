@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real import until
 from typer.testing import CliRunner
 
 from prefectish import Flow, Parameter, __version__, history, task, unmapped
@@ -301,10 +302,7 @@ class Driver:
             [sys.executable, "-m", "prefectish.cli", *words],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
-        end = time.monotonic() + 60
-        while not self._has_begun(path):
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until(lambda: self._has_begun(path), 60)
 
     def _has_begun(self, path: str) -> bool:
         if not os.path.exists(path):

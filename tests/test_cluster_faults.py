@@ -15,16 +15,7 @@ import dask
 import pytest
 from bodies import count_good
 from distributed import Client, LocalCluster
-from real import (
-    command_line_scheduler,
-    command_line_worker,
-    kinds,
-    meanwhile,
-    note,
-    notes,
-    until,
-    wait_for_file,
-)
+from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, spend, until, wait_for_file
 
 from prefectish import Flow, task, triggers, unmapped
 from prefectish.engine.scheduling import crashes
@@ -126,7 +117,7 @@ def deadly(path, how, bad=3, number=24, seconds=0.3):
         note(path, f"{x} {os.getpid()}")
         if x == bad:
             how()
-        time.sleep(seconds)
+        spend(seconds)
         return x
 
     with Flow("deadly") as flow:
@@ -205,7 +196,7 @@ def test_neighbour_of_a_poison_is_not_charged(tmp_path):
         if x == 0:
             until(lambda: len(bodies(path)) == 4)
             os._exit(7)
-        time.sleep(1.0)
+        spend(1.0)
         return x
 
     with Flow("neighbours") as flow:
@@ -314,7 +305,7 @@ def slow_map(path, number=60, seconds=0.05):
     @task
     def work(x):
         note(path, f"{x} {os.getpid()}")
-        time.sleep(seconds)
+        spend(seconds)
         return x
 
     with Flow("slow") as flow:
@@ -369,14 +360,10 @@ def test_w9_run_without_workers_ends_crashed(tmp_path):
         children = work.map(range(6))
         good = count_good(children)
     with command_line_scheduler(tmp_path) as (address, _), command_line_worker(address, "--no-nanny") as worker:
-
-        def kill():
-            until(lambda: len(notes(path)) >= 3)
-            time.sleep(0.5)  # records of the first two are on their way
-            worker.kill()
-
-        with meanwhile(kill):
-            state = flow.run(executor=DaskExecutor(address, no_workers_timeout=1))
+        run = flow.start(executor=DaskExecutor(address, no_workers_timeout=1))
+        until(lambda: len(notes(path)) >= 3 and run.counts(children).get("Success") == 2)
+        worker.kill()
+        state = run.wait(90)
     states = state.result[children].map_states
     assert [type(s).__name__ for s in states] == ["Success"] * 2 + ["Crashed"] * 4
     assert {s.cause for s in states[2:]} == {"no-workers"}
@@ -464,23 +451,18 @@ def test_s1_s2_lost_scheduler_ends_the_run_with_a_state_for_every_child(tmp_path
         children = work.map(range(40))
         after = follow.map(children)
         good = count_good(after)
-    killed = []
     with ExitStack() as stack:
         address, scheduler = stack.enter_context(command_line_scheduler(tmp_path))
         stack.enter_context(command_line_worker(address, "--no-nanny"))
-
-        def kill():
-            until(lambda: len(notes(path)) >= 11)
-            time.sleep(0.5)  # records of the first ten are on their way
-            scheduler.kill()
-            scheduler.wait()
-            killed.append(time.monotonic())
-            if again:
-                stack.enter_context(command_line_scheduler(tmp_path, int(address.rpartition(":")[2])))
-
-        with meanwhile(kill):
-            state = flow.run(executor=DaskExecutor(address, max_branches=20))
-            took = time.monotonic() - killed[0]
+        run = flow.start(executor=DaskExecutor(address, max_branches=20))
+        until(lambda: len(notes(path)) >= 11 and run.counts(children).get("Success") == 10)
+        scheduler.kill()
+        scheduler.wait()
+        killed = time.monotonic()
+        if again:
+            stack.enter_context(command_line_scheduler(tmp_path, int(address.rpartition(":")[2])))
+        state = run.wait(90)
+        took = time.monotonic() - killed
     assert took < 10
     assert state.is_failed()
     assert state.message == "The run was cut short: the scheduler was lost."
@@ -510,16 +492,12 @@ def test_s5_restart_by_another_client_crashes_what_was_open(tmp_path):
         children = work.map(range(8))
         good = count_good(children)
     with local_cluster(2) as (_, client):
-
-        def restart():
-            until(lambda: len(notes(path)) >= 6)
-            time.sleep(0.5)
-            with Client(client.scheduler.address, set_as_default=False) as other:
-                other.restart()
-            gate.touch()
-
-        with meanwhile(restart):
-            state = flow.run(executor=DaskExecutor(client=client))
+        run = flow.start(executor=DaskExecutor(client=client))
+        until(lambda: len(notes(path)) >= 6 and run.counts(children).get("Success") == 4)
+        with Client(client.scheduler.address, set_as_default=False) as other:
+            other.restart()
+        gate.touch()
+        state = run.wait(90)
     states = state.result[children].map_states
     assert [type(s).__name__ for s in states] == ["Success"] * 4 + ["Crashed"] * 4
     assert {s.cause for s in states[4:]} == {"cancelled-by-cluster"}
@@ -533,7 +511,7 @@ def test_s5_restart_with_crash_retries_runs_again(tmp_path):
     def work(x):
         note(path, f"{x} {os.getpid()}")
         if x < 2 and bodies(path)[x] == 1:
-            time.sleep(60)
+            spend(60)
         return x
 
     with Flow("s5 again") as flow:
@@ -564,7 +542,7 @@ def test_p11_shared_input_that_is_lost_with_its_worker_is_sent_again(tmp_path, k
     @task
     def use(x, y):
         note(path, f"{x} {os.getpid()}")
-        time.sleep(0.02)
+        spend(0.02)
         return own_ballast(x, y)
 
     given = {"object": [large], "bytes": large, "body": None}[kind]
@@ -591,7 +569,7 @@ def test_p11_without_sending_it_again_who_reads_it_is_lost(tmp_path, monkeypatch
     @task
     def use(x, y):
         note(path, f"{x} {os.getpid()}")
-        time.sleep(0.02)
+        spend(0.02)
         return len(y)
 
     with Flow("p11 off") as flow:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 
 import psutil
 import pytest
 from bodies import inc, total
-from real import kinds, meanwhile, note, notes, until, wait_for_file
+from real import kinds, meanwhile, note, notes, spend, until, wait_for_file
 
 from prefectish import Flow, Parameter, flatten, task, unmapped
 from prefectish.executors import DaskExecutor
@@ -244,7 +243,7 @@ def test_third_step_of_a_branch_starts_while_first_steps_wait(dask_client, tmp_p
 
     @task
     def first(x):
-        time.sleep(0.02)
+        spend(0.02)
         note(path, "first")
         return x
 
@@ -308,7 +307,7 @@ def test_l7_reduction_over_a_hundred_thousand_children(dask_client):
 def test_reduction_gets_its_list_in_map_order_whatever_ended_first(dask):
     @task
     def work(x):
-        time.sleep(0.3 if x < 4 else 0)
+        spend(0.3 if x < 4 else 0)
         return x
 
     @task

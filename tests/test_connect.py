@@ -22,6 +22,7 @@ import distributed
 import psutil
 import pytest
 from distributed import Client, LocalCluster, Security
+from real import spend
 
 from prefectish.errors import EnvironmentMismatch, FlowDefinitionError, SchedulerLost
 from prefectish.executors import connect as connect_module
@@ -535,7 +536,7 @@ def test_temporary_cluster_that_cannot_start_says_why(capfd: pytest.CaptureFixtu
 def test_temporary_cluster_closes_in_time_while_bodies_run() -> None:
     before = {p.pid for p in below(os.getpid())}
     with connect(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1}) as connection:
-        future = connection.client.submit(time.sleep, 600)
+        future = connection.client.submit(spend, 600)
         until(lambda: any(connection.client.processing().values()))
         processes = [p for p in below(os.getpid()) if p.pid not in before]
         began = time.monotonic()
@@ -628,7 +629,7 @@ import os, sys, time
 from prefectish.executors.connect import connect
 
 with connect(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1}) as connection:
-    busy = connection.client.submit(time.sleep, 600)
+    busy = connection.client.submit(spend, 600)
     while not any(connection.client.processing().values()):
         time.sleep(0.01)
     #FORK

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from real import kinds, note, notes, until
+from real import kinds, note, notes, spend, until
 
 from prefectish import Flow, task, triggers
-from prefectish.engine.state import Cancelled, Failed, Success, TimedOut
+from prefectish.engine.state import Cancelled, Failed, Retrying, Success, TimedOut
 from prefectish.executors import DaskExecutor
 
 pytestmark = pytest.mark.time_limit(60)
@@ -27,14 +27,14 @@ def count(xs):
 
 def wait_for(seconds):
     """Keep a thread of a worker busy, as a body does that cannot be stopped."""
-    time.sleep(seconds)
+    spend(seconds)
 
 
 def failing(path, bad, seconds=0.0, **options):
     @task(name="work", **options)
     def work(x):
         note(path, x)
-        time.sleep(seconds)
+        spend(seconds)
         if x in bad:
             raise ValueError(x)
         return x
@@ -82,16 +82,19 @@ def test_stop_opens_no_new_branch_and_lets_running_ones_end(dask, tmp_path, batc
 
 
 def test_stop_cancels_retries_that_wait(dask, tmp_path):
-    path = tmp_path / "notes"
+    path, retries = tmp_path / "notes", tmp_path / "retries"
 
-    @task(on_child_failure="stop", max_retries=1, retry_delay=600, retry_on=KeyError)
+    def see(task, old, new):
+        if isinstance(new, Retrying):
+            note(retries, "waits")
+
+    @task(on_child_failure="stop", max_retries=1, retry_delay=600, retry_on=KeyError, state_handlers=[see])
     def work(x):
         note(path, x)
         if x == 0:
             raise KeyError(x)
-        until(lambda: "0" in notes(path))
         if x == 4:
-            time.sleep(0.5)
+            until(lambda: notes(retries))
             raise ValueError(x)
         return x
 

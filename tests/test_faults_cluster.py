@@ -20,7 +20,7 @@ import pytest
 from bodies import count_good
 from distributed import Client, Future, LocalCluster, get_client
 from proxy import proxy_to
-from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, until
+from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, spend, until
 
 from prefectish import Flow, task
 from prefectish.engine.state import Crashed, TimedOut
@@ -80,7 +80,7 @@ def test_s4_slow_scheduler_is_told_once_and_changes_nothing(tmp_path, caplog):
     @task
     def work(x):
         note(path, x)
-        time.sleep(0.05)
+        spend(0.05)
         return x
 
     with Flow("s4") as flow:
@@ -90,7 +90,7 @@ def test_s4_slow_scheduler_is_told_once_and_changes_nothing(tmp_path, caplog):
         def block():
             with Client(address, set_as_default=False) as other:
                 until(lambda: len(notes(path)) >= 10)
-                other.run_on_scheduler(time.sleep, 12)
+                other.run_on_scheduler(spend, 12)
 
         with meanwhile(block):
             state = flow.run(executor=DaskExecutor(address), history=False)
@@ -213,7 +213,7 @@ def test_u15_body_that_waits_for_its_own_worker_is_told_of(tmp_path, caplog):
         (text,) = until(lambda: warnings_of(caplog, "nothing has ended for"), 60)
         assert "of 1 open tasks 1 run: outer-1 on tcp://" in text
         assert "distributed.worker_client()" in text
-        time.sleep(3)
+        spend(3)
         assert len(warnings_of(caplog, "nothing has ended for")) == 1, "it was told again"
         handle.cancel()
         assert handle.wait(60).is_finished()
@@ -242,7 +242,7 @@ def test_u15_body_that_waits_for_its_own_worker_ends_at_its_limit(tmp_path):
 def test_no_stall_is_told_of_while_children_end(tmp_path, caplog):
     @task
     def work(x):
-        time.sleep(0.3)
+        spend(0.3)
         return x
 
     with Flow("steady") as flow:
@@ -307,9 +307,9 @@ def test_c6_suspended_client_goes_on_or_has_lost_its_scheduler(tmp_path, cut):
         command = [sys.executable, "-c", SLEEPER, near, str(tmp_path), tests]
         with subprocess.Popen(command, env=environment, **options) as client, killed_at_last(client):
             until(lambda: len(notes(tmp_path / "notes")) >= 6, 60)
-            time.sleep(1)  # the first five records reach the client
+            spend(1)  # the first five records reach the client
             client.send_signal(signal.SIGSTOP)
-            time.sleep(2 if cut else 13)  # longer than the timeouts of its links
+            spend(2 if cut else 13)  # longer than the timeouts of its links
             if cut:
                 proxy.cut(refuse=True)
             (tmp_path / "gate").touch()

@@ -17,7 +17,7 @@ import pytest
 from bodies import count_good
 from distributed import Client, LocalCluster
 from proxy import proxy_to
-from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, running, until
+from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, running, spend, until
 
 from prefectish import Flow, history, task, triggers
 from prefectish.engine.state import Crashed, Success
@@ -56,7 +56,7 @@ def test_w5_child_whose_worker_runs_out_of_memory_crashes_alone(tmp_path, kind):
         grown = []
         while x == 3:
             grown.append(bytearray(10_000_000))
-            time.sleep(0.01)
+            spend(0.01)
         return x
 
     with Flow("w5") as flow:
@@ -91,7 +91,7 @@ def test_w5_process_that_the_kernel_kills_is_told_with_its_memory(tmp_path):
     @task
     def work(x):
         grown = [bytearray(b"x") * 50_000_000 for _ in range(4)]
-        time.sleep(0.5)
+        spend(0.5)
         os.kill(os.getpid(), signal.SIGKILL)
         return len(grown)
 
@@ -161,7 +161,7 @@ def test_w8_frozen_worker_is_given_up_and_what_it_says_later_is_dropped(tmp_path
     @task
     def work(x):
         note(path, f"{x} {os.getpid()}")
-        time.sleep(0.05)
+        spend(0.05)
         return x
 
     with Flow("w8") as flow:
@@ -197,7 +197,7 @@ def test_w8_without_a_limit_on_silence_the_run_waits_for_the_frozen_worker(tmp_p
     @task
     def work(x):
         note(path, f"{x} {os.getpid()}")
-        time.sleep(0.05)
+        spend(0.05)
         return x
 
     with Flow("w8") as flow:
@@ -219,7 +219,7 @@ def test_w11_worker_that_loses_its_link_is_as_dead(tmp_path):
     @task
     def work(x):
         note(path, f"{x} {os.getpid()}")
-        time.sleep(0.05)
+        spend(0.05)
         return x
 
     with Flow("w11") as flow:
@@ -314,7 +314,7 @@ def test_w13_clock_of_a_worker_that_is_wrong_moves_no_time_of_the_run(tmp_path, 
         note(tmp_path / "clocks", time.time())
         if counts(path)[x] == 1:
             raise ValueError("first")
-        time.sleep(0.1)
+        spend(0.1)
         return x
 
     with Flow("w13") as flow:

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 from bodies import inc, inverse, skip_odd, total
+from real import spend
 
 from prefectish import (
     Flow,
@@ -394,11 +395,10 @@ def test_map_whose_children_would_write_to_one_place_is_refused_where_it_is_call
 def test_limit_holds_for_each_task_by_itself(executor, tmp_path):
     @task
     def counted(i):
-        import time
 
         (tmp_path / f"in-{i}").touch()
         running = len(list(tmp_path.glob("in-*")))
-        time.sleep(0.02)
+        spend(0.02)
         (tmp_path / f"in-{i}").unlink()
         return running
 

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from real import until
 
 from prefectish import flow, history, task, unmapped
 from prefectish.errors import ResumeMismatch
@@ -230,7 +231,7 @@ def test_killed_function_is_resumed(tmp_path):
     (tmp_path / "bodies").touch()
     driver = subprocess.Popen([sys.executable, str(script), str(tmp_path), "run"])
     try:
-        _until(lambda: _recorded(tmp_path) > 30)
+        until(lambda: _recorded(tmp_path) > 30, LIMIT)
     finally:
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
@@ -255,12 +256,3 @@ def _recorded(folder: Path) -> int:
         return len(runs[0].children("work-1")) if runs else 0
     except KeyError:
         return 0
-
-
-def _until(condition) -> None:
-    import time
-
-    end = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)

@@ -8,13 +8,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from real import spend, until
 
 from prefectish import Flow, history, task
 from prefectish.engine.state import Success
@@ -81,11 +81,8 @@ def test_h1_killed_client_leaves_each_state_whole_or_absent(tmp_path: Path, path
         with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
             assert writer.stdout is not None
             assert writer.stdout.readline() == b"ready\n"
-            end = time.monotonic() + LIMIT
-            while not (tmp_path / "bodies").exists():
-                assert time.monotonic() < end
-                time.sleep(0.01)
-            time.sleep(times.uniform(0.0, 1.2))  # into the midst of a commit, or between two
+            until((tmp_path / "bodies").exists, LIMIT)
+            spend(times.uniform(0.0, 1.2))  # into the midst of a commit, or between two
             writer.send_signal(signal.SIGKILL)
         assert is_sound(path), f"seed {seed}"
         [run] = history.runs(limit=1, store=path)

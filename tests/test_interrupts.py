@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real import until
 
 from prefectish import Flow, history, task, triggers
 from prefectish.engine.state import Cancelled, Failed, State, Success, TimedOut
@@ -63,9 +64,7 @@ def interrupt(tmp_path: Path, executor: str, number: int) -> tuple[int, dict[str
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), executor, str(started)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        end = time.monotonic() + LIMIT
-        while not started.exists() and time.monotonic() < end and process.poll() is None:
-            time.sleep(0.02)
+        until(lambda: started.exists() or process.poll() is not None, LIMIT)
         began = time.monotonic()
         process.send_signal(number)
         out, err = process.communicate(timeout=LIMIT)
@@ -140,9 +139,7 @@ def test_c1_c5_run_in_the_background_ends_with_its_program(
     script.write_text(BACKGROUND)
     command = [sys.executable, str(script), executor, str(mark), str(store), "end" if number is None else "wait"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        end = time.monotonic() + LIMIT
-        while not mark.exists() and time.monotonic() < end and process.poll() is None:
-            time.sleep(0.02)
+        until(lambda: mark.exists() or process.poll() is not None, LIMIT)
         began = time.monotonic()
         if number is None:
             mark.with_suffix(".go").touch()
@@ -180,8 +177,7 @@ def test_wait_that_was_interrupted_can_be_waited_for_again() -> None:
 
     def interrupt_the_wait() -> None:
         assert waits.wait(LIMIT)
-        while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # somebody who waits takes it
-            time.sleep(0.001)
+        until(lambda: signal.getsignal(signal.SIGTERM) != signal.SIG_DFL, LIMIT)  # a wait takes it
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     threading.Thread(target=interrupt_the_wait, daemon=True).start()
@@ -209,9 +205,7 @@ def test_timeout_of_a_run_ends_open_and_unstarted_tasks(run: Callable[..., State
     mark = str(tmp_path / "mark")
 
     def wait(x: int) -> int:
-        end = time.monotonic() + LIMIT
-        while x and not Path(mark).exists() and time.monotonic() < end:
-            time.sleep(0.01)
+        until(lambda: not x or Path(mark).exists(), LIMIT)
         return x
 
     with Flow("limited") as flow:
@@ -250,9 +244,7 @@ def test_map_timeout_ends_open_children_and_leaves_the_rest_unstarted() -> None:
         held = task(hold, map_timeout=0.2).map(list(range(2000)))
         count = task(len, name="count", trigger=triggers.all_finished)(held)
     run = flow.start(executor=LocalDaskExecutor(num_workers=2), history=False)
-    end = time.monotonic() + LIMIT
-    while not run.counts(held).get("TimedOut") and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: run.counts(held).get("TimedOut"), LIMIT)
     release.set()  # the abandoned bodies hold the threads that what follows needs
     state = run.wait(LIMIT)
     children = state.result[held].map_states

@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from real import until
+from real import spend, until
 
 from prefectish import Flow, Task, context, history, task
 from prefectish.engine import signals
@@ -52,7 +52,7 @@ def pid(x=None):
 def hang(path):
     with open(path, "w") as file:
         file.write(str(os.getpid()))
-    time.sleep(60)
+    spend(60)
 
 
 @task(isolation="process")
@@ -508,7 +508,7 @@ def test_thread_that_the_body_leaves_is_ended_with_the_process(caplog, monkeypat
 
     @isolated
     def leave():
-        threading.Thread(target=time.sleep, args=(60,)).start()
+        threading.Thread(target=spend, args=(60,)).start()
         return os.getpid()
 
     began = time.monotonic()
@@ -552,7 +552,7 @@ def test_interrupt_kills_the_process(tmp_path):
     @isolated
     def wait():
         (tmp_path / "pid").write_text(str(os.getpid()))
-        time.sleep(60)
+        spend(60)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):

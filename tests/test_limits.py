@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from real import kinds, most_at_once, note, notes
+from real import kinds, most_at_once, note, notes, spend, wait_for_file
 
 from prefectish import Flow, context, task
 from prefectish.executors import DaskExecutor
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.time_limit(60)
 def timed(path, seconds=0.02):
     def body(x):
         note(path, "+")
-        time.sleep(seconds)
+        spend(seconds)
         note(path, "-")
         return x
 
@@ -50,7 +50,7 @@ def test_max_concurrency_bounds_retries_too(dask, tmp_path):
     @task(max_concurrency=2, max_retries=2, retry_delay=0)
     def shaky(x):
         note(path, "+")
-        time.sleep(0.02)
+        spend(0.02)
         note(path, "-")
         if context.task_run_count < 3:
             raise ValueError(x)
@@ -140,9 +140,7 @@ def test_what_waits_for_a_place_holds_none_of_the_cluster(dask, dask_client, tmp
 
     @task(max_concurrency=1)
     def hold(x):
-        end = time.monotonic() + 30
-        while not gate.exists() and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_for_file(gate, 30)
         return len(notes(path))
 
     @task

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from real import until
+from real import spend, until
 
 from prefectish import Flow, context, get_logger, history, task
 from prefectish.engine.process_tree import process_id
@@ -422,11 +422,10 @@ def test_arguments_that_do_not_fit_are_told_as_ever(monkeypatch, capsys):
 def test_lines_of_an_isolated_body_are_its_childs_even_if_it_is_killed(info, tmp_path):
     @task(isolation="process", log_stdout=True, timeout=5)
     def hang(x):
-        import time
 
         context.logger.warning("said %s", x)
         print("printed", x)
-        time.sleep(600)
+        spend(600)
 
     store = tmp_path / "history.db"
     with Flow("hangs") as flow:

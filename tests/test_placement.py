@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 
 import pytest
 from distributed import Client, LocalCluster
-from real import note, notes
+from real import note, notes, spend
 
 from prefectish import Flow, flatten, task
 from prefectish.errors import FlowDefinitionError
@@ -172,7 +171,7 @@ def test_priority_of_a_task_is_asked_first(dask, tmp_path):
 
     @task(workers="plain")
     def hold(seconds):
-        time.sleep(seconds)
+        spend(seconds)
 
     @task(workers="plain", priority=-1)
     def late(x):
@@ -197,7 +196,7 @@ def test_branch_is_finished_before_many_others_are_begun(dask, tmp_path):
     def step(name):
         def body(x):
             note(path, f"{name} {x}")
-            time.sleep(0.01)
+            spend(0.01)
             return x
 
         return serial(body)
@@ -216,7 +215,7 @@ def test_deeper_chain_goes_first_although_it_is_submitted_later(dask, tmp_path):
     path = tmp_path / "notes"
 
     def split(x):
-        time.sleep(0.02)
+        spend(0.02)
         note(path, "split")
         return [10 * x, 10 * x + 1]
 

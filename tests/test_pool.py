@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from jobs import FACTS, jobs_of
+from real import spend, until
 
 from prefectish import Flow, raise_on_exception, task, triggers, unmapped
 from prefectish.engine.jobs.job import Record
@@ -291,14 +292,7 @@ def test_threads_end_after_a_run_that_was_broken_off():
         fail.map(list(range(1000)))
     with raise_on_exception(), pytest.raises(ValueError, match=r"\d"):
         flow.run(executor=threads())
-    wait_until(lambda: threading.active_count() == before)
-
-
-def wait_until(condition):
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
+    until(lambda: threading.active_count() == before)
 
 
 def test_ctrl_c_gets_out_while_a_body_runs():
@@ -318,7 +312,7 @@ def test_ctrl_c_gets_out_while_a_body_runs():
         flow.run(executor=threads(1))
     assert time.monotonic() - began < 5
     free.set()
-    wait_until(lambda: not any(t.name.startswith("prefectish") for t in threading.enumerate()))
+    until(lambda: not any(t.name.startswith("prefectish") for t in threading.enumerate()))
     assert ran == [0]
 
 
@@ -423,7 +417,7 @@ def test_children_begin_in_the_order_of_their_items(scheduler, tmp_path):
     def note(x):
         with path.open("a") as file:
             file.write(f"{x} ")
-        time.sleep(2 * SLOW)  # quick ones share slices, and slices overlap
+        spend(2 * SLOW)  # quick ones share slices, and slices overlap
 
     with Flow("in order") as flow:
         note.map(range(12))
@@ -785,20 +779,20 @@ def test_plain_script_runs_once_and_leaves_nothing_behind(tmp_path):
     script = start_script(tmp_path, 0)
     out, err = script.communicate(timeout=120)
     assert (out, err, script.returncode) == ("[Point(1), Point(2)] True\n", "", 0)
-    wait_until(lambda: not any(map(alive, workers_of(tmp_path))))
+    until(lambda: not any(map(alive, workers_of(tmp_path))))
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
 def test_processes_end_with_the_program(tmp_path, signal_number):
     script = start_script(tmp_path, 1000)
     try:
-        wait_until(lambda: len(workers_of(tmp_path)) == 2)
+        until(lambda: len(workers_of(tmp_path)) == 2)
         if signal_number == signal.SIGINT:
             os.killpg(script.pid, signal_number)  # as a terminal does it
         else:
             script.kill()
         _, err = script.communicate(timeout=LONG)
-        wait_until(lambda: not any(map(alive, workers_of(tmp_path))))
+        until(lambda: not any(map(alive, workers_of(tmp_path))))
     finally:
         script.kill()
     assert "Process SpawnProcess" not in err

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from real import spend, until
 
 import prefectish
 from prefectish import Flow, Parameter, history, pause_task, task, triggers
@@ -353,11 +354,8 @@ class Drivers:
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as driver:
             assert driver.stdout is not None
             run_id = resume or driver.stdout.readline().strip()
-            end = time.monotonic() + LIMIT
-            while len(self.lines()) < count:
-                assert time.monotonic() < end
-                assert driver.poll() is None
-                time.sleep(0.01)
+            until(lambda: len(self.lines()) >= count or driver.poll() is not None, LIMIT)
+            assert driver.poll() is None
             driver.send_signal(signal.SIGKILL)
         return run_id
 
@@ -409,10 +407,7 @@ def test_c4_children_under_way_are_recorded_as_lost_with_their_client(drivers: D
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         run_id = driver.stdout.readline().strip()
-        end = time.monotonic() + LIMIT
-        while not _has_open_rows(drivers.history):
-            assert time.monotonic() < end
-            time.sleep(0.02)
+        until(lambda: _has_open_rows(drivers.history), LIMIT)
         driver.send_signal(signal.SIGKILL)
     running = {int(line.split()[1]) for line in drivers.lines()}
     drivers.take()
@@ -659,7 +654,7 @@ def test_cancelled_and_crashed_children_run_and_failed_ones_stand(bodies: Bodies
         bodies.note(f"work {x}")
         if x == 0:
             raise ValueError("zero")
-        time.sleep(0.01)
+        spend(0.01)
         return x
 
     def flow_of() -> tuple[Flow, Any]:
@@ -669,10 +664,7 @@ def test_cancelled_and_crashed_children_run_and_failed_ones_stand(bodies: Bodies
 
     flow, _ = flow_of()
     run = flow.start(executor=LocalDaskExecutor(num_workers=1), history=path)
-    end = time.monotonic() + LIMIT
-    while "work 20" not in bodies.lines():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: "work 20" in bodies.lines(), LIMIT)
     run.cancel()
     assert not run.wait(LIMIT).is_successful()
     assert run.id is not None

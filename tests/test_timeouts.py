@@ -12,6 +12,7 @@ import time
 
 import pytest
 from bodies import append, lines
+from real import spend, until, wait_for_file
 
 from prefectish import Flow, Task, context, get_logger, task, triggers
 from prefectish.engine import signals
@@ -22,21 +23,11 @@ from prefectish.engine.worker.time_limit import USED, Allowance, surrounding
 TEXT = "Task timed out during execution."
 
 
-def until(condition, seconds=20):
-    """Wait for a condition that another thread or process brings about."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
-
-
 @task(timeout=0.3)
 def hang(path, x=0):
     """Wait for a file, and tell when it has come."""
     append(path / "began", x)
-    end = time.monotonic() + 30
-    while not os.path.exists(path / "gate") and time.monotonic() < end:
-        time.sleep(0.01)
+    wait_for_file(path / "gate", 30)
     append(path / "late", x)
     return "late"
 
@@ -131,7 +122,7 @@ def test_timed_out_is_retried(run, tmp_path):
     def second_time():
         if not os.path.exists(tmp_path / "first"):
             (tmp_path / "first").touch()
-            time.sleep(30)
+            spend(30)
         return context.task_run_count
 
     with Flow("retries") as flow:
@@ -144,7 +135,7 @@ def test_total_timeout_ends_the_attempts(run, tmp_path):
     @task(total_timeout=0.7, max_retries=50, retry_delay=0)
     def try_again(path):
         append(path, context.task_run_count)
-        time.sleep(0.2)
+        spend(0.2)
         raise ValueError("again")
 
     with Flow("totals") as flow:
@@ -169,7 +160,7 @@ def test_limit_of_an_attempt_holds_within_the_total(run, tmp_path):
 def test_each_turn_of_a_loop_has_the_timeout_and_all_have_the_total(run):
     @task
     def turns(n, seconds):
-        time.sleep(seconds)
+        spend(seconds)
         done = context.get("task_loop_count", 1)
         if done < n:
             raise signals.LOOP(result=done)
@@ -240,7 +231,7 @@ def test_total_that_ran_out_is_spent_whatever_the_clock_says(monkeypatch):
 
     @task(total_timeout=0.1, max_retries=3, retry_delay=0)
     def nap():
-        time.sleep(30)
+        spend(30)
         return context.task_run_count
 
     assert_timed_out(run_single(nap))
@@ -250,7 +241,7 @@ def test_pause_keeps_the_time_used():
     @task(total_timeout=30)
     def ask():
         if not context.get("resume"):
-            time.sleep(0.05)
+            spend(0.05)
             raise signals.PAUSE("may I?")
         return "yes"
 
@@ -316,7 +307,7 @@ def test_body_that_swallows_the_timeout_is_timed_out_when_it_returns():
     @task(timeout=0.1)
     def stubborn():
         try:
-            time.sleep(30)
+            spend(30)
         except BaseException:
             return "never mind"
 
@@ -329,8 +320,8 @@ def test_alarm_rings_again_for_a_body_that_goes_on(monkeypatch):
     @task(timeout=0.1)
     def stubborn():
         with contextlib.suppress(BaseException):
-            time.sleep(30)
-        time.sleep(30)
+            spend(30)
+        spend(30)
 
     began = time.monotonic()
     assert_timed_out(run_single(stubborn))
@@ -343,9 +334,9 @@ def test_body_may_clean_up_after_the_alarm():
     @task(timeout=0.1)
     def careful():
         try:
-            time.sleep(30)
+            spend(30)
         finally:
-            time.sleep(0.3)
+            spend(0.3)
             cleaned.append("up")
 
     assert_timed_out(run_single(careful))
@@ -366,7 +357,7 @@ def test_flow_within_a_limited_body_has_limits_of_its_own(tmp_path):
 def test_limit_of_a_body_that_runs_a_flow_holds_for_the_body():
     @task
     def nap():
-        time.sleep(30)
+        spend(30)
 
     @task(timeout=0.2)
     def outer():
@@ -486,7 +477,7 @@ def test_u15_body_that_waits_for_a_full_cluster_is_timed_out():
 def test_mapped_children_time_out_one_by_one(run, tmp_path):
     @task(timeout=1)
     def nap(seconds):
-        time.sleep(seconds)
+        spend(seconds)
         return seconds
 
     with Flow("naps") as flow:
@@ -500,7 +491,7 @@ def test_mapped_children_time_out_one_by_one(run, tmp_path):
 
 
 def sleepy(x):
-    time.sleep(30 * x)
+    spend(30 * x)
     return x
 
 
