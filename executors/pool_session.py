@@ -19,8 +19,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from prefectish.engine.context import get_logger
-from prefectish.engine.jobs.job import Job, Record
-from prefectish.engine.jobs.protocol import LossCause, Lost, Receipt
+from prefectish.engine.jobs.job import Job, Receipt, Record
+from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held
 
 #: Most jobs in a graph, unless four for each slot are more.

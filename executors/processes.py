@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import dask.multiprocessing
 
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.jobs.job import ChainSpec, Job, Record
-from prefectish.engine.jobs.protocol import LossCause, Lost, Receipt
+from prefectish.engine.jobs.job import ChainSpec, Job, Receipt, Record
+from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import Success
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch

@@ -16,8 +16,8 @@ from distributed import Client, Future
 
 from prefectish.engine.capture import capture
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.jobs.job import ChainSpec, Job, Record
-from prefectish.engine.jobs.protocol import LossCause, Lost, Receipt
+from prefectish.engine.jobs.job import ChainSpec, Job, Receipt, Record
+from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held, LeftOnWorker
 from prefectish.engine.plan.placement import Placement, placement_of
 from prefectish.engine.plan.steps import Plan

@@ -14,7 +14,7 @@ from typing import Any
 
 import dask.threaded
 
-from prefectish.engine.jobs.protocol import Receipt
+from prefectish.engine.jobs.job import Receipt
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.executors.pool_session import Arrival, PoolJob, Report, cluster_error, in_given_order
 

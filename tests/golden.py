@@ -20,8 +20,7 @@ from prefectish import context
 from prefectish.engine import signals
 from prefectish.engine.capture import Error, Value
 from prefectish.engine.driver.inline import SerialSession
-from prefectish.engine.jobs.job import Record
-from prefectish.engine.jobs.protocol import Receipt
+from prefectish.engine.jobs.job import Receipt, Record
 from prefectish.engine.state import Looped, Mapped, Scheduled
 from prefectish.engine.worker.attempt import PENDING, _width
 from prefectish.engine.worker.attempt_context import AttemptContext

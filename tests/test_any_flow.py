@@ -16,7 +16,8 @@ from strategies import build, outcome, programs
 
 from prefectish import context
 from prefectish.engine.driver.inline import LocalExecutor, SerialSession
-from prefectish.engine.jobs.protocol import Lost, Receipt
+from prefectish.engine.jobs.job import Receipt
+from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Mapped, Paused, Pending, Resume

@@ -17,7 +17,8 @@ from prefectish.engine.clock import LONGEST_WAIT
 from prefectish.engine.driver.inline import LocalExecutor, SerialSession
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.run import run_flow
-from prefectish.engine.jobs.protocol import Lost, Receipt
+from prefectish.engine.jobs.job import Receipt
+from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.state import Failed, Running, Scheduled, Skipped, Success
 from prefectish.engine.worker.run_steps import run_job
 

@@ -18,8 +18,8 @@ from jobs import FACTS, jobs_of
 from real import spend, until
 
 from prefectish import Flow, raise_on_exception, task, triggers, unmapped
-from prefectish.engine.jobs.job import Record
-from prefectish.engine.jobs.protocol import Lost, Receipt
+from prefectish.engine.jobs.job import Receipt, Record
+from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.state import Crashed, Failed, Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import LocalDaskExecutor

@@ -8,8 +8,8 @@ import pytest
 
 from prefectish import Flow, flatten, task, triggers, unmapped
 from prefectish.engine.clock import Now
-from prefectish.engine.jobs.job import Pick, Record
-from prefectish.engine.jobs.protocol import Lost, Receipt
+from prefectish.engine.jobs.job import Pick, Receipt, Record
+from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.state import (

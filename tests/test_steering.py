@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from test_progress import Owner, labels, named
 
 from prefectish import Flow, flatten, triggers
-from prefectish.engine.jobs.job import Record
-from prefectish.engine.jobs.protocol import Receipt
+from prefectish.engine.jobs.job import Receipt, Record
 from prefectish.engine.scheduling.retry_failed import SUBMISSIONS, CannotRetry, chooser
 from prefectish.engine.state import Failed, Pending, Retrying, Success, TriggerFailed
 from prefectish.engine.worker.run_steps import gather

@@ -8,8 +8,8 @@ import pytest
 
 from prefectish import Flow, task
 from prefectish.engine.clock import Now
-from prefectish.engine.jobs.job import Record
-from prefectish.engine.jobs.protocol import Lost, Receipt
+from prefectish.engine.jobs.job import Receipt, Record
+from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.crashes import PATIENCE, Suspect, Suspects
 from prefectish.engine.scheduling.progress import Progress

@@ -21,9 +21,9 @@ def test_things_are_due_in_order_of_their_times_and_then_as_they_came():
     for due, thing in ((3.0, "c"), (1.0, "a"), (1.0, "b")):
         timers.at(due, thing)
     assert timers.next_due == 1.0
-    assert [timers.pop(2.0) for _ in range(3)] == ["a", "b", None]
+    assert [timers.pop_due(2.0) for _ in range(3)] == ["a", "b", None]
     assert timers
-    assert timers.pop(3.0) == "c"
+    assert timers.pop_due(3.0) == "c"
     assert timers.next_due is None
     assert not timers
 
@@ -33,7 +33,7 @@ def test_stale_things_are_not_waited_for():
     for due in range(5):
         timers.at(float(due), due)
     timers.drop(lambda thing: thing in (0, 1, 3))
-    assert [timers.pop(9.0) for _ in range(3)] == [2, 3, 4]
+    assert [timers.pop_due(9.0) for _ in range(3)] == [2, 3, 4]
 
 
 class Look:

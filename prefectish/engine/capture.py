@@ -42,22 +42,22 @@ class Interrupt:
     A plain flag: it is set inside a signal handler, where a lock could block for ever.
     """
 
-    __slots__ = ("_is_set",)
+    __slots__ = ("happened",)
 
     def __init__(self) -> None:
-        self._is_set = False
+        self.happened = False
 
     def set(self) -> None:
         """Record an interrupt."""
-        self._is_set = True
+        self.happened = True
 
     def clear(self) -> None:
         """Forget the interrupt."""
-        self._is_set = False
+        self.happened = False
 
     def is_set(self) -> bool:
         """Whether the run was interrupted."""
-        return self._is_set
+        return self.happened
 
 
 interrupt = Interrupt()

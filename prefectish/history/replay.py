@@ -17,8 +17,7 @@ from sqlalchemy import select
 
 from prefectish.engine.clock import Now
 from prefectish.engine.context import current
-from prefectish.engine.jobs.job import ChainSpec, Job
-from prefectish.engine.jobs.protocol import Receipt
+from prefectish.engine.jobs.job import ChainSpec, Job, Receipt
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.plan.item_key import item_key
 from prefectish.engine.plan.steps import Input, Plan, Step

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from prefectish.engine.jobs.job import Job
-from prefectish.engine.jobs.protocol import Executor, LossCause, Lost, Receipt, Session
+from prefectish.engine.jobs.job import Job, Receipt
+from prefectish.engine.jobs.protocol import Executor, LossCause, Lost, Session
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
 from prefectish.tasks.task import Task

@@ -130,10 +130,16 @@ class Reply:
 
 
 class Mailbox:
-    """Requests that wait for the loop."""
+    """Requests that wait for the loop.
+
+    Attributes
+    ----------
+    requests
+        Those not carried out yet, each with the reply that its sender waits for, or None.
+    """
 
     def __init__(self) -> None:
-        self._requests: deque[tuple[Any, Reply | None]] = deque()
+        self.requests: deque[tuple[Any, Reply | None]] = deque()
         self._posted = threading.Event()
         self._wake_session: Callable[[], None] | None = None
 
@@ -143,12 +149,12 @@ class Mailbox:
 
     def post(self, request: Any, reply: Reply | None = None) -> None:
         """Leave a request; the loop carries it out at once."""
-        self._requests.append((request, reply))
+        self.requests.append((request, reply))
         self.wake()
 
     def post_later(self, request: Any) -> None:
         """Leave a request that can wait until the loop turns for another reason."""
-        self._requests.append((request, None))
+        self.requests.append((request, None))
 
     def wake(self) -> None:
         """Let the loop turn now."""
@@ -162,13 +168,10 @@ class Mailbox:
         # A request is left before it is announced: one that comes between these lines is seen in the turn that follows.
         self._posted.clear()
 
-    def __bool__(self) -> bool:
-        return bool(self._requests)
-
     def deliver(self, act: Callable[[Any], Any]) -> None:
         """Carry out all requests, in the order in which they came."""
-        while self._requests:
-            request, reply = self._requests.popleft()
+        while self.requests:
+            request, reply = self.requests.popleft()
             if reply is None:
                 act(request)
             else:

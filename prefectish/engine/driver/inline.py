@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from prefectish.engine.jobs.job import Job, Record
-from prefectish.engine.jobs.protocol import Receipt
+from prefectish.engine.jobs.job import Job, Receipt, Record
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.run_steps import run_job

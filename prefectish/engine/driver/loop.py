@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from typing import Any, Protocol
 
-from prefectish.engine.capture import Error, capture
+from prefectish.engine.capture import Error, capture, interrupt
 from prefectish.engine.clock import Now, RunClock
 from prefectish.engine.driver.control import CancelRun, RunControl, carry_out
 from prefectish.engine.driver.interrupts import ended_by, reraise_lost_interrupt
@@ -185,14 +185,15 @@ class Run:
         mailbox = self.control.mailbox
         flushed = clock.moment().seconds
         while True:
-            reraise_lost_interrupt()
+            if interrupt.happened:
+                reraise_lost_interrupt()
             if jobs:
                 session.submit(jobs)
             if progress.run_state.cancelled:
                 session.cancel(progress.run_state.cancelled)
                 progress.run_state.cancelled.clear()
-            if progress.raised is not None:
-                raise progress.raised
+            if progress.run_state.raised is not None:
+                raise progress.run_state.raised
             if progress.done and not (calls is not None and calls.is_open):
                 self._flush_events()
                 return
@@ -200,7 +201,7 @@ class Run:
                 session, progress.run_state.submitted_jobs, progress.next_due, mailbox.idle
             )
             now = clock.moment()
-            if mailbox:
+            if mailbox.requests:
                 self._answer(now)
             jobs = progress.advance(receipts, now)
             if self.ticker is not None:

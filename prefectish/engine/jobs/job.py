@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from prefectish.engine.state import Deferred, State
 from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 
 if TYPE_CHECKING:
+    from prefectish.engine.jobs.protocol import Lost
     from prefectish.engine.plan.map_domain import Measure
     from prefectish.engine.plan.steps import Input
     from prefectish.engine.worker.cache import CacheSpec
@@ -314,3 +315,14 @@ class Record(Struct):
     def with_state(self, state: State) -> Record:
         """Return the same record with another state: ``replace``, eight times as quick, for what runs once a child."""
         return Record(state, self.seconds, self.due_in_seconds, self.width, self.worker, self.item_key, self.lines)
+
+
+class Receipt(Struct):
+    """What a session knows about a job: records by position, or that it was lost. A job may give several receipts."""
+
+    __slots__ = ("job", "lost", "records")
+
+    def __init__(self, job: Job, records: Sequence[tuple[int, Record]], lost: Lost | None = None) -> None:
+        self.job = job
+        self.records = records
+        self.lost = lost

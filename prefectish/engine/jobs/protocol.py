@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from prefectish.engine.jobs.job import Job, Record
+from prefectish.engine.jobs.job import Job, Receipt
 from prefectish.engine.jobs.struct import Struct
 
 if TYPE_CHECKING:
@@ -77,17 +77,6 @@ class Lost(Struct):
         self.position = position
         self.worker = worker
         self.detail = detail
-
-
-class Receipt(Struct):
-    """What a session reports of a job: records by position, or that it was lost. There may be several for one job."""
-
-    __slots__ = ("job", "lost", "records")
-
-    def __init__(self, job: Job, records: Sequence[tuple[int, Record]], lost: Lost | None = None) -> None:
-        self.job = job
-        self.records = records
-        self.lost = lost
 
 
 class RunnableFlow(Protocol):

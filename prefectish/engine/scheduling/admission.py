@@ -39,6 +39,8 @@ class Admission:
         Rows of maps that take a place in the window.
     waiting
         Rows that are ready again but had no slot under a limit.
+    deferred
+        Chains that had no slot under a limit for their next row.
     """
 
     def __init__(self, window: int, slots: int, limits: Limits) -> None:
@@ -50,7 +52,7 @@ class Admission:
         self._chains: dict[int, StepChain] = {}
         self._singles: list[tuple[float, int, int]] = []
         self._mapped: list[tuple[float, int, int]] = []
-        self._deferred: list[StepChain] = []
+        self.deferred: list[StepChain] = []
 
     def queue(self, chain: StepChain) -> None:
         """Put a chain among those that may have a row to start."""
@@ -77,7 +79,7 @@ class Admission:
 
     def defer(self, chain: StepChain) -> None:
         """Let a chain wait for a slot under its limits without keeping others from starting."""
-        self._deferred.append(chain)
+        self.deferred.append(chain)
 
     def wait(self, chain: StepChain, map_row: MapRow) -> None:
         """Let an open row wait for a slot under the limits of its chain."""
@@ -85,14 +87,14 @@ class Admission:
 
     def requeue_deferred(self) -> None:
         """Queue the chains that waited for a slot."""
-        deferred, self._deferred = self._deferred, []
+        deferred, self.deferred = self.deferred, []
         for chain in deferred:
             self.queue(chain)
 
     @property
     def stuck(self) -> bool:
         """Whether a chain or a row waits for a place or a time."""
-        return bool(self._deferred or self.waiting or self._singles or self._mapped)
+        return bool(self.deferred or self.waiting or self._singles or self._mapped)
 
     # -- limits ----------------------------------------------------------------------------------------------------
 

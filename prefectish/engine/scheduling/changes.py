@@ -16,6 +16,7 @@ from prefectish.engine.clock import Now
 from prefectish.engine.context import context
 from prefectish.engine.handlers import notify_map_ended
 from prefectish.engine.jobs.job import Job, Record
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import SCALAR
 from prefectish.engine.scheduling.admission import Admission, action_after
 from prefectish.engine.scheduling.events import AttemptEvent
@@ -108,7 +109,8 @@ class Changes:
             step_state.measurement = width
         if type(state) is not Success:
             self._count_kind(step_state, state)
-        self.result_release.note(step_state, row, state)
+        if isinstance(state._result, Held):
+            self.result_release.note(step_state, row)
         if step_state.reads:
             self.result_release.consumed(step_state, row)
         for chain in step_state.dependents:
@@ -429,7 +431,9 @@ class Changes:
         self.run_state.submitted_jobs -= 1
 
     def close_row(self, chain: StepChain, map_row: MapRow) -> None:
-        """Drop a row whose steps are all final."""
+        """Drop a row whose steps are all final, and give back its place in the window."""
+        if map_row.counted:
+            self.leave_window(map_row)
         if chain.open_rows.pop(map_row.row, None) is not None:
             chain.done += 1
             chain.probing -= map_row.probing

@@ -48,26 +48,25 @@ class Suspects:
         The suspect that runs alone now.
     crashes
         Runs alone that killed their worker, by step number and row.
+    busy
+        Whether admission is closed.
     """
 
-    __slots__ = ("_queue", "_since", "crashes", "current")
+    __slots__ = ("_queue", "_since", "busy", "crashes", "current")
 
     def __init__(self) -> None:
         self._queue: deque[Suspect] = deque()
         self._since: float | None = None
         self.current: Suspect | None = None
+        self.busy = False
         self.crashes: dict[tuple[int, int], int] = {}
-
-    @property
-    def busy(self) -> bool:
-        """Whether admission is closed."""
-        return bool(self._queue) or self.current is not None
 
     def add(self, suspect: Suspect, now: float) -> None:
         """Note a suspect."""
         if self._since is None:
             self._since = now
         self._queue.append(suspect)
+        self.busy = True
 
     def next(self, others: int, now: float) -> Suspect | None:
         """Return the suspect that can run alone now, if one can.
@@ -88,6 +87,7 @@ class Suspects:
     def clear(self, now: float) -> None:
         """Note that the current suspect's run alone has ended."""
         self.current = None
+        self.busy = bool(self._queue)
         self._since = now if self._queue else None
 
     def count_crash(self, suspect: Suspect, crash_retries: int) -> bool:
@@ -164,15 +164,16 @@ class CrashPolicy:
         new = self.changes.notify_row(step_state, map_row.row, crashed, retrying)
         return record.replace(state=new, due_in_seconds=0.0)
 
-    def start_suspect(self, now: Now) -> None:
-        """Run a suspect alone, once what runs beside it has ended or had its time."""
+    def start_suspect(self, now: Now) -> bool:
+        """Run a suspect alone, once what runs beside it has ended or had its time; return whether none is left."""
         while self.suspects.current is None:
             suspect = self.suspects.next(self.run_state.submitted_jobs, now.seconds)
             if suspect is None:
-                return
+                break
             self.changes.wake_row(suspect.map_row, 1 << suspect.position)
             if not self.step_alone(suspect):
                 self.suspects.clear(now.seconds)
+        return not self.suspects.busy
 
     def step_alone(self, suspect: Suspect) -> bool:
         """Submit the next step of a suspect's branch that has to run before it is cleared; False if there is none."""

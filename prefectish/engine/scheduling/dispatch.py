@@ -86,10 +86,10 @@ class Dispatcher:
 
     def _start_next(self, chain: StepChain, now: Now) -> None:
         """Begin the next row or batch of a chain, if there is a place under the chain's limits."""
-        size = self.admission.batch_size(chain)
+        size = 1 if chain.spec.batch_size is None else self.admission.batch_size(chain)
         if not size:
             return  # it is queued again when a batch of it has ended
-        if not self._is_permitted(chain, now):
+        if chain.limited and not self._is_permitted(chain, now):
             return
         jobs: list[Job] = []
         for _ in range(size):
@@ -99,7 +99,7 @@ class Dispatcher:
             job = self._begin(chain, row, now)
             if job is not None:
                 jobs.append(job)
-        if not jobs:
+        if chain.limited and not jobs:
             self.admission.give_back(chain)
         if chain.map_state is not None and (jobs or row is not None):
             self.admission.queue(chain)
@@ -108,8 +108,6 @@ class Dispatcher:
 
     def _is_permitted(self, chain: StepChain, now: Now) -> bool:
         """Take a place for a row; a place that nobody takes would put off others, or the end of the run."""
-        if not chain.limited:
-            return True
         if not _may_have_row(chain):
             return False
         if self.admission.permit(chain, now.seconds):
@@ -141,7 +139,9 @@ class Dispatcher:
     def _is_stopped(self, chain: StepChain, row: int) -> bool:
         if chain.admission_mode:
             return True
-        return any(d.children is not None and d.children[row] is NEVER_STARTED for d in chain.dependencies)
+        return bool(chain.dependencies) and any(
+            d.children is not None and d.children[row] is NEVER_STARTED for d in chain.dependencies
+        )
 
     def _begin(self, chain: StepChain, row: int, now: Now) -> Job | None:
         """Open a branch and submit it whole; steps with a start state of their own may be final, or wait."""

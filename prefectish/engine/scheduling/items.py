@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from operator import getitem
 from typing import Any
 
@@ -135,19 +135,6 @@ class ChildrenInRow:
         return self._source.children[row]
 
 
-class FinishedChildren:
-    """The states of the children of a finished map, in map order."""
-
-    __slots__ = ("_states",)
-
-    def __init__(self, states: Sequence[State | None]) -> None:
-        self._states = states
-
-    def __call__(self, row: int) -> Any:
-        """Return the item of a row."""
-        return self._states[row]
-
-
 class PulledItems:
     """Items that were pulled from an iterator; they are kept only if several steps read them."""
 
@@ -162,14 +149,14 @@ class PulledItems:
         return items.pop(row) if len(self._map_state.members) == 1 else items[row]
 
 
-def items_of(source: StepState) -> ItemReader:
-    """Return the reader of the items of a finished step that is not mapped."""
+def items_of(source: StepState, width: int) -> ItemReader:
+    """Return the reader of the items of a finished step that is not mapped, for so many rows."""
     state = source.state
     value = state._result
     if value is None:  # a list that is gone, of children that the caller gave
         return SameItem(None)
     if type(value) in _IN_MEMORY:
-        return ListItems(value)
+        return value.__getitem__ if len(value) >= width and _is_plain(value) else ListItems(value)
     if source.step.literal is None or isinstance(value, Held):
         return ReferencedItems(state)
     if isinstance(value, Deferred):  # the result of a call, in its envelope: it is opened here once, not by each child
@@ -178,6 +165,11 @@ def items_of(source: StepState) -> ItemReader:
             return SameItem(Failed(text_of(opened.exception), opened.exception))
         value = opened.value
     return IndexedItems(value)
+
+
+def _is_plain(values: Any) -> bool:
+    """Whether no item of a list would be taken for a state or a reference: then the list reads its items itself."""
+    return type(values) in (range, str) or not any(issubclass(kind, State | Pick) for kind in set(map(type, values)))
 
 
 def as_success_if_ambiguous(item: Any) -> Any:

@@ -30,8 +30,7 @@ from typing import Any
 
 from prefectish.engine.clock import Now
 from prefectish.engine.context import context
-from prefectish.engine.jobs.job import Job
-from prefectish.engine.jobs.protocol import Receipt
+from prefectish.engine.jobs.job import Job, Receipt
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.pause import answered
 from prefectish.engine.plan.steps import Plan
@@ -47,6 +46,7 @@ from prefectish.engine.scheduling.resume_rules import ResumeRules
 from prefectish.engine.scheduling.retry_failed import FailedRetrier
 from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, RunState, StepChain, StepState
+from prefectish.engine.scheduling.slowest import as_report
 from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
 from prefectish.engine.state import Cancelled, Crashed, Failed, Paused, Resume, State
 from prefectish.engine.task_states import SlowChild
@@ -137,9 +137,11 @@ class Progress:
             self._take(receipt, now)
         if self.run_state.over:
             return []
-        self._fire_due(now)
+        if self.run_state.timers or self.run_state.deadlines:
+            self._fire_due(now)
         self._admit(now)
-        self.rows.drop_cancelled_timers()
+        if self.run_state.timers:
+            self.rows.drop_cancelled_timers()
         return self.changes.take_jobs()
 
     def _checked_advance(self, receipts: Iterable[Receipt], now: Now) -> list[Job]:
@@ -192,8 +194,9 @@ class Progress:
             return True
         if self.cancellation.draining:
             return False
-        held = run_state.jobs or self.suspects.busy or self.admission.stuck or self.rows.held_rows
-        return not (run_state.submitted_jobs or run_state.timers or held)
+        if run_state.submitted_jobs or run_state.timers or run_state.jobs:
+            return False
+        return not (self.suspects.busy or self.admission.stuck or self.rows.held_rows)
 
     @property
     def raised(self) -> BaseException | None:
@@ -215,7 +218,7 @@ class Progress:
 
     def slowest(self) -> tuple[SlowChild, ...]:
         """Return the children that took longest, the longest first."""
-        return self.rows.slowest.as_report(self.run_state.step_states)
+        return as_report(self.rows.slowest, self.run_state.step_states)
 
     def held(self) -> list[Held]:
         """Return the results that are still held where they were made."""
@@ -300,7 +303,7 @@ class Progress:
 
     def _fire_due(self, now: Now) -> None:
         """Do what is due."""
-        while (end := self.run_state.deadlines.pop(now.seconds)) is not None:
+        while (end := self.run_state.deadlines.pop_due(now.seconds)) is not None:
             end(now)
         self.rows.resubmit_due(now)
 
@@ -320,10 +323,8 @@ class Progress:
         if self.run_state.paused:
             self._consider(now)
             return
-        if self.suspects.busy:
-            self.crash_policy.start_suspect(now)
-            if self.suspects.busy:
-                return
+        if self.suspects.busy and not self.crash_policy.start_suspect(now):
+            return
         if self.rows.held_rows or admission.waiting:
             self.rows.resubmit_held(now)
         while True:
@@ -333,7 +334,8 @@ class Progress:
             if chain is None:
                 break
             self.dispatcher.start_next(chain, now)
-        admission.requeue_deferred()
+        if admission.deferred:
+            admission.requeue_deferred()
 
 
 def _checked(notify: Notify) -> Notify:

@@ -238,7 +238,7 @@ class ReadySteps:
                 return items.FlattenedChildren(source, self._paths_for(map_state, i, source))
             if source.final and source.map_state is not map_state:
                 assert isinstance(source.state, Mapped)
-                return items.FinishedChildren(source.state.map_states or ())
+                return (source.state.map_states or []).__getitem__
             if not source.final and source not in chain.dependencies:
                 chain.dependencies.append(source)
                 source.dependents.append(chain)
@@ -249,7 +249,7 @@ class ReadySteps:
             return items.PulledItems(map_state)
         if i.flattened:
             return items.FlattenedList(source.state, self._paths_for(map_state, i, source))
-        return items.items_of(source)
+        return items.items_of(source, map_state.width or 0)
 
     def _paths_for(self, map_state: MapState, i: Input, source: StepState) -> MapState:
         """Return a map state that knows the paths of `source`: the chain's, or one of its own where inputs pair."""

@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.run_state import StepState
-from prefectish.engine.state import State
 
 
 class ResultRelease:
@@ -34,14 +33,13 @@ class ResultRelease:
                 together = step.domain == self._plan.steps[i.source].domain
                 self._elementwise[i.source, step.number] = i.mapped and not i.flattened and together
 
-    def note(self, step_state: StepState, row: int, state: State) -> None:
-        """Note the state of a row: if its result is held, its consumers are watched from now on."""
-        if isinstance(state._result, Held):
-            for number in step_state.step.consumers:
-                consumer = self._runs[number]
-                if step_state not in consumer.reads:
-                    consumer.reads.append(step_state)
-            self._release_if_unused(step_state, row)
+    def note(self, step_state: StepState, row: int) -> None:
+        """Note a row whose result is held: its consumers are watched from now on."""
+        for number in step_state.step.consumers:
+            consumer = self._runs[number]
+            if step_state not in consumer.reads:
+                consumer.reads.append(step_state)
+        self._release_if_unused(step_state, row)
 
     def consumed(self, step_state: StepState, row: int) -> None:
         """Let go of what only this row of a consumer still needed."""

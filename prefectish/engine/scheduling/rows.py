@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import heapreplace
 from typing import TYPE_CHECKING
 
 from prefectish.engine.clock import Now, later
@@ -12,8 +13,8 @@ from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.run_state import MapRow, StepChain
-from prefectish.engine.scheduling.slowest import Slowest
-from prefectish.engine.state import Cancelled, Pending, Retrying, Scheduled, State
+from prefectish.engine.scheduling.slowest import no_children
+from prefectish.engine.state import Cancelled, Finished, Pending, Retrying, Scheduled, State
 from prefectish.engine.worker.cache import can_probe
 from prefectish.engine.worker.logs.relay import AttemptLog
 
@@ -45,7 +46,7 @@ class Rows:
         self.suspects = suspects
         self.held_rows: list[tuple[StepChain, MapRow]] = []
         self.batches: dict[int, int] = {}
-        self.slowest = Slowest()
+        self.slowest = no_children()
         self._batch_count = 0
 
     def record(self, chain: StepChain, map_row: MapRow, position: int, record: Record, now: Now) -> None:
@@ -64,9 +65,9 @@ class Rows:
             self.run_state.events.append(
                 AttemptEvent(number, map_row.row, attempt, state, record.seconds, now.wall, record.worker, key)
             )
-        if state.is_finished():
-            if record.seconds > self.slowest.least:
-                self.slowest.note(record.seconds, chain.step_states[position].step.number, map_row.row)
+        if isinstance(state, Finished):
+            if record.seconds > self.slowest[0][0]:
+                heapreplace(self.slowest, (record.seconds, chain.step_states[position].step.number, map_row.row))
             self.changes.finish_position(chain, map_row, position, state, record.width)
         elif isinstance(state, Scheduled):
             self.wait(chain, map_row, position, state, record.due_in_seconds, now)
@@ -98,7 +99,8 @@ class Rows:
         """Close a row whose steps are all final; submit what else of it can run."""
         if map_row.final == chain.full:
             self.changes.close_row(chain, map_row)
-        elif chain.full & ~(map_row.final | map_row.submitted | map_row.waiting):
+            return
+        if chain.full & ~(map_row.final | map_row.submitted | map_row.waiting):
             self.resubmit(chain, map_row, now)
         if not map_row.submitted:
             self.changes.leave_window(map_row)
@@ -181,7 +183,7 @@ class Rows:
             del self.batches[job.batch]
             self.changes.add_batch(chain, -1)
             self.admission.queue(chain)
-        if not (job.solo or job.probe_only):  # these take no slot
+        if chain.limited and not (job.solo or job.probe_only):  # these take no slot
             self.admission.give_back(chain)
 
     def resubmit_held(self, now: Now) -> None:
@@ -197,7 +199,7 @@ class Rows:
     def resubmit_due(self, now: Now) -> None:
         """Submit the rows whose time has come."""
         timers = self.run_state.timers
-        while (due := timers.pop(now.seconds)) is not None:
+        while (due := timers.pop_due(now.seconds)) is not None:
             chain, map_row, bit = due
             if map_row.waiting & bit:
                 self.changes.wake_row(map_row, bit)

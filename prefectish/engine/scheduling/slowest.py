@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import heappush, heapreplace
+from collections.abc import Iterable
 
 from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.task_states import SlowChild
@@ -11,53 +11,37 @@ from prefectish.engine.task_states import SlowChild
 KEPT = 20
 
 
-class Slowest:
-    """Keeps the children that took longest.
-
-    Attributes
-    ----------
-    least
-        Seconds that a child has to have taken to be among them.
+def no_children() -> list[tuple[float, int, int]]:
+    """Return a heap of seconds, step number and row that children who took longer replace the first of.
 
     Examples
     --------
-    >>> slowest = Slowest()
+    >>> from heapq import heapreplace
+    >>> slowest = no_children()
     >>> for row in range(30):
-    ...     if row / 10 > slowest.least:
-    ...         slowest.note(row / 10, 0, row)
-    >>> slowest.least, len(slowest.found)
+    ...     if row / 10 > slowest[0][0]:
+    ...         _ = heapreplace(slowest, (row / 10, 0, row))
+    >>> slowest[0][0], len(slowest)
     (1.0, 20)
     """
+    return [(0.0, -1, -1)] * KEPT
 
-    __slots__ = ("found", "least")
 
-    def __init__(self) -> None:
-        self.least = 0.0
-        self.found: list[tuple[float, int, int]] = []
-
-    def note(self, seconds: float, number: int, row: int) -> None:
-        """Take a child that took longer than the least."""
-        if len(self.found) < KEPT:
-            heappush(self.found, (seconds, number, row))
-        else:
-            heapreplace(self.found, (seconds, number, row))
-        if len(self.found) == KEPT:
-            self.least = self.found[0][0]
-
-    def as_report(self, step_states: list[StepState]) -> tuple[SlowChild, ...]:
-        """Return the children by what they are called, the slowest first."""
-        longest: dict[tuple[int, int], float] = {}  # of a child that was told to run again
-        for seconds, number, row in sorted(self.found, reverse=True):
+def as_report(slowest: Iterable[tuple[float, int, int]], step_states: list[StepState]) -> tuple[SlowChild, ...]:
+    """Return the children by their names, the slowest first."""
+    longest: dict[tuple[int, int], float] = {}  # the longest attempt of a child that ran again
+    for seconds, number, row in sorted(slowest, reverse=True):
+        if number >= 0:
             longest.setdefault((number, row), seconds)
-        orders = {number: _places(step_states[number]) for number, _ in longest}
-        return tuple(
-            SlowChild(
-                step_states[number].step.slug,
-                orders[number].get(row, row) if step_states[number].step.mapped else None,
-                seconds,
-            )
-            for (number, row), seconds in longest.items()
+    orders = {number: _places(step_states[number]) for number in {number for number, _ in longest}}
+    return tuple(
+        SlowChild(
+            step_states[number].step.slug,
+            orders[number].get(row, row) if step_states[number].step.mapped else None,
+            seconds,
         )
+        for (number, row), seconds in longest.items()
+    )
 
 
 def _places(step_state: StepState) -> dict[int, int]:

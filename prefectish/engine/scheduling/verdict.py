@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType
 
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import (
@@ -16,6 +17,7 @@ from prefectish.engine.state import (
     TriggerFailed,
 )
 from prefectish.engine.task_states import Arrow, SlowChild, TaskStates
+from prefectish.engine.worker.decide import finished
 
 #: Exit codes of a program that ends with the flow's state.
 SUCCESS, FAILED, CRASHED, UNFINISHED, CANCELLED = 0, 1, 3, 5, 6
@@ -27,15 +29,15 @@ def flow_state(plan: Plan, states: Sequence[State]) -> State:
     Running while a task is not finished; else Failed if a reference task failed; else Cancelled if one is; else
     Success. A mapped reference task is judged by its children.
     """
-    if not all(finished(state) for state in states):
+    if not all([finished(state) for state in states]):
         return Running("Flow run is not finished: some tasks are paused or wait for others.", context=_code(UNFINISHED))
-    references = [child for n in plan.references for child in expand(states[n])]
-    if any(state.is_failed() for state in references):
+    kinds = set().union(*(_kinds_of(states[n]) for n in plan.references))
+    if any(issubclass(kind, Failed) for kind in kinds):
         crashed = any(isinstance(states[n], Crashed) or _any_crashed(states[n]) for n in first_causes(plan, states))
         return Failed("Some reference tasks failed.", context=_code(CRASHED if crashed else FAILED))
-    if any(isinstance(state, Cancelled) for state in references):
+    if any(issubclass(kind, Cancelled) for kind in kinds):
         return Cancelled("Some reference tasks were cancelled.", context=_code(CANCELLED))
-    if all(state.is_successful() for state in references):
+    if all(issubclass(kind, Success) for kind in kinds):
         return Success("All reference tasks succeeded.", context=_code(SUCCESS))
     return Success("No reference tasks failed.", context=_code(SUCCESS))
 
@@ -58,11 +60,9 @@ def _code(code: int) -> Mapping[str, int]:
     return {"exit_code": code}
 
 
-def finished(state: State) -> bool:
-    """Whether a state, and every child of a Mapped one, is finished."""
-    if not isinstance(state, Mapped):
-        return state.is_finished()
-    return all(child is not None and finished(child) for child in state.map_states or ())
+def _kinds_of(state: State) -> set[type[State]]:
+    """Return the classes of the children of a Mapped state that have a state, or that of any other state."""
+    return set(map(type, state.map_states or ())) - {NoneType} if isinstance(state, Mapped) else {type(state)}
 
 
 def expand(state: State) -> Iterator[State]:

@@ -27,6 +27,7 @@ from prefectish.engine.state import (
     Crashed,
     Deferred,
     Failed,
+    Finished,
     Mapped,
     Retrying,
     Skipped,
@@ -97,7 +98,7 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
     """
     if spec.plain and all(type(state) is Success for state in upstream):
         return _read(spec, upstream)
-    if not all(_finished(state) for state in upstream):
+    if not all(finished(state) for state in upstream):
         return NOT_READY
     if spec.task.skip_on_upstream_skip and any(
         _skipped(i.mapped, s) for i, s in zip(spec.inputs, upstream, strict=True)
@@ -110,10 +111,15 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
     return _read(spec, upstream) if stopped is None else stopped
 
 
-def _finished(state: State) -> bool:
-    if not state.is_finished():
+def finished(state: State) -> bool:
+    """Whether a state, and every child of a Mapped one, is finished."""
+    if not isinstance(state, Mapped):
+        return isinstance(state, Finished)
+    children = state.map_states or ()
+    kinds = set(map(type, children))  # a map may have a million children: no Python code for each
+    if not all(issubclass(kind, Finished) for kind in kinds):
         return False
-    return not isinstance(state, Mapped) or all(c is not None and _finished(c) for c in state.map_states or ())
+    return Mapped not in kinds or all(finished(child) for child in children if child is not None)
 
 
 def _skipped(mapped: bool, state: State) -> bool:
