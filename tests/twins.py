@@ -1,0 +1,403 @@
+"""Twin programs: random programs in both spellings, on all executors, against what Python gives.
+
+Each program is written down as ``with Flow(...)`` and as a flow function (`twins_source`), runs on four executors in
+each spelling, and must give the same states, messages, values, stored files and calls of bodies eight times, and what
+`twins_oracle` foretells. `KNOWN_FAULTS` names what is left out until it is mended.
+
+    python tests/twins.py --programs 5000 --seed 1
+    python tests/twins.py --only limit_batch --programs 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import linecache
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import twins_source
+from twins_oracle import ANY, End, Foretold, Refused, foretell, tried
+from twins_programs import FEATURES, Program, comparable, draw, owner, settled, smaller
+
+from prefectish.engine.state import Mapped, State
+from prefectish.engine.worker.cache import CACHES
+from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
+from prefectish.results import LocalResult
+
+#: Features that are left out: what is known to be broken there.
+KNOWN_FAULTS = {
+    "cache_for_siblings": "E1: cache_for gives children the results of their siblings",
+    "series_constant": "E2: a Series cannot be mapped over",
+    "series_result": "E2: a Series is mapped by its labels",
+    "frame_result": "E2: a DataFrame is mapped by its columns",
+    "map_text": "E2: text is mapped letter by letter",
+    "equal_targets": "E7: results of two children share a file",
+    "wraps": "E8: bodies are called by keyword",
+    "positional_self": "E8: bodies are called by keyword",
+    "generator_body": "E9: a generator function succeeds before it ran",
+    "returned_state": "E10: a returned state is a value",
+    "wait_for_several": "F1: of several futures of a task the last one decides",
+    "limit_batch": "F2a: limits are multiplied by batch_size on threads",
+    "stop": "F3: a map that is stopped goes on",
+    "flatten_twice": "F10: flatten(flatten(...)) takes one level away",
+    "refused_constant": "T1: the front ends word the refusal differently",
+    "cache_in_flight": "F13: equal inputs run at the same time",
+}
+TAG_LIMIT = 2
+#: Bodies that may begin after the failure that stops a map has ended.
+LATE = {"local": 0, "threads": 4, "processes": 2, "dask": 8}
+ALL = ("local", "threads", "processes", "dask")
+
+
+class Difference(AssertionError):
+    """Two twins differ, or one is not what Python gives; `kind` says in what."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+# ---------------------------------------------------------------------- executors
+
+
+@contextmanager
+def executors(names: tuple[str, ...] = ALL, client: Any = None) -> Iterator[dict[str, Any]]:
+    """Start executors, once for all programs."""
+    limits = {"db": TAG_LIMIT}
+    made: dict[str, Any] = {
+        "local": LocalExecutor(),
+        "threads": LocalDaskExecutor("threads", num_workers=4, tag_limits=limits),
+        "processes": LocalDaskExecutor("processes", num_workers=2, tag_limits=limits),
+    }
+    with ExitStack() as stack:
+        if "dask" in names:
+            if client is None:
+                from distributed import Client, LocalCluster
+
+                cluster = LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0")
+                client = stack.enter_context(Client(stack.enter_context(cluster)))
+            made["dask"] = DaskExecutor(client=client, tag_limits=limits)
+        yield {name: made[name] for name in names}
+
+
+# ---------------------------------------------------------------------- one run
+
+
+class Outcome(NamedTuple):
+    """What one twin gave: its flow's state, its tasks', the stored values by name, and what its bodies noted."""
+
+    flow: Any
+    tasks: dict[str, Any]
+    files: dict[str, str]
+    notes: list[tuple[str, str, int, int, int]]
+
+
+def told(state: State | None, show: Any, folder: str) -> Any:
+    """Tell a state so that it can be compared."""
+    if state is None:
+        return None
+    message = str(state.message).replace(folder, "...")
+    if isinstance(state, Mapped):
+        return ("Mapped", message, [told(child, show, folder) for child in state.map_states])
+    return (type(state).__name__, message, show(state.result))
+
+
+def run_twin(text: str, executor: Any, again: bool) -> list[Outcome]:
+    """Run a source, twice if `again`, with caches and a folder of its own."""
+    CACHES._shelves.clear()
+    CACHES._loose.clear()
+    folder = tempfile.mkdtemp(prefix="twins-")
+    try:
+        code = compiled(text, folder)
+        return [one_run(code, executor, folder) for _ in range(1 + again)]
+    finally:
+        shutil.rmtree(folder)
+
+
+def compiled(text: str, folder: str) -> dict[str, Any]:
+    """Run a source as a module of its own."""
+    name = f"<twin {abs(hash(text))}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+    code: dict[str, Any] = {"FOLDER": folder, "__name__": "twin_program"}
+    exec(compile(text, name, "exec"), code)
+    del linecache.cache[name]
+    return code
+
+
+def one_run(code: Mapping[str, Any], executor: Any, folder: str) -> Outcome:
+    log = Path(folder, "log")
+    log.write_text("")
+    state, found = code["run"](executor)
+    show = code["show"]
+    tasks = {name: told(each, show, folder) for name, each in found.items()}
+    notes = [line.split() for line in log.read_text().splitlines()]
+    return Outcome(
+        (type(state).__name__, state.message),
+        tasks,
+        stored(Path(folder, "results"), show),
+        [(word, name, int(seed), int(attempt), int(at)) for word, name, seed, attempt, at in notes],
+    )
+
+
+def stored(folder: Path, show: Any) -> dict[str, str]:
+    """Return what a store holds, by name."""
+    if not folder.exists():
+        return {}
+    store = LocalResult(folder)
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.pkl"))
+    return {name: show(store.load(name)) for name in names}
+
+
+# ---------------------------------------------------------------------- all twins of a program
+
+
+def check(program: Program, made: Mapping[str, Any], seconds: Counter[str] | None = None) -> None:
+    """Run all twins of a program.
+
+    Raises
+    ------
+    Difference
+        With both sources, and what differs.
+    """
+    try:
+        _check(program, made, Counter() if seconds is None else seconds)
+    except Difference as error:
+        sources = [twins_source.source(program, functional) for functional in (False, True)]
+        raise Difference(error.kind, f"{error}\n\n# with Flow\n{sources[0]}\n\n# flow function\n{sources[1]}") from None
+
+
+def _check(program: Program, made: Mapping[str, Any], seconds: Counter[str]) -> None:
+    foretold = foretell(program)
+    again = any(node.place == "target" or node.cache for node in program)
+    first: tuple[str, list[Outcome] | BaseException] | None = None
+    for functional in (False, True):
+        flow_states: list[Any] = []
+        text = twins_source.source(program, functional)
+        for name, executor in made.items():
+            label = f"{'@flow' if functional else 'with Flow'} on {name}"
+            start = time.perf_counter()
+            found: list[Outcome] | BaseException
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    found = run_twin(text, executor, again)
+            except Exception as error:
+                found = error
+            seconds[name] += time.perf_counter() - start
+            judge(program, foretold, label, name, found)
+            first = first or (label, found)
+            same(program, first, (label, found))
+            if isinstance(found, list):
+                flow_states.append([each.flow for each in found])
+        if any(state != flow_states[0] for state in flow_states) and not any(node.stop for node in program):
+            raise Difference("flow", f"the flow's state differs: {dict(zip(made, flow_states, strict=False))}")
+
+
+def same(program: Program, one: tuple[str, Any], other: tuple[str, Any]) -> None:
+    """Compare two twins."""
+    (a, x), (b, y) = one, other
+    if isinstance(x, BaseException) or isinstance(y, BaseException):
+        if repr(x) != repr(y):
+            raise Difference("error", f"{a}: {x!r}\n{b}: {y!r}")
+        return
+    for run, (left, right) in enumerate(zip(x, y, strict=True), start=1):
+        for name in left.tasks:
+            if settled(program, int(name[1:])).stop and not a.endswith("local") + b.endswith("local") == 2:
+                continue
+            if left.tasks[name] != right.tasks.get(name):
+                raise Difference("states", f"{name}, run {run}\n{a}: {left.tasks[name]}\n{b}: {right.tasks.get(name)}")
+        if left.files != right.files:
+            raise Difference("files", f"stored, run {run}\n{a}: {left.files}\n{b}: {right.files}")
+
+
+def judge(program: Program, foretold: Foretold | Refused, label: str, executor: str, found: Any) -> None:
+    """Compare a twin with what Python gives."""
+    if isinstance(foretold, Refused):
+        if not isinstance(found, TypeError | ValueError):
+            raise Difference("not refused", f"{label}: not refused while it is built, but {found!r}")
+        return
+    if isinstance(found, BaseException):
+        raise Difference("error", f"{label}: {type(found).__name__}: {found}")
+    for run, outcome in enumerate(found, start=1):
+        for number, end in enumerate(foretold.ends):
+            stops = bool(settled(program, number).stop) and executor != "local"
+            if not fits(outcome.tasks[f"r{number}"], end, stops):
+                wanted = f"{label}: r{number}, run {run}, is\n{outcome.tasks[f'r{number}']}\nand not {wish(end)}"
+                raise Difference("wrong", wanted)
+        judge_calls(program, foretold, f"{label}, run {run}", executor, outcome, run)
+
+
+def wish(end: Any) -> Any:
+    """Tell what was foretold."""
+    return [wish(each) for each in end] if isinstance(end, list) else (end.kind, shown(end.value))
+
+
+def shown(value: Any) -> str:
+    return "anything" if value is ANY else SHOW["show"](value)
+
+
+SHOW: dict[str, Any] = {"FOLDER": "/dev/null"}
+exec(twins_source.PRELUDE.format(pandas=""), SHOW)
+
+
+def fits(state: Any, end: Any, stops: bool) -> bool:
+    """Whether a state is what was foretold; `stops`: children may also have never started, or have gone on."""
+    if isinstance(end, list):
+        if state[0] != "Mapped" or len(state[2]) != len(end):
+            return False
+        return all(fits(child, each, stops) for child, each in zip(state[2], end, strict=True))
+    if end.kind == "?":
+        return True
+    if stops and (state[:2] == ("Cancelled", "never started") or end.kind == "Cancelled"):
+        return True
+    if state[0] != end.kind and (state[0], end.kind) != ("Cached", "Success"):
+        return False
+    return end.value is ANY or shown(end.value) == state[2]
+
+
+def judge_calls(
+    program: Program, foretold: Foretold, label: str, executor: str, outcome: Outcome, run: int
+) -> None:
+    """Look at how often, and when, bodies ran."""
+    begun = Counter((name, seed, attempt) for word, name, seed, attempt, _ in outcome.notes if word == "begin")
+    for number, node in enumerate(program):
+        name = f"n{number}"
+        if node.of is not None or f"unknown {name}" in foretold.names:
+            continue
+        mine = Counter({key: count for key, count in begun.items() if key[0] == name})
+        want = Counter({key: count for key, count in foretold.calls.items() if key[0] == name})
+        spared = bool(node.cache or node.place == "target")
+        if spared:
+            want = Counter(set(want))
+        if run == 2 and spared:
+            want = Counter({key: count for key, count in want.items() if key[:2] not in foretold.made})
+        if node.stop:
+            judge_stop(node, label, executor, outcome)
+        elif mine != want and not (node.place and "equal_targets" in foretold.names):
+            told_calls = f"(task, seed, attempt)\n{dict(mine)} and not\n{dict(want)}"
+            raise Difference("calls", f"{label}: bodies of {name} begin {told_calls}")
+        if node.limit:
+            judge_overlap(label, outcome, {name}, node.limit)
+    if executor != "local":
+        judge_overlap(label, outcome, {f"n{n}" for n, node in enumerate(program) if node.tagged}, TAG_LIMIT)
+
+
+def judge_overlap(label: str, outcome: Outcome, names: set[str], limit: int) -> None:
+    """See that no more bodies ran at the same time than a limit allows."""
+    changes = sorted((at, word == "begin") for word, name, _, _, at in outcome.notes if name in names)
+    running = most = 0
+    for _, begins in changes:
+        running += 1 if begins else -1
+        most = max(most, running)
+    if most > limit:
+        raise Difference("limit", f"{label}: {most} bodies of {sorted(names)} at the same time, and the limit is {limit}")
+
+
+def judge_stop(node: Any, label: str, executor: str, outcome: Outcome) -> None:
+    """See that hardly any body began once the failure was there that stops the map."""
+    mine = [note for note in outcome.notes]
+    failed = sorted(at for word, _, seed, _, at in mine if word == "end" and seed % node.rarity == 0)
+    needed = 1 if node.stop == "stop" else 3
+    if len(failed) < needed:
+        return
+    late = sum(word == "begin" and at > failed[needed - 1] for word, _, _, _, at in mine)
+    if late > LATE[executor]:
+        raise Difference("stop", f"{label}: {late} bodies began after the failure that stops the map ({node.stop})")
+
+
+# ---------------------------------------------------------------------- many programs
+
+
+def program_of(seed: int, only: str | None = None) -> Program:
+    """Return the program of a seed, which tries nothing that is known to be broken, and `only` if that is given."""
+    off = frozenset(KNOWN_FAULTS) - {only}
+    for turn in range(2000):
+        program = draw(seed * 10_000 + turn, off, only)
+        if not comparable(program):
+            continue
+        found = tried(program)
+        if not found & off and (only is None or only in found):
+            return program
+    raise ValueError(f"no program of seed {seed} tries {only!r}")
+
+
+def shrink(program: Program, made: Mapping[str, Any], error: Difference, only: str | None) -> tuple[Program, Difference]:
+    """Return the smallest program found that differs, too."""
+    off = frozenset(KNOWN_FAULTS) - {only}
+    until = time.monotonic() + 120
+    found = True
+    while found and time.monotonic() < until:
+        found = False
+        for candidate in smaller(program):
+            try:
+                if not comparable(candidate) or tried(candidate) & off:
+                    continue
+                check(candidate, made)
+            except Difference as smaller_error:
+                if smaller_error.kind == error.kind:
+                    program, error, found = candidate, smaller_error, True
+                    break
+            except Exception:  # a candidate that is no program
+                continue
+    return program, error
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the first program")
+    parser.add_argument("--only", choices=sorted({*FEATURES, *KNOWN_FAULTS}), help="try this feature in each program")
+    parser.add_argument("--executors", default=",".join(ALL))
+    parser.add_argument("--show", action="store_true", help="print the sources, and run nothing")
+    parser.add_argument("--faults", type=int, default=1, help="end after so many programs that differ")
+    given = parser.parse_args()
+    seeds = range(given.seed, given.seed + given.programs)
+    if given.show:
+        for seed in seeds:
+            program = program_of(seed, given.only)
+            print(*(twins_source.source(program, functional) for functional in (False, True)), sep="\n\n")
+        return 0
+    return search(seeds, given)
+
+
+def search(seeds: range, given: argparse.Namespace) -> int:
+    """Run programs until enough of them differ."""
+    import logging
+
+    logging.getLogger("prefectish").setLevel(logging.CRITICAL + 1)
+    seconds: Counter[str] = Counter()
+    names: Counter[str] = Counter()
+    differ = count = 0
+    with executors(tuple(given.executors.split(","))) as made:
+        for count, seed in enumerate(seeds, start=1):
+            program = program_of(seed, given.only)
+            names.update(tried(program))
+            try:
+                check(program, made, seconds)
+            except Difference as error:
+                differ += 1
+                print(f"--- seed {seed} differs; the smallest program:", flush=True)
+                program, error = shrink(program, made, error, given.only)
+                print(f"{error}\n\n{program}", flush=True)
+            if differ == given.faults:
+                break
+    print(f"{count} programs from seed {seeds.start}, {differ} differ")
+    print("tried:", ", ".join(f"{name} {n}" for name, n in sorted(names.items()) if not name.startswith("unknown")))
+    for name, spent in seconds.items():
+        print(f"{name}: {count / spent:.1f} programs/s (two spellings)")
+    return 1 if differ else 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PREFECTISH_HOME", tempfile.mkdtemp())
+    sys.exit(main())

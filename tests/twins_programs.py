@@ -1,0 +1,538 @@
+"""Random programs for the twins: plain data, drawn from a seed, and what of the engine each of them tries.
+
+A program is a tuple of nodes; node n makes a call or a map of a task, reads nodes before it, and waits for some.
+`twins_source` writes it down in both spellings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+from typing import Any, NamedTuple
+
+#: Constants to map over, as source; those with a name try the feature of that name.
+LISTS = ("[1, 2, 3]", "[4, 5, 6]", "(7, 8, 9)", "range(3)", "np.array([1, 2, 3])", "[[1, 2], [3], []]", "[]", "[1, 2]")
+NESTED = ("[[1, 2], [3], []]", "[(1,), [2, 3], 4]", "[[1], [2, [3]]]")
+NAMED_LISTS = {
+    "series_constant": ("pd.Series([3, 1, 2]).sort_values()", "pd.Series([1, 2, 3], index=['x', 'y', 'z'])"),
+    "map_text": ("'abc'", "b'abc'"),
+    "refused_constant": ("{'x': 1}", "{1, 2}", "pd.DataFrame({'x': [1, 2]})", "5"),
+}
+VALUES = ("7", "'ab'", "[1, 2]", "None", "{'x': [1]}", "np.array([1, 2])")
+#: What a body gives, as source, of its seed.
+SHAPES = {
+    "number": "seed",
+    "list": "[seed, seed + 1]",
+    "nested": "[[seed], [seed, seed + 1], []]",
+    "mixed": "[[seed, 1], seed]",
+    "tuple": "(seed, seed + 1, seed + 2)",
+    "range": "range(seed % 4)",
+    "array": "np.arange(seed % 3 + 1) + seed",
+    "none": "None",
+    "empty": "[]",
+    "dict": "{'x': seed}",
+    "set": "{seed, seed + 1}",
+    "series": "pd.Series([seed + 2, seed, seed + 1]).sort_values()",
+    "frame": "pd.DataFrame({0: [seed, 1], 1: [2, 3]})",
+    "text": "str(seed)",
+}
+#: Shapes that a map can go over, as far as nothing is known to be broken.
+LONG = ("list", "list", "nested", "mixed", "tuple", "range", "array", "empty")
+TRIGGERS = {
+    "all_successful": "triggers.all_successful",
+    "all_finished": "triggers.all_finished",
+    "any_successful": "triggers.any_successful",
+    "any_failed": "triggers.any_failed",
+    "all_failed": "triggers.all_failed",
+    "not_all_skipped": "triggers.not_all_skipped",
+    "some_successful": "triggers.some_successful(at_least=0.5)",
+}
+TROUBLES = ("fail", "fail", "fail", "skip", "unsteady", "unsteady", "retry", "signal", "early")
+
+
+class Argument(NamedTuple):
+    """Where an argument comes from: a node, or (`source` is None) a constant, and how it is read.
+
+    Modes of a call: "whole", "flatten", "allow", "collect" (in a list). Of a map: "item", "flat", "twice" (flattened
+    twice), "allow item", "unmapped", "unmapped flat". In `waits`: "whole" or "item".
+    """
+
+    source: int | None
+    constant: str = ""
+    mode: str = "whole"
+    #: Of a result that is unpacked.
+    part: int | None = None
+
+
+class Node(NamedTuple):
+    """One call or map. The fields from `shape` on say what its task is; `of` names a node whose task it calls."""
+
+    mapped: bool
+    arguments: tuple[Argument, ...] = ()
+    waits: tuple[Argument, ...] = ()
+    of: int | None = None
+    keywords: bool = False
+    #: In a flow function: called, and not submitted.
+    direct: bool = False
+    shape: str = "number"
+    trouble: str = ""
+    rarity: int = 1
+    #: "", "wraps" (a decorated body), "self" (a first argument of that name, by position only), "generator".
+    style: str = ""
+    trigger: str = "all_successful"
+    skips: bool = True
+    retries: int = 0
+    strict: bool = True
+    batch: str = ""
+    #: Children at the same time; a body that tells when it ends and takes some milliseconds.
+    limit: int | None = None
+    tagged: bool = False
+    busy: bool = False
+    #: "", "target" or "location", and its template.
+    place: str = ""
+    template: str = ""
+    item_key: str = ""
+    #: "", "key" (of the inputs), "for" (a time) or "for inputs" (with a validator).
+    cache: str = ""
+    #: "", "stop" or "failures".
+    stop: str = ""
+    nout: bool = False
+
+
+Program = tuple[Node, ...]
+
+#: Fields that belong to the task, and not to the call.
+TASK_FIELDS = Node._fields[Node._fields.index("shape") :]
+
+
+def settled(program: Program, number: int) -> Node:
+    """Return a node with the body and the options of the task that it calls."""
+    node = program[number]
+    if node.of is None:
+        return node
+    return node._replace(**{name: getattr(program[node.of], name) for name in TASK_FIELDS})
+
+
+def owner(program: Program, number: int) -> int:
+    """Return the node whose task node `number` calls."""
+    of = program[number].of
+    return number if of is None else of
+
+
+def readers(program: Program) -> set[int]:
+    """Return the nodes that others read or wait for."""
+    return {a.source for node in program for a in (*node.arguments, *node.waits) if a.source is not None}
+
+
+def reads_through_tasks(node: Node) -> bool:
+    """Whether a graph puts a task in between, for an index or a list, which a flow function has no need of."""
+    return any(a.part is not None or a.mode == "collect" for a in node.arguments)
+
+
+def comparable(program: Program) -> bool:
+    """Whether the twins should end alike: no trigger that sees more of one than of the other."""
+    through = [settled(program, n) for n, node in enumerate(program) if reads_through_tasks(node)]
+    return all(node.trigger == "all_successful" and node.skips for node in through)
+
+
+# ---------------------------------------------------------------------- what a program tries
+
+
+def features(program: Program) -> set[str]:
+    """Return the names of what a program tries of the engine, as far as the text shows it."""
+    return {name for name, tries in FEATURES.items() if any(tries(program, n) for n in range(len(program)))}
+
+
+def _option(field: str, *values: Any) -> Callable[[Program, int], bool]:
+    return lambda program, n: getattr(settled(program, n), field) in values
+
+
+def _argument(wanted: Callable[[Program, Node, Argument], bool]) -> Callable[[Program, int], bool]:
+    return lambda program, n: any(wanted(program, program[n], a) for a in program[n].arguments)
+
+
+def _maps_over(*shapes: str) -> Callable[[Program, int], bool]:
+    """Whether something maps, or flattens, a result of these shapes."""
+
+    def tries(program: Program, node: Node, a: Argument) -> bool:
+        if a.source is None or settled(program, a.source).shape not in shapes or a.part is not None:
+            return False
+        by_item = a.mode in ("item", "allow item") and not program[a.source].mapped
+        return by_item or "flat" in a.mode or a.mode == "twice"
+
+    return _argument(tries)
+
+
+def _constant(name: str) -> Callable[[Program, int], bool]:
+    return _argument(lambda p, node, a: a.constant in NAMED_LISTS[name] and a.mode in ("item", "flat", "twice"))
+
+
+def _waits_for_several(program: Program, n: int) -> bool:
+    whole = [owner(program, a.source) for a in program[n].waits if a.mode == "whole" and a.source is not None]
+    return program[n].mapped and len(whole) > len(set(whole))
+
+
+def _limited(*fields: str, batch: bool) -> Callable[[Program, int], bool]:
+    def tries(program: Program, n: int) -> bool:
+        node = settled(program, n)
+        return any(getattr(node, field) for field in fields) and bool(node.batch) == batch
+
+    return tries
+
+
+#: What can be drawn, by name. `equal_targets`, `cache_for_siblings` and `cache_in_flight` are seen by the oracle, which
+#: knows what the names and the inputs are.
+FEATURES: dict[str, Callable[[Program, int], bool]] = {
+    "map": lambda p, n: p[n].mapped,
+    "map_of_map": _argument(lambda p, node, a: node.mapped and a.source is not None and p[a.source].mapped),
+    "reduce": _argument(lambda p, node, a: not node.mapped and a.source is not None and p[a.source].mapped),
+    "flatten": _argument(lambda p, node, a: "flat" in a.mode),
+    "flatten_twice": _argument(lambda p, node, a: a.mode == "twice"),
+    "unmapped": _argument(lambda p, node, a: "unmapped" in a.mode),
+    "allow_failure": _argument(lambda p, node, a: "allow" in a.mode),
+    "collect": _argument(lambda p, node, a: a.mode == "collect"),
+    "array": _argument(lambda p, node, a: a.constant.startswith("np.")),
+    "empty_map": _argument(lambda p, node, a: a.constant == "[]" and a.mode == "item"),
+    "unequal_lengths": lambda p, n: not settled(p, n).strict,
+    "series_constant": _constant("series_constant"),
+    "map_text": lambda p, n: _constant("map_text")(p, n) or _maps_over("text")(p, n),
+    "refused_constant": _constant("refused_constant"),
+    "series_result": _maps_over("series"),
+    "frame_result": _maps_over("frame"),
+    "unmappable_result": _maps_over("dict", "set", "none", "number"),
+    "failures": _option("trouble", "fail", "signal"),
+    "skips": _option("trouble", "skip"),
+    "retries": _option("trouble", "unsteady", "retry"),
+    "timeout": _option("trouble", "overrun"),
+    "returned_state": _option("trouble", "return failed", "return skipped", "return success"),
+    "triggers": lambda p, n: settled(p, n).trigger != "all_successful",
+    "wait_for": lambda p, n: bool(p[n].waits),
+    "wait_for_several": _waits_for_several,
+    "wraps": _option("style", "wraps"),
+    "positional_self": _option("style", "self"),
+    "generator_body": _option("style", "generator"),
+    "batch": lambda p, n: bool(settled(p, n).batch),
+    "limit": _limited("limit", "tagged", batch=False),
+    "limit_batch": _limited("limit", "tagged", batch=True),
+    "target": _option("place", "target"),
+    "location": _option("place", "location"),
+    "item_key": lambda p, n: bool(settled(p, n).item_key),
+    "cache_key": _option("cache", "key"),
+    "cache_for": _option("cache", "for"),
+    "cache_for_inputs": _option("cache", "for inputs"),
+    "stop": _option("stop", "stop", "failures"),
+    "nout": lambda p, n: p[n].nout,
+    "direct": lambda p, n: p[n].direct,
+    "same_task": lambda p, n: p[n].of is not None,
+}
+
+
+# ---------------------------------------------------------------------- drawing
+
+
+class Drawn:
+    """Draws one program; `off` names what is left out."""
+
+    def __init__(self, random: Random, off: frozenset[str], wanted: str | None) -> None:
+        self.random = random
+        self.off = off
+        self.wanted = wanted
+        self.nodes: list[Node] = []
+
+    def on(self, name: str, chance: float) -> bool:
+        """Whether to try a feature, which is left out, wanted, or has a chance."""
+        if name in self.off:
+            return False
+        return self.random.random() < (max(chance, 0.5) if name == self.wanted else chance)
+
+    def program(self, largest: int) -> Program:
+        """Draw up to `largest` nodes."""
+        for _ in range(self.random.randint(2, largest)):
+            node = self.node()
+            self.nodes.append(node)
+            if any(_constant("refused_constant")((*self.nodes,), n) for n in (len(self.nodes) - 1,)):
+                break  # nothing of it runs
+        return tuple(self.finished(n, node) for n, node in enumerate(self.nodes))
+
+    def finished(self, number: int, node: Node) -> Node:
+        """Return a node with what only those may have that nobody reads."""
+        if number in readers(tuple(self.nodes)):
+            return node
+        if not node.mapped and not node.nout and self.on("direct", 0.2):
+            return node._replace(direct=True)
+        plain = node.mapped and node.of is None and not node.waits and not node.cache + node.place + node.style
+        called = {other.of for other in self.nodes}
+        if plain and not node.limit and not node.tagged and number not in called and self.on("stop", 0.15):
+            stop = self.random.choice(["stop", "failures"])
+            rows = (Argument(None, "range(24)", "item"),)
+            return Node(True, rows, stop=stop, trouble="fail", rarity=3, busy=True, shape="number")
+        return node
+
+    def node(self) -> Node:
+        """Draw the next node."""
+        number = len(self.nodes)
+        if number and self.on("nout", 0.04):
+            return Node(False, (Argument(None, self.random.choice(VALUES)),), nout=True, shape="tuple")
+        if number and self.on("same_task", 0.5 if self.wanted in ("wait_for_several", "cache_in_flight") else 0.12):
+            return self.call_again()
+        if self.on("target", 0.05) or self.on("location", 0.05) or self.wanted == "equal_targets":
+            return self.placed(number)
+        if self.on("limit", 0.05) or self.on("limit_batch", 0.03):
+            return self.limited()
+        return self.worker(Node(self.on("map", 0.6 if number else 0.5)))
+
+    def call_again(self) -> Node:
+        """Draw another call of a task."""
+        fit = [n for n, node in enumerate(self.nodes) if node.of is None and not node.nout + bool(node.place)]
+        fit = [n for n in fit if not self.nodes[n].limit and not self.nodes[n].tagged]
+        if not fit:
+            return self.worker(Node(False))
+        of = self.random.choice(fit)
+        like = self.nodes[of]
+        node = Node(like.mapped if self.wanted != "wait_for_several" else False, of=of)
+        return self.with_inputs(node, max(1, len(like.arguments)))
+
+    def placed(self, number: int) -> Node:
+        """Draw a node that stores its results under names of its own."""
+        place = self.random.choice([name for name in ("target", "location") if name not in self.off])
+        mapped = self.random.random() < 0.8 or self.wanted == "equal_targets"
+        if not mapped:
+            node = Node(False, (Argument(None, "3"),), place=place, template=f"n{number}.pkl")
+            return node._replace(shape=self.random.choice(("number", "list", "array")))
+        equal = self.on("equal_targets", 0.15)
+        rows = "[1, 2, 1, '1']" if equal else self.random.choice(["[1, 2, 3]", "['x', 'y']", "range(4)"])
+        field = "a" if equal else self.random.choice(["a", "map_index", "item_key"])
+        key = "a" if field == "item_key" and self.on("item_key", 0.5) else ""
+        extra = (Argument(None, "5", "unmapped"),) if self.random.random() < 0.3 else ()
+        return Node(
+            True,
+            (Argument(None, rows, "item"), *extra),
+            place=place,
+            template=f"n{number}/${{{field}}}.pkl",
+            item_key=key,
+            shape=self.random.choice(("number", "list", "array")),
+            trouble=self.random.choice(("", "", "fail")),
+            rarity=3,
+        )
+
+    def limited(self) -> Node:
+        """Draw a map under a limit."""
+        batch = self.random.choice(("2", "4")) if self.on("limit_batch", 0.4) else ""
+        if "limit" in self.off and not batch:
+            batch = "2"
+        tagged = self.random.random() < 0.4
+        rows = (Argument(None, "range(8)", "item"),)
+        return Node(True, rows, batch=batch, tagged=tagged, limit=None if tagged else self.random.choice((1, 2)), busy=True)
+
+    def worker(self, node: Node) -> Node:
+        """Draw what the task of a node does."""
+        random = self.random
+        node = node._replace(
+            shape=self.shape(),
+            trigger="all_successful" if not self.on("triggers", 0.25) else random.choice(sorted(TRIGGERS)),
+            skips=random.random() < 0.8,
+            keywords=random.random() < 0.3,
+            strict=not self.on("unequal_lengths", 0.15),
+            batch=random.choice(("2", "'auto'")) if node.mapped and self.on("batch", 0.12) else "",
+            style=self.style(),
+            **self.trouble(),
+        )
+        if node.style in ("wraps", "self"):
+            node = node._replace(keywords=False)
+        if not node.trouble and not node.style:
+            node = node._replace(cache=self.cache())
+        return self.with_inputs(node, random.choice((1, 1, 2)) if node.mapped else random.choice((0, 1, 1, 2)))
+
+    def shape(self) -> str:
+        shapes = [*LONG, "number", "number", "number", "none"]
+        named = {"series_result": "series", "frame_result": "frame", "unmappable_result": "dict", "map_text": "text"}
+        for name, shape in named.items():
+            if self.on(name, 0.06):
+                shapes = ["dict", "set", "none", "number"] if shape == "dict" else [shape]
+        return self.random.choice(shapes)
+
+    def style(self) -> str:
+        styles = {"wraps": "wraps", "positional_self": "self", "generator_body": "generator"}
+        return next((style for name, style in styles.items() if self.on(name, 0.06)), "")
+
+    def trouble(self) -> dict[str, Any]:
+        random = self.random
+        if self.on("timeout", 0.01):
+            return {"trouble": "overrun"}
+        if self.on("returned_state", 0.08):
+            return {"trouble": random.choice(("return failed", "return skipped", "return success")), "rarity": 2}
+        if random.random() < 0.55:
+            return {}
+        kind = random.choice(TROUBLES)
+        return {"trouble": kind, "rarity": random.randint(1, 3), "retries": random.choice((0, 0, 1, 2))}
+
+    def cache(self) -> str:
+        kinds = {"cache_key": "key", "cache_for": "for", "cache_for_siblings": "for", "cache_for_inputs": "for inputs"}
+        return next((kind for name, kind in kinds.items() if self.on(name, 0.07)), "")
+
+    # -- inputs
+
+    def with_inputs(self, node: Node, count: int) -> Node:
+        """Draw what a node reads and waits for."""
+        first = [self.item() if node.mapped else self.whole()] if count else []
+        more = [self.beside(node) for _ in range(count - 1)]
+        node = node._replace(arguments=(*first, *more))
+        if reads_through_tasks(node) and node.of is None:
+            node = node._replace(trigger="all_successful", skips=True)
+        if self.nodes and self.on("wait_for", 0.15 if self.wanted != "wait_for_several" else 0.8):
+            node = node._replace(waits=tuple(self.waits(node)))
+        return node
+
+    def waits(self, node: Node) -> Iterator[Argument]:
+        fit = [n for n, other in enumerate(self.nodes) if not other.nout]
+        chosen = self.random.sample(fit, min(len(fit), self.random.choice((1, 2, 3))))
+        seen: set[int] = set()
+        for source in chosen:
+            nodes = tuple(self.nodes)
+            if node.mapped and self.nodes[source].mapped and self.random.random() < 0.4:
+                yield Argument(source, mode="item")
+            elif not node.mapped or owner(nodes, source) not in seen or "wait_for_several" not in self.off:
+                seen.add(owner(nodes, source))
+                yield Argument(source)
+
+    def source(self, long: bool = False) -> int | None:
+        """Draw a node before this one: as a rule a late one, and to map over, one that gives a list."""
+        fit = [n for n, node in enumerate(self.nodes) if not node.nout]
+        if long:
+            over = {"series": "series_result", "frame": "frame_result", "text": "map_text"}
+            shapes = [*LONG, *(shape for shape, name in over.items() if name not in self.off)]
+            odd = () if not self.on("unmappable_result", 0.05) else ("number", "dict", "set", "none")
+            nodes = tuple(self.nodes)
+            fit = [n for n in fit if self.nodes[n].mapped or settled(nodes, n).shape in (*shapes, *odd)]
+        if not fit:
+            return None
+        return max(self.random.choice(fit), self.random.choice(fit))
+
+    def item(self) -> Argument:
+        """Draw what a map goes over."""
+        random = self.random
+        source = self.source(long=True)
+        if source is None or random.random() < 0.35:
+            return self.rows()
+        mode = "flat" if self.on("flatten", 0.3) else "allow item" if self.on("allow_failure", 0.12) else "item"
+        shape = settled((*self.nodes,), source).shape
+        if mode == "flat" and shape in ("series", "frame", "text") and not self.shapes_on(shape):
+            mode = "item"
+        if self.on("flatten_twice", 0.1):
+            mode = "twice"
+        return Argument(source, mode=mode)
+
+    def shapes_on(self, shape: str) -> bool:
+        """Whether a result of that shape may be flattened."""
+        names = {"series": "series_result", "frame": "frame_result", "text": "map_text"}
+        return shape not in names or names[shape] not in self.off
+
+    def rows(self) -> Argument:
+        """Draw a constant to map over."""
+        for name in NAMED_LISTS:
+            if self.on(name, 0.02):
+                return Argument(None, self.random.choice(NAMED_LISTS[name]), "item")
+        if self.on("flatten_twice", 0.05):
+            return Argument(None, "[[[1], [2, 3]], [[4]]]", "twice")
+        if self.on("flatten", 0.1):
+            return Argument(None, self.random.choice(NESTED), "flat")
+        return Argument(None, self.random.choice(LISTS), "item")
+
+    def whole(self) -> Argument:
+        """Draw an argument of a call."""
+        parts = [n for n, node in enumerate(self.nodes) if node.nout]
+        if parts and self.random.random() < 0.5:
+            return Argument(self.random.choice(parts), part=self.random.randint(0, 1))
+        source = self.source()
+        if source is None or self.random.random() < 0.15:
+            return Argument(None, self.random.choice(VALUES))
+        if self.on("allow_failure", 0.15):
+            return Argument(source, mode="allow")
+        if self.on("collect", 0.1):
+            return Argument(source, mode="collect")
+        flat = self.on("flatten", 0.15) and self.shapes_on(settled((*self.nodes,), source).shape)
+        return Argument(source, mode="flatten" if flat else "whole")
+
+    def beside(self, node: Node) -> Argument:
+        """Draw a further argument."""
+        if not node.mapped:
+            return self.whole()
+        if self.random.random() < 0.5:
+            return self.item()
+        read = self.whole()
+        mode = "unmapped flat" if read.mode == "flatten" else "unmapped"
+        return read._replace(mode=mode)
+
+
+def draw(seed: int, off: frozenset[str] = frozenset(), wanted: str | None = None, largest: int = 5) -> Program:
+    """Draw the program of a seed, without what `off` names; `wanted` is made likely."""
+    return Drawn(Random(seed), off, wanted).program(largest)
+
+
+# ---------------------------------------------------------------------- smaller programs
+
+
+def smaller(program: Program) -> Iterator[Program]:
+    """Yield programs that are a step simpler, the boldest first."""
+    for number in reversed(range(len(program) if len(program) > 1 else 0)):
+        yield without(program, number)
+    for number, node in enumerate(program):
+        for change in _simpler(node):
+            yield (*program[:number], change, *program[number + 1 :])
+
+
+def without(program: Program, number: int) -> Program:
+    """Return a program without a node: who read it reads a constant, who called its task has one of its own."""
+
+    def moved(argument: Argument) -> Argument | None:
+        if argument.source is None or argument.source < number:
+            return argument
+        if argument.source > number:
+            return argument._replace(source=argument.source - 1)
+        by_item = argument.mode in ("item", "flat", "allow item", "twice")
+        mode = {"allow item": "item", "twice": "item"}.get(argument.mode, argument.mode)
+        if not by_item:
+            mode = "unmapped" if "unmapped" in argument.mode else "whole"
+        return Argument(None, "[1, 2]" if by_item else "1", mode)
+
+    heir: dict[int | None, int] = {}
+    kept = []
+    for n, node in enumerate(program):
+        if n == number:
+            continue
+        if node.of == number:
+            node = settled(program, n) if number not in heir else node
+            new_of = heir.get(number)
+            heir.setdefault(number, n - 1)
+            node = node._replace(of=new_of)
+        elif node.of is not None and node.of > number:
+            node = node._replace(of=node.of - 1)
+        arguments = tuple(a for a in map(moved, node.arguments) if a is not None)
+        waits = tuple(a for a in node.waits if a.source != number)
+        kept.append(node._replace(arguments=arguments, waits=tuple(a for a in map(moved, waits) if a is not None)))
+    return tuple(kept)
+
+
+def _simpler(node: Node) -> Iterator[Node]:
+    plain = Node(node.mapped)
+    for field in Node._fields[3:]:
+        if getattr(node, field) != getattr(plain, field) and field not in ("template", "of", "busy"):
+            yield node._replace(**{field: getattr(plain, field)})
+    if node.waits:
+        yield from (node._replace(waits=node.waits[:n] + node.waits[n + 1 :]) for n in range(len(node.waits)))
+    first = 1 if node.mapped else 0
+    for n in range(first, len(node.arguments)):
+        yield node._replace(arguments=node.arguments[:n] + node.arguments[n + 1 :])
+    for n, argument in enumerate(node.arguments):
+        for constant in ("1", "[1]", "[1, 2]"):
+            if argument.source is None and len(constant) < len(argument.constant):
+                yield _with(node, n, argument._replace(constant=constant))
+        if argument.mode in ("flat", "allow item", "twice"):
+            yield _with(node, n, argument._replace(mode="item"))
+        elif argument.mode in ("flatten", "allow", "collect"):
+            yield _with(node, n, argument._replace(mode="whole"))
+
+
+def _with(node: Node, number: int, argument: Argument) -> Node:
+    arguments: Sequence[Argument] = node.arguments
+    return node._replace(arguments=(*arguments[:number], argument, *arguments[number + 1 :]))
