@@ -29,6 +29,8 @@ class End(NamedTuple):
 UNKNOWN = End("?", ANY)
 #: A map: the ends of its children; and one of which not even their number is known.
 Ends = list[End]
+#: In the names of a program whose twins mean different things.
+APART = "apart"
 GOOD = ("Success", "Skipped", "?")
 NEVER = End("Cancelled", ANY)
 
@@ -103,11 +105,18 @@ class Oracle:
             return self.unknown(number) if parent == UNKNOWN else parent
         children: Ends = []
         failures = 0
+        taken: set[str] = set()
         for index in range(parent):
             if node.stop and failures > (0 if node.stop == "stop" else 2):
                 children.append(NEVER)
                 continue
             inputs = [(a, self.item_of(a, index)) for a in (*node.arguments, *node.waits)]
+            if "${a}" in node.template:
+                name = str(inputs[0][1].value)
+                if name in taken:
+                    children.append(End("Failed", ANY))  # the lower index keeps its file
+                    continue
+                taken.add(name)
             children.append(self.run(number, node, inputs))
             failures += children[-1].kind not in GOOD
         return children
@@ -124,6 +133,11 @@ class Oracle:
         if argument.part is not None:
             assert isinstance(end, End)
             return End("Success", end.value[argument.part])
+        if argument.child is not None:
+            if not isinstance(end, list) or any(each.kind != "Success" for each in end):
+                self.names.add(APART)  # a graph reads all children to take one
+                return UNKNOWN
+            return end[argument.child]
         return end
 
     def items(self, argument: Argument) -> list[End] | End:

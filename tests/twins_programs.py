@@ -18,7 +18,7 @@ NAMED_LISTS = {
     "map_text": ("'abc'", "b'abc'"),
     "refused_constant": ("{'x': 1}", "{1, 2}", "pd.DataFrame({'x': [1, 2]})", "5"),
 }
-VALUES = ("7", "'ab'", "[1, 2]", "None", "{'x': [1]}", "np.array([1, 2])")
+VALUES = ("7", "'ab'", "[1, 2]", "None", "{'x': [1]}", "np.array([1, 2])", "pd.Series([1, 2])")
 #: What a body gives, as source, of its seed.
 SHAPES = {
     "number": "seed",
@@ -54,7 +54,7 @@ class Argument(NamedTuple):
     """Where an argument comes from: a node, or (`source` is None) a constant, and how it is read.
 
     Modes of a call: "whole", "flatten", "allow", "collect" (in a list). Of a map: "item", "flat", "twice" (flattened
-    twice), "allow item", "unmapped", "unmapped flat". In `waits`: "whole" or "item".
+    twice), "allow item", "unmapped", "unmapped flat". In `waits`: "whole", "item", or "children" (each by itself).
     """
 
     source: int | None
@@ -62,6 +62,8 @@ class Argument(NamedTuple):
     mode: str = "whole"
     #: Of a result that is unpacked.
     part: int | None = None
+    #: Of a map: one child.
+    child: int | None = None
 
 
 class Node(NamedTuple):
@@ -126,7 +128,7 @@ def readers(program: Program) -> set[int]:
 
 def reads_through_tasks(node: Node) -> bool:
     """Whether a graph puts a task in between, for an index or a list, which a flow function has no need of."""
-    return any(a.part is not None or a.mode == "collect" for a in node.arguments)
+    return any(a.part is not None or a.child is not None or a.mode == "collect" for a in node.arguments)
 
 
 def comparable(program: Program) -> bool:
@@ -157,7 +159,7 @@ def _maps_over(*shapes: str) -> Callable[[Program, int], bool]:
     def tries(program: Program, node: Node, a: Argument) -> bool:
         if a.source is None or settled(program, a.source).shape not in shapes or a.part is not None:
             return False
-        by_item = a.mode in ("item", "allow item") and not program[a.source].mapped
+        by_item = a.mode in ("item", "allow item") and (not program[a.source].mapped or a.child is not None)
         return by_item or "flat" in a.mode or a.mode == "twice"
 
     return _argument(tries)
@@ -168,8 +170,10 @@ def _constant(name: str) -> Callable[[Program, int], bool]:
 
 
 def _waits_for_several(program: Program, n: int) -> bool:
-    whole = [owner(program, a.source) for a in program[n].waits if a.mode == "whole" and a.source is not None]
-    return program[n].mapped and len(whole) > len(set(whole))
+    waits = program[n].waits
+    whole = [owner(program, a.source) for a in waits if a.mode != "item" and a.source is not None]
+    apart = any(a.mode == "children" for a in waits)
+    return program[n].mapped and (apart or len(whole) > len(set(whole)))
 
 
 def _limited(*fields: str, batch: bool) -> Callable[[Program, int], bool]:
@@ -181,7 +185,7 @@ def _limited(*fields: str, batch: bool) -> Callable[[Program, int], bool]:
 
 
 #: What can be drawn, by name. `equal_targets`, `cache_for_siblings` and `cache_in_flight` are seen by the oracle, which
-#: knows what the names and the inputs are.
+#: knows the names and the inputs.
 FEATURES: dict[str, Callable[[Program, int], bool]] = {
     "map": lambda p, n: p[n].mapped,
     "map_of_map": _argument(lambda p, node, a: node.mapped and a.source is not None and p[a.source].mapped),
@@ -221,6 +225,8 @@ FEATURES: dict[str, Callable[[Program, int], bool]] = {
     "cache_for": _option("cache", "for"),
     "cache_for_inputs": _option("cache", "for inputs"),
     "stop": _option("stop", "stop", "failures"),
+    "child_future": _argument(lambda p, node, a: a.child is not None and a.mode not in ("item", "flat", "twice")),
+    "map_child_future": _argument(lambda p, node, a: a.child is not None and a.mode in ("item", "flat", "twice")),
     "nout": lambda p, n: p[n].nout,
     "direct": lambda p, n: p[n].direct,
     "same_task": lambda p, n: p[n].of is not None,
@@ -311,7 +317,7 @@ class Drawn:
             template=f"n{number}/${{{field}}}.pkl",
             item_key=key,
             shape=self.random.choice(("number", "list", "array")),
-            trouble=self.random.choice(("", "", "fail")),
+            trouble=self.random.choice(("", "", "fail" if not equal else "")),
             rarity=3,
         )
 
@@ -322,7 +328,9 @@ class Drawn:
             batch = "2"
         tagged = self.random.random() < 0.4
         rows = (Argument(None, "range(8)", "item"),)
-        return Node(True, rows, batch=batch, tagged=tagged, limit=None if tagged else self.random.choice((1, 2)), busy=True)
+        return Node(
+            True, rows, batch=batch, tagged=tagged, limit=None if tagged else self.random.choice((1, 2)), busy=True
+        )
 
     def worker(self, node: Node) -> Node:
         """Draw what the task of a node does."""
@@ -361,6 +369,8 @@ class Drawn:
             return {"trouble": "overrun"}
         if self.on("returned_state", 0.08):
             return {"trouble": random.choice(("return failed", "return skipped", "return success")), "rarity": 2}
+        if self.wanted == "wait_for_several":
+            return {"trouble": "fail", "rarity": 2}
         if random.random() < 0.55:
             return {}
         kind = random.choice(TROUBLES)
@@ -391,9 +401,25 @@ class Drawn:
             nodes = tuple(self.nodes)
             if node.mapped and self.nodes[source].mapped and self.random.random() < 0.4:
                 yield Argument(source, mode="item")
+            elif node.mapped and self.has_children(source) and self.on("wait_for_several", 0.3):
+                yield Argument(source, mode="children")
             elif not node.mapped or owner(nodes, source) not in seen or "wait_for_several" not in self.off:
                 seen.add(owner(nodes, source))
                 yield Argument(source)
+
+    def has_children(self, number: int) -> bool:
+        """Whether a node is a map of which it is known that it has children."""
+        node = self.nodes[number]
+        rows = node.arguments[0] if node.mapped else None
+        alone = len(node.arguments) == 1 and not node.waits and not node.of
+        return alone and rows is not None and rows.mode == "item" and rows.constant in ("[1, 2, 3]", "range(3)")
+
+    def child(self, mode: str) -> Argument | None:
+        """Draw one child of a map."""
+        maps = [n for n in range(len(self.nodes)) if self.has_children(n)]
+        if mode == "item":
+            maps = [n for n in maps if self.nodes[n].shape in LONG]
+        return Argument(self.random.choice(maps), mode=mode, child=self.random.randint(0, 2)) if maps else None
 
     def source(self, long: bool = False) -> int | None:
         """Draw a node before this one: as a rule a late one, and to map over, one that gives a list."""
@@ -411,6 +437,8 @@ class Drawn:
     def item(self) -> Argument:
         """Draw what a map goes over."""
         random = self.random
+        if self.on("map_child_future", 0.1) and (child := self.child("item")) is not None:
+            return child
         source = self.source(long=True)
         if source is None or random.random() < 0.35:
             return self.rows()
@@ -443,6 +471,8 @@ class Drawn:
         parts = [n for n, node in enumerate(self.nodes) if node.nout]
         if parts and self.random.random() < 0.5:
             return Argument(self.random.choice(parts), part=self.random.randint(0, 1))
+        if self.on("child_future", 0.1) and (child := self.child("whole")) is not None:
+            return child
         source = self.source()
         if source is None or self.random.random() < 0.15:
             return Argument(None, self.random.choice(VALUES))
@@ -493,6 +523,8 @@ def without(program: Program, number: int) -> Program:
         mode = {"allow item": "item", "twice": "item"}.get(argument.mode, argument.mode)
         if not by_item:
             mode = "unmapped" if "unmapped" in argument.mode else "whole"
+        if argument.mode == "children":
+            return None
         return Argument(None, "[1, 2]" if by_item else "1", mode)
 
     heir: dict[int | None, int] = {}
@@ -524,7 +556,8 @@ def _simpler(node: Node) -> Iterator[Node]:
     for n in range(first, len(node.arguments)):
         yield node._replace(arguments=node.arguments[:n] + node.arguments[n + 1 :])
     for n, argument in enumerate(node.arguments):
-        for constant in ("1", "[1]", "[1, 2]"):
+        whole = argument.mode in ("whole", "unmapped", "allow", "collect")
+        for constant in ("1",) if whole else ("[1]", "[1, 2]", "[1, 2, 3]"):
             if argument.source is None and len(constant) < len(argument.constant):
                 yield _with(node, n, argument._replace(constant=constant))
         if argument.mode in ("flat", "allow item", "twice"):

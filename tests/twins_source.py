@@ -231,6 +231,8 @@ def read(argument: Argument) -> str:
     value = argument.constant if argument.source is None else f"r{argument.source}"
     if argument.part is not None:
         value += f"_{argument.part}"
+    if argument.child is not None:
+        value += f"[{argument.child}]"
     forms = {
         "flatten": "flatten({})",
         "flat": "flatten({})",
@@ -249,6 +251,8 @@ def _waited(node: Node, argument: Argument, functional: bool) -> str:
     name = f"r{argument.source}"
     if not node.mapped:
         return name
+    if argument.mode == "children" and functional:
+        return f"*{name}"
     if argument.mode == "item":
         return f"mapped({name})" if functional else name
     return name if functional else f"unmapped({name})"
