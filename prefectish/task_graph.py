@@ -1,6 +1,6 @@
 """The tasks of a flow and the edges between them: an ordered graph with an index in both directions.
 
-It knows tasks and edges; what a call or a run makes of them is :mod:`prefectish.flows`.
+Calls and runs are handled by :mod:`prefectish.flows`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class TaskGraph:
     Parameters
     ----------
     validate
-        Whether each new edge is checked at once.
+        Whether to check the graph after each new edge.
     """
 
     def __init__(self, validate: bool = False) -> None:
         #: Slug of each task.
         self.slugs: dict[Task, str] = {}
-        #: For a task, its arguments that are constants; tasks without any are left out.
+        #: Constant arguments by task; only tasks that have some.
         self.constants: dict[Task, dict[str, Any]] = {}
         self._edges: dict[Edge, None] = {}
         self._into: dict[Task, list[Edge]] = {}
@@ -55,12 +55,12 @@ class TaskGraph:
 
     @property
     def tasks(self) -> KeysView[Task]:
-        """The tasks in the order in which they came."""
+        """The tasks in the order in which they were added."""
         return self.slugs.keys()
 
     @property
     def edges(self) -> KeysView[Edge]:
-        """The edges in the order in which they came."""
+        """The edges in the order in which they were added."""
         return self._edges.keys()
 
     def edges_to(self, task: Task) -> KeysView[Edge]:
@@ -80,11 +80,11 @@ class TaskGraph:
         return ordered(edge.downstream_task for edge in self.edges_from(task))
 
     def root_tasks(self) -> KeysView[Task]:
-        """Return the tasks that wait for none."""
+        """Return the tasks without upstream tasks."""
         return ordered(task for task, edges in self._into.items() if not edges)
 
     def terminal_tasks(self) -> KeysView[Task]:
-        """Return the tasks that none waits for."""
+        """Return the tasks without downstream tasks."""
         return ordered(task for task, edges in self._out_of.items() if not edges)
 
     def parameters(self) -> KeysView[Parameter]:
@@ -98,7 +98,7 @@ class TaskGraph:
         tags: Iterable[str] | None = None,
         task_type: type[Task] | None = None,
     ) -> list[Task]:
-        """Return the tasks that fit all criteria: name, slug, all of the tags, class."""
+        """Return the tasks that match all criteria: name, slug, all of the tags, class."""
         all_tags = frozenset(tags or ())
         return [
             task
@@ -110,12 +110,12 @@ class TaskGraph:
         ]
 
     def sorted_tasks(self, root_tasks: Iterable[Task] | None = None) -> list[Task]:
-        """Return the tasks so that each comes after those it waits for.
+        """Return the tasks in topological order.
 
         Parameters
         ----------
         root_tasks
-            If given, only these and what waits for them, directly or not.
+            If given, only these tasks and those downstream of them.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class TaskGraph:
         if root_tasks is None:
             return tasks
         found = {self.own(task) for task in root_tasks}
-        for task in tasks:  # in this order, what a task waits for was looked at before
+        for task in tasks:  # in this order, upstream tasks come first
             if any(edge.upstream_task in found for edge in self._into[task]):
                 found.add(task)
         return [task for task in tasks if task in found]
@@ -150,7 +150,7 @@ class TaskGraph:
 
     def _two_sources(self, task: Task, key: str | None) -> FlowDefinitionError:
         sources = " and ".join(edge.upstream_task.name for edge in self._into[task] if edge.key == key)
-        return FlowDefinitionError(f"{self.slugs[task]}: argument {key!r} is fed by both {sources}; leave one")
+        return FlowDefinitionError(f"{self.slugs[task]}: argument {key!r} has several sources: {sources}")
 
     def own(self, task: Task) -> Task:
         """Return the task if it is in the flow.
@@ -168,14 +168,14 @@ class TaskGraph:
         return task in self.slugs
 
     def add_task(self, task: Task) -> Task:
-        """Add a task, if it is not there yet, and return it.
+        """Add a task, if it is not in the flow yet, and return it.
 
         Raises
         ------
         TypeError
             If it is not a task.
         FlowDefinitionError
-            If another task has its explicit slug.
+            If its explicit slug is used by another task.
         """
         if not isinstance(task, Task):
             raise TypeError(f"{self!r}: expected a Task, got {task!r}")
@@ -185,8 +185,8 @@ class TaskGraph:
         if slug is None:
             slug = self._slug_book.make(task.name, task.tags)
         elif not self._slug_book.take(slug):
-            way_out = "use one Parameter in all places" if isinstance(task, Parameter) else "give it another slug="
-            raise FlowDefinitionError(f"{self!r}: the slug {slug!r} of {task!r} is taken by another task; {way_out}")
+            hint = "use one Parameter in all places" if isinstance(task, Parameter) else "give it another slug="
+            raise FlowDefinitionError(f"{self!r}: the slug {slug!r} of {task!r} is used by another task; {hint}")
         self.slugs[task] = slug
         self._into[task] = []
         self._out_of[task] = []
@@ -200,7 +200,7 @@ class TaskGraph:
         TypeError
             If it is not an edge.
         FlowDefinitionError
-            If it joins a task with itself or leads into a parameter; validating, as :meth:`validate`.
+            If it connects a task with itself or leads into a parameter; or as :meth:`validate`.
         """
         if not isinstance(edge, Edge):
             raise TypeError(f"{self!r}: expected an Edge(upstream, downstream), got {edge!r}")
@@ -218,12 +218,12 @@ class TaskGraph:
         return edge
 
     def swap(self, old: Task, new: Task, keeps: Callable[[Edge], bool]) -> None:
-        """Put one task in the place of another: its slug, its constants and those of its edges that `keeps` approves.
+        """Replace a task: the new one takes over its slug, its constants and the edges accepted by `keeps`.
 
         Raises
         ------
         FlowDefinitionError
-            If an edge between the two would join the new one with itself; nothing is changed then.
+            If an edge between the two would connect the new one with itself; nothing is changed then.
         """
         edges = [_redirected(edge, old, new) for edge in self._edges if keeps(edge)]
         for edge in edges:
@@ -240,7 +240,7 @@ class TaskGraph:
         self._reindex(edges)
 
     def discard(self, task: Task) -> None:
-        """Take a task out, its edges and constants with it."""
+        """Remove a task with its edges and constants."""
         self._slug_book.free(self.slugs.pop(task))
         self.constants.pop(task, None)
         self._reindex(
@@ -337,7 +337,7 @@ class TaskGraph:
                 self.constants.setdefault(edge.downstream_task, {})[edge.key] = constant.value
 
     def detach(self) -> None:
-        """Give a shallow copy containers of its own."""
+        """Copy the containers of a shallow copy."""
         self.slugs = dict(self.slugs)
         self.constants = {task: dict(values) for task, values in self.constants.items()}
         self._references = dict(self._references)
@@ -370,7 +370,7 @@ def _check_ends(edge: Edge) -> None:
         raise FlowDefinitionError(cycle_text([downstream.name]))
     if isinstance(downstream, Parameter):
         raise FlowDefinitionError(
-            f"{downstream!r} cannot wait for {edge.upstream_task!r}: parameters have their values before a run begins"
+            f"{downstream!r} cannot wait for {edge.upstream_task!r}: parameters are set before a run begins"
         )
 
 

@@ -1,11 +1,11 @@
-"""Draw a flow as Mermaid or DOT text, with the states of a run if there was one.
+"""Draw a flow as Mermaid or DOT text, optionally with the states of a run.
 
-Mapped tasks are boxes with a map mark, others are rounded; mapped edges are dashed; the label of an edge is the
-argument that it feeds. With the state of a run, nodes have the colours of their states: one node a child for maps of at
+Mapped tasks are boxes with a mark, others are rounded; mapped edges are dashed; the label of an edge is the
+argument it is passed to. With the state of a run, nodes have the colours of their states: one per child for maps of at
 most `SMALL_MAP` children, counts by state for larger ones.
 
-First a :class:`Picture` is made, nodes and edges without any syntax; then it is written in one of the two languages.
-Everything that a user named goes through the escaping of the language, so a name can look odd but not become syntax.
+First a :class:`Picture` of nodes and edges is built; then it is written in one of the two languages.
+All user-defined names are escaped, so that they cannot become syntax.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from prefectish.optional_deps import load
 from prefectish.task_graph import TaskGraph
 from prefectish.tasks.task import Task
 
-#: Children drawn one by one, at most.
+#: Maximum number of children that are drawn individually.
 SMALL_MAP = 20
-#: Longest label of a node or an edge, in characters.
+#: Maximum length of the label of a node or an edge.
 MAX_LABEL_LENGTH = 200
-#: What stands beside the name of a mapped task.
+#: Mark after the name of a mapped task.
 MAP_MARK = "<map>"
 
 Format = Literal["mermaid", "dot"]
 
 
 class Node(NamedTuple):
-    """A task or a child; `state` is None where nothing is known, `lines` are the label's."""
+    """A task or a child; `state` is None if unknown, `lines` are those of the label."""
 
     ident: str
     lines: tuple[str, ...]
@@ -41,7 +41,7 @@ class Node(NamedTuple):
 
 
 class GraphLine(NamedTuple):
-    """An edge between nodes, by their ids."""
+    """An edge between nodes, by id."""
 
     start: str
     end: str
@@ -50,7 +50,7 @@ class GraphLine(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """What there is to draw."""
+    """Nodes and edges to draw."""
 
     name: str
     nodes: Sequence[Node]
@@ -70,7 +70,7 @@ def draw(
 
 
 def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Picture:
-    """Return what there is to draw of a flow and a state of it.
+    """Return the picture of a flow and its state.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def _is_mapped(flow: TaskGraph, task: Task) -> bool:
 
 
 def _nodes(ident: str, task: Task, mapped: bool, state: State | None) -> Iterator[Node]:
-    """Draw a task: as one node, or as one for each child of a small map."""
+    """Yield the node of a task, or one for each child of a small map."""
     if not isinstance(state, Mapped) or not state.n_map_states:
         yield Node(ident, (f"{task.name} {MAP_MARK}" if mapped else task.name,), mapped, state)
         return
@@ -117,7 +117,7 @@ def _nodes(ident: str, task: Task, mapped: bool, state: State | None) -> Iterato
 
 
 def _most_severe(parent: State, children: Sequence[State | None]) -> State:
-    """Return the state that gives many children their colour: a failure, else one that is not finished."""
+    """Return the state whose colour represents many children: a failure, else one that is not finished."""
     known = [child or Pending() for child in children]
     for test in (State.is_failed, lambda child: not child.is_finished(), lambda child: isinstance(child, Cancelled)):
         found = next(filter(test, known), None)
@@ -127,12 +127,12 @@ def _most_severe(parent: State, children: Sequence[State | None]) -> State:
 
 
 def _lines(edge: Edge, up: Sequence[Node], down: Sequence[Node], joint: str) -> Iterator[GraphLine]:
-    """Draw an edge between what stands for its tasks: child by child where they pair, else each with each."""
+    """Yield the lines of an edge: child by child if the maps have equal length, otherwise all pairs."""
     up, down = [_ for _ in up if _.ident[0] == "t"], [_ for _ in down if _.ident[0] == "t"]
     label = edge.key or ""
     if edge.mapped and not edge.flattened and len(up) == len(down):
         pairs = list(zip(up, down, strict=True))
-    elif len(up) > 1 and len(down) > 1:  # elements of any child may be with any other
+    elif len(up) > 1 and len(down) > 1:  # items of any child may go to any other
         for node in up:
             yield GraphLine(node.ident, joint, "", edge.mapped)
         for node in down:
@@ -193,7 +193,7 @@ def _for_dot(text: str) -> str:
 
 
 def _printable_label(text: str) -> str:
-    r"""Cut a text to `MAX_LABEL_LENGTH` and show what cannot be printed as Python does.
+    r"""Cut a text to `MAX_LABEL_LENGTH` and escape what cannot be printed, as Python does.
 
     Examples
     --------
@@ -230,6 +230,6 @@ def _rendered(picture: Picture, ending: str, filename: str) -> bytes:
     except graphviz.ExecutableNotFound as error:
         raise RuntimeError(
             f"filename={filename!r} needs the program `dot` of Graphviz, which is not on the PATH; install Graphviz, "
-            f"or take a text file (.mmd, .dot)"
+            f"or use a text file (.mmd, .dot)"
         ) from error
     return rendered

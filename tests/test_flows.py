@@ -322,7 +322,7 @@ def test_slug_stays_when_the_name_changes() -> None:
 
 def test_explicit_slug_is_unique() -> None:
     flow = Flow("f", tasks=[Task(slug="s")])
-    with pytest.raises(ValueError, match="the slug 's' of <Task: Task> is taken by another task; give it another"):
+    with pytest.raises(ValueError, match="name=f>: the slug 's' of <Task: Task> is used by another task; give it"):
         flow.add_task(Task(slug="s"))
     assert len(flow.tasks) == 1
 
@@ -435,7 +435,7 @@ def test_task_that_waits_for_itself_is_refused_at_once(is_mapped: bool) -> None:
 def test_argument_with_two_sources_is_refused_by_validation() -> None:
     a, b, c = named("a", "b", "c")
     flow = Flow("f", edges=[Edge(a, c, "x"), Edge(b, c, "x")])
-    with pytest.raises(FlowDefinitionError, match="c-1: argument 'x' is fed by both a and b"):
+    with pytest.raises(FlowDefinitionError, match="c-1: argument 'x' has several sources: a and b"):
         flow.validate()
 
 

@@ -306,7 +306,7 @@ def test_missing_secret_is_told_of_and_the_run_goes_on(monkeypatch, store, caplo
     (notice,) = notices(state, store)
     assert notice.attempts == 0
     assert notice.error.startswith("ValueError: secret 'SLACK_WEBHOOK_URL' is not known in this process")
-    assert "Notification not delivered by slack after 0 tries: Task 'only': Success" in caplog.text
+    assert "Notification not delivered by slack after 0 attempts: Task 'only': Success" in caplog.text
 
 
 def test_address_of_the_webhook_shows_nowhere(host, store, caplog, capfd):
@@ -357,7 +357,9 @@ def test_server_that_stays_broken_is_given_up_and_logged(host, store, caplog):
     assert notice.attempts == 4
     assert notice.error.startswith("HTTPStatusError: Server error '500 Internal Server Error'")
     (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
-    assert warning.startswith("Notification not delivered by slack after 4 tries: Task 'only': Success: HTTPStatusErr")
+    assert warning.startswith(
+        "Notification not delivered by slack after 4 attempts: Task 'only': Success: HTTPStatusErr"
+    )
 
 
 @pytest.mark.parametrize(("status", "attempts"), [(404, 1), (400, 1), (429, 2), (408, 2)])
@@ -587,7 +589,7 @@ def test_apprise_that_fails_is_tried_again_and_a_wrong_address_is_not(host, stor
     with context(secrets={"URLS": "no-such-service://SECRET-PLACE"}):
         state = flow.run(history=store)
     assert [(n.attempts, n.error) for n in notices(state, store)] == [
-        (1, "ValueError: an address is none that apprise knows")
+        (1, "ValueError: a URL is not supported by apprise")
     ]
 
 

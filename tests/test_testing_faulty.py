@@ -220,7 +220,7 @@ def test_map_index_and_run_count_are_those_of_the_child():
 
 
 def test_what_is_no_fault_and_no_task_is_refused_by_name():
-    with pytest.raises(ValueError, match="'killed' is no fault; faults are: killed-worker, "):
+    with pytest.raises(ValueError, match="unknown fault 'killed'; faults are: killed-worker,"):
         FaultySession(LocalExecutor(), {"load": "killed"})
     with pytest.raises(ValueError, match="'killed' is no fault"):
         FaultySession(LocalExecutor(), {"load": [None, "killed"]})

@@ -1,4 +1,4 @@
-"""Time that passes when a test, or a body, says so."""
+"""A virtual clock for tests, which skips waits."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from prefectish.engine.capture import Error
 from prefectish.engine.clock import Clock, Receipt, Receiver, later
 from prefectish.engine.signals import TimeoutSignal
 
-#: Time between looks at a session whose bodies run, in real seconds.
+#: Polling interval for a session with running tasks, in real seconds.
 POLL_INTERVAL = 0.01
-#: Real seconds after which time goes on though a body that was submitted has not begun: nothing is left to wait for.
+#: Real seconds after which time advances even though a submitted task has not started.
 STALL_SECONDS = 2.0
 NEVER = float("inf")
 
-#: When the body in this thread has to end, by the clock's seconds.
+#: Deadline of the task in this thread, in seconds of the clock.
 _deadline: ContextVar[float] = ContextVar("deadline", default=NEVER)
 
 
 class VirtualClock(Clock):
-    """A clock that stands still while anything runs, and jumps to what is due next when everything waits.
+    """A clock that stands still while anything runs, and jumps to the next due time when everything waits.
 
-    In its ``with`` block every wait of the engine passes at once, and times in states are those of this clock: delays
+    In its ``with`` block all waits of the engine are skipped, and times in states are those of this clock: delays
     of retries, pauses with a duration, start times, rates, ``timeout``, ``total_timeout``, ``map_timeout``, the
-    timeout of a flow, schedules, the expiry of caches. A body takes time by :meth:`sleep`.
+    timeout of a flow, schedules, the expiry of caches. Task functions take time with :meth:`sleep`.
 
     Parameters
     ----------
     start
-        The wall clock at the beginning, with a time zone; default: that of the machine.
+        The wall time at the beginning, with a time zone; default: the current time.
 
     Raises
     ------
     ValueError
         If `start` has no time zone.
     RuntimeError
-        In a ``with`` statement, if another virtual clock is at work in this process.
+        In a ``with`` statement, if another virtual clock is active in this process.
 
     Notes
     -----
-    With ``LocalExecutor`` and ``LocalDaskExecutor("synchronous")`` a run is the same each time. On threads, bodies that
-    sleep do so at the same time, as real ones would: time goes on when all of them sleep, to the first that wakes.
+    With ``LocalExecutor`` and ``LocalDaskExecutor("synchronous")`` runs are deterministic. On threads, tasks that
+    sleep do so concurrently, as with real time: when all of them sleep, time advances to the first that wakes.
 
-    Bodies in other processes (``LocalDaskExecutor("processes")``, ``DaskExecutor``, ``isolation="process"``) run by the
-    clock of the machine, their time limits too, and cannot use this one; waits for retries, pauses, start times and
-    rates are virtual there too, since they are the owner's.
+    Tasks in other processes (``LocalDaskExecutor("processes")``, ``DaskExecutor``, ``isolation="process"``) use the
+    real clock, also for their time limits, and cannot use this one; waits for retries, pauses, start times and
+    rates are virtual there too, since the client waits.
 
-    A body that hangs for real is not ended by a time limit: no time passes while it does.
+    A task that really hangs is not ended by its time limit: no virtual time passes.
 
     Examples
     --------
@@ -73,14 +73,14 @@ class VirtualClock(Clock):
     def __init__(self, start: datetime | None = None) -> None:
         self.start = datetime.now(UTC) if start is None else start
         if self.start.utcoffset() is None:
-            raise ValueError(f"start={self.start.isoformat()} has no time zone; write start.replace(tzinfo=UTC)")
+            raise ValueError(f"start must have a time zone, got {self.start.isoformat()}")
         self._seconds = 0.0
         self._shift = timedelta(0)
         self._changed = threading.Condition()
-        self._drivers: dict[int, int] = {}  # threads in which a loop runs, and how many, one in the other
-        self._bodies: dict[int, int] = {}  # threads in which bodies run, likewise
-        self._asleep: dict[int, float] = {}  # threads that wait for a time
-        self._turn: int | None = None  # a loop that acts on what is due before bodies wake at the same time
+        self._drivers: dict[int, int] = {}  # threads that run a loop, and the depth of nested loops
+        self._bodies: dict[int, int] = {}  # threads that run tasks, likewise
+        self._asleep: dict[int, float] = {}  # threads that sleep, and until when
+        self._turn: int | None = None  # a loop that runs before tasks that wake at the same time
         self._unchanged: tuple[object, float] = (None, 0.0)
 
     # -- for tests and bodies --------------------------------------------------------------------------------------
@@ -95,17 +95,17 @@ class VirtualClock(Clock):
         return self.wall()
 
     def sleep(self, seconds: float | timedelta) -> None:
-        """Let time pass here, in a body or in a test; it takes no real time.
+        """Let virtual time pass, in a task or in a test; takes no real time.
 
         Parameters
         ----------
         seconds
-            At least 0.
+            Seconds or a timedelta, >= 0.
 
         Raises
         ------
         TimeoutSignal
-            In a body whose time limit is over by then, as in one that is interrupted at its limit.
+            In a task whose time limit expires.
         ValueError
             If it is negative.
         """
@@ -113,7 +113,7 @@ class VirtualClock(Clock):
             self._sleep_till(self._seconds + _checked(seconds))
 
     def advance(self, seconds: float | timedelta) -> None:
-        """Move time on for everybody, at once, whatever runs.
+        """Advance the clock immediately, whatever is running.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class VirtualClock(Clock):
             self._changed.notify_all()
 
     def set_wall(self, time: datetime) -> None:
-        """Set the wall clock, as an administrator or a time server does; what waits is not touched.
+        """Set the wall clock, as an administrator or a time server does; waits are not affected.
 
         Raises
         ------
@@ -133,22 +133,22 @@ class VirtualClock(Clock):
             If `time` has no time zone.
         """
         if time.utcoffset() is None:
-            raise ValueError(f"time={time.isoformat()} has no time zone")
+            raise ValueError(f"time must have a time zone, got {time.isoformat()}")
         self._shift += time - self.wall()
 
     def __enter__(self) -> VirtualClock:
         """Make this the clock of the process."""
         if clocks.current is not clocks.MACHINE:
-            raise RuntimeError("another virtual clock is at work in this process; leave its block first")
+            raise RuntimeError("another VirtualClock is active in this process; leave its block first")
         clocks.current = self
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Give the process back the clock of the machine."""
+        """Restore the real clock."""
         clocks.current = clocks.MACHINE
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a VirtualClock cannot go to another process: run the flow in this one, on threads or without")
+        raise TypeError("a VirtualClock cannot be sent to another process: run the flow in this one")
 
     def __repr__(self) -> str:
         return f"<VirtualClock at {self.wall().isoformat()}, {self.elapsed:g} s after its start>"
@@ -179,7 +179,7 @@ class VirtualClock(Clock):
             return self._seconds - began
 
     def limited(self, call: Callable[[], Any], limit: float, kept: Callable[[], Any]) -> Any:
-        """Call a body that has so many seconds: :meth:`sleep` ends it when they are over, the system does not."""
+        """Call a task function with a time limit, which :meth:`sleep` enforces."""
         deadline = min(self._seconds + limit, _deadline.get())
         token = _deadline.set(deadline)
         try:
@@ -188,11 +188,11 @@ class VirtualClock(Clock):
             _deadline.reset(token)
         if self._seconds < deadline or (type(outcome) is Error and isinstance(outcome.exception, TimeoutSignal)):
             return outcome
-        return Error(TimeoutSignal())  # it swallowed the signal, or somebody moved the clock: too late all the same
+        return Error(TimeoutSignal())  # the signal was caught, or the clock was advanced: the limit has expired
 
     @contextmanager
     def driven(self) -> Iterator[None]:
-        """Say that the loop of a run goes on in this thread, in the block."""
+        """Register that this thread runs the loop of a run, in the block."""
         me = threading.get_ident()
         with self._changed:
             self._drivers[me] = self._drivers.get(me, 0) + 1
@@ -212,19 +212,19 @@ class VirtualClock(Clock):
         due: float | None,
         idle: Callable[[float], object] | None = None,
     ) -> Sequence[Receipt]:
-        """Wait until a session has receipts; if all that runs sleeps, let time pass until something is due."""
+        """Wait until a session has receipts; if all running tasks sleep, advance time until something is due."""
         with self._changed:
             self._end_turn()
-        left = in_flight - getattr(session, "silent", 0)
-        if left:
+        running = in_flight - getattr(session, "silent", 0)
+        if running:
             receipts = session.receipts(POLL_INTERVAL)
             with self._changed:
                 if receipts:
                     self._settle()
                 else:
-                    self._watch(min(session.slots, left), due)
+                    self._watch(min(session.slots, running), due)
             return receipts
-        if due is None:  # nothing but a request can bring the run on
+        if due is None:  # the run can only continue after a request
             with self._changed:
                 self._asleep[threading.get_ident()] = NEVER
             (idle or time.sleep)(POLL_INTERVAL)
@@ -233,10 +233,10 @@ class VirtualClock(Clock):
                 self._sleep_till(due)
         return ()
 
-    # -- how time goes on; all of it is called with the lock held --------------------------------------------------
+    # -- advancing time; all methods are called with the lock held ------------------------------------------------
 
     def _sleep_till(self, due: float) -> None:
-        """Wait until a time, or until the body in this thread has to end."""
+        """Wait until a time, or until the deadline of the task in this thread."""
         deadline = _deadline.get()
         if min(due, deadline) > self._seconds:
             self._wait(min(due, deadline))
@@ -257,7 +257,7 @@ class VirtualClock(Clock):
             self._settle()
 
     def _wake_outside(self, wake: float) -> None:
-        """Let time pass where no run goes on, save for a body that was left behind by one: nobody waits for it."""
+        """Advance time if no run is active; end a task that was abandoned by its run."""
         if threading.get_ident() in self._bodies:
             raise TimeoutSignal("the run has ended")
         self._seconds = max(self._seconds, wake)
@@ -265,21 +265,21 @@ class VirtualClock(Clock):
         self._changed.notify_all()
 
     def _watch(self, expected: int, due: float | None) -> None:
-        """Let time pass from a loop whose bodies all sleep.
+        """Advance time from a loop whose tasks all sleep.
 
         Parameters
         ----------
         expected
-            Number of bodies that run as soon as all of them have begun.
+            Number of tasks that run once all of them have started.
         """
         me = threading.get_ident()
-        bodies = [thread for thread in self._bodies if thread != me]  # one in this thread runs the loop
+        bodies = [thread for thread in self._bodies if thread != me]  # a task in this thread runs the loop
         if not bodies or not all(self._sleeps(thread) for thread in bodies):
             self._settle()
             return
-        seen = (expected, due, self._seconds, *bodies)
-        if seen != self._unchanged[0]:
-            self._unchanged = seen, time.monotonic()
+        situation = (expected, due, self._seconds, *bodies)
+        if situation != self._unchanged[0]:
+            self._unchanged = situation, time.monotonic()
         if len(bodies) >= expected or time.monotonic() - self._unchanged[1] > STALL_SECONDS:
             self._asleep[me] = NEVER if due is None else due
             if self._jump():
@@ -289,7 +289,7 @@ class VirtualClock(Clock):
         return self._asleep.get(thread, 0.0) > self._seconds
 
     def _jump(self) -> bool:
-        """Move on to the next thing that is due, if everybody waits; a loop acts on it before bodies wake."""
+        """Advance to the next due time, if all threads wait; a loop runs before tasks wake."""
         if not all(self._sleeps(thread) for thread in (*self._drivers, *self._bodies)):
             return False
         wake = min(self._asleep.values(), default=NEVER)
@@ -301,7 +301,7 @@ class VirtualClock(Clock):
         return True
 
     def _settle(self) -> None:
-        """Note that this thread waits for nothing."""
+        """Register that this thread does not wait."""
         self._asleep.pop(threading.get_ident(), None)
 
     def _end_turn(self) -> None:

@@ -1,4 +1,4 @@
-"""Give back faults on purpose: what a cluster does when workers die, without a cluster."""
+"""Inject faults: simulate what a cluster does when workers die, without a cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
 from prefectish.tasks.task import Task
 
-#: What the infrastructure says of each loss, and whether nothing of the run can go on after it.
+#: Detail of each loss, and whether it ends the run.
 LOSSES = {
     "killed-worker": ("", False),
     "cancelled-by-cluster": ("the cluster cancelled it (on purpose)", False),
@@ -24,26 +24,26 @@ LOSSES = {
     "no-workers": ("the cluster had no workers", True),
     "scheduler-lost": ("the scheduler was lost", True),
 }
-#: Ends the name of a loss that comes when the body has run already.
+#: Suffix of the name of a loss that happens after the task has run.
 AFTER_SUFFIX = "-after"
 FAULTS = (*LOSSES, *(name + AFTER_SUFFIX for name in LOSSES), "late", "twice", "never")
-#: Deaths after which a worker's job is given up by the cluster, and so many are told of a killed-worker.
+#: Number of deaths that is reported for a killed-worker.
 DEATHS_GIVEN_UP = 4
-#: Longest time between looks at the session, while all that is left never ends, in seconds.
+#: Polling interval while all remaining jobs never end, in seconds.
 POLL_INTERVAL = 0.25
 
 
 class InjectedFault(NamedTuple):
-    """A fault that was given back.
+    """A fault that was injected.
 
     Attributes
     ----------
     label
-        The task or child it happened to, as ``load-1[3]``.
+        The task or child, as ``load-1[3]``.
     submission
-        How often that was submitted before.
+        How often it had been submitted before.
     fault
-        Its name.
+        Name of the fault.
     """
 
     label: str
@@ -52,48 +52,48 @@ class InjectedFault(NamedTuple):
 
 
 class FaultySession:
-    """An executor that runs flows as another one does, save for faults that it is told to give back.
+    """An executor that wraps another one and injects faults.
 
-    So triggers, ``crash_retries`` and clean-up tasks can be tested in milliseconds and without a cluster.
+    Use it to test triggers, ``crash_retries`` and clean-up tasks in milliseconds and without a cluster.
 
     Parameters
     ----------
     executor
-        What runs the rest.
+        The executor that runs the tasks.
     faults
-        For a task, its slug or its name, or for ``(task, map index)``: the name of a fault, which then happens at each
-        submission; or a list of them, one a submission in order, None for none; nothing happens after its end.
+        By task, slug or name, or ``(task, map index)``: the name of a fault, which is injected at each
+        submission; or a list of them, one per submission in order, None for none; no faults after its end.
     rates
-        For the name of a fault: how probable it is for any job that `faults` does not name, between 0 and 1.
+        By name of a fault: its probability, between 0 and 1, for each job that `faults` does not name.
     seed
-        Of what happens by `rates`.
+        Seed of the faults by `rates`.
     most
-        Faults that happen by `rates`, at most.
+        Maximum number of faults by `rates`.
 
     Attributes
     ----------
     happened
-        The faults that were given back, in order.
+        The injected faults, in order.
 
     Raises
     ------
     ValueError
-        For an unknown fault, a rate that is none, or, when a run begins, a task that is not in the flow.
+        For an unknown fault, an invalid rate, or, when a run begins, a task that is not in the flow.
 
     Notes
     -----
     Faults are:
 
-    * "killed-worker": the worker died under it. As on a cluster it is tried again alone, and counts as Crashed when it
-      dies there more often than its ``crash_retries``: ``["killed-worker"]`` is an innocent, "killed-worker" is not.
-    * "cancelled-by-cluster", "input-lost", "no-resource": it is given up, or sent again, as on a cluster.
+    * "killed-worker": its worker died. As on a cluster it is retried alone, and is Crashed if the worker
+      dies again more often than its ``crash_retries``: ``["killed-worker"]`` is a task that did not cause the death.
+    * "cancelled-by-cluster", "input-lost", "no-resource": it fails, or is submitted again, as on a cluster.
     * "no-workers", "scheduler-lost": the run ends.
-    * Each of these followed by "-after": the body has run, and its record was lost.
-    * "late": it counts as lost with its worker; its record arrives when it runs again. That is dropped.
+    * Each of these followed by "-after": the task has run, and its record was lost.
+    * "late": it counts as lost with its worker; its record arrives when it runs again, and is dropped.
     * "twice": its record arrives twice.
-    * "never": nothing is heard of it any more. Time limits of the flow and of maps end such runs.
+    * "never": it never ends. Time limits of the flow and of maps end such runs.
 
-    The steps of a branch travel together, so a fault of one of them takes those with it that were submitted with it.
+    Chained steps are submitted together, so a fault of one of them also affects the others.
 
     Examples
     --------
@@ -138,7 +138,7 @@ class FaultySession:
 
     @property
     def tag_limits(self) -> Mapping[str, int] | None:
-        """Return those of the executor."""
+        """The tag limits of the executor."""
         limits: Mapping[str, int] | None = getattr(self.executor, "tag_limits", None)
         return limits
 
@@ -154,16 +154,16 @@ class FaultySession:
 
 
 def _checked(fault: Any) -> str | tuple[str | None, ...]:
-    """Refuse names of faults that are none."""
+    """Check the names of faults."""
     names = (fault,) if isinstance(fault, str) else tuple(fault)
     for name in names:
         if name is not None and name not in FAULTS:
-            raise ValueError(f"{name!r} is no fault; faults are: {', '.join(FAULTS)}")
+            raise ValueError(f"unknown fault {name!r}; faults are: {', '.join(FAULTS)}")
     return fault if isinstance(fault, str) else names
 
 
 class _Chooser:
-    """Tells which fault happens to a job."""
+    """Chooses the fault of each job."""
 
     def __init__(self, faulty: FaultySession, plan: Plan) -> None:
         self._rates = faulty.rates
@@ -177,7 +177,7 @@ class _Chooser:
                 self._faults[number, index] = fault
 
     def choose(self, job: Job) -> tuple[int, str] | None:
-        """Return the position of a job and the fault that happens to it; None for none."""
+        """Return the position in a job and the fault to inject there; None for no fault."""
         for position in job.positions:
             number = job.chain.steps[position].number
             for key in ((number, job.index), (number, None)):
@@ -208,7 +208,7 @@ class _Chooser:
 
 
 def _numbers(plan: Plan, task: Any) -> list[int]:
-    """Return the numbers of the steps that a task, a slug or a name stands for."""
+    """Return the numbers of the steps of a task, a slug or a name."""
     if isinstance(task, Task):
         found = [step.number for step in plan.steps if step.task is task]
     else:
@@ -220,12 +220,12 @@ def _numbers(plan: Plan, task: Any) -> list[int]:
 
 
 class _Session:
-    """A session in which faults happen.
+    """A session that injects faults.
 
     Attributes
     ----------
     silent
-        Jobs of which nothing will be heard: there is nothing to wait for.
+        Number of jobs that will never end.
     """
 
     def __init__(self, session: Session, chooser: _Chooser, happened: list[InjectedFault]) -> None:
@@ -234,8 +234,8 @@ class _Session:
         self.happened = happened
         self.window = session.window
         self.slots = session.slots
-        self.live = False  # what is called where it stands cannot be lost
-        self._inside: dict[Job, int] = {}  # masks of the positions whose records have not come
+        self.live = False  # a call in this thread cannot be lost
+        self._inside: dict[Job, int] = {}  # bit masks of the positions without a record
         self._faults: dict[Job, tuple[int, str]] = {}
         self._ready: deque[Receipt] = deque()
         self._late: dict[tuple[int, int], list[Receipt]] = {}
@@ -243,11 +243,11 @@ class _Session:
 
     @property
     def silent(self) -> int:
-        """Return how many jobs are in flight of which nothing will be heard."""
+        """The number of submitted jobs that will never end."""
         return len(self._never)
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Pass jobs on, save for those that are lost before they run."""
+        """Submit jobs, except those that are lost before they run."""
         passed = []
         for job in jobs:
             self._ready.extend(self._late.pop(_place(job), ()))
@@ -262,7 +262,7 @@ class _Session:
             self.session.submit(passed)
 
     def _runs(self, job: Job, position: int, fault: str) -> bool:
-        """Tell what is lost at once; return whether the job runs all the same."""
+        """Report a job that is lost before it runs; return whether the job runs."""
         if fault == "never":
             self._never.add(job)
             return False
@@ -273,18 +273,18 @@ class _Session:
         return True
 
     def receipts(self, timeout: float | None) -> Sequence[Receipt]:
-        """Return what was lost, and what the session has."""
+        """Return receipts of lost jobs, and those of the session."""
         if self._ready:
-            told = list(self._ready)
+            receipts = list(self._ready)
             self._ready.clear()
-            return told
+            return receipts
         if not self._inside:
             time.sleep(POLL_INTERVAL if timeout is None else min(timeout, POLL_INTERVAL))
             return ()
-        return [given for receipt in self.session.receipts(timeout) for given in self._changed(receipt)]
+        return [changed for receipt in self.session.receipts(timeout) for changed in self._changed(receipt)]
 
     def _changed(self, receipt: Receipt) -> Iterator[Receipt]:
-        """Yield what is told instead of a receipt."""
+        """Yield the receipts that replace a receipt."""
         job = receipt.job
         left = self._inside.get(job, 0) & ~sum(1 << position for position, _ in receipt.records)
         ended = not left or receipt.lost is not None
@@ -317,7 +317,7 @@ class _Session:
         self.session.wake()
 
     def settle(self, held: Sequence[Held]) -> None:
-        """Have the session keep what is held."""
+        """Pass held results on to the session."""
         self.session.settle(held)
 
 

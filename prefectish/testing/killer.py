@@ -1,4 +1,4 @@
-"""Kill workers of a cluster at seeded random times, and keep account of it."""
+"""Kill workers of a cluster at seeded random times, and record it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import Plan
 
-#: What each mode does to the process of a worker.
+#: Signal of each mode.
 MODES = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "segfault": signal.SIGSEGV, "terminate": signal.SIGTERM}
-#: Longest time to wait for the answer of a cluster, in seconds.
+#: Maximum time to wait for a response of the cluster, in seconds.
 ANSWER_SECONDS = 10.0
 
 
 class Kill(NamedTuple):
-    """What was done to a worker.
+    """A signal that was sent to a worker.
 
     Attributes
     ----------
     seconds
-        When, from the beginning of the killing.
+        Time since the start.
     worker
-        Its address.
+        Address of the worker.
     pid
-        Its process.
+        Id of its process.
     mode
-        How: "kill", "stop", "segfault" or "terminate".
+        "kill", "stop", "segfault" or "terminate".
     """
 
     seconds: float
@@ -45,9 +45,9 @@ class Kill(NamedTuple):
 class WorkerKiller:
     """Kills real worker processes of a cluster at seeded random times.
 
-    Made of an executor it is one: it runs flows as that executor does, and kills workers while a run is open. Made of
-    a client it kills in its ``with`` block. The processes are killed by their nannies' hands, so the cluster has to
-    have nannies, as local clusters of processes do by default; it may be on other machines.
+    Created with an executor, it is an executor: it runs flows and kills workers during the runs. Created with
+    a client, it kills in its ``with`` block. The processes are killed through their nannies, so the cluster must
+    have nannies, as local clusters of processes do by default; it can be on other machines.
 
     Parameters
     ----------
@@ -57,23 +57,23 @@ class WorkerKiller:
         "kill" (SIGKILL), "segfault" (SIGSEGV), "terminate" (SIGTERM) or "stop" (SIGSTOP, and SIGCONT later); or
         several, of which one is drawn each time.
     most
-        Kill cap: so many processes at most, so that a run has an end to expect.
+        Maximum number of kills.
     interval
-        Shortest and longest time between two kills, and before the first, in seconds.
+        Minimum and maximum time between two kills, and before the first, in seconds.
     stopped
-        Time after which a stopped process goes on, in seconds.
+        Time after which a stopped process is continued, in seconds.
     seed
-        Of the random times and choices. Workers are numbered by their names, so a seed means the same on a new cluster.
+        Seed of times and choices. Workers are sorted by name, so a seed gives the same choices on a new cluster.
 
     Attributes
     ----------
     killed
-        What was done, in order.
+        The kills, in order.
 
     Raises
     ------
     ValueError
-        For an unknown mode or an interval that is none.
+        For an unknown mode or an invalid interval.
 
     Examples
     --------
@@ -124,7 +124,7 @@ class WorkerKiller:
 
     @property
     def tag_limits(self) -> Mapping[str, int] | None:
-        """Return those of the executor."""
+        """The tag limits of the executor."""
         limits: Mapping[str, int] | None = getattr(self.target, "tag_limits", None)
         return limits
 
@@ -135,25 +135,25 @@ class WorkerKiller:
         Raises
         ------
         TypeError
-            If it has no cluster.
+            If the executor has no cluster.
         """
         if self._client is not None:
-            raise TypeError("this WorkerKiller was made of a client: run the flow with DaskExecutor(client=...)")
+            raise TypeError("this WorkerKiller was created with a client: run the flow with DaskExecutor(client=...)")
         with self.target.start(plan, run) as session:
             connection = getattr(session, "connection", None)
             if connection is None:
-                raise TypeError(f"{self.target!r} has no cluster whose workers could be killed; a DaskExecutor has")
+                raise TypeError(f"{self.target!r} has no cluster with workers to kill; use a DaskExecutor")
             with self._killing(connection.client):
                 yield session
 
     def __enter__(self) -> WorkerKiller:
-        """Begin to kill, if it was made of a client."""
+        """Start to kill, if it was created with a client."""
         if self._client is not None:
             self._work = _Work(self, self._client)
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Kill no more; let stopped processes go on."""
+        """Stop killing; continue stopped processes."""
         work, self._work = self._work, None
         if work is not None:
             work.end()
@@ -171,7 +171,7 @@ class WorkerKiller:
         return self._random.uniform(*self.interval)
 
     def strike(self, client: Any) -> Kill | None:
-        """Do what is drawn to a worker that is drawn; None if none is there."""
+        """Send a random signal to a random worker; None if there are no workers."""
         if self._began is None:
             self._began = time.monotonic()
         names = {str(worker["name"]): address for address, worker in _workers(client).items()}
@@ -197,13 +197,13 @@ class _Work:
     Raises
     ------
     TypeError
-        The workers have no nannies.
+        If the workers have no nannies.
     """
 
     def __init__(self, killer: WorkerKiller, client: Any) -> None:
         workers = _workers(client).values()
         if workers and not any(worker.get("nanny") for worker in workers):
-            raise TypeError(f"the workers of {client!r} have no nannies: nobody could kill them, nor start them anew")
+            raise TypeError(f"the workers of {client!r} have no nannies, which are needed to kill and restart them")
         self.killer = killer
         self.client = client
         self._stopped: list[tuple[float, Kill]] = []
@@ -218,28 +218,28 @@ class _Work:
             times = [when for when, _ in self._stopped] + [due] * (len(killer.killed) < killer.most)
             if self._ended.wait(max(0.0, min(times) - time.monotonic())):
                 return
-            self._let_go(time.monotonic())
+            self._continue_stopped(time.monotonic())
             if len(killer.killed) < killer.most and time.monotonic() >= due:
                 kill = killer.strike(self.client)
                 if kill is not None and kill.mode == "stop":
                     self._stopped.append((time.monotonic() + killer.stopped, kill))
                 due = time.monotonic() + killer.pause()
 
-    def _let_go(self, now: float) -> None:
-        """Let processes go on that were stopped long enough."""
+    def _continue_stopped(self, now: float) -> None:
+        """Continue processes that were stopped long enough."""
         for _, kill in [each for each in self._stopped if each[0] <= now]:
             _signal(self.client, kill.worker, signal.SIGCONT, kill.pid)
         self._stopped = [each for each in self._stopped if each[0] > now]
 
     def end(self) -> None:
-        """Kill no more, and let all go on."""
+        """Stop killing, and continue all processes."""
         self._ended.set()
         self._thread.join(2 * ANSWER_SECONDS)
-        self._let_go(float("inf"))
+        self._continue_stopped(float("inf"))
 
 
 def _workers(client: Any) -> Mapping[str, Mapping[str, Any]]:
-    """Return the workers that the scheduler knows, by address; none if it does not answer."""
+    """Return the workers known to the scheduler, by address; empty if it does not respond."""
     outcome = capture(_ask_workers, client)
     return {} if isinstance(outcome, Error) else outcome.value
 
@@ -260,7 +260,7 @@ def _signal(client: Any, address: str, number: int, pid: int | None) -> int | No
 
     outcome = capture(client.sync, ask)
     if isinstance(outcome, Error) or not isinstance(outcome.value, Mapping):
-        return None  # it is gone already
+        return None  # it no longer exists
     sent: int | None = next(iter(outcome.value.values()), None)
     return sent
 

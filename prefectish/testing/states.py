@@ -1,4 +1,4 @@
-"""Compare the states of a run with what is expected of them, in one line of a test."""
+"""Compare the states of a run with expected ones."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from prefectish.engine.state import Mapped, State
 from prefectish.errors import text_of
 from prefectish.tasks.task import Task
 
-#: Children of one map that a complaint lists, at most.
+#: Maximum number of children of one map in the message.
 MAX_CHILDREN_LISTED = 5
-#: Longest text of a state in a complaint, in characters.
+#: Maximum length of a state in the message.
 MAX_STATE_LENGTH = 200
 #: The names of all states.
 STATE_NAMES = frozenset((State.__name__, *(kind.__name__ for kind in State.children())))
 
 
 def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
-    """Assert that the tasks of a run ended in the states that are expected.
+    """Assert that the tasks of a run ended in the expected states.
 
     Parameters
     ----------
     state
-        What ``flow.run(...)`` returned.
+        The state returned by ``flow.run(...)``.
     expected
-        What is expected, by task, slug or name (of all tasks of that name); None stands for the flow. Tasks that are
-        not named may be in any state. What is expected is
+        Expectations by task, slug or name (of all tasks with that name); None stands for the flow. Other tasks
+        may be in any state. An expectation is
 
-        * the name of a state, or its class: exactly that one, so ``"Failed"`` is not met by TriggerFailed;
+        * the name of a state, or its class: exactly that one, so ``"Failed"`` does not match TriggerFailed;
         * a state: equal to it, by class, result and public attributes;
-        * a function of a state that says whether it will do.
+        * a function of a state that returns whether it matches.
 
-        For a map it stands for each child, unless it is
+        For a map it applies to each child, unless it is
 
         * "Mapped", or a Mapped state, or a function: these are compared with the state of the whole map;
-        * a list: one of the above for each child in map order, None for one that was never started;
-        * a dict from names of states to the number of children in them, all children counted.
+        * a list: one of the above for each child in map order, None for a child that was never started;
+        * a dict from names of states to the number of children in them, for all children.
 
     Raises
     ------
     AssertionError
-        It lists what is not as expected, and what it is.
+        With a list of all differences.
     ValueError
-        If the run has no such task, or there is no such state.
+        If a task or a state is unknown.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
 
 
 def _named(flow_state: State, key: Any) -> list[tuple[str, State]]:
-    """Return label and state of the tasks that `key` names."""
+    """Return label and state of the tasks with a key."""
     states: Mapping[Task, State] = flow_state._result
     slugs: Mapping[Task, str] = getattr(states, "slugs", {})
     if key is None:
@@ -91,8 +91,8 @@ def _named(flow_state: State, key: Any) -> list[tuple[str, State]]:
     else:
         found = [task for task in states if slugs.get(task) == key] or [task for task in states if task.name == key]
     if not found:
-        there = ", ".join(slugs.get(task, task.name) for task in states)
-        raise ValueError(f"{key!r} is no task of this run; its tasks are: {there}")
+        known = ", ".join(slugs.get(task, task.name) for task in states)
+        raise ValueError(f"unknown task {key!r}; the tasks of this run are: {known}")
     return [(slugs.get(task, task.name), states[task]) for task in found]
 
 
@@ -112,7 +112,7 @@ def _differences(label: str, state: State, wanted: Any) -> Iterator[str]:
 
 
 def _is_of_children(wanted: Any) -> bool:
-    """Whether what is expected of a map is meant for each child."""
+    """Whether an expectation for a map applies to each child."""
     if isinstance(wanted, str):
         return wanted != "Mapped"
     if isinstance(wanted, type):
@@ -162,7 +162,7 @@ def _checked(wanted: Any) -> Any:
     Raises
     ------
     ValueError
-        There is no such state.
+        If the state is unknown.
     """
     if isinstance(wanted, str) and wanted not in STATE_NAMES:
         raise ValueError(f"unknown state {wanted!r}; states are: {', '.join(sorted(STATE_NAMES))}")

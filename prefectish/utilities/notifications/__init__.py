@@ -1,19 +1,19 @@
-"""State handlers that tell somebody: through a Slack webhook, by mail, or through any service that apprise knows.
+"""State handlers that send notifications: by a Slack webhook, by mail, or through any service of apprise.
 
 Examples
 --------
-One message when the flow has failed, with counts, causes and the command that runs the failed children again::
+One message when the flow has failed, with counts, causes and the command to rerun the failed children::
 
     with Flow("thumbnails", state_handlers=[slack_notifier(only_states=[Failed])]) as flow:
         ...
 
-One when a map has ended, whatever its children came to::
+One message when a map has ended, in any state::
 
     @task(state_handlers=[slack_notifier])
     def resize(path): ...
 
-Nobody waits for a delivery while a run goes on, and a delivery that fails is logged and noted in the history; the run
-is none the worse for it.
+Messages are delivered in the background; a failed delivery is logged and recorded in the history, and does not
+affect the run.
 """
 
 from __future__ import annotations

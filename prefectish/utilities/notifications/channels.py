@@ -1,4 +1,4 @@
-"""Where messages go: a Slack webhook, a mail server, the services of apprise. Each knows its secrets by name."""
+"""Channels for messages: a Slack webhook, a mail server, the services of apprise. Secrets are referenced by name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from prefectish.tasks.secrets import SecretBase
 from prefectish.utilities.notifications.digest import Message
 
 SMTP_TYPES = ("SSL", "STARTTLS", "INSECURE")
-#: Answers of a server that may be others next time.
+#: HTTP status codes that are worth a retry.
 TEMPORARY_STATUSES = frozenset({408, 425, 429})
 
 
-class Known:
-    """A secret, by name or as the task that reads it; a name makes no task, so that no flow misses one."""
+class SecretReference:
+    """A secret, by name or as a task; a name creates no task that would have to be added to a flow."""
 
     def __init__(self, wanted: str | SecretBase) -> None:
         if not wanted or not isinstance(wanted, str | SecretBase):
@@ -37,25 +37,25 @@ class Known:
 
 
 class SlackWebhook:
-    """An incoming webhook of Slack, or of anything that takes ``{"text": ...}``."""
+    """An incoming webhook of Slack, or of any service that accepts ``{"text": ...}``."""
 
     name = "slack"
 
     def __init__(self, webhook: str | SecretBase) -> None:
-        self._webhook = Known(webhook)
+        self._webhook = SecretReference(webhook)
 
     def opened(self) -> str:
-        """Return the address."""
+        """Return the URL."""
         return str(self._webhook.value())
 
     def send(self, opened: str, message: Message, timeout: float) -> None:
-        """Post the message; the body of the answer is not waited for."""
+        """Post the message, without waiting for the body of the response."""
         httpx = load("httpx2", "notifications", "slack_notifier")
         with httpx.stream("POST", opened, json={"text": _escaped(message.whole())}, timeout=timeout) as answer:
             answer.raise_for_status()
 
     def is_final(self, error: Exception) -> bool:
-        """Whether the server refuses the message itself, or there is no way to send it."""
+        """Whether the server rejects the message, or it cannot be sent."""
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status is not None:
             return 400 <= status < 500 and status not in TEMPORARY_STATUSES
@@ -63,12 +63,12 @@ class SlackWebhook:
 
 
 def _escaped(text: str) -> str:
-    """Return text in which Slack finds no links and no calls to a whole channel, whatever an error says."""
+    """Escape links and mentions for Slack."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 class Mail:
-    """A mail server; user and password, if it wants them, are the two parts of a secret."""
+    """A mail server; user name and password, if needed, are in one secret."""
 
     name = "email"
 
@@ -90,10 +90,10 @@ class Mail:
         }
         if kind not in SMTP_TYPES:
             raise ValueError(f"smtp_type must be one of {', '.join(map(repr, SMTP_TYPES))}, got {kind!r}")
-        self._login = None if login is None else Known(login)
+        self._login = None if login is None else SecretReference(login)
 
     def opened(self) -> dict[str, str]:
-        """Return user and password."""
+        """Return user name and password."""
         if self._login is None:
             return {}
         found = self._login.value()
@@ -102,27 +102,27 @@ class Mail:
         return {"username": found["username"], "password": found["password"]}
 
     def send(self, opened: dict[str, str], message: Message, timeout: float) -> None:
-        """Hand the mail over."""
+        """Send the mail."""
         EmailTask(message.subject, message.text, timeout=timeout, **self._mail).run(**opened)
 
     def is_final(self, error: Exception) -> bool:
-        """Whether the server refuses sender, receiver, user or message for good."""
+        """Whether the server permanently rejects sender, recipient, user or message."""
         code = getattr(error, "smtp_code", None)
-        refused: dict[str, tuple[int, bytes]] = getattr(error, "recipients", None) or {}
-        codes = [code] if code is not None else [answer[0] for answer in refused.values()]
+        rejected: dict[str, tuple[int, bytes]] = getattr(error, "recipients", None) or {}
+        codes = [code] if code is not None else [answer[0] for answer in rejected.values()]
         return isinstance(error, ValueError) or (bool(codes) and all(code >= 500 for code in codes))
 
 
 class Apprise:
-    """Services by the addresses of apprise, each of which holds its secrets: ``discord://...``, ``msteams://...``."""
+    """Services by URLs of apprise, which contain their secrets: ``discord://...``, ``msteams://...``."""
 
     name = "apprise"
 
     def __init__(self, urls: str | SecretBase) -> None:
-        self._urls = Known(urls)
+        self._urls = SecretReference(urls)
 
     def opened(self) -> list[str]:
-        """Return the addresses."""
+        """Return the URLs."""
         found = self._urls.value()
         return [found] if isinstance(found, str) else list(found)
 
@@ -134,10 +134,10 @@ class Apprise:
         for url in opened:
             limited = f"{url}{'&' if '?' in url else '?'}cto={timeout}&rto={timeout}"
             if not services.add(limited):
-                raise ValueError("an address is none that apprise knows")
+                raise ValueError("a URL is not supported by apprise")
         if not services.notify(title=message.subject, body=message.text or message.subject):
-            raise ConnectionError("a service did not take the message; the log of apprise says why")
+            raise ConnectionError("a service did not accept the message; see the log of apprise")
 
     def is_final(self, error: Exception) -> bool:
-        """Whether an address is wrong, or apprise is not there."""
+        """Whether a URL is invalid, or apprise is not installed."""
         return isinstance(error, ImportError | ValueError)

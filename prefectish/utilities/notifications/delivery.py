@@ -1,8 +1,8 @@
-"""Delivers messages: with a time limit and a few tries, outside of the run, which never fails or waits because of it.
+"""Deliver messages in the background, with a time limit and retries; a run never waits for it or fails because of it.
 
-In the process that drives the run a thread delivers, one message after the other; a program that ends waits for it for
-a moment. In other processes, which may be gone any time, the handler itself waits. What became of a message is logged,
-and noted in the history by the process that drives the run.
+In the client process a thread delivers one message after the other; at exit the program waits for it for
+some seconds. In other processes, which may end at any time, the handler itself waits. The delivery is logged,
+and recorded in the history by the client process.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from prefectish.errors import text_of
 from prefectish.secrets.masking import mask
 from prefectish.utilities.notifications.digest import Message
 
-#: Longest time in seconds that a program which ends waits for its messages.
+#: Maximum time in seconds that a program waits for its messages at exit.
 EXIT_TIMEOUT = 10.0
-#: Longest delay between two tries, in seconds.
+#: Maximum delay between two attempts, in seconds.
 MAX_DELAY = 30.0
 
 
 class Channel(Protocol):
-    """Where messages go; it can be pickled, and knows secrets by name only."""
+    """Interface of a channel; it must be picklable, and refer to secrets by name."""
 
     name: str
 
     def opened(self) -> Any:
-        """Return what the channel needs from secrets, read where the handler is called."""
+        """Return the values of the secrets, read where the handler is called."""
 
     def send(self, opened: Any, message: Message, timeout: float) -> None:
         """Send a message.
@@ -44,26 +44,26 @@ class Channel(Protocol):
         Parameters
         ----------
         opened
-            What `opened` returned.
+            The result of `opened`.
         timeout
             Seconds.
         """
 
     def is_final(self, error: Exception) -> bool:
-        """Whether an error will not go away by itself, so that another try makes no sense."""
+        """Whether an error is permanent, so that a retry is useless."""
 
 
 class DeliveryOptions:
-    """How a message is delivered.
+    """Options of the delivery of a message.
 
     Parameters
     ----------
     timeout
-        Seconds for each try.
+        Time limit of each attempt in seconds.
     retries
-        Tries after the first.
+        Maximum number of attempts after the first.
     retry_delay
-        Seconds before the first of them; each later one waits twice as long.
+        Delay before the first retry in seconds; doubled for each further retry.
     """
 
     __slots__ = ("retries", "retry_delay", "timeout")
@@ -81,7 +81,7 @@ class DeliveryOptions:
 
 
 class Delivery:
-    """One message on its way."""
+    """The delivery of one message."""
 
     def __init__(
         self,
@@ -100,14 +100,14 @@ class Delivery:
         self._logger = logger
 
     def deliver(self) -> None:
-        """Send the message, again if need be, and note what became of it."""
+        """Send the message, with retries, and record the result."""
         began = time.monotonic()
         error: Exception | None = None
         delay = self._terms.retry_delay
         for attempt in range(1, self._terms.retries + 2):
             try:
                 self._channel.send(self._opened, self._message, self._terms.timeout)
-            except Exception as caught:  # whatever a library, or a server, has to say
+            except Exception as caught:  # any error of a library or a server
                 error = caught
             else:
                 note(self._channel, self._message, attempt, time.monotonic() - began, None, self._run, self._logger)
@@ -129,23 +129,23 @@ def note(
     run: ActiveRun | None,
     logger: logging.Logger,
 ) -> None:
-    """Log what became of a message, and write it into the history of the run."""
+    """Log the delivery of a message, and record it in the history of the run."""
     text = None if error is None else mask(f"{type(error).__name__}: {text_of(error)}")
     if text is None:
         logger.info("Notification delivered by %s: %s", channel.name, message.subject)
     else:
-        tries = "1 try" if attempts == 1 else f"{attempts} tries"
+        tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
         logger.warning("Notification not delivered by %s after %s: %s: %s", channel.name, tries, message.subject, text)
     if run is not None and run.recorder is not None:
-        made = Notice(datetime.now(UTC), channel.name, message.subject, attempts, seconds, text)
+        notice = Notice(datetime.now(UTC), channel.name, message.subject, attempts, seconds, text)
         try:
-            run.recorder.notice(made)
-        except Exception:  # a history that cannot be written: the run has told of it
-            logger.warning("what became of a notification could not be recorded", exc_info=True)
+            run.recorder.notice(notice)
+        except Exception:  # the recorder of the run has reported that the history cannot be written
+            logger.warning("the delivery of a notification could not be recorded", exc_info=True)
 
 
 class _Sender:
-    """The thread that delivers; one a process, begun with the first message."""
+    """The thread that delivers messages; one per process, started with the first message."""
 
     def __init__(self) -> None:
         self._process = os.getpid()
@@ -171,7 +171,7 @@ class _Sender:
                     self._idle.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        if self._process != os.getpid():  # a fork has no thread of ours
+        if self._process != os.getpid():  # the thread does not exist after a fork
             return True
         with self._idle:
             return self._idle.wait_for(lambda: not self._open, timeout)
@@ -182,12 +182,12 @@ _lock = threading.Lock()
 
 
 def post(channel: Channel, message: Message, terms: DeliveryOptions) -> None:
-    """Deliver a message: later and elsewhere, if this process drives the run, else now."""
+    """Deliver a message: in the background in the client process, otherwise now."""
     run = active_runs.find(context.get("flow_run_id"))
     logger = context["logger"] if "task_name" in context else get_logger("notifications")
     try:
         opened = channel.opened()
-    except Exception as error:  # no such secret, most often
+    except Exception as error:  # most often a missing secret
         note(channel, message, 0, 0.0, error, run, logger)
         return
     delivery = Delivery(channel, opened, message, terms, run, logger)
@@ -206,5 +206,5 @@ def _sender_of_process() -> _Sender:
 
 
 def flush(timeout: float = EXIT_TIMEOUT) -> bool:
-    """Wait for the messages of this process; return whether all were delivered, or given up, in `timeout` seconds."""
+    """Wait for the messages of this process; return whether all were delivered, or failed, within `timeout` seconds."""
     return True if _sender is None else _sender.flush(timeout)

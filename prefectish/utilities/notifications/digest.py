@@ -1,4 +1,4 @@
-"""What a message says: one that tells of a task or flow, or a digest of many children."""
+"""The text of messages: about a task or flow, or a digest of many children."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from prefectish.parameters import Parameter
 from prefectish.secrets.masking import mask
 from prefectish.tasks.secrets import SecretBase
 
-#: Tasks and causes in a digest, children named for each, and failures that are looked at.
+#: Maximum number of tasks, causes, children named for each, and failures read.
 MAX_TASKS, MAX_CAUSES, MAX_CHILDREN_NAMED, MAX_FAILURES_READ = 20, 5, 3, 10_000
-#: Characters of the message of a cause.
+#: Maximum length of the message of a cause.
 MAX_MESSAGE_LENGTH = 200
 _FAILED_NAMES = frozenset(("Failed", *(cls.__name__ for cls in Failed.children())))
-#: Tasks that only bring values into a flow.
+#: Tasks that only provide values.
 _SOURCES = (Parameter, SecretBase)
 
 
 class Message(NamedTuple):
-    """What is sent: one line, and what follows."""
+    """A message: a subject line and a text."""
 
     subject: str
     text: str
 
     def whole(self) -> str:
-        """Return subject and text in one."""
+        """Return subject and text in one string."""
         return f"{self.subject}\n{self.text}" if self.text else self.subject
 
 
 def of_change(obj: Any, state: State, run_id: str | None) -> Message:
-    """Return the message of one change of state of a flow or single task; for a flow that ended, with all its tasks.
+    """Return the message about a state change of a flow or unmapped task; for a finished flow, with all its tasks.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def of_change(obj: Any, state: State, run_id: str | None) -> Message:
 
 
 def of_map(task: Any, state: Mapped, run_id: str | None) -> Message:
-    """Return the digest of a map that ended."""
+    """Return the digest of a finished map."""
     return _message(f"Map {task.name!r}: {_counts_text(_counts(state))}", [], {task: state}, state, run_id)
 
 
@@ -71,7 +71,7 @@ def _message(
 
 
 def _tasks(states: Mapping[Any, State]) -> list[str]:
-    """Return a line for each task, those with failures first; what only brings values in is left out."""
+    """Return a line for each task, those with failures first, without parameters and secrets."""
     told = [(t, _counts(own)) for t, own in states.items() if not (t.auto_generated or isinstance(t, _SOURCES))]
     failed = {t: any(child.is_failed() for child in expand(states[t])) for t, _ in told}
     told.sort(key=lambda row: not failed[row[0]])
@@ -80,7 +80,7 @@ def _tasks(states: Mapping[Any, State]) -> list[str]:
 
 
 def _causes(states: Mapping[Any, State]) -> list[str]:
-    """Return a line for each of the most frequent causes; what only follows from other failures is no cause."""
+    """Return a line for each of the most frequent causes, without consequences of other failures."""
     failures = list(islice(_failures(states), MAX_FAILURES_READ))
     groups: dict[str, tuple[str, list[str]]] = {}
     for label, child in failures:
@@ -109,7 +109,7 @@ def _counts(state: State) -> Counter[str]:
 
 
 def _counts_text(counts: Mapping[str, int]) -> str:
-    """Return counts: failures first, and what is rare before what is common.
+    """Return counts as text: failures first, rare states before common ones.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The state handlers that send messages, and which changes of state are worth one."""
+"""The state handlers that send messages."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ StateClasses = Sequence[type[State]]
 class Notifier:
     """A state handler of tasks and flows that sends messages.
 
-    A single task and a flow have a message for each change of state that is wanted; a flow that ended, with what became
-    of all its tasks. A map has one, a digest, when all its children have ended: it is sent if one of them is in a state
-    that is wanted.
+    Flows and unmapped tasks send a message for each selected state; the message of a finished flow includes
+    all its tasks. A map sends one digest when all its children have finished, if one of them is in a selected
+    state.
 
     Parameters
     ----------
     channel
-        Where messages go.
+        Channel of the messages.
     only_states, ignore_states
-        Classes of states that are wanted, or not; subclasses belong to them. Default: all are wanted.
+        Classes of states to select, or to ignore, including subclasses. Default: all states.
     each_child
-        Whether each child of a map has messages of its own besides.
+        Whether each child of a map sends messages too.
     terms
-        How messages are delivered.
+        Options of the delivery.
     """
 
     def __init__(
@@ -52,23 +52,23 @@ class Notifier:
         self.terms = terms or DeliveryOptions()
 
     def __call__(self, obj: Any, old: State, new: State) -> State:
-        """Tell of a change of state, and leave it as it is."""
+        """Send a message about a state change, and return the new state unchanged."""
         is_child = context.get("map_index") is not None
-        if not isinstance(new, Mapped) and (self.each_child or not is_child) and self._wants(new):
-            self._tell(of_change, obj, new)
+        if not isinstance(new, Mapped) and (self.each_child or not is_child) and self._selects(new):
+            self._send(of_change, obj, new)
         return new
 
     def map_ended(self, task: Any, state: Mapped) -> None:
-        """Tell of a map all whose children have ended; called where the run is driven."""
-        if any(self._wants(child) for child in expand(state)):
-            self._tell(of_map, task, state)
+        """Send the digest of a finished map; called by the client."""
+        if any(self._selects(child) for child in expand(state)):
+            self._send(of_map, task, state)
 
-    def _wants(self, state: State) -> bool:
-        wanted = self.only_states is None or isinstance(state, self.only_states)
-        return wanted and not isinstance(state, self.ignore_states)
+    def _selects(self, state: State) -> bool:
+        selected = self.only_states is None or isinstance(state, self.only_states)
+        return selected and not isinstance(state, self.ignore_states)
 
-    def _tell(self, make: Any, obj: Any, state: State) -> None:
-        """Send a message; whatever goes wrong is logged, and is no matter of the run."""
+    def _send(self, make: Any, obj: Any, state: State) -> None:
+        """Send a message; errors are logged and do not affect the run."""
         outcome = capture(self._post, make, obj, state)
         if isinstance(outcome, Error):
             if not isinstance(outcome.exception, Exception):
@@ -84,18 +84,18 @@ class Notifier:
 
 
 class NotifierOptions(TypedDict, total=False):
-    """What all notifiers take.
+    """Options of all notifiers.
 
     Attributes
     ----------
     only_states, ignore_states, each_child
         As for :class:`Notifier`.
     timeout
-        Seconds for each try; 10.
+        Time limit of each attempt in seconds; 10.
     retries
-        Tries after the first; 2.
+        Maximum number of attempts after the first; 2.
     retry_delay
-        Seconds before the first of them, each later one waits twice as long; 1.
+        Delay before the first retry in seconds, doubled for each further retry; 1.
     """
 
     only_states: StateClasses | None
@@ -114,14 +114,14 @@ def slack_notifier(
     webhook_secret: str | SecretBase = "SLACK_WEBHOOK_URL",
     **options: Unpack[NotifierOptions],
 ) -> Any:
-    """Tell through an incoming webhook of Slack; a state handler as it is, or one with options if it is called.
+    """Notify a Slack webhook: use it as a state handler, or call it with options to get one.
 
     Parameters
     ----------
     obj, old_state, new_state
-        Given by whoever calls state handlers.
+        Arguments of a state handler.
     webhook_secret
-        A secret that holds the address, or its name; ``EnvVarSecret("...")`` for a variable of the environment.
+        A secret with the URL, or its name; ``EnvVarSecret("...")`` for an environment variable.
     **options
         ``only_states``, ``ignore_states``, ``each_child``, ``timeout``, ``retries``, ``retry_delay``; see
         :class:`NotifierOptions`.
@@ -129,13 +129,13 @@ def slack_notifier(
     Returns
     -------
     State or handler
-        The new state if it is called as a handler, else a handler.
+        The new state if called as a handler, otherwise a handler.
     """
     notifier = _notifier(SlackWebhook(webhook_secret), options)
     if obj is None and old_state is None and new_state is None:
         return notifier
     if old_state is None or new_state is None:
-        raise TypeError("slack_notifier: call it with options to get a state handler, or hand it over as it is")
+        raise TypeError("slack_notifier: call it with options to get a state handler, or pass it as it is")
     return notifier(obj, old_state, new_state)
 
 
@@ -143,7 +143,7 @@ def _slack_map_ended(task: Any, state: Mapped) -> None:
     slack_notifier().map_ended(task, state)
 
 
-slack_notifier.map_ended = _slack_map_ended  # type: ignore[attr-defined]  # as it is, it is a handler of maps too
+slack_notifier.map_ended = _slack_map_ended  # type: ignore[attr-defined]  # without a call, it also handles maps
 
 
 def email_notifier(
@@ -161,11 +161,11 @@ def email_notifier(
     Parameters
     ----------
     email_to, email_from
-        One address or several, and the sender.
+        Recipients, and the sender.
     smtp_server, smtp_port, smtp_type
         As for :class:`~prefectish.tasks.mail.EmailTask`.
     login_secret
-        A secret, or its name, that holds ``{"username": ..., "password": ...}``; None for a server that wants neither.
+        A secret, or its name, with ``{"username": ..., "password": ...}``; None for a server without login.
     **options
         As for :func:`slack_notifier`.
     """
@@ -173,12 +173,12 @@ def email_notifier(
 
 
 def apprise_notifier(urls_secret: str | SecretBase, **options: Unpack[NotifierOptions]) -> Notifier:
-    """Return a state handler that tells through any of the services that apprise knows, more than a hundred.
+    """Return a state handler that notifies any of the more than a hundred services of apprise.
 
     Parameters
     ----------
     urls_secret
-        A secret, or its name, that holds an address of apprise such as ``discord://id/token``, or a list of them.
+        A secret, or its name, with a URL of apprise such as ``discord://id/token``, or a list of them.
     **options
         As for :func:`slack_notifier`.
     """
@@ -186,7 +186,7 @@ def apprise_notifier(urls_secret: str | SecretBase, **options: Unpack[NotifierOp
 
 
 def _notifier(channel: Channel, options: NotifierOptions) -> Notifier:
-    """Return a notifier; its options are those of delivery and its own."""
+    """Return a notifier from the options of the public functions."""
     unknown = sorted(options.keys() - NotifierOptions.__annotations__.keys())
     if unknown:
         raise TypeError(f"{channel.name} notifier: unknown options: {', '.join(unknown)}")
