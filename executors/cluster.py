@@ -17,8 +17,8 @@ from prefectish.executors.session import ClusterSession
 from prefectish.results.probes import check_probes, leave_probe
 
 #: Branches of maps open at once, at least, and for each thread of the cluster.
-WINDOW = 1000
-WINDOW_OF_THREAD = 64
+_WINDOW = 1000
+_WINDOW_OF_THREAD = 64
 
 
 class DaskExecutor:
@@ -123,7 +123,7 @@ class DaskExecutor:
             if self.debug and (self.address or self.client or self.cluster_class):
                 stack.enter_context(_worker_logs(connection.client))
             if self.adapt_kwargs is None:
-                check_placements(plan, connection)
+                _check_placements(plan, connection)
             check_stores(plan, connection, run["flow_run_id"])
             if self.performance_report_path is not None:
                 stack.enter_context(_performance_report(connection.client, self.performance_report_path))
@@ -132,7 +132,7 @@ class DaskExecutor:
                 connection,
                 plan,
                 key_name(run),
-                window=self.max_branches or max(WINDOW, WINDOW_OF_THREAD * threads),
+                window=self.max_branches or max(_WINDOW, _WINDOW_OF_THREAD * threads),
                 slots=threads,
                 max_inline_bytes=self.max_inline_bytes,
                 no_workers_timeout=self.no_workers_timeout,
@@ -156,7 +156,7 @@ def key_name(run: Mapping[str, Any]) -> str:
     return f"{run['flow_run_id']}-{part}" if part else str(run["flow_run_id"])
 
 
-def check_placements(plan: Plan, connection: Connection) -> None:
+def _check_placements(plan: Plan, connection: Connection) -> None:
     """Refuse tasks that no worker of the cluster can run.
 
     Raises

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Seconds a cluster has to close after the pipe was closed; then its processes are killed.
 GRACE = 1.5
 #: Seconds between two looks at the workers.
-RESTART_INTERVAL = 0.5
+_RESTART_INTERVAL = 0.5
 
 
 def main(pipe: Connection) -> NoReturn:
@@ -95,7 +95,7 @@ async def _start(arguments: Mapping[str, Any]) -> LocalCluster:
 async def _restart_lost_workers(cluster: LocalCluster) -> None:
     """Record the memory of workers, and restart those that are lost, until it is cancelled."""
     while True:
-        await asyncio.sleep(RESTART_INTERVAL)
+        await asyncio.sleep(_RESTART_INTERVAL)
         _note_memory(cluster)
         await _replace_dead_nannies(cluster)
 

@@ -30,7 +30,7 @@ _MEANINGLESS = {
     "client": ("cluster_kwargs", "adapt_kwargs", "client_kwargs", "security"),
 }
 #: Seconds for a client to close.
-CLOSE_LIMIT = 2.0
+_CLOSE_LIMIT = 2.0
 _warned: set[str] = set()
 
 
@@ -340,7 +340,7 @@ def _close(client: Client) -> None:
             log.addFilter(_drop)
             stack.callback(log.removeFilter, _drop)
         with suppress(TimeoutError, OSError):
-            client.close(timeout=CLOSE_LIMIT)
+            client.close(timeout=_CLOSE_LIMIT)
 
 
 def _drop(record: logging.LogRecord) -> bool:

@@ -16,10 +16,10 @@ from typing import Any
 #: Setting of Dask that names the folder.
 SETTING = "prefectish.last-words"
 #: Bytes of log lines that a process keeps, twice.
-MAX_LOG_BYTES = 64_000
+_MAX_LOG_BYTES = 64_000
 #: Lines that are reported of a dead process, and the longest of them, in characters.
 MAX_LINES = 20
-MAX_LINE_LENGTH = 300
+_MAX_LINE_LENGTH = 300
 
 
 def start(folder: str) -> None:
@@ -28,7 +28,7 @@ def start(folder: str) -> None:
     import logging
     from logging.handlers import RotatingFileHandler
 
-    handler = RotatingFileHandler(_log_path(folder, os.getpid()), maxBytes=MAX_LOG_BYTES, backupCount=1)
+    handler = RotatingFileHandler(_log_path(folder, os.getpid()), maxBytes=_MAX_LOG_BYTES, backupCount=1)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     for name in ("", "distributed"):  # the logger of distributed does not propagate
@@ -46,7 +46,7 @@ def read(folder: str, pid: int) -> list[str]:
 def _lines(path: str) -> list[str]:
     try:
         with open(path, errors="replace") as file:
-            return [line.rstrip()[:MAX_LINE_LENGTH] for line in file if line.strip()]
+            return [line.rstrip()[:_MAX_LINE_LENGTH] for line in file if line.strip()]
     except OSError:
         return []
 

@@ -63,7 +63,7 @@ def check_chain(
     """
     bodies = [(f"task {s.slug}", tasks[s.number]) for s in chain.steps if len(tasks[s.number]) <= HEAVY]
     first, last = _items(jobs[0]), _items(jobs[-1])
-    failures = run(lambda key: load_check_graph(key, load_all, bodies, first + last))
+    failures = run(lambda key: load_check_graph(key, _load_all, bodies, first + last))
     if not failures:
         return
     body = next((failure for failure in failures if failure.what.startswith("task ")), None)
@@ -94,7 +94,7 @@ def _items(job: Job) -> list[tuple[str, Encoded]]:
     return [(label, value) for value in found if isinstance(value, Encoded) and value.nbytes <= HEAVY]
 
 
-def load_all(bodies: Sequence[tuple[str, bytes]], items: Sequence[tuple[str, Encoded]]) -> list[tuple[str, str, str]]:
+def _load_all(bodies: Sequence[tuple[str, bytes]], items: Sequence[tuple[str, Encoded]]) -> list[tuple[str, str, str]]:
     """Return what cannot be loaded in this process, and why; runs on a worker."""
     tried = [(what, capture(pickle.loads, content)) for what, content in bodies]
     tried.extend((what, capture(value._load)) for what, value in items)

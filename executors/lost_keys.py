@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from prefectish.executors.session import OpenKey
 
 #: Time without any finished key after which the cluster is checked, and between two checks, in seconds.
-LOOK_INTERVAL = 1.0
+_LOOK_INTERVAL = 1.0
 #: Time the link to the scheduler may be down before it counts as lost, in seconds.
-LINK_TIMEOUT = 8.0
+_LINK_TIMEOUT = 8.0
 #: Time that the scheduler may take for an answer before a warning, in seconds.
-SLOW_ANSWER = 5.0
+_SLOW_ANSWER = 5.0
 #: Time that a check waits for the answer of the cluster, in seconds; the next check reads an answer that comes later.
-ANSWER_WAIT = 0.05
+_ANSWER_WAIT = 0.05
 #: Children that a warning names.
-MAX_SHOWN = 3
+_MAX_SHOWN = 3
 #: Reasons of Dask for a cancelled key that mean the scheduler is gone, and those that mean an input is.
 _SCHEDULER_REASONS = ("scheduler-connection-lost", "scheduler-close")
 #: A scattered value cannot be computed again: Dask forgets the keys that read it, or never finds it.
@@ -146,7 +146,7 @@ class LossWatch:
         answer, began = self.connection.begin(question), time.monotonic()
         while True:
             try:
-                return answer.result(LOOK_INTERVAL if limit is None else min(LOOK_INTERVAL, limit))
+                return answer.result(_LOOK_INTERVAL if limit is None else min(_LOOK_INTERVAL, limit))
             except TimeoutError:
                 if answer.done():
                     return answer.result()  # a timeout of its own
@@ -164,7 +164,7 @@ class LossWatch:
                 raise SchedulerLost(f"the scheduler has not answered for {silent:.0f} s")
 
     def _note_silence(self, seconds: float) -> None:
-        if seconds >= SLOW_ANSWER and self.connection.client.status == "running":
+        if seconds >= _SLOW_ANSWER and self.connection.client.status == "running":
             self._warn_once("silent", "the cluster has not answered for %.0f s; the run waits for it", seconds)
 
     def _warn_once(self, what: str, text: str, *args: Any) -> None:
@@ -186,10 +186,10 @@ class LossWatch:
             return {}
         if self._quiet_since is None:
             self._quiet_since = now
-            self._next_look = now + LOOK_INTERVAL
+            self._next_look = now + _LOOK_INTERVAL
         if now < self._next_look:
             return {}
-        self._next_look = now + LOOK_INTERVAL
+        self._next_look = now + _LOOK_INTERVAL
         if self._lost or self._link_is_down(now):
             self._pending_question = None
             return dict.fromkeys(open_keys, self.scheduler_lost())
@@ -202,14 +202,14 @@ class LossWatch:
             self._link_down_since = None
             return False
         self._link_down_since = self._link_down_since or now
-        return now - self._link_down_since > LINK_TIMEOUT
+        return now - self._link_down_since > _LINK_TIMEOUT
 
     def _take_answer(self, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
         """Read the answer to the question of the last check, and ask again."""
         if self._pending_question is None:
             self._pending_question = now, self.connection.begin(self.connection.ask_threads())
         asked, answer = self._pending_question
-        outcome = capture(answer.result, ANSWER_WAIT)
+        outcome = capture(answer.result, _ANSWER_WAIT)
         if not answer.done():
             self._note_silence(now - asked)
             return dict.fromkeys(open_keys, self.scheduler_lost()) if now - asked > self.no_workers_timeout else {}
@@ -252,7 +252,7 @@ class LossWatch:
             return
         shown = ", ".join(
             f"{entry.jobs[0].chain.steps[_step_of(key, entry)].label(entry.jobs[0].index)} on {worker}"
-            for key, worker in running[:MAX_SHOWN]
+            for key, worker in running[:_MAX_SHOWN]
             if (entry := open_keys.get(key)) is not None
         )
         self._warn_once(
@@ -264,7 +264,7 @@ class LossWatch:
 
     def _ask_scheduler(self, function: Callable[..., Any], keys: list[Any]) -> Any:
         """Return what a function returns on the scheduler; None if the scheduler does not run it, or not in time."""
-        outcome = capture(self.wait, asked_on_scheduler(self.connection.client, function, keys=keys), LOOK_INTERVAL)
+        outcome = capture(self.wait, asked_on_scheduler(self.connection.client, function, keys=keys), _LOOK_INTERVAL)
         return None if isinstance(outcome, Error) else outcome.value
 
 

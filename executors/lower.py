@@ -22,7 +22,7 @@ from prefectish.engine.worker.attempt import PENDING
 from prefectish.executors.dask_api import Key, Task, TaskRef
 
 #: A batch of automatic size starts no further branch after so many seconds.
-BATCH_PATIENCE = 1.0
+_BATCH_PATIENCE = 1.0
 
 
 class PackedChain(NamedTuple):
@@ -217,7 +217,7 @@ def lower_batch(jobs: Sequence[Job], chain: PackedChain, key: Key, options: Lowe
         starts = {p: packer.state(s, "an earlier attempt") for p, s in job.starts.items()}
         branches.append((job.index, job.positions, items, given, starts))
         taken.append(job)
-    patience = BATCH_PATIENCE if jobs[0].chain.batch_size == "auto" else None
+    patience = _BATCH_PATIENCE if jobs[0].chain.batch_size == "auto" else None
     calls = pickle.dumps((patience, options.keep, options.verify, branches), protocol=5)
     values = [options.reference(h) for h in packer.held]
     graph = {key: Task(key, execute_batch, chain.payload, calls, *values)} if taken else {}

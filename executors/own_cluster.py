@@ -27,11 +27,11 @@ from prefectish.executors.probe import is_loopback
 from prefectish.source_lines import dumps_by_value
 
 #: Seconds until a temporary cluster must have started.
-START_LIMIT = 60.0
+_START_LIMIT = 60.0
 #: Seconds until it must have ended: a little more than the cluster allows itself.
-STOP_LIMIT = 3.0
+_STOP_LIMIT = 3.0
 #: Seconds until the children of a killed cluster process must have ended too.
-KILL_LIMIT = 1.0
+_KILL_LIMIT = 1.0
 
 # Workers are forked, where that is safe, from a process that imports distributed while the cluster process does so.
 _BOOT = """
@@ -76,7 +76,7 @@ class OwnCluster:
         """End all of its processes, and wait for their end."""
         self._pipe.close()
         try:
-            self._process.wait(STOP_LIMIT)
+            self._process.wait(_STOP_LIMIT)
         except subprocess.TimeoutExpired:
             self._kill()
 
@@ -85,7 +85,7 @@ class OwnCluster:
         group = self._process.pid
         self._process.kill()
         self._process.wait()
-        end = time.monotonic() + KILL_LIMIT
+        end = time.monotonic() + _KILL_LIMIT
         with suppress(ProcessLookupError):
             while time.monotonic() < end:
                 os.killpg(group, 0)
@@ -103,8 +103,8 @@ class OwnCluster:
         try:
             self._pipe.send(([path or os.getcwd() for path in sys.path], preload))
             self._pipe.send_bytes(arguments)
-            if not self._pipe.poll(START_LIMIT):
-                raise SchedulerLost(f"the temporary cluster did not start within {START_LIMIT:g} s")
+            if not self._pipe.poll(_START_LIMIT):
+                raise SchedulerLost(f"the temporary cluster did not start within {_START_LIMIT:g} s")
             answer = self._pipe.recv()
         except (EOFError, ConnectionResetError, BrokenPipeError):
             raise SchedulerLost(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 #: Files that a process keeps in memory.
-MAX_OPEN_PAYLOADS = 16
+_MAX_OPEN_PAYLOADS = 16
 
 
 class PayloadFile:
@@ -20,18 +20,18 @@ class PayloadFile:
         self.path = path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return open_payload, (self.path,)
+        return _open_payload, (self.path,)
 
 
 _open: OrderedDict[str, Any] = OrderedDict()
 
 
-def open_payload(path: str) -> Any:
+def _open_payload(path: str) -> Any:
     """Return the value in a file; a process reads it once."""
     if path not in _open:
         with open(path, "rb") as file:
             _open[path] = pickle.load(file)
-        while len(_open) > MAX_OPEN_PAYLOADS:
+        while len(_open) > _MAX_OPEN_PAYLOADS:
             _open.popitem(last=False)
     return _open[path]
 

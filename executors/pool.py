@@ -17,10 +17,10 @@ from prefectish.engine.plan.steps import Plan
 from prefectish.executors.pool_session import PoolJob, PoolSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
 
-SCHEDULERS = ("threads", "processes", "synchronous")
+_SCHEDULERS = ("threads", "processes", "synchronous")
 
 
-def run_synchronously(job: Job, run_id: str) -> Sequence[tuple[int, Record]]:
+def _run_synchronously(job: Job, run_id: str) -> Sequence[tuple[int, Record]]:
     """Run a job by Dask's synchronous scheduler, in this thread, and return its records by position."""
     records: list[tuple[int, Any]] = []
     graph = live_graph([PoolJob(job)], run_id)
@@ -65,8 +65,8 @@ class LocalDaskExecutor:
         stall_warning: float | None = 60,
         verify_results: bool = False,
     ) -> None:
-        if scheduler not in SCHEDULERS:
-            raise ValueError(f"scheduler must be one of {', '.join(map(repr, SCHEDULERS))}, got {scheduler!r}")
+        if scheduler not in _SCHEDULERS:
+            raise ValueError(f"scheduler must be one of {', '.join(map(repr, _SCHEDULERS))}, got {scheduler!r}")
         if num_workers is not None and num_workers < 1:
             raise ValueError(f"num_workers must be >= 1, got {num_workers!r}")
         self.scheduler = scheduler
@@ -80,7 +80,7 @@ class LocalDaskExecutor:
         """Open a session for one run."""
         run_id = run["flow_run_id"]
         if self.scheduler == "synchronous":
-            yield SerialSession(lambda job: run_synchronously(job, run_id))
+            yield SerialSession(lambda job: _run_synchronously(job, run_id))
             return
         session = PoolSession(self._workers(plan, run_id), run, self.stall_warning)
         try:

@@ -26,10 +26,10 @@ from prefectish.engine.jobs.references import Held
 #: Most jobs in a graph, unless four for each slot are more.
 MAX_GRAPH_JOBS = 128
 #: A graph that drains in fewer seconds is followed by a larger one; in more than the second figure, by a smaller one.
-QUICK, SLOW = 0.01, 0.05
+_QUICK, SLOW = 0.01, 0.05
 
 #: Tasks that a warning names.
-MAX_SHOWN = 3
+_MAX_SHOWN = 3
 
 #: A step that ended: its job, its position, and its record, or None if it was cancelled.
 Arrival = tuple["PoolJob", int, Record | None]
@@ -125,7 +125,7 @@ class GraphSizer:
         """Note that a graph of `taken` jobs starts now, because the one before has drained."""
         gap = now - self._last
         self._last = now
-        if gap < QUICK and taken == self.size:
+        if gap < _QUICK and taken == self.size:
             self.size = min(self.maximum, 2 * self.size)
         elif gap > SLOW:
             self.size = max(self.minimum, self.size // 2)
@@ -255,7 +255,7 @@ class PoolSession:
         if ended or not self.open or self._quiet_since is None:
             self._quiet_since = now
         elif self.stall_warning is not None and self.open and now - self._quiet_since >= self.stall_warning:
-            shown = ", ".join(_label(branch) for branch in list(self.open.values())[:MAX_SHOWN])
+            shown = ", ".join(_label(branch) for branch in list(self.open.values())[:_MAX_SHOWN])
             get_logger("engine").warning(
                 "nothing has ended for %.0f s; %d tasks are open: %s. One that never ends needs a timeout",
                 now - self._quiet_since, len(self.open), shown,

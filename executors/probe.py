@@ -23,9 +23,9 @@ from prefectish.errors import FlowDefinitionError, SchedulerLost
 #: How long a server may stay silent before it is sent something, in seconds.
 SILENCE = 1.0
 #: Fewer bytes than the header of a Dask message, which it would take for the start of one.
-QUESTION = b"?\r\n\r\n"
+_QUESTION = b"?\r\n\r\n"
 #: A scheduler's first message is a few hundred bytes long, and its length comes first.
-LONGEST_GREETING = 1 << 20
+_LONGEST_GREETING = 1 << 20
 #: Pause after a refused connection, in seconds.
 PAUSE = 0.1
 
@@ -45,7 +45,7 @@ def masked(address: str) -> str:
     return re.sub(r"(^|//)[^/]*@", r"\1***@", address)
 
 
-def host_and_port(address: str) -> tuple[str, int]:
+def _host_and_port(address: str) -> tuple[str, int]:
     """Split an address of TCP.
 
     Raises
@@ -70,7 +70,7 @@ def is_loopback(address: str) -> bool:
     if parse_address(address)[0] == "inproc":
         return True
     try:
-        found = {info[4][0] for info in socket.getaddrinfo(host_and_port(address)[0], None)}
+        found = {info[4][0] for info in socket.getaddrinfo(_host_and_port(address)[0], None)}
     except OSError:
         return False
     return all(ipaddress.ip_address(str(ip).partition("%")[0]).is_loopback for ip in found)
@@ -92,7 +92,7 @@ def await_scheduler(address: str, security: Security, timeout: float) -> None:
     scheme = parse_address(address)[0]
     if scheme not in ("tcp", "tls"):
         return
-    host, port = host_and_port(address)
+    host, port = _host_and_port(address)
     context = _tls_context(address, security) if scheme == "tls" else None
     end = time.monotonic() + timeout
     why = "it accepts connections and stays silent"
@@ -134,7 +134,7 @@ def _first_bytes(link: socket.socket, timeout: float) -> bytes:
         return _receive(link)
     except TimeoutError:
         link.settimeout(max(timeout - SILENCE, 0.01))
-        link.sendall(QUESTION)
+        link.sendall(_QUESTION)
         return _receive(link)
 
 
@@ -149,7 +149,7 @@ def _receive(link: socket.socket) -> bytes:
 def _is_greeting(said: bytes) -> bool:
     if not said:
         raise _NotDask("what listens there hangs up without a word of Dask")
-    if len(said) == 8 and struct.unpack("<Q", said)[0] <= LONGEST_GREETING:
+    if len(said) == 8 and struct.unpack("<Q", said)[0] <= _LONGEST_GREETING:
         return True
     if said[:2] == b"\x15\x03":
         raise _NotDask("what listens there speaks TLS; use a tls:// address and security=distributed.Security(...)")

@@ -33,7 +33,7 @@ from prefectish.executors import crash_log
 from prefectish.executors.worker_death import as_text
 
 #: Time between two measurements of the memory of a process that runs a suspect, in seconds.
-MEMORY_INTERVAL = 0.1
+_MEMORY_INTERVAL = 0.1
 
 
 class ProcessEnv(NamedTuple):
@@ -216,7 +216,7 @@ class ProcessGroup:
             ended.set()
 
     def _watch(self, ended: threading.Event) -> None:
-        while not ended.wait(MEMORY_INTERVAL):
+        while not ended.wait(_MEMORY_INTERVAL):
             for pid in list(self.processes):
                 with suppress(psutil.Error):
                     self.peak = max(self.peak, psutil.Process(pid).memory_info().rss)

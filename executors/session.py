@@ -45,31 +45,31 @@ from prefectish.executors.waker import Waker
 #: The bytes of a chain up to this size are sent with every call; larger ones get a key of their own.
 INLINE_CHAIN = 4096
 #: Keys collected at once, if there are as many: they share what reading costs (about 3 ms, over all processes).
-GROUP = 250
+_GROUP = 250
 #: Longest time that finished children wait for more of their group, in seconds for each open key, and at most.
-GROUP_WAIT = 1e-3
-MAX_GROUP_WAIT = 1.0
+_GROUP_WAIT = 1e-3
+_MAX_GROUP_WAIT = 1.0
 #: Time between polls of the open keys, in seconds a key: polling one costs a hundredth of that.
 POLL_INTERVAL = 25e-6
-MAX_POLL_INTERVAL = 0.025
+_MAX_POLL_INTERVAL = 0.025
 #: How long the cluster may take to send small values before it is asked again, at first and at most, in seconds.
-PATIENCE = 5.0
-MAX_PATIENCE = 80.0
+_PATIENCE = 5.0
+_MAX_PATIENCE = 80.0
 #: A load check runs before anything of the run, whatever its priorities.
-LOAD_CHECK_PRIORITY = 1e9
+_LOAD_CHECK_PRIORITY = 1e9
 #: The slowest connection that is expected, in bytes a second.
-SLOWEST_LINK = 10e6
+_SLOWEST_LINK = 10e6
 _PENDING = frozenset({"pending", "lost"})
 #: Open keys above which the session polls instead of waiting for the next one.
-POLLED_KEYS = 16
+_POLLED_KEYS = 16
 #: Keys that a run may submit before their order outweighs the depth of their steps.
-KEYS_PER_STEP = 1 << 32
+_KEYS_PER_STEP = 1 << 32
 #: Bytes of small results that are sent to the client in one run; beyond it they stay on workers.
-INLINE_TOTAL = 256 << 20
+_INLINE_TOTAL = 256 << 20
 #: Size of a value without its result, in bytes: a value is large if its result is.
-VALUE_OVERHEAD = 4096
+_VALUE_OVERHEAD = 4096
 #: Bytes of large results that are fetched before a client that the run opened is closed.
-FETCH_TOTAL = 256 << 20
+_FETCH_TOTAL = 256 << 20
 
 
 class OpenKey:
@@ -154,7 +154,7 @@ class ClusterSession:
         self.waker = Waker(self.client.loop.add_callback)
         self.chains: dict[int, tuple[PackedChain, Placement]] = {}
         self.watch = LossWatch(connection, run_id, no_workers_timeout, stall_warning)
-        self._patience = PATIENCE
+        self._patience = _PATIENCE
         self._done: list[Receipt] = []
         self._waiting_since: float | None = None  # since when something is done that was not read
         self._count = 0
@@ -221,7 +221,7 @@ class ClusterSession:
     ) -> list[LoadFailure] | None:
         """Run a load check on a worker; None if it did not end in time."""
         key = self._key("prefectish-load-check")
-        first = Placement(placement.resources, placement.workers, LOAD_CHECK_PRIORITY)
+        first = Placement(placement.resources, placement.workers, _LOAD_CHECK_PRIORITY)
         future = self._get(make(key), [key], first)[key]
         self.connection.wait_any([future], BUSY_WAIT if self.open_keys else IDLE_WAIT)
         if future.status != "finished":
@@ -284,7 +284,7 @@ class ClusterSession:
         known = self.chains.get(spec.ident)
         if known is None:
             for step in spec.steps:
-                self._depth_priorities[f"{step.slug}-{self.run_id}"] = -step.number * KEYS_PER_STEP
+                self._depth_priorities[f"{step.slug}-{self.run_id}"] = -step.number * _KEYS_PER_STEP
             known = self.chains[spec.ident] = (self._pack(spec), placement_of(spec.steps[0].task))
         return known
 
@@ -330,7 +330,7 @@ class ClusterSession:
         SchedulerLost
             No worker accepted it.
         """
-        limit, end = PATIENCE + nbytes / SLOWEST_LINK, time.monotonic() + self.watch.no_workers_timeout
+        limit, end = _PATIENCE + nbytes / _SLOWEST_LINK, time.monotonic() + self.watch.no_workers_timeout
         while True:
             try:
                 future: Future = self.watch.wait(scattered(self.client, value, limit), limit + 1)
@@ -352,7 +352,7 @@ class ClusterSession:
             now = time.monotonic()
             if ready:
                 self._waiting_since = self._waiting_since or now
-                patience = min(MAX_GROUP_WAIT, GROUP_WAIT * len(self.open_keys))
+                patience = min(_MAX_GROUP_WAIT, _GROUP_WAIT * len(self.open_keys))
                 if self._enough(ready) or now - self._waiting_since > patience:
                     self._waiting_since = None
                     self.watch.progressed(now)
@@ -368,15 +368,15 @@ class ClusterSession:
 
     def _enough(self, ready: Sequence[Key]) -> bool:
         """Whether to read what is done now: a group is complete, or a single task or a batch that others wait for."""
-        if len(ready) >= min(GROUP, len(self.open_keys) // 4 + 1):
+        if len(ready) >= min(_GROUP, len(self.open_keys) // 4 + 1):
             return True
         entries = map(self.open_keys.__getitem__, ready)
         return any(entry.position is None or entry.jobs[0].index < 0 for entry in entries)
 
     def _pause(self, end: float | None, now: float) -> None:
         left = 0.5 if end is None else min(0.5, end - now)
-        if len(self.open_keys) > POLLED_KEYS:
-            self.waker.sleep(min(left, POLL_INTERVAL * len(self.open_keys), MAX_POLL_INTERVAL))
+        if len(self.open_keys) > _POLLED_KEYS:
+            self.waker.sleep(min(left, POLL_INTERVAL * len(self.open_keys), _MAX_POLL_INTERVAL))
         elif self.open_keys:
             self.connection.wait_any([entry.future for entry in self.open_keys.values()], left, self.waker)
         else:
@@ -406,11 +406,11 @@ class ClusterSession:
         try:
             values, large = self.watch.wait(self._read(finished), self._patience)
         except NoAnswer:  # a worker has just died, and Dask tries it for half a minute; its values are computed anew
-            self._patience = min(2 * self._patience, MAX_PATIENCE)
+            self._patience = min(2 * self._patience, _MAX_PATIENCE)
             return
         except SchedulerLost:
             return  # the watch reports it at its next look
-        self._patience = PATIENCE
+        self._patience = _PATIENCE
         for key, nbytes in large.items():
             self._ask_receipt(key, nbytes)
         release(self.client, [future for key, value in values.items() if (future := self._take(key, value))])
@@ -435,8 +435,8 @@ class ClusterSession:
         entry = self.open_keys[key]
         if entry.value is not None:
             return False
-        limit = self.options.keep if self._inlined_bytes < INLINE_TOTAL else 0
-        return size > (limit // 8 + 256) * len(entry.jobs) + VALUE_OVERHEAD + limit
+        limit = self.options.keep if self._inlined_bytes < _INLINE_TOTAL else 0
+        return size > (limit // 8 + 256) * len(entry.jobs) + _VALUE_OVERHEAD + limit
 
     async def _sizes(self, keys: list[Key]) -> dict[Key, int]:
         scheduler = self.client.scheduler
@@ -525,8 +525,8 @@ class ClusterSession:
         total = 0
         for result in held:
             total += result.nbytes
-            if total > FETCH_TOTAL:
-                result.release(f"the client that held it was closed, and {FETCH_TOTAL >> 20} MiB were fetched before")
+            if total > _FETCH_TOTAL:
+                result.release(f"the client that held it was closed, and {_FETCH_TOTAL >> 20} MiB were fetched before")
             else:
                 result.fetch()
 

@@ -147,11 +147,11 @@ def live_graph(branches: Sequence[PoolJob], run_id: str) -> dict[tuple[str, int,
         for position in job.positions:
             keys[position] = key = (f"{job.chain.steps[position].slug}-{run_id}", job.index, job.submission)
             before = [keys[p] for p in job.sources(position)] if len(job.positions) > 1 else ()
-            graph[key] = (run_live, branch, position, *before)
+            graph[key] = (_run_live, branch, position, *before)
     return graph
 
 
-def run_live(branch: PoolJob, position: int, *before: Any) -> list[Arrival]:
+def _run_live(branch: PoolJob, position: int, *before: Any) -> list[Arrival]:
     """Run one step of a job. The callback empties the list, so that the results Dask keeps hold no values."""
     if branch.cancelled:
         return [(branch, position, None)]
@@ -163,7 +163,7 @@ def run_live(branch: PoolJob, position: int, *before: Any) -> list[Arrival]:
 
 
 def posttask(graph: Mapping[Any, Any], report: Report) -> tuple[Any, ...]:
-    """Return callbacks for Dask's schedulers that start with the first job and report what `run_live` returned."""
+    """Return callbacks for Dask's schedulers that start with the first job and report what `_run_live` returned."""
 
     def after(key: Any, result: list[Arrival], graph: Any, state: Any, worker: Any) -> None:
         report(result.pop())

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 #: How long to wait until a nanny has seen the end of its worker, and between two queries, in seconds.
-PATIENCE = 2.0
+_PATIENCE = 2.0
 LOOK_INTERVAL = 0.1
 #: Newest lines of a nanny's log that are searched.
-MAX_SEARCHED = 500
+_MAX_SEARCHED = 500
 #: Largest memory that was seen of each worker process of this machine, in bytes, by pid; filled by what watches them.
 peak_memory: dict[int, int] = {}
 
@@ -55,13 +55,13 @@ def worker_evidence(client: Client, last_worker: Any) -> dict[str, Any]:
     }
     nanny = getattr(last_worker, "nanny", None)
     if pid:
-        found = capture(client.run_on_scheduler, collect_evidence, pid=pid, address=address, nanny=nanny)
+        found = capture(client.run_on_scheduler, _collect_evidence, pid=pid, address=address, nanny=nanny)
         if not isinstance(found, Error):
             known.update(found.value)
     return {name: value for name, value in known.items() if value is not None}
 
 
-async def collect_evidence(pid: int, address: str, nanny: str | None, dask_scheduler: Any = None) -> dict[str, Any]:
+async def _collect_evidence(pid: int, address: str, nanny: str | None, dask_scheduler: Any = None) -> dict[str, Any]:
     """Return what scheduler and nanny know of a dead worker; runs on the scheduler."""
     import dask
 
@@ -81,11 +81,11 @@ async def collect_evidence(pid: int, address: str, nanny: str | None, dask_sched
 
 async def _nanny_lines(scheduler: Any, nanny: str, pid: int, address: str) -> list[str]:
     """Return what a nanny logged of a worker, oldest first, once it has seen its end."""
-    end = asyncio.get_running_loop().time() + PATIENCE
+    end = asyncio.get_running_loop().time() + _PATIENCE
     lines: list[str] = []
     while True:
         try:
-            logged = await asyncio.wait_for(scheduler.rpc(nanny).get_logs(n=MAX_SEARCHED), PATIENCE)
+            logged = await asyncio.wait_for(scheduler.rpc(nanny).get_logs(n=_MAX_SEARCHED), _PATIENCE)
         except (OSError, TimeoutError):  # it ended with its worker
             return lines
         lines = [line for _, line in reversed(logged) if str(pid) in line or address in line]

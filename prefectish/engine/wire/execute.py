@@ -49,7 +49,7 @@ def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
     items: Sequence[Any] = call.items
     if values:
         items = [substitute(item, values) for item in items]
-        chain = with_values(chain, values)
+        chain = _with_values(chain, values)
     starts = {} if call.start is None else {call.position: call.start}
     ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts)
     return _encoded(record, chain.steps[call.position].label(call.index), call.verify)
@@ -63,7 +63,7 @@ def _encoded(record: Record, label: str, verify: bool) -> Record:
     return record
 
 
-def with_values(chain: ChainSpec, values: Sequence[StepResult]) -> ChainSpec:
+def _with_values(chain: ChainSpec, values: Sequence[StepResult]) -> ChainSpec:
     """Return a chain with values in the place of the references in its shared inputs and constants."""
     shared = tuple(substitute(state, values) for state in chain.shared)
     steps = tuple(_step_with_values(spec, values) for spec in chain.steps)
@@ -154,7 +154,7 @@ def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
     chain = capture(open_chain, payload)
     spec = chain.value if isinstance(chain, Value) else None
     if spec is not None and values:
-        spec = with_values(spec, values)
+        spec = _with_values(spec, values)
     end = None if patience is None else perf_counter() + patience
     entries: list[Any] = []
     large: dict[tuple[int, int], Any] = {}

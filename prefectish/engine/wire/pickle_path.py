@@ -11,8 +11,8 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import dumps
 
 #: How deep to look, and at how many parts of one value.
-DEPTH = 12
-PARTS = 1000
+_DEPTH = 12
+_PARTS = 1000
 
 
 def pickle_path(value: Any, name: str) -> str | None:
@@ -31,7 +31,7 @@ def pickle_path(value: Any, name: str) -> str | None:
     "data['rows'][1]"
     """
     path, part, seen = name, value, {id(value)}
-    for _ in range(DEPTH):
+    for _ in range(_DEPTH):
         found = next(((p, inner) for p, inner in _parts(part, path) if id(inner) not in seen and _fails(inner)), None)
         if found is None:
             break
@@ -46,7 +46,7 @@ def _fails(value: Any) -> bool:
 
 def _parts(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield what a value is made of, with its path; reading it may run the user's code, which is not our matter."""
-    outcome = capture(lambda: [each for each, _ in zip(_inside(value, path), range(PARTS), strict=False)])
+    outcome = capture(lambda: [each for each, _ in zip(_inside(value, path), range(_PARTS), strict=False)])
     yield from () if isinstance(outcome, Error) else outcome.value
 
 
