@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from prefectish.config import default_executor, switch
 from prefectish.edges import Edge, unwrap
 from prefectish.engine.context import Overlay, context, current
-from prefectish.engine.driver.options import RunOptions
+from prefectish.engine.driver.options import RunOptions, check_story
 from prefectish.engine.handlers import on_failure_handler
 from prefectish.engine.state import Scheduled, State
 from prefectish.errors import FlowDefinitionError, ParameterError
@@ -382,6 +382,7 @@ class Flow(TaskGraph):
         on_pause: str | None = None,
         history: Any = None,
         progress: bool | None = None,
+        story: bool | None = None,
         **parameter_values: Any,
     ) -> State:
         """Run the flow and return its state, whose result maps each task to its state.
@@ -419,6 +420,9 @@ class Flow(TaskGraph):
         progress
             Whether the run is shown while it runs: live in a notebook or a terminal, else as a line now and then.
             Default: the setting `progress`, else True in a notebook or a terminal, and False elsewhere and in a task.
+        story
+            Whether to keep a log of what happens to each child, for ``state.story("load[17]")``. Default: True under
+            ``PREFECTISH_VALIDATE=1``, else False.
 
         Raises
         ------
@@ -432,7 +436,9 @@ class Flow(TaskGraph):
         options = self._options(
             executor=executor, context=context, task_states=task_states, state=state, flow_run_name=flow_run_name,
             keep_results=keep_results, timeout=timeout, on_pause=on_pause, history=history, progress=progress,
+            story=story,
         )  # fmt: skip
+        check_story(story, (parameter.name for parameter in self.parameters()))
         settled = partial(self._settled, parameters, parameter_values, context)
         if self.schedule is not None and state is None:
             repeats = switch("run_on_schedule", default=True) if run_on_schedule is None else run_on_schedule
@@ -482,13 +488,16 @@ class Flow(TaskGraph):
         timeout: float | timedelta | None = None,
         history: Any = None,
         progress: bool | None = None,
+        story: bool | None = None,
         **parameter_values: Any,
     ) -> RunHandle:
         """Start the flow in a thread of its own, once and at once, and return a handle on the run.
 
         Parameters
         ----------
-        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, **parameter_values
+        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, story
+            As in :meth:`run`.
+        **parameter_values
             As in :meth:`run`.
         progress
             As in :meth:`run`; by default not in a terminal, where the user may type meanwhile.
@@ -498,6 +507,7 @@ class Flow(TaskGraph):
         ParameterError, FlowDefinitionError, RuntimeError
             As :meth:`run`. What goes wrong later is raised by the handle's `wait`.
         """
+        check_story(story, (parameter.name for parameter in self.parameters()))
         values = self._settled(parameters, parameter_values, context)
         from contextvars import copy_context
 
@@ -506,7 +516,8 @@ class Flow(TaskGraph):
 
         options = self._options(
             executor=executor, context=context, task_states=task_states, flow_run_name=flow_run_name,
-            keep_results=keep_results, timeout=timeout, history=history, progress=progress, background=True,
+            keep_results=keep_results, timeout=timeout, history=history, progress=progress, story=story,
+            background=True,
         )  # fmt: skip
         drive = partial(copy_context().run, run_flow, self, values)
         return RunHandle(self, partial(drive, options), partial(self._approved, drive, options))

@@ -7,6 +7,7 @@ it is, so that the tree of states can stand on this file.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 SHOWN = 5
 #: Longest line of such a repr, in characters.
 LONGEST_LINE = 200
+#: Entries that the story of a run keeps, at most, and stories that a process keeps.
+MAX_ENTRIES = 50_000
+MAX_STORIES = 5
 
 
 class Arrow(NamedTuple):
@@ -70,6 +74,118 @@ class TaskStates(dict[Any, Any]):
         self.arrows = tuple(arrows)
         self.mapped = mapped
         self.slowest = tuple(slowest)
+
+
+class StoryEntry(NamedTuple):
+    """What happened to a step, or to one row of it, at a moment in seconds of the run's monotonic clock."""
+
+    seconds: float
+    what: str
+    slug: str
+    row: int | None
+    details: str
+
+
+class Story(str):
+    """What happened to a task or a child, line by line; its repr is the text, so that a terminal shows it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class RunStory:
+    """What happened in a run, as far as it was noted: the last entries of a bounded log.
+
+    Attributes
+    ----------
+    orders
+        Rows in map order, of flattened maps that have ended: rows are numbered as they came.
+    """
+
+    def __init__(self, run_id: str, names: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        self.run_id = run_id
+        self.entries: deque[StoryEntry] = deque(maxlen=MAX_ENTRIES)
+        self.orders: dict[str, tuple[int, ...]] = {}
+        self.count = 0
+        self._names = names
+
+    def note(self, seconds: float, what: str, slug: str, row: int | None, details: str) -> None:
+        """Note what happened."""
+        self.count += 1
+        self.entries.append(StoryEntry(seconds, what, slug, row, details))
+
+    def of(self, key: str) -> Story:
+        """Return what happened to a task, as ``load``, or to a child, as ``load[17]``.
+
+        Raises
+        ------
+        KeyError
+            No task of the run has that name or slug, or several have the name.
+        """
+        name, bracket, rest = key.partition("[")
+        index = int(rest[:-1]) if rest.endswith("]") and rest[:-1].isdecimal() else None
+        if bracket and index is None:
+            raise KeyError(f"{key!r} must be a task, as 'load', or a child of it, as 'load[17]'")
+        slug = self._slug(name)
+        row = index
+        if index is not None and slug in self.orders:
+            row = self.orders[slug][index] if index < len(self.orders[slug]) else -1
+        entries = list(self.entries)
+        found = [e for e in entries if e.slug == slug and (row is None or e.row in (None, row))]
+        label = slug if index is None else f"{slug}[{index}]"
+        lines = [f"{label} in run {self.run_id}, by seconds since the first entry"]
+        if self.count > len(entries):
+            lines.append(f"  (the first {self.count - len(entries)} entries of the run were dropped)")
+        begin = entries[0].seconds if entries else 0.0
+        for entry in found:
+            child = "" if entry.row is None or row is not None else f"[{entry.row}] "
+            lines.append(f"  {entry.seconds - begin:9.3f}  {entry.what:<9}  {child}{entry.details}")
+        if not found:
+            lines.append("  nothing has happened to it")
+        return Story("\n".join(lines))
+
+    def _slug(self, name: str) -> str:
+        names = list(self._names())
+        if any(slug == name for slug, _ in names):
+            return name
+        found = [slug for slug, task_name in names if task_name == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise KeyError(f"several tasks are called {name!r}; name one of {', '.join(found)}")
+        raise KeyError(f"no task of the run is called {name!r}; there are {', '.join(slug for slug, _ in names)}")
+
+
+#: The last runs of this process that kept their story, by identifier.
+_stories: dict[str, RunStory] = {}
+
+
+def keep_story(story: RunStory) -> None:
+    """Keep a story as long as it is among the last ones of this process."""
+    _stories[story.run_id] = story
+    while len(_stories) > MAX_STORIES:
+        _stories.pop(next(iter(_stories)), None)
+
+
+def story_of(run_id: str | None, key: str) -> Story:
+    """Return what happened to a task or a child in a run of this process.
+
+    Raises
+    ------
+    RuntimeError
+        The run kept no story, or it is gone; the text says how to keep one.
+    KeyError
+        The run has no such task.
+    """
+    story = None if run_id is None else _stories.get(run_id)
+    if story is None:
+        raise RuntimeError(
+            f"run {run_id} has no story here: run the flow with story=True, or with PREFECTISH_VALIDATE=1 in the "
+            f"environment; this process keeps those of its last {MAX_STORIES} runs"
+        )
+    return story.of(key)
 
 
 class MapResult(Sequence[Any]):
@@ -277,6 +393,21 @@ class Readable:
                 raise IndexError(f"there is no child {which!r}: the map has {len(children)}") from None
         states = _tasks_of(self)
         return states[task_of({task: _slug(states, task) for task in states}, which)]
+
+    def story(self, key: str) -> str:
+        """Return what happened to a task (``"load"``) or a child (``"load[17]"``) of the run, moment by moment.
+
+        Asked of the state of a flow that ran in this process with ``story=True``, or ``PREFECTISH_VALIDATE=1``.
+
+        Raises
+        ------
+        RuntimeError
+            The run kept no story, or this is not the state of a flow.
+        KeyError
+            The run has no such task.
+        """
+        context: Mapping[str, Any] = self.context  # type: ignore[attr-defined]
+        return story_of(context.get("flow_run_id"), key)
 
     def _ipython_key_completions_(self) -> list[str]:
         """Return what completes ``state["...``."""

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, overload
 
 from prefectish.engine.capture import capture
-from prefectish.engine.driver.options import RunOptions
+from prefectish.engine.driver.options import RunOptions, check_story
 from prefectish.engine.driver.run import resumption
 from prefectish.engine.handlers import on_failure_handler
 from prefectish.engine.state import State
@@ -101,7 +101,8 @@ class FlowFunction(Generic[P, R]):
 
     def run(
         self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None, history: Any = None,
-        progress: bool | None = None, timeout: float | timedelta | None = None, **parameter_values: Any,
+        progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
+        **parameter_values: Any,
     ) -> State:  # fmt: skip
         """Run the flow and return its state, whose result is what the function returned.
 
@@ -109,7 +110,7 @@ class FlowFunction(Generic[P, R]):
         ----------
         parameters, **parameter_values
             Arguments of the function.
-        executor, history, progress, timeout
+        executor, history, progress, timeout, story
             As for :meth:`prefectish.Flow.run`.
 
         Raises
@@ -117,7 +118,10 @@ class FlowFunction(Generic[P, R]):
         ParameterError
             An argument is unknown, missing, or not of its type.
         """
-        options = self.options.merged(executor=executor, history=history, progress=progress, timeout=timeout)
+        check_story(story, self.signature.signature.parameters)
+        options = self.options.merged(
+            executor=executor, history=history, progress=progress, timeout=timeout, story=story
+        )
         return self._state(parameters, parameter_values, options)
 
     def resume(

@@ -32,7 +32,7 @@ from prefectish.engine.driver.progress_view import counts_by_state
 from prefectish.engine.scheduling.retry_failed import CannotRetry, chooser
 from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Paused, Running, State
-from prefectish.engine.task_states import task_of
+from prefectish.engine.task_states import story_of, task_of
 from prefectish.tasks.task import Task
 
 #: Seconds in which a run whose program ends has to end by itself; then it is ended as it stands.
@@ -307,6 +307,18 @@ class RunHandle:
         slugs = self._flow.slugs
         states = [state for known, state in self._state.result.items() if slug in (None, slugs.get(known))]
         return dict(Counter(type(child).__name__ for state in states for child in expand(state)))
+
+    def story(self, key: str) -> str:
+        """Return what happened so far to a task (``"load"``) or a child (``"load[17]"``), moment by moment.
+
+        Raises
+        ------
+        RuntimeError
+            The run keeps no story: start it with ``story=True``, or with ``PREFECTISH_VALIDATE=1`` in the environment.
+        KeyError
+            The run has no such task.
+        """
+        return story_of(self.id, key)
 
     def _repr_html_(self) -> str:
         from importlib import import_module

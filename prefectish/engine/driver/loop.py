@@ -23,6 +23,8 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, StepState
 from prefectish.engine.scheduling.verdict import by_task
 from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, State, Submitted, innermost
+from prefectish.engine.task_states import RunStory, keep_story
+from prefectish.engine.transitions import validating
 from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
 from prefectish.engine.worker.time_limit import TimeLeft, within
@@ -152,7 +154,17 @@ class Run:
             keep=_kept(self.plan, self.options.keep_results),
             record=self.recorder is not None,
             previous_run=self.previous,
+            story=self._story(),
         )
+
+    def _story(self) -> RunStory | None:
+        """Return the log of what happens to each child; None unless it was asked for."""
+        if not (self.options.story or (self.options.story is None and validating())):
+            return None
+        plan = self.plan
+        story = RunStory(self.run_id, lambda: [(step.slug, step.name) for step in list(plan.steps)])
+        keep_story(story)
+        return story
 
     def _connect(self) -> None:
         """Give the tables of the run to what records it, shows it, and ends it from outside."""

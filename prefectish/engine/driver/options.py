@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefectish.engine.state import State
+from prefectish.errors import ParameterError
 from prefectish.tasks.options import seconds
 
 if TYPE_CHECKING:  # `import prefectish` reads this module, and none that pickles
@@ -38,6 +39,8 @@ class RunOptions(NamedTuple):
         Where the run is recorded: None for the history in the home folder, False for nowhere, a path or a database URL.
     progress
         Whether the run is shown while it is driven; None: in a terminal or a notebook.
+    story
+        Whether the run keeps a log of what happens to each child; None: under ``PREFECTISH_VALIDATE=1``.
     background
         Whether the run is driven beside a user who types at the terminal.
     resumption
@@ -58,6 +61,7 @@ class RunOptions(NamedTuple):
     on_pause: str | None = None
     history: Any = None
     progress: bool | None = None
+    story: bool | None = None
     background: bool = False
     resumption: Any = None
     retries: int = 0
@@ -80,4 +84,21 @@ class RunOptions(NamedTuple):
             raise ValueError(f"on_pause must be None, or 'prompt' to ask on the terminal, got {on_pause!r}")
         if state is not None and not isinstance(state, State):
             raise TypeError(f"state must be a State, got {state!r}")
+        if chosen.get("story") not in (None, True, False):
+            raise TypeError(f"story must be True or False, got {chosen['story']!r}; {_STORY_PARAMETER}")
         return self._replace(**chosen)
+
+
+_STORY_PARAMETER = "give a parameter of this name its value with parameters={'story': ...}"
+
+
+def check_story(story: bool | None, parameters: Iterable[str]) -> None:
+    """Refuse the option `story` where a parameter has that name: it may be meant.
+
+    Raises
+    ------
+    ParameterError
+        Naming the way to give the parameter its value.
+    """
+    if story is not None and "story" in parameters:
+        raise ParameterError(f"story={story!r} is an option of the run; {_STORY_PARAMETER}")

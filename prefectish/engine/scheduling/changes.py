@@ -16,6 +16,7 @@ from prefectish.engine.clock import Now
 from prefectish.engine.context import context
 from prefectish.engine.handlers import notify_map_ended
 from prefectish.engine.jobs.job import Job, Record
+from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import SCALAR
 from prefectish.engine.scheduling.admission import Admission, action_after
@@ -388,7 +389,7 @@ class Changes:
         map_row.waiting &= ~bit
         self.end_row(chain.step_states[position], map_row.row, old or map_row.starts.get(position, NOT_RUN), state)
 
-    def wait_row(self, map_row: MapRow, position: int, state: State | None = None) -> None:
+    def wait_row(self, chain: StepChain, map_row: MapRow, position: int, state: State | None = None) -> None:
         """Let a step of a row wait; `state` is what it starts from afterwards."""
         map_row.waiting |= 1 << position
         if state is not None:
@@ -406,7 +407,7 @@ class Changes:
         """Let steps of a row wait no longer."""
         map_row.waiting &= ~mask
 
-    def lose_job(self, map_row: MapRow, job: Job) -> int:
+    def lose_job(self, map_row: MapRow, job: Job, lost: Lost) -> int:
         """Note that a job was lost; return the mask of the steps that it had not reported."""
         awaited = job.awaiting
         map_row.submitted &= ~awaited

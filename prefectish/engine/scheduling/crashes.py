@@ -122,7 +122,7 @@ class CrashPolicy:
 
     def lose(self, chain: StepChain, map_row: MapRow, job: Job, lost: Lost, now: Now) -> None:
         """Deal with a job that the infrastructure lost: a suspect, another try, or a crash."""
-        awaited = self.changes.lose_job(map_row, job)
+        awaited = self.changes.lose_job(map_row, job, lost)
         if lost.fatal:
             self.end_crashed(lost, now)
             return
@@ -131,14 +131,14 @@ class CrashPolicy:
             return  # the rows of a batch that was lost are submitted again one by one
         suspect = Suspect(chain, map_row, position)
         if lost.cause is LossCause.KILLED_WORKER and not job.solo:
-            self.changes.wait_row(map_row, position)
+            self.changes.wait_row(chain, map_row, position)
             self.suspects.add(suspect, now.seconds)
             return
         retries: int = chain.step_states[position].step.task.crash_retries
         allowed = max(retries, RESENDS) if lost.cause is LossCause.INPUT_LOST else retries
         if not self.suspects.count_crash(suspect, allowed):
             if job.solo:
-                self.changes.wait_row(map_row, position)
+                self.changes.wait_row(chain, map_row, position)
                 self.suspects.add(suspect, now.seconds)
             return
         crashed = _crashed(chain.step_states[position], map_row.row, lost)

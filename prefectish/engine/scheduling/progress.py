@@ -47,9 +47,10 @@ from prefectish.engine.scheduling.retry_failed import FailedRetrier
 from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, RunState, StepChain, StepState
 from prefectish.engine.scheduling.slowest import as_report
+from prefectish.engine.scheduling.story import RecordedChanges
 from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
 from prefectish.engine.state import Cancelled, Crashed, Failed, Paused, Resume, State
-from prefectish.engine.task_states import SlowChild
+from prefectish.engine.task_states import RunStory, SlowChild
 from prefectish.engine.transitions import check, check_attempt, validating
 
 
@@ -102,6 +103,7 @@ class Progress:
         keep: Collection[int] = (),
         record: bool = False,
         previous_run: PreviousRun | None = None,
+        story: RunStory | None = None,
     ) -> None:
         self.run_state = RunState(plan, record)
         self.admission = Admission(window, slots, Limits(plan, tag_limits))
@@ -109,7 +111,8 @@ class Progress:
         if validating():
             notify = _checked(notify)
             self.advance = self._checked_advance  # type: ignore[method-assign]  # a run without checks pays nothing
-        self.changes = Changes(self.run_state, self.admission, release, notify, facts)
+        tables = self.run_state, self.admission, release, notify, facts
+        self.changes = Changes(*tables) if story is None else RecordedChanges(*tables, story=story)
         self.suspects = Suspects()
         self.rows = Rows(self.changes, self.admission, self.suspects)
         self.ready = ReadySteps(self.changes, facts, keep, keyed=record)

@@ -84,7 +84,7 @@ class Rows:
             return
         if isinstance(state, Retrying) and isinstance(state._result, BaseException | EncodedError):
             state = state.replace(result=None)  # the error is recorded, and need not travel with the next attempt
-        self.changes.wait_row(map_row, position, state)
+        self.changes.wait_row(chain, map_row, position, state)
         if due_in_seconds is not None:
             self.run_state.timers.at(now.seconds + due_in_seconds, (chain, map_row, 1 << position))
         elif (watcher := chain.step_states[position].watcher) is not None:
