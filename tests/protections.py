@@ -434,7 +434,7 @@ OFF = (
         "triggers are called under capture", {"prefectish.engine.worker.decide:capture": bare}),
     Off("U13", "test_isolation.py::test_u13_killed_within_a_second", "the process of a body is killed at its limit",
         {"prefectish.engine.worker.isolation.parent:kill_tree": nothing}, limit=15),
-    Off("U14", "test_timeouts.py::test_u14_body_is_timed_out_at_its_limit_and_its_late_result_is_dropped[threads]",
+    Off("U14", "test_time_limit.py::test_u14_body_is_timed_out_at_its_limit_and_its_late_result_is_dropped[threads]",
         "a helper thread is left at the limit",
         {"prefectish.engine.worker.time_limit:_in_side_thread": instead(lambda call, limit, facts: call())}),
     Off("U15", f"{WATCHED}test_u15_body_that_waits_for_its_own_worker_is_told_of", "the watch warns of a stall",
