@@ -144,7 +144,7 @@ def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
     now[0] = lines.INTERVAL
     shown.refresh([counts(51, running=2, retrying=1, failed=3), single()])
     shown.refresh([counts(52, running=2), single()])
-    shown.rest()
+    shown.release_screen()
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [

@@ -26,7 +26,7 @@ class Fake:
     def refresh(self, counts, paused):
         self.seen.append({step.slug: step for step in counts})
 
-    def rest(self):
+    def release_screen(self):
         self.rests += 1
 
     def ended(self, counts, state):

@@ -221,7 +221,7 @@ def test_message_whose_str_breaks_is_told():
 
 
 def test_many_failures_are_looked_at_in_part(monkeypatch):
-    monkeypatch.setattr(views, "LOOKED_AT", 20)
+    monkeypatch.setattr(views, "MAX_FAILURES_READ", 20)
     children = [Failed("", ValueError(f"row {n}")) for n in range(views.MAX_FAILURES_READ + 7)]
     causes, unseen = views.causes_of([("load", Mapped(map_states=children))])
     assert [cause.number for cause in causes] == [views.MAX_FAILURES_READ]

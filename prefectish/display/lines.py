@@ -31,7 +31,7 @@ class ProgressLines:
             self._due = now + INTERVAL
             _write(scene, [line for line in scene.maps if line.seconds is not None and not line.counts.final])
 
-    def rest(self) -> None:
+    def release_screen(self) -> None:
         """Do nothing: lines are in nobody's way."""
 
     def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:

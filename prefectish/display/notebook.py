@@ -36,7 +36,7 @@ class Notebook:
             self._due = now + UPDATE_INTERVAL
             self._show(drawn(scene, None, last=False))
 
-    def rest(self) -> None:
+    def release_screen(self) -> None:
         """Do nothing: the output is in nobody's way."""
 
     def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:

@@ -54,7 +54,7 @@ class Terminal:
                 self._console.print(drawn, width=columns, no_wrap=True, overflow="ellipsis", crop=True)
             self._region.draw(captured.get().splitlines())
 
-    def rest(self) -> None:
+    def release_screen(self) -> None:
         """Take the lines away."""
         self._region.release()
         with Terminal._lock:
@@ -63,7 +63,7 @@ class Terminal:
 
     def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
         """Print the lines for the last time, all of them, as any other output."""
-        self.rest()
+        self.release_screen()
         drawn = self._drawn(self._pace.scene(counts, monotonic()), self._console.width, state)
         self._console.print(drawn, no_wrap=True, overflow="ellipsis", crop=True)
 

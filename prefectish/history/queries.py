@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from prefectish.engine.plan.item_key import Identity, identity_of
+from prefectish.engine.plan.item_key import ItemId, item_id_of
 from prefectish.engine.scheduling.events import Notice
 from prefectish.engine.signals import TRIGGERFAIL
 from prefectish.engine.state import State
@@ -210,7 +210,7 @@ class RunRow:
         with self._store.reading() as connection:
             return [ChildRow(self, row) for row in connection.execute(query)]
 
-    def _every_child(self, slug: str) -> dict[Identity, ChildRow]:
+    def _every_child(self, slug: str) -> dict[ItemId, ChildRow]:
         """Return the recorded children of a task by identity, including those of removed items."""
         table = self._current(gone=True)
         query = self._children(table).where(table.c.step == self._step(slug)).order_by(table.c.row)
@@ -711,7 +711,7 @@ def _what(row: Any) -> tuple[int, str | int]:
     return row.step, row.item_key if row.item_key is not None else row.row
 
 
-def identities(children: Sequence[tuple[int, str | None]]) -> dict[int, Identity]:
+def identities(children: Sequence[tuple[int, str | None]]) -> dict[int, ItemId]:
     """Return the identity of each child: its key, and its number among those with the same key; without a key its row.
 
     Parameters
@@ -725,9 +725,9 @@ def identities(children: Sequence[tuple[int, str | None]]) -> dict[int, Identity
     {0: ('a', 0), 1: ('a', 1), 2: (None, 2)}
     """
     seen: Counter[str] = Counter()
-    found: dict[int, Identity] = {}
+    found: dict[int, ItemId] = {}
     for row, key in children:
-        found[row] = identity_of(key, row, seen)
+        found[row] = item_id_of(key, row, seen)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from prefectish.engine.jobs.references import Gone
-from prefectish.engine.plan.item_key import Identity
+from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
@@ -116,7 +116,7 @@ class Resumption:
         ResumeMismatch
             A task has changed; the message names it.
         """
-        children: dict[str, Mapping[Identity, PreviousResult]] = {}
+        children: dict[str, Mapping[ItemId, PreviousResult]] = {}
         widths: dict[str, int] = {}
         known = {row.slug: row for row in self._steps()}
         is_ours = self.run.flow_name == plan.flow_name if plan.grows else known.keys() & {s.slug for s in plan.steps}

@@ -259,7 +259,7 @@ class Run:
     def _ask_about_pauses(self) -> list[tuple[int, int]]:
         """Ask on the terminal about each paused task; return the steps and rows to resume."""
         if self.ticker is not None:
-            self.ticker.rest()
+            self.ticker.release_screen()
         return [
             (number, row)
             for number, row, label in self.progress.paused()

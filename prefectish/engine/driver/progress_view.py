@@ -37,11 +37,11 @@ from prefectish.engine.state import (
 )
 from prefectish.errors import describe
 
-#: Shortest and longest time between two looks, and before the first, in seconds.
+#: Shortest and longest time between two refreshes, and before the first, in seconds.
 MIN_INTERVAL, MAX_INTERVAL, FIRST_AFTER = 0.2, 2.0, 0.5
-#: How much longer than it took to look, in time of the processor, the next look has to wait.
+#: The next refresh waits so many times as long as the last one took, in time of the processor.
 COST_FACTOR = 100
-#: How long a look may be overdue before the thread does it, in seconds.
+#: How long a refresh may be overdue before the thread does it, in seconds.
 TICK = 0.5
 
 
@@ -90,7 +90,7 @@ class ProgressView(Protocol):
     def refresh(self, counts: Sequence[StepCounts], paused: bool) -> None:
         """Show how far the run is; while it is `paused` by its handle nothing new starts."""
 
-    def rest(self) -> None:
+    def release_screen(self) -> None:
         """Release the screen until the next refresh."""
 
     def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
@@ -98,15 +98,15 @@ class ProgressView(Protocol):
 
 
 class ProgressTicker:
-    """Lets an view look at the right times, and keeps its errors from the run.
+    """Refreshes a view at the right times, and keeps its errors from the run.
 
-    The loop looks between two batches of receipts. While a long body keeps it busy, a thread of its own looks instead.
+    The loop refreshes it between two batches of receipts. While a long body blocks the loop, a thread does.
 
     Parameters
     ----------
     make
-        Makes the view from the identifier of a run that is recorded, None for one that is not; called at the first
-        look, so that a short run is not kept waiting.
+        Makes the view from the identifier of a run that is recorded, None for one that is not; called at the
+        first refresh, so that a short run does not wait for it.
     always
         Whether even the shortest run is shown, at its end.
     at_once
@@ -131,7 +131,7 @@ class ProgressTicker:
         )
 
     def begin(self, progress: Progress, session: Session, recorded: str | None) -> None:
-        """Take what is to be looked at; `recorded` is the identifier of a run that a history has."""
+        """Note what is shown; `recorded` is the identifier of a run that a history records."""
         self._run_id = recorded
         self._counts = lambda: counted(progress, session.slots)
         self._is_paused = lambda: progress.run_state.paused
@@ -141,7 +141,7 @@ class ProgressTicker:
             self.due = monotonic() + MIN_INTERVAL  # getting ready took longer than a refresh does
 
     def refresh(self, late: float = 0.0) -> None:
-        """Look, if it is time, and has been for `late` seconds."""
+        """Refresh the view, if that is due, and has been for `late` seconds."""
         if monotonic() < self.due + late or not self._refreshing.acquire(blocking=False):
             return
         try:
@@ -156,14 +156,14 @@ class ProgressTicker:
         while not self._over.wait(TICK):
             self.refresh(late=TICK)
 
-    def rest(self) -> None:
+    def release_screen(self) -> None:
         """Let the view release the screen."""
         with self._refreshing:
             if self._view is not None:
-                self._try("rest", lambda view: view.rest())
+                self._try("release the screen", lambda view: view.release_screen())
 
     def ended(self, state: State | None) -> None:
-        """Look for the last time; `state` is what the run ended in, None if it broke off without one."""
+        """Show the end; `state` is what the run ended in, None if it broke off without one."""
         self._over.set()
         with self._refreshing:
             if self._view is not None or self._always:
@@ -186,7 +186,7 @@ class ProgressTicker:
                 exc_info=True,
             )
             if self._view is not None:
-                capture(self._view.rest)  # whatever it holds, a terminal for one, is for others again
+                capture(self._view.release_screen)  # it may hold the terminal
 
 
 def ticker_for(shown: bool | None, flow_name: str, nested: bool, background: bool) -> ProgressTicker | None:
@@ -215,14 +215,14 @@ def ticker_for(shown: bool | None, flow_name: str, nested: bool, background: boo
     return ProgressTicker(make, always=bool(shown), at_once=background and in_notebook())
 
 
-def show_end(watch: ProgressTicker | None, state: State | None) -> None:
-    """Let the view, if there is one, see how a run ended; `state` is None if it broke off without one."""
-    if watch is not None:
-        watch.ended(state)
+def show_end(ticker: ProgressTicker | None, state: State | None) -> None:
+    """Show how a run ended, if it is shown; `state` is None if it broke off without one."""
+    if ticker is not None:
+        ticker.ended(state)
 
 
 def _choice() -> bool | None:
-    """Return what the settings say; None if they say nothing."""
+    """Return what the settings say; None if they leave it open."""
     return None if setting("progress") is None else switch("progress", True)
 
 
@@ -240,7 +240,7 @@ def in_notebook() -> bool:
 
 
 def _is_terminal() -> bool:
-    """Whether the standard error is a terminal, and not one that a shell has lent to another program meanwhile."""
+    """Whether the standard error is a terminal, and not one that belongs to another program of the shell meanwhile."""
     try:
         if not sys.stderr.isatty():
             return False

@@ -1,7 +1,7 @@
-"""Compile a flow into frozen steps, domains and groups.
+"""Compile a flow into frozen steps, map domains and groups.
 
 The plan says *what belongs together*, never what happened: it is made once a run, before anything is submitted, in time
-linear in tasks and edges, and it knows no executor.
+linear in tasks and edges, and it does not depend on the executor.
 
 Step
     One task of the flow. It is *single* (runs once) or *mapped* (one child for each position of its domain).
@@ -147,7 +147,7 @@ def assign_domain(step: Step, steps: Sequence[Step], domains: list[MapDomain], k
     Parameters
     ----------
     known
-        Spaces by what they are made of.
+        Numbers of domains by their sources.
     """
     sources = tuple(dict.fromkeys(_source(steps, i) for i in step.inputs if i.mapped))
     step.domain = _shared_domain(sources, domains)
@@ -243,7 +243,7 @@ def _merged(homes: Sequence[int], steps: tuple[Step, ...], members: list[list[in
 
 
 def _traits(step: Step) -> tuple[object, ...]:
-    """Where and how a step wants to run; steps that differ in it do not travel together."""
+    """Where and how a step runs; steps that differ in it do not travel together."""
     task = step.task
     priority = id(task.priority) if callable(task.priority) else None
     return (placement_of(task), priority, task.batch_size, task.isolation)

@@ -1,4 +1,4 @@
-"""What a child is: its item, not its position.
+"""Identify a child by its item, not by its position.
 
 The key of a child is what the task's ``item_key`` says, or a stable hash of the item. A chain of maps carries the key
 of the item it began with, so only the first step of a branch computes one: for the history, which finds a child by it,
@@ -27,7 +27,7 @@ _NUMBERED = re.compile(r"#\d+$")
 #: Longest key that is kept as it is; a longer one is hashed.
 LONGEST_KEY = 64
 #: A key, and the number of the child among those with the same key; without a key None, and the row.
-Identity = tuple[str | None, int]
+ItemId = tuple[str | None, int]
 logger = logging.getLogger("prefectish.engine")
 _warned: set[tuple[str, str]] = set()
 
@@ -104,7 +104,7 @@ def shortened(key: Any) -> str:
     return text if len(text) <= LONGEST_KEY else stable_hash(text)
 
 
-def identity_of(key: str | None, row: int, seen: Counter[str]) -> Identity:
+def item_id_of(key: str | None, row: int, seen: Counter[str]) -> ItemId:
     """Return what distinguishes a child from its siblings; call it row by row.
 
     Parameters

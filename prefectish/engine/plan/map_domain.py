@@ -1,7 +1,7 @@
-"""How wide a map is, and whether it can be one: pure rules about the parent of a map.
+"""The width of a map, and whether there can be one: pure rules about the parent of a map.
 
 The parent of a mapped task never runs. Once what it maps over is known it becomes Mapped, or it is skipped or failed
-as a whole; its trigger is not consulted (each child asks it for itself).
+as a whole; its trigger is not consulted (each child consults it).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def width_of(value: Any) -> int:
 
 
 def measure(value: Any, depth: int) -> Any:
-    """Return what a map over `value` has to know of it: facts that are small whatever the value weighs.
+    """Return the facts about `value` that a map over it needs; they are small, however large the value is.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def _skips_whole(source: KnownSource) -> bool:
 def _unmappable(source: KnownSource) -> Failed:
     where = source.input.key or source.input.source_slug
     text = f"{where} is a {source.kind} ({source.input.source_slug})"
-    if source.kind in ("dict", "mappingproxy"):  # it has an index, so it wants more words
+    if source.kind in ("dict", "mappingproxy"):  # it can be indexed, so the way out is named
         text = f"{text}: map over list(d.items())"
         return Failed(f"{UNMAPPABLE_RESULT} {text}", TypeError(text))
     return Failed(UNMAPPABLE_RESULT, TypeError(f"{text}: return a list, not a {source.kind}"))

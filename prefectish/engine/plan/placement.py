@@ -1,4 +1,4 @@
-"""Where a task wants to run: resources, workers, priority."""
+"""Where a task runs: resources, workers, priority."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Placement(NamedTuple):
 
 
 def placement_of(task: Task) -> Placement:
-    """Return where a task wants to run; a priority by item is a matter of order and counts as 0 here.
+    """Return where a task runs; a priority by item only orders the children and counts as 0 here.
 
     Raises
     ------
     ValueError
-        A resource tag has no number.
+        A resource tag does not end with a number.
     """
     resources = {**_from_tags(task), **(task.resources or {})}
     priority = task.priority

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from prefectish.engine.plan.item_key import Identity
+from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.state import Cancelled, Crashed, State
 
@@ -124,7 +124,7 @@ class PreviousRun:
 
     def __init__(
         self,
-        children: Mapping[str, Mapping[Identity, PreviousResult]],
+        children: Mapping[str, Mapping[ItemId, PreviousResult]],
         waiting: Mapping[str, Mapping[str | int, Sequence[PreviousWait]]],
         widths: Mapping[str, int],
         changed: Collection[str] = frozenset(),
@@ -138,7 +138,7 @@ class PreviousRun:
         self._changed = changed
         self._retry_failed = retry_failed
 
-    def find(self, slug: str, identity: Identity) -> PreviousResult | None:
+    def find(self, slug: str, identity: ItemId) -> PreviousResult | None:
         """Return the record of a child that may be kept; None if it has to run."""
         if slug in self._changed:
             return None
@@ -147,7 +147,7 @@ class PreviousRun:
             return None  # it did not come to an end of its own
         return None if self._retry_failed and found.state.is_failed() else found
 
-    def start(self, slug: str, identity: Identity) -> PreviousWait | None:
+    def start(self, slug: str, identity: ItemId) -> PreviousWait | None:
         """Return from where a child that has no final state goes on; None for from the start."""
         if slug in self._changed:
             return None

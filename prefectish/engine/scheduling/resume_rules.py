@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from prefectish.engine.jobs.job import ITEM, STEP, Pick, StepSpec
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.item_key import ITEM_NUMBER, Identity, identity_of, item_key
+from prefectish.engine.plan.item_key import ITEM_NUMBER, ItemId, item_id_of, item_key
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
@@ -21,7 +21,7 @@ from prefectish.engine.state import Deferred, State, Success
 from prefectish.engine.worker.run_steps import gather
 
 #: Identity of a single task.
-SINGLE: Identity = (None, 0)
+SINGLE: ItemId = (None, 0)
 logger = logging.getLogger("prefectish")
 
 
@@ -48,7 +48,7 @@ class ResumeRules:
 
     def __init__(self, previous_run: PreviousRun) -> None:
         self._previous_run = previous_run
-        self._identities: dict[tuple[int, int], Identity] = {}
+        self._identities: dict[tuple[int, int], ItemId] = {}
         self._seen: dict[int, Counter[str]] = {}
         self._rerun_rows: dict[int, set[int]] = {}
         self._staying: dict[tuple[int, int], bool] = {}
@@ -77,7 +77,7 @@ class ResumeRules:
         """Return the key of the item that a row began with."""
         return self._identity(chain, row)[0]
 
-    def _identity(self, chain: StepChain, row: int) -> Identity:
+    def _identity(self, chain: StepChain, row: int) -> ItemId:
         if chain.map_state is None:
             return SINGLE
         return self._identities.get((chain.map_state.domain.number, row), (None, row))
@@ -212,7 +212,7 @@ class ResumeRules:
         """Whether every row of a step of a chain will be kept, in its place, and none was made after `made`."""
         slug = chain.step_states[position].step.slug
         if chain.map_state is None:
-            rows: Sequence[Identity] = (SINGLE,)
+            rows: Sequence[ItemId] = (SINGLE,)
         elif chain.map_state.closed and not chain.dependencies:
             rows = self._all_identities(chain)
             if not self._previous_run.same_width(slug, len(rows)):
@@ -263,9 +263,9 @@ class ResumeRules:
     def _number(self, domain: int, row: int, key: str | None) -> None:
         if (domain, row) not in self._identities:
             seen = self._seen.setdefault(domain, Counter())
-            self._identities[domain, row] = identity_of(key, row, seen)
+            self._identities[domain, row] = item_id_of(key, row, seen)
 
-    def _all_identities(self, chain: StepChain) -> list[Identity]:
+    def _all_identities(self, chain: StepChain) -> list[ItemId]:
         """Return the identities of the rows of a chain that begins with a list."""
         assert chain.map_state is not None
         number, width = chain.map_state.domain.number, chain.map_state.width or 0
