@@ -180,10 +180,12 @@ def test_w1_worker_that_dask_gave_up_comes_back_to_a_cluster_of_ours():
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}),  # so it is away when Dask looks
         connect(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1}) as connection,
     ):
+        workers = [connection.client.submit(os.getpid, pure=False).result(60)]
         for _ in range(2):
-            before = connection.client.submit(os.getpid, pure=False).result(60)
-            os.kill(before, signal.SIGKILL)
-            until(lambda before=before: connection.client.submit(os.getpid, pure=False).result(60) != before)
+            os.kill(workers[-1], signal.SIGKILL)
+            until(lambda: workers[-1] != connection.client.submit(os.getpid, pure=False).result(60))
+            workers.append(connection.client.submit(os.getpid, pure=False).result(60))
+        assert len(set(workers)) == 3
 
 
 def test_neighbour_of_a_poison_is_not_charged(tmp_path):

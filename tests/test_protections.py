@@ -58,6 +58,7 @@ def test_what_is_switched_off_is_there(place):
     module, _, path = place.partition(":")
     found = importlib.import_module(module)
     for part in path.split("."):
+        assert hasattr(found, part), f"{place}: there is no {part}"
         found = getattr(found, part)
 
 

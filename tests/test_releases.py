@@ -138,6 +138,7 @@ def test_nothing_of_a_run_is_wanted_after_it_although_it_was_waited_for(dask, da
         timer = threading.Timer(1.5, gate.touch)
         timer.start()
         state = flow.run(executor=dask)
+        assert state.is_successful()
         until(lambda: not keys_held(dask_client, state), 5)
     finally:
         gc.enable()

@@ -248,4 +248,4 @@ def test_nothing_of_it_is_imported_before_somebody_looks():
         "flow._repr_html_()\n"
         "assert 'jinja2' in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
