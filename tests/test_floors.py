@@ -347,3 +347,25 @@ def test_package_shows_public_names_only() -> None:
     assert dir(prefectish) == sorted(prefectish.__all__)
     assert dir(prefectish.executors) == sorted(prefectish.executors.__all__)
     assert all(getattr(prefectish, name) is not None for name in prefectish.__all__)
+
+
+PAGE = ROOT / "docs" / "internals.md"
+BLOCK = re.compile(r"(?<=<!-- floors -->\n).*(?=<!-- /floors -->)", re.DOTALL)
+
+
+def table() -> str:
+    """Return the floors as a table for docs/internals.md, the lowest first."""
+    rows = [", ".join(f"`{name.removeprefix('prefectish.')}`" for name in names) for names in FLOORS]
+    return (
+        "\n| floor | modules |\n| --- | --- |\n" + "".join(f"| {n} | {row} |\n" for n, row in enumerate(rows, 1)) + "\n"
+    )
+
+
+def test_page_on_internals_has_the_floors() -> None:
+    found = BLOCK.search(PAGE.read_text())
+    assert found is not None
+    assert found.group() == table(), "run `python tests/test_floors.py`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(BLOCK.sub(lambda _: table(), PAGE.read_text()))

@@ -1,0 +1,51 @@
+"""docs/internals.md says where things are: it is held against the code."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from prefectish.engine.driver import control
+from prefectish.engine.jobs import references
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "internals.md").read_text()
+BASES = ("", "prefectish", "prefectish/engine", "prefectish/engine/scheduling", "prefectish/engine/worker")
+FILES = sorted(set(re.findall(r"`([\w/]+\.py)`", PAGE)))
+#: Files in which one of the questions that were hardest to follow may be decided, at most.
+LONGEST_WALK = 9
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_files_that_the_page_names_are_there(file: str) -> None:
+    assert any((ROOT / base / file).is_file() for base in BASES)
+
+
+def test_page_names_every_request() -> None:
+    requests = {name for name, value in vars(control).items() if inspect.isclass(value) and hasattr(value, "_fields")}
+    named = set(re.findall(r"`([A-Z]\w+)`", section("Requests to a run")))
+    assert requests
+    assert requests == named
+
+
+def test_table_of_references_names_every_class_beside_it() -> None:
+    own = {name for name, value in vars(references).items() if getattr(value, "__module__", "") == references.__name__}
+    assert references.__doc__ is not None
+    assert {name for name in own if not name.startswith("_")} <= set(re.findall(r"\w+", references.__doc__))
+
+
+def test_glossary_is_short() -> None:
+    assert 10 < section("Glossary").count("\n| ") - 2 <= 25
+
+
+@pytest.mark.parametrize("question", ["Is there a retry", "Is it cached", "Its worker died", "It pauses"])
+def test_hard_questions_cross_few_files(question: str) -> None:
+    [row] = [line for line in PAGE.splitlines() if line.startswith(f"| {question}")]
+    assert 0 < row.count(".py`") <= LONGEST_WALK
