@@ -11,7 +11,6 @@ import pytest
 from real import spend, until
 
 from prefectish import Flow, context, get_logger, history, task
-from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.attempt import PENDING, run_step
 from prefectish.engine.worker.logs import digest, relay
 from prefectish.engine.worker.logs.lines import KEPT
@@ -292,16 +291,6 @@ def test_failures_of_a_single_task_are_all_told(caplog):
     assert len(caplog.records) == 15
 
 
-def test_counts_of_old_runs_are_forgotten():
-    counts = digest.Counts()
-    for number in range(digest.RUNS + 1):
-        assert counts.count(str(number), "load-1", "ValueError") == 1
-    assert counts.count("1", "load-1", "ValueError") == 2
-    assert counts.count("0", "load-1", "ValueError") == 1
-    assert counts.take("1") == {("load-1", "ValueError"): 2}
-    assert counts.take("1") == {}
-
-
 SCRIPT = """
 from prefectish import Flow, context, get_logger, task
 from prefectish.executors import LocalDaskExecutor
@@ -336,16 +325,6 @@ def test_without_handlers_the_error_output_shows_a_digest(tmp_path, executor):
     assert len([line for line in shown if "many" in line]) == digest.LINES
     assert "many-1: 50 more lines were not shown (150 in all)" in done
     assert done.splitlines()[-1] == "after"
-
-
-def test_terms_name_the_levels_of_our_loggers(caplog):
-    caplog.set_level(logging.ERROR, "prefectish")
-    caplog.set_level(logging.DEBUG, "prefectish.load")
-    caplog.set_level(logging.INFO, "others")
-    terms = relay.log_settings(kept=True, extra=("others",))
-    assert terms.owner == process_id()
-    assert (terms.levels["prefectish"], terms.levels["prefectish.load"]) == (logging.ERROR, logging.DEBUG)
-    assert terms.levels["others"] == logging.INFO
 
 
 def test_lines_of_further_loggers_are_taken_on_request(monkeypatch, info, tmp_path):
