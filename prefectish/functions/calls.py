@@ -24,8 +24,8 @@ from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, StepChain, StepState
-from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Cancelled, Failed, Mapped, State, Success
+from prefectish.engine.worker.decide import finished
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
 from prefectish.functions.settled import Settled
 from prefectish.tasks.collections import Constant

@@ -58,7 +58,7 @@ class FlowFunction(Generic[P, R]):
         self.name = name or function.__name__
         self.options = options
         self.state_handlers = state_handlers
-        self.terminal_state_handler = None
+        self.terminal_state_handler: Callable[..., Any] | None = None
         self.result = result
         self.signature = BoundSignature(function, self.name, validate_parameters)
         self.made_in: str | None = getattr(function, "__module__", None)

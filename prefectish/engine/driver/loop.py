@@ -14,7 +14,7 @@ from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ProgressTicker, show_end
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.jobs.protocol import Executor, Session
+from prefectish.engine.jobs.protocol import Executor, RunnableFlow, Session
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.events import Recorder
@@ -79,7 +79,7 @@ class Run:
 
     def __init__(
         self,
-        flow: Any,
+        flow: RunnableFlow,
         plan: Plan,
         executor: Executor,
         facts: dict[str, Any],
@@ -316,7 +316,7 @@ def _kept(plan: Plan, keep_results: Any) -> frozenset[int]:
     return frozenset((*plan.terminals, *plan.references, *named))
 
 
-def _starts(plan: Any, task_states: Mapping[Any, State]) -> dict[int, State]:
+def _starts(plan: Plan, task_states: Mapping[Any, State]) -> dict[int, State]:
     """Return the states from a former run by step; what such a run set up is gone, so it is set up again."""
     given = {step.number: _unwrapped(task_states[step.task]) for step in plan.steps if step.task in task_states}
     return {n: s for n, s in given.items() if not (plan.steps[n].task.runs_again and s.is_finished())}
@@ -337,7 +337,7 @@ def _notify(run: StepState, old: State, new: State) -> State:
     return call_handlers(task, task.state_handlers, old, new).state
 
 
-def _ask_terminal_handler(flow: Any, plan: Any, verdict: State, states: list[State]) -> State:
+def _ask_terminal_handler(flow: RunnableFlow, plan: Plan, verdict: State, states: list[State]) -> State:
     handler: Callable[..., Any] | None = flow.terminal_state_handler
     if handler is None:
         return verdict

@@ -11,6 +11,7 @@ from prefectish.tasks.options import seconds
 
 if TYPE_CHECKING:  # `import prefectish` reads this module, and none that pickles
     from prefectish.engine.jobs.protocol import Executor
+    from prefectish.engine.scheduling.previous_run import Resumption
 
 
 class RunOptions(NamedTuple):
@@ -63,7 +64,7 @@ class RunOptions(NamedTuple):
     progress: bool | None = None
     story: bool | None = None
     background: bool = False
-    resumption: Any = None
+    resumption: Resumption | None = None
     retries: int = 0
     retry_delay: Any = 0
     max_concurrency: int | None = None

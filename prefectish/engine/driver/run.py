@@ -20,11 +20,12 @@ from prefectish.engine.driver.loop import CallSource, Run, exception_of
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ticker_for
 from prefectish.engine.handlers import call_handlers
-from prefectish.engine.jobs.protocol import Executor
+from prefectish.engine.jobs.protocol import Executor, RunnableFlow
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.events import Recorder
 from prefectish.engine.scheduling.events import load as load_recorder
+from prefectish.engine.scheduling.previous_run import Resumption
 from prefectish.engine.state import Running, Scheduled, State
 from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.cache import CACHES
@@ -35,7 +36,7 @@ DEFAULTS = RunOptions()
 
 
 def run_flow(
-    flow: Any,
+    flow: RunnableFlow,
     parameters: Mapping[str, Any],
     options: RunOptions = DEFAULTS,
     *,
@@ -91,7 +92,7 @@ def run_flow(
         unbind(token)
 
 
-def resumption(run_id: str, history: Any, retry_failed: bool = False, force: bool = False) -> Any:
+def resumption(run_id: str, history: Any, retry_failed: bool = False, force: bool = False) -> Resumption:
     """Return a recorded run to continue, which this process holds from now on; see :meth:`prefectish.Flow.resume`.
 
     Raises
@@ -101,7 +102,8 @@ def resumption(run_id: str, history: Any, retry_failed: bool = False, force: boo
     RunLocked
         Another process drives it.
     """
-    return import_module("prefectish.history.resume").resumption(run_id, history, retry_failed, force)
+    recorded: Resumption = import_module("prefectish.history.resume").resumption(run_id, history, retry_failed, force)
+    return recorded
 
 
 def _run(run: Run, given: Mapping[str, Any], active: ActiveRun) -> State:
@@ -134,7 +136,7 @@ def _shared(flow: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     return {"caches": CACHES, "flow_source": origin_of(flow)}
 
 
-def _part(resumption: Any) -> dict[str, Any]:
+def _part(resumption: Resumption | None) -> dict[str, Any]:
     """Return which part of a resumed run this is."""
     if resumption is None:
         return {}
@@ -172,7 +174,7 @@ def _checked(executor: Any) -> Executor:
     return checked
 
 
-def _check_known(flow: Any, plan: Plan, task_states: Mapping[Any, State]) -> None:
+def _check_known(flow: RunnableFlow, plan: Plan, task_states: Mapping[Any, State]) -> None:
     """Refuse states of tasks that are not in the flow: they would be ignored in silence.
 
     Raises
@@ -199,7 +201,7 @@ def _due(state: State | None) -> datetime | None:
     return state.start_time if isinstance(state, Scheduled) else None
 
 
-def _change(flow: Any, old: State, new: State) -> State:
+def _change(flow: RunnableFlow, old: State, new: State) -> State:
     if not flow.state_handlers:
         return new
     transition = call_handlers(flow, flow.state_handlers, old, new)

@@ -16,9 +16,9 @@ from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.ready import ReadySteps
 from prefectish.engine.scheduling.resume_rules import DuplicateKeys, ResumeRules
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
-from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
 from prefectish.engine.worker.cache import PROBE_WINDOW, can_probe, remember
+from prefectish.engine.worker.decide import finished
 
 
 class Dispatcher:

@@ -10,8 +10,8 @@ from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, KnownSource, e
 from prefectish.engine.plan.steps import Input
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.run_state import MapState, StepState
-from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Failed, Mapped, State
+from prefectish.engine.worker.decide import finished
 
 logger = logging.getLogger("prefectish.engine")
 
