@@ -42,8 +42,9 @@ from prefectish.executors.lower import (
 )
 from prefectish.executors.waker import Waker
 
-#: The bytes of a chain up to this size are sent with every call; larger ones get a key of their own.
-INLINE_CHAIN = 4096
+#: The bytes of a chain up to this size are sent with every call; larger ones get a key of their own. All calls depend
+#: on that key, and Dask then moves branches between workers more often. A third of the bytes may be lines of source.
+INLINE_CHAIN = 6144
 #: Keys collected at once, if there are as many: they share what reading costs (about 3 ms, over all processes).
 _GROUP = 250
 #: Longest time that finished children wait for more of their group, in seconds for each open key, and at most.

@@ -82,9 +82,17 @@ class Lost(Struct):
 class RunnableFlow(Protocol):
     """What a run asks of its flow, a :class:`prefectish.Flow` or a flow function, beside its plan."""
 
-    name: str
-    state_handlers: list[Callable[..., Any]]
-    terminal_state_handler: Callable[..., Any] | None
+    @property
+    def name(self) -> str:
+        """Return the name of the flow."""
+
+    @property
+    def state_handlers(self) -> Sequence[Callable[..., Any]]:
+        """Return what is called at each change of the state of the run."""
+
+    @property
+    def terminal_state_handler(self) -> Callable[..., Any] | None:
+        """Return what may replace the final state of the run."""
 
 
 class Session(Protocol):

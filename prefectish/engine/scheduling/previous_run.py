@@ -23,15 +23,20 @@ if TYPE_CHECKING:
 class RecordedRun(Protocol):
     """The run that is continued, as its history has it."""
 
-    id: str
+    @property
+    def id(self) -> str:
+        """Return the identifier of the run."""
 
 
 class Resumption(Protocol):
     """A recorded run to continue: what it ran already, and its place in the history."""
 
-    run: RecordedRun
     part: int
     retry_failed: bool
+
+    @property
+    def run(self) -> RecordedRun:
+        """Return the record of the run."""
 
     def recall(self, plan: Plan) -> PreviousRun:
         """Become the holder of the run, and return what it takes over."""
