@@ -64,7 +64,7 @@ def test_two_parameters_of_one_name_are_refused() -> None:
     first, second = Parameter("x"), Parameter("x")
     with Flow("f"):
         take(first)
-        with pytest.raises(ValueError, match="the slug 'x' of <Parameter: x> is taken by another task; use one"):
+        with pytest.raises(ValueError, match="the slug 'x' of <Parameter: x> is used by another task; use one"):
             take(second)
 
 
