@@ -133,10 +133,11 @@ def _found(
 def _run_body(spec: StepSpec, ctx: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
     """Run the body, and return the state after it: final, or that of a retry."""
     time_left = surrounding.get()
+    allowance = None
     if time_left is not None:
         allowance = Allowance(spec.task, start, partial(time_left, spec.slug))
-    else:
-        allowance = None if spec.direct else Allowance(spec.task, start)
+    elif not spec.direct:
+        allowance = Allowance(spec.task, start)
     state, aborted = _call_until_done(spec, ctx, inputs, state, allowance)
     if aborted or type(state) is Success:
         return state
