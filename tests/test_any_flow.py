@@ -125,7 +125,7 @@ def test_any_flow_keeps_the_rules(program):
 
 @settings(max_examples=100)
 @given(programs(), st.integers(0, 2**32), st.integers(1, 20))
-def test_any_flow_that_pauses_goes_on_to_the_end_it_would_have_had(program, seed, window):
+def test_any_flow_that_pauses_continues_to_the_end_it_would_have_had(program, seed, window):
     flow, made = build(program)
     executor = ScrambledExecutor(seed, window)
     state = flow.run(executor=executor, history=False)

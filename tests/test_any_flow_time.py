@@ -72,7 +72,7 @@ def test_any_patient_flow_ends_in_equal_states_on_every_executor(executor, progr
 
 @settings(max_examples=100)
 @given(limited, st.integers(0, 2**32), st.integers(1, 20))
-def test_any_timed_flow_that_pauses_goes_on_to_the_end_it_would_have_had(program, seed, window):
+def test_any_timed_flow_that_pauses_continues_to_the_end_it_would_have_had(program, seed, window):
     flow, made = build(program)
     executor = ScrambledExecutor(seed, window)
     with VirtualClock():

@@ -146,7 +146,7 @@ def test_without_a_mapped_argument_nothing_is_mapped() -> None:
     assert flow.run().result[out].result == 4
 
 
-def test_argument_that_is_not_used_counts_all_the_same() -> None:
+def test_argument_that_is_not_used_counts_nevertheless() -> None:
     with Flow("f") as flow:
         xs = give([1, 2, 3])
         out = apply_map(lambda x: source(), xs)
@@ -309,7 +309,7 @@ def test_resource_inside_is_one_an_item() -> None:
 
 
 @pytest.mark.parametrize("value", [1, None, {1, 2}, {"a": 1}, iter([1]), object()], ids=lambda v: type(v).__name__)
-def test_argument_that_is_no_sequence_is_refused(value: Any) -> None:
+def test_argument_that_is_not_a_sequence_is_refused(value: Any) -> None:
     words = rf"apply_map\(build\): argument (1|'y') is a non-sequence object of type {type(value).__name__}.*unmapped"
 
     def build(x: Any, y: Any) -> Any: ...

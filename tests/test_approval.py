@@ -62,7 +62,7 @@ def recorded(state, store):
 
 
 @pytest.mark.parametrize("kind", ["local", "threads", "processes", "dask"])
-def test_answer_reaches_the_body_that_asked_and_what_follows_goes_on(kind, store, results, request):
+def test_answer_reaches_the_body_that_asked_and_what_follows_continues(kind, store, results, request):
     executor = None
     if kind == "dask":
         executor = DaskExecutor(client=request.getfixturevalue("dask_client"))
@@ -167,7 +167,7 @@ def test_pause_signal_is_approved_like_a_question(store, results):
     assert run.approve(asked, input=1, flow=flow).result[asked].result == {"wait": 1}
 
 
-def test_approval_alone_is_kept_until_somebody_resumes(store, results):
+def test_approval_without_resume_is_kept_until_the_run_is_resumed(store, results):
     flow, asked, _ = asking(results)
     state = flow.run(history=store)
     run = recorded(state, store)
@@ -179,7 +179,7 @@ def test_approval_alone_is_kept_until_somebody_resumes(store, results):
     assert [row.label for row in run.paused()] == ["deploy-1[1]"]
 
 
-def test_question_with_a_time_limit_goes_on_without_an_answer():
+def test_question_with_a_time_limit_continues_without_an_answer():
     @task
     def ask():
         return pause_task("within the hour?", duration=3600, input=bool)

@@ -182,7 +182,7 @@ def test_context_of_an_attempt():
     ],
     ids=repr,
 )
-def test_context_of_an_attempt_that_goes_on(start, run_count, resume):
+def test_context_of_an_attempt_that_continues(start, run_count, resume):
     chain = single(lambda: facts("task_run_count", "resume"))
     assert attempt(chain, start=start).state.result == {"task_run_count": run_count, "resume": resume}
 
@@ -209,7 +209,7 @@ def test_pause_in_an_attempt_keeps_the_run_count():
     assert attempt(chain, start=resumed).state == Success(None, 2)
 
 
-def test_loop_goes_on_from_a_retry():
+def test_loop_continues_from_a_retry():
     def count_up():
         n = context.get("task_loop_result", 0)
         if n == 2 and context.task_run_count == 1:
@@ -250,7 +250,7 @@ def test_handler_sees_the_context_of_the_attempt():
     assert names == ["look", "look"]
 
 
-def test_handler_that_replaces_running_by_another_running_goes_on():
+def test_handler_that_replaces_running_by_another_running_continues():
     from prefectish.engine.state import Running
 
     def relabel(task, old, new):

@@ -84,7 +84,7 @@ def test_misses_keep_to_their_limit(run: Run, tmp_path: Path) -> None:
     assert marks.read_text().split() == ["+", "-"] * 10
 
 
-def test_hits_go_on_while_all_places_are_taken(tmp_path: Path) -> None:
+def test_hits_continue_while_all_places_are_taken(tmp_path: Path) -> None:
     """One child holds the only place until all that are cached have ended."""
     flow, _ = flow_of(tmp_path, list(range(1, 100)), cache_key_fn=task_input_hash, name="shared")
     assert flow.run(history=False).is_successful()
@@ -166,7 +166,7 @@ def test_places_are_given_back_however_a_look_ends(tmp_path: Path) -> None:
         assert len(state.result[second].map_states) == 200
 
 
-def test_stopped_map_and_cancelled_run_leave_nobody_waiting(tmp_path: Path) -> None:
+def test_stopped_map_and_cancelled_run_leave_no_waiting_future(tmp_path: Path) -> None:
     def fail(x: int) -> int:
         raise ValueError(x)
 
@@ -200,7 +200,7 @@ def test_single_task_under_a_limit_looks_first(run: Run, tmp_path: Path) -> None
     assert run(flow, n=2).result[one].result == 3
 
 
-def test_queued_state_that_a_caller_gives_is_no_look() -> None:
+def test_queued_state_that_a_caller_gives_is_not_a_look() -> None:
     with Flow("given") as flow:
         children = task(lambda x: x, name="same", cache_key_fn=task_input_hash, max_concurrency=1).map([1, 2])
     state = flow.run(task_states={children: Queued("waits")}, history=False)

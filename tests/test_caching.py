@@ -325,7 +325,7 @@ def test_key_function_sees_the_facts_the_task_and_the_arguments():
         _ = KeyContext(made, FACTS).none
 
 
-def test_key_that_is_no_text_is_an_error():
+def test_key_that_is_not_text_is_an_error():
     with pytest.raises(TypeError, match="cache_key_fn of load must return a string, or None for no caching, got 3"):
         lookup(task(load, cache_key_fn=lambda context, arguments: 3), {}, FACTS, Caches())
 
@@ -384,7 +384,7 @@ def test_store_is_asked_only_when_memory_has_nothing(store):
     assert lookup(made, {"x": 1}, FACTS, caches, store).state is state
 
 
-def test_entry_that_has_expired_is_no_entry(store):
+def test_entry_that_has_expired_is_not_an_entry(store):
     made = task(load, cache_key_fn=task_input_hash, cache_expiration=HOUR)
     kept(made, {"x": 1}, store, moment=now() - 2 * HOUR)
     found = lookup(made, {"x": 1}, FACTS, Caches(), store)
@@ -443,7 +443,7 @@ def test_miss_travels():
         ({"x": None}, {"x": None}, ["argument 'x' changed"]),
     ],
 )
-def test_changes_are_told_in_words(old, new, words):
+def test_changes_are_reported_in_words(old, new, words):
     assert changed(old, new) == words
 
 

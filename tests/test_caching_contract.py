@@ -150,7 +150,7 @@ def test_cache_for_with_inputs_hits_child_by_child(run: Run, bodies: Bodies, req
     assert bodies.count == 4
 
 
-def test_key_is_found_in_the_store_and_the_reason_of_a_miss_is_told(
+def test_key_is_found_in_the_store_and_the_reason_of_a_miss_is_reported(
     run: Run, bodies: Bodies, store: LocalResult, request: pytest.FixtureRequest
 ) -> None:
     options = {"cache_key_fn": task_input_hash, "cache_expiration": HOUR}

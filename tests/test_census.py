@@ -112,7 +112,7 @@ def test_executor_gives_the_same_totals_and_the_same_errors(executor: str, folde
     assert there == here
 
 
-def test_address_leads_to_a_scheduler_that_is_there(dask_client: Client, folder: Path) -> None:
+def test_address_connects_to_an_existing_scheduler(dask_client: Client, folder: Path) -> None:
     flow = census.build_flow()
     executor = census.make_executor("dask", dask_client.scheduler.address)
     state = flow.run(parameters={"folders": [str(folder)]}, executor=executor)

@@ -92,7 +92,7 @@ def test_run_takes_an_executor(command: Command) -> None:
         ),
     ],
 )
-def test_bad_arguments_are_told_in_a_line_with_code_2(command: Command, words: list[str], said: str) -> None:
+def test_bad_arguments_are_reported_in_a_line_with_code_2(command: Command, words: list[str], said: str) -> None:
     output = command.on_history("run", *(word.format(file=command.file) for word in words), code=2)
     assert said in output.replace("\n", " ")
 
@@ -127,7 +127,7 @@ def test_failures_name_children_by_their_items(command: Command) -> None:
     assert group["children"] == [{"task": "load-1", "index": 3, "item": "file 3\n", "name": None}]
 
 
-def test_resume_goes_on_with_a_run(command: Command) -> None:
+def test_resume_continues_with_a_run(command: Command) -> None:
     run_id = command.run(5, code=1)["id"]
     command.on_history("resume", run_id, command.file, "-p", "n=5", "--retry-failed", code=1)
     assert len(history.runs(store=command.history)) == 1
@@ -135,7 +135,7 @@ def test_resume_goes_on_with_a_run(command: Command) -> None:
     assert "no run 'zzz'" in command.on_history("resume", "zzz", command.file, "-p", "n=5", code=2)
 
 
-def test_what_is_said_to_type_next_does_what_it_says(command: Command) -> None:
+def test_suggested_commands_work(command: Command) -> None:
     output = command.on_history("run", command.file, "-p", "n=5", code=1)
     told = dict(line.split(": prefectish ", 1) for line in output.splitlines() if ": prefectish " in line)
     assert "ValueError: bad 3" in command(*shlex.split(told["show failures"]))
@@ -382,7 +382,7 @@ def test_error_of_a_users_file_keeps_its_traceback(command: Command, tmp_path: P
     assert isinstance(done.exception, KeyError)
 
 
-def test_s3_scheduler_that_is_not_there_ends_with_code_3(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_scheduler_that_does_not_exist_ends_with_code_3(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise ConnectionError("no Dask scheduler at tcp://127.0.0.1:1 after 30 s")
 
@@ -406,5 +406,5 @@ def test_gc_cleans_stores_behind_a_url(command: Command, tmp_path: Path) -> None
     assert (store / "unknown" / "x").exists()
 
 
-def test_version_is_told_as_json(command: Command) -> None:
+def test_version_is_reported_as_json(command: Command) -> None:
     assert json.loads(command("version", "--json")) == {"version": __version__}

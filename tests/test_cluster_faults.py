@@ -174,7 +174,7 @@ def test_e4d_fast_poison_among_many_threads_does_not_hang(tmp_path):
     assert state.result[good].result == 6
 
 
-def test_w1_worker_that_dask_gave_up_comes_back_to_a_cluster_of_ours():
+def test_w1_lost_worker_of_an_own_cluster_is_restarted():
     """Dask drops a worker for good that is away when it looks for it, some time after a death."""
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1ms"}),  # so it is away when Dask looks

@@ -217,7 +217,7 @@ def test_endless_iterator_is_pulled_on_demand(dask_client):
 # ---------------------------------------------------------------------- what starts when
 
 
-def test_flattened_children_start_while_their_map_goes_on(dask_client, tmp_path):
+def test_flattened_children_start_while_their_map_continues(dask_client, tmp_path):
     """The last item of the first map waits for a note of a child of the first item."""
     path = tmp_path / "notes"
 

@@ -264,7 +264,7 @@ def raiser(error):
     return body
 
 
-def test_p7_exception_that_cannot_travel_is_told_in_words(dask):
+def test_p7_exception_that_cannot_travel_is_reported_in_words(dask):
     with Flow("p7") as flow:
         locked = task(raiser(WithLock), name="locked").map(range(3))
         double = task(raiser(lambda: TwoArguments(1, 2)), name="double").map(range(3))

@@ -127,7 +127,9 @@ def test_connect_timeout_is_read_from_the_configuration_of_dask() -> None:
     assert "after 0.2 s" in str(error)
 
 
-def test_web_server_is_told_from_a_scheduler_at_once(web_address: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_web_server_is_distinguished_from_a_scheduler_at_once(
+    web_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
     error, took = refusal(web_address)
     assert str(error).startswith(f"no Dask scheduler at {web_address}")
     assert error.__suppress_context__
@@ -135,12 +137,12 @@ def test_web_server_is_told_from_a_scheduler_at_once(web_address: str, caplog: p
     assert caplog.records == []
 
 
-def test_listener_that_hangs_up_is_no_scheduler() -> None:
+def test_listener_that_hangs_up_is_not_a_scheduler() -> None:
     with listening(lambda link: None) as address:
         assert "hangs up" in str(refusal(address)[0])
 
 
-def test_listener_that_speaks_another_protocol_is_no_scheduler() -> None:
+def test_listener_that_speaks_another_protocol_is_not_a_scheduler() -> None:
     with listening(lambda link: link.sendall(b"SSH-2.0-OpenSSH_9.7\r\n")) as address:
         assert "SSH-2.0-" in str(refusal(address)[0])
 
@@ -335,7 +337,7 @@ def test_address_reaches_a_cluster_of_the_command_line(scheduler_address: str) -
     assert connection.client.status == "closed"
 
 
-def test_our_client_is_nobodys_default(scheduler_address: str, dask_client: Client) -> None:
+def test_own_client_is_not_the_default_client(scheduler_address: str, dask_client: Client) -> None:
     with connect(scheduler_address) as connection:
         # In a context of its own, since a client in a `with` block is the default of all that happens inside.
         assert contextvars.Context().run(distributed.default_client) is dask_client
@@ -372,7 +374,7 @@ def test_worker_without_prefectish_is_named(scheduler_address: str) -> None:
         until(lambda: not bare())
 
 
-def test_lost_scheduler_is_told_and_closing_is_quick_and_quiet(
+def test_lost_scheduler_is_reported_and_closing_is_quick_and_quiet(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with command_line_scheduler(tmp_path) as (address, process):

@@ -221,7 +221,7 @@ def test_tags_of_a_task_are_in_the_context_of_its_states(run, size):
     assert [s.context.get("tags") for s in run(flow).result[out].map_states] == [["red"], ["red"]]
 
 
-def test_batched_branch_goes_on_from_the_step_where_it_was(run):
+def test_batched_branch_continues_from_the_step_where_it_was(run):
     with Flow("batches") as flow:
         a = inc.copy(batch_size=2).map([1, 2])
         b = inc.copy(batch_size=2).map(a)
@@ -291,7 +291,7 @@ def test_failure_outweighs_cancellation(run):
     assert type(run(flow)) is Failed
 
 
-def test_cancelled_upstream_is_no_success_for_a_trigger(run):
+def test_cancelled_upstream_is_not_a_success_for_a_trigger(run):
     with Flow("cancelled") as flow:
         out = give(end_in(Cancelled()))
     assert type(run(flow).result[out]) is TriggerFailed
@@ -318,7 +318,7 @@ def test_flow_runs_on_while_a_task_is_unfinished(run):
     assert state.result[behind].message == "not run"
 
 
-def test_flow_runs_on_while_a_task_that_is_no_reference_is_unfinished(run):
+def test_flow_runs_on_while_a_task_that_is_not_a_reference_is_unfinished(run):
     with Flow("unfinished") as flow:
         done = give(1)
         end_in(Paused())
@@ -475,7 +475,7 @@ def test_scheduled_state_of_the_near_future_is_waited_for(run):
     assert state.result[a].result >= soon
 
 
-def test_retrying_state_goes_on_with_the_next_attempt(run):
+def test_retrying_state_continues_with_the_next_attempt(run):
     @task(max_retries=3, retry_delay=timedelta(0))
     def attempt():
         return context.task_run_count
@@ -496,7 +496,7 @@ def test_paused_state_stays_paused_until_it_is_resumed(run):
     assert run(flow, task_states=going_on).result[b] == Success(result=2)
 
 
-def test_states_of_a_whole_run_go_on_as_they_are(run, tmp_path):
+def test_states_of_a_whole_run_continue_as_they_are(run, tmp_path):
     path = tmp_path / "notes"
     with Flow("again") as flow:
         a = note(str(path), 1)

@@ -148,7 +148,7 @@ def test_switch_runs_the_branch_of_the_value(run, value, results):
     assert [type(state.result[t]) for t in (first, second)] == [Success if r else Skipped for r in results]
 
 
-def test_switch_on_a_list_gates_only_the_list(run):
+def test_switch_on_a_list_restricts_only_the_list(run):
     with Flow("list") as flow:
         inside = inc(0)
         after = give([inside, 5])
@@ -494,7 +494,7 @@ def test_branch_in_a_resource(run, tmp_path):
     assert lines(path) == ["set up", "one", "clean"]
 
 
-def test_set_up_and_clean_up_run_again_when_a_run_goes_on(run, tmp_path):
+def test_set_up_and_clean_up_run_again_when_a_run_is_resumed(run, tmp_path):
     path = tmp_path / "log"
     with Flow("again") as flow, Folder(path) as folder:
         note(folder, "body")
@@ -686,7 +686,7 @@ def test_resource_for_each_item_of_a_branch_that_is_not_taken(run, tmp_path):
     assert {type(state.result[t]) for t in [out, *parts(flow, "Folder")]} == {Skipped}
 
 
-def test_retrying_item_goes_on_through_its_branch(run):
+def test_retrying_item_continues_through_its_branch(run):
     @task(max_retries=2, retry_delay=0)
     def unsteady(x):
         from prefectish import context
@@ -741,7 +741,7 @@ def test_product_with_an_empty_list_is_empty(run, empty):
     assert run(flow).result[out].result == []
 
 
-def test_product_goes_on_through_chains_and_apply_map(run):
+def test_product_continues_through_chains_and_apply_map(run):
     with Flow("chain") as flow:
         x, y = product([1, 2], [3, 4])
         chain = inc.map(add.map(x, y))
@@ -821,7 +821,7 @@ def test_date_time_parameter_gives_an_aware_datetime(run):
 # ---------------------------------------------------------------------- going on
 
 
-def test_paused_item_of_a_pipeline_goes_on_from_its_state(run):
+def test_paused_item_of_a_pipeline_continues_from_its_state(run):
     @task
     def ask(x):
         from prefectish import context

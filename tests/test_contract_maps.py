@@ -703,7 +703,7 @@ def test_flatten_takes_text_as_one_element(run):
     assert run(flow).result[out].result == ["ab", "cd", "ef"]
 
 
-def test_flatten_counts_a_child_that_is_no_list_as_one_element(run, caplog, in_process):
+def test_flatten_counts_a_child_that_is_not_a_list_as_one_element(run, caplog, in_process):
     with Flow("flatten") as flow:
         children = give.map([[1, 2], 3])
         out = inc.map(flatten(children))
@@ -757,7 +757,7 @@ def test_flatten_keeps_a_skipped_child_as_one_element(run):
     assert state.result[kept].result == ["int", "int", "SKIP", "int", "int"]
 
 
-def test_flatten_goes_on_to_chains_and_fan_ins(run):
+def test_flatten_continues_to_chains_and_fan_ins(run):
     with Flow("flatten") as flow:
         lists = listed.map([range(n) for n in range(6)])
         a = inc.map(flatten(lists))
@@ -855,7 +855,7 @@ def test_pending_state_given_to_a_map_starts_each_child(run):
     assert state.result[out].result == [2, 3]
 
 
-def test_children_of_a_chain_go_on_where_they_were(run, tmp_path):
+def test_children_of_a_chain_continue_where_they_were(run, tmp_path):
     path = tmp_path / "notes"
     with Flow("again") as flow:
         a = note.map(unmapped(str(path)), [1, 2, 3])
@@ -868,7 +868,7 @@ def test_children_of_a_chain_go_on_where_they_were(run, tmp_path):
     assert state.result[result].result == 115
 
 
-def test_flattened_map_goes_on_whichever_of_its_elements_were_there_before(run):
+def test_flattened_map_continues_whichever_of_its_elements_were_there_before(run):
     @task
     def pages(x):
         if x == 1 and not context.get("resume"):

@@ -48,7 +48,7 @@ def wait_for(path, x=None):
 
 
 @at_once
-def test_sibling_goes_on_while_a_child_of_the_first_step_still_runs(run, tmp_path):
+def test_sibling_continues_while_a_child_of_the_first_step_still_runs(run, tmp_path):
     there = tmp_path / "there"
 
     @task
@@ -109,7 +109,7 @@ def test_elements_of_one_item_start_before_another_item_is_done(run, tmp_path):
     assert run(flow).result[flat].result == [0, 0, 1, 1]
 
 
-def test_retry_that_waits_holds_back_nobody(run, tmp_path):
+def test_waiting_retry_does_not_delay_others(run, tmp_path):
     """Whatever the number of slots: those that wait hold none."""
     order = tmp_path / "order"
 

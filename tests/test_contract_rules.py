@@ -466,7 +466,7 @@ def test_signal_carries_what_is_hung_on_it(run, tmp_path):
     assert state.result[out].result.value == 7
 
 
-def test_retry_signal_without_max_retries_goes_on(run, tmp_path):
+def test_retry_signal_without_max_retries_continues(run, tmp_path):
     @task
     def insist():
         count = attempts(tmp_path / "n")
@@ -848,7 +848,7 @@ def test_u18_paused_child_ends_the_run_unfinished(run, asking):
     assert type(state.result[whole]) is Pending
 
 
-def test_paused_child_goes_on_when_it_is_resumed(run, asking):
+def test_paused_child_continues_when_it_is_resumed(run, asking):
     flow, children, _, whole = asking
     before = run(flow).result
     states = list(before[children].map_states)
@@ -867,7 +867,7 @@ def test_run_again_without_resume_stays_paused(run, asking):
     assert state_names(state.result[after]) == ["Success", "Pending", "Success"]
 
 
-def test_paused_task_goes_on_when_it_is_resumed(run):
+def test_paused_task_continues_when_it_is_resumed(run):
     with Flow("pauses") as flow:
         out = task(ask_for, name="ask")(3)
         after = give(out)
@@ -877,7 +877,7 @@ def test_paused_task_goes_on_when_it_is_resumed(run):
     assert state.result[after] == Success(result=3)
 
 
-def test_pause_until_a_time_goes_on_by_itself(run):
+def test_pause_until_a_time_continues_by_itself(run):
     @task
     def wait_a_little():
         if context.get("resume"):

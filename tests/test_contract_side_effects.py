@@ -36,7 +36,7 @@ def go_on(before):
     return before > 0
 
 
-def test_u16_thread_that_a_body_leaves_behind_is_its_own_affair(run, tmp_path):
+def test_u16_thread_left_behind_by_a_task_keeps_running(run, tmp_path):
     gate, mark = tmp_path / "gate", tmp_path / "mark"
     with Flow("thread") as flow:
         left = leave_a_thread(str(gate), str(mark))

@@ -49,7 +49,7 @@ def gated(flow: Flow) -> set[Task]:
 # ---------------------------------------------------------------------- case
 
 
-def test_case_gates_only_tasks_without_an_upstream_in_the_block() -> None:
+def test_case_restricts_only_tasks_without_an_upstream_in_the_block() -> None:
     with Flow("f") as flow:
         before = give(1)
         with case(before, "a"):
@@ -177,7 +177,7 @@ def test_same_case_may_be_used_again_but_not_in_itself() -> None:
     assert len(compares(flow)) == 2
 
 
-def test_case_value_is_no_task() -> None:
+def test_case_value_is_not_a_task() -> None:
     with (
         Flow("f"),
         pytest.raises(TypeError, match="value must not be a task, got <Task: give>; compare two results with"),
@@ -269,7 +269,7 @@ def test_switch_on_a_parameter_as_branch_is_refused() -> None:
         switch(give(1), {1: Parameter("x")})
 
 
-def test_switch_value_is_no_task() -> None:
+def test_switch_value_is_not_a_task() -> None:
     with (
         Flow("f"),
         pytest.raises(TypeError, match=r"<Task: give>; compare two results with case\(x\.is_equal\(y\), True\)"),

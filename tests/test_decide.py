@@ -89,7 +89,7 @@ def test_constants_do_not_leak_from_one_call_to_the_next():
     [Pending(), Running(), Paused(), Retrying(), Mapped(map_states=[Success(), Pending()]), Mapped(map_states=[None])],
     ids=repr,
 )
-def test_unfinished_input_is_waited_for_and_nobody_is_asked(state):
+def test_unfinished_input_is_waited_for_without_a_decision(state):
     assert before(spec(edge(), edge("y"), trigger=never), [state, Failed()]) is NOT_READY
 
 
@@ -134,7 +134,7 @@ def test_trigger_that_returns_false_is_named():
     assert type(state.result) is signals.TRIGGERFAIL
 
 
-def test_trigger_that_raises_is_told_as_an_error():
+def test_trigger_that_raises_is_reported_as_an_error():
     def break_down(upstream):
         raise KeyError("lost")
 
@@ -279,5 +279,5 @@ def test_broken_delay_fails_the_task():
     assert state.message == "retry delay of t-1 could not be computed: KeyError('delay')"
 
 
-def test_looped_is_no_end():
+def test_looped_is_not_an_end():
     assert type(after(spec(), Error(signals.LOOP(result=3)), 1)) is Looped

@@ -98,7 +98,7 @@ def test_map_without_children_is_complete():
     assert line.share == 1.0
 
 
-def test_tasks_of_one_name_are_told_apart_by_their_slugs():
+def test_tasks_of_one_name_are_distinguished_by_their_slugs():
     scene = RateMeter("f", 0.0).scene([counts(), counts(slug="load-2"), counts(slug="keep-1", name="keep")], 1.0)
     assert [line.name for line in scene.maps] == ["load-1", "load-2", "keep"]
 
@@ -226,7 +226,7 @@ def test_narrow_terminal_shows_less_and_cuts_nothing(columns):
     assert second.count("\N{HORIZONTAL ELLIPSIS}") == 1, "of the name"
 
 
-def test_maps_that_go_on_have_the_first_right_to_a_line():
+def test_maps_that_continue_have_the_first_right_to_a_line():
     pace = RateMeter("f", 0.0)
     steps = [counts(100, slug=f"a-{n}", name=f"ended {n}", final=True) for n in range(9)]
     steps += [counts(0, None, slug=f"b-{n}", name=f"waits {n}") for n in range(9)]
@@ -481,5 +481,5 @@ def test_notebook_shows_a_run_in_the_background(executed):
     assert pages(executed.cells[4]) == []
 
 
-def test_notebook_shows_nothing_if_nothing_is_wanted(executed):
+def test_notebook_shows_nothing_without_progress(executed):
     assert pages(executed.cells[5]) == []

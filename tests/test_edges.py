@@ -51,7 +51,7 @@ def test_edge_is_frozen() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "1x", "a b", "class", 3])
-def test_edge_refuses_a_key_that_is_no_argument_name(key: str) -> None:
+def test_edge_refuses_a_key_that_is_not_an_argument_name(key: str) -> None:
     with pytest.raises(FlowDefinitionError, match=r"a -> b: key .* is not a valid argument name"):
         Edge(A, B, key)
 

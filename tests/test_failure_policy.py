@@ -60,7 +60,7 @@ def assert_never_started(states, path):
     return len(never)
 
 
-def test_map_goes_on_by_default(dask, tmp_path):
+def test_map_continues_by_default(dask, tmp_path):
     path = tmp_path / "notes"
     state, mapped = run_map(dask, failing(path, {3, 50}))
     assert kinds(mapped) == {"Success": 198, "Failed": 2}

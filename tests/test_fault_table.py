@@ -27,7 +27,7 @@ def test_page_is_current():
     assert fault_table.PAGE.read_text() == fault_table.page(), "run `python tests/fault_table.py`"
 
 
-def test_no_test_carries_an_id_that_is_no_row():
+def test_no_test_carries_an_id_that_is_not_a_row():
     assert {ident for test in TESTS for ident in test.ids} <= ROWS.keys()
 
 

@@ -44,7 +44,7 @@ def warnings_of(caplog, text):
 # ---------------------------------------------------------------------- schedulers
 
 
-def test_s3_scheduler_that_is_not_there_is_an_error_of_its_own_when_the_time_is_up(tmp_path):
+def test_s3_scheduler_that_does_not_exist_is_an_error_of_its_own_when_the_time_is_up(tmp_path):
     path = tmp_path / "notes"
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -58,7 +58,7 @@ def test_s3_scheduler_that_is_not_there_is_an_error_of_its_own_when_the_time_is_
     assert not notes(path)
 
 
-def test_s7_web_server_is_told_from_a_scheduler_at_once(caplog):
+def test_s7_web_server_is_distinguished_from_a_scheduler_at_once(caplog):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with Flow("s7") as flow:
@@ -74,7 +74,7 @@ def test_s7_web_server_is_told_from_a_scheduler_at_once(caplog):
     assert "Traceback" not in caplog.text
 
 
-def test_s4_slow_scheduler_is_told_once_and_changes_nothing(tmp_path, caplog):
+def test_s4_slow_scheduler_is_reported_once_and_changes_nothing(tmp_path, caplog):
     path = tmp_path / "notes"
 
     @task
@@ -205,7 +205,7 @@ def nested(path, **options):
     return flow, out
 
 
-def test_u15_body_that_waits_for_its_own_worker_is_told_of(tmp_path, caplog):
+def test_u15_body_that_waits_for_its_own_worker_is_reported(tmp_path, caplog):
     path = tmp_path / "notes"
     flow, _ = nested(path)
     with local_cluster(1) as client:
@@ -219,7 +219,7 @@ def test_u15_body_that_waits_for_its_own_worker_is_told_of(tmp_path, caplog):
         assert handle.wait(60).is_finished()
 
 
-def test_u15_stall_is_not_told_of_if_nobody_wants_it(tmp_path, caplog):
+def test_u15_stall_warning_can_be_disabled(tmp_path, caplog):
     """The protection switched off: the run stands still in silence."""
     flow, _ = nested(tmp_path / "notes")
     with local_cluster(1) as client:
@@ -239,7 +239,7 @@ def test_u15_body_that_waits_for_its_own_worker_ends_at_its_limit(tmp_path):
     assert state.result[out].message == "Task timed out during execution."
 
 
-def test_no_stall_is_told_of_while_children_end(tmp_path, caplog):
+def test_no_stall_is_reported_while_children_end(tmp_path, caplog):
     @task
     def work(x):
         spend(0.3)
@@ -292,7 +292,7 @@ def killed_at_last(process):
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["c6-slept", "c6-slept-and-was-cut-off"])
-def test_c6_suspended_client_goes_on_or_has_lost_its_scheduler(tmp_path, cut):
+def test_c6_suspended_client_continues_or_has_lost_its_scheduler(tmp_path, cut):
     """A client that sleeps for long finds everything as it was, or its link cut: then it is as without a scheduler."""
     (tmp_path / "home").mkdir()
     with (

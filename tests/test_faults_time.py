@@ -162,7 +162,7 @@ class recorded:
         self.patch.undo()
 
 
-def test_t1_wall_clock_of_a_run_goes_on_from_where_it_was():
+def test_t1_wall_clock_of_a_run_continues_from_where_it_was():
     clock = VirtualClock(NOON)
     run = RunClock(clock)
     told = [run.moment().wall]

@@ -85,7 +85,7 @@ def test_w5_child_whose_worker_runs_out_of_memory_crashes_alone(tmp_path, kind):
     assert counts(path)[3] == 4, "two deaths among others, two alone"
 
 
-def test_w5_process_that_the_kernel_kills_is_told_with_its_memory(tmp_path):
+def test_w5_process_that_the_kernel_kills_is_reported_with_its_memory(tmp_path):
     """On processes nobody watches the memory; the kernel's way to end it is SIGKILL."""
 
     @task

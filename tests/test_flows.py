@@ -659,7 +659,7 @@ def test_replace_by_a_value_takes_the_task_out() -> None:
     assert flow.reference_tasks() == {first, last}
 
 
-def test_replace_by_a_task_that_is_there_already() -> None:
+def test_replace_by_a_task_of_the_flow() -> None:
     a, b, c, d = named("a", "b", "c", "d")
     flow = Flow("f", edges=[Edge(a, c), Edge(b, d)])
     flow.replace(a, b)

@@ -527,7 +527,7 @@ def test_failure_of_a_call_fails_the_flow_unless_it_is_caught():
     assert caught() == "caught"
 
 
-def test_failure_nobody_read_is_a_warning():
+def test_failure_that_is_never_read_causes_a_warning():
     @local
     def careless():
         boom.submit()
@@ -788,7 +788,7 @@ def test_options_and_tags_of_a_call_hold():
     assert tries == [frozenset({"night"})] * 4 + [frozenset()] * 2
 
 
-def test_body_that_cannot_be_sent_is_refused_each_time_and_harms_nobody():
+def test_task_that_cannot_be_sent_is_rejected_each_time_without_harm_to_others():
     from prefectish.executors import LocalDaskExecutor
 
     held = threading.Lock()

@@ -84,7 +84,7 @@ def test_counts_tell_the_states_of_children(executor: Any, gate: Gate) -> None:
     assert run.counts() == {"Success": 10}
 
 
-def test_counts_refuse_what_is_not_there(gate: Gate) -> None:
+def test_counts_refuse_what_does_not_exist(gate: Gate) -> None:
     gate.open.set()
     flow, held, _ = gated(gate, width=2)
     run = flow.start()
@@ -147,7 +147,7 @@ def test_cancel_a_task_lets_its_followers_decide(gate: Gate) -> None:
     assert state.result[end].result == 2000
 
 
-def test_cancel_refuses_what_is_not_there(gate: Gate) -> None:
+def test_cancel_refuses_what_does_not_exist(gate: Gate) -> None:
     flow, held, _ = gated(gate, width=2)
     run = flow.start()
     with pytest.raises(ValueError, match="requires task=: an index selects one child"):

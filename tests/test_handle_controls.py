@@ -131,7 +131,7 @@ def test_limits_of_nothing_are_refused(desk: Desk, given: Any, error: type[Excep
 
 
 @pytest.mark.parametrize("where", [None, ValueError, "ValueError", lambda state: "2" in str(state.result)])
-def test_failures_run_again_while_their_map_goes_on(desk: Desk, where: Any, tmp_path: Any) -> None:
+def test_failures_run_again_while_their_map_continues(desk: Desk, where: Any, tmp_path: Any) -> None:
     flow, loaded, ended = flow_of(desk)
     desk.broken = {2}
     store = tmp_path / "history.db"
@@ -200,7 +200,7 @@ def test_what_has_ended_names_the_way_out(desk: Desk) -> None:
     assert run.state.is_failed()
 
 
-def test_map_that_has_ended_in_a_run_that_goes_on_names_the_way_out(desk: Desk) -> None:
+def test_map_that_has_ended_in_a_run_that_continues_names_the_way_out(desk: Desk) -> None:
     @task
     def fail(x: int) -> None:
         raise ValueError(x)

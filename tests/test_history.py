@@ -200,7 +200,7 @@ def test_h4_garbage_is_not_overwritten(path: str) -> None:
     assert Path(path).read_bytes() == garbage
 
 
-def test_h4_database_of_somebody_else_is_not_touched(path: str) -> None:
+def test_h4_foreign_database_is_not_touched(path: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("create table theirs (x)")
     before = Path(path).read_bytes()
@@ -214,7 +214,7 @@ def test_h6_missing_folder_stops_before_anything_runs(tmp_path: Path) -> None:
         example().run(history=str(tmp_path / "nowhere" / "history.db"))
 
 
-def test_unwritable_home_warns_once_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_home_warns_once_and_the_run_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "file" / "home"))
     with pytest.warns(UserWarning, match="this run is not recorded"):

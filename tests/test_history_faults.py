@@ -132,7 +132,7 @@ def test_h3_full_disk_leaves_the_run_going_and_earlier_rows_intact(path: str) ->
     assert is_sound(path)
 
 
-def test_error_of_ours_in_the_recorder_breaks_the_record_and_not_the_run(
+def test_bug_in_the_recorder_stops_the_record_and_not_the_run(
     path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*arguments: Any) -> Any:
@@ -229,7 +229,7 @@ def test_h6_home_that_cannot_be_made_is_named_to_readers(tmp_path: Path, monkeyp
         history.runs()
 
 
-def test_h6_folder_and_what_is_no_path_are_named(tmp_path: Path) -> None:
+def test_h6_folder_and_what_is_not_a_path_are_named(tmp_path: Path) -> None:
     with pytest.raises(HistoryWriteError, match="is a folder; pass a file in it"):
         squares().run(history=str(tmp_path))
     with pytest.raises(TypeError, match="history must be a path, a database URL, None or False, got 7"):
@@ -328,7 +328,7 @@ def test_ranges_of_rows_are_read_as_they_were_written(rows: list[int]) -> None:
     assert rows_of(ranges(rows)) == sorted(rows)
 
 
-def test_readers_keep_nobody_from_writing(path: str) -> None:
+def test_readers_do_not_block_writers(path: str) -> None:
     squares().run(history=path)
     with open_store(path).reading() as connection:
         connection.execute(schema.runs.select())

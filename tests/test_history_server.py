@@ -185,7 +185,7 @@ def test_h5_newer_tables_are_left_alone(url: str, database: Engine) -> None:
         assert connection.execute(text("SELECT count(*) FROM prefectish.runs")).scalar_one() == 1
 
 
-def test_paused_children_are_told_and_stay_paused(url: str) -> None:
+def test_paused_children_are_reported_and_stay_paused(url: str) -> None:
     def ask(x: int) -> int:
         if x == 1:
             raise PAUSE("shall I?", context={"who": "anna"})

@@ -332,7 +332,7 @@ def never_load():
     raise RuntimeError("not here")
 
 
-def test_argument_that_cannot_be_loaded_is_told():
+def test_argument_that_cannot_be_loaded_is_reported():
     state = run_alone(isolated(lambda x: None), NeverLoads())
     assert type(state) is Failed
     text = "an argument of <lambda>-1 could not be unpickled in its process: RuntimeError: not here"

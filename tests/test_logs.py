@@ -171,7 +171,7 @@ def raising(monkeypatch):
     get_logger().removeHandler(handler)
 
 
-def test_c9_handler_that_raises_is_told_of_and_stops_nothing(raising, capfd):
+def test_c9_handler_that_raises_is_reported_and_stops_nothing(raising, capfd):
     @task
     def fail(x):
         raise ValueError(x)
@@ -207,7 +207,7 @@ def test_u17_body_that_turns_logging_down_does_not_silence_the_next(info):
     assert [text for *_, text in told(info)] == ["said a", "said b"]
 
 
-def test_lines_outside_of_bodies_are_nobodys(info, tmp_path):
+def test_lines_outside_of_tasks_belong_to_no_task(info, tmp_path):
     def handler(task, old, new):
         get_logger("handler").info("from the client")
 
@@ -262,7 +262,7 @@ def test_lines_of_a_flow_in_a_body_are_those_of_its_own_tasks(info, tmp_path):
 
 
 @pytest.mark.parametrize("executor", [LocalExecutor(), LocalDaskExecutor("processes", num_workers=2)])
-def test_failures_of_one_cause_are_told_in_full_a_few_times(caplog, executor, tmp_path):
+def test_failures_of_one_cause_are_reported_in_full_a_few_times(caplog, executor, tmp_path):
     @task
     def fail(x):
         raise ValueError(f"no {x}")
@@ -280,7 +280,7 @@ def test_failures_of_one_cause_are_told_in_full_a_few_times(caplog, executor, tm
     assert "fail[59]" in lines[0].text
 
 
-def test_failures_of_a_single_task_are_all_told(caplog):
+def test_failures_of_a_single_task_are_all_reported(caplog):
     @task(max_retries=14, retry_delay=0)
     def fail():
         raise ValueError
@@ -374,7 +374,7 @@ class Closed:
         pass
 
 
-def test_error_output_that_is_closed_is_no_matter_of_the_bodys(monkeypatch):
+def test_closed_stderr_does_not_affect_the_task(monkeypatch):
     """With no other handler than the console's: pytest's own are taken away."""
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(sys, "stderr", Closed())
@@ -384,7 +384,7 @@ def test_error_output_that_is_closed_is_no_matter_of_the_bodys(monkeypatch):
     assert flow.run(history=False).result[talked].result == "a"
 
 
-def test_arguments_that_do_not_fit_are_told_as_ever(monkeypatch, capsys):
+def test_arguments_that_do_not_match_are_reported(monkeypatch, capsys):
     monkeypatch.setattr(logging.root, "handlers", [])
 
     @task

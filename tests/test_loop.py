@@ -83,7 +83,7 @@ class Session(SerialSession):
         return super().receipts(timeout)
 
 
-def test_loop_submits_what_progress_wants_and_closes_the_session():
+def test_loop_submits_what_progress_returns_and_closes_the_session():
     with Flow("loop") as flow:
         out = give.map(range(6))
     executor = Given(Session())

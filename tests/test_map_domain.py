@@ -82,7 +82,7 @@ def test_measure_tells_small_facts(value, depth, facts):
 
 
 @pytest.mark.parametrize("value", ["text", b"bytes", bytearray(b"x"), 5, None, {"a": 1}], ids=label)
-def test_text_and_what_is_no_list_are_one_element(value):
+def test_text_and_what_is_not_a_list_are_one_element(value):
     assert element_width(value) == SCALAR
 
 

@@ -126,7 +126,7 @@ def test_states_are_chosen_by_class(host, options, told):
     assert [text.split()[2] for text in host.texts()] == told
 
 
-def test_failed_task_tells_how_to_go_on(host):
+def test_failed_task_tells_how_to_continue(host):
     def body():
         raise ValueError("no <!channel> & more")
 
@@ -163,14 +163,14 @@ def test_map_has_one_digest_in_place_of_a_message_a_child(host):
     assert type(state.result[resized]) is Mapped
 
 
-def test_map_of_which_no_child_is_of_interest_is_not_told_of(host):
+def test_map_of_which_no_child_is_of_interest_is_not_reported(host):
     with Flow("thumbnails") as flow:
         task(resize, state_handlers=[slack_notifier(only_states=[TimedOut])]).map([1, 3])
     flow.run(history=False)
     assert host.texts() == []
 
 
-def test_children_are_told_of_one_by_one_if_asked(host):
+def test_children_are_reported_one_by_one_if_asked(host):
     with Flow("thumbnails") as flow:
         task(resize, state_handlers=[slack_notifier(only_states=[Failed], each_child=True)]).map([3, 4, 13])
     flow.run(history=False)
@@ -193,7 +193,7 @@ def test_children_that_the_owner_ends_have_no_messages_of_their_own(host):
     assert [text.splitlines()[0] for text in host.texts()] == ["Map 'stop': 1 Failed, 1 Success, 3 Cancelled"]
 
 
-def test_map_without_children_of_its_own_is_told_of_as_a_task(host):
+def test_map_without_children_of_its_own_is_reported_as_a_task(host):
     def fail():
         raise ValueError("nothing to map over")
 
@@ -222,7 +222,7 @@ def test_flow_has_a_digest_of_all_its_tasks_when_it_ends(host):
     ]
 
 
-def test_map_that_is_kept_when_a_run_is_resumed_is_not_told_of_again(host, store, tmp_path):
+def test_map_that_is_kept_when_a_run_is_resumed_is_not_reported_again(host, store, tmp_path):
     from prefectish.results import LocalResult
 
     broken = tmp_path / "broken"
@@ -299,7 +299,7 @@ def test_webhook_may_be_any_secret(host, monkeypatch):
     assert len(host.texts()) == 2
 
 
-def test_missing_secret_is_told_of_and_the_run_goes_on(monkeypatch, store, caplog):
+def test_missing_secret_is_reported_and_the_run_continues(monkeypatch, store, caplog):
     monkeypatch.delenv("PREFECTISH__SECRETS__SLACK_WEBHOOK_URL", raising=False)
     state = one_task(slack_notifier(only_states=[Success])).run(history=store)
     assert type(state) is Success
@@ -381,7 +381,7 @@ def test_host_that_refuses_connections_does_not_hurt_the_run(store, monkeypatch)
     assert notice.error.startswith("ConnectError: ")
 
 
-def test_slow_host_keeps_nobody_waiting(host, store):
+def test_slow_host_does_not_block(host, store):
     """The run has ended while its message still waits for an answer, which comes when the test lets it."""
     host.answers[:] = ["slow"]
     notifier = slack_notifier(only_states=[Success], timeout=60, retries=0)
@@ -551,7 +551,7 @@ def test_mail_is_tried_again_where_the_server_says_so(postbox, store, answer, at
     assert (notice.error is None) is answer.startswith("451")
 
 
-def test_secret_of_mail_that_is_no_login_is_named(postbox, store):
+def test_secret_of_mail_that_is_not_a_login_is_named(postbox, store):
     flow = one_task(by_mail(postbox, only_states=[Success], login_secret="MAIL"))
     with context(secrets={"MAIL": "just-a-password"}):
         state = flow.run(history=store)
@@ -559,7 +559,7 @@ def test_secret_of_mail_that_is_no_login_is_named(postbox, store):
     assert notice.error.endswith("must be JSON with username and password")
 
 
-def test_mail_server_that_is_not_there_does_not_hurt_the_run(postbox, store):
+def test_mail_server_that_does_not_exist_does_not_hurt_the_run(postbox, store):
     with ThreadingHTTPServer(("127.0.0.1", 0), Inbox) as gone:
         port = gone.server_port
     handler = email_notifier("a@example.com", "b@example.com", smtp_server="127.0.0.1", smtp_port=port, **QUICK)
@@ -630,7 +630,7 @@ def test_bad_options_are_named(make, error, text):
         make()
 
 
-def test_waiting_for_messages_that_are_not_there_takes_no_time():
+def test_waiting_for_messages_that_do_not_exist_takes_no_time():
     began = time.monotonic()
     assert flush()
     assert time.monotonic() - began < 5

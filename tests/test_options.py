@@ -180,7 +180,7 @@ def test_impossible_option_is_refused_with_its_name_and_value(options: Any, erro
 @pytest.mark.parametrize(
     ("option", "value", "needed"), [("cache_validator", keep, "cache_for"), ("cache_expiration", 60, "cache_key_fn")]
 )
-def test_option_of_a_cache_that_is_not_there_warns(make: Any, option: str, value: Any, needed: str) -> None:
+def test_option_of_a_cache_that_does_not_exist_warns(make: Any, option: str, value: Any, needed: str) -> None:
     with pytest.warns(UserWarning, match=f"{option} has no effect without {needed}"):
         made = make(**{option: value})
     assert made.copy(tags=["t"]).tags == {"t"}

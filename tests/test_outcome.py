@@ -57,12 +57,12 @@ def test_child_is_found_by_index(ran):
         ran["load"][4]
 
 
-def test_name_of_no_task_is_told_with_those_there_are(ran):
+def test_name_of_no_task_is_reported_with_those_there_are(ran):
     with pytest.raises(KeyError, match=r"no task is called 'lode' in this run: .*'load'"):
         ran["lode"]
 
 
-def test_name_of_two_tasks_is_told_with_their_slugs(ran):
+def test_name_of_two_tasks_is_reported_with_their_slugs(ran):
     with pytest.raises(KeyError, match=r"2 tasks are called 'say'.*'say-1', 'say-2'"):
         ran["say"]
     assert ran["say-2"].result == "twice"
@@ -102,7 +102,7 @@ def test_state_of_a_task_has_no_states_inside():
         Success("", {"load": 3})["load"]
 
 
-def test_state_is_no_sequence(ran):
+def test_state_is_not_a_sequence(ran):
     for state in (ran, ran["load"]):
         with pytest.raises(TypeError):
             iter(state)

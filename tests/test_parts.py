@@ -122,7 +122,7 @@ def test_failure_after_the_body_is_not_passed_to_the_next_part():
     assert [call for call in calls if call.startswith("after_body")] == ["after_body 1"]
 
 
-def test_failure_of_the_body_is_no_result_for_a_part():
+def test_failure_of_the_body_is_not_a_result_for_a_part():
     calls = []
     assert type(attempt(lambda: 1 / 0, calls, Noted(calls))) is Failed
     assert calls == ["before_body", "Running", "begin", "Failed", "end Failed"]

@@ -50,7 +50,7 @@ def test_pause_task_refuses_to_go_back_in_time(duration):
         pause_task(duration=duration)
 
 
-def test_u18_paused_task_ends_the_run_unfinished_and_goes_on_when_resumed(run):
+def test_u18_paused_task_ends_the_run_unfinished_and_continues_when_resumed(run):
     with Flow("asks") as flow:
         out = ask(1)
         behind, beside = inc(out), inc(5)
@@ -81,7 +81,7 @@ def test_paused_children_are_resumed_one_by_one(run):
     assert third.result[behind].result == [2, 3, 4]
 
 
-def test_pause_with_a_duration_goes_on_by_itself(run, tmp_path):
+def test_pause_with_a_duration_continues_by_itself(run, tmp_path):
     @task
     def nap(path):
         append(path, time.time())
@@ -221,7 +221,7 @@ def test_each_turn_of_a_loop_has_all_retries_of_its_task(run, tmp_path):
     assert [key.rpartition("-")[2] for key in lines(tmp_path / "keys")] == ["1", "2", "2", "3", "3", "4"]
 
 
-def test_pause_after_a_retry_in_a_loop_goes_on_with_the_count_of_its_turn(run, tmp_path):
+def test_pause_after_a_retry_in_a_loop_continues_with_the_count_of_its_turn(run, tmp_path):
     @task(max_retries=1, retry_delay=0)
     def turn(path):
         count = context.get("task_loop_count", 1)
@@ -270,7 +270,7 @@ def ask_in_turn(path, duration=None):
     return (count, context.task_loop_result)
 
 
-def test_pause_in_mid_loop_goes_on_from_there(run, tmp_path):
+def test_pause_in_mid_loop_continues_from_there(run, tmp_path):
     with Flow("loops") as flow:
         out = ask_in_turn(tmp_path / "turns")
     paused = run(flow).result[out]
@@ -280,14 +280,14 @@ def test_pause_in_mid_loop_goes_on_from_there(run, tmp_path):
     assert lines(tmp_path / "turns") == ["1", "2", "2", "3"]
 
 
-def test_timed_pause_in_mid_loop_goes_on_from_there(run, tmp_path):
+def test_timed_pause_in_mid_loop_continues_from_there(run, tmp_path):
     with Flow("loops") as flow:
         out = ask_in_turn(tmp_path / "turns", duration=0.1)
     assert run(flow).result[out] == Success(result=(3, [2]))
     assert lines(tmp_path / "turns") == ["1", "2", "2", "3"]
 
 
-def test_retry_signal_in_mid_loop_goes_on_from_there(run, tmp_path):
+def test_retry_signal_in_mid_loop_continues_from_there(run, tmp_path):
     @task
     def turn(path):
         count = context.get("task_loop_count", 1)

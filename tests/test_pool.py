@@ -81,7 +81,7 @@ def test_threads_do_not_import_distributed():
     assert done.returncode == 0, done.stderr
 
 
-def test_absence_of_dask_is_told():
+def test_absence_of_dask_is_reported():
     done = run_python("""
         import sys
         sys.modules["dask"] = None
@@ -94,7 +94,7 @@ def test_absence_of_dask_is_told():
 # ---------------------------------------------------------------------------------------------------- no barriers
 
 
-def test_slow_branch_holds_nobody_up():
+def test_slow_branch_does_not_delay_others():
     freed = threading.Event()
     last = 4 * MAX_GRAPH_JOBS
 
@@ -218,7 +218,7 @@ def test_receipts_come_in_the_order_in_which_steps_end():
     assert order == [1, 0]
 
 
-def test_receipts_waits_no_longer_than_it_is_told():
+def test_receipts_waits_no_longer_than_its_timeout():
     plan, _ = jobs_of(two_maps())
     with threads().start(plan, FACTS) as session:
         assert session.receipts(0.0) == []
@@ -802,7 +802,7 @@ def die_at_once():
     os._exit(5)
 
 
-def test_processes_that_cannot_start_are_told_from_bodies_that_kill_them(monkeypatch):
+def test_processes_that_cannot_start_are_distinguished_from_bodies_that_kill_them(monkeypatch):
     monkeypatch.setattr("prefectish.executors.process_pool.prepare_worker", die_at_once)
     flow = Flow("never ready", tasks=[use.copy(name="never")])
     with pytest.raises(FlowDefinitionError, match=r"^the worker processes ended before they were ready"):

@@ -412,7 +412,7 @@ def test_retry_leaves_the_window_and_comes_back_when_it_is_due():
     assert owner.progress.done
 
 
-def test_start_time_of_a_retry_is_told_by_the_clock_of_the_owner():
+def test_start_time_of_a_retry_is_given_by_the_clock_of_the_owner():
     with Flow("retry") as flow:
         named("a", retries=3)(1)
     owner = Owner(flow)
@@ -448,7 +448,7 @@ def test_what_follows_a_retry_is_submitted_with_it_and_nothing_that_is_final():
     assert set(again.starts) == {1}
 
 
-def test_side_step_of_a_retry_goes_on_meanwhile():
+def test_side_step_of_a_retry_continues_meanwhile():
     with Flow("retry") as flow:
         a = named("a").map([0])
         b, c = named("b", retries=1).map(a), named("c").map(a)

@@ -176,7 +176,7 @@ def use_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stderr", found)
 
 
-def test_terminal_is_a_screen_unless_somebody_types_there(monkeypatch):
+def test_terminal_is_a_screen_unless_the_user_types_there(monkeypatch):
     use_terminal(monkeypatch)
     assert ticker_for(None, "f", nested=False, background=False) is not None
     assert ticker_for(None, "f", nested=False, background=True) is None
@@ -215,7 +215,7 @@ def test_short_run_is_shown_only_if_that_was_asked_for(monkeypatch):
     show_end(None, Success())
 
 
-def test_stderr_that_is_gone_is_no_screen(monkeypatch):
+def test_stderr_that_is_gone_is_not_a_screen(monkeypatch):
     for stream in (None, types.SimpleNamespace()):
         monkeypatch.setattr(sys, "stderr", stream)
         assert ticker_for(None, "f", nested=False, background=False) is None

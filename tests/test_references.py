@@ -80,7 +80,7 @@ def test_released_result_says_why_and_how_to_keep_it(reason, text):
     ],
     ids=["ref", "discarded", "unpicklable", "gone"],
 )
-def test_stand_in_without_a_value_says_so_here_and_in_another_process(stand_in, error, text):
+def test_stand_in_without_a_value_raises_here_and_in_another_process(stand_in, error, text):
     for one in (stand_in, pickle.loads(pickle.dumps(stand_in))):
         with pytest.raises(error, match=text):
             one.get()

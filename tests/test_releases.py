@@ -121,7 +121,7 @@ def test_nothing_large_is_kept_if_nothing_is_asked_for(dask, dask_client):
     until(lambda: not keys_held(dask_client, state))
 
 
-def test_nothing_of_a_run_is_wanted_after_it_although_it_was_waited_for(dask, dask_client, tmp_path):
+def test_run_leaves_no_wanted_keys_behind(dask, dask_client, tmp_path):
     """The loop waits longer than it waits at once; what Python leaves of such waits must not keep futures."""
     gate = tmp_path / "gate"
 
@@ -153,14 +153,14 @@ def test_large_result_of_a_single_task_is_read_by_the_user_s_client(dask):
     assert state.result[made].result.mark == 7
 
 
-def test_large_results_are_fetched_before_a_client_of_ours_closes(dask_client):
+def test_large_results_are_fetched_before_an_own_client_closes(dask_client):
     address = dask_client.scheduler.address
     flow, made, _, _ = three_steps(make)
     state = flow.run(executor=DaskExecutor(address), keep_results=True)
     assert marks.run(state.result[made].result) == list(range(6))
 
 
-def test_small_results_ride_whatever_is_asked_for(dask):
+def test_small_results_are_sent_inline_in_any_case(dask):
     with Flow("small") as flow:
         first = mark.map([b"\x01", b"\x02"])
         mark.copy(name="again").map(make_bytes.map(first))
@@ -168,7 +168,7 @@ def test_small_results_ride_whatever_is_asked_for(dask):
     assert state.result[first].result == [1, 2]
 
 
-def test_limit_of_what_rides_is_the_executor_s(dask_client):
+def test_limit_of_inline_results_is_set_by_the_executor(dask_client):
     with Flow("limit") as flow:
         made = make_bytes.map(range(1, 3))
         mark.map(made)
@@ -178,7 +178,7 @@ def test_limit_of_what_rides_is_the_executor_s(dask_client):
 
 @pytest.mark.parametrize("batch", [None, 4])
 @pytest.mark.parametrize("alone", [True, False])
-def test_large_exception_of_a_child_is_told_whatever_is_kept(dask, batch, alone):
+def test_large_exception_of_a_child_is_reported_whatever_is_kept(dask, batch, alone):
     @task(batch_size=batch)
     def fail(x):
         raise ValueError("no", "x" * 20_000, x)

@@ -308,7 +308,7 @@ with Flow("yearly", schedule=IntervalSchedule(timedelta(days=365))) as flow:
 """
 
 
-def test_command_runs_once_at_once_if_told_to(tmp_path):
+def test_command_runs_once_with_now(tmp_path):
     (tmp_path / "yearly.py").write_text(PROGRAM)
     call = [sys.executable, "-m", "prefectish.cli", "run", str(tmp_path / "yearly.py"), "--now"]
     done = subprocess.run([*call, "--history", str(tmp_path / "h.db")], capture_output=True, text=True, timeout=120)
@@ -345,7 +345,7 @@ def test_parameters_of_all_clocks_are_checked_before_the_first_wait(clock):
 
 
 @pytest.mark.parametrize("wrong", ["0 9 * * *", IntervalClock(HOUR), [IntervalClock(HOUR)]])
-def test_what_is_no_schedule_is_refused(wrong):
+def test_what_is_not_a_schedule_is_refused(wrong):
     with pytest.raises(TypeError, match=r"^schedule must be a Schedule, got "):
         Flow("f", schedule=wrong)
 

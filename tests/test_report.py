@@ -146,7 +146,7 @@ def test_record_is_found_where_this_process_wrote_it(ran, recorded):
     assert find("no such run") is None
 
 
-def test_unreadable_record_keeps_nobody_from_looking_at_a_state(tmp_path, monkeypatch, caplog):
+def test_unreadable_record_does_not_prevent_showing_a_state(tmp_path, monkeypatch, caplog):
     state = a_flow().run(rows=[1, 2], history=False)
     (tmp_path / "history.db").write_text("not a database, and long enough to be taken for one" * 20)
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))

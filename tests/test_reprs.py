@@ -212,7 +212,7 @@ def test_secrets_are_not_shown(monkeypatch, tmp_path):
         assert "****" in html
 
 
-def test_message_whose_str_breaks_is_told():
+def test_message_whose_str_breaks_is_reported():
     class Broken:
         def __str__(self):
             raise RuntimeError("no")
@@ -240,7 +240,7 @@ def test_children_are_named_by_their_run_names():
     assert views.causes_of([("load", state)])[0][0].named == ["load[0] load eu.csv"]
 
 
-def test_nothing_of_it_is_imported_before_somebody_looks():
+def test_display_is_imported_only_when_used():
     code = (
         "import sys, prefectish\n"
         "with prefectish.Flow('f') as flow: prefectish.Parameter('x')\n"

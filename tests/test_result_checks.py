@@ -100,7 +100,7 @@ def test_tasks_of_different_names_may_share_a_template_with_the_name(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["width", "none"])
-def test_item_key_that_is_no_mapped_argument_is_refused(key):
+def test_item_key_that_is_not_a_mapped_argument_is_refused(key):
     with pytest.raises(
         FlowDefinitionError, match=f"load-1: item_key must be a mapped argument, got '{key}'; pass 'url'"
     ):

@@ -187,7 +187,7 @@ def test_h7_any_bytes_are_refused_as_corrupt(content):
             unseal("name", file, None)
 
 
-def test_h8_leftover_of_a_dead_worker_is_no_result(store):
+def test_h8_leftover_of_a_dead_worker_is_not_a_result(store):
     store.write("run/a", b"1")
     if isinstance(store.store, Folder):
         file_of(store, "run/.0123.tmp").write_bytes(b"half")
@@ -273,7 +273,7 @@ def test_x4_pickle_of_a_stranger_is_never_opened(tmp_path, form):
     assert not marker.exists()
 
 
-def test_x4_foreign_file_is_told_from_a_damaged_one(tmp_path):
+def test_x4_foreign_file_is_distinguished_from_a_damaged_one(tmp_path):
     (tmp_path / "a").write_bytes(pickle.dumps(Marker(tmp_path / "marker")))
     with pytest.raises(NotAResultFile, match=r"^a: not written by a result store; nothing in it was loaded$"):
         LocalResult(tmp_path).load("a")

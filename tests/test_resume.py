@@ -137,7 +137,7 @@ def test_code_fix_runs_only_the_failed_children_and_what_follows(bodies: Bodies,
     assert state.result[end].result == 32
 
 
-def test_d9_body_that_closes_over_a_list_is_no_other_body_when_the_list_changed(
+def test_d9_body_that_closes_over_a_list_is_not_another_body_when_the_list_changed(
     path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ran: list[int] = []
@@ -258,7 +258,7 @@ def test_unknown_run_and_foreign_flow_are_refused(path: str) -> None:
         Flow("stranger", tasks=[task(lambda: 1, name="two")]).resume(run_id, history=path)
 
 
-def test_results_that_are_gone_are_told_of_and_made_again(
+def test_results_that_are_gone_are_reported_and_made_again(
     bodies: Bodies, path: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = LocalResult(dir=tmp_path / "results")
@@ -545,7 +545,7 @@ def test_reordered_list_is_put_together_again(bodies: Bodies, path: str, tmp_pat
     assert bodies.take() == Counter({"gather": 1})
 
 
-def test_retry_goes_on_with_its_count_and_its_time(path: str) -> None:
+def test_retry_continues_with_its_count_and_its_time(path: str) -> None:
     ran: list[int] = []
     broken = threading.Event()
 
@@ -579,7 +579,7 @@ def test_retry_goes_on_with_its_count_and_its_time(path: str) -> None:
     assert [(a.number, a.error) for a in child.earlier()] == [(1, "ValueError: again"), (2, "ValueError: again")]
 
 
-def test_paused_child_stays_paused_until_somebody_approves(path: str, tmp_path: Path) -> None:
+def test_paused_child_stays_paused_until_it_is_approved(path: str, tmp_path: Path) -> None:
     ran: list[int] = []
 
     def ask(x: int) -> int:
@@ -760,7 +760,7 @@ except RunLocked as error:
 """
 
 
-def test_c7_second_process_is_told_who_holds_the_run(path: str) -> None:
+def test_c7_second_process_gets_the_name_of_the_holder(path: str) -> None:
     started, release = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -816,7 +816,7 @@ def test_number_of_a_dead_process_that_another_got_holds_nothing() -> None:
     assert not is_alive("elsewhere:1", now - 100, now)
 
 
-def test_c7_run_that_somebody_drives_is_locked(tmp_path: Path, path: str) -> None:
+def test_c7_active_run_is_locked(tmp_path: Path, path: str) -> None:
     started, release = threading.Event(), threading.Event()
 
     def hold() -> None:

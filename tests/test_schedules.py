@@ -418,7 +418,7 @@ def test_events_are_those_of_the_clocks_by_themselves(clocks, after):
 
 
 @given(clocks, starts, st.integers(1, 8))
-def test_asking_again_after_an_event_goes_on_from_there(clocks, after, n):
+def test_asking_again_after_an_event_continues_from_there(clocks, after, n):
     schedule = Schedule(clocks)
     first = schedule.next(n, after=after, return_events=True)
     if not first:
@@ -514,7 +514,7 @@ def test_moved_event_that_clocks_jump_over_is_put_off():
     assert shown(schedule.next(1, after=utc(2026, 3, 7))) == ["2026-03-08 03:30 EDT"]
 
 
-def test_adjustment_that_moves_far_says_so():
+def test_adjustment_beyond_its_reach_is_rejected():
     def next_quarter(moment):
         return moment + 90 * DAY
 

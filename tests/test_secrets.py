@@ -67,7 +67,7 @@ def test_secret_that_is_json_is_decoded_wherever_it_comes_from(text, value, home
     assert Secret("C").get() == value
 
 
-def test_secret_that_is_no_text_stays_as_it_is(home):
+def test_secret_that_is_not_text_stays_as_it_is(home):
     with prefectish.context(secrets={"A": {"user": "ada"}}):
         assert Secret("A").get() == {"user": "ada"}
     write_secrets(home, "B = {user = 'ada', port = 5432}")
@@ -85,7 +85,7 @@ def test_context_wins_over_the_file_and_the_file_over_the_environment(home, monk
         assert Secret("TOKEN").get() == "from the file"
 
 
-def test_variable_of_a_name_that_is_no_identifier(monkeypatch):
+def test_variable_of_a_name_that_is_not_an_identifier(monkeypatch):
     monkeypatch.setenv(variable("slack-token"), VALUE)
     assert variable("slack-token") == "PREFECTISH__SECRETS__SLACK_TOKEN"
     assert Secret("slack-token").get() == VALUE
@@ -111,7 +111,7 @@ def test_file_that_others_can_read_is_refused(mode, home, monkeypatch):
     assert Secret("TOKEN").get() == VALUE
 
 
-def test_file_that_is_no_toml_is_an_error_that_does_not_quote_it(home):
+def test_file_that_is_not_toml_is_an_error_that_does_not_quote_it(home):
     write_secrets(home, f"TOKEN = {VALUE}")
     with pytest.raises(ValueError, match=r"secrets\.toml is not valid TOML") as error:
         Secret("TOKEN").get()
@@ -271,7 +271,7 @@ def test_map_over_a_secret_list(run):
     assert state.result[lengths].result == [12, 13]
 
 
-def test_item_of_a_secret_list_is_no_key_in_the_history(executor, tmp_path):
+def test_item_of_a_secret_list_is_not_a_key_in_the_history(executor, tmp_path):
     path = str(tmp_path / "history.db")
     with Flow("f") as flow:
         length.map(Secret("TOKENS"))

@@ -109,7 +109,7 @@ def test_what_cannot_serialize_is_refused(wrong):
         register_serializer("", Hex())
 
 
-def test_class_of_a_serializer_is_no_serializer(tmp_path):
+def test_class_of_a_serializer_is_not_a_serializer(tmp_path):
     with pytest.raises(TypeError, match="serializer must be a name, or an object with serialize and deserialize,"):
         LocalResult(tmp_path, serializer=Hex)
 

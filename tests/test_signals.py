@@ -128,7 +128,7 @@ def test_endrun_needs_a_state():
         signals.ENDRUN("over")
 
 
-def test_timeout_shares_the_base_but_is_nobodys_signal():
+def test_timeout_shares_the_base_but_is_not_a_public_signal():
     made = signals.TimeoutSignal()
     assert isinstance(made, signals.Signal)
     assert not isinstance(made, signals.StateSignal)

@@ -29,7 +29,7 @@ def test_taken_slug_is_refused_until_it_is_free() -> None:
     assert book.take("a")
 
 
-def test_copy_goes_on_by_itself() -> None:
+def test_copy_continues_by_itself() -> None:
     book = SlugBook()
     book.make("a", ())
     other = book.copy()

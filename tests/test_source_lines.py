@@ -165,7 +165,7 @@ def test_debugger_lists_the_lines():
     assert "  1  \tdef divide(x):" in said
 
 
-def test_file_that_is_there_and_the_same_is_not_placed(tmp_path):
+def test_file_that_exists_and_the_same_is_not_placed(tmp_path):
     path = tmp_path / "script.py"
     content = dumps(script(path)["divide"])
     show = LOAD + f"print(json.dumps(linecache.cache[{str(path)!r}][1] is not None))"

@@ -18,7 +18,7 @@ def told(caplog, text):
 
 
 @pytest.mark.parametrize("limit", [0.2, None])
-def test_stall_on_threads_is_told_of_once(caplog, limit):
+def test_stall_on_threads_is_reported_once(caplog, limit):
     gate = threading.Event()
 
     @task
@@ -43,7 +43,7 @@ def test_stall_on_threads_is_told_of_once(caplog, limit):
     assert run.wait(90).result[waiting].result == [0, 1, 2]
 
 
-def test_retry_that_waits_is_no_stall(caplog):
+def test_retry_that_waits_is_not_a_stall(caplog):
     tried = []
 
     @task(max_retries=1, retry_delay=2)

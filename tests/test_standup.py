@@ -57,7 +57,7 @@ def test_busy_server_is_asked_again(chat):
     assert recipients(chat) == ["Barbara", "Edsger"]
 
 
-def test_reminders_decide_about_the_flow_and_the_owner_is_told(chat):
+def test_reminders_decide_about_the_flow_and_the_owner_is_notified(chat):
     chat.gone = frozenset({"Edsger"})
     chat.team.append("owner")
     chat.updates["owner"] = "keeps the flow"

@@ -171,7 +171,7 @@ children = state.result[sent].map_states
 """
 
 
-def test_resumed_run_leaves_lost_attempts_alone_unless_it_is_told(tmp_path):
+def test_resumed_run_skips_lost_attempts_unless_retried(tmp_path):
     """A driver that dies in a body leaves the marker of an attempt whose end nobody knows."""
     assert driven(tmp_path, "flow.run(history=history)") == 9
     told = """

@@ -57,7 +57,7 @@ def test_other_tasks_print_as_ever(caplog, capsys):
     assert capsys.readouterr().out == "shown\nshown\n"
 
 
-def test_body_that_fails_is_logged_to_its_last_word(caplog):
+def test_all_lines_of_a_failing_task_are_logged(caplog):
     @task(log_stdout=True)
     def fail():
         print("last word", end="")
@@ -69,7 +69,7 @@ def test_body_that_fails_is_logged_to_its_last_word(caplog):
     assert caplog.records[0].getMessage() == "last word"
 
 
-def test_bodies_beside_one_another_are_told_apart(caplog, capsys):
+def test_bodies_beside_one_another_are_distinguished(caplog, capsys):
     both_in = threading.Barrier(2)
 
     def talk(name):

@@ -81,7 +81,7 @@ def test_run_that_has_ended_in_a_pause_is_done():
     assert owner.progress.done
 
 
-def test_what_a_pause_let_end_makes_more_known_when_it_is_over():
+def test_results_that_arrive_during_a_pause_are_used_after_it():
     owner = Owner(chain_of(1))
     (job,) = owner.start()
     owner.progress.controls.pause()
@@ -137,7 +137,7 @@ def test_limit_of_a_running_map_counts_what_runs():
 
 
 @pytest.mark.parametrize("size", [5, None])
-def test_limit_can_grow_while_the_map_goes_on(size):
+def test_limit_can_grow_while_the_map_continues(size):
     with Flow("steered") as flow:
         named("load", max_concurrency=1).map(list(range(5)))
     owner = Owner(flow)
@@ -264,7 +264,7 @@ def test_follower_that_has_not_begun_or_still_runs_is_taken_back():
     assert owner.progress.states()[3].is_successful()
 
 
-def test_follower_that_waits_at_its_gate_comes_up_once():
+def test_waiting_step_is_submitted_once_when_it_is_ready():
     owner = Owner(limited_chain(2), window=2)
     first, second = owner.start()
     owner.progress.controls.pause()
@@ -290,7 +290,7 @@ def test_failures_that_run_again_and_fail_again_are_counted_once():
     assert owner.progress.states()[1].map_states[0].is_failed()
 
 
-def test_attempts_of_the_history_go_on():
+def test_attempts_of_the_history_continue():
     owner = Owner(chain_of(), record=True)
     first, *_ = owner.start()
     owner.tell(first, *failed(first))

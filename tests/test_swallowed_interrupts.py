@@ -66,7 +66,7 @@ if __name__ == "__main__":
     [("SIGINT", "KeyboardInterrupt 130", (130, -2)), ("SIGTERM", "SystemExit 143", (143,))],
     ids=["c1", "c5"],
 )
-def test_c1_c5_signal_whose_exception_was_dropped_ends_the_run_all_the_same(executor, number, told, codes, tmp_path):
+def test_c1_c5_signal_whose_exception_was_dropped_ends_the_run_nevertheless(executor, number, told, codes, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
     done = subprocess.run(

@@ -70,7 +70,7 @@ def test_task_takes_options_and_travels(made):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_task_that_was_told_too_little_says_so(made, missing):
+def test_task_without_required_arguments_raises(made, missing):
     with pytest.raises(ValueError, match=f"^{missing}; pass one to the task or to its call$"):
         made.run()
 
@@ -282,7 +282,7 @@ def test_http_error_status_fails_the_task(run, server):
     assert "500 Internal Server Error" in state.message
 
 
-def test_http_server_that_is_not_there_fails_the_task():
+def test_http_server_that_does_not_exist_fails_the_task():
     import httpx2
 
     with pytest.raises(httpx2.ConnectError):

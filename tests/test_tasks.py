@@ -137,7 +137,7 @@ def test_reserved_argument_is_refused_in_a_subclass() -> None:
         Bad()
 
 
-def test_task_passed_to_init_warns_that_it_is_no_call() -> None:
+def test_task_passed_to_init_warns_that_it_is_not_a_call() -> None:
     with pytest.warns(UserWarning, match=r"Scale\(\.\.\.\) was created with <Task: double>"):
         Scale(double)  # type: ignore[arg-type]
 

@@ -171,7 +171,7 @@ def test_async_body_may_take_its_time_too(executor, clock):
 
 
 @here
-def test_body_that_swallows_the_signal_is_timed_out_all_the_same(executor, clock):
+def test_body_that_swallows_the_signal_is_timed_out_nevertheless(executor, clock):
     @task(timeout=10)
     def stubborn():
         try:
@@ -296,7 +296,7 @@ def test_map_timeout_ends_open_children(executor, clock):
     assert_states(state, {out: ["Success", "TimedOut"], behind: Success(result="after")})
 
 
-def test_timeout_of_a_run_ends_it_on_threads_and_leaves_nobody_asleep(clock):
+def test_timeout_of_a_run_ends_it_on_threads_and_leaves_no_sleeping_task(clock):
     ended = threading.Event()
 
     @task
@@ -399,7 +399,7 @@ def test_two_runs_at_once_share_the_time(clock):
     assert clock.elapsed >= HOUR + 500
 
 
-def test_run_that_waits_for_somebody_is_cancelled_without_time_passing(clock):
+def test_run_that_waits_for_an_approval_is_cancelled_without_time_passing(clock):
     @task
     def ask():
         raise signals.PAUSE("may I?")
@@ -446,7 +446,7 @@ def test_cache_expires_when_the_clock_says_so(clock):
 # ---------------------------------------------------------------------- the clock by itself
 
 
-def test_clock_starts_where_it_is_told_or_now():
+def test_clock_starts_at_the_given_time_or_now():
     assert VirtualClock(NOON).now() == NOON
     assert abs(VirtualClock().now() - datetime.now(UTC)) < timedelta(minutes=5)
     with pytest.raises(ValueError, match="start must have a time zone, got 2026-03-01T12:00:00"):
@@ -462,7 +462,7 @@ def test_time_passes_for_a_test_without_a_run(clock):
     assert repr(clock) == "<VirtualClock at 2026-03-01T12:01:15+00:00, 75 s after its start>"
 
 
-def test_wall_clock_can_be_set_back_and_time_goes_on(clock):
+def test_wall_clock_can_be_set_back_and_time_continues(clock):
     clock.sleep(60)
     clock.set_wall(NOON - timedelta(hours=1))
     assert clock.now() == NOON - timedelta(hours=1)
@@ -512,7 +512,7 @@ def test_limit_of_a_body_in_another_process_is_real(clock):
     assert clock.elapsed == 0
 
 
-def test_timed_out_is_told_from_a_timeout_of_the_flow(clock):
+def test_timed_out_is_distinguished_from_a_timeout_of_the_flow(clock):
     @task(timeout=60)
     def nap():
         clock.sleep(100)

@@ -219,7 +219,7 @@ def test_map_index_and_run_count_are_those_of_the_child():
     assert_states(state, {asked: Success(result=1)})  # a lost submission is no attempt
 
 
-def test_what_is_no_fault_and_no_task_is_refused_by_name():
+def test_what_is_not_a_fault_and_no_task_is_refused_by_name():
     with pytest.raises(ValueError, match="unknown fault 'killed'; faults are: killed-worker,"):
         FaultySession(LocalExecutor(), {"load": "killed"})
     with pytest.raises(ValueError, match="'killed' is no fault"):

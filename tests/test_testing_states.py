@@ -86,7 +86,7 @@ def test_one_state_for_a_map_is_for_each_child(ran):
     assert len(complaint(state, {loaded: Cancelled})) == 3
 
 
-def test_all_that_is_wrong_is_told_at_once(ran):
+def test_all_that_is_wrong_is_reported_at_once(ran):
     state, loaded, _, _ = ran
     lines = complaint(state, {loaded: ["Success"] * 3, "report": "Success", "other": "Failed", None: "Success"})
     assert [line.partition(":")[0] for line in lines] == ["load-1[1]", "report-1", "other-1", "other-2", "the flow"]
@@ -107,7 +107,7 @@ def test_results_are_compared_with_a_state_that_is_given(ran):
     assert line == "other-2: expected Success(result='another'), got Success(result='other')"
 
 
-def test_wrong_number_of_children_is_told_and_their_counts_too(ran):
+def test_wrong_number_of_children_is_reported_and_their_counts_too(ran):
     state, loaded, _, _ = ran
     assert complaint(state, {loaded: ["Success"]}) == ["load-1: expected 1 children, got 3"]
     assert complaint(state, {loaded: {"Success": 3}}) == ["load-1: expected 3 Success, got 1 Failed, 2 Success"]
@@ -140,7 +140,7 @@ def test_child_without_a_state_is_none():
     assert flow.name == "part"
 
 
-def test_result_whose_repr_breaks_is_told_all_the_same():
+def test_result_whose_repr_breaks_is_reported_nevertheless():
     class Odd:
         def __repr__(self):
             raise RuntimeError("no repr")
@@ -153,7 +153,7 @@ def test_result_whose_repr_breaks_is_told_all_the_same():
     ]
 
 
-def test_what_is_no_task_and_no_state_is_refused_by_name(ran):
+def test_what_is_not_a_task_and_no_state_is_refused_by_name(ran):
     state, loaded, _, _ = ran
     with pytest.raises(ValueError, match=r"'laod'; the tasks of this run are: Constant\[list\]-1, load-1,"):
         assert_states(state, {"laod": "Success"})

@@ -63,7 +63,7 @@ def test_u14_body_is_timed_out_at_its_limit_and_its_late_result_is_dropped(run, 
 
 
 @pytest.mark.parametrize("executor", ["threads", "dask"], indirect=True)
-def test_u14_thread_that_is_left_behind_goes_on_but_changes_nothing(run, tmp_path):
+def test_u14_thread_that_is_left_behind_continues_but_changes_nothing(run, tmp_path):
     with Flow("hangs") as flow:
         out = hang(tmp_path)
     state = run(flow)
@@ -314,7 +314,7 @@ def test_body_that_swallows_the_timeout_is_timed_out_when_it_returns():
     assert_timed_out(run_single(stubborn))
 
 
-def test_alarm_rings_again_for_a_body_that_goes_on(monkeypatch):
+def test_alarm_rings_again_for_a_body_that_continues(monkeypatch):
     monkeypatch.setattr("prefectish.engine.worker.time_limit.AGAIN_SECONDS", 0.2)
 
     @task(timeout=0.1)
@@ -545,7 +545,7 @@ def test_timeout_of_a_flow_reaches_a_body_that_holds_up_the_loop():
     assert repr(state.result[nap]) == 'TimedOut("the flow run took longer than its timeout of 0.2 s")'
 
 
-def test_own_limit_of_a_body_is_told_apart_from_that_of_the_run():
+def test_own_limit_of_a_body_is_distinguished_from_that_of_the_run():
     with Flow("flow", timeout=60) as flow:
         nap = task(sleepy, timeout=0.1)(1)
     assert_timed_out(flow.run().result[nap])

@@ -51,7 +51,7 @@ def test_smaller_programs_are_programs():
 FAILS = (Node(True, (Argument(None, "[1, 2]", "item"),), trouble="fail", rarity=2),)
 
 
-def test_what_differs_is_told_with_both_sources(monkeypatch):
+def test_what_differs_is_reported_with_both_sources(monkeypatch):
     monkeypatch.setattr(twins, "fits", lambda *given: False)
     with pytest.raises(twins.Difference, match=r"(?s)r0, run 1, is.*with Flow\(.*@flow\(") as told:
         twins.check(FAILS, {"local": LocalExecutor()})

@@ -78,7 +78,7 @@ def test_value_that_is_not_is_named_with_the_type(wanted: Any, given: Any, text:
     assert len(str(caught.value)) < 600
 
 
-def test_validator_of_the_user_that_raises_is_told() -> None:
+def test_validator_of_the_user_that_raises_is_reported() -> None:
     def check(value: int) -> int:
         raise KeyError("lost")
 
@@ -93,7 +93,7 @@ def test_every_wrong_value_is_named() -> None:
         settle(parameters, {"x": "a", "y": "b", "z": "c"}, {})
 
 
-def test_missing_and_unknown_are_told_before_types() -> None:
+def test_missing_and_unknown_are_reported_before_types() -> None:
     with pytest.raises(ParameterError, match=r"^missing: y; unknown: z$"):
         settle([Parameter("x", type=int), Parameter("y")], {"x": "a", "z": 1}, {})
 
@@ -200,7 +200,7 @@ def test_date_time_keeps_its_zone() -> None:
         (None, "parameter 'x' must be a date with time, got None: pass a datetime"),
     ],
 )
-def test_what_is_no_date_is_refused(given: Any, text: str) -> None:
+def test_what_is_not_a_date_is_refused(given: Any, text: str) -> None:
     with pytest.raises(ParameterError) as caught:
         settle([DateTimeParameter("x")], {"x": given}, {})
     assert text in str(caught.value)

@@ -151,7 +151,7 @@ def test_version_knows_callables_of_all_kinds(one: Any, other: Any) -> None:
     assert of(one) == of(one) != of(other)
 
 
-def test_library_functions_of_ours_count_by_name() -> None:
+def test_functions_of_prefectish_count_by_name() -> None:
     assert fingerprint(triggers.all_finished) == fingerprint(triggers.always_run)
     assert fingerprint(triggers.all_finished) != fingerprint(triggers.all_successful)
 

@@ -41,7 +41,7 @@ def test_end_of_a_worker_is_read_from_the_log_of_its_nanny(line, known):
         ({**exit_evidence(-15), "out_of_memory": True}, "possibly out of memory"),
     ],
 )
-def test_end_of_a_worker_is_told_in_a_few_words(evidence, words):
+def test_end_of_a_worker_is_reported_in_a_few_words(evidence, words):
     assert as_text(evidence) == words
 
 
@@ -70,7 +70,7 @@ def test_last_words_are_the_last_lines_and_where_it_crashed(tmp_path):
     assert not any("nobody keeps this" in line for line in said)
 
 
-def test_process_that_said_nothing_has_no_last_words(tmp_path):
+def test_process_without_output_has_no_crash_log(tmp_path):
     assert crash_log.read(str(tmp_path), os.getpid()) == []
 
 
