@@ -31,20 +31,8 @@ MISSING = {
     "scheduling/rows",
     "scheduling/run_state",
     "scheduling/slowest",
-    "worker/attempt_context",
-    "worker/cache",
     "worker/isolation/child",
-    "worker/isolation/frames",
     "worker/isolation/parent",
-    "worker/logs/digest",
-    "worker/logs/relay",
-    "worker/logs/stdout",
-    "worker/parts",
-    "worker/redaction",
-    "worker/run_steps",
-    "worker/start_marker",
-    "worker/storage",
-    "worker/time_limit",
 }
 
 
