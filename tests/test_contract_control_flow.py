@@ -311,7 +311,7 @@ def test_filter_goes_with_the_branch_that_it_is_in(run):
     assert (type(result[skipped]), result[skipped].result) == (Skipped, None)
     assert result[out].result == result[empty].result == []
     assert type(result[failed]) is Failed
-    assert "the task before it gave ValueError" in str(result[failed].result)
+    assert "expected a list, got ValueError" in str(result[failed].result)
 
 
 def test_filter_runs_behind_skipped_children_and_by_its_function(run):

@@ -43,7 +43,7 @@ class RunsTwice:
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let attempts run in another process than that of the owner."""
     numbers = itertools.count()
-    monkeypatch.setattr(storage, "process", lambda: str(next(numbers)))
+    monkeypatch.setattr(storage, "process_id", lambda: str(next(numbers)))
 
 
 @pytest.fixture

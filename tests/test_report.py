@@ -76,7 +76,7 @@ def test_report_of_a_state_shows_what_its_record_knows(ran, tmp_path):
 
 
 def test_record_tells_the_causes_of_more_failures_than_a_state_is_looked_at_for(ran, monkeypatch):
-    monkeypatch.setattr(views, "LOOKED_AT", 1)
+    monkeypatch.setattr(views, "MAX_FAILURES_READ", 1)
     assert views.of_run(ran).unseen == 4
     text = safe(ran._repr_html_()).text
     assert "2 \N{MULTIPLICATION SIGN} ValueError" in text

@@ -51,7 +51,7 @@ def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
         items = [substitute(item, values) for item in items]
         chain = _with_values(chain, values)
     starts = {} if call.start is None else {call.position: call.start}
-    ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts)
+    ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts, probe_only=call.probe_only)
     return _encoded(record, chain.steps[call.position].label(call.index), call.verify)
 
 
