@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.run_state import MapRow, MapState, StepChain, StepState
 from prefectish.engine.state import Retrying, Scheduled, State
 from prefectish.engine.task_states import RunStory
+from prefectish.safe_repr import printable
 
 
 class RecordedChanges(Changes):
@@ -118,5 +120,11 @@ class RecordedChanges(Changes):
 
 
 def _described(state: State) -> str:
-    message = "" if state.message is None else str(state.message).partition("\n")[0]
-    return f"{type(state).__name__}: {message}" if message else type(state).__name__
+    kind = type(state).__name__
+    if state.message is None:
+        return kind
+    text = capture(str, state.message)  # a message may be any object, of user code
+    if isinstance(text, Error):
+        return f"{kind}: <message whose str raises {type(text.exception).__name__}>"
+    line = printable(text.value.partition("\n")[0])
+    return f"{kind}: {line}" if line else kind
