@@ -420,7 +420,7 @@ OFF = (
     Off("U7", f"{FAULTS}test_u7_enormous_message_is_cut[local]", "texts of errors are cut",
         {"prefectish.errors:MAX_TEXT_LENGTH": instead(1 << 60)}),
     Off("U8", f"{FAULTS}test_u8_skip_signal_skips_the_child_and_its_chain[local]", "a skipped input skips its reader",
-        {"prefectish.engine.worker.decide:_skipped": instead(lambda mapped, state: False)}),
+        {"prefectish.engine.worker.decide:skips_reader": instead(lambda mapped, state: False)}),
     Off("U9", f"{FAULTS}test_u9_retry_signal_ends_when_the_retries_are_used_up[local]", "RETRY is counted, too",
         {"prefectish.engine.worker.decide:_signalled":
             instead(lambda spec, state, count: state.replace(run_count=count))},

@@ -11,8 +11,8 @@ from strategies_control import MODULUS, build, evaluate, programs
 from prefectish import Flow, Parameter, apply_map
 from prefectish.control_flow.resources import ResourceCleanup, ResourceSetup
 from prefectish.engine.driver.inline import LocalExecutor
-from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Mapped, Skipped, Success
+from prefectish.engine.worker.decide import finished
 
 cloudpickle.register_pickle_by_value(strategies_control)
 

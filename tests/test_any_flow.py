@@ -19,9 +19,9 @@ from prefectish.engine.driver.inline import LocalExecutor, SerialSession
 from prefectish.engine.jobs.job import Receipt
 from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.plan.compile import compile_flow
-from prefectish.engine.scheduling.verdict import finished
 from prefectish.engine.state import Mapped, Paused, Pending, Resume
 from prefectish.engine.transitions import allowed
+from prefectish.engine.worker.decide import finished
 from prefectish.engine.worker.run_steps import run_job
 
 cloudpickle.register_pickle_by_value(strategies)

@@ -2,7 +2,7 @@ import pytest
 
 from prefectish import Flow, Task
 from prefectish.engine.plan.compile import compile_flow
-from prefectish.engine.scheduling.verdict import expand, finished, first_causes, flow_state
+from prefectish.engine.scheduling.verdict import expand, first_causes, flow_state
 from prefectish.engine.state import (
     Cancelled,
     Crashed,
@@ -15,6 +15,7 @@ from prefectish.engine.state import (
     Success,
     TriggerFailed,
 )
+from prefectish.engine.worker.decide import finished
 
 
 def chain(*states, references=None):

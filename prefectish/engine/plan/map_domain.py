@@ -143,7 +143,7 @@ def parent_verdict(
     (state, width, warning) : a final state that is not Mapped, or None and the width; `warning` when lists of unequal
     length were cut to the shortest.
     """
-    if skip and any(_skips_whole(s) for s in sources):
+    if skip and any(skips_reader(s.input.mapped, s.state) for s in sources):
         return Skipped(SKIPPED_UPSTREAM), None, None
     mapped = [s for s in sources if s.input.mapped]
     good = [s for s in mapped if s.state.is_successful() and not s.skipped]
@@ -171,13 +171,17 @@ SKIPPED_UPSTREAM = (
 )
 
 
-def _skips_whole(source: KnownSource) -> bool:
-    state = source.state
+def skips_reader(mapped: bool, state: State) -> bool:
+    """Return whether a skipped input skips the task, or the whole map, that reads it.
+
+    Parameters
+    ----------
+    mapped
+        Whether it reads the input child by child.
+    """
     if isinstance(state, Skipped):
         return True
-    if source.input.mapped or not isinstance(state, Mapped):
-        return False
-    return any(isinstance(child, Skipped) for child in state.map_states or ())
+    return not mapped and isinstance(state, Mapped) and any(isinstance(c, Skipped) for c in state.map_states or ())
 
 
 def _unmappable(source: KnownSource) -> Failed:

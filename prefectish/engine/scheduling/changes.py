@@ -39,7 +39,7 @@ from prefectish.engine.worker.cache import remember
 #: Weight of the newest row in a chain's mean time.
 NEWEST = 0.1
 
-#: Called with (step, old state, new state) where the owner makes a transition; handlers may replace the new state.
+#: Called with (step, old state, new state) for a transition made at the client; handlers may replace the new state.
 Notify = Callable[[StepState, State, State], State]
 
 
@@ -49,7 +49,7 @@ class Changes:
     Attributes
     ----------
     notify
-        Lets the handlers of a task see a transition that the owner makes.
+        Lets the handlers of a task see a transition that is made at the client, not by an attempt.
     result_release
         Releases large results after their last consumer ran.
     """
@@ -123,14 +123,14 @@ class Changes:
             self.finish_step(step_state)
 
     def notify_row(self, step_state: StepState, row: int, old: State, state: State) -> State:
-        """Let the handlers of a task see a transition of a row that the owner makes; return the state after them."""
+        """Let the handlers of a task see a transition of a row; return the state after them."""
         if step_state.step.mapped and (step_state.step.task.state_handlers or self._names_rows):
             with context(map_index=row):
                 return self.notify(step_state, old, state)
         return self.notify(step_state, old, state)
 
     def end_row(self, step_state: StepState, row: int, old: State, state: State) -> None:
-        """Give a row a final state that the owner decides; handlers see it."""
+        """Give a row a final state that no attempt made; handlers see it."""
         state = self.notify_row(step_state, row, old, state)
         events = self.run_state.events
         if events is not None:
@@ -163,7 +163,7 @@ class Changes:
                 self.finish_step(member)
 
     def end_step(self, step_state: StepState, state: State) -> None:
-        """End a step that has no children, in a state that the owner decides; handlers see it."""
+        """End a step that has no children, in a state that no attempt made; handlers see it."""
         step_state.state = self.notify(step_state, step_state.state, state)
         step_state.final = True
 
@@ -377,7 +377,7 @@ class Changes:
     def end_position(
         self, chain: StepChain, map_row: MapRow, position: int, state: State, old: State | None = None
     ) -> None:
-        """Give one step of a row a final state that the owner decides.
+        """Give one step of a row a final state that no attempt made.
 
         Parameters
         ----------
@@ -486,7 +486,7 @@ class Changes:
         self.end_position(chain, map_row, position, state, NOT_RUN)
 
     def pause(self, is_paused: bool) -> None:
-        """Start nothing, or go on starting."""
+        """Start nothing more, or start again what can run."""
         self.run_state.paused = is_paused
 
     def turn(self, now: Now) -> None:

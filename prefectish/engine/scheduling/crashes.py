@@ -91,7 +91,7 @@ class Suspects:
         self._since = now if self._queue else None
 
     def count_crash(self, suspect: Suspect, crash_retries: int) -> bool:
-        """Count a run alone that killed its worker; True if there is no further one."""
+        """Count a run alone that killed its worker; True if no further one is allowed."""
         key = (suspect.chain.step_states[suspect.position].step.number, suspect.map_row.row)
         self.crashes[key] = self.crashes.get(key, 0) + 1
         return self.crashes[key] > crash_retries
@@ -176,7 +176,7 @@ class CrashPolicy:
         return not self.suspects.busy
 
     def step_alone(self, suspect: Suspect) -> bool:
-        """Submit the next step of a suspect's branch that has to run before it is cleared; False if there is none."""
+        """Submit the next step of a suspect's row that has to run before it is cleared; False if there is none."""
         chain, map_row, target = suspect
         if self.run_state.over or (map_row.final | map_row.waiting) >> target & 1:
             return False

@@ -107,7 +107,7 @@ class Dispatcher:
             self.rows.make_batch(chain, jobs)
 
     def _is_permitted(self, chain: StepChain, now: Now) -> bool:
-        """Take a place for a row; a place that nobody takes would put off others, or the end of the run."""
+        """Take a slot for a row; a slot without a row would put off others, or the end of the run."""
         if not _may_have_row(chain):
             return False
         if self.admission.permit(chain, now.seconds):
@@ -126,7 +126,7 @@ class Dispatcher:
             self.changes.never_start(chain, row, NEVER_STARTED)
 
     def _pulled_row(self, chain: StepChain) -> int | None:
-        """Return a row for one more item of the chain's iterator; None if it has none, or there is no iterator."""
+        """Return a row for one more item of the chain's iterator; None if it has none, or no iterator."""
         map_state = chain.map_state
         if chain.dependencies or map_state is None or map_state.source is None or chain.admission_mode:
             return None
@@ -144,7 +144,7 @@ class Dispatcher:
         )
 
     def _begin(self, chain: StepChain, row: int, now: Now) -> Job | None:
-        """Open a branch and submit it whole; steps with a start state of their own may be final, or wait."""
+        """Open a row and submit it whole; steps with a start state of their own may be final, or wait."""
         submissions = chain.resubmit_from.pop(row, 0) if chain.resubmit_from else 0
         map_row = self.changes.open_row(chain, row, chain.items_of(row), submissions)
         if chain.spec.steps[0].named_by_key:
@@ -183,7 +183,7 @@ class Dispatcher:
         return self._begin_rest(chain, map_row, now)
 
     def _continue_from(self, chain: StepChain, map_row: MapRow, position: int, start: State, now: Now) -> None:
-        """Let a step start from a state that is not final: now, when it is due, or when somebody says so."""
+        """Let a step start from a state that is not final: now, when it is due, or when it is resumed."""
         if isinstance(start, Running) or (isinstance(start, Scheduled) and start.start_time is None):
             self.rows.wait(chain, map_row, position, start, None, now)
         elif isinstance(start, Scheduled) and (left := _seconds_until(start, now)) > 0:
@@ -192,7 +192,7 @@ class Dispatcher:
             self.changes.start_row_from(map_row, position, start)
 
     def _begin_kept(self, resume_rules: ResumeRules, chain: StepChain, map_row: MapRow, now: Now) -> Job | None:
-        """Open a branch of a run that is resumed: what is kept is final, the rest runs."""
+        """Open a row of a resumed run: what is kept is final, the rest runs."""
         kept = resume_rules.kept(chain, map_row, self.run_state.plan, self.run_state.step_states)
         for position in kept.rerun:
             self.changes.mark_rerun(chain.step_states[position])
@@ -209,7 +209,7 @@ class Dispatcher:
         return self._begin_rest(chain, map_row, now)
 
     def _begin_rest(self, chain: StepChain, map_row: MapRow, now: Now) -> Job | None:
-        """Submit what of a branch can run that was begun with states of its own."""
+        """Submit what can run of a row that was begun with states of its own."""
         positions = self.rows.startable(chain, map_row)
         if positions and chain.probe_first:
             return self.rows.probe(chain, map_row, now)
@@ -273,7 +273,7 @@ def _seconds_until(state: Scheduled, now: Now) -> float:
 
 
 def _width_of_given(step_state: StepState, state: State) -> Any:
-    """Return what a map over a state that was not made in this run has to know; None if nobody asks, or it is gone."""
+    """Return the length of a result that was not made in this run, for a map over it; None if unknown or not needed."""
     depth = step_state.step.measure
     if not state.is_successful() or not depth or (step_state.step.mapped and depth < Measure.ELEMENTS):
         return None

@@ -1,4 +1,4 @@
-"""What a history gets to know of a run: one event for each attempt that ended and each state the owner gave.
+"""What a history records of a run: one event for each attempt that ended, and for each state that no attempt made.
 
 Events are appended to a list while the run is driven and handed over in batches; nothing is written on the hot path.
 """
@@ -30,11 +30,11 @@ class AttemptEvent(NamedTuple):
     seconds
         Time of the attempt by its worker's monotonic clock.
     wall
-        When the owner learned of it.
+        When its record arrived at the client.
     worker
-        Process that ran the attempt, ``host:pid``; None for a state that the owner gave.
+        Process that ran the attempt, ``host:pid``; None for a state that no attempt made.
     item_key
-        What the child is, by its item; None if nobody asked.
+        The key of the child's item; None if keys are not recorded.
     made
         How often the run had been resumed when the attempt ran, of a child that is kept; None for now.
     """
@@ -51,7 +51,7 @@ class AttemptEvent(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """What became of a message to somebody outside.
+    """The delivery of a notification.
 
     Attributes
     ----------
@@ -88,12 +88,12 @@ class Recorder(Protocol):
         """Note that a run begins."""
 
     def watch(self, open_rows: OpenRows, cancel: Callable[[], None]) -> None:
-        """Take what tells which children are under way, and what cancels the run; another thread calls them."""
+        """Take a function for the rows that are running, and one that cancels the run; another thread calls them."""
 
     def record(self, events: Sequence[AttemptEvent]) -> None:
         """Take events; returns at once, they are written later."""
 
-    def log(self, told: Sequence[AttemptLog]) -> None:
+    def log(self, logs: Sequence[AttemptLog]) -> None:
         """Take what bodies logged; returns at once, as `record`."""
 
     def notice(self, notice: Notice) -> None:

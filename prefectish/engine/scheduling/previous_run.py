@@ -1,9 +1,8 @@
 """What a run that is resumed takes over from its record: finished children are kept, everything else runs.
 
-A child is *dirty* if its record is not final, if it was cancelled or crashed, if it failed and failures are to be
-retried, if its task changed, or if something it reads is dirty or was made after it. A child that is not dirty is kept,
-provided that its result can be read by whoever still needs it; one whose result is gone runs again, without making
-anything else dirty.
+A child *reruns* if its record is not final, if it was cancelled or crashed, if it failed and failures are to be
+retried, if its task changed, or if something it reads reruns or was made after it. Any other child is kept, provided
+that its result can be read where it is still needed; one whose result is gone runs again, and what reads it need not.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class PreviousResult:
     state
         With a result that reads from the store, or a stand-in that says why it cannot be read.
     is_readable
-        Tells whether the result can be read; asked once, and only if somebody needs it.
+        Returns whether the result can be read; called once, and only if the result is needed.
     row
         Where the child stood in its map; None if its item had left the list.
     made
@@ -90,12 +89,12 @@ class PreviousResult:
 
 
 class PreviousWait(NamedTuple):
-    """A recorded state that waits: for its next attempt, or for somebody.
+    """A recorded state that waits: for its next attempt, or for an approval.
 
     Attributes
     ----------
     state
-        From which the child goes on.
+        From which the child continues.
     made
         How often the run had been resumed when the attempt ran that left it.
     """
@@ -153,7 +152,7 @@ class PreviousRun:
         return None if self._retry_failed and found.state.is_failed() else found
 
     def start(self, slug: str, identity: ItemId) -> PreviousWait | None:
-        """Return from where a child that has no final state goes on; None for from the start."""
+        """Return the state from which a child without a final one continues; None for the start."""
         if slug in self._changed:
             return None
         key, number = identity

@@ -7,19 +7,19 @@ The loop of a run is::
         session.submit(jobs)
         jobs = progress.advance(session.receipts(...), moment)
 
-Nothing here does I/O, sleeps, or asks a clock: the time comes with each call as a :class:`Now`. What a receipt
-changes:
+Nothing here sleeps, asks a clock, or talks to an executor: the time comes with each call as a :class:`Now`. Some
+effects are let in, because what they return decides what comes next; :meth:`Progress.advance` lists them. What a
+receipt changes:
 
 1. Each record is taken once: the job it belongs to must still await that position (a fence against late records).
 2. A final state goes into the step's table. It may make rows of other chains ready, add rows to a flattened map, end
    the step (``changes``).
 3. A step that ended may make other steps known; their groups are considered again (``ready``).
-4. A state that waits (a retry, a pause, an input that is not final) stays with its branch, which leaves the window. A
-retry
-   is a timer here, and becomes a new job when it is due.
-5. Places in the window go to the deepest chain that has a row, so a branch is finished before another is begun
+4. A state that waits (a retry, a pause, an input that is not final) stays with its row, which leaves the window. A
+   retry is a timer here, and becomes a new job when it is due.
+5. Places in the window go to the deepest chain that has a row, so a row is finished before another is begun
    (``admission``).
-6. A job that was lost with its worker makes a suspect, which runs again alone (``suspects``).
+6. A job that was lost with its worker makes a suspect, which runs again alone (``crashes``).
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Progress:
     facts
         Facts of the run, for the context of every body.
     notify
-        Called where the owner makes a transition (parents of maps, crashes); returns the state after the handlers.
+        Called for transitions that no attempt makes (parents of maps, crashes); returns the state after the handlers.
     starts
-        State a step starts from, by step number: finished states are kept, waiting ones go on.
+        State a step starts from, by step number: finished states are kept, waiting ones continue.
     window
         Branches of maps open at once, at most.
     slots
@@ -82,12 +82,18 @@ class Progress:
 
     Attributes
     ----------
-    table
-        What became of the steps, and what goes on.
-    endings
-        Ends what is stopped, cancelled, or out of time.
-    steering, again
-        Do what is asked while the run goes on.
+    run_state
+        The tables: what became of each step and row.
+    changes
+        The verbs that write them.
+    rows, dispatcher
+        Submit open rows and take their records; start steps and rows.
+    admission
+        Queues, the window, and limits.
+    cancellation, crash_policy
+        End what is stopped, cancelled, or out of time; and what was lost.
+    controls, retrier
+        Carry out requests to an active run.
     """
 
     def __init__(
@@ -134,7 +140,23 @@ class Progress:
         return self.advance((), now)
 
     def advance(self, receipts: Iterable[Receipt], now: Now) -> list[Job]:
-        """Take receipts and return the jobs that can run now."""
+        """Take receipts and return the jobs that can run now.
+
+        Notes
+        -----
+        These effects happen in this call, in the thread of the loop, each at one place and under ``capture`` where it
+        is the user's code:
+
+        * state handlers of tasks, for transitions that no attempt makes (``Changes.notify``), and ``map_ended``;
+        * ``next`` of an iterator that is mapped over (``Changes.pull_row``), and a `priority` that is a function;
+        * in a resumed run, the question whether a stored result can be read (``PreviousResult.readable``);
+        * the release of large results, whose Dask futures are dropped (``ResultRelease``);
+        * the cache of this process, which remembers Cached states (``worker.cache.remember``);
+        * the watchers of a flow function, which wake the threads that wait for a result;
+        * log records: warnings of maps, and the crashes of children.
+
+        Everything else is returned, or left in :class:`RunState` for the loop: jobs, cancelled jobs, events, logs.
+        """
         self.changes.turn(now)
         for receipt in receipts:
             self._take(receipt, now)
@@ -191,7 +213,7 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        """Whether nothing runs and nothing will: all tasks are finished, or wait for somebody outside."""
+        """Whether nothing runs and nothing will: all tasks are finished, or wait for an approval."""
         run_state = self.run_state
         if run_state.over:
             return True
@@ -240,7 +262,7 @@ class Progress:
         return rows
 
     def paused(self) -> list[tuple[int, int, str]]:
-        """Return what waits for somebody outside: number of the step, row, and name."""
+        """Return what waits for an approval: number of the step, row, and name."""
         return [
             (
                 chain.step_states[position].step.number,
@@ -259,12 +281,12 @@ class Progress:
         return self.advance((), now)
 
     def approve(self, which: Iterable[tuple[int, int]], now: Now, answer: Any = None) -> None:
-        """Let paused tasks, given by step number and row, go on with the next turn of the loop.
+        """Let paused tasks, given by step number and row, continue in the next turn of the loop.
 
         Parameters
         ----------
         answer
-            What they are told; None for nothing.
+            What ``pause_task`` returns to them.
         """
         for number, row in which:
             chain = self.run_state.step_states[number].chain
@@ -342,7 +364,7 @@ class Progress:
 
 
 def _checked(notify: Notify) -> Notify:
-    """Hold the transitions that the owner makes against the table."""
+    """Hold the transitions that no attempt makes against the table."""
 
     def notify_checked(step_state: StepState, old: State, new: State) -> State:
         row = context.get("map_index") if step_state.step.mapped else None

@@ -1,4 +1,4 @@
-"""Let go of large results as soon as their last consumer ran."""
+"""Release large results as soon as their last consumer ran."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefectish.engine.scheduling.run_state import StepState
 
 
 class ResultRelease:
-    """Knows which results are held, and who still needs them.
+    """Knows which results are held, and which steps still need them.
 
     Parameters
     ----------

@@ -186,7 +186,7 @@ class ResumeRules:
         return False
 
     def _stays(self, number: int, chain: StepChain, plan: Plan, step_states: Sequence[StepState]) -> bool:
-        """Whether a step outside of a chain will be kept whole, as far as can be told before it is reached."""
+        """Whether a step outside of a chain will be kept whole, as far as is known before it is reached."""
         known = self._staying.get((chain.spec.ident, number))
         if known is None:
             known = self._staying[chain.spec.ident, number] = self._will_stay(number, chain, plan, step_states)

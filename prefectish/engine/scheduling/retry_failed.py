@@ -1,4 +1,4 @@
-"""Failed children run again while their map goes on, and with them what followed them in their branches.
+"""Failed children run again while their map is open, and with them what followed them in their rows.
 
 A child can run again as long as its map is open: then nothing that reads the map as a whole has begun. What its failure
 made of the same item further down (a trigger that failed, a body that ran all the same) is taken back, and runs again
@@ -57,7 +57,7 @@ def chooser(where: Any) -> Callable[[int, State], bool]:
         rows = {child.index for child in where.children}
         return lambda row, state: row in rows
     raise TypeError(
-        f"where={where!r}: an exception type, its name, a function of the state, or a group of failures is wanted"
+        f"where must be an exception type, its name, a function of the state, or a group of failures, got {where!r}"
     )
 
 
@@ -93,7 +93,7 @@ class FailedRetrier:
         return len(rows)
 
     def _followers(self, step_state: StepState) -> dict[int, set[int]]:
-        """Return the positions of the steps that follow a step in its branches, itself among them, by chain.
+        """Return the positions of the steps that follow a step in its rows, itself among them, by chain.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class FailedRetrier:
             The step is none whose children can run again.
         """
         if step_state.final:
-            raise CannotRetry(f"{step_state.step.slug} has ended, and what follows it goes on with that")
+            raise CannotRetry(f"{step_state.step.slug} has ended, and what follows it reads its results")
         numbers = self._numbers(step_state)
         found: dict[int, set[int]] = {}
         for chain in self.run_state.chains.values():

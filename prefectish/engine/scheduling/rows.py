@@ -15,6 +15,7 @@ from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.run_state import MapRow, StepChain
 from prefectish.engine.scheduling.slowest import no_children
 from prefectish.engine.state import Cancelled, Finished, Pending, Retrying, Scheduled, State
+from prefectish.engine.worker.attempt_context import attempt_number
 from prefectish.engine.worker.cache import can_probe
 from prefectish.engine.worker.logs.relay import AttemptLog
 
@@ -208,11 +209,6 @@ class Rows:
     def drop_cancelled_timers(self) -> None:
         """Drop the next timers as long as they are of retries that were cancelled, so that the run can end."""
         self.run_state.timers.drop(_is_cancelled)
-
-
-def attempt_number(start: State | None) -> int:
-    """Return the number of the attempt that begins from a state, from 1."""
-    return start.run_count + 1 if isinstance(start, Retrying) else 1
 
 
 def attempt_log(chain: StepChain, map_row: MapRow, position: int, record: Record) -> AttemptLog:

@@ -1,4 +1,4 @@
-"""The story of a run: what happened to each child, moment by moment, for whoever debugs the engine or a cluster.
+"""The story of a run: what happened to each child, moment by moment, to debug the engine or a cluster.
 
 It is kept only with ``story=True`` or ``PREFECTISH_VALIDATE=1``: the verbs that write the tables of
 the run are replaced by verbs that note it too. A run without it pays nothing.
@@ -104,7 +104,7 @@ class RecordedChanges(Changes):
             self._note("finished", step_state, None, f"all {len(step_state.children or ())} rows are final")
 
     def end_step(self, step_state: StepState, state: State) -> None:
-        """End a step that has no children, in a state that the owner decides; handlers see it."""
+        """End a step that has no children, in a state that no attempt made; handlers see it."""
         super().end_step(step_state, state)
         self._note("finished", step_state, None, _described(step_state.state))
 

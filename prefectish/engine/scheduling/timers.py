@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 class Timers(list[tuple[float, int, Item]]):
-    """A heap of things by the time at which they are due, in seconds of the owner's monotonic clock.
+    """A heap of things by the time at which they are due, in seconds of the client's monotonic clock.
 
     Examples
     --------
@@ -40,6 +40,6 @@ class Timers(list[tuple[float, int, Item]]):
         return heappop(self)[2] if self and self[0][0] <= now else None
 
     def drop(self, stale: Callable[[Item], bool]) -> None:
-        """Forget the next things as long as they are `stale`, so that nobody waits for them."""
+        """Forget the next things as long as they are `stale`, so that the run does not wait for them."""
         while self and stale(self[0][2]):
             heappop(self)

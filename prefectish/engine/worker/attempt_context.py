@@ -93,10 +93,8 @@ class AttemptContext(Mapping[str, Any]):
         self.before = self.run_count - 1
 
     def _continue(self, start: State) -> None:
-        if isinstance(start, Retrying):
-            self.run_count = start.run_count + 1
-        else:
-            self.run_count = start.context.get("task_run_count", 1)
+        is_retry = isinstance(start, Retrying)
+        self.run_count = attempt_number(start) if is_retry else start.context.get("task_run_count", 1)
         self.resume = isinstance(start, Resume) or (isinstance(start, Paused) and start.start_time is not None)
         self.loop_count = start.context.get("task_loop_count", 0)
         self.loop_result = start.context.get("task_loop_result")
@@ -248,3 +246,8 @@ def _checkpointing(given: Mapping[str, Any]) -> bool:
 _ENGINE_ONLY = frozenset(
     {"flow", "function_run", "block", "tags", "scheduled_start_time", "flow_run_id", "flow_name", "flow_run_name"}
 )
+
+
+def attempt_number(start: State | None) -> int:
+    """Return the number of the attempt that begins from a state, from 1."""
+    return start.run_count + 1 if isinstance(start, Retrying) else 1

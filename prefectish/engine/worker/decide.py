@@ -22,7 +22,7 @@ from prefectish.engine import retries, signals
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.clock import later
 from prefectish.engine.jobs.slots import fill_slots
-from prefectish.engine.plan.map_domain import SCALAR, SKIPPED_UPSTREAM, element_width
+from prefectish.engine.plan.map_domain import SCALAR, SKIPPED_UPSTREAM, element_width, skips_reader
 from prefectish.engine.state import (
     Crashed,
     Deferred,
@@ -101,7 +101,7 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
     if not all(finished(state) for state in upstream):
         return NOT_READY
     if spec.task.skip_on_upstream_skip and any(
-        _skipped(i.mapped, s) for i, s in zip(spec.inputs, upstream, strict=True)
+        skips_reader(i.mapped, s) for i, s in zip(spec.inputs, upstream, strict=True)
     ):
         return Finish(Skipped(SKIPPED_UPSTREAM))
     for i, state in zip(spec.inputs, upstream, strict=True):
@@ -120,12 +120,6 @@ def finished(state: State) -> bool:
     if not all(issubclass(kind, Finished) for kind in kinds):
         return False
     return Mapped not in kinds or all(finished(child) for child in children if child is not None)
-
-
-def _skipped(mapped: bool, state: State) -> bool:
-    if isinstance(state, Skipped):
-        return True
-    return not mapped and isinstance(state, Mapped) and any(isinstance(c, Skipped) for c in state.map_states or ())
 
 
 def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
