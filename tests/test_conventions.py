@@ -14,23 +14,6 @@ MODULES = sorted(path for room in ROOMS for path in (ENGINE / room).rglob("*.py"
 FILES = {path.stem for path in HERE.glob("test_*.py")}
 #: Modules without a file yet: only ever shorter.
 MISSING = {
-    "scheduling/admission",
-    "scheduling/cancellation",
-    "scheduling/causes",
-    "scheduling/changes",
-    "scheduling/crashes",
-    "scheduling/dispatch",
-    "scheduling/events",
-    "scheduling/items",
-    "scheduling/map_parents",
-    "scheduling/previous_run",
-    "scheduling/ready",
-    "scheduling/release",
-    "scheduling/resume_rules",
-    "scheduling/retry_failed",
-    "scheduling/rows",
-    "scheduling/run_state",
-    "scheduling/slowest",
     "worker/isolation/child",
     "worker/isolation/parent",
 }

@@ -1,4 +1,4 @@
-"""What is asked of a run while it goes on, without a clock or an executor: pauses, limits, failures that run again."""
+"""Failed children run again while their map is open, without a clock or an executor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from test_progress import Owner, labels, named
 from prefectish import Flow, flatten, triggers
 from prefectish.engine.jobs.job import Receipt, Record
 from prefectish.engine.scheduling.retry_failed import SUBMISSIONS, CannotRetry, chooser
-from prefectish.engine.state import Failed, Pending, Retrying, Success, TriggerFailed
+from prefectish.engine.state import Failed, Success, TriggerFailed
 from prefectish.engine.worker.run_steps import gather
 
 
@@ -55,146 +55,6 @@ def limited_chain(width=3, **options):
         cleaned = named("clean", max_concurrency=100, **options).map(loaded)
         named("total")(cleaned)
     return flow
-
-
-# -- pauses ------------------------------------------------------------------------------------------------------------
-
-
-def test_paused_run_starts_nothing_and_is_not_done():
-    owner = Owner(chain_of(), window=1)
-    (first,) = owner.start()
-    owner.progress.controls.pause()
-    assert owner.tell(first) == []
-    assert not owner.progress.done
-    assert owner.pass_time(1000) == []
-    owner.progress.controls.resume()
-    assert names(owner.advance()) == ["load[1]", "clean[1]"]
-
-
-def test_run_that_has_ended_in_a_pause_is_done():
-    with Flow("steered") as flow:
-        named("load").map([1])
-    owner = Owner(flow)
-    (job,) = owner.start()
-    owner.progress.controls.pause()
-    owner.tell(job)
-    assert owner.progress.done
-
-
-def test_results_that_arrive_during_a_pause_are_used_after_it():
-    owner = Owner(chain_of(1))
-    (job,) = owner.start()
-    owner.progress.controls.pause()
-    assert owner.tell(job) == []
-    owner.progress.controls.resume()
-    assert names(owner.advance()) == ["total"]
-
-
-def test_retries_wait_for_the_end_of_a_pause():
-    owner = Owner(chain_of(1))
-    (job,) = owner.start()
-    owner.progress.controls.pause()
-    again = Retrying("again", start_time=owner.moment.wall, run_count=1)
-    owner.advance(Receipt(job, [(0, Record(again, due_in_seconds=30.0)), (1, Record(Pending()))]))
-    assert owner.pass_time(60) == []
-    assert not owner.progress.done
-    owner.progress.controls.resume()
-    (again,) = owner.advance()
-    assert labels(again) == ["load[0]", "clean[0]"]
-
-
-def test_paused_run_can_be_cancelled_and_drained():
-    owner = Owner(chain_of(), window=1)
-    owner.start()
-    owner.progress.controls.pause()
-    owner.progress.cancellation.cancel("load-1", None, owner.moment)
-    owner.advance()
-    owner.progress.controls.resume()
-    owner.advance()
-    assert owner.progress.states()[1].map_states[0].message == "cancelled"
-
-
-def test_pause_does_not_wait_for_the_next_start_of_a_rate():
-    with Flow("steered") as flow:
-        named("load", rate=1).map([1, 2])
-    owner = Owner(flow)
-    owner.start()
-    assert owner.progress.next_due == 1.0
-    owner.progress.controls.pause()
-    assert owner.progress.next_due is None
-
-
-# -- limits ------------------------------------------------------------------------------------------------------------
-
-
-def test_limit_of_a_running_map_counts_what_runs():
-    owner = Owner(chain_of(6), window=4)
-    first, *others = owner.start()
-    owner.progress.controls.limit_task("load-1", 2)
-    assert owner.tell(first) == []
-    assert owner.tell(others[0]) == []
-    assert names(owner.tell(others[1])) == ["load[4]", "clean[4]"]
-
-
-@pytest.mark.parametrize("size", [5, None])
-def test_limit_can_grow_while_the_map_continues(size):
-    with Flow("steered") as flow:
-        named("load", max_concurrency=1).map(list(range(5)))
-    owner = Owner(flow)
-    assert len(owner.start()) == 1
-    owner.progress.controls.limit_task("load-1", size)
-    assert len(owner.advance()) == 4
-
-
-def test_limit_of_nothing_holds_a_task_and_is_not_the_end():
-    with Flow("steered") as flow:
-        named("load").map([1, 2])
-    owner = Owner(flow, window=1)
-    (job,) = owner.start()
-    owner.progress.controls.limit_task("load-1", 0)
-    assert owner.tell(job) == []
-    assert not owner.progress.done
-    owner.progress.controls.limit_task("load-1", 1)
-    assert names(owner.advance()) == ["load[1]"]
-
-
-def test_limit_that_is_set_before_a_map_begins_holds_for_it():
-    with Flow("steered") as flow:
-        named("load").map(named("numbers")())
-    owner = Owner(flow)
-    (numbers,) = owner.start()
-    owner.progress.controls.limit_task("load-1", 2)
-    assert len(owner.tell(numbers, Success(None, [1, 2, 3]), widths=[(3, "list")])) == 2
-
-
-def test_limit_of_a_later_step_holds_the_branches_it_travels_with():
-    owner = Owner(chain_of(6), window=2)
-    first, second = owner.start()
-    owner.progress.controls.limit_task("clean-1", 1)
-    assert owner.tell(first) == []
-    assert names(owner.tell(second)) == ["load[2]", "clean[2]"]
-
-
-def test_tag_gets_a_limit_across_its_tasks():
-    with Flow("steered") as flow:
-        named("load", tags=["db"]).map([1, 2, 3])
-        named("save", tags=["db"]).map([1, 2, 3])
-    owner = Owner(flow)
-    jobs = owner.start()
-    assert len(jobs) == 6
-    owner.progress.controls.limit_tag("db", 1)
-    for job in jobs:
-        assert owner.tell(job) == []
-    assert owner.progress.done
-
-
-def test_tag_limit_of_the_executor_can_change():
-    with Flow("steered") as flow:
-        named("load", tags=["db"]).map([1, 2, 3])
-    owner = Owner(flow, tag_limits={"db": 1})
-    assert len(owner.start()) == 1
-    owner.progress.controls.limit_tag("db", 2)
-    assert len(owner.advance()) == 1
 
 
 # -- failures that run again -------------------------------------------------------------------------------------------
