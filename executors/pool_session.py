@@ -67,8 +67,8 @@ class PoolJob:
 class _BrokenGraph:
     """A graph whose ``get`` raised."""
 
-    def __init__(self, branches: Sequence[PoolJob], error: BaseException) -> None:
-        self.branches = branches
+    def __init__(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> None:
+        self.pool_jobs = pool_jobs
         self.error = error
 
 
@@ -89,7 +89,7 @@ class Workers(Protocol):
     batches: bool
     live: bool
 
-    def run(self, branches: Sequence[PoolJob], report: Report, ahead: int) -> None:
+    def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int) -> None:
         """Run jobs to their end, while this thread waits, and report each of their steps once.
 
         Parameters
@@ -100,7 +100,7 @@ class Workers(Protocol):
             Tasks that may wait in the pool, beside those that run.
         """
 
-    def lost(self, branches: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
+    def lost(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
         """Return what became of jobs whose graph raised: receipts, and the jobs that are to run again."""
 
     def stop(self) -> None:
@@ -210,32 +210,32 @@ class PoolSession:
                 batches.setdefault(job.batch, []).append(PoolJob(job))
             else:
                 queued.append(job)
-        for branches in batches.values():
-            self._start(branches)
+        for pool_jobs in batches.values():
+            self._start(pool_jobs)
         self.queue.add(queued)
         self._start_queued()
 
     def _start_queued(self) -> None:
         # Fewer jobs than a graph holds are left, and some of them run: start the next graph before the pool is idle.
         while self.queue.count and self._queued < self.sizer.size:
-            branches = [PoolJob(job, queued=True) for job in self.queue.take(self.sizer.size)]
-            self._queued += len(branches)
-            self.sizer.note(len(branches), time.monotonic())
-            self._start(branches)
+            pool_jobs = [PoolJob(job, queued=True) for job in self.queue.take(self.sizer.size)]
+            self._queued += len(pool_jobs)
+            self.sizer.note(len(pool_jobs), time.monotonic())
+            self._start(pool_jobs)
 
-    def _start(self, branches: Sequence[PoolJob]) -> None:
-        self.open.update((branch.job, branch) for branch in branches)
-        thread = threading.Thread(target=self._run, args=(branches,), name="prefectish-graph", daemon=True)
+    def _start(self, pool_jobs: Sequence[PoolJob]) -> None:
+        self.open.update((pool_job.job, pool_job) for pool_job in pool_jobs)
+        thread = threading.Thread(target=self._run, args=(pool_jobs,), name="prefectish-graph", daemon=True)
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         self._threads.append(thread)
         thread.start()
 
-    def _run(self, branches: Sequence[PoolJob]) -> None:
+    def _run(self, pool_jobs: Sequence[PoolJob]) -> None:
         ahead = self.slots if self.sizer.size == self.sizer.minimum else self.sizer.size
         try:
-            self.workers.run(branches, self._arrivals.put, ahead)
+            self.workers.run(pool_jobs, self._arrivals.put, ahead)
         except BaseException as error:  # no code of the user runs here; a run must not wait for a thread that raised
-            self._arrivals.put(_BrokenGraph(branches, error))
+            self._arrivals.put(_BrokenGraph(pool_jobs, error))
 
     def receipts(self, timeout: float | None) -> Sequence[Receipt]:
         """Wait until steps have ended, at maximum `timeout` seconds, and return their receipts."""
@@ -255,7 +255,7 @@ class PoolSession:
         if ended or not self.open or self._quiet_since is None:
             self._quiet_since = now
         elif self.stall_warning is not None and self.open and now - self._quiet_since >= self.stall_warning:
-            shown = ", ".join(_label(branch) for branch in list(self.open.values())[:_MAX_SHOWN])
+            shown = ", ".join(_label(pool_job) for pool_job in list(self.open.values())[:_MAX_SHOWN])
             get_logger("engine").warning(
                 "nothing has ended for %.0f s; %d tasks are open: %s. One that never ends needs a timeout",
                 now - self._quiet_since, len(self.open), shown,
@@ -272,27 +272,27 @@ class PoolSession:
         if isinstance(arrival, _BrokenGraph):
             receipts.extend(self._lose(arrival))
             return
-        branch, position, record = arrival
-        branch.left -= 1
-        if not branch.left:
-            self._forget(branch)
-        if record is not None and not branch.cancelled:
-            receipts.append(Receipt(branch.job, ((position, record),)))
+        pool_job, position, record = arrival
+        pool_job.left -= 1
+        if not pool_job.left:
+            self._forget(pool_job)
+        if record is not None and not pool_job.cancelled:
+            receipts.append(Receipt(pool_job.job, ((position, record),)))
 
     def _lose(self, broken: _BrokenGraph) -> list[Receipt]:
         if self._raises or isinstance(broken.error, KeyboardInterrupt):
             raise broken.error
-        lost = [branch for branch in broken.branches if branch.left and not branch.cancelled]
-        for branch in broken.branches:
-            self._forget(branch)
+        lost = [pool_job for pool_job in broken.pool_jobs if pool_job.left and not pool_job.cancelled]
+        for pool_job in broken.pool_jobs:
+            self._forget(pool_job)
         receipts, again = self.workers.lost(lost, broken.error)
         if again:
             self._start(again)
         return receipts
 
-    def _forget(self, branch: PoolJob) -> None:
-        if self.open.pop(branch.job, None) is not None and branch.queued:
-            branch.queued = False
+    def _forget(self, pool_job: PoolJob) -> None:
+        if self.open.pop(pool_job.job, None) is not None and pool_job.queued:
+            pool_job.queued = False
             self._queued -= 1
 
     def cancel(self, jobs: Sequence[Job]) -> None:
@@ -322,16 +322,16 @@ class PoolSession:
         self.workers.close()
 
 
-def _label(branch: PoolJob) -> str:
+def _label(pool_job: PoolJob) -> str:
     """Return the name of the step that a job is at."""
-    job = branch.job
-    position = next((p for p in job.positions if p not in branch.states), job.positions[-1])
+    job = pool_job.job
+    position = next((p for p in job.positions if p not in pool_job.states), job.positions[-1])
     return job.chain.steps[position].label(job.index)
 
 
-def cluster_error(branch: PoolJob, error: BaseException) -> Receipt:
+def cluster_error(pool_job: PoolJob, error: BaseException) -> Receipt:
     """Return the receipt of a job that Dask could not run, for a reason that is not the job's own."""
-    return Receipt(branch.job, (), Lost(LossCause.CLUSTER_ERROR, detail=f"{type(error).__name__}: {error}"))
+    return Receipt(pool_job.job, (), Lost(LossCause.CLUSTER_ERROR, detail=f"{type(error).__name__}: {error}"))
 
 
 def in_given_order(keys: Iterable[Any]) -> Callable[[Any, Mapping[str, Any]], None]:

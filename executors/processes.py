@@ -55,66 +55,66 @@ class GraphNode(Protocol):
 class OneStep:
     """One step of one job; the value of its key is a StepResult."""
 
-    __slots__ = ("branch", "position")
+    __slots__ = ("pool_job", "position")
 
-    def __init__(self, branch: PoolJob, position: int) -> None:
-        self.branch = branch
+    def __init__(self, pool_job: PoolJob, position: int) -> None:
+        self.pool_job = pool_job
         self.position = position
 
     @property
     def cancelled(self) -> bool:
         """Whether its job was cancelled."""
-        return self.branch.cancelled
+        return self.pool_job.cancelled
 
     def begin(self) -> None:
         """Note that a process is about to run it."""
-        self.branch.running |= 1 << self.position
+        self.pool_job.running |= 1 << self.position
 
     def end(self, value: StepResult | None, report: Report) -> None:
         """Report its record."""
-        branch, position = self.branch, self.position
-        branch.running &= ~(1 << position)
+        pool_job, position = self.pool_job, self.position
+        pool_job.running &= ~(1 << position)
         record = None if value is None else value.record
         if record is not None:
-            branch.states[position] = record.state
-        report((branch, position, record))
+            pool_job.states[position] = record.state
+        report((pool_job, position, record))
 
 
 class BatchNode:
     """All steps of several jobs; the value of its key is a Batch."""
 
-    __slots__ = ("branches",)
+    __slots__ = ("pool_jobs",)
 
-    def __init__(self, branches: Sequence[PoolJob]) -> None:
-        self.branches = branches
+    def __init__(self, pool_jobs: Sequence[PoolJob]) -> None:
+        self.pool_jobs = pool_jobs
 
     @property
     def cancelled(self) -> bool:
         """Whether all of its jobs were cancelled."""
-        return all(branch.cancelled for branch in self.branches)
+        return all(pool_job.cancelled for pool_job in self.pool_jobs)
 
     def begin(self) -> None:
         """Note that a process is about to run them."""
-        for branch in self.branches:
-            branch.running = sum(1 << p for p in branch.job.positions)
+        for pool_job in self.pool_jobs:
+            pool_job.running = sum(1 << p for p in pool_job.job.positions)
 
     def end(self, value: Batch | None, report: Report) -> None:
         """Report the records of each job; one that did not start is returned as it was submitted."""
-        found = [None] * len(self.branches) if value is None else open_batch(value)
-        for branch, records in zip(self.branches, found, strict=True):
-            job = branch.job
-            branch.running = 0
+        found = [None] * len(self.pool_jobs) if value is None else open_batch(value)
+        for pool_job, records in zip(self.pool_jobs, found, strict=True):
+            job = pool_job.job
+            pool_job.running = 0
             for n, position in enumerate(job.positions):
                 if value is None:
-                    report((branch, position, None))
+                    report((pool_job, position, None))
                 elif records is None:
-                    report((branch, position, Record(job.starts.get(position, PENDING))))
+                    report((pool_job, position, Record(job.starts.get(position, PENDING))))
                 else:
-                    report((branch, position, records[n][1]))
+                    report((pool_job, position, records[n][1]))
 
 
 class Processes:
-    """Runs branches by ``dask.multiprocessing.get``.
+    """Runs jobs by ``dask.multiprocessing.get``.
 
     Parameters
     ----------
@@ -147,17 +147,17 @@ class Processes:
 
     # -- running ---------------------------------------------------------------------------------------------------
 
-    def run(self, branches: Sequence[PoolJob], report: Report, ahead: int) -> None:
+    def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int) -> None:
         """Run jobs in the pool; a job that has to run alone is the only one, and has a pool of its own."""
         graph: dict[Key, Any] = {}
         nodes: dict[Key, GraphNode] = {}
-        if branches[0].job.batch is not None:
-            self._lower_batch(branches, graph, nodes, report)
+        if pool_jobs[0].job.batch is not None:
+            self._lower_batch(pool_jobs, graph, nodes, report)
         else:
-            for branch in branches:
-                self._lower(branch, graph, nodes, report)
+            for pool_job in pool_jobs:
+                self._lower(pool_job, graph, nodes, report)
         if graph:
-            self._get(graph, nodes, report, ahead, self._solo_pool if branches[0].job.solo else self._shared_pool)
+            self._get(graph, nodes, report, ahead, self._solo_pool if pool_jobs[0].job.solo else self._shared_pool)
 
     def _get(
         self, graph: dict[Key, Any], nodes: Mapping[Key, GraphNode], report: Report, ahead: int, pool: ProcessPool
@@ -179,29 +179,29 @@ class Processes:
         except BrokenProcessPool as error:
             raise pool.drop(view) from error
 
-    def _lower(self, branch: PoolJob, graph: dict[Key, Any], nodes: dict[Key, GraphNode], report: Report) -> None:
-        job = _remainder(branch)
+    def _lower(self, pool_job: PoolJob, graph: dict[Key, Any], nodes: dict[Key, GraphNode], report: Report) -> None:
+        job = _remainder(pool_job)
         lowered = lower(job, self._chain(job.chain), self.options)
         graph.update(lowered.graph)
-        made = (OneStep(branch, position) for position in job.positions if position in lowered.made)
+        made = (OneStep(pool_job, position) for position in job.positions if position in lowered.made)
         nodes.update(zip(lowered.graph, made, strict=True))
         if lowered.refused:
             for position, record in (*lowered.refused, *not_ready(job, lowered)):
-                report((branch, position, record))
+                report((pool_job, position, record))
 
     def _lower_batch(
-        self, branches: Sequence[PoolJob], graph: dict[Key, Any], nodes: dict[Key, GraphNode], report: Report
+        self, pool_jobs: Sequence[PoolJob], graph: dict[Key, Any], nodes: dict[Key, GraphNode], report: Report
     ) -> None:
-        jobs = [branch.job for branch in branches]
+        jobs = [pool_job.job for pool_job in pool_jobs]
         first = jobs[0]
         key: Key = (f"{first.chain.steps[0].slug}-{self.options.run_id}", f"batch-{first.batch}", first.submission)
         lowered = lower_batch(jobs, self._chain(first.chain), key, self.options)
-        branch_of = dict(zip(jobs, branches, strict=True))
+        pool_job_of = dict(zip(jobs, pool_jobs, strict=True))
         graph.update(lowered.graph)
-        nodes[key] = BatchNode([branch_of[job] for job in lowered.taken])
+        nodes[key] = BatchNode([pool_job_of[job] for job in lowered.taken])
         for job, records in lowered.refused:
             for position, record in records:
-                report((branch_of[job], position, record))
+                report((pool_job_of[job], position, record))
 
     def _chain(self, spec: ChainSpec) -> PackedChain:
         with self._lock:
@@ -219,7 +219,7 @@ class Processes:
 
     # -- losses ----------------------------------------------------------------------------------------------------
 
-    def lost(self, branches: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
+    def lost(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
         """Return what became of jobs whose graph broke; those that no process had begun run again.
 
         Raises
@@ -228,18 +228,18 @@ class Processes:
             The processes ended before they were ready.
         """
         if not isinstance(error, PoolBroke):
-            return [cluster_error(branch, error) for branch in branches], []
+            return [cluster_error(pool_job, error) for pool_job in pool_jobs], []
         if not error.was_ready:
             raise FlowDefinitionError(
                 "the worker processes ended before they were ready; their error output says why. "
                 'Does `python -c "import prefectish.executors.processes"` work here? scheduler="threads" needs none'
             ) from error
-        receipts = [Receipt(b.job, (), self._death(b, error)) for b in branches if b.running]
-        return receipts, [branch for branch in branches if not branch.running]
+        receipts = [Receipt(b.job, (), self._death(b, error)) for b in pool_jobs if b.running]
+        return receipts, [pool_job for pool_job in pool_jobs if not pool_job.running]
 
-    def _death(self, branch: PoolJob, broke: PoolBroke) -> Lost:
-        job = branch.job
-        position = next(p for p in job.positions if branch.running >> p & 1)
+    def _death(self, pool_job: PoolJob, broke: PoolBroke) -> Lost:
+        job = pool_job.job
+        position = next(p for p in job.positions if pool_job.running >> p & 1)
         step = job.chain.steps[position].number
         self.deaths[step, job.index, position] += 1
         deaths = self.deaths[step, job.index, position]
@@ -263,14 +263,14 @@ def _reference(held: Any) -> Any:
     return StepResult(0, Record(Success(None, held))) if isinstance(held, Encoded | str | bytes) else held
 
 
-def _remainder(branch: PoolJob) -> Job:
+def _remainder(pool_job: PoolJob) -> Job:
     """Return a job for the steps that have not ended."""
-    job = branch.job
-    left = tuple(p for p in job.positions if p not in branch.states)
+    job = pool_job.job
+    left = tuple(p for p in job.positions if p not in pool_job.states)
     if left == job.positions:
         return job
     starts = {p: state for p, state in job.starts.items() if p in left}
-    return job.replace(positions=left, given=branch.states, starts=starts)
+    return job.replace(positions=left, given=pool_job.states, starts=starts)
 
 
 def _callbacks(nodes: Mapping[Key, GraphNode], report: Report) -> tuple[Any, ...]:

@@ -102,7 +102,7 @@ class _View:
 
 
 class Threads:
-    """Runs branches by ``dask.threaded.get``.
+    """Runs jobs by ``dask.threaded.get``.
 
     Parameters
     ----------
@@ -120,15 +120,15 @@ class Threads:
         self.run_id = run_id
         self.pool = ThreadPool(slots)
 
-    def run(self, branches: Sequence[PoolJob], report: Report, ahead: int) -> None:
-        """Run branches in the pool."""
-        graph = live_graph(branches, self.run_id)
+    def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int) -> None:
+        """Run jobs in the pool."""
+        graph = live_graph(pool_jobs, self.run_id)
         view = _View(self.pool, max(ahead, self.slots))
         dask.threaded.get(graph, list(graph), pool=view, callbacks=[posttask(graph, report)])
 
-    def lost(self, branches: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
+    def lost(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
         """Return losses: threads do not die, so a ``get`` that raises is an error of Dask or of this package."""
-        return [cluster_error(branch, error) for branch in branches], []
+        return [cluster_error(pool_job, error) for pool_job in pool_jobs], []
 
     def stop(self) -> None:
         """Do nothing: a thread cannot be ended."""
@@ -138,28 +138,28 @@ class Threads:
         self.pool.shutdown()
 
 
-def live_graph(branches: Sequence[PoolJob], run_id: str) -> dict[tuple[str, int, int], Any]:
+def live_graph(pool_jobs: Sequence[PoolJob], run_id: str) -> dict[tuple[str, int, int], Any]:
     """Return the graph of jobs whose steps run in this process."""
     graph: dict[tuple[str, int, int], Any] = {}
-    for branch in branches:
-        job = branch.job
+    for pool_job in pool_jobs:
+        job = pool_job.job
         keys: dict[int, tuple[str, int, int]] = {}
         for position in job.positions:
             keys[position] = key = (f"{job.chain.steps[position].slug}-{run_id}", job.index, job.submission)
             before = [keys[p] for p in job.sources(position)] if len(job.positions) > 1 else ()
-            graph[key] = (_run_live, branch, position, *before)
+            graph[key] = (_run_live, pool_job, position, *before)
     return graph
 
 
-def _run_live(branch: PoolJob, position: int, *before: Any) -> list[Arrival]:
+def _run_live(pool_job: PoolJob, position: int, *before: Any) -> list[Arrival]:
     """Run one step of a job. The callback empties the list, so that the results Dask keeps hold no values."""
-    if branch.cancelled:
-        return [(branch, position, None)]
-    job = branch.job
+    if pool_job.cancelled:
+        return [(pool_job, position, None)]
+    job = pool_job.job
     ((_, record),) = run_steps(
-        job.chain, (position,), job.index, job.items, branch.states, job.starts, probe_only=job.probe_only
+        job.chain, (position,), job.index, job.items, pool_job.states, job.starts, probe_only=job.probe_only
     )
-    return [(branch, position, record)]
+    return [(pool_job, position, record)]
 
 
 def posttask(graph: Mapping[Any, Any], report: Report) -> tuple[Any, ...]:

@@ -43,7 +43,7 @@ def test_body_that_workers_cannot_load_is_refused_by_name(executor, only_here):
     assert caught.value.exit_code == 3
 
 
-def test_without_a_trial_every_child_says_so(executor, only_here, monkeypatch):
+def test_without_a_load_check_every_child_says_so(executor, only_here, monkeypatch):
     monkeypatch.setattr(session, "LARGE", WIDE + 1)
     with Flow("body") as flow:
         children = task(only_here.body).map(range(WIDE))
@@ -99,7 +99,7 @@ def test_second_step_of_a_large_map_is_tried_too(executor, only_here):
         flow.run(executor=executor, history=False)
 
 
-def test_trial_that_gets_no_worker_does_not_keep_the_map_from_running(executor, monkeypatch):
+def test_load_check_that_gets_no_worker_does_not_keep_the_map_from_running(executor, monkeypatch):
     monkeypatch.setattr(session, "IDLE_WAIT", 0.0)
 
     @task

@@ -148,7 +148,7 @@ def two_maps():
     return flow
 
 
-def test_slices_grow_while_they_drain_quickly_and_shrink_when_they_do_not():
+def test_graphs_grow_while_they_drain_quickly_and_shrink_when_they_do_not():
     sizer = GraphSizer(2)
     assert sizer.size == 4
     for step in range(20):
@@ -158,7 +158,7 @@ def test_slices_grow_while_they_drain_quickly_and_shrink_when_they_do_not():
         sizer.note(1, 200.0 + step)
     assert sizer.size == 4
     sizer.note(1, 219.001)
-    assert sizer.size == 4, "a slice that was not full says nothing"
+    assert sizer.size == 4, "a graph that was not full says nothing"
 
 
 def test_children_run_at_the_same_time_and_never_too_many():
@@ -317,7 +317,7 @@ def test_ctrl_c_gets_out_while_a_body_runs():
 
 
 class BrokenWorkers:
-    """Breaks every slice after the first report."""
+    """Breaks every graph after the first report."""
 
     slots = 1
     batches = False
@@ -326,15 +326,15 @@ class BrokenWorkers:
     def __init__(self, again: bool = False) -> None:
         self.again = again
 
-    def run(self, branches: Sequence[PoolJob], report, ahead: int) -> None:
-        branch = branches[0]
-        report((branch, 0, Record(Success())))
-        raise RuntimeError("the slice broke")
+    def run(self, pool_jobs: Sequence[PoolJob], report, ahead: int) -> None:
+        pool_job = pool_jobs[0]
+        report((pool_job, 0, Record(Success())))
+        raise RuntimeError("the graph broke")
 
-    def lost(self, branches: Sequence[PoolJob], error: BaseException):
+    def lost(self, pool_jobs: Sequence[PoolJob], error: BaseException):
         if self.again:
-            return [], list(branches)
-        return [Receipt(branch.job, (), Lost("cluster-error", detail=str(error))) for branch in branches], []
+            return [], list(pool_jobs)
+        return [Receipt(pool_job.job, (), Lost("cluster-error", detail=str(error))) for pool_job in pool_jobs], []
 
     def stop(self) -> None:
         pass
@@ -351,7 +351,7 @@ def drain(session, n):
     return received
 
 
-def test_slice_that_breaks_loses_what_had_not_ended():
+def test_graph_that_breaks_loses_what_had_not_ended():
     _, jobs = jobs_of(two_maps())
     session = PoolSession(BrokenWorkers(), FACTS)
     session.submit(jobs[:2])
@@ -359,7 +359,7 @@ def test_slice_that_breaks_loses_what_had_not_ended():
     assert (ended.job, ended.lost) == (jobs[0], None)
     assert lost.job is jobs[1]
     assert lost.lost is not None
-    assert lost.lost.detail == "the slice broke"
+    assert lost.lost.detail == "the graph broke"
     assert not session.open
 
 
@@ -370,11 +370,11 @@ def test_branches_that_were_not_touched_run_again():
     assert {receipt.job for receipt in drain(session, 6)} == set(jobs)
 
 
-def test_error_of_a_slice_comes_out_under_raise_on_exception():
+def test_error_of_a_graph_comes_out_under_raise_on_exception():
     _, jobs = jobs_of(two_maps())
     session = PoolSession(BrokenWorkers(), {**FACTS, "raise_on_exception": True})
     session.submit(jobs)
-    with pytest.raises(RuntimeError, match="the slice broke"):
+    with pytest.raises(RuntimeError, match="the graph broke"):
         drain(session, 2)
 
 
@@ -417,7 +417,7 @@ def test_children_begin_in_the_order_of_their_items(scheduler, tmp_path):
     def note(x):
         with path.open("a") as file:
             file.write(f"{x} ")
-        spend(2 * SLOW)  # quick ones share slices, and slices overlap
+        spend(2 * SLOW)  # quick ones share graphs, and graphs overlap
 
     with Flow("in order") as flow:
         note.map(range(12))
