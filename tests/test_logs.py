@@ -180,7 +180,7 @@ def test_c9_handler_that_raises_is_reported_and_stops_nothing(raising, capfd):
         failed = fail.map([1, 2])
     state = flow.run(history=False)
     assert [str(child.result) for child in state.result[failed].map_states] == ["1", "2"]
-    assert "a logging handler raised RuntimeError('no disk'); the run goes on" in capfd.readouterr().err
+    assert "a logging handler raised RuntimeError('no disk'); the run continues" in capfd.readouterr().err
 
 
 def test_c9_handler_that_raises_on_lines_from_elsewhere_stops_nothing(raising, capfd):

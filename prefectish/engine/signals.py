@@ -22,7 +22,7 @@ from prefectish.engine.state import (
 
 
 class Signal(BaseException):
-    """Is the base of all signals; `state` is the state that one asks for."""
+    """Base class of all signals; `state` is the state that a signal requests."""
 
     state: State
 
@@ -38,7 +38,7 @@ class Signal(BaseException):
 
 
 class StateSignal(Signal):
-    """Asks for a state of one class.
+    """Requests a state of one class.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class SKIP(StateSignal):
 
 
 class PAUSE(StateSignal):
-    """Puts the task off until it is resumed or, if given, until `start_time=`."""
+    """Pauses the task until it is resumed or, if given, until `start_time=`."""
 
     state_class = Paused
 
@@ -121,7 +121,7 @@ class ENDRUN(Signal):
 
 
 class TimeoutSignal(Signal):
-    """Says that the body ran out of time."""
+    """Raised in a body that exceeds its time limit."""
 
     def __init__(self, message: Any = "Task timed out during execution.") -> None:
         super().__init__(message, TimedOut(message, self))
@@ -133,7 +133,7 @@ _BY_STATE: dict[type[State], type[StateSignal]] = {
 
 
 def signal_from_state(state: State) -> type[StateSignal]:
-    """Return the class of the signal that asks for a state of exactly this class.
+    """Return the class of the signal that requests a state of exactly this class.
 
     Raises
     ------

@@ -42,7 +42,7 @@ from prefectish.safe_repr import printable
 
 
 class Deferred:
-    """Is the base of results that are somewhere else and are fetched when somebody reads them."""
+    """Base class of results that are elsewhere and are fetched when they are read."""
 
     __slots__ = ()
 
@@ -62,7 +62,7 @@ def _classes_below(
 
 
 class State(Readable):
-    """Says where a task or a flow stands.
+    """The state of a task or a flow; base class of all states.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class State(Readable):
     result
         What the task returned or raised, or a `Deferred` that fetches it.
     context
-        Facts about the run in which the state arose.
+        Values that describe the run in which the state arose.
     cached_inputs
         The inputs of the task by name, for a later run that starts from this state.
     """
@@ -117,7 +117,7 @@ class State(Readable):
 
     @property
     def context(self) -> dict[str, Any]:
-        """Return facts about the run in which the state arose."""
+        """Return values that describe the run in which the state arose."""
         return {} if self._context is None else self._context
 
     @property
@@ -328,7 +328,7 @@ class Retrying(Scheduled, public=("run_count",)):
 
 
 class Paused(Scheduled):
-    """Waits until somebody resumes it or, if it has a start time, until then."""
+    """Waits until it is resumed or, if it has a start time, until then."""
 
     __slots__ = ()
     color = "#bd83e6"
@@ -339,14 +339,14 @@ class Paused(Scheduled):
 
 
 class Resume(Scheduled):
-    """Was paused and may go on."""
+    """Was paused and may continue."""
 
     __slots__ = ()
     color = "#00e5ff"
 
 
 class Queued(Scheduled, public=("state",)):
-    """Waits for a free place.
+    """Waits for a free slot.
 
     Parameters
     ----------
@@ -364,7 +364,7 @@ class Queued(Scheduled, public=("state",)):
 
 
 class Submitted(State, public=("state",)):
-    """Was handed over, to be run elsewhere.
+    """Was submitted, to run elsewhere.
 
     Parameters
     ----------
@@ -409,7 +409,7 @@ class Finished(State):
 
 
 class Looped(Finished, public=("loop_count",)):
-    """Has ended one turn of a loop; the result is handed to the next.
+    """Has ended one turn of a loop; the result is passed to the next.
 
     Parameters
     ----------
@@ -429,7 +429,7 @@ class Looped(Finished, public=("loop_count",)):
 
 
 class Cancelled(Finished):
-    """Was ended, or never begun, on somebody's request: neither a success nor a failure."""
+    """Was ended, or never started, on request: neither a success nor a failure."""
 
     __slots__ = ()
     color = "#f5a9b8"
@@ -650,7 +650,7 @@ def _counted(given: int | None, key: str) -> int:
 
 
 def _with_run_count(common: dict[str, Any]) -> dict[str, Any]:
-    """Note in a state's context in which attempt it arose, if the run tells."""
+    """Add the number of the attempt to the context of a state, if one is running."""
     run_count = current().get("task_run_count")
     if run_count is None:
         return common
@@ -672,7 +672,7 @@ def _listed(
 
 
 def traceback_of(result: Any) -> str | None:
-    """Return the text of the traceback of an exception, causes included; None if there never was one."""
+    """Return the text of the traceback of an exception, causes included; None if it has none."""
     if isinstance(result, RemoteError):
         return result.traceback
     if not isinstance(result, BaseException):

@@ -1,7 +1,7 @@
 """Capture what bodies log, where they run, with run, task and child.
 
 A handler at the logger ``prefectish`` finds the attempt of a log record by a context variable. At the client of the run
-the record goes on to the handlers that the user configured, and a copy is kept for the history, if there is one. In
+the record goes on to the handlers that the user configured, and a copy is kept for the history, if the run has one. In
 another process it is kept instead, travels with the record of its attempt, and is replayed at the client
 (:mod:`prefectish.engine.worker.logs.relay`). Records that no attempt logged are left alone.
 """
@@ -211,5 +211,5 @@ def safely(log: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Log a message of the engine; a handler of the user that raises is reported and stops nothing."""
     outcome = capture(log, *args, **kwargs)
     if isinstance(outcome, Error) and logging.lastResort is not None:
-        text = f"a logging handler raised {describe(outcome.exception)}; the run goes on"
+        text = f"a logging handler raised {describe(outcome.exception)}; the run continues"
         logging.lastResort.handle(logging.makeLogRecord({"msg": text, "levelno": logging.ERROR}))
