@@ -26,7 +26,7 @@ from prefectish.flow_source import note_run
 from prefectish.flow_version import version_of
 from prefectish.parameters import settle
 from prefectish.safe_repr import printable
-from prefectish.task_graph import TaskGraph, several
+from prefectish.task_graph import TaskGraph, check_results, several
 from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
 from prefectish.tasks.mapping import check_mappable
 from prefectish.tasks.options import function, handler_list, seconds, store
@@ -153,7 +153,7 @@ class Flow(TaskGraph):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._open.pop().__exit__()
         if kind is None:
-            _check_results(self, maps_only=True)
+            check_results(self, maps_only=True)
         unused, self._unused = [task for task in self._unused if not task.auto_generated], {}
         if kind is None and unused:
             names = ", ".join(map(repr, unused))
@@ -171,7 +171,7 @@ class Flow(TaskGraph):
             have names with fields that their tasks have not.
         """
         super().validate()
-        _check_results(self)
+        check_results(self)
         if any(task.task_run_name is not None for task in self.tasks):
             from prefectish.tasks.naming import check_run_names
 
@@ -646,12 +646,3 @@ class Flow(TaskGraph):
         from prefectish.visualize import draw
 
         return draw(self, self.name, state, format, filename)
-
-
-def _check_results(flow: Flow, maps_only: bool = False) -> None:
-    """Check the names of results, if any were chosen: most flows never import what checks them."""
-    names = (flow.result, *(chosen for task in flow.tasks for chosen in (task.result, task.target, task.item_key)))
-    if any(name is not None for name in names):
-        from prefectish.results.checks import check_maps, check_names
-
-        (check_maps if maps_only else check_names)(flow)

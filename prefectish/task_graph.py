@@ -360,6 +360,15 @@ def several(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:
     return tasks or ()
 
 
+def check_results(flow: Any, maps_only: bool = False) -> None:
+    """Check the names of results, if any were chosen: most flows never import what checks them."""
+    names = (flow.result, *(chosen for task in flow.tasks for chosen in (task.result, task.target, task.item_key)))
+    if any(name is not None for name in names):
+        from prefectish.results.checks import check_maps, check_names
+
+        (check_maps if maps_only else check_names)(flow)
+
+
 def _name(task: Task) -> str:
     return task.name
 
