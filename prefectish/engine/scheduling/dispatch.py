@@ -67,7 +67,7 @@ class Dispatcher:
         return len(chain.step_states) == 1 and (known or can_probe(chain.spec.steps[0]))
 
     def _probe_next(self, chain: StepChain, now: Now) -> None:
-        """Begin the next row of a chain before it has a place under the chain's limits."""
+        """Begin the next row of a chain before it has a slot under the chain's limits."""
         if chain.probing >= PROBE_WINDOW:
             self.admission.defer(chain)
             return
@@ -85,7 +85,7 @@ class Dispatcher:
             self._start_next(chain, now)
 
     def _start_next(self, chain: StepChain, now: Now) -> None:
-        """Begin the next row or batch of a chain, if there is a place under the chain's limits."""
+        """Begin the next row or batch of a chain, if there is a slot under the chain's limits."""
         size = 1 if chain.spec.batch_size is None else self.admission.batch_size(chain)
         if not size:
             return  # it is queued again when a batch of it has ended
