@@ -32,6 +32,8 @@ extensions = [
 root_doc = "index"
 exclude_patterns = ["_build"]
 nitpicky = True
+# Sphinx looks up the names in sections of attributes, and two classes may have an attribute of one name.
+suppress_warnings = ["ref.python"]
 default_role = "code"
 # Blocks without a language are what programs print.
 highlight_language = "none"
@@ -45,14 +47,14 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 
-# Only names of our own are looked up: those of Python, Dask and SQLAlchemy are documented elsewhere. Of ours,
-# annotations may name what has no page, because no user makes one or asks anything of it.
+# Only references to prefectish are checked: Python, Dask and SQLAlchemy are documented elsewhere. Annotations may
+# name internal classes, which have no page.
 INTERNAL = [
     r"engine\.(?!state|signals|driver\.handle\.Run).*",
-    r"(network|executors\.\w+|control_flow\.\w+|history\.\w+|testing\.\w+|schedules\.\w+|utilities\.\w+\.\w+)\.\w+",
+    r"(task_graph|executors\.\w+|control_flow\.\w+|history\.\w+|testing\.\w+|schedules\.\w+|utilities\.\w+\.\w+)\.\w+",
     r"(functions\.\w+\.(R|DoneAndNotDone)|secrets\.store)",
     r"(tasks\.task\.R|tasks\.secrets\.SecretBase|tasks\.options\.\w+)",
-    r"(results\.base\.Store|triggers\.Trigger)",
+    r"(results\.base\.ResultStore|triggers\.Trigger|tasks\.collections\.Constant)",
 ]
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!prefectish).*"),

@@ -149,13 +149,13 @@ def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
     assert out == ""
     assert err.splitlines() == [
         "f 0:05 load: 51 of 100, 2 running, 1 retrying, 3 failed, 10.0/s, about 0:04 left",
-        "f 0:05 0 of 1 other task done",
+        "f 0:05 0 of 1 unmapped task done",
     ]
     now[0] = 9.0
     shown.ended([counts(100, final=True), single(final=True)], Success("All went well."))
     assert capsys.readouterr().err.splitlines()[-1] == "f 0:09 Success: All went well."
     shown.ended([], None)
-    assert capsys.readouterr().err == "f 0:09 broke off\n"
+    assert capsys.readouterr().err == "f 0:09 aborted\n"
 
 
 def test_run_that_is_paused_says_so_and_promises_no_end(capsys, monkeypatch):
@@ -411,7 +411,7 @@ def test_notebook_shows_parts_and_words():
     page = safe(notebook.drawn(pace.scene([step, single()], 9.0), None, last=False))
     for part in ("Running", "50 of 100", "2 running", "3 retrying", "4 failed", "5 skipped", "6 cached", "0 of 1"):
         assert part in page.text
-    assert "broke off" in safe(notebook.drawn(pace.scene([step], 9.0), None, last=True)).text
+    assert "aborted" in safe(notebook.drawn(pace.scene([step], 9.0), None, last=True)).text
 
 
 def test_x9_names_are_shown_in_a_notebook_not_obeyed():

@@ -70,7 +70,7 @@ def test_report_of_a_state_shows_what_its_record_knows(ran, tmp_path):
         "Slowest children",
     ):
         assert part in page.text
-    assert re.search(r"2\s+needed another attempt", page.text)
+    assert re.search(r"2\s+retried", page.text)
     assert "median" in page.text
     assert "rows" in page.text  # the parameter in the graph
 

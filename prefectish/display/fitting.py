@@ -1,4 +1,4 @@
-"""How the lines of a run fit into the columns of a terminal: a narrow one shows less of them, and cuts nothing."""
+"""Fit the progress lines of a run into a terminal: a narrow one omits columns instead of cutting them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from prefectish.display import words
 from prefectish.display.pace import PaceLine
 from prefectish.safe_repr import printable
 
-#: Words for kinds of children where there is little room.
+#: Short words for kinds of children.
 SHORT_WORDS = {"running": "run", "retrying": "retry", "paused": "pause", "skipped": "skip", "failed": "fail"}
-#: A width that nothing fills.
+#: Width for measuring.
 UNLIMITED_WIDTH = 10_000
 
 
 class LineLayout(NamedTuple):
-    """How much is shown of a line.
+    """Which parts of a line are shown.
 
     Attributes
     ----------
     name, bar
-        Letters of the name, at most; columns of the bar.
+        Maximum length of the name; width of the bar.
     percent, pace, left
-        Whether these are told.
+        Whether these are shown.
     words
-        Whether kinds of children are told in full words.
+        Whether kinds of children are shown in full words.
     kinds
-        Which kinds are told; None for all.
+        Which kinds are shown; None: all.
     """
 
     name: int
@@ -44,7 +44,7 @@ class LineLayout(NamedTuple):
     kinds: frozenset[str] | None = None
 
 
-#: From the widest on; the first that fits is taken, or else the last.
+#: From the widest to the narrowest; the first that fits is used, or else the last.
 LAYOUTS = (
     LineLayout(28, 24),
     LineLayout(28, 12),
@@ -60,12 +60,12 @@ LAYOUTS = (
 
 
 def fitted(lines: Sequence[PaceLine], columns: int, stroke: str) -> Table:
-    """Return lines of a run as a table, with as much of each as there are columns for.
+    """Return lines of a run as a table, with as many parts as fit.
 
     Parameters
     ----------
     stroke
-        A letter of the bar.
+        Character of the bar.
     """
     console = Console(width=UNLIMITED_WIDTH, file=None, stderr=True, highlight=False)
     for look in LAYOUTS:
@@ -111,7 +111,7 @@ def _others(line: PaceLine, look: LineLayout) -> Text:
 
 
 def bar(line: PaceLine, width: int, stroke: str) -> Text:
-    """Return a bar: what ended well, what was skipped or cancelled, what failed, and what is left; nothing is lost.
+    """Return a bar with the shares of successful, skipped or cancelled, failed, and remaining children.
 
     Examples
     --------
@@ -134,5 +134,5 @@ def bar(line: PaceLine, width: int, stroke: str) -> Text:
 
 
 def _pieces(number: int, whole: int, width: int) -> int:
-    """Return how much of the bar stands for some of the whole; a few are not nothing."""
+    """Return the number of characters for a number of children, at least one if it is not 0."""
     return min(max(round(width * number / whole), 1), width) if number else 0

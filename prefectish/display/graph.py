@@ -1,4 +1,4 @@
-"""The graph of a flow as a picture, with what became of each task."""
+"""The graph of a flow as a picture, with the states of its tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefectish.tasks.collections import Constant
 
 
 def of_flow(flow: Any) -> str:
-    """Return the picture of a flow that has not run; values that are written in the flow are left out."""
+    """Return the picture of a flow without states; constants are omitted."""
     slugs = flow.slugs
     boxes = [
         Box(
@@ -46,9 +46,9 @@ def _box(task: TaskView) -> Box:
     if task.kind == "task":
         color = task.counts[0].color if task.counts else None
         return Box(task.slug, [task.name, task.state or ""], False, color, (), f"{task.slug} {task.message}")
-    told = ", ".join(f"{count.number:,} {count.kind}" for count in task.counts) or "no children"
+    text = ", ".join(f"{count.number:,} {count.kind}" for count in task.counts) or "no children"
     parts = [(count.color, count.share) for count in task.counts]
-    return Box(task.slug, [task.name, _short(task)], True, _color(task), parts, f"{task.slug}: {told}")
+    return Box(task.slug, [task.name, _short(task)], True, _color(task), parts, f"{task.slug}: {text}")
 
 
 def _short(task: TaskView) -> str:
@@ -58,7 +58,7 @@ def _short(task: TaskView) -> str:
 
 
 def _color(task: TaskView) -> str | None:
-    """Return the colour of a map: that of its most frequent failure, else of what there is most of."""
+    """Return the colour of a map: that of its most frequent failure, else of its most frequent state."""
     failed = [count for count in task.counts if is_failure(count.kind)]
     ranked = failed or task.counts
     return max(ranked, key=lambda count: count.number).color if ranked else None

@@ -1,4 +1,4 @@
-"""Where the nodes of a graph go on a page: in layers from top to bottom, with few crossings and no library.
+"""Layered layout of a graph: from top to bottom, with few crossings.
 
 The steps are the usual ones for layered drawings: (1) each node goes one layer below its lowest predecessor; (2) an
 edge that passes layers gets a joint in each; (3) layers are ordered by the mean place of the neighbours, sweeping down

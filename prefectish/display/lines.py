@@ -12,7 +12,7 @@ from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import State
 from prefectish.safe_repr import printable
 
-#: Time between two rounds of lines, in seconds.
+#: Time between two updates, in seconds.
 INTERVAL = 5.0
 
 
@@ -38,7 +38,7 @@ class ProgressLines:
         """Write a line for each map, and one for the run."""
         scene = self._pace.scene(counts, monotonic())
         _write(scene, scene.maps)
-        how = "broke off" if state is None else type(state).__name__
+        how = "aborted" if state is None else type(state).__name__
         _say(scene, ": ".join(filter(None, (how, "" if state is None else str(state.message or "")))))
 
 

@@ -1,4 +1,4 @@
-"""Who shows a run while it goes on: a notebook, a terminal, or plain lines where there is neither."""
+"""Choose the progress view of a run: a notebook, a terminal, or plain lines."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from prefectish.errors import describe
 
 
 def progress_view(title: str, run_id: str | None, began: float) -> ProgressView:
-    """Return what shows a run.
+    """Return a progress view for a run.
 
     Parameters
     ----------
     title
         Name of the flow.
     run_id
-        Of a run that a history records, which may know of former runs; None for one that is not recorded.
+        Id of a recorded run, whose history may have earlier runs; None if it is not recorded.
     began
-        When the run began, by the monotonic clock.
+        Start of the run, by the monotonic clock.
     """
     pace = RateMeter(title, began)
     if run_id is not None:
@@ -49,10 +49,10 @@ def _screen(pace: RateMeter) -> ProgressView:
 
 
 def _remember(pace: RateMeter, run_id: str) -> None:
-    """Find out how long the tasks took before; a history that cannot tell keeps nobody from watching."""
+    """Read the durations of an earlier run; errors are only logged."""
     try:
         from prefectish.history.past import last_time
 
         pace.past = last_time(run_id)
     except Exception as error:
-        get_logger("progress").debug("no durations of former runs: %s", describe(error))
+        get_logger("progress").debug("no durations of earlier runs: %s", describe(error))

@@ -1,4 +1,4 @@
-"""Progress in a notebook: one output that is replaced while the run goes on, and saved with the notebook as it ends."""
+"""Progress in a notebook: one output that is updated during the run, and saved with the notebook."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from prefectish.display.views import Count, color_of
 from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import State
 
-#: Shortest time between two messages to the page, in seconds.
+#: Minimum time between two updates, in seconds.
 UPDATE_INTERVAL = 0.4
-#: Maps that are shown, at most.
+#: Maximum number of maps that are shown.
 MAX_MAPS = 60
 
 
 class Notebook:
-    """Shows a run in the output of the cell that started it."""
+    """Shows the progress of a run in the output of its cell."""
 
     def __init__(self, pace: RateMeter) -> None:
         self._pace = pace
@@ -29,7 +29,7 @@ class Notebook:
         self._due = 0.0
 
     def refresh(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
-        """Replace what is shown, if that is some time ago."""
+        """Update the output, if the last update was some time ago."""
         now = monotonic()
         scene = self._pace.scene(counts, now, paused)
         if now >= self._due:
@@ -37,10 +37,10 @@ class Notebook:
             self._show(drawn(scene, None, last=False))
 
     def release_screen(self) -> None:
-        """Do nothing: the output is in nobody's way."""
+        """Do nothing: the output does not interfere with others."""
 
     def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
-        """Show how it ended."""
+        """Show the final state."""
         self._show(drawn(self._pace.scene(counts, monotonic()), state, last=True))
 
     def _show(self, html: str) -> None:
@@ -50,15 +50,15 @@ class Notebook:
         if self._handle is None:
             self._handle = shell.display(shell.HTML(html), display_id=True)
         else:
-            # In a context of its own: a run in the background goes on beside other cells, and some programs take
-            # only what is sent as part of the cell that runs now.
+            # In a new context: a background run continues during other cells, and some frontends only accept
+            # messages that belong to the current cell.
             Context().run(self._handle.update, shell.HTML(html))
 
 
 def drawn(scene: Scene, state: State | None, last: bool) -> str:
     """Return a run as HTML."""
     now = "Paused" if scene.paused else "Running"
-    kind = type(state).__name__ if state is not None else "broke off" if last else now
+    kind = type(state).__name__ if state is not None else "aborted" if last else now
     color = state.color if state is not None else color_of("Failed" if last else now)
     rows = [(line, _parts(line), words.how_many(line), words.pace(line), _left(line)) for line in scene.maps[:MAX_MAPS]]
     return rendered(
@@ -80,7 +80,7 @@ def _left(line: PaceLine) -> str:
 
 
 def _parts(line: PaceLine) -> list[Count]:
-    """Return how much of the bar is for children of each kind."""
+    """Return the share of the bar for each kind of children."""
     counts = line.counts
     whole = max(counts.width or 0, line.expected or 0) or 1
     kinds = (

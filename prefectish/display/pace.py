@@ -1,7 +1,7 @@
-"""From counts to what is shown of them: how far, how fast, and how long it will take.
+"""From counts to progress: how far, how fast, and the estimated time left.
 
-The rate is that of the last seconds. The time that is left follows from it and, as long as few children have ended,
-also from what a child took in the last successful run of the flow.
+The rate is that of the last seconds. The time left is computed from it and, as long as few children have ended,
+from the durations in the last successful run of the flow.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 from prefectish.engine.driver.progress_view import StepCounts
 
-#: How far back the rate looks, in seconds.
+#: Time window of the rate, in seconds.
 RATE_WINDOW = 10.0
-#: As how many children of this run what is known from a former one counts.
+#: Weight of durations of an earlier run, as a number of children of this run.
 PRIOR_WEIGHT = 5
-#: A single task is named once it runs longer than this, in seconds.
+#: An unmapped task is named once it runs longer than this, in seconds.
 LONG_TASK_SECONDS = 1.0
 
 
 class PaceLine(NamedTuple):
-    """A map as it is shown.
+    """The progress of a map.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class PaceLine(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A run as it is shown.
+    """The progress of a run.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Scene(NamedTuple):
     long
         Names of single tasks that have been running for a while, with their seconds.
     paused
-        Nothing new starts until somebody says so.
+        Whether the run is paused.
     """
 
     title: str
@@ -91,7 +91,7 @@ class Scene(NamedTuple):
 
 
 class RateTrack:
-    """What was seen of a step: when it began, when it ended, and how many children had ended lately."""
+    """The observations of a step: start, end, and recent numbers of finished children."""
 
     __slots__ = ("began", "samples", "until")
 
@@ -101,7 +101,7 @@ class RateTrack:
         self.samples: deque[tuple[float, int]] = deque()
 
     def note(self, counts: StepCounts, now: float) -> None:
-        """Take what is seen now."""
+        """Add an observation."""
         if self.began is None and (counts.running or counts.ended or counts.retrying):
             self.began = now
         if counts.final and self.until is None:
@@ -117,25 +117,25 @@ class RateTrack:
 
 
 class RateMeter:
-    """Keeps what was seen of a run, and makes of it what is shown.
+    """Collects observations of a run, and computes its progress.
 
     Parameters
     ----------
     title
         Name of the flow.
     began
-        When the run began, by the clock that `scene` is told.
+        Start of the run, by the clock of `scene`.
     """
 
     def __init__(self, title: str, began: float) -> None:
         self.title = title
         self.began = began
-        #: Children and seconds of each task in a former run, by slug; whoever finds them out puts them here.
+        #: Children and seconds of each task in an earlier run, by slug; set when they have been read.
         self.past: Mapping[str, tuple[int, float]] = {}
         self._tracks: dict[str, RateTrack] = {}
 
     def scene(self, counts: Sequence[StepCounts], now: float, paused: bool = False) -> Scene:
-        """Return what is shown now."""
+        """Return the current progress."""
         for step in counts:
             self._tracks.setdefault(step.slug, RateTrack()).note(step, now)
         names = Counter(step.name for step in counts)
@@ -170,7 +170,7 @@ class RateMeter:
     def _left(
         self, remaining: int, track: RateTrack, rate: float | None, children: int, seconds: float
     ) -> float | None:
-        """Return how long the remaining children take, by those that ended lately and those of a former run."""
+        """Return the estimated time for the remaining children, from recent ones and those of an earlier run."""
         before = seconds / children if children else None
         if rate is None:
             return None if before is None or track.began is None else remaining * before

@@ -1,4 +1,4 @@
-"""From templates to pages. Everything that is put into a template is escaped, unless it was made here as markup."""
+"""Render templates. All values are escaped, except markup that was created here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
 
 @cache
 def _environment() -> Environment:
-    # A dependency of distributed, and slow to import: not before somebody looks.
+    # A dependency of distributed, and slow to import: only when it is used.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
@@ -37,19 +37,19 @@ def rendered(template: str, **values: Any) -> str:
 
 
 def markup(text: str) -> Any:
-    """Mark text as markup that was made, and escaped, by ourselves."""
+    """Mark text as markup that is already escaped."""
     from markupsafe import Markup
 
     return Markup(text)
 
 
 def shown(text: Any, longest: int = 300) -> str:
-    """Return somebody's text with its control characters visible, cut to a length."""
+    """Return a text with its control characters escaped, cut to a length."""
     return printable("" if text is None else text, longest)
 
 
 def number(value: int) -> str:
-    """Return a number with its thousands apart.
+    """Return a number with thousands separators.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def percent(share: float) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return a length of time for people.
+    """Return a duration in readable form.
 
     Examples
     --------

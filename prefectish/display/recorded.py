@@ -1,4 +1,4 @@
-"""What there is to show of a run that a history has."""
+"""Views of recorded runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_of(state: State) -> RunRow | None:
 
 
 def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
-    """Return what there is to show of a recorded run; with its measures also what took long."""
+    """Return the view of a recorded run; with its measures also the slowest children."""
     from prefectish.history.outline import arrows
 
     causes, unseen = _causes(run)
@@ -55,7 +55,7 @@ def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
 
 
 def with_record(view: RunView, run: RunRow, measures: Measures | None) -> RunView:
-    """Return the view of a state with what only the record knows: times, and the causes of a great many failures."""
+    """Add data of the record to the view of a state: times, and causes of large numbers of failures."""
     causes, unseen = _causes(run) if view.unseen else (view.causes, 0)
     return view._replace(
         causes=causes,
@@ -69,7 +69,7 @@ def with_record(view: RunView, run: RunRow, measures: Measures | None) -> RunVie
 
 
 def facts(run: RunRow) -> list[tuple[str, str]]:
-    """Return more to tell of a run, by name."""
+    """Return further properties of a run, by name."""
     found: list[tuple[str, Any]] = [
         ("run", run.id),
         ("name", run.name if run.name != run.id else None),

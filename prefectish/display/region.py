@@ -1,7 +1,7 @@
-"""The last rows of a terminal, kept for lines of ours while everybody else writes above them.
+"""Reserve the last rows of a terminal for progress lines, while other output scrolls above them.
 
-The terminal is told to scroll only what is above (DECSTBM, as `apt` does). So whatever is written meanwhile, by prints,
-logs, debuggers or other processes on the same terminal, goes its usual way, and nobody's output has to be redirected.
+The scroll region of the terminal is set to the rows above (DECSTBM, as `apt` does). So other output, by prints,
+logs, debuggers or other processes on the same terminal, works as usual and need not be redirected.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 SAVE, RESTORE, ERASE, RESET_REGION = "\x1b7", "\x1b8", "\x1b[2K", "\x1b[r"
-#: Rows that are left to others, at least.
+#: Minimum number of rows for other output.
 MIN_ROWS_LEFT = 3
 
 
@@ -43,7 +43,7 @@ class Region:
         return size.columns, size.lines
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Show lines, which are not longer than a row; the region is taken, or taken anew, if need be."""
+        """Show lines, which must fit into a row; the region is set or resized if needed."""
         _, rows = self.size()
         shown = lines[: max(rows - MIN_ROWS_LEFT, 1)]
         parts = []
@@ -55,10 +55,10 @@ class Region:
         parts.append(SAVE)
         parts.extend(f"\x1b[{top + n};1H{ERASE}{line}" for n, line in enumerate([*shown, *blank]))
         parts.append(RESTORE)
-        self._write("".join(parts))  # at once, so that nothing of others comes between
+        self._write("".join(parts))  # in one write, so that it is not interleaved with other output
 
     def release(self) -> None:
-        """Give the rows back, empty."""
+        """Clear and release the rows."""
         if self.rows:
             self._write(self._released())
             atexit.unregister(self.release)

@@ -1,4 +1,4 @@
-"""The report of a run: one page that needs nothing else, however many children there were."""
+"""The report of a run: one self-contained page, for any number of children."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from prefectish.history import RunRow
     from prefectish.history.measures import Measures, WorkerTrack
 
-#: Tasks in the table, and rows of a timeline, at most.
+#: Maximum number of tasks in the table, and of rows in a timeline.
 MAX_TASKS, MAX_TIMELINE_ROWS = 400, 40
-#: Columns of the small picture of a task's times.
+#: Number of bins in the histogram of durations of a task.
 HISTOGRAM_BINS = 28
 
 
 class Times(NamedTuple):
-    """How long the children of a task took, in seconds; `shape` is a small picture of how they spread."""
+    """Durations of the children of a task, in seconds; `shape` is a small histogram."""
 
     ran: int
     median: float
@@ -41,12 +41,12 @@ def of_state(state: State, path: str | os.PathLike[str]) -> str:
     Raises
     ------
     TypeError
-        It has no states of tasks inside, and no history knows of its run.
+        It does not contain states of tasks, and its run is not recorded.
     """
     run = recorded.run_of(state)
     if not is_by_task(state.result):
         if run is None:
-            raise TypeError(f"{state!r} is no state of a flow run, or of a flow function whose run is not recorded")
+            raise TypeError(f"expected the state of a flow run, or of a recorded run of a flow function, got {state!r}")
         return of_run(run, path)
     view = views.of_run(state)
     if run is None:
@@ -96,11 +96,11 @@ def _numbers(view: RunView, measures: Measures | None) -> list[tuple[str, str]]:
     if measures is not None:
         work = sum(track.seconds for track in measures.workers.values())
         numbers += [
-            (f"{measures.again:,}", "needed another attempt"),
+            (f"{measures.again:,}", "retried"),
             (f"{len(measures.workers):,}", "worker" if len(measures.workers) == 1 else "workers"),
-            (seconds(measures.length), "from start to end"),
-            (seconds(work), "of work"),
-            (f"{work / measures.length:.1f}", "children at work, on average"),
+            (seconds(measures.length), "wall time"),
+            (seconds(work), "total task time"),
+            (f"{work / measures.length:.1f}", "mean concurrency"),
         ]
     return numbers
 
@@ -114,7 +114,7 @@ def _times(found: Sequence[float]) -> Times:
 
 
 def _spread(ordered: Sequence[float]) -> str:
-    """Return a small picture of how values spread between the least and the greatest."""
+    """Return a small histogram of values between minimum and maximum."""
     low, high = ordered[0], ordered[-1]
     wide = (high - low) / HISTOGRAM_BINS
     counts = [0] * HISTOGRAM_BINS
@@ -135,7 +135,7 @@ def _spread(ordered: Sequence[float]) -> str:
 
 
 def _tracks(tracks: Mapping[str, WorkerTrack], length: float, by_ended: bool) -> Any:
-    """Return what happened along the run, one row a task or a worker; those with the least work share the last."""
+    """Return a timeline with one row per task or worker; those with the least work share the last row."""
     names = list(tracks)
     if len(names) > MAX_TIMELINE_ROWS:
         names = sorted(names, key=lambda name: -tracks[name].seconds)[: MAX_TIMELINE_ROWS - 1]
@@ -154,7 +154,7 @@ def _row(name: str, track: WorkerTrack, by_ended: bool) -> Row:
 
 
 def _mean(tracks: Sequence[WorkerTrack]) -> WorkerTrack:
-    """Return what happened on average, but all children and their time."""
+    """Return the mean timeline, with the total children and time."""
     from prefectish.history.measures import WorkerTrack
 
     mean = WorkerTrack()

@@ -1,4 +1,4 @@
-"""What a notebook shows of a flow, a state, a recorded run: ``_repr_html_``."""
+"""HTML representations of flows, states and recorded runs for notebooks: ``_repr_html_``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from prefectish.history import RunRow
     from prefectish.history.measures import Measures
 
-#: Children of a run whose times are read for a notebook, at most; a report reads all.
+#: Maximum number of children whose durations are read for a notebook; a report reads all.
 MAX_CHILDREN_MEASURED = 200_000
-#: Runs in a list, at most.
+#: Maximum number of runs in a list.
 MAX_RUNS = 200
 
 
 def of_flow(flow: Any) -> str:
-    """Return a flow: its graph, and what it is made of."""
+    """Return a flow: its graph, tasks and parameters."""
     trouble, picture = "", ""
     try:
         picture = graph.of_flow(flow)
@@ -63,7 +63,7 @@ def of_state(state: State) -> str:
 
 
 def of_active_run(name: str, progress: Progress | None) -> str:
-    """Return a run that goes on, as it is at this moment; `progress` is None if it has not begun."""
+    """Return the current progress of an active run; `progress` is None if it has not started."""
     counts = [] if progress is None else counted(progress, progress.admission.slots)
     scene = RateMeter(name, 0.0).scene(counts, 0.0, progress is not None and progress.run_state.paused)
     return notebook.drawn(scene, None, last=False)
@@ -86,13 +86,13 @@ def of_runs(runs: Sequence[RunRow]) -> str:
 
 
 def _with_times(view: views.RunView, state: State) -> views.RunView:
-    """Add what only the history knows, if the run was recorded."""
+    """Add data of the history, if the run was recorded."""
     run = recorded.run_of(state)
     return view if run is None else recorded.with_record(view, run, _measures(run))
 
 
 def _measures(run: RunRow) -> Measures | None:
-    """Return what the children of a run add up to; None for one so large that a notebook would wait for it."""
+    """Return the measures of a run; None if it is so large that it would block the notebook."""
     from prefectish.history.measures import measure
 
     if sum(sum(task["counts"].values()) for task in run.tasks()) > MAX_CHILDREN_MEASURED:

@@ -1,6 +1,6 @@
-"""Pictures of flows as SVG that stands in a page: its lines and letters take the colours of the text around it.
+"""Pictures of flows as inline SVG, in the text colour of the page.
 
-Nothing in a picture refers to anything outside it, and everything that a user named is escaped.
+Pictures are self-contained, and all user-defined names are escaped.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from unicodedata import east_asian_width
 from prefectish.display.layout import Layout, Point, layout
 from prefectish.safe_repr import printable
 
-#: Size of the letters, and of a line of them, in pixels; mean width of a letter.
+#: Font size and line height in pixels; mean width of a character.
 FONT_SIZE, LINE_HEIGHT, LETTER_WIDTH = 12, 16, 6.9
-#: Longest line in a node, in letters.
+#: Maximum length of a line in a node, in characters.
 MAX_LINE_LENGTH = 34
-#: Nodes of a picture, at most: larger ones tell nothing and take long.
+#: Maximum number of nodes of a picture.
 MAX_NODES = 300
-#: How far a picture may shrink to fit into a page; what holds it scrolls beyond that.
+#: Minimum scale of a picture; its container scrolls below that.
 MIN_SCALE = 0.75
 #: Space around the drawing.
 MARGIN = 8.0
@@ -32,9 +32,9 @@ class Box(NamedTuple):
     Attributes
     ----------
     ident
-        Tells it from others.
+        Unique id.
     lines
-        What stands in it, the first one as its name.
+        Lines of text, the first one is the name.
     mapped
         It is drawn as a stack.
     color
@@ -42,7 +42,7 @@ class Box(NamedTuple):
     parts
         Color and share of each state of its children, drawn as a bar.
     title
-        Shown when the pointer rests on it.
+        Tooltip.
     """
 
     ident: str
@@ -100,7 +100,7 @@ def _cut(lines: Iterable[str]) -> list[str]:
 
 
 def _letters(text: str) -> int:
-    """Return how much room a text takes, in letters; those of East Asia take two."""
+    """Return the width of a text in characters; East Asian characters count as two."""
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 

@@ -19,14 +19,14 @@ from prefectish.engine.driver.progress_view import StepCounts
 from prefectish.engine.state import State
 from prefectish.safe_repr import printable
 
-#: Rows of the terminal that are not for maps.
+#: Number of rows of the terminal that are not used for maps.
 OTHER_ROWS = 6
 
 
 class Terminal:
-    """Draws the lines of a run with rich.
+    """Draws the progress of a run with rich.
 
-    One run at a time has the last rows of the terminal; others show how they ended.
+    Only one run at a time uses the last rows of the terminal; others only print their final state.
     """
 
     _drawing: ClassVar[Terminal | None] = None
@@ -39,7 +39,7 @@ class Terminal:
 
     @property
     def can_draw(self) -> bool:
-        """Whether the terminal obeys, and has room."""
+        """Whether the terminal supports it, and is large enough."""
         console = self._console
         if not console.is_terminal or console.is_dumb_terminal or console.legacy_windows:
             return False
@@ -55,27 +55,27 @@ class Terminal:
             self._region.draw(captured.get().splitlines())
 
     def release_screen(self) -> None:
-        """Take the lines away."""
+        """Remove the lines."""
         self._region.release()
         with Terminal._lock:
             if Terminal._drawing is self:
                 Terminal._drawing = None
 
     def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
-        """Print the lines for the last time, all of them, as any other output."""
+        """Print all final lines, as ordinary output."""
         self.release_screen()
         drawn = self._drawn(self._pace.scene(counts, monotonic()), self._console.width, state)
         self._console.print(drawn, no_wrap=True, overflow="ellipsis", crop=True)
 
     def _has_the_rows(self) -> bool:
-        """Take the last rows of the terminal, if no other run has them."""
+        """Reserve the last rows of the terminal, if no other run uses them."""
         with Terminal._lock:
             if Terminal._drawing is None:
                 Terminal._drawing = self
             return Terminal._drawing is self
 
     def _drawn(self, scene: Scene, columns: int, state: State | None = None, room: int | None = None) -> Group:
-        """Return what is shown: of a run that goes on as many maps as there is room for, in the end all."""
+        """Return what is shown: during the run as many maps as fit, at the end all."""
         shown = list(scene.maps) if room is None else chosen(scene.maps, room)
         stroke = "-" if self._console.options.ascii_only else "━"
         parts: list[Any] = [_head(scene, state, room is None)]
@@ -89,7 +89,7 @@ class Terminal:
 
 
 def chosen(lines: Sequence[PaceLine], room: int) -> list[PaceLine]:
-    """Return the lines that fit, in order: those that go on first, then those that wait, then those that ended."""
+    """Return the lines that fit, in order, preferring running maps over waiting ones, and those over finished ones."""
     ranked = sorted(range(len(lines)), key=lambda n: (_rank(lines[n]), n))
     return [lines[n] for n in sorted(ranked[:room])]
 
@@ -105,7 +105,7 @@ def _head(scene: Scene, state: State | None, last: bool) -> Text:
     if state is not None:
         head.append(f"  {type(state).__name__}", style=f"not bold {state.color}")
     elif last:
-        head.append("  broke off", style="not bold red")
+        head.append("  aborted", style="not bold red")
     elif scene.paused:
         head.append("  paused", style="not bold magenta")
     return head.append(f"  {words.clock(scene.seconds)}", style="not bold dim")

@@ -1,4 +1,4 @@
-"""What happened when, as SVG: one row a task or a worker, with a shape that rises where much was going on."""
+"""A timeline as SVG: one row per task or worker, with an area that shows the activity."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from prefectish.display.page import seconds
 from prefectish.safe_repr import printable
 
-#: Width of the names, of the shapes, and of what stands behind them; height of a row; in pixels.
+#: Width of names, chart and notes, and height of a row, in pixels.
 NAMES_WIDTH, CHART_WIDTH, NOTES_WIDTH, ROW_HEIGHT = 190, 700, 150, 24
 
 
@@ -20,13 +20,13 @@ class Row(NamedTuple):
     Attributes
     ----------
     name
-        What stands in front of it.
+        Name of the row.
     values
-        How much was going on, in pieces of equal length.
+        Activity in intervals of equal length.
     bad
-        How much of it was bad, drawn over it.
+        Share of failures, drawn over it.
     behind
-        What stands behind it.
+        Note at the end of the row.
     """
 
     name: str
@@ -43,7 +43,7 @@ def timeline(rows: Sequence[Row], length: float, color: str, bad: str, alike: bo
     length
         Seconds from the left to the right end.
     alike
-        Whether one height means the same in all rows.
+        Whether all rows have the same scale.
     """
     if not rows:
         return ""
@@ -87,7 +87,7 @@ def _shape(values: Sequence[float], scale: float, bottom: float) -> str:
     for n, value in enumerate(values):
         high = min(value / scale, 1.0) * (ROW_HEIGHT - 6)
         if value > 0:
-            high = max(high, 1.5)  # a little is not nothing
+            high = max(high, 1.5)  # small values stay visible
         high = round(high, 1)
         if high != last:
             parts.append(f"H{NAMES_WIDTH + n * wide:.1f}V{bottom - high:.1f}")
@@ -130,7 +130,7 @@ def ticks(length: float, most: int = 8) -> list[float]:
     return [round(n * step, 9) for n in range(int(length / step * 1.0000001) + 1)]
 
 
-#: Round lengths of time, in seconds: from 10 seconds to a year.
+#: Distances between ticks, in seconds: from 10 seconds to a year.
 _LONG_TICKS = (
     10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400, 172_800, 604_800, 2_592_000, 31_536_000,
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""What there is to show of a run, without any markup: tasks, counts by state, causes of failures, slow children.
+"""Views of runs without markup: tasks, counts by state, causes of failures, slowest children.
 
-A view is made from states, or from the history (``recorded``); pages and reprs are made from views.
+Views are built from states, or from the history (``recorded``); pages and reprs are rendered from views.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from prefectish.parameters import Parameter
 from prefectish.secrets.masking import mask
 from prefectish.tasks.collections import Constant
 
-#: Children that are named with a cause, failures whose cause is looked at, and causes shown, at most.
+#: Maximum number of children named per cause, of failures read, and of causes shown.
 MAX_CHILDREN_NAMED, MAX_FAILURES_READ, MAX_CAUSES = 12, 200_000, 30
 
-#: The state of what failed only because something before it did; where is told by the trigger, not by a traceback.
+#: The state of tasks that failed only because of upstream failures.
 CONSEQUENCE_STATE = "TriggerFailed"
 
-#: States of children whose body was not called.
+#: States of children that did not run.
 UNTRIED = frozenset({"TriggerFailed", "Skipped", "Cancelled", "Cached", "Pending"})
 
-#: In which order kinds of states are told, the good first; those not listed come at the end.
+#: Order in which states are shown; others come last.
 STATE_ORDER = (
     "Success", "Cached", "Skipped", "Running", "Retrying", "Paused", "Queued", "Submitted", "Scheduled", "Pending",
     "Cancelled", "TriggerFailed", "ValidationFailed", "TimedOut", "Failed", "Crashed",
@@ -35,7 +35,7 @@ STATE_ORDER = (
 
 
 class Count(NamedTuple):
-    """How many are in a state; `share` is of all of them, between 0 and 1."""
+    """Number of children in a state, and their share, between 0 and 1."""
 
     kind: str
     color: str
@@ -155,7 +155,7 @@ def color_of(kind: str) -> str:
 
 
 def counted(numbers: Mapping[str, int]) -> list[Count]:
-    """Return counts by state in the order in which they are told, with their shares.
+    """Return counts by state in display order, with their shares.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def counted(numbers: Mapping[str, int]) -> list[Count]:
 
 
 def of_run(flow_state: State) -> RunView:
-    """Return what there is to show of the state of a flow run."""
+    """Return the view of the state of a flow run."""
     result = flow_state.result
     assert is_by_task(result)
     slugs = {task: _slug(result, task) for task in result}
@@ -196,7 +196,7 @@ def of_run(flow_state: State) -> RunView:
 
 
 def _slowest(result: Any) -> list[SlowView]:
-    """Return the children that took longest; whose body was not called did not take long, whatever it took."""
+    """Return the slowest children among those that ran."""
     by_slug = {_slug(result, task): state for task, state in result.items()}
     views = []
     for slow in getattr(result, "slowest", ()):
@@ -205,13 +205,13 @@ def _slowest(result: Any) -> list[SlowView]:
         if state is not None and type(state).__name__ not in UNTRIED:
             label = slow.slug if slow.map_index is None else f"{slow.slug}[{slow.map_index}]"
             name = run_name(state)
-            told = label if name is None else f"{label} {name}"
-            views.append(SlowView(told, None, type(state).__name__, slow.seconds, None, None))
+            text = label if name is None else f"{label} {name}"
+            views.append(SlowView(text, None, type(state).__name__, slow.seconds, None, None))
     return views
 
 
 def of_map(state: Mapped) -> RunView:
-    """Return what there is to show of the state of a map."""
+    """Return the view of the state of a map."""
     causes, unseen = causes_of([("", state)])
     task = of_task("children", "", state, "map")
     return RunView("Mapped", "Mapped", state.color, text_of(state.message), [task], (), causes, unseen)
@@ -236,7 +236,7 @@ def _kind(result: Any, task: Any, state: State) -> str:
 
 
 def of_task(name: str, slug: str, state: State, kind: str) -> TaskView:
-    """Return what there is to show of a task by its state."""
+    """Return the view of a task and its state."""
     if not isinstance(state, Mapped):
         known = type(state).__name__
         return TaskView(slug, name, kind, known, text_of(state.message), counted({known: 1}), 1)
@@ -246,7 +246,7 @@ def of_task(name: str, slug: str, state: State, kind: str) -> TaskView:
 
 
 def causes_of(found: Iterable[tuple[str, State]]) -> tuple[list[CauseView], int]:
-    """Group failures by cause: those of one type whose texts differ in particulars only.
+    """Group failures by cause: same type, and messages that differ only in details.
 
     Parameters
     ----------
@@ -286,7 +286,7 @@ def _cause(key: tuple[str, str, str], state: State, count: int, named: Sequence[
 def cause_view(
     kind: str, type: str, message: str, traceback: str | None, number: int, named: Sequence[str]
 ) -> CauseView:
-    """Return a cause; one that only follows from others has no traceback, and no exception worth a name."""
+    """Return the view of a cause; consequences of other failures have no traceback and exception."""
     if kind == CONSEQUENCE_STATE:
         return CauseView(kind, kind, message, None, number, named)
     return CauseView(kind, type, message, None if traceback is None else mask(traceback), number, named)
@@ -305,16 +305,16 @@ def _failures(found: Iterable[tuple[str, State]]) -> Iterator[tuple[str, State]]
 
 
 def run_name(state: State) -> str | None:
-    """Return what a run of a task is called by its inputs, if it has such a name."""
+    """Return the name of a task run, if it has one."""
     name = state.context.get("task_run_name")
     return None if name is None else str(name)
 
 
 def text_of(message: Any) -> str:
-    """Return the text of a message, even if its own str breaks."""
+    """Return the text of a message, even if its `__str__` raises."""
     if message is None:
         return ""
     try:
         return str(message)
-    except Exception as broken:  # how it shows itself is the user's code
+    except Exception as broken:  # `__str__` is user code
         return f"<{type(message).__name__} whose str raises {type(broken).__name__}>"

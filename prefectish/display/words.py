@@ -1,10 +1,10 @@
-"""What is shown of a run in words, the same in every place."""
+"""Words for the progress of a run, the same in every view."""
 
 from __future__ import annotations
 
 from prefectish.display.pace import PaceLine, Scene
 
-#: Kinds of children that are told where there are some, with the colour they have in a terminal.
+#: Kinds of children that are shown if there are any, with their colour in a terminal.
 CHILD_KINDS = (
     ("running", "blue"),
     ("retrying", "yellow"),
@@ -27,7 +27,7 @@ def how_many(line: PaceLine) -> str:
 
 
 def others(line: PaceLine) -> list[tuple[str, int, str]]:
-    """Return kind, number and colour of the children that are not simply done."""
+    """Return kind, number and colour of children in other states than success."""
     return [(kind, getattr(line.counts, kind), color) for kind, color in CHILD_KINDS if getattr(line.counts, kind)]
 
 
@@ -50,7 +50,7 @@ def pace(line: PaceLine) -> str:
 
 
 def clock(seconds: float | None) -> str:
-    """Return a length of time as on a clock.
+    """Return a duration as hours, minutes and seconds.
 
     Examples
     --------
@@ -65,15 +65,14 @@ def clock(seconds: float | None) -> str:
 
 
 def singles(scene: Scene) -> str:
-    """Return how far the single tasks are, in one line; empty if there are none."""
+    """Return the progress of unmapped tasks in one line; empty if there are none."""
     if not scene.tasks:
         return ""
-    told = (
-        f"{scene.ended:,} of {scene.tasks:,} {'other ' if scene.maps else ''}task{'s' if scene.tasks != 1 else ''} done"
-    )
+    kind = "unmapped task" if scene.maps else "task"
+    text = f"{scene.ended:,} of {scene.tasks:,} {kind}{'s' if scene.tasks != 1 else ''} done"
     if scene.failed:
-        told += f", {scene.failed:,} failed"
+        text += f", {scene.failed:,} failed"
     if scene.long:
         shown = ", ".join(f"{name} ({clock(seconds)})" for name, seconds in scene.long[:3])
-        told += f"; running {shown}{', ...' if len(scene.long) > 3 else ''}"
-    return told
+        text += f"; running {shown}{', ...' if len(scene.long) > 3 else ''}"
+    return text
