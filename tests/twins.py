@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import twins_source
-from twins_oracle import ANY, APART, Foretold, Refused, foretell, tried
-from twins_programs import FEATURES, Program, comparable, draw, settled, smaller
+from twins_oracle import ANY, APART, GOOD, Foretold, Refused, foretell, tried
+from twins_programs import FEATURES, Program, comparable, draw, readers, settled, smaller
 
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.worker.cache import CACHES
@@ -51,10 +51,12 @@ KNOWN_FAULTS = {
     "map_child_future": "F2: a map over a child that has not ended crashes the flow function",
     "stop": "F3: a map that is stopped goes on",
     "flatten_twice": "F10: flatten(flatten(...)) takes one level away",
-    "refused_constant": "T1: the front ends word the refusal differently",
+    "refused_message": "the front ends word the refusal of a constant differently",
     "cache_states": "F9: what was computed cannot be told from what was cached",
     "cache_in_flight": "F13: equal inputs run at the same time",
 }
+#: Known faults that show in all programs of a feature, where they are looked for.
+IN_FEATURE = {"cache_states": "cache_key", "refused_message": "refused_constant"}
 TAG_LIMIT = 2
 #: Bodies that may begin after the failure that stops a map has ended.
 LATE = {"local": 0, "threads": 4, "processes": 2, "dask": 8}
@@ -200,18 +202,25 @@ def _check(program: Program, made: Mapping[str, Any], seconds: Counter[str], onl
             seconds[name] += time.perf_counter() - start
             judge(program, foretold, label, name, found, only)
             first = first or (label, found)
-            same(program, foretold, first, (label, found))
+            same(program, foretold, first, (label, found), only)
             if isinstance(found, list):
                 flow_states.append([each.flow for each in found])
         if any(state != flow_states[0] for state in flow_states) and not any(node.stop for node in program):
             raise Difference("flow", f"the flow's state differs: {dict(zip(made, flow_states, strict=False))}")
 
 
-def same(program: Program, foretold: Foretold | Refused, one: tuple[str, Any], other: tuple[str, Any]) -> None:
+def same(
+    program: Program,
+    foretold: Foretold | Refused,
+    one: tuple[str, Any],
+    other: tuple[str, Any],
+    only: str | None = None,
+) -> None:
     """Compare two twins."""
     (a, x), (b, y) = one, other
     if isinstance(x, BaseException) or isinstance(y, BaseException):
-        if repr(x) != repr(y):
+        loose = "refused_message" in KNOWN_FAULTS and only != "refused_message" and foretold == Refused()
+        if repr(x) != repr(y) and not (loose and type(x) is type(y)):
             raise Difference("error", f"{a}: {x!r}\n{b}: {y!r}")
         return
     assert isinstance(foretold, Foretold)
@@ -253,7 +262,18 @@ def judge(
                 raise Difference("wrong", wanted)
         if "cache_states" not in KNOWN_FAULTS or only == "cache_states":
             judge_caches(program, foretold, f"{label}, run {run}", outcome, run)
+        if label.startswith("with Flow") and not good_flow(program, foretold, outcome):
+            raise Difference("flow", f"{label}, run {run}: the flow is {outcome.flow}")
         judge_calls(program, foretold, f"{label}, run {run}", executor, outcome, run)
+
+
+def good_flow(program: Program, foretold: Foretold, outcome: Outcome) -> bool:
+    """Whether the state of a graph's flow is that of the tasks which nobody reads."""
+    if any(name.startswith("unknown") for name in foretold.names):
+        return True
+    last = [end for n, end in enumerate(foretold.ends) if n not in readers(program) and not program[n].nout]
+    ends = [each for end in last for each in (end if isinstance(end, list) else [end])]
+    return outcome.flow[0] == ("Success" if all(end.kind in GOOD for end in ends) else "Failed")
 
 
 def wish(end: Any) -> Any:
@@ -350,17 +370,15 @@ def judge_stop(name: str, node: Any, label: str, executor: str, outcome: Outcome
 # ---------------------------------------------------------------------- many programs
 
 
-def program_of(seed: int, only: str | None = None) -> Program:
+def program_of(seed: int, only: str | None = None, largest: int = 5) -> Program:
     """Return the program of a seed, which tries nothing that is known to be broken, and `only` if that is given."""
     off = frozenset(KNOWN_FAULTS) - {only}
     for turn in range(9999):
-        program = draw(seed * 10_000 + turn, off, only)
+        program = draw(seed * 10_000 + turn, off, only, largest)
         if not comparable(program):
             continue
         found = tried(program)
-        if not found & {APART, *off} and (
-            only is None or only in found or (only == "cache_states" and "cache_key" in found)
-        ):
+        if not found & {APART, *off} and (only is None or IN_FEATURE.get(only, only) in found):
             return program
     raise ValueError(f"no program of seed {seed} tries {only!r}")
 
@@ -395,13 +413,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the first program")
     parser.add_argument("--only", choices=sorted({*FEATURES, *KNOWN_FAULTS}), help="try this feature in each program")
     parser.add_argument("--executors", default=",".join(ALL))
+    parser.add_argument("--largest", type=int, default=5, help="number of tasks")
     parser.add_argument("--show", action="store_true", help="print the sources, and run nothing")
     parser.add_argument("--faults", type=int, default=1, help="end after so many programs that differ")
     given = parser.parse_args()
     seeds = range(given.seed, given.seed + given.programs)
     if given.show:
         for seed in seeds:
-            program = program_of(seed, given.only)
+            program = program_of(seed, given.only, given.largest)
             print(*(twins_source.source(program, functional) for functional in (False, True)), sep="\n\n")
         return 0
     return search(seeds, given)
@@ -418,7 +437,7 @@ def search(seeds: range, given: argparse.Namespace) -> int:
     with executors(tuple(given.executors.split(","))) as made:
         for seed in seeds:
             count += 1
-            program = program_of(seed, given.only)
+            program = program_of(seed, given.only, given.largest)
             names.update(tried(program))
             try:
                 check(program, made, seconds, given.only)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 #: Constants to map over, as source; those with a name try the feature of that name.
 LISTS = ("[1, 2, 3]", "[4, 5, 6]", "(7, 8, 9)", "range(3)", "np.array([1, 2, 3])", "[[1, 2], [3], []]", "[]", "[1, 2]")
+#: Those of three items that are no lists.
+THREE = ("[1, 2, 3]", "[4, 5, 6]", "(7, 8, 9)", "range(3)", "np.array([1, 2, 3])")
 NESTED = ("[[1, 2], [3], []]", "[(1,), [2, 3], 4]", "[[1], [2, [3]]]")
 NAMED_LISTS = {
     "series_constant": ("pd.Series([3, 1, 2]).sort_values()", "pd.Series([1, 2, 3], index=['x', 'y', 'z'])"),
@@ -327,9 +329,18 @@ class Drawn:
         if "limit" in self.off and not batch:
             batch = "2"
         tagged = self.random.random() < 0.4
-        rows = (Argument(None, "range(8)", "item"),)
+        rows = (self.item() if self.random.random() < 0.3 else Argument(None, "range(8)", "item"),)
+        trouble = self.random.choice(("", "", "fail", "unsteady"))
         return Node(
-            True, rows, batch=batch, tagged=tagged, limit=None if tagged else self.random.choice((1, 2)), busy=True
+            True,
+            rows,
+            batch=batch,
+            tagged=tagged,
+            limit=None if tagged else self.random.choice((1, 2)),
+            busy=True,
+            trouble=trouble,
+            rarity=3,
+            retries=1 if trouble == "unsteady" else 0,
         )
 
     def worker(self, node: Node) -> Node:
@@ -347,7 +358,7 @@ class Drawn:
         )
         if node.style in ("wraps", "self"):
             node = node._replace(keywords=False)
-        if not node.trouble and not node.style:
+        if node.trouble in ("", "fail", "unsteady") and not node.style:
             node = node._replace(cache=self.cache())
         return self.with_inputs(node, random.choice((1, 1, 2)) if node.mapped else random.choice((0, 1, 1, 2)))
 
@@ -412,7 +423,7 @@ class Drawn:
         node = self.nodes[number]
         rows = node.arguments[0] if node.mapped else None
         alone = len(node.arguments) == 1 and not node.waits and not node.of
-        return alone and rows is not None and rows.mode == "item" and rows.constant in ("[1, 2, 3]", "range(3)")
+        return alone and rows is not None and rows.mode == "item" and rows.constant in THREE
 
     def child(self, mode: str) -> Argument | None:
         """Draw one child of a map."""
@@ -471,7 +482,7 @@ class Drawn:
         parts = [n for n, node in enumerate(self.nodes) if node.nout]
         if parts and self.random.random() < 0.5:
             return Argument(self.random.choice(parts), part=self.random.randint(0, 1))
-        if self.on("child_future", 0.1) and (child := self.child("whole")) is not None:
+        if self.on("child_future", 0.2) and (child := self.child("whole")) is not None:
             return child
         source = self.source()
         if source is None or self.random.random() < 0.15:
