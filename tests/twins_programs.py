@@ -270,7 +270,7 @@ class Drawn:
             return node._replace(direct=True)
         plain = node.mapped and node.of is None and not node.waits and not node.cache + node.place + node.style
         called = {other.of for other in self.nodes}
-        if plain and not node.limit and not node.tagged and number not in called and self.on("stop", 0.15):
+        if plain and not node.limit and not node.tagged and number not in called and self.on("stop", 0.02):
             stop = self.random.choice(["stop", "failures"])
             rows = (Argument(None, "range(24)", "item"),)
             return Node(True, rows, stop=stop, trouble="fail", rarity=3, busy=True, shape="number")

@@ -138,7 +138,8 @@ def _task(number: int, node: Node, decorate: bool) -> str:
     read = "self, b" if node.style == "self" else "a, b"
     lines = [head.get(node.style, head[""]), f'    seed = begin("{name}", {read})']
     if node.busy:
-        lines += ["    time.sleep(0.004)", f'    note("end", "{name}", seed)']
+        # A failure is known elsewhere some milliseconds later.
+        lines += [f"    time.sleep({0.1 if node.stop else 0.004})", f'    note("end", "{name}", seed)']
     lines += [f"    {line}" for line in _trouble(name, node)]
     if node.style == "generator":
         lines += ["    yield seed", "    yield seed + 1"]
