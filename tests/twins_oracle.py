@@ -144,6 +144,8 @@ class Oracle:
         """Return the ends of what a map goes over, or one end that is no list."""
         end = self.end_of(argument)
         levels = {"flat": 1, "twice": 2}.get(argument.mode, 0)
+        if argument.mode == "row":
+            return self.row(end)
         if isinstance(end, End):
             if end.kind != "Success" or end.value is ANY:
                 return end
@@ -157,6 +159,16 @@ class Oracle:
             end = [part for each in end for part in self.parts(each)]
         return end
 
+    def row(self, end: End | Ends) -> Ends:
+        """Return the items of a list of which the first is what a node gives."""
+        states = end if isinstance(end, list) else [end]
+        if any(each.kind != "Success" for each in states):
+            self.names.add("row_of_failed")
+        first = End("Success", [each.value for each in states]) if isinstance(end, list) else end
+        if any(each.value is ANY for each in states):
+            first = UNKNOWN
+        return [first, End("Success", 7)]
+
     def parts(self, end: End) -> Iterator[End]:
         if end.kind != "Success" or (listed := elements(end.value)) is None:
             yield end
@@ -164,7 +176,7 @@ class Oracle:
             yield from (End("Success", item) for item in listed)
 
     def by_item(self, argument: Argument) -> bool:
-        return argument.mode in ("item", "flat", "twice", "allow item")
+        return argument.mode in ("item", "flat", "twice", "allow item", "row")
 
     def item_of(self, argument: Argument, index: int) -> End | Ends:
         if not self.by_item(argument):
@@ -210,7 +222,7 @@ class Oracle:
             if (a.source is None and not self.by_item(a)) or a.part is not None:
                 continue  # a constant is no upstream, save one that is mapped over
             states = end if isinstance(end, list) else [end]
-            kept = [s for s in states if "allow" not in a.mode or s.kind in GOOD]
+            kept = [s for s in states if not ("allow" in a.mode or node.allows) or s.kind in GOOD]
             upstream += bool(kept) or not states
             empty = empty or not states
             judged += kept
@@ -238,7 +250,7 @@ class Oracle:
             listed = by_position(value)
             if listed is not None:
                 value = flat(value, listed)
-        return [value, 7] if argument.mode == "collect" else value
+        return {"collect": [value, 7], "dict": {"x": [value]}}.get(argument.mode, value)
 
     def call(self, number: int, node: Node, values: list[Any]) -> End:
         name = f"n{owner(self.program, number)}"

@@ -55,8 +55,9 @@ TROUBLES = ("fail", "fail", "fail", "skip", "unsteady", "unsteady", "retry", "si
 class Argument(NamedTuple):
     """Where an argument comes from: a node, or (`source` is None) a constant, and how it is read.
 
-    Modes of a call: "whole", "flatten", "allow", "collect" (in a list). Of a map: "item", "flat", "twice" (flattened
-    twice), "allow item", "unmapped", "unmapped flat". In `waits`: "whole", "item", or "children" (each by itself).
+    Modes of a call: "whole", "flatten", "allow" (failures), "collect" (in a list), "dict" (deeper). Of a map: "item",
+    "flat", "twice" (flattened twice), "allow item", "row" (one item of a list), "unmapped", "unmapped flat", "unmapped
+    allow". In `waits`: "whole", "allow", "item", or "children" (each by itself).
     """
 
     source: int | None
@@ -78,6 +79,10 @@ class Node(NamedTuple):
     keywords: bool = False
     #: In a flow function: called, and not submitted.
     direct: bool = False
+    #: A map that is written as a call of `mapped(...)`.
+    called: bool = False
+    #: With ``allow_failure=True``.
+    allows: bool = False
     shape: str = "number"
     trouble: str = ""
     rarity: int = 1
@@ -130,7 +135,7 @@ def readers(program: Program) -> set[int]:
 
 def reads_through_tasks(node: Node) -> bool:
     """Whether a graph puts a task in between, for an index or a list, which a flow function has no need of."""
-    return any(a.part is not None or a.child is not None or a.mode == "collect" for a in node.arguments)
+    return any(a.part is not None or a.child is not None or a.mode in ("collect", "dict") for a in node.arguments)
 
 
 def comparable(program: Program) -> bool:
@@ -196,7 +201,12 @@ FEATURES: dict[str, Callable[[Program, int], bool]] = {
     "flatten_twice": _argument(lambda p, node, a: a.mode == "twice"),
     "unmapped": _argument(lambda p, node, a: "unmapped" in a.mode),
     "allow_failure": _argument(lambda p, node, a: "allow" in a.mode),
-    "collect": _argument(lambda p, node, a: a.mode == "collect"),
+    "collect": _argument(lambda p, node, a: a.mode in ("collect", "dict", "row")),
+    "allow_call": lambda p, n: p[n].allows,
+    "allow_collect": lambda p, n: p[n].allows and any(a.mode in ("collect", "dict", "row") for a in p[n].arguments),
+    "mapped_call": lambda p, n: p[n].called,
+    "wait_for_allowed": lambda p, n: any(a.mode == "allow" for a in p[n].waits),
+    "wait_for_allowed_call": lambda p, n: not p[n].mapped and any(a.mode == "allow" for a in p[n].waits),
     "array": _argument(lambda p, node, a: a.constant.startswith("np.")),
     "empty_map": _argument(lambda p, node, a: a.constant == "[]" and a.mode == "item"),
     "unequal_lengths": lambda p, n: not settled(p, n).strict,
@@ -398,6 +408,10 @@ class Drawn:
         first = [self.item() if node.mapped else self.whole()] if count else []
         more = [self.beside(node) for _ in range(count - 1)]
         node = node._replace(arguments=(*first, *more))
+        if not any(a.part is not None or a.child is not None for a in node.arguments) and self.on("allow_call", 0.06):
+            node = node._replace(allows=True)
+        if node.mapped and self.on("mapped_call", 0.06):
+            node = node._replace(called=True)
         if reads_through_tasks(node) and node.of is None:
             node = node._replace(trigger="all_successful", skips=True)
         if self.nodes and self.on("wait_for", 0.15 if self.wanted != "wait_for_several" else 0.8):
@@ -410,7 +424,9 @@ class Drawn:
         seen: set[int] = set()
         for source in chosen:
             nodes = tuple(self.nodes)
-            if node.mapped and self.nodes[source].mapped and self.random.random() < 0.4:
+            if self.on("wait_for_allowed" if node.mapped else "wait_for_allowed_call", 0.2):
+                yield Argument(source, mode="allow")
+            elif node.mapped and self.nodes[source].mapped and self.random.random() < 0.4:
                 yield Argument(source, mode="item")
             elif node.mapped and self.has_children(source) and self.on("wait_for_several", 0.3):
                 yield Argument(source, mode="children")
@@ -450,6 +466,8 @@ class Drawn:
         random = self.random
         if self.on("map_child_future", 0.1) and (child := self.child("item")) is not None:
             return child
+        if self.on("collect", 0.06) and (source := self.source()) is not None:
+            return Argument(source, mode="row")
         source = self.source(long=True)
         if source is None or random.random() < 0.35:
             return self.rows()
@@ -490,7 +508,7 @@ class Drawn:
         if self.on("allow_failure", 0.15):
             return Argument(source, mode="allow")
         if self.on("collect", 0.1):
-            return Argument(source, mode="collect")
+            return Argument(source, mode=self.random.choice(("collect", "dict")))
         flat = self.on("flatten", 0.15) and self.shapes_on(settled((*self.nodes,), source).shape)
         return Argument(source, mode="flatten" if flat else "whole")
 
@@ -501,7 +519,7 @@ class Drawn:
         if self.random.random() < 0.5:
             return self.item()
         read = self.whole()
-        mode = "unmapped flat" if read.mode == "flatten" else "unmapped"
+        mode = {"flatten": "unmapped flat", "allow": "unmapped allow"}.get(read.mode, "unmapped")
         return read._replace(mode=mode)
 
 
@@ -530,8 +548,8 @@ def without(program: Program, number: int) -> Program:
             return argument
         if argument.source > number:
             return argument._replace(source=argument.source - 1)
-        by_item = argument.mode in ("item", "flat", "allow item", "twice")
-        mode = {"allow item": "item", "twice": "item"}.get(argument.mode, argument.mode)
+        by_item = argument.mode in ("item", "flat", "allow item", "twice", "row")
+        mode = {"allow item": "item", "twice": "item", "row": "item"}.get(argument.mode, argument.mode)
         if not by_item:
             mode = "unmapped" if "unmapped" in argument.mode else "whole"
         if argument.mode == "children":
@@ -556,6 +574,14 @@ def without(program: Program, number: int) -> Program:
     return tuple(kept)
 
 
+#: What is simpler than a mode.
+PLAINER = {
+    **dict.fromkeys(("flat", "allow item", "twice"), "item"),
+    **dict.fromkeys(("flatten", "allow", "collect", "dict"), "whole"),
+    **dict.fromkeys(("unmapped flat", "unmapped allow"), "unmapped"),
+}
+
+
 def _simpler(node: Node) -> Iterator[Node]:
     plain = Node(node.mapped)
     for field in Node._fields[3:]:
@@ -567,14 +593,12 @@ def _simpler(node: Node) -> Iterator[Node]:
     for n in range(first, len(node.arguments)):
         yield node._replace(arguments=node.arguments[:n] + node.arguments[n + 1 :])
     for n, argument in enumerate(node.arguments):
-        whole = argument.mode in ("whole", "unmapped", "allow", "collect")
+        whole = argument.mode in ("whole", "unmapped", "allow", "collect", "dict", "unmapped allow")
         for constant in ("1",) if whole else ("[1]", "[1, 2]", "[1, 2, 3]"):
             if argument.source is None and len(constant) < len(argument.constant):
                 yield _with(node, n, argument._replace(constant=constant))
-        if argument.mode in ("flat", "allow item", "twice"):
-            yield _with(node, n, argument._replace(mode="item"))
-        elif argument.mode in ("flatten", "allow", "collect"):
-            yield _with(node, n, argument._replace(mode="whole"))
+        if argument.mode in PLAINER:
+            yield _with(node, n, argument._replace(mode=PLAINER[argument.mode]))
 
 
 def _with(node: Node, number: int, argument: Argument) -> Node:

@@ -210,13 +210,15 @@ def _calls(program: Program, functional: bool) -> str:
 def _call(program: Program, number: int, functional: bool) -> list[str]:
     node, task = settled(program, number), f"n{number if program[number].of is None else program[number].of}"
     names = ["self" if node.style == "self" else "a", "b"]
-    given = [read(a) for a in node.arguments]
+    given = [_beside_mapped(a) if node.called else read(a) for a in node.arguments]
     if node.keywords:
         given = [f"{name}={text}" for name, text in zip(names, given, strict=False)]
     if node.waits:
         waited = [_waited(node, a, functional) for a in node.waits]
         given.append(f"{'wait_for' if functional else 'upstream_tasks'}=[{', '.join(waited)}]")
-    if node.mapped:
+    if node.allows:
+        given.append("allow_failure=True")
+    if node.mapped and not node.called:
         return [f"r{number} = {task}.map({', '.join(given)})"]
     if not functional:
         lines = [f"r{number} = {task}({', '.join(given)})"]
@@ -241,19 +243,30 @@ def read(argument: Argument) -> str:
         "allow": "allow_failure({})",
         "allow item": "allow_failure({})",
         "collect": "[{}, 7]",
+        "dict": "{{'x': [{}]}}",
+        "row": "[{}, 7]",
         "unmapped": "unmapped({})",
         "unmapped flat": "unmapped(flatten({}))",
+        "unmapped allow": "unmapped(allow_failure({}))",
     }
     return forms.get(argument.mode, "{}").format(value)
+
+
+def _beside_mapped(argument: Argument) -> str:
+    """Return an argument of a call that maps over some of them."""
+    if argument.mode.startswith("unmapped"):
+        return read(argument).removeprefix("unmapped(")[:-1]
+    return f"mapped({read(argument)})"
 
 
 def _waited(node: Node, argument: Argument, functional: bool) -> str:
     """Return what is waited for; by default a graph maps over it, and a flow function does not."""
     name = f"r{argument.source}"
-    if not node.mapped:
-        return name
+    whole = f"allow_failure({name})" if argument.mode == "allow" else name
+    if not node.mapped or (node.called and argument.mode != "item"):
+        return whole
     if argument.mode == "children" and functional:
         return f"*{name}"
     if argument.mode == "item":
-        return f"mapped({name})" if functional else name
-    return name if functional else f"unmapped({name})"
+        return f"mapped({name})" if functional or node.called else name
+    return whole if functional else f"unmapped({whole})"
