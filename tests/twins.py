@@ -11,6 +11,7 @@ each spelling, and must give the same states, messages, values, stored files and
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import linecache
 import os
 import random
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import twins_source
-from twins_oracle import ANY, APART, GOOD, Foretold, Refused, foretell, tried
+from twins_oracle import ANY, APART, GOOD, NEVER, Foretold, Refused, foretell, tried
 from twins_programs import FEATURES, Program, comparable, draw, readers, settled, smaller
 
 from prefectish.engine.state import Mapped, State
@@ -305,15 +306,17 @@ exec(twins_source.PRELUDE.format(pandas=""), SHOW)
 
 
 def fits(state: Any, end: Any, stops: bool) -> bool:
-    """Whether a state is what was foretold; `stops`: children may also have never started, or have gone on."""
+    """Whether a state is what was foretold; `stops`: children may have gone on, or never started, by chance."""
     if isinstance(end, list):
         if state[0] != "Mapped" or len(state[2]) != len(end):
             return False
         return all(fits(child, each, stops) for child, each in zip(state[2], end, strict=True))
     if end.kind == "?":
         return True
-    if stops and (state[:2] == ("Cancelled", "never started") or end.kind == "Cancelled"):
-        return True
+    if state[:2] == ("Cancelled", "never started"):
+        return stops or end.kind == NEVER
+    if end.kind == NEVER:
+        return stops and fits(state, end.value, stops)
     if state[0] != end.kind and (state[0], end.kind) != ("Cached", "Success"):
         return False
     return end.value is ANY or shown(end.value) == state[2]
@@ -454,6 +457,8 @@ def search(seeds: range, given: argparse.Namespace) -> int:
             count += 1
             program = program_of(seed, given.only, given.largest)
             names.update(tried(program))
+            faulthandler.dump_traceback_later(600, exit=True)
+            print(f"\rseed {seed} ", end="", file=sys.stderr, flush=True)
             try:
                 check(program, made, seconds, given.only)
             except Difference as error:
@@ -463,7 +468,8 @@ def search(seeds: range, given: argparse.Namespace) -> int:
                 print(f"{error}\n\n{program}", flush=True)
             if differ == given.faults:
                 break
-    print(f"{count} programs from seed {seeds.start}, {differ} differ")
+    faulthandler.cancel_dump_traceback_later()
+    print(f"\n{count} programs from seed {seeds.start}, {differ} differ")
     print("tried:", ", ".join(f"{name} {n}" for name, n in sorted(names.items()) if not name.startswith("unknown")))
     for name, spent in seconds.items():
         print(f"{name}: {count / spent:.1f} programs/s (two spellings)")

@@ -32,7 +32,8 @@ Ends = list[End]
 #: In the names of a program whose twins mean different things.
 APART = "apart"
 GOOD = ("Success", "Skipped", "?")
-NEVER = End("Cancelled", ANY)
+#: The kind of a child that a map that is stopped does not start; its value is how it would have ended.
+NEVER = "Never"
 
 
 class Refused(NamedTuple):
@@ -107,10 +108,10 @@ class Oracle:
         failures = 0
         taken: set[str] = set()
         for index in range(parent):
-            if node.stop and failures > (0 if node.stop == "stop" else 2):
-                children.append(NEVER)
-                continue
             inputs = [(a, self.item_of(a, index)) for a in (*node.arguments, *node.waits)]
+            if node.stop and failures > (0 if node.stop == "stop" else 2):
+                children.append(End(NEVER, self.run(number, node, inputs)))
+                continue
             if "${a}" in node.template:
                 name = str(inputs[0][1].value)
                 if name in taken:

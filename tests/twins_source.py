@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 {pandas}
 from prefectish import Flow, allow_failure, context, flatten, flow, mapped, task, triggers, unmapped
-from prefectish.caching.validators import all_inputs
+from prefectish.caching import all_inputs
 from prefectish.engine import signals
 from prefectish.engine.state import Failed, Mapped, Skipped, State, Success
 from prefectish.results import LocalResult
