@@ -102,7 +102,7 @@ def test_report_needs_nothing_else_to_be_read(ran, tmp_path):
 def test_report_of_a_run_that_was_not_recorded_says_what_is_missing(tmp_path):
     state = a_flow().run(rows=[1, 2], history=False)
     page = safe(written(state.report(tmp_path / "run.html")))
-    assert "this one is not" in page.text
+    assert "is only known for runs that are recorded" in page.text
     assert "2 Success" in page.text
     assert "Timeline" not in page.text
 
@@ -118,7 +118,7 @@ def test_flow_function_shows_what_its_record_knows(tmp_path):
 
 
 def test_report_of_something_else_is_refused(tmp_path):
-    with pytest.raises(TypeError, match="no state of a flow run"):
+    with pytest.raises(TypeError, match="the state of a flow run, or of a recorded run of a flow function, got"):
         Success("done", 3).report(tmp_path / "run.html")
     assert not os.path.exists(tmp_path / "run.html")
 

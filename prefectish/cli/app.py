@@ -90,7 +90,7 @@ def run(
     history: History = None,
     as_json: Json = False,
 ) -> None:
-    """Run a flow; the exit code tells how it ended."""
+    """Run a flow; the exit code shows how it ended."""
     with _report_errors():
         loaded = load_flow(flow)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
@@ -230,8 +230,8 @@ def _show_state(state: State | None, again: _NextCommand, as_json: bool) -> None
         showing.show_json({**facts, "tasks": tasks})
         return
     if rows:
-        told = [(name, showing.counts_text(counts), error) for name, counts, error in rows]
-        showing.show_table(("task", "states", "first error"), told)
+        cells = [(name, showing.counts_text(counts), error) for name, counts, error in rows]
+        showing.show_table(("task", "states", "first error"), cells)
     print(f"{type(state).__name__}: {printable(state.message)} (run {run_id})")
     if state.is_failed():
         print(f"show failures: {again.command('failures', run_id)}")
@@ -274,8 +274,8 @@ def show(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = Fals
         tasks = found.tasks()
         if as_json:
             outside: dict[str, list[Any]] = {"paused": found.paused(), "notices": found.notices()}
-            told = {name: [showing.tuple_facts(row) for row in rows] for name, rows in outside.items()}
-            showing.show_json({**showing.run_context(found), "tasks": tasks, **told})
+            lists = {name: [showing.tuple_facts(row) for row in rows] for name, rows in outside.items()}
+            showing.show_json({**showing.run_context(found), "tasks": tasks, **lists})
             return
         head = (found.id, printable(found.flow_name), showing.state_of(found), showing.when(found.started))
         print("  ".join((*head, f"{found.duration:.1f} s")))

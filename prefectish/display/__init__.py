@@ -1,4 +1,4 @@
 """What a person sees of flows, states and runs: live progress, notebook representations, reports.
 
-The engine reaches this package by name, and only when somebody looks.
+The engine imports this package by name, and only when it is used.
 """

@@ -102,12 +102,12 @@ def _cells(line: PaceLine, look: LineLayout, stroke: str) -> list[Text]:
 
 
 def _others(line: PaceLine, look: LineLayout) -> Text:
-    told = Text()
+    text = Text()
     for kind, number, color in words.others(line):
         if look.kinds is None or kind in look.kinds:
             word = kind if look.words else SHORT_WORDS.get(kind, kind)
-            told.append("" if not told else "  " if look.words else " ").append(f"{number:,} {word}", style=color)
-    return told
+            text.append("" if not text else "  " if look.words else " ").append(f"{number:,} {word}", style=color)
+    return text
 
 
 def bar(line: PaceLine, width: int, stroke: str) -> Text:

@@ -32,7 +32,7 @@ class ProgressLines:
             _write(scene, [line for line in scene.maps if line.seconds is not None and not line.counts.final])
 
     def release_screen(self) -> None:
-        """Do nothing: lines are in nobody's way."""
+        """Do nothing: lines do not interfere with other output."""
 
     def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
         """Write a line for each map, and one for the run."""

@@ -1,1 +1,1 @@
-"""Flows that run as they are: each is a module with a command line."""
+"""Example flows: each is a module with a command line."""

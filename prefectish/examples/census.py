@@ -1,4 +1,4 @@
-"""Counts what stands in every Python file this interpreter can see.
+"""Count the syntax nodes in every Python file this interpreter can see.
 
 ``python -m prefectish.examples.census`` maps over each Python file of the running interpreter's standard library, of
 the environment's site-packages and of a small packaged folder of files that are broken on purpose. Each file is read,
@@ -143,7 +143,7 @@ def python_files(folder: str) -> Iterator[str]:
 def census_folders() -> list[str]:
     """Return the standard library, the virtual environment's packages if there is one, and the broken files."""
     names = ["stdlib"]
-    if sys.prefix != sys.base_prefix:  # else these would be the interpreter's own, which are no environment's
+    if sys.prefix != sys.base_prefix:  # otherwise they are the interpreter's own packages
         names += ["purelib", "platlib"]
     # lib64 may be a link to lib, and both names of a pair are often one folder: the dict keeps the first of each.
     folders = dict.fromkeys(os.path.realpath(sysconfig.get_path(name)) for name in names)

@@ -100,4 +100,4 @@ class _Answers(BaseHTTPRequestHandler):
         self.wfile.write(payload)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the example tells what happened."""
+        """Log nothing: the example prints what happened."""

@@ -48,7 +48,7 @@ def call(url: str, token: str, message: Mapping[str, str] | None = None) -> Any:
 
 
 def tell_the_owner(flow: Flow, state: State) -> None:
-    """Send a message to whoever looks after the flow."""
+    """Send a message to the maintainer of the flow."""
     text = f"{flow.name} failed: {state.message}"
     call(f"{context.parameters['chat_url']}/messages", Secret(TOKEN).get(), {"to": "owner", "text": text})
 
@@ -78,7 +78,7 @@ def is_reminder_needed(user: str, updates: dict[str, str]) -> str:
 @task(max_retries=3, retry_delay=timedelta(seconds=0.1))
 def send_reminder(user: str, chat_url: str, token: str, channel: str) -> str:
     """Write to one person."""
-    text = f"Hi {user}, the standup in #{channel} is in 30 minutes, and there is no update of yours."
+    text = f"Hi {user}, the standup in #{channel} is in 30 minutes, and you have not written an update yet."
     call(f"{chat_url}/messages", token, {"to": user, "text": text})
     return user
 

@@ -1,4 +1,4 @@
-"""How arrays of numpy and frames of pandas are hashed: by dtype, shape and values, not by how they lie in memory.
+"""Hashes of numpy arrays and pandas frames: by dtype, shape and values, independent of the memory layout.
 
 Neither library is imported here; a value's own class is all that is needed.
 """
@@ -83,7 +83,7 @@ def series(tree: Tree, value: Any) -> bytes:
 
 
 def index(tree: Tree, value: Any) -> bytes:
-    """Hash an index; a RangeIndex as the numbers that it stands for."""
+    """Hash an index; a RangeIndex by its numbers."""
     names = tree.part(".names", list(value.names))
     if value.nlevels > 1:
         levels = [_values(tree, value.get_level_values(i).array) for i in range(value.nlevels)]

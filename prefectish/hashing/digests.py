@@ -1,4 +1,4 @@
-"""The hash of bytes, and the bytes of values that hold no others."""
+"""The hash of bytes, and the bytes of scalar values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def digest(kind: str, content: bytes) -> bytes:
 
 
 def double(value: float) -> bytes:
-    """Return the eight bytes of a float; all NaNs are one."""
+    """Return the eight bytes of a float; the same for all NaNs."""
     return struct.pack("<d", value) if value == value else _NAN
 
 

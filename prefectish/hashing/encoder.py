@@ -45,7 +45,7 @@ def stable_hash(value: Any) -> str:
 
 
 def named_hash(name: str, value: Any) -> str:
-    """Hash a value as :func:`stable_hash` does; an error's path begins with this name."""
+    """Hash a value as :func:`stable_hash` does; the path in an error begins with this name."""
     try:
         return Tree().node(value).hex()
     except Unhashable as error:
@@ -59,7 +59,7 @@ _PRINTED = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class Tree:
-    """One value on its way to a hash.
+    """The state while one value is hashed.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ class Tree:
             del self.open_[id(value)]
 
     def _count(self, value: Any) -> None:
-        """Give up a graph of objects whose walks from one to another cannot be counted."""
+        """Raise if a graph of objects has too many cycles."""
         self.again += id(value) in self.met
         self.met.add(id(value))
         if self.again > MAX_ROUNDS:

@@ -1,4 +1,4 @@
-"""How values of each kind are hashed, those of numpy and pandas excepted."""
+"""Hashes of values of each kind, except those of numpy and pandas."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def hash_of(tree: Tree, value: Any, kind: type) -> bytes:
-    """Return the hash of a value that is no scalar."""
+    """Return the hash of a value that is not a scalar."""
     how = KINDS.get(kind) or _LATE.get((kind.__module__, kind.__qualname__))
     if how is not None:
         return how(tree, value)
@@ -41,12 +41,12 @@ def hash_of(tree: Tree, value: Any, kind: type) -> bytes:
 
 
 def class_name(cls: type) -> str:
-    """Return what stands for a class in a hash."""
+    """Return the name of a class for a hash."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def by_name(tree: Tree, value: Any) -> bytes:
-    """Hash something that lies in a module: the same name is the same thing in every process."""
+    """Hash a global of a module by its name."""
     owner = getattr(value, "__self__", None)
     if owner is not None and not isinstance(owner, ModuleType):
         return tree.join("method", [("", value.__name__), (".__self__", owner)])
@@ -120,7 +120,7 @@ def _exception(tree: Tree, value: BaseException) -> bytes:
 
 
 def _set(tree: Tree, value: Any) -> bytes:
-    """Hash an instance of a subclass of set or frozenset; pickle would write its members in the order of the seed."""
+    """Hash an instance of a subclass of set or frozenset; pickle would depend on the hash seed."""
     attributes = _Digest(_state(tree, getattr(value, "__dict__", None)))
     members = _Digest(tree.unordered("set", value))
     return tree.join("object", [("", class_name(type(value))), ("", members), ("", attributes)])
@@ -181,7 +181,7 @@ def _state(tree: Tree, state: Any) -> bytes:
 
 
 class _Digest:
-    """A hash that is known already, in the place of a part."""
+    """A hash that is already known, in place of a part."""
 
     __slots__ = ("known",)
 
@@ -200,7 +200,7 @@ def _refused(tree: Tree, value: Any) -> bytes:
 
 
 def _array(function: str) -> Callable[[Tree, Any], bytes]:
-    """Return what hashes arrays and frames; it is imported when the first one is met."""
+    """Return a function that hashes arrays or frames; its module is imported at the first use."""
 
     def how(tree: Tree, value: Any) -> bytes:
         from prefectish.hashing import arrays

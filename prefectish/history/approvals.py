@@ -26,7 +26,7 @@ def approve(store: HistoryStore, run: int, children: list[WaitingRow], answer: A
     run
         Number of the run.
     which
-        Children that wait for somebody.
+        Children that wait for an approval.
     answer
         The answer to them; JSON serializable; None: no answer.
 

@@ -112,7 +112,7 @@ class _RecordedRun:
         }
 
     def starts(self) -> dict[int, State]:
-        """Return the states from which the steps start: what is recorded is final, and nobody runs but the child.
+        """Return the states from which the steps start: recorded states are final, so that only the child runs.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Help for tests of flows: time that passes when told to, faults on purpose, and states compared in one line."""
+"""Tools to test flows: a virtual clock, injected faults, and assertions on states."""
 
 from prefectish.testing.clock import VirtualClock
 from prefectish.testing.faulty import FaultySession

@@ -72,11 +72,11 @@ def _message(
 
 def _tasks(states: Mapping[Any, State]) -> list[str]:
     """Return a line for each task, those with failures first, without parameters and secrets."""
-    told = [(t, _counts(own)) for t, own in states.items() if not (t.auto_generated or isinstance(t, _SOURCES))]
-    failed = {t: any(child.is_failed() for child in expand(states[t])) for t, _ in told}
-    told.sort(key=lambda row: not failed[row[0]])
-    lines = [f"{task.name}: {_counts_text(counts)}" for task, counts in told[:MAX_TASKS]]
-    return lines + ([f"and {len(told) - MAX_TASKS:,} more tasks"] if len(told) > MAX_TASKS else [])
+    rows = [(t, _counts(own)) for t, own in states.items() if not (t.auto_generated or isinstance(t, _SOURCES))]
+    failed = {t: any(child.is_failed() for child in expand(states[t])) for t, _ in rows}
+    rows.sort(key=lambda row: not failed[row[0]])
+    lines = [f"{task.name}: {_counts_text(counts)}" for task, counts in rows[:MAX_TASKS]]
+    return lines + ([f"and {len(rows) - MAX_TASKS:,} more tasks"] if len(rows) > MAX_TASKS else [])
 
 
 def _causes(states: Mapping[Any, State]) -> list[str]:
