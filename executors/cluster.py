@@ -83,7 +83,7 @@ class DaskExecutor:
         stall_warning: float | None = 60,
     ) -> None:
         if sum(x is not None for x in (address, client, cluster_class)) > 1:
-            raise ValueError("give one of address, client and cluster_class: they name different clusters")
+            raise ValueError("only one of address, client and cluster_class may be given: they name different clusters")
         if max_branches is not None and max_branches < 1:
             raise ValueError(f"max_branches must be >= 1, got {max_branches!r}")
         self.address = address

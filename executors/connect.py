@@ -85,7 +85,7 @@ class Connection:
         return int(self._identity(0)["total_threads"])
 
     def maximum_threads(self) -> int:
-        """Return the number of threads the cluster may grow to; the present ones, if there is no maximum."""
+        """Return the number of threads the cluster may grow to; the present ones, if no maximum is set."""
         now = self.total_threads()
         cores, workers = self._adapt.get("maximum_cores"), self._adapt.get("maximum")
         if cores is not None:
@@ -109,11 +109,11 @@ class Connection:
 
     def _identity(self, n_workers: int) -> dict[str, Any]:
         if self.client.status != "running" or self.client.scheduler is None:
-            raise SchedulerLost(f"the link to the scheduler is {self.client.status}")
+            raise SchedulerLost(f"the connection to the scheduler is {self.client.status}")
         try:
             answer: dict[str, Any] = self.client.sync(self.client.scheduler.identity, n_workers=n_workers)
         except OSError as fault:
-            raise SchedulerLost(f"the scheduler does not answer any more: {fault}") from fault
+            raise SchedulerLost(f"the scheduler does not answer: {fault}") from fault
         return answer
 
     def __repr__(self) -> str:
@@ -210,15 +210,15 @@ def _check(given: Mapping[str, Any]) -> None:
     """Refuse arguments that contradict one another."""
     named = [name for name in ("address", "client", "cluster_class") if given[name] is not None]
     if len(named) > 1:
-        raise FlowDefinitionError(f"{' and '.join(named)}: give one of them, each names a cluster")
+        raise FlowDefinitionError(f"only one of {' and '.join(named)} may be given: each names a cluster")
     if not isinstance(given["address"], str | None):
         kind = type(given["address"]).__name__
-        raise FlowDefinitionError(f"address is a {kind}, not a string; a Client goes to client=...")
+        raise FlowDefinitionError(f"address must be a string, got a {kind}; pass a Client as client=...")
     for name in _MEANINGLESS.get("".join(named), ()):
         if given[name] is not None:
-            raise FlowDefinitionError(f"{name} has no meaning with {named[0]}=..., which is there already")
+            raise FlowDefinitionError(f"{name} has no meaning with {named[0]}=..., which names one that runs already")
     if (given["client_kwargs"] or {}).get("asynchronous"):
-        raise FlowDefinitionError("client_kwargs: a run needs a client with asynchronous=False")
+        raise FlowDefinitionError("client_kwargs must not set asynchronous: a run waits for its client")
 
 
 # ---------------------------------------------------------------------- a client of the user
@@ -227,14 +227,14 @@ def _check(given: Mapping[str, Any]) -> None:
 def _borrow(client: Client, require_tls: bool) -> Connection:
     """Check a client of the user."""
     if not isinstance(client, Client):
-        raise FlowDefinitionError(f"client is a {type(client).__name__}, not a distributed.Client")
+        raise FlowDefinitionError(f"client must be a distributed.Client, got a {type(client).__name__}")
     if is_asynchronous(client):
         raise FlowDefinitionError(
-            "client is an asynchronous Client: a run waits for its tasks and would block the loop that it waits for; "
-            "give Client(..., asynchronous=False), which works beside a running loop too"
+            "client must not be asynchronous: a run waits for its tasks, and would block the loop that runs them; "
+            "pass Client(..., asynchronous=False), which works beside a running loop too"
         )
     if client.status != "running" or client.scheduler is None:
-        raise SchedulerLost(f"client is {client.status}: give one that is connected to its scheduler")
+        raise SchedulerLost(f"client must be connected to its scheduler, got one that is {client.status}")
     _check_encrypted(client.scheduler.address, require_tls)
     preflight(client)
     return Connection(client, owned=False, temporary=False)
@@ -283,7 +283,7 @@ def _start(
     cluster = cluster_class(**kwargs)
     stack.callback(cluster.close)
     if getattr(cluster, "asynchronous", False):
-        raise FlowDefinitionError("cluster_kwargs: a run needs a cluster with asynchronous=False")
+        raise FlowDefinitionError("cluster_kwargs must not set asynchronous: a run waits for its cluster")
     _check_encrypted(cluster.scheduler_address, require_tls)
     if adapt_kwargs is not None:
         cluster.adapt(**adapt_kwargs)
@@ -360,7 +360,7 @@ def _security(given: Any) -> Security:
         try:
             return Security.temporary()
         except ImportError as fault:
-            raise FlowDefinitionError(f"security=True makes certificates, for which {fault}") from None
+            raise FlowDefinitionError(f"security=True makes temporary certificates, which failed: {fault}") from None
     return Security(**given) if isinstance(given, Mapping) else given
 
 

@@ -11,7 +11,7 @@ private name                                                why it is needed
 ``Client._graph_to_futures(internal_priority=)``            an order of submission; ``Client.get`` takes none
 ``Future._cleared``, ``_generation``, ``_state``            one message for the release of many futures, and waiting
 ``Client._refcount_lock``, ``refcount``, ``generation``     the same
-``Client._send_to_scheduler``, ``futures[key].reset``       the same, and a key whose value was lost after it was told
+``Client._send_to_scheduler``, ``futures[key].reset``       the same, a key whose value was lost after its end
 ``Client._scatter``, ``_run_on_scheduler``                  their coroutines, so that a wait for them can be given up
 ``Client._asynchronous``                                    whether a client can be waited for at all
 ``SpecCluster._correct_state``                              starts a worker in the place of one that is gone

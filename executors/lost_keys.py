@@ -125,7 +125,7 @@ class LossWatch:
         """Return the loss of the scheduler: everything of the run is lost with it."""
         if not self._lost:
             self._lost = True
-            logger.error("the scheduler was lost; if the run is recorded, flow.resume(%r) goes on with it", self.run_id)
+            logger.error("the scheduler was lost; if the run is recorded, flow.resume(%r) continues it", self.run_id)
         return Lost(LossCause.SCHEDULER_LOST, detail="the scheduler was lost", fatal=True)
 
     def wait(self, question: Coroutine[Any, Any, Any], limit: float | None = None) -> Any:

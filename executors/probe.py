@@ -56,7 +56,7 @@ def _host_and_port(address: str) -> tuple[str, int]:
     try:
         host, port = parse_host_port(parse_address(address)[1])
     except ValueError:  # its text holds the address, which may hold a password
-        raise FlowDefinitionError(f"{masked(address)!r} is no address; one is like 'tcp://host:8786'") from None
+        raise FlowDefinitionError(f"address must be like 'tcp://host:8786', got {masked(address)!r}") from None
     return str(host), int(port)
 
 
@@ -112,7 +112,7 @@ def _tls_context(address: str, security: Security) -> ssl.SSLContext:
     context: ssl.SSLContext | None = security.get_connection_args("client").get("ssl_context")
     if context is None:
         raise SchedulerLost(
-            f"{masked(address)} wants TLS and there are no certificates for it; pass "
+            f"{masked(address)} needs TLS, and no certificates were given; pass "
             "security=distributed.Security(tls_ca_file=..., tls_client_cert=..., tls_client_key=...)"
         )
     return context

@@ -470,7 +470,7 @@ def test_s1_s2_lost_scheduler_ends_the_run_with_a_state_for_every_child(tmp_path
     assert state.message == "The run was cut short: the scheduler was lost."
     hints = [r.getMessage() for r in caplog.records if "flow.resume(" in r.getMessage()]
     assert hints == [
-        f"the scheduler was lost; if the run is recorded, flow.resume('{state.context['flow_run_id']}') goes on with it"
+        f"the scheduler was lost; if the run is recorded, flow.resume('{state.context['flow_run_id']}') continues it"
     ]
     assert state.exit_code == 3
     states = state.result[children].map_states
