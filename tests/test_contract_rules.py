@@ -560,10 +560,15 @@ def test_signal_that_asks_for_a_state_no_task_can_end_in_fails_the_task(run):
     def end(is_running):
         raise signals.ENDRUN(state=Running("still at it") if is_running else Success("fine", 1))
 
+    def never(upstream):
+        raise signals.ENDRUN(state=Running())
+
     with Flow("endrun") as flow:
         out = end(True)
         rows = end.map([True, False])
+        asked = give.copy(trigger=never)(1)
     state = run(flow)
+    assert type(state.result[asked]) is Failed
     assert type(state.result[out]) is Failed
     assert state.result[out].message.startswith("a signal must ask for a state in which a task can end or wait")
     assert [type(child) for child in state.result[rows].map_states] == [Failed, Success]

@@ -190,6 +190,15 @@ def test_children_that_failed_by_others_are_left_alone():
     assert all_failed(owner, "load-1", KeyError) == 0
 
 
+def test_verdict_of_a_trigger_can_be_asked_for_again():
+    owner = Owner(limited_chain())
+    first, *_ = owner.start()
+    (second,) = owner.tell(first, BROKEN)
+    owner.tell(second, TriggerFailed("first failed"))
+    assert all_failed(owner, "clean-1", lambda state: isinstance(state, TriggerFailed)) == 1
+    assert names(owner.advance()) == ["clean[0]"]
+
+
 def test_choice_that_is_none_is_refused():
     with pytest.raises(TypeError, match="got 3"):
         chooser(3)

@@ -114,6 +114,7 @@ class Progress:
         self.run_state = RunState(plan, record)
         self.admission = Admission(window, slots, Limits(plan, tag_limits))
         release = ResultRelease(plan, self.run_state.step_states, keep)
+        as_requested = notify
         if validating():
             notify = _checked(notify)
             self.advance = self._checked_advance  # type: ignore[method-assign]  # a run without checks pays nothing
@@ -126,7 +127,7 @@ class Progress:
         self.cancellation = Cancellation(self.rows)
         self.crash_policy = CrashPolicy(self.cancellation)
         self.controls = RunControls(self.changes, self.admission)
-        self.retrier = FailedRetrier(self.rows)
+        self.retrier = FailedRetrier(self.rows, as_requested)
         self.dispatcher = Dispatcher(self.cancellation, self.ready, self.resume_rules)
         for number, state in sorted((starts or {}).items(), key=itemgetter(0)):  # sources first
             self.dispatcher.seed(self.run_state.step_states[number], state)

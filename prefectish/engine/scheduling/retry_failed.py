@@ -15,6 +15,7 @@ from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import STEP
 from prefectish.engine.jobs.references import Discarded, Held
 from prefectish.engine.scheduling.causes import described
+from prefectish.engine.scheduling.changes import Notify
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.scheduling.run_state import StepChain, StepState
@@ -64,9 +65,12 @@ def chooser(where: Any) -> Callable[[int, State], bool]:
 class FailedRetrier:
     """Takes back what failed."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, notify: Notify) -> None:
         self.run_state = rows.run_state
         self.changes = rows.changes
+        # Not the one of `changes`, which may hold transitions against the table: a request takes back any failed state,
+        # that of a trigger too.
+        self._notify = notify
         self.rows = rows
         self._times: dict[tuple[int, int], int] = {}
 
@@ -173,7 +177,7 @@ class FailedRetrier:
         times = self._times[step_state.step.number, row] = self._times.get((step_state.step.number, row), 0) + 1
         attempts = step_state.step.task.max_retries + times + failed.context.get(BEFORE_TURN, 0)
         again: State = Retrying("Retried on request.", start_time=now.wall, run_count=attempts)
-        again = self.changes.notify(step_state, failed, again)
+        again = self._notify(step_state, failed, again)
         if self.run_state.events is not None:
             recorded = again.replace(result=failed._result)
             self.run_state.events.append(

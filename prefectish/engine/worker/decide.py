@@ -135,7 +135,7 @@ def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
         return Finish(TriggerFailed(text, signals.TRIGGERFAIL(text)))
     error = answer.exception
     if isinstance(error, signals.Signal):
-        return Finish(error.state)
+        return Finish(_asked_for(error.state))
     text = f"Unexpected error while checking task trigger: {describe(error)}"
     return Finish(TriggerFailed(text, error), error)
 
@@ -232,16 +232,21 @@ def after(spec: StepSpec, outcome: Value | Error, run_count: int) -> State:
 
 
 def _signalled(spec: StepSpec, state: State, run_count: int) -> State:
-    if not can_end(state):
-        text = f"a signal must ask for a state in which a task can end or wait, got {type(state).__name__}"
-        return Failed(text, ValueError(text))
     if not isinstance(state, Retrying):
-        return state
+        return _asked_for(state)
     limit = spec.task.max_retries
     if limit and run_count > limit:
         text = f"RETRY signal, but max_retries={limit} is used up"
         return Failed(text, state._result)
     return state.replace(run_count=run_count)
+
+
+def _asked_for(state: State) -> State:
+    """Return the state that a signal asks for; Failed in the place of one in which no task can end or wait."""
+    if can_end(state):
+        return state
+    text = f"a signal must ask for a state in which a task can end or wait, got {type(state).__name__}"
+    return Failed(text, ValueError(text))
 
 
 def failure_text(error: BaseException) -> str:
