@@ -458,7 +458,8 @@ def search(seeds: range, given: argparse.Namespace) -> int:
             program = program_of(seed, given.only, given.largest)
             names.update(tried(program))
             faulthandler.dump_traceback_later(600, exit=True)
-            print(f"\rseed {seed} ", end="", file=sys.stderr, flush=True)
+            if sys.stderr.isatty():
+                print(f"\rseed {seed} ", end="", file=sys.stderr, flush=True)
             try:
                 check(program, made, seconds, given.only)
             except Difference as error:
@@ -469,7 +470,7 @@ def search(seeds: range, given: argparse.Namespace) -> int:
             if differ == given.faults:
                 break
     faulthandler.cancel_dump_traceback_later()
-    print(f"\n{count} programs from seed {seeds.start}, {differ} differ")
+    print(f"{count} programs from seed {seeds.start}, {differ} differ")
     print("tried:", ", ".join(f"{name} {n}" for name, n in sorted(names.items()) if not name.startswith("unknown")))
     for name, spent in seconds.items():
         print(f"{name}: {count / spent:.1f} programs/s (two spellings)")

@@ -135,7 +135,7 @@ class Oracle:
             assert isinstance(end, End)
             return End("Success", end.value[argument.part])
         if argument.child is not None:
-            if not isinstance(end, list) or any(each.kind != "Success" for each in end):
+            if not isinstance(end, list) or argument.child >= len(end) or any(each.kind != "Success" for each in end):
                 self.names.add(APART)  # a graph reads all children to take one
                 return UNKNOWN
             return end[argument.child]

@@ -139,9 +139,13 @@ def reads_through_tasks(node: Node) -> bool:
 
 
 def comparable(program: Program) -> bool:
-    """Whether the twins should end alike: no trigger that sees more of one than of the other."""
+    """Whether the twins should end alike: what is unpacked can be, and no trigger sees more of one."""
     through = [settled(program, n) for n, node in enumerate(program) if reads_through_tasks(node)]
-    return all(node.trigger == "all_successful" and node.skips for node in through)
+    parts = [
+        program[a.source] for node in program for a in node.arguments if a.source is not None and a.part is not None
+    ]
+    unpacked = all(node.nout and node.shape == "tuple" for node in parts)
+    return unpacked and all(node.trigger == "all_successful" and node.skips for node in through)
 
 
 # ---------------------------------------------------------------------- what a program tries
