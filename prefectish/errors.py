@@ -206,27 +206,3 @@ def _safe_text(form: Callable[[object], str], error: BaseException) -> str:
         return shorten(form(error))
     except Exception as broken:  # `__repr__` and `__str__` are user code
         return f"<{type(error).__name__} whose {form.__name__} raises {type(broken).__name__}>"
-
-
-def reduce_exception(error: BaseException) -> tuple[Any, ...]:
-    """Return what an exception is rebuilt from: a callable, its arguments and possibly attributes.
-
-    It is pickled in place of the exception. A library in this process may have registered its own way to pickle
-    every exception, as distributed does through tblib: a SyntaxError pickled that way loses its text and carries
-    the frames of its traceback.
-    """
-    parts = error.__reduce_ex__(4)
-    if isinstance(parts, str) or len(parts) > 3:
-        raise TypeError(f"{type(error).__name__} has a custom way of pickling")
-    return parts
-
-
-def rebuild_exception(parts: tuple[Any, ...]) -> BaseException:
-    """Rebuild an exception from `reduce_exception`; raise whatever its constructor raises."""
-    make, arguments, *state = parts
-    error = make(*arguments)
-    if not isinstance(error, BaseException):
-        raise TypeError(f"{make!r} returned {type(error).__name__}, which is not an exception")
-    if state and state[0] is not None:
-        error.__setstate__(state[0])
-    return error

@@ -14,11 +14,10 @@ from prefectish.errors import (
     RemoteError,
     SchedulerLost,
     describe,
-    rebuild_exception,
-    reduce_exception,
     shorten,
     text_of,
 )
+from prefectish.exception_pickling import rebuild_exception, reduce_exception
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
 

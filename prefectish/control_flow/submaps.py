@@ -18,7 +18,8 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant, as_task, holds_tasks
 from prefectish.tasks.mapping import check_mappable
-from prefectish.tasks.task import Home, Task
+from prefectish.tasks.recording import Home
+from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
     from prefectish.tasks.recording import RecordingFlow

@@ -82,7 +82,7 @@ def facts(run: RunRow) -> list[tuple[str, str]]:
 
 def slowest(measures: Measures) -> list[SlowView]:
     """Return the children that took longest."""
-    from prefectish.history.queries import readable_key
+    from prefectish.history.children import readable_key
 
     return [
         SlowView(
@@ -126,7 +126,7 @@ def _cause(group: FailureGroup) -> CauseView:
 
 
 def _names(children: Sequence[Any]) -> list[str]:
-    from prefectish.history.queries import readable_key
+    from prefectish.history.children import readable_key
 
     names = []
     for child in children:

@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 
-class CallOptions:
-    """Options of a call, beside its arguments.
+class CallOptions(NamedTuple):
+    """Options of a call, beside its arguments."""
 
-    Parameters
-    ----------
-    wait_for
-        Futures that must have ended before.
-    return_state
-        The call gives the state, whatever it is.
-    allow_failure
-        Failures of what it reads or waits for do not keep it from running; and its own failure is given as its state,
-        and not raised.
-    task_args
-        Options of the task for this call.
-    """
-
-    __slots__ = ("allow_failure", "return_state", "task_args", "wait_for")
-
-    def __init__(
-        self,
-        wait_for: Iterable[Any] = (),
-        return_state: bool = False,
-        allow_failure: bool = False,
-        task_args: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.wait_for = wait_for
-        self.return_state = return_state
-        self.allow_failure = allow_failure
-        self.task_args = task_args
+    #: Futures that must have ended before.
+    wait_for: Iterable[Any] = ()
+    #: Whether the call gives the state, whatever it is.
+    return_state: bool = False
+    #: Whether it runs even if something that it reads or waits for failed; its own failure is given as its state then.
+    allow_failure: bool = False
+    #: Options of the task for this call.
+    task_args: Mapping[str, Any] | None = None
 
     @property
     def returns_state(self) -> bool:
         """Whether a failure is given as a state."""
         return self.return_state or self.allow_failure
+
+
+def options_of_call(
+    task: Any,
+    wait_for: Iterable[Any] | None,
+    return_state: bool | None,
+    allow_failure: bool,
+    task_args: Mapping[str, Any] | None,
+) -> CallOptions:
+    """Return the options of a call of a task, which says whether its calls return states by default."""
+    wants_state = task.return_state if return_state is None else return_state
+    return CallOptions(several(wait_for), bool(wants_state), allow_failure, task_args)
+
+
+def several(tasks: Any) -> Iterable[Any]:
+    """Return what to wait for as an iterable; a single task or future becomes a list."""
+    if tasks is None:
+        return ()
+    return tasks if isinstance(tasks, list | tuple | set | frozenset) else [tasks]

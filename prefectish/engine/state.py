@@ -36,8 +36,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, overlo
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
-from prefectish.engine.task_states import Children, Readable
-from prefectish.errors import RemoteError, rebuild_exception, reduce_exception, shorten, text_of
+from prefectish.engine.task_states import Children, Readable, listed_classes
+from prefectish.exception_pickling import PickledException, traceback_of
 from prefectish.safe_repr import printable
 
 
@@ -53,12 +53,6 @@ class Deferred:
     def packed(self, label: str) -> Deferred:
         """Return it as it crosses a process boundary; `label` names it in errors."""
         return self
-
-
-def _classes_below(
-    cls: type[State], include_self: bool = False, names_only: bool = False
-) -> list[type[State]] | list[str]:
-    return _listed(_below(cls), cls, include_self, names_only)
 
 
 class State(Readable):
@@ -97,8 +91,7 @@ class State(Readable):
     ) -> None:
         _set_message(self, message)
         _set_result(self, result)
-        tags = current().get("task_tags")
-        if tags:
+        if tags := current().get("task_tags"):
             context = {"tags": list(tags), **(context or {})}
         _set_context(self, dict(context) if context else None)
         _set_cached_inputs(self, dict(cached_inputs) if cached_inputs else None)
@@ -128,8 +121,13 @@ class State(Readable):
     @property
     def exit_code(self) -> int:
         """Return the exit code of a program that ends with this state."""
-        known = self.context.get("exit_code")
-        return _exit_code(self) if known is None else int(known)
+        if (known := self.context.get("exit_code")) is not None:
+            return int(known)
+        if isinstance(self, Success):
+            return 0
+        if isinstance(self, Failed):
+            return 3 if isinstance(self, Crashed) else 1
+        return 6 if isinstance(self, Cancelled) else 5
 
     def why_not_cached(self) -> str | None:
         """Say why a task with a cache had to run; None for one that did not, or has no cache."""
@@ -144,10 +142,7 @@ class State(Readable):
         TypeError
             If the class has no such keyword.
         """
-        return type(self)(**{**self._keywords(), **changes})
-
-    def _keywords(self) -> dict[str, Any]:
-        return {name.removeprefix("_"): getattr(self, name) for name in self._slots}
+        return type(self)(**{**{name.removeprefix("_"): getattr(self, name) for name in self._slots}, **changes})
 
     def is_pending(self) -> bool:
         """Tell whether it has not started."""
@@ -201,7 +196,7 @@ class State(Readable):
         """Tell whether it ended badly."""
         return isinstance(self, Failed)
 
-    children = Children(_classes_below)
+    children = Children()
 
     @overload
     @classmethod
@@ -213,7 +208,7 @@ class State(Readable):
     def parents(cls, include_self: bool = False, names_only: bool = False) -> list[type[State]] | list[str]:
         """Return all classes above this one, nearest first."""
         above = [base for base in cls.__mro__[1:] if issubclass(base, State)]
-        return _listed(above, cls, include_self, names_only)
+        return listed_classes(above, cls, include_self, names_only)
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -231,7 +226,8 @@ class State(Readable):
             return hash(type(self))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({_quoted(self.message)})"
+        quoted = "" if self.message is None or self.message == "" else f'"{printable(self.message)}"'
+        return f"{type(self).__name__}({quoted})"
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is frozen; write state.replace({name}=...)")
@@ -246,8 +242,8 @@ class State(Readable):
         return _restored, (type(self), self._packed()), getattr(self, "__dict__", None) or None
 
     def _packed(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in self._slots}
-        return {name: _portable(value) for name, value in values.items() if value is not None}
+        values = [(name, getattr(self, name)) for name in self._slots]
+        return {n: PickledException(v) if isinstance(v, BaseException) else v for n, v in values if v is not None}
 
 
 # The setters of the slots are the quickest way past `__setattr__`, and a state is made for every child.
@@ -288,7 +284,9 @@ class Scheduled(Pending, public=("start_time",)):
     def __init__(
         self, message: Any = None, result: Any = None, *, start_time: datetime | None = None, **common: Any
     ) -> None:
-        super().__init__(message, result, **_with_run_count(common))
+        if (run_count := current().get("task_run_count")) is not None:
+            common["context"] = {"task_run_count": run_count, **(common.get("context") or {})}
+        super().__init__(message, result, **common)
         _set(self, "start_time", self._checked(start_time))
 
     @classmethod
@@ -324,7 +322,7 @@ class Retrying(Scheduled, public=("run_count",)):
 
     def __init__(self, message: Any = None, result: Any = None, *, run_count: int | None = None, **common: Any) -> None:
         super().__init__(message, result, **common)
-        _set(self, "run_count", _counted(run_count, "task_run_count"))
+        _set(self, "run_count", current().get("task_run_count") or 1 if run_count is None else run_count)
 
 
 class Paused(Scheduled):
@@ -425,7 +423,7 @@ class Looped(Finished, public=("loop_count",)):
         self, message: Any = None, result: Any = None, *, loop_count: int | None = None, **common: Any
     ) -> None:
         super().__init__(message, result, **common)
-        _set(self, "loop_count", _counted(loop_count, "task_loop_count"))
+        _set(self, "loop_count", current().get("task_loop_count") or 1 if loop_count is None else loop_count)
 
 
 class Cancelled(Finished):
@@ -551,8 +549,7 @@ class Failed(Finished):
 
     def _packed(self) -> dict[str, Any]:
         packed = super()._packed()
-        text = self.traceback
-        if text is not None:
+        if (text := self.traceback) is not None:
             # An exception loses its traceback and its causes on the way; the text goes along.
             packed["_traceback"] = text
         return packed
@@ -609,21 +606,6 @@ class Crashed(Failed, public=("cause", "evidence")):
         _set(self, "evidence", evidence)
 
 
-# ---------------------------------------------------------------------- helpers
-
-
-def _exit_code(state: State) -> int:
-    if isinstance(state, Success):
-        return 0
-    if isinstance(state, Failed):
-        return 3 if isinstance(state, Crashed) else 1
-    return 6 if isinstance(state, Cancelled) else 5
-
-
-def _quoted(message: Any) -> str:
-    return "" if message is None or message == "" else f'"{printable(message)}"'
-
-
 def _same(left: Any, right: Any) -> bool:
     """Compare two values of the user's; what has no plain answer, such as arrays, is the same only if identical."""
     if left is right:
@@ -645,88 +627,7 @@ def innermost(state: State | None) -> State | None:
     return state
 
 
-def _counted(given: int | None, key: str) -> int:
-    return given if given is not None else current().get(key) or 1
-
-
-def _with_run_count(common: dict[str, Any]) -> dict[str, Any]:
-    """Add the number of the attempt to the context of a state, if one is running."""
-    run_count = current().get("task_run_count")
-    if run_count is None:
-        return common
-    return {**common, "context": {"task_run_count": run_count, **(common.get("context") or {})}}
-
-
-def _below(cls: type[State]) -> list[type[State]]:
-    found: dict[type[State], None] = {}
-    for child in cls.__subclasses__():
-        found.update(dict.fromkeys([child, *_below(child)]))
-    return list(found)
-
-
-def _listed(
-    found: list[type[State]], cls: type[State], include_self: bool, names_only: bool
-) -> list[type[State]] | list[str]:
-    shown = [each for each in ([cls, *found] if include_self else found) if not each.__name__.startswith("_")]
-    return [each.__name__ for each in shown] if names_only else shown
-
-
-def traceback_of(result: Any) -> str | None:
-    """Return the text of the traceback of an exception, causes included; None if it has none."""
-    if isinstance(result, RemoteError):
-        return result.traceback
-    if not isinstance(result, BaseException):
-        return None
-    if result.__traceback__ is None:  # raised in another process, from where its text came as the cause
-        return traceback_of(result.__cause__)
-    from traceback import format_exception
-
-    return shorten("".join(format_exception(result)))
-
-
-# ---------------------------------------------------------------------- pickling
-
-
-def _portable(value: Any) -> Any:
-    return _Parcel(value) if isinstance(value, BaseException) else value
-
-
-class _Parcel:
-    """Carries an exception as bytes, so that it can break neither the pickling of its state nor the loading.
-
-    Its name and text go beside, for the stand-in that takes its place if the bytes cannot be made or loaded.
-    """
-
-    __slots__ = ("content", "text", "type_name")
-
-    def __init__(self, error: BaseException) -> None:
-        self.content = _dumped(error)
-        self.type_name = type(error).__name__
-        self.text = text_of(error)
-
-    def opened(self, traceback: str | None) -> BaseException:
-        error = _loaded(self.content)
-        return RemoteError(self.type_name, self.text, traceback) if error is None else error
-
-
-def _dumped(error: BaseException) -> bytes | None:
-    from prefectish.source_lines import dumps_by_value  # takes classes of `__main__` along, where pickle sends a name
-
-    try:
-        return dumps_by_value(reduce_exception(error), lines=False)
-    except Exception:  # how it is pickled is the user's code
-        return None
-
-
-def _loaded(content: bytes | None) -> BaseException | None:
-    if content is None:
-        return None
-    from pickle import loads
-
-    try:
-        return rebuild_exception(loads(content))
-    except Exception:  # how it is loaded is the user's code too
-        return None
+_Parcel = PickledException  # the former name, in stored states
 
 
 def _restored(cls: type[State], packed: dict[str, Any]) -> State:
@@ -734,7 +635,7 @@ def _restored(cls: type[State], packed: dict[str, Any]) -> State:
     traceback = packed.get("_traceback")
     for name in cls._slots:
         value = packed.get(name)
-        _set(state, name, value.opened(traceback) if isinstance(value, _Parcel) else value)
+        _set(state, name, value.opened(traceback) if isinstance(value, PickledException) else value)
     return state
 
 

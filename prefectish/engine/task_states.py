@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from prefectish.safe_repr import printable
@@ -295,11 +296,10 @@ class ChildStates(list[Any]):
 class _Below:
     """What ``children`` is on a state: the classes below its class, or states of children."""
 
-    __slots__ = ("_classes", "_state")
+    __slots__ = ("_state",)
 
-    def __init__(self, state: Any, classes: Callable[..., Any]) -> None:
+    def __init__(self, state: Any) -> None:
         self._state = state
-        self._classes = classes
 
     @overload
     def __call__(self, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
@@ -321,7 +321,7 @@ class _Below:
         """
         plain = not args or isinstance(args[0], bool)
         if plain and not kwargs.keys() & {"task", "failed", "state"}:
-            return self._classes(*args, **kwargs)
+            return _classes_below(type(self._state), *args, **kwargs)
         return _child_states(self._state, *args, **kwargs)
 
 
@@ -333,18 +333,31 @@ class Children:
     map ``state["load"].children(failed=True)``.
     """
 
-    __slots__ = ("_classes",)
-
-    def __init__(self, classes: Callable[..., Any]) -> None:
-        self._classes = classes
+    __slots__ = ()
 
     @overload
     def __get__(self, state: None, owner: type[Any]) -> Classes: ...
     @overload
     def __get__(self, state: object, owner: type[Any]) -> _Below: ...
     def __get__(self, state: Any, owner: type[Any]) -> Any:
-        classes = self._classes.__get__(owner)
-        return classes if state is None else _Below(state, classes)
+        return partial(_classes_below, owner) if state is None else _Below(state)
+
+
+def _classes_below(
+    cls: type[State], include_self: bool = False, names_only: bool = False
+) -> list[type[State]] | list[str]:
+    below: dict[type[State], None] = {}
+    for child in cls.__subclasses__():
+        below.update(dict.fromkeys(_classes_below(child, include_self=True)))
+    return listed_classes(list(below), cls, include_self, names_only)
+
+
+def listed_classes(
+    found: list[type[State]], cls: type[State], include_self: bool, names_only: bool
+) -> list[type[State]] | list[str]:
+    """Return classes around a class, or their names, except private ones."""
+    shown = [each for each in ([cls, *found] if include_self else found) if not each.__name__.startswith("_")]
+    return [each.__name__ for each in shown] if names_only else shown
 
 
 class Classes:

@@ -11,7 +11,8 @@ Examples
 
 from __future__ import annotations
 
+from prefectish.history.children import ChildRow, FailureGroup
 from prefectish.history.lines import LogLine
-from prefectish.history.queries import ChildRow, FailureGroup, RunRow, run, runs
+from prefectish.history.queries import RunRow, run, runs
 
 __all__ = ["ChildRow", "FailureGroup", "LogLine", "RunRow", "run", "runs"]

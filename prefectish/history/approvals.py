@@ -14,7 +14,7 @@ from prefectish.history.rows import MAX_CONTEXT_LENGTH, clean, text_number, upse
 from prefectish.secrets.masking import mask
 
 if TYPE_CHECKING:
-    from prefectish.history.queries import WaitingRow
+    from prefectish.history.children import WaitingRow
     from prefectish.history.store import HistoryStore
 
 

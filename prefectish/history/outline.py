@@ -11,7 +11,8 @@ from sqlalchemy import select
 from prefectish import config
 from prefectish.engine.task_states import Arrow
 from prefectish.history import schema
-from prefectish.history.queries import ChildRow, FailureGroup, RunRow
+from prefectish.history.children import ChildRow, FailureGroup
+from prefectish.history.queries import RunRow
 from prefectish.history.store import HistoryStore, open_store, open_stores
 
 

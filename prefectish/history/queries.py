@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     FromClause,
     Select,
@@ -26,14 +22,23 @@ from sqlalchemy import (
     update,
 )
 
-from prefectish.engine.plan.item_key import ItemId, item_id_of
+from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.scheduling.events import Notice
-from prefectish.engine.signals import TRIGGERFAIL
 from prefectish.engine.state import State
 from prefectish.errors import RunLocked, RunNotActive
 from prefectish.history import schema
 from prefectish.history.approvals import approve as write_approvals
 from prefectish.history.approvals import choose
+from prefectish.history.children import (
+    CONSEQUENCE_TYPE,
+    MAX_LINE_LENGTH,
+    ChildRow,
+    FailureGroup,
+    WaitingRow,
+    aware_time,
+    identities,
+    key_of,
+)
 from prefectish.history.holders import is_alive
 from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
@@ -42,14 +47,7 @@ from prefectish.safe_repr import printable
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
-    from prefectish.flows import Flow
 
-#: The exception of tasks that failed only because of upstream failures.
-CONSEQUENCE_TYPE = TRIGGERFAIL.__name__
-#: Maximum length of the repr of a run, a child or a cause.
-MAX_LINE_LENGTH = 200
-#: A generated item key, which is not informative for a reader.
-_HASH = re.compile("[0-9a-f]{32}")
 _r, _s, _e, _t, _a = schema.runs.c, schema.steps.c, schema.errors.c, schema.texts.c, schema.attempts.c
 
 
@@ -150,9 +148,9 @@ class RunRow:
         self.source: str | None = row.source
         self.holder: str | None = row.holder
         self.part: int = row.part
-        self.started = _time(row.started)
-        self.ended = None if row.ended is None else _time(row.ended)
-        self.heartbeat = _time(row.heartbeat)
+        self.started = aware_time(row.started)
+        self.ended = None if row.ended is None else aware_time(row.ended)
+        self.heartbeat = aware_time(row.heartbeat)
 
     @property
     def duration(self) -> float:
@@ -368,8 +366,8 @@ class RunRow:
         with self._store.reading() as connection:
             found = connection.execute(query).all()
             newest = {(row.step, row.part, row.row): row for row in found}.values()
-            last = {_what(row): row.part for row in newest}
-            rows = [row for row in newest if row.part == last[_what(row)]]
+            last = {key_of(row): row.part for row in newest}
+            rows = [row for row in newest if row.part == last[key_of(row)]]
             if self.part and rows:
                 rows = self._still_waiting(connection, rows)
         return [WaitingRow.of(row) for row in sorted(rows, key=lambda row: (row.step, row.row))]
@@ -379,14 +377,14 @@ class RunRow:
         steps = {row.step for row in rows}
         c, now = schema.children.c, self._current().c
         before = select(c.step, c.item_key, c.row, c.part).where(c.run == self._number, c.step.in_(steps))
-        ended_then = Counter((_what(row), row.part) for row in connection.execute(before))
+        ended_then = Counter((key_of(row), row.part) for row in connection.execute(before))
         after = select(now.step, now.item_key, now.row).where(now.step.in_(steps))
-        ended_now = Counter(_what(row) for row in connection.execute(after))
-        waited = Counter(_what(row) for row in rows)
-        left = {_what(row): ended_then[_what(row), row.part] + waited[_what(row)] for row in rows}
+        ended_now = Counter(key_of(row) for row in connection.execute(after))
+        waited = Counter(key_of(row) for row in rows)
+        left = {key_of(row): ended_then[key_of(row), row.part] + waited[key_of(row)] for row in rows}
         kept = []
         for row in rows:
-            what = _what(row)
+            what = key_of(row)
             if row.part == self.part or left[what] > ended_now[what]:
                 left[what] -= 1
                 kept.append(row)
@@ -467,270 +465,6 @@ class RunRow:
         return f"<run {self.id}: {printable(self.flow_name, MAX_LINE_LENGTH)}, {self.state}, {self.duration:.1f} s>"
 
 
-class ChildRow:
-    """A recorded child.
-
-    Attributes
-    ----------
-    index
-        Its map index; None for an unmapped task.
-    item_key
-        Key of its item; None if it was not needed.
-    state
-        Name of its final state.
-    attempts
-        Number of attempts that ended, 0 if it never ran.
-    duration
-        Seconds of the last attempt.
-    message
-        Message of the state; None for a plain success.
-    error
-        Type and message of its exception; None if it did not fail.
-    traceback
-        Traceback of its exception, or of the first failure with the same cause.
-    name
-        Name of its run, from ``task_run_name``.
-    worker
-        The process that ran it, ``host:pid``.
-    location
-        Location of its result in the store; None if it was not stored.
-    at
-        When the client received its end.
-    """
-
-    def __init__(self, run: RunRow, row: Any) -> None:
-        self._run = run
-        self._row = row
-        self.slug: str = row.slug
-        self.index: int | None = row.row if row.mapped else None
-        self.item_key: str | None = row.item_key
-        self.name: str | None = row.name
-        self.state: str = schema.STATES[row.state]
-        self.attempts: int = row.attempts
-        self.duration: float = row.seconds
-        failed = row.error_type is not None
-        self.error: str | None = f"{row.error_type}: {row.text or row.error_message}" if failed else None
-        self.traceback: str | None = row.traceback
-        self.message: str | None = self.error if failed else row.text
-        self.worker: str | None = row.worker_text
-        self.location: str | None = row.location or None
-        self.at = _time(row.at)
-
-    @property
-    def label(self) -> str:
-        """Return a label: ``load-1[3] (eu.csv)``, with the name of its run or its item key."""
-        place = self.slug if self.index is None else f"{self.slug}[{self.index}]"
-        called = self.name or readable_key(self.item_key, self.index)
-        return place if called is None else f"{place} ({called})"
-
-    def earlier(self) -> list[AttemptRow]:
-        """Return the attempts before the last one in order, including those before the run was resumed."""
-        row = self._row
-        with self._run._store.reading() as connection:
-            places = [_a.row == row.row] if not row.part else self._places(connection)
-            query = (
-                select(schema.attempts, _e.type, _e.message.label("error_message"), _t.text)
-                .outerjoin(schema.errors, _e.number == _a.error)
-                .outerjoin(schema.texts, _t.number == _a.message)
-                .where(_a.run == row.run, _a.step == row.step, or_(*places))
-                .order_by(_a.part, _a.number)
-            )
-            return [AttemptRow.of(found) for found in connection.execute(query)]
-
-    def replay(
-        self, pdb: bool = False, *, flow: Flow | None = None, parameters: Mapping[str, Any] | None = None
-    ) -> State:
-        """Run the task function again in this process with its original inputs, and return its state.
-
-        Nothing is recorded, stored or retried, no handler is called; the cluster is not needed. The code is
-        that of the current flow, so a fix can be tried on the child that failed.
-
-        Parameters
-        ----------
-        pdb
-            Stop in the debugger at the first line of the function, and again where it fails.
-        flow
-            Default: the flow of this name that ran last in this process.
-        parameters
-            Parameters of the run, which are not recorded; default: those of the flow.
-
-        Raises
-        ------
-        ResultReleased
-            A result that the child reads was not stored or was deleted; the message names it.
-        ResumeMismatch
-            The inputs of the child are different now.
-        ValueError
-            The flow is not known in this process.
-        """
-        from importlib import import_module
-
-        state: State = import_module("prefectish.history.replay").replay(self, pdb, flow, parameters)
-        return state
-
-    def _places(self, connection: Connection) -> list[ColumnElement[bool]]:
-        """Return conditions for the attempts of this child in each part of a resumed run."""
-        row = self._row
-        c = schema.children.c
-        query = select(c.part, c.row, c.item_key).where(c.run == row.run, c.step == row.step)
-        parts: dict[int, list[tuple[int, str | None]]] = {}
-        for part, number, key in connection.execute(query.order_by(c.part, c.row)):
-            parts.setdefault(part, []).append((number, key))
-        own = identities(parts[row.part])[row.row]
-        places = [and_(_a.part == row.part, _a.row == row.row)]
-        for part in set(range(self._run.part + 1)) - {row.part}:
-            known = {identity: number for number, identity in identities(parts.get(part, [])).items()}
-            if own in known:
-                where = _a.row == known[own]
-            elif row.item_key is not None:
-                where = or_(_a.item_key == row.item_key, _a.item_key.is_(None) & (_a.row == row.row))
-            else:
-                where = _a.row == row.row
-            places.append(and_(_a.part == part, where))
-        return places
-
-    def __repr__(self) -> str:
-        text = f"<child {self.label}: {self.state}"
-        return printable(text if self.error is None else f"{text}, {self.error}", MAX_LINE_LENGTH - 1) + ">"
-
-
-class AttemptRow(NamedTuple):
-    """An attempt that did not end its child: before a retry or a pause, or lost with its client."""
-
-    number: int
-    state: str
-    seconds: float
-    message: str | None
-    error: str | None
-    at: datetime
-
-    @classmethod
-    def of(cls, row: Any) -> AttemptRow:
-        """Create from a row of the database."""
-        error = None if row.type is None else f"{row.type}: {row.error_message}"
-        return cls(row.number, schema.STATES[row.state], row.seconds, row.text, error, _time(row.at))
-
-
-class WaitingRow(NamedTuple):
-    """A waiting child.
-
-    Attributes
-    ----------
-    slug, name, index, item_key
-        Which child it is; `index` is None for an unmapped task.
-    state
-        "Paused", "Resume", "Retrying" or "Scheduled".
-    attempt
-        Number of the attempt that ended in this state.
-    message
-        Message of the state.
-    due
-        When it continues; None if it waits for an approval.
-    context
-        Context of the pause, as far as it is JSON serializable.
-    part
-        How often the run had been resumed before.
-    """
-
-    slug: str
-    name: str
-    index: int | None  # type: ignore[assignment]  # `tuple.index` is not needed here
-    item_key: str | None
-    state: str
-    attempt: int
-    message: str | None
-    due: datetime | None
-    context: Mapping[str, Any]
-    part: int
-
-    @classmethod
-    def of(cls, row: Any) -> WaitingRow:
-        """Create from a row of the database."""
-        context = {} if row.context is None else json.loads(row.context)
-        due = None if row.due is None else _time(row.due)
-        index = row.row if row.mapped else None
-        state = schema.STATES[row.state]
-        return cls(row.slug, row.name, index, row.item_key, state, row.number, row.text, due, context, row.part)
-
-    @property
-    def label(self) -> str:
-        """Return a label: ``load-1[3]``."""
-        return self.slug if self.index is None else f"{self.slug}[{self.index}]"
-
-
-class FailureGroup:
-    """Failures of one cause.
-
-    Attributes
-    ----------
-    type, message, traceback
-        Those of the first recorded failure.
-    count
-        Number of failed children.
-    is_consequence
-        Whether they failed only because of upstream failures.
-    """
-
-    def __init__(self, run: RunRow, row: Any) -> None:
-        self._run = run
-        self._error: int = row.number
-        self.type: str = row.type
-        self.message: str = row.message
-        self.traceback: str | None = row.traceback
-        self.count: int = row.count
-        self.is_consequence: bool = row.type == CONSEQUENCE_TYPE
-
-    @property
-    def children(self) -> list[ChildRow]:
-        """Return the failed children."""
-        table = self._run._current()
-        c = table.c
-        query = self._run._children(table).where(c.error == self._error).order_by(c.step, c.row)
-        with self._run._store.reading() as connection:
-            return [ChildRow(self._run, row) for row in connection.execute(query)]
-
-    def __repr__(self) -> str:
-        return printable(f"<{self.count} x {self.type}: {self.message}", MAX_LINE_LENGTH - 1) + ">"
-
-
-def readable_key(item_key: str | None, index: int | None) -> str | None:
-    """Return the key of an item if it is informative: neither a hash nor the map index.
-
-    Examples
-    --------
-    >>> readable_key("eu.csv", 3), readable_key("3", 3), readable_key("0123456789abcdef" * 2, 3)
-    ('eu.csv', None, None)
-    """
-    if item_key is None or item_key == str(index) or _HASH.fullmatch(item_key):
-        return None
-    return item_key
-
-
-def _what(row: Any) -> tuple[int, str | int]:
-    """Return the key by which rows of different parts may be the same child: the item key, or the map index."""
-    return row.step, row.item_key if row.item_key is not None else row.row
-
-
-def identities(children: Sequence[tuple[int, str | None]]) -> dict[int, ItemId]:
-    """Return the identity of each child: its key, and its number among those with the same key; without a key its row.
-
-    Parameters
-    ----------
-    children
-        Row and key of each child of one task, in order of rows.
-
-    Examples
-    --------
-    >>> identities([(0, "a"), (1, "a"), (2, None)])
-    {0: ('a', 0), 1: ('a', 1), 2: (None, 2)}
-    """
-    seen: Counter[str] = Counter()
-    found: dict[int, ItemId] = {}
-    for row, key in children:
-        found[row] = item_id_of(key, row, seen)
-    return found
-
-
 def _task_facts(row: Any, known: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "slug": row.slug,
@@ -738,10 +472,6 @@ def _task_facts(row: Any, known: Mapping[str, Any]) -> dict[str, Any]:
         "mapped": bool(row.mapped),
         "state": None if row.state is None else schema.STATES[row.state],
         "counts": known.get("counts", {}),
-        "started": _time(known["began"]) if known else None,
-        "ended": _time(known["ended"]) if known else None,
+        "started": aware_time(known["began"]) if known else None,
+        "ended": aware_time(known["ended"]) if known else None,
     }
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

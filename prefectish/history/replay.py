@@ -34,8 +34,9 @@ from prefectish.errors import ResultReleased, ResumeMismatch
 from prefectish.flow_source import ran_last
 from prefectish.flows import Flow
 from prefectish.history import schema
+from prefectish.history.children import ChildRow
 from prefectish.history.inputs import inputs_digest
-from prefectish.history.queries import ChildRow, RunRow
+from prefectish.history.queries import RunRow
 from prefectish.history.resume import recorded
 from prefectish.secrets.lazy import is_deriving
 

@@ -25,9 +25,10 @@ from prefectish.errors import (
 )
 from prefectish.flow_version import differs_only_in_closure, task_version
 from prefectish.history import schema
+from prefectish.history.children import ChildRow, WaitingRow
 from prefectish.history.holders import is_alive
 from prefectish.history.inputs import inputs_digest
-from prefectish.history.queries import ChildRow, RunRow, WaitingRow
+from prefectish.history.queries import RunRow
 from prefectish.history.queries import run as find_run
 from prefectish.history.recorder import HistoryRecorder
 from prefectish.history.rows import NO_RESULT, rows_of, text_number

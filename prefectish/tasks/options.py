@@ -77,6 +77,28 @@ RETRY_NAMES = ("max_retries", "retry_delay", "retry_on", "retry_backoff", "retry
 _PER_SECOND = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+def checked_name(name: Any) -> str | None:
+    """Check the name of a task."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a string, got {name!r}")
+    return name
+
+
+def refuse_unknown(options: Mapping[str, Any]) -> None:
+    """Raise a TypeError if a task has no option of a name."""
+    if unknown := options.keys() - OPTION_NAMES:
+        name = min(unknown)
+        raise TypeError(f"a task has no option {name!r}{guess(name)}")
+
+
+def guess(name: str) -> str:
+    """Return a hint at the option that was probably meant."""
+    import difflib
+
+    near = difflib.get_close_matches(name, OPTION_NAMES, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
 def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
     """Check options and bring them into the form in which a task keeps them.
 

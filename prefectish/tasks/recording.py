@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, KeysView, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
     from prefectish.edges import Edge
@@ -68,3 +69,11 @@ class RecordingFlow(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None: ...
+
+
+class Home(NamedTuple):
+    """The flow that a call belongs to; its names outlive the flow."""
+
+    flow: weakref.ref[RecordingFlow]
+    slug: str
+    flow_name: str

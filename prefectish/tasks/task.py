@@ -13,16 +13,17 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NamedTuple, NoReturn, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NoReturn, Self, Unpack, overload
 
 from prefectish.edges import allow_failure as allowing_failure
-from prefectish.engine.call_options import CallOptions
+from prefectish.engine.call_options import options_of_call, several
 from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
 from prefectish.safe_repr import printable
 from prefectish.tasks import options as task_options
 from prefectish.tasks.operators import Operand
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions
+from prefectish.tasks.recording import Home
 from prefectish.tasks.returns import annotated_nout
 from prefectish.tasks.signatures import callable_by_keyword, inputs_of
 from prefectish.triggers import all_successful
@@ -44,14 +45,6 @@ else:
     from typing import ParamSpec, TypeVar
 
     R, P, Body = TypeVar("R"), ParamSpec("P"), TypeVar("Body")
-
-
-class Home(NamedTuple):
-    """The flow that a call belongs to; its names outlive the flow."""
-
-    flow: weakref.ref[RecordingFlow]
-    slug: str
-    flow_name: str
 
 
 class Task(Operand, Generic[R]):
@@ -181,21 +174,24 @@ class Task(Operand, Generic[R]):
         return super().__new__(cls)
 
     def __init__(self, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
-        _refuse_unknown(options)
-        self._warn_of_overwriting()
-        self.name = _checked_name(name) or type(self).__name__
+        task_options.refuse_unknown(options)
+        for option in sorted(task_options.OPTION_NAMES & self.__dict__.keys()):
+            warnings.warn(
+                f"{type(self).__name__} sets self.{option} before super().__init__(), which resets it; "
+                f"pass {option}= there",
+                stacklevel=2,
+            )
+        self.name = task_options.checked_name(name) or type(self).__name__
         self.trigger = all_successful
         self.state_handlers = []
         if options:
             self.__dict__.update(task_options.resolve(options, self.__dict__))
         if self.nout is None and (nout := annotated_nout(self.run)) is not None:
             self.nout = nout
-        active = current().get("tags")
-        if active:
+        if active := current().get("tags"):
             self.tags |= active
         inputs_of(self.run, self.name)
-        flow = current().get("flow")
-        if flow is not None:
+        if (flow := current().get("flow")) is not None:
             flow.note_created(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -205,14 +201,6 @@ class Task(Operand, Generic[R]):
                 f"{cls.__name__}.{name} has the name of an option; pass it to super().__init__({name}=...), which "
                 f"checks it",
                 stacklevel=2,
-            )
-
-    def _warn_of_overwriting(self) -> None:
-        for name in sorted(task_options.OPTION_NAMES & self.__dict__.keys()):
-            warnings.warn(
-                f"{type(self).__name__} sets self.{name} before super().__init__(), which resets it; "
-                f"pass {name}= there",
-                stacklevel=3,
             )
 
     @property
@@ -246,16 +234,13 @@ class Task(Operand, Generic[R]):
     def _copy(self, options: Mapping[str, Any]) -> Self:
         new = object.__new__(type(self))
         attributes = new.__dict__
-        attributes.update(self.__dict__)
-        attributes.pop("_home", None)
+        attributes.update(self.__getstate__())
         attributes["state_handlers"] = list(self.state_handlers)
         if options:
             new._change(options)
-        active = current().get("tags")
-        if active:
+        if active := current().get("tags"):
             new.tags |= active
-        flow = current().get("flow")
-        if flow is not None:
+        if (flow := current().get("flow")) is not None:
             flow.note_used(self)
         return new
 
@@ -264,9 +249,11 @@ class Task(Operand, Generic[R]):
         for name, value in options.items():
             if name not in known:
                 if not hasattr(self, name):
-                    raise AttributeError(f"{self!r} does not have {name!r} as an attribute or option{_guess(name)}")
+                    raise AttributeError(
+                        f"{self!r} does not have {name!r} as an attribute or option{task_options.guess(name)}"
+                    )
                 setattr(self, name, value)
-        self.name = _checked_name(known.get("name")) or self.name
+        self.name = task_options.checked_name(known.get("name")) or self.name
         tags = self.tags
         self.__dict__.update(task_options.resolve(known, self.__dict__))
         self.tags |= tags
@@ -358,16 +345,17 @@ class Task(Operand, Generic[R]):
             If the arguments do not match the signature of the task function.
         """
         if wait_for is not None:
-            upstream_tasks = [*_several(upstream_tasks), *_several(wait_for)]
+            upstream_tasks = [*several(upstream_tasks), *several(wait_for)]
         run = self._function_run() if flow is None else None
         if run is not None:
-            options = self._call_options(upstream_tasks, return_state, allow_failure, task_args)
+            options = options_of_call(self, upstream_tasks, return_state, allow_failure, task_args)
             return (run.map if mapped else run.call)(self, args, kwargs, options)
         if return_state:
             raise TypeError(f"{self.name}(..., return_state=True): a recorded call has no state before the run")
         if allow_failure:
-            args, kwargs = _allowing(args), {name: allowing_failure(value) for name, value in kwargs.items()}
-            upstream_tasks = _allowing(_several(upstream_tasks))
+            args = tuple(map(allowing_failure, args))
+            kwargs = {name: allowing_failure(value) for name, value in kwargs.items()}
+            upstream_tasks = tuple(map(allowing_failure, several(upstream_tasks)))
         flow = self._flow(flow)
         new = self._copy(task_args or {})
         new.bind(*args, mapped=mapped, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
@@ -480,22 +468,13 @@ class Task(Operand, Generic[R]):
                 f"{self.name}.submit(...) runs inside a @flow function; in a `with Flow(...)` block call "
                 f"{self.name}(...) or {self.name}.map(...); {self.name}.run(...) runs only the function"
             )
-        return run.submit(self, args, kwargs, self._call_options(wait_for, return_state, allow_failure, task_args))
+        options = options_of_call(self, wait_for, return_state, allow_failure, task_args)
+        return run.submit(self, args, kwargs, options)
 
     def _function_run(self) -> Any:
         """Return the run of the enclosing flow function; None if calls are recorded, or rejected."""
         context = current()
         return None if context.get("flow") is not None else context.get("function_run")
-
-    def _call_options(
-        self,
-        wait_for: Iterable[Any] | None,
-        return_state: bool | None,
-        allow_failure: bool,
-        task_args: Mapping[str, Any] | None,
-    ) -> Any:
-        wants_state = self.return_state if return_state is None else return_state
-        return CallOptions(_several(wait_for), bool(wants_state), allow_failure, task_args)
 
     def bind(
         self,
@@ -508,8 +487,7 @@ class Task(Operand, Generic[R]):
     ) -> Self:
         """Set the arguments of this task itself, not a copy, in a flow; parameters and errors as for a call."""
         flow = self._flow(flow)
-        active = current().get("tags")
-        if active:
+        if active := current().get("tags"):
             self.tags |= active
         keyword_tasks = inputs_of(self.run, self.name).bind(self.name, args, kwargs)
         flow.set_dependencies(self, upstream_tasks=upstream_tasks, keyword_tasks=keyword_tasks, mapped=mapped)
@@ -525,14 +503,7 @@ class Task(Operand, Generic[R]):
         validate: bool | None = None,
     ) -> Self:
         """Add this task itself to a flow with its dependencies; see :meth:`prefectish.Flow.set_dependencies`."""
-        self._flow(flow).set_dependencies(
-            self,
-            upstream_tasks=upstream_tasks,
-            downstream_tasks=downstream_tasks,
-            keyword_tasks=keyword_tasks,
-            mapped=mapped,
-            validate=validate,
-        )
+        self._flow(flow).set_dependencies(self, upstream_tasks, downstream_tasks, keyword_tasks, mapped, validate)
         return self
 
     def set_upstream(
@@ -580,23 +551,10 @@ class Task(Operand, Generic[R]):
         return self.set_upstream(other)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        state.pop("_home", None)
-        return state
+        return {name: value for name, value in self.__dict__.items() if name != "_home"}
 
     def __repr__(self) -> str:
         return f"<Task: {printable(self.name)}>"
-
-
-def _several(tasks: Any) -> Iterable[Any]:
-    """Return what to wait for as an iterable; a single task or future becomes a list."""
-    if tasks is None:
-        return ()
-    return tasks if isinstance(tasks, list | tuple | set | frozenset) else [tasks]
-
-
-def _allowing(values: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(allowing_failure(value) for value in values)
 
 
 class FunctionTask(Task[R], Generic[P, R, Body]):
@@ -619,9 +577,15 @@ class FunctionTask(Task[R], Generic[P, R, Body]):
             """The task function; a property, so that type checkers do not take it for a method."""
 
     def __init__(self, function: Callable[P, Body], name: str | None = None, **options: Unpack[TaskOptions]) -> None:
-        name = _checked_name(name) or _name_of(function)
+        name = task_options.checked_name(name) or _name_of(function)
         self.__dict__["run"] = callable_by_keyword(function, name)
         super().__init__(name, **options)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", None) or type(function).__name__
 
 
 class Operation(FunctionTask):
@@ -634,32 +598,6 @@ class Operation(FunctionTask):
             f"{self!r} has no truth value while the flow is built, so `if`, `and`, `or` and `not` cannot "
             f"use it; use and_, or_ and not_, or branch with case(...) or in a task"
         )
-
-
-def _checked_name(name: Any) -> str | None:
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"name must be a string, got {name!r}")
-    return name
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__name__", None) or type(function).__name__
-
-
-def _refuse_unknown(options: Mapping[str, Any]) -> None:
-    unknown = options.keys() - task_options.OPTION_NAMES
-    if unknown:
-        name = min(unknown)
-        raise TypeError(f"a task has no option {name!r}{_guess(name)}")
-
-
-def _guess(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, task_options.OPTION_NAMES, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 @overload

@@ -22,11 +22,10 @@ from prefectish.errors import (
     RemoteError,
     ResultUnpickleError,
     describe,
-    rebuild_exception,
-    reduce_exception,
     shorten,
     text_of,
 )
+from prefectish.exception_pickling import rebuild_exception, reduce_exception
 from prefectish.source_lines import pickler_class
 
 #: Types that are sent as they are. Subclasses are not: their classes may be missing elsewhere.

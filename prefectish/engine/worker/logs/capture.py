@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import current, get_logger
 from prefectish.engine.process_tree import process_id
-from prefectish.engine.state import traceback_of
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.lines import LogLine, block, one_line
 from prefectish.errors import describe, text_of
+from prefectish.exception_pickling import traceback_of
 from prefectish.secrets.masking import mask
 
 if TYPE_CHECKING:

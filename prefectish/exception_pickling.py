@@ -1,0 +1,83 @@
+"""How exceptions cross to another process, or to another day: by value, or as a stand-in that shows their text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefectish.errors import RemoteError, shorten, text_of
+
+
+def reduce_exception(error: BaseException) -> tuple[Any, ...]:
+    """Return what an exception is rebuilt from: a callable, its arguments and possibly attributes.
+
+    It is pickled in place of the exception. A library in this process may have registered its own way to pickle
+    every exception, as distributed does through tblib: a SyntaxError pickled that way loses its text and carries
+    the frames of its traceback.
+    """
+    parts = error.__reduce_ex__(4)
+    if isinstance(parts, str) or len(parts) > 3:
+        raise TypeError(f"{type(error).__name__} has a custom way of pickling")
+    return parts
+
+
+def rebuild_exception(parts: tuple[Any, ...]) -> BaseException:
+    """Rebuild an exception from `reduce_exception`; raise whatever its constructor raises."""
+    make, arguments, *state = parts
+    error = make(*arguments)
+    if not isinstance(error, BaseException):
+        raise TypeError(f"{make!r} returned {type(error).__name__}, which is not an exception")
+    if state and state[0] is not None:
+        error.__setstate__(state[0])
+    return error
+
+
+def traceback_of(result: Any) -> str | None:
+    """Return the text of the traceback of an exception, causes included; None if it has none."""
+    if isinstance(result, RemoteError):
+        return result.traceback
+    if not isinstance(result, BaseException):
+        return None
+    if result.__traceback__ is None:  # raised in another process, from where its text came as the cause
+        return traceback_of(result.__cause__)
+    from traceback import format_exception
+
+    return shorten("".join(format_exception(result)))
+
+
+class PickledException:
+    """An exception as bytes, so that it can break neither the pickling of its state nor the loading.
+
+    Its name and text go beside, for the stand-in that takes its place if the bytes cannot be made or loaded.
+    """
+
+    __slots__ = ("content", "text", "type_name")
+
+    def __init__(self, error: BaseException) -> None:
+        self.content = _dumped(error)
+        self.type_name = type(error).__name__
+        self.text = text_of(error)
+
+    def opened(self, traceback: str | None) -> BaseException:
+        """Return the exception, or a stand-in with this traceback."""
+        error = _loaded(self.content)
+        return RemoteError(self.type_name, self.text, traceback) if error is None else error
+
+
+def _dumped(error: BaseException) -> bytes | None:
+    from prefectish.source_lines import dumps_by_value  # takes classes of `__main__` along, where pickle sends a name
+
+    try:
+        return dumps_by_value(reduce_exception(error), lines=False)
+    except Exception:  # how it is pickled is the user's code
+        return None
+
+
+def _loaded(content: bytes | None) -> BaseException | None:
+    if content is None:
+        return None
+    from pickle import loads
+
+    try:
+        return rebuild_exception(loads(content))
+    except Exception:  # how it is loaded is the user's code too
+        return None
