@@ -75,15 +75,7 @@ def fingerprint(value: Any, is_body: Callable[[type], bool] = lambda cls: False,
 
 
 class _Tree:
-    """The state while one value is hashed.
-
-    Attributes
-    ----------
-    done
-        Hash of each object by id, with the object, so that its id is not reused.
-    open_
-        Depth of each enclosing object by id: a value inside itself is hashed by its depth.
-    """
+    """The state while one value is hashed."""
 
     def __init__(self, is_body: Callable[[type], bool], loose: bool) -> None:
         from hashlib import blake2b
@@ -91,7 +83,9 @@ class _Tree:
         self.blake2b = blake2b
         self.is_body = is_body
         self.loose = loose
+        # Hash of each object by id, with the object, so that its id is not reused.
         self.done: dict[int, tuple[bytes, Any]] = {}
+        # Depth of each enclosing object by id: a value inside itself is hashed by its depth.
         self.open_: dict[int, int] = {}
 
     def node(self, value: Any) -> bytes:

@@ -39,26 +39,17 @@ class Hit:
 
 
 class Miss:
-    """No cached state can be used; small, and passed on to :func:`keep`.
-
-    Attributes
-    ----------
-    reason
-        Reason in words, if it is not just another key; otherwise the key and its parts explain it.
-    key
-        None for a task without `cache_key_fn`, or if it is not cached.
-    parts
-        The digests from which the key is computed.
-    """
+    """No cached state can be used; small, and passed on to :func:`keep`."""
 
     __slots__ = ("key", "parts", "reason")
 
     def __init__(
         self, reason: str | None, key: str | None = None, parts: Mapping[str, str | None] | None = None
     ) -> None:
+        # Reason in words, if it is not just another key; otherwise the key and its parts explain it.
         self.reason = reason
-        self.key = key
-        self.parts = parts or {}
+        self.key = key  # None for a task without `cache_key_fn`, or if it is not cached
+        self.parts = parts or {}  # the digests from which the key is computed
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Miss, (self.reason, self.key, dict(self.parts))

@@ -172,15 +172,9 @@ def _source_of(run: RunRow) -> str:
 
 
 class _NextCommand(NamedTuple):
-    """The options that a command about a run has to repeat.
+    """The options that a command about a run has to repeat."""
 
-    Attributes
-    ----------
-    source
-        The location of the flow, if the history does not know it.
-    """
-
-    source: str | None
+    source: str | None  # the location of the flow, if the history does not know it
     param: list[str]
     history: str | None
 

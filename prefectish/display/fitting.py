@@ -21,27 +21,17 @@ UNLIMITED_WIDTH = 10_000
 
 
 class LineLayout(NamedTuple):
-    """Which parts of a line are shown.
+    """Which parts of a line are shown."""
 
-    Attributes
-    ----------
-    name, bar
-        Maximum length of the name; width of the bar.
-    percent, pace, left
-        Whether these are shown.
-    words
-        Whether kinds of children are shown in full words.
-    kinds
-        Which kinds are shown; None: all.
-    """
-
+    #: Maximum length of the name; width of the bar.
     name: int
     bar: int
+    #: Whether these are shown.
     percent: bool = True
     pace: bool = True
     left: bool = True
-    words: bool = True
-    kinds: frozenset[str] | None = None
+    words: bool = True  # whether kinds of children are shown in full words
+    kinds: frozenset[str] | None = None  # which kinds are shown; None: all
 
 
 #: From the widest to the narrowest; the first that fits is used, or else the last.

@@ -24,20 +24,12 @@ SWEEPS = 8
 
 
 class Layout(NamedTuple):
-    """A drawing of a graph.
+    """A drawing of a graph."""
 
-    Attributes
-    ----------
-    centres
-        Middle of each node.
-    routes
-        Points of each edge, in the order of the edges, from the lower rim of its start to the upper rim of its end.
-    width, height
-        Of the whole drawing, in pixels.
-    """
-
-    centres: dict[Key, Point]
+    centres: dict[Key, Point]  # middle of each node
+    #: Points of each edge, in the order of the edges, from the lower rim of its start to the upper rim of its end.
     routes: list[list[Point]]
+    #: Of the whole drawing, in pixels.
     width: float
     height: float
 

@@ -21,30 +21,14 @@ LONG_TASK_SECONDS = 1.0
 
 
 class PaceLine(NamedTuple):
-    """The progress of a map.
+    """The progress of a map."""
 
-    Attributes
-    ----------
-    name
-        Of the task, or its slug if others have the same name.
-    counts
-        What the engine counted.
-    seconds
-        Since its first child started, until its end; None if none has.
-    rate
-        Children that end in a second; None if that is not known.
-    left
-        Seconds until it ends, about; None if that is not known.
-    expected
-        How many children it will have, by a former run; None if that is known, or not even guessed.
-    """
-
-    name: str
-    counts: StepCounts
-    seconds: float | None
-    rate: float | None
-    left: float | None
-    expected: int | None
+    name: str  # of the task, or its slug if others have the same name
+    counts: StepCounts  # what the engine counted
+    seconds: float | None  # since its first child started, until its end; None if none has
+    rate: float | None  # children that end in a second; None if that is not known
+    left: float | None  # seconds until it ends, about; None if that is not known
+    expected: int | None  # how many children it will have, by a former run; None if that is known, or not even guessed
 
     @property
     def done(self) -> int:
@@ -62,32 +46,17 @@ class PaceLine(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """The progress of a run.
+    """The progress of a run."""
 
-    Attributes
-    ----------
-    title
-        Name of the flow.
-    seconds
-        Since the run began.
-    maps
-        A line each.
-    tasks, ended, failed
-        Single tasks, and how many of them have ended, and failed.
-    long
-        Names of single tasks that have been running for a while, with their seconds.
-    paused
-        Whether the run is paused.
-    """
-
-    title: str
-    seconds: float
-    maps: Sequence[PaceLine]
+    title: str  # name of the flow
+    seconds: float  # since the run began
+    maps: Sequence[PaceLine]  # a line each
+    #: Single tasks, and how many of them have ended, and failed.
     tasks: int
     ended: int
     failed: int
-    long: Sequence[tuple[str, float]]
-    paused: bool = False
+    long: Sequence[tuple[str, float]]  # names of single tasks that have been running for a while, with their seconds
+    paused: bool = False  # whether the run is paused
 
 
 class RateTrack:
@@ -117,19 +86,11 @@ class RateTrack:
 
 
 class RateMeter:
-    """Collects observations of a run, and computes its progress.
-
-    Parameters
-    ----------
-    title
-        Name of the flow.
-    began
-        Start of the run, by the clock of `scene`.
-    """
+    """Collects observations of a run, and computes its progress."""
 
     def __init__(self, title: str, began: float) -> None:
-        self.title = title
-        self.began = began
+        self.title = title  # name of the flow
+        self.began = began  # start of the run, by the clock of `scene`
         #: Children and seconds of each task in an earlier run, by slug; set when they have been read.
         self.past: Mapping[str, tuple[int, float]] = {}
         self._tracks: dict[str, RateTrack] = {}

@@ -17,25 +17,12 @@ MIN_ROWS_LEFT = 3
 
 
 class Region:
-    """Rows at the bottom of a terminal.
-
-    Parameters
-    ----------
-    stream
-        Of the terminal.
-
-    Attributes
-    ----------
-    rows
-        Of the terminal when the region was taken; 0 if it is not.
-    height
-        Rows of the region.
-    """
+    """Rows at the bottom of a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.rows = 0
-        self.height = 0
+        self._stream = stream  # of the terminal
+        self.rows = 0  # of the terminal when the region was taken; 0 if it is not
+        self.height = 0  # rows of the region
 
     def size(self) -> tuple[int, int]:
         """Return columns and rows of the terminal as it is now."""

@@ -27,30 +27,14 @@ MARGIN = 8.0
 
 
 class Box(NamedTuple):
-    """A node of a picture.
+    """A node of a picture."""
 
-    Attributes
-    ----------
-    ident
-        Unique id.
-    lines
-        Lines of text, the first one is the name.
-    mapped
-        It is drawn as a stack.
-    color
-        Of its state; None if nothing ran.
-    parts
-        Color and share of each state of its children, drawn as a bar.
-    title
-        Tooltip.
-    """
-
-    ident: str
-    lines: Sequence[str]
-    mapped: bool = False
-    color: str | None = None
-    parts: Sequence[tuple[str, float]] = ()
-    title: str = ""
+    ident: str  # unique id
+    lines: Sequence[str]  # lines of text, the first one is the name
+    mapped: bool = False  # it is drawn as a stack
+    color: str | None = None  # of its state; None if nothing ran
+    parts: Sequence[tuple[str, float]] = ()  # color and share of each state of its children, drawn as a bar
+    title: str = ""  # tooltip
 
 
 class SvgEdge(NamedTuple):

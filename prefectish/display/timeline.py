@@ -15,24 +15,12 @@ NAMES_WIDTH, CHART_WIDTH, NOTES_WIDTH, ROW_HEIGHT = 190, 700, 150, 24
 
 
 class Row(NamedTuple):
-    """A row of a timeline.
+    """A row of a timeline."""
 
-    Attributes
-    ----------
-    name
-        Name of the row.
-    values
-        Activity in intervals of equal length.
-    bad
-        Share of failures, drawn over it.
-    behind
-        Note at the end of the row.
-    """
-
-    name: str
-    values: Sequence[float]
-    bad: Sequence[float]
-    behind: str
+    name: str  # name of the row
+    values: Sequence[float]  # activity in intervals of equal length
+    bad: Sequence[float]  # share of failures, drawn over it
+    behind: str  # note at the end of the row
 
 
 def timeline(rows: Sequence[Row], length: float, color: str, bad: str, alike: bool) -> str:

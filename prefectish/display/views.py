@@ -44,29 +44,16 @@ class Count(NamedTuple):
 
 
 class TaskView(NamedTuple):
-    """A task of a run.
+    """A task of a run."""
 
-    Attributes
-    ----------
-    slug, name
-        What it is called, in the flow and by its author.
-    kind
-        What it is: "task", "map", "parameter", or "constant" for a value that is written in the flow.
-    state
-        Name of its state, None if nothing is known; `message` is that of a single task.
-    counts
-        Its children by state, or itself.
-    total
-        How many children.
-    """
-
+    #: What it is called, in the flow and by its author.
     slug: str
     name: str
-    kind: str
-    state: str | None
+    kind: str  # what it is: "task", "map", "parameter", or "constant" for a value that is written in the flow
+    state: str | None  # name of its state, None if nothing is known; `message` is that of a single task
     message: str
-    counts: Sequence[Count]
-    total: int
+    counts: Sequence[Count]  # its children by state, or itself
+    total: int  # how many children
 
     @property
     def failed(self) -> int:
@@ -75,24 +62,15 @@ class TaskView(NamedTuple):
 
 
 class CauseView(NamedTuple):
-    """Failures of one cause.
+    """Failures of one cause."""
 
-    Attributes
-    ----------
-    kind, type, message, traceback
-        State, exception, its text and traceback, of the first of them.
-    number
-        How many failed so.
-    named
-        What the first of them are called.
-    """
-
+    #: State, exception, its text and traceback, of the first of them.
     kind: str
     type: str
     message: str
     traceback: str | None
-    number: int
-    named: Sequence[str]
+    number: int  # how many failed so
+    named: Sequence[str]  # what the first of them are called
 
 
 class SlowView(NamedTuple):
@@ -107,39 +85,25 @@ class SlowView(NamedTuple):
 
 
 class RunView(NamedTuple):
-    """A run, or a part of one.
+    """A run, or a part of one."""
 
-    Attributes
-    ----------
-    title
-        What it is called; `subtitle` says more.
-    state, color, message
-        How it ended.
-    tasks, arrows
-        What ran, and how it hangs together.
-    causes
-        Why children failed, the most frequent first; `unseen` are failures of other causes, or not looked at.
-    slowest
-        Children that took longest.
-    started, ended, seconds
-        When it ran, if that is known.
-    facts
-        More to tell, by name.
-    """
-
-    title: str
+    title: str  # what it is called; `subtitle` says more
+    #: How it ended.
     state: str
     color: str
     message: str
+    #: What ran, and how it hangs together.
     tasks: Sequence[TaskView]
     arrows: Sequence[Arrow] = ()
+    #: Why children failed, the most frequent first; `unseen` are failures of other causes, or not looked at.
     causes: Sequence[CauseView] = ()
     unseen: int = 0
-    slowest: Sequence[SlowView] = ()
+    slowest: Sequence[SlowView] = ()  # children that took longest
+    #: When it ran, if that is known.
     started: datetime | None = None
     ended: datetime | None = None
     seconds: float | None = None
-    facts: Sequence[tuple[str, str]] = ()
+    facts: Sequence[tuple[str, str]] = ()  # more to tell, by name
 
 
 def is_failure(kind: str) -> bool:

@@ -19,20 +19,13 @@ Handler = Callable[[Any, State, State], State | None]
 
 
 class Transition:
-    """The outcome of a proposed change of state.
-
-    Parameters
-    ----------
-    state
-        The state after the handlers.
-    aborted
-        Whether a handler raised an error or a signal: `state` is then final, and a failure is not retried.
-    """
+    """The outcome of a proposed change of state."""
 
     __slots__ = ("aborted", "state")
 
     def __init__(self, state: State, aborted: bool) -> None:
-        self.state = state
+        self.state = state  # the state after the handlers
+        # Whether a handler raised an error or a signal: `state` is then final, and a failure is not retried.
         self.aborted = aborted
 
     def __repr__(self) -> str:

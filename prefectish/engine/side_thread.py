@@ -32,16 +32,12 @@ class SideThread:
         What to run; it captures what the user's code raises.
     name
         Of the thread.
-
-    Attributes
-    ----------
-    stop
-        Cancels what runs, if that is possible: a coroutine, not a function.
     """
 
     __slots__ = ("_ended", "_outcome", "stop", "thread")
 
     def __init__(self, call: Callable[[], Value | Error], name: str) -> None:
+        # Cancels what runs, if that is possible: a coroutine, not a function.
         self.stop: Callable[[], object] | None = None
         self._outcome: Value | Error | None = None
         self._ended = threading.Event()

@@ -97,17 +97,12 @@ class Story(str):
 
 
 class RunStory:
-    """What happened in a run, as far as it was noted: the last entries of a bounded log.
-
-    Attributes
-    ----------
-    orders
-        Rows in map order, of flattened maps that have ended: rows are numbered as they came.
-    """
+    """What happened in a run, as far as it was noted: the last entries of a bounded log."""
 
     def __init__(self, run_id: str, names: Callable[[], Iterable[tuple[str, str]]]) -> None:
         self.run_id = run_id
         self.entries: deque[StoryEntry] = deque(maxlen=MAX_ENTRIES)
+        # Rows in map order, of flattened maps that have ended: rows are numbered as they came.
         self.orders: dict[str, tuple[int, ...]] = {}
         self.count = 0
         self._names = names

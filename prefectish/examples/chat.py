@@ -23,13 +23,6 @@ class ChatServer(ThreadingHTTPServer):
         People who wrote nothing.
     gone
         People who cannot be written to: the server answers 404.
-
-    Attributes
-    ----------
-    messages
-        What was sent, in order: to whom, and the text.
-    hiccups
-        How many of the next messages are answered by 503, as a busy server does.
     """
 
     def __init__(self, token: str, updates: Mapping[str, str], silent: Sequence[str], gone: Sequence[str] = ()) -> None:
@@ -38,8 +31,8 @@ class ChatServer(ThreadingHTTPServer):
         self.updates = dict(updates)
         self.team = [*updates, *silent, *gone]
         self.gone = frozenset(gone)
-        self.messages: list[tuple[str, str]] = []
-        self.hiccups = 0
+        self.messages: list[tuple[str, str]] = []  # what was sent, in order: to whom, and the text
+        self.hiccups = 0  # how many of the next messages are answered by 503, as a busy server does
 
     @property
     def url(self) -> str:

@@ -28,21 +28,11 @@ _given: dict[str, InputSpec] = {}
 
 
 class Arguments(NamedTuple):
-    """The arguments of a call.
+    """The arguments of a call."""
 
-    Attributes
-    ----------
-    specs
-        Their kinds: calls with equal specs share a chain.
-    values
-        One for each spec: a value, a state, or an outcome.
-    sources
-        The outcomes among them.
-    """
-
-    specs: tuple[InputSpec, ...]
-    values: tuple[Any, ...]
-    sources: tuple[Settled, ...]
+    specs: tuple[InputSpec, ...]  # their kinds: calls with equal specs share a chain
+    values: tuple[Any, ...]  # one for each spec: a value, a state, or an outcome
+    sources: tuple[Settled, ...]  # the outcomes among them
 
 
 def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool) -> Arguments:

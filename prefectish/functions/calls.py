@@ -33,28 +33,16 @@ from prefectish.tasks.task import Task
 
 
 class CallChain(StepChain):
-    """Rows that come one by one, each with inputs of its own.
-
-    Attributes
-    ----------
-    inputs
-        Of rows that have not started.
-    keys
-        Keys of rows that have not ended, by their arguments.
-    reads
-        What they read, in a run that is resumed.
-    queue
-        Rows that can start: rank, row.
-    """
+    """Rows that come one by one, each with inputs of its own."""
 
     __slots__ = ("inputs", "keys", "queue", "reads")
 
     def __init__(self, step_state: StepState) -> None:
         super().__init__([step_state], step_state.step.stage, step_state.map_state)
-        self.inputs: dict[int, tuple[Any, ...]] = {}
-        self.keys: dict[int, str] = {}
-        self.reads: dict[int, tuple[tuple[int, int | None], ...]] = {}
-        self.queue: list[tuple[float, int]] = []
+        self.inputs: dict[int, tuple[Any, ...]] = {}  # of rows that have not started
+        self.keys: dict[int, str] = {}  # keys of rows that have not ended, by their arguments
+        self.reads: dict[int, tuple[tuple[int, int | None], ...]] = {}  # what they read, in a run that is resumed
+        self.queue: list[tuple[float, int]] = []  # rows that can start: rank, row
 
     def key_of(self, row: int) -> str | None:
         """Return the key of a call, by its arguments."""
@@ -84,19 +72,7 @@ class CallChain(StepChain):
 
 
 class CallSignature:
-    """Calls of one task whose arguments are of the same kinds. Made by the thread that calls.
-
-    Attributes
-    ----------
-    rows
-        Numbers of the calls.
-    outcomes
-        Of the calls that have not ended.
-    failed
-        Outcomes of those that failed and that were not read by then.
-    direct
-        Whether a call may run inline, in the thread that calls: no limit holds it back.
-    """
+    """Calls of one task whose arguments are of the same kinds. Made by the thread that calls."""
 
     __slots__ = ("direct", "failed", "chain", "outcomes", "rows", "spec", "step_state")
 
@@ -111,9 +87,10 @@ class CallSignature:
             -1 - self.step_state.step.number, progress.ready.facts, (step,), (), frozenset((0,)), batch
         )
         self.chain: CallChain | None = None
-        self.rows = itertools.count()
-        self.outcomes: dict[int, Settled] = {}
-        self.failed: list[Settled] = []
+        self.rows = itertools.count()  # numbers of the calls
+        self.outcomes: dict[int, Settled] = {}  # of the calls that have not ended
+        self.failed: list[Settled] = []  # outcomes of those that failed and that were not read by then
+        # Whether a call may run inline, in the thread that calls: no limit holds it back.
         self.direct = not progress.admission.limits.limited(self.step_state.step.number)
         self.step_state.watcher = self
 
@@ -142,65 +119,30 @@ class CallSignature:
 
 
 class TaskCall(NamedTuple):
-    """A request: a call on its way to the loop.
-
-    Attributes
-    ----------
-    arguments
-        One for each input of the signature: a value, a state, or the outcome of something else.
-    key
-        Its key, by its arguments; None if it is not needed, or they have no stable hash.
-    """
+    """A request: a call on its way to the loop."""
 
     signature: CallSignature
     row: int
     outcome: Settled
+    #: One for each input of the signature: a value, a state, or the outcome of something else.
     arguments: tuple[Any, ...]
-    key: str | None = None
+    key: str | None = None  # its key, by its arguments; None if it is not needed, or they have no stable hash
 
 
 class Argument(NamedTuple):
-    """An argument of a map, or something it waits for besides.
+    """An argument of a map, or something it waits for besides."""
 
-    Attributes
-    ----------
-    key
-        None for what is only waited for.
-    value
-        A value in which outcomes stand for results; :class:`MapCall` for another map.
-    name
-        What it comes from.
-    holds
-        Outcomes stand in the value.
-    """
-
-    key: str | None
-    value: Any
-    name: TaskName
+    key: str | None  # None for what is only waited for
+    value: Any  # a value in which outcomes stand for results; :class:`MapCall` for another map
+    name: TaskName  # what it comes from
     mapped: bool
     flattened: bool
     allow_failure: bool
-    holds: bool
+    holds: bool  # outcomes stand in the value
 
 
 class MapCall:
-    """A request: a map on its way to the loop, and its outcome. Made by the thread that calls.
-
-    Attributes
-    ----------
-    outcome
-        Of the map as a whole.
-    rows
-        Outcomes of children that were asked for and that have not ended.
-    listeners
-        Called with row and state of each child that ends.
-    added
-        Called once the step is in the plan.
-    sized
-        Called whenever the number of children may have become known.
-    kept
-        A call reads it as a whole, so its results stay until the end of the run.
-    """
+    """A request: a map on its way to the loop, and its outcome. Made by the thread that calls."""
 
     __slots__ = ("added", "arguments", "kept", "listeners", "outcome", "rows", "sized", "slug", "task")
 
@@ -208,13 +150,13 @@ class MapCall:
         self.task = task
         self.slug = slug
         self.arguments = arguments
-        self.outcome = Settled(slug)
+        self.outcome = Settled(slug)  # of the map as a whole
         self.outcome.sources = tuple(a.value.outcome for a in arguments if isinstance(a.value, MapCall))
-        self.kept = False
-        self.rows: dict[int, Settled] = {}
-        self.listeners: list[Callable[[int, State], None]] = []
-        self.added: list[Callable[[], None]] = []
-        self.sized: list[Callable[[], None]] = []
+        self.kept = False  # a call reads it as a whole, so its results stay until the end of the run
+        self.rows: dict[int, Settled] = {}  # outcomes of children that were asked for and that have not ended
+        self.listeners: list[Callable[[int, State], None]] = []  # called with row and state of each child that ends
+        self.added: list[Callable[[], None]] = []  # called once the step is in the plan
+        self.sized: list[Callable[[], None]] = []  # called whenever the number of children may have become known
 
     @property
     def step_state(self) -> StepState | None:

@@ -19,30 +19,16 @@ from prefectish.tasks.task import Task
 
 
 class InputSpec(NamedTuple):
-    """An input of a step that is added: the edge of a `Step`, before there is a step.
+    """An input of a step that is added: the edge of a `Step`, before there is a step."""
 
-    Attributes
-    ----------
-    key
-        Argument it fills, None if it is only waited for.
-    source
-        Number of the step it comes from, -1 if each row has a source of its own.
-    upstream
-        What it comes from, for triggers and errors.
-    given
-        It is a value of the caller's and no edge.
-    inside
-        Name of the argument in which it fills a place.
-    """
-
-    key: str | None
-    source: int
-    upstream: TaskName
+    key: str | None  # argument it fills, None if it is only waited for
+    source: int  # number of the step it comes from, -1 if each row has a source of its own
+    upstream: TaskName  # what it comes from, for triggers and errors
     mapped: bool = False
     flattened: bool = False
     allow_failure: bool = False
-    given: bool = False
-    inside: str | None = None
+    given: bool = False  # it is a value of the caller's and no edge
+    inside: str | None = None  # name of the argument in which it fills a place
 
 
 def empty_plan(flow_name: str) -> Plan:
@@ -54,21 +40,15 @@ class DynamicPlan:
     """Adds steps to the plan and the tables of a run.
 
     The thread that calls tasks and the one that drives the run both add steps, one after another.
-
-    Parameters
-    ----------
-    max_concurrency
-        Children of one task that run at the same time at most, None for what the task says.
-    store
-        Where results are kept whose task does not say; None for nowhere.
     """
 
     def __init__(self, progress: Progress, max_concurrency: int | None = None, store: Any = None) -> None:
         self.progress = progress
         self.run_state = progress.run_state
         self.lock = threading.Lock()
+        # Children of one task that run at the same time at most, None for what the task says.
         self._max_concurrency = max_concurrency
-        self._store = store
+        self._store = store  # where results are kept whose task does not say; None for nowhere
         self._slugs = SlugBook()
         self._domains: dict[object, int] = {}
         self._limits: dict[int, tuple[Task, Limit | None, Rate | None]] = {}

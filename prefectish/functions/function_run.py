@@ -66,24 +66,13 @@ class FunctionRun:
         Where results are kept of tasks without a store of their own.
     waits
         Whether calls of coroutine functions are awaited by the flow function.
-
-    Attributes
-    ----------
-    plan
-        The steps so far.
-    control
-        What the thread that drives the run shares with this one.
-    is_open
-        More calls may come.
-    final
-        State of the flow, once the function has ended.
     """
 
     def __init__(self, name: str, max_concurrency: int | None, store: Any, waits: bool) -> None:
-        self.control = RunControl()
-        self.plan = empty_plan(name)
-        self.is_open = True
-        self.final: State | None = None
+        self.control = RunControl()  # what the thread that drives the run shares with this one
+        self.plan = empty_plan(name)  # the steps so far
+        self.is_open = True  # more calls may come
+        self.final: State | None = None  # State of the flow, once the function has ended
         self.waits = waits
         self._max_concurrency = max_concurrency
         self._store = store

@@ -16,42 +16,20 @@ _LOCK = threading.Lock()
 
 
 class Settled:
-    """The final state of something that runs.
-
-    Attributes
-    ----------
-    label
-        What runs, for errors.
-    step_state
-        The step it belongs to; None as long as the step is not in the plan.
-    row
-        Of the step; None for all of it.
-    state
-        Final state, None until it is known.
-    width
-        Measure of the result, for maps over it; None if it was not measured.
-    waiting
-        A state that waits for an approval (a pause), None if it does not.
-    key
-        Key of a call, by its arguments; None if it is not needed.
-    sources
-        Outcomes that it read or waited for.
-    read
-        Whether its result or state was retrieved, or need not be.
-    """
+    """The final state of something that runs."""
 
     __slots__ = ("_callbacks", "key", "label", "read", "row", "sources", "state", "step_state", "waiting", "width")
 
     def __init__(self, label: str, step_state: StepState | None = None, row: int | None = None) -> None:
-        self.label = label
-        self.step_state = step_state
-        self.row = row
-        self.state: State | None = None
-        self.width: Any = None
-        self.waiting: State | None = None
-        self.read = False
-        self.key: str | None = None
-        self.sources: tuple[Settled, ...] = ()
+        self.label = label  # what runs, for errors
+        self.step_state = step_state  # the step it belongs to; None as long as the step is not in the plan
+        self.row = row  # of the step; None for all of it
+        self.state: State | None = None  # final state, None until it is known
+        self.width: Any = None  # measure of the result, for maps over it; None if it was not measured
+        self.waiting: State | None = None  # a state that waits for an approval (a pause), None if it does not
+        self.read = False  # whether its result or state was retrieved, or need not be
+        self.key: str | None = None  # key of a call, by its arguments; None if it is not needed
+        self.sources: tuple[Settled, ...] = ()  # outcomes that it read or waited for
         self._callbacks: list[Callable[[Settled], None]] = []
 
     def settle(self, state: State, width: Any = None) -> None:

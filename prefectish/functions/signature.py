@@ -23,18 +23,12 @@ def _can_validate() -> bool:
 
 
 class BoundSignature:
-    """The arguments of a flow function.
-
-    Attributes
-    ----------
-    validates
-        Whether values are checked against annotations.
-    """
+    """The arguments of a flow function."""
 
     def __init__(self, function: Callable[..., Any], name: str, validates: bool) -> None:
         self.signature = inspect.signature(function)
         self.name = name
-        self.validates = validates
+        self.validates = validates  # whether values are checked against annotations
         self._function = function
         self._types: Mapping[str, Any] | None = None
 

@@ -59,30 +59,18 @@ _PRINTED = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class Tree:
-    """The state while one value is hashed.
-
-    Attributes
-    ----------
-    done
-        Hash of each finished object by its id; the object is kept, so that no other gets the id.
-    open_
-        Depth of each object around the current one, by id.
-    outermost
-        The smallest depth that an object inside the current one points back to.
-    met
-        Ids of objects that point back to something around them, and so have no hash of their own.
-    again
-        How often such an object was met again.
-    """
+    """The state while one value is hashed."""
 
     __slots__ = ("again", "done", "met", "open_", "outermost")
 
     def __init__(self) -> None:
+        # Hash of each finished object by its id; the object is kept, so that no other gets the id.
         self.done: dict[int, tuple[bytes, Any]] = {}
-        self.open_: dict[int, int] = {}
-        self.outermost = 0
+        self.open_: dict[int, int] = {}  # depth of each object around the current one, by id
+        self.outermost = 0  # the smallest depth that an object inside the current one points back to
+        # Ids of objects that point back to something around them, and so have no hash of their own.
         self.met: set[int] = set()
-        self.again = 0
+        self.again = 0  # how often such an object was met again
 
     def node(self, value: Any) -> bytes:
         """Return the hash of a value."""

@@ -38,25 +38,17 @@ class Slow(NamedTuple):
 
 
 class WorkerTrack:
-    """A timeline of a task or a worker, in `TIME_BINS` intervals of equal length.
-
-    Attributes
-    ----------
-    busy
-        Mean number of running children in each interval.
-    ended, failed
-        Number of children that ended, and that failed, in each interval.
-    children, seconds
-        Totals.
-    """
+    """A timeline of a task or a worker, in `TIME_BINS` intervals of equal length."""
 
     __slots__ = ("_edges", "busy", "children", "ended", "failed", "seconds")
 
     def __init__(self) -> None:
-        self.busy = [0.0] * TIME_BINS
+        self.busy = [0.0] * TIME_BINS  # mean number of running children in each interval
         self._edges = [0] * (TIME_BINS + 1)
+        # Number of children that ended, and that failed, in each interval.
         self.ended = [0] * TIME_BINS
         self.failed = [0] * TIME_BINS
+        # In all.
         self.children = 0
         self.seconds = 0.0
 
@@ -84,29 +76,16 @@ class WorkerTrack:
 
 
 class Measures:
-    """Aggregates over the children of a run.
-
-    Attributes
-    ----------
-    length
-        Seconds from the start of the run to its end.
-    steps, workers
-        Timelines by the slug of the task, and by the process that ran the children.
-    times
-        Duration in seconds of each child that ran, by slug.
-    slowest
-        The slowest children, the slowest first.
-    again
-        Number of children with more than one attempt.
-    """
+    """Aggregates over the children of a run."""
 
     def __init__(self, length: float) -> None:
-        self.length = length
+        self.length = length  # seconds from the start of the run to its end
+        # Timelines by the slug of the task, and by the process that ran the children.
         self.steps: dict[str, WorkerTrack] = {}
         self.workers: dict[str, WorkerTrack] = {}
-        self.times: dict[str, array[float]] = {}
-        self.slowest: list[Slow] = []
-        self.again = 0
+        self.times: dict[str, array[float]] = {}  # duration in seconds of each child that ran, by slug
+        self.slowest: list[Slow] = []  # the slowest children, the slowest first
+        self.again = 0  # number of children with more than one attempt
 
     def close(self) -> None:
         """Sum up."""

@@ -43,25 +43,14 @@ logger = logging.getLogger("prefectish.history")
 
 
 class HistoryRecorder:
-    """Records one run in the history.
-
-    Parameters
-    ----------
-    part
-        How often the run was resumed, including this time.
-    changed
-        Slugs of tasks that changed before this part, so that their earlier records are ignored; may be extended.
-
-    Attributes
-    ----------
-    broken
-        The error that stopped the recording, if any; the run continues without it.
-    """
+    """Records one run in the history."""
 
     def __init__(self, store: HistoryStore, part: int = 0, changed: Collection[str] = ()) -> None:
         self.store = store
+        # The error that stopped the recording, if any; the run continues without it.
         self.broken: HistoryWriteError | None = None
-        self._part = part
+        self._part = part  # how often the run was resumed, including this time
+        # Slugs of tasks that changed before this part, so that their earlier records are ignored; may be extended.
         self._changed = changed
         self._queue: queue.SimpleQueue[Sequence[AttemptEvent] | None] = queue.SimpleQueue()
         self._logs: deque[AttemptLog] = deque()

@@ -89,23 +89,15 @@ def _facts_of(flow: Flow, plan: Plan, run: RunRow) -> dict[str, Any]:
 
 
 class _RecordedRun:
-    """What the history has of the tasks before a child.
-
-    Attributes
-    ----------
-    ancestors
-        Numbers of the steps that the child comes of, directly or not.
-    label
-        Names the child.
-    """
+    """What the history has of the tasks before a child."""
 
     def __init__(self, plan: Plan, step: Step, child: ChildRow, run: RunRow) -> None:
         self.plan = plan
         self.step = step
         self.child = child
         self.run = run
-        self.ancestors = _ancestors(plan, step)
-        self.label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
+        self.ancestors = _ancestors(plan, step)  # numbers of the steps that the child comes of, directly or not
+        self.label = child.slug if child.index is None else f"{child.slug}[{child.index}]"  # names the child
         self._children = {
             number: {c._row.row: recorded(plan.steps[number], c) for c in run.children(plan.steps[number].slug)}
             for number in self.ancestors

@@ -55,11 +55,6 @@ class Resumption:
     force
         Accept changed tasks; they run again, and everything downstream of them.
 
-    Attributes
-    ----------
-    part
-        How often the run was resumed, this time included.
-
     Raises
     ------
     KeyError
@@ -74,7 +69,7 @@ class Resumption:
         self.retry_failed = retry_failed
         self.force = force
         self.run: RunRow = find_run(run_id, where)
-        self.part = 0
+        self.part = 0  # how often the run was resumed, this time included
         self._changed: set[str] = set()
         with self.store.reading() as connection:
             self._check_holder(connection)

@@ -30,22 +30,12 @@ _SUCCESS = schema.CODES["Success"]
 
 
 class Rows:
-    """Converts the events of one run to rows, in the order of the columns of their tables.
-
-    Parameters
-    ----------
-    run
-        Number of the run.
-    part
-        How often the run was resumed.
-    steps
-        Number of each step in the history, by its number in the plan.
-    """
+    """Converts the events of one run to rows, in the order of the columns of their tables."""
 
     def __init__(self, run: int, part: int, steps: Mapping[int, int]) -> None:
-        self.run = run
-        self.part = part
-        self._steps = steps
+        self.run = run  # number of the run
+        self.part = part  # how often the run was resumed
+        self._steps = steps  # number of each step in the history, by its number in the plan
         self._spaces: dict[int, int | None] = {}
         self._members: Counter[int | None] = Counter()
         self._keys: dict[tuple[int, int], tuple[str | None, int]] = {}

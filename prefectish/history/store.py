@@ -30,18 +30,10 @@ _lock = threading.Lock()
 
 
 class HistoryStore:
-    """An open history; cached by location and process.
+    """An open history; cached by location and process."""
 
-    Attributes
-    ----------
-    location
-        Path of the file, or URL without its password.
-    is_file
-        Whether it is a SQLite file; else it is on a server.
-    """
-
-    location: str
-    is_file: bool
+    location: str  # path of the file, or URL without its password
+    is_file: bool  # whether it is a SQLite file; else it is on a server
     engine: Engine
 
     @property

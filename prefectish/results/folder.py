@@ -12,18 +12,12 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(o
 
 
 class Folder:
-    """A folder of the file system.
-
-    Parameters
-    ----------
-    root
-        Path of the folder; created by the first write.
-    """
+    """A folder of the file system."""
 
     __slots__ = ("root",)
 
     def __init__(self, root: str) -> None:
-        self.root = os.path.abspath(root)
+        self.root = os.path.abspath(root)  # path of the folder; created by the first write
 
     def put(self, name: str, pieces: Sequence[bytes]) -> None:
         """Write a file under a temporary name and rename it, so that readers never see a partial file."""

@@ -25,21 +25,13 @@ def is_local(url: str) -> str | None:
 
 
 class Remote:
-    """A folder at a URL; the file system is opened in the process that uses it.
-
-    Parameters
-    ----------
-    url
-        URL of the folder.
-    options
-        Options of the file system, as for fsspec.
-    """
+    """A folder at a URL; the file system is opened in the process that uses it."""
 
     __slots__ = ("_opened", "options", "url")
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        self.url = url
-        self.options = dict(options)
+        self.url = url  # URL of the folder
+        self.options = dict(options)  # options of the file system, as for fsspec
         self._opened: tuple[Any, str] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:

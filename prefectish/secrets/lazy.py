@@ -26,22 +26,15 @@ _UNREAD = object()
 
 
 class LazySecret(Deferred):
-    """A value that is computed where it is read, once in each process.
-
-    Attributes
-    ----------
-    function, inputs
-        What computes it; each may be a `Deferred` itself.
-    label
-        The step that it is the result of.
-    """
+    """A value that is computed where it is read, once in each process."""
 
     __slots__ = ("_value", "function", "inputs", "label")
 
     def __init__(self, function: Any, inputs: Mapping[str, Any], label: str) -> None:
+        # What computes it; each may be a `Deferred` itself.
         self.function = function
         self.inputs = inputs
-        self.label = label
+        self.label = label  # the step that it is the result of
         self._value: Any = _UNREAD
 
     def get(self) -> Any:

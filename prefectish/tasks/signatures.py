@@ -21,27 +21,19 @@ _known: WeakKeyDictionary[Any, Inputs] = WeakKeyDictionary()
 
 
 class Inputs:
-    """The arguments of one task function.
-
-    Attributes
-    ----------
-    positional
-        Names that can be passed by position, in order.
-    accepted, required
-        Names that can be passed, and names that must be passed.
-    spreads
-        Whether the function takes ``**kwargs``.
-    """
+    """The arguments of one task function."""
 
     __slots__ = ("accepted", "positional", "required", "signature", "spreads")
 
     def __init__(self, signature: Signature) -> None:
         takes = list(signature.parameters.values())
         self.signature = signature
+        # Names that can be passed by position, in order.
         self.positional = tuple(p.name for p in takes if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+        # Names that can be passed, and names that must be passed.
         self.accepted = frozenset(p.name for p in takes if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
         self.required = frozenset(p.name for p in takes if p.name in self.accepted and p.default is p.empty)
-        self.spreads = any(p.kind is p.VAR_KEYWORD for p in takes)
+        self.spreads = any(p.kind is p.VAR_KEYWORD for p in takes)  # whether the function takes ``**kwargs``
 
     def bind(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call by name.

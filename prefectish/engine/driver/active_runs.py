@@ -10,18 +10,13 @@ if TYPE_CHECKING:
 
 
 class ActiveRun:
-    """A run that this process drives.
-
-    Attributes
-    ----------
-    recorder
-        What records it; None as long as, or because, nothing does. What a handler sends off is delivered later, and
-        asks then.
-    """
+    """A run that this process drives."""
 
     __slots__ = ("recorder",)
 
     def __init__(self) -> None:
+        # What records it; None as long as, or because, nothing does. What a handler sends off is delivered later, and
+        # asks then.
         self.recorder: Recorder | None = None
 
 

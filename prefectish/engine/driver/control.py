@@ -130,15 +130,10 @@ class Reply:
 
 
 class Mailbox:
-    """Requests that wait for the loop.
-
-    Attributes
-    ----------
-    requests
-        Those not carried out yet, each with the reply that its sender waits for, or None.
-    """
+    """Requests that wait for the loop."""
 
     def __init__(self) -> None:
+        # Those not carried out yet, each with the reply that its sender waits for, or None.
         self.requests: deque[tuple[Any, Reply | None]] = deque()
         self._posted = threading.Event()
         self._wake_session: Callable[[], None] | None = None
@@ -180,28 +175,16 @@ class Mailbox:
 
 
 class RunControl:
-    """What the thread that drives a run shares with others.
-
-    Attributes
-    ----------
-    mailbox
-        Requests to the run.
-    run_id
-        Identifier of the run; None before it has one.
-    progress
-        The tables of the run, once it has some; read by other threads, written by the loop only.
-    begun
-        Set once the run has tables, or has ended without.
-    interrupt_from_thread
-        Ends the run as an interrupt does, from another thread, while a body holds up the loop; returns what is to be
-        raised. None while there is nothing to end.
-    """
+    """What the thread that drives a run shares with others."""
 
     def __init__(self) -> None:
-        self.mailbox = Mailbox()
-        self.run_id: str | None = None
+        self.mailbox = Mailbox()  # requests to the run
+        self.run_id: str | None = None  # identifier of the run; None before it has one
+        # The tables of the run, once it has some; read by other threads, written by the loop only.
         self.progress: Progress | None = None
-        self.begun = threading.Event()
+        self.begun = threading.Event()  # set once the run has tables, or has ended without
+        # Ends the run as an interrupt does, from another thread, while a body holds up the loop; returns what is to be
+        # raised. None while there is nothing to end.
         self.interrupt_from_thread: Callable[[KeyboardInterrupt], BaseException] | None = None
 
     def begin(self, progress: Progress, wake: Callable[[], None]) -> None:

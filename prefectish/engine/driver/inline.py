@@ -15,20 +15,14 @@ from prefectish.engine.worker.tracebacks import debuggable
 
 
 class SerialSession:
-    """Runs one job at a time, in this thread: a debugger stops in the body, and branches are run depth first.
-
-    Parameters
-    ----------
-    run
-        Runs a job and returns its records by position.
-    """
+    """Runs one job at a time, in this thread: a debugger stops in the body, and branches are run depth first."""
 
     window = 1
     slots = 1
     live = True
 
     def __init__(self, run: Callable[[Job], Sequence[tuple[int, Record]]] = run_job) -> None:
-        self._run = run
+        self._run = run  # runs a job and returns its records by position
         self._queue: deque[Job] = deque()
 
     def submit(self, jobs: Sequence[Job]) -> None:

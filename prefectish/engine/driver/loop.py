@@ -36,18 +36,10 @@ FLUSH_INTERVAL = 0.2
 
 
 class CallSource(Protocol):
-    """Adds steps to a run while it is driven: a flow function.
+    """Adds steps to a run while it is driven: a flow function."""
 
-    Attributes
-    ----------
-    plan
-        The steps so far.
-    is_open
-        More may come, so that the run does not end when nothing of it runs.
-    """
-
-    plan: Plan
-    is_open: bool
+    plan: Plan  # the steps so far
+    is_open: bool  # more may come, so that the run does not end when nothing of it runs
 
     def begin(self, progress: Progress, session: Session) -> None:
         """Note that the loop begins."""

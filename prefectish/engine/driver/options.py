@@ -15,58 +15,32 @@ if TYPE_CHECKING:  # `import prefectish` reads this module, and none that pickle
 
 
 class RunOptions(NamedTuple):
-    """How a flow is run. Frozen: :meth:`merged` gives others.
+    """How a flow is run. Frozen: :meth:`merged` gives others."""
 
-    Attributes
-    ----------
-    executor
-        None for this process, or for what the front end chooses.
-    context
-        Values that bodies find in ``prefectish.context``.
-    task_states
-        States from a former run by task; finished tasks are kept and feed their downstream, others continue from there.
-    state
-        The state that the flow starts from.
-    flow_run_name
-        Default: the identifier of the run.
-    keep_results
-        Which large results can be read after the run: None for those of terminal and reference tasks, True for all,
-        False for none, or a task, or several.
-    timeout
-        Longest time of the run in seconds; then open tasks are TimedOut, and those not started Cancelled.
-    on_pause
-        "prompt" to ask on the terminal about paused tasks; None to end the run when only they are left.
-    history
-        Where the run is recorded: None for the history in the home folder, False for nowhere, a path or a database URL.
-    progress
-        Whether the run is shown while it is driven; None: in a terminal or a notebook.
-    story
-        Whether the run keeps a log of what happens to each child; None: under ``PREFECTISH_VALIDATE=1``.
-    background
-        Whether the run is driven beside a user who types at the terminal.
-    resumption
-        A recorded run to continue.
-    retries, retry_delay
-        Of a flow function: runs after one that failed, and the seconds before each: a number, a list, or a function.
-    max_concurrency
-        Of a flow function: calls and children of one task that run at the same time, at most.
-    """
-
-    executor: Executor | None = None
-    context: Mapping[str, Any] | None = None
+    executor: Executor | None = None  # None for this process, or for what the front end chooses
+    context: Mapping[str, Any] | None = None  # values that bodies find in ``prefectish.context``
+    #: States from a former run by task; finished tasks are kept and feed their downstream, others continue from there.
     task_states: Mapping[Any, State] | None = None
-    state: State | None = None
-    flow_run_name: str | None = None
+    state: State | None = None  # the state that the flow starts from
+    flow_run_name: str | None = None  # default: the identifier of the run
+    #: Which large results can be read after the run: None for those of terminal and reference tasks, True for all,
+    #: False for none, or a task, or several.
     keep_results: Any = None
+    #: Longest time of the run in seconds; then open tasks are TimedOut, and those not started Cancelled.
     timeout: float | None = None
+    #: "prompt" to ask on the terminal about paused tasks; None to end the run when only they are left.
     on_pause: str | None = None
+    #: Where the run is recorded: None for the history in the home folder, False for nowhere, a path or a database URL.
     history: Any = None
-    progress: bool | None = None
+    progress: bool | None = None  # whether the run is shown while it is driven; None: in a terminal or a notebook
+    #: Whether the run keeps a log of what happens to each child; None: under ``PREFECTISH_VALIDATE=1``.
     story: bool | None = None
-    background: bool = False
-    resumption: Resumption | None = None
+    background: bool = False  # whether the run is driven beside a user who types at the terminal
+    resumption: Resumption | None = None  # a recorded run to continue
+    #: Of a flow function: runs after one that failed, and the seconds before each: a number, a list, or a function.
     retries: int = 0
     retry_delay: Any = 0
+    #: Of a flow function: calls and children of one task that run at the same time, at most.
     max_concurrency: int | None = None
 
     def merged(self, **given: Any) -> RunOptions:

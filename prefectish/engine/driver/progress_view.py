@@ -46,42 +46,24 @@ TICK = 0.5
 
 
 class StepCounts(NamedTuple):
-    """How far a step is.
-
-    Attributes
-    ----------
-    slug, name, mapped
-        Of the step.
-    width
-        Children so far, None if that is not known yet; 1 for a single step.
-    closed
-        Whether no more children can come.
-    ended
-        Children that are finished, in whatever way; among them
-    failed, skipped, cached, cancelled
-        Are those.
-    running
-        Children that were sent to be run, and are not known to wait for their turn.
-    retrying, paused
-        Children that wait for another attempt, or for an approval.
-    final
-        Whether the step has ended.
-    """
+    """How far a step is."""
 
     slug: str
     name: str
     mapped: bool
-    width: int | None
-    closed: bool
+    width: int | None  # children so far, None if that is not known yet; 1 for a single step
+    closed: bool  # whether no more children can come
+    #: Children that are finished, in whatever way; among them those that failed, were skipped, cached or cancelled.
     ended: int
     failed: int
     skipped: int
     cached: int
     cancelled: int
-    running: int
+    running: int  # children that were sent to be run, and are not known to wait for their turn
+    #: Children that wait for another attempt, or for an approval.
     retrying: int
     paused: int
-    final: bool
+    final: bool  # whether the step has ended
 
 
 class ProgressView(Protocol):
@@ -101,23 +83,16 @@ class ProgressTicker:
     """Refreshes a view at the right times, and keeps its errors from the run.
 
     The loop refreshes it between two batches of receipts. While a long body blocks the loop, a thread does.
-
-    Parameters
-    ----------
-    make
-        Makes the view from the identifier of a run that is recorded, None for one that is not; called at the
-        first refresh, so that a short run does not wait for it.
-    always
-        Whether even the shortest run is shown, at its end.
-    at_once
-        Whether it is shown from the start on: a cell of a notebook that starts a run in the background ends then, and
-        what it has not shown by then has no place on the page.
     """
 
     def __init__(self, make: Callable[[str | None], ProgressView], always: bool, at_once: bool = False) -> None:
         self.due = monotonic() + (0.0 if at_once else FIRST_AFTER)
+        # Makes the view from the identifier of a run that is recorded, None for one that is not; called at the first
+        # refresh, so that a short run does not wait for it.
         self._make = make
-        self._always = always
+        self._always = always  # whether even the shortest run is shown, at its end
+        # Whether it is shown from the start on: a cell of a notebook that starts a run in the background ends then, and
+        # what it has not shown by then has no place on the page.
         self._at_once = at_once
         self._view: ProgressView | None = None
         self._broken = False

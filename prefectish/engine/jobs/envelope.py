@@ -36,27 +36,15 @@ _MAIN = b"__main__"
 
 
 class Encoded(Deferred):
-    """A value of the user as bytes; unpickled when it is read, once in each process.
-
-    Attributes
-    ----------
-    label
-        The child that made it, ``load-1[17]``.
-    head
-        Its pickle.
-    buffers
-        What pickle left out of band.
-    nbytes
-        Bytes in all.
-    """
+    """A value of the user as bytes; unpickled when it is read, once in each process."""
 
     __slots__ = ("_live", "buffers", "head", "label", "nbytes")
 
     def __init__(self, label: str, head: bytes, buffers: Sequence[Any], live: tuple[Any] | None = None) -> None:
-        self.label = label
-        self.head = head
-        self.buffers = buffers
-        self.nbytes = len(head) + sum(_size(b) for b in buffers)
+        self.label = label  # the child that made it, ``load-1[17]``
+        self.head = head  # its pickle
+        self.buffers = buffers  # what pickle left out of band
+        self.nbytes = len(head) + sum(_size(b) for b in buffers)  # bytes in all
         self._live = live
 
     def get(self) -> Any:

@@ -38,37 +38,7 @@ STEP, SHARED, ITEM = InputKind
 
 
 class StepSpec(Struct):
-    """What an attempt needs to know of a step; it is sent once with each map.
-
-    Attributes
-    ----------
-    wiring
-        One (kind, position) pair an input: ``STEP`` position in the chain, ``SHARED`` or ``ITEM`` position.
-    fills
-        Some inputs take the place of slots inside of an argument.
-    late
-        Names of the constants that are in envelopes, opened when they are read.
-    direct
-        The body is called in this thread, without limits, and what it prints is not captured.
-    plain
-        Its trigger is ``all_successful``: ``decide`` has a quick path for it.
-    measure
-        What it reports of its result, for maps over it.
-    derives
-        Its body only combines its inputs, and can do so again where its result is read.
-    computes_key
-        The attempt computes the key of its item.
-    named_by_key
-        A stored result or a run is named after the key of its item.
-    storage
-        How its results are stored, None if they are not.
-    cache
-        How its cache is asked, None if it has none.
-    naming
-        Renders ``task_run_name``; None if the task has none.
-    start_marker
-        Where an attempt that must not run twice leaves its marker, None if it may.
-    """
+    """What an attempt needs to know of a step; it is sent once with each map."""
 
     __slots__ = (
         "direct",
@@ -109,27 +79,34 @@ class StepSpec(Struct):
         storage: ResultStorage | NoStorage | None = None,
         cache: CacheSpec | None = None,
     ) -> None:
-        self.cache = cache
+        self.cache = cache  # how its cache is asked, None if it has none
+        # Its body only combines its inputs, and can do so again where its result is read.
         self.derives = is_deriving(task)
-        self.computes_key = computes_key
-        self.named_by_key = named_by_key
-        self.storage = storage_of(task) or storage
+        self.computes_key = computes_key  # the attempt computes the key of its item
+        self.named_by_key = named_by_key  # a stored result or a run is named after the key of its item
+        self.storage = storage_of(task) or storage  # how its results are stored, None if they are not
+        # Where an attempt that must not run twice leaves its marker, None if it may.
         self.start_marker = None if task.rerun_on_loss or isinstance(self.storage, NoStorage) else self.storage
         self.number = number
         self.task: Task = task
         self.name: str = task.name
         self.slug: str = slug
         self.inputs = inputs
-        self.fills = any(i.inside for i in inputs)
+        self.fills = any(i.inside for i in inputs)  # some inputs take the place of slots inside of an argument
         self.constants = constants
+        # Names of the constants that are in envelopes, opened when they are read.
         self.late = tuple(name for name, value in constants.items() if isinstance(value, Deferred))
         self.mapped: bool = mapped
-        self.measure = measure
+        self.measure = measure  # what it reports of its result, for maps over it
+        # One (kind, position) pair an input: ``STEP`` position in the chain, ``SHARED`` or ``ITEM`` position.
         self.wiring = wiring
         #: The optional parts of its attempts, None until the first one lists them.
         self.parts: tuple[AttemptPart, ...] | None = None
+        # Renders ``task_run_name``; None if the task has none.
         self.naming = None if task.task_run_name is None else _naming_of(task)
+        # Its trigger is ``all_successful``: ``decide`` has a quick path for it.
         self.plain = task.trigger is triggers.all_successful
+        # The body is called in this thread, without limits, and what it prints is not captured.
         self.direct = not (task.timeout or task.total_timeout or task.isolation != "thread" or task.log_stdout)
 
     def label(self, index: int) -> str:
@@ -144,21 +121,7 @@ def _naming_of(task: Task) -> RunNaming | None:
 
 
 class ChainSpec(Struct):
-    """The steps of one chain, what all of its branches share, and the facts of the run; it is sent once with each map.
-
-    Attributes
-    ----------
-    ident
-        Names the chain within the run.
-    run
-        Facts of the run that ``prefectish.context`` shows in a body.
-    shared
-        States of the unmapped inputs.
-    wanted
-        Positions whose records the client needs by themselves, because steps outside the chain read them.
-    batch_size
-        Number of branches in one batch, "auto", or None.
-    """
+    """The steps of one chain, what its branches share, and the facts of the run; it is sent once with each map."""
 
     __slots__ = ("batch_size", "ident", "run", "shared", "steps", "wanted")
 
@@ -171,12 +134,13 @@ class ChainSpec(Struct):
         wanted: frozenset[int],
         batch_size: int | str | None = None,
     ) -> None:
-        self.ident = ident
-        self.run = run
+        self.ident = ident  # names the chain within the run
+        self.run = run  # facts of the run that ``prefectish.context`` shows in a body
         self.steps = steps
-        self.shared = shared
+        self.shared = shared  # states of the unmapped inputs
+        # Positions whose records the client needs by themselves, because steps outside the chain read them.
         self.wanted = wanted
-        self.batch_size = batch_size
+        self.batch_size = batch_size  # number of branches in one batch, "auto", or None
 
 
 class Pick(Struct):
@@ -200,34 +164,7 @@ class Pick(Struct):
 
 
 class Job(Struct):
-    """Some steps of one branch that can run now.
-
-    Attributes
-    ----------
-    index
-        Position of the branch; -1 in a chain of single steps.
-    submission
-        How often steps of this branch were submitted before; part of every key, never reused.
-    positions
-        Positions of the steps to run, ascending.
-    items
-        The branch's own inputs: a State, a :class:`Pick`, or a bare value that stands for ``Success(value)``.
-    given
-        States of steps of the branch that are final already, by position.
-    starts
-        States other than Pending() from which a step starts, by position.
-    awaiting
-        Mask of the positions whose records are still to come; kept by the scheduler, cleared when the job is given up.
-    batch
-        Jobs with the same number are sent as one; None for a job by itself.
-    solo
-        No other job of the run is on its worker meanwhile, and it runs one step at a time.
-    every_step
-        The client needs each record as its step ends.
-    probe_only
-        Its step asks for a start marker, a target and a cached state, but does not run its body: the record is final,
-        or Pending if nothing was found.
-    """
+    """Some steps of one branch that can run now."""
 
     __slots__ = (
         "awaiting", "batch", "chain", "every_step", "given", "index", "items", "positions", "probe_only", "solo",
@@ -248,16 +185,22 @@ class Job(Struct):
         probe_only: bool = False,
     ) -> None:
         self.chain = chain
-        self.index = index
+        self.index = index  # position of the branch; -1 in a chain of single steps
+        # How often steps of this branch were submitted before; part of every key, never reused.
         self.submission = submission
-        self.positions = positions
+        self.positions = positions  # positions of the steps to run, ascending
+        # The branch's own inputs: a State, a :class:`Pick`, or a bare value that stands for ``Success(value)``.
         self.items = items
-        self.given = given
-        self.starts = starts
+        self.given = given  # states of steps of the branch that are final already, by position
+        self.starts = starts  # states other than Pending() from which a step starts, by position
+        # Mask of the positions whose records are still to come; kept by the scheduler, cleared when the job is given
+        # up.
         self.awaiting = 0
-        self.batch: int | None = None
-        self.solo = solo
-        self.every_step = every_step
+        self.batch: int | None = None  # jobs with the same number are sent as one; None for a job by itself
+        self.solo = solo  # no other job of the run is on its worker meanwhile, and it runs one step at a time
+        self.every_step = every_step  # the client needs each record as its step ends
+        # Its step asks for a start marker, a target and a cached state, but does not run its body: the record is final,
+        # or Pending if nothing was found.
         self.probe_only = probe_only
 
     def sources(self, position: int) -> tuple[int, ...]:
@@ -271,26 +214,7 @@ class Job(Struct):
 
 
 class Record(Struct):
-    """How one attempt of one step ended.
-
-    Attributes
-    ----------
-    state
-        Final, or a state that says what the step waits for (Retrying, Paused, Scheduled), or its start state if
-        something upstream was not final ("not ready").
-    seconds
-        Time in the body and its handlers by the worker's monotonic clock.
-    due_in_seconds
-        Seconds until a waiting state is due, by the worker's clock; None if it has no due time.
-    width
-        Length (and item lengths) of the result, for maps over it; see ``map_domain.measure``.
-    worker
-        Process that ran it, ``host:pid``; None if it is the client's.
-    item_key
-        The key of its item; None if it was not computed.
-    lines
-        What it logged; None if it logged nothing, or lines are not sent.
-    """
+    """How one attempt of one step ended."""
 
     __slots__ = ("due_in_seconds", "item_key", "lines", "seconds", "state", "width", "worker")
 
@@ -304,13 +228,16 @@ class Record(Struct):
         item_key: str | None = None,
         lines: tuple[LogLine, ...] | None = None,
     ) -> None:
-        self.lines = lines
+        self.lines = lines  # what it logged; None if it logged nothing, or lines are not sent
+        # Final, or a state that says what the step waits for (Retrying, Paused, Scheduled), or its start state if
+        # something upstream was not final ("not ready").
         self.state = state
-        self.seconds = seconds
+        self.seconds = seconds  # time in the body and its handlers by the worker's monotonic clock
+        # Seconds until a waiting state is due, by the worker's clock; None if it has no due time.
         self.due_in_seconds = due_in_seconds
-        self.width = width
-        self.worker = worker
-        self.item_key = item_key
+        self.width = width  # length (and item lengths) of the result, for maps over it; see ``map_domain.measure``
+        self.worker = worker  # process that ran it, ``host:pid``; None if it is the client's
+        self.item_key = item_key  # the key of its item; None if it was not computed
 
     def with_state(self, state: State) -> Record:
         """Return the same record with another state: ``replace``, eight times as quick, for what runs once a child."""

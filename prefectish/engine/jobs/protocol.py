@@ -38,25 +38,7 @@ class LossCause(StrEnum):
 
 
 class Lost(Struct):
-    """The infrastructure lost a job: no record of it will come.
-
-    Attributes
-    ----------
-    cause
-        A :class:`LossCause`, or its value.
-    deaths
-        Workers that died while running it, as the cluster counted them; 0 if unknown.
-    position
-        The step it was lost in, if known.
-    worker
-        Address of the last worker, if known.
-    detail
-        What the infrastructure reported, in words.
-    fatal
-        No job of the run can run any more.
-    evidence
-        What is known of the death of the worker: exit code, memory, crash log.
-    """
+    """The infrastructure lost a job: no record of it will come."""
 
     __slots__ = ("cause", "deaths", "detail", "evidence", "fatal", "position", "worker")
 
@@ -70,13 +52,13 @@ class Lost(Struct):
         fatal: bool = False,
         evidence: Mapping[str, Any] | None = None,
     ) -> None:
-        self.fatal = fatal
-        self.evidence = evidence
-        self.cause = LossCause(cause)
-        self.deaths = deaths
-        self.position = position
-        self.worker = worker
-        self.detail = detail
+        self.fatal = fatal  # no job of the run can run any more
+        self.evidence = evidence  # what is known of the death of the worker: exit code, memory, crash log
+        self.cause = LossCause(cause)  # a :class:`LossCause`, or its value
+        self.deaths = deaths  # workers that died while running it, as the cluster counted them; 0 if unknown
+        self.position = position  # the step it was lost in, if known
+        self.worker = worker  # address of the last worker, if known
+        self.detail = detail  # what the infrastructure reported, in words
 
 
 class RunnableFlow(Protocol):

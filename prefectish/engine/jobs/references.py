@@ -41,24 +41,14 @@ from prefectish.errors import PrefectishError, ResultReleased, text_of
 
 
 class Held(Deferred):
-    """A result that is on a worker. Reading it fetches it; after its release reading it is an error.
-
-    Attributes
-    ----------
-    label
-        The child that made it, for errors.
-    nbytes
-        Its size in bytes.
-    handle
-        What the session finds it by; the value is released with the handle.
-    """
+    """A result that is on a worker. Reading it fetches it; after its release reading it is an error."""
 
     __slots__ = ("_fetch", "_reason", "_value", "handle", "label", "nbytes")
 
     def __init__(self, label: str, nbytes: int, handle: Any, fetch: Callable[[Any], Any]) -> None:
-        self.label = label
-        self.nbytes = nbytes
-        self.handle = handle
+        self.label = label  # the child that made it, for errors
+        self.nbytes = nbytes  # its size in bytes
+        self.handle = handle  # what the session finds it by; the value is released with the handle
         self._fetch = fetch
         self._reason = "it was released after its last consumer ran"
         self._value: Any = None

@@ -100,23 +100,16 @@ def flat_paths(widths: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 class KnownSource:
-    """What the parent rule has to know of one input.
-
-    Attributes
-    ----------
-    width
-        Number of positions a mapped input offers, None if it is not known (yet, or because it was not successful).
-    kind
-        Name of the type of the value, for errors.
-    """
+    """What the parent rule has to know of one input."""
 
     __slots__ = ("input", "kind", "state", "width")
 
     def __init__(self, edge: Input, state: State, width: int | None = None, kind: str = "") -> None:
         self.input = edge
         self.state = state
+        # Number of positions a mapped input offers, None if it is not known (yet, or because it was not successful).
         self.width = width
-        self.kind = kind
+        self.kind = kind  # name of the type of the value, for errors
 
     @property
     def skipped(self) -> bool:

@@ -21,17 +21,7 @@ class TaskName(NamedTuple):
 
 
 class Input:
-    """One edge into a step: where the state comes from and how it is read.
-
-    Attributes
-    ----------
-    source
-        Number of the step it comes from; -1 where each row has a source of its own (the arguments of calls).
-    given
-        It is a value of the caller's and no edge: triggers do not see it.
-    inside
-        Name of the argument in which it fills a place, None if it is an argument by itself.
-    """
+    """One edge into a step: where the state comes from and how it is read."""
 
     __slots__ = ("allow_failure", "edge", "flattened", "given", "inside", "key", "mapped", "source", "source_slug")
 
@@ -44,40 +34,20 @@ class Input:
         given: bool = False,
         inside: str | None = None,
     ) -> None:
-        self.given = given
-        self.inside = inside
+        self.given = given  # it is a value of the caller's and no edge: triggers do not see it
+        self.inside = inside  # name of the argument in which it fills a place, None if it is an argument by itself
         self.edge = Edge(upstream, downstream, edge.key, edge.mapped, edge.flattened, edge.allow_failure)
         self.key: str | None = edge.key
         self.mapped: bool = edge.mapped
         self.flattened: bool = edge.flattened
         self.allow_failure: bool = edge.allow_failure
+        # Number of the step it comes from; -1 where each row has a source of its own (the arguments of calls).
         self.source = source
         self.source_slug = upstream.slug
 
 
 class Step:
-    """One task of the flow with everything the engine needs to know before the run.
-
-    Attributes
-    ----------
-    number
-        Position in the plan, topological: every input comes from a smaller number.
-    domain
-        Number of the domain it maps over, None for a single step.
-    group
-        Number of the group it can travel in, None for a literal.
-    literal
-        The state of a constant or a parameter, which never runs.
-    consumers
-        Numbers of the steps that read it.
-    stands_in
-        Its state is not the user's: it came from a call of another step.
-    store
-        Where its results are kept: the task's own place or the flow's; None for nowhere.
-    measure
-        How much of its result is measured, see `map_domain.measure`: 0 if no step maps over it, 1 if one does, 2 if one
-        flattens it.
-    """
+    """One task of the flow with everything the engine needs to know before the run."""
 
     __slots__ = (
         "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name", "number", "slug", "domain",
@@ -87,21 +57,24 @@ class Step:
     def __init__(
         self, number: int, task: Task, slug: str, inputs: tuple[Input, ...], constants: Mapping[str, Any]
     ) -> None:
-        self.number = number
+        self.number = number  # position in the plan, topological: every input comes from a smaller number
         self.task = task
         self.name: str = task.name
         self.slug = slug
         self.inputs = inputs
         self.constants = constants
         self.mapped = any(i.mapped for i in inputs)
-        self.literal: State | None = None
-        self.domain: int | None = None
-        self.group: int | None = None
+        self.literal: State | None = None  # the state of a constant or a parameter, which never runs
+        self.domain: int | None = None  # number of the domain it maps over, None for a single step
+        self.group: int | None = None  # number of the group it can travel in, None for a literal
         self.stage = 0
-        self.stands_in = False
+        self.stands_in = False  # its state is not the user's: it came from a call of another step
+        # How much of its result is measured, see `map_domain.measure`: 0 if no step maps over it, 1 if one does, 2 if
+        # one flattens it.
         self.measure = Measure.NOTHING
+        # Where its results are kept: the task's own place or the flow's; None for nowhere.
         self.store: Result | None = None
-        self.consumers: list[int] = []
+        self.consumers: list[int] = []  # numbers of the steps that read it
 
     def __repr__(self) -> str:
         kind = "literal" if self.literal is not None else "mapped" if self.mapped else "single"

@@ -20,20 +20,7 @@ RECORD_BYTES = 200
 
 
 class Call(Struct):
-    """A request to run one step of one branch.
-
-    Attributes
-    ----------
-    sources
-        Positions of the steps in the same job whose results are its first arguments; the values that references stand
-        for come after them.
-    keep
-        Largest result of an earlier step, in bytes, that is returned beside the record.
-    verify
-        Whether a result is unpickled once more where it was made, so that one that cannot be fails there.
-    probe_only
-        As of the :class:`~prefectish.engine.jobs.job.Job`.
-    """
+    """A request to run one step of one branch."""
 
     __slots__ = ("given", "index", "items", "keep", "position", "probe_only", "sources", "start", "verify")
 
@@ -49,34 +36,31 @@ class Call(Struct):
         verify: bool = False,
         probe_only: bool = False,
     ) -> None:
-        self.probe_only = probe_only
+        self.probe_only = probe_only  # as of the :class:`~prefectish.engine.jobs.job.Job`
+        # Whether a result is unpickled once more where it was made, so that one that cannot be fails there.
         self.verify = verify
         self.position = position
         self.index = index
         self.items = items
         self.given = given
         self.start = start
+        # Positions of the steps in the same job whose results are its first arguments; the values that references stand
+        # for come after them.
         self.sources = sources
-        self.keep = keep
+        self.keep = keep  # largest result of an earlier step, in bytes, that is returned beside the record
 
 
 class StepResult(Struct):
-    """The response to a :class:`Call`: the value of one step's key.
-
-    Attributes
-    ----------
-    position, record
-        The step's own.
-    small
-        Records of the steps before it in the branch, by position, without large results: the client reads one key to
-        know a whole branch.
-    """
+    """The response to a :class:`Call`: the value of one step's key."""
 
     __slots__ = ("position", "record", "small")
 
     def __init__(self, position: int, record: Record, small: tuple[tuple[int, Record], ...] = ()) -> None:
+        # Of the step itself.
         self.position = position
         self.record = record
+        # Records of the steps before it in the branch, by position, without large results: the client reads one key to
+        # know a whole branch.
         self.small = small
 
     @property
@@ -100,22 +84,15 @@ def _plain_result(position: int, result: Any, seconds: float, worker: str | None
 
 
 class Batch(Struct):
-    """The response of a batch: the records of its branches as bytes, and the large results beside them.
-
-    Attributes
-    ----------
-    content
-        Pickled pair: the name of the process, and for each branch its records by position, or None if it did not
-        start.
-    large
-        Large results by (number of the branch in the batch, position).
-    """
+    """The response of a batch: the records of its branches as bytes, and the large results beside them."""
 
     __slots__ = ("content", "large")
 
     def __init__(self, content: bytes, large: Mapping[tuple[int, int], Any]) -> None:
+        # Pickled pair: the name of the process, and for each branch its records by position, or None if it did not
+        # start.
         self.content = content
-        self.large = large
+        self.large = large  # large results by (number of the branch in the batch, position)
 
     @property
     def nbytes(self) -> int:

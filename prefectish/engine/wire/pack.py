@@ -67,16 +67,11 @@ def _why(value: Any, name: str, error: BaseException) -> str:
 
 
 class Packer:
-    """Makes the forms in which inputs are sent, and numbers what is sent beside them.
-
-    Attributes
-    ----------
-    held
-        What references stand for, in the order of their numbers: a result that is on a worker, or a value that is too
-        large for every call.
-    """
+    """Makes the forms in which inputs are sent, and numbers what is sent beside them."""
 
     def __init__(self) -> None:
+        # What references stand for, in the order of their numbers: a result that is on a worker, or a value that is too
+        # large for every call.
         self.held: list[Held | Encoded | Any] = []
 
     def _large(self, value: Any) -> Any:

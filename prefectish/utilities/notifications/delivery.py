@@ -54,17 +54,7 @@ class Channel(Protocol):
 
 
 class DeliveryOptions:
-    """Options of the delivery of a message.
-
-    Parameters
-    ----------
-    timeout
-        Time limit of each attempt in seconds.
-    retries
-        Maximum number of attempts after the first.
-    retry_delay
-        Delay before the first retry in seconds; doubled for each further retry.
-    """
+    """Options of the delivery of a message."""
 
     __slots__ = ("retries", "retry_delay", "timeout")
 
@@ -75,9 +65,9 @@ class DeliveryOptions:
             raise ValueError(
                 f"retries and retry_delay must be >= 0, got retries={retries!r}, retry_delay={retry_delay!r}"
             )
-        self.timeout = timeout
-        self.retries = retries
-        self.retry_delay = retry_delay
+        self.timeout = timeout  # time limit of each attempt in seconds
+        self.retries = retries  # maximum number of attempts after the first
+        self.retry_delay = retry_delay  # delay before the first retry in seconds; doubled for each further retry
 
 
 class Delivery:
