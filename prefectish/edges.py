@@ -180,13 +180,7 @@ class Unwrapped(NamedTuple):
 
 
 def unwrap(value: Any) -> Unwrapped:
-    """Remove the annotations from a value.
-
-    Returns
-    -------
-    Unwrapped
-        The plain value; `mapped` is None if no annotation sets it; with several the innermost counts.
-    """
+    """Remove the annotations from a value; `mapped` is None if none sets it; with several the innermost counts."""
     is_mapped: bool | None = None
     flattened = failure_allowed = False
     while isinstance(value, Annotation):

@@ -593,10 +593,7 @@ class Flow(TaskGraph):
     ) -> dict[str, Any]:
         """Check that the flow can run, and return a value for each of its parameters.
 
-        Parameters
-        ----------
-        defaults
-            What an event of the schedule puts in the place of the parameters' own defaults.
+        `defaults` are what an event of the schedule puts in the place of the parameters' own defaults.
         """
         active = current().get("flow")
         if active is not None:

@@ -146,17 +146,9 @@ class DateTimeParameter(Parameter):
 
 
 def settle(parameters: Iterable[Parameter], given: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of all parameters for a run: as given, else from the context, else the default.
+    """Return the values of all parameters for a run, converted to their types: given, from the context, or the default.
 
-    Returns
-    -------
-    dict
-        Values by name, converted to the types of the parameters.
-
-    Raises
-    ------
-    ParameterError
-        ``missing: x; unknown: y``, or the fault of each value.
+    A ParameterError says ``missing: x; unknown: y``, or the fault of each value.
     """
     known = {p.name: p for p in parameters}
     missing = sorted(n for n, p in known.items() if p.required and n not in given and n not in context)

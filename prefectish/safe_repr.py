@@ -8,12 +8,7 @@ from prefectish.secrets.masking import mask
 
 
 def printable(text: Any, longest: int | None = None) -> str:
-    r"""Return text with control characters shown as escapes, and without the values of secrets.
-
-    Parameters
-    ----------
-    longest
-        Maximum number of characters; None: no limit.
+    r"""Return text with control characters shown as escapes, cut to `longest`, and without the values of secrets.
 
     Examples
     --------

@@ -30,12 +30,9 @@ _FILE_NAME = 10
 
 
 def dumps_by_value(value: Any, lines: bool = True) -> bytes:
-    """Pickle a value by cloudpickle, with the file names of its code.
+    """Pickle a value by cloudpickle, with the file names of its code; send the source along if `lines`.
 
-    Parameters
-    ----------
-    lines
-        Send the source along. What is stored goes without: the lines would tie it to this module.
+    What is stored goes without: the lines would tie it to this module.
     """
     file = io.BytesIO()
     pickler_class()(file, lines=lines).dump(value)
@@ -115,14 +112,7 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def place_lines(name: str, first: int, text: str) -> str:
-    """Let `linecache` show these lines of a file, and return its name.
-
-    Parameters
-    ----------
-    first
-        The number of the first line.
-    text
-        Whole lines.
+    """Let `linecache` show these whole lines of a file, from line `first` on, and return its name.
 
     Nothing is placed where the file is there and has the same lines, nor where a module was imported from it: lines
     that were placed would stay, also once a notebook has edited the file and reloaded the module.

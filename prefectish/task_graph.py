@@ -153,13 +153,7 @@ class TaskGraph:
         return FlowDefinitionError(f"{self.slugs[task]}: argument {key!r} has several sources: {sources}")
 
     def own(self, task: Task) -> Task:
-        """Return the task if it is in the flow.
-
-        Raises
-        ------
-        FlowDefinitionError
-            If it is not.
-        """
+        """Return the task if it is in the flow; FlowDefinitionError if not."""
         if task not in self.slugs:
             raise FlowDefinitionError(f"{task!r} is not in {self!r}; add it with add_task, or call it in the flow")
         return task
@@ -195,12 +189,7 @@ class TaskGraph:
     def insert(self, edge: Edge, validate: bool | None = None) -> Edge:
         """Add an edge and the tasks at its ends; one that the flow has stays as it is.
 
-        Raises
-        ------
-        TypeError
-            If it is not an edge.
-        FlowDefinitionError
-            If it connects a task with itself or leads into a parameter; or as :meth:`validate`.
+        Raises FlowDefinitionError if it connects a task with itself or leads into a parameter; or as :meth:`validate`.
         """
         if not isinstance(edge, Edge):
             raise TypeError(f"{self!r}: expected an Edge(upstream, downstream), got {edge!r}")
@@ -220,10 +209,8 @@ class TaskGraph:
     def swap(self, old: Task, new: Task, keeps: Callable[[Edge], bool]) -> None:
         """Replace a task: the new one takes over its slug, its constants and the edges accepted by `keeps`.
 
-        Raises
-        ------
-        FlowDefinitionError
-            If an edge between the two would connect the new one with itself; nothing is changed then.
+        Raises FlowDefinitionError, and changes nothing, if an edge between the two would connect the new one with
+        itself.
         """
         edges = [_redirected(edge, old, new) for edge in self._edges if keeps(edge)]
         for edge in edges:

@@ -19,19 +19,9 @@ MAX_REASONS = 3
 
 
 def adapter_for(name: str, annotation: Any) -> TypeAdapter[Any]:
-    """Return the pydantic adapter that checks values of a parameter.
+    """Return the pydantic adapter that checks values of a parameter of this name, for any annotation.
 
-    Parameters
-    ----------
-    name
-        Name of the parameter.
-    annotation
-        Any annotation: a class, `list[int]`, `int | None`, `Annotated[...]`, a pydantic model.
-
-    Raises
-    ------
-    FlowDefinitionError
-        If the type is not supported, or pydantic is not installed.
+    Raises FlowDefinitionError if the type is not supported, or pydantic is not installed.
     """
     try:
         from pydantic import ConfigDict, TypeAdapter

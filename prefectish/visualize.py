@@ -70,15 +70,7 @@ def draw(
 
 
 def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Picture:
-    """Return the picture of a flow and its state.
-
-    Raises
-    ------
-    FlowDefinitionError
-        If the flow has a cycle.
-    TypeError
-        If `state` is not a state.
-    """
+    """Return the picture of a flow and its state; FlowDefinitionError if the flow has a cycle."""
     if state is not None and not isinstance(state, State):
         raise TypeError(f"state must be the state of a run of the flow, got {state!r}")
     result = None if state is None else state.result

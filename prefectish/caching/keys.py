@@ -47,13 +47,7 @@ def _digest(name: str, value: Any) -> str | None:
 
 
 def argument_digest(name: str, value: Any) -> str:
-    """Return the hash of an argument.
-
-    Raises
-    ------
-    Unhashable
-        Naming the part: ``rows[3].client``.
-    """
+    """Return the hash of an argument; an Unhashable names the part: ``rows[3].client``."""
     from prefectish.hashing.encoder import named_hash
 
     return named_hash(name, value)
@@ -95,13 +89,7 @@ class Parts(dict[str, str]):
 
 
 def parts_of(task: Any, inputs: Mapping[str, Any]) -> Parts:
-    """Return the parts of a task's key.
-
-    Raises
-    ------
-    Unhashable
-        Naming the part of the first input that cannot be hashed.
-    """
+    """Return the parts of a task's key; an Unhashable names the part of the first input that cannot be hashed."""
     parts = Parts({CODE_PART: code_digest(task)} if task is not None else {})
     for name, value in inputs.items():
         found = inputs.digests[name] if isinstance(inputs, KeyInputs) else None

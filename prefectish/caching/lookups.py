@@ -78,25 +78,10 @@ def _validator(task: Any) -> Any:
 def lookup(
     task: Any, inputs: Mapping[str, Any], facts: Mapping[str, Any], caches: Caches, store: Result | None = None
 ) -> Hit | Miss:
-    """Look up a task in the caches.
+    """Look up a task in the caches; call it under `capture`, as validators, key functions and stores may raise.
 
-    Parameters
-    ----------
-    task
-        A task for which :func:`has_cache` is true.
-    inputs
-        Inputs of the task, by argument.
-    facts
-        The run context, including `parameters`.
-    caches
-        Cached states in memory.
-    store
-        The store with entries of other processes; None: no store.
-
-    Raises
-    ------
-    Exception
-        Whatever a validator, a key function or the store raises: call it under `capture`.
+    The task is one for which :func:`has_cache` is true, `inputs` are by argument, `facts` are the run context with its
+    `parameters`. `caches` holds the cached states in memory, `store` the entries of other processes, if there is one.
     """
     hashed = inputs if isinstance(inputs, KeyInputs) else KeyInputs(inputs)
     if task.cache_key_fn is not None:

@@ -22,14 +22,7 @@ class Entry:
 
 
 def why_not(parts: Mapping[str, str | None], entries: Iterable[Entry]) -> str:
-    """Return which parts of a key changed since the most similar entry.
-
-    Parameters
-    ----------
-    parts
-        Digests of the lookup, by argument.
-    entries
-        Entries of the cache, newest first.
+    """Return which parts of a key (digests by argument) changed since the most similar entry; entries are newest first.
 
     Examples
     --------

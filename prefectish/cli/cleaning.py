@@ -33,21 +33,8 @@ class Garbage(NamedTuple):
 def find_garbage(store: str | None, days: float, recorded: str | None) -> Iterator[Garbage]:
     """Yield what can be deleted: results of runs that succeeded so many days ago, and stale temporary files.
 
-    Results that an unsuccessful run would read again are kept, even if another run made them.
-
-    Parameters
-    ----------
-    store
-        Folder or URL of results; None for the folder in the home folder.
-    days
-        Minimum age of a run since its end.
-    recorded
-        History of the runs, as for ``history.runs``; results of unknown runs are not touched.
-
-    Raises
-    ------
-    ValueError
-        A run has a name that leads out of the store.
+    Results that an unsuccessful run would read again are kept, even if another run made them, and so are results of
+    runs that the history `recorded` does not know. Raises ValueError if a run has a name that leads out of the store.
     """
     place = store if store is not None else os.path.join(config.home(), "results")
     find = _in_url if "://" in place else _in_folder

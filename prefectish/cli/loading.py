@@ -25,13 +25,7 @@ EXECUTORS = {
 
 
 def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
-    """Return the flow at ``FILE``, ``FILE:name`` or ``module:name``, by its variable or by its own name.
-
-    Raises
-    ------
-    FlowDefinitionError
-        There is no such file, or the flow is ambiguous.
-    """
+    """Return the flow at ``FILE``, ``FILE:name`` or ``module:name``, by its variable or by its own name."""
     source, name = _split_name(where)
     module = _run_file(source) if source.endswith(".py") or os.path.isfile(source) else _import(source)
     found = {n: value for n, value in vars(module).items() if isinstance(value, Flow | FlowFunction)}
@@ -84,13 +78,7 @@ def _run_file(path: str) -> ModuleType:
 
 
 def load_executor(name: str | None, address: str | None) -> Any:
-    """Return an executor by its short name; None for the flow's own.
-
-    Raises
-    ------
-    FlowDefinitionError
-        The name is unknown, or an address is passed to an executor that takes none.
-    """
+    """Return an executor by its short name; None for the flow's own."""
     if address is not None and name not in (None, "dask"):
         raise FlowDefinitionError(f"--address requires --executor dask, got --executor {name}")
     if name is None and address is None:
@@ -104,11 +92,6 @@ def load_executor(name: str | None, address: str | None) -> Any:
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:
     """Parse parameters of the form ``key=value``; values are parsed as JSON if possible.
-
-    Raises
-    ------
-    ParameterError
-        One of them has no ``=``.
 
     Examples
     --------

@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 
 def active_flow(flow: RecordingFlow | None, user: str) -> RecordingFlow:
-    """Return the flow that was passed, else the active one.
-
-    Raises
-    ------
-    FlowDefinitionError
-        If there is neither; the message names `user`.
-    """
+    """Return the flow that was passed, else the active one; without either, the error names `user`."""
     found: RecordingFlow | None = flow if flow is not None else current().get("flow")
     if found is None:
         raise FlowDefinitionError(f"no active Flow: use {user} inside `with Flow(...)`, or pass flow=")
@@ -63,13 +57,7 @@ class Block:
             self._close()
 
     def note(self, task: Task, flow: RecordingFlow) -> None:
-        """Note a task that was added to a flow inside the block.
-
-        Raises
-        ------
-        FlowDefinitionError
-            If the block already has tasks of another flow.
-        """
+        """Note a task that was added to a flow inside the block; all tasks of a block are in one flow."""
         if self._flow is not None and self._flow is not flow:
             raise FlowDefinitionError(
                 f"{self!r} has tasks of {self._flow!r}, and now {task!r} of {flow!r}: a block belongs to one flow"

@@ -83,13 +83,7 @@ class Length(Task):
     auto_generated = True
 
     def run(self, values: Any) -> int:
-        """Return the number of items.
-
-        Raises
-        ------
-        TypeError
-            If it cannot be mapped over.
-        """
+        """Return the number of items of something that can be mapped over."""
         return checked_length(values, self.name)
 
 
@@ -123,13 +117,7 @@ def column(values: Any, lengths: dict[int, int], position: int) -> Column:
 
 
 def checked_length(values: Any, where: str) -> int:
-    """Return the length of something that can be mapped over repeatedly.
-
-    Raises
-    ------
-    TypeError
-        If it cannot be; the message names its type and the alternative.
-    """
+    """Return the length of what can be mapped over repeatedly; a TypeError names its type and the alternative."""
     if hasattr(values, "__next__"):
         raise TypeError(f"{where}: got {type(values).__name__}, which can be read only once; pass list(...) of it")
     check_mappable(values, where, "a list of the product")

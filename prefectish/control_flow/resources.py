@@ -19,13 +19,7 @@ NOT_SET_UP = "The resource was not set up, so there is nothing to clean up."
 
 
 def was_set_up(upstream: Upstream) -> bool:
-    """Run if manager and resource were created, whether or not the tasks that used them succeeded.
-
-    Raises
-    ------
-    SKIP
-        If creating them failed or was skipped.
-    """
+    """Run if manager and resource were created, whether or not the tasks that used them succeeded; else skip."""
     for edge, state in upstream.items():
         if edge.key is not None and (state.is_skipped() or not state.is_successful()):
             raise SKIP(NOT_SET_UP)

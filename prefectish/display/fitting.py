@@ -50,13 +50,7 @@ LAYOUTS = (
 
 
 def fitted(lines: Sequence[PaceLine], columns: int, stroke: str) -> Table:
-    """Return lines of a run as a table, with as many parts as fit.
-
-    Parameters
-    ----------
-    stroke
-        Character of the bar.
-    """
+    """Return lines of a run as a table, with as many parts as fit; bars are made of `stroke`."""
     console = Console(width=UNLIMITED_WIDTH, file=None, stderr=True, highlight=False)
     for look in LAYOUTS:
         table = _table(lines, look, stroke)

@@ -35,14 +35,7 @@ class Layout(NamedTuple):
 
 
 def layout(sizes: Mapping[Key, Point], edges: Sequence[tuple[Key, Key]]) -> Layout:
-    """Place nodes and edges.
-
-    Parameters
-    ----------
-    sizes
-        Width and height of each node.
-    edges
-        From, to; without cycles.
+    """Place nodes, by width and height, and edges (from, to), which have no cycles.
 
     Examples
     --------

@@ -13,16 +13,9 @@ from prefectish.errors import describe
 
 
 def progress_view(title: str, run_id: str | None, began: float) -> ProgressView:
-    """Return a progress view for a run.
+    """Return a progress view for a run that began then, by the monotonic clock.
 
-    Parameters
-    ----------
-    title
-        Name of the flow.
-    run_id
-        Id of a recorded run, whose history may have earlier runs; None if it is not recorded.
-    began
-        Start of the run, by the monotonic clock.
+    The history of a recorded run may have earlier runs; `run_id` is None if it is not recorded.
     """
     pace = RateMeter(title, began)
     if run_id is not None:

@@ -36,13 +36,7 @@ class Times(NamedTuple):
 
 
 def of_state(state: State, path: str | os.PathLike[str]) -> str:
-    """Write the report of the run that ended in a state, and return its path.
-
-    Raises
-    ------
-    TypeError
-        It does not contain states of tasks, and its run is not recorded.
-    """
+    """Write the report of the run that ended in a state, and return its path; TypeError if there is no run to show."""
     run = recorded.run_of(state)
     if not is_by_task(state.result):
         if run is None:

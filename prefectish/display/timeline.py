@@ -24,15 +24,7 @@ class Row(NamedTuple):
 
 
 def timeline(rows: Sequence[Row], length: float, color: str, bad: str, alike: bool) -> str:
-    """Return an SVG element.
-
-    Parameters
-    ----------
-    length
-        Seconds from the left to the right end.
-    alike
-        Whether all rows have the same scale.
-    """
+    """Return an SVG element, `length` seconds wide; if `alike`, all rows have the same scale."""
     if not rows:
         return ""
     tops = [max([*row.values, 0]) for row in rows]

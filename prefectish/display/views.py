@@ -212,15 +212,9 @@ def of_task(name: str, slug: str, state: State, kind: str) -> TaskView:
 def causes_of(found: Iterable[tuple[str, State]]) -> tuple[list[CauseView], int]:
     """Group failures by cause: same type, and messages that differ only in details.
 
-    Parameters
-    ----------
-    found
-        Label and state of each task; children are labelled with their index.
-
-    Returns
-    -------
-    The causes, the most frequent first, with those that only follow from others at the end; and the number of failures
-    that are not among them.
+    The causes come with the most frequent first, and those that only follow from others at the end; the number is that
+    of failures that are not among them. `found` is the label and state of each task; children are labelled with their
+    index.
     """
     first: dict[tuple[str, str, str], State] = {}
     named: dict[tuple[str, str, str], list[str]] = {}

@@ -71,14 +71,8 @@ class Clock:
     ) -> Sequence[Receipt]:
         """Wait until a session has receipts, something is due, or :data:`LONGEST_WAIT` is over.
 
-        Parameters
-        ----------
-        in_flight
-            Number of submitted jobs.
-        due
-            When something is due, by :meth:`seconds`; None if nothing is.
-        idle
-            Waits so many seconds, or until a request comes, while nothing runs; None for a sleep.
+        `in_flight` is the number of submitted jobs, `due` a time by :meth:`seconds`. `idle` waits so many seconds, or
+        until a request comes, while nothing runs; None for a sleep.
         """
         wait = LONGEST_WAIT if due is None else min(LONGEST_WAIT, max(0.0, due - self.seconds()))
         if in_flight:

@@ -33,13 +33,7 @@ class Transition:
 
 
 def call_handlers(obj: Any, handlers: Sequence[Handler], old: State, new: State) -> Transition:
-    """Show a change of state to all handlers, in order, each seeing what the one before made of it.
-
-    Parameters
-    ----------
-    obj
-        The task or flow that changes.
-    """
+    """Show a change of state of a task or flow to all handlers in order; each sees what the one before made of it."""
     for handler in handlers:
         outcome = capture(handler, obj, old, new)
         if isinstance(outcome, Error):
@@ -52,13 +46,7 @@ def call_handlers(obj: Any, handlers: Sequence[Handler], old: State, new: State)
 
 
 def notify_map_ended(task: Any, state: State) -> None:
-    """Call the method `map_ended` of handlers that have one, when all children of a map have ended.
-
-    Parameters
-    ----------
-    state
-        Mapped, with the states of all children.
-    """
+    """Call the method `map_ended` of handlers that have one with the Mapped state, when all children have ended."""
     for handler in task.state_handlers:
         tell = getattr(handler, "map_ended", None)
         outcome = None if tell is None else capture(tell, task, state)

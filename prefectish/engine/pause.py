@@ -91,16 +91,9 @@ def pause_task(message: Any = None, duration: float | timedelta | None = None, *
 
 
 def answered(paused: Mapping[str, Any], message: Any, answer: Any) -> dict[str, Any]:
-    """Return the context of the Resume state that follows a pause.
+    """Return the context of the Resume state that follows a pause with this context and message.
 
-    Parameters
-    ----------
-    paused
-        The context of the Paused state.
-    message
-        Its message.
-    answer
-        What is answered; None for an approval without a word.
+    The answer is None for an approval without a word.
     """
     if answer is None:
         return dict(paused)

@@ -56,15 +56,7 @@ def exit_text(evidence: Mapping[str, Any]) -> str:
 
 
 def exit_with_parent(wait: Callable[[], object], clean_up: Callable[[], object]) -> None:
-    """End this process when its parent has ended, however that ended.
-
-    Parameters
-    ----------
-    wait
-        Returns when the parent has ended.
-    clean_up
-        Called before this process ends.
-    """
+    """End this process, after `clean_up`, when its parent has ended, however that ended; `wait` returns then."""
 
     def watch() -> None:
         wait()
@@ -77,10 +69,7 @@ def exit_with_parent(wait: Callable[[], object], clean_up: Callable[[], object])
 def kill_tree(pid: int) -> None:
     """Kill a process that leads a process group, its group, and its descendants that left the group.
 
-    Parameters
-    ----------
-    pid
-        It may have ended; then the rest of its group is killed.
+    The process may have ended; then the rest of its group is killed.
     """
     # The descendants first: it may be this very process that ends itself.
     for process in _descendants(pid):

@@ -21,19 +21,7 @@ LONGEST_DELAY_SECONDS = 10 * 366 * 86_400.0
 def should_retry(
     attempt: int, max_retries: int, retry_on: tuple[type[BaseException], ...] | None, error: BaseException | None
 ) -> bool:
-    """Whether another attempt follows.
-
-    Parameters
-    ----------
-    attempt
-        The number of the attempt that failed, from 1.
-    max_retries
-        How many attempts may follow the first.
-    retry_on
-        The errors worth another attempt; all, if None.
-    error
-        What the attempt raised.
-    """
+    """Whether another attempt follows the one of this number, from 1, on an error of `retry_on` (None: on any)."""
     return attempt <= max_retries and (retry_on is None or isinstance(error, retry_on))
 
 
@@ -195,15 +183,7 @@ def _number(value: Any, name: str, at_least: float) -> float:
 
 
 def _seconds(value: Any, name: str) -> float:
-    """Read a duration.
-
-    Raises
-    ------
-    ValueError
-        If it is negative, not a number, or beyond `LONGEST_DELAY_SECONDS`.
-    TypeError
-        If it is neither a number nor a timedelta.
-    """
+    """Read a duration that is not negative, nor beyond `LONGEST_DELAY_SECONDS`."""
     if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
         raise TypeError(f"{name} must be seconds or a timedelta, got {value!r}")
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)

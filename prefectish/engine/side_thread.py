@@ -64,11 +64,9 @@ class SideThread:
         return self._outcome
 
     def abandon(self) -> int:
-        """Leave the thread to itself.
+        """Leave the thread to itself; return 0 if it has ended.
 
-        Returns
-        -------
-        Number of threads of this process that were left behind and still run, this one included; 0 if it has ended.
+        Else return how many threads of this process were left behind and still run, this one included.
         """
         stop = self.stop
         if stop is not None:

@@ -113,13 +113,7 @@ class RunStory:
         self.entries.append(StoryEntry(seconds, what, slug, row, details))
 
     def of(self, key: str) -> Story:
-        """Return what happened to a task, as ``load``, or to a child, as ``load[17]``.
-
-        Raises
-        ------
-        KeyError
-            No task of the run has that name or slug, or several have the name.
-        """
+        """Return what happened to a task, as ``load``, or to a child, as ``load[17]``; KeyError if there is none."""
         name, bracket, rest = key.partition("[")
         index = int(rest[:-1]) if rest.endswith("]") and rest[:-1].isdecimal() else None
         if bracket and index is None:
@@ -166,15 +160,7 @@ def keep_story(story: RunStory) -> None:
 
 
 def story_of(run_id: str | None, key: str) -> Story:
-    """Return what happened to a task or a child in a run of this process.
-
-    Raises
-    ------
-    RuntimeError
-        The run kept no story, or it is gone; the text says how to keep one.
-    KeyError
-        The run has no such task.
-    """
+    """Return what happened to a task or a child in a run of this process, see :meth:`Readable.story`."""
     story = None if run_id is None else _stories.get(run_id)
     if story is None:
         raise RuntimeError(
@@ -477,15 +463,7 @@ class Readable:
 def task_of(slugs: Mapping[Any, str], which: Any) -> Any:
     """Return the task that is meant by a task, a slug or a name, or by the task that was called in the flow.
 
-    Parameters
-    ----------
-    slugs
-        Of the tasks there are.
-
-    Raises
-    ------
-    KeyError
-        There is none, or several are meant.
+    Raises KeyError if none is meant, or several.
     """
     if isinstance(which, str):
         found = [t for t, slug in slugs.items() if slug == which] or [t for t in slugs if t.name == which]

@@ -100,30 +100,13 @@ def validating() -> bool:
 
 
 def check(old: State, new: State, where: str) -> None:
-    """Hold a change that the engine proposes against the table.
-
-    Parameters
-    ----------
-    where
-        The step and row, as ``load[17]``.
-
-    Raises
-    ------
-    InvalidTransition
-        Naming them, and what may follow `old`.
-    """
+    """Hold a change that the engine proposes against the table; `where` is the step and row, as ``load[17]``."""
     if not (allowed(old, new) or _is_own_end(old, new)):
         raise _invalid(old, new, where)
 
 
 def check_attempt(old: State, new: State, where: str) -> None:
-    """Hold the state that an attempt ended in against the one it started from: it ran in between, or did not.
-
-    Raises
-    ------
-    InvalidTransition
-        As of :func:`check`.
-    """
+    """Hold the state that an attempt ended in against the one it started from: it ran in between, or did not."""
     if allowed(old, Running) and (allowed(Running, new) or _is_own_end(Running(), new)):
         return
     check(old, new, where)

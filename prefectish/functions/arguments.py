@@ -36,21 +36,9 @@ class Arguments(NamedTuple):
 
 
 def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool) -> Arguments:
-    """Return the arguments of a call.
+    """Return the arguments of a call; TypeError if `wait_for` holds, also in lists, something other than futures.
 
-    Parameters
-    ----------
-    bound
-        Values by argument.
-    wait_for
-        Futures, also in lists, that must have ended before.
-    allow_failure
-        Failures among what it reads and waits for do not keep it from running.
-
-    Raises
-    ------
-    TypeError
-        `wait_for` holds something other than futures.
+    If `allow_failure`, failures among what it reads and waits for do not keep it from running.
     """
     specs: list[InputSpec] = []
     values: list[Any] = []
@@ -158,13 +146,7 @@ def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Settled:
 
 
 def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
-    """Refuse a future of another run.
-
-    Raises
-    ------
-    PrefectishError
-        Naming the future, both runs, and the way out.
-    """
+    """Refuse a future of another run, and name the way out."""
     here = current().get(FUNCTION_RUN)
     if future._run is not here:
         this = "no flow function" if here is None else f"run {here.control.run_id} of {here.plan.flow_name}"
@@ -219,10 +201,7 @@ def map_arguments(
 ) -> tuple[Argument, ...]:
     """Return the arguments of a map; all are mapped over but those in ``unmapped``.
 
-    Raises
-    ------
-    TypeError
-        A value cannot be mapped over, or `wait_for` holds something other than futures; `name` is the task's.
+    Raises TypeError if a value cannot be mapped over, or `wait_for` holds something other than futures.
     """
     made = [_map_argument(name, key, unwrap(value), allow_failure, True) for key, value in bound.items()]
     for entry in [wait_for] if isinstance(wait_for, TaskFuture | MapFuture) else wait_for:

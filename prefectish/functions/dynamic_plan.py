@@ -63,13 +63,7 @@ class DynamicPlan:
     def add(
         self, task: Task, slug: str, specs: Iterable[InputSpec], constants: Mapping[str, Any] | None = None
     ) -> StepState:
-        """Add a step; nothing of it is started.
-
-        Raises
-        ------
-        ResumeMismatch
-            The run is resumed, and the task changed.
-        """
+        """Add a step; nothing of it is started. Raises ResumeMismatch if the run is resumed, and the task changed."""
         with self.lock:
             return self._add(task, slug, specs, constants or {}, learns=True)
 
@@ -111,16 +105,9 @@ class DynamicPlan:
     def add_literal(
         self, task: Task, slug: str, state: State, width: Any = None, stands_in: bool = False, is_final: bool = True
     ) -> StepState:
-        """Add a step whose state is known.
+        """Add a step whose state is known; `width` is the measure of its result, for maps over it, if it was measured.
 
-        Parameters
-        ----------
-        width
-            Measure of the result, for maps over it; None if it was not measured.
-        stands_in
-            The state came from a call of another step.
-        is_final
-            No rows of it are to come.
+        A state that came from a call of another step `stands_in`; `is_final` if no rows of it are to come.
         """
         with self.lock:
             step_state = self._add(task, slug, (), {}, learns=False)
@@ -129,13 +116,7 @@ class DynamicPlan:
         return step_state
 
     def add_own_domain(self, step_state: StepState, width: int | None = None) -> None:
-        """Give a step rows that are not those of any other step.
-
-        Parameters
-        ----------
-        width
-            How many; None if they come one by one.
-        """
+        """Give a step rows that are not those of any other step; `width` is None if they come one by one."""
         with self.lock:
             number = len(self.run_state.plan.domains)
             self.run_state.plan.domains.append(MapDomain(number, (), True))  # type: ignore[attr-defined]

@@ -135,13 +135,7 @@ class FunctionRun:
         return Cancelled("cancelled")
 
     def start(self, drive: Callable[[], State]) -> None:
-        """Begin to drive the run in a thread of its own; it sees the context of the caller.
-
-        Raises
-        ------
-        BaseException
-            The run could not begin.
-        """
+        """Drive the run in a thread of its own, which sees the context of the caller; raise why it could not begin."""
         scope = contextvars.copy_context()
         self._thread = threading.Thread(
             target=scope.run, args=(self._drive, drive), name="prefectish-flow-function", daemon=True

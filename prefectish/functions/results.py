@@ -11,20 +11,10 @@ from prefectish.functions.settled import Settled
 
 
 def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
-    """Return the result of a successful state.
+    """Return the result of a successful state of `label`, else raise what the body raised.
 
-    Parameters
-    ----------
-    label
-        What ran, for errors.
-    sources
-        What it read or waited for.
-
-    Raises
-    ------
-    Exception
-        What the body raised; :class:`TaskRunFailed` where no exception of the body's says why there is no result, with
-        the first cause as its ``__cause__``.
+    Raises :class:`TaskRunFailed` where no exception of the body's says why there is no result, with the first cause
+    among its `sources` as its ``__cause__``.
     """
     if isinstance(state, Mapped):
         return [value_of(child, f"{label}[{i}]") for i, child in enumerate(state.map_states or ()) if child is not None]

@@ -33,13 +33,7 @@ class BoundSignature:
         self._types: Mapping[str, Any] | None = None
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the value of each argument by name.
-
-        Raises
-        ------
-        ParameterError
-            ``missing: x; unknown: y``, or a value is not of its type.
-        """
+        """Return the value of each argument by name; ParameterError for missing, unknown and mistyped ones."""
         takes = self.signature.parameters
         spreads = any(p.kind is p.VAR_KEYWORD for p in takes.values())
         named = [n for n, p in takes.items() if p.kind not in _STARRED]

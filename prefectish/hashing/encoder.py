@@ -26,10 +26,7 @@ MAX_ROUNDS = 10_000
 def stable_hash(value: Any) -> str:
     """Return the canonical hash of a value: 32 hexadecimal digits.
 
-    Raises
-    ------
-    Unhashable
-        Naming the part of the value that is not the same thing in another process.
+    An Unhashable names the part of the value that is not the same thing in another process.
 
     Examples
     --------

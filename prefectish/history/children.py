@@ -277,10 +277,7 @@ def key_of(row: Any) -> tuple[int, str | int]:
 def identities(children: Sequence[tuple[int, str | None]]) -> dict[int, ItemId]:
     """Return the identity of each child: its key, and its number among those with the same key; without a key its row.
 
-    Parameters
-    ----------
-    children
-        Row and key of each child of one task, in order of rows.
+    `children` are row and key of each child of one task, in order of rows.
 
     Examples
     --------

@@ -21,15 +21,7 @@ _l, _s, _c = schema.lines.c, schema.steps.c, schema.children.c
 
 
 def write_lines(connection: Connection, run: int, part: int, steps: Mapping[int, int], logs: list[AttemptLog]) -> None:
-    """Write the log lines of attempts of a run.
-
-    Parameters
-    ----------
-    run, part
-        Numbers of the run and of its current part.
-    steps
-        Number of each step in the history, by its number in the plan.
-    """
+    """Write the log lines of attempts of a run in this part of it; `steps` are the steps' numbers in the history."""
     rows = [
         (
             run,
@@ -109,18 +101,9 @@ class LogLine:
 
 
 def select_lines(run: int, step: int | None, item: int | str | None, level: int, limit: int | None) -> Select[Any]:
-    """Return the query for the lines of a run, oldest first.
+    """Return the query for the last `limit` lines of a run, oldest first.
 
-    Parameters
-    ----------
-    step
-        Only lines of this step.
-    item
-        Only lines of this map index, or of the child with this item key.
-    level
-        Only lines of this level or above.
-    limit
-        Only the last n lines.
+    Only lines of this step, of this item (a map index or an item key), and of this level or above.
     """
     child: ColumnElement[bool] = (_c.run == _l.run) & (_c.step == _l.step) & (_c.row == _l.row) & (_c.part == _l.part)
     query = (
@@ -137,13 +120,7 @@ def select_lines(run: int, step: int | None, item: int | str | None, level: int,
 
 
 def level_number(level: int | str) -> int:
-    """Return the number of a level, given by number or name.
-
-    Raises
-    ------
-    ValueError
-        There is no level of this name.
-    """
+    """Return the number of a level, given by number or name; ValueError if there is none of this name."""
     if isinstance(level, int):
         return level
     number = logging.getLevelNamesMapping().get(level.upper())

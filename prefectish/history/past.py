@@ -20,13 +20,7 @@ class Past(NamedTuple):
 
 
 def last_time(run_id: str) -> Mapping[str, Past]:
-    """Return durations of the tasks, by slug, in the last successful run of the flow before a run; empty if unknown.
-
-    Parameters
-    ----------
-    run_id
-        Id of a run that this process records.
-    """
+    """Return durations of the tasks, by slug, in the last successful run of the flow before a run; empty if unknown."""
     run = find(run_id)
     former = None if run is None else _before(run)
     if former is None:

@@ -391,13 +391,7 @@ class RunRow:
         return kept
 
     def _current(self, gone: bool = False) -> FromClause:
-        """Return the current children: of a resumed run, the newest record of each item.
-
-        Parameters
-        ----------
-        gone
-            Whether to include children whose items were removed from the list.
-        """
+        """Return the current children: of a resumed run, the newest record of an item, `gone` ones too if so."""
         c = schema.children.c
         if not self.part:
             # Without later parts, in case the run was resumed in the meantime: both would count.

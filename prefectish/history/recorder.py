@@ -301,18 +301,8 @@ def _reads(plan: Plan, step: Step) -> str:
 def recorder_for(history: str | os.PathLike[str] | bool | None) -> HistoryRecorder | None:
     """Return a recorder for a run; None if it is not to be recorded.
 
-    Parameters
-    ----------
-    history
-        None: the history in the home folder (if it cannot be used, a warning is issued once, and the run is not
-        recorded); False: no history; or a path or database URL.
-
-    Raises
-    ------
-    HistoryCorrupt, HistoryTooNew
-        The file is something else, or was written by a later version.
-    HistoryUnsafe, HistoryWriteError
-        A history that was given explicitly cannot be used.
+    `history` is as in :class:`RunOptions`. If the one in the home folder cannot be used, a warning is issued once, and
+    the run is not recorded; one that was given explicitly raises what is wrong with it.
     """
     if history is False:
         return None

@@ -107,12 +107,8 @@ class _RecordedRun:
     def starts(self) -> dict[int, State]:
         """Return the states from which the steps start: recorded states are final, so that only the child runs.
 
-        Raises
-        ------
-        ResultReleased
-            A result that the child reads cannot be read.
-        ResumeMismatch
-            The child was given other constants or parameters.
+        Raises ResultReleased if a result that the child reads cannot be read, ResumeMismatch if it was given other
+        constants or parameters.
         """
         self._check_inputs()
         missing = [text for i in self.step.inputs for text in self._missing(i)]

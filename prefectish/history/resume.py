@@ -105,13 +105,7 @@ class Resumption:
         return HistoryRecorder(self.store, self.part, self._changed)
 
     def recall(self, plan: Plan) -> PreviousRun:
-        """Return the previous results of the run, and become its holder.
-
-        Raises
-        ------
-        ResumeMismatch
-            A task has changed; the message names it.
-        """
+        """Return the previous results of the run, and become its holder; ResumeMismatch if a task has changed."""
         children: dict[str, Mapping[ItemId, PreviousResult]] = {}
         widths: dict[str, int] = {}
         known = {row.slug: row for row in self._steps()}

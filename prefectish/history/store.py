@@ -45,23 +45,14 @@ class HistoryStore:
     def writing(self) -> Iterator[Connection]:
         """Open a transaction that may write.
 
-        Raises
-        ------
-        HistoryWriteError
-            The disk is full, or the history can no longer be written; earlier rows are intact.
+        Raises HistoryWriteError if the disk is full, or the history can no longer be written; earlier rows are intact.
         """
         with self._translated_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Open a transaction that only reads and does not block writers.
-
-        Raises
-        ------
-        HistoryWriteError
-            The history cannot be reached.
-        """
+        """Open a transaction that only reads and does not block writers; HistoryWriteError if it cannot be reached."""
         with self._translated_errors(), self.engine.connect() as connection:
             yield connection.execution_options(prefectish_reads=True)
 
@@ -251,18 +242,8 @@ def _error_text(error: DBAPIError) -> str:
 def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:
     """Return the history at a path or URL; None: the one in the home folder.
 
-    Raises
-    ------
-    HistoryCorrupt, HistoryTooNew
-        The file is something else, or of a later version; it is not changed.
-    HistoryUnsafe
-        It is on a network file system.
-    HistoryWriteError
-        It cannot be written.
-    ValueError
-        It is False.
-    TypeError
-        It has another type.
+    Raises HistoryCorrupt or HistoryTooNew for a file that is something else or of a later version, which is not
+    changed, HistoryUnsafe on a network file system, HistoryWriteError if it cannot be written; ValueError for False.
     """
     if isinstance(history, bool):
         raise ValueError(f"history must be the path or database URL of the history that has the run, got {history!r}")

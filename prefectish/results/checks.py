@@ -16,11 +16,8 @@ LOCATION = "the location of its result"
 def check_names(flow: Any) -> None:
     """Check the templates and item keys of all tasks of a flow.
 
-    Raises
-    ------
-    FlowDefinitionError
-        As :func:`check_maps`; if a template has an unknown field; if two tasks would write to the same place;
-        if an item key is not a mapped argument. The message names the task and a solution.
+    Raises FlowDefinitionError as :func:`check_maps`; if a template has an unknown field; if two tasks would write to
+    the same place; if an item key is not a mapped argument. The message names the task and a solution.
     """
     check_maps(flow)
     places: dict[str, Any] = {}
@@ -35,10 +32,7 @@ def check_names(flow: Any) -> None:
 def check_maps(flow: Any) -> None:
     """Check that no mapped task would write the results of all children to the same place.
 
-    Raises
-    ------
-    FlowDefinitionError
-        If one would; the message names the task and fields to add to its template.
+    The FlowDefinitionError names the task and fields to add to its template.
     """
     for task in _tasks_with_names(flow):
         names = _mapped_names(flow, task)
@@ -47,20 +41,7 @@ def check_maps(flow: Any) -> None:
 
 
 def check_map(slug: str, task: Any, store: Any, names: frozenset[str]) -> None:
-    """Check that a mapped task would not write the results of all children to the same place.
-
-    Parameters
-    ----------
-    store
-        The result store of the flow.
-    names
-        Names of the mapped arguments.
-
-    Raises
-    ------
-    FlowDefinitionError
-        As :func:`check_maps`.
-    """
+    """Check that a mapped task, with mapped arguments of these names, would not write all results to the same place."""
     for what, template in _templates(task, store):
         if not template.fields & (CHILD_FIELDS | names):
             raise FlowDefinitionError(_collision_text(slug, what, template, sorted(names)))
@@ -141,18 +122,7 @@ def known_fields(flow: Any, task: Any) -> frozenset[str]:
 
 
 def check_fields(flow: Any, task: Any, what: str, template: Template) -> None:
-    """Check that a task has the fields of a template.
-
-    Parameters
-    ----------
-    what
-        The purpose of the template, for the error.
-
-    Raises
-    ------
-    FlowDefinitionError
-        If it has others; the message names the task, the field and the available fields.
-    """
+    """Check that a task has the fields of a template, which the error calls `what`, next to the available fields."""
     known = known_fields(flow, task)
     unknown = sorted(template.fields - known)
     if unknown:

@@ -34,13 +34,7 @@ def register_compression(name: str, compress: Callable[[bytes], bytes], decompre
 
 
 def codec_of(name: str) -> Codec:
-    """Return the functions that compress and decompress.
-
-    Raises
-    ------
-    ValueError
-        If the compression is not registered.
-    """
+    """Return the functions that compress and decompress; ValueError if the compression is not registered."""
     if name not in _REGISTERED:
         known = ", ".join(map(repr, _REGISTERED))
         raise ValueError(

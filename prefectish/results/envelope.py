@@ -27,12 +27,7 @@ class NotAResultFile(ResultCorrupt):
 def seal(name: str, facts: Mapping[str, Any], content: bytes, key: bytes | None) -> list[bytes]:
     """Return the file of a result in pieces, so that large content is not copied.
 
-    Parameters
-    ----------
-    facts
-        Small metadata; must be JSON serializable.
-    key
-        Key to sign the file; None: no signature.
+    `facts` are small and JSON serializable; without a `key` the file is not signed.
     """
     line = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode() + b"\n"
     signature = UNSIGNED if key is None else _signature(key, name, line, content)
@@ -43,10 +38,7 @@ def seal(name: str, facts: Mapping[str, Any], content: bytes, key: bytes | None)
 def unseal(name: str, file: bytes, key: bytes | None) -> tuple[dict[str, Any], memoryview]:
     """Return the metadata and the content of a file.
 
-    Raises
-    ------
-    ResultCorrupt
-        If the file is truncated, altered, not a result file, or, with a key, not signed by it.
+    Raises ResultCorrupt if it is truncated, altered, not a result file, or, with a key, not signed by it.
     """
     header = _HEADER.match(file)
     if header is None:

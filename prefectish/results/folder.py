@@ -57,13 +57,7 @@ class Folder:
             yield from (f"{before}{file}" for file in sorted(files) if not file.endswith(UNFINISHED))
 
     def _path(self, name: str, own: bool = True) -> str:
-        """Return the path of a safe name; raise ValueError if a link leads out of the folder.
-
-        Parameters
-        ----------
-        own
-            Whether to resolve the last part as well.
-        """
+        """Return the path of a safe name; ValueError if a link (its last part too, if `own`) leads out."""
         path = os.path.join(self.root, *name.split("/"))
         seen = os.path.realpath(path if own else os.path.dirname(path))
         root = os.path.realpath(self.root)

@@ -19,17 +19,9 @@ def leave_probe(store: Result, run_id: str) -> str:
 
 
 def check_probes(store: Result, left: Mapping[str, str]) -> None:
-    """Read the files of workers, at the client, and delete them.
+    """Read the files of workers, at the client, and delete them; `left` are results of :func:`leave_probe` by address.
 
-    Parameters
-    ----------
-    left
-        Results of :func:`leave_probe`, by the address of the worker.
-
-    Raises
-    ------
-    ResultStoreNotShared
-        If a file is missing; the message names the store and the workers.
+    Raises ResultStoreNotShared if a file is missing; the message names the store and the workers.
     """
     absent = sorted(worker for worker, location in left.items() if not _is_there(store, location))
     for location in left.values():

@@ -88,13 +88,7 @@ def register_serializer(name: str, serializer: Serializer) -> None:
 
 
 def serializer_of(wanted: str | Serializer) -> tuple[str, Serializer]:
-    """Return the name recorded in files, and the serializer.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it is not a serializer, or the name is not registered.
-    """
+    """Return the name recorded in files, and the serializer."""
     if isinstance(wanted, str):
         if wanted not in _REGISTERED:
             known = ", ".join(map(repr, _REGISTERED))

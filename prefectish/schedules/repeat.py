@@ -23,19 +23,10 @@ logger = get_logger("schedule")
 
 
 def repeat(schedule: Schedule, run: Callable[[ClockEvent], State], flow_name: str, clock: Clock) -> State:
-    """Run a flow at each event until there are none left, and return the last state.
+    """Run a flow at each event, by the wall clock of `clock`, until there are none left, and return the last state.
 
-    Parameters
-    ----------
-    run
-        Runs the flow once; if it raises, the error is logged and the next event is awaited.
-    clock
-        Events are compared with its wall clock.
-
-    Raises
-    ------
-    FlowDefinitionError
-        If the schedule has no future event.
+    If a run raises, the error is logged and the next event is awaited. Raises FlowDefinitionError if no event is to
+    come.
     """
     now = clock.wall()
     events = schedule.events(now)
@@ -64,13 +55,7 @@ def _wait_for(event: ClockEvent, clock: Clock) -> None:
 def _due(
     event: ClockEvent, events: Iterator[ClockEvent], now: datetime, catch_up: bool, flow_name: str
 ) -> tuple[list[ClockEvent], ClockEvent | None]:
-    """Return the events to run now, and the next event.
-
-    Parameters
-    ----------
-    event
-        An event that is due.
-    """
+    """Return the events to run now, and the next event, when an event is due."""
     if catch_up:
         return [event], next(events, None)
     due = [event]

@@ -56,15 +56,7 @@ def _has_zones() -> bool:
 
 
 def aware(name: str, value: datetime) -> datetime:
-    """Return a datetime that has a time zone.
-
-    Raises
-    ------
-    FlowDefinitionError
-        ``start_date must have a time zone, ...``.
-    TypeError
-        If it is not a datetime.
-    """
+    """Return a datetime that has a time zone; a FlowDefinitionError if it has none."""
     if not isinstance(value, datetime):
         raise TypeError(f"{name} must be a datetime, got {value!r}")
     if value.utcoffset() is None:
@@ -96,15 +88,10 @@ def _offset(local: datetime) -> timedelta:
 
 
 def from_wall_times(walls: Iterable[datetime], zone: tzinfo) -> Iterator[datetime]:
-    """Convert wall times to aware datetimes, in order.
+    """Convert wall times to aware datetimes, in order; they have no time zone, or each its own.
 
-    A skipped time is read with the offset before the gap: 2:30 becomes 3:30. It may then be after a
-    later wall time, so it is yielded after that. Of a repeated time the first is taken.
-
-    Parameters
-    ----------
-    walls
-        In order; without a time zone, or each with its own.
+    A skipped time is read with the offset before the gap: 2:30 becomes 3:30. It may then be after a later wall time, so
+    it is yielded after that. Of a repeated time the first is taken.
 
     Examples
     --------

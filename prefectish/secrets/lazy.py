@@ -38,26 +38,14 @@ class LazySecret(Deferred):
         self._value: Any = _UNREAD
 
     def get(self) -> Any:
-        """Return the value.
-
-        Raises
-        ------
-        Exception
-            Whatever the function raises, such as ValueError for a secret that is unknown in this process.
-        """
+        """Return the value; raise what the function raises, such as ValueError for a secret unknown in this process."""
         if self._value is _UNREAD:
             function: Callable[..., Any] = _opened(self.function)
             self._value = function(**{name: _opened(value) for name, value in self.inputs.items()})
         return self._value
 
     def packed(self, label: str) -> LazySecret:
-        """Return a copy that can be sent to another process.
-
-        Raises
-        ------
-        Exception
-            Whatever pickling raises.
-        """
+        """Return a copy that can be sent to another process; raise whatever pickling raises."""
         function = _packed(self.function, label)
         return LazySecret(function, {name: _packed(value, label) for name, value in self.inputs.items()}, self.label)
 

@@ -37,13 +37,7 @@ class StandIns(dict[str, Any]):
 
 
 def stand_ins(given: Mapping[str, Any]) -> StandIns:
-    """Return the secrets passed to a context, and mask them in this process from now on.
-
-    Raises
-    ------
-    TypeError
-        If they are not a mapping from names.
-    """
+    """Return the secrets passed to a context, a mapping from names, and mask them in this process from now on."""
     if not isinstance(given, Mapping):
         raise TypeError(f"secrets in the context must be a dict from names to values, got {type(given).__name__}")
     for value in given.values():

@@ -90,13 +90,7 @@ def is_result(value: Any) -> bool:
 
 
 def all_finished_and_not_skipped(upstream: Upstream) -> bool:
-    """Run once all upstream tasks have finished, unless all of them were skipped.
-
-    Raises
-    ------
-    SKIP
-        If all were skipped.
-    """
+    """Run once all upstream tasks have finished, unless all of them were skipped: then skip."""
     if upstream and all(state.is_skipped() for state in upstream.values()):
         raise SKIP("All upstream tasks were skipped.", result=None)
     return all_finished(upstream)

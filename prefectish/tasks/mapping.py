@@ -9,12 +9,8 @@ from typing import Any
 def check_mappable(value: Any, task_name: str, argument: str) -> None:
     """Reject a constant, or a collection of tasks, that cannot be indexed by position.
 
-    Accepted are lists, ranges, strings, arrays: anything with a length and an index from 0; and iterators.
-
-    Raises
-    ------
-    TypeError
-        If the value cannot be mapped over; the message names task, argument, type and an alternative.
+    Accepted are lists, ranges, strings, arrays: anything with a length and an index from 0; and iterators. A TypeError
+    names task, argument, type and an alternative.
     """
     if hasattr(value, "keys"):
         way_out = "pass list(d.items()), or a list of its keys or values"

@@ -40,15 +40,7 @@ class RunNaming:
         self._warned = False
 
     def name(self, fields: Mapping[str, Any], warn: Callable[..., Any]) -> str | None:
-        """Return the name of a run; None if it cannot be rendered, with one warning.
-
-        Parameters
-        ----------
-        fields
-            Fields of the run, including its inputs.
-        warn
-            Called with a format and its arguments.
-        """
+        """Return the name of a run by its fields and inputs; None, with one warning, if it cannot be rendered."""
         outcome = capture(self._render, fields)
         if not isinstance(outcome, Error):
             return printable(outcome.value, MAX_NAME_LENGTH)
@@ -77,13 +69,7 @@ def naming_of(task: Any) -> RunNaming | None:
 
 
 def check_run_names(flow: Any) -> None:
-    """Check the run names of all tasks of a flow.
-
-    Raises
-    ------
-    FlowDefinitionError
-        If a template or a function has an unknown field; the message names the task and the available fields.
-    """
+    """Check the run names of all tasks of a flow; an error names an unknown field and the available ones."""
     for task in flow.tasks:
         wanted = task.task_run_name
         if isinstance(wanted, str):

@@ -100,24 +100,11 @@ def guess(name: str) -> str:
 
 
 def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
-    """Check options and bring them into the form in which a task keeps them.
+    """Check options and return the attributes in the form in which a task keeps them.
 
-    Parameters
-    ----------
-    given
-        Options by name, including `on_failure` and both spellings of the retry options.
-    current
-        The task's current options (for a copy: those of the original), by attribute name.
-
-    Returns
-    -------
-    dict
-        Attributes to set.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the option, its value and what it accepts.
+    `given` are options by name, including `on_failure` and both spellings of the retry options; `current` those of the
+    task (for a copy: of the original), by attribute. A TypeError or ValueError names the option, its value and what it
+    accepts.
     """
     settled = {name: CHECKS[name](name, value) for name, value in given.items() if name in CHECKS}
     settled.update(_retry_options(given, current))

@@ -36,13 +36,7 @@ class Inputs:
         self.spreads = any(p.kind is p.VAR_KEYWORD for p in takes)  # whether the function takes ``**kwargs``
 
     def bind(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a call by name.
-
-        Raises
-        ------
-        TypeError
-            If Python would raise it for the call; `name` is that of the task.
-        """
+        """Return the arguments of a call by name; a TypeError, as Python would raise it, names the task."""
         bound = dict(zip(self.positional, args, strict=False))
         fits = len(args) <= len(self.positional) and bound.keys().isdisjoint(kwargs)
         bound.update(kwargs)
@@ -89,13 +83,7 @@ class ByKeyword:
 
 
 def callable_by_keyword(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Return the function, wrapped if it takes positional-only arguments.
-
-    Raises
-    ------
-    ValueError
-        As for :func:`inputs_of`.
-    """
+    """Return the function, wrapped if it takes positional-only arguments."""
     takes = inputs_of(function, name).signature.parameters.values()
     names = tuple(p.name for p in takes if p.kind is p.POSITIONAL_ONLY)
     return ByKeyword(function, names) if names else function
@@ -104,11 +92,7 @@ def callable_by_keyword(function: Callable[..., Any], name: str) -> Callable[...
 def inputs_of(run: Callable[..., Any], name: str) -> Inputs:
     """Return the arguments of a task function; cached for plain functions and methods.
 
-    Raises
-    ------
-    ValueError
-        If it takes ``*args`` or an argument with a reserved name, or has no signature; `name` is that of the
-        task.
+    Raises ValueError if it takes ``*args`` or an argument with a reserved name, or has no signature.
     """
     function = run.__func__ if isinstance(run, MethodType) else run
     if not isinstance(function, FunctionType | BuiltinFunctionType):

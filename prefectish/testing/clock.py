@@ -265,13 +265,7 @@ class VirtualClock(Clock):
         self._changed.notify_all()
 
     def _watch(self, expected: int, due: float | None) -> None:
-        """Advance time from a loop whose tasks all sleep.
-
-        Parameters
-        ----------
-        expected
-            Number of tasks that run once all of them have started.
-        """
+        """Advance time from a loop whose tasks all sleep; `expected` of them run once all have started."""
         me = threading.get_ident()
         bodies = [thread for thread in self._bodies if thread != me]  # a task in this thread runs the loop
         if not bodies or not all(self._sleeps(thread) for thread in bodies):

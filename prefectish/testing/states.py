@@ -157,13 +157,7 @@ def _matches(state: State | None, wanted: Any) -> bool:
 
 
 def _checked(wanted: Any) -> Any:
-    """Return an expectation that is valid.
-
-    Raises
-    ------
-    ValueError
-        If the state is unknown.
-    """
+    """Return an expectation that is valid."""
     if isinstance(wanted, str) and wanted not in STATE_NAMES:
         raise ValueError(f"unknown state {wanted!r}; states are: {', '.join(sorted(STATE_NAMES))}")
     if wanted is None or isinstance(wanted, str | State) or callable(wanted):

@@ -81,10 +81,7 @@ class RetryFailed(NamedTuple):
 def carry_out(request: Any, progress: Progress, now: Now) -> Any:  # noqa: C901  one case for each request
     """Do what a request asks for, in the thread of the loop, and return the answer.
 
-    Raises
-    ------
-    KeyboardInterrupt
-        The request is to end the run as after a signal.
+    Raises KeyboardInterrupt if it asks to end the run as after a signal.
     """
     match request:
         case CancelRun(message):

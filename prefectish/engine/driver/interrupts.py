@@ -20,12 +20,9 @@ class Terminated(KeyboardInterrupt):
 
 
 def ended_by(stop: BaseException, state: State | None, run_id: str | None) -> BaseException:
-    """Return what a run raises that `stop` ended: itself, or after SIGTERM a SystemExit; either carries the state.
+    """Return what a run raises that `stop` ended: itself, or after SIGTERM a SystemExit.
 
-    Parameters
-    ----------
-    state
-        State that the run ended in, None if there is none; it gets the exit code of the program.
+    Either carries the state that the run ended in, if there is one, with the exit code of the program.
     """
     code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     if state is not None:

@@ -178,13 +178,7 @@ class Run:
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def _loop(self, jobs: list[Job]) -> None:
-        """Submit, wait for receipts or timers, again; until nothing is left to do.
-
-        Parameters
-        ----------
-        jobs
-            What can run at first.
-        """
+        """Submit, wait for receipts or timers, again; until nothing is left to do."""
         progress, session, clock, calls = self.progress, self.session, self.clock, self.calls
         mailbox = self.control.mailbox
         flushed = clock.moment().seconds

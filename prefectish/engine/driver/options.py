@@ -44,13 +44,7 @@ class RunOptions(NamedTuple):
     max_concurrency: int | None = None
 
     def merged(self, **given: Any) -> RunOptions:
-        """Return these options with those that are given, and not None, in the place of them.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An option has an impossible value.
-        """
+        """Return these options with those that are given, and not None, in their place; their values are checked."""
         chosen = {name: value for name, value in given.items() if value is not None}
         if "timeout" in chosen:
             chosen["timeout"] = seconds("timeout", chosen["timeout"])
@@ -68,12 +62,6 @@ _STORY_PARAMETER = "give a parameter of this name its value with parameters={'st
 
 
 def check_story(story: bool | None, parameters: Iterable[str]) -> None:
-    """Refuse the option `story` where a parameter has that name: it may be meant.
-
-    Raises
-    ------
-    ParameterError
-        Naming the way to give the parameter its value.
-    """
+    """Refuse the option `story` where a parameter has that name: it may be meant."""
     if story is not None and "story" in parameters:
         raise ParameterError(f"story={story!r} is an option of the run; {_STORY_PARAMETER}")

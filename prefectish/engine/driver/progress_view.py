@@ -167,14 +167,8 @@ class ProgressTicker:
 def ticker_for(shown: bool | None, flow_name: str, nested: bool, background: bool) -> ProgressTicker | None:
     """Return what shows a run; None if nothing does.
 
-    Parameters
-    ----------
-    shown
-        None to leave it to the settings, and else to what there is: a terminal or a notebook.
-    nested
-        Whether the body of a task runs the flow.
-    background
-        Whether the user may type at the terminal meanwhile.
+    `shown` is None to leave it to the settings, and else to what there is: a terminal or a notebook; `nested` is a run
+    in the body of a task, `background` one beside a user who may type at the terminal.
     """
     shown = _choice() if shown is None else shown
     if shown is False or (shown is None and (nested or not _has_screen(background))):
@@ -230,10 +224,7 @@ def _is_terminal() -> bool:
 def counted(progress: Progress, slots: int) -> list[StepCounts]:
     """Return how far each step is, parameters and constants left out.
 
-    Parameters
-    ----------
-    slots
-        Bodies that can run at once, 0 if that is not known: more than so many do not run, whatever was sent.
+    `slots` bodies can run at once, 0 if that is not known: more than so many do not run, whatever was sent.
     """
     running, retrying, paused = _open(progress)
     return [

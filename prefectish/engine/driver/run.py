@@ -46,23 +46,9 @@ def run_flow(
 ) -> State:
     """Run a flow to its end and return its state; its result maps each task to its state.
 
-    Parameters
-    ----------
-    parameters
-        A value for each parameter that has no default.
-    control
-        What brings requests of other threads.
-    calls
-        Adds the steps of a flow function while it runs; None: the steps are those of the flow.
-
-    Raises
-    ------
-    FlowDefinitionError
-        The flow cannot run as it is.
-    KeyboardInterrupt, SystemExit
-        The run was interrupted, or terminated; ``.state`` is the state it ended in.
-    BaseException
-        What a task raised, under ``raise_on_exception``.
+    Parameters with a default may be left out. `control` brings requests of other threads, `calls` adds the steps of a
+    flow function while it runs. An interrupted run raises KeyboardInterrupt or SystemExit with its ``.state``; under
+    ``raise_on_exception`` the run raises what a task raised.
     """
     executor = LocalExecutor() if options.executor is None else _checked(options.executor)
     plan, values = _planned(flow, parameters, executor) if calls is None else (calls.plan, dict(parameters))
@@ -93,15 +79,7 @@ def run_flow(
 
 
 def resumption(run_id: str, history: Any, retry_failed: bool = False, force: bool = False) -> Resumption:
-    """Return a recorded run to continue, which this process holds from now on; see :meth:`prefectish.Flow.resume`.
-
-    Raises
-    ------
-    KeyError
-        No such run is recorded.
-    RunLocked
-        Another process drives it.
-    """
+    """Return a recorded run to continue, which this process holds from now on; see :meth:`prefectish.Flow.resume`."""
     recorded: Resumption = import_module("prefectish.history.resume").resumption(run_id, history, retry_failed, force)
     return recorded
 
@@ -175,15 +153,7 @@ def _checked(executor: Any) -> Executor:
 
 
 def _check_known(flow: RunnableFlow, plan: Plan, task_states: Mapping[Any, State]) -> None:
-    """Refuse states of tasks that are not in the flow: they would be ignored in silence.
-
-    Raises
-    ------
-    TypeError
-        A value is not a state.
-    ValueError
-        Naming the tasks.
-    """
+    """Refuse states of tasks that are not in the flow: they would be ignored in silence."""
     for task, state in task_states.items():
         if not isinstance(state, State):
             raise TypeError(f"task_states: the state of {task!r} must be a State such as Success(...), got {state!r}")

@@ -48,13 +48,7 @@ class Encoded(Deferred):
         self._live = live
 
     def get(self) -> Any:
-        """Return the value.
-
-        Raises
-        ------
-        ResultUnpickleError
-            It cannot be unpickled here.
-        """
+        """Return the value; a ResultUnpickleError if it cannot be unpickled here."""
         if self._live is None:
             self._live = (self._load(),)
         return self._live[0]
@@ -157,19 +151,9 @@ def _by_value() -> bool:
 
 
 def encode(value: Any, label: str, keep: bool = True) -> Any:
-    """Return `value` itself if it is simple, else its envelope.
+    """Return `value` itself if it is simple, else its envelope; raise whatever pickling it raises.
 
-    Parameters
-    ----------
-    label
-        Names the value in errors.
-    keep
-        Keep the live object for readers in this process.
-
-    Raises
-    ------
-    Exception
-        Whatever pickling it raised.
+    Errors call it `label`. With `keep`, the live object stays for readers in this process.
     """
     if type(value) in SIMPLE or isinstance(value, Encoded):
         return value
@@ -213,12 +197,8 @@ def remote_error(error: BaseException) -> RemoteError:
 def encode_state(state: State, label: str, verify: bool = False) -> State:
     """Return the state as it leaves a process: the result in its envelope.
 
-    Parameters
-    ----------
-    verify
-        Unpickle the bytes once more, so that a result that cannot be unpickled fails where it was made.
-
-    A result that cannot be pickled makes the state Failed; an exception that cannot is replaced by a RemoteError.
+    A result that cannot be pickled makes the state Failed; an exception that cannot is replaced by a RemoteError. To
+    `verify`, the bytes are unpickled once more, so that a result that cannot be fails where it was made.
     """
     if state._context:
         outcome = capture(_encode_loop, state, label)

@@ -110,8 +110,5 @@ class Executor(Protocol):
     def start(self, plan: Plan, run: Mapping[str, Any]) -> AbstractContextManager[Session]:
         """Open a session for a run; `run` holds the facts of the run (``flow_run_id``, ``flow_name``, ...).
 
-        Raises
-        ------
-        FlowDefinitionError
-            A body cannot be pickled for where it has to run; nothing was submitted.
+        Raises FlowDefinitionError, and submits nothing, if a body cannot be pickled for where it has to run.
         """

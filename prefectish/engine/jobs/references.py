@@ -54,13 +54,7 @@ class Held(Deferred):
         self._value: Any = None
 
     def get(self) -> Any:
-        """Fetch the value and return it; it is not kept here.
-
-        Raises
-        ------
-        ResultReleased
-            The result was released.
-        """
+        """Fetch the value and return it; it is not kept here. Raises ResultReleased after its release."""
         value = self._value
         if value is None:
             if self.handle is None:
@@ -114,13 +108,7 @@ class Discarded(Struct, Deferred):
         self.nbytes = nbytes
 
     def get(self) -> Any:
-        """Refuse.
-
-        Raises
-        ------
-        ResultReleased
-            Always; it names the option that keeps the result.
-        """
+        """Refuse, and name the option that keeps the result."""
         raise ResultReleased(
             f"result of {self.label} ({self.nbytes} bytes) was not kept: no task outside its branch reads it; "
             f"pass keep_results=True (or a list of tasks) to flow.run to keep it"
@@ -147,13 +135,7 @@ class Unpicklable(Struct, Deferred):
         self.reason = f"{type(reason).__name__}: {text_of(reason)}" if isinstance(reason, BaseException) else reason
 
     def get(self) -> Any:
-        """Refuse.
-
-        Raises
-        ------
-        PrefectishError
-            Always.
-        """
+        """Refuse: raise the error that says why."""
         index = current().get("map_index")
         label = self.slug if index is None else f"{self.slug}[{index}]"
         raise PrefectishError(f"argument {self.name!r} of {label} could not be pickled: {self.reason}")
@@ -168,13 +150,7 @@ class Gone(Struct, Deferred):
         self.label = label
 
     def get(self) -> Any:
-        """Refuse.
-
-        Raises
-        ------
-        ResultReleased
-            Always; it names the option that keeps the result.
-        """
+        """Refuse, and name the option that keeps the result."""
         raise ResultReleased(
             f"result of {self.label} was made before the run was resumed, and was not stored; "
             f"give the flow a result store"

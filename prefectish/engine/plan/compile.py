@@ -62,21 +62,10 @@ class FlowGraph(Protocol):
 
 
 def compile_flow(flow: FlowGraph, parameters: Mapping[str, Any], limited_tags: Iterable[str] = ()) -> Plan:
-    """Compile `flow`.
+    """Compile `flow`, which is validated here; parameters that are not given take their defaults.
 
-    Parameters
-    ----------
-    flow
-        The Flow; it is validated here (cycles).
-    parameters
-        Value of each parameter that was given; the others take their defaults.
-    limited_tags
-        Tags with a limit in this run; tasks that carry one are admitted one by one and so travel alone.
-
-    Raises
-    ------
-    FlowDefinitionError
-        The flow has a cycle, or a task with ``rerun_on_loss=False`` has no store of results.
+    Tasks with one of the `limited_tags` are admitted one by one, and so travel alone. Raises FlowDefinitionError if the
+    flow has a cycle, or a task with ``rerun_on_loss=False`` has no store of results.
     """
     order = flow.sorted_tasks()
     number = {task: n for n, task in enumerate(order)}
@@ -118,13 +107,7 @@ def _step(
 
 
 def check_marker(step: Step) -> None:
-    """Refuse a task that must not run twice and has no place for its start marker.
-
-    Raises
-    ------
-    FlowDefinitionError
-        Always then; it is named.
-    """
+    """Refuse a task that must not run twice and has no place for its start marker."""
     if step.store is None and not step.task.rerun_on_loss:
         raise FlowDefinitionError(
             f"task {step.slug}: rerun_on_loss=False leaves a start marker where all workers see it; give it a "
@@ -142,13 +125,7 @@ def _assign_domains(steps: tuple[Step, ...]) -> tuple[MapDomain, ...]:
 
 
 def assign_domain(step: Step, steps: Sequence[Step], domains: list[MapDomain], known: dict[object, int]) -> None:
-    """Set what a mapped step runs over: a known domain, or a new one.
-
-    Parameters
-    ----------
-    known
-        Numbers of domains by their sources.
-    """
+    """Set what a mapped step runs over: a known domain, by its sources, or a new one."""
     sources = tuple(dict.fromkeys(_source(steps, i) for i in step.inputs if i.mapped))
     step.domain = _shared_domain(sources, domains)
     if step.domain is not None:

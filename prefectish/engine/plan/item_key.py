@@ -52,11 +52,6 @@ def item_key(spec: KeyedStep, upstream: Sequence[State], run: Mapping[str, Any])
     """Return the key of a child by the states of its inputs; None if its item cannot say what it is.
 
     An item that cannot be hashed the same way everywhere falls back to the position, with one warning a task and run.
-
-    Parameters
-    ----------
-    run
-        Facts of the run.
     """
     option = getattr(spec.task, "item_key", None)
     if option is None and len(upstream) == 1 and type(upstream[0]) is Success:  # the usual case, for every child
@@ -107,12 +102,7 @@ def shortened(key: Any) -> str:
 def item_id_of(key: str | None, row: int, seen: Counter[str]) -> ItemId:
     """Return what distinguishes a child from its siblings; call it row by row.
 
-    Parameters
-    ----------
-    key
-        Of its item; None if the item cannot say what it is.
-    seen
-        How often each key came up before.
+    `key` is None if the item cannot say what it is; `seen` counts how often each key came up before.
     """
     if key is None:
         return None, row
@@ -121,13 +111,7 @@ def item_id_of(key: str | None, row: int, seen: Counter[str]) -> ItemId:
 
 
 def name_of(spec: KeyedStep, upstream: Sequence[State], key: str | None) -> str | None:
-    """Return what an item is called in names; None if it cannot say what it is.
-
-    Parameters
-    ----------
-    key
-        Of the item, if the branch begins here.
-    """
+    """Return what an item is called in names; None if it cannot say what it is; `key` if the branch begins here."""
     contexts = [s._context for i, s in zip(spec.inputs, upstream, strict=True) if i.mapped and s._context]
     if key is None:
         return next((context[ITEM_KEY] for context in contexts if ITEM_KEY in context), None)

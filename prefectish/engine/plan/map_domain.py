@@ -56,15 +56,9 @@ def width_of(value: Any) -> int:
 def measure(value: Any, depth: int) -> Any:
     """Return the facts about `value` that a map over it needs; they are small, however large the value is.
 
-    Parameters
-    ----------
-    depth
-        1 for a map over the items, 2 for a map over the elements of the items (flatten).
-
-    Returns
-    -------
-    ``(width, kind)`` for depth 1, ``(width, kind, widths)`` for depth 2, where `widths` holds the width of each item
-    and :data:`SCALAR` for an item that is not a list; `kind` is the name of the value's type.
+    They are ``(width, kind)`` for depth 1, a map over the items; `kind` is the name of the value's type. For depth 2, a
+    map over the elements of the items (flatten), they are ``(width, kind, widths)``, with the width of each item,
+    :data:`SCALAR` for one that is not a list.
 
     Examples
     --------
@@ -120,21 +114,10 @@ class KnownSource:
 def parent_verdict(
     sources: Sequence[KnownSource], *, skip: bool, strict: bool
 ) -> tuple[State | None, int | None, str | None]:
-    """Decide what the parent of a map becomes, all of its inputs being known.
+    """Decide what the parent of a map becomes, all of its inputs being known, by these options of the task.
 
-    Parameters
-    ----------
-    sources
-        One an input of the mapped step.
-    skip
-        The task's ``skip_on_upstream_skip``.
-    strict
-        The task's ``strict_map``.
-
-    Returns
-    -------
-    (state, width, warning) : a final state that is not Mapped, or None and the width; `warning` when lists of unequal
-    length were cut to the shortest.
+    Returns ``(state, width, warning)``: a final state that is not Mapped, or None and the width; `warning` when lists
+    of unequal length were cut to the shortest.
     """
     if skip and any(skips_reader(s.input.mapped, s.state) for s in sources):
         return Skipped(SKIPPED_UPSTREAM), None, None
@@ -165,13 +148,7 @@ SKIPPED_UPSTREAM = (
 
 
 def skips_reader(mapped: bool, state: State) -> bool:
-    """Return whether a skipped input skips the task, or the whole map, that reads it.
-
-    Parameters
-    ----------
-    mapped
-        Whether it reads the input child by child.
-    """
+    """Return whether a skipped input, read child by child if `mapped`, skips the task or the map that reads it."""
     if isinstance(state, Skipped):
         return True
     return not mapped and isinstance(state, Mapped) and any(isinstance(c, Skipped) for c in state.map_states or ())

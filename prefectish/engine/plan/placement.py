@@ -21,10 +21,7 @@ class Placement(NamedTuple):
 def placement_of(task: Task) -> Placement:
     """Return where a task runs; a priority by item only orders the children and counts as 0 here.
 
-    Raises
-    ------
-    ValueError
-        A resource tag does not end with a number.
+    Raises ValueError if a resource tag does not end with a number.
     """
     resources = {**_from_tags(task), **(task.resources or {})}
     priority = task.priority

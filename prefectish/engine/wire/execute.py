@@ -27,12 +27,8 @@ MAX_OPEN_CHAINS = 64
 def execute(payload: bytes, call: Call, *values: StepResult) -> StepResult:
     """Run one step of one branch. It raises nothing: whatever happens is in the record.
 
-    Parameters
-    ----------
-    payload
-        The chain, as :func:`prefectish.engine.wire.pack.pack_chain` made it.
-    values
-        The results of ``call.sources``, then the values that references stand for, in the order of their numbers.
+    `payload` is the chain, as :func:`prefectish.engine.wire.pack.pack_chain` made it; `values` are the results of
+    ``call.sources``, then the values that references stand for, in the order of their numbers.
     """
     chain = capture(open_chain, payload)
     if isinstance(chain, Error):
@@ -143,12 +139,9 @@ def reopen_chain(*content: Any) -> ChainSpec:
 def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
     """Run the branches of a batch one after another, all steps of each. It raises nothing.
 
-    Parameters
-    ----------
-    calls
-        Pickled ``(patience, keep, verify, branches)``; a branch is ``(index, positions, items, given, starts)``.
-        Branches that have not started after `patience` seconds return to the client as they are, so that a slow
-        one does not hold up the others.
+    `calls` is a pickled ``(patience, keep, verify, branches)``; a branch is ``(index, positions, items, given,
+    starts)``. Branches that have not started after `patience` seconds return to the client as they are, so that a slow
+    one does not hold up the others.
     """
     patience, keep, verify, branches = pickle.loads(calls)
     chain = capture(open_chain, payload)

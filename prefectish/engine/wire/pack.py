@@ -30,24 +30,12 @@ HEAVY = 1 << 20
 
 
 def pickle_tasks(plan: Plan) -> dict[int, bytes]:
-    """Return the bytes of each task, by step number.
-
-    Raises
-    ------
-    FlowDefinitionError
-        A task cannot be pickled.
-    """
+    """Return the bytes of each task, by step number."""
     return {step.number: pickle_task(step.slug, step.task) for step in plan.steps if step.literal is None}
 
 
 def pickle_task(slug: str, task: Task) -> bytes:
-    """Return the bytes of a task.
-
-    Raises
-    ------
-    FlowDefinitionError
-        It cannot be pickled.
-    """
+    """Return the bytes of a task; a FlowDefinitionError if it cannot be pickled."""
     outcome = capture(dumps, task)
     if isinstance(outcome, Error):
         error = outcome.exception
@@ -81,13 +69,7 @@ class Packer:
         return value
 
     def constant(self, value: Any, label: str) -> Any:
-        """Return a constant in the form in which it is sent.
-
-        Raises
-        ------
-        Exception
-            Whatever pickling the value raised.
-        """
+        """Return a constant in the form in which it is sent; raise whatever pickling it raises."""
         return self._large(encode(value, label, keep=False))
 
     def state(self, state: State, label: str) -> State:
@@ -104,13 +86,7 @@ class Packer:
         return packed if large is packed._result else packed.replace(result=large)
 
     def item(self, item: Any, label: str) -> Any:
-        """Return one input of a branch in the form in which it is sent.
-
-        Raises
-        ------
-        Exception
-            Whatever pickling the value raised.
-        """
+        """Return one input of a branch in the form in which it is sent; raise whatever pickling it raises."""
         if type(item) in SIMPLE:
             large = self._large(item)
             return item if large is item else Success(None, large)

@@ -16,14 +16,7 @@ _PARTS = 1000
 
 
 def pickle_path(value: Any, name: str) -> str | None:
-    """Return the path to the innermost part that cannot be pickled; None if it is the value as a whole.
-
-    Parameters
-    ----------
-    value
-        A value that cannot be pickled.
-    name
-        What the path begins with.
+    """Return the path, from `name` on, to the innermost part that cannot be pickled; None if it is the whole value.
 
     Examples
     --------

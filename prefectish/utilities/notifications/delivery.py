@@ -39,15 +39,7 @@ class Channel(Protocol):
         """Return the values of the secrets, read where the handler is called."""
 
     def send(self, opened: Any, message: Message, timeout: float) -> None:
-        """Send a message.
-
-        Parameters
-        ----------
-        opened
-            The result of `opened`.
-        timeout
-            Seconds.
-        """
+        """Send a message, by what `opened` returned, in so many seconds."""
 
     def is_final(self, error: Exception) -> bool:
         """Whether an error is permanent, so that a retry is useless."""

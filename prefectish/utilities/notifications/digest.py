@@ -35,13 +35,7 @@ class Message(NamedTuple):
 
 
 def of_change(obj: Any, state: State, run_id: str | None) -> Message:
-    """Return the message about a state change of a flow or unmapped task; for a finished flow, with all its tasks.
-
-    Parameters
-    ----------
-    obj
-        The flow or task.
-    """
+    """Return the message about a state change of a flow or unmapped task; for a finished flow, with all its tasks."""
     what = type(state).__name__
     said = str(state.message or "")
     if not hasattr(obj, "reference_tasks"):
