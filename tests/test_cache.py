@@ -47,7 +47,8 @@ def test_result_becomes_a_cached_state_with_the_reason_for_its_run():
 def test_hit_stands_for_the_run_without_the_reason_of_the_former_one():
     spec, ctx = spec_and_context(cache_for=timedelta(hours=1))
     filled(spec, ctx)
-    state, miss = spec.lookup(ctx, {"x": 1})
+    later = AttemptContext({**RUN, "flow_run_id": "r2"}, ctx.spec, -1, Pending())
+    state, miss = CacheSpec(spec.task, None, spec.caches).lookup(later, {"x": 1})
     assert (type(state), state.result, miss) == (Cached, 5, None)
     assert WHY not in state.context
 

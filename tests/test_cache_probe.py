@@ -13,7 +13,7 @@ import pytest
 from real import spend, until
 
 from prefectish import Flow, Parameter, task, unmapped
-from prefectish.engine.state import Cached, Queued, State
+from prefectish.engine.state import Cached, Queued, State, Success
 from prefectish.engine.worker.cache import CACHES
 from prefectish.executors import LocalDaskExecutor
 from prefectish.results import LocalResult
@@ -195,6 +195,7 @@ def test_resumed_run_takes_no_place_for_what_is_kept(tmp_path: Path) -> None:
 def test_single_task_under_a_limit_looks_first(run: Run, tmp_path: Path) -> None:
     with Flow("single", result=LocalResult(dir=tmp_path)) as flow:
         one = task(lambda n: n + 1, name="one", cache_key_fn=task_input_hash, max_concurrency=1)(Parameter("n"))
+    assert type(run(flow, n=1).result[one]) is Success
     assert type(run(flow, n=1).result[one]) is Cached
     assert run(flow, n=1).result[one].result == 2
     assert run(flow, n=2).result[one].result == 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prefectish.engine.context import get_logger
@@ -97,31 +97,89 @@ def parts_of(task: Any, inputs: Mapping[str, Any]) -> Parts:
     return parts
 
 
-def task_input_hash(context: Any, arguments: Mapping[str, Any]) -> str | None:
-    """Return a key of the task's code and its arguments: for ``cache_key_fn=``.
+class InputHash:
+    """A key of the task's code and its arguments: for ``cache_key_fn=``. Its instance is :data:`task_input_hash`.
 
     Parameters
     ----------
-    context
-        The run context, and the `task`.
-    arguments
-        By name.
-
-    Returns
-    -------
-    str | None
-        32 hexadecimal digits; None if an argument has no stable hash, with one warning in the log that names the part.
-
-    Examples
-    --------
-    >>> task_input_hash({}, {"x": 1}) == task_input_hash({}, {"x": 1})
-    True
+    left_out
+        Names of arguments that do not matter.
     """
-    try:
-        return key_of_parts(parts_of(context.get("task"), arguments))
-    except Unhashable as error:
-        _warn(context, str(context.get("task_slug") or context.get("task_name") or "a task"), error)
-        return None
+
+    __slots__ = ("left_out",)
+
+    def __init__(self, left_out: Iterable[str] = ()) -> None:
+        self.left_out = frozenset(left_out)
+
+    def __call__(self, context: Any, arguments: Mapping[str, Any]) -> str | None:
+        """Return the key: 32 hexadecimal digits.
+
+        Parameters
+        ----------
+        context
+            The run context, and the `task`.
+        arguments
+            By name.
+
+        Returns
+        -------
+        str | None
+            None if an argument has no stable hash, with one warning in the log that names the part.
+
+        Examples
+        --------
+        >>> task_input_hash({}, {"x": 1}) == task_input_hash({}, {"x": 1})
+        True
+        """
+        try:
+            return key_of_parts(parts_of(context.get("task"), self.read(arguments)))
+        except Unhashable as error:
+            _warn(context, str(context.get("task_slug") or context.get("task_name") or "a task"), error)
+            return None
+
+    def without(self, *names: str) -> InputHash:
+        """Return a key function that leaves arguments out, such as a connection, which has no hash.
+
+        Raises
+        ------
+        TypeError
+            A name is not a string, or there is none.
+
+        Examples
+        --------
+        >>> key = task_input_hash.without("client")
+        >>> key({}, {"x": 1, "client": object()}) == key({}, {"x": 1, "client": object()})
+        True
+        """
+        for name in names:
+            if not isinstance(name, str):
+                raise TypeError(f"without() must be given names of arguments, got {name!r}")
+        if not names:
+            raise TypeError("without() must be given the names of the arguments to leave out, got none")
+        return InputHash(self.left_out.union(names))
+
+    def read(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments that the key is made of."""
+        if not self.left_out:
+            return arguments
+        return KeyInputs((name, value) for name, value in arguments.items() if name not in self.left_out)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, InputHash) and self.left_out == other.left_out
+
+    def __hash__(self) -> int:
+        return hash(self.left_out)
+
+    def __repr__(self) -> str:
+        names = ", ".join(map(repr, sorted(self.left_out)))
+        return f"task_input_hash.without({names})" if names else "task_input_hash"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return (InputHash, (sorted(self.left_out),)) if self.left_out else "task_input_hash"
+
+
+#: The key of the task's code and all of its arguments: for ``cache_key_fn=``.
+task_input_hash = InputHash()
 
 
 def key_of_parts(parts: Mapping[str, str]) -> str:
@@ -177,9 +235,9 @@ def cache_key(task: Any, facts: Mapping[str, Any], inputs: KeyInputs) -> tuple[s
     """
     make: Callable[..., Any] = task.cache_key_fn
     context = KeyContext(task, facts)
-    if make is task_input_hash:
+    if isinstance(make, InputHash):
         try:
-            parts = parts_of(task, inputs)
+            parts = parts_of(task, make.read(inputs))
         except Unhashable as error:
             _warn(facts, str(facts.get("task_slug", task.name)), error)
             raise

@@ -6,15 +6,23 @@ same functions serve the client, which looks before it takes a slot, and an atte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from prefectish.caching.keys import KeyInputs, Parts, cache_key, digests_of
-from prefectish.caching.memory import CACHE_KEY, Caches
-from prefectish.caching.reasons import MAX_ENTRIES_COMPARED, Entry, why_not
-from prefectish.caching.validators import all_inputs, duration_only, never_use, reads_inputs
+from prefectish.caching.keys import (
+    CODE_PART,
+    KeyInputs,
+    Parts,
+    cache_key,
+    digests_of,
+    key_of_parts,
+    loose_code_digest,
+)
+from prefectish.caching.memory import CACHE_KEY, CACHED_BY, CACHED_CODE, Caches, made_by_code
+from prefectish.caching.reasons import MAX_ENTRIES_COMPARED, Entries, Entry, why_not
+from prefectish.caching.validators import all_inputs, duration_only, never_use, read_inputs_of, reads_inputs
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import Cached, State, Success
@@ -27,6 +35,11 @@ if TYPE_CHECKING:
 CACHE_FOLDER = "cache"
 CACHE_HIT_MESSAGE = "Result found in the cache."
 NO_KEY_REASON = "cache_key_fn returned None"
+REFRESH_REASON = "refresh_cache is set"
+#: What a hit has in its context of the state that it stands for.
+_OF_ENTRIES = frozenset({CACHE_KEY, CACHED_BY, "location"})
+#: In the context of a success that was computed: what its entry in memory is made of.
+ENTRY = "cache_entry"
 
 
 class Hit:
@@ -41,18 +54,24 @@ class Hit:
 class Miss:
     """No cached state can be used; small, and passed on to :func:`keep`."""
 
-    __slots__ = ("key", "parts", "reason")
+    __slots__ = ("key", "parts", "reason", "same_key")
 
     def __init__(
-        self, reason: str | None, key: str | None = None, parts: Mapping[str, str | None] | None = None
+        self,
+        reason: str | None,
+        key: str | None = None,
+        parts: Mapping[str, str | None] | None = None,
+        same_key: str | None = None,
     ) -> None:
         # Reason in words, if it is not just another key; otherwise the key and its parts explain it.
         self.reason = reason
         self.key = key  # None for a task without `cache_key_fn`, or if it is not cached
         self.parts = parts or {}  # the digests from which the key is computed
+        # Equal for runs of one cache of which each can stand for the other; None if the inputs alone do not tell.
+        self.same_key = same_key
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Miss, (self.reason, self.key, dict(self.parts))
+        return Miss, (self.reason, self.key, dict(self.parts), self.same_key)
 
 
 def has_cache(task: Any) -> bool:
@@ -71,29 +90,82 @@ def is_valid(task: Any, state: Cached, inputs: Mapping[str, Any], parameters: Ma
     return bool(_validator(task)(state, inputs, parameters))
 
 
-def _validator(task: Any) -> Any:
-    return task.cache_validator or (duration_only if task.cache_for is not None else never_use)
+def _validator(task: Any, shared: bool = False) -> Any:
+    if task.cache_validator is not None:
+        return task.cache_validator
+    if task.cache_for is None:
+        return never_use
+    return all_inputs if shared else duration_only
+
+
+def has_same_keys(task: Any, shared: bool) -> bool:
+    """Whether the inputs of runs tell which of them can stand for one another."""
+    if task.cache_key_fn is not None:
+        return True
+    return task.cache_for is not None and bool(read_inputs_of(_validator(task, shared), ("any",)))
 
 
 def lookup(
-    task: Any, inputs: Mapping[str, Any], facts: Mapping[str, Any], caches: Caches, store: Result | None = None
+    task: Any,
+    inputs: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    caches: Caches,
+    store: Result | None = None,
+    shared: bool = False,
+    earlier: Earlier | None = None,
 ) -> Hit | Miss:
     """Look up a task in the caches; call it under `capture`, as validators, key functions and stores may raise.
 
     The task is one for which :func:`has_cache` is true, `inputs` are by argument, `facts` are the run context with its
     `parameters`. `caches` holds the cached states in memory, `store` the entries of other processes, if there is one.
+    `shared` says that the run has several of the cache (children, calls, tasks of one name): then `cache_for` alone
+    reads the inputs. `earlier` is what earlier runs left, if that is known.
     """
     hashed = inputs if isinstance(inputs, KeyInputs) else KeyInputs(inputs)
     if task.cache_key_fn is not None:
         return _by_key(task, hashed, facts, caches, store)
+    validator = _validator(task, shared)
+    parts = hashed.digests if reads_inputs(validator) else None
+    code = _code_that_matters(task, validator)
+    miss = Miss(None, None, parts, _same_key(task, validator, hashed, code))
+    if is_refreshed(task, facts):
+        miss.reason = REFRESH_REASON
+        return miss
+    states: Iterable[Cached]
+    if validator is all_inputs:
+        states = caches.of_inputs(cache_name(task), hashed.digests, code)
+    else:  # it may accept the states of other inputs: what this run made is none of them
+        states = (earlier or Earlier(task, caches, store, facts.get("flow_run_id"))).states
     parameters = facts.get("parameters") or {}
-    validator = _validator(task)
-    name = cache_name(task)
-    states = caches.of_inputs(name, hashed.digests) if validator is all_inputs else caches.newest_first(name)
     for state in states:
-        if validator(state, hashed, parameters):
+        if made_by_code(state, code) and validator(state, hashed, parameters):
             return Hit(state)
-    return Miss(None, None, hashed.digests if reads_inputs(validator) else None)
+    return miss
+
+
+def is_refreshed(task: Any, facts: Mapping[str, Any]) -> bool:
+    """Whether a task is to be computed anew, whatever is cached: as the task says, else as the run does."""
+    return bool(facts.get("refresh_cache") if task.refresh_cache is None else task.refresh_cache)
+
+
+def _code_that_matters(task: Any, validator: Any) -> str | None:
+    """Return the code by which tasks of one name are told apart; None where they share a cache on purpose."""
+    if task.cache_key is not None or not read_inputs_of(validator, ("any",)):
+        return None
+    return loose_code_digest(task)
+
+
+def _same_key(task: Any, validator: Any, inputs: KeyInputs, code: str | None) -> str | None:
+    if task.cache_for is None:
+        return None
+    names = read_inputs_of(validator, inputs)
+    parts: dict[str, str] = {} if code is None else {CODE_PART: code}
+    for name in names:
+        digest = inputs.digests.get(name)
+        if digest is None:
+            return None
+        parts[name] = digest
+    return key_of_parts(parts) if names else None
 
 
 def _by_key(task: Any, inputs: KeyInputs, facts: Mapping[str, Any], caches: Caches, store: Result | None) -> Hit | Miss:
@@ -103,16 +175,18 @@ def _by_key(task: Any, inputs: KeyInputs, facts: Mapping[str, Any], caches: Cach
         return Miss(str(error))
     if key is None:
         return Miss(NO_KEY_REASON)
+    if is_refreshed(task, facts):
+        return Miss(REFRESH_REASON, key, parts, key)
     state = caches.of_key(cache_name(task), key)
-    if state is None and store is not None:
+    if store is not None and (state is None or not duration_only(state, {}, {})):  # a later run may have replaced it
         found = _stored_state(store, entry_place(task, key), key)
         if isinstance(found, str):
-            return Miss(found, key, parts)
-        state = found
+            return Miss(found, key, parts, key)
+        state = found or state
     if state is None:
-        return Miss(None, key, parts)
+        return Miss(None, key, parts, key)
     if not duration_only(state, {}, {}):
-        return Miss(f"expired at {state.cached_result_expiration}", key, parts)
+        return Miss(f"expired at {state.cached_result_expiration}", key, parts, key)
     return Hit(state)
 
 
@@ -141,7 +215,7 @@ def _stored_state(store: Result, place: str, key: str) -> Cached | str | None:
         value,
         hashed_inputs=entry.get("parts"),
         cached_result_expiration=None if expires is None else datetime.fromisoformat(expires),
-        context={CACHE_KEY: key, "location": place},
+        context={CACHE_KEY: key, CACHED_BY: entry.get("run"), "location": place},
     )
 
 
@@ -153,10 +227,12 @@ def keep(
     miss: Miss,
     store: Result | None = None,
     now: datetime | None = None,
+    shared: bool = False,
 ) -> State:
-    """Turn the success of a task with a cache into Cached, and write its entry; return other states unchanged.
+    """Note in the success of a task with a cache what it can stand for, and write its entry; return others unchanged.
 
-    The client, which has the caches in memory, adds the state with ``caches.add(cache_name(task), state)``.
+    With `cache_for` it becomes Cached, as in Prefect 1. The client, which has the caches in memory, adds the state with
+    ``caches.add(cache_name(task), entry_of(state))``.
 
     Parameters
     ----------
@@ -166,6 +242,8 @@ def keep(
         The store for the entry of a `cache_key_fn`; None: no store.
     now
         The time from which the expiration counts, with a time zone; default: now.
+    shared
+        As for :func:`lookup`.
 
     Raises
     ------
@@ -175,11 +253,16 @@ def keep(
     if type(state) is not Success:
         return state
     now = now or clocks.now()
+    run = facts.get("flow_run_id")
     if task.cache_key_fn is not None:
-        return state if miss.key is None else _keep_by_key(task, state, miss, store, now)
+        return state if miss.key is None else _keep_by_key(task, state, miss, store, now, run)
     if task.cache_for is None:
         return state
-    hashed, values = _inputs_to_keep(task, inputs)
+    validator = _validator(task, shared)
+    hashed, values = _inputs_to_keep(validator, inputs)
+    context = {**state.context, CACHED_BY: run}
+    if (code := _code_that_matters(task, validator)) is not None:
+        context[CACHED_CODE] = code
     return Cached(
         state.message,
         state._result,
@@ -187,36 +270,45 @@ def keep(
         cached_inputs=values,
         cached_parameters=dict(facts.get("parameters") or {}),
         cached_result_expiration=_expiration(now, task.cache_for),
-        context=state.context or None,
+        context=context,
     )
 
 
-def _inputs_to_keep(task: Any, inputs: Mapping[str, Any]) -> tuple[dict[str, str] | None, dict[str, Any] | None]:
+def _inputs_to_keep(validator: Any, inputs: Mapping[str, Any]) -> tuple[dict[str, str] | None, dict[str, Any] | None]:
     """Return hashes of inputs, and values of inputs without a hash, if the validator may read them."""
-    if not reads_inputs(_validator(task)):
+    if not reads_inputs(validator):
         return None, None
     digests = digests_of(inputs)
     hashed = {name: digest for name, digest in digests.items() if digest is not None}
     return hashed, {name: inputs[name] for name, digest in digests.items() if digest is None}
 
 
-def _keep_by_key(task: Any, state: Success, miss: Miss, store: Result | None, now: datetime) -> Cached:
+def _keep_by_key(
+    task: Any, state: Success, miss: Miss, store: Result | None, now: datetime, run: str | None
+) -> Success:
     expires = _expiration(now, task.cache_expiration)
-    context = {**state.context, CACHE_KEY: miss.key}
+    facts = {"parts": dict(miss.parts), "expires": None if expires is None else expires.isoformat()}
+    context = {**state.context, CACHE_KEY: miss.key, CACHED_BY: run, ENTRY: facts}
     if store is not None and miss.key is not None:
-        entry = {
-            "key": miss.key,
-            "parts": dict(miss.parts),
-            "created": now.isoformat(timespec="seconds"),
-            "expires": None if expires is None else expires.isoformat(),
-        }
+        entry = {"key": miss.key, **facts, "created": now.isoformat(timespec="seconds"), "run": run}
         context["location"] = store.save(entry_place(task, miss.key), state.result, entry)
+    return state.replace(context=context)
+
+
+def entry_of(state: State) -> Cached | None:
+    """Return the cached state that a state leaves in memory; None if it leaves none."""
+    if isinstance(state, Cached):
+        return state
+    entry = state.context.get(ENTRY)
+    if entry is None:
+        return None
+    expires = entry["expires"]
     return Cached(
-        state.message,
+        CACHE_HIT_MESSAGE,
         state._result,
-        hashed_inputs=dict(miss.parts),
-        cached_result_expiration=expires,
-        context=context,
+        hashed_inputs=Parts(entry["parts"]),
+        cached_result_expiration=None if expires is None else datetime.fromisoformat(expires),
+        context={name: value for name, value in state.context.items() if name in _OF_ENTRIES},
     )
 
 
@@ -229,33 +321,75 @@ def _expiration(now: datetime, lifetime: timedelta | None) -> datetime | None:
         return None
 
 
-def reason(task: Any, miss: Miss, caches: Caches, store: Result | None = None) -> str:
-    """Return why a lookup missed, for :meth:`State.why_not_cached`; call it before the new state is kept."""
+class Earlier:
+    """What earlier runs left in the caches of a task, for lookups of one run.
+
+    Parameters
+    ----------
+    run
+        Identifier of the run that looks; what it made itself is left out.
+    """
+
+    __slots__ = ("_entries", "_run", "_store", "_task", "states")
+
+    def __init__(self, task: Any, caches: Caches, store: Result | None, run: str | None) -> None:
+        self._task = task
+        self._run = run
+        self._store = store if task.cache_key_fn is not None else None
+        self._entries: Entries | None = None
+        #: In memory, newest first.
+        self.states = [state for state in caches.newest_first(cache_name(task)) if not self._is_own(state.context)]
+
+    def _is_own(self, facts: Mapping[str, Any], name: str = CACHED_BY) -> bool:
+        return self._run is not None and facts.get(name) == self._run
+
+    @property
+    def entries(self) -> Entries:
+        """What a lookup can be compared with; those of the store are read once."""
+        if self._entries is None:
+            found = [Entry(state.hashed_inputs) for state in self.states if state.hashed_inputs]
+            if self._store is not None:
+                stored = _stored_entries(self._task, self._store, lambda entry: not self._is_own(entry, "run"))
+                found += sorted(stored, key=lambda entry: entry.created or "", reverse=True)
+            self._entries = Entries(found)
+        return self._entries
+
+
+def reason(
+    task: Any,
+    miss: Miss,
+    caches: Caches,
+    store: Result | None = None,
+    shared: bool = False,
+    earlier: Earlier | None = None,
+) -> str:
+    """Return why a lookup missed, for :meth:`State.why_not_cached`.
+
+    Parameters
+    ----------
+    shared, earlier
+        As for :func:`lookup`.
+    """
     if miss.reason is not None:
         return miss.reason
-    if task.cache_key_fn is None and not reads_inputs(_validator(task)):
-        name = cache_name(task)
-        if name not in caches:
-            return "nothing is cached yet"
-        if _validator(task) is never_use:
-            return "the validator is never_use; set cache_for or another cache_validator"
-        return "what is cached has expired, or belongs to other parameters"
-    return why_not(miss.parts, _entries(task, caches, store))
+    if earlier is None:
+        earlier = Earlier(task, caches, store, None)
+    validator = _validator(task, shared)
+    if task.cache_key_fn is not None or reads_inputs(validator):
+        return why_not(miss.parts, earlier.entries)
+    if not earlier.states:
+        return "nothing is cached yet"
+    if validator is never_use:
+        return "the validator is never_use; set cache_for or another cache_validator"
+    return "what is cached has expired, or belongs to other parameters"
 
 
-def _entries(task: Any, caches: Caches, store: Result | None) -> Iterator[Entry]:
-    for state in caches.newest_first(cache_name(task)):
-        if state.hashed_inputs:
-            yield Entry(state.hashed_inputs)
-    if store is not None and task.cache_key_fn is not None:
-        yield from sorted(_stored_entries(task, store), key=lambda entry: entry.created or "", reverse=True)
-
-
-def _stored_entries(task: Any, store: Result) -> Iterator[Entry]:
+def _stored_entries(task: Any, store: Result, wanted: Callable[[Mapping[str, Any]], bool]) -> Iterator[Entry]:
     folder = entry_place(task, "").rpartition("/")[0]
     for place in islice(store.list(folder), MAX_ENTRIES_COMPARED):
         try:
             entry = store.facts(place)
         except (ResultCorrupt, FileNotFoundError):
             continue
-        yield Entry(Parts(entry.get("parts") or {}), entry.get("created"))
+        if wanted(entry):
+            yield Entry(Parts(entry.get("parts") or {}), entry.get("created"))

@@ -8,8 +8,10 @@ from typing import Any
 from prefectish.caching.validators import duration_only
 from prefectish.engine.state import Cached
 
-#: The name of the key in the context of a cached state.
+#: Names in the context of a cached state: its key; the run that made it; the code that made it, where that matters.
 CACHE_KEY = "cache_key"
+CACHED_BY = "cached_by"
+CACHED_CODE = "cached_code"
 
 
 class Caches(Mapping[str, list[Cached]]):
@@ -52,12 +54,23 @@ class Caches(Mapping[str, list[Cached]]):
         """Yield the states of a cache."""
         return reversed(self._shelves.get(name, {}).values())
 
-    def of_inputs(self, name: str, digests: Mapping[str, str | None]) -> Iterator[Cached]:
-        """Yield the states of a cache that may match inputs with these hashes, including states without hashes."""
-        found = self._shelves.get(name, {}).get(frozenset(digests.items()))
-        if found is not None:
-            yield found
-        yield from reversed(self._loose.get(name, ()))
+    def of_inputs(self, name: str, digests: Mapping[str, str | None], code: str | None = None) -> Iterator[Cached]:
+        """Yield the states of a cache that may match inputs with these hashes, including states without hashes.
+
+        Parameters
+        ----------
+        code
+            Of the task; states that another code made are left out. None: any code.
+        """
+        shelf = self._shelves.get(name, {})
+        inputs = frozenset(digests.items())
+        for made_by in (code, None) if code is not None else (None,):
+            found = shelf.get((inputs, made_by))
+            if found is not None:
+                yield found
+        for state in reversed(self._loose.get(name, ())):
+            if made_by_code(state, code):
+                yield state
 
     def of_key(self, name: str, key: str) -> Cached | None:
         """Return the state of a key."""
@@ -78,4 +91,11 @@ def _entry_token(state: Cached) -> Any:
     if key is not None:
         return key
     hashed = state.hashed_inputs
-    return frozenset(hashed.items()) if isinstance(hashed, Mapping) and not state.cached_inputs else None
+    if not isinstance(hashed, Mapping) or state.cached_inputs:
+        return None
+    return frozenset(hashed.items()), state.context.get(CACHED_CODE)
+
+
+def made_by_code(state: Cached, code: str | None) -> bool:
+    """Whether a cached state may stand for a task with this code: two tasks of one name share a cache."""
+    return code is None or state.context.get(CACHED_CODE, code) == code

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prefectish.caching.keys import CODE_PART
 
 #: Maximum number of entries of a store that are compared to find what changed.
-MAX_ENTRIES_COMPARED = 100
+MAX_ENTRIES_COMPARED = 300
 
 
 class Entry:
@@ -21,7 +21,38 @@ class Entry:
         self.created = created
 
 
-def why_not(parts: Mapping[str, str | None], entries: Iterable[Entry]) -> str:
+class Entries:
+    """Entries of a cache, newest first; the one most similar to a lookup is found without comparing all of them."""
+
+    __slots__ = ("_alike", "_all")
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._all = list(entries)
+        self._alike: dict[int, int] = {}
+        for age, entry in enumerate(self._all):
+            for token in _tokens(entry.parts):
+                self._alike.setdefault(token, age)
+
+    def nearest(self, parts: Mapping[str, str | None]) -> Entry | None:
+        """Return the entry with the fewest differences, the newest of several."""
+        same, *others = [self._alike.get(token) for token in _tokens(parts)]
+        age = same if same is not None else min((age for age in others if age is not None), default=None)
+        if age is not None and len(changed(self._all[age].parts, parts)) <= 1:  # else numbers were equal by chance
+            return self._all[age]
+        newest = self._all[:MAX_ENTRIES_COMPARED]
+        return min(newest, key=lambda entry: len(changed(entry.parts, parts)), default=None)
+
+
+def _tokens(parts: Mapping[str, str | None]) -> Iterator[int]:
+    """Yield a number for all parts, and for all but each one of them: equal numbers, at most one difference."""
+    hashes = {name: hash((name, digest)) for name, digest in parts.items()}
+    whole = sum(hashes.values())
+    yield hash(("all", whole))
+    for name, one in hashes.items():
+        yield hash((name, whole - one))
+
+
+def why_not(parts: Mapping[str, str | None], entries: Iterable[Entry] | Entries) -> str:
     """Return which parts of a key (digests by argument) changed since the most similar entry; entries are newest first.
 
     Examples
@@ -31,13 +62,10 @@ def why_not(parts: Mapping[str, str | None], entries: Iterable[Entry]) -> str:
     >>> why_not({"x": "1"}, [])
     'nothing is cached yet'
     """
-    nearest, changes = None, None
-    for entry in entries:
-        differences = changed(entry.parts, parts)
-        if changes is None or len(differences) < len(changes):
-            nearest, changes = entry, differences
-    if nearest is None or changes is None:
+    nearest = (entries if isinstance(entries, Entries) else Entries(entries)).nearest(parts)
+    if nearest is None:
         return "nothing is cached yet"
+    changes = changed(nearest.parts, parts)
     since = f" since {nearest.created}" if nearest.created else ""
     return ", ".join(changes) + since if changes else f"the key changed{since}, and no argument did"
 

@@ -81,6 +81,13 @@ def reads_inputs(validator: Any) -> bool:
     )
 
 
+def read_inputs_of(validator: Any, names: Iterable[str]) -> frozenset[str]:
+    """Return which of the inputs decide alone whether a validator accepts a state; empty if there is more to it."""
+    if validator is all_inputs:
+        return frozenset(names)
+    return validator.names if type(validator) is partial_inputs_only else frozenset()
+
+
 def _names(given: Iterable[str] | None) -> frozenset[str]:
     return frozenset([given] if isinstance(given, str) else given or ())
 

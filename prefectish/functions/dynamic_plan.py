@@ -77,6 +77,7 @@ class DynamicPlan:
         step = Step(len(steps), task, slug, inputs, constants)
         step.store = getattr(task, "result", None) or self._store
         check_marker(step)
+        step.shares_cache = True  # how often it will be called is not known
         step.measure = Measure.QUIETLY
         step.stage = 1 + max((steps[i.source].stage for i in inputs if i.source >= 0), default=0)
         if self.progress.resume_rules is not None and learns:

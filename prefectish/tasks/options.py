@@ -61,6 +61,8 @@ class TaskOptions(TypedDict, total=False):
     cache_key: str | None
     cache_key_fn: Callable[..., str | None] | None
     cache_expiration: float | timedelta | None
+    cache_isolation: bool
+    refresh_cache: bool | None
 
 
 class NamedTaskOptions(TaskOptions, total=False):
@@ -412,4 +414,6 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "cache_key": _text,
     "cache_key_fn": _or_none(function),
     "cache_expiration": _or_none(_lifetime),
+    "cache_isolation": _flag,
+    "refresh_cache": _or_none(_flag),
 }

@@ -142,6 +142,10 @@ class Task(Operand, Generic[R]):
     cache_key_fn: Callable[..., str | None] | None = None
     #: How long results of `cache_key_fn` are valid; None: for ever.
     cache_expiration: timedelta | None = None
+    #: Whether runs with equal cache keys wait for the first of them while it runs, instead of running too.
+    cache_isolation: bool = True
+    #: Whether to compute results anew and replace what is cached; None: as the run does.
+    refresh_cache: bool | None = None
     #: Whether it was created for an expression or a constant, and not by the user.
     auto_generated: bool = False
     #: Whether a call in a flow function returns the state instead of raising.

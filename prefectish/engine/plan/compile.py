@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from prefectish.caching.lookups import cache_name, has_cache
 from prefectish.edges import Edge
 from prefectish.engine.plan.map_domain import Measure
 from prefectish.engine.plan.placement import placement_of
@@ -81,6 +82,7 @@ def compile_flow(flow: FlowGraph, parameters: Mapping[str, Any], limited_tags: I
                 source.measure = source.measure or Measure.WIDTH
     for step in steps:
         check_marker(step)
+    _note_shared_caches(steps)
     domains = _assign_domains(steps)
     groups = _assign_groups(steps, frozenset(limited_tags))
     references = tuple(sorted(number[t] for t in flow.reference_tasks()))
@@ -104,6 +106,18 @@ def _step(
         value = parameters.get(task.name, task.default)
         step.literal = Success("Parameter.", value)
     return step
+
+
+def _note_shared_caches(steps: Iterable[Step]) -> None:
+    """Note which steps use a cache that others use too: tasks that are called twice, or have one name."""
+    by_name: dict[str, list[Step]] = {}
+    for step in steps:
+        if step.literal is None and has_cache(step.task):
+            by_name.setdefault(cache_name(step.task), []).append(step)
+    for several in by_name.values():
+        if len(several) > 1:
+            for step in several:
+                step.shares_cache = True
 
 
 def check_marker(step: Step) -> None:

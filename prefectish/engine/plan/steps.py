@@ -51,7 +51,7 @@ class Step:
 
     __slots__ = (
         "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name", "number", "slug", "domain",
-        "stage", "stands_in", "store", "task",
+        "shares_cache", "stage", "stands_in", "store", "task",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,8 @@ class Step:
         self.group: int | None = None  # number of the group it can travel in, None for a literal
         self.stage = 0
         self.stands_in = False  # its state is not the user's: it came from a call of another step
+        # Others of the run may use the cache of its task: its children, its calls, a step of the same name.
+        self.shares_cache = self.mapped
         # How much of its result is measured, see `map_domain.measure`: 0 if no step maps over it, 1 if one does, 2 if
         # one flattens it.
         self.measure = Measure.NOTHING

@@ -110,6 +110,8 @@ class Changes:
             step_state.measurement = width
         if type(state) is not Success:
             self._count_kind(step_state, state)
+        elif state._context is not None:
+            remember(step_state.step.task, state)
         if isinstance(state._result, Held):
             self.result_release.note(step_state, row)
         if step_state.reads:

@@ -204,7 +204,7 @@ class ReadySteps:
             computes_key=computes_key,
             named_by_key=named_by_key,
             storage=self._storage(step),
-            cache=CacheSpec(step.task, step.store) if has_cache(step.task) else None,
+            cache=CacheSpec(step.task, step.store, shared=step.shares_cache) if has_cache(step.task) else None,
         )
 
     def _storage(self, step: Step) -> ResultStorage | None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from prefectish.engine.jobs.job import StepSpec
 
 
+#: In the context of a state from which a run starts that was probed: how its cache was missed, not to look again.
+MISS = "cache_miss"
 #: In the context of a state that waits: the attempts that count as none of those that the user sees, because they were
 #: made in former turns of a loop, or ended with the process of the body.
 BEFORE_TURN = "task_loop_attempts"
@@ -61,7 +63,10 @@ class AttemptContext(Mapping[str, Any]):
         self.loop_result: Any = None
         if type(start) is not Pending:
             self._continue(start)
-        elif "task_loop_count" in run:
+            return
+        if start._context is not None:
+            self.miss = start._context.get(MISS)
+        if "task_loop_count" in run:
             self.loop_count = run["task_loop_count"]
 
     @property

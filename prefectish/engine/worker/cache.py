@@ -14,7 +14,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from prefectish.caching.lookups import Hit, Miss, cache_name, has_cache, keep, lookup, reason
+from prefectish.caching.lookups import Earlier, Hit, Miss, cache_name, entry_of, has_cache, keep, lookup, reason
 from prefectish.caching.memory import Caches
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import encode_state
@@ -45,29 +45,40 @@ class CacheSpec:
         One with a cache.
     store
         Store of the entries that outlive the process; None for none.
+    shared
+        Whether others of the run use the same cache: children, calls, tasks of one name.
     """
 
-    __slots__ = ("caches", "store", "task")
+    __slots__ = ("_earlier", "caches", "shared", "store", "task")
 
-    def __init__(self, task: Task, store: Result | None, caches: Caches = CACHES) -> None:
+    def __init__(self, task: Task, store: Result | None, caches: Caches = CACHES, shared: bool = False) -> None:
         self.task = task
         self.store = store
         self.caches = caches
+        self.shared = shared
+        self._earlier: Earlier | None = None
 
     def lookup(self, ctx: AttemptContext, inputs: dict[str, Any]) -> tuple[State | None, Miss | None]:
         """Return the cached state that stands for the run, or the miss; Failed if the lookup raised."""
-        outcome = capture(lookup, self.task, inputs, ctx, self.caches, self.store)
+        earlier = self._of_earlier_runs(ctx)
+        outcome = capture(lookup, self.task, inputs, ctx, self.caches, self.store, self.shared, earlier)
         if isinstance(outcome, Error):
             return _failed(ctx, "asked", outcome.exception), None
         answer = outcome.value
         if isinstance(answer, Hit):
-            return _without_reason(answer.state), None
+            return without_reason(answer.state), None
         return None, answer
 
+    def _of_earlier_runs(self, ctx: AttemptContext) -> Earlier:
+        if self._earlier is None:
+            self._earlier = Earlier(self.task, self.caches, self.store, ctx["flow_run_id"])
+        return self._earlier
+
     def save(self, ctx: AttemptContext, inputs: dict[str, Any], state: State, miss: Miss) -> State:
-        """Return the state of a successful attempt as Cached, with the reason why it had to run."""
-        why = capture(reason, self.task, miss, self.caches, self.store)
-        outcome = capture(keep, self.task, state, inputs, ctx, miss, self.store)
+        """Return the state of a successful attempt with what it leaves in the cache, and why it had to run."""
+        earlier = self._of_earlier_runs(ctx)
+        why = capture(reason, self.task, miss, self.caches, self.store, self.shared, earlier)
+        outcome = capture(keep, self.task, state, inputs, ctx, miss, self.store, None, self.shared)
         if isinstance(outcome, Error):
             return _failed(ctx, "filled", outcome.exception)
         kept: State = outcome.value
@@ -78,10 +89,11 @@ class CacheSpec:
         name = cache_name(self.task)
         states = list(islice(self.caches.newest_first(name), MOST_SENT))
         packed = [encode_state(state, f"a cached result of {self.task.name}") for state in reversed(states)]
-        return _arrived, (self.task, self.store, name, [state for state in packed if isinstance(state, Cached)])
+        sent = [state for state in packed if isinstance(state, Cached)]
+        return _arrived, (self.task, self.store, name, sent, self.shared)
 
 
-def _without_reason(state: Cached) -> Cached:
+def without_reason(state: Cached) -> Cached:
     """Return a state from a cache without the reason why its run was not a hit."""
     context = state._context
     if context is None or WHY not in context:
@@ -89,8 +101,8 @@ def _without_reason(state: Cached) -> Cached:
     return state.replace(context={name: value for name, value in context.items() if name != WHY})
 
 
-def _arrived(task: Task, store: Result | None, name: str, states: list[Cached]) -> CacheSpec:
-    return CacheSpec(task, store, Caches({name: states}))
+def _arrived(task: Task, store: Result | None, name: str, states: list[Cached], shared: bool) -> CacheSpec:
+    return CacheSpec(task, store, Caches({name: states}), shared)
 
 
 def _failed(ctx: AttemptContext, verb: str, error: BaseException) -> Failed:
@@ -98,9 +110,9 @@ def _failed(ctx: AttemptContext, verb: str, error: BaseException) -> Failed:
 
 
 def remember(task: Task, state: State) -> None:
-    """Put a cached state into the memory of this process."""
-    if isinstance(state, Cached) and has_cache(task):
-        CACHES.add(cache_name(task), state)
+    """Put what a state leaves in the cache into the memory of this process."""
+    if has_cache(task) and (entry := entry_of(state)) is not None:
+        CACHES.add(cache_name(task), entry)
 
 
 def can_probe(spec: StepSpec) -> bool:

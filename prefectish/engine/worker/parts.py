@@ -128,6 +128,8 @@ class _CacheLookup(AttemptPart):
         self._cache = cache
 
     def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        if ctx.miss is not None:  # a probe looked
+            return None
         state, ctx.miss = self._cache.lookup(ctx, inputs)
         return state
 
