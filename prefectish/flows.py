@@ -47,9 +47,9 @@ class Flow(TaskGraph):
     Parameters
     ----------
     name
-        Not empty.
+        Name in displays, logs and the history; must not be empty.
     tasks, edges
-        What it begins with.
+        Tasks and edges to begin with; others are added in a ``with`` block, or by :meth:`add_task` and :meth:`add_edge`.
     reference_tasks
         The tasks whose states decide the flow's; default: the terminal tasks.
     state_handlers
@@ -59,9 +59,9 @@ class Flow(TaskGraph):
     terminal_state_handler
         Called with (flow, state, states of the reference tasks); may return another final state.
     schedule
-        When it runs: :meth:`run` waits for the events of a :class:`~prefectish.schedules.Schedule`, and repeats.
+        A :class:`~prefectish.schedules.Schedule`: :meth:`run` waits for each of its events and runs the flow then.
     executor
-        Default of :meth:`run`.
+        The executor of :meth:`run` where none is passed.
     result
         Where tasks keep their results, `LocalResult(...)` or `FSResult(...)`; a task may have a place of its own.
     timeout
