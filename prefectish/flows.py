@@ -49,7 +49,7 @@ class Flow(TaskGraph):
     name
         Name in displays, logs and the history; must not be empty.
     tasks, edges
-        Tasks and edges to begin with; others are added in a ``with`` block, or by :meth:`add_task` and :meth:`add_edge`.
+        Tasks and edges to begin with; others are added in a ``with`` block, or by :meth:`add_task` and `add_edge`.
     reference_tasks
         The tasks whose states decide the flow's; default: the terminal tasks.
     state_handlers
