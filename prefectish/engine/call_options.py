@@ -17,6 +17,8 @@ class CallOptions(NamedTuple):
     allow_failure: bool = False
     #: Options of the task for this call.
     task_args: Mapping[str, Any] | None = None
+    #: Whether the call itself asks for the state: `submit` and `map` wait then, and give it in place of a future.
+    waits_for_state: bool = False
 
     @property
     def returns_state(self) -> bool:
@@ -33,7 +35,7 @@ def options_of_call(
 ) -> CallOptions:
     """Return the options of a call of a task, which says whether its calls return states by default."""
     wants_state = task.return_state if return_state is None else return_state
-    return CallOptions(several(wait_for), bool(wants_state), allow_failure, task_args)
+    return CallOptions(several(wait_for), bool(wants_state), allow_failure, task_args, bool(return_state))
 
 
 def several(tasks: Any) -> Iterable[Any]:

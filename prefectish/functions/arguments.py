@@ -24,6 +24,7 @@ from prefectish.tasks.mapping import check_mappable
 #: What the context calls the run whose flow function runs in this thread.
 FUNCTION_RUN = "function_run"
 _NO_TAGS: frozenset[str] = frozenset()
+_STATE = TaskName("wait_for", "wait_for", _NO_TAGS)  # what a state in `wait_for` comes from
 _given: dict[str, InputSpec] = {}
 
 
@@ -48,9 +49,11 @@ def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failur
             values.append(value)
         else:
             _add(specs, values, key, unwrap(value), allow_failure)
-    for future in _waited_for(wait_for):
-        specs.append(InputSpec(None, -1, future.task_name, allow_failure=allow_failure))
-        values.append(_outcome_of(future))
+    for entry in _waited_for(wait_for):
+        is_state = isinstance(entry.value, State)
+        name = _STATE if is_state else entry.value.task_name
+        specs.append(InputSpec(None, -1, name, allow_failure=allow_failure or entry.allow_failure))
+        values.append(_outcome_of_state(entry.value) if is_state else _outcome_of(entry.value))
     sources = tuple(value for value in values if type(value) is Settled)
     return Arguments(_distinct(specs) if sources else tuple(specs), tuple(values), sources)
 
@@ -145,6 +148,12 @@ def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Settled:
     return outcome
 
 
+def _outcome_of_state(state: State) -> Settled:
+    outcome = Settled("a state")
+    outcome.settle(state)
+    return outcome
+
+
 def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
     """Refuse a future of another run, and name the way out."""
     here = current().get(FUNCTION_RUN)
@@ -166,31 +175,40 @@ def holds_futures(value: Any) -> bool:
     return isinstance(value, TaskFuture | MapFuture | State)
 
 
-def futures_in(value: Any) -> list[TaskFuture[Any] | MapFuture[Any]]:
-    """Return the futures in a value, at any depth of its collections."""
-    if isinstance(value, TaskFuture | MapFuture):
-        return [value]
-    if not isinstance(value, CONTAINERS):
+def waited_in(value: Any) -> list[Unwrapped]:
+    """Return the futures and states in a value, at any depth of its collections, as `allow_failure` marks them."""
+    unwrapped = unwrap(value)
+    if isinstance(unwrapped.value, TaskFuture | MapFuture | State):
+        return [unwrapped]
+    if not isinstance(unwrapped.value, CONTAINERS):
         return []
-    members = value.values() if isinstance(value, dict) else value
-    return [future for member in members if type(member) not in SIMPLE for future in futures_in(member)]
+    members = unwrapped.value.values() if isinstance(unwrapped.value, dict) else unwrapped.value
+    inside = [entry for member in members if type(member) not in SIMPLE for entry in waited_in(member)]
+    return [e._replace(allow_failure=True) for e in inside] if unwrapped.allow_failure else inside
 
 
-def _waited_for(wait_for: Iterable[Any]) -> list[TaskFuture[Any] | MapFuture[Any]]:
-    found: list[TaskFuture[Any] | MapFuture[Any]] = []
-    for entry in [wait_for] if isinstance(wait_for, TaskFuture | MapFuture) else wait_for:
+def _waited_for(wait_for: Iterable[Any]) -> list[Unwrapped]:
+    found: list[Unwrapped] = []
+    for entry in _entries(wait_for):
         unwrapped = unwrap(entry)
         if unwrapped.mapped:
             raise TypeError("wait_for=[mapped(...)]: one call cannot wait item by item; use .map(..., wait_for=...)")
-        inside = futures_in(unwrapped.value)
+        inside = waited_in(entry)
         if not inside and not isinstance(unwrapped.value, list | tuple | set):
             raise _not_a_future(unwrapped.value)
         found.extend(inside)
     return found
 
 
+def _entries(wait_for: Iterable[Any]) -> Iterable[Any]:
+    """Return what to wait for one by one; a map is one."""
+    return [wait_for] if isinstance(wait_for, TaskFuture | MapFuture | State) else wait_for
+
+
 def _not_a_future(value: Any) -> TypeError:
-    return TypeError(f"wait_for must hold futures, got {value!r}; .submit(...) and .map(...) return futures")
+    return TypeError(
+        f"wait_for must hold futures, got {value!r}; .submit(...) and .map(...) return futures, and states count too"
+    )
 
 
 # -- maps --------------------------------------------------------------------------------------------------------------
@@ -204,12 +222,13 @@ def map_arguments(
     Raises TypeError if a value cannot be mapped over, or `wait_for` holds something other than futures.
     """
     made = [_map_argument(name, key, unwrap(value), allow_failure, True) for key, value in bound.items()]
-    for entry in [wait_for] if isinstance(wait_for, TaskFuture | MapFuture) else wait_for:
+    for entry in _entries(wait_for):
         unwrapped = unwrap(entry)
-        if not futures_in(unwrapped.value):
+        inside = waited_in(entry)
+        if not inside:
             raise _not_a_future(unwrapped.value)
         if not unwrapped.mapped and isinstance(unwrapped.value, list | tuple):
-            made += [_map_argument(name, None, unwrap(f), allow_failure, False) for f in futures_in(unwrapped.value)]
+            made += [_map_argument(name, None, one, allow_failure, False) for one in inside]
         else:
             made.append(_map_argument(name, None, unwrapped, allow_failure, False))
     return tuple(made)
@@ -239,7 +258,5 @@ def _stand_in(member: Any) -> Any:
     """Return the outcome of a future inside a value."""
     inner = unwrap(member).value
     if isinstance(inner, State):
-        outcome = Settled("a state")
-        outcome.settle(inner)
-        return outcome
+        return _outcome_of_state(inner)
     return _outcome_of(inner) if isinstance(inner, TaskFuture | MapFuture) else member

@@ -24,7 +24,7 @@ from prefectish.engine.scheduling.crashes import is_undecided
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED
-from prefectish.engine.state import Cancelled, Failed, State, TimedOut
+from prefectish.engine.state import Cancelled, Failed, Mapped, State, TimedOut
 from prefectish.engine.wire.pack import pickle_task
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import PrefectishError
@@ -272,14 +272,17 @@ class FunctionRun:
 
     def submit(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
-    ) -> TaskFuture[Any]:
-        """Submit a call, and return its future at once."""
+    ) -> TaskFuture[Any] | State:
+        """Submit a call, and return its future at once, or its state once that is known."""
         self._check_open(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
         signature = self._signature(task, given.specs)
         outcome = self._enqueue(signature, given)
         outcome.read = options.returns_state
+        if options.waits_for_state:
+            outcome.wait()
+            return _known_state(outcome)
         name = signature.step_state.step
         return TaskFuture(self, outcome, TaskName(name.name, name.slug, task.tags), options.returns_state)
 
@@ -298,8 +301,8 @@ class FunctionRun:
 
     def map(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
-    ) -> MapFuture[Any] | TaskFuture[Any]:
-        """Submit a map over the arguments, and return its future at once."""
+    ) -> MapFuture[Any] | TaskFuture[Any] | State | list[State]:
+        """Submit a map over the arguments, and return its future at once, or its children's states once known."""
         self._check_open(task)
         task = self._variant(task, options)
         bound = inputs_of(task.run, task.name).bind(task.name, args, kwargs)
@@ -317,6 +320,9 @@ class FunctionRun:
         map_call.outcome.read = options.returns_state
         self._maps.append(map_call)
         self.post(map_call)
+        if options.waits_for_state:
+            map_call.outcome.wait()
+            return _states_of_children(map_call)
         return MapFuture(self, map_call, TaskName(task.name, slug, task.tags), options.returns_state)
 
     def _arguments(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Arguments:
@@ -360,13 +366,30 @@ class FunctionRun:
         return step_state.state_of(row)
 
 
+def _known_state(outcome: Settled) -> State:
+    """Return the state of what has ended, or is paused."""
+    state = outcome.state or outcome.waiting
+    assert state is not None
+    return state
+
+
+def _states_of_children(map_call: MapCall) -> list[State]:
+    """Return the states of a map's children in map order; that of the map alone, if it could not begin."""
+    step_state, state = map_call.step_state, _known_state(map_call.outcome)
+    if map_call.outcome.state is None and step_state is not None:  # some are paused
+        state = step_state.snapshot()
+    if not isinstance(state, Mapped):
+        return [state]
+    return [child for child in state.map_states or () if child is not None]
+
+
 def _answer(outcome: Settled, options: CallOptions) -> Any:
     """Return the value of a call, or raise its error."""
     state = outcome.state
     if state is None:
         assert outcome.waiting is not None
         if options.return_state:
-            return outcome.waiting
+            return _known_state(outcome)
         raise not_finished_error(outcome.waiting, outcome.label)
     if options.return_state or (options.allow_failure and not state.is_successful()):
         return state

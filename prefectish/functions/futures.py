@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from weakref import WeakValueDictionary
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import get_logger
@@ -12,6 +13,7 @@ from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.errors import describe
+from prefectish.functions.bodies import refuse_in_body
 from prefectish.functions.calls import CancelCall, CancelMap, MapCall, ReleaseMap, ReleaseResult
 from prefectish.functions.results import not_finished_error, value_of
 from prefectish.functions.settled import Settled
@@ -71,6 +73,10 @@ class TaskFuture(Generic[R]):
         bool
             False if it has not ended after `timeout` seconds.
         """
+        return self._ended(timeout)
+
+    def _ended(self, timeout: float | None = None) -> bool:
+        refuse_in_body(self)
         return self._outcome.wait(timeout)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
@@ -88,11 +94,13 @@ class TaskFuture(Generic[R]):
         ------
         TimeoutError
             It has not ended after `timeout` seconds.
+        PrefectishError
+            It is asked in the body of a task of the same run: pass the future as an argument.
         Exception
             What the body raised; `TaskRunFailed` if it was cancelled, paused, or did not run, with the first cause.
         """
         outcome = self._outcome
-        if not outcome.wait(timeout):
+        if not self._ended(timeout):
             raise TimeoutError(f"{outcome.label} did not finish within {timeout:g} s")
         outcome.read = True
         state = outcome.state
@@ -115,7 +123,7 @@ class TaskFuture(Generic[R]):
         TimeoutError
             It has not ended after `timeout` seconds.
         """
-        if not self._outcome.wait(timeout):
+        if not self._ended(timeout):
             raise TimeoutError(f"{self._outcome.label} did not finish within {timeout:g} s")
         tried = capture(self.result)
         return tried.exception if isinstance(tried, Error) else None
@@ -145,6 +153,7 @@ class TaskFuture(Generic[R]):
 
     def __await__(self) -> Generator[Any, None, R]:
         """Wait for the end of the call in an event loop, and return its result, or raise as `result` does."""
+        refuse_in_body(self)
         yield from _awaited(self._outcome.then)
         return self.result()
 
@@ -185,12 +194,16 @@ def _awaited(then: Callable[[Callable[[Any], None]], None]) -> Generator[Any, No
 
 
 class MapFuture(Sequence[TaskFuture[R]]):
-    """A map that runs: a sequence of the futures of its children, made as they are asked for."""
+    """A map that runs: a sequence of the futures of its children, made as they are asked for.
+
+    A child has one future, as long as somebody holds it.
+    """
 
     def __init__(self, run: FunctionRun, map_call: MapCall, task_name: TaskName, returns_state: bool = False) -> None:
         self._run = run
         self._map_call = map_call
         self._returns_state = returns_state
+        self._children: WeakValueDictionary[int, TaskFuture[R]] = WeakValueDictionary()  # by row
         self.task_name = task_name
 
     @property
@@ -213,6 +226,10 @@ class MapFuture(Sequence[TaskFuture[R]]):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until all children have ended; False if they have not after `timeout` seconds."""
+        return self._ended(timeout)
+
+    def _ended(self, timeout: float | None = None) -> bool:
+        refuse_in_body(self)
         return self._map_call.outcome.wait(timeout)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
@@ -233,7 +250,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
             What the first child that failed, in map order, raised; or why the map has no children.
         """
         outcome = self._map_call.outcome
-        if not outcome.wait(timeout):
+        if not self._ended(timeout):
             raise TimeoutError(f"{self.name} did not finish within {timeout:g} s")
         outcome.read = True
         if outcome.state is None:
@@ -270,6 +287,9 @@ class MapFuture(Sequence[TaskFuture[R]]):
         return len(step_state.children)
 
     def _wait_for_size(self) -> None:
+        if self._size() is not None:
+            return
+        refuse_in_body(self)
         known = threading.Event()
         self._map_call.sized.append(known.set)
         self._map_call.outcome.then(lambda outcome: known.set())
@@ -308,12 +328,23 @@ class MapFuture(Sequence[TaskFuture[R]]):
 
     def child_of_row(self, row: int, index: int | None = None) -> TaskFuture[R]:
         """Return the future of a child by the number it came up with, which is its place save in a flattened map."""
+        known = self._children.get(row)
+        if known is not None:
+            return known
         map_call = self._map_call
         outcome = map_call.child(row, f"{map_call.slug}[{row if index is None else index}]")
         if not outcome.sources:
             outcome.sources = map_call.sources_of(row)
         map_call.outcome.read = True
-        return TaskFuture(self._run, outcome, self.task_name, self._returns_state)
+        made = TaskFuture[R](self._run, outcome, self.task_name, self._returns_state)
+        return self._children.setdefault(row, made)  # of two threads that ask at once, both get the first one
+
+    def __add__(self, more: Iterable[Any]) -> list[TaskFuture[Any]]:
+        """Return the futures of the children, and those of another map or list."""
+        return [*self, *more]
+
+    def __radd__(self, before: Iterable[Any]) -> list[TaskFuture[Any]]:
+        return [*before, *self]
 
     def listen(self, tell: Callable[[int], None]) -> Callable[[], None]:
         """Tell of each child as it ends, those that have ended first; return what ends that.
@@ -336,6 +367,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         """Wait for the end of the map in an event loop, and return its results, or raise as `result` does."""
+        refuse_in_body(self)
         yield from _awaited(self._map_call.outcome.then)
         return self.result()
 

@@ -404,16 +404,15 @@ class Task(Operand, Generic[R]):
         """Record a call that runs once for each item of its arguments, except those in `unmapped`.
 
         Parameters, returns and errors as for a call. In a flow function the map is submitted, and its future
-        is returned immediately: a sequence of the futures of its children.
+        is returned immediately: a sequence of the futures of its children. With ``return_state=True`` it is waited for,
+        and a list of the states of its children is returned, or of its own state if it could not begin.
         """
         if flow is not None or self._function_run() is None:
             task_args = {**(task_args or {}), "nout": None}
         return self(*args, mapped=True, task_args=task_args, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
 
     @overload
-    def submit(
-        self: Takes[..., Any], /, *args: Any, return_state: Literal[True], **kwargs: Any
-    ) -> TaskFuture[State]: ...
+    def submit(self: Takes[..., Any], /, *args: Any, return_state: Literal[True], **kwargs: Any) -> State: ...
 
     @overload
     def submit(self: Takes[..., S], /, **kwargs: Any) -> TaskFuture[S]: ...
@@ -448,7 +447,8 @@ class Task(Operand, Generic[R]):
         wait_for
             Futures, lists of them, and maps that must finish before. If one of them failed, the task does not run.
         return_state
-            Whether `result` of the future returns the state instead of raising.
+            Whether to wait for the end, and to return the state instead of a future. With ``@task(return_state=True)``
+            `result` of the future returns the state.
         allow_failure
             Whether to run even if upstream tasks failed; `result` then returns its own failure as
             its state.
@@ -458,6 +458,7 @@ class Task(Operand, Generic[R]):
         Returns
         -------
         TaskFuture
+            Or the state, with ``return_state=True``.
 
         Raises
         ------
