@@ -41,7 +41,9 @@ def order(
     for root in nodes:
         cycle = _visit(root, upstream, done)
         if cycle is not None:
-            raise FlowDefinitionError(cycle_text(_rotated(cycle, label), label))
+            # From the first name on, so that the message does not depend on the order of edges.
+            at = min(range(len(cycle)), key=lambda place: label(cycle[place]))
+            raise FlowDefinitionError(cycle_text(cycle[at:] + cycle[:at], label))
     return list(done)
 
 
@@ -63,12 +65,6 @@ def _visit(root: Node, upstream: Callable[[Node], Iterable[Node]], done: dict[No
             done[node] = None
             path.popitem()  # after a `del`, each `reversed` would skip over the gap
     return None
-
-
-def _rotated(cycle: list[Node], label: Callable[[Node], str]) -> list[Node]:
-    """Rotate a cycle to start with the first name, so that the message does not depend on the order of edges."""
-    at = min(range(len(cycle)), key=lambda place: label(cycle[place]))
-    return cycle[at:] + cycle[:at]
 
 
 def cycle_text(cycle: list[Node], label: Callable[[Node], str] = str) -> str:

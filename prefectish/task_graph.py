@@ -144,13 +144,12 @@ class TaskGraph:
             keys: set[str] = set()
             for edge in edges:
                 if edge.key in keys:
-                    raise self._two_sources(task, edge.key)
+                    sources = " and ".join(each.upstream_task.name for each in edges if each.key == edge.key)
+                    raise FlowDefinitionError(
+                        f"{self.slugs[task]}: argument {edge.key!r} has several sources: {sources}"
+                    )
                 if edge.key is not None:
                     keys.add(edge.key)
-
-    def _two_sources(self, task: Task, key: str | None) -> FlowDefinitionError:
-        sources = " and ".join(edge.upstream_task.name for edge in self._into[task] if edge.key == key)
-        return FlowDefinitionError(f"{self.slugs[task]}: argument {key!r} has several sources: {sources}")
 
     def own(self, task: Task) -> Task:
         """Return the task if it is in the flow; FlowDefinitionError if not."""

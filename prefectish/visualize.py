@@ -76,7 +76,7 @@ def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Pictur
     result = None if state is None else state.result
     states: Mapping[Task, State] = result if isinstance(result, Mapping) else {}
     nodes = {
-        task: list(_nodes(f"t{number}", task, _is_mapped(flow, task), states.get(task)))
+        task: list(_nodes(f"t{number}", task, any(edge.mapped for edge in flow.edges_to(task)), states.get(task)))
         for number, task in enumerate(flow.sorted_tasks())
     }
     lines: list[GraphLine] = []
@@ -87,10 +87,6 @@ def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Pictur
         if any(line.end == joint.ident for line in drawn):
             nodes[edge.downstream_task].append(joint)
     return Picture(name, [node for drawn in nodes.values() for node in drawn], lines)
-
-
-def _is_mapped(flow: TaskGraph, task: Task) -> bool:
-    return any(edge.mapped for edge in flow.edges_to(task))
 
 
 def _nodes(ident: str, task: Task, mapped: bool, state: State | None) -> Iterator[Node]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from prefectish.caching.keys import digests_of
 from prefectish.engine import clock as clocks
-from prefectish.engine.state import Cached
+from prefectish.engine.state import Cached, same_value
 
 _ABSENT = object()
 
@@ -102,13 +102,4 @@ def _same_inputs(state: Cached, inputs: Mapping[str, Any], names: Iterable[str])
 
 
 def _equal_values(cached: Mapping[str, Any], given: Mapping[str, Any], names: Iterable[str]) -> bool:
-    return all(_equal(cached.get(name, _ABSENT), given.get(name, _ABSENT)) for name in names)
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if one is other:
-        return True
-    try:
-        return bool(one == other)
-    except Exception:  # an array, or a user class, that cannot be compared
-        return False
+    return all(same_value(cached.get(name, _ABSENT), given.get(name, _ABSENT)) for name in names)

@@ -53,7 +53,8 @@ def of_state(state: State) -> str:
     if isinstance(state, Mapped):
         return of_view(views.of_map(state))
     if is_by_task(state._result):
-        return of_view(_with_times(views.of_run(state), state))
+        view, run = views.of_run(state), recorded.run_of(state)
+        return of_view(view if run is None else recorded.with_record(view, run, _measures(run)))
     run = recorded.run_of(state)
     if run is not None:  # a flow function: its state has the value that it returned, its record has the tasks
         return of_recorded(run)
@@ -83,12 +84,6 @@ def of_runs(runs: Sequence[RunRow]) -> str:
     """Return a list of recorded runs."""
     rows = [(run, views.color_of(run.state)) for run in runs]
     return rendered("runs.html", rows=rows[:MAX_RUNS], rest=len(rows) - MAX_RUNS)
-
-
-def _with_times(view: views.RunView, state: State) -> views.RunView:
-    """Add data of the history, if the run was recorded."""
-    run = recorded.run_of(state)
-    return view if run is None else recorded.with_record(view, run, _measures(run))
 
 
 def _measures(run: RunRow) -> Measures | None:

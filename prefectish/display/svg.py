@@ -135,9 +135,10 @@ def _drawn_wires(wires: Sequence[SvgEdge], pairs: Sequence[tuple[str, str]], dra
         yield f'<path d="M{x:.1f},{y:.1f}l-3.5,-7h7z" fill="currentColor" fill-opacity=".7"/>'
         label = ", ".join(dict.fromkeys(wire.label for wire in same if wire.label))
         if label:
-            at_x, at_y = _middle(route)
+            (x0, y0), (x1, y1) = route[0], route[1]
+            at_x, at_y = (x0 + x1) / 2 + 5, (y0 + y1) / 2 + 3
             yield (
-                f'<text class="pf-label" x="{at_x + 5:.1f}" y="{at_y + 3:.1f}" font-size="10" fill="currentColor" '
+                f'<text class="pf-label" x="{at_x:.1f}" y="{at_y:.1f}" font-size="10" fill="currentColor" '
                 f'fill-opacity=".65">{escape(printable(label, MAX_LINE_LENGTH))}</text>'
             )
 
@@ -151,8 +152,3 @@ def _curve(route: Sequence[Point]) -> str:
         bend = (y1 - y0) / 2
         parts.append(f"C{x0:.1f},{y0 + bend:.1f} {x1:.1f},{y1 - bend:.1f} {x1:.1f},{y1:.1f}")
     return "".join(parts)
-
-
-def _middle(route: Sequence[Point]) -> Point:
-    (x0, y0), (x1, y1) = route[0], route[1]
-    return (x0 + x1) / 2, (y0 + y1) / 2

@@ -102,8 +102,4 @@ def callback_factory(fn: Callable[[Any, State], Any], check: Callable[[State], b
 
 def on_failure_handler(fn: Callable[[Any, State], Any]) -> Handler:
     """Return a state handler that calls `fn(obj, new_state)` on every failure, also one that is retried."""
-    return _Callback(fn, _is_failed)
-
-
-def _is_failed(state: State) -> bool:
-    return state.is_failed()
+    return _Callback(fn, State.is_failed)

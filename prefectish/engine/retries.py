@@ -126,7 +126,8 @@ def validate(
         if value is not None and not count:
             raise ValueError(f"{name}={value!r} needs max_retries > 0")
     _check_delay(retry_delay)
-    _check_backoff(retry_backoff)
+    if not (retry_backoff is None or retry_backoff == "exponential" or callable(retry_backoff)):
+        _number(retry_backoff, "retry_backoff", at_least=1)
     return {
         "max_retries": count,
         "retry_delay": retry_delay,
@@ -154,12 +155,6 @@ def _check_delay(delay: Any) -> None:
         raise ValueError("retry_delay is an empty list; give at least one delay")
     for position, each in enumerate(delay):
         _seconds(each, f"retry_delay[{position}]")
-
-
-def _check_backoff(backoff: Any) -> None:
-    if backoff is None or backoff == "exponential" or callable(backoff):
-        return
-    _number(backoff, "retry_backoff", at_least=1)
 
 
 def _error_types(retry_on: Any) -> tuple[type[BaseException], ...] | None:

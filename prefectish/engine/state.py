@@ -215,8 +215,8 @@ class State(Readable):
             return True
         if type(self) is not type(other):
             return NotImplemented if not isinstance(other, State) else False
-        return _same(self.result, other.result) and all(
-            _same(getattr(self, name), getattr(other, name)) for name in self._public
+        return same_value(self.result, other.result) and all(
+            same_value(getattr(self, name), getattr(other, name)) for name in self._public
         )
 
     def __hash__(self) -> int:
@@ -606,7 +606,7 @@ class Crashed(Failed, public=("cause", "evidence")):
         _set(self, "evidence", evidence)
 
 
-def _same(left: Any, right: Any) -> bool:
+def same_value(left: Any, right: Any) -> bool:
     """Compare two values of the user's; what has no plain answer, such as arrays, is the same only if identical."""
     if left is right:
         return True

@@ -30,6 +30,11 @@ class InputSpec(NamedTuple):
     given: bool = False  # it is a value of the caller's and no edge
     inside: str | None = None  # name of the argument in which it fills a place
 
+    def into(self, downstream: TaskName) -> Input:
+        """Return it as an input of a step."""
+        edge = Edge(self.upstream, downstream, self.key, self.mapped, self.flattened, self.allow_failure)
+        return Input(edge, self.source, self.upstream, downstream, self.given, self.inside)
+
 
 def empty_plan(flow_name: str) -> Plan:
     """Return a plan without steps, to which steps can be added."""
@@ -73,7 +78,7 @@ class DynamicPlan:
         run_state = self.run_state
         steps: list[Step] = run_state.plan.steps  # type: ignore[assignment]  # of a plan that grows
         name = TaskName(task.name, slug, task.tags)
-        inputs = tuple(_input(spec, name) for spec in specs)
+        inputs = tuple(spec.into(name) for spec in specs)
         step = Step(len(steps), task, slug, inputs, constants)
         step.store = getattr(task, "result", None) or self._store
         check_marker(step)
@@ -141,8 +146,3 @@ class DynamicPlan:
             step_state.step.group = group.number
             plan.groups.append(group)  # type: ignore[attr-defined]
             self.progress.ready.add_group(group)
-
-
-def _input(spec: InputSpec, downstream: TaskName) -> Input:
-    edge = Edge(spec.upstream, downstream, spec.key, spec.mapped, spec.flattened, spec.allow_failure)
-    return Input(edge, spec.source, spec.upstream, downstream, spec.given, spec.inside)

@@ -234,8 +234,11 @@ class FunctionRun:
 
     def call(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
         """Run a task and wait for it; a coroutine function gives a future to be awaited in an async flow function."""
-        if self.waits and _is_coroutine_function(task.run):
-            return self.submit(task, args, kwargs, options)
+        if self.waits:
+            import inspect
+
+            if inspect.iscoroutinefunction(task.run):
+                return self.submit(task, args, kwargs, options)
         self._check_open(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
@@ -399,9 +402,3 @@ def _answer(outcome: Settled, options: CallOptions) -> Any:
 def _has_failed(state: State | None) -> bool:
     children = getattr(state, "map_states", None)
     return any(c is not None and c.is_failed() for c in children) if children else isinstance(state, Failed)
-
-
-def _is_coroutine_function(function: Callable[..., Any]) -> bool:
-    import inspect
-
-    return inspect.iscoroutinefunction(function)

@@ -19,13 +19,8 @@ def array(tree: Tree, value: Any) -> bytes:
     if dtype.names:  # between the fields there may be padding, of any content
         fields = [(f"[{name!r}]", value[name]) for name in dtype.names]
         return tree.join("fields", [("", ascii(dtype.names)), ("", value.shape), *fields])
-    head = ascii((dtype.name, _unit(dtype), value.shape)).encode()
+    head = ascii((dtype.name, dtype.str.lstrip("<>=|"), value.shape)).encode()
     return digest("array", head + b"\0" + _content(tree, value, dtype))
-
-
-def _unit(dtype: Any) -> str:
-    text: str = dtype.str
-    return text.lstrip("<>=|")
 
 
 def _content(tree: Tree, value: Any, dtype: Any) -> bytes:

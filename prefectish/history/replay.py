@@ -51,8 +51,11 @@ def replay(child: ChildRow, pdb: bool, flow: Flow | None, parameters: Mapping[st
     plan = compile_flow(flow, flow._settled(parameters, {}, None))
     step = _step_of(plan, child, run)
     found = _RecordedRun(plan, step, child, run)
-    facts = _facts_of(flow, plan, run)
-    progress = Progress(plan, facts, notify=_ignore_event, starts=found.starts(), window=WHOLE_WINDOW, record=True)
+    values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in flow.parameters()}
+    facts = run_context(flow.name, run.id, run.name, values, run.started, dict(current()))
+    progress = Progress(
+        plan, facts, notify=lambda run, old, new: new, starts=found.starts(), window=WHOLE_WINDOW, record=True
+    )
     ready = _upstream_of_child(progress, step, child._row.row, found.ancestors)
     if ready is None:
         raise ResumeMismatch(_unreached(progress, step, found.label))
@@ -61,10 +64,6 @@ def replay(child: ChildRow, pdb: bool, flow: Flow | None, parameters: Mapping[st
     _check_item(job.chain, position, child, upstream, found.label)
     alone = _run_alone(job.chain, position, pdb)
     return run_step(alone, position, job.index, upstream, PENDING).state
-
-
-def _ignore_event(run: Any, old: State, new: State) -> State:
-    return new
 
 
 def _flow_of(run: RunRow) -> Flow:
@@ -81,11 +80,6 @@ def _step_of(plan: Plan, child: ChildRow, run: RunRow) -> Step:
         if step.slug == child.slug:
             return step
     raise ValueError(f"flow {plan.flow_name!r} has no task {child.slug!r} of run {run.id}: pass the flow of that run")
-
-
-def _facts_of(flow: Flow, plan: Plan, run: RunRow) -> dict[str, Any]:
-    values = {step.name: step.literal.result for step in plan.steps if step.literal and step.task in flow.parameters()}
-    return run_context(flow.name, run.id, run.name, values, run.started, dict(current()))
 
 
 class _RecordedRun:

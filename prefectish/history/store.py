@@ -61,7 +61,9 @@ class HistoryStore:
         try:
             yield
         except DBAPIError as error:
-            raise HistoryWriteError(f"history {self.location} could not be used: {_error_text(error)}") from error
+            raise HistoryWriteError(
+                f"history {self.location} could not be used: {' '.join(str(error.orig).split())}"
+            ) from error
 
     def _check_version(self, version: int) -> None:
         if version > schema.VERSION:
@@ -233,10 +235,6 @@ def _take_over_transactions(connection: Any, record: Any) -> None:
 def _begin(connection: Connection) -> None:
     reads = connection.get_execution_options().get("prefectish_reads", False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-
-def _error_text(error: DBAPIError) -> str:
-    return " ".join(str(error.orig).split())
 
 
 def open_store(history: str | os.PathLike[str] | None) -> HistoryStore:

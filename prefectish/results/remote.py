@@ -41,7 +41,8 @@ class Remote:
         """Write a file with one put, or under a temporary name first if a put is not atomic."""
         system, path = self._place(name)
         content = b"".join(pieces)
-        if not OBJECT_STORES.isdisjoint(self._protocols()):
+        protocols = [system.protocol] if isinstance(system.protocol, str) else system.protocol
+        if not OBJECT_STORES.isdisjoint(protocols):
             system.pipe_file(path, content)
             return
         folder = path.rpartition("/")[0]
@@ -88,10 +89,6 @@ class Remote:
             system, root = url_to_fs(self.url, **self.options)
             self._opened = system, root.rstrip("/")
         return self._opened
-
-    def _protocols(self) -> tuple[str, ...]:
-        protocol = self._system()[0].protocol
-        return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
     def __repr__(self) -> str:
         return repr(re.sub(r"//[^/@]*@", "//***@", self.url))

@@ -39,17 +39,13 @@ def repeat(schedule: Schedule, run: Callable[[ClockEvent], State], flow_name: st
     state: State | None = None
     while event is not None:
         logger.info("Flow %r: next run at %s", flow_name, event.start_time.isoformat(sep=" "))
-        _wait_for(event, clock)
+        while (remaining := (event.instant - clock.wall()).total_seconds()) > 0:
+            clock.sleep(min(remaining, MAX_SLEEP))
         due, event = _due(event, events, clock.wall(), schedule.catch_up, flow_name)
         for each in due:
             state = _run_logged(run, each, flow_name)
     assert state is not None
     return state
-
-
-def _wait_for(event: ClockEvent, clock: Clock) -> None:
-    while (remaining := (event.instant - clock.wall()).total_seconds()) > 0:
-        clock.sleep(min(remaining, MAX_SLEEP))
 
 
 def _due(

@@ -56,11 +56,12 @@ def find(name: str) -> Any:
     SecretsUnsafe
         If other users can read the file.
     """
-    found = _in_context(name)
+    given = current().get("secrets")
+    found = given.get(name, _MISSING) if isinstance(given, Mapping) else _MISSING
     if found is _MISSING:
         found = _in_file(name)
     if found is _MISSING:
-        found = _in_environment(name)
+        found = os.environ.get(PREFIX + name, os.environ.get(variable(name), _MISSING))
     if found is _MISSING:
         raise ValueError(
             f"secret {name!r} is not known in this process: set {variable(name)} in its environment, or put "
@@ -100,11 +101,6 @@ def decoded(value: Any) -> Any:
         return value
 
 
-def _in_context(name: str) -> Any:
-    secrets = current().get("secrets")
-    return secrets.get(name, _MISSING) if isinstance(secrets, Mapping) else _MISSING
-
-
 def _in_file(name: str) -> Any:
     path = os.path.join(home(), FILE)
     try:
@@ -130,7 +126,3 @@ def _read(path: str, content: bytes) -> Mapping[str, Any]:
         return tomllib.loads(content.decode())
     except ValueError as error:  # it names the line, not its content
         raise ValueError(f"{path} is not valid TOML: {type(error).__name__}: {str(error).splitlines()[0]}") from None
-
-
-def _in_environment(name: str) -> Any:
-    return os.environ.get(PREFIX + name, os.environ.get(variable(name), _MISSING))

@@ -346,24 +346,17 @@ def store(name: str, value: Any) -> Any:
     return value
 
 
-def _target(name: str, value: Any) -> str | Callable[..., str]:
-    if not isinstance(value, str):
-        return function(name, value)
-    from prefectish.results.templates import Template
+def _template(example: str) -> Callable[[str, Any], str | Callable[..., str]]:
+    def check(name: str, value: Any) -> str | Callable[..., str]:
+        if not isinstance(value, str):
+            return function(name, value)
+        from prefectish.results.templates import Template
 
-    if not value:
-        raise ValueError(f"{name} must be a name such as '${{task_slug}}/${{item_key}}.pickle', got {value!r}")
-    return Template(value).text
+        if not value:
+            raise ValueError(f"{name} must be a name such as {example!r}, got {value!r}")
+        return Template(value).text
 
-
-def _run_name(name: str, value: Any) -> str | Callable[..., Any]:
-    if not isinstance(value, str):
-        return function(name, value)
-    from prefectish.results.templates import Template
-
-    if not value:
-        raise ValueError(f"{name} must be a name such as 'load ${{url}}', got {value!r}")
-    return Template(value).text
+    return check
 
 
 def _item_key(name: str, value: Any) -> str | Callable[..., Any]:
@@ -391,7 +384,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "skip_on_upstream_skip": _flag,
     "state_handlers": handler_list,
     "log_stdout": _flag,
-    "task_run_name": _or_none(_run_name),
+    "task_run_name": _or_none(_template("load ${url}")),
     "nout": _or_none(_whole(0)),
     "strict_map": _flag,
     "batch_size": _or_none(_batch_size),
@@ -406,7 +399,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "rerun_on_loss": _flag,
     "return_state": _flag,
     "result": _or_none(store),
-    "target": _or_none(_target),
+    "target": _or_none(_template("${task_slug}/${item_key}.pickle")),
     "checkpoint": _or_none(_flag),
     "item_key": _or_none(_item_key),
     "cache_for": _or_none(_lifetime),

@@ -170,7 +170,8 @@ def ticker_for(shown: bool | None, flow_name: str, nested: bool, background: boo
     `shown` is None to leave it to the settings, and else to what there is: a terminal or a notebook; `nested` is a run
     in the body of a task, `background` one beside a user who may type at the terminal.
     """
-    shown = _choice() if shown is None else shown
+    if shown is None and setting("progress") is not None:
+        shown = switch("progress", True)
     if shown is False or (shown is None and (nested or not _has_screen(background))):
         return None
     began = monotonic()
@@ -188,11 +189,6 @@ def show_end(ticker: ProgressTicker | None, state: State | None) -> None:
     """Show how a run ended, if it is shown; `state` is None if it broke off without one."""
     if ticker is not None:
         ticker.ended(state)
-
-
-def _choice() -> bool | None:
-    """Return what the settings say; None if they leave it open."""
-    return None if setting("progress") is None else switch("progress", True)
 
 
 def _has_screen(background: bool) -> bool:

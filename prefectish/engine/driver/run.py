@@ -66,7 +66,8 @@ def run_flow(
     active = active_runs.begin(run_id)
     try:
         with interruptible():
-            return _with_id(_run(run, given, active), run_id)
+            state = _run(run, given, active)
+            return state.replace(context={**state.context, "flow_run_id": run_id})
     except KeyboardInterrupt as stop:
         end = exception_of(stop, run_id)
         if end is not stop:
@@ -178,7 +179,3 @@ def _change(flow: RunnableFlow, old: State, new: State) -> State:
     if transition.aborted and current().get("raise_on_exception") and isinstance(transition.state.result, Exception):
         raise transition.state.result
     return transition.state
-
-
-def _with_id(state: State, run_id: str) -> State:
-    return state.replace(context={**state.context, "flow_run_id": run_id})

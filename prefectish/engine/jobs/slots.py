@@ -35,18 +35,15 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
         return change(value)
     if isinstance(value, dict):
         changed = {key: rebuilt(member, change) for key, member in value.items()}
-        return changed if type(value) is dict else _like(value, changed)
+        if type(value) is dict:
+            return changed
+        copy = value.copy()  # of the same class
+        copy.update(changed)
+        return copy
     members = [rebuilt(member, change) for member in value]
     if isinstance(value, tuple) and hasattr(value, "_make"):
         return value._make(members)
     return members if type(value) is list else type(value)(members)
-
-
-def _like(value: dict[Any, Any], changed: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a copy of a dict of another class, with other values."""
-    copy = value.copy()
-    copy.update(changed)
-    return copy
 
 
 def fill_slots(inputs: dict[str, Any], slots: Sequence[Input]) -> None:
