@@ -76,14 +76,7 @@ class Edge:
         fill(self, "allow_failure", allow_failure)
 
     def _values(self) -> tuple[Any, Any, str | None, bool, bool, bool]:
-        return (
-            self.upstream_task,
-            self.downstream_task,
-            self.key,
-            self.mapped,
-            self.flattened,
-            self.allow_failure,
-        )
+        return (self.upstream_task, self.downstream_task, self.key, self.mapped, self.flattened, self.allow_failure)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"an Edge is frozen; {name!r} cannot be set")

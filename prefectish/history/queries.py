@@ -8,19 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import (
-    Connection,
-    FromClause,
-    Select,
-    Text,
-    and_,
-    cast,
-    func,
-    literal,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, FromClause, Select, Text, and_, cast, func, literal, or_, select, update
 
 from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.scheduling.events import Notice
@@ -245,11 +233,7 @@ class RunRow:
         return ChildRow(self, row)
 
     def logs(
-        self,
-        task: Any = None,
-        item: int | str | None = None,
-        level: int | str = 0,
-        limit: int | None = None,
+        self, task: Any = None, item: int | str | None = None, level: int | str = 0, limit: int | None = None
     ) -> list[LogLine]:
         """Return the log lines of task runs, oldest first.
 
@@ -300,12 +284,7 @@ class RunRow:
         return [row for row in found if row.due is None and row.state in ("Paused", "Resume")]
 
     def approve(
-        self,
-        task: Any = None,
-        item: int | str | None = None,
-        input: Any = None,
-        flow: Any = None,
-        **options: Any,
+        self, task: Any = None, item: int | str | None = None, input: Any = None, flow: Any = None, **options: Any
     ) -> State | None:
         """Approve paused children, so that they continue when the run is resumed, and resume it.
 

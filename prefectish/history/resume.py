@@ -17,12 +17,7 @@ from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRu
 from prefectish.engine.state import Failed, Paused, Resume, Retrying, Scheduled, State
 from prefectish.engine.state import State as AnyState
 from prefectish.engine.worker.storage import Stored
-from prefectish.errors import (
-    RemoteError,
-    ResultCorrupt,
-    ResumeMismatch,
-    RunLocked,
-)
+from prefectish.errors import RemoteError, ResultCorrupt, ResumeMismatch, RunLocked
 from prefectish.flow_version import differs_only_in_closure, task_version
 from prefectish.history import schema
 from prefectish.history.children import ChildRow, WaitingRow

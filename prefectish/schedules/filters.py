@@ -56,11 +56,7 @@ def _instant(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-_READERS: dict[str, Callable[[datetime], object]] = {
-    "datetimes": _instant,
-    "dates": _month_and_day,
-    "times": _time,
-}
+_READERS: dict[str, Callable[[datetime], object]] = {"datetimes": _instant, "dates": _month_and_day, "times": _time}
 
 
 def between_datetimes(start: datetime, end: datetime) -> Filter:

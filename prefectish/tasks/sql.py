@@ -29,11 +29,7 @@ class SQLTask(Task):
     """
 
     def __init__(
-        self,
-        url: str | None = None,
-        query: str | None = None,
-        name: str | None = None,
-        **options: Unpack[TaskOptions],
+        self, url: str | None = None, query: str | None = None, name: str | None = None, **options: Unpack[TaskOptions]
     ) -> None:
         self.url = url
         self.query = query

@@ -18,13 +18,7 @@ from typing import Any
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import context
 from prefectish.engine.state import Deferred, Failed, Mapped, State
-from prefectish.errors import (
-    RemoteError,
-    ResultUnpickleError,
-    describe,
-    shorten,
-    text_of,
-)
+from prefectish.errors import RemoteError, ResultUnpickleError, describe, shorten, text_of
 from prefectish.exception_pickling import rebuild_exception, reduce_exception
 from prefectish.source_lines import pickler_class
 

@@ -20,11 +20,6 @@ from __future__ import annotations
 
 from prefectish.engine.handlers import callback_factory
 from prefectish.utilities.notifications.delivery import flush
-from prefectish.utilities.notifications.notifiers import (
-    Notifier,
-    apprise_notifier,
-    email_notifier,
-    slack_notifier,
-)
+from prefectish.utilities.notifications.notifiers import Notifier, apprise_notifier, email_notifier, slack_notifier
 
 __all__ = ["Notifier", "apprise_notifier", "callback_factory", "email_notifier", "flush", "slack_notifier"]

@@ -49,13 +49,7 @@ def of_map(task: Any, state: Mapped, run_id: str | None) -> Message:
     return _message(f"Map {task.name!r}: {_counts_text(_counts(state))}", [], {task: state}, state, run_id)
 
 
-def _message(
-    subject: str,
-    lines: list[str],
-    states: Mapping[Any, State],
-    state: State,
-    run_id: str | None,
-) -> Message:
+def _message(subject: str, lines: list[str], states: Mapping[Any, State], state: State, run_id: str | None) -> Message:
     lines = [line for line in lines if line] + _causes(states)
     if run_id is not None:
         lines.append(f"run {run_id}")
