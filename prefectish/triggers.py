@@ -168,18 +168,7 @@ def some_failed(at_least: float | None = None, at_most: float | None = None) -> 
 
 
 def some_successful(at_least: float | None = None, at_most: float | None = None) -> Trigger:
-    """Return a trigger that runs a task if the number of successful upstream tasks is within bounds.
-
-    Parameters
-    ----------
-    at_least, at_most
-        Inclusive bounds, >= 0: below 1 a fraction of all upstream tasks, otherwise a number of tasks.
-
-    Raises
-    ------
-    ValueError
-        If a bound is negative or not a number.
-    """
+    """Return a trigger like :func:`some_failed` that counts successful upstream tasks."""
     return _Some("successful", at_least, at_most)
 
 

@@ -88,18 +88,12 @@ class Length(Task):
 
 
 class MakeColumn(Task):
-    """Task that makes the column of one list.
-
-    Parameters
-    ----------
-    position
-        The position of the list in the product, from 0.
-    """
+    """Task that makes the column of one list."""
 
     auto_generated = True
 
     def __init__(self, position: int) -> None:
-        self.position = position
+        self.position = position  # the position of the list in the product, from 0
         super().__init__(f"product[{position}]")
 
     def run(self, values: Any, **lengths: int) -> Column:

@@ -26,15 +26,7 @@ if TYPE_CHECKING:
 
 
 class Item(Task):
-    """Placeholder for an argument while the function builds tasks: for one item of it, or for the whole if unmapped.
-
-    Parameters
-    ----------
-    source
-        The task of the real flow.
-    maps, flattened, failure_allowed
-        Properties of the edges out of the source.
-    """
+    """Placeholder for an argument while the function builds tasks: for one item of it, or for the whole if unmapped."""
 
     auto_generated = True
 
@@ -43,7 +35,8 @@ class Item(Task):
         return object.__new__(cls)
 
     def __init__(self, source: Task, maps: bool, flattened: bool, failure_allowed: bool) -> None:
-        self.source = source
+        self.source = source  # the task of the real flow
+        # Properties of the edges out of the source.
         self.maps = maps
         self.flattened = flattened
         self.failure_allowed = failure_allowed

@@ -24,15 +24,7 @@ _lock = threading.Lock()
 
 
 class SideThread:
-    """One call in a thread of its own.
-
-    Parameters
-    ----------
-    call
-        What to run; it captures what the user's code raises.
-    name
-        Of the thread.
-    """
+    """One call in a thread of its own; the call captures what the user's code raises."""
 
     __slots__ = ("_ended", "_outcome", "stop", "thread")
 

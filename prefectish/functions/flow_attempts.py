@@ -32,12 +32,7 @@ SUCCEEDED = "The flow function returned."
 class FlowAttempt:
     """One run of a flow function, as a block in which the function is called.
 
-    Attributes
-    ----------
-    begins
-        Whether the function is to be called: a state handler may have ended the run before.
-    outcome
-        What the function returned or raised.
+    It is to be called only if the attempt `begins`: a state handler may have ended the run before.
     """
 
     def __init__(

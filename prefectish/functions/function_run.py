@@ -56,16 +56,8 @@ MOST_NAMES = 5
 class FunctionRun:
     """One run of a flow function: adds its calls to a run, which another thread drives.
 
-    Parameters
-    ----------
-    name
-        Of the flow.
-    max_concurrency
-        Calls and children of one task that run at the same time, at most.
-    store
-        Where results are kept of tasks without a store of their own.
-    waits
-        Whether calls of coroutine functions are awaited by the flow function.
+    At most `max_concurrency` calls and children of one task run at the same time; `store` is for tasks without one of
+    their own. Calls of coroutine functions are awaited by the flow function if it `waits`.
     """
 
     def __init__(self, name: str, max_concurrency: int | None, store: Any, waits: bool) -> None:

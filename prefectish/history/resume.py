@@ -37,25 +37,10 @@ _CLASSES = {cls.__name__: cls for cls in AnyState.children()}
 
 
 class Resumption:
-    """A recorded run that this process resumes.
+    """A recorded run that this process resumes; KeyError if there is none, RunLocked if another process drives it.
 
-    Parameters
-    ----------
-    run_id
-        Id of the run.
-    history
-        Where it is recorded, as for ``flow.run``.
-    retry_failed
-        Run failed children again, also with changed code.
-    force
-        Accept changed tasks; they run again, and everything downstream of them.
-
-    Raises
-    ------
-    KeyError
-        No such run is recorded.
-    RunLocked
-        It is active in another process.
+    To `retry_failed` is to run failed children again, also with changed code. With `force`, changed tasks are accepted;
+    they run again, and everything downstream of them.
     """
 
     def __init__(self, run_id: str, history: Any, retry_failed: bool, force: bool) -> None:

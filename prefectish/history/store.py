@@ -73,14 +73,9 @@ class HistoryStore:
 
 
 class FileStore(HistoryStore):
-    """A history in a SQLite file.
+    """A history in a SQLite file, in a folder that exists.
 
-    Parameters
-    ----------
-    path
-        Path of the file; its folder must exist.
-    journal
-        "wal", or "delete" for file systems on which a write-ahead log is not safe.
+    The journal is "wal", or "delete" for file systems on which a write-ahead log is not safe.
     """
 
     is_file = True

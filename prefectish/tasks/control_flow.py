@@ -22,11 +22,6 @@ _STEADY = frozenset({type(None), bool, int, float, str, bytes})
 class Compare(Task):
     """Skip downstream tasks unless a result equals a value.
 
-    Parameters
-    ----------
-    expected
-        The value to compare with.
-
     Raises
     ------
     TypeError
@@ -46,7 +41,7 @@ class Compare(Task):
         return super().__new__(cls)
 
     def __init__(self, expected: Any) -> None:
-        self.expected = expected
+        self.expected = expected  # the value to compare with
         # The name becomes part of the slug, which must be the same in other processes; the repr of sets is not.
         super().__init__(f"case[{_cut_repr(expected) if type(expected) in _STEADY else type(expected).__name__}]")
 

@@ -23,13 +23,7 @@ MAX_NAME_LENGTH = 200
 
 
 class RunNaming:
-    """Renders the names of the runs of a task.
-
-    Parameters
-    ----------
-    wanted
-        A template, or a function that is called with the fields that it takes.
-    """
+    """Renders the names of the runs of a task, by a template or a function of the fields that it takes."""
 
     __slots__ = ("_function", "_takes", "_template", "_warned")
 

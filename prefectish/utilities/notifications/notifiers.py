@@ -84,26 +84,15 @@ class Notifier:
 
 
 class NotifierOptions(TypedDict, total=False):
-    """Options of all notifiers.
+    """Options of all notifiers."""
 
-    Attributes
-    ----------
-    only_states, ignore_states, each_child
-        As for :class:`Notifier`.
-    timeout
-        Time limit of each attempt in seconds; 10.
-    retries
-        Maximum number of attempts after the first; 2.
-    retry_delay
-        Delay before the first retry in seconds, doubled for each further retry; 1.
-    """
-
+    #: As for :class:`Notifier`.
     only_states: StateClasses | None
     ignore_states: StateClasses | None
     each_child: bool
-    timeout: float
-    retries: int
-    retry_delay: float
+    timeout: float  # time limit of each attempt in seconds; 10
+    retries: int  # maximum number of attempts after the first; 2
+    retry_delay: float  # delay before the first retry in seconds, doubled for each further retry; 1
 
 
 def slack_notifier(
