@@ -645,7 +645,7 @@ def test_schedules_show_their_clocks():
         ),
         (
             lambda: Schedule([IntervalClock(DAY)], adjustments=[lambda t: t.replace(tzinfo=None)]).next(1),
-            r"^the time that .*\.<locals>\.<lambda> at 0x.*> returned for 2026-11-23",
+            r"^the time that .*\.<locals>\.<lambda> at 0x.*> returned for 20\d\d-",
         ),
     ],
 )

@@ -22,7 +22,7 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.safe_repr import printable
 from prefectish.tasks import options as task_options
 from prefectish.tasks.operators import Operand
-from prefectish.tasks.options import NamedTaskOptions, TaskOptions
+from prefectish.tasks.options import NamedTaskOptions, TaskOptions, guess
 from prefectish.tasks.recording import Home
 from prefectish.tasks.returns import annotated_nout
 from prefectish.tasks.signatures import callable_by_keyword, inputs_of
@@ -253,9 +253,7 @@ class Task(Operand, Generic[R]):
         for name, value in options.items():
             if name not in known:
                 if not hasattr(self, name):
-                    raise AttributeError(
-                        f"{self!r} does not have {name!r} as an attribute or option{task_options.guess(name)}"
-                    )
+                    raise AttributeError(f"{self!r} does not have {name!r} as an attribute or option{guess(name)}")
                 setattr(self, name, value)
         self.name = task_options.checked_name(known.get("name")) or self.name
         tags = self.tags
