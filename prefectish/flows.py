@@ -28,7 +28,7 @@ from prefectish.parameters import settle
 from prefectish.safe_repr import printable
 from prefectish.task_graph import TaskGraph, check_results, several
 from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
-from prefectish.tasks.mapping import check_mappable
+from prefectish.tasks.mapping import check_constant, check_mappable
 from prefectish.tasks.options import function, handler_list, seconds, store
 from prefectish.tasks.task import Task
 
@@ -313,8 +313,11 @@ class Flow(TaskGraph):
         value, wish, flattened, failure_allowed = unwrap(value)
         maps = mapped if wish is None else wish
         if not isinstance(value, Task):
+            argument = "upstream_tasks" if key is None else f"argument {key!r}"
             inside = holds_tasks(value)
             plain = not maps and not flattened
+            check = check_mappable if maps else check_constant
+            check(value, task.name, argument)
             if plain and not inside and key is not None:
                 self.constants.setdefault(task, {})[key] = value
                 return
@@ -323,8 +326,6 @@ class Flow(TaskGraph):
                 for member in value:
                     self._feed(task, None, member, mapped, validate)
                 return
-            if maps:
-                check_mappable(value, task.name, "upstream_tasks" if key is None else f"argument {key!r}")
             value = collected(value, self) if inside else Constant(value)
         self.insert(Edge(self._admit(value), task, key, maps, flattened, failure_allowed), validate)
 

@@ -15,7 +15,7 @@ from prefectish.graphs import cycle_text, order
 from prefectish.parameters import Parameter
 from prefectish.slugs import SlugBook
 from prefectish.tasks.collections import Constant
-from prefectish.tasks.mapping import check_mappable
+from prefectish.tasks.mapping import check_constant, check_mappable
 from prefectish.tasks.task import Task
 
 Item = TypeVar("Item")
@@ -302,11 +302,13 @@ class TaskGraph:
         ------
         FlowDefinitionError
             The new edges make no sense.
+        TypeError
+            A map cannot go over the value, or no task takes it.
         """
         out = self.edges_from(old)
         for edge in out:
-            if edge.mapped:
-                check_mappable(constant.value, edge.downstream_task.name, f"argument {edge.key!r}")
+            check = check_mappable if edge.mapped else check_constant
+            check(constant.value, edge.downstream_task.name, f"argument {edge.key!r}")
         self.constants.pop(old, None)
         if any(edge.mapped or edge.flattened for edge in out):
             self.swap(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from prefectish.control_flow.blocks import active_flow
 from prefectish.edges import unwrap
+from prefectish.engine import signals
 from prefectish.tasks.collections import Constant, holds_tasks
-from prefectish.tasks.mapping import check_mappable
+from prefectish.tasks.mapping import UNMAPPABLE_RESULT, Unmappable, is_iterator, item_at, width_of
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Column(Sequence[Any]):
         return self._at(rows)
 
     def _at(self, row: int) -> Any:
-        return self.values[row // self.repeat % len(self.values)]
+        return item_at(self.values, row // self.repeat % len(self.values))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Column):
@@ -83,8 +84,8 @@ class Length(Task):
     auto_generated = True
 
     def run(self, values: Any) -> int:
-        """Return the number of items of something that can be mapped over."""
-        return checked_length(values, self.name)
+        """Return the number of items; FAIL is raised if it cannot be mapped over."""
+        return _length_of_result(values, self.name)
 
 
 class MakeColumn(Task):
@@ -98,7 +99,7 @@ class MakeColumn(Task):
 
     def run(self, values: Any, **lengths: int) -> Column:
         """Return the column; the lengths of the others come as `length_0`, `length_1`, ..."""
-        checked_length(values, self.name)
+        _length_of_result(values, self.name)
         by_place = {int(name.rpartition("_")[2]): length for name, length in lengths.items()}
         return column(values, by_place, self.position)
 
@@ -112,10 +113,21 @@ def column(values: Any, lengths: dict[int, int], position: int) -> Column:
 
 def checked_length(values: Any, where: str) -> int:
     """Return the length of what can be mapped over repeatedly; a TypeError names its type and the alternative."""
-    if hasattr(values, "__next__"):
+    if is_iterator(values):
         raise TypeError(f"{where}: got {type(values).__name__}, which can be read only once; pass list(...) of it")
-    check_mappable(values, where, "a list of the product")
-    return len(values)
+    try:
+        return width_of(values)
+    except Unmappable as error:
+        refused = f"{where} cannot be mapped over: got {error.kind}; pass {error.way_out}"
+        raise TypeError(refused) from error.__cause__
+
+
+def _length_of_result(values: Any, name: str) -> int:
+    """Return the length of a result; a task of the product ends as the parent of a map over it would."""
+    try:
+        return checked_length(values, name)
+    except TypeError as error:
+        raise signals.FAIL(f"{UNMAPPABLE_RESULT} {error}") from error
 
 
 def product(*inputs: Any, flow: RecordingFlow | None = None) -> tuple[Task, ...]:

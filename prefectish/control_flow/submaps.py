@@ -17,7 +17,7 @@ from prefectish.engine.context import context
 from prefectish.errors import FlowDefinitionError
 from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant, as_task, holds_tasks
-from prefectish.tasks.mapping import check_mappable
+from prefectish.tasks.mapping import Unmappable, is_iterator, width_of
 from prefectish.tasks.recording import Home
 from prefectish.tasks.task import Task
 
@@ -188,17 +188,14 @@ class _Pipeline:
 
 
 def _check_sequence(value: Any, where: str) -> None:
-    if not hasattr(value, "__next__"):
-        try:
-            check_mappable(value, "apply_map", where)
-        except TypeError:
-            pass
-        else:
-            return
-    raise TypeError(
-        f"{where} is a non-sequence object of type {type(value).__name__}, which cannot be mapped over: pass a task, a "
-        f"list, or unmapped({type(value).__name__} value)"
-    )
+    try:
+        width_of(value)
+    except Unmappable as error:
+        way_out = "list(...) of it" if is_iterator(value) else error.way_out
+        raise TypeError(
+            f"{where} is a non-sequence object of type {error.kind}, which cannot be mapped over: pass {way_out}; or "
+            f"pass a task, or unmapped({error.kind} value)"
+        ) from error.__cause__
 
 
 def _without_items(result: Any) -> Any:

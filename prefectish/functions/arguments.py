@@ -19,7 +19,7 @@ from prefectish.functions.dynamic_plan import InputSpec
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.settled import Settled
 from prefectish.hashing import stable_hash
-from prefectish.tasks.mapping import check_mappable
+from prefectish.tasks.mapping import check_constant, check_mappable
 
 #: What the context calls the run whose flow function runs in this thread.
 FUNCTION_RUN = "function_run"
@@ -247,10 +247,11 @@ def _map_argument(name: str, key: str | None, unwrapped: Unwrapped, allow_failur
     word = key or "wait_for"
     task_name = TaskName(word, word, _NO_TAGS)
     holds = holds_futures(value)
-    if holds and not isinstance(value, State):
-        value = rebuilt(value, _stand_in)
-    elif is_mapped and not isinstance(value, State):
-        check_mappable(value, name, word)
+    if not isinstance(value, State):
+        check = check_mappable if is_mapped else check_constant
+        check(value, name, "wait_for" if key is None else f"argument {key!r}")
+        if holds:
+            value = rebuilt(value, _stand_in)
     return Argument(key, value, task_name, is_mapped, unwrapped.flattened, allowed, holds)
 
 

@@ -10,6 +10,7 @@ from prefectish import triggers
 from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import Deferred, State
 from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
+from prefectish.tasks.mapping import item_at
 
 if TYPE_CHECKING:
     from prefectish.engine.jobs.protocol import Lost
@@ -146,7 +147,7 @@ class ChainSpec(Struct):
 class Pick(Struct):
     """An item of the value of a state, read where the body runs.
 
-    ``path`` is ``(i,)`` for item i, ``(i, j)`` for element j of item i (flatten).
+    ``path`` is ``(i,)`` for item i, ``(i, j)`` for element j of item i (flatten), ``(i, -1)`` if it was refused.
     """
 
     __slots__ = ("path", "state")
@@ -159,7 +160,7 @@ class Pick(Struct):
         """Return the item; whatever the container of the user raises is raised."""
         value = self.state.result
         for position in self.path:
-            value = value[position]
+            value = item_at(value, position)
         return value
 
 

@@ -6,11 +6,12 @@ as a whole; its trigger is not consulted (each child consults it).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.state import Failed, Mapped, Skipped, State
+from prefectish.tasks.mapping import A_LIST, UNMAPPABLE_RESULT, Unmappable, items_of, rule_of, width_of
 
 if TYPE_CHECKING:
     from prefectish.engine.plan.steps import Input
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 UNMAPPABLE = -1
 #: Width of an element that ``flatten`` takes as it is.
 SCALAR = -1
+#: Width of an element that `flatten` does not take.
+REFUSED = -2
 
 NO_UPSTREAM = "No upstream states can be mapped over."
 NOTHING_LEFT = "All upstream tasks were skipped: there is nothing to map over."
-UNMAPPABLE_RESULT = "At least one upstream state has an unmappable result."
 
 
 class Measure(IntEnum):
@@ -37,73 +39,78 @@ class Measure(IntEnum):
     QUIETLY = 3
 
 
-def width_of(value: Any) -> int:
-    """Return the number of items of `value`, :data:`UNMAPPABLE` if it cannot be indexed by position.
-
-    Examples
-    --------
-    >>> width_of("abc"), width_of(range(4)), width_of({"a": 1}), width_of({1, 2}), width_of(None)
-    (3, 4, -1, -1, -1)
-    """
-    if isinstance(value, Mapping) or not hasattr(type(value), "__getitem__"):
-        return UNMAPPABLE
-    try:
-        return len(value)
-    except TypeError:
-        return UNMAPPABLE
-
-
 def measure(value: Any, depth: int) -> Any:
     """Return the facts about `value` that a map over it needs; they are small, however large the value is.
 
     They are ``(width, kind)`` for depth 1, a map over the items; `kind` is the name of the value's type. For depth 2, a
     map over the elements of the items (flatten), they are ``(width, kind, widths)``, with the width of each item,
-    :data:`SCALAR` for one that is not a list.
+    :data:`SCALAR` for one that is not a list. Of a value that cannot be mapped over: ``(UNMAPPABLE, kind, way_out)``.
 
     Examples
     --------
     >>> measure([[1, 2], 3], 2)
     (2, 'list', (2, -1))
+    >>> measure({1, 2}, 1)
+    (-1, 'set', 'sorted(...) or list(...) of it: a set has no order')
     """
-    width, kind = width_of(value), type(value).__name__
-    if depth < 2:
-        return width, kind
-    return width, kind, tuple(element_width(item) for item in value) if width >= 0 else ()
+    try:
+        if depth < 2:
+            return width_of(value), type(value).__name__
+        widths = tuple(element_width(item) for item in items_of(value))
+        return len(widths), type(value).__name__, widths
+    except Unmappable as error:
+        return UNMAPPABLE, error.kind, error.way_out
 
 
 def element_width(item: Any) -> int:
-    """Return the number of elements `flatten` finds in `item`; text and bytes are elements, not lists of letters."""
-    return SCALAR if isinstance(item, str | bytes | bytearray) else width_of(item)
+    """Return the number of elements `flatten` finds in `item`; text, bytes and dicts are elements.
+
+    A table, or a list that is not as long as it says, is :data:`REFUSED`.
+    """
+    rule = rule_of(type(item))
+    if rule.read is None:
+        return REFUSED if rule.is_table else SCALAR
+    try:
+        return width_of(item)
+    except Unmappable as error:
+        return SCALAR if error.way_out == A_LIST else REFUSED
 
 
 def flat_paths(widths: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return the path to each element of a flattened list: ``(i,)`` for a scalar item, ``(i, j)`` for the others.
+    """Return the path to each element of a flattened list.
 
     Examples
     --------
     >>> flat_paths([2, -1, 0])
     [(0, 0), (0, 1), (1,)]
     """
-    paths: list[tuple[int, ...]] = []
-    for i, width in enumerate(widths):
-        if width == SCALAR:
-            paths.append((i,))
-        else:
-            paths.extend((i, j) for j in range(width))
-    return paths
+    return [path for i, width in enumerate(widths) for path in element_paths(i, width)]
+
+
+def element_paths(i: int, width: int) -> list[tuple[int, ...]]:
+    """Return the paths to the elements of item i: ``(i,)`` for a scalar, ``(i, j)`` for the elements of a list.
+
+    What is refused has one element, ``(i, -1)``: the child that reads it fails, and says why.
+    """
+    if width >= 0:
+        return [(i, j) for j in range(width)]
+    return [(i,)] if width == SCALAR else [(i, -1)]
 
 
 class KnownSource:
     """What the parent rule has to know of one input."""
 
-    __slots__ = ("input", "kind", "state", "width")
+    __slots__ = ("input", "kind", "state", "way_out", "width")
 
-    def __init__(self, edge: Input, state: State, width: int | None = None, kind: str = "") -> None:
+    def __init__(
+        self, edge: Input, state: State, width: int | None = None, kind: str = "", way_out: str = A_LIST
+    ) -> None:
         self.input = edge
         self.state = state
         # Number of positions a mapped input offers, None if it is not known (yet, or because it was not successful).
         self.width = width
         self.kind = kind  # name of the type of the value, for errors
+        self.way_out = way_out  # of a value that cannot be mapped over: what to map over instead
 
     @property
     def skipped(self) -> bool:
@@ -156,8 +163,5 @@ def skips_reader(mapped: bool, state: State) -> bool:
 
 def _unmappable(source: KnownSource) -> Failed:
     where = source.input.key or source.input.source_slug
-    text = f"{where} is a {source.kind} ({source.input.source_slug})"
-    if source.kind in ("dict", "mappingproxy"):  # it can be indexed, so the way out is named
-        text = f"{text}: map over list(d.items())"
-        return Failed(f"{UNMAPPABLE_RESULT} {text}", TypeError(text))
-    return Failed(UNMAPPABLE_RESULT, TypeError(f"{text}: return a list, not a {source.kind}"))
+    text = f"{where} is a {source.kind} ({source.input.source_slug}): map over {source.way_out}"
+    return Failed(f"{UNMAPPABLE_RESULT} {text}", TypeError(text))

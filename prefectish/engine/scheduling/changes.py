@@ -18,10 +18,10 @@ from prefectish.engine.handlers import notify_map_ended
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.map_domain import SCALAR
+from prefectish.engine.plan.map_domain import SCALAR, element_paths
 from prefectish.engine.scheduling.admission import Admission, action_after
 from prefectish.engine.scheduling.events import AttemptEvent
-from prefectish.engine.scheduling.items import as_success_if_ambiguous
+from prefectish.engine.scheduling.items import pulled_item
 from prefectish.engine.scheduling.release import ResultRelease
 from prefectish.engine.scheduling.run_state import (
     NOT_RUN,
@@ -285,8 +285,7 @@ class Changes:
     def grow_map(self, map_state: MapState, source: StepState, row: int) -> None:
         """Add the elements of one finished row of a flattened map."""
         assert map_state.paths is not None
-        width = (source.widths or {}).get(row, -1)
-        new = [(row,)] if width < 0 else [(row, j) for j in range(width)]
+        new = element_paths(row, (source.widths or {}).get(row, SCALAR))
         map_state.paths.extend(new)
         self._add_rows(map_state, len(new))
 
@@ -319,7 +318,7 @@ class Changes:
         assert map_state.source is not None and map_state.width is not None
         outcome = capture(next, map_state.source)
         if not isinstance(outcome, Error):
-            self._add_item(map_state, as_success_if_ambiguous(outcome.value))
+            self._add_item(map_state, pulled_item(outcome.value))
             return
         error = outcome.exception
         map_state.source, map_state.closed = None, True

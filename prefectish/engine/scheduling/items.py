@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import getitem
 from typing import Any
 
 from prefectish.engine.capture import Error, capture
@@ -13,9 +12,7 @@ from prefectish.engine.scheduling.run_state import MapState, StepState
 from prefectish.engine.state import Deferred, Failed, State, Success
 from prefectish.engine.worker.decide import unread_item
 from prefectish.errors import text_of
-
-#: Lists whose items are read at the client; items of any other are picked where the child runs.
-_IN_MEMORY = (list, tuple, range, str)
+from prefectish.tasks.mapping import LISTS, checked_item, item_at
 
 #: Gives the item of a row: a value, a state, or a reference to an item that is elsewhere.
 ItemReader = Callable[[int], Any]
@@ -31,7 +28,8 @@ class ListItems:
 
     def __call__(self, row: int) -> Any:
         """Return the item of a row."""
-        return as_success_if_ambiguous(self._values[row]) if row < len(self._values) else None
+        values = self._values
+        return as_success_if_ambiguous(values[row]) if row < len(values) else missing_item(row)
 
 
 class ReferencedItems:
@@ -57,7 +55,7 @@ class IndexedItems:
 
     def __call__(self, row: int) -> Any:
         """Return the item of a row."""
-        outcome = capture(getitem, self._value, row)
+        outcome = capture(item_at, self._value, row)
         if isinstance(outcome, Error):
             return unread_item((row,), outcome.exception)
         return as_success_if_ambiguous(outcome.value)
@@ -90,12 +88,12 @@ class FlattenedList:
         assert self._map_state.paths is not None
         path = self._map_state.paths[row]
         value = self._state._result
-        if type(value) not in _IN_MEMORY:
+        if type(value) not in LISTS:
             return Pick(self._state, path)
         item = value[path[0]]
         if len(path) == 1:
             return as_success_if_ambiguous(item)
-        if type(item) in _IN_MEMORY:
+        if type(item) in LISTS and path[1] >= 0:
             return as_success_if_ambiguous(item[path[1]])
         return Pick(Success(None, item), path[1:])
 
@@ -118,7 +116,8 @@ class FlattenedChildren:
         if len(path) == 1:
             return child
         value = child._result
-        return as_success_if_ambiguous(value[path[1]]) if type(value) in _IN_MEMORY else Pick(child, path[1:])
+        is_here = type(value) in LISTS and path[1] >= 0
+        return as_success_if_ambiguous(value[path[1]]) if is_here else Pick(child, path[1:])
 
 
 class ChildrenInRow:
@@ -155,7 +154,7 @@ def items_of(source: StepState, width: int) -> ItemReader:
     value = state._result
     if value is None:  # a list that is gone, of children that the caller gave
         return SameItem(None)
-    if type(value) in _IN_MEMORY:
+    if type(value) in LISTS:
         return value.__getitem__ if len(value) >= width and _is_plain(value) else ListItems(value)
     if source.step.literal is None or isinstance(value, Held):
         return ReferencedItems(state)
@@ -169,7 +168,20 @@ def items_of(source: StepState, width: int) -> ItemReader:
 
 def _is_plain(values: Any) -> bool:
     """Whether no item of a list would be taken for a state or a reference: then the list reads its items itself."""
-    return type(values) in (range, str) or not any(issubclass(kind, State | Pick) for kind in set(map(type, values)))
+    return type(values) is range or not any(issubclass(kind, State | Pick) for kind in set(map(type, values)))
+
+
+def pulled_item(item: Any) -> Any:
+    """Return an item that an iterator gave, or the error of one that no task takes."""
+    outcome = capture(checked_item, item)
+    if isinstance(outcome, Error):
+        return unread_item((), outcome.exception)
+    return as_success_if_ambiguous(item)
+
+
+def missing_item(row: int) -> Failed:
+    """Return what stands for the item of a list that became shorter after its items were counted."""
+    return unread_item((row,), IndexError("the list became shorter after the map began"))
 
 
 def as_success_if_ambiguous(item: Any) -> Any:

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, KnownSource, element_width, flat_paths, parent_verdict
+from prefectish.engine.plan.map_domain import SCALAR, KnownSource, element_width, flat_paths, parent_verdict
 from prefectish.engine.plan.steps import Input
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.run_state import MapState, StepState
 from prefectish.engine.state import Failed, Mapped, State
 from prefectish.engine.worker.decide import finished
+from prefectish.tasks import mapping
 
 logger = logging.getLogger("prefectish.engine")
 
@@ -35,6 +36,8 @@ class MapParents:
         if state is None:
             state = _iterator_fault(sources)
         if state is not None:
+            if state.is_failed() and state.result is not None:  # no attempt of it fails, which would log it
+                logger.error("%s: %s", step.slug, state.message)
             self.changes.end_step(step_state, state)
             return False
         if warning:
@@ -87,7 +90,7 @@ class MapParents:
             # A generator cannot leave its process, which failed its task; that it cannot be mapped over is known too.
             measurement: Any = step_state.measurement
             is_unmappable = measurement is not None and measurement[0] < 0
-            return KnownSource(i, state, UNMAPPABLE, measurement[1]) if is_unmappable else KnownSource(i, state)
+            return KnownSource(i, state, *measurement) if is_unmappable else KnownSource(i, state)
         if isinstance(state, Mapped):
             return KnownSource(i, state, state.n_map_states, "list")
         if state._result is None and isinstance(given, Mapped) and given.n_map_states:
@@ -95,7 +98,9 @@ class MapParents:
         if is_iterator(step_state):
             return KnownSource(i, state, None, "iterator")
         measured = step_state.measured()
-        if not i.flattened or measured[0] < 0:
+        if measured[0] < 0:
+            return KnownSource(i, state, *measured)
+        if not i.flattened:
             return KnownSource(i, state, measured[0], measured[1])
         return KnownSource(i, state, len(flat_paths(measured[2])), measured[1])
 
@@ -126,7 +131,7 @@ def rows_in_order(source: StepState) -> Sequence[int]:
 
 def is_iterator(step_state: StepState) -> bool:
     """Whether the items of a step are pulled from an iterator of the caller."""
-    return step_state.step.literal is not None and hasattr(step_state.state._result, "__next__")
+    return step_state.step.literal is not None and mapping.is_iterator(step_state.state._result)
 
 
 def _is_iterator(source: KnownSource) -> bool:

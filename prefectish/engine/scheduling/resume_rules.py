@@ -272,7 +272,7 @@ class ResumeRules:
         if number not in self._complete:
             self._complete.add(number)
             for row in range(width):
-                self._number(number, row, _item_key(chain, tuple(read(row) for read in chain.readers)))
+                self._number(number, row, _item_key(chain, chain.items_of(row)))
         return [self._identities[number, row] for row in range(width)]
 
 

@@ -30,13 +30,14 @@ from typing import Any, Protocol
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import STEP, ChainSpec, Job
-from prefectish.engine.plan.map_domain import Measure, measure
+from prefectish.engine.plan.map_domain import UNMAPPABLE, Measure, measure
 from prefectish.engine.plan.steps import Group, MapDomain, Plan, Step
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.timers import Timers
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
+from prefectish.engine.worker.decide import unread_item
 from prefectish.engine.worker.logs.relay import AttemptLog
-from prefectish.errors import InvalidRunState
+from prefectish.errors import InvalidRunState, describe
 
 #: State of what was not submitted so far.
 NOT_RUN = Pending("not run")
@@ -137,7 +138,11 @@ class StepState:
         """Return ``widths.measure`` of the step's result, of a state that is final and not Mapped."""
         if self.measurement is None:
             outcome = capture(lambda: measure(self.state.result, self.step.measure))
-            self.measurement = (-1, "value that cannot be read", ()) if isinstance(outcome, Error) else outcome.value
+            if isinstance(outcome, Error):
+                way_out = f"a list: reading it raised {describe(outcome.exception)}"
+                self.measurement = (UNMAPPABLE, "value that cannot be read", way_out)
+            else:
+                self.measurement = outcome.value
         return self.measurement
 
     def start_of(self, row: int) -> State | None:
@@ -280,6 +285,11 @@ class MapRow:
         self.probing = False
 
 
+def _item_or_error(read: Callable[[int], Any], row: int) -> Any:
+    outcome = capture(read, row)
+    return unread_item((row,), outcome.exception) if isinstance(outcome, Error) else outcome.value
+
+
 class StepChain:
     """Steps of one group that started together: a chain of fused steps.
 
@@ -374,7 +384,10 @@ class StepChain:
 
     def items_of(self, row: int) -> tuple[Any, ...]:
         """Return the inputs of a row that starts."""
-        return tuple([read(row) for read in self.readers])
+        try:
+            return tuple([read(row) for read in self.readers])
+        except IndexError:  # a list of the caller that is read directly, and that is shorter now
+            return tuple([_item_or_error(read, row) for read in self.readers])
 
     def next_row(self) -> int | None:
         """Return the next row to start, None if none is ready now."""

@@ -28,6 +28,7 @@ from prefectish.engine.worker.parts import AttemptPart, parts_of
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.time_limit import Allowance, call_limited, surrounding
 from prefectish.engine.worker.tracebacks import is_quit, shorten_traceback
+from prefectish.errors import describe
 from prefectish.secrets import masking
 
 PENDING = Pending()
@@ -262,7 +263,7 @@ def _width(ctx: AttemptContext, state: State) -> Any:
     outcome = capture(measure, state.result, 1 if spec.measure is Measure.QUIETLY else spec.measure)
     if isinstance(outcome, Value):
         return outcome.value
-    return (UNMAPPABLE, type(state._result).__name__, ())
+    return (UNMAPPABLE, type(state._result).__name__, f"a list: reading it raised {describe(outcome.exception)}")
 
 
 def _elements(ctx: AttemptContext, state: State) -> int:

@@ -40,6 +40,7 @@ from prefectish.engine.transitions import can_end
 from prefectish.errors import MAX_TEXT_LENGTH, describe, text_of
 from prefectish.secrets.lazy import LazySecret
 from prefectish.secrets.masking import mask
+from prefectish.tasks.mapping import UNMAPPABLE_RESULT, Unmappable, items_of
 
 if TYPE_CHECKING:
     from prefectish.engine.jobs.job import StepSpec
@@ -54,8 +55,8 @@ UNREAD = "unread_item"
 def unread_item(path: Sequence[int], error: BaseException) -> Failed:
     """Return the state that stands for an item that could not be taken out of its list."""
     text = text_of(error)
-    if isinstance(error, LookupError):  # a Series with other labels, for example
-        text = f"{describe(error)}; items are taken by their positions 0, 1, ...: map over list(...) of it"
+    if isinstance(error, LookupError):
+        text = f"{describe(error)}; what is mapped over must have an item at each position below its length"
     return Failed(f"item {list(path)} could not be read: {text}", error, context={UNREAD: True})
 
 
@@ -106,7 +107,8 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
         return Finish(Skipped(SKIPPED_UPSTREAM))
     for i, state in zip(spec.inputs, upstream, strict=True):
         if type(state) is Failed and UNREAD in state.context and not i.allow_failure:
-            return Finish(Failed(f"argument {i.key!r}: {state.message}", state.result), state.result)
+            refused = f"{UNMAPPABLE_RESULT} " if isinstance(state.result, Unmappable) else ""
+            return Finish(Failed(f"{refused}argument {i.key!r}: {state.message}", state.result), state.result)
     stopped = _ask_trigger(spec, upstream)
     return _read(spec, upstream) if stopped is None else stopped
 
@@ -168,17 +170,21 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
         if type(value) is LazySecret and spec.derives and not i.mapped:
             inputs[i.key], secret = value, True
             continue
-        if isinstance(value, Deferred) or type(state) is Mapped:
-            outcome = capture(_result_of, state)
+        takes_level = i.flattened and not i.mapped
+        if takes_level or isinstance(value, Deferred) or type(state) is Mapped:
+            outcome = capture(_flattened_result if takes_level else _result_of, state)
             if isinstance(outcome, Error):
-                return Finish(Failed(text_of(outcome.exception), outcome.exception), outcome.exception)
+                return Finish(_unread(i.key, outcome.exception), outcome.exception)
             value = outcome.value
-        if i.flattened and not i.mapped:
-            value = flattened(value)
         inputs[i.key] = value
     if spec.fills:
         fill_slots(inputs, [i for i in spec.inputs if i.inside])
     return _withheld(spec, inputs) if secret else CallBody(inputs)
+
+
+def _unread(key: str, error: BaseException) -> Failed:
+    told = f"{UNMAPPABLE_RESULT} argument {key!r}: {error}" if isinstance(error, Unmappable) else text_of(error)
+    return Failed(told, error)
 
 
 def _withheld(spec: StepSpec, inputs: dict[str, Any]) -> Finish:
@@ -194,6 +200,10 @@ def _result_of(state: State) -> Any:
     return state.result
 
 
+def _flattened_result(state: State) -> Any:
+    return flattened(state.result)
+
+
 def flattened(value: Any) -> Any:
     """Remove one level of a list of lists; a value without a second level is used as it is.
 
@@ -201,15 +211,20 @@ def flattened(value: Any) -> Any:
     --------
     >>> flattened([[1, 2], 3, []]), flattened([1, 2])
     ([1, 2, 3], [1, 2])
+
+    Raises
+    ------
+    Unmappable
+        An item is a table, or a list that is not as long as it says.
     """
     if element_width(value) == SCALAR:
         return value
     flat: list[Any] = []
-    for item in value:
+    for item in items_of(value):
         if element_width(item) == SCALAR:
             flat.append(item)
         else:
-            flat.extend(item)
+            flat.extend(items_of(item))
     return flat
 
 
