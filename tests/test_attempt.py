@@ -18,6 +18,7 @@ from prefectish.engine.state import (
 )
 from prefectish.engine.worker.attempt import PENDING, run_step
 from prefectish.engine.worker.run_steps import gather, run_job
+from prefectish.tasks.mapping import A_LIST
 
 RUN = {"flow_run_id": "run", "flow_name": "flow", "colour": "red"}
 
@@ -145,10 +146,11 @@ def test_item_that_cannot_be_read_is_a_failure_of_its_own():
     assert type(told.result) is OSError
 
 
-def test_item_that_its_list_has_under_another_label_names_the_way_out():
+def test_item_of_what_has_none_by_position_names_the_way_out():
     (state, _) = gather(mapped_chain(), 0, [Pick(Success(None, {5: 1}), (0,))], {})
-    assert state.message.startswith("item [0] could not be read: KeyError(0); items are taken by their positions 0, 1")
-    assert state.message.endswith("map over list(...) of it")
+    assert state.message.startswith(
+        "item [0] could not be read: a dict cannot be mapped over: map over list(d.items())"
+    )
 
 
 def facts(*names):
@@ -282,7 +284,7 @@ def test_width_of_a_result_that_is_mapped_over():
         return attempt(chain).width
 
     assert widths([[1], [2, 3], 4]) == (3, "list", (1, 2, -1))
-    assert widths(None) == (-1, "NoneType", ())
+    assert widths(None) == (-1, "NoneType", A_LIST)
 
 
 def chain_of_steps(*steps):
@@ -304,7 +306,7 @@ def test_length_that_raises_makes_a_result_unmappable_and_not_the_task_a_failure
     (spec, _) = compile_flow(flow, {}).steps
     record = attempt(chain_of_steps(spec))
     assert record.state.is_successful()
-    assert record.width == (-1, "Odd", ())
+    assert record.width == (-1, "Odd", "a list of its items: its length raised ValueError('no length')")
 
 
 def test_failure_is_logged_with_its_traceback(caplog):

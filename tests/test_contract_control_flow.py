@@ -555,7 +555,7 @@ def test_apply_map_pairs_its_arguments_and_hands_unmapped_ones_whole(run):
         return three(inc(x), y, z, w)
 
     with Flow("arguments") as flow:
-        out = apply_map(build, [1, 2], give("ab"), z=unmapped([7, 8]), w=unmapped(give([9])))
+        out = apply_map(build, [1, 2], give(["a", "b"]), z=unmapped([7, 8]), w=unmapped(give([9])))
     assert run(flow).result[out].result == [(2, "a", [7, 8], [9]), (3, "b", [7, 8], [9])]
 
 
@@ -716,7 +716,7 @@ def test_product_of_results_and_lists(run):
         return f"{a}{b}{c}"
 
     with Flow("mixed") as flow:
-        a, b, c = product(give("ab"), [1, 2], inc.map([6, 7]))
+        a, b, c = product(give(["a", "b"]), [1, 2], inc.map([6, 7]))
         out = join.map(a, b, c)
     expected = [f"{a}{b}{c}" for a in "ab" for b in [1, 2] for c in [7, 8]]
     assert run(flow).result[out].result == expected
@@ -790,7 +790,7 @@ def test_product_of_a_list_with_an_item_that_cannot_be_read_fails_its_children_o
 
 def test_product_is_mapped_with_a_list_of_its_length(run):
     with Flow("pair") as flow:
-        x, _ = product([1, 2], "ab")
+        x, _ = product([1, 2], ["a", "b"])
         out = add.map(x, [10, 20, 30, 40])
         one = add.bind(mapped(x), y=100)
     result = run(flow).result

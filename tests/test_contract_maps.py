@@ -78,9 +78,9 @@ def test_map_over_a_constant(run, constant, result):
     assert state_names(state.result[out]) == ["Success"] * len(result)
 
 
-def test_map_over_a_string_goes_by_its_letters(run):
+def test_map_over_the_letters_of_a_string(run):
     with Flow("letters") as flow:
-        out = add.map("abc", unmapped("!"))
+        out = add.map(list("abc"), unmapped("!"))
     assert run(flow).result[out].result == ["a!", "b!", "c!"]
 
 
@@ -337,7 +337,9 @@ def test_p13_parent_fails_if_a_result_cannot_be_mapped(run, make):
         after = type_name(out)
     state = run(flow)
     assert type(state.result[out]) is Failed
-    assert state.result[out].message == UNMAPPABLE_RESULT == "At least one upstream state has an unmappable result."
+    assert UNMAPPABLE_RESULT == "At least one upstream state has an unmappable result."
+    name = type(make()).__name__
+    assert state.result[out].message.startswith(f"{UNMAPPABLE_RESULT} x is a {name} (produce-1): map over ")
     assert type(state.result[after]) is Success
 
 
@@ -348,7 +350,8 @@ def test_p13_parent_fails_if_a_result_is_a_generator(run):
         out = inc.map(produce())
     state = run(flow)
     assert type(state.result[out]) is Failed
-    assert state.result[out].message == UNMAPPABLE_RESULT
+    way_out = "x is a generator (produce-1): map over a list: collect the items in the body"
+    assert state.result[out].message == f"{UNMAPPABLE_RESULT} {way_out}"
 
 
 class Labelled:
@@ -374,7 +377,7 @@ def test_item_that_cannot_be_taken_fails_its_child_alone(run, large):
     state = run(flow).result[out]
     assert state_names(state) == ["Success", "Failed", "Success"]
     told = state.map_states[1].message
-    assert told.startswith("argument 'value': item [1] could not be read: KeyError(1); items are taken by their")
+    assert told.startswith("argument 'value': item [1] could not be read: KeyError(1); what is mapped over must have")
     assert state.map_states[1].traceback
 
 
@@ -382,8 +385,9 @@ def test_p13_unmappable_dict_names_the_way_out(run):
     with Flow("dict") as flow:
         out = inc.map(give({"a": 1}))
     state = run(flow).result[out]
-    assert state.message == f"{UNMAPPABLE_RESULT} x is a dict (give-1): map over list(d.items())"
-    assert str(state.result) == "x is a dict (give-1): map over list(d.items())"
+    way_out = "x is a dict (give-1): map over list(d.items()), or a list of its keys or values"
+    assert state.message == f"{UNMAPPABLE_RESULT} {way_out}"
+    assert str(state.result) == way_out
 
 
 def test_parent_with_some_failed_mapped_upstreams_gives_their_state_to_every_child(run):
@@ -802,7 +806,7 @@ def test_flatten_of_an_upstream_that_failed_fails_the_parent(run):
         number = inc.map(flatten(give(5)))
     state = run(flow)
     assert state.result[out].message == NO_UPSTREAM
-    assert state.result[number].message == UNMAPPABLE_RESULT
+    assert state.result[number].message.startswith(f"{UNMAPPABLE_RESULT} x is a int (give-1): map over a list, or ")
 
 
 # ---------------------------------------------------------------------- maps that go on from a former run

@@ -1,5 +1,3 @@
-import array
-
 import pytest
 from labels import label
 
@@ -7,72 +5,38 @@ from prefectish.edges import Edge
 from prefectish.engine.plan.map_domain import (
     NO_UPSTREAM,
     NOTHING_LEFT,
+    REFUSED,
     SCALAR,
     SKIPPED_UPSTREAM,
     UNMAPPABLE,
-    UNMAPPABLE_RESULT,
     KnownSource,
     element_width,
     flat_paths,
     measure,
     parent_verdict,
-    width_of,
 )
 from prefectish.engine.plan.steps import Input, TaskName
 from prefectish.engine.state import Failed, Mapped, Pending, Skipped, Success
+from prefectish.tasks.mapping import A_LIST, UNMAPPABLE_RESULT
 
 UP, DOWN = TaskName("up", "up-1", frozenset()), TaskName("down", "down-1", frozenset())
 
 
-def source(state, width=None, key="x", mapped=True, kind="list"):
-    return KnownSource(Input(Edge(UP, DOWN, key, mapped=mapped), 0, UP, DOWN), state, width, kind)
+def source(state, width=None, key="x", mapped=True, kind="list", way_out=A_LIST):
+    return KnownSource(Input(Edge(UP, DOWN, key, mapped=mapped), 0, UP, DOWN), state, width, kind, way_out)
 
 
 def verdict(*sources, skip=True, strict=True):
     return parent_verdict(sources, skip=skip, strict=strict)
 
 
-class Endless:
-    def __getitem__(self, index):
-        return index
-
-
-@pytest.mark.parametrize(
-    ("value", "width"),
-    [
-        ([], 0),
-        ((1, 2), 2),
-        ("abc", 3),
-        (b"ab", 2),
-        (range(7), 7),
-        (array.array("i", [1]), 1),
-        ({"a": 1}, UNMAPPABLE),
-        ({1, 2}, UNMAPPABLE),
-        (None, UNMAPPABLE),
-        (5, UNMAPPABLE),
-        (iter([1]), UNMAPPABLE),
-        (Endless(), UNMAPPABLE),
-        (list, UNMAPPABLE),
-    ],
-    ids=label,
-)
-def test_width_of_a_value(value, width):
-    assert width_of(value) == width
-
-
-def test_width_of_an_array_without_dimensions():
-    numpy = pytest.importorskip("numpy")
-    assert width_of(numpy.array(5)) == UNMAPPABLE
-    assert width_of(numpy.zeros((3, 2))) == 3
-
-
 @pytest.mark.parametrize(
     ("value", "depth", "facts"),
     [
         ([1, 2], 1, (2, "list")),
-        (None, 1, (UNMAPPABLE, "NoneType")),
+        (None, 1, (UNMAPPABLE, "NoneType", A_LIST)),
         ([[1], [], 2, "text"], 2, (4, "list", (1, 0, SCALAR, SCALAR))),
-        (5, 2, (UNMAPPABLE, "int", ())),
+        (5, 2, (UNMAPPABLE, "int", A_LIST)),
         ([], 2, (0, "list", ())),
     ],
     ids=label,
@@ -86,8 +50,28 @@ def test_text_and_what_is_not_a_list_are_one_element(value):
     assert element_width(value) == SCALAR
 
 
+def test_table_and_list_that_is_shorter_than_it_says_are_refused_as_elements():
+    assert element_width(Long([1, 2])) == REFUSED
+    pandas = pytest.importorskip("pandas")
+    assert element_width(pandas.DataFrame({"a": [1, 2]})) == REFUSED
+    assert element_width(pandas.Series([1, 2])) == 2
+
+
+class Long(list):
+    def __len__(self):
+        return 10**9
+
+
+def test_measure_of_a_list_that_lies_is_a_refusal():
+    for depth in (1, 2):
+        width, kind, way_out = measure(Long([1, 2]), depth)
+        assert (width, kind) == (UNMAPPABLE, "Long")
+        assert "it has 1,000,000,000 items" in way_out
+
+
 def test_flat_paths_skip_empty_items():
     assert flat_paths([0, 2, SCALAR, 0]) == [(1, 0), (1, 1), (2,)]
+    assert flat_paths([1, REFUSED]) == [(0, 0), (1, -1)]
     assert flat_paths([]) == []
 
 
@@ -114,16 +98,11 @@ def test_parent_goes_ahead_with_one_successful_mapped_input():
     assert verdict(source(Failed()), source(Success(), 2)) == (None, 2, None)
 
 
-@pytest.mark.parametrize(
-    ("kind", "hint"),
-    [
-        ("dict", "x is a dict (up-1): map over list(d.items())"),
-        ("set", "x is a set (up-1): return a list, not a set"),
-    ],
-)
-def test_parent_fails_on_an_unmappable_result_and_names_the_way_out(kind, hint):
-    state, _, _ = verdict(source(Success(), UNMAPPABLE, kind=kind), source(Success(), 2))
-    assert state.message == (f"{UNMAPPABLE_RESULT} {hint}" if kind == "dict" else UNMAPPABLE_RESULT)
+def test_parent_fails_on_an_unmappable_result_and_names_the_way_out():
+    state, _, _ = verdict(source(Success(), UNMAPPABLE, kind="set", way_out="sorted(...)"), source(Success(), 2))
+    hint = "x is a set (up-1): map over sorted(...)"
+    assert state.message == f"{UNMAPPABLE_RESULT} {hint}"
+    assert type(state.result) is TypeError
     assert str(state.result) == hint
 
 

@@ -97,6 +97,6 @@ def test_item_that_is_elsewhere_is_read_where_the_step_runs():
     assert gather(job.chain, 0, [Success(None, 9)], {}) == [Success(None, 9)]
     (state,) = gather(job.chain, 0, [Pick(Success(None, [1]), (4,))], {})
     assert type(state) is Failed
-    assert state.message == "item [4] could not be read: IndexError('list index out of range'); items are taken by " + (
-        "their positions 0, 1, ...: map over list(...) of it"
+    assert state.message == "item [4] could not be read: IndexError('list index out of range'); what is " + (
+        "mapped over must have an item at each position below its length"
     )

@@ -30,9 +30,11 @@ def test_items_of_a_list_that_is_here_are_its_values(values):
     assert [read(0), read(1)] == [1, 2]
 
 
-def test_short_list_has_none_where_it_ends():
+def test_list_that_became_shorter_fails_the_children_without_an_item():
     read = items_of(source([1]), 2)
-    assert [read(0), read(1)] == [1, None]
+    assert read(0) == 1
+    assert type(read(1)) is Failed
+    assert "became shorter" in read(1).message
 
 
 def test_item_that_looks_like_a_state_is_wrapped():
@@ -47,6 +49,9 @@ def test_list_that_is_gone_has_none_for_every_row():
 
 
 class Table:
+    def __len__(self):
+        return 3
+
     def __getitem__(self, row):
         if row > 1:
             raise LookupError("no such row")

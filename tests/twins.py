@@ -39,10 +39,6 @@ from prefectish.results import LocalResult
 #: Features that are left out: what is known to be broken there.
 KNOWN_FAULTS = {
     "cache_for_siblings": "E1: cache_for gives children the results of their siblings",
-    "series_constant": "E2: a Series cannot be mapped over",
-    "series_result": "E2: a Series is mapped by its labels",
-    "frame_result": "E2: a DataFrame is mapped by its columns",
-    "map_text": "E2: text is mapped letter by letter",
     "equal_targets": "E7: results of two children share a file",
     "wraps": "E8: bodies are called by keyword",
     "positional_self": "E8: bodies are called by keyword",
@@ -57,12 +53,11 @@ KNOWN_FAULTS = {
     "allow_collect": "allow_failure=True gives a collection's trigger signal in a graph",
     "stop": "F3: a map that is stopped goes on",
     "flatten_twice": "F10: flatten(flatten(...)) takes one level away",
-    "refused_message": "the front ends word the refusal of a constant differently",
     "cache_states": "F9: what was computed cannot be told from what was cached",
     "cache_in_flight": "F13: equal inputs run at the same time",
 }
 #: Known faults that show in all programs of a feature, where they are looked for.
-IN_FEATURE = {"cache_states": "cache_key", "refused_message": "refused_constant"}
+IN_FEATURE = {"cache_states": "cache_key"}
 TAG_LIMIT = 2
 #: Bodies that may begin after the failure that stops a map has ended.
 LATE = {"local": 0, "threads": 4, "processes": 2, "dask": 8}
@@ -233,8 +228,7 @@ def same(
     """Compare two twins."""
     (a, x), (b, y) = one, other
     if isinstance(x, BaseException) or isinstance(y, BaseException):
-        loose = "refused_message" in KNOWN_FAULTS and only != "refused_message" and foretold == Refused()
-        if repr(x) != repr(y) and not (loose and type(x) is type(y)):
+        if repr(x) != repr(y):
             raise Difference("error", f"{a}: {x!r}\n{b}: {y!r}")
         return
     assert isinstance(foretold, Foretold)

@@ -171,7 +171,9 @@ class Oracle:
         return [first, End("Success", 7)]
 
     def parts(self, end: End) -> Iterator[End]:
-        if end.kind != "Success" or (listed := elements(end.value)) is None:
+        if end.kind == "Success" and is_table(end.value):
+            yield UNKNOWN  # it fails, whatever the trigger says
+        elif end.kind != "Success" or (listed := elements(end.value)) is None:
             yield end
         else:
             yield from (End("Success", item) for item in listed)
@@ -249,6 +251,8 @@ class Oracle:
             return ANY
         if argument.mode in ("flatten", "unmapped flat"):
             listed = by_position(value)
+            if is_table(value) or any(is_table(item) for item in listed or ()):
+                return ANY
             if listed is not None:
                 value = flat(value, listed)
         return {"collect": [value, 7], "dict": {"x": [value]}}.get(argument.mode, value)
@@ -319,6 +323,11 @@ def by_position(value: Any) -> list[Any] | None:
     if kind in ("dict", "set", "frozenset", "str", "bytes", "DataFrame") or not hasattr(value, "__getitem__"):
         return None
     return [value[i] for i in range(len(value))] if hasattr(value, "__len__") else None
+
+
+def is_table(value: Any) -> bool:
+    """Whether `flatten` refuses a value: it has rows, but not by position."""
+    return type(value).__name__ == "DataFrame"
 
 
 def elements(value: Any) -> list[Any] | None:

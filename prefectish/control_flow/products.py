@@ -35,7 +35,7 @@ class Column(Sequence[Any]):
 
     Examples
     --------
-    >>> list(Column("ab", repeat=3, rounds=1)), list(Column(range(3), repeat=1, rounds=2))
+    >>> list(Column(["a", "b"], repeat=3, rounds=1)), list(Column(range(3), repeat=1, rounds=2))
     (['a', 'a', 'a', 'b', 'b', 'b'], [0, 1, 2, 0, 1, 2])
     """
 

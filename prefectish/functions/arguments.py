@@ -36,7 +36,7 @@ class Arguments(NamedTuple):
     sources: tuple[Settled, ...]  # the outcomes among them
 
 
-def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool) -> Arguments:
+def arguments_of(task_name: str, bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool) -> Arguments:
     """Return the arguments of a call; TypeError if `wait_for` holds, also in lists, something other than futures.
 
     If `allow_failure`, failures among what it reads and waits for do not keep it from running.
@@ -48,7 +48,9 @@ def arguments_of(bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failur
             specs.append(_given_spec(key))
             values.append(value)
         else:
-            _add(specs, values, key, unwrap(value), allow_failure)
+            unwrapped = unwrap(value)
+            check_constant(unwrapped.value, task_name, f"argument {key!r}")
+            _add(specs, values, key, unwrapped, allow_failure)
     for entry in _waited_for(wait_for):
         is_state = isinstance(entry.value, State)
         name = _STATE if is_state else entry.value.task_name

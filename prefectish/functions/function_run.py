@@ -322,7 +322,7 @@ class FunctionRun:
 
     def _arguments(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Arguments:
         bound = inputs_of(task.run, task.name).bind(task.name, args, kwargs)
-        return arguments_of(bound, options.wait_for, options.allow_failure)
+        return arguments_of(task.name, bound, options.wait_for, options.allow_failure)
 
     def _signature(self, task: Task, specs: tuple[InputSpec, ...]) -> CallSignature:
         signature = self._signatures.get((task, specs))

@@ -59,23 +59,15 @@ _SAY_DASK = {"xarray", "pint"}
 
 
 class Rule(NamedTuple):
-    """How values of a type are mapped over.
+    """How values of a type are mapped over."""
 
-    Attributes
-    ----------
-    read
-        Returns the item of a value at a position; None if values of the type cannot be mapped over.
-    way_out
-        What to map over instead.
-    is_table
-        `flatten` refuses it as an element, too: it has rows, but not by position.
-    is_dask
-        It stands for a value that Dask has, or would compute: no task takes it.
-    """
-
+    #: Returns the item of a value at a position; None if values of the type cannot be mapped over.
     read: Callable[[Any, int], Any] | None
+    #: What to map over instead.
     way_out: str = ""
+    #: `flatten` refuses it as an element, too: it has rows, but not by position.
     is_table: bool = False
+    #: It stands for a value that Dask has, or would compute: no task takes it.
     is_dask: bool = False
 
 

@@ -81,7 +81,7 @@ def build() -> Flow:
         assert_type(count(rows), Task[int])
         load.map(["a", "b"])
         load.map(iter("ab"))
-        load.map("ab")
+        load.map(list("ab"))
         load.map([urls[0], "b"])
         load.map(flatten(words.map(["a b", "c"])))
         size.map(rows, range(3))

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.state import Failed, Mapped, Skipped, State
-from prefectish.tasks.mapping import A_LIST, UNMAPPABLE_RESULT, Unmappable, items_of, rule_of, width_of
+from prefectish.tasks.mapping import A_LIST, LISTS, UNMAPPABLE_RESULT, Unmappable, item_at, rule_of, width_of
 
 if TYPE_CHECKING:
     from prefectish.engine.plan.steps import Input
@@ -56,10 +56,19 @@ def measure(value: Any, depth: int) -> Any:
     try:
         if depth < 2:
             return width_of(value), type(value).__name__
-        widths = tuple(element_width(item) for item in items_of(value))
-        return len(widths), type(value).__name__, widths
+        width = width_of(value)
+        if type(value) in LISTS:
+            return width, type(value).__name__, tuple(map(element_width, value))
+        return width, type(value).__name__, tuple(_width_at(value, i) for i in range(width))
     except Unmappable as error:
         return UNMAPPABLE, error.kind, error.way_out
+
+
+def _width_at(value: Any, position: int) -> int:
+    try:
+        return element_width(item_at(value, position))
+    except Exception:
+        return SCALAR  # the child that reads it will tell
 
 
 def element_width(item: Any) -> int:

@@ -65,7 +65,7 @@ class MapParents:
     def _locate(self, map_state: MapState, source: StepState) -> None:
         """Note where the elements of a flattened input are, as far as they are known."""
         if not source.step.mapped:
-            self.changes.set_paths(map_state, flat_paths(source.measured()[2]))
+            self.changes.set_paths(map_state, flat_paths(source.measured(elements=True)[2]))
             return
         self.changes.set_paths(map_state, [])
         self.changes.set_width(map_state, 0, closed=source.final)
@@ -97,7 +97,7 @@ class MapParents:
             return KnownSource(i, state, given.n_map_states, "list")
         if is_iterator(step_state):
             return KnownSource(i, state, None, "iterator")
-        measured = step_state.measured()
+        measured = step_state.measured(i.flattened)
         if measured[0] < 0:
             return KnownSource(i, state, *measured)
         if not i.flattened:

@@ -257,7 +257,7 @@ class ReadySteps:
             return map_state
         own = MapState(map_state.domain)
         if not source.step.mapped:
-            self.changes.set_paths(own, flat_paths(source.measured()[2]))
+            self.changes.set_paths(own, flat_paths(source.measured(elements=True)[2]))
         else:
             rows = rows_in_order(source)
             widths = [(source.widths or {}).get(row, -1) for row in rows]

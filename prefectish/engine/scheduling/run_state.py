@@ -27,6 +27,7 @@ from enum import IntEnum
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
+from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import STEP, ChainSpec, Job
@@ -134,10 +135,10 @@ class StepState:
         self.rerun = False
         self.reads: list[StepState] = []
 
-    def measured(self) -> Any:
-        """Return ``widths.measure`` of the step's result, of a state that is final and not Mapped."""
-        if self.measurement is None:
-            outcome = capture(lambda: measure(self.state.result, self.step.measure))
+    def measured(self, elements: bool = False) -> Any:
+        """Return ``map_domain.measure`` of the step's result, of a state that is final and not Mapped."""
+        if self.measurement is None or (elements and len(self.measurement) < 3):
+            outcome = capture(lambda: measure(self.state.result, 2 if elements else 1))
             if isinstance(outcome, Error):
                 way_out = f"a list: reading it raised {describe(outcome.exception)}"
                 self.measurement = (UNMAPPABLE, "value that cannot be read", way_out)
@@ -476,7 +477,7 @@ class RunState:
         self.raised: BaseException | None = None
         self.over = False
         self.paused = False
-        self.now: Now
+        self.now = Now(clocks.current.seconds(), clocks.now)
         self.turns = 0
 
     def add_domain(self, domain: MapDomain) -> MapState:
