@@ -26,7 +26,7 @@ from prefectish.flow_source import note_run
 from prefectish.flow_version import version_of
 from prefectish.parameters import settle
 from prefectish.safe_repr import printable
-from prefectish.task_graph import TaskGraph, check_results, several
+from prefectish.task_graph import TaskGraph, check_results, task_list
 from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
 from prefectish.tasks.mapping import check_constant, check_mappable
 from prefectish.tasks.options import function, handler_list, seconds, store
@@ -286,9 +286,9 @@ class Flow(TaskGraph):
         task_here = self._admit(task)
         for name, value in (keyword_tasks or {}).items():
             self._feed(task_here, name, value, mapped, validate)
-        for value in several("upstream_tasks", upstream_tasks):
+        for value in task_list("upstream_tasks", upstream_tasks):
             self._feed(task_here, None, value, mapped, validate)
-        for value in several("downstream_tasks", downstream_tasks):
+        for value in task_list("downstream_tasks", downstream_tasks):
             self._feed(self._admit(value), None, task_here, mapped, validate)
         return task_here
 

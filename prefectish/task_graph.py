@@ -255,7 +255,7 @@ class TaskGraph:
         TypeError
             If it is not a list of tasks.
         """
-        self._references = dict.fromkeys(map(self.own, several("reference_tasks", tasks)))
+        self._references = dict.fromkeys(map(self.own, task_list("reference_tasks", tasks)))
 
     def update(
         self,
@@ -333,7 +333,7 @@ class TaskGraph:
         self._reindex(self._edges)
 
 
-def several(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:
+def task_list(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:
     """Return a list of tasks that was given, None for no tasks.
 
     Raises

@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from prefectish.engine.capture import Error, Interrupt, Value, capture, interrupt
+from prefectish.engine.capture import Error, InterruptFlag, Value, capture, interrupt
 
 
 class Own(BaseException):
@@ -89,7 +89,7 @@ def test_capture_keeps_a_traceback_where_the_call_itself_fails():
 
 
 def test_interrupt_is_a_plain_flag():
-    flag = Interrupt()
+    flag = InterruptFlag()
     assert not flag.is_set()
     flag.set()
     assert flag.is_set()

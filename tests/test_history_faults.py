@@ -138,7 +138,7 @@ def test_bug_in_the_recorder_stops_the_record_and_not_the_run(
     def broken(*arguments: Any) -> Any:
         raise ZeroDivisionError("in the recorder")
 
-    monkeypatch.setattr("prefectish.history.rows.Rows.child", broken)
+    monkeypatch.setattr("prefectish.history.rows.EventRows.child", broken)
     state = squares().run(history=path)
     assert (type(state), state.exit_code) == (Success, 4)
     assert "in the recorder" in caplog.text

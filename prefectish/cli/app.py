@@ -13,6 +13,7 @@ import typer
 from prefectish.cli import showing
 from prefectish.cli.cleaning import find_garbage
 from prefectish.cli.loading import load_executor, load_flow, parse_parameters, parse_value
+from prefectish.display.page import when
 from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Failed, State
 from prefectish.errors import FlowDefinitionError, PrefectishError
@@ -271,7 +272,7 @@ def show(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = Fals
             lists = {name: [showing.tuple_facts(row) for row in rows] for name, rows in outside.items()}
             showing.show_json({**showing.run_context(found), "tasks": tasks, **lists})
             return
-        head = (found.id, printable(found.flow_name), showing.state_of(found), showing.when(found.started))
+        head = (found.id, printable(found.flow_name), showing.state_of(found), when(found.started))
         print("  ".join((*head, f"{found.duration:.1f} s")))
         said = showing.message_of(found)
         if said:
@@ -289,7 +290,7 @@ def _next_commands(run: RunRow, history: str | None) -> list[str]:
     again = _NextCommand(None if run.source else "FILE.py:name", [], history)
     if run.ended is None and not run.is_lost:
         return [f"cancel: {again.command('cancel', run.id)}"]
-    failed = schema.CODES[run.state] in schema.FAILED
+    failed = schema.CODES[run.state] in schema.FAILED_CODES
     lines = [f"show failures: {again.command('failures', run.id)}"] if failed else []
     resume = again.resume_command("resume", run.id, *["--retry-failed"] * failed)
     return [*lines, f"resume: {resume} [-p PARAMETER=VALUE]"]

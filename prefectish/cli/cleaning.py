@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from prefectish import config, history
 from prefectish.history.needs import needed
-from prefectish.results.names import UNFINISHED, checked
+from prefectish.results.names import UNFINISHED_SUFFIX, checked
 
 DAY_SECONDS = 86400.0
 #: Age in seconds after which a temporary file counts as abandoned by its writer.
@@ -55,7 +55,7 @@ def _in_folder(place: str, done: Mapping[str, str], now: float) -> Iterator[Garb
         folder = root / name
         if folder.is_dir() and not folder.is_symlink():
             yield Garbage(str(folder), _size(folder), reason, partial(shutil.rmtree, folder))
-    for path in root.rglob(f"*{UNFINISHED}") if root.is_dir() else ():
+    for path in root.rglob(f"*{UNFINISHED_SUFFIX}") if root.is_dir() else ():
         if path.is_file() and not path.is_symlink() and now - path.stat().st_mtime > STALE_AFTER:
             yield Garbage(str(path), path.stat().st_size, LEFTOVER_REASON, partial(path.unlink, missing_ok=True))
 
@@ -76,7 +76,7 @@ def _in_url(place: str, done: Mapping[str, str], now: float) -> Iterator[Garbage
             nbytes = sum(int(facts.get("size") or 0) for facts in files.values())
             yield Garbage(folder, nbytes, reason, partial(system.rm, folder, recursive=True))
     for path, facts in system.find(root, detail=True).items() if system.exists(root) else ():
-        if path.endswith(UNFINISHED) and now - _modified_at(facts, now) > STALE_AFTER:
+        if path.endswith(UNFINISHED_SUFFIX) and now - _modified_at(facts, now) > STALE_AFTER:
             yield Garbage(path, int(facts.get("size") or 0), LEFTOVER_REASON, partial(system.rm_file, path))
 
 

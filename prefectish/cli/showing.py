@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from prefectish.display.page import when
 from prefectish.history import FailureGroup, LogLine, RunRow
 from prefectish.safe_repr import printable
 
@@ -100,11 +100,6 @@ def line_facts(line: LogLine) -> dict[str, Any]:
         "text": line.text,
         "traceback": line.traceback,
     }
-
-
-def when(time: datetime | None) -> str:
-    """Return a time in the zone of the reader."""
-    return "" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def counts_text(counts: Mapping[str, int]) -> str:

@@ -36,7 +36,7 @@ class Error:
         return f"Error({self.exception!r})"
 
 
-class Interrupt:
+class InterruptFlag:
     """Remembers that the user interrupted the run, as against a body that raised KeyboardInterrupt.
 
     A plain flag: it is set inside a signal handler, where a lock could block for ever.
@@ -60,7 +60,7 @@ class Interrupt:
         return self.happened
 
 
-interrupt = Interrupt()
+interrupt = InterruptFlag()
 
 
 def capture(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Value | Error:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from prefectish.engine.state import State
 
 #: Children that a repr names, at most.
-SHOWN = 5
+MAX_CHILDREN_SHOWN = 5
 #: Longest line of such a repr, in characters.
-LONGEST_LINE = 200
+MAX_LINE_LENGTH = 200
 #: Entries that the story of a run keeps, at most, and stories that a process keeps.
 MAX_ENTRIES = 50_000
 MAX_STORIES = 5
@@ -266,9 +266,9 @@ class ChildStates(list[Any]):
         return zip(self.indices, self, strict=True)
 
     def __repr__(self) -> str:
-        first = list(self.items())[:SHOWN]
-        shown = [printable(f"{self.label}[{index}]: {state!r}", LONGEST_LINE) for index, state in first]
-        if len(self) > SHOWN:
+        first = list(self.items())[:MAX_CHILDREN_SHOWN]
+        shown = [printable(f"{self.label}[{index}]: {state!r}", MAX_LINE_LENGTH) for index, state in first]
+        if len(self) > MAX_CHILDREN_SHOWN:
             shown.append("...")
         what = "child" if len(self) == 1 else "children"
         return f"<{len(self)} {what}{''.join(f'{chr(10)}    {line}' for line in shown)}>"
@@ -491,8 +491,8 @@ def _is_call(task: Any, called: Any) -> bool:
 
 def _listed(tasks: Iterable[Any]) -> str:
     names = [repr(task.name) for task in tasks]
-    more = f", ... ({len(names)} in all)" if len(names) > 4 * SHOWN else ""
-    return ", ".join(names[: 4 * SHOWN]) + more
+    more = f", ... ({len(names)} in all)" if len(names) > 4 * MAX_CHILDREN_SHOWN else ""
+    return ", ".join(names[: 4 * MAX_CHILDREN_SHOWN]) + more
 
 
 def _slug(states: Any, task: Any) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Runs flow functions without an executor of their own or of the configuration.
 DEFAULT_EXECUTOR = "prefectish.executors.LocalDaskExecutor"
-SUCCEEDED = "The flow function returned."
+FUNCTION_RETURNED = "The flow function returned."
 
 
 class FlowAttempt:
@@ -84,11 +84,11 @@ class FlowAttempt:
 
     def _final(self) -> State:
         if self.outcome is None:  # a handler kept the function from being called
-            return Success(SUCCEEDED)
+            return Success(FUNCTION_RETURNED)
         if isinstance(self.outcome, Value):
             result = capture(resolved, self.outcome.value)
             if isinstance(result, Value):
-                return result.value if isinstance(result.value, State) else Success(SUCCEEDED, result.value)
+                return result.value if isinstance(result.value, State) else Success(FUNCTION_RETURNED, result.value)
             self.outcome = result
         error = self.outcome.exception
         if isinstance(error, Signal):

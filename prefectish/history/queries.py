@@ -191,7 +191,7 @@ class RunRow:
         c = table.c
         query = self._children(table).where(c.step == self._step(task)).order_by(c.row)
         if state is not None:
-            codes = schema.FAILED if state == "Failed" else {schema.CODES[state]}
+            codes = schema.FAILED_CODES if state == "Failed" else {schema.CODES[state]}
             query = query.where(c.state.in_(codes))
         with self._store.reading() as connection:
             return [ChildRow(self, row) for row in connection.execute(query)]

@@ -28,7 +28,7 @@ from prefectish.history import schema
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.lines import waiting, write_lines
 from prefectish.history.notices import write_notice
-from prefectish.history.rows import Rows, clean, ranges, upsert
+from prefectish.history.rows import EventRows, clean, ranges, upsert
 from prefectish.history.store import BUSY_TIMEOUT, HistoryStore, open_store
 
 #: Maximum time until a queued event is committed, in seconds.
@@ -56,7 +56,7 @@ class HistoryRecorder:
         self._logs: deque[AttemptLog] = deque()
         self._thread = threading.Thread(target=self._write_all, name="prefectish-history", daemon=True)
         self._run = 0
-        self._rows: Rows
+        self._rows: EventRows
         self._steps: dict[int, int] = {}
         self._open_rows: OpenRows = dict
         self._cancel: Callable[[], None] | None = None
@@ -94,7 +94,7 @@ class HistoryRecorder:
                 # no task has ended in this part yet, including those that a flow function may call later
                 connection.execute(update(schema.steps).where(schema.steps.c.run == number).values(state=None))
             self._run = int(number)
-            self._rows = Rows(self._run, self._part, self._steps)
+            self._rows = EventRows(self._run, self._part, self._steps)
             self._plan = plan
             self._write_steps(connection)
         self._thread.start()

@@ -122,7 +122,7 @@ class Resumption:
         version = task_version(step.task)
         if row.version == version:
             return
-        some_failed = any(schema.CODES[child.state] in schema.FAILED for child in rows)
+        some_failed = any(schema.CODES[child.state] in schema.FAILED_CODES for child in rows)
         if self.retry_failed and some_failed:
             return  # the code was changed to fix the failed children
         if not rows:

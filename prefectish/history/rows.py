@@ -29,7 +29,7 @@ MAX_CACHED_TEXTS = 10_000
 _SUCCESS = schema.CODES["Success"]
 
 
-class Rows:
+class EventRows:
     """Converts the events of one run to rows, in the order of the columns of their tables."""
 
     def __init__(self, run: int, part: int, steps: Mapping[int, int]) -> None:

@@ -31,7 +31,7 @@ STATES = (
     "Crashed",
 )  # fmt: skip
 CODES = {name: code for code, name in enumerate(STATES)}
-FAILED = frozenset(CODES[n] for n in ("Failed", "TriggerFailed", "TimedOut", "ValidationFailed", "Crashed"))
+FAILED_CODES = frozenset(CODES[n] for n in ("Failed", "TriggerFailed", "TimedOut", "ValidationFailed", "Crashed"))
 
 metadata = MetaData()
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from prefectish.results.names import UNFINISHED
+from prefectish.results.names import UNFINISHED_SUFFIX
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -25,7 +25,7 @@ class Folder:
         folder = os.path.dirname(path)
         _make(folder)
         self._path(name)  # a link may have been created in the meantime
-        unfinished = os.path.join(folder, f".{os.urandom(8).hex()}{UNFINISHED}")
+        unfinished = os.path.join(folder, f".{os.urandom(8).hex()}{UNFINISHED_SUFFIX}")
         try:
             _write(unfinished, pieces)
             os.replace(unfinished, path)
@@ -54,7 +54,7 @@ class Folder:
             folders.sort()
             inside = os.path.relpath(place, self.root).replace(os.sep, "/")
             before = "" if inside == "." else f"{inside}/"
-            yield from (f"{before}{file}" for file in sorted(files) if not file.endswith(UNFINISHED))
+            yield from (f"{before}{file}" for file in sorted(files) if not file.endswith(UNFINISHED_SUFFIX))
 
     def _path(self, name: str, own: bool = True) -> str:
         """Return the path of a safe name; ValueError if a link (its last part too, if `own`) leads out."""

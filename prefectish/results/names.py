@@ -13,7 +13,7 @@ MAX_PART_BYTES = 200
 #: Maximum length of a name in bytes; object stores allow 1,024, including the prefix of the store.
 MAX_NAME_BYTES = 900
 #: Suffix of temporary files that are being written or were left behind.
-UNFINISHED = ".tmp"
+UNFINISHED_SUFFIX = ".tmp"
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
 
@@ -54,8 +54,8 @@ def _fault_of(part: str) -> str | None:
         return "has a control character or a backslash"
     if _DEVICES.match(part):
         return "is a device on Windows"
-    if part[-1] in ". " or part.endswith(UNFINISHED):
-        return f"ends with a dot, a space or {UNFINISHED}"
+    if part[-1] in ". " or part.endswith(UNFINISHED_SUFFIX):
+        return f"ends with a dot, a space or {UNFINISHED_SUFFIX}"
     if len(part.encode()) > MAX_PART_BYTES:
         return f"is longer than {MAX_PART_BYTES} bytes"
     return None
@@ -93,7 +93,7 @@ def quoted(text: str) -> str:
         safe = _escaped(safe[0]) + safe[1:]
     if safe[-1] in ". ":
         safe = safe[:-1] + _escaped(safe[-1])
-    if safe.endswith(UNFINISHED):
+    if safe.endswith(UNFINISHED_SUFFIX):
         safe = f"{safe[:-1]}{_escaped(safe[-1])}"
     return _shorten_part(safe)
 

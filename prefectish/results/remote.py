@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from prefectish.results.names import UNFINISHED
+from prefectish.results.names import UNFINISHED_SUFFIX
 
 #: Protocols for which a put is atomic; for others a file is written under a temporary name first.
 OBJECT_STORES = frozenset(
@@ -47,7 +47,7 @@ class Remote:
             return
         folder = path.rpartition("/")[0]
         system.makedirs(folder, exist_ok=True)
-        unfinished = f"{folder}/.{os.urandom(8).hex()}{UNFINISHED}"
+        unfinished = f"{folder}/.{os.urandom(8).hex()}{UNFINISHED_SUFFIX}"
         system.pipe_file(unfinished, content)
         system.mv(unfinished, path)
 
@@ -75,7 +75,7 @@ class Remote:
         start = f"{root}/{folder}" if folder else root
         system.invalidate_cache()
         for path in sorted(system.find(start)):
-            if not path.endswith(UNFINISHED):
+            if not path.endswith(UNFINISHED_SUFFIX):
                 yield path[len(root) :].lstrip("/")
 
     def _place(self, name: str) -> tuple[Any, str]:
