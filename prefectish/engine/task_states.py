@@ -327,10 +327,14 @@ class Children:
 def _classes_below(
     cls: type[State], include_self: bool = False, names_only: bool = False
 ) -> list[type[State]] | list[str]:
-    below: dict[type[State], None] = {}
+    return listed_classes(_subclasses(cls), cls, include_self, names_only)
+
+
+def _subclasses(cls: type[State]) -> list[type[State]]:
+    found: dict[type[State], None] = {}
     for child in cls.__subclasses__():
-        below.update(dict.fromkeys(_classes_below(child, include_self=True)))
-    return listed_classes(list(below), cls, include_self, names_only)
+        found.update(dict.fromkeys([child, *_subclasses(child)]))
+    return list(found)
 
 
 def listed_classes(
