@@ -5,6 +5,7 @@ from __future__ import annotations
 import cloudpickle
 import pytest
 from bodies import give, inc, state_names, total
+from real import spend
 
 from prefectish import Flow, Parameter, apply_map, flatten, flow, product, task, unmapped
 from prefectish.engine.state import Failed, Mapped
@@ -181,6 +182,38 @@ def test_e2_series_of_polars_and_array_of_pyarrow(spelling):
     for values in (polars.Series([3, 1]), pyarrow.array([3, 1]), pyarrow.chunked_array([[3], [1]])):
         assert results(spelling.state(lambda values=values: inc.map(values))) == [4, 2]
         assert results(spelling.state(lambda values=values: inc.map(spelling.of(values)))) == [4, 2]
+
+
+@task
+def up_to(n):
+    spend(0.05)
+    return list(range(n))
+
+
+@task
+def table_of(n):
+    import pandas
+
+    return pandas.DataFrame({"a": range(n)})
+
+
+def test_f2_child_that_has_not_ended_is_mapped_over_as_one_that_has(executor):
+    pytest.importorskip("pandas")
+
+    @flow(executor=executor, history=False)
+    def ragged():
+        lists = up_to.map([3, 0, 2])
+        early = [inc.map(one) for one in lists]
+        refused = inc.map(table_of.map([2])[0])
+        lists.wait()
+        refused.wait()
+        late = [inc.map(one) for one in lists]
+        found.append(refused.state)
+        return [[one.result() for one in maps] for maps in (early, late)]
+
+    found = []
+    assert ragged(return_state=True).result == [[[1, 2, 3], [], [1, 2]]] * 2
+    assert "is a DataFrame (table_of-1): map over df.to_dict" in refusal(found[0])
 
 
 # ---------------------------------------------------------------------- refused

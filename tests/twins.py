@@ -46,7 +46,6 @@ KNOWN_FAULTS = {
     "returned_state": "E10: a returned state is a value",
     "wait_for_several": "F1: of several futures of a task the last one decides",
     "limit_batch": "F2a: limits are multiplied by batch_size on threads",
-    "map_child_future": "F2: a map over a child that has not ended crashes the flow function",
     "mapped_call": "a call of mapped(...) gives the whole list in a flow function",
     "wait_for_allowed_call": "allow_failure(...) in wait_for of a call is ignored in a flow function",
     "row_of_failed": "a failed task in a list fails the map over it in a graph, and one child in a flow function",

@@ -377,7 +377,8 @@ class CallQueue:
         value = a.value
         if type(value) is Settled:
             assert value.state is not None
-            width = None if a.flattened else value.width
+            # Of a child of a map the width is that of its elements alone: its result is measured anew.
+            width = value.width if isinstance(value.width, tuple) and not a.flattened else None
             made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, value.state, width, stands_in=True)
             self.changes.mark_rerun(made, self._reran(value))
             return made.step.number
