@@ -354,7 +354,7 @@ def test_f14_what_dask_has_is_refused_as_constant_and_item(spelling, dask_things
             assert type(value).__name__ in str(caught.value)
 
 
-def test_d12_delayed_in_a_result_is_refused(spelling):
+def test_f14_delayed_in_a_result_is_refused(spelling):
     @task
     def parts():
         import dask
@@ -374,7 +374,7 @@ def test_d12_delayed_in_a_result_is_refused(spelling):
     assert told == "x is a Bag (sheaf-1): map over x.compute()"
 
 
-def test_d12_delayed_that_an_iterator_gives_fails_its_child(spelling):
+def test_f14_delayed_that_an_iterator_gives_fails_its_child(spelling):
     import dask
 
     state = spelling.state(lambda: inc.map(x for x in [1, dask.delayed(2), 3]))

@@ -40,7 +40,7 @@ class Takes(Protocol[Q, Returned]):
 
 
 class Indexed(Protocol[Item]):
-    """Anything that can be mapped over: a list, a range, a string, an array."""
+    """Anything that can be mapped over: a list, a range, an array; a string is refused as the flow is built."""
 
     def __len__(self) -> int: ...
 
