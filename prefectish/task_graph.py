@@ -334,13 +334,7 @@ class TaskGraph:
 
 
 def task_list(name: str, tasks: Iterable[Any] | None) -> Iterable[Any]:
-    """Return a list of tasks that was given, None for no tasks.
-
-    Raises
-    ------
-    TypeError
-        It is not a list; `name` is the argument's.
-    """
+    """Return a list of tasks that was given as an argument of this name, None for no tasks; TypeError if it is none."""
     if isinstance(tasks, Task):
         raise TypeError(f"{name} must be a list of tasks, got {tasks!r}; pass [{tasks.name}]")
     if tasks is not None and not isinstance(tasks, Iterable):

@@ -114,17 +114,8 @@ class InputHash:
     def __call__(self, context: Any, arguments: Mapping[str, Any]) -> str | None:
         """Return the key: 32 hexadecimal digits.
 
-        Parameters
-        ----------
-        context
-            The run context, and the `task`.
-        arguments
-            By name.
-
-        Returns
-        -------
-        str | None
-            None if an argument has no stable hash, with one warning in the log that names the part.
+        It is None, with one warning in the log that names the part, if one of the arguments, by name, has no stable
+        hash. The context is that of the run, with the `task`.
 
         Examples
         --------

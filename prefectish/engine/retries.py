@@ -34,30 +34,13 @@ def delay_seconds(
     error: BaseException | None = None,
     random: Callable[[], float],
 ) -> float:
-    """Return how long to wait after an attempt failed, in seconds.
+    """Return how long to wait after an attempt (from 1) failed, in seconds.
 
-    Parameters
-    ----------
-    attempt
-        The number of the attempt that failed, from 1.
-    delay
-        A duration (numbers are seconds), a list with one for each attempt, of which the last repeats, or a
-        function; none, if None.
-    backoff
-        By what the delay is multiplied from one attempt to the next ("exponential": 2), or a function that
-        returns by what to multiply it in all.
-    jitter
-        By which fraction, at most, the delay is drawn out at random.
-    error
-        What the attempt raised.  A function given as delay or backoff is called with the attempt or, if
-        it has two parameters without a default, with the attempt and the error.
-    random
-        Returns a number in [0, 1).
-
-    Raises
-    ------
-    ValueError
-        If a function returns something other than a duration.
+    `delay` is a duration (numbers are seconds), a list with one for each attempt, of which the last repeats, or a
+    function; none, if None. `backoff` is by what it is multiplied from one attempt to the next ("exponential": 2), or a
+    function that returns by what to multiply it in all. `jitter` is the fraction by which, at most, it is drawn out at
+    random; `random` returns a number in [0, 1). Functions are called with the attempt or, if they have two parameters
+    without a default, with the attempt and the error. Raises ValueError if one returns something other than a duration.
     """
     seconds = _base(attempt, delay, error) * _factor(attempt, backoff, error)
     drawn_out = seconds * (1 + jitter * random()) if jitter else seconds
@@ -105,19 +88,10 @@ def validate(
     retry_backoff: Backoff | None = None,
     retry_jitter: float | None = None,
 ) -> dict[str, Any]:
-    """Check the retry options of a task and return them in the form in which a task keeps them.
+    """Check the retry options of a task and return them by name, in the form in which a task keeps them.
 
-    Returns
-    -------
-    dict
-        The options by name; `max_retries` is a number, `retry_on` a tuple of classes or None.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of bounds, or one of two options that need each other is missing.
-    TypeError
-        If a value is of the wrong kind.
+    `max_retries` is a number, `retry_on` a tuple of classes or None. Raises ValueError if a value is out of bounds, or
+    one of two options that need each other is missing, TypeError if one is of the wrong kind.
     """
     count = _count(0 if max_retries is None else max_retries)
     if count and retry_delay is None:

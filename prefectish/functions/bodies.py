@@ -13,11 +13,6 @@ def refuse_in_body(future: Any) -> None:
 
     It may wait for ever, if what it waits for needs the thread of the body; where bodies run in other processes, it
     cannot be there at all.
-
-    Raises
-    ------
-    PrefectishError
-        Saying to pass the future as an argument.
     """
     context = current()
     attempt = getattr(context, "attempt", None)

@@ -7,6 +7,7 @@ Task functions are called by keyword, so they must not take ``*args``; positiona
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -80,6 +81,13 @@ class ByKeyword:
 
     def __repr__(self) -> str:
         return f"ByKeyword({self.function!r})"
+
+
+def name_of_function(function: Callable[..., Any]) -> str:
+    """Return the name of a function, also of one inside a partial; of another callable, that of its class."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__name__", None) or type(function).__name__
 
 
 def callable_by_keyword(function: Callable[..., Any], name: str) -> Callable[..., Any]:

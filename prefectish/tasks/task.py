@@ -25,7 +25,7 @@ from prefectish.tasks.operators import Operand
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions, guess
 from prefectish.tasks.recording import Home
 from prefectish.tasks.returns import annotated_nout
-from prefectish.tasks.signatures import callable_by_keyword, inputs_of
+from prefectish.tasks.signatures import callable_by_keyword, inputs_of, name_of_function
 from prefectish.triggers import all_successful
 
 if TYPE_CHECKING:
@@ -580,15 +580,9 @@ class FunctionTask(Task[R], Generic[P, R, Body]):
             """The task function; a property, so that type checkers do not take it for a method."""
 
     def __init__(self, function: Callable[P, Body], name: str | None = None, **options: Unpack[TaskOptions]) -> None:
-        name = task_options.checked_name(name) or _name_of(function)
+        name = task_options.checked_name(name) or name_of_function(function)
         self.__dict__["run"] = callable_by_keyword(function, name)
         super().__init__(name, **options)
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__name__", None) or type(function).__name__
 
 
 class Operation(FunctionTask):
