@@ -187,15 +187,14 @@ def test_option_of_a_cache_that_does_not_exist_warns(make: Any, option: str, val
 
 
 @pytest.mark.parametrize("option", ["target", "task_run_name"])
-def test_field_in_the_spelling_of_format_warns(option: str) -> None:
+def test_field_in_the_spelling_of_format_is_understood(option: str) -> None:
     def make(text: str) -> Any:
         return Task(**{option: text})
 
-    with pytest.warns(
-        UserWarning, match=rf"{option}='{{day:%Y}}/x': it has no fields; write \$\{{day\}} for"
-    ) as caught:
-        make("{day:%Y}/x")
-    assert caught[0].filename == __file__
+    with pytest.raises(
+        ValueError, match=r"template '\{day': '\{' without a field; write \{name\}, or \{\{ for a brace"
+    ):
+        make("{day")
     assert getattr(make("${day}/{x}"), option) == "${day}/{x}"
 
 

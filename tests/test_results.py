@@ -34,12 +34,6 @@ def store(request, tmp_path, monkeypatch):
     return FSResult("memory://bucket/store")
 
 
-def test_location_with_a_field_in_the_spelling_of_format_warns(tmp_path):
-    with pytest.warns(UserWarning, match=r"location='\{x\}': it has no fields; write \$\{x\} for \{x\}") as caught:
-        LocalResult(tmp_path, location="{x}")
-    assert caught[0].filename == __file__
-
-
 def file_of(store: Result, location: str) -> Path:
     return Path(store.store.root, location)
 

@@ -10,9 +10,10 @@ from jobs import jobs_of
 from prefectish import Flow, task
 from prefectish.engine.state import Cached, Failed, Pending, Retrying, Running, Success
 from prefectish.engine.worker.attempt_context import AttemptContext
-from prefectish.engine.worker.storage import SMALL, ResultStorage, Stored, template_fields
+from prefectish.engine.worker.storage import SMALL, ResultStorage, Stored
+from prefectish.engine.worker.template_fields import TemplateFields
 from prefectish.errors import ResultReleased
-from prefectish.results import LocalResult
+from prefectish.results import LocalResult, Template
 
 RUN = {"flow_run_id": "r1", "flow_name": "flow", "parameters": {"day": "monday"}}
 
@@ -29,8 +30,10 @@ def context_of(index=0, start=None):
     return AttemptContext(RUN, jobs[0].chain.steps[0], index, start or Pending())
 
 
-def storage_of(tmp_path, target=None, checkpoint=True, elsewhere=True, **options):
-    storage = ResultStorage(LocalResult(dir=tmp_path, **options), checkpoint, target, "r1/0")
+def storage_of(tmp_path, target=None, checkpoint=True, elsewhere=True, location=None):
+    storage = ResultStorage(
+        LocalResult(dir=tmp_path), checkpoint, target, "r1/0", location=Template(location) if location else None
+    )
     if elsewhere:
         storage.owner = "the process of the client"
     return storage
@@ -133,8 +136,8 @@ def test_small_result_travels_with_its_record(tmp_path, value, travels):
 
 
 def test_fields_of_a_template_are_those_of_run_child_and_inputs():
-    fields = template_fields(context_of(1), {"x": 2})
+    fields = TemplateFields(context_of(1), {"x": 2})
     assert (fields["task_slug"], fields["map_index"], fields["item_key"], fields["x"]) == ("load-1", 1, "1", 2)
-    assert "monday" in fields.values()
-    assert "map_index" not in template_fields(context_of(-1), {})
-    assert template_fields(context_of(1), {"task_name": "mine"})["task_name"] == "mine"
+    assert fields["parameters_day"] == fields["day"] == fields["parameters"]["day"] == "monday"
+    assert "map_index" not in TemplateFields(context_of(-1), {})
+    assert TemplateFields(context_of(1), {"task_name": "mine"})["task_name"] == "mine"

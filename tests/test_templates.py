@@ -34,7 +34,16 @@ class Sly(str):
         return SECRET
 
 
-FIELDS = {"flow_name": "census", "task_slug": "load-1", "map_index": 3, "item_key": "eu/1", "x": 1.5, "r": Plain()}
+FIELDS = {
+    "flow_name": "census",
+    "task_slug": "load-1",
+    "map_index": 3,
+    "item_key": "eu/1",
+    "x": 1.5,
+    "r": Plain(),
+    "parameters": {"day": "mon", "list": ["a", "b"]},
+    "date": datetime.datetime(2026, 1, 2, 3),
+}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +55,15 @@ FIELDS = {"flow_name": "census", "task_slug": "load-1", "map_index": 3, "item_ke
         ("${item_key}.json", "eu/1.json"),
         ("x=${x}", "x=1.5"),
         ("$$5/${x}", "$5/1.5"),
-        ("{flow_name}", "{flow_name}"),
+        ("{flow_name}", "census"),
+        ("{{flow_name}}", "{flow_name}"),
+        ("{map_index:03d}/{x:.2f}", "003/1.50"),
+        ("{parameters[day]}-{parameters[list][1]}", "mon-b"),
+        ("{date:%A}", "Friday"),
+        ("{date:YYYY-MM-DD}", "2026-01-02"),
+        ("{date:D [of] MMMM}", "2 of January"),
+        ("{date.year}", "2026"),
+        ("{flow_name!r:>10}", "  'census'"),
     ],
 )
 def test_fields_are_put_in(text, name):

@@ -39,7 +39,6 @@ from prefectish.results import LocalResult
 #: Features that are left out: what is known to be broken there.
 KNOWN_FAULTS = {
     "cache_for_siblings": "E1: cache_for gives children the results of their siblings",
-    "equal_targets": "E7: results of two children share a file",
     "wraps": "E8: bodies are called by keyword",
     "positional_self": "E8: bodies are called by keyword",
     "generator_body": "E9: a generator function succeeds before it ran",
@@ -331,7 +330,7 @@ def judge_calls(program: Program, foretold: Foretold, label: str, executor: str,
             want = Counter({key: count for key, count in want.items() if key[:2] not in foretold.made})
         if node.stop:
             judge_stop(name, node, label, executor, outcome)
-        elif mine != want and not (node.place and "equal_targets" in foretold.names):
+        elif mine != want:
             told_calls = f"(task, seed, attempt)\n{dict(mine)} and not\n{dict(want)}"
             raise Difference("calls", f"{label}: bodies of {name} begin {told_calls}")
         if node.limit:

@@ -70,6 +70,7 @@ class Oracle:
         self.made: set[tuple[str, int]] = set()
         self.seeds: dict[str, list[int]] = {}
         self.names: set[str] = set()
+        self.taken: set[tuple[str, str]] = set()  # names of results, which one child has
         self.ends: list[End | Ends] = []
         self.attempt = 1
         self.code: dict[str, Any] = {}
@@ -261,6 +262,8 @@ class Oracle:
         name = f"n{owner(self.program, number)}"
         body = self.code[name]
         self.attempt = 1
+        if self.is_taken(node, values):
+            return End("Failed", ANY)
         if node.trouble == "overrun":
             self.code["begin"](name, *[*values, None, None][:2])
             return End("TimedOut", ANY)
@@ -283,6 +286,14 @@ class Oracle:
         if end.kind == "Success":
             self.made.add((name, self.seen[1]))
         return End("Failed", ANY) if end.kind == "Retrying" else end
+
+    def is_taken(self, node: Node, values: list[Any]) -> bool:
+        """Whether an earlier child has the name of the result of this one, which takes it if not."""
+        name = (node.template, str(values[0])) if node.place and "${a}" in node.template else None
+        if name is None or name in self.taken:
+            return name is not None
+        self.taken.add(name)
+        return False
 
     def find_names(self) -> None:
         """Find the features that inputs show."""

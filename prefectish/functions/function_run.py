@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -305,10 +305,7 @@ class FunctionRun:
         if not any(a.mapped for a in arguments):
             return self.submit(task, args, kwargs, options)
         slug = self.dynamic_plan.slug_of(task)
-        if task.target is not None or getattr(task.result or self._store, "location", None) is not None:
-            from prefectish.results.checks import check_map
-
-            check_map(slug, task, self._store, frozenset(a.key for a in arguments if a.mapped and a.key))
+        self._check_names(task, slug, arguments, is_map=True)
         if not self.live:
             pickle_task(slug, task)
         map_call = MapCall(task, slug, arguments)
@@ -330,10 +327,24 @@ class FunctionRun:
             with self._lock:
                 signature = self._signatures.get((task, specs))
                 if signature is None:
+                    self._check_names(task, task.name, specs)
                     if not self.live:
                         pickle_task(task.name, task)
                     signature = self._signatures[task, specs] = CallSignature(self.dynamic_plan, task, specs)
         return signature
+
+    def _check_names(self, task: Task, slug: str, inputs: Sequence[Any], is_map: bool = False) -> None:
+        """Check the templates of a task before its first call, or before a map over it."""
+        location = getattr(task.result or self._store, "location", None)
+        if task.target is None and location is None and task.task_run_name is None:
+            return
+        from prefectish.results.checks import check_call, check_map
+
+        if is_map:
+            check_map(slug, task, self._store, frozenset(a.key for a in inputs if a.mapped and a.key))
+        assert self.control.progress is not None
+        parameters = self.control.progress.ready.facts["parameters"]
+        check_call(slug, task, self._store, {a.key for a in inputs if a.key}, parameters)
 
     def _variant(self, task: Task, options: CallOptions) -> Task:
         """Return the task with the options of this call, and the tags of the context."""

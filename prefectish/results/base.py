@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ from prefectish.results.compression import codec_of
 from prefectish.results.envelope import seal, unseal
 from prefectish.results.names import checked
 from prefectish.results.serializers import Serializer, serializer_of
-from prefectish.results.templates import Template, misspelt
+from prefectish.results.templates import Template
 
 
 class ResultStore(Protocol):
@@ -77,8 +76,6 @@ class Result:
         self.location = Template(location) if isinstance(location, str) else location
         if location is not None and not isinstance(location, str) and not callable(location):
             raise TypeError(f"location must be a template or a function, got {location!r}")
-        if isinstance(location, str) and (hint := misspelt(location)) is not None:
-            warnings.warn(f"location={location!r}: {hint}", stacklevel=3)
 
     def write(self, location: str, payload: bytes, facts: Mapping[str, Any] | None = None) -> str:
         """Write bytes under a name, replacing an existing file, and return the name.
@@ -175,6 +172,12 @@ class Result:
     def __repr__(self) -> str:
         signed = ", signed" if self._hmac_key is not None else ""
         return f"<{type(self).__name__}: {self.store!r}, {self._format}{signed}>"
+
+
+def place_of(store: Result | None) -> Any:
+    """Return what two stores that keep results in one place have in common."""
+    backend = getattr(store, "store", None)
+    return backend if backend is None or not hasattr(backend, "place") else (type(backend).__name__, *backend.place)
 
 
 def _check_key(key: Any) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from prefectish.errors import FlowDefinitionError
-from prefectish.results.templates import FIELDS, PARAMETER, Template
+from prefectish.results.base import place_of
+from prefectish.results.templates import CHILD_FIELDS, FIELDS, MAPPINGS, PARAMETER, UNIQUE_FIELDS, Field, Template
 
-#: Fields that differ from child to child of a map.
-CHILD_FIELDS = frozenset({"map_index", "item_key"})
+#: Fields that no two tasks share.
+_TASK_FIELDS = frozenset({"task_slug", "task_id", "task_run_id", "child_key"})
 LOCATION = "the location of its result"
 
 
@@ -20,11 +21,11 @@ def check_names(flow: Any) -> None:
     the same place; if an item key is not a mapped argument. The message names the task and a solution.
     """
     check_maps(flow)
-    places: dict[str, Any] = {}
+    places: dict[Any, Any] = {}
     for task in _tasks_with_names(flow):
         for what, template in _templates(task, flow.result):
             check_fields(flow, task, what, template)
-            if what == LOCATION:
+            if task.checkpoint is not False:
                 _check_place(flow, task, template, places)
         _check_item_key(flow, task)
 
@@ -43,7 +44,7 @@ def check_maps(flow: Any) -> None:
 def check_map(slug: str, task: Any, store: Any, names: frozenset[str]) -> None:
     """Check that a mapped task, with mapped arguments of these names, would not write all results to the same place."""
     for what, template in _templates(task, store):
-        if not template.fields & (CHILD_FIELDS | names):
+        if not (template.fields & (UNIQUE_FIELDS | names) or template.keys_of("context") & UNIQUE_FIELDS):
             raise FlowDefinitionError(_collision_text(slug, what, template, sorted(names)))
 
 
@@ -84,12 +85,15 @@ def _continues_map(flow: Any, edge: Any) -> bool:
     return edge.mapped and not edge.flattened and _mapped_names(flow, edge.upstream_task) is not None
 
 
-def _check_place(flow: Any, task: Any, template: Template, places: dict[str, Any]) -> None:
+def _check_place(flow: Any, task: Any, template: Template, places: dict[Any, Any]) -> None:
     """Reject a second task whose results would overwrite those of another."""
-    if "task_slug" in template.fields or any(_is_input(name) for name in template.fields):
-        return
-    place = template.text.replace("${task_name}", task.name).replace("$task_name", task.name)
-    other = places.setdefault(place, task)
+    inputs = _inputs(flow, task)
+    if template.fields & (_TASK_FIELDS | inputs) or template.keys_of("context") & set(FIELDS):
+        return  # what is known in the run only is looked at there
+    is_named = template.fields & {"task_full_name", "task_run_name"}
+    store = flow.result if task.result is None else task.result
+    key = place_of(store), _with_name(template, task.name), task.name if is_named else None
+    other = places.setdefault(key, task)
     if other is not task:
         raise FlowDefinitionError(
             f"{flow.slugs[task]}: its result would overwrite the result of {flow.slugs[other]}, at "
@@ -97,8 +101,16 @@ def _check_place(flow: Any, task: Any, template: Template, places: dict[str, Any
         )
 
 
-def _is_input(name: str) -> bool:
-    return name not in FIELDS and not name.startswith(PARAMETER)
+def _with_name(template: Template, name: str) -> tuple[str | Field, ...]:
+    """Return the pieces of a template in which the name of the task is text."""
+    pieces: list[str | Field] = []
+    for piece in template.pieces:
+        text = name if piece == Field("task_name") else piece
+        if isinstance(text, str) and pieces and isinstance(pieces[-1], str):
+            pieces[-1] += text
+        else:
+            pieces.append(text)
+    return tuple(pieces)
 
 
 def _templates(task: Any, store: Any) -> Iterator[tuple[str, Template]]:
@@ -117,19 +129,51 @@ def _inputs(flow: Any, task: Any) -> set[str]:
 def known_fields(flow: Any, task: Any) -> frozenset[str]:
     """Return the fields available to a template of a task in a flow, including the names of its inputs."""
     own = set(FIELDS) - (CHILD_FIELDS if _mapped_names(flow, task) is None else set())
-    parameters = {PARAMETER + parameter.name for parameter in flow.parameters()}
-    return frozenset(own | parameters | _inputs(flow, task))
+    return frozenset(own | set(MAPPINGS) | parameter_fields(_parameters(flow)) | _inputs(flow, task))
+
+
+def parameter_fields(names: Iterable[str]) -> set[str]:
+    """Return the fields of parameters: their names, and these after `PARAMETER`."""
+    return {name for known in names for name in (known, PARAMETER + known)}
+
+
+def _parameters(flow: Any) -> set[str]:
+    return {parameter.name for parameter in flow.parameters()}
 
 
 def check_fields(flow: Any, task: Any, what: str, template: Template) -> None:
     """Check that a task has the fields of a template, which the error calls `what`, next to the available fields."""
-    known = known_fields(flow, task)
+    check_known(flow.slugs[task], what, template, known_fields(flow, task), _parameters(flow))
+
+
+def check_call(slug: str, task: Any, store: Any, inputs: set[str], parameters: Collection[str]) -> None:
+    """Check the fields of the templates of a task that a flow function calls, given the names of its inputs."""
+    known = frozenset({*FIELDS, *MAPPINGS, *inputs, *parameter_fields(parameters)})
+    run_name = [("task_run_name", Template(task.task_run_name))] if isinstance(task.task_run_name, str) else []
+    for what, template in (*_templates(task, store), *run_name):
+        check_known(slug, what, template, known, parameters)
+
+
+def check_known(slug: str, what: str, template: Template, known: frozenset[str], parameters: Collection[str]) -> None:
+    """Check that a template has known fields only, and reads parameters that there are."""
     unknown = sorted(template.fields - known)
     if unknown:
         raise FlowDefinitionError(
-            f"{flow.slugs[task]}: {what} {template.text!r} has an unknown field {unknown[0]!r}; available are "
-            f"{', '.join(sorted(known))}"
+            f"{slug}: {what} {template.text!r} has an unknown field {unknown[0]!r}; available are {listed(known)}; "
+            f"what is in the context is {{context[name]}}"
         )
+    missing = sorted(template.keys_of("parameters") - set(parameters))
+    if missing:
+        raise FlowDefinitionError(
+            f"{slug}: {what} {template.text!r} has an unknown parameter {missing[0]!r}; there are "
+            f"{', '.join(sorted(parameters)) or 'none'}"
+        )
+
+
+def listed(fields: Collection[str]) -> str:
+    """Return fields as text: those of every task first."""
+    own = [name for name in (*FIELDS, *MAPPINGS) if name in fields]
+    return ", ".join([*own, *sorted(set(fields) - set(own))])
 
 
 def _collision_text(slug: str, what: str, template: Template, names: list[str]) -> str:

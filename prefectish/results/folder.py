@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 from prefectish.results.names import UNFINISHED_SUFFIX
 
@@ -18,6 +19,11 @@ class Folder:
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)  # path of the folder; created by the first write
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Where the folder is: equal for two stores of the same files."""
+        return (os.path.realpath(self.root),)
 
     def put(self, name: str, pieces: Sequence[bytes]) -> None:
         """Write a file under a temporary name and rename it, so that readers never see a partial file."""

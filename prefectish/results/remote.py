@@ -37,6 +37,11 @@ class Remote:
     def __reduce__(self) -> tuple[Any, ...]:
         return Remote, (self.url, self.options)
 
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Where the folder is: equal for two stores of the same files."""
+        return self.url.rstrip("/"), repr(sorted(self.options.items(), key=repr))
+
     def put(self, name: str, pieces: Sequence[bytes]) -> None:
         """Write a file with one put, or under a temporary name first if a put is not atomic."""
         system, path = self._place(name)

@@ -12,8 +12,8 @@ from typing import Any
 
 from prefectish.engine.capture import Error, capture
 from prefectish.errors import FlowDefinitionError, describe
-from prefectish.results.checks import check_fields, known_fields
-from prefectish.results.templates import Template, plain_text
+from prefectish.results.checks import check_fields, known_fields, listed
+from prefectish.results.templates import Template, arguments_of, call_with_fields, plain_text
 from prefectish.safe_repr import printable
 
 #: Key of the name in the context of a state.
@@ -25,12 +25,11 @@ MAX_NAME_LENGTH = 200
 class RunNaming:
     """Renders the names of the runs of a task, by a template or a function of the fields that it takes."""
 
-    __slots__ = ("_function", "_takes", "_template", "_warned")
+    __slots__ = ("_function", "_template", "_warned")
 
     def __init__(self, wanted: str | Callable[..., Any]) -> None:
         self._template = Template(wanted) if isinstance(wanted, str) else None
         self._function = None if isinstance(wanted, str) else wanted
-        self._takes: frozenset[str] | None = None
         self._warned = False
 
     def name(self, fields: Mapping[str, Any], warn: Callable[..., Any]) -> str | None:
@@ -47,10 +46,7 @@ class RunNaming:
         if self._template is not None:
             return self._template.fill(fields)
         assert self._function is not None
-        if self._takes is None:
-            _, accepted = _arguments(self._function)
-            self._takes = frozenset(fields) if accepted is None else accepted
-        result = self._function(**{name: value for name, value in fields.items() if name in self._takes})
+        result = call_with_fields(self._function, fields)
         text = plain_text(result)
         if text is None:
             raise TypeError(f"the function must return a string, got {type(result).__name__}")
@@ -73,22 +69,10 @@ def check_run_names(flow: Any) -> None:
 
 
 def _check_function(flow: Any, task: Any, function: Callable[..., Any]) -> None:
-    required, _ = _arguments(function)
+    required, _ = arguments_of(function)
     known = known_fields(flow, task)
     unknown = sorted(required - known)
     if unknown:
         raise FlowDefinitionError(
-            f"{flow.slugs[task]}: task_run_name takes an unknown field {unknown[0]!r}; available are "
-            f"{', '.join(sorted(known))}"
+            f"{flow.slugs[task]}: task_run_name takes an unknown field {unknown[0]!r}; available are {listed(known)}"
         )
-
-
-def _arguments(function: Callable[..., Any]) -> tuple[frozenset[str], frozenset[str] | None]:
-    """Return the required arguments of a function, and all it accepts, None for any."""
-    from inspect import Parameter, signature
-
-    takes = signature(function).parameters.values()
-    named = [p for p in takes if p.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)]
-    required = frozenset(p.name for p in named if p.default is Parameter.empty)
-    takes_any = any(p.kind is Parameter.VAR_KEYWORD for p in takes)
-    return required, None if takes_any else frozenset(p.name for p in named)

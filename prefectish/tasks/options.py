@@ -162,19 +162,13 @@ def _check_caches(options: Mapping[str, Any], changed: Mapping[str, Any]) -> Non
 
 
 def _check_names(options: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
-    """Warn about two names for one result, and about fields in the syntax of `str.format`, which are not filled in."""
+    """Warn about two names for one result."""
     target, location = options.get("target"), getattr(options.get("result"), "location", None)
     location = getattr(location, "text", location)
     if {"target", "result"} & changed.keys() and None not in (target, location) and target != location:
         warnings.warn(
             f"target={target!r} overrides the location of result=, {location!r}; pass only one", stacklevel=_outside()
         )
-    for name in ("target", "task_run_name"):
-        if isinstance(changed.get(name), str):
-            from prefectish.results.templates import misspelt
-
-            if (hint := misspelt(changed[name])) is not None:
-                warnings.warn(f"{name}={changed[name]!r}: {hint}", stacklevel=_outside())
 
 
 def _outside() -> int:

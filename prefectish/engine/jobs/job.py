@@ -124,7 +124,7 @@ def _naming_of(task: Task) -> RunNaming | None:
 class ChainSpec(Struct):
     """The steps of one chain, what its branches share, and the facts of the run; it is sent once with each map."""
 
-    __slots__ = ("batch_size", "ident", "run", "shared", "steps", "wanted")
+    __slots__ = ("batch_size", "ident", "names_results", "run", "shared", "steps", "wanted")
 
     def __init__(
         self,
@@ -142,6 +142,8 @@ class ChainSpec(Struct):
         # Positions whose records the client needs by themselves, because steps outside the chain read them.
         self.wanted = wanted
         self.batch_size = batch_size  # number of branches in one batch, "auto", or None
+        #: The user chose the names of some results.
+        self.names_results = any(getattr(spec.storage, "chosen", None) is not None for spec in steps)
 
 
 class Pick(Struct):

@@ -13,6 +13,7 @@ from prefectish.engine.plan.map_domain import Measure, element_width, measure
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.changes import chains_of
 from prefectish.engine.scheduling.events import AttemptEvent
+from prefectish.engine.scheduling.name_claims import NameClaims
 from prefectish.engine.scheduling.ready import ReadySteps
 from prefectish.engine.scheduling.resume_rules import DuplicateKeys, ResumeRules
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
@@ -33,6 +34,7 @@ class Dispatcher:
         self.ready = ready
         self.resume_rules = resume_rules
         self.duplicate_keys = DuplicateKeys()
+        self.name_claims = NameClaims(self.changes)
 
     def consider(self, now: Now) -> None:
         """Open what has become known, until nothing more does."""
@@ -149,6 +151,8 @@ class Dispatcher:
         map_row = self.changes.open_row(chain, row, chain.items_of(row), submissions)
         if chain.spec.steps[0].named_by_key:
             map_row.items = self.duplicate_keys.items(chain, map_row.items)
+        if chain.spec.names_results:
+            self.name_claims.claim(chain, map_row)
         if not chain.started:
             self._first_start(chain, now)
         if chain.has_cancelled_early and self._cancel_early(chain, map_row):

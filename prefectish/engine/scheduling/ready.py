@@ -14,9 +14,11 @@ from prefectish.engine.plan.steps import Group, Input, Step
 from prefectish.engine.scheduling import items
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.map_parents import MapParents, is_iterator, rows_in_order
+from prefectish.engine.scheduling.name_claims import computes_name
 from prefectish.engine.scheduling.run_state import MapState, StepChain, StepState
 from prefectish.engine.state import Mapped, Skipped, State
 from prefectish.engine.worker.cache import CacheSpec
+from prefectish.engine.worker.result_names import NameTable
 from prefectish.engine.worker.storage import ResultStorage
 from prefectish.errors import describe
 
@@ -52,7 +54,9 @@ class ReadySteps:
         self.keep = frozenset(keep)
         self.keyed = keyed
         self.waiting = {group.number: list(group.steps) for group in self.plan.groups}
+        self.names = NameTable()
         self._named: tuple[int, set[int | None]] = 0, set()
+        self._computed = 0, False
         self._chain_count = 0
 
     def add_group(self, group: Group) -> None:
@@ -214,7 +218,16 @@ class ReadySteps:
         task = step.task
         checkpoint = getattr(task, "checkpoint", None) is not False and self.facts["checkpointing"]
         folder = f"{self.facts['flow_run_id']}/{self.facts.get('flow_run_part', 0)}"
-        return ResultStorage(step.store, checkpoint, getattr(task, "target", None), folder)
+        target = getattr(task, "target", None)
+        location = None if getattr(task, "auto_generated", False) else step.store.location
+        return ResultStorage(step.store, checkpoint, target, folder, self.names, location, self._computes_names())
+
+    def _computes_names(self) -> bool:
+        """Whether some names of results are made of what a step of the same row returned."""
+        steps = self.plan.steps
+        if self._computed[0] != len(steps):
+            self._computed = len(steps), any(computes_name(step, steps) for step in steps)
+        return self._computed[1]
 
     def _wire(self, chain: StepChain, i: Input, shared: list[State]) -> tuple[InputKind, int]:
         """Say where an input of a step of `chain` comes from, and note what the chain needs for it."""

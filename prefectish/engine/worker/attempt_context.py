@@ -44,13 +44,14 @@ class AttemptContext(Mapping[str, Any]):
 
     __slots__ = (
         "answers", "before", "due", "index", "item_key", "lines", "loop_count", "loop_result", "miss", "name", "resume",
-        "run", "run_count", "spec",
+        "run", "run_count", "spec", "start",
     )  # fmt: skip
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
         self.run = run
         self.spec = spec
         self.index = index
+        self.start = start
         self.item_key: str | None = None
         self.lines: LogLines | None = None
         self.miss: Any = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from prefectish.engine.worker import start_marker
-from prefectish.engine.worker.storage import template_fields
+from prefectish.engine.worker.template_fields import TemplateFields
 
 if TYPE_CHECKING:
     from prefectish.engine.jobs.job import StepSpec
@@ -64,8 +64,20 @@ class _Naming(AttemptPart):
         self._naming = naming
 
     def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
-        ctx.name = self._naming.name(template_fields(ctx, inputs), ctx["logger"].warning)
+        ctx.name = self._naming.name(TemplateFields(ctx, inputs), ctx["logger"].warning)
         return None
+
+
+class _ResultName(AttemptPart):
+    """Sees that no other child of the run has the name that the user chose for the result."""
+
+    __slots__ = ("_storage",)
+
+    def __init__(self, storage: ResultStorage) -> None:
+        self._storage = storage
+
+    def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        return self._storage.take_name(ctx, inputs)
 
 
 class _StoredResult(AttemptPart):
@@ -146,6 +158,8 @@ def parts_of(spec: StepSpec) -> tuple[AttemptPart, ...]:
         parts.append(_StoredResult(spec.storage, records_outcome=spec.start_marker is None))
     if spec.start_marker is not None:
         parts.append(_StartMarker(spec.start_marker))
+    if getattr(spec.storage, "chosen", None) is not None:
+        parts.append(_ResultName(spec.storage))
     if spec.storage is not None:
         parts.append(_Target(spec.storage))
     if spec.cache is not None:

@@ -19,9 +19,19 @@ from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, enco
 from prefectish.engine.process_tree import process_id
 from prefectish.engine.state import Cached, Deferred, Failed, Retrying, State, Success
 from prefectish.engine.worker.redaction import redacted_state
+from prefectish.engine.worker.result_names import (
+    TAKEN,
+    Holder,
+    NameTable,
+    leave_in_store,
+    lower_in_store,
+    take_in_store,
+    taken_text,
+)
+from prefectish.engine.worker.template_fields import TemplateFields
 from prefectish.errors import ResultCorrupt, ResultReleased, describe, text_of
 from prefectish.results.envelope import NotAResultFile
-from prefectish.results.templates import PARAMETER, place
+from prefectish.results.templates import place
 from prefectish.secrets import masking
 
 if TYPE_CHECKING:
@@ -108,29 +118,50 @@ class ResultStorage:
         Template of a place that, where it exists, stands for a run of the task; None for none.
     folder
         First part of every place of this run, so that no two runs write to one.
+    names
+        Who has which name, in the process of the client.
+    location
+        Template of the place of a result without a target; None for a place of its own.
+    computes_names
+        Some names of the run are made of what a step of the same row returned.
 
     Attributes
     ----------
     owner
         Id of the process of the client.
+    chosen
+        The target, else the location.
     """
 
-    __slots__ = ("_claimed", "checkpoint", "folder", "owner", "store", "target")
+    __slots__ = ("checkpoint", "chosen", "computes_names", "folder", "names", "owner", "store", "target")
 
-    def __init__(self, store: Result, checkpoint: bool, target: Any, folder: str) -> None:
+    def __init__(
+        self,
+        store: Result,
+        checkpoint: bool,
+        target: Any,
+        folder: str,
+        names: NameTable | None = None,
+        location: Any = None,
+        computes_names: bool = False,
+    ) -> None:
         self.store = store
         self.checkpoint = checkpoint
         self.target = target
+        self.chosen = location if target is None else target
         self.folder = folder
         self.owner = process_id()
-        self._claimed: dict[str, str] = {}
+        self.names = NameTable() if names is None else names
+        self.computes_names = computes_names
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.store, self.checkpoint, self.target, self.folder, self.owner
+        chosen = None if self.chosen is self.target else self.chosen
+        return self.store, self.checkpoint, self.target, self.folder, self.owner, chosen, self.computes_names
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.store, self.checkpoint, self.target, self.folder, self.owner = state
-        self._claimed = {}
+        self.store, self.checkpoint, self.target, self.folder, self.owner, location, self.computes_names = state
+        self.chosen = location if self.target is None else self.target
+        self.names = NameTable()
 
     def load_previous(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return how this very attempt ended before, if that was stored; None if it was not."""
@@ -153,8 +184,52 @@ class ResultStorage:
 
     def _chosen_place(self, ctx: AttemptContext, inputs: dict[str, Any]) -> str | None:
         """Return the location of the result if the user chose it; other children may have written there."""
-        where = self.target if self.target is not None else self.store.location
-        return None if where is None else place(where, template_fields(ctx, inputs))
+        return None if self.chosen is None else place(self.chosen, TemplateFields(ctx, inputs))
+
+    def take_name(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
+        """Take the name that the user chose for the result; return Failed if another child of the run has it."""
+        if self.chosen is None or not self.checkpoint:
+            return None
+        outcome = capture(self._take_name, ctx, inputs)
+        return failed("result could not be stored", outcome.exception) if isinstance(outcome, Error) else None
+
+    def _take_name(self, ctx: AttemptContext, inputs: dict[str, Any]) -> None:
+        name = self._chosen_place(ctx, inputs)
+        assert name is not None
+        child = holder_of(ctx)
+        holder = ctx.start.context.get(TAKEN)
+        if holder is not None:
+            raise ValueError(taken_text(name, Holder(*holder), child, self.target is not None))
+        if self.owner == process_id():
+            other = self.names.take(self.store, name, child)
+        elif self.computes_names:
+            other = take_in_store(self.store, self.folder, name, child) or self._writer_of(name, child)
+            if other is not None:
+                leave_in_store(self.store, self.folder, name, child)
+        else:
+            other = None  # the client has looked
+        if other is not None:
+            raise ValueError(taken_text(name, other, child, self.target is not None))
+
+    def _check_name(self, name: str, child: Holder) -> None:
+        """Raise ValueError if another child of the run has a name by now."""
+        other = self._writer_of(name, child)
+        if other is None and self.computes_names and self.owner != process_id():
+            other = lower_in_store(self.store, self.folder, name, child)
+        if other is not None:
+            raise ValueError(taken_text(name, other, child, self.target is not None))
+
+    def _writer_of(self, name: str, child: Holder) -> Holder | None:
+        """Return the other child of this run whose result is at a name, None if there is none."""
+        if not self.store.exists(name):
+            return None
+        found = capture(lambda: self.store.facts(name).get(ATTEMPT))  # a damaged one counts as free
+        writer = found.value if isinstance(found, Value) else None
+        if not isinstance(writer, str) or not writer.startswith(f"{self.folder}/"):
+            return None
+        slug, _, index = writer.removeprefix(f"{self.folder}/").rpartition(".")[0].rpartition("/")
+        holder = Holder(-1, -1 if index == "single" else int(index), slug)
+        return None if holder[1:] == child[1:] else holder
 
     def record_outcome(self, ctx: AttemptContext, state: State) -> None:
         """Store how an attempt ended that stored no result: it failed, or there was none.
@@ -184,7 +259,7 @@ class ResultStorage:
         return failed(f"target of {label_of(ctx)} could not be read", outcome.exception)
 
     def _read_target(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
-        name = place(self.target, template_fields(ctx, inputs))
+        name = place(self.target, TemplateFields(ctx, inputs))
         if not self.store.exists(name):
             return None
         try:
@@ -207,31 +282,10 @@ class ResultStorage:
     def _write(self, ctx: AttemptContext, inputs: dict[str, Any], value: Any) -> Stored:
         own = self.own_place(ctx)
         chosen = self._chosen_place(ctx, inputs)
-        if chosen is not None and self.target is None:
-            self._claim(chosen, own.rpartition(".")[0])
+        if chosen is not None:
+            self._check_name(chosen, holder_of(ctx))
         location = self.store.save(own, value) if chosen is None else self.store.save(chosen, value, {ATTEMPT: own})
         return Stored(self.store, location, label_of(ctx), _small(value), value)
-
-    def _claim(self, name: str, child: str) -> None:
-        """Take a place for the result of a child.
-
-        Raises
-        ------
-        ValueError
-            Another child of this run has its result there, and would have this one from now on.
-        """
-        holder = self._claimed.setdefault(name, child)
-        if holder == child and self.store.exists(name):
-            found = capture(lambda: self.store.facts(name).get(ATTEMPT))  # a damaged one counts as free
-            writer = found.value if isinstance(found, Value) else None
-            if isinstance(writer, str) and writer.startswith(f"{self.folder}/"):
-                holder = writer.rpartition(".")[0]
-        if holder != child:
-            slug, _, index = holder.removeprefix(f"{self.folder}/").rpartition("/")
-            label = slug if index == "single" else f"{slug}[{index}]"
-            raise ValueError(
-                f"{name!r} is where {label} keeps its result; put ${{item_key}} or ${{map_index}} into the location"
-            )
 
     def own_place(self, ctx: AttemptContext) -> str:
         """Return the place of this attempt, which no other attempt of any run has."""
@@ -247,20 +301,9 @@ def _small(value: Any) -> Any:
     return packed if packed.nbytes <= SMALL else _NOTHING
 
 
-def template_fields(ctx: AttemptContext, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a template; inputs win."""
-    run = ctx.run
-    fields = {
-        "flow_name": run["flow_name"],
-        "flow_run_id": run["flow_run_id"],
-        "task_name": ctx.spec.name,
-        "task_slug": ctx.spec.slug,
-        **{PARAMETER + name: value for name, value in run["parameters"].items()},
-    }
-    if ctx.index >= 0:
-        fields["map_index"] = ctx.index
-        fields["item_key"] = ctx.item_key if ctx.item_key is not None else str(ctx.index)
-    return {**fields, **inputs}
+def holder_of(ctx: AttemptContext) -> Holder:
+    """Return the child of an attempt as the holder of a name."""
+    return Holder(ctx.spec.number, ctx.index, ctx.spec.slug)
 
 
 def label_of(ctx: AttemptContext) -> str:

@@ -1,0 +1,96 @@
+"""Which child has which name for its result: two results of one run never share a file.
+
+Names that the user chose, by a target or a location, are taken before the body runs. The client takes those that it can
+tell from the inputs as it starts rows, in their order (:mod:`prefectish.engine.scheduling.name_claims`); attempts in
+its process take the others in the same table. A name that is made of what a step of the same row returned is known
+where the body runs only. Attempts that run elsewhere then leave a file for each name that they take, and list those of
+others: whichever of two children comes second sees the first, and both know which of them has the lower index.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from prefectish.engine.capture import Value, capture
+from prefectish.results.base import place_of
+
+if TYPE_CHECKING:
+    from prefectish.results.base import Result
+
+#: In the context of the state from which a step starts whose name another child has: that child's :class:`Holder`.
+TAKEN = "result_name_taken"
+
+
+class Holder(NamedTuple):
+    """A child that has a name, ordered as its step and its map are."""
+
+    step: int
+    index: int
+    slug: str
+
+    @property
+    def label(self) -> str:
+        """What the child is called in messages."""
+        return self.slug if self.index < 0 else f"{self.slug}[{self.index}]"
+
+
+class NameTable:
+    """The names of one run that were taken in the process of its client."""
+
+    __slots__ = ("_holders",)
+
+    def __init__(self) -> None:
+        self._holders: dict[Any, Holder] = {}
+
+    def take(self, store: Result, name: str, child: Holder) -> Holder | None:
+        """Take a name for a child; return the other child that has it already, None if there is none."""
+        holder = self._holders.setdefault((place_of(store), name), child)
+        return None if holder[:2] == child[:2] else holder
+
+
+def take_in_store(store: Result, folder: str, name: str, child: Holder) -> Holder | None:
+    """Take a name where all workers see it; return a child of lower index that has it, None if there is none.
+
+    Parameters
+    ----------
+    folder
+        First part of every place of the run.
+    """
+    place = _folder_of(folder, name)
+    store.write(f"{place}/{_file_of(child)}", b"", {"slug": child.slug, "name": name})
+    return lower_in_store(store, folder, name, child)
+
+
+def leave_in_store(store: Result, folder: str, name: str, child: Holder) -> None:
+    """Give up a name, so that those that come later are told of the child that has it."""
+    store.delete(f"{_folder_of(folder, name)}/{_file_of(child)}")
+
+
+def lower_in_store(store: Result, folder: str, name: str, child: Holder) -> Holder | None:
+    """Return the child of the lowest index that took a name in the store, if that is another one."""
+    place = _folder_of(folder, name)
+    found = min(store.list(place), default=None)
+    if found is None:
+        return None
+    step, _, index = found.rpartition("/")[2].partition("-")
+    if (int(step), int(index) - 1) >= child[:2]:
+        return None
+    facts = capture(store.facts, found)
+    slug = facts.value.get("slug", "another task") if isinstance(facts, Value) else "another task"
+    return Holder(int(step), int(index) - 1, slug)
+
+
+def _file_of(child: Holder) -> str:
+    return f"{child.step:06}-{child.index + 1:09}"
+
+
+def _folder_of(folder: str, name: str) -> str:
+    return f"{folder}/.names/{blake2b(name.encode(), digest_size=16).hexdigest()}"
+
+
+def taken_text(name: str, holder: Holder, child: Holder, is_target: bool) -> str:
+    """Return what is wrong with a name that another child has."""
+    what = "target" if is_target else "location"
+    fields = "${item_key} or ${map_index}" if holder.slug == child.slug else "${task_slug}"
+    return f"{name!r} is where {holder.label} keeps its result, not {child.label}; put {fields} into the {what}"
