@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from distributed import Client
+    from spellings import Spelled
 
     from prefectish import Flow
     from prefectish.engine.jobs.protocol import Executor
@@ -135,6 +136,14 @@ def run(executor: Executor) -> Callable[..., State]:
         return flow.run(executor=executor, **{"history": False, **options})
 
     return run_flow
+
+
+@pytest.fixture(params=["graph", "function"])
+def spelled(request: pytest.FixtureRequest, executor: Executor) -> Spelled:
+    """Run programs on one executor after the other, as a graph and as a flow function."""
+    from spellings import Spelled
+
+    return Spelled(request.param, executor)
 
 
 @pytest.fixture(scope="session")

@@ -229,11 +229,15 @@ def map_arguments(
         inside = waited_in(entry)
         if not inside:
             raise _not_a_future(unwrapped.value)
-        if not unwrapped.mapped and isinstance(unwrapped.value, list | tuple):
-            made += [_map_argument(name, None, one, allow_failure, False) for one in inside]
-        else:
-            made.append(_map_argument(name, None, unwrapped, allow_failure, False))
-    return tuple(made)
+        waited = [unwrapped] if unwrapped.mapped else inside
+        made += [_map_argument(name, None, one, allow_failure, False) for one in waited]
+    return _told_apart(made)
+
+
+def _told_apart(arguments: list[Argument]) -> tuple[Argument, ...]:
+    """Return arguments of which no two make equal edges, as of a call: what is waited for counts one by one."""
+    edges = _distinct([InputSpec(a.key, -1, a.name, a.mapped, a.flattened, a.allow_failure) for a in arguments])
+    return tuple(a._replace(name=edge.upstream) for a, edge in zip(arguments, edges, strict=True))
 
 
 def _map_argument(name: str, key: str | None, unwrapped: Unwrapped, allow_failure: bool, mapped: bool) -> Argument:
