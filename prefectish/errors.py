@@ -6,7 +6,7 @@ usage and for failures of the infrastructure of a run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from prefectish.secrets.masking import mask
@@ -206,3 +206,35 @@ def _safe_text(form: Callable[[object], str], error: BaseException) -> str:
         return shorten(form(error))
     except Exception as broken:  # `__repr__` and `__str__` are user code
         return f"<{type(error).__name__} whose {form.__name__} raises {type(broken).__name__}>"
+
+
+def after_earlier(error: BaseException, earlier: BaseException | None) -> str:
+    """Make an earlier error the context of one that came after it, and return the words that name it.
+
+    Examples
+    --------
+    >>> error = RuntimeError("in a handler")
+    >>> after_earlier(error, ValueError("in the body")), error.__context__
+    ("; after ValueError('in the body')", ValueError('in the body'))
+    >>> after_earlier(error, error), after_earlier(error, None)
+    ('', '')
+    """
+    if earlier is None or earlier is error:
+        return ""
+    last = error
+    known = {id(link) for link in (earlier, *_contexts(earlier))}
+    for link in _contexts(error):
+        last = link
+    if id(last) not in known and id(error) not in known:
+        last.__context__ = earlier
+    return f"; after {describe(earlier)}"
+
+
+def _contexts(error: BaseException) -> Iterator[BaseException]:
+    """Yield what an error was raised after, the latest first."""
+    seen = {id(error)}
+    link = error.__context__
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__context__

@@ -13,7 +13,7 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.signals import Signal
 from prefectish.engine.state import Failed, State
-from prefectish.errors import describe
+from prefectish.errors import after_earlier, describe
 
 Handler = Callable[[Any, State, State], State | None]
 
@@ -37,11 +37,12 @@ def call_handlers(obj: Any, handlers: Sequence[Handler], old: State, new: State)
     for handler in handlers:
         outcome = capture(handler, obj, old, new)
         if isinstance(outcome, Error):
-            return Transition(_after_error(outcome.exception), aborted=True)
+            return Transition(_after_error(outcome.exception, _error_of(new) or _error_of(old)), aborted=True)
         if isinstance(outcome.value, State):
             new = outcome.value
         elif outcome.value is not None:
-            return Transition(_after_nonsense(handler, outcome.value), aborted=True)
+            earlier = _error_of(new) or _error_of(old)
+            return Transition(_after_nonsense(handler, outcome.value, earlier), aborted=True)
     return Transition(new, aborted=False)
 
 
@@ -54,16 +55,22 @@ def notify_map_ended(task: Any, state: State) -> None:
             get_logger("engine").error("map_ended of %r: %s", handler, describe(outcome.exception))
 
 
-def _after_error(error: BaseException) -> State:
+def _error_of(state: State) -> BaseException | None:
+    """Return the error that a state was made of, which a handler must not hide by failing."""
+    return state._result if isinstance(state._result, BaseException) else None
+
+
+def _after_error(error: BaseException, earlier: BaseException | None) -> State:
     if isinstance(error, Signal):
         return error.state
-    return Failed(f"Unexpected error while calling state handlers: {describe(error)}", error)
+    text = f"Unexpected error while calling state handlers: {describe(error)}"
+    return Failed(f"{text}{after_earlier(error, earlier)}", error)
 
 
-def _after_nonsense(handler: Handler, value: Any) -> State:
+def _after_nonsense(handler: Handler, value: Any, earlier: BaseException | None) -> State:
     name = getattr(handler, "__name__", type(handler).__name__)
     error = TypeError(f"state handler {name} returned {type(value).__name__}")
-    return Failed(str(error), error)
+    return Failed(f"{error}{after_earlier(error, earlier)}", error)
 
 
 class _Callback:

@@ -6,7 +6,7 @@ Task functions are called by keyword, so they must not take ``*args``; positiona
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -88,6 +88,33 @@ def name_of_function(function: Callable[..., Any]) -> str:
     while isinstance(function, partial):
         function = function.func
     return getattr(function, "__name__", None) or type(function).__name__
+
+
+def functions_behind(body: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """Yield a body and what is inside of it: of methods, partials, callable objects and decorated functions.
+
+    Examples
+    --------
+    >>> import functools
+    >>> [each.__class__.__name__ for each in functions_behind(functools.partial(sum))]
+    ['partial', 'builtin_function_or_method']
+    """
+    seen: set[int] = set()
+    inside: Any = body
+    while inside is not None and id(inside) not in seen:
+        seen.add(id(inside))
+        yield inside
+        if isinstance(inside, partial):
+            inside = inside.func
+        elif isinstance(inside, MethodType):
+            inside = inside.__func__
+        elif isinstance(inside, ByKeyword):
+            inside = inside.function
+        elif (wrapped := getattr(inside, "__wrapped__", None)) is not None:
+            inside = wrapped
+        else:
+            found = (vars(cls).get("__call__") for cls in type(inside).__mro__)
+            inside = next((method for method in found if isinstance(method, FunctionType)), None)
 
 
 def callable_by_keyword(function: Callable[..., Any], name: str) -> Callable[..., Any]:

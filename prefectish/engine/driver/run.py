@@ -81,6 +81,10 @@ def run_flow(
 
 def resumption(run_id: str, history: Any, retry_failed: bool = False, force: bool = False) -> Resumption:
     """Return a recorded run to continue, which this process holds from now on; see :meth:`prefectish.Flow.resume`."""
+    for name, value in (("retry_failed", retry_failed), ("force", force)):
+        if not isinstance(value, bool):
+            hint = "; run.retry(task, where=...) on the handle of a run chooses among failures"
+            raise TypeError(f"{name} must be True or False, got {value!r}{hint if name == 'retry_failed' else ''}")
     recorded: Resumption = import_module("prefectish.history.resume").resumption(run_id, history, retry_failed, force)
     return recorded
 

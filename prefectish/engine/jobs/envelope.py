@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from prefectish.engine.capture import Error, capture
+from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import context
 from prefectish.engine.state import Deferred, Failed, Mapped, State
 from prefectish.errors import RemoteError, ResultUnpickleError, describe, shorten, text_of
@@ -26,6 +26,8 @@ from prefectish.source_lines import pickler_class
 SIMPLE = frozenset({type(None), bool, int, float, complex, str, bytes})
 #: Exceptions with a larger pickle, in bytes, are sent as text.
 MAX_ERROR_BYTES = 1 << 20
+#: An exception takes along so many of those that it was raised after.
+LONGEST_CONTEXT = 5
 _MAIN = b"__main__"
 
 
@@ -83,7 +85,7 @@ class EncodedError(Encoded):
 
     def _load(self) -> Any:
         try:
-            error = rebuild_exception(pickle.loads(self.head))
+            error = _rebuilt(self.head)
         except BaseException:  # the stand-in says what is known; that it cannot be unpickled here adds nothing
             return self.stand_in
         if error.__cause__ is None:
@@ -163,13 +165,30 @@ def encode_error(error: BaseException, label: str) -> EncodedError | RemoteError
     """
     stand_in = remote_error(error)
     try:
-        head = dumps(reduce_exception(error))
+        head = _packed_error(error)
         if len(head) > MAX_ERROR_BYTES:
             return stand_in
-        rebuild_exception(pickle.loads(head))
+        _rebuilt(head)
     except BaseException:  # the stand-in says what is known
         return stand_in
     return EncodedError(label, head, stand_in, (error,))
+
+
+def _packed_error(error: BaseException, links: int = LONGEST_CONTEXT) -> bytes:
+    """Return an exception as bytes, with those that it was raised after as far as they can be pickled."""
+    earlier = error.__context__
+    packed = None if earlier is None or not links else capture(_packed_error, earlier, links - 1)
+    context = packed.value if isinstance(packed, Value) and len(packed.value) <= MAX_ERROR_BYTES // 2 else None
+    return dumps((reduce_exception(error), context))
+
+
+def _rebuilt(head: bytes) -> BaseException:
+    parts, context = pickle.loads(head)
+    error = rebuild_exception(parts)
+    if context is not None:
+        earlier = capture(_rebuilt, context)
+        error.__context__ = earlier.value if isinstance(earlier, Value) else None
+    return error
 
 
 def remote_error(error: BaseException) -> RemoteError:

@@ -1,35 +1,67 @@
-"""Call a body: the one place that knows a body may be a coroutine function."""
+"""Call a body: the one place that knows what else than a value may come of it: a coroutine, a generator, a state."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from types import AsyncGeneratorType, CoroutineType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.side_thread import SideThread, current_side_thread
+from prefectish.engine.signals import ENDRUN
+from prefectish.engine.state import Paused, Retrying, State
 from prefectish.engine.worker.redaction import redacted
 from prefectish.secrets import masking
+from prefectish.tasks.signatures import functions_behind
 from prefectish.tasks.task import Task
 
-#: What calling an async function gives.
-ASYNC = frozenset({CoroutineType, AsyncGeneratorType})
+#: What calling an async function gives, and a generator function.
+_ASYNC = frozenset({CoroutineType, AsyncGeneratorType})
+_UNFINISHED = frozenset({*_ASYNC, GeneratorType})
 
 
 def call_body(task: Task, inputs: dict[str, Any]) -> Value | Error:
-    """Call ``task.run(**inputs)`` and return what comes out as a value; a coroutine is run to its end."""
-    return finished(capture(task.run, **inputs))
+    """Call ``task.run(**inputs)`` and return what comes of it, as :func:`finished` does."""
+    return finished(capture(task.run, **inputs), task.run)
 
 
-def finished(outcome: Value | Error) -> Value | Error:
-    """Return the outcome of a body whose call gave `outcome`: a coroutine is run to its end, an error is redacted."""
-    if type(outcome) is Value and type(outcome.value) in ASYNC:
+def is_unfinished(kind: type) -> bool:
+    """Whether what a body returned may be no value: it is of a class that :func:`finished` looks at."""
+    return kind in _UNFINISHED or issubclass(kind, State)
+
+
+def finished(outcome: Value | Error, body: Callable[..., Any]) -> Value | Error:
+    """Return what comes of a body whose call gave `outcome`.
+
+    A coroutine is run to its end, the items of a generator function are collected, a state that was returned is what
+    ``ENDRUN(state)`` asks for, and an error is redacted.
+    """
+    if type(outcome) is Value and type(outcome.value) in _ASYNC:
         outcome = capture(_finish, outcome.value)
         outcome = outcome.value if type(outcome) is Value else outcome
+    if type(outcome) is Value and type(outcome.value) is GeneratorType and _made_by(body, outcome.value):
+        outcome = capture(list, outcome.value)
+    if type(outcome) is Value and issubclass(type(outcome.value), State):
+        outcome = Error(_asked_for(outcome.value))
     if type(outcome) is Error and masking.pattern is not None:
         return Error(redacted(outcome.exception))
     return outcome
+
+
+def _made_by(body: Callable[..., Any], generator: GeneratorType[Any, Any, Any]) -> bool:
+    """Whether a body is the function of a generator; one that it only returns is a value like any other."""
+    return any(getattr(f, "__code__", None) is generator.gi_code for f in functions_behind(body))
+
+
+def _asked_for(state: State) -> BaseException:
+    """Return what a body asks for that returned a state."""
+    if state.is_finished() or isinstance(state, Retrying | Paused):
+        return ENDRUN(state)
+    return TypeError(
+        f"a body must return a state in which a task can end, Retrying or Paused, got {type(state).__name__}; "
+        f"return a value, or a finished state"
+    )
 
 
 def _finish(value: Any) -> Value | Error:

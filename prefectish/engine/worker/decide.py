@@ -37,7 +37,7 @@ from prefectish.engine.state import (
     TriggerFailed,
 )
 from prefectish.engine.transitions import can_end
-from prefectish.errors import MAX_TEXT_LENGTH, describe, text_of
+from prefectish.errors import MAX_TEXT_LENGTH, after_earlier, describe, text_of
 from prefectish.secrets.lazy import LazySecret
 from prefectish.secrets.masking import mask
 from prefectish.tasks.mapping import UNMAPPABLE_RESULT, Unmappable, items_of
@@ -311,6 +311,6 @@ def retry(
     )
     if isinstance(delay, Error):
         text = f"retry delay of {spec.slug} could not be computed: {describe(delay.exception)}"
-        return Failed(text, delay.exception)
+        return Failed(f"{text}{after_earlier(delay.exception, error)}", delay.exception)
     text = f"Retrying Task (after attempt {run_count} of {task.max_retries + 1})"
     return Retrying(text, state._result, start_time=later(now(), delay.value), run_count=run_count)
