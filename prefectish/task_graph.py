@@ -46,6 +46,8 @@ class TaskGraph:
         self.slugs: dict[Task, str] = {}
         #: Constant arguments by task; only tasks that have some.
         self.constants: dict[Task, dict[str, Any]] = {}
+        #: Names of the arguments that were given by position, by task.
+        self.positions: dict[Task, tuple[str, ...]] = {}
         self._edges: dict[Edge, None] = {}
         self._into: dict[Task, list[Edge]] = {}
         self._out_of: dict[Task, list[Edge]] = {}
@@ -223,12 +225,15 @@ class TaskGraph:
         constants = {**self.constants.pop(old, {}), **self.constants.get(new, {})}
         if constants:
             self.constants[new] = constants
+        if old in self.positions:
+            self.positions.setdefault(new, self.positions.pop(old))
         self._reindex(edges)
 
     def discard(self, task: Task) -> None:
         """Remove a task with its edges and constants."""
         self._slug_book.free(self.slugs.pop(task))
         self.constants.pop(task, None)
+        self.positions.pop(task, None)
         self._reindex(
             [edge for edge in self._edges if task is not edge.upstream_task and task is not edge.downstream_task]
         )
@@ -292,6 +297,7 @@ class TaskGraph:
             self.insert(Edge(*ends, e.key, e.mapped, e.flattened, e.allow_failure), validate)
         for task, values in flow.constants.items():
             self.constants.setdefault(task, {}).update(values)
+        self.positions.update(flow.positions)
         if merge_reference_tasks:
             self.set_reference_tasks(here.get(task, task) for task in both)
 
@@ -310,6 +316,7 @@ class TaskGraph:
             check = check_mappable if edge.mapped else check_constant
             check(constant.value, edge.downstream_task.name, f"argument {edge.key!r}")
         self.constants.pop(old, None)
+        self.positions.pop(old, None)
         if any(edge.mapped or edge.flattened for edge in out):
             self.swap(
                 old,
@@ -328,6 +335,7 @@ class TaskGraph:
         """Copy the containers of a shallow copy."""
         self.slugs = dict(self.slugs)
         self.constants = {task: dict(values) for task, values in self.constants.items()}
+        self.positions = dict(self.positions)
         self._references = dict(self._references)
         self._slug_book = self._slug_book.copy()
         self._reindex(self._edges)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 
 import pytest
-from bodies import total
+from bodies import give, total
 from real import spend
 
-from prefectish import Flow, Task, context, flow, task, triggers
+from prefectish import Flow, Task, apply_map, context, flatten, flow, product, task, triggers, unmapped
 from prefectish.engine.state import (
     Cancelled,
     Failed,
@@ -105,10 +105,6 @@ def test_f1_a_map_waits_for_futures_in_any_collection(executor, form):
 # ---------------------------------------------------------------------- states that a body returns
 
 
-class Mine(Failed):
-    """A state of the user's."""
-
-
 @task
 def end_in(name):
     made = {
@@ -117,7 +113,6 @@ def end_in(name):
         "skipped": Skipped("not today"),
         "success": Success("good", result=[4]),
         "cancelled": Cancelled("stop"),
-        "own": Mine("mine", result=3),
     }
     return made[name]
 
@@ -135,7 +130,6 @@ def read(x):
         ("skipped", "Skipped", "not today"),
         ("success", "Success", "good"),
         ("cancelled", "Cancelled", "stop"),
-        ("own", "Mine", "mine"),
     ],
 )
 def test_e10_f15_a_body_ends_in_the_state_that_it_returns(spelled, name, kind, message):
@@ -320,6 +314,170 @@ def test_e9_a_generator_that_is_returned_is_a_value(spelled, in_process):
         assert list(found.result) == [0, 1, 2]
     else:
         assert "could not be pickled" in found.message
+
+
+# ---------------------------------------------------------------------- by position and by name
+
+
+def with_another_name(function):
+    @functools.wraps(function)
+    def inner(df, *args, **kw):
+        return function(df, *args, **kw)
+
+    return inner
+
+
+@task
+@with_another_name
+def size(frame, scale=1):
+    return len(frame) * scale
+
+
+def telling(function):
+    @functools.wraps(function)
+    def inner(*args, **kw):
+        return len(args), sorted(kw), function(*args, **kw)
+
+    return inner
+
+
+@task
+@telling
+def tell(x, y=1):
+    return x, y
+
+
+@task
+def by_position_only(self, /, y=1):
+    return self, y
+
+
+class Scaled(Task):
+    def __init__(self, **options):
+        self.by = 3
+        super().__init__(**options)
+
+    @telling
+    def run(self, x, y=1):
+        return x * self.by, y
+
+
+@functools.singledispatch
+def kind_of(x):
+    return "object"
+
+
+@kind_of.register
+def _(x: int):
+    return "int"
+
+
+@kind_of.register
+def _(x: list):
+    return [kind_of(each) for each in x]
+
+
+def test_e8_arguments_go_as_they_were_given(spelled):
+    call = spelled.call
+
+    def program():
+        return {
+            "size": call(size, "abc"),
+            "sizes": size.map(["a", "bc"], unmapped(2)),
+            "both": call(tell, 1, 2),
+            "one": call(tell, 1, y=2),
+            "names": call(tell, x=1),
+            "map": tell.map([1, 2], y=unmapped(3)),
+            "map names": tell.map(x=[1, 2]),
+            "flat": tell.map(flatten(call(give, [[1], [2]]))),
+            "read": call(tell, call(give, 5)),
+            "self": call(by_position_only, 1),
+            "upper": call(task(str.upper, name="upper"), "a"),
+            "uppers": task(str.upper, name="uppers").map(["a", "b"]),
+            "class": call(Scaled(name="scaled"), 2),
+            "partial": call(task(functools.partial(tell.run, y=4), name="part"), 2),
+        }
+
+    found = {name: state.result for name, state in spelled.states(program).items()}
+    assert found == {
+        "size": 3,
+        "sizes": [2, 4],
+        "both": (2, [], (1, 2)),
+        "one": (1, ["y"], (1, 2)),
+        "names": (0, ["x"], (1, 1)),
+        "map": [(1, ["y"], (1, 3)), (1, ["y"], (2, 3))],
+        "map names": [(0, ["x"], (1, 1)), (0, ["x"], (2, 1))],
+        "flat": [(1, [], (1, 1)), (1, [], (2, 1))],
+        "read": (1, [], (5, 1)),
+        "self": (1, 1),
+        "upper": "A",
+        "uppers": ["A", "B"],
+        "class": (2, [], (6, 1)),
+        "partial": (1, ["y"], (2, 4)),
+    }
+
+
+def test_e8_singledispatch_chooses_by_the_argument(spelled):
+    found = spelled.states(lambda: {"one": spelled.call(task(kind_of), 1), "map": task(kind_of).map([1, "a", [2, ""]])})
+    assert [state.result for state in found.values()] == ["int", ["int", "object", ["int", "object"]]]
+
+
+def again(function):
+    @functools.wraps(function)
+    def inner(*args, **kw):
+        if context.task_run_count == 1:
+            raise ValueError("once more")
+        return len(args), function(*args, **kw)
+
+    return inner
+
+
+@again
+def last(x):
+    return x
+
+
+@pytest.mark.parametrize("options", [{}, {"isolation": "process"}, {"timeout": 60}], ids=str)
+def test_e8_attempts_of_any_kind_give_arguments_as_they_were_given(spelled, options):
+    body = task(last, retries=1, **options)
+    found = spelled.states(lambda: {"one": spelled.call(body, 1), "map": body.map([2])})
+    assert [state.result for state in found.values()] == [(1, 1), [(1, 2)]]
+
+
+def test_e8_in_the_graph_positions_go_where_their_task_goes(run):
+    def pipeline(x):
+        return tell(x, 7)
+
+    with Flow("other") as other:
+        added = tell(1)
+    with Flow("parts") as graph:
+        piped = apply_map(pipeline, [1, 2])
+        old = tell.copy(name="old")(3)
+        x, y = product([1, 2], [3])
+        grid = tell.map(x, y)
+    graph.update(other)
+    new = tell.copy(name="new")
+    graph.replace(old, new)
+    state = run(graph.copy())
+    assert state.result[piped].result == [(2, [], (1, 7)), (2, [], (2, 7))]
+    assert state.result[grid].result == [(2, [], (1, 3)), (2, [], (2, 3))]
+    assert state.result[added].result == (1, [], (1, 1))
+    assert state.result[new].result == (1, [], (3, 1))
+
+
+def test_e8_a_flow_function_is_given_arguments_as_they_were_given(executor):
+    @flow(executor=executor, history=False)
+    @telling
+    def told(x, y=1):
+        return x, y
+
+    @flow(executor=executor, history=False)
+    def only(x, /, y=1):
+        return x, y
+
+    assert told(1) == (1, ["y"], (1, 1))
+    assert told(x=1) == (0, ["x", "y"], (1, 1))
+    assert only(1) == (1, 1)
 
 
 # ---------------------------------------------------------------------- what fails after the body

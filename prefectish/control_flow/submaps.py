@@ -136,6 +136,8 @@ class _Pipeline:
                 task._home = Home(weakref.ref(self.flow), self.flow.slugs[task], self.flow.name)
             if task in self.inner.constants:
                 self.flow.constants.setdefault(task, {}).update(self.inner.constants[task])
+            if task in self.inner.positions:
+                self.flow.positions[task] = self.inner.positions[task]
         for edge in edges:
             self.flow.insert(edge)
         for task in roots(self.flow, {task: None for task in own if not isinstance(task, Constant)}):

@@ -34,6 +34,7 @@ class Arguments(NamedTuple):
     specs: tuple[InputSpec, ...]  # their kinds: calls with equal specs share a chain
     values: tuple[Any, ...]  # one for each spec: a value, a state, or an outcome
     sources: tuple[Settled, ...]  # the outcomes among them
+    by_position: tuple[str, ...] = ()  # names of those that the body is given by position
 
 
 def arguments_of(task_name: str, bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool) -> Arguments:

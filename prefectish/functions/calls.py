@@ -76,9 +76,11 @@ class CallSignature:
 
     __slots__ = ("direct", "failed", "chain", "outcomes", "rows", "spec", "step_state")
 
-    def __init__(self, dynamic_plan: DynamicPlan, task: Task, specs: Sequence[InputSpec]) -> None:
+    def __init__(
+        self, dynamic_plan: DynamicPlan, task: Task, specs: Sequence[InputSpec], by_position: tuple[str, ...]
+    ) -> None:
         progress = dynamic_plan.progress
-        self.step_state = dynamic_plan.add(task, dynamic_plan.slug_of(task), specs)
+        self.step_state = dynamic_plan.add(task, dynamic_plan.slug_of(task), specs, by_position=by_position)
         dynamic_plan.add_own_domain(self.step_state)
         wiring = tuple((ITEM, n) for n in range(len(specs)))
         step = progress.ready.spec_of(self.step_state.step, wiring, mapped=False)
@@ -144,10 +146,13 @@ class Argument(NamedTuple):
 class MapCall:
     """A request: a map on its way to the loop, and its outcome. Made by the thread that calls."""
 
-    __slots__ = ("added", "arguments", "kept", "listeners", "outcome", "rows", "sized", "slug", "task")
+    __slots__ = ("added", "arguments", "by_position", "kept", "listeners", "outcome", "rows", "sized", "slug", "task")
 
-    def __init__(self, task: Task, slug: str, arguments: tuple[Argument, ...]) -> None:
+    def __init__(
+        self, task: Task, slug: str, arguments: tuple[Argument, ...], by_position: tuple[str, ...] = ()
+    ) -> None:
         self.task = task
+        self.by_position = by_position  # names of the arguments that the body is given by position
         self.slug = slug
         self.arguments = arguments
         self.outcome = Settled(slug)  # of the map as a whole
@@ -364,7 +369,9 @@ class CallQueue:
             else:
                 source = self._add_value(a)
             specs.append(InputSpec(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
-        step_state = map_call.outcome.step_state = self.dynamic_plan.add(map_call.task, map_call.slug, specs, constants)
+        step_state = map_call.outcome.step_state = self.dynamic_plan.add(
+            map_call.task, map_call.slug, specs, constants, map_call.by_position
+        )
         self.changes.make_mapped(step_state)
         step_state.watcher = map_call
         self.dynamic_plan.start_map(step_state)

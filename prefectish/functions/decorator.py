@@ -96,7 +96,7 @@ class FlowFunction(Generic[P, R]):
         """
         return_state = bool(kwargs.pop("return_state", False))
         bound = self.signature.bind(resolved(args), resolved(kwargs))
-        answer: R = self._called(bound, self.options, return_state)
+        answer: R = self._called(bound, self.options, return_state, len(args))
         return answer
 
     def run(
@@ -164,30 +164,32 @@ class FlowFunction(Generic[P, R]):
         state: State = self._called(self.signature.bind((), {**(parameters or {}), **more}), options, True)
         return state
 
-    def _called(self, arguments: dict[str, Any], options: RunOptions, return_state: bool) -> Any:
+    def _called(self, arguments: dict[str, Any], options: RunOptions, return_state: bool, count: int = 0) -> Any:
         if self.is_async:
-            return self._awaited(arguments, options, return_state)
+            return self._awaited(arguments, options, return_state, count)
+        args, named = self.signature.as_given(arguments, count)
         attempt = 0
         while True:
             attempt += 1
             attempted = FlowAttempt(self, arguments, options, attempt)
             with attempted:
                 if attempted.begins:
-                    attempted.outcome = capture(self.body, **arguments)
+                    attempted.outcome = capture(self.body, *args, **named)
             if not attempted.should_retry():
                 return attempted.answer(return_state)
             attempted.clock.sleep(attempted.delay())
 
-    async def _awaited(self, arguments: dict[str, Any], options: RunOptions, return_state: bool) -> Any:
+    async def _awaited(self, arguments: dict[str, Any], options: RunOptions, return_state: bool, count: int) -> Any:
         import asyncio
 
+        args, named = self.signature.as_given(arguments, count)
         attempt = 0
         while True:
             attempt += 1
             attempted = FlowAttempt(self, arguments, options, attempt)
             with attempted:
                 if attempted.begins:
-                    attempted.outcome = await captured(self.body(**arguments))
+                    attempted.outcome = await captured(self.body(*args, **named))
                     await asyncio.to_thread(attempted.wait_for_work)
             if not attempted.should_retry():
                 return attempted.answer(return_state)

@@ -66,20 +66,31 @@ class DynamicPlan:
             return self._slugs.make(task.slug or task.name, () if task.slug else task.tags)
 
     def add(
-        self, task: Task, slug: str, specs: Iterable[InputSpec], constants: Mapping[str, Any] | None = None
+        self,
+        task: Task,
+        slug: str,
+        specs: Iterable[InputSpec],
+        constants: Mapping[str, Any] | None = None,
+        by_position: tuple[str, ...] = (),
     ) -> StepState:
         """Add a step; nothing of it is started. Raises ResumeMismatch if the run is resumed, and the task changed."""
         with self.lock:
-            return self._add(task, slug, specs, constants or {}, learns=True)
+            return self._add(task, slug, specs, constants or {}, True, by_position)
 
     def _add(
-        self, task: Task, slug: str, specs: Iterable[InputSpec], constants: Mapping[str, Any], learns: bool
+        self,
+        task: Task,
+        slug: str,
+        specs: Iterable[InputSpec],
+        constants: Mapping[str, Any],
+        learns: bool,
+        by_position: tuple[str, ...] = (),
     ) -> StepState:
         run_state = self.run_state
         steps: list[Step] = run_state.plan.steps  # type: ignore[assignment]  # of a plan that grows
         name = TaskName(task.name, slug, task.tags)
         inputs = tuple(spec.into(name) for spec in specs)
-        step = Step(len(steps), task, slug, inputs, constants)
+        step = Step(len(steps), task, slug, inputs, constants, by_position)
         step.store = getattr(task, "result", None) or self._store
         check_marker(step)
         step.shares_cache = True  # how often it will be called is not known

@@ -68,7 +68,7 @@ class FunctionRun:
         self.waits = waits
         self._max_concurrency = max_concurrency
         self._store = store
-        self._signatures: dict[tuple[Task, tuple[InputSpec, ...]], CallSignature] = {}
+        self._signatures: dict[tuple[Task, tuple[InputSpec, ...], tuple[str, ...]], CallSignature] = {}
         self._tagged: dict[tuple[Task, frozenset[str]], Task] = {}
         self._maps: list[MapCall] = []
         self._lock = threading.RLock()
@@ -234,7 +234,7 @@ class FunctionRun:
         self._check_open(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
-        signature = self._signature(task, given.specs)
+        signature = self._signature(task, given)
         if not (self.live and signature.direct):
             outcome = self._enqueue(signature, given)
             outcome.wait()
@@ -272,7 +272,7 @@ class FunctionRun:
         self._check_open(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
-        signature = self._signature(task, given.specs)
+        signature = self._signature(task, given)
         outcome = self._enqueue(signature, given)
         outcome.read = options.returns_state
         if options.waits_for_state:
@@ -300,7 +300,8 @@ class FunctionRun:
         """Submit a map over the arguments, and return its future at once, or its children's states once known."""
         self._check_open(task)
         task = self._variant(task, options)
-        bound = inputs_of(task.run, task.name).bind(task.name, args, kwargs)
+        inputs = inputs_of(task.run, task.name)
+        bound = inputs.bind(task.name, args, kwargs)
         arguments = map_arguments(task.name, bound, options.wait_for, options.allow_failure)
         if not any(a.mapped for a in arguments):
             return self.submit(task, args, kwargs, options)
@@ -308,7 +309,7 @@ class FunctionRun:
         self._check_names(task, slug, arguments, is_map=True)
         if not self.live:
             pickle_task(slug, task)
-        map_call = MapCall(task, slug, arguments)
+        map_call = MapCall(task, slug, arguments, () if inputs.is_plain else inputs.positional[: len(args)])
         map_call.outcome.read = options.returns_state
         self._maps.append(map_call)
         self.post(map_call)
@@ -318,19 +319,22 @@ class FunctionRun:
         return MapFuture(self, map_call, TaskName(task.name, slug, task.tags), options.returns_state)
 
     def _arguments(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Arguments:
-        bound = inputs_of(task.run, task.name).bind(task.name, args, kwargs)
-        return arguments_of(task.name, bound, options.wait_for, options.allow_failure)
+        inputs = inputs_of(task.run, task.name)
+        bound = inputs.bind(task.name, args, kwargs)
+        given = arguments_of(task.name, bound, options.wait_for, options.allow_failure)
+        return given if inputs.is_plain else given._replace(by_position=inputs.positional[: len(args)])
 
-    def _signature(self, task: Task, specs: tuple[InputSpec, ...]) -> CallSignature:
-        signature = self._signatures.get((task, specs))
+    def _signature(self, task: Task, given: Arguments) -> CallSignature:
+        kind = task, given.specs, given.by_position
+        signature = self._signatures.get(kind)
         if signature is None:
             with self._lock:
-                signature = self._signatures.get((task, specs))
+                signature = self._signatures.get(kind)
                 if signature is None:
-                    self._check_names(task, task.name, specs)
+                    self._check_names(task, task.name, given.specs)
                     if not self.live:
                         pickle_task(task.name, task)
-                    signature = self._signatures[task, specs] = CallSignature(self.dynamic_plan, task, specs)
+                    signature = self._signatures[kind] = CallSignature(self.dynamic_plan, *kind)
         return signature
 
     def _check_names(self, task: Task, slug: str, inputs: Sequence[Any], is_map: bool = False) -> None:

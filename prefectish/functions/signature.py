@@ -11,6 +11,7 @@ from typing import Any
 
 from prefectish.engine.capture import Value, capture
 from prefectish.errors import ParameterError
+from prefectish.tasks.signatures import as_given, is_plain
 from prefectish.validation import checked
 
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -30,6 +31,9 @@ class BoundSignature:
         self.name = name
         self.validates = validates  # whether values are checked against annotations
         self._function = function
+        takes = self.signature.parameters.values()
+        self._is_plain = is_plain(function)
+        self._only_by_position = tuple(p.name for p in takes if p.kind is p.POSITIONAL_ONLY)
         self._types: Mapping[str, Any] | None = None
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,6 +59,19 @@ class BoundSignature:
         for name in named:
             bound.setdefault(name, takes[name].default)
         return {name: self._checked(name, value) for name, value in bound.items()}
+
+    def as_given(self, arguments: Mapping[str, Any], count: int) -> tuple[list[Any], dict[str, Any]]:
+        """Return arguments as the function is given them: by position what was given so, where it makes a difference.
+
+        Parameters
+        ----------
+        arguments
+            As :meth:`bind` returned them.
+        count
+            How many were given by position.
+        """
+        count = max(0 if self._is_plain else count, len(self._only_by_position))
+        return as_given(arguments, list(self.signature.parameters)[:count])
 
     def _checked(self, name: str, value: Any) -> Any:
         expected = self._hints().get(name) if self.validates and _can_validate() else None

@@ -251,13 +251,13 @@ def _run_in_debugger(body: Callable[..., Any]) -> Callable[..., Any]:
         debugger.reset()
         debugger.interaction(None, _below(error))
 
-    def call(**inputs: Any) -> Any:
+    def call(*args: Any, **inputs: Any) -> Any:
         debugger = Pdb()
         debugger.reset()
         try:
             sys.settrace(debugger.trace_dispatch)  # like `runcall`, which does not report a quit
             try:
-                return body(**inputs)
+                return body(*args, **inputs)
             finally:
                 debugger.quitting = True
                 sys.settrace(None)
@@ -265,10 +265,10 @@ def _run_in_debugger(body: Callable[..., Any]) -> Callable[..., Any]:
             failed(error)
             raise
 
-    async def call_async(**inputs: Any) -> Any:
+    async def call_async(*args: Any, **inputs: Any) -> Any:
         try:
             Pdb().set_trace()
-            return await body(**inputs)
+            return await body(*args, **inputs)
         except Exception as error:
             failed(error)
             raise

@@ -17,6 +17,7 @@ class RecordingFlow(Protocol):
     name: str
     slugs: dict[Task, str]
     constants: dict[Task, dict[str, Any]]
+    positions: dict[Task, tuple[str, ...]]
 
     @property
     def tasks(self) -> KeysView[Task]:

@@ -1,12 +1,14 @@
 """The signatures of task functions: read once per function, checked at every call while a flow is built.
 
-Task functions are called by keyword, so they must not take ``*args``; positional-only arguments (those of ``len`` and
-``operator.add``) are filled by :class:`ByKeyword`.
+The engine knows arguments by name, so task functions must not take ``*args``. A body is given by position what the call
+gave by position, where that can make a difference: a decorated function may have other names than its signature says,
+or look at its positional arguments. Positional-only arguments (those of ``len`` and ``operator.add``) are filled by
+:class:`ByKeyword`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
@@ -24,9 +26,10 @@ _known: WeakKeyDictionary[Any, Inputs] = WeakKeyDictionary()
 class Inputs:
     """The arguments of one task function."""
 
-    __slots__ = ("accepted", "positional", "required", "signature", "spreads")
+    __slots__ = ("accepted", "is_plain", "positional", "required", "signature", "spreads")
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, is_plain: bool) -> None:
+        self.is_plain = is_plain  # whether by position and by name are the same to the function
         takes = list(signature.parameters.values())
         self.signature = signature
         # Names that can be passed by position, in order.
@@ -50,6 +53,10 @@ class Inputs:
             )
         return bound
 
+    def by_position(self, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the arguments to pass by position if those of these names were given so."""
+        return () if self.is_plain or self.positional[: len(given)] != given else given
+
     def _refuse(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise with the message of `inspect`, which describes any invalid call."""
         try:
@@ -67,7 +74,7 @@ class ByKeyword:
         self.function = function
         self.names = names
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function; keywords of positional-only arguments are passed by position."""
         values = list(args)
         for name in self.names[len(args) :]:
@@ -142,11 +149,30 @@ def _read(run: Callable[..., Any], name: str) -> Inputs:
     import inspect  # takes 10 ms, so it is imported with the first task
 
     try:
-        signature = inspect.signature(run.function if isinstance(run, ByKeyword) else run)
+        function = run.function if isinstance(run, ByKeyword) else run
+        signature = inspect.signature(function)
     except ValueError:
         raise ValueError(f"{name}: {run!r} has no signature; wrap it in a function") from None
     _check(signature.parameters, name)
-    return Inputs(signature)
+    return Inputs(signature, is_plain(function))
+
+
+def is_plain(function: Callable[..., Any]) -> bool:
+    """Whether a callable is a function, or a method, whose signature is that of its own code."""
+    inner = function.__func__ if isinstance(function, MethodType) else function
+    return isinstance(inner, FunctionType) and inner.__dict__.keys().isdisjoint(("__wrapped__", "__signature__"))
+
+
+def as_given(arguments: Mapping[str, Any], by_position: Iterable[str]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a call by position and by name.
+
+    Examples
+    --------
+    >>> as_given({"x": 1, "y": 2, "z": 3}, ["x", "y"])
+    ([1, 2], {'z': 3})
+    """
+    named = dict(arguments)
+    return [named.pop(name) for name in by_position], named
 
 
 def _check(parameters: Mapping[str, Any], name: str) -> None:

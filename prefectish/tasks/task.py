@@ -492,8 +492,10 @@ class Task(Operand, Generic[R]):
         flow = self._flow(flow)
         if active := current().get("tags"):
             self.tags |= active
-        keyword_tasks = inputs_of(self.run, self.name).bind(self.name, args, kwargs)
+        inputs = inputs_of(self.run, self.name)
+        keyword_tasks = inputs.bind(self.name, args, kwargs)
         flow.set_dependencies(self, upstream_tasks=upstream_tasks, keyword_tasks=keyword_tasks, mapped=mapped)
+        flow.positions[self] = inputs.positional[: len(args)]
         return self
 
     def set_dependencies(

@@ -42,6 +42,7 @@ class StepSpec(Struct):
     """What an attempt needs to know of a step; it is sent once with each map."""
 
     __slots__ = (
+        "by_position",
         "direct",
         "cache",
         "computes_key",
@@ -79,7 +80,9 @@ class StepSpec(Struct):
         named_by_key: bool = False,
         storage: ResultStorage | NoStorage | None = None,
         cache: CacheSpec | None = None,
+        by_position: tuple[str, ...] = (),
     ) -> None:
+        self.by_position = by_position  # names of the arguments that its body is given by position, others by name
         self.cache = cache  # how its cache is asked, None if it has none
         # Its body only combines its inputs, and can do so again where its result is read.
         self.derives = is_deriving(task)

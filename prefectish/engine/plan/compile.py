@@ -33,6 +33,7 @@ from prefectish.engine.state import Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant
+from prefectish.tasks.signatures import inputs_of
 from prefectish.tasks.task import Task
 
 #: Steps in one group, at most: a job stays small enough to be resubmitted or split.
@@ -51,6 +52,10 @@ class FlowGraph(Protocol):
     @property
     def constants(self) -> Mapping[Task, Mapping[str, Any]]:
         """Return the constant arguments of tasks, by name."""
+
+    @property
+    def positions(self) -> Mapping[Task, tuple[str, ...]]:
+        """Return the names of the arguments of tasks that were given by position."""
 
     def sorted_tasks(self) -> Sequence[Task]:
         """Return the tasks, each after all that it depends on."""
@@ -98,7 +103,9 @@ def _step(
     parameters: Mapping[str, Any],
 ) -> Step:
     inputs = tuple(Input(e, number[e.upstream_task], names[e.upstream_task], names[task]) for e in flow.edges_to(task))
-    step = Step(number[task], task, names[task].slug, inputs, dict(flow.constants.get(task, ())))
+    given = flow.positions.get(task, ())
+    by_position = inputs_of(task.run, task.name).by_position(given) if given else ()
+    step = Step(number[task], task, names[task].slug, inputs, dict(flow.constants.get(task, ())), by_position)
     step.store = getattr(task, "result", None) or getattr(flow, "result", None)
     if isinstance(task, Constant):
         step.literal = Success("Constant.", task.value)

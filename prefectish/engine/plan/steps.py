@@ -50,13 +50,20 @@ class Step:
     """One task of the flow with everything the engine needs to know before the run."""
 
     __slots__ = (
-        "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name", "number", "slug", "domain",
-        "shares_cache", "stage", "stands_in", "store", "task",
+        "by_position", "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name", "number",
+        "slug", "domain", "shares_cache", "stage", "stands_in", "store", "task",
     )  # fmt: skip
 
     def __init__(
-        self, number: int, task: Task, slug: str, inputs: tuple[Input, ...], constants: Mapping[str, Any]
+        self,
+        number: int,
+        task: Task,
+        slug: str,
+        inputs: tuple[Input, ...],
+        constants: Mapping[str, Any],
+        by_position: tuple[str, ...] = (),
     ) -> None:
+        self.by_position = by_position  # names of the arguments that the body is given by position
         self.number = number  # position in the plan, topological: every input comes from a smaller number
         self.task = task
         self.name: str = task.name

@@ -209,6 +209,7 @@ class ReadySteps:
             named_by_key=named_by_key,
             storage=self._storage(step),
             cache=CacheSpec(step.task, step.store, shared=step.shares_cache) if has_cache(step.task) else None,
+            by_position=step.by_position,
         )
 
     def _storage(self, step: Step) -> ResultStorage | None:

@@ -21,7 +21,7 @@ from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, eleme
 from prefectish.engine.state import Crashed, Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
 from prefectish.engine.transitions import check, validating
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, AttemptContext
-from prefectish.engine.worker.body import finished, is_unfinished
+from prefectish.engine.worker.body import call_body, finished, is_unfinished
 from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
 from prefectish.engine.worker.logs.capture import log_failure, safely
 from prefectish.engine.worker.parts import AttemptPart, parts_of
@@ -193,6 +193,8 @@ def _call_until_done(
     while True:
         if allowance is not None:
             outcome = call_limited(ctx, inputs, allowance)
+        elif spec.by_position:
+            outcome = call_body(spec.task, inputs, spec.by_position)
         else:
             outcome = capture(spec.task.run, **inputs)
             if type(outcome) is Error or is_unfinished(type(outcome.value)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
@@ -13,7 +13,7 @@ from prefectish.engine.signals import ENDRUN
 from prefectish.engine.state import Paused, Retrying, State
 from prefectish.engine.worker.redaction import redacted
 from prefectish.secrets import masking
-from prefectish.tasks.signatures import functions_behind
+from prefectish.tasks.signatures import as_given, functions_behind
 from prefectish.tasks.task import Task
 
 #: What calling an async function gives, and a generator function.
@@ -21,9 +21,12 @@ _ASYNC = frozenset({CoroutineType, AsyncGeneratorType})
 _UNFINISHED = frozenset({*_ASYNC, GeneratorType})
 
 
-def call_body(task: Task, inputs: dict[str, Any]) -> Value | Error:
-    """Call ``task.run(**inputs)`` and return what comes of it, as :func:`finished` does."""
-    return finished(capture(task.run, **inputs), task.run)
+def call_body(task: Task, inputs: dict[str, Any], by_position: Sequence[str] = ()) -> Value | Error:
+    """Call ``task.run`` with its inputs, some of them by position, and return what :func:`finished` makes of it."""
+    if not by_position:
+        return finished(capture(task.run, **inputs), task.run)
+    args, named = as_given(inputs, by_position)
+    return finished(capture(task.run, *args, **named), task.run)
 
 
 def is_unfinished(kind: type) -> bool:

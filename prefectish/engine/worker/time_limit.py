@@ -134,7 +134,7 @@ def _limited(ctx: AttemptContext, inputs: dict[str, Any], allowance: Allowance) 
         if limit is not None and _timed_out(outcome):
             _log_stopped(ctx, limit)
     else:
-        outcome = _called(partial(call_body, task, inputs), limit, ctx)
+        outcome = _called(partial(call_body, task, inputs, ctx.spec.by_position), limit, ctx)
     seconds = clocks.current.seconds() - began
     if limit is not None and _timed_out(outcome):
         seconds = max(seconds, limit)  # so that a total that ran out is seen as spent, to the last bit

@@ -72,7 +72,7 @@ def _call(speaker: _Speaker, request: Mapping[str, Any]) -> Value | Error:
     assert isinstance(body, Value) and isinstance(inputs, Value) and isinstance(ctx, Value)
     bind({**ctx.value, "logger": child_logger(*request["logger"])})
     speaker.say(frames.BEGAN)
-    return call_body(body.value, inputs.value)
+    return call_body(body.value, inputs.value, request["by_position"])
 
 
 def _unopened(what: str, label: str, error: BaseException) -> FAIL:

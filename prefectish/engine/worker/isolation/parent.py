@@ -103,6 +103,7 @@ def _request(ctx: AttemptContext, inputs: dict[str, Any], label: str) -> bytes:
             "levels": _levels(),
             "masked": masking.known(),
             "logger": (ctx.spec.name, ctx.index if ctx.spec.mapped else None),
+            "by_position": ctx.spec.by_position,
             "context": _portable(ctx),
             "body": _packed(_without_engine_options(ctx.spec.task), f"task {ctx.spec.slug}", {}),
             "inputs": _packed(inputs, None, {name: f"argument {name!r} of {label}" for name in inputs}),
