@@ -26,11 +26,11 @@ def test_requests_are_delivered_in_their_order() -> None:
     mailbox.post(PauseRun())
     mailbox.post_later(SetTagLimit("net", 2))
     mailbox.post(ResumeRun())
-    assert mailbox
+    assert mailbox.requests
     seen: list[object] = []
     mailbox.deliver(seen.append)
     assert [type(request) for request in seen] == [PauseRun, SetTagLimit, ResumeRun]
-    assert not mailbox
+    assert not mailbox.requests
 
 
 def test_request_ends_the_wait_for_receipts_at_once_or_in_its_own_time() -> None:

@@ -85,7 +85,7 @@ def test_killer_of_a_client_kills_in_its_block(tmp_path):
 def test_killer_needs_a_cluster():
     with Flow("local") as flow:
         task(len, name="width")("abc")
-    with pytest.raises(TypeError, match="<LocalExecutor> has no cluster whose workers could be killed"):
+    with pytest.raises(TypeError, match="<LocalExecutor> has no cluster with workers to kill; use a DaskExecutor"):
         flow.run(executor=WorkerKiller(LocalExecutor()), history=False)
 
 

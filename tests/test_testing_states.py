@@ -157,7 +157,7 @@ def test_what_is_not_a_task_and_no_state_is_refused_by_name(ran):
     state, loaded, _, _ = ran
     with pytest.raises(ValueError, match=r"'laod'; the tasks of this run are: Constant\[list\]-1, load-1,"):
         assert_states(state, {"laod": "Success"})
-    with pytest.raises(ValueError, match="is no task of this run"):
+    with pytest.raises(ValueError, match="unknown task <Task: load>; the tasks of this run are"):
         assert_states(state, {load: "Success"})
     with pytest.raises(ValueError, match="unknown state 'Sucess'; states are: Cached, Cancelled"):
         assert_states(state, {loaded: "Sucess"})

@@ -134,6 +134,7 @@ class Progress:
 
     def start(self, now: Now) -> list[Job]:
         """Return the first jobs."""
+        self.changes.turn(now)
         for step_state in self.run_state.step_states:
             if step_state.step.literal is not None:
                 self.changes.keep_step(step_state, step_state.step.literal)
