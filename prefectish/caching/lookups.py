@@ -98,8 +98,10 @@ def _validator(task: Any, shared: bool = False) -> Any:
     return all_inputs if shared else duration_only
 
 
-def has_same_keys(task: Any, shared: bool) -> bool:
-    """Whether the inputs of runs tell which of them can stand for one another."""
+def is_isolated(task: Any, shared: bool) -> bool:
+    """Whether runs of a task wait for one with the same key; the key must tell that one can stand for the other."""
+    if not (shared and task.cache_isolation):
+        return False
     if task.cache_key_fn is not None:
         return True
     return task.cache_for is not None and bool(read_inputs_of(_validator(task, shared), ("any",)))

@@ -24,6 +24,7 @@ from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, StepChain, StepState
+from prefectish.engine.scheduling.same_key import meets_same_keys
 from prefectish.engine.state import Cancelled, Failed, Mapped, State, Success
 from prefectish.engine.worker.decide import finished
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
@@ -74,7 +75,7 @@ class CallChain(StepChain):
 class CallSignature:
     """Calls of one task whose arguments are of the same kinds. Made by the thread that calls."""
 
-    __slots__ = ("direct", "failed", "chain", "outcomes", "rows", "spec", "step_state")
+    __slots__ = ("chain", "direct", "failed", "limited", "outcomes", "rows", "spec", "step_state")
 
     def __init__(
         self, dynamic_plan: DynamicPlan, task: Task, specs: Sequence[InputSpec], by_position: tuple[str, ...]
@@ -93,7 +94,8 @@ class CallSignature:
         self.outcomes: dict[int, Settled] = {}  # of the calls that have not ended
         self.failed: list[Settled] = []  # outcomes of those that failed and that were not read by then
         # Whether a call may run inline, in the thread that calls: no limit holds it back.
-        self.direct = not progress.admission.limits.limited(self.step_state.step.number)
+        self.limited = progress.admission.limits.limited(self.step_state.step.number)
+        self.direct = not (self.limited or (step.cache is not None and step.cache.is_isolated))
         self.step_state.watcher = self
 
     def opened(self) -> None:
@@ -313,7 +315,8 @@ class CallQueue:
     def _open(self, signature: CallSignature) -> CallChain:
         chain = signature.chain = CallChain(signature.step_state)
         chain.spec = signature.spec
-        chain.limited = not signature.direct
+        chain.limited = signature.limited
+        chain.probe_first = meets_same_keys(chain)
         if not callable(signature.step_state.step.task.priority):
             chain.priority = float(signature.step_state.step.task.priority or 0)
         self.changes.open_chain(chain)

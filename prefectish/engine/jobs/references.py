@@ -71,6 +71,14 @@ class Held(Deferred):
             self._value = self._fetch(self.handle)
         return self.get()
 
+    def held_again(self) -> Held | None:
+        """Return another reference to the value, which is released when both are; None if it was released."""
+        if self.handle is None and self._value is None:
+            return None
+        other = Held(self.label, self.nbytes, self.handle, self._fetch)
+        other._value = self._value
+        return other
+
     def fetch(self) -> None:
         """Fetch the value, keep it here and release it there."""
         self._value = self._fetch(self.handle)

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from prefectish.caching.lookups import cache_name, has_cache
+from prefectish.caching.lookups import cache_name, has_cache, is_isolated
 from prefectish.edges import Edge
 from prefectish.engine.plan.map_domain import Measure
 from prefectish.engine.plan.placement import placement_of
@@ -250,4 +250,6 @@ def _traits(step: Step) -> tuple[object, ...]:
 def _travels_alone(step: Step, limited_tags: frozenset[str]) -> bool:
     """Steps under a limit are admitted one by one, so no neighbour may ride on their permit."""
     task = step.task
+    if step.shares_cache and is_isolated(task, True):
+        return True  # it may wait for another one with the same key
     return bool(task.max_concurrency or task.rate or (limited_tags and limited_tags & task.tags))

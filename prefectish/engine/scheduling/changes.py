@@ -108,10 +108,10 @@ class Changes:
                 self._grow_domains(step_state, row)
         else:
             step_state.measurement = width
-        if type(state) is not Success:
+        if type(state) is not Success or state._context is not None:
             self._count_kind(step_state, state)
-        elif state._context is not None:
-            remember(step_state.step.task, state)
+        if self.run_state.watched:
+            self._end_watch(step_state, row, state, width)
         if isinstance(state._result, Held):
             self.result_release.note(step_state, row)
         if step_state.reads:
@@ -123,6 +123,18 @@ class Changes:
             step_state.watcher.row(row, state, width)
         if not step_state.left:
             self.finish_step(step_state)
+
+    def watch_row(self, place: tuple[int, int]) -> None:
+        """Have the end of a row, given by number of its step and row, noted in ``RunState.watched_ended``."""
+        self.run_state.watched.add(place)
+
+    def _end_watch(self, step_state: StepState, row: int, state: State, width: Any) -> None:
+        place = step_state.step.number, row
+        if place in self.run_state.watched:
+            self.run_state.watched.remove(place)
+            result = state._result
+            held = result.held_again() if isinstance(result, Held) else None  # the row's own may be released at once
+            self.run_state.watched_ended.append((place, state, width, held))
 
     def notify_row(self, step_state: StepState, row: int, old: State, state: State) -> State:
         """Let the handlers of a task see a transition of a row; return the state after them."""
@@ -184,8 +196,11 @@ class Changes:
         self.run_state.touched.update(group for group in groups if group is not None)
 
     def _count_kind(self, step_state: StepState, state: State) -> None:
-        """Count a state that is more than a plain success, which most are."""
+        """Count, or remember, a state that is more than a plain success, which most are."""
         kind = type(state)
+        if kind is Success:
+            remember(step_state.step.task, state)
+            return
         step_state.kinds[kind] = step_state.kinds.get(kind, 0) + 1
         if state.is_failed():
             self._count_failure(step_state, state)

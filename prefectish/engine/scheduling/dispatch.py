@@ -17,6 +17,7 @@ from prefectish.engine.scheduling.name_claims import NameClaims
 from prefectish.engine.scheduling.ready import ReadySteps
 from prefectish.engine.scheduling.resume_rules import DuplicateKeys, ResumeRules
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
+from prefectish.engine.scheduling.same_key import meets_same_keys
 from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
 from prefectish.engine.worker.cache import PROBE_WINDOW, can_probe, remember
 from prefectish.engine.worker.decide import finished
@@ -49,7 +50,7 @@ class Dispatcher:
             touched.add(group)
             self.changes.open_chain(chain)
             chain.limited = any(self.admission.limits.limited(s.step.number) for s in chain.step_states)
-            chain.probe_first = chain.limited and self._may_need_no_slot(chain)
+            chain.probe_first = meets_same_keys(chain) or (chain.limited and self._may_need_no_slot(chain))
             for step_state in chain.step_states:
                 self.changes.touch_consumers(step_state)
                 if step_state.watcher is not None:

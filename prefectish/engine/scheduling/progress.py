@@ -167,6 +167,9 @@ class Progress:
         if self.run_state.timers or self.run_state.deadlines:
             self._fire_due(now)
         self._admit(now)
+        while self.run_state.watched_ended:
+            self.rows.same_keys.settle(now, may_start=not self.cancellation.draining)
+            self._admit(now)
         if self.run_state.timers:
             self.rows.drop_cancelled_timers()
         return self.changes.take_jobs()
@@ -221,7 +224,7 @@ class Progress:
             return True
         if self.cancellation.draining:
             return False
-        if run_state.submitted_jobs or run_state.timers or run_state.jobs:
+        if run_state.submitted_jobs or run_state.timers or run_state.jobs or run_state.watched_ended:
             return False
         return not (self.suspects.busy or self.admission.stuck or self.rows.held_rows)
 

@@ -13,9 +13,10 @@ from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.run_state import MapRow, StepChain
+from prefectish.engine.scheduling.same_key import SameKeys
 from prefectish.engine.scheduling.slowest import no_children
 from prefectish.engine.state import Cancelled, Finished, Pending, Retrying, Scheduled, State
-from prefectish.engine.worker.attempt_context import attempt_number
+from prefectish.engine.worker.attempt_context import MISS, attempt_number
 from prefectish.engine.worker.cache import can_probe
 from prefectish.engine.worker.logs.relay import AttemptLog
 
@@ -48,6 +49,7 @@ class Rows:
         self.held_rows: list[tuple[StepChain, MapRow]] = []
         self.batches: dict[int, int] = {}
         self.slowest = no_children()
+        self.same_keys = SameKeys(self)
         self._batch_count = 0
 
     def record(self, chain: StepChain, map_row: MapRow, position: int, record: Record, now: Now) -> None:
@@ -72,7 +74,10 @@ class Rows:
             self.changes.finish_position(chain, map_row, position, state, record.width)
         elif isinstance(state, Scheduled):
             self.wait(chain, map_row, position, state, record.due_in_seconds, now)
-        elif type(state) is not Pending:
+        elif type(state) is Pending:
+            if state._context is not None and MISS in state._context:
+                self.same_keys.meet(chain, map_row, position, record, now)
+        else:
             # a state that a handler or ENDRUN left: neither final nor due, so it waits for a decision from outside
             self.wait(chain, map_row, position, state, None, now)
 

@@ -22,6 +22,7 @@ between two turns of the loop is stated by :meth:`RunState.validate`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from heapq import heappop, heappush
@@ -31,6 +32,7 @@ from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import STEP, ChainSpec, Job
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import UNMAPPABLE, Measure, measure
 from prefectish.engine.plan.steps import Group, MapDomain, Plan, Step
 from prefectish.engine.scheduling.events import AttemptEvent
@@ -444,6 +446,11 @@ class RunState:
         Modes of chains whose map gave up, by number of the chain, until they are acted on.
     raised
         The first ordinary error of a task, kept under ``raise_on_exception``.
+    watched
+        Rows for which others wait, by number of the step and row.
+    watched_ended
+        Those of them that have ended, until they are acted on: place, state, length of the result, and a reference of
+        its own to a result that is held.
     over
         The run has ended; receipts are ignored.
     paused
@@ -454,7 +461,8 @@ class RunState:
 
     __slots__ = (
         "cancelled", "chains", "deadlines", "events", "groups", "jobs", "logs", "map_states", "now", "over", "paused",
-        "plan", "raised", "step_states", "stopping", "submitted_jobs", "timers", "touched", "turns",
+        "plan", "raised", "step_states", "stopping", "submitted_jobs", "timers", "touched", "turns", "watched",
+        "watched_ended",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, record: bool = False) -> None:
@@ -474,6 +482,8 @@ class RunState:
         self.deadlines: Timers[Callable[[Now], None]] = Timers()
         self.touched: set[int] = set()
         self.stopping: dict[int, AdmissionMode] = {}
+        self.watched: set[tuple[int, int]] = set()
+        self.watched_ended: deque[tuple[tuple[int, int], State, Any, Held | None]] = deque()
         self.raised: BaseException | None = None
         self.over = False
         self.paused = False

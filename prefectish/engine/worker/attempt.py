@@ -20,7 +20,7 @@ from prefectish.engine.plan.item_key import ITEM_KEY, item_key, name_of
 from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, element_width, measure
 from prefectish.engine.state import Crashed, Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
 from prefectish.engine.transitions import check, validating
-from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, AttemptContext
+from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, MISS, AttemptContext
 from prefectish.engine.worker.body import call_body, finished, is_unfinished
 from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
 from prefectish.engine.worker.logs.capture import log_failure, safely
@@ -97,7 +97,7 @@ def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], sta
     if parts and (found := _found(spec, parts, ctx, start, inputs)) is not None:
         return found
     if probe_only:
-        return start
+        return _missed(spec, ctx, start)
     state, aborted = _change(spec, start, RUNNING)
     if aborted or (state is not RUNNING and not state.is_running()):
         return state
@@ -109,6 +109,13 @@ def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], sta
     for part in parts:
         part.end(ctx, state)
     return state
+
+
+def _missed(spec: StepSpec, ctx: AttemptContext, start: State) -> State:
+    """Return the state from which a run starts whose cache has nothing, with its key if others may have the same."""
+    if ctx.miss is None or ctx.miss.same_key is None or spec.cache is None or not spec.cache.is_isolated:
+        return start
+    return start.replace(context={**start.context, MISS: ctx.miss})
 
 
 def _without_body(spec: StepSpec, ctx: AttemptContext, start: State, verdict: Finish | CallBody | NotReady) -> State:

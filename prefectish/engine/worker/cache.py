@@ -14,7 +14,18 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from prefectish.caching.lookups import Earlier, Hit, Miss, cache_name, entry_of, has_cache, keep, lookup, reason
+from prefectish.caching.lookups import (
+    Earlier,
+    Hit,
+    Miss,
+    cache_name,
+    entry_of,
+    has_cache,
+    is_isolated,
+    keep,
+    lookup,
+    reason,
+)
 from prefectish.caching.memory import Caches
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import encode_state
@@ -57,6 +68,11 @@ class CacheSpec:
         self.caches = caches
         self.shared = shared
         self._earlier: Earlier | None = None
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether runs with equal keys wait for the first of them."""
+        return is_isolated(self.task, self.shared)
 
     def lookup(self, ctx: AttemptContext, inputs: dict[str, Any]) -> tuple[State | None, Miss | None]:
         """Return the cached state that stands for the run, or the miss; Failed if the lookup raised."""
