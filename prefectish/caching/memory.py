@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prefectish.caching.validators import duration_only
-from prefectish.engine.state import Cached
+from prefectish.engine.state import Cached, Deferred
 
 #: Names in the context of a cached state: its key; the run that made it; the code that made it, where that matters.
 CACHE_KEY = "cache_key"
@@ -51,8 +51,8 @@ class Caches(Mapping[str, list[Cached]]):
                 self._loose[name] = [state for state in self._loose[name] if state is not expired]
 
     def newest_first(self, name: str) -> Iterator[Cached]:
-        """Yield the states of a cache."""
-        return reversed(self._shelves.get(name, {}).values())
+        """Yield the states of a cache whose results can be read."""
+        return filter(_is_here, reversed(self._shelves.get(name, {}).values()))
 
     def of_inputs(self, name: str, digests: Mapping[str, str | None], code: str | None = None) -> Iterator[Cached]:
         """Yield the states of a cache that may match inputs with these hashes, including states without hashes.
@@ -66,15 +66,16 @@ class Caches(Mapping[str, list[Cached]]):
         inputs = frozenset(digests.items())
         for made_by in (code, None) if code is not None else (None,):
             found = shelf.get((inputs, made_by))
-            if found is not None:
+            if found is not None and _is_here(found):
                 yield found
         for state in reversed(self._loose.get(name, ())):
-            if made_by_code(state, code):
+            if _is_here(state) and made_by_code(state, code):
                 yield state
 
     def of_key(self, name: str, key: str) -> Cached | None:
         """Return the state of a key."""
-        return self._shelves.get(name, {}).get(key)
+        found = self._shelves.get(name, {}).get(key)
+        return found if found is not None and _is_here(found) else None
 
     def __getitem__(self, name: str) -> list[Cached]:
         return list(self._shelves[name].values())
@@ -94,6 +95,12 @@ def _entry_token(state: Cached) -> Any:
     if not isinstance(hashed, Mapping) or state.cached_inputs:
         return None
     return frozenset(hashed.items()), state.context.get(CACHED_CODE)
+
+
+def _is_here(state: Cached) -> bool:
+    """Whether the result can be read: a large one may have been left on a worker, and released there."""
+    result = state._result
+    return not isinstance(result, Deferred) or result.is_here
 
 
 def made_by_code(state: Cached, code: str | None) -> bool:

@@ -50,6 +50,11 @@ class Deferred:
         """Return the value itself."""
         raise NotImplementedError
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the value can be read without what made it: its worker, or the run."""
+        return True
+
     def packed(self, label: str) -> Deferred:
         """Return it as it crosses a process boundary; `label` names it in errors."""
         return self

@@ -65,6 +65,11 @@ class Held(Deferred):
             value = self._fetch(self.handle)
         return value.get() if isinstance(value, Deferred) else value
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the value can be read without what made it: it was fetched."""
+        return self._value is not None
+
     def peek(self) -> Any:
         """Return the value and keep it here; it stays on its worker for other readers."""
         if self._value is None and self.handle is not None:
@@ -115,6 +120,11 @@ class Discarded(Struct, Deferred):
         self.label = label
         self.nbytes = nbytes
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the value can be read without what made it: never."""
+        return False
+
     def get(self) -> Any:
         """Refuse, and name the option that keeps the result."""
         raise ResultReleased(
@@ -156,6 +166,11 @@ class Gone(Struct, Deferred):
 
     def __init__(self, label: str) -> None:
         self.label = label
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the value can be read without what made it: never."""
+        return False
 
     def get(self) -> Any:
         """Refuse, and name the option that keeps the result."""
