@@ -18,7 +18,7 @@ def kinds(states):
     return [type(state) for state in states]
 
 
-def test_child_has_one_future_that_is_equal_and_a_key(executor):
+def test_e3_child_has_one_future_that_is_equal_and_a_key(executor):
     def keys():
         futures = inc.map(range(4))
         numbers = dict(zip(futures, range(4), strict=True))
@@ -33,7 +33,7 @@ def test_child_has_one_future_that_is_equal_and_a_key(executor):
     assert run_with(executor, keys) == ({0: 1, 1: 2, 2: 3, 3: 4}, 0)
 
 
-def test_futures_of_children_are_kept_weakly():
+def test_e3_futures_of_children_are_kept_weakly():
     import gc
     import weakref
 
@@ -48,7 +48,7 @@ def test_futures_of_children_are_kept_weakly():
     assert drops() is None
 
 
-def test_return_state_gives_states_in_place_of_futures(executor):
+def test_f12_mr3_return_state_gives_states_in_place_of_futures(executor):
     def states():
         failed = inverse.submit(0)
         return (
@@ -66,7 +66,7 @@ def test_return_state_gives_states_in_place_of_futures(executor):
     assert kinds(none) == [Failed]
 
 
-def test_as_completed_takes_more_futures_and_gives_results(executor):
+def test_mr12_as_completed_takes_more_futures_and_gives_results(executor):
     def grows():
         ended = as_completed([inc.map([1, 2]), inc.submit(7)], with_results=True)
         found = []
@@ -82,7 +82,7 @@ def test_as_completed_takes_more_futures_and_gives_results(executor):
     assert run_with(executor, grows) == [2, 3, 8, 101, 201, 301, 401]
 
 
-def test_as_completed_with_results_raises_what_failed():
+def test_mr12_as_completed_with_results_raises_what_failed():
     @flow(history=False)
     def reads():
         return list(as_completed(inverse.map([0]), with_results=True))
@@ -91,7 +91,7 @@ def test_as_completed_with_results_raises_what_failed():
         reads()
 
 
-def test_as_completed_refuses_what_is_no_future():
+def test_mr12_as_completed_refuses_what_is_no_future():
     @flow(history=False)
     def reads():
         as_completed([3])
@@ -100,7 +100,7 @@ def test_as_completed_refuses_what_is_no_future():
         reads()
 
 
-def test_future_read_in_a_body_of_its_run_is_refused_on_every_executor(executor):
+def test_e5_future_read_in_a_body_of_its_run_is_refused_on_every_executor(executor):
     """What a closure brings into a body: refused where it is read, or where the task is pickled."""
 
     def reads():
@@ -127,7 +127,7 @@ def test_future_read_in_a_body_of_its_run_is_refused_on_every_executor(executor)
     assert run_with(executor, reads) == 2
 
 
-def test_flow_in_a_body_reads_its_own_futures_and_not_those_around_it(executor, in_process):
+def test_e5_flow_in_a_body_reads_its_own_futures_and_not_those_around_it(executor, in_process):
     def outer():
         first = inc.submit(1)
 
@@ -149,7 +149,7 @@ def test_flow_in_a_body_reads_its_own_futures_and_not_those_around_it(executor, 
     assert run_with(executor, outer) == 4
 
 
-def test_wait_for_takes_states_and_failures_that_are_allowed(executor):
+def test_e13_wait_for_takes_states_and_failures_that_are_allowed(executor):
     def waits():
         failed, good = inverse(0, return_state=True), inc(1, return_state=True)
         future = inverse.submit(0)
@@ -165,7 +165,7 @@ def test_wait_for_takes_states_and_failures_that_are_allowed(executor):
     assert kinds(run_with(executor, waits)) == [ran, ran, none, none, ran, ran, ran, ran, none, ran]
 
 
-def test_maps_add_up_to_lists(executor):
+def test_e13_maps_add_up_to_lists(executor):
     def adds():
         one, two = inc.map([1]), inc.map([2, 3])
         return [future.result() for future in one + two], len(list(two) + one)

@@ -270,7 +270,7 @@ class CallQueue:
         signature = call.signature
         signature.outcomes[call.row] = call.outcome
         self._make_room(signature.step_state, call.row)
-        self._once_known((a for a in call.arguments if type(a) is Settled), partial(self._start, call))
+        self._once_known((a for a in call.arguments if type(a) is Settled), partial(self._start, call), call.outcome)
 
     def _make_room(self, step_state: StepState, row: int) -> None:
         """Give a row its place; calls of several threads may come in any order."""
@@ -280,8 +280,8 @@ class CallQueue:
         if missing > 0:
             self.changes.add_calls(step_state, missing)
 
-    def _once_known(self, outcomes: Iterable[Settled], act: Callable[[], None]) -> None:
-        """Act once all outcomes are known: now, or when the last one is."""
+    def _once_known(self, outcomes: Iterable[Settled], act: Callable[[], None], reader: Settled | None = None) -> None:
+        """Act once all outcomes are known: now, or when the last one is; `reader` is paused with any of them."""
         left = [outcome for outcome in outcomes if outcome.state is None]
         if not left:
             act()
@@ -290,10 +290,12 @@ class CallQueue:
 
         def tell(outcome: Settled) -> None:
             nonlocal waiting
-            if outcome.state is not None:  # and not only paused
-                waiting -= 1
-                if not waiting and not self.run_state.over:
-                    act()
+            if outcome.state is None:
+                _pause_with(reader, outcome)
+                return
+            waiting -= 1
+            if not waiting and not self.run_state.over:
+                act()
 
         for outcome in left:
             outcome.then(tell)
@@ -348,7 +350,9 @@ class CallQueue:
             return
         needed = [o for a in map_call.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
         maps = [a.value for a in map_call.arguments if isinstance(a.value, MapCall)]
-        self._once_added(maps, lambda: self._once_known(needed, partial(self._start_map, map_call)))
+        for m in maps:
+            m.outcome.then(partial(_pause_with, map_call.outcome))
+        self._once_added(maps, lambda: self._once_known(needed, partial(self._start_map, map_call), map_call.outcome))
 
     def _once_added(self, maps: Sequence[MapCall], act: Callable[[], None]) -> None:
         missing = next((m for m in maps if m.step_state is None), None)
@@ -365,7 +369,7 @@ class CallQueue:
                 assert a.value.step_state is not None
                 source = a.value.step_state.step.number
             elif _by_item(a):
-                source = self._add_items(a)
+                source = self._add_items(a, map_call.outcome)
             elif a.key is not None and not (a.mapped or a.flattened or a.holds):
                 constants[a.key] = a.value
                 continue
@@ -402,14 +406,14 @@ class CallQueue:
         resume_rules = self.progress.resume_rules
         return resume_rules is not None and outcome.step_state is not None and resume_rules.reran(*_place(outcome))
 
-    def _add_items(self, a: Argument) -> int:
+    def _add_items(self, a: Argument, reader: Settled) -> int:
         """Add a list in which outcomes stand for items: each child waits for its own item only."""
         items = a.value
         given = Mapped("Items.", n_map_states=len(items))
         step_state = self.dynamic_plan.add_literal(_NAMED, a.name.slug, given, stands_in=True, is_final=False)
         self.dynamic_plan.add_own_domain(step_state, len(items))
         for row, item in enumerate(items):
-            self._once_known(outcomes_in(item), partial(self._end_item, step_state, row, item))
+            self._once_known(outcomes_in(item), partial(self._end_item, step_state, row, item), reader)
         return step_state.step.number
 
     def _end_item(self, step_state: StepState, row: int, item: Any) -> None:
@@ -473,6 +477,12 @@ class CallQueue:
 
 #: Stands for the task of values that were known when a map was called.
 _NAMED = Constant(None, "value")
+
+
+def _pause_with(reader: Settled | None, outcome: Settled) -> None:
+    """Let what reads something that is paused be paused too, so that nobody waits for it in vain."""
+    if reader is not None and outcome.state is None and outcome.waiting is not None:
+        reader.pause(outcome.waiting)
 
 
 def _place(outcome: Settled) -> tuple[int, int | None]:

@@ -13,9 +13,11 @@ from prefectish.engine.driver.interrupts import ended_by, interruptible
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.run import run_flow
 from prefectish.engine.jobs.slots import rebuilt
+from prefectish.engine.scheduling.verdict import unfinished
 from prefectish.engine.signals import Signal
 from prefectish.engine.state import Failed, State, Success
-from prefectish.engine.worker.decide import failure_text
+from prefectish.engine.worker.decide import failure_text, finished
+from prefectish.errors import TaskRunFailed
 from prefectish.functions.arguments import holds_futures
 from prefectish.functions.function_run import FunctionRun
 from prefectish.functions.futures import MapFuture, TaskFuture
@@ -88,11 +90,13 @@ class FlowAttempt:
         if isinstance(self.outcome, Value):
             result = capture(resolved, self.outcome.value)
             if isinstance(result, Value):
-                return result.value if isinstance(result.value, State) else Success(FUNCTION_RETURNED, result.value)
+                return _as_state(result.value)
             self.outcome = result
         error = self.outcome.exception
         if isinstance(error, Signal):
             return error.state
+        if isinstance(error, TaskRunFailed) and not error.state.is_finished():
+            return unfinished()  # it read something that is paused
         return Failed(failure_text(error).replace("of task", "of flow", 1), error)
 
     def _interrupted(self, stop: BaseException) -> None:
@@ -142,6 +146,14 @@ def resolved(value: Any) -> Any:
     if not holds_futures(value):
         return value
     return rebuilt(value, lambda member: member.result() if isinstance(member, TaskFuture | MapFuture) else member)
+
+
+def _as_state(value: Any) -> State:
+    """Return the state of a flow function that returned a value, or a state."""
+    several = value if isinstance(value, list | tuple) else (value,)
+    if any(isinstance(state, State) and not finished(state) for state in several):
+        return unfinished()
+    return value if isinstance(value, State) else Success(FUNCTION_RETURNED, value)
 
 
 def _executor(chosen: Any) -> Any:

@@ -24,6 +24,7 @@ from prefectish.engine.scheduling.crashes import is_undecided
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED
+from prefectish.engine.scheduling.verdict import unfinished
 from prefectish.engine.state import Cancelled, Failed, Mapped, State, TimedOut
 from prefectish.engine.wire.pack import pickle_task
 from prefectish.engine.worker.run_steps import run_steps
@@ -118,13 +119,19 @@ class FunctionRun:
         if lost is not None:
             return progress.verdict()
         if self.final is not None and not progress.run_state.over:
-            return self.final
+            return unfinished() if self.final.is_successful() and self._waits_unread() else self.final
         if isinstance(self.final, Cancelled):
             return self.final
         due, text = progress.cancellation.ends.get(None, (float("inf"), ""))
         if progress.run_state.now.seconds >= due:
             return TimedOut(text, TimeoutError(text))
         return Cancelled("cancelled")
+
+    def _waits_unread(self) -> bool:
+        """Whether something is paused that the function has not asked for, and so has not dealt with."""
+        signatures = list(self._signatures.values())
+        calls = [outcome for signature in signatures for outcome in list(signature.outcomes.values())]
+        return any(o.waiting is not None and not o.read for o in (*calls, *(m.outcome for m in self._maps)))
 
     def start(self, drive: Callable[[], State]) -> None:
         """Drive the run in a thread of its own, which sees the context of the caller; raise why it could not begin."""

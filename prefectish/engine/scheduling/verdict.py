@@ -30,7 +30,7 @@ def flow_state(plan: Plan, states: Sequence[State]) -> State:
     Success. A mapped reference task is judged by its children.
     """
     if not all([finished(state) for state in states]):
-        return Running("Flow run is not finished: some tasks are paused or wait for others.", context=_code(UNFINISHED))
+        return unfinished()
     kinds = set().union(*(_kinds_of(states[n]) for n in plan.references))
     if any(issubclass(kind, Failed) for kind in kinds):
         crashed = any(isinstance(states[n], Crashed) or _any_crashed(states[n]) for n in first_causes(plan, states))
@@ -40,6 +40,11 @@ def flow_state(plan: Plan, states: Sequence[State]) -> State:
     if all(issubclass(kind, Success) for kind in kinds):
         return Success("All reference tasks succeeded.", context=_code(SUCCESS))
     return Success("No reference tasks failed.", context=_code(SUCCESS))
+
+
+def unfinished() -> Running:
+    """Return the state of a flow in which something is paused, or waits for what is."""
+    return Running("Flow run is not finished: some tasks are paused or wait for others.", context=_code(UNFINISHED))
 
 
 def by_task(plan: Plan, states: Sequence[State], slowest: Sequence[SlowChild] = ()) -> TaskStates:
