@@ -193,8 +193,8 @@ def build(program: tuple[Node, ...], handlers: tuple[Any, ...] = ()) -> tuple[Fl
             return unmapped(value)
         if argument.mode == "flatten":
             return unmapped(flatten(value))
-        if isinstance(value, int):
-            return value  # a number is refused as a constant to map over while the flow is built
+        if isinstance(value, int | str):
+            return value  # a number, or text, is refused as a constant to map over while the flow is built
         return mapped(flatten(value)) if argument.mode == "flatten mapped" else mapped(value)
 
     with Flow("program") as flow:

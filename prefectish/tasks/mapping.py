@@ -19,7 +19,6 @@ from collections.abc import (
     ValuesView,
 )
 from enum import EnumMeta
-from functools import lru_cache
 from operator import getitem
 from typing import Any, NamedTuple
 
@@ -29,6 +28,8 @@ from prefectish.errors import describe
 UNMAPPABLE_RESULT = "At least one upstream state has an unmappable result."
 #: Children that a map can have; an iterator, which is read as the run goes on, may have more.
 MAX_WIDTH = 100_000_000
+#: Types whose rules are remembered.
+MAX_RULES = 1_000
 #: Containers that say that they are longer show that they have their last item.
 TRUSTED_WIDTH = 1_000
 
@@ -71,6 +72,10 @@ class Rule(NamedTuple):
     is_dask: bool = False
 
 
+#: Rules that were found, by type.
+_rules: dict[type, Rule] = {kind: Rule(getitem) for kind in LISTS}
+
+
 class Unmappable(TypeError):
     """Raised when a value cannot be mapped over."""
 
@@ -83,7 +88,6 @@ class Unmappable(TypeError):
         return f"a {self.kind} cannot be mapped over: map over {self.way_out}"
 
 
-@lru_cache(maxsize=1024)
 def rule_of(kind: type) -> Rule:
     """Return how values of a type are mapped over.
 
@@ -94,10 +98,13 @@ def rule_of(kind: type) -> Rule:
     >>> rule_of(dict).way_out
     'list(d.items()), or a list of its keys or values'
     """
-    if kind in LISTS:
-        return Rule(getitem)
-    names = {(str(base.__module__).partition(".")[0], base.__name__) for base in kind.__mro__}
-    return _rule_of_library(kind, names) or _rule_by_methods(kind)
+    rule = _rules.get(kind)
+    if rule is None:
+        if len(_rules) >= MAX_RULES:  # a program that makes classes without end
+            _rules.clear()
+        names = {(str(base.__module__).partition(".")[0], base.__name__) for base in kind.__mro__}
+        rule = _rules[kind] = _rule_of_library(kind, names) or _rule_by_methods(kind)
+    return rule
 
 
 def _rule_of_library(kind: type, names: set[tuple[str, str]]) -> Rule | None:
