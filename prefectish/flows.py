@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from prefectish.config import default_executor, switch
 from prefectish.edges import Edge, unwrap
 from prefectish.engine.context import Overlay, context, current
-from prefectish.engine.driver.options import RunOptions, check_story
+from prefectish.engine.driver.options import RunOptions, check_reserved
 from prefectish.engine.handlers import on_failure_handler
 from prefectish.engine.state import Scheduled, State
 from prefectish.errors import FlowDefinitionError, ParameterError
@@ -384,6 +384,7 @@ class Flow(TaskGraph):
         history: Any = None,
         progress: bool | None = None,
         story: bool | None = None,
+        refresh_cache: bool | None = None,
         **parameter_values: Any,
     ) -> State:
         """Run the flow and return its state, whose result maps each task to its state.
@@ -424,6 +425,9 @@ class Flow(TaskGraph):
         story
             Whether to keep a log of what happens to each child, for ``state.story("load[17]")``. Default: True under
             ``PREFECTISH_VALIDATE=1``, else False.
+        refresh_cache
+            Whether tasks compute their results anew and replace what is cached. Default: the setting `refresh_cache`,
+            which is False.
 
         Raises
         ------
@@ -437,9 +441,10 @@ class Flow(TaskGraph):
         options = self._options(
             executor=executor, context=context, task_states=task_states, state=state, flow_run_name=flow_run_name,
             keep_results=keep_results, timeout=timeout, on_pause=on_pause, history=history, progress=progress,
-            story=story,
+            story=story, refresh_cache=refresh_cache,
         )  # fmt: skip
-        check_story(story, (parameter.name for parameter in self.parameters()))
+        names = (parameter.name for parameter in self.parameters())
+        check_reserved(names, story=story, refresh_cache=refresh_cache)
         settled = partial(self._settled, parameters, parameter_values, context)
         if self.schedule is not None and state is None:
             repeats = switch("run_on_schedule", default=True) if run_on_schedule is None else run_on_schedule
@@ -490,13 +495,14 @@ class Flow(TaskGraph):
         history: Any = None,
         progress: bool | None = None,
         story: bool | None = None,
+        refresh_cache: bool | None = None,
         **parameter_values: Any,
     ) -> RunHandle:
         """Start the flow in a thread of its own, once and at once, and return a handle on the run.
 
         Parameters
         ----------
-        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, story
+        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, story, refresh_cache
             As in :meth:`run`.
         **parameter_values
             As in :meth:`run`.
@@ -508,7 +514,8 @@ class Flow(TaskGraph):
         ParameterError, FlowDefinitionError, RuntimeError
             As :meth:`run`. What goes wrong later is raised by the handle's `wait`.
         """
-        check_story(story, (parameter.name for parameter in self.parameters()))
+        names = (parameter.name for parameter in self.parameters())
+        check_reserved(names, story=story, refresh_cache=refresh_cache)
         values = self._settled(parameters, parameter_values, context)
         from contextvars import copy_context
 
@@ -518,6 +525,7 @@ class Flow(TaskGraph):
         options = self._options(
             executor=executor, context=context, task_states=task_states, flow_run_name=flow_run_name,
             keep_results=keep_results, timeout=timeout, history=history, progress=progress, story=story,
+            refresh_cache=refresh_cache,
             background=True,
         )  # fmt: skip
         drive = partial(copy_context().run, run_flow, self, values)

@@ -347,3 +347,69 @@ def test_equal_keys_of_a_large_map_are_not_compared_with_one_another(bodies: Bod
     assert time.process_time() - began < 30
     assert {state.result for state in states} == {50}
     assert len(bodies.all()) == 1
+
+
+def test_refresh_computes_anew_and_replaces_the_entry(executor: Any, tmp_path: Any, name: str) -> None:
+    bodies = Bodies(tmp_path / "bodies")
+
+    def body(x: int) -> int:
+        bodies.note(x)
+        return len(bodies.all())
+
+    made = task(body, name=name, cache_key_fn=task_input_hash)
+    with Flow("refresh", result=LocalResult(dir=tmp_path / "results")) as built:
+        value = made(1)
+
+    @flow(name="refreshed", executor=executor, history=False, result=LocalResult(dir=tmp_path / "results"))
+    def function() -> Any:
+        return made(1)
+
+    def ran(**options: Any) -> Any:
+        return built.run(executor=executor, history=False, **options).result[value].result
+
+    assert [ran(), ran(), ran(refresh_cache=True), ran()] == [1, 1, 2, 2]
+    assert function.run().result == 2
+    assert function.run(refresh_cache=True).result == 3
+    assert [function.run().result, ran()] == [3, 3]
+
+
+def test_refresh_of_a_task_and_the_setting(bodies: Bodies, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Flow("task") as built:
+        for x, refresh in ((1, True), (2, False), (3, None)):
+            tenfold(bodies, f"{name} {x}", cache_key_fn=task_input_hash, refresh_cache=refresh)(x)
+    built.run(history=False)
+    assert sorted(bodies.all()) == ["1", "2", "3"]
+    built.run(history=False)
+    assert bodies.all()[3:] == ["1"]
+    monkeypatch.setenv("PREFECTISH_REFRESH_CACHE", "true")
+    built.run(history=False)
+    assert sorted(bodies.all()[4:]) == ["1", "3"]
+
+
+def test_option_of_a_run_is_not_taken_for_a_parameter() -> None:
+    from prefectish import Parameter
+    from prefectish.errors import ParameterError
+
+    with Flow("named") as built:
+        task(lambda x: x, name="same")(Parameter("refresh_cache", default=1))
+    with pytest.raises(ParameterError, match=r"refresh_cache=True is an option of the run; .*={'refresh_cache'"):
+        built.run(refresh_cache=True, history=False)
+    with pytest.raises(TypeError, match="refresh_cache must be True or False, got 'yes'"):
+        built.run(refresh_cache="yes", history=False)
+
+
+def test_f9_counts_tell_what_was_saved(run: Run, bodies: Bodies, name: str) -> None:
+    made = tenfold(bodies, name, cache_key_fn=task_input_hash)
+    with Flow("counts") as built:
+        children = made.map([1, 2, 3, 1])
+    for text in ("<MapResult of 4: 4 ok, 0 failed, 0 skipped; 1 of 4 from the cache>", "4 of 4 from the cache>"):
+        assert text in repr(run(built).results(children))
+
+
+def test_keys_leave_arguments_out(states_of: Any, bodies: Bodies, name: str) -> None:
+    made = tenfold(bodies, name, cache_key_fn=task_input_hash.without("client"))
+    assert results(states_of(made, [1, 2, 1])) == [10, 20, 10]
+    context: dict[str, Any] = {}
+    key = task_input_hash.without("client")
+    assert key(context, {"x": 1, "client": object()}) == key(context, {"x": 1, "client": object()})
+    assert key(context, {"x": 1, "client": 1}) != key(context, {"x": 2, "client": 1})

@@ -38,7 +38,6 @@ from prefectish.results import LocalResult
 
 #: Features that are left out: what is known to be broken there.
 KNOWN_FAULTS = {
-    "cache_for_siblings": "E1: cache_for gives children the results of their siblings",
     "wraps": "E8: bodies are called by keyword",
     "positional_self": "E8: bodies are called by keyword",
     "generator_body": "E9: a generator function succeeds before it ran",
@@ -51,8 +50,6 @@ KNOWN_FAULTS = {
     "allow_collect": "allow_failure=True gives a collection's trigger signal in a graph",
     "stop": "F3: a map that is stopped goes on",
     "flatten_twice": "F10: flatten(flatten(...)) takes one level away",
-    "cache_states": "F9: what was computed cannot be told from what was cached",
-    "cache_in_flight": "F13: equal inputs run at the same time",
 }
 #: Known faults that show in all programs of a feature, where they are looked for.
 IN_FEATURE = {"cache_states": "cache_key"}

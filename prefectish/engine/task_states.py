@@ -242,7 +242,9 @@ class MapResult(Sequence[Any]):
         counts = {kind: kinds.count(kind) for kind in ("ok", "failed", "skipped", "cancelled", "unfinished")}
         always = ("ok", "failed", "skipped")
         told = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n or kind in always)
-        return f"<MapResult of {len(kinds)}: {told}>"
+        found = sum(state is not None and state.is_cached() and state.why_not_cached() is None for state in self.states)
+        cached = f"; {found} of {len(kinds)} from the cache" if found else ""
+        return f"<MapResult of {len(kinds)}: {told}{cached}>"
 
 
 class ChildStates(list[Any]):

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, overload
 
 from prefectish.engine.capture import capture
-from prefectish.engine.driver.options import RunOptions, check_story
+from prefectish.engine.driver.options import RunOptions, check_reserved
 from prefectish.engine.driver.run import resumption
 from prefectish.engine.handlers import on_failure_handler
 from prefectish.engine.state import State
@@ -102,7 +102,7 @@ class FlowFunction(Generic[P, R]):
     def run(
         self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None, history: Any = None,
         progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
-        **parameter_values: Any,
+        refresh_cache: bool | None = None, **parameter_values: Any,
     ) -> State:  # fmt: skip
         """Run the flow and return its state, whose result is what the function returned.
 
@@ -110,7 +110,7 @@ class FlowFunction(Generic[P, R]):
         ----------
         parameters, **parameter_values
             Arguments of the function.
-        executor, history, progress, timeout, story
+        executor, history, progress, timeout, story, refresh_cache
             As for :meth:`prefectish.Flow.run`.
 
         Raises
@@ -118,9 +118,14 @@ class FlowFunction(Generic[P, R]):
         ParameterError
             An argument is unknown, missing, or not of its type.
         """
-        check_story(story, self.signature.signature.parameters)
+        check_reserved(self.signature.signature.parameters, story=story, refresh_cache=refresh_cache)
         options = self.options.merged(
-            executor=executor, history=history, progress=progress, timeout=timeout, story=story
+            executor=executor,
+            history=history,
+            progress=progress,
+            timeout=timeout,
+            story=story,
+            refresh_cache=refresh_cache,
         )
         return self._state(parameters, parameter_values, options)
 

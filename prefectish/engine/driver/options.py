@@ -35,6 +35,8 @@ class RunOptions(NamedTuple):
     progress: bool | None = None  # whether the run is shown while it is driven; None: in a terminal or a notebook
     #: Whether the run keeps a log of what happens to each child; None: under ``PREFECTISH_VALIDATE=1``.
     story: bool | None = None
+    #: Whether tasks compute their results anew and replace what is cached; None: as the setting `refresh_cache` says.
+    refresh_cache: bool | None = None
     background: bool = False  # whether the run is driven beside a user who types at the terminal
     resumption: Resumption | None = None  # a recorded run to continue
     #: Of a flow function: runs after one that failed, and the seconds before each: a number, a list, or a function.
@@ -53,15 +55,19 @@ class RunOptions(NamedTuple):
             raise ValueError(f"on_pause must be None, or 'prompt' to ask on the terminal, got {on_pause!r}")
         if state is not None and not isinstance(state, State):
             raise TypeError(f"state must be a State, got {state!r}")
-        if chosen.get("story") not in (None, True, False):
-            raise TypeError(f"story must be True or False, got {chosen['story']!r}; {_STORY_PARAMETER}")
+        for name in ("story", "refresh_cache"):
+            if chosen.get(name) not in (None, True, False):
+                raise TypeError(f"{name} must be True or False, got {chosen[name]!r}; {_as_parameter(name)}")
         return self._replace(**chosen)
 
 
-_STORY_PARAMETER = "give a parameter of this name its value with parameters={'story': ...}"
+def _as_parameter(name: str) -> str:
+    return f"give a parameter of this name its value with parameters={{'{name}': ...}}"
 
 
-def check_story(story: bool | None, parameters: Iterable[str]) -> None:
-    """Refuse the option `story` where a parameter has that name: it may be meant."""
-    if story is not None and "story" in parameters:
-        raise ParameterError(f"story={story!r} is an option of the run; {_STORY_PARAMETER}")
+def check_reserved(parameters: Iterable[str], **options: Any) -> None:
+    """Refuse an option of a run where a parameter has its name: it may be meant."""
+    names = set(parameters)
+    for name, value in options.items():
+        if value is not None and name in names:
+            raise ParameterError(f"{name}={value!r} is an option of the run; {_as_parameter(name)}")

@@ -9,6 +9,7 @@ from datetime import datetime
 from importlib import import_module
 from typing import Any
 
+from prefectish import config
 from prefectish.engine.clock import Clock, RunClock
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver import active_runs
@@ -60,6 +61,8 @@ def run_flow(
     name, due = options.flow_run_name or run_id, _due(options.state)
     facts = run_context(flow.name, run_id, name, values, run_clock.moment().wall, given, due)
     facts |= _shared(flow, given) | _part(resumption)
+    refresh = options.refresh_cache
+    facts["refresh_cache"] = config.switch("refresh_cache", False) if refresh is None else refresh
     run = Run(flow, plan, executor, facts, run_clock, options, control, calls)
     run.previous = previous
     token = bind(facts)

@@ -34,7 +34,7 @@ from prefectish.engine.scheduling.run_state import (
 )
 from prefectish.engine.state import Cached, Failed, Mapped, State, Success
 from prefectish.engine.transitions import validating
-from prefectish.engine.worker.cache import remember
+from prefectish.engine.worker.cache import is_hit, remember
 
 #: Weight of the newest row in a chain's mean time.
 NEWEST = 0.1
@@ -201,11 +201,13 @@ class Changes:
         if kind is Success:
             remember(step_state.step.task, state)
             return
+        if kind is Cached:
+            remember(step_state.step.task, state)
+            if not is_hit(state):
+                return
         step_state.kinds[kind] = step_state.kinds.get(kind, 0) + 1
         if state.is_failed():
             self._count_failure(step_state, state)
-        elif kind is Cached:
-            remember(step_state.step.task, state)
 
     def _count_failure(self, step_state: StepState, state: State) -> None:
         step_state.failures += 1
@@ -563,7 +565,7 @@ class Changes:
         assert state is not None
         step_state.children[row] = None
         step_state.left += 1
-        if type(state) in step_state.kinds:
+        if type(state) in step_state.kinds and (type(state) is not Cached or is_hit(state)):
             step_state.kinds[type(state)] -= 1
         step_state.failures -= state.is_failed()
         if step_state.widths is not None:

@@ -109,6 +109,11 @@ class CacheSpec:
         return _arrived, (self.task, self.store, name, sent, self.shared)
 
 
+def is_hit(state: State) -> bool:
+    """Whether a state stands for a run that was saved: under `cache_for` what was computed is Cached too."""
+    return isinstance(state, Cached) and state.why_not_cached() is None
+
+
 def without_reason(state: Cached) -> Cached:
     """Return a state from a cache without the reason why its run was not a hit."""
     context = state._context
