@@ -52,7 +52,7 @@ KNOWN_FAULTS = {
     "flatten_twice": "F10: flatten(flatten(...)) takes one level away",
 }
 #: Known faults that show in all programs of a feature, where they are looked for.
-IN_FEATURE = {"cache_states": "cache_key"}
+IN_FEATURE: dict[str, str] = {}
 TAG_LIMIT = 2
 #: Bodies that may begin after the failure that stops a map has ended.
 LATE = {"local": 0, "threads": 4, "processes": 2, "dask": 8}
@@ -265,8 +265,7 @@ def judge(
             if not fits(outcome.tasks[f"r{number}"], end, stops):
                 wanted = f"{label}: r{number}, run {run}, is\n{outcome.tasks[f'r{number}']}\nand not {wish(end)}"
                 raise Difference("wrong", wanted)
-        if "cache_states" not in KNOWN_FAULTS or only == "cache_states":
-            judge_caches(program, foretold, f"{label}, run {run}", outcome, run)
+        judge_caches(program, foretold, f"{label}, run {run}", outcome, run)
         if label.startswith("with Flow") and not good_flow(program, foretold, outcome):
             raise Difference("flow", f"{label}, run {run}: the flow is {outcome.flow}")
         judge_calls(program, foretold, f"{label}, run {run}", executor, outcome, run)
