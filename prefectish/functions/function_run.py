@@ -19,13 +19,14 @@ from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver.control import CancelRun, RunControl, carry_out
 from prefectish.engine.jobs.protocol import Session
+from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.crashes import is_undecided
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED
 from prefectish.engine.scheduling.verdict import unfinished
-from prefectish.engine.state import Cancelled, Failed, Mapped, State, TimedOut
+from prefectish.engine.state import Cancelled, Failed, Mapped, Pending, State, TimedOut
 from prefectish.engine.wire.pack import pickle_task
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import PrefectishError
@@ -261,7 +262,7 @@ class FunctionRun:
             outcome.wait()
             return outcome
         items = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in given.values])
-        ((_, record),) = run_steps(signature.spec, (0,), row, items, {}, {})
+        ((_, record),) = run_steps(signature.spec, (0,), row, items, {}, _start_of(signature, outcome))
         final = record.state.is_finished() and not is_undecided(record.state)
         call = TaskCall(signature, row, outcome, items, outcome.key)
         if final:
@@ -398,6 +399,13 @@ def _states_of_children(map_call: MapCall) -> list[State]:
     if not isinstance(state, Mapped):
         return [state]
     return [child for child in state.map_states or () if child is not None]
+
+
+def _start_of(signature: CallSignature, outcome: Settled) -> dict[int, State]:
+    """Return the state from which a call starts that is made where it stands: a stored result has the key of it."""
+    if outcome.key is None or signature.spec.steps[0].storage is None:
+        return {}
+    return {0: Pending(context={ITEM_KEY: outcome.key})}
 
 
 def _answer(outcome: Settled, options: CallOptions) -> Any:

@@ -28,6 +28,7 @@ from prefectish.history.queries import run as find_run
 from prefectish.history.recorder import HistoryRecorder
 from prefectish.history.rows import NO_RESULT, rows_of, text_number
 from prefectish.history.store import HistoryStore, open_store
+from prefectish.history.stored import StoredResults
 from prefectish.results.base import Result
 
 #: Message of an attempt that was running when its client died.
@@ -89,6 +90,7 @@ class Resumption:
         children: dict[str, Mapping[ItemId, PreviousResult]] = {}
         widths: dict[str, int] = {}
         known = {row.slug: row for row in self._steps()}
+        stored = StoredResults(self.run.id)
         is_ours = self.run.flow_name == plan.flow_name if plan.grows else known.keys() & {s.slug for s in plan.steps}
         if known and not is_ours:
             raise ResumeMismatch(
@@ -111,6 +113,12 @@ class Resumption:
                 if child._row.made >= row.since
             }
             widths[step.slug] = len(rows)
+            if row.version == task_version(step.task):
+                single = step.domain is None
+                places = {key: (child._row.part, -1 if single else child._row.row) for key, child in every.items()}
+                unrecorded = stored.missing(step, places, row.since)
+                children[step.slug] = {**unrecorded, **children[step.slug]}
+                widths[step.slug] += sum(found.generation == self.run.part for found in unrecorded.values())
 
         for step in plan.steps:
             learn(step)

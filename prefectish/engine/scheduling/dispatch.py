@@ -9,6 +9,7 @@ from prefectish.caching.lookups import has_cache
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job
+from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.plan.map_domain import Measure, element_width, measure
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.changes import chains_of
@@ -152,6 +153,8 @@ class Dispatcher:
         map_row = self.changes.open_row(chain, row, chain.items_of(row), submissions)
         if chain.spec.steps[0].named_by_key:
             map_row.items = self.duplicate_keys.items(chain, map_row.items)
+        if chain.spec.steps[0].storage is not None and (key := chain.key_of(row)) is not None:
+            self.changes.start_row_from(map_row, 0, Pending(context={ITEM_KEY: key}))
         if chain.spec.names_results:
             self.name_claims.claim(chain, map_row)
         if not chain.started:

@@ -127,7 +127,11 @@ class Rows:
     def probe(self, chain: StepChain, map_row: MapRow, now: Now) -> Job | None:
         """Begin a row that has no slot under the limits of its chain: probe its cache, or wait for a slot."""
         self.changes.probe(chain, map_row)
-        if map_row.starts or self.suspects.busy or not can_probe(chain.spec.steps[0]):
+        if (
+            any(type(s) is not Pending for s in map_row.starts.values())
+            or self.suspects.busy
+            or not can_probe(chain.spec.steps[0])
+        ):
             self.resubmit(chain, map_row, now)
             return None
         return self.submit(chain, map_row, (0,), probe_only=True)

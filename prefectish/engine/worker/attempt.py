@@ -55,7 +55,7 @@ def run_step(
     ctx = AttemptContext(chain.run, spec, index, start)
     token = bind(ctx)
     try:
-        key = ctx.item_key = item_key(spec, upstream, chain.run) if spec.computes_key else None
+        key = ctx.key = ctx.item_key = item_key(spec, upstream, chain.run) if spec.computes_key else None
         if spec.named_by_key:
             ctx.item_key = name_of(spec, upstream, key)
         clock = clocks.current

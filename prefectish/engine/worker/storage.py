@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state
+from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.process_tree import process_id
 from prefectish.engine.state import Cached, Deferred, Failed, Retrying, State, Success
 from prefectish.engine.worker.redaction import redacted_state
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 ATTEMPT = "attempt"
 #: Header of a file that has the state of an attempt, and not its result.
 STATE = "state"
+#: Header of a stored result whose attempt knows it: the key of its item, by which a resumed run finds the child.
+ITEM = "item"
 #: Results of at most so many bytes travel with their record as well.
 SMALL = 4096
 _NOTHING = object()
@@ -243,7 +246,7 @@ class ResultStorage:
         shown = redacted_state(state) if masking.pattern is not None else state
         outcome = capture(lambda: dumps(encode_state(shown, label_of(ctx))))
         if isinstance(outcome, Value):
-            outcome = capture(self.store.write, self.own_place(ctx), outcome.value, {"holds": STATE})
+            outcome = capture(self.store.write, self.own_place(ctx), outcome.value, {"holds": STATE, **_item(ctx)})
         if isinstance(outcome, Error):
             text = "Task %r: how it ended could not be stored: %s; if its worker dies now it runs again"
             ctx["logger"].warning(text, ctx["task_full_name"], describe(outcome.exception))
@@ -284,13 +287,23 @@ class ResultStorage:
         chosen = self._chosen_place(ctx, inputs)
         if chosen is not None:
             self._check_name(chosen, holder_of(ctx))
-        location = self.store.save(own, value) if chosen is None else self.store.save(chosen, value, {ATTEMPT: own})
+        location = (
+            self.store.save(own, value, _item(ctx))
+            if chosen is None
+            else self.store.save(chosen, value, {ATTEMPT: own})
+        )
         return Stored(self.store, location, label_of(ctx), _small(value), value)
 
     def own_place(self, ctx: AttemptContext) -> str:
         """Return the place of this attempt, which no other attempt of any run has."""
         index = str(ctx.index) if ctx.index >= 0 else "single"
         return f"{self.folder}/{ctx.spec.slug}/{index}.{ctx.run_count}"
+
+
+def _item(ctx: AttemptContext) -> dict[str, Any]:
+    """Return what a stored result tells of its child, besides its place."""
+    key = ctx.key if ctx.spec.computes_key else ctx.start.context.get(ITEM_KEY)
+    return {ITEM: key} if key is not None or ctx.spec.computes_key else {}
 
 
 def _small(value: Any) -> Any:
