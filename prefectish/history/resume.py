@@ -90,7 +90,7 @@ class Resumption:
         children: dict[str, Mapping[ItemId, PreviousResult]] = {}
         widths: dict[str, int] = {}
         known = {row.slug: row for row in self._steps()}
-        stored = StoredResults(self.run.id)
+        stored = StoredResults(self.run.id, self.run.part)
         is_ours = self.run.flow_name == plan.flow_name if plan.grows else known.keys() & {s.slug for s in plan.steps}
         if known and not is_ours:
             raise ResumeMismatch(
@@ -99,7 +99,11 @@ class Resumption:
 
         def learn(step: Step) -> None:
             row = known.pop(step.slug, None)
-            if row is None or step.literal is not None:
+            if step.literal is not None:
+                return
+            if row is None:
+                if plan.grows and not any(i.mapped for i in step.inputs):  # calls, and none of them was recorded
+                    children[step.slug] = stored.missing(step, {}, 0, task_version(step.task))
                 return
             every = self.run._every_child(step.slug)
             # If a task ended, its children of the last part are complete; items of others were removed from the list.

@@ -16,7 +16,7 @@ from prefectish.engine.plan.steps import Step
 from prefectish.engine.scheduling.previous_run import PreviousResult
 from prefectish.engine.state import State, Success
 from prefectish.engine.worker.decide import SUCCEEDED
-from prefectish.engine.worker.storage import ITEM, STATE, Stored
+from prefectish.engine.worker.storage import ITEM, STATE, VERSION, Stored
 from prefectish.results.base import Result, place_of
 
 _NAME = re.compile(r"(?P<part>\d+)/(?P<slug>.+)/(?P<index>\d+|single)\.(?P<attempt>\d+)")
@@ -31,14 +31,19 @@ class StoredResults:
     ----------
     run_id
         Id of the run, the folder of its results.
+    part
+        The last part of the run: how often it was resumed.
     """
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, part: int) -> None:
         self._run_id = run_id
+        self._part = part
         self._files: dict[Any, dict[str, dict[Row, tuple[int, str]]]] = {}
         self._identities: dict[int, dict[Row, ItemId]] = {}
 
-    def missing(self, step: Step, known: Mapping[ItemId, Row], since: int) -> dict[ItemId, PreviousResult]:
+    def missing(
+        self, step: Step, known: Mapping[ItemId, Row], since: int, version: str | None = None
+    ) -> dict[ItemId, PreviousResult]:
         """Return the children of a step that ended without a record.
 
         Parameters
@@ -47,6 +52,8 @@ class StoredResults:
             Those that are recorded, with their places.
         since
             First part of the run whose results count.
+        version
+            Only results that tell that this code made them.
         """
         rows = {row: identity for identity, row in known.items()}
         domain = self._identities.setdefault(-1 - step.number if step.domain is None else step.domain, {})
@@ -62,8 +69,13 @@ class StoredResults:
             if not isinstance(read, Value) or read.value is None:
                 continue
             state, facts = read.value
+            if version is not None and facts.get(VERSION) != version:
+                continue
             identity = _identity(step, row, facts, domain, {*known, *found})
-            if identity is not None and identity not in known and identity not in found:
+            if identity is None or identity in known or identity in found:
+                continue
+            # One of several of one key that was listed again since may be known by now.
+            if row[0] == self._part or not identity[1] or identity[0] is None:
                 domain.setdefault(row, identity)
                 found[identity] = PreviousResult(state, lambda: True, max(row[1], 0), row[0], attempt, 0.0, None)
         return found

@@ -21,6 +21,7 @@ from prefectish.engine.worker.cache import CacheSpec
 from prefectish.engine.worker.result_names import NameTable
 from prefectish.engine.worker.storage import ResultStorage
 from prefectish.errors import describe
+from prefectish.flow_version import task_version
 
 logger = logging.getLogger("prefectish.engine")
 
@@ -221,7 +222,10 @@ class ReadySteps:
         folder = f"{self.facts['flow_run_id']}/{self.facts.get('flow_run_part', 0)}"
         target = getattr(task, "target", None)
         location = None if getattr(task, "auto_generated", False) else step.store.location
-        return ResultStorage(step.store, checkpoint, target, folder, self.names, location, self._computes_names())
+        version = task_version(task) if self.keyed and self.plan.grows else None
+        return ResultStorage(
+            step.store, checkpoint, target, folder, self.names, location, self._computes_names(), version
+        )
 
     def _computes_names(self) -> bool:
         """Whether some names of results are made of what a step of the same row returned."""

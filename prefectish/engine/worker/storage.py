@@ -45,6 +45,8 @@ ATTEMPT = "attempt"
 STATE = "state"
 #: Header of a stored result whose attempt knows it: the key of its item, by which a resumed run finds the child.
 ITEM = "item"
+#: Header of the stored result of a call: the version of the code of its task.
+VERSION = "version"
 #: Results of at most so many bytes travel with their record as well.
 SMALL = 4096
 _NOTHING = object()
@@ -136,7 +138,7 @@ class ResultStorage:
         The target, else the location.
     """
 
-    __slots__ = ("checkpoint", "chosen", "computes_names", "folder", "names", "owner", "store", "target")
+    __slots__ = ("checkpoint", "chosen", "computes_names", "folder", "names", "owner", "store", "target", "version")
 
     def __init__(
         self,
@@ -147,6 +149,7 @@ class ResultStorage:
         names: NameTable | None = None,
         location: Any = None,
         computes_names: bool = False,
+        version: str | None = None,
     ) -> None:
         self.store = store
         self.checkpoint = checkpoint
@@ -156,13 +159,32 @@ class ResultStorage:
         self.owner = process_id()
         self.names = NameTable() if names is None else names
         self.computes_names = computes_names
+        self.version = version  # of the code of a task that is called, for a run that is resumed
 
     def __getstate__(self) -> tuple[Any, ...]:
         chosen = None if self.chosen is self.target else self.chosen
-        return self.store, self.checkpoint, self.target, self.folder, self.owner, chosen, self.computes_names
+        return (
+            self.store,
+            self.checkpoint,
+            self.target,
+            self.folder,
+            self.owner,
+            chosen,
+            self.computes_names,
+            self.version,
+        )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.store, self.checkpoint, self.target, self.folder, self.owner, location, self.computes_names = state
+        (
+            self.store,
+            self.checkpoint,
+            self.target,
+            self.folder,
+            self.owner,
+            location,
+            self.computes_names,
+            self.version,
+        ) = state
         self.chosen = location if self.target is None else self.target
         self.names = NameTable()
 
@@ -246,7 +268,7 @@ class ResultStorage:
         shown = redacted_state(state) if masking.pattern is not None else state
         outcome = capture(lambda: dumps(encode_state(shown, label_of(ctx))))
         if isinstance(outcome, Value):
-            outcome = capture(self.store.write, self.own_place(ctx), outcome.value, {"holds": STATE, **_item(ctx)})
+            outcome = capture(self.store.write, self.own_place(ctx), outcome.value, {"holds": STATE, **self._item(ctx)})
         if isinstance(outcome, Error):
             text = "Task %r: how it ended could not be stored: %s; if its worker dies now it runs again"
             ctx["logger"].warning(text, ctx["task_full_name"], describe(outcome.exception))
@@ -288,22 +310,23 @@ class ResultStorage:
         if chosen is not None:
             self._check_name(chosen, holder_of(ctx))
         location = (
-            self.store.save(own, value, _item(ctx))
+            self.store.save(own, value, self._item(ctx))
             if chosen is None
             else self.store.save(chosen, value, {ATTEMPT: own})
         )
         return Stored(self.store, location, label_of(ctx), _small(value), value)
 
+    def _item(self, ctx: AttemptContext) -> dict[str, Any]:
+        """Return what a stored result tells of its child, besides its place."""
+        key = ctx.key if ctx.spec.computes_key else ctx.start.context.get(ITEM_KEY)
+        if key is None and not ctx.spec.computes_key:
+            return {}
+        return {ITEM: key} if self.version is None else {ITEM: key, VERSION: self.version}
+
     def own_place(self, ctx: AttemptContext) -> str:
         """Return the place of this attempt, which no other attempt of any run has."""
         index = str(ctx.index) if ctx.index >= 0 else "single"
         return f"{self.folder}/{ctx.spec.slug}/{index}.{ctx.run_count}"
-
-
-def _item(ctx: AttemptContext) -> dict[str, Any]:
-    """Return what a stored result tells of its child, besides its place."""
-    key = ctx.key if ctx.spec.computes_key else ctx.start.context.get(ITEM_KEY)
-    return {ITEM: key} if key is not None or ctx.spec.computes_key else {}
 
 
 def _small(value: Any) -> Any:
