@@ -23,6 +23,7 @@ from prefectish.engine.state import (
     TimedOut,
     TriggerFailed,
 )
+from prefectish.errors import FlowDefinitionError
 
 
 def kinds(state: State) -> list[type[State]]:
@@ -420,6 +421,28 @@ def test_e8_arguments_go_as_they_were_given(spelled):
 def test_e8_singledispatch_chooses_by_the_argument(spelled):
     found = spelled.states(lambda: {"one": spelled.call(task(kind_of), 1), "map": task(kind_of).map([1, "a", [2, ""]])})
     assert [state.result for state in found.values()] == ["int", ["int", "object", ["int", "object"]]]
+
+
+@functools.lru_cache
+def remembered(x):
+    return 2 * x
+
+
+@task
+def read_remembered(x):
+    return remembered(x)
+
+
+@pytest.mark.parametrize("body", [task(remembered, name="remembered"), read_remembered], ids=lambda body: body.name)
+def test_e12_p8_a_cached_function_of_the_script_is_refused_where_it_cannot_go(spelled, in_process, body):
+    def program():
+        return {"one": spelled.call(body, 1), "map": body.map([1, 2])}
+
+    if in_process:
+        assert [state.result for state in spelled.states(program).values()] == [2, [2, 4]]
+        return
+    with pytest.raises(FlowDefinitionError, match="cannot be pickled: PicklingError: remembered is a _lru_cache_wrap"):
+        spelled.states(program)
 
 
 def again(function):

@@ -24,6 +24,7 @@ MODULE_PATH = re.compile(r"prefectish(\.\w+)+")
 FLOORS = [
     [
         "prefectish.errors",
+        "prefectish.callable_pickling",
         "prefectish.exception_pickling",
         "prefectish.config",
         "prefectish.optional_deps",

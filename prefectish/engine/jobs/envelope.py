@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+from prefectish.callable_pickling import check_name, is_dispatch, reduce_dispatch
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import context
 from prefectish.engine.state import Deferred, Failed, Mapped, State
@@ -133,7 +134,11 @@ def _pickler() -> Any:
         """Sends `prefectish.context` by name: a body of ``__main__`` that reads it holds the object itself."""
 
         def reducer_override(self, obj: Any) -> Any:
-            return "context" if obj is context else super().reducer_override(obj)
+            if obj is context:
+                return "context"
+            check_name(obj)
+            reduced = super().reducer_override(obj)
+            return reduce_dispatch(obj) if reduced is not NotImplemented and is_dispatch(obj) else reduced
 
     return Pickler
 

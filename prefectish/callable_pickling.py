@@ -1,0 +1,70 @@
+"""How callables cross to another process that cloudpickle cannot send as they are, or sends as a name nobody knows."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from functools import singledispatch, update_wrapper
+from types import FunctionType
+from typing import Any
+
+#: What `singledispatch` makes anew.
+_OWN = frozenset({"registry", "dispatch", "register", "_clear_cache"})
+
+
+def check_name(value: Any) -> None:
+    """Refuse a callable that pickles as a name which only this program knows, as a function of ``lru_cache`` does."""
+    if not callable(value) or isinstance(value, FunctionType | type):
+        return  # cloudpickle sends those by value
+    module = getattr(value, "__module__", None)
+    if not isinstance(module, str) or not _only_here(module):
+        return
+    name = value.__reduce_ex__(5)
+    if isinstance(name, str):
+        raise pickle.PicklingError(
+            f"{name} is a {type(value).__name__} of {module}, which no other process can import; call it in a function "
+            f"that is the task, or move it to a module that workers can import"
+        )
+
+
+def _only_here(module: str) -> bool:
+    """Whether functions of a module are sent by value, since workers cannot import it."""
+    if module == "__main__":
+        return True
+    cloudpickle = sys.modules.get("cloudpickle")
+    known = () if cloudpickle is None else cloudpickle.list_registry_pickle_by_value()
+    return any(module == each or module.startswith(f"{each}.") for each in known)
+
+
+def is_dispatch(function: Any) -> bool:
+    """Whether it is a function of ``functools.singledispatch``."""
+    return (
+        type(function) is FunctionType
+        and hasattr(function, "registry")
+        and function.__code__.co_filename == singledispatch.__code__.co_filename
+    )
+
+
+def reduce_dispatch(function: Any) -> tuple[Any, ...]:
+    """Return what a function of ``singledispatch`` is rebuilt from; cloudpickle cannot take its cache along."""
+    attributes = {name: value for name, value in vars(function).items() if name not in _OWN}
+    content = dict(function.registry), attributes
+    return _empty_dispatch, (function.__name__,), content, None, None, _fill_dispatch
+
+
+def _empty_dispatch(name: str) -> Callable[..., Any]:
+    """Return a function without implementations: they may refer to it, so they come after it."""
+
+    def stand_in(*_: Any) -> None: ...
+
+    stand_in.__name__ = name
+    return singledispatch(stand_in)
+
+
+def _fill_dispatch(function: Any, content: tuple[dict[type, Callable[..., Any]], dict[str, Any]]) -> None:
+    registry, attributes = content
+    for cls, implementation in registry.items():
+        function.register(cls, implementation)
+    update_wrapper(function, registry[object])
+    vars(function).update(attributes)
