@@ -38,11 +38,6 @@ from prefectish.results import LocalResult
 
 #: Features that are left out: what is known to be broken there.
 KNOWN_FAULTS = {
-    "wraps": "E8: bodies are called by keyword",
-    "positional_self": "E8: bodies are called by keyword",
-    "generator_body": "E9: a generator function succeeds before it ran",
-    "returned_state": "E10: a returned state is a value",
-    "wait_for_several": "F1: of several futures of a task the last one decides",
     "limit_batch": "F2a: limits are multiplied by batch_size on threads",
     "mapped_call": "a call of mapped(...) gives the whole list in a flow function",
     "wait_for_allowed_call": "allow_failure(...) in wait_for of a call is ignored in a flow function",
