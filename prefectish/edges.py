@@ -7,6 +7,7 @@ of nesting (flattened), or pass on failures (allow_failure). The engine interpre
 from __future__ import annotations
 
 import keyword
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, overload
 
 from prefectish.errors import FlowDefinitionError
@@ -150,7 +151,7 @@ class mapped(Annotation):
 
 
 class flatten(Annotation):
-    """Remove one level of nesting from the value before it is passed or mapped."""
+    """Remove one level of nesting from the value before it is passed or mapped; ``flatten(flatten(x))`` removes two."""
 
     __slots__ = ()
     flattened = True
@@ -182,3 +183,30 @@ def unwrap(value: Any) -> Unwrapped:
         failure_allowed = failure_allowed or value.failure_allowed
         value = value.value
     return Unwrapped(value, is_mapped, flattened, failure_allowed)
+
+
+def flattened_once(value: Any, step_between: Callable[[Any], Any]) -> Any:
+    """Return a value that is flattened at most once; for each further level `step_between` makes a step of the rest.
+
+    Examples
+    --------
+    >>> flattened_once(flatten(unmapped(flatten("x"))), lambda inner: inner)
+    unmapped(flatten(unmapped(flatten('x'))))
+    """
+    bare, levels = value, 0
+    while isinstance(bare, Annotation):
+        levels += bare.flattened
+        bare = bare.value
+    if levels < 2:
+        return value
+    _, is_mapped, _, failure_allowed = unwrap(value)
+
+    def annotated(inner: Any) -> Annotation:
+        made: Annotation = flatten(inner)
+        if failure_allowed:
+            made = allow_failure(made)
+        return made if is_mapped is None else (mapped if is_mapped else unmapped)(made)
+
+    for _ in range(levels - 1):
+        bare = step_between(annotated(bare))
+    return annotated(bare)

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from prefectish.config import default_executor, switch
-from prefectish.edges import Edge, unwrap
+from prefectish.edges import Edge, flattened_once, unwrap
 from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.driver.options import RunOptions, check_reserved
 from prefectish.engine.handlers import on_failure_handler
@@ -27,7 +27,7 @@ from prefectish.flow_version import version_of
 from prefectish.parameters import settle
 from prefectish.safe_repr import printable
 from prefectish.task_graph import TaskGraph, check_results, task_list
-from prefectish.tasks.collections import Constant, as_task, collected, holds_tasks
+from prefectish.tasks.collections import Constant, Flattened, as_task, collected, holds_tasks
 from prefectish.tasks.mapping import check_constant, check_mappable
 from prefectish.tasks.options import function, handler_list, seconds, store
 from prefectish.tasks.task import Task
@@ -310,6 +310,7 @@ class Flow(TaskGraph):
 
     def _feed(self, task: Task, key: str | None, value: Any, mapped: bool, validate: bool | None) -> None:
         """Add the edge, or keep the constant, that gives a value to a task."""
+        value = flattened_once(value, lambda inner: Flattened().bind(inner, mapped=mapped, flow=self))
         value, wish, flattened, failure_allowed = unwrap(value)
         maps = mapped if wish is None else wish
         if not isinstance(value, Task):

@@ -8,7 +8,20 @@ import pytest
 from bodies import give, total
 from real import spend
 
-from prefectish import Flow, Task, apply_map, context, flatten, flow, product, task, triggers, unmapped
+from prefectish import (
+    Flow,
+    Task,
+    allow_failure,
+    apply_map,
+    context,
+    flatten,
+    flow,
+    mapped,
+    product,
+    task,
+    triggers,
+    unmapped,
+)
 from prefectish.engine.state import (
     Cancelled,
     Failed,
@@ -555,3 +568,59 @@ def test_e11_what_fails_after_a_flow_keeps_its_error(executor):
     state = broken.run()
     assert state.message.endswith("; after ValueError('one')")
     assert repr(state.result.__context__) == "ValueError('one')"
+
+
+# ---------------------------------------------------------------------- flatten(flatten(...))
+
+
+@task
+def lists_of_lists(n):
+    if n == 9:
+        raise ValueError("nine")
+    return [[n] * k for k in range(n + 1)] if n else [0, [0], [[0]]]
+
+
+def test_f10_two_levels_of_flatten_take_two_levels_away(spelled):
+    def program():
+        nested = lists_of_lists.map([1, 2])
+        one = spelled.call(give, [[[1], [2, 3]], [[]], 4])
+        return {
+            "map": follow.map(flatten(flatten(nested))),
+            "scalars": follow.map(flatten(flatten(lists_of_lists.map([0])))),
+            "one": follow.map(flatten(flatten(one))),
+            "constant": follow.map(flatten(flatten([[[1], [2]], [[3]]]))),
+            "unmapped": give.map(unmapped(flatten(flatten(nested))), upstream_tasks=[mapped(give.map([1]))]),
+            "call": spelled.call(give, flatten(flatten(nested))),
+            "three": follow.map(flatten(flatten(flatten(spelled.call(give, [[[[1], [2]]], [[[3]]]]))))),
+        }
+
+    found = {name: state.result for name, state in spelled.states(program).items()}
+    assert found == {
+        "map": [1, 2, 2, 2],
+        "scalars": [0, 0, [0]],
+        "one": [1, 2, 3, 4],
+        "constant": [1, 2, 3],
+        "unmapped": [[1, 2, 2, 2]],
+        "call": [1, 2, 2, 2],
+        "three": [1, 2, 3],
+    }
+
+
+def test_f10_failures_go_through_both_levels(spelled):
+    def program():
+        nested = lists_of_lists.map([1, 9])
+        return {
+            "map": follow.map(flatten(flatten(nested))),
+            "allowed": give.map(allow_failure(flatten(flatten(nested)))),
+        }
+
+    found = spelled.states(program)
+    assert kinds(found["map"]) == [Success, TriggerFailed]
+    assert kinds(found["allowed"]) == [Success, Success]
+    assert repr(found["allowed"].result[1]) == "ValueError('nine')"
+
+
+def test_f10_two_levels_in_apply_map(run):
+    with Flow("nested") as graph:
+        applied = apply_map(lambda x: follow(x), flatten(flatten(lists_of_lists.map([1, 2]))))
+    assert run(graph).result[applied].result == [1, 2, 2, 2]

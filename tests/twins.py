@@ -44,7 +44,6 @@ KNOWN_FAULTS = {
     "row_of_failed": "a failed task in a list fails the map over it in a graph, and one child in a flow function",
     "allow_collect": "allow_failure=True gives a collection's trigger signal in a graph",
     "stop": "F3: a map that is stopped goes on",
-    "flatten_twice": "F10: flatten(flatten(...)) takes one level away",
 }
 #: Known faults that show in all programs of a feature, where they are looked for.
 IN_FEATURE: dict[str, str] = {}

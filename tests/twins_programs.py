@@ -139,13 +139,14 @@ def reads_through_tasks(node: Node) -> bool:
 
 
 def comparable(program: Program) -> bool:
-    """Whether the twins should end alike: what is unpacked can be, and no trigger sees more of one."""
+    """Whether the twins should end alike: calls have what they need, and no trigger sees more of one."""
     through = [settled(program, n) for n, node in enumerate(program) if reads_through_tasks(node)]
     parts = [
         program[a.source] for node in program for a in node.arguments if a.source is not None and a.part is not None
     ]
     unpacked = all(node.nout and node.shape == "tuple" for node in parts)
-    return unpacked and all(node.trigger == "all_successful" and node.skips for node in through)
+    called = all(node.arguments or settled(program, n).style != "wraps" for n, node in enumerate(program))
+    return called and unpacked and all(node.trigger == "all_successful" and node.skips for node in through)
 
 
 # ---------------------------------------------------------------------- what a program tries

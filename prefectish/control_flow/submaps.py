@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from prefectish.control_flow.blocks import active_flow, roots
-from prefectish.edges import Annotation, Edge, unwrap
+from prefectish.edges import Annotation, Edge, flattened_once, unwrap
 from prefectish.engine.context import context
 from prefectish.errors import FlowDefinitionError
 from prefectish.parameters import Parameter
-from prefectish.tasks.collections import Constant, as_task, holds_tasks
+from prefectish.tasks.collections import Constant, Flattened, as_task, holds_tasks
 from prefectish.tasks.mapping import Unmappable, is_iterator, width_of
 from prefectish.tasks.recording import Home
 from prefectish.tasks.task import Task
@@ -116,6 +116,7 @@ class _Pipeline:
 
     def admit(self, where: str, value: Any) -> Any:
         """Return what the function receives for an argument."""
+        value = flattened_once(value, lambda inner: Flattened().bind(inner, mapped=True, flow=self.flow))
         bare, wish, flattened, failure_allowed = unwrap(value)
         maps = wish is not False
         if maps and not isinstance(bare, Task):

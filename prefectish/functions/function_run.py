@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from prefectish.edges import Annotation, flattened_once
 from prefectish.engine.call_options import CallOptions
 from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
@@ -46,6 +47,7 @@ from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec, empty_plan
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.results import not_finished_error, value_of
 from prefectish.functions.settled import Settled
+from prefectish.tasks.collections import Flattened
 from prefectish.tasks.signatures import inputs_of
 from prefectish.tasks.task import Task
 
@@ -53,6 +55,7 @@ from prefectish.tasks.task import Task
 END_WITHIN = 5.0
 #: Names in a warning of failures that were not read.
 MOST_NAMES = 5
+_FLATTENED = Flattened()
 
 
 class FunctionRun:
@@ -309,7 +312,7 @@ class FunctionRun:
         self._check_open(task)
         task = self._variant(task, options)
         inputs = inputs_of(task.run, task.name)
-        bound = inputs.bind(task.name, args, kwargs)
+        bound = self._flattened_once(inputs.bind(task.name, args, kwargs), options, self.map)
         arguments = map_arguments(task.name, bound, options.wait_for, options.allow_failure)
         if not any(a.mapped for a in arguments):
             return self.submit(task, args, kwargs, options)
@@ -328,9 +331,20 @@ class FunctionRun:
 
     def _arguments(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Arguments:
         inputs = inputs_of(task.run, task.name)
-        bound = inputs.bind(task.name, args, kwargs)
+        bound = self._flattened_once(inputs.bind(task.name, args, kwargs), options, self.submit)
         given = arguments_of(task.name, bound, options.wait_for, options.allow_failure)
         return given if inputs.is_plain else given._replace(by_position=inputs.positional[: len(args)])
+
+    def _flattened_once(self, bound: dict[str, Any], options: CallOptions, call: Callable[..., Any]) -> dict[str, Any]:
+        """Return arguments that are flattened once at most; further levels are calls of a task of their own."""
+
+        def step_between(inner: Any) -> Any:
+            return call(_FLATTENED, (inner,), {}, CallOptions((), False, options.allow_failure, None))
+
+        for name, value in bound.items():
+            if isinstance(value, Annotation):
+                bound[name] = flattened_once(value, step_between)
+        return bound
 
     def _signature(self, task: Task, given: Arguments) -> CallSignature:
         kind = task, given.specs, given.by_position

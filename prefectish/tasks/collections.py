@@ -32,6 +32,19 @@ class Constant(Task):
         return self.value
 
 
+class Flattened(Task):
+    """Give on what it is given: the step between two levels of ``flatten(flatten(...))``."""
+
+    auto_generated = True
+
+    def __init__(self) -> None:
+        super().__init__("flatten", checkpoint=False)
+
+    def run(self, value: Any) -> Any:
+        """Return the value."""
+        return value
+
+
 class List(Task):
     """Collect results in a list; the members are passed as `item_0`, `item_1`, ..."""
 
