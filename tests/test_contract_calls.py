@@ -6,7 +6,7 @@ import functools
 
 import pytest
 from bodies import give, total
-from real import spend
+from real import spend, until
 
 from prefectish import (
     Flow,
@@ -624,3 +624,58 @@ def test_f10_two_levels_in_apply_map(run):
     with Flow("nested") as graph:
         applied = apply_map(lambda x: follow(x), flatten(flatten(lists_of_lists.map([1, 2]))))
     assert run(graph).result[applied].result == [1, 2, 2, 2]
+
+
+# ---------------------------------------------------------------------- smaller things
+
+
+@task
+def length(xs):
+    return len(xs)
+
+
+def test_e13_a_list_that_holds_itself_is_an_argument_like_others(spelled):
+    endless = [1]
+    endless.append(endless)
+    assert spelled.states(lambda: {"x": spelled.call(length, endless)})["x"].result == 2
+
+
+def test_e13_a_list_that_holds_itself_and_a_future_is_refused(executor):
+    def program():
+        endless = [give.submit(1)]
+        endless.append(endless)
+        length.submit(endless)
+
+    with pytest.raises(TypeError, match="a list that holds itself, and a future, cannot be passed"):
+        flow(program, executor=executor, history=False)()
+
+
+@task
+def hold_on(folder, n):
+    if n == 1:
+        raise ValueError("one")
+    until(lambda: n == 0 or (folder / "go").exists())
+    return n
+
+
+def test_e13_a_map_raises_its_first_failure_before_the_others_have_ended(executor, tmp_path, request):
+    if request.node.callspec.params["executor"] in ("local", "synchronous"):
+        pytest.skip("one body at a time")
+
+    def program():
+        children = hold_on.map(unmapped(tmp_path), [0, 1, 2])
+        try:
+            children.result()
+        except ValueError:
+            done = children.done()
+            (tmp_path / "go").touch()
+            return done
+
+    assert flow(program, executor=executor, history=False)() is False
+
+
+def test_e13_the_task_of_an_index_is_named_as_one_writes_it():
+    with Flow("names"):
+        items = give([1, 2, 3])
+        names = [items[key].name for key in (0, slice(1, 3), slice(None), slice(None, None, -1), "a", items)]
+    assert names == ["give[0]", "give[1:3]", "give[:]", "give[::-1]", "give['a']", "give[give]"]

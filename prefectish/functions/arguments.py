@@ -168,11 +168,14 @@ def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
         )
 
 
-def holds_futures(value: Any) -> bool:
-    """Whether a future, or a state, is somewhere in a collection."""
+def holds_futures(value: Any, around: tuple[int, ...] = ()) -> bool:
+    """Whether a future, or a state, is somewhere in a collection; `around` are those it is in."""
     if isinstance(value, CONTAINERS):
+        if id(value) in around:  # a list that holds itself
+            return False
+        around = (*around, id(value))
         members = value.values() if isinstance(value, dict) else value
-        return any(type(member) not in SIMPLE and holds_futures(member) for member in members)
+        return any(type(member) not in SIMPLE and holds_futures(member, around) for member in members)
     if isinstance(value, Annotation):
         value = unwrap(value).value
     return isinstance(value, TaskFuture | MapFuture | State)

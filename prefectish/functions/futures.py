@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from weakref import WeakValueDictionary
 
@@ -235,6 +236,8 @@ class MapFuture(Sequence[TaskFuture[R]]):
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
         """Wait until all children have ended and return their results in map order.
 
+        A failure is raised as soon as it is known and all before it have ended; the others go on.
+
         Parameters
         ----------
         timeout
@@ -250,16 +253,65 @@ class MapFuture(Sequence[TaskFuture[R]]):
             What the first child that failed, in map order, raised; or why the map has no children.
         """
         outcome = self._map_call.outcome
-        if not self._ended(timeout):
+        raises = raise_on_failure and not self._returns_state
+        if not (self._ended_or_failed(timeout) if raises else self._ended(timeout)):
             raise TimeoutError(f"{self.name} did not finish within {timeout:g} s")
         outcome.read = True
         if outcome.state is None:
             assert outcome.waiting is not None
             raise not_finished_error(outcome.waiting, self.name)
-        if raise_on_failure and not self._returns_state:
+        if raises:
             values: list[R] = value_of(outcome.state, self.name)
             return values
         return [child.result(raise_on_failure=False) for child in self]
+
+    def _ended_or_failed(self, timeout: float | None) -> bool:
+        """Wait as `_ended`, but raise the failure of a child before which, in map order, all have ended well."""
+        refuse_in_body(self)
+        changed = threading.Event()
+        failures: list[int] = []
+
+        def listener(row: int, state: State) -> None:
+            if failures or state.is_failed():  # the waiting thread is not woken for each child of a good map
+                failures.append(row)
+                changed.set()
+
+        def tell(outcome: Settled) -> None:
+            changed.set()
+
+        end = None if timeout is None else monotonic() + timeout
+        outcome, passed = self._map_call.outcome, 0
+        self._map_call.listeners.append(listener)
+        outcome.then(tell)
+        try:
+            while True:
+                passed = self._raise_first_failure(passed)
+                if outcome.state is not None or outcome.waiting is not None:
+                    return True
+                if not changed.wait(None if end is None else max(0.0, end - monotonic())):
+                    return False
+                changed.clear()
+        finally:
+            self._map_call.listeners.remove(listener)
+            outcome.forget(tell)
+
+    def _raise_first_failure(self, passed: int) -> int:
+        """Raise the failure of the first child that has not ended well; return how many have before one that runs."""
+        step_state = self._map_call.step_state
+        children = None if step_state is None else step_state.children
+        if (
+            children is None
+            or step_state is None
+            or step_state.map_state is None
+            or step_state.map_state.paths is not None
+        ):
+            return 0  # rows of a flattened map do not come in map order
+        while passed < len(children) and (state := children[passed]) is not None:
+            if state.is_failed():
+                self._map_call.outcome.read = True
+                value_of(state, f"{self.name}[{passed}]")
+            passed += 1
+        return passed
 
     def cancel(self) -> None:
         """Cancel the children that have not ended."""

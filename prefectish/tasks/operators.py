@@ -57,7 +57,7 @@ class Operand:
         return self._operate("Not", operator.not_, self)
 
     def __getitem__(self, key: Any) -> Task:
-        index = key.name if isinstance(key, Operand) else repr(key)
+        index = _index_text(key)
         if len(index) > MAX_INDEX_LENGTH:
             index = index[: MAX_INDEX_LENGTH - 1] + "…"
         return self._operate(f"{self.name}[{index}]", operator.getitem, self, key)
@@ -138,3 +138,13 @@ class Operand:
 
     def __ge__(self, other: Any) -> Task:
         return self._operate("GreaterThanOrEqual", operator.ge, self, other)
+
+
+def _index_text(key: Any) -> str:
+    """Return an index as one writes it, tasks in it by their names."""
+    if isinstance(key, Operand):
+        return str(key.name)
+    if isinstance(key, slice):
+        start, stop = ("" if end is None else _index_text(end) for end in (key.start, key.stop))
+        return f"{start}:{stop}" if key.step is None else f"{start}:{stop}:{_index_text(key.step)}"
+    return repr(key)

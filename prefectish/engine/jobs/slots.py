@@ -23,8 +23,10 @@ class Slot(Struct):
         self.key = key
 
 
-def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
+def rebuilt(value: Any, change: Callable[[Any], Any], around: tuple[int, ...] = ()) -> Any:
     """Return a value with all members that are not collections changed, at any depth, but not the keys of dicts.
+
+    Raises TypeError for a collection that holds itself; `around` are those it is in.
 
     Examples
     --------
@@ -33,14 +35,19 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
     """
     if not isinstance(value, CONTAINERS):
         return change(value)
+    if id(value) in around:
+        raise TypeError(
+            f"a {type(value).__name__} that holds itself, and a future, cannot be passed; pass the future alone"
+        )
+    around = (*around, id(value))
     if isinstance(value, dict):
-        changed = {key: rebuilt(member, change) for key, member in value.items()}
+        changed = {key: rebuilt(member, change, around) for key, member in value.items()}
         if type(value) is dict:
             return changed
         copy = value.copy()  # of the same class
         copy.update(changed)
         return copy
-    members = [rebuilt(member, change) for member in value]
+    members = [rebuilt(member, change, around) for member in value]
     if isinstance(value, tuple) and hasattr(value, "_make"):
         return value._make(members)
     return members if type(value) is list else type(value)(members)
