@@ -188,7 +188,9 @@ def _packed_error(error: BaseException, links: int = LONGEST_CONTEXT) -> bytes:
 
 
 def _rebuilt(head: bytes) -> BaseException:
-    parts, context = pickle.loads(head)
+    content = pickle.loads(head)
+    # Stores of earlier releases hold errors without what they were raised after.
+    parts, context = content if isinstance(content[0], tuple) else (content, None)
     error = rebuild_exception(parts)
     if context is not None:
         earlier = capture(_rebuilt, context)
