@@ -386,6 +386,7 @@ class Flow(TaskGraph):
         progress: bool | None = None,
         story: bool | None = None,
         refresh_cache: bool | None = None,
+        check_inputs: bool | None = None,
         **parameter_values: Any,
     ) -> State:
         """Run the flow and return its state, whose result maps each task to its state.
@@ -429,6 +430,9 @@ class Flow(TaskGraph):
         refresh_cache
             Whether tasks compute their results anew and replace what is cached. Default: the setting `refresh_cache`,
             which is False.
+        check_inputs
+            Whether a body that changes its arguments fails, by hashes of them before and after. Default: the setting
+            `check_inputs`, which is False, and True under a :class:`prefectish.testing.VirtualClock`.
 
         Raises
         ------
@@ -442,10 +446,10 @@ class Flow(TaskGraph):
         options = self._options(
             executor=executor, context=context, task_states=task_states, state=state, flow_run_name=flow_run_name,
             keep_results=keep_results, timeout=timeout, on_pause=on_pause, history=history, progress=progress,
-            story=story, refresh_cache=refresh_cache,
+            story=story, refresh_cache=refresh_cache, check_inputs=check_inputs,
         )  # fmt: skip
         names = (parameter.name for parameter in self.parameters())
-        check_reserved(names, story=story, refresh_cache=refresh_cache)
+        check_reserved(names, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs)
         settled = partial(self._settled, parameters, parameter_values, context)
         if self.schedule is not None and state is None:
             repeats = switch("run_on_schedule", default=True) if run_on_schedule is None else run_on_schedule
@@ -497,13 +501,15 @@ class Flow(TaskGraph):
         progress: bool | None = None,
         story: bool | None = None,
         refresh_cache: bool | None = None,
+        check_inputs: bool | None = None,
         **parameter_values: Any,
     ) -> RunHandle:
         """Start the flow in a thread of its own, once and at once, and return a handle on the run.
 
         Parameters
         ----------
-        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, story, refresh_cache
+        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, story,
+        refresh_cache, check_inputs
             As in :meth:`run`.
         **parameter_values
             As in :meth:`run`.
@@ -516,7 +522,7 @@ class Flow(TaskGraph):
             As :meth:`run`. What goes wrong later is raised by the handle's `wait`.
         """
         names = (parameter.name for parameter in self.parameters())
-        check_reserved(names, story=story, refresh_cache=refresh_cache)
+        check_reserved(names, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs)
         values = self._settled(parameters, parameter_values, context)
         from contextvars import copy_context
 
@@ -526,7 +532,7 @@ class Flow(TaskGraph):
         options = self._options(
             executor=executor, context=context, task_states=task_states, flow_run_name=flow_run_name,
             keep_results=keep_results, timeout=timeout, history=history, progress=progress, story=story,
-            refresh_cache=refresh_cache,
+            refresh_cache=refresh_cache, check_inputs=check_inputs,
             background=True,
         )  # fmt: skip
         drive = partial(copy_context().run, run_flow, self, values)

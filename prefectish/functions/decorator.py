@@ -102,7 +102,7 @@ class FlowFunction(Generic[P, R]):
     def run(
         self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None, history: Any = None,
         progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
-        refresh_cache: bool | None = None, **parameter_values: Any,
+        refresh_cache: bool | None = None, check_inputs: bool | None = None, **parameter_values: Any,
     ) -> State:  # fmt: skip
         """Run the flow and return its state, whose result is what the function returned.
 
@@ -110,7 +110,7 @@ class FlowFunction(Generic[P, R]):
         ----------
         parameters, **parameter_values
             Arguments of the function.
-        executor, history, progress, timeout, story, refresh_cache
+        executor, history, progress, timeout, story, refresh_cache, check_inputs
             As for :meth:`prefectish.Flow.run`.
 
         Raises
@@ -118,7 +118,9 @@ class FlowFunction(Generic[P, R]):
         ParameterError
             An argument is unknown, missing, or not of its type.
         """
-        check_reserved(self.signature.signature.parameters, story=story, refresh_cache=refresh_cache)
+        check_reserved(
+            self.signature.signature.parameters, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs
+        )
         options = self.options.merged(
             executor=executor,
             history=history,
@@ -126,6 +128,7 @@ class FlowFunction(Generic[P, R]):
             timeout=timeout,
             story=story,
             refresh_cache=refresh_cache,
+            check_inputs=check_inputs,
         )
         return self._state(parameters, parameter_values, options)
 

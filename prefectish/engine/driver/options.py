@@ -37,6 +37,8 @@ class RunOptions(NamedTuple):
     story: bool | None = None
     #: Whether tasks compute their results anew and replace what is cached; None: as the setting `refresh_cache` says.
     refresh_cache: bool | None = None
+    #: Whether a body that changes its arguments fails; None: as the setting `check_inputs` says.
+    check_inputs: bool | None = None
     background: bool = False  # whether the run is driven beside a user who types at the terminal
     resumption: Resumption | None = None  # a recorded run to continue
     #: Of a flow function: runs after one that failed, and the seconds before each: a number, a list, or a function.
@@ -55,7 +57,7 @@ class RunOptions(NamedTuple):
             raise ValueError(f"on_pause must be None, or 'prompt' to ask on the terminal, got {on_pause!r}")
         if state is not None and not isinstance(state, State):
             raise TypeError(f"state must be a State, got {state!r}")
-        for name in ("story", "refresh_cache"):
+        for name in ("story", "refresh_cache", "check_inputs"):
             if chosen.get(name) not in (None, True, False):
                 raise TypeError(f"{name} must be True or False, got {chosen[name]!r}; {_as_parameter(name)}")
         return self._replace(**chosen)

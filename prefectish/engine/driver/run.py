@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from prefectish import config
+from prefectish.engine import clock as clocks
 from prefectish.engine.clock import Clock, RunClock
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver import active_runs
@@ -62,6 +63,9 @@ def run_flow(
     facts = run_context(flow.name, run_id, name, values, run_clock.moment().wall, given, due)
     facts |= _shared(flow, given) | _part(resumption)
     refresh = options.refresh_cache
+    checks = options.check_inputs
+    is_virtual = clocks.current is not clocks.MACHINE
+    facts["check_inputs"] = config.switch("check_inputs", is_virtual) if checks is None else checks
     facts["refresh_cache"] = config.switch("refresh_cache", False) if refresh is None else refresh
     run = Run(flow, plan, executor, facts, run_clock, options, control, calls)
     run.previous = previous

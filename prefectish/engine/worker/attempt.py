@@ -23,6 +23,7 @@ from prefectish.engine.transitions import check, validating
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, MISS, AttemptContext
 from prefectish.engine.worker.body import call_body, finished, is_unfinished
 from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
+from prefectish.engine.worker.input_check import CHECK_INPUTS
 from prefectish.engine.worker.logs.capture import log_failure, safely
 from prefectish.engine.worker.parts import AttemptPart, parts_of
 from prefectish.engine.worker.redaction import redacted_state
@@ -93,7 +94,7 @@ def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], sta
     inputs = verdict.inputs
     parts = spec.parts
     if parts is None:
-        parts = spec.parts = parts_of(spec)
+        parts = spec.parts = parts_of(spec, bool(ctx.run.get(CHECK_INPUTS)))
     if parts and (found := _found(spec, parts, ctx, start, inputs)) is not None:
         return found
     if probe_only:

@@ -43,8 +43,8 @@ class AttemptContext(Mapping[str, Any]):
     """
 
     __slots__ = (
-        "answers", "before", "due", "index", "item_key", "key", "lines", "loop_count", "loop_result", "miss", "name",
-        "resume", "run", "run_count", "spec", "start",
+        "answers", "before", "due", "index", "inputs", "item_key", "key", "lines", "loop_count", "loop_result", "miss",
+        "name", "resume", "run", "run_count", "spec", "start",
     )  # fmt: skip
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
@@ -52,6 +52,7 @@ class AttemptContext(Mapping[str, Any]):
         self.spec = spec
         self.index = index
         self.start = start
+        self.inputs: Any = None
         self.key: str | None = None
         self.item_key: str | None = None
         self.lines: LogLines | None = None

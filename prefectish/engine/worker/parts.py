@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from prefectish.engine.worker import start_marker
+from prefectish.engine.worker.input_check import changed, complaint, failure, hashes
 from prefectish.engine.worker.template_fields import TemplateFields
 
 if TYPE_CHECKING:
@@ -149,11 +150,32 @@ class _CacheLookup(AttemptPart):
         return state if ctx.miss is None else self._cache.save(ctx, inputs, state, ctx.miss)
 
 
-def parts_of(spec: StepSpec) -> tuple[AttemptPart, ...]:
+class _InputCheck(AttemptPart):
+    """Fails a body that changes its arguments."""
+
+    __slots__ = ()
+
+    def begin(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        ctx.inputs = inputs, hashes(inputs)
+        return None
+
+    def after_body(self, ctx: AttemptContext, inputs: Inputs, state: State) -> State:
+        before, ctx.inputs = ctx.inputs, None
+        names = [] if before is None else changed(before)
+        return failure(ctx, names) if names else state
+
+    def end(self, ctx: AttemptContext, state: State) -> None:
+        if ctx.inputs is not None and (names := changed(ctx.inputs)):  # it failed: a retry may be given what it left
+            ctx["logger"].warning("%s", complaint(ctx, names))
+
+
+def parts_of(spec: StepSpec, checks_inputs: bool = False) -> tuple[AttemptPart, ...]:
     """Return the parts of a step, in the order in which they act."""
     parts: list[AttemptPart] = []
     if spec.naming is not None:
         parts.append(_Naming(spec.naming))
+    if checks_inputs:
+        parts.append(_InputCheck())
     if spec.storage is not None:
         parts.append(_StoredResult(spec.storage, records_outcome=spec.start_marker is None))
     if spec.start_marker is not None:

@@ -1,0 +1,72 @@
+"""Bodies that change what they are given, on every executor, in both front ends: R11 and NU-10."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from prefectish import Flow, flow, task, unmapped
+from prefectish.engine.state import Failed, State, Success
+from prefectish.testing import VirtualClock
+
+Run = Callable[..., State]
+COMPLAINT = "the body of {} changed its argument 'rows', which other tasks may read; change a copy of it"
+
+
+@task
+def grow(n: int, rows: list[int]) -> int:
+    rows.append(n)
+    return len(rows)
+
+
+@task
+def read(n: int, rows: list[int]) -> int:
+    return n + len(rows)
+
+
+def test_r11_body_that_changes_an_argument_fails_and_both_are_named(run: Run) -> None:
+    with Flow("r11") as built:
+        grown = grow.map([1, 2], unmapped([0]))
+        fine = read.map([1, 2], unmapped([0]))
+    state = run(built, check_inputs=True)
+    assert [(type(s), s.message) for s in state.result[grown].map_states] == [
+        (Failed, COMPLAINT.format("grow-1[0]")),
+        (Failed, COMPLAINT.format("grow-1[1]")),
+    ]
+    assert state.result[fine].result == [2, 3]
+
+
+def test_nu_10_calls_that_change_an_argument_fail(executor: Any) -> None:
+    @flow(executor=executor)
+    def calls() -> Any:
+        return grow(1, [0], return_state=True)
+
+    state = calls.run(check_inputs=True, history=False)
+    assert (type(state), str(state.result)) == (Failed, COMPLAINT.format("grow-1[0]"))
+
+
+def test_r11_inputs_are_checked_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Flow("r11") as built:
+        grown = grow(1, [0])
+    assert type(built.run(history=False).result[grown]) is Success
+    with VirtualClock():
+        assert type(built.run(history=False).result[grown]) is Failed
+    monkeypatch.setenv("PREFECTISH_CHECK_INPUTS", "1")
+    assert type(built.run(history=False).result[grown]) is Failed
+    assert type(built.run(history=False, check_inputs=False).result[grown]) is Success
+    with pytest.raises(TypeError, match="check_inputs must be True or False, got 'yes'"):
+        built.run(check_inputs="yes")
+
+
+def test_r11_failed_body_that_changed_an_argument_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    @task
+    def spoil(rows: list[int]) -> None:
+        rows.clear()
+        raise ValueError("no")
+
+    with Flow("r11") as built:
+        spoil([1])
+    built.run(history=False, check_inputs=True)
+    assert COMPLAINT.format("spoil-1") in caplog.text
