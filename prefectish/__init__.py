@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 from prefectish import triggers
 from prefectish.control_flow import apply_map, case, ifelse, merge, product, resource_manager, switch
 from prefectish.edges import allow_failure, flatten, mapped, unmapped
-from prefectish.engine.context import context, get_logger, raise_on_exception
+from prefectish.engine.context import context, get_logger, get_run_logger, raise_on_exception
 from prefectish.engine.pause import pause_task
 from prefectish.flows import Flow
 from prefectish.parameters import DateTimeParameter, Parameter
-from prefectish.tasks import Task, tags, task
+from prefectish.tasks import DaskTaskRunner, Task, ThreadPoolTaskRunner, exponential_backoff, tags, task
 from prefectish.tasks.secrets import EnvVarSecret, Secret
 
 if TYPE_CHECKING:
@@ -18,21 +18,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "DaskTaskRunner",
     "DateTimeParameter",
     "EnvVarSecret",
     "Flow",
     "Parameter",
     "Secret",
     "Task",
+    "ThreadPoolTaskRunner",
     "__version__",
     "allow_failure",
     "apply_map",
     "as_completed",
     "case",
     "context",
+    "exponential_backoff",
     "flatten",
     "flow",
     "get_logger",
+    "get_run_logger",
     "ifelse",
     "mapped",
     "merge",

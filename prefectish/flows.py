@@ -19,7 +19,7 @@ from prefectish.config import default_executor, switch
 from prefectish.edges import Edge, flattened_once, unwrap
 from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.driver.options import RunOptions, check_reserved
-from prefectish.engine.handlers import on_failure_handler
+from prefectish.engine.hooks import hook_handlers
 from prefectish.engine.state import Scheduled, State
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.flow_source import note_run
@@ -108,8 +108,7 @@ class Flow(TaskGraph):
         self.result = None if result is None else store("result", result)
         self.timeout = None if timeout is None else seconds("timeout", timeout)
         self.state_handlers = handler_list("state_handlers", state_handlers)
-        if on_failure is not None:
-            self.state_handlers.append(on_failure_handler(function("on_failure", on_failure)))
+        self.state_handlers += hook_handlers(None, on_failure)
         if terminal_state_handler is not None:
             function("terminal_state_handler", terminal_state_handler)
         self.terminal_state_handler = terminal_state_handler

@@ -57,11 +57,12 @@ FLOORS = [
         "prefectish.edges",
         "prefectish.secrets.store",
         "prefectish.engine.handlers",
+        "prefectish.engine.hooks",
         "prefectish.engine.pause",
     ],
     ["prefectish.results", "prefectish.results.*"],
     ["prefectish.caching", "prefectish.caching.*"],
-    ["prefectish.engine.cache_validators"],
+    ["prefectish.cache_policies", "prefectish.engine.cache_validators"],
     ["prefectish.tasks", "prefectish.tasks.*"],
     ["prefectish.parameters"],
     ["prefectish.control_flow", "prefectish.control_flow.*", "prefectish.flow_version"],
@@ -116,6 +117,7 @@ LATE = {
     "prefectish.flows": {"prefectish.display.reprs", "prefectish.history"},
     "prefectish.functions.flow_attempts": {"prefectish.executors.LocalDaskExecutor"},
     "prefectish.history.queries": {"prefectish.display.report", "prefectish.display.reprs"},
+    "prefectish.tasks.runners": {"prefectish.executors"},
 }
 # Classes of a floor above that only annotations name, where no Protocol can stand: what users see of an edge or a call
 # has to have its own type, a state reads itself by its base class, and a job names what the worker makes of it.

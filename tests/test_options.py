@@ -12,6 +12,7 @@ from prefectish import Task, task
 from prefectish.engine.state import Failed, Success
 from prefectish.results import LocalResult
 from prefectish.tasks.options import CHECKS, OPTION_NAMES
+from prefectish.tasks.spellings import SAME
 from prefectish.triggers import all_failed, all_successful
 
 
@@ -241,6 +242,6 @@ def test_on_failure_comes_after_the_state_handlers() -> None:
 
 
 def test_every_option_has_a_check_or_is_settled_with_others() -> None:
-    together = {"name", "on_failure", "retries", "retry_delay_seconds"}
+    together = {"name", "on_failure", "on_completion", "retries", "retry_delay_seconds", "cache_policy", *SAME}
     together |= {"max_retries", "retry_delay", "retry_on", "retry_backoff", "retry_jitter"}
     assert CHECKS.keys() | together == OPTION_NAMES

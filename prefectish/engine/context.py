@@ -32,6 +32,12 @@ def get_logger(name: str | None = None) -> logging.Logger:
     return logging.getLogger(f"prefectish.{name}" if name else "prefectish")
 
 
+def get_run_logger() -> logging.Logger:
+    """Return the logger of the task whose body this is, or else the logger of the package."""
+    logger: logging.Logger = context["logger"]
+    return logger
+
+
 def _set_level(level: str) -> None:
     try:
         get_logger().setLevel(level.upper())

@@ -18,6 +18,22 @@ LONGEST_DELAY_SECONDS = 10 * 366 * 86_400.0
 """Where growing delays stop; beyond it dates run over."""
 
 
+class ExponentialBackoff:
+    """Delays that double: a class, so that it can be pickled and compared."""
+
+    __slots__ = ("factor",)
+
+    def __init__(self, factor: float) -> None:
+        self.factor = _number(factor, "backoff_factor", at_least=0)
+
+    def __call__(self, attempt: int) -> float:
+        """Return the seconds after an attempt, by its number from 1."""
+        return min(float(self.factor) * 2.0 ** min(attempt - 1, 64), LONGEST_DELAY_SECONDS)
+
+    def __repr__(self) -> str:
+        return f"exponential_backoff({self.factor!r})"
+
+
 def should_retry(
     attempt: int, max_retries: int, retry_on: tuple[type[BaseException], ...] | None, error: BaseException | None
 ) -> bool:
@@ -51,7 +67,10 @@ def _base(attempt: int, delay: Delay | None, error: BaseException | None) -> flo
     if delay is None:
         return 0.0
     if callable(delay):
-        return _seconds(_asked(delay, attempt, error), f"retry_delay({attempt})")
+        found = _asked(delay, attempt, error)
+        if isinstance(found, list | tuple) and found:  # a function of the number of retries, as in later Prefects
+            found = found[min(attempt, len(found)) - 1]
+        return _seconds(found, f"retry_delay({attempt})")
     if isinstance(delay, Sequence):
         return _seconds(delay[min(attempt, len(delay)) - 1], "retry_delay")
     return _seconds(delay, "retry_delay")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, overload
 
 from prefectish.engine.capture import capture
 from prefectish.engine.driver.options import RunOptions, check_reserved
 from prefectish.engine.driver.run import resumption
-from prefectish.engine.handlers import on_failure_handler
+from prefectish.engine.hooks import hook_handlers
 from prefectish.engine.state import State
 from prefectish.errors import FlowDefinitionError
 from prefectish.fingerprint import fingerprint
 from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
 from prefectish.functions.signature import BoundSignature
+from prefectish.tasks import spellings
 from prefectish.tasks.options import seconds as seconds_of
 
 if TYPE_CHECKING:
@@ -41,6 +44,12 @@ class FlowFunction(Generic[P, R]):
         Called in order at each change of the flow's state with (flow, old state, new state).
     result
         Where results are kept; None for nowhere.
+    run_name
+        Name of its runs: a template with arguments in braces, or a function.
+    log_prints
+        Whether what the function and its tasks print is logged.
+    description
+        What it is for.
     """
 
     def __init__(
@@ -51,8 +60,15 @@ class FlowFunction(Generic[P, R]):
         state_handlers: list[Callable[..., Any]],
         result: Any,
         validate_parameters: bool,
+        *,
+        run_name: str | Callable[..., str] | None = None,
+        log_prints: bool = False,
+        description: str | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
+        self.description = description if description is not None else inspect.getdoc(function)
+        self.run_name = run_name
+        self.log_prints = log_prints
         self.function = function
         self.body: Callable[..., Any] = function
         self.name = name or function.__name__
@@ -63,6 +79,11 @@ class FlowFunction(Generic[P, R]):
         self.signature = BoundSignature(function, self.name, validate_parameters)
         self.made_in: str | None = getattr(function, "__module__", None)
         self.is_async = inspect.iscoroutinefunction(function)
+
+    @property
+    def fn(self) -> Callable[P, R]:
+        """The function, which runs without a flow."""
+        return self.function
 
     @property
     def version(self) -> str:
@@ -173,6 +194,8 @@ class FlowFunction(Generic[P, R]):
         return state
 
     def _called(self, arguments: dict[str, Any], options: RunOptions, return_state: bool, count: int = 0) -> Any:
+        if self.run_name is not None:
+            options = options.merged(flow_run_name=_run_name(self.run_name, arguments))
         if self.is_async:
             return self._awaited(arguments, options, return_state, count)
         args, named = self.signature.as_given(arguments, count)
@@ -214,7 +237,8 @@ class FlowFunction(Generic[P, R]):
             "name": self.name, "executor": o.executor, "task_runner_max_concurrency": o.max_concurrency,
             "retries": o.retries, "retry_delay_seconds": o.retry_delay, "timeout": o.timeout, "history": o.history,
             "progress": o.progress, "state_handlers": self.state_handlers, "result": self.result,
-            "validate_parameters": self.signature.validates,
+            "validate_parameters": self.signature.validates, "flow_run_name": self.run_name,
+            "log_prints": self.log_prints, "description": self.description,
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -234,7 +258,11 @@ class FlowOptions(TypedDict, total=False):
     timeout_seconds: float | None
     validate_parameters: bool
     state_handlers: list[Callable[..., Any]] | None
-    on_failure: Callable[..., Any] | None
+    on_failure: Callable[..., Any] | Sequence[Callable[..., Any]] | None
+    on_completion: Callable[..., Any] | Sequence[Callable[..., Any]] | None
+    flow_run_name: str | Callable[..., str] | None
+    log_prints: bool
+    description: str | None
     result: Any
     history: Any
     progress: bool | None
@@ -262,10 +290,15 @@ def flow(
     timeout_seconds: float | None = None,
     validate_parameters: bool = True,
     state_handlers: list[Callable[..., Any]] | None = None,
-    on_failure: Callable[..., Any] | None = None,
+    on_failure: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
+    on_completion: Callable[..., Any] | Sequence[Callable[..., Any]] | None = None,
+    flow_run_name: str | Callable[..., str] | None = None,
+    log_prints: bool = False,
+    description: str | None = None,
     result: Any = None,
     history: Any = None,
     progress: bool | None = None,
+    **unknown: Any,
 ) -> Any:
     """Make a flow of a function; as a decorator, with options or without.
 
@@ -292,8 +325,15 @@ def flow(
         Whether arguments are checked against, and turned into, the types of their annotations.
     state_handlers
         Called in order at each change of the flow's state with (flow, old state, new state).
-    on_failure
-        Called with the flow and its failed state.
+    on_failure, on_completion
+        A function, or a list of them, called with the flow and the state in which it failed, or ended well; functions
+        of three arguments are called with the flow, facts of the run (`id`, `name`, `parameters`, ...), and the state.
+    flow_run_name
+        Name of a run: a template such as ``"load {day}"``, filled with the arguments, or a function without arguments.
+    log_prints
+        Whether what the function and its tasks print is logged.
+    description
+        What it is for; default: the docstring.
     result
         Where results are kept, as for :class:`prefectish.Flow`.
     history, progress
@@ -316,8 +356,11 @@ def flow(
     >>> doubles(3)
     [0, 2, 4]
     """
+    if unknown:
+        name = min(unknown)
+        raise TypeError(f"a flow has no option {name!r}{_hint(name)}")
     if function is None:
-        options = {key: value for key, value in locals().items() if key != "function"}
+        options = {key: value for key, value in locals().items() if key not in ("function", "unknown")}
         return functools.partial(flow, **options)
     if not callable(function) or isinstance(function, type) or hasattr(function, "state_handlers"):
         raise FlowDefinitionError(f"@flow needs a function, got {function!r}")
@@ -338,10 +381,50 @@ def flow(
         retry_delay=retry_delay_seconds,
         max_concurrency=max_concurrency,
     )
-    handlers = list(state_handlers or ())
-    if on_failure is not None:
-        handlers.append(on_failure_handler(on_failure))
-    return FlowFunction(function, name, run_options, handlers, result, validate_parameters)
+    handlers = [*(state_handlers or ()), *hook_handlers(on_completion, on_failure)]
+    made: FlowFunction[Any, Any] = FlowFunction(
+        function,
+        name,
+        run_options,
+        handlers,
+        result,
+        validate_parameters,
+        run_name=flow_run_name,
+        log_prints=log_prints,
+        description=description,
+    )
+    _check_run_name(flow_run_name, made.signature)
+    return made
+
+
+def _hint(name: str) -> str:
+    if name == "persist_result":
+        return "; write result=LocalResult(...), or FSResult(...), to store results"
+    if found := spellings.hint(name):
+        return found
+    import difflib
+
+    near = difflib.get_close_matches(name, FlowOptions.__annotations__, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _check_run_name(run_name: Any, signature: BoundSignature) -> None:
+    if run_name is None or callable(run_name):
+        return
+    if not isinstance(run_name, str):
+        raise FlowDefinitionError(f"flow_run_name must be a template or a function, got {run_name!r}")
+    fields = {
+        re.split(r"[.\[]", field)[0] for _, field, _, _ in string.Formatter().parse(run_name) if field is not None
+    }
+    if unknown := sorted(fields - set(signature.signature.parameters)):
+        raise FlowDefinitionError(
+            f"flow_run_name={run_name!r} must be filled by arguments of the flow, and {', '.join(unknown)} is none; it "
+            f"takes {signature.signature}"
+        )
+
+
+def _run_name(run_name: str | Callable[..., str], arguments: Mapping[str, Any]) -> str:
+    return str(run_name()) if callable(run_name) else run_name.format(**arguments)
 
 
 def _is_whole(value: Any, minimum: int) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.config import default_executor
 from prefectish.engine import clock, retries
 from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.context import get_logger
 from prefectish.engine.driver.interrupts import ended_by, interruptible
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.run import run_flow
@@ -45,7 +46,7 @@ class FlowAttempt:
         self.options = options
         self.number = number
         self.clock = clock.current
-        self.run = FunctionRun(flow.name, options.max_concurrency, flow.result, flow.is_async)
+        self.run = FunctionRun(flow.name, options.max_concurrency, flow.result, flow.is_async, flow.log_prints)
         self.outcome: Value | Error | None = None
         self.state: State | None = None
         self._blocks: Any = None
@@ -61,6 +62,10 @@ class FlowAttempt:
             self.run.start(self._drive)
             if self.begins:
                 blocks.enter_context(self.run.activate())
+                if self.flow.log_prints:
+                    from prefectish.engine.worker.logs.stdout import logged_prints
+
+                    blocks.enter_context(logged_prints(get_logger(self.flow.name)))
             self._blocks = blocks.pop_all()
 
     def _drive(self) -> State:

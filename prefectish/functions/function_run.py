@@ -65,12 +65,15 @@ class FunctionRun:
     their own. Calls of coroutine functions are awaited by the flow function if it `waits`.
     """
 
-    def __init__(self, name: str, max_concurrency: int | None, store: Any, waits: bool) -> None:
+    def __init__(
+        self, name: str, max_concurrency: int | None, store: Any, waits: bool, log_prints: bool = False
+    ) -> None:
         self.control = RunControl()  # what the thread that drives the run shares with this one
         self.plan = empty_plan(name)  # the steps so far
         self.is_open = True  # more calls may come
         self.final: State | None = None  # State of the flow, once the function has ended
         self.waits = waits
+        self._log_prints = log_prints  # what tasks print is logged
         self._max_concurrency = max_concurrency
         self._store = store
         self._signatures: dict[tuple[Task, tuple[InputSpec, ...], tuple[str, ...]], CallSignature] = {}
@@ -375,13 +378,14 @@ class FunctionRun:
     def _variant(self, task: Task, options: CallOptions) -> Task:
         """Return the task with the options of this call, and the tags of the context."""
         tags = current().get("tags") or frozenset()
+        logs = {"log_stdout": True} if self._log_prints and not task.log_stdout else {}
         if options.task_args:
-            return task._copy(options.task_args)
-        if tags <= task.tags:
+            return task._copy({**logs, **options.task_args})
+        if tags <= task.tags and not logs:
             return task
         found = self._tagged.get((task, tags))
         if found is None:
-            found = self._tagged[task, tags] = task._copy({})
+            found = self._tagged[task, tags] = task._copy(logs)
         return found
 
     def _check_open(self, task: Task) -> None:

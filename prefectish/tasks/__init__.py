@@ -2,7 +2,23 @@
 
 from prefectish.caching.keys import task_input_hash
 from prefectish.tasks.collections import Constant, Dict, List, Set, Tuple
+from prefectish.tasks.runners import DaskTaskRunner, ThreadPoolTaskRunner
+from prefectish.tasks.spellings import exponential_backoff
 from prefectish.tasks.tagging import tags
 from prefectish.tasks.task import FunctionTask, Task, task
 
-__all__ = ["Constant", "Dict", "FunctionTask", "List", "Set", "Task", "Tuple", "tags", "task", "task_input_hash"]
+__all__ = [
+    "Constant",
+    "DaskTaskRunner",
+    "Dict",
+    "FunctionTask",
+    "List",
+    "Set",
+    "Task",
+    "ThreadPoolTaskRunner",
+    "Tuple",
+    "exponential_backoff",
+    "tags",
+    "task",
+    "task_input_hash",
+]

@@ -10,11 +10,15 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from prefectish.engine import retries
-from prefectish.engine.handlers import on_failure_handler
+from prefectish.engine.hooks import hook_handlers
+from prefectish.tasks import spellings
 from prefectish.triggers import all_successful
+
+if TYPE_CHECKING:
+    from prefectish.cache_policies import CachePolicy
 
 
 class TaskOptions(TypedDict, total=False):
@@ -36,7 +40,15 @@ class TaskOptions(TypedDict, total=False):
     trigger: Callable[..., Any] | None
     skip_on_upstream_skip: bool
     state_handlers: Sequence[Callable[..., Any]] | None
-    on_failure: Callable[..., Any] | None
+    on_failure: Callable[..., Any] | Sequence[Callable[..., Any]] | None
+    on_completion: Callable[..., Any] | Sequence[Callable[..., Any]] | None
+    retry_condition_fn: Callable[..., bool] | None
+    retry_jitter_factor: float | None
+    timeout_seconds: float | None
+    description: str | None
+    log_prints: bool | None
+    persist_result: bool | None
+    cache_policy: CachePolicy | None
     log_stdout: bool
     task_run_name: str | Callable[..., Any] | None
     nout: int | None
@@ -93,10 +105,28 @@ def refuse_unknown(options: Mapping[str, Any]) -> None:
         raise TypeError(f"a task has no option {name!r}{guess(name)}")
 
 
+def warn_of_reset(task: Any) -> None:
+    """Warn about options that a subclass sets before `Task.__init__`, which resets them."""
+    for option in sorted(OPTION_NAMES & vars(task).keys()):
+        text = f"{type(task).__name__} sets self.{option} before super().__init__(), which resets it"
+        warnings.warn(f"{text}; pass {option}= there", stacklevel=3)
+
+
+def warn_of_attributes(cls: type) -> None:
+    """Warn about attributes of a subclass that have the name of an option."""
+    for name in sorted(OPTION_NAMES & vars(cls).keys()):
+        text = (
+            f"{cls.__name__}.{name} has the name of an option; pass it to super().__init__({name}=...), which checks it"
+        )
+        warnings.warn(text, stacklevel=3)
+
+
 def guess(name: str) -> str:
     """Return a hint at the option that was probably meant."""
     import difflib
 
+    if hint := spellings.hint(name):
+        return hint
     near = difflib.get_close_matches(name, OPTION_NAMES, 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -108,15 +138,15 @@ def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, A
     task (for a copy: of the original), by attribute. A TypeError or ValueError names the option, its value and what it
     accepts.
     """
+    given = spellings.translated(given)
     settled = {name: CHECKS[name](name, value) for name, value in given.items() if name in CHECKS}
     settled.update(_retry_options(given, current))
     _check_caches({**current, **settled}, settled)
     _check_loss({**current, **settled})
     _check_names({**current, **settled}, settled)
-    on_failure = given.get("on_failure")
-    if on_failure is not None:
-        handlers = settled.get("state_handlers", current.get("state_handlers", ()))
-        settled["state_handlers"] = [*handlers, on_failure_handler(function("on_failure", on_failure))]
+    hooks = hook_handlers(given.get("on_completion"), given.get("on_failure"))
+    if hooks:
+        settled["state_handlers"] = [*settled.get("state_handlers", current.get("state_handlers", ())), *hooks]
     return settled
 
 
@@ -141,6 +171,8 @@ def _retry_options(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict
             changes[name] = value
     merged = {name: current[name] for name in RETRY_NAMES if name in current} | changes
     if not merged.get("max_retries"):
+        if given.get("retry_delay_seconds") is not None:  # no error in later Prefects
+            merged.pop("retry_delay", None)
         for name in ("retry_delay", "retry_on"):
             if name not in changes or given.get("retries") == 0:
                 merged.pop(name, None)
@@ -396,6 +428,8 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "target": _or_none(_template("${task_slug}/${item_key}.pickle")),
     "checkpoint": _or_none(_flag),
     "item_key": _or_none(_item_key),
+    "description": _text,
+    "retry_condition_fn": _or_none(function),
     "cache_for": _or_none(_lifetime),
     "cache_validator": _or_none(function),
     "cache_key": _text,

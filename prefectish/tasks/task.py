@@ -95,6 +95,10 @@ class Task(Operand, Generic[R]):
     skip_on_upstream_skip: bool = True
     #: Called in order at each change of state with (task, old state, new state).
     state_handlers: list[Callable[..., Any]]
+    #: What it is for, for readers.
+    description: str | None = None
+    #: Function of (task, run facts, failed state) that decides whether there is another attempt.
+    retry_condition_fn: Callable[..., bool] | None = None
     #: Whether prints of the task function are sent to the task's logger.
     log_stdout: bool = False
     #: Name of its runs: a template with fields and inputs (``"load ${url}"``), or a function of them.
@@ -179,12 +183,7 @@ class Task(Operand, Generic[R]):
 
     def __init__(self, name: str | None = None, **options: Unpack[TaskOptions]) -> None:
         task_options.refuse_unknown(options)
-        for option in sorted(task_options.OPTION_NAMES & self.__dict__.keys()):
-            warnings.warn(
-                f"{type(self).__name__} sets self.{option} before super().__init__(), which resets it; "
-                f"pass {option}= there",
-                stacklevel=2,
-            )
+        task_options.warn_of_reset(self)
         self.name = task_options.checked_name(name) or type(self).__name__
         self.trigger = all_successful
         self.state_handlers = []
@@ -200,12 +199,7 @@ class Task(Operand, Generic[R]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in sorted(task_options.OPTION_NAMES & vars(cls).keys()):
-            warnings.warn(
-                f"{cls.__name__}.{name} has the name of an option; pass it to super().__init__({name}=...), which "
-                f"checks it",
-                stacklevel=2,
-            )
+        task_options.warn_of_attributes(cls)
 
     @property
     def logger(self) -> logging.Logger:
@@ -234,6 +228,10 @@ class Task(Operand, Generic[R]):
         if flow is not None:
             flow.note_created(new)
         return new
+
+    def with_options(self, **options: Unpack[NamedTaskOptions]) -> Self:
+        """Return a copy with other options, as `copy` does."""
+        return self.copy(**options)
 
     def _copy(self, options: Mapping[str, Any]) -> Self:
         new = object.__new__(type(self))
@@ -580,6 +578,11 @@ class FunctionTask(Task[R], Generic[P, R, Body]):
         @property
         def run(self) -> Callable[P, Body]:  # type: ignore[override]
             """The task function; a property, so that type checkers do not take it for a method."""
+
+    @property
+    def fn(self) -> Callable[P, Body]:
+        """The task function."""
+        return self.run
 
     def __init__(self, function: Callable[P, Body], name: str | None = None, **options: Unpack[TaskOptions]) -> None:
         name = task_options.checked_name(name) or name_of_function(function)

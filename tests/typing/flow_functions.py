@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, assert_type
 
 from prefectish import allow_failure, as_completed, flow, task, wait
 from prefectish.engine.state import State
@@ -32,7 +32,10 @@ def pages(urls: list[str]) -> int:
     assert_type(sizes[0].result(), int)
     size.submit(b"", unit=3, wait_for=sizes)
     size.submit(allow_failure(loaded[0]), 2)
-    assert_type(load.submit("a", return_state=True).result(), State)
+    assert_type(load.submit("a", return_state=True), State)
+    assert_type(load.fn("a"), bytes)
+    for future, _ in as_completed(sizes, with_results=True):
+        assert_type(future, TaskFuture[Any])
     for future in as_completed(sizes):
         future.result()
     wait(sizes)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine import retries, signals
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.clock import later
+from prefectish.engine.hooks import RunFacts
 from prefectish.engine.jobs.slots import fill_slots
 from prefectish.engine.plan.map_domain import SCALAR, SKIPPED_UPSTREAM, element_width, skips_reader
 from prefectish.engine.state import (
@@ -300,6 +301,13 @@ def retry(
     error = state._result if isinstance(state._result, BaseException) else None
     if not retries.should_retry(run_count, task.max_retries, task.retry_on, error):
         return None
+    if task.retry_condition_fn is not None:
+        asked = capture(task.retry_condition_fn, task, RunFacts.here(), state)
+        if isinstance(asked, Error):
+            text = f"retry_condition_fn of {spec.slug} failed: {describe(asked.exception)}"
+            return Failed(text, asked.exception)
+        if not asked.value:
+            return None
     delay = capture(
         retries.delay_seconds,
         run_count,

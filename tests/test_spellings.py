@@ -1,0 +1,235 @@
+"""Names of Prefect 2 and 3 (MR6): each does what it says, and those that are not here say what to write."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from bodies import inc
+
+import prefectish
+from prefectish import (
+    DaskTaskRunner,
+    Flow,
+    ThreadPoolTaskRunner,
+    exponential_backoff,
+    flow,
+    get_logger,
+    get_run_logger,
+    task,
+    tasks,
+)
+from prefectish.cache_policies import INPUTS, NO_CACHE, TASK_SOURCE
+from prefectish.engine.state import Failed, Success
+from prefectish.errors import FlowDefinitionError
+from prefectish.results import LocalResult
+
+
+def run_with(executor, function, *args, **options):
+    return flow(function, executor=executor, history=False, **options)(*args)
+
+
+def test_mr6_options_of_tasks_under_their_later_names():
+    made = task(lambda x: x, log_prints=True, timeout_seconds=3, persist_result=False, retry_jitter_factor=0.5,
+                description="identity", retry_delay_seconds=4)  # fmt: skip
+    assert (made.log_stdout, made.timeout, made.checkpoint, made.retry_jitter) == (True, 3.0, False, 0.5)
+    assert (made.description, made.max_retries) == ("identity", 0)
+    again = made.with_options(retries=2, retry_delay_seconds=[1, 2])
+    assert (again.max_retries, again.retry_delay, again.log_stdout) == (2, [1, 2], True)
+    assert made.fn(7) == 7
+    with pytest.raises(ValueError, match="timeout_seconds=3 and timeout=4 set the same option; pass one"):
+        task(lambda x: x, timeout_seconds=3, timeout=4)
+
+
+@pytest.mark.parametrize("make", [task, flow])
+def test_mr6_options_that_are_not_here_say_what_to_write(make):
+    with pytest.raises(TypeError, match=r"has no option 'result_storage'; write result=LocalResult"):
+        make(lambda x: x, result_storage="s3/mine")
+    with pytest.raises(TypeError, match=r"has no option 'on_cancellation'; write state_handlers"):
+        make(lambda x: x, on_cancellation=[])
+    with pytest.raises(TypeError, match=r"has no option 'retrys'; did you mean 'retries'"):
+        make(lambda x: x, retrys=2)
+
+
+def test_mr6_prints_are_logged_and_the_run_logger_is_that_of_the_task(executor, in_process, caplog):
+    @task
+    def prints(x):
+        print(f"task prints {x}")
+        get_run_logger().info("task logs %s", x)
+
+    @flow(executor=executor, history=False, log_prints=True)
+    def shown():
+        print("flow prints")
+        prints(1)
+        prints.submit(2).result()
+
+    with caplog.at_level("INFO", logger="prefectish"):
+        shown()
+    said = {(record.name.rpartition(".")[2], record.getMessage()) for record in caplog.records}
+    assert ("shown", "flow prints") in said
+    if in_process:
+        assert {("prints", f"task {verb} {x}") for verb in ("prints", "logs") for x in (1, 2)} <= {
+            (name.partition("[")[0].partition("-")[0], text) for name, text in said
+        }
+    assert get_run_logger() is get_logger()
+
+
+def test_mr6_hooks_take_two_or_three_arguments_and_come_in_lists(executor, in_process):
+    seen = []
+
+    def short(obj, state):
+        seen.append((obj.name, type(state).__name__))
+
+    def long(obj, run, state):
+        seen.append((obj.name, run.name.partition("-")[0], type(state).__name__))
+
+    @task(on_completion=[short, long], on_failure=long)
+    def half(x):
+        return 1 / x
+
+    def halves():
+        half(1)
+        half(0, return_state=True)
+        return 1
+
+    assert run_with(executor, halves, on_completion=[short], on_failure=[short], flow_run_name="night") == 1
+    if in_process:
+        assert seen == [
+            ("half", "Success"), ("half", "half", "Success"), ("half", "half", "Failed"), ("halves", "Success"),
+        ]  # fmt: skip
+    with pytest.raises(TypeError, match="on_completion must be a function, got 3"):
+        task(lambda x: x, on_completion=[3])
+
+
+def test_mr6_lists_of_hooks_for_recorded_flows():
+    seen = []
+    with Flow("recorded", on_failure=[lambda of, state: seen.append(type(state).__name__)]) as recorded:
+        task(lambda: 1 / 0, name="fails")()
+    recorded.run(history=False)
+    assert seen == ["Failed"]
+
+
+def test_mr6_retry_condition_is_asked_with_the_run_and_the_state(executor, tmp_path):
+    def worth_it(of, run, state):
+        with open(tmp_path / "asked", "a") as file:
+            file.write(f"{of.name} {run.run_count} {state.result} {run.flow_name}\n")
+        return "1" in str(state.result)
+
+    @task(retries=5, retry_condition_fn=worth_it)
+    def fails():
+        with open(tmp_path / "tries", "a") as file:
+            file.write("x")
+        raise ValueError(len((tmp_path / "tries").read_text()))
+
+    def tries():
+        return fails(return_state=True)
+
+    assert run_with(executor, lambda: type(fails(return_state=True)).__name__) == "Failed"
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["fails 1 1 <lambda>", "fails 2 2 <lambda>"]
+
+
+def test_mr6_retry_condition_that_fails_ends_the_retries():
+    @task(retries=3, retry_condition_fn=lambda of, run, state: 1 / 0)
+    def fails():
+        raise ValueError("first")
+
+    with Flow("asks") as asks:
+        fails()
+    state = asks.run(history=False)["fails"]
+    assert state.message.startswith("retry_condition_fn of fails-1 failed: ZeroDivisionError")
+
+
+def test_mr6_delays_double_and_may_be_lists_or_functions_of_them():
+    delays = exponential_backoff(10)
+    assert [delays(1), delays(2), delays(3)] == [10.0, 20.0, 40.0]
+    assert pickle.loads(pickle.dumps(delays))(2) == 20.0
+    for delay in (exponential_backoff(0.001), [0.001, 0.002], lambda n: [0.001] * n, lambda n: 0.001):
+        tries = []
+
+        @task(retries=2, retry_delay_seconds=delay)
+        def fails(tries=tries):
+            tries.append(1)
+            raise ValueError(len(tries))
+
+        @flow(history=False)
+        def waits(fails=fails):
+            fails(return_state=True)
+            return None
+
+        waits()
+        assert len(tries) == 3
+
+
+def test_mr6_cache_policies(executor, tmp_path):
+    def counts(policy, **options):
+        @task(
+            name=f"counted in {tmp_path.name}",
+            cache_policy=policy,
+            result=LocalResult(str(tmp_path / repr(policy))),
+            **options,
+        )
+        def counted(x, y):
+            with open(tmp_path / f"calls {policy!r}", "a") as file:
+                file.write(".")
+            return x
+
+        def calls():
+            return [counted(1, 2), counted(1, 3), counted(1, 2), counted(4, 2)]
+
+        found = run_with(executor, calls)
+        return found, len((tmp_path / f"calls {policy!r}").read_text())
+
+    assert counts(INPUTS) == ([1, 1, 1, 4], 3)
+    assert counts(INPUTS + TASK_SOURCE) == ([1, 1, 1, 4], 3)
+    assert counts(NO_CACHE) == ([1, 1, 1, 4], 4)
+
+
+def test_mr6_sums_of_policies():
+    @task(cache_policy=INPUTS - "client")
+    def first(x, client):
+        return x
+
+    key, facts = first.cache_key_fn, {"task": first, "task_name": "first"}
+    assert key(facts, {"x": 1, "client": object()}) == key(facts, {"x": 1, "client": object()})
+    assert key(facts, {"x": 1, "client": 0}) != key(facts, {"x": 2, "client": 0})
+    assert key(facts, {"x": 1}) != key({**facts, "task_name": "second"}, {"x": 1})
+    source = INPUTS + TASK_SOURCE
+    assert source(facts, {"x": 1}) != source({**facts, "task": inc}, {"x": 1})
+    assert (repr(source), repr(INPUTS + NO_CACHE)) == ("INPUTS + TASK_SOURCE", "INPUTS")
+    with pytest.raises(TypeError, match="cache_policy must be INPUTS, TASK_SOURCE, NO_CACHE or a sum of them"):
+        task(lambda x: x, cache_policy="inputs")
+    with pytest.raises(ValueError, match="cache_policy and cache_key_fn both say"):
+        task(lambda x: x, cache_policy=INPUTS, cache_key_fn=lambda *of: "key")
+
+
+def test_mr6_names_of_runs_of_flows():
+    @flow(history=False, flow_run_name="load {day[0]}", description="loads")
+    def loads(day):
+        return prefectish.context.flow_run_name
+
+    assert loads(["mon"]) == "load mon"
+    assert loads.with_options(flow_run_name=lambda: "mine")(["mon"]) == "mine"
+    assert (loads.description, loads.fn.__name__) == ("loads", "loads")
+    with pytest.raises(FlowDefinitionError, match="must be filled by arguments of the flow, and night is none"):
+        flow(lambda day: day, flow_run_name="load {night}")
+
+
+def test_mr6_task_runners_are_executors():
+    from prefectish.executors import DaskExecutor, LocalDaskExecutor
+
+    threads = ThreadPoolTaskRunner(max_workers=2)
+    assert (type(threads), threads.num_workers) == (LocalDaskExecutor, 2)
+    assert type(DaskTaskRunner(address="tcp://somewhere:8786")) is DaskExecutor
+    assert tasks.DaskTaskRunner is DaskTaskRunner
+    assert tasks.exponential_backoff is exponential_backoff
+
+    @flow(history=False, task_runner=threads)
+    def adds():
+        return inc.submit(1).result()
+
+    assert adds() == 2
+
+
+def test_mr6_states_are_completed():
+    assert (Success().is_completed(), Failed("no").is_completed()) == (True, False)
