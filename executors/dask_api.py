@@ -13,6 +13,7 @@ private name                                                why it is needed
 ``Client._refcount_lock``, ``refcount``, ``generation``     the same
 ``Client._send_to_scheduler``, ``futures[key].reset``       the same, a key whose value was lost after its end
 ``Client._scatter``, ``_run_on_scheduler``                  their coroutines, so that a wait for them can be given up
+``Client._run``                                              the same, on all workers
 ``Client._asynchronous``                                    whether a client can be waited for at all
 ``SpecCluster._correct_state``                              starts a worker in the place of one that is gone
 ``distributed.utils._forkserver_preload_set``               keeps numpy and pandas out of a process that needs neither
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
 __all__ = [
-    "Key", "Task", "TaskRef", "asked_on_scheduler", "forget_preloads", "is_asynchronous", "known_state", "mark_pending",
-    "release", "replace_lost_workers", "scattered", "submit_graph", "wait_for_end",
+    "Key", "Task", "TaskRef", "asked_on_scheduler", "asked_on_workers", "forget_preloads", "is_asynchronous",
+    "known_state", "mark_pending", "release", "replace_lost_workers", "scattered", "submit_graph", "wait_for_end",
 ]  # fmt: skip
 
 Key = tuple[str, int | str, int]
@@ -146,6 +147,12 @@ def scattered(client: Client, value: Any, timeout: float) -> Coroutine[Any, Any,
 def asked_on_scheduler(client: Client, function: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
     """Return what calls a function on the scheduler, in the client's loop."""
     asking: Coroutine[Any, Any, Any] = client._run_on_scheduler(function, **kwargs)
+    return asking
+
+
+def asked_on_workers(client: Client, function: Any, **kwargs: Any) -> Coroutine[Any, Any, dict[str, Any]]:
+    """Return what calls a function on all workers, in the client's loop; those that do not answer are left out."""
+    asking: Coroutine[Any, Any, dict[str, Any]] = client._run(function, on_error="ignore", **kwargs)
     return asking
 
 

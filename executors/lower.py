@@ -133,7 +133,9 @@ def lower(job: Job, chain: PackedChain, options: LoweringOptions) -> Lowered:
         inner.update(sources)
         own = _items_of(position, items, chain)
         start, keep, verify = starts.get(position), options.keep, options.verify
-        call = Call(position, job.index, own, given or None, start, sources, keep, verify, job.probe_only)
+        call = Call(
+            position, job.index, own, given or None, start, sources, keep, verify, job.probe_only, job.submission
+        )
         results = [TaskRef(keys[p]) for p in sources]
         graph[key] = Task(key, execute, chain.payload, call, *results, *values)
         keys[position] = key
@@ -215,7 +217,7 @@ def lower_batch(jobs: Sequence[Job], chain: PackedChain, key: Key, options: Lowe
             continue
         given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
         starts = {p: packer.state(s, "an earlier attempt") for p, s in job.starts.items()}
-        branches.append((job.index, job.positions, items, given, starts))
+        branches.append((job.index, job.positions, items, given, starts, job.submission))
         taken.append(job)
     patience = _BATCH_PATIENCE if jobs[0].chain.batch_size == "auto" else None
     calls = pickle.dumps((patience, options.keep, options.verify, branches), protocol=5)

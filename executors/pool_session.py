@@ -19,9 +19,10 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from prefectish.engine.context import get_logger
-from prefectish.engine.jobs.job import Job, Receipt, Record
+from prefectish.engine.jobs.job import Job, Receipt, Record, taken_back
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held
+from prefectish.engine.worker.recall import Body, JobKey, begun_masks, forget, key_of
 
 #: Most jobs in a graph, unless four for each slot are more.
 MAX_GRAPH_JOBS = 128
@@ -47,19 +48,22 @@ class PoolJob:
         Mask of the positions that a process runs, or is about to run.
     cancelled
         Steps that have not started never start.
+    recalled
+        Mask of the positions whose bodies never begin.
     queued
         It came from the queue, and counts as one that the next graph waits for.
     states
         Of steps that are final, by position: those that came with the job, and those that have ended since.
     """
 
-    __slots__ = ("cancelled", "job", "left", "queued", "running", "states")
+    __slots__ = ("cancelled", "job", "left", "queued", "recalled", "running", "states")
 
     def __init__(self, job: Job, queued: bool = False) -> None:
         self.job = job
         self.queued = queued
         self.left = len(job.positions)
         self.cancelled = False
+        self.recalled = 0
         self.running = 0
         self.states = dict(job.given)
 
@@ -102,6 +106,9 @@ class Workers(Protocol):
 
     def lost(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
         """Return what became of jobs whose graph raised: receipts, and the jobs that are to run again."""
+
+    def recall(self, jobs: Sequence[JobKey]) -> Sequence[Body] | None:
+        """Let no further body of these jobs begin; return those that have begun, None if not all answered."""
 
     def stop(self) -> None:
         """End the bodies that run, where that is possible."""
@@ -163,11 +170,13 @@ class JobQueue:
         self.count -= len(taken)
         return taken
 
-    def drop(self, cancelled: set[Job]) -> None:
-        """Remove jobs."""
+    def drop(self, cancelled: set[Job]) -> list[Job]:
+        """Remove jobs; return those that were in a queue."""
+        dropped = [job for queue in self._queues.values() for job in queue if job in cancelled]
         for step, queue in self._queues.items():
             self._queues[step] = deque(job for job in queue if job not in cancelled)
-        self.count = sum(map(len, self._queues.values()))
+        self.count -= len(dropped)
+        return dropped
 
 
 class PoolSession:
@@ -189,8 +198,11 @@ class PoolSession:
         self.stall_warning = stall_warning
         self._quiet_since: float | None = None
         self._raises = bool(run.get("raise_on_exception"))
+        self._run_id = str(run.get("flow_run_id"))
+        self._recalled = False
         self.slots = workers.slots
         self.live = workers.live
+        self.batches = workers.batches
         self.sizer = GraphSizer(workers.slots)
         self.window = 3 * self.sizer.maximum  # one graph at work, one about to follow, one being admitted
         self.queue = JobQueue()
@@ -302,6 +314,29 @@ class PoolSession:
         for job in cancelled & self.open.keys():
             self.open[job].cancelled = True
 
+    def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
+        """Take back what has not begun: what is in the queue, and what a thread or process will find recalled."""
+        recalled = set(jobs)
+        receipts = [taken_back(job) for job in self.queue.drop(recalled)]
+        pool_jobs = [self.open[job] for job in jobs if job in self.open]
+        bodies = self.workers.recall([key_of(pool_job.job) for pool_job in pool_jobs]) if pool_jobs else ()
+        self._recalled = self._recalled or bool(pool_jobs)
+        begun = None if bodies is None else begun_masks([pool_job.job for pool_job in pool_jobs], bodies)
+        for pool_job in pool_jobs:
+            mask = self._take_back(pool_job, pool_job.running if begun is None else begun[pool_job.job])
+            if mask:
+                receipts.append(taken_back(pool_job.job, mask))
+        return receipts
+
+    def _take_back(self, pool_job: PoolJob, begun: int) -> int:
+        """Return the mask of the steps of a job whose bodies never begin."""
+        job = pool_job.job
+        # What has ended is looked up last: a body that is no longer among those that have begun has a state by now.
+        pool_job.recalled = sum(1 << p for p in job.positions if not (begun >> p & 1 or p in pool_job.states))
+        if pool_job.recalled == sum(1 << p for p in job.positions):
+            pool_job.cancelled = True
+        return pool_job.recalled
+
     def settle(self, held: Sequence[Held]) -> None:
         """Do nothing: results are here."""
 
@@ -320,6 +355,8 @@ class PoolSession:
         for thread in self._threads:
             thread.join()
         self.workers.close()
+        if self._recalled:
+            forget(self._run_id)
 
 
 def _label(pool_job: PoolJob) -> str:

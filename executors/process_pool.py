@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -29,7 +29,9 @@ import psutil
 from dask.multiprocessing import get_context
 
 from prefectish.engine.process_tree import exit_evidence, exit_with_parent, process_name
+from prefectish.engine.worker.recall import Body, JobKey
 from prefectish.executors import crash_log
+from prefectish.executors.process_recall import Listener, Recall
 from prefectish.executors.worker_death import as_text
 
 #: Time between two measurements of the memory of a process that runs a suspect, in seconds.
@@ -77,8 +79,8 @@ class _CurrentEnv:
     applied: ProcessEnv | None = None
 
 
-def prepare_worker(folder: str) -> None:
-    """Get a worker process ready; its crash log is written to a folder.
+def prepare_worker(folder: str, listener: Listener) -> None:
+    """Get a worker process ready; its crash log is written to a folder, and it hears what is recalled.
 
     Ctrl-C in a terminal reaches all processes of the program; the one that runs the flow decides what it means. A
     handler that does nothing, unlike an ignored signal, is not inherited by programs that a body starts.
@@ -89,6 +91,7 @@ def prepare_worker(folder: str) -> None:
         exit_with_parent(parent.join, partial(shutil.rmtree, folder, ignore_errors=True))
     with suppress(OSError):
         crash_log.start(folder)
+    listener.start()
     _CurrentEnv.start = ProcessEnv.now()
 
 
@@ -176,8 +179,9 @@ class ProcessGroup:
         self.start = ProcessEnv.now()
         self.folder = tempfile.mkdtemp(prefix="prefectish_crash_log-")
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.recall = Recall(get_context(), size, self.folder)
         self.executor = ProcessPoolExecutor(
-            size, mp_context=get_context(), initializer=prepare_worker, initargs=(self.folder,)
+            size, mp_context=get_context(), initializer=prepare_worker, initargs=(self.folder, self.recall.listener)
         )
         self.size = size
         self.peak = 0
@@ -282,6 +286,12 @@ class ProcessPool:
                 self._group = _take(self.size) or ProcessGroup(self.size)
                 self._env_changes = ProcessEnv.now().since(self._group.start)
             return PoolView(self._group, self._env_changes, room)
+
+    def recall(self, jobs: Sequence[JobKey]) -> Sequence[Body] | None:
+        """Let no further body of these jobs begin; return those that have begun, None if not all processes answered."""
+        with self._lock:
+            group = self._group
+        return [] if group is None else group.recall.recall(jobs)
 
     def drop(self, view: PoolView) -> PoolBroke:
         """Discard the processes, of which one died; the next view starts others."""

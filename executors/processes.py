@@ -25,6 +25,7 @@ from prefectish.engine.state import Success
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch
 from prefectish.engine.wire.pack import pack_chain, pickle_tasks
 from prefectish.engine.worker.attempt import PENDING
+from prefectish.engine.worker.recall import Body, JobKey
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import LoweringOptions, PackedChain, item_inputs, lower, lower_batch, not_ready
@@ -63,8 +64,8 @@ class OneStep:
 
     @property
     def cancelled(self) -> bool:
-        """Whether its job was cancelled."""
-        return self.pool_job.cancelled
+        """Whether its job was cancelled, or it was recalled."""
+        return self.pool_job.cancelled or bool(self.pool_job.recalled >> self.position & 1)
 
     def begin(self) -> None:
         """Note that a process is about to run it."""
@@ -75,7 +76,7 @@ class OneStep:
         pool_job, position = self.pool_job, self.position
         pool_job.running &= ~(1 << position)
         record = None if value is None else value.record
-        if record is not None:
+        if record is not None and record.begun:
             pool_job.states[position] = record.state
         report((pool_job, position, record))
 
@@ -110,7 +111,10 @@ class BatchNode:
                 elif records is None:
                     report((pool_job, position, Record(job.starts.get(position, PENDING))))
                 else:
-                    report((pool_job, position, records[n][1]))
+                    record = records[n][1]
+                    if record.begun:
+                        pool_job.states[position] = record.state
+                    report((pool_job, position, record))
 
 
 class Processes:
@@ -244,6 +248,10 @@ class Processes:
         self.deaths[step, job.index, position] += 1
         deaths = self.deaths[step, job.index, position]
         return Lost(LossCause.KILLED_WORKER, deaths, position, detail=broke.text, evidence=broke.evidence)
+
+    def recall(self, jobs: Sequence[JobKey]) -> Sequence[Body] | None:
+        """Let no further body of these jobs begin; return those that have begun, None if not all processes answered."""
+        return self._shared_pool.recall(jobs)
 
     def stop(self) -> None:
         """End the processes with whatever they do."""

@@ -16,7 +16,7 @@ from distributed import Client, Future
 
 from prefectish.engine.capture import capture
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.jobs.job import ChainSpec, Job, Receipt, Record
+from prefectish.engine.jobs.job import ChainSpec, Job, Receipt, Record, StepSpec, taken_back
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held, LeftOnWorker
 from prefectish.engine.plan.placement import Placement, placement_of
@@ -25,6 +25,7 @@ from prefectish.engine.wire.messages import Batch, StepResult, open_batch
 from prefectish.engine.wire.pack import HEAVY, add_task_payloads, pack_chain, pickle_tasks
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import SchedulerLost
+from prefectish.executors.cluster_recall import PATIENCE, asked_back, forgotten, unbegun_masks
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import Key, known_state, mark_pending, release, scattered, submit_graph
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
@@ -50,6 +51,8 @@ _GROUP = 250
 #: Longest time that finished children wait for more of their group, in seconds for each open key, and at most.
 _GROUP_WAIT = 1e-3
 _MAX_GROUP_WAIT = 1.0
+#: The same while a map is open that a failure stops.
+_MAX_STOP_WAIT = 0.025
 #: Time between polls of the open keys, in seconds a key: polling one costs a hundredth of that.
 POLL_INTERVAL = 25e-6
 _MAX_POLL_INTERVAL = 0.025
@@ -130,6 +133,7 @@ class ClusterSession:
     """
 
     live = False
+    batches = True
 
     def __init__(
         self,
@@ -162,6 +166,8 @@ class ClusterSession:
         self._submitted = 0
         self._depth_priorities: dict[str, int] = {}
         self._inlined_bytes = 0
+        self._may_stop = False
+        self._has_recalled = False
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
@@ -286,6 +292,7 @@ class ClusterSession:
         if known is None:
             for step in spec.steps:
                 self._depth_priorities[f"{step.slug}-{self.run_id}"] = -step.number * _KEYS_PER_STEP
+            self._may_stop = self._may_stop or any(map(_may_stop, spec.steps))
             known = self.chains[spec.ident] = (self._pack(spec), placement_of(spec.steps[0].task))
         return known
 
@@ -353,7 +360,7 @@ class ClusterSession:
             now = time.monotonic()
             if ready:
                 self._waiting_since = self._waiting_since or now
-                patience = min(_MAX_GROUP_WAIT, _GROUP_WAIT * len(self.open_keys))
+                patience = min(_MAX_STOP_WAIT if self._may_stop else _MAX_GROUP_WAIT, _GROUP_WAIT * len(self.open_keys))
                 if self._enough(ready) or now - self._waiting_since > patience:
                     self._waiting_since = None
                     self.watch.progressed(now)
@@ -519,6 +526,26 @@ class ClusterSession:
         if futures and self.client.status == "running":
             self.client.cancel(futures, force=True)
 
+    def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
+        """Take back what has not begun: all workers are told, and answer what has."""
+        opened = {job: key for key, entry in self.open_keys.items() for job in entry.jobs}
+        jobs = [job for job in jobs if job in opened]
+        if not jobs:
+            return ()
+        batches = {opened[job] for job in jobs if job.batch is not None}
+        self._has_recalled = True
+        try:
+            answers = self.watch.wait(asked_back(self.client, jobs, self.run_id, batches), PATIENCE)
+        except (NoAnswer, SchedulerLost, OSError):
+            return ()  # as far as workers have heard of it, they report what has not begun in its turn
+        unbegun, ended = unbegun_masks(jobs, self.run_id, answers.values())
+        for job in jobs:
+            entry = self.open_keys[opened[job]]
+            if job.batch is not None and (opened[job] in ended or entry.value is not None):
+                unbegun[job] = 0
+        self.cancel([job for job in jobs if unbegun[job] == sum(1 << p for p in job.positions)])
+        return [taken_back(job, mask) for job, mask in unbegun.items() if mask]
+
     def settle(self, held: Sequence[Held]) -> None:
         """Fetch large results before a client that the run opened is closed, up to a bound; release the others."""
         if not self.connection.owned:
@@ -536,8 +563,15 @@ class ClusterSession:
         futures = [entry.future for entry in self.open_keys.values()]
         self.open_keys.clear()
         self.chains.clear()
+        if self._has_recalled and self.client.status == "running":
+            capture(self.connection.begin, forgotten(self.client, self.run_id))
         if futures and self.client.status == "running":
             capture(self.client.cancel, futures)
+
+
+def _may_stop(step: StepSpec) -> bool:
+    """Whether a failure of a task may stop its map."""
+    return step.task.on_child_failure != "continue" or step.task.max_failures is not None
 
 
 def _held_record(record: Record, label: str, handle: Any) -> Record:

@@ -15,6 +15,7 @@ from typing import Any
 import dask.threaded
 
 from prefectish.engine.jobs.job import Receipt
+from prefectish.engine.worker.recall import Body, JobKey, recall
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.executors.pool_session import Arrival, PoolJob, Report, cluster_error, in_given_order
 
@@ -130,6 +131,10 @@ class Threads:
         """Return losses: threads do not die, so a ``get`` that raises is an error of Dask or of this package."""
         return [cluster_error(pool_job, error) for pool_job in pool_jobs], []
 
+    def recall(self, jobs: Sequence[JobKey]) -> Sequence[Body]:
+        """Let no further body of these jobs begin; return those that have begun."""
+        return recall(jobs)
+
     def stop(self) -> None:
         """Do nothing: a thread cannot be ended."""
 
@@ -153,12 +158,11 @@ def live_graph(pool_jobs: Sequence[PoolJob], run_id: str) -> dict[tuple[str, int
 
 def _run_live(pool_job: PoolJob, position: int, *before: Any) -> list[Arrival]:
     """Run one step of a job. The callback empties the list, so that the results Dask keeps hold no values."""
-    if pool_job.cancelled:
+    if pool_job.cancelled or pool_job.recalled >> position & 1:
         return [(pool_job, position, None)]
     job = pool_job.job
-    ((_, record),) = run_steps(
-        job.chain, (position,), job.index, job.items, pool_job.states, job.starts, probe_only=job.probe_only
-    )
+    options = None, job.probe_only, job.submission
+    ((_, record),) = run_steps(job.chain, (position,), job.index, job.items, pool_job.states, job.starts, *options)
     return [(pool_job, position, record)]
 
 

@@ -205,12 +205,12 @@ def slept_out(run_step):
 def retried_at_once(run_step):
     """Begin the next attempt where the last has ended."""
 
-    def run(chain, position, index, upstream, start, probe_only):
+    def run(chain, position, index, upstream, start, *rest):
         from prefectish.engine.state import Retrying
 
-        record = run_step(chain, position, index, upstream, start, probe_only)
+        record = run_step(chain, position, index, upstream, start, *rest)
         if isinstance(record.state, Retrying):
-            return run(chain, position, index, upstream, record.state, probe_only)
+            return run(chain, position, index, upstream, record.state, *rest)
         return record
 
     return run

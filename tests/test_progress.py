@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from jobs import advanced
 
 from prefectish import Flow, flatten, task, triggers, unmapped
 from prefectish.engine.clock import Now
@@ -62,7 +63,7 @@ class Owner:
 
     def pass_time(self, seconds):
         self.seconds += seconds
-        return self.progress.advance((), self.moment)
+        return advanced(self.progress, (), self.moment)
 
     def tell(self, job, *states, widths=None):
         """Report that steps of a job ended in these states; Success of their names if none are given."""
@@ -72,7 +73,7 @@ class Owner:
         return self.advance(Receipt(job, records))
 
     def advance(self, *receipts):
-        return self.progress.advance(receipts, self.moment)
+        return advanced(self.progress, receipts, self.moment)
 
     def lose(self, job, cause="killed-worker", deaths=4, **more):
         return self.advance(Receipt(job, [], Lost(cause, deaths, **more)))

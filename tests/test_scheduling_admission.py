@@ -95,11 +95,13 @@ def test_limit_and_rate_of_a_task_are_shared_by_its_steps():
         ({"max_failures": 2}, 3, 9, AdmissionMode.STOP),
         ({"max_failures": 2, "on_child_failure": "cancel"}, 3, 9, AdmissionMode.CANCEL),
         ({"max_failures": 0.5}, 9, None, AdmissionMode.OPEN),
+        ({"max_failures": 0.5, "min_sample": 12}, 6, None, AdmissionMode.OPEN),
+        ({"max_failures": 0.5, "min_sample": 12}, 7, None, AdmissionMode.STOP),
         ({"max_failures": 0.5}, 3, 5, AdmissionMode.STOP),
     ],
 )
 def test_mode_after_failures(options, failures, width, mode):
-    assert action_after(named("work", **options), failures, width) is mode
+    assert action_after(named("work", **options), failures, width, ended=12) is mode
 
 
 def test_first_batch_is_small_and_the_next_ones_grow_by_what_was_seen():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from jobs import advanced
 
 from prefectish import Flow, task
 from prefectish.engine.clock import Now
@@ -41,7 +42,7 @@ class Owner:
         self.seconds += seconds
         told = [receipt.job for receipt in receipts]
         self.jobs = [job for job in self.jobs if job not in told]
-        new = self.progress.advance(receipts, self.moment)
+        new = advanced(self.progress, receipts, self.moment)
         self.jobs = [job for job in self.jobs if job not in self.progress.run_state.cancelled] + new
         return new
 

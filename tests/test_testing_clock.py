@@ -574,7 +574,10 @@ def test_run_whose_time_is_up_between_two_bodies_has_failed(executor, clock):
     state = flow.run(executor=executor, history=False, timeout=60)
     assert state.is_failed()
     assert state.message == "The flow run took longer than its timeout of 60 s."
-    assert not state.result[second].is_successful()
+    if isinstance(
+        executor, LocalExecutor
+    ):  # a thread may run the second body before the loop sees the end of the first
+        assert state.result[second].message == "never started"
 
 
 @here

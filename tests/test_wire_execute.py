@@ -180,7 +180,14 @@ def test_chain_is_opened_once_in_a_process_and_again_when_it_was_dropped(monkeyp
 
 def batch_of(jobs, packer, keep=KEEP, verify=False, patience=None):
     branches = [
-        (job.index, job.positions, [packer.item(item, "an item") for item in job.items], job.given, job.starts)
+        (
+            job.index,
+            job.positions,
+            [packer.item(item, "an item") for item in job.items],
+            job.given,
+            job.starts,
+            job.submission,
+        )
         for job in jobs
     ]
     return pickle.dumps((patience, keep, verify, branches), protocol=5)

@@ -38,7 +38,6 @@ from prefectish.results import LocalResult
 
 #: Features that are left out: what is known to be broken there.
 KNOWN_FAULTS = {
-    "limit_batch": "F2a: limits are multiplied by batch_size on threads",
     "mapped_call": "a call of mapped(...) gives the whole list in a flow function",
     "wait_for_allowed_call": "allow_failure(...) in wait_for of a call is ignored in a flow function",
     "row_of_failed": "a failed task in a list fails the map over it in a graph, and one child in a flow function",

@@ -58,6 +58,7 @@ class TaskOptions(TypedDict, total=False):
     rate: str | float | None
     on_child_failure: Literal["continue", "stop", "cancel"]
     max_failures: float | None
+    min_sample: int
     resources: Mapping[str, float] | None
     workers: str | Sequence[str] | None
     priority: float | Callable[..., Any] | None
@@ -418,6 +419,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "rate": _or_none(_rate),
     "on_child_failure": _one_of("continue", "stop", "cancel"),
     "max_failures": _or_none(_max_failures),
+    "min_sample": _whole(1),
     "resources": _or_none(_resources),
     "workers": _or_none(_workers),
     "priority": _or_none(_priority),

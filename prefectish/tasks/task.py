@@ -117,6 +117,8 @@ class Task(Operand, Generic[R]):
     on_child_failure: str = "continue"
     #: Number of failed children, or ratio below 1, at which the map is stopped.
     max_failures: float | None = None
+    #: Number of children that must have ended before a ratio counts in a map whose length is not known yet.
+    min_sample: int = 20
     #: Abstract resources of workers that a child occupies, by name.
     resources: dict[str, float] | None = None
     #: Addresses or names of the workers that may run the task.

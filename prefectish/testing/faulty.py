@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from prefectish.engine.jobs.job import Job, Receipt
+from prefectish.engine.jobs.job import Job, Receipt, taken_back
 from prefectish.engine.jobs.protocol import Executor, LossCause, Lost, Session
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
@@ -234,12 +234,13 @@ class _Session:
         self.happened = happened
         self.window = session.window
         self.slots = session.slots
+        self.batches = session.batches
         self.live = False  # a call in this thread cannot be lost
         self._inside: dict[Job, int] = {}  # bit masks of the positions without a record
         self._faults: dict[Job, tuple[int, str]] = {}
         self._ready: deque[Receipt] = deque()
         self._late: dict[tuple[int, int], list[Receipt]] = {}
-        self._never: set[Job] = set()
+        self._never: dict[Job, int] = {}  # the positions that never end
 
     @property
     def silent(self) -> int:
@@ -264,7 +265,7 @@ class _Session:
     def _runs(self, job: Job, position: int, fault: str) -> bool:
         """Report a job that is lost before it runs; return whether the job runs."""
         if fault == "never":
-            self._never.add(job)
+            self._never[job] = position
             return False
         if fault in LOSSES:
             self._ready.append(Receipt(job, (), _loss(fault, position)))
@@ -307,10 +308,22 @@ class _Session:
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs."""
         for job in jobs:
-            self._never.discard(job)
+            self._never.pop(job, None)
             self._faults.pop(job, None)
             self._inside.pop(job, None)
         self.session.cancel(jobs)
+
+    def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
+        """Take back jobs from the session; a step that never ends has begun, but none behind it."""
+        receipts = list(self.session.recall([job for job in jobs if job in self._inside]))
+        for receipt in tuple(receipts):
+            job = receipt.job
+            self._inside[job] &= ~sum(1 << position for position, _ in receipt.records)
+            if not self._inside[job]:
+                del self._inside[job]
+                self._faults.pop(job, None)
+        receipts += [taken_back(job, -2 << self._never[job]) for job in jobs if job in self._never]
+        return receipts
 
     def wake(self) -> None:
         """End the wait for receipts."""

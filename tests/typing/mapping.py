@@ -25,7 +25,7 @@ def load(address: str) -> Row:
     return Row()
 
 
-@task(batch_size="auto", rate="10/s", on_child_failure="stop", max_failures=0.01)
+@task(batch_size="auto", rate="10/s", on_child_failure="stop", max_failures=0.01, min_sample=50)
 async def size(row: Row, unit: int = 1) -> int:
     return row.size // unit
 

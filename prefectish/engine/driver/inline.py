@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from prefectish.engine.jobs.job import Job, Receipt, Record
+from prefectish.engine.jobs.job import Job, Receipt, Record, taken_back
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.run_steps import run_job
@@ -20,6 +20,7 @@ class SerialSession:
     window = 1
     slots = 1
     live = True
+    batches = True
 
     def __init__(self, run: Callable[[Job], Sequence[tuple[int, Record]]] = run_job) -> None:
         self._run = run  # runs a job and returns its records by position
@@ -40,6 +41,13 @@ class SerialSession:
         """Forget jobs."""
         cancelled = set(jobs)
         self._queue = deque(job for job in self._queue if job not in cancelled)
+
+    def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
+        """Take back the jobs in the queue: nothing runs meanwhile."""
+        recalled = set(jobs)
+        receipts = [taken_back(job) for job in self._queue if job in recalled]
+        self.cancel(jobs)
+        return receipts
 
     def wake(self) -> None:
         """Do nothing: there is no wait."""

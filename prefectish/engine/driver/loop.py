@@ -13,7 +13,7 @@ from prefectish.engine.driver.interrupts import ended_by, reraise_lost_interrupt
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ProgressTicker, show_end
 from prefectish.engine.handlers import call_handlers
-from prefectish.engine.jobs.job import Job
+from prefectish.engine.jobs.job import Job, taken_back
 from prefectish.engine.jobs.protocol import Executor, RunnableFlow, Session
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.process_tree import process_name
@@ -142,6 +142,7 @@ class Run:
             starts=starts,
             window=self.session.window,
             slots=self.session.slots,
+            batches=self.session.batches,
             tag_limits=getattr(self.executor, "tag_limits", None),
             keep=_kept(self.plan, self.options.keep_results),
             record=self.recorder is not None,
@@ -185,11 +186,7 @@ class Run:
         while True:
             if interrupt.happened:
                 reraise_lost_interrupt()
-            if jobs:
-                session.submit(jobs)
-            if progress.run_state.cancelled:
-                session.cancel(progress.run_state.cancelled)
-                progress.run_state.cancelled.clear()
+            self._submit(jobs)
             if progress.run_state.raised is not None:
                 raise progress.run_state.raised
             if progress.done and not (calls is not None and calls.is_open):
@@ -206,6 +203,26 @@ class Run:
                 self.ticker.refresh()
             if progress.run_state.logs or progress.run_state.events:
                 flushed = self._flush_if_due(now.seconds, flushed)
+
+    def _submit(self, jobs: list[Job]) -> None:
+        """Submit jobs, drop those that were cancelled, and take back those that are recalled."""
+        session, run_state = self.session, self.progress.run_state
+        while True:
+            recalled = dict.fromkeys(run_state.recalled)
+            unsent = [job for job in jobs if job in recalled] if recalled else []
+            if unsent:
+                jobs = [job for job in jobs if job not in recalled]
+            if jobs:
+                session.submit(jobs)
+            if run_state.cancelled:
+                session.cancel(run_state.cancelled)
+                run_state.cancelled.clear()
+            if not recalled and not run_state.after_recall:
+                return
+            run_state.recalled.clear()
+            sent = [job for job in recalled if job.awaiting and job not in unsent]
+            receipts = [*map(taken_back, unsent), *(session.recall(sent) if sent else ())]
+            jobs = self.progress.advance(receipts, self.clock.moment())
 
     def _answer(self, now: Now) -> None:
         """Carry out what other threads asked for."""

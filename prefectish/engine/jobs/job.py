@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish import triggers
 from prefectish.engine.jobs.struct import Struct
-from prefectish.engine.state import Deferred, State
+from prefectish.engine.state import Deferred, Pending, State
 from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 from prefectish.tasks.mapping import item_at
 
@@ -36,6 +36,7 @@ class InputKind(IntEnum):
 
 
 STEP, SHARED, ITEM = InputKind
+_NOT_BEGUN = Pending()
 
 
 class StepSpec(Struct):
@@ -127,7 +128,7 @@ def _naming_of(task: Task) -> RunNaming | None:
 class ChainSpec(Struct):
     """The steps of one chain, what its branches share, and the facts of the run; it is sent once with each map."""
 
-    __slots__ = ("batch_size", "ident", "names_results", "run", "shared", "steps", "wanted")
+    __slots__ = ("batch_size", "ident", "key", "names_results", "run", "shared", "steps", "wanted")
 
     def __init__(
         self,
@@ -139,6 +140,7 @@ class ChainSpec(Struct):
         batch_size: int | str | None = None,
     ) -> None:
         self.ident = ident  # names the chain within the run
+        self.key = run.get("flow_run_id"), ident  # names it among the chains of all runs
         self.run = run  # facts of the run that ``prefectish.context`` shows in a body
         self.steps = steps
         self.shared = shared  # states of the unmapped inputs
@@ -222,7 +224,7 @@ class Job(Struct):
 class Record(Struct):
     """How one attempt of one step ended."""
 
-    __slots__ = ("due_in_seconds", "item_key", "lines", "seconds", "state", "width", "worker")
+    __slots__ = ("begun", "due_in_seconds", "item_key", "lines", "seconds", "state", "width", "worker")
 
     def __init__(
         self,
@@ -233,7 +235,10 @@ class Record(Struct):
         worker: str | None = None,
         item_key: str | None = None,
         lines: tuple[LogLine, ...] | None = None,
+        begun: bool = True,
     ) -> None:
+        # False if its job was recalled before the body began: `state` is the one it started from.
+        self.begun = begun
         self.lines = lines  # what it logged; None if it logged nothing, or lines are not sent
         # Final, or a state that says what the step waits for (Retrying, Paused, Scheduled), or its start state if
         # something upstream was not final ("not ready").
@@ -247,7 +252,8 @@ class Record(Struct):
 
     def with_state(self, state: State) -> Record:
         """Return the same record with another state: ``replace``, eight times as quick, for what runs once a child."""
-        return Record(state, self.seconds, self.due_in_seconds, self.width, self.worker, self.item_key, self.lines)
+        values = self.seconds, self.due_in_seconds, self.width, self.worker, self.item_key, self.lines, self.begun
+        return Record(state, *values)
 
 
 class Receipt(Struct):
@@ -259,3 +265,9 @@ class Receipt(Struct):
         self.job = job
         self.records = records
         self.lost = lost
+
+
+def taken_back(job: Job, mask: int = -1) -> Receipt:
+    """Return the receipt of steps of a job, by default of all, whose bodies never begin because it was recalled."""
+    steps = [p for p in job.positions if mask >> p & 1]
+    return Receipt(job, [(p, Record(job.starts.get(p, _NOT_BEGUN), begun=False)) for p in steps])

@@ -81,12 +81,14 @@ class Session(Protocol):
     """An executor at work.
 
     ``window`` is the number of branches of maps to keep open at once, ``slots`` the number of bodies that can run at
-    once. ``live`` says that bodies get the objects of this process, so that nothing has to be pickled.
+    once. ``live`` says that bodies get the objects of this process, so that nothing has to be pickled. ``batches`` says
+    that the jobs of a batch run one after another; otherwise each runs by itself.
     """
 
     window: int
     slots: int
     live: bool
+    batches: bool
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Accept jobs; never blocks on user code that another thread or process could run."""
@@ -96,6 +98,16 @@ class Session(Protocol):
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs: those not started never start, the records of the others are dropped."""
+
+    def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
+        """Take back what has not begun: let no further body of these jobs begin.
+
+        Returns
+        -------
+        Sequence[Receipt]
+            Those of the steps whose bodies never begin, as :func:`~prefectish.engine.jobs.job.taken_back` makes them.
+            What has begun is reported when it ends; so is what a worker did not answer for, as begun or not.
+        """
 
     def wake(self) -> None:
         """End the wait for receipts, from another thread; if there is none now, the next one ends at once."""

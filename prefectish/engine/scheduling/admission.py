@@ -35,6 +35,8 @@ class Admission:
 
     Attributes
     ----------
+    batches
+        Whether rows are started in batches; an executor that runs the rows of a batch at once needs none.
     open
         Rows of maps that take a place in the window.
     waiting
@@ -43,8 +45,9 @@ class Admission:
         Chains that had no slot under a limit for their next row.
     """
 
-    def __init__(self, window: int, slots: int, limits: Limits) -> None:
+    def __init__(self, window: int, slots: int, limits: Limits, batches: bool = True) -> None:
         self.window = window
+        self.batches = batches
         self.slots = slots
         self.limits = limits
         self.open = 0
@@ -291,7 +294,7 @@ class Limits:
             raise InvalidRunState("the limits: more slots were given back than taken")
 
 
-def action_after(task: Task, failures: int, width: int | None) -> AdmissionMode:
+def action_after(task: Task, failures: int, width: int | None, ended: int) -> AdmissionMode:
     """Return what becomes of a map after so many of its children failed.
 
     Parameters
@@ -299,7 +302,10 @@ def action_after(task: Task, failures: int, width: int | None) -> AdmissionMode:
     failures
         Children that failed so far, at least 1.
     width
-        Children of the map, None while it is not known; a ratio is judged once it is.
+        Children of the map, None while it is not known: then a ratio is one of those that have ended, once they are
+        `min_sample`.
+    ended
+        Children that have ended.
 
     Returns
     -------
@@ -316,9 +322,9 @@ def action_after(task: Task, failures: int, width: int | None) -> AdmissionMode:
     if limit is None:
         return mode
     if limit < 1:
-        if width is None:
+        if width is None and ended < task.min_sample:
             return AdmissionMode.OPEN
-        limit = limit * width
+        limit = limit * (ended if width is None else width)
     return AdmissionMode.OPEN if failures <= limit else max(mode, AdmissionMode.STOP)
 
 

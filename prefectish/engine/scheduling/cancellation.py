@@ -1,7 +1,7 @@
 """How steps, maps and runs end from outside (stopped, cancelled, out of time), and how a run is paused and limited.
 
 A run that is paused starts nothing: what runs ends, retries that are due wait, and so does what follows. Time limits
-continue. A limit that is changed holds for what starts from now on; nothing that runs is ended.
+continue. A limit that is changed holds for what begins from now on; nothing that runs is ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from prefectish.engine.scheduling.run_state import (
     StepChain,
     StepState,
 )
-from prefectish.engine.state import Cancelled, Scheduled, State, TimedOut
+from prefectish.engine.state import Cancelled, Pending, Scheduled, State, TimedOut
 
 
 class Cancellation:
@@ -59,6 +59,7 @@ class Cancellation:
                 self.changes.close_map(chain.map_state)
             for map_row in list(chain.open_rows.values()):
                 self._stop_row(chain, map_row, is_cancelled, now)
+            self.changes.recall(_may_be_unbegun(chain))
             if chain.map_state is not None and chain.map_state.closed:
                 for step_state in chain.step_states:
                     self.changes.finish_step(step_state)
@@ -78,20 +79,28 @@ class Cancellation:
         self.rows.settle_row(chain, map_row, now)
 
     def map_timed_out(self, chain: StepChain, position: int, text: str, now: Now) -> None:
-        """End a map whose time is up: open children are TimedOut, those not started are Cancelled."""
-        step_state = chain.step_states[position]
-        if step_state.final:
+        """End a map whose time is up: children that have begun are TimedOut, the others are Cancelled."""
+        if chain.step_states[position].final:
             return
-        self.changes.stop_chain(chain, AdmissionMode.STOP)
-        for map_row in list(chain.open_rows.values()):
-            self._end_position(chain, map_row, position, TimedOut(text, TimeoutError(text)), now)
+        self.changes.stop_chain(chain, AdmissionMode.STOP, 1 << position)
+
+        def end_begun(then: Now) -> None:
+            for map_row in list(chain.open_rows.values()):
+                if map_row.is_unbegun(position):
+                    self.rows.settle_row(chain, map_row, then)
+                else:
+                    self._end_position(chain, map_row, position, TimedOut(text, TimeoutError(text)), then)
+
+        self.changes.recall(_may_be_unbegun(chain), end_begun)
 
     def drain(self, now: Now) -> None:
         """Start nothing more, let running bodies end, and then end the run."""
         self.draining = True
         for chain in self.run_state.chains.values():
+            self.changes.stop_chain(chain, AdmissionMode.STOP)
             for map_row in list(chain.open_rows.values()):
                 self._stop_row(chain, map_row, is_cancelled=False, now=now)
+            self.changes.recall(_may_be_unbegun(chain))
 
     def cancel(self, slug: str, row: int | None, now: Now) -> None:
         """Cancel a task that is not finished, or one child of it; what follows it decides by its trigger.
@@ -195,6 +204,10 @@ class Cancellation:
         self.ends[None] = due, text
 
         def stop(then: Now) -> None:
+            self.changes.begin_end()
+            self.changes.recall(_all_jobs(self.run_state), end)
+
+        def end(then: Now) -> None:
             self.overran = text
             self.end(
                 lambda step_state, row: TimedOut(text, TimeoutError(text)),
@@ -223,8 +236,9 @@ class RunControls:
         self.admission = admission
 
     def pause(self) -> None:
-        """Start nothing more until the run is resumed."""
+        """Start nothing more until the run is resumed; what was submitted and has not begun waits too."""
         self.changes.pause(True)
+        self.changes.recall(_all_jobs(self.run_state))
 
     def resume(self) -> None:
         """Continue a run that was paused."""
@@ -240,22 +254,27 @@ class RunControls:
         used = 0 if chain is None else slots_taken(chain)
         self.admission.limits.change(step_state.step.number, _size(size), used)
         if chain is not None:
-            self._now_limited(chain)
+            self._now_limited(chain, used > _size(size))
 
     def limit_tag(self, tag: str, size: int | None) -> None:
         """Let at most `size` children of all tasks with a tag run at once; None for no limit."""
         used: dict[int, int] = {}
+        chains: list[StepChain] = []
         for step_state in self.run_state.step_states:
             if tag in step_state.step.task.tags:
                 chain = step_state.chain
                 used[step_state.step.number] = 0 if chain is None else slots_taken(chain)
                 if chain is not None:
-                    self._now_limited(chain)
+                    chains.append(chain)
         self.admission.limits.change_tag(tag, _size(size), used)
+        for chain in chains:
+            self._now_limited(chain, sum(used.values()) > _size(size))
 
-    def _now_limited(self, chain: StepChain) -> None:
+    def _now_limited(self, chain: StepChain, is_over: bool) -> None:
         chain.limited = True
         self.admission.queue(chain)
+        if is_over:  # what has not begun waits for a slot
+            self.changes.recall(_jobs_of(chain))
 
 
 def _size(size: int | None) -> int:
@@ -269,20 +288,28 @@ def slots_taken(chain: StepChain) -> int:
     return len({id(job) if job.batch is None else job.batch for job in counted})
 
 
+def _jobs_of(chain: StepChain) -> list[Job]:
+    return [job for map_row in chain.open_rows.values() for job in map_row.jobs]
+
+
+def _all_jobs(run_state: RunState) -> list[Job]:
+    return [job for chain in run_state.chains.values() for job in _jobs_of(chain)]
+
+
+def _may_be_unbegun(chain: StepChain) -> list[Job]:
+    """Return the jobs of a stopped chain that have a body which is not to begin."""
+    rows = chain.open_rows.values()
+    return [job for map_row in rows for job in map_row.jobs if not map_row.final or job.awaiting & chain.stopped]
+
+
 def _is_due_at_a_time(state: State | None) -> bool:
     return isinstance(state, Scheduled) and state.start_time is not None
 
 
 def _unbegun_mask(chain: StepChain, map_row: MapRow, unsent: Collection[Job]) -> int:
-    """Return the mask of the steps of a row that wait for others of it, or were to be submitted just now."""
-    mask = 0
+    """Return the mask of the steps of a row that were taken back or not submitted, or only look into a cache."""
+    mask = sum(1 << position for position in chain.all_positions if map_row.is_unbegun(position))
     for job in map_row.jobs:
-        if job in unsent:
-            mask |= job.awaiting
-    for position in range(len(chain.step_states)):
-        bit = 1 << position
-        if position in map_row.starts:
-            mask &= ~bit
-        elif any(not map_row.final >> p & 1 for p in chain.ancestors(position) - {position}):
-            mask |= bit
+        if job in unsent or job.probe_only:
+            mask |= job.awaiting & ~sum(1 << p for p, start in map_row.starts.items() if type(start) is not Pending)
     return mask

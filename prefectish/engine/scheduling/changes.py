@@ -217,8 +217,12 @@ class Changes:
         chain, map_state = step_state.chain, step_state.map_state
         if step_state.step.mapped and chain is not None and chain.admission_mode is not AdmissionMode.CANCEL:
             width = map_state.width if map_state is not None and map_state.closed else None
-            mode = action_after(step_state.step.task, step_state.failures, width)
-            if mode not in (AdmissionMode.OPEN, chain.admission_mode):
+            ended = len(step_state.children or ()) - step_state.left
+            mode = action_after(step_state.step.task, step_state.failures, width, ended)
+            if mode is AdmissionMode.OPEN:
+                return
+            chain.stopped |= 1 << chain.position[step_state.step.number]
+            if mode is not chain.admission_mode:
                 self.run_state.stopping[chain.spec.ident] = mode
 
     # -- steps that start ------------------------------------------------------------------------------------------
@@ -445,6 +449,21 @@ class Changes:
                     abandoned.append(job)
         return abandoned
 
+    def recall(self, jobs: Iterable[Job], then: Callable[[Now], None] | None = None) -> None:
+        """Have jobs taken back as far as they have not begun, and do something once that is known."""
+        # A run alone has begun, and a probe runs no body.
+        recalled = [job for job in jobs if job.awaiting and not (job.solo or job.probe_only)]
+        self.run_state.recalled += recalled
+        if then is not None and recalled:
+            self.run_state.after_recall.append(then)
+        elif then is not None:
+            then(self.run_state.now)
+
+    def take_after_recall(self) -> list[Callable[[Now], None]]:
+        """Return what is to be done now that it is known what has begun."""
+        after, self.run_state.after_recall = self.run_state.after_recall, []
+        return after
+
     def job_ended(self) -> None:
         """Note that a job is awaited no longer."""
         self.run_state.submitted_jobs -= 1
@@ -483,9 +502,16 @@ class Changes:
             self.end_row(step_state, row, step_state.start_of(row) or NOT_RUN, state)
         chain.done += 1
 
-    def stop_chain(self, chain: StepChain, mode: AdmissionMode) -> None:
-        """Start no new row of a chain."""
+    def stop_chain(self, chain: StepChain, mode: AdmissionMode, stopped: int = 0) -> None:
+        """Start no new row of a chain.
+
+        Parameters
+        ----------
+        stopped
+            Mask of the positions whose maps were stopped.
+        """
         chain.admission_mode = max(chain.admission_mode, mode)
+        chain.stopped |= stopped
         self.admission.queue(chain)
 
     def add_batch(self, chain: StepChain, count: int) -> None:
@@ -510,6 +536,10 @@ class Changes:
     def turn(self, now: Now) -> None:
         """Note the time of a turn of the loop."""
         self.run_state.now = now
+
+    def begin_end(self) -> None:
+        """Start nothing more: the time of the run is up."""
+        self.run_state.ending = True
 
     def end_run(self) -> None:
         """Take no receipts any more."""

@@ -90,7 +90,8 @@ class Dispatcher:
 
     def _start_next(self, chain: StepChain, now: Now) -> None:
         """Begin the next row or batch of a chain, if there is a slot under the chain's limits."""
-        size = 1 if chain.spec.batch_size is None else self.admission.batch_size(chain)
+        batched = chain.spec.batch_size is not None and self.admission.batches
+        size = self.admission.batch_size(chain) if batched else 1
         if not size:
             return  # it is queued again when a batch of it has ended
         if chain.limited and not self._is_permitted(chain, now):
@@ -107,7 +108,7 @@ class Dispatcher:
             self.admission.give_back(chain)
         if chain.map_state is not None and (jobs or row is not None):
             self.admission.queue(chain)
-        if chain.spec.batch_size is not None and jobs:
+        if batched and jobs:
             self.rows.make_batch(chain, jobs)
 
     def _is_permitted(self, chain: StepChain, now: Now) -> bool:

@@ -71,6 +71,8 @@ class Progress:
         Branches of maps open at once, at most.
     slots
         Threads that run bodies, for the size of batches.
+    batches
+        Whether the executor runs the jobs of a batch one after another.
     tag_limits
         Children of all tasks with a tag that run at once, at most.
     keep
@@ -105,6 +107,7 @@ class Progress:
         starts: Mapping[int, State] | None = None,
         window: int = 1,
         slots: int = 1,
+        batches: bool = True,
         tag_limits: Mapping[str, int] | None = None,
         keep: Collection[int] = (),
         record: bool = False,
@@ -112,7 +115,7 @@ class Progress:
         story: RunStory | None = None,
     ) -> None:
         self.run_state = RunState(plan, record)
-        self.admission = Admission(window, slots, Limits(plan, tag_limits))
+        self.admission = Admission(window, slots, Limits(plan, tag_limits), batches)
         release = ResultRelease(plan, self.run_state.step_states, keep)
         as_requested = notify
         if validating():
@@ -162,6 +165,9 @@ class Progress:
         self.changes.turn(now)
         for receipt in receipts:
             self._take(receipt, now)
+        if self.run_state.after_recall:
+            for act in self.changes.take_after_recall():
+                act(now)
         if self.run_state.over:
             return []
         if self.run_state.timers or self.run_state.deadlines:
@@ -187,7 +193,9 @@ class Progress:
         job = receipt.job
         for position, record in receipt.records:
             step = job.chain.steps[position]
-            if job.awaiting >> position & 1 and not step.task.state_handlers:  # handlers may leave any state
+            if (
+                record.begun and job.awaiting >> position & 1 and not step.task.state_handlers
+            ):  # handlers may leave any state
                 check_attempt(job.starts.get(position, NOT_RUN), record.state, step.label(job.index))
 
     def validate(self) -> None:
@@ -222,6 +230,8 @@ class Progress:
         run_state = self.run_state
         if run_state.over:
             return True
+        if run_state.after_recall:
+            return False
         if self.cancellation.draining:
             return False
         if run_state.submitted_jobs or run_state.timers or run_state.jobs or run_state.watched_ended:
@@ -350,7 +360,7 @@ class Progress:
             if not self.run_state.submitted_jobs:
                 self.cancellation.end(lambda step_state, row: Cancelled("cancelled"), NEVER_STARTED, now)
             return
-        if self.run_state.paused:
+        if self.run_state.paused or self.run_state.ending:
             self._consider(now)
             return
         if self.suspects.busy and not self.crash_policy.start_suspect(now):

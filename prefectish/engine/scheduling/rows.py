@@ -12,7 +12,7 @@ from prefectish.engine.jobs.job import STEP, Job, Record
 from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.events import AttemptEvent
-from prefectish.engine.scheduling.run_state import MapRow, StepChain
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, MapRow, StepChain
 from prefectish.engine.scheduling.same_key import SameKeys
 from prefectish.engine.scheduling.slowest import no_children
 from prefectish.engine.state import Cancelled, Finished, Pending, Retrying, Scheduled, State
@@ -54,6 +54,8 @@ class Rows:
 
     def record(self, chain: StepChain, map_row: MapRow, position: int, record: Record, now: Now) -> None:
         """Take the record of a step: its state is final, or says what it waits for."""
+        if not record.begun:
+            return  # its job was recalled: it is as if it had not been submitted
         state = record.state
         if record.lines is not None:
             self.run_state.logs.append(attempt_log(chain, map_row, position, record))
@@ -107,16 +109,34 @@ class Rows:
             self.changes.close_row(chain, map_row)
             return
         if chain.full & ~(map_row.final | map_row.submitted | map_row.waiting):
+            if chain.admission_mode:
+                self._end_unbegun(chain, map_row)
+                if map_row.final == chain.full:
+                    self.changes.close_row(chain, map_row)
+                    return
             self.resubmit(chain, map_row, now)
         if not map_row.submitted:
             self.changes.leave_window(map_row)
+
+    def _end_unbegun(self, chain: StepChain, map_row: MapRow) -> None:
+        """End what has not begun of a row of a stopped chain: all, or the step that was stopped and what reads it."""
+        none_begun = not map_row.final and all(map(map_row.is_unbegun, chain.all_positions))
+        for position in chain.all_positions:
+            bit = 1 << position
+            if (map_row.final | map_row.submitted | map_row.waiting) & bit:
+                continue
+            if not map_row.is_unbegun(position):
+                if chain.stopped & bit:
+                    self.cancel_retry(chain, map_row, position)
+            elif none_begun or chain.stopped & bit or _reads_unbegun(chain, map_row, position):
+                self.changes.end_position(chain, map_row, position, NEVER_STARTED)
 
     def resubmit(self, chain: StepChain, map_row: MapRow, now: Now) -> None:
         """Submit the steps of a row that are not final and whose inputs are, or will be by this same job."""
         positions = self.startable(chain, map_row)
         if not positions:
             return
-        if self.suspects.busy or self.run_state.paused:
+        if self.suspects.busy or self.run_state.paused or self.run_state.ending:
             self.held_rows.append((chain, map_row))
         elif self.admission.permit(chain, now.seconds):
             self.changes.end_probe(chain, map_row)
@@ -241,6 +261,12 @@ def _given(chain: StepChain, map_row: MapRow, positions: tuple[int, ...]) -> Map
             assert state is not None, "a final step of a row has a state"
             given[p] = state
     return given
+
+
+def _reads_unbegun(chain: StepChain, map_row: MapRow, position: int) -> bool:
+    """Whether a step reads one of its row that was never started."""
+    sources = (chain.step_states[p] for kind, p in chain.spec.steps[position].wiring if kind == STEP)
+    return any(s.children is not None and s.children[map_row.row] is NEVER_STARTED for s in sources)
 
 
 def _is_cancelled(due: tuple[StepChain, MapRow, int]) -> bool:

@@ -287,6 +287,13 @@ class MapRow:
         self.counted = False
         self.probing = False
 
+    def is_unbegun(self, position: int) -> bool:
+        """Whether no body of a step has begun, and none is about to, as far as is known."""
+        if self.submitted >> position & 1:
+            return False
+        start = self.starts.get(position)
+        return not self.waiting >> position & 1 if start is None else type(start) is Pending
+
 
 def _item_or_error(read: Callable[[int], Any], row: int) -> Any:
     outcome = capture(read, row)
@@ -326,6 +333,8 @@ class StepChain:
         Some rows of its steps were cancelled before they began.
     limited
         Whether its rows need a slot under a limit.
+    stopped
+        Mask of the positions whose maps were stopped: what of them has not begun never does.
     probe_first
         Whether its rows probe the cache before they take a slot under its limits: a cache hit needs none.
     probing
@@ -338,7 +347,7 @@ class StepChain:
         "admission_mode", "all_positions", "batches", "dependencies", "done", "full", "has_cancelled_early",
         "last_batch_size", "limited", "map_state", "mean", "open_rows", "opened", "order", "position", "priority",
         "probe_first", "probing", "queued", "readers", "ready", "resubmit_from", "spec", "stage", "started",
-        "step_states",
+        "step_states", "stopped",
     )  # fmt: skip
 
     def __init__(self, step_states: list[StepState], stage: int, map_state: MapState | None) -> None:
@@ -358,6 +367,7 @@ class StepChain:
         self.done = 0
         self.queued = False
         self.limited = False
+        self.stopped = 0
         self.resubmit_from: dict[int, int] = {}
         self.probe_first = False
         self.probing = 0
@@ -442,6 +452,12 @@ class RunState:
         Ends of time limits, and what to do then.
     touched
         Groups to consider, because one of their inputs became known.
+    recalled
+        Jobs to be taken back as far as they have not begun; the loop does so, and empties it.
+    after_recall
+        What is to be done once that is known.
+    ending
+        The time of the run is up, and nothing is started.
     stopping
         Modes of chains whose map gave up, by number of the chain, until they are acted on.
     raised
@@ -460,9 +476,9 @@ class RunState:
     """
 
     __slots__ = (
-        "cancelled", "chains", "deadlines", "events", "groups", "jobs", "logs", "map_states", "now", "over", "paused",
-        "plan", "raised", "step_states", "stopping", "submitted_jobs", "timers", "touched", "turns", "watched",
-        "watched_ended",
+        "after_recall", "cancelled", "chains", "deadlines", "ending", "events", "groups", "jobs", "logs", "map_states",
+        "now", "over", "paused", "plan", "raised", "recalled", "step_states", "stopping", "submitted_jobs", "timers",
+        "touched", "turns", "watched", "watched_ended",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, record: bool = False) -> None:
@@ -478,6 +494,9 @@ class RunState:
         self.submitted_jobs = 0
         self.jobs: list[Job] = []
         self.cancelled: list[Job] = []
+        self.recalled: list[Job] = []
+        self.after_recall: list[Callable[[Now], None]] = []
+        self.ending = False
         self.timers: Timers[tuple[StepChain, MapRow, int]] = Timers()
         self.deadlines: Timers[Callable[[Now], None]] = Timers()
         self.touched: set[int] = set()

@@ -59,7 +59,10 @@ class RecordedChanges(Changes):
     def take_record(self, map_row: MapRow, job: Job, bit: int, record: Record) -> None:
         """Note that a job has reported a step."""
         where = f" on {record.worker}" if record.worker else ""
-        self._note_job("receipt", job, bit, f"{_described(record.state)}, after {record.seconds:.3f} s{where}")
+        if not record.begun:
+            self._note_job("recalled", job, bit, "its body had not begun")
+        else:
+            self._note_job("receipt", job, bit, f"{_described(record.state)}, after {record.seconds:.3f} s{where}")
         super().take_record(map_row, job, bit, record)
 
     def lose_job(self, map_row: MapRow, job: Job, lost: Lost) -> int:

@@ -47,7 +47,8 @@ def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
         items = [substitute(item, values) for item in items]
         chain = _with_values(chain, values)
     starts = {} if call.start is None else {call.position: call.start}
-    ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts, probe_only=call.probe_only)
+    options = None, call.probe_only, call.submission
+    ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts, *options)
     return _encoded(record, chain.steps[call.position].label(call.index), call.verify)
 
 
@@ -140,8 +141,8 @@ def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
     """Run the branches of a batch one after another, all steps of each. It raises nothing.
 
     `calls` is a pickled ``(patience, keep, verify, branches)``; a branch is ``(index, positions, items, given,
-    starts)``. Branches that have not started after `patience` seconds return to the client as they are, so that a slow
-    one does not hold up the others.
+    starts, submission)``. Branches that have not started after `patience` seconds return to the client as they are, so
+    that a slow one does not hold up the others.
     """
     patience, keep, verify, branches = pickle.loads(calls)
     chain = capture(open_chain, payload)
@@ -173,7 +174,7 @@ def _run_branch(
     large: dict[tuple[int, int], Any],
 ) -> Any:
     """Run the steps of one branch and return their records; of a single plain success only what differs."""
-    index, positions, items, given, starts = branch
+    index, positions, items, given, starts, submission = branch
     if values:
         items = [substitute(item, values) for item in items]
 
@@ -185,7 +186,7 @@ def _run_branch(
             record = record.with_state(record.state.replace(result=LeftOnWorker(weight(result))))
         return record
 
-    records = run_steps(chain, positions, index, items, dict(given), starts, pack)
+    records = run_steps(chain, positions, index, items, dict(given), starts, pack, False, submission)
     record = records[0][1]
     if len(records) == 1 and is_plain(record):
         return record.state._result, record.seconds, record.item_key

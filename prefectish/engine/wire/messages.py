@@ -22,7 +22,10 @@ RECORD_BYTES = 200
 class Call(Struct):
     """A request to run one step of one branch."""
 
-    __slots__ = ("given", "index", "items", "keep", "position", "probe_only", "sources", "start", "verify")
+    __slots__ = (
+        "given", "index", "items", "keep", "position", "probe_only", "sources", "start", "submission",
+        "verify",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -35,8 +38,10 @@ class Call(Struct):
         keep: int,
         verify: bool = False,
         probe_only: bool = False,
+        submission: int = 0,
     ) -> None:
-        self.probe_only = probe_only  # as of the :class:`~prefectish.engine.jobs.job.Job`
+        self.submission = submission
+        self.probe_only = probe_only  # both as of the :class:`~prefectish.engine.jobs.job.Job`
         # Whether a result is unpickled once more where it was made, so that one that cannot be fails there.
         self.verify = verify
         self.position = position
