@@ -16,6 +16,7 @@ from prefectish import (
     context,
     flatten,
     flow,
+    history,
     mapped,
     product,
     task,
@@ -37,6 +38,7 @@ from prefectish.engine.state import (
     TriggerFailed,
 )
 from prefectish.errors import FlowDefinitionError
+from prefectish.results import LocalResult
 
 
 def kinds(state: State) -> list[type[State]]:
@@ -480,6 +482,26 @@ def test_e8_attempts_of_any_kind_give_arguments_as_they_were_given(spelled, opti
     assert [state.result for state in found.values()] == [(1, 1), [(1, 2)]]
 
 
+def test_e8_history_caches_and_names_know_arguments_by_name(spelled, tmp_path):
+    def by_name(context, arguments):
+        return f"{tmp_path} {arguments['x']} {arguments['y']}"
+
+    store = LocalResult(tmp_path / "results")
+    body = tell.copy(name="kept", target="${x}.pkl", task_run_name="tell ${x}", cache_key_fn=by_name)
+    found = spelled.states(lambda: {"map": body.map([1, 2], unmapped(5))}, result=store)
+    assert found["map"].result == [(2, [], (1, 5)), (2, [], (2, 5))]
+    assert [child.context["task_run_name"] for child in found["map"].map_states] == ["tell 1", "tell 2"]
+    assert sorted(path.name for path in (tmp_path / "results").rglob("*.pkl")) == ["1.pkl", "2.pkl"]
+
+
+def test_e8_a_replay_gives_arguments_as_they_were_given(run, tmp_path):
+    kept = tmp_path / "history.db"
+    with Flow("replayed", result=LocalResult(tmp_path / "results")) as graph:
+        tell.map([1, 2], unmapped(5))
+    state = run(graph, history=kept)
+    assert history.run(state.context["flow_run_id"], store=kept).child("tell", 1).replay().result == (2, [], (2, 5))
+
+
 def test_e8_in_the_graph_positions_go_where_their_task_goes(run):
     def pipeline(x):
         return tell(x, 7)
@@ -604,6 +626,26 @@ def test_f10_two_levels_of_flatten_take_two_levels_away(spelled):
         "call": [1, 2, 2, 2],
         "three": [1, 2, 3],
     }
+
+
+@task
+def nested_later(folder, n):
+    until(lambda: n == 0 or (folder / "0").exists())
+    return [[n]]
+
+
+@task
+def note_down(folder, n):
+    (folder / str(n)).touch()
+    return n
+
+
+def test_f10_elements_of_two_levels_start_before_all_lists_are_there(spelled, tmp_path):
+    def program():
+        nested = nested_later.map(unmapped(tmp_path), [0, 1])
+        return {"x": note_down.map(unmapped(tmp_path), flatten(flatten(nested)))}
+
+    assert spelled.states(program)["x"].result == [0, 1]
 
 
 def test_f10_failures_go_through_both_levels(spelled):
