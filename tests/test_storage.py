@@ -11,7 +11,6 @@ from prefectish import Flow, task
 from prefectish.engine.state import Cached, Failed, Pending, Retrying, Running, Success
 from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.storage import SMALL, ResultStorage, Stored
-from prefectish.engine.worker.template_fields import TemplateFields
 from prefectish.errors import ResultReleased
 from prefectish.results import LocalResult, Template
 
@@ -133,11 +132,3 @@ def test_small_result_travels_with_its_record(tmp_path, value, travels):
     else:
         with pytest.raises(ResultReleased, match=r"result of load-1\[0\]"):
             copied.get()
-
-
-def test_fields_of_a_template_are_those_of_run_child_and_inputs():
-    fields = TemplateFields(context_of(1), {"x": 2})
-    assert (fields["task_slug"], fields["map_index"], fields["item_key"], fields["x"]) == ("load-1", 1, "1", 2)
-    assert fields["parameters_day"] == fields["day"] == fields["parameters"]["day"] == "monday"
-    assert "map_index" not in TemplateFields(context_of(-1), {})
-    assert TemplateFields(context_of(1), {"task_name": "mine"})["task_name"] == "mine"
