@@ -9,7 +9,7 @@ from prefectish.edges import Annotation, Unwrapped, unwrap
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.context import current
 from prefectish.engine.jobs.envelope import SIMPLE
-from prefectish.engine.jobs.slots import CONTAINERS, Slot, rebuilt
+from prefectish.engine.jobs.slots import Slot, members_of, rebuilt
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import State
 from prefectish.engine.worker.decide import flattened
@@ -169,16 +169,16 @@ def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
 
 
 def holds_futures(value: Any, around: tuple[int, ...] = ()) -> bool:
-    """Whether a future, or a state, is somewhere in a collection; `around` are those it is in."""
-    if isinstance(value, CONTAINERS):
-        if id(value) in around:  # a list that holds itself
-            return False
-        around = (*around, id(value))
-        members = value.values() if isinstance(value, dict) else value
-        return any(type(member) not in SIMPLE and holds_futures(member, around) for member in members)
+    """Whether a future, or a state, is somewhere in a value; `around` are those it is in."""
     if isinstance(value, Annotation):
         value = unwrap(value).value
-    return isinstance(value, TaskFuture | MapFuture | State)
+    if isinstance(value, TaskFuture | MapFuture | State):
+        return True
+    members = members_of(value)
+    if members is None or id(value) in around:  # a list that holds itself
+        return False
+    around = (*around, id(value))
+    return any(type(member) not in SIMPLE and holds_futures(member, around) for member in members)
 
 
 def waited_in(value: Any) -> list[Unwrapped]:
@@ -186,10 +186,12 @@ def waited_in(value: Any) -> list[Unwrapped]:
     unwrapped = unwrap(value)
     if isinstance(unwrapped.value, TaskFuture | MapFuture | State):
         return [unwrapped]
-    if not isinstance(unwrapped.value, CONTAINERS):
-        return []
-    members = unwrapped.value.values() if isinstance(unwrapped.value, dict) else unwrapped.value
-    inside = [entry for member in members if type(member) not in SIMPLE for entry in waited_in(member)]
+    inside = [
+        entry
+        for member in members_of(unwrapped.value) or ()
+        if type(member) not in SIMPLE
+        for entry in waited_in(member)
+    ]
     return [e._replace(allow_failure=True) for e in inside] if unwrapped.allow_failure else inside
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import ITEM, ChainSpec, Record
-from prefectish.engine.jobs.slots import CONTAINERS, rebuilt
+from prefectish.engine.jobs.slots import members_of, rebuilt
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
@@ -495,10 +495,7 @@ def outcomes_in(value: Any) -> list[Settled]:
     """Return the outcomes in a value, at any depth."""
     if type(value) is Settled:
         return [value]
-    if not isinstance(value, CONTAINERS):
-        return []
-    members = value.values() if isinstance(value, dict) else value
-    return [outcome for member in members for outcome in outcomes_in(member)]
+    return [outcome for member in members_of(value) or () for outcome in outcomes_in(member)]
 
 
 def _result_of(outcome: Settled) -> Any:

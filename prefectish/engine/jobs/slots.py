@@ -1,8 +1,12 @@
-"""Arguments with results inside: a list, tuple, set or dict whose slots are filled where the body runs."""
+"""Arguments with results inside: collections and records whose slots are filled where the body runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.jobs.struct import Struct
@@ -10,8 +14,8 @@ from prefectish.engine.jobs.struct import Struct
 if TYPE_CHECKING:
     from prefectish.engine.plan.steps import Input
 
-#: Collections whose members may be results; anything else is one value.
-CONTAINERS = (list, tuple, set, frozenset, dict)
+#: Collections whose members may be results.
+CONTAINERS = (list, tuple, set, frozenset, dict, deque)
 
 
 class Slot(Struct):
@@ -23,34 +27,105 @@ class Slot(Struct):
         self.key = key
 
 
-def rebuilt(value: Any, change: Callable[[Any], Any], around: tuple[int, ...] = ()) -> Any:
-    """Return a value with all members that are not collections changed, at any depth, but not the keys of dicts.
+def members_of(value: Any) -> Iterable[Any] | None:
+    """Return the members of a value that may be results: those of a collection, keys of dicts too, the items of an
+    array of objects, the fields of a dataclass, an attrs class or a pydantic model; None if it is one value.
+    """  # noqa: D205
+    if isinstance(value, CONTAINERS):
+        return [*value, *value.values()] if isinstance(value, dict) else value
+    kind = _kind_of(type(value))
+    if kind is None:
+        return None
+    if kind == "array":
+        return value.flat if value.dtype.hasobject and value.dtype.names is None else None
+    return _fields(value, kind).values()
 
-    Raises TypeError for a collection that holds itself; `around` are those it is in.
+
+@lru_cache(maxsize=1024)
+def _kind_of(cls: type) -> str | None:
+    """Return what a class is whose instances have members, None for any other class."""
+    if is_dataclass(cls):
+        return "dataclass"
+    if "__attrs_attrs__" in vars(cls) or any("__attrs_attrs__" in vars(base) for base in cls.__mro__):
+        return "attrs"
+    for base in cls.__mro__:
+        if base.__name__ == "BaseModel" and base.__module__.partition(".")[0] == "pydantic":
+            return "model"
+        if base.__name__ == "ndarray" and base.__module__ == "numpy":
+            return "array"
+    return None
+
+
+def _fields(value: Any, kind: str) -> dict[str, Any]:
+    if kind == "model":
+        return dict(vars(value))
+    names = [f.name for f in (fields(value) if kind == "dataclass" else type(value).__attrs_attrs__)]
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
+
+
+def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a value with all members that have no members themselves changed, at any depth.
+
+    A record, or an array of objects, of which nothing changes is returned itself.
 
     Examples
     --------
-    >>> rebuilt({"a": [1, (2, 3)]}, lambda x: -x)
+    >>> rebuilt({"a": [1, (2, 3)]}, lambda x: -x if isinstance(x, int) else x)
     {'a': [-1, (-2, -3)]}
     """
-    if not isinstance(value, CONTAINERS):
+    if isinstance(value, CONTAINERS):
+        return _rebuilt_collection(value, change)
+    kind = _kind_of(type(value))
+    if kind is None or (kind == "array" and members_of(value) is None):
         return change(value)
-    if id(value) in around:
-        raise TypeError(
-            f"a {type(value).__name__} that holds itself, and a future, cannot be passed; pass the future alone"
-        )
-    around = (*around, id(value))
+    if kind == "array":
+        return _rebuilt_array(value, change)
+    before = _fields(value, kind)
+    after = {name: rebuilt(member, change) for name, member in before.items()}
+    if all(after[name] is member for name, member in before.items()):
+        return value
+    made = copy.copy(value)
+    for name, member in after.items():
+        if kind == "model":
+            vars(made)[name] = member
+        else:
+            object.__setattr__(made, name, member)
+    return made
+
+
+def _rebuilt_collection(value: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
-        changed = {key: rebuilt(member, change, around) for key, member in value.items()}
-        if type(value) is dict:
-            return changed
-        copy = value.copy()  # of the same class
-        copy.update(changed)
-        return copy
-    members = [rebuilt(member, change, around) for member in value]
+        changed = {
+            key if isinstance(key, str) else rebuilt(key, change): rebuilt(member, change)
+            for key, member in value.items()
+        }
+        if len(changed) < len(value):
+            raise ValueError(f"{len(value)} keys of a dict must differ, got {len(changed)} different results")
+        return changed if type(value) is dict else _like(value, changed)
+    members = [rebuilt(member, change) for member in value]
+    if isinstance(value, deque):
+        return _like(value, members)
     if isinstance(value, tuple) and hasattr(value, "_make"):
         return value._make(members)
     return members if type(value) is list else type(value)(members)
+
+
+def _rebuilt_array(value: Any, change: Callable[[Any], Any]) -> Any:
+    made = None
+    for place, member in zip(range(value.size), value.flat, strict=True):
+        new = rebuilt(member, change)
+        if new is not member:
+            made = value.flatten() if made is None else made
+            made[place] = new
+    return value if made is None else made.reshape(value.shape)
+
+
+def _like(value: Any, changed: Any) -> Any:
+    """Return a copy of a dict or deque of another class, with other members."""
+    made = copy.copy(value)
+    made.clear()
+    (made.update if isinstance(value, dict) else made.extend)(changed)
+    return made
 
 
 def fill_slots(inputs: dict[str, Any], slots: Sequence[Input]) -> None:

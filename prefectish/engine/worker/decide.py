@@ -179,7 +179,10 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
             value = outcome.value
         inputs[i.key] = value
     if spec.fills:
-        fill_slots(inputs, [i for i in spec.inputs if i.inside])
+        filled = capture(fill_slots, inputs, [i for i in spec.inputs if i.inside])
+        if isinstance(filled, Error):  # results that cannot be keys, for example
+            text = f"an argument could not be assembled: {describe(filled.exception)}"
+            return Finish(Failed(text, filled.exception), filled.exception)
     return _withheld(spec, inputs) if secret else CallBody(inputs)
 
 

@@ -1,0 +1,144 @@
+"""Futures inside of arguments (E6): resolved in collections and records, refused elsewhere, on every executor."""
+
+from __future__ import annotations
+
+import functools
+from collections import OrderedDict, defaultdict, deque
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pytest
+from bodies import inc
+
+from prefectish import flow, task
+from prefectish.errors import PrefectishError
+
+
+@dataclass
+class Plain:
+    a: Any
+    b: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    a: Any
+    plain: Plain | None = None
+
+
+class Pair(NamedTuple):
+    a: Any
+    b: Any
+
+
+def run_with(executor, function, *args):
+    return flow(function, executor=executor, history=False, validate_parameters=False)(*args)
+
+
+@task
+def same(x):
+    return x
+
+
+@task
+def one(x):
+    return x[0]
+
+
+def attrs_of(future):
+    attrs = pytest.importorskip("attrs")
+    return attrs.make_class("Attrs", ["a", "b"])(future, 2)
+
+
+def model_of(future):
+    pydantic = pytest.importorskip("pydantic")
+    return pydantic.create_model("Model", a=(Any, ...), b=(int, 3))(a=future)
+
+
+def array_of(future):
+    numpy = pytest.importorskip("numpy")
+    made = numpy.empty((2, 1), dtype=object)
+    made[0, 0], made[1, 0] = future, 7
+    return made
+
+
+MADE = {
+    "dataclass": (lambda f: Plain(f, [f]), lambda v: (v.a, v.b) == (2, [2])),
+    "frozen, with slots, nested": (lambda f: Frozen([f], Plain(f)), lambda v: (v.a, v.plain.a) == ([2], 2)),
+    "attrs": (attrs_of, lambda v: (v.a, v.b) == (2, 2)),
+    "pydantic": (model_of, lambda v: (v.a, v.b, v.model_fields_set) == (2, 3, {"a"})),
+    "deque": (lambda f: deque([f, 1], maxlen=5), lambda v: (list(v), v.maxlen) == ([2, 1], 5)),
+    "keys": (lambda f: {f: "x", "y": f, (f, 1): 3}, lambda v: v == {2: "x", "y": 2, (2, 1): 3}),
+    "array": (array_of, lambda v: v.tolist() == [[2], [7]]),
+    "namedtuple": (lambda f: Pair(f, 1), lambda v: v == Pair(2, 1)),
+    "other dicts": (lambda f: [OrderedDict(a=f), defaultdict(int, {f: f})], lambda v: v == [{"a": 2}, {2: 2}]),
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_e6_futures_inside_are_resolved(executor, kind):
+    make, is_resolved = MADE[kind]
+
+    def passes():
+        future = inc.submit(1)
+        value = make(future)
+        found = [same.submit(value).result(), same(value), *same.map([value]).result()]
+        assert make(future) is not value
+        return all(is_resolved(each) for each in found), value
+
+    fine, _ = run_with(executor, passes)
+    assert fine
+
+
+def test_e6_records_without_futures_are_handed_over_as_they_are():
+    plain = Plain(1, [2])
+    plain.b.append(plain)  # it holds itself
+
+    @flow(history=False, validate_parameters=False)
+    def passes(value):
+        return same(value) is value
+
+    assert passes(plain)
+
+
+def test_e6_what_waits_for_a_record_fails_with_it(executor):
+    def fails():
+        broken = one.submit([])
+        return type(same.submit(Plain(broken), return_state=True)).__name__
+
+    assert run_with(executor, fails) == "TriggerFailed"
+
+
+def test_e6_results_that_cannot_be_keys_fail_the_call(executor):
+    def fails():
+        first, second = inc.submit(1), inc.submit(1)
+        alike = same.submit({first: "a", second: "b"}, return_state=True)
+        listed = same.submit({same.submit([1]): "a"}, return_state=True)
+        return [state.message for state in (alike, listed)]
+
+    alike, listed = run_with(executor, fails)
+    assert alike.startswith("an argument could not be assembled: ValueError('2 keys of a dict must differ")
+    assert listed.startswith("an argument could not be assembled: TypeError(")
+
+
+class Hides:
+    """Holds what no walk over an argument finds."""
+
+    def __init__(self, future):
+        self.read = future.result if hasattr(future, "result") else None
+        self.future = future
+
+
+@pytest.mark.parametrize("hide", [Hides, lambda future: functools.partial(print, future)])
+def test_e6_elsewhere_futures_are_refused_where_they_are_read_or_pickled(executor, hide):
+    @task
+    def reads(hidden):
+        future = hidden.future if isinstance(hidden, Hides) else hidden.args[0]
+        return future.result()
+
+    def passes():
+        return reads.submit(hide(inc.submit(1)), return_state=True).result
+
+    error = run_with(executor, lambda: [passes()])[0]
+    assert isinstance(error, PrefectishError | TypeError)
+    assert "as an argument" in str(error)
