@@ -71,13 +71,13 @@ class StoredResults:
             state, facts = read.value
             if version is not None and facts.get(VERSION) != version:
                 continue
-            identity = _identity(step, row, facts, domain, {*known, *found})
-            if identity is None or identity in known or identity in found:
+            child = _identity(step, row, facts, domain, {*known, *found})
+            if child is None or child in known or child in found:
                 continue
             # One of several of one key that was listed again since may be known by now.
-            if row[0] == self._part or not identity[1] or identity[0] is None:
-                domain.setdefault(row, identity)
-                found[identity] = PreviousResult(state, lambda: True, max(row[1], 0), row[0], attempt, 0.0, None)
+            if row[0] == self._part or not child[1] or child[0] is None:
+                domain.setdefault(row, child)
+                found[child] = PreviousResult(state, lambda: True, max(row[1], 0), row[0], attempt, 0.0, None)
         return found
 
     def _of(self, store: Result) -> dict[str, dict[Row, tuple[int, str]]]:

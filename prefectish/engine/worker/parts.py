@@ -10,7 +10,7 @@ in this process may have a time limit of its own that applies to every body
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from prefectish.engine.worker import start_marker
 from prefectish.engine.worker.input_check import changed, complaint, failure, hashes
@@ -180,8 +180,9 @@ def parts_of(spec: StepSpec, checks_inputs: bool = False) -> tuple[AttemptPart, 
         parts.append(_StoredResult(spec.storage, records_outcome=spec.start_marker is None))
     if spec.start_marker is not None:
         parts.append(_StartMarker(spec.start_marker))
-    if getattr(spec.storage, "chosen", None) is not None:
-        parts.append(_ResultName(spec.storage))
+    chosen = getattr(spec.storage, "chosen", None)
+    if spec.storage is not None and chosen is not None:
+        parts.append(_ResultName(cast("ResultStorage", spec.storage)))
     if spec.storage is not None:
         parts.append(_Target(spec.storage))
     if spec.cache is not None:

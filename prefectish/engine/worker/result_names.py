@@ -26,13 +26,13 @@ class Holder(NamedTuple):
     """A child that has a name, ordered as its step and its map are."""
 
     step: int
-    index: int
+    row: int
     slug: str
 
     @property
     def label(self) -> str:
         """What the child is called in messages."""
-        return self.slug if self.index < 0 else f"{self.slug}[{self.index}]"
+        return self.slug if self.row < 0 else f"{self.slug}[{self.row}]"
 
 
 class NameTable:
@@ -82,7 +82,7 @@ def lower_in_store(store: Result, folder: str, name: str, child: Holder) -> Hold
 
 
 def _file_of(child: Holder) -> str:
-    return f"{child.step:06}-{child.index + 1:09}"
+    return f"{child.step:06}-{child.row + 1:09}"
 
 
 def _folder_of(folder: str, name: str) -> str:
