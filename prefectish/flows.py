@@ -21,10 +21,10 @@ from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.driver.options import RunOptions, check_reserved
 from prefectish.engine.hooks import hook_handlers
 from prefectish.engine.state import Scheduled, State
-from prefectish.errors import FlowDefinitionError, ParameterError
+from prefectish.errors import FlowDefinitionError
 from prefectish.flow_source import note_run
 from prefectish.flow_version import version_of
-from prefectish.parameters import settle
+from prefectish.parameters import settle_run
 from prefectish.safe_repr import printable
 from prefectish.task_graph import TaskGraph, check_results, task_list
 from prefectish.tasks.collections import Constant, Flattened, as_task, collected, holds_tasks
@@ -606,24 +606,13 @@ class Flow(TaskGraph):
         context: Mapping[str, Any] | None,
         defaults: Mapping[str, Any] = NO_DEFAULTS,
     ) -> dict[str, Any]:
-        """Check that the flow can run, and return a value for each of its parameters.
-
-        `defaults` are what an event of the schedule puts in the place of the parameters' own defaults.
-        """
+        """Check that the flow can run, and settle its parameters; `defaults` are those of an event of the schedule."""
         active = current().get("flow")
         if active is not None:
             raise RuntimeError(f"{self!r} cannot run inside the block of {active!r}, which is still being built")
-        for name, given in (("parameters", parameters), ("context", context)):
-            if given is not None and not isinstance(given, Mapping):
-                raise TypeError(f"{name} must be a dict of values by name, got {given!r}")
         self.validate()
         note_run(self)
-        given = {**(parameters or {}), **more}
-        around = {**defaults, **(current().get("parameters") or {}), **((context or {}).get("parameters") or {})}
-        unknown = sorted(defaults.keys() - {parameter.name for parameter in self.parameters()})
-        if unknown:
-            raise ParameterError(f"parameter_defaults of the schedule: unknown: {', '.join(unknown)}")
-        return dict(settle(self.parameters(), given, around))
+        return settle_run(self.parameters(), parameters, more, context, defaults)
 
     def visualize(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -158,6 +158,24 @@ def settle(parameters: Iterable[Parameter], given: Mapping[str, Any], context: M
         raise ParameterError("; ".join(faults))
     values = {name: given[name] if name in given else context.get(name, p.default) for name, p in known.items()}
     return _accept_all(known, values)
+
+
+def settle_run(
+    parameters: Collection[Parameter],
+    given: Mapping[str, Any] | None,
+    more: Mapping[str, Any],
+    run_context: Mapping[str, Any] | None,
+    defaults: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the values of all parameters for a run: given, from a context, a default of its event, or their own."""
+    for name, values in (("parameters", given), ("context", run_context)):
+        if values is not None and not isinstance(values, Mapping):
+            raise TypeError(f"{name} must be a dict of values by name, got {values!r}")
+    unknown = sorted(defaults.keys() - {parameter.name for parameter in parameters})
+    if unknown:
+        raise ParameterError(f"parameter_defaults of the schedule: unknown: {', '.join(unknown)}")
+    around = {**defaults, **(current().get("parameters") or {}), **((run_context or {}).get("parameters") or {})}
+    return settle(parameters, {**(given or {}), **more}, around)
 
 
 def _accept_all(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:

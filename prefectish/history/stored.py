@@ -57,8 +57,8 @@ class StoredResults:
         """
         rows = {row: identity for identity, row in known.items()}
         domain = self._identities.setdefault(-1 - step.number if step.domain is None else step.domain, {})
-        for row, identity in rows.items():
-            domain.setdefault(row, identity)
+        for row, known_as in rows.items():
+            domain.setdefault(row, known_as)
         found: dict[ItemId, PreviousResult] = {}
         if step.store is None:
             return found
