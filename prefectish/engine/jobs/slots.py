@@ -33,7 +33,7 @@ def members_of(value: Any) -> Iterable[Any] | None:
     """  # noqa: D205
     if isinstance(value, CONTAINERS):
         return [*value, *value.values()] if isinstance(value, dict) else value
-    kind = _kind_of(type(value))
+    kind = _kind_of(type(value))  # type: ignore[arg-type]  # classes are hashable
     if kind is None:
         return None
     if kind == "array":
@@ -75,7 +75,7 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
     """
     if isinstance(value, CONTAINERS):
         return _rebuilt_collection(value, change)
-    kind = _kind_of(type(value))
+    kind = _kind_of(type(value))  # type: ignore[arg-type]  # classes are hashable
     if kind is None or (kind == "array" and members_of(value) is None):
         return change(value)
     if kind == "array":
