@@ -556,6 +556,7 @@ class Flow(TaskGraph):
         run_id: str,
         *,
         retry_failed: bool = False,
+        where: Any = None,
         force: bool = False,
         history: Any = None,
         parameters: Mapping[str, Any] | None = None,
@@ -574,6 +575,9 @@ class Flow(TaskGraph):
             Its identifier, ``state.context["flow_run_id"]``, or the beginning of it.
         retry_failed
             Run failed children again, also with corrected code; otherwise their failures stand.
+        where
+            Run only some of the failed children again, of all tasks: an exception type or several, the name of
+            one, a function of the failed state, or a group of ``history.run(id).failures()``; others' failures stand.
         force
             Accept that tasks changed: they run again, and what follows them.
         history
@@ -596,7 +600,7 @@ class Flow(TaskGraph):
         options = self._options(
             executor=executor, context=context, keep_results=keep_results, timeout=timeout, progress=progress
         )
-        recorded = resumption(run_id, history, retry_failed, force)  # the run is held from here on
+        recorded = resumption(run_id, history, retry_failed, force, where)  # the run is held from here on
         return run_flow(self, values, options.merged(resumption=recorded))
 
     def _settled(

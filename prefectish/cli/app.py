@@ -114,6 +114,9 @@ def resume(
     executor: ExecutorName = None,
     address: Address = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed children again.")] = False,
+    where: Annotated[
+        str | None, typer.Option("--where", help="Run only children again that failed with this error, by its name.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Accept changed tasks and rerun them.")] = False,
     progress: Progress = None,
     history: History = None,
@@ -126,7 +129,7 @@ def resume(
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
         options["progress"] = progress
         values = parse_parameters(param)
-        more: dict[str, Any] = {"retry_failed": retry_failed, "force": force, "parameters": values}
+        more: dict[str, Any] = {"retry_failed": retry_failed, "where": where, "force": force, "parameters": values}
         again = _NextCommand(None if origin_of(loaded) else flow, param, history)
         _finish(lambda: loaded.resume(found.id, **more, **options), again, as_json)
 

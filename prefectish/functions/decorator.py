@@ -155,7 +155,7 @@ class FlowFunction(Generic[P, R]):
 
     def resume(
         self, run_id: str, parameters: Mapping[str, Any] | None = None, *, retry_failed: bool = False,
-        force: bool = False, executor: Any = None, history: Any = None, progress: bool | None = None,
+        where: Any = None, force: bool = False, executor: Any = None, history: Any = None, progress: bool | None = None,
         **parameter_values: Any,
     ) -> State:  # fmt: skip
         """Go on with a recorded run: the function runs again, and calls that have ended give what they gave.
@@ -171,6 +171,8 @@ class FlowFunction(Generic[P, R]):
             Arguments of the function; they are not recorded.
         retry_failed
             Run again what failed, also with corrected code; otherwise failures stand.
+        where
+            Run again only some of what failed, as for :meth:`prefectish.Flow.resume`.
         force
             Accept that tasks changed: they run again, and what follows them.
         executor, history, progress
@@ -186,7 +188,7 @@ class FlowFunction(Generic[P, R]):
             Somebody else drives it.
         """
         options = self.options.merged(executor=executor, history=history, progress=progress, retries=0)
-        recorded = resumption(run_id, options.history, retry_failed, force)
+        recorded = resumption(run_id, options.history, retry_failed, force, where)
         return self._state(parameters, parameter_values, options.merged(resumption=recorded))
 
     def _state(self, parameters: Mapping[str, Any] | None, more: Mapping[str, Any], options: RunOptions) -> State:

@@ -44,10 +44,11 @@ class Resumption:
     they run again, and everything downstream of them.
     """
 
-    def __init__(self, run_id: str, history: Any, retry_failed: bool, force: bool) -> None:
+    def __init__(self, run_id: str, history: Any, retry_failed: bool, force: bool, chosen: Any = None) -> None:
         where = None if history in (None, True) else history
         self.store: HistoryStore = open_store(where)
         self.retry_failed = retry_failed
+        self._chosen = chosen  # which failed children run again, None for all
         self.force = force
         self.run: RunRow = find_run(run_id, where)
         self.part = 0  # how often the run was resumed, this time included
@@ -128,7 +129,7 @@ class Resumption:
             learn(step)
         waiting = self._waiting()
         self._take()
-        return PreviousRun(children, waiting, widths, self._changed, self.retry_failed, learn)
+        return PreviousRun(children, waiting, widths, self._changed, self.retry_failed, learn, self._chosen)
 
     def _check_unchanged(self, step: Step, row: Any, rows: list[ChildRow], changed: set[str]) -> None:
         version = task_version(step.task)
@@ -249,6 +250,6 @@ def _since(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def resumption(run_id: str, history: Any, retry_failed: bool, force: bool) -> Resumption:
+def resumption(run_id: str, history: Any, retry_failed: bool, force: bool, chosen: Any = None) -> Resumption:
     """Return a `Resumption`; raises as its constructor does."""
-    return Resumption(run_id, history, retry_failed, force)
+    return Resumption(run_id, history, retry_failed, force, chosen)

@@ -28,6 +28,7 @@ from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.events import Recorder
 from prefectish.engine.scheduling.events import load as load_recorder
 from prefectish.engine.scheduling.previous_run import Resumption
+from prefectish.engine.scheduling.retry_failed import chooser_in_run
 from prefectish.engine.state import Running, Scheduled, State
 from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.cache import CACHES
@@ -86,13 +87,17 @@ def run_flow(
         unbind(token)
 
 
-def resumption(run_id: str, history: Any, retry_failed: bool = False, force: bool = False) -> Resumption:
+def resumption(
+    run_id: str, history: Any, retry_failed: bool = False, force: bool = False, where: Any = None
+) -> Resumption:
     """Return a recorded run to continue, which this process holds from now on; see :meth:`prefectish.Flow.resume`."""
     for name, value in (("retry_failed", retry_failed), ("force", force)):
         if not isinstance(value, bool):
-            hint = "; run.retry(task, where=...) on the handle of a run chooses among failures"
-            raise TypeError(f"{name} must be True or False, got {value!r}{hint if name == 'retry_failed' else ''}")
-    recorded: Resumption = import_module("prefectish.history.resume").resumption(run_id, history, retry_failed, force)
+            hint = "; where=... chooses among failures" if name == "retry_failed" else ""
+            raise TypeError(f"{name} must be True or False, got {value!r}{hint}")
+    chosen = None if where is None else chooser_in_run(where)
+    load = import_module("prefectish.history.resume").resumption
+    recorded: Resumption = load(run_id, history, retry_failed or chosen is not None, force, chosen)
     return recorded
 
 

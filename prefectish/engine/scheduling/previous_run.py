@@ -124,6 +124,8 @@ class PreviousRun:
         Run failed children again.
     learn
         Called with each step of a plan that grows before its record is asked for; it fills the others.
+    chosen
+        With `retry_failed`: whether a failed child runs again, by slug, row and state; None for all.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class PreviousRun:
         changed: Collection[str] = frozenset(),
         retry_failed: bool = False,
         learn: Callable[[Step], None] | None = None,
+        chosen: Callable[[str, int | None, State], bool] | None = None,
     ) -> None:
         self.learn: Callable[[Step], None] = learn or _know
         self._children = children
@@ -141,6 +144,7 @@ class PreviousRun:
         self._widths = widths
         self._changed = changed
         self._retry_failed = retry_failed
+        self._chosen = chosen
 
     def find(self, slug: str, identity: ItemId) -> PreviousResult | None:
         """Return the record of a child that may be kept; None if it has to run."""
@@ -149,7 +153,9 @@ class PreviousRun:
         found = self._children.get(slug, {}).get(identity)
         if found is None or isinstance(found.state, Crashed | Cancelled):
             return None  # it did not come to an end of its own
-        return None if self._retry_failed and found.state.is_failed() else found
+        if not (self._retry_failed and found.state.is_failed()):
+            return found
+        return None if self._chosen is None or self._chosen(slug, found.row, found.state) else found
 
     def start(self, slug: str, identity: ItemId) -> PreviousWait | None:
         """Return the state from which a child without a final one continues; None for the start."""

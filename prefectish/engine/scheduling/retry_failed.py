@@ -62,6 +62,15 @@ def chooser(where: Any) -> Callable[[int, State], bool]:
     )
 
 
+def chooser_in_run(where: Any) -> Callable[[str, int | None, State], bool]:
+    """Return what picks failed children of all tasks by slug, row and state; `where` is as for :func:`chooser`."""
+    if hasattr(where, "children"):
+        places = {(child.slug, child.index or 0) for child in where.children}
+        return lambda slug, row, state: (slug, row) in places
+    chosen = chooser(where)
+    return lambda slug, row, state: row is not None and chosen(row, state)
+
+
 class FailedRetrier:
     """Takes back what failed."""
 

@@ -1,0 +1,90 @@
+"""F18: a resumed run can run some of its failed children again, as a live one can; both kinds of flows."""
+
+from __future__ import annotations
+
+import pytest
+
+from prefectish import Flow, flow, history, task
+from prefectish.results import LocalResult
+
+
+def counting(tmp_path, mended):
+    """Return a task that notes its calls, and fails in two ways unless it is mended."""
+
+    @task(result=LocalResult(str(tmp_path / "results")))
+    def parse(x):
+        with open(tmp_path / "calls", "a") as file:
+            file.write(f"{x} ")
+        if x == 1 and not (tmp_path / mended).exists():
+            raise ConnectionError("down")
+        if x == 2 and not (tmp_path / mended).exists():
+            raise ValueError("bad")
+        return x
+
+    @task(result=LocalResult(str(tmp_path / "results")), name="follow")
+    def follow(x):
+        return x * 10
+
+    return parse, follow
+
+
+def called(tmp_path):
+    made = (tmp_path / "calls").read_text().split()
+    (tmp_path / "calls").write_text("")
+    return sorted(made)
+
+
+def recorded_flow(tmp_path):
+    parse, follow = counting(tmp_path, "mended")
+    with Flow("parses") as parses:
+        follow.map(parse.map([0, 1, 2]))
+    return parses
+
+
+def function_flow(tmp_path):
+    parse, follow = counting(tmp_path, "mended")
+
+    @flow
+    def parses():
+        return follow.map(parse.map([0, 1, 2])).result()
+
+    return parses
+
+
+WHERE = {
+    "type": lambda run: ConnectionError,
+    "name": lambda run: "ConnectionError",
+    "function": lambda run: lambda state: "down" in str(state.message),
+    "group": lambda run: next(group for group in run.failures() if "ConnectionError" in str(group)),
+}
+
+
+@pytest.mark.parametrize("make", [recorded_flow, function_flow])
+@pytest.mark.parametrize("where", WHERE)
+def test_f18_resume_runs_a_group_of_failures_again(executor, make, where, tmp_path):
+    parses, store = make(tmp_path), str(tmp_path / "history.db")
+    first = parses.run(executor=executor, history=store)
+    assert first.is_failed()
+    assert called(tmp_path) == ["0", "1", "2"]
+    (tmp_path / "mended").touch()
+    run = history.run(first.context["flow_run_id"], store)
+    second = parses.resume(run.id, executor=executor, history=store, where=WHERE[where](run))
+    assert second.is_failed()  # the other group stands
+    assert called(tmp_path) == ["1"]
+    states = {child.index: child.state for child in history.run(run.id, store).children("follow-1")}
+    assert (states[0], states[1], states[2]) == ("Success", "Success", "TriggerFailed")
+    third = parses.resume(run.id, executor=executor, history=store, retry_failed=True)
+    assert third.is_successful()
+    assert called(tmp_path) == ["2"]
+
+
+@pytest.mark.parametrize("make", [recorded_flow, function_flow])
+def test_f18_what_is_no_choice_is_refused(make, tmp_path):
+    parses, store = make(tmp_path), str(tmp_path / "history.db")
+    run_id = parses.run(history=store).context["flow_run_id"]
+    with pytest.raises(TypeError, match="retry_failed must be True or False, got <class 'ConnectionError'>; where="):
+        parses.resume(run_id, history=store, retry_failed=ConnectionError)
+    with pytest.raises(TypeError, match="force must be True or False, got 'yes'"):
+        parses.resume(run_id, history=store, force="yes")
+    with pytest.raises(TypeError, match="where must be an exception type"):
+        parses.resume(run_id, history=store, where=3)
