@@ -13,6 +13,7 @@ private name                                                why it is needed
 ``Client._refcount_lock``, ``refcount``, ``generation``     the same
 ``Client._send_to_scheduler``, ``futures[key].reset``       the same, a key whose value was lost after its end
 ``Client._scatter``, ``_run_on_scheduler``                  their coroutines, so that a wait for them can be given up
+``Client._register_scheduler_plugin``                        the same, for a plugin
 ``Client._run``                                              the same, on all workers
 ``Client._asynchronous``                                    whether a client can be waited for at all
 ``SpecCluster._correct_state``                              starts a worker in the place of one that is gone
@@ -25,6 +26,7 @@ distributed is imported only when a function needs it: on processes of this mach
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -32,11 +34,12 @@ from dask._expr import LLGExpr
 from dask._task_spec import Task, TaskRef
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, LocalCluster
+    from distributed import Client, Future, LocalCluster, SchedulerPlugin
 
 __all__ = [
     "Key", "Task", "TaskRef", "asked_on_scheduler", "asked_on_workers", "forget_preloads", "is_asynchronous",
-    "known_state", "mark_pending", "release", "replace_lost_workers", "scattered", "submit_graph", "wait_for_end",
+    "known_state", "mark_pending", "registered", "release", "replace_lost_workers", "scattered", "submit_graph",
+    "wait_for_end",
 ]  # fmt: skip
 
 Key = tuple[str, int | str, int]
@@ -52,6 +55,7 @@ def submit_graph(
     keys: Iterable[Key],
     priorities: Mapping[Key, int],
     options: Mapping[str, Any],
+    annotation: str | None = None,
 ) -> dict[Key, Future]:
     """Send a graph to the scheduler and return the futures of `keys`.
 
@@ -66,10 +70,13 @@ def submit_graph(
         One for each key of the graph, not only for `keys`.
     options
         ``resources``, ``workers``, ``user_priority``.
+    annotation
+        Of all keys of the graph, for a plugin of the scheduler.
     """
     from distributed.spans import SpanMetadata
 
-    with dask.config.set(_NO_ADVICE):
+    annotated = nullcontext() if annotation is None else dask.annotate(**{annotation: True})
+    with dask.config.set(_NO_ADVICE), annotated:
         futures: dict[Key, Future] = client._graph_to_futures(
             LLGExpr(dict(graph), _determ_token=name),
             list(keys),
@@ -154,6 +161,12 @@ def asked_on_workers(client: Client, function: Any, **kwargs: Any) -> Coroutine[
     """Return what calls a function on all workers, in the client's loop; those that do not answer are left out."""
     asking: Coroutine[Any, Any, dict[str, Any]] = client._run(function, on_error="ignore", **kwargs)
     return asking
+
+
+def registered(client: Client, plugin: SchedulerPlugin, name: str) -> Coroutine[Any, Any, Any]:
+    """Return what gives the scheduler a plugin, unless it has it, in the client's loop."""
+    registering: Coroutine[Any, Any, Any] = client._register_scheduler_plugin(plugin, name, idempotent=True)
+    return registering
 
 
 def is_asynchronous(client: Client) -> bool:

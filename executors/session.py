@@ -27,7 +27,8 @@ from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import SchedulerLost
 from prefectish.executors.cluster_recall import PATIENCE, asked_back, forgotten, unbegun_masks
 from prefectish.executors.connect import Connection
-from prefectish.executors.dask_api import Key, known_state, mark_pending, release, scattered, submit_graph
+from prefectish.executors.dask_api import Key, known_state, mark_pending, registered, release, scattered, submit_graph
+from prefectish.executors.first_death import ANNOTATION, FirstDeath
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
 from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
 from prefectish.executors.lower import (
@@ -168,26 +169,30 @@ class ClusterSession:
         self._inlined_bytes = 0
         self._may_stop = False
         self._has_recalled = False
+        self._has_plugin = False
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Send the graphs of `jobs` to the scheduler, one message for each placement."""
-        graphs: dict[Placement, tuple[dict[Key, Any], dict[Key, OpenKey]]] = {}
+        graphs: dict[tuple[Placement, bool], tuple[dict[Key, Any], dict[Key, OpenKey]]] = {}
         try:
             self._lower_all(jobs, graphs)
         except SchedulerLost as fault:  # no worker accepts what the jobs need
             lost = Lost(LossCause.NO_WORKERS, detail=str(fault), fatal=True)
             self._done.extend(Receipt(job, (), lost) for job in jobs)
             return
-        for placement, (graph, open_keys) in graphs.items():
+        for (placement, first_death), (graph, open_keys) in graphs.items():
             if graph:
-                for key, future in self._get(graph, open_keys, placement).items():
+                if first_death and not self._has_plugin:
+                    self._has_plugin = True
+                    capture(self.watch.wait, registered(self.client, FirstDeath(), ANNOTATION), PATIENCE)
+                for key, future in self._get(graph, open_keys, placement, first_death).items():
                     open_keys[key].future = future
                     self._open(key, open_keys[key])
 
     def _lower_all(
-        self, jobs: Sequence[Job], graphs: dict[Placement, tuple[dict[Key, Any], dict[Key, OpenKey]]]
+        self, jobs: Sequence[Job], graphs: dict[tuple[Placement, bool], tuple[dict[Key, Any], dict[Key, OpenKey]]]
     ) -> None:
         """Make the graphs of jobs, by placement."""
         self._check_new_maps(jobs)
@@ -197,10 +202,10 @@ class ClusterSession:
             if job.batch is not None:
                 batches.setdefault(job.batch, []).append(job)
             else:
-                self._add(job, packed, *graphs.setdefault(placement, ({}, {})))
+                self._add(job, packed, *graphs.setdefault((placement, job.was_in_batch), ({}, {})))
         for number, members in batches.items():
             packed, placement = self._chain(members[0].chain)
-            self._add_batch(number, members, packed, *graphs.setdefault(placement, ({}, {})))
+            self._add_batch(number, members, packed, *graphs.setdefault((placement, True), ({}, {})))
 
     def _check_new_maps(self, jobs: Sequence[Job]) -> None:
         """Check that a worker can load what a large map that begins with these jobs needs.
@@ -261,7 +266,11 @@ class ClusterSession:
         self._done.extend(Receipt(job, records) for job, records in lowered.refused)
 
     def _get(
-        self, graph: Mapping[Key, Any], keys: Iterable[Key], placement: Placement | None = None
+        self,
+        graph: Mapping[Key, Any],
+        keys: Iterable[Key],
+        placement: Placement | None = None,
+        first_death: bool = False,
     ) -> dict[Key, Future]:
         self._count += 1
         options: dict[str, Any] = {}
@@ -273,7 +282,8 @@ class ClusterSession:
             if placement.priority:
                 options["user_priority"] = placement.priority
         name = f"{self.run_id}-{self._count}"
-        return submit_graph(self.client, graph, name, keys, self._priorities(graph), options)
+        annotation = ANNOTATION if first_death else None
+        return submit_graph(self.client, graph, name, keys, self._priorities(graph), options, annotation)
 
     def _priorities(self, graph: Mapping[Key, Any]) -> dict[Key, int]:
         """Return the priorities of keys, smallest first: deeper steps, then in the order of submission."""

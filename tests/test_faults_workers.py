@@ -9,7 +9,7 @@ import os
 import resource
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
 import dask
@@ -19,7 +19,7 @@ from distributed import Client, LocalCluster
 from proxy import proxy_to
 from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, running, spend, until
 
-from prefectish import Flow, history, task, triggers
+from prefectish import Flow, flow, history, task, triggers
 from prefectish.engine.state import Crashed, Success
 from prefectish.executors import DaskExecutor, LocalDaskExecutor
 from prefectish.results import LocalResult
@@ -361,3 +361,41 @@ def test_crashed_child_of_one_run_leaves_the_next_run_alone(tmp_path):
         second = flow.run(executor=DaskExecutor(client=client), history=False)
     assert [type(s) for s in first.result[children].map_states] == [Success, Crashed, Success]
     assert second.result[children].result == [0, 1, 2]
+
+
+# ---------------------------------------------------------------------- a poison child in a batch
+
+
+@pytest.mark.parametrize("front_end", ["graph", "function"])
+@pytest.mark.parametrize("kind", ["processes", "dask"])
+def test_f19_neighbours_in_the_batch_of_a_poison_child_run_at_most_twice_more(tmp_path, kind, front_end):
+    path = tmp_path / "notes"
+
+    @task(batch_size=3)
+    def work(x):
+        note(path, x)
+        if x == 2:
+            os._exit(7)
+        return x
+
+    with local_cluster() if kind == "dask" else nullcontext() as client:
+        executor = DaskExecutor(client=client) if client else LocalDaskExecutor("processes", num_workers=2)
+        states = []
+        if front_end == "graph":
+            with Flow("f19") as graph:
+                children = work.map(range(6))
+            states += graph.run(executor=executor, history=False).result[children].map_states
+        else:
+
+            @flow(name="f19", executor=executor, history=False)
+            def calls():
+                children = work.map(range(6))
+                children.wait()
+                states.extend(children.state.map_states)
+
+            calls()
+    assert [type(state).__name__ for state in states] == ["Success", "Success", "Crashed", *["Success"] * 3]
+    assert states[2].message.startswith(f"worker died {4 if kind == 'dask' else 3} times while running work-1[2]")
+    began = counts(path)
+    assert max(began[n] for n in range(6) if n != 2) <= 3
+    assert began[2] <= 6

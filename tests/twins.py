@@ -42,7 +42,6 @@ KNOWN_FAULTS = {
     "wait_for_allowed_call": "allow_failure(...) in wait_for of a call is ignored in a flow function",
     "row_of_failed": "a failed task in a list fails the map over it in a graph, and one child in a flow function",
     "allow_collect": "allow_failure=True gives a collection's trigger signal in a graph",
-    "stop": "F3: a map that is stopped goes on",
 }
 #: Known faults that show in all programs of a feature, where they are looked for.
 IN_FEATURE: dict[str, str] = {}

@@ -176,7 +176,7 @@ class Job(Struct):
 
     __slots__ = (
         "awaiting", "batch", "chain", "every_step", "given", "index", "items", "positions", "probe_only", "solo",
-        "starts", "submission",
+        "starts", "submission", "was_in_batch",
     )  # fmt: skip
 
     def __init__(
@@ -205,6 +205,7 @@ class Job(Struct):
         # up.
         self.awaiting = 0
         self.batch: int | None = None  # jobs with the same number are sent as one; None for a job by itself
+        self.was_in_batch = False  # it was lost in a batch: the next death of its worker makes it a suspect
         self.solo = solo  # no other job of the run is on its worker meanwhile, and it runs one step at a time
         self.every_step = every_step  # the client needs each record as its step ends
         # Its step asks for a start marker, a target and a cached state, but does not run its body: the record is final,

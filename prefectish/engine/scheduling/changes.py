@@ -433,6 +433,7 @@ class Changes:
         """Note that a job was lost; return the mask of the steps that it had not reported."""
         awaited = job.awaiting
         map_row.submitted &= ~awaited
+        map_row.was_in_batch = map_row.was_in_batch or job.batch is not None
         job.awaiting = 0
         return awaited
 

@@ -265,13 +265,15 @@ class MapRow:
         Time its steps took so far.
     counted
         Whether it takes a place in the window.
+    was_in_batch
+        Whether it was lost in a batch.
     probing
         Whether it was begun before it had a slot under the limits of its chain, and has none yet.
     """
 
     __slots__ = (
         "counted", "final", "items", "jobs", "probing", "row", "seconds", "starts", "submissions", "submitted",
-        "waiting",
+        "waiting", "was_in_batch",
     )  # fmt: skip
 
     def __init__(self, row: int, items: tuple[Any, ...]) -> None:
@@ -286,6 +288,7 @@ class MapRow:
         self.seconds = 0.0
         self.counted = False
         self.probing = False
+        self.was_in_batch = False
 
     def is_unbegun(self, position: int) -> bool:
         """Whether no body of a step has begun, and none is about to, as far as is known."""
