@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from bodies import inc, inverse
 
@@ -34,9 +37,6 @@ def test_e3_child_has_one_future_that_is_equal_and_a_key(executor):
 
 
 def test_e3_futures_of_children_are_kept_weakly():
-    import gc
-    import weakref
-
     @flow(history=False)
     def drops():
         futures = inc.map(range(3))
@@ -46,6 +46,22 @@ def test_e3_futures_of_children_are_kept_weakly():
         return held()
 
     assert drops() is None
+
+
+def test_e3_large_result_of_a_child_can_be_read_again_once_a_future_of_it_is_gone(executor):
+    @task
+    def large(x):
+        return bytes([x]) * 200_000
+
+    def reads():
+        mapped = large.map([1, 2, 3])
+        first = len(mapped[0].result())  # the future of the child goes at once
+        gc.collect()
+        alone = [future for future in large.map([4])]  # the future of the map goes at once
+        gc.collect()
+        return first, [len(value) for value in mapped.result()], [len(future.result()) for future in alone]
+
+    assert run_with(executor, reads) == (200_000, [200_000] * 3, [200_000])
 
 
 def test_f12_mr3_return_state_gives_states_in_place_of_futures(executor):

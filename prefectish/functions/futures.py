@@ -35,12 +35,14 @@ class TaskFuture(Generic[R]):
         Of the task run, such as ``load-1[3]``.
     """
 
-    __slots__ = ("__weakref__", "_returns_state", "_outcome", "_run", "task_name")
+    __slots__ = ("__weakref__", "_map_future", "_outcome", "_returns_state", "_run", "task_name")
 
     def __init__(self, run: FunctionRun, outcome: Settled, task_name: TaskName, returns_state: bool = False) -> None:
         self._run = run
         self._outcome = outcome
         self._returns_state = returns_state
+        #: The map that it is a child of: its results can be asked for as long as a future of a child is there.
+        self._map_future: MapFuture[R] | None = None
         self.task_name = task_name
 
     @property
@@ -160,7 +162,7 @@ class TaskFuture(Generic[R]):
 
     def __del__(self) -> None:
         outcome = self._outcome
-        if outcome.state is not None and isinstance(outcome.state._result, Held):
+        if self._map_future is None and outcome.state is not None and isinstance(outcome.state._result, Held):
             self._run.control.mailbox.post_later(ReleaseResult(outcome))
 
     def __bool__(self) -> bool:
@@ -389,6 +391,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
             outcome.sources = map_call.sources_of(row)
         map_call.outcome.read = True
         made = TaskFuture[R](self._run, outcome, self.task_name, self._returns_state)
+        made._map_future = self
         return self._children.setdefault(row, made)  # of two threads that ask at once, both get the first one
 
     def __add__(self, more: Iterable[Any]) -> list[TaskFuture[Any]]:
