@@ -15,7 +15,7 @@ from distributed import SchedulerPlugin
 ANNOTATION = "prefectish-first-death"
 
 
-class FirstDeath(SchedulerPlugin):
+class FirstDeath(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
     """Counts the deaths of annotated keys from all but one that are allowed."""
 
     name = ANNOTATION
