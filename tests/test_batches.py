@@ -85,7 +85,7 @@ def test_children_of_a_batch_know_who_they_are(dask, size):
         return context.map_index, context.task_full_name, context.logger.name
 
     with Flow("names") as flow:
-        children = who.map("abcdefghijkl")
+        children = who.map(list("abcdefghijkl"))
     state = flow.run(executor=dask)
     answers = [child.result for child in state.result[children].map_states]
     assert [index for index, _, _ in answers] == list(range(12))
