@@ -19,7 +19,6 @@ from prefectish.config import default_executor, switch
 from prefectish.edges import Edge, flattened_once, unwrap
 from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.driver.options import RunOptions, check_reserved
-from prefectish.engine.hooks import hook_handlers
 from prefectish.engine.state import Scheduled, State
 from prefectish.errors import FlowDefinitionError
 from prefectish.flow_source import note_run
@@ -28,6 +27,7 @@ from prefectish.parameters import settle_run
 from prefectish.safe_repr import printable
 from prefectish.task_graph import TaskGraph, check_results, task_list
 from prefectish.tasks.collections import Constant, Flattened, as_task, collected, holds_tasks
+from prefectish.tasks.hooks import hook_handlers
 from prefectish.tasks.mapping import check_constant, check_mappable
 from prefectish.tasks.options import function, handler_list, seconds, store
 from prefectish.tasks.task import Task
@@ -507,11 +507,8 @@ class Flow(TaskGraph):
 
         Parameters
         ----------
-        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, story,
-        refresh_cache, check_inputs
-            As in :meth:`run`.
-        **parameter_values
-            As in :meth:`run`.
+        parameters, executor, context, task_states, flow_run_name, keep_results, timeout, history, **parameter_values
+            As in :meth:`run`, like those that are not named here.
         progress
             As in :meth:`run`; by default not in a terminal, where the user may type meanwhile.
 

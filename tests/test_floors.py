@@ -57,7 +57,6 @@ FLOORS = [
         "prefectish.edges",
         "prefectish.secrets.store",
         "prefectish.engine.handlers",
-        "prefectish.engine.hooks",
         "prefectish.engine.pause",
     ],
     ["prefectish.results", "prefectish.results.*"],

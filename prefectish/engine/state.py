@@ -181,10 +181,6 @@ class State(Readable):
         """Tell whether it ended well; a skipped task did."""
         return isinstance(self, Success)
 
-    def is_completed(self) -> bool:
-        """Tell whether it ended well: `is_successful` under the name of later Prefects."""
-        return self.is_successful()
-
     def is_cached(self) -> bool:
         """Tell whether its result is kept for, or comes from, another run."""
         return isinstance(self, Cached)

@@ -394,6 +394,10 @@ class Readable:
         states = _tasks_of(self)
         return states[task_of({task: _slug(states, task) for task in states}, which)]
 
+    def is_completed(self) -> bool:
+        """Tell whether it ended well: `is_successful` under the name of later Prefects."""
+        return self.is_successful()  # type: ignore[attr-defined, no-any-return]
+
     def story(self, key: str) -> str:
         """Return what happened to a task (``"load"``) or a child (``"load[17]"``) of the run, moment by moment.
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, overload
 from prefectish.engine.capture import capture
 from prefectish.engine.driver.options import RunOptions, check_reserved
 from prefectish.engine.driver.run import resumption
-from prefectish.engine.hooks import hook_handlers
 from prefectish.engine.state import State
 from prefectish.errors import FlowDefinitionError
 from prefectish.fingerprint import fingerprint
 from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
 from prefectish.functions.signature import BoundSignature
 from prefectish.tasks import spellings
+from prefectish.tasks.hooks import hook_handlers
 from prefectish.tasks.options import seconds as seconds_of
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from prefectish.engine import retries
-from prefectish.engine.hooks import hook_handlers
 from prefectish.tasks import spellings
+from prefectish.tasks.hooks import hook_handlers
 from prefectish.triggers import all_successful
 
 if TYPE_CHECKING:

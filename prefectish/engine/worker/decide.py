@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine import retries, signals
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.clock import later
-from prefectish.engine.hooks import RunFacts
 from prefectish.engine.jobs.slots import fill_slots
 from prefectish.engine.plan.map_domain import SCALAR, SKIPPED_UPSTREAM, element_width, skips_reader
 from prefectish.engine.state import (
@@ -41,6 +40,7 @@ from prefectish.engine.transitions import can_end
 from prefectish.errors import MAX_TEXT_LENGTH, after_earlier, describe, text_of
 from prefectish.secrets.lazy import LazySecret
 from prefectish.secrets.masking import mask
+from prefectish.tasks.hooks import RunFacts
 from prefectish.tasks.mapping import UNMAPPABLE_RESULT, Unmappable, items_of
 
 if TYPE_CHECKING:
