@@ -122,7 +122,11 @@ def _add_filled(specs: list[InputSpec], values: list[Any], key: str, value: Any,
         values.append(unwrapped.value if isinstance(unwrapped.value, State) else _outcome_of(unwrapped.value))
         return Slot(name)
 
-    template = rebuilt(value, slot_for)
+    try:
+        template = rebuilt(value, slot_for)
+    except RecursionError:
+        text = f"a {type(value).__name__} that holds itself, and a future, cannot be passed; pass the future alone"
+        raise TypeError(text) from None
     specs.append(_given_spec(key))
     values.append(template)
 
