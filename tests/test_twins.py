@@ -13,6 +13,8 @@ from prefectish.executors import LocalExecutor
 
 #: Seeds of the programs that each run of the tests tries.
 BLOCKS = [range(start, start + 50) for start in range(0, 500, 50)]
+#: Features that few programs have: some programs are drawn for them.
+RARE = ("wait_for_several",)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # options without effect are drawn, too
 
@@ -32,8 +34,15 @@ def test_twins_end_alike(executors, seeds):
             pytest.fail(f"the program of seed {seed} differs; see the smallest: twins.py --seed {seed}\n{error}")
 
 
+@pytest.mark.parametrize("feature", RARE)
+def test_twins_of_rare_features_end_alike(executors, feature):
+    for seed in range(10):
+        twins.check(twins.program_of(seed, feature), executors)
+
+
 def test_programs_try_all_that_is_not_known_to_be_broken():
     names = Counter(name for seeds in BLOCKS for seed in seeds for name in tried(twins.program_of(seed)))
+    names.update(name for rare in RARE for seed in range(10) for name in tried(twins.program_of(seed, rare)))
     assert {name for name in FEATURES if names[name] < 3} == set(FEATURES) & set(twins.KNOWN_FAULTS)
 
 
