@@ -235,7 +235,7 @@ def same(
 
 
 def source_named_alike(told: Any) -> str:
-    """Return what is told of a task, with a child of a map named alike: a graph takes it by an index task, `n2[0]-1`."""
+    """Return what is told of a task, with a child of a map named alike: a graph takes it by an index, `n2[0]-1`."""
     return re.sub(r"\bn(\d+)(\[\d+\])?-\d+", r"n\1", repr(told))
 
 
