@@ -44,7 +44,7 @@ __all__ = [
 
 Key = tuple[str, int | str, int]
 
-#: Dask advises whoever sends a large graph to scatter; what is large by itself is scattered, and items are many.
+#: Dask advises to scatter when a graph is large; large values are scattered already, and many items are no fault.
 _NO_ADVICE = {"distributed.admin.large-graph-warning-threshold": 1 << 62}
 
 

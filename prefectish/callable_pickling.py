@@ -1,4 +1,4 @@
-"""How callables cross to another process that cloudpickle cannot send as they are, or sends as a name nobody knows."""
+"""Pickle callables that cloudpickle cannot send, or sends by a name that does not exist in another process."""
 
 from __future__ import annotations
 

@@ -480,7 +480,7 @@ _NAMED = Constant(None, "value")
 
 
 def _pause_with(reader: Settled | None, outcome: Settled) -> None:
-    """Let what reads something that is paused be paused too, so that nobody waits for it in vain."""
+    """Pause what reads a paused call, so that no caller waits for it for ever."""
     if reader is not None and outcome.state is None and outcome.waiting is not None:
         reader.pause(outcome.waiting)
 

@@ -199,7 +199,7 @@ def _awaited(then: Callable[[Callable[[Any], None]], None]) -> Generator[Any, No
 class MapFuture(Sequence[TaskFuture[R]]):
     """A map that runs: a sequence of the futures of its children, made as they are asked for.
 
-    A child has one future, as long as somebody holds it.
+    A child has one future, as long as it is referenced.
     """
 
     def __init__(self, run: FunctionRun, map_call: MapCall, task_name: TaskName, returns_state: bool = False) -> None:
