@@ -37,7 +37,10 @@ def test_twins_end_alike(executors, seeds):
 @pytest.mark.parametrize("feature", RARE)
 def test_twins_of_rare_features_end_alike(executors, feature):
     for seed in range(10):
-        twins.check(twins.program_of(seed, feature), executors)
+        try:
+            twins.check(twins.program_of(seed, feature), executors)
+        except twins.Difference as error:
+            pytest.fail(f"the program of seed {seed} for {feature} differs\n{error}")
 
 
 def test_programs_try_all_that_is_not_known_to_be_broken():
