@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, FromClause, Select, Text, and_, cast, func, literal, or_, select, update
+from sqlalchemy import Connection, FromClause, Select, Text, and_, cast, func, literal, or_, select
 
 from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.scheduling.events import Notice
@@ -17,6 +17,7 @@ from prefectish.errors import RunLocked, RunNotActive
 from prefectish.history import schema
 from prefectish.history.approvals import approve as write_approvals
 from prefectish.history.approvals import choose
+from prefectish.history.asks import Ask, asks_of, post
 from prefectish.history.children import (
     CONSEQUENCE_TYPE,
     MAX_LINE_LENGTH,
@@ -30,6 +31,7 @@ from prefectish.history.children import (
 from prefectish.history.holders import is_alive
 from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
+from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.safe_repr import printable
 
@@ -120,6 +122,15 @@ class RunRow:
         How often the run was resumed.
     source
         Location of its flow, ``FILE.py:name`` or ``module:name``; None if unknown.
+    trigger
+        Why it ran: "schedule", "manual" (somebody asked for it), "parent" (a task of another run did) or "resume" (its
+        driver was lost); None for a run that its own process began.
+    scheduled_for
+        When it was to begin; None if it was not for a certain time.
+    deployment, deployment_version
+        What was run, ``project/name``, and its version; None for a run without a deployment.
+    agent, parent
+        The agent that began it, and the run whose task asked for it.
     """
 
     def __init__(self, store: HistoryStore, row: Any) -> None:
@@ -136,6 +147,12 @@ class RunRow:
         self.source: str | None = row.source
         self.holder: str | None = row.holder
         self.part: int = row.part
+        self.trigger: str | None = row.begun_by
+        self.scheduled_for = None if row.scheduled_for is None else aware_time(row.scheduled_for)
+        self.deployment: str | None = row.deployment
+        self.deployment_version: int | None = row.deployment_version
+        self.agent: str | None = row.agent
+        self.parent: str | None = row.parent
         self.started = aware_time(row.started)
         self.ended = None if row.ended is None else aware_time(row.ended)
         self.heartbeat = aware_time(row.heartbeat)
@@ -162,7 +179,11 @@ class RunRow:
             what = "its client is lost; resume continues it" if self.is_lost else f"it ended as {self.state}"
             raise RunNotActive(f"run {self.id} is not running: {what}")
         with self._store.writing() as connection:
-            connection.execute(update(schema.runs).where(_r.number == self._number).values(asked=schema.CANCEL))
+            post(connection, self._number, "cancel", {}, Signer())
+
+    def asks(self) -> list[Ask]:
+        """Return what was asked of the run from other processes, by whom, and what became of it."""
+        return asks_of(self._store, self._number)
 
     def tasks(self) -> list[dict[str, Any]]:
         """Return the tasks as dicts: slug, name, state, number of children by state, first start and last end."""

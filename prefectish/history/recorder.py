@@ -11,12 +11,15 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from prefectish.engine import clock as clocks
+from prefectish.engine.driver.control import Reply
 from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated
+from prefectish.engine.driver.options import RunOrigin
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows
@@ -25,6 +28,7 @@ from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.errors import HistoryUnsafe, HistoryWriteError, describe
 from prefectish.flow_version import task_version
 from prefectish.history import schema
+from prefectish.history.asks import Answering, last_asked
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.lines import waiting, write_lines
 from prefectish.history.notices import write_notice
@@ -59,8 +63,9 @@ class HistoryRecorder:
         self._rows: EventRows
         self._steps: dict[int, int] = {}
         self._open_rows: OpenRows = dict
-        self._cancel: Callable[[], None] | None = None
+        self._answering: Answering | None = None
         self._open: dict[int, str] = {}
+        self._asked_before = 0
         self._plan: Plan
         self._noted = 0
 
@@ -78,6 +83,7 @@ class HistoryRecorder:
             "flow_version": version,
             "executor": clean(executor),
             "source": None if facts.get("flow_source") is None else clean(facts["flow_source"]),
+            **_origin(facts.get("flow_run_origin")),
         }
         with self.store.writing() as connection:
             found = select(schema.runs.c.number).where(schema.runs.c.id == facts["flow_run_id"])
@@ -94,6 +100,7 @@ class HistoryRecorder:
                 # no task has ended in this part yet, including those that a flow function may call later
                 connection.execute(update(schema.steps).where(schema.steps.c.run == number).values(state=None))
             self._run = int(number)
+            self._asked_before = last_asked(connection, self._run)
             self._rows = EventRows(self._run, self._part, self._steps)
             self._plan = plan
             self._write_steps(connection)
@@ -126,13 +133,13 @@ class HistoryRecorder:
             rows.append((self._run, number, *facts, step.domain, first, None, None, None, _reads(plan, step)))
         upsert(connection, schema.steps, rows)
 
-    def watch(self, open_rows: OpenRows, cancel: Callable[[], None]) -> None:
-        """Set the functions that return the running children, and that cancel the run on request.
+    def watch(self, open_rows: OpenRows, ask: Callable[[str, Mapping[str, Any]], Reply]) -> None:
+        """Set the functions that return the running children, and that leave a request for the loop.
 
         The running children are recorded, so that they are known if the client dies.
         """
         self._open_rows = open_rows
-        self._cancel = cancel
+        self._answering = Answering(self._run, ask, self._asked_before)
 
     def record(self, events: Sequence[AttemptEvent]) -> None:
         """Queue events."""
@@ -219,20 +226,9 @@ class HistoryRecorder:
                 self._try(lambda connection: self._write(connection, events, logs))  # noqa: B023  it is called right here
                 for _ in logs:
                     self._logs.popleft()
-            if self._cancel is not None and self.broken is None:
-                self._handle_request(self._cancel)
-
-    def _handle_request(self, cancel: Callable[[], None]) -> None:
-        """Cancel the run if that was requested."""
-        try:
-            with self.store.reading() as connection:
-                query = select(schema.runs.c.asked).where(schema.runs.c.number == self._run)
-                asked = connection.execute(query).scalar()
-        except HistoryWriteError:  # the next write reports that the history is gone
-            return
-        if asked == schema.CANCEL:
-            self._cancel = None
-            cancel()
+            if self._answering is not None and self.broken is None:
+                with suppress(HistoryWriteError):  # the next write reports that the history is gone
+                    self._answering.look(self.store)
 
     def _collected(self) -> tuple[list[AttemptEvent], bool]:
         """Collect the events of the next interval; return them, and whether they are the last."""
@@ -290,6 +286,14 @@ class HistoryRecorder:
                 where = (schema.steps.c.run == self._run) & (schema.steps.c.step == step)
                 connection.execute(update(schema.steps).where(where).values(open=text))
         self._open = found
+
+
+def _origin(origin: RunOrigin | None) -> dict[str, Any]:
+    """Return who asked for a run; nothing is written of a run that this process began by itself."""
+    if origin is None:
+        return {}
+    due = None if origin.scheduled_for is None else origin.scheduled_for.timestamp()
+    return {**origin._asdict(), "scheduled_for": due}
 
 
 def _reads(plan: Plan, step: Step) -> str:

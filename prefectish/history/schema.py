@@ -16,14 +16,22 @@ from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, Stri
 
 #: Version of the tables; a history of a later version is not touched. It is increased with each change of a table;
 #: `UPGRADES` has the statements to upgrade from the previous version.
-VERSION = 1
-#: Statements that upgrade a history of version n to version n + 1, by n.
-UPGRADES: Mapping[int, Sequence[str]] = {}
+VERSION = 2
+#: Statements that upgrade a history of version n to version n + 1, by n; ``{at}`` is the schema of the tables and a
+#: dot, or nothing. Tables that are missing are created besides.
+UPGRADES: Mapping[int, Sequence[str]] = {
+    1: (
+        "ALTER TABLE {at}runs ADD COLUMN begun_by VARCHAR(20)",
+        "ALTER TABLE {at}runs ADD COLUMN scheduled_for FLOAT",
+        "ALTER TABLE {at}runs ADD COLUMN deployment TEXT",
+        "ALTER TABLE {at}runs ADD COLUMN deployment_version INTEGER",
+        "ALTER TABLE {at}runs ADD COLUMN agent TEXT",
+        "ALTER TABLE {at}runs ADD COLUMN parent TEXT",
+    ),
+}
 #: Marks a SQLite file as a prefectish history (PRAGMA application_id).
 APPLICATION_ID = 0x70666873
 
-#: Request to the holder of a run to cancel it.
-CANCEL = "cancel"
 #: States by their number in the tables; numbers are never reused.
 STATES = (
     "Pending", "Scheduled", "Retrying", "Paused", "Resume", "Queued", "Submitted", "Running", "Cancelling", "Success",
@@ -38,8 +46,9 @@ metadata = MetaData()
 #: Properties of the history; "version" is the version of its tables, for databases without another place for it.
 about = Table("about", metadata, Column("name", String(40), primary_key=True), Column("value", Text, nullable=False))
 
-#: `holder` is the client process of the run, ``host:pid``, since `held`; `part` counts its resumptions. `asked`
-#: is a request to the holder.
+#: `holder` is the client process of the run, ``host:pid``, since `held`; `part` counts its resumptions. `asked` was a
+#: request to the holder, before there was a table of them. `begun_by` is "schedule", "manual", "parent" or "resume";
+#: `parent` is the run whose task asked for this one.
 runs = Table(
     "runs",
     metadata,
@@ -60,6 +69,28 @@ runs = Table(
     Column("part", Integer, nullable=False, default=0),
     Column("executor", Text),
     Column("source", Text),
+    Column("begun_by", String(20)),
+    Column("scheduled_for", Float),
+    Column("deployment", Text),
+    Column("deployment_version", Integer),
+    Column("agent", Text),
+    Column("parent", Text),
+)
+
+#: What was asked of runs, from any process, and what became of it: `answer` is JSON; `error` says why it was refused.
+asks = Table(
+    "asks",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("run", Integer, nullable=False, index=True),
+    Column("verb", String(20), nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked", Float, nullable=False),
+    Column("answered", Float),
+    Column("answer", Text),
+    Column("error", Text),
+    Column("signature", Text),
 )
 
 #: `since` is the first part whose records count: the task or its inputs changed before it.

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from prefectish import config
 from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryUnsafe, HistoryWriteError, PrefectishError
-from prefectish.history import filesystems, schema
+from prefectish.history import filesystems, registry_tables, schema
 
 #: Maximum time a writer waits for another one, in seconds.
 BUSY_TIMEOUT = 30.0
@@ -201,10 +201,11 @@ class ServerStore(HistoryStore):
 
 def _bring_up_to_date(connection: Connection, version: int) -> None:
     """Create the tables, or upgrade those of an older version; version 0 is an empty history."""
+    at = "" if connection.dialect.name == "sqlite" else f"{NAMESPACE}."
     for older in range(version, schema.VERSION) if version else ():
         for statement in schema.UPGRADES[older]:
-            connection.exec_driver_sql(statement)
-    schema.metadata.create_all(connection)
+            connection.exec_driver_sql(statement.format(at=at))
+    registry_tables.metadata.create_all(connection)  # those of the schema, and its own
 
 
 def _engine(url: URL) -> Engine:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Protocol
 
 from prefectish.engine.capture import Error, capture, interrupt
 from prefectish.engine.clock import Now, RunClock
-from prefectish.engine.driver.control import CancelRun, RunControl, carry_out
+from prefectish.engine.driver.asked import ask
+from prefectish.engine.driver.control import RunControl, carry_out
 from prefectish.engine.driver.interrupts import ended_by, reraise_lost_interrupt
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ProgressTicker, show_end
@@ -161,9 +163,9 @@ class Run:
 
     def _connect(self) -> None:
         """Give the tables of the run to what records it, shows it, and ends it from outside."""
-        mailbox, scope = self.control.mailbox, copy_context()
+        scope = copy_context()
         if self.recorder is not None:
-            self.recorder.watch(self.progress.open_rows, lambda: mailbox.post(CancelRun()))
+            self.recorder.watch(self.progress.open_rows, partial(ask, self.control))
         if self.options.timeout is not None:
             self.progress.cancellation.limit_time(self.options.timeout, self.clock.moment())
         if self.ticker is not None:

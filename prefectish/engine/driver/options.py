@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefectish.engine.state import State
@@ -12,6 +13,17 @@ from prefectish.tasks.options import seconds
 if TYPE_CHECKING:  # `import prefectish` reads this module, and none that pickles
     from prefectish.engine.jobs.protocol import Executor
     from prefectish.engine.scheduling.previous_run import Resumption
+
+
+class RunOrigin(NamedTuple):
+    """Who asked for a run, as the history keeps it."""
+
+    begun_by: str | None = None  # "schedule", "manual", "parent" or "resume"
+    scheduled_for: datetime | None = None
+    deployment: str | None = None  # ``project/name``
+    deployment_version: int | None = None
+    agent: str | None = None
+    parent: str | None = None  # the run whose task asked for it
 
 
 class RunOptions(NamedTuple):
@@ -41,6 +53,8 @@ class RunOptions(NamedTuple):
     check_inputs: bool | None = None
     background: bool = False  # whether the run is driven beside a user who types at the terminal
     resumption: Resumption | None = None  # a recorded run to continue
+    run_id: str | None = None  # the identifier that the run was promised; None for a new one
+    origin: RunOrigin | None = None  # who asked for the run; None for this process
     #: Of a flow function: runs after one that failed, and the seconds before each: a number, a list, or a function.
     retries: int = 0
     retry_delay: Any = 0

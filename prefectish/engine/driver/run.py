@@ -57,12 +57,13 @@ def run_flow(
     plan, values = _planned(flow, parameters, executor) if calls is None else (calls.plan, dict(parameters))
     _check_known(flow, plan, options.task_states or {})
     run_clock, control, resumption = RunClock(clock), control or RunControl(), options.resumption
-    control.run_id = run_id = new_run_id() if resumption is None else resumption.run.id
+    control.run_id = run_id = (options.run_id or new_run_id()) if resumption is None else resumption.run.id
     previous = None if resumption is None else resumption.recall(plan)  # the run has one part more from here on
     given = {**current(), **(options.context or {})}
     name, due = options.flow_run_name or run_id, _due(options.state)
     facts = run_context(flow.name, run_id, name, values, run_clock.moment().wall, given, due)
     facts |= _shared(flow, given) | _part(resumption)
+    facts["flow_run_origin"] = options.origin
     refresh = options.refresh_cache
     checks = options.check_inputs
     is_virtual = clocks.current is not clocks.MACHINE

@@ -87,8 +87,8 @@ class Recorder(Protocol):
     def started(self, plan: Plan, facts: Mapping[str, Any], version: str | None, executor: str) -> None:
         """Note that a run begins."""
 
-    def watch(self, open_rows: OpenRows, cancel: Callable[[], None]) -> None:
-        """Take a function for the rows that are running, and one that cancels the run; another thread calls them."""
+    def watch(self, open_rows: OpenRows, ask: Callable[[str, Mapping[str, Any]], Any]) -> None:
+        """Take a function for the rows that are running, and one that leaves a request; another thread calls them."""
 
     def record(self, events: Sequence[AttemptEvent]) -> None:
         """Take events; returns at once, they are written later."""
