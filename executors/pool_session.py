@@ -22,7 +22,6 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job, Receipt, Record, taken_back
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.worker.recall import Body, JobKey, begun_masks, forget, key_of
 
 #: Most jobs in a graph, unless four for each slot are more.
 MAX_GRAPH_JOBS = 128
@@ -44,6 +43,8 @@ class PoolJob:
     ----------
     left
         Steps that have not reported yet.
+    begun
+        Positions that a thread has begun; a list, because several threads may add to it at once.
     running
         Mask of the positions that a process runs, or is about to run.
     cancelled
@@ -56,7 +57,7 @@ class PoolJob:
         Of steps that are final, by position: those that came with the job, and those that have ended since.
     """
 
-    __slots__ = ("cancelled", "job", "left", "queued", "recalled", "running", "states")
+    __slots__ = ("begun", "cancelled", "job", "left", "queued", "recalled", "running", "states")
 
     def __init__(self, job: Job, queued: bool = False) -> None:
         self.job = job
@@ -64,8 +65,14 @@ class PoolJob:
         self.left = len(job.positions)
         self.cancelled = False
         self.recalled = 0
+        self.begun: list[int] = []
         self.running = 0
         self.states = dict(job.given)
+
+    def may_begin(self, position: int) -> bool:
+        """Note in a thread that a step begins; False if it was recalled."""
+        self.begun.append(position)  # before it looks: the session notes what it recalls, and then looks what has begun
+        return not self.recalled >> position & 1
 
 
 class _BrokenGraph:
@@ -107,8 +114,8 @@ class Workers(Protocol):
     def lost(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
         """Return what became of jobs whose graph raised: receipts, and the jobs that are to run again."""
 
-    def recall(self, jobs: Sequence[JobKey]) -> Sequence[Body] | None:
-        """Let no further body of these jobs begin; return those that have begun, None if not all answered."""
+    def recall(self, pool_jobs: Sequence[PoolJob]) -> Mapping[Job, int] | None:
+        """Let no further step of these jobs begin; return masks of those that have, None if not all answered."""
 
     def stop(self) -> None:
         """End the bodies that run, where that is possible."""
@@ -198,8 +205,6 @@ class PoolSession:
         self.stall_warning = stall_warning
         self._quiet_since: float | None = None
         self._raises = bool(run.get("raise_on_exception"))
-        self._run_id = str(run.get("flow_run_id"))
-        self._recalled = False
         self.slots = workers.slots
         self.live = workers.live
         self.batches = workers.batches
@@ -319,9 +324,7 @@ class PoolSession:
         recalled = set(jobs)
         receipts = [taken_back(job) for job in self.queue.drop(recalled)]
         pool_jobs = [self.open[job] for job in jobs if job in self.open]
-        bodies = self.workers.recall([key_of(pool_job.job) for pool_job in pool_jobs]) if pool_jobs else ()
-        self._recalled = self._recalled or bool(pool_jobs)
-        begun = None if bodies is None else begun_masks([pool_job.job for pool_job in pool_jobs], bodies)
+        begun = self.workers.recall(pool_jobs) if pool_jobs else {}
         for pool_job in pool_jobs:
             mask = self._take_back(pool_job, pool_job.running if begun is None else begun[pool_job.job])
             if mask:
@@ -355,8 +358,6 @@ class PoolSession:
         for thread in self._threads:
             thread.join()
         self.workers.close()
-        if self._recalled:
-            forget(self._run_id)
 
 
 def _label(pool_job: PoolJob) -> str:

@@ -25,7 +25,7 @@ from prefectish.engine.state import Success
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch
 from prefectish.engine.wire.pack import pack_chain, pickle_tasks
 from prefectish.engine.worker.attempt import PENDING
-from prefectish.engine.worker.recall import Body, JobKey
+from prefectish.engine.worker.recall import begun_masks, key_of
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import LoweringOptions, PackedChain, item_inputs, lower, lower_batch, not_ready
@@ -249,9 +249,11 @@ class Processes:
         deaths = self.deaths[step, job.index, position]
         return Lost(LossCause.KILLED_WORKER, deaths, position, detail=broke.text, evidence=broke.evidence)
 
-    def recall(self, jobs: Sequence[JobKey]) -> Sequence[Body] | None:
-        """Let no further body of these jobs begin; return those that have begun, None if not all processes answered."""
-        return self._shared_pool.recall(jobs)
+    def recall(self, pool_jobs: Sequence[PoolJob]) -> Mapping[Job, int] | None:
+        """Let no further step of these jobs begin; return masks of those that have, None if not all answered."""
+        jobs = [pool_job.job for pool_job in pool_jobs]
+        bodies = self._shared_pool.recall([key_of(job) for job in jobs])
+        return None if bodies is None else begun_masks(jobs, bodies)
 
     def stop(self) -> None:
         """End the processes with whatever they do."""

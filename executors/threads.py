@@ -14,8 +14,7 @@ from typing import Any
 
 import dask.threaded
 
-from prefectish.engine.jobs.job import Receipt
-from prefectish.engine.worker.recall import Body, JobKey, recall
+from prefectish.engine.jobs.job import Job, Receipt
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.executors.pool_session import Arrival, PoolJob, Report, cluster_error, in_given_order
 
@@ -131,9 +130,11 @@ class Threads:
         """Return losses: threads do not die, so a ``get`` that raises is an error of Dask or of this package."""
         return [cluster_error(pool_job, error) for pool_job in pool_jobs], []
 
-    def recall(self, jobs: Sequence[JobKey]) -> Sequence[Body]:
-        """Let no further body of these jobs begin; return those that have begun."""
-        return recall(jobs)
+    def recall(self, pool_jobs: Sequence[PoolJob]) -> Mapping[Job, int]:
+        """Let no further step of these jobs begin; return the masks of those that have begun."""
+        for pool_job in pool_jobs:
+            pool_job.recalled = -1
+        return {pool_job.job: sum(1 << p for p in set(pool_job.begun)) for pool_job in pool_jobs}
 
     def stop(self) -> None:
         """Do nothing: a thread cannot be ended."""
@@ -158,10 +159,10 @@ def live_graph(pool_jobs: Sequence[PoolJob], run_id: str) -> dict[tuple[str, int
 
 def _run_live(pool_job: PoolJob, position: int, *before: Any) -> list[Arrival]:
     """Run one step of a job. The callback empties the list, so that the results Dask keeps hold no values."""
-    if pool_job.cancelled or pool_job.recalled >> position & 1:
+    if pool_job.cancelled:
         return [(pool_job, position, None)]
     job = pool_job.job
-    options = None, job.probe_only, job.submission
+    options = None, job.probe_only, pool_job.may_begin
     ((_, record),) = run_steps(job.chain, (position,), job.index, job.items, pool_job.states, job.starts, *options)
     return [(pool_job, position, record)]
 

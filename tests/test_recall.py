@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 from jobs import jobs_of
@@ -10,7 +11,7 @@ from jobs import jobs_of
 from prefectish import Flow, task
 from prefectish.engine.worker import recall as recalls
 from prefectish.engine.worker.recall import begun_masks, forget, forget_others, key_of, may_begin, recall
-from prefectish.engine.worker.run_steps import run_job
+from prefectish.engine.worker.run_steps import run_steps
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,11 @@ def jobs(ran):
     with Flow("recalled") as flow:
         task(ran.append, name="note").map([0, 1, 2])
     return jobs_of(flow)[1]
+
+
+def run_job(job):
+    may = partial(may_begin, job.chain, job.index, job.submission)
+    return run_steps(job.chain, job.positions, job.index, job.items, {}, job.starts, may_begin=may)
 
 
 def test_recalled_job_returns_as_it_was_submitted_and_its_body_does_not_run(jobs, ran):

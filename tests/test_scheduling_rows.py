@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from test_progress import BEGINNING, Owner, labels, named
 
 from prefectish import Flow
 from prefectish.engine.jobs.job import Receipt, Record
+from prefectish.engine.scheduling.rows import slowest_children
 from prefectish.engine.state import Failed, Pending, Retrying, Scheduled, Success
 from prefectish.engine.worker.attempt_context import attempt_number
 
@@ -94,3 +97,26 @@ def test_final_states_of_a_row_go_along_with_the_rest_of_it():
 @pytest.mark.parametrize(("start", "number"), [(None, 1), (Failed("x"), 1), (Retrying(run_count=3), 4)])
 def test_attempts_are_counted_from_the_state_they_start_from(start, number):
     assert attempt_number(start) == number
+
+
+def ended_step(slug, mapped=True, order=None):
+    map_state = SimpleNamespace(order=lambda: order) if mapped else None
+    return SimpleNamespace(step=SimpleNamespace(slug=slug, mapped=mapped), map_state=map_state)
+
+
+def test_children_are_named_and_the_slowest_comes_first():
+    found = slowest_children(
+        [(1.0, 0, 2), (3.0, 0, 5), (2.0, 1, 0), (0.0, -1, -1)], [ended_step("load-1"), ended_step("total-1", False)]
+    )
+    assert [tuple(child) for child in found] == [("load-1", 5, 3.0), ("total-1", None, 2.0), ("load-1", 2, 1.0)]
+
+
+def test_child_that_ran_again_is_named_once_with_its_longest_attempt():
+    assert [tuple(child) for child in slowest_children([(1.0, 0, 2), (3.0, 0, 2)], [ended_step("load-1")])] == [
+        ("load-1", 2, 3.0)
+    ]
+
+
+def test_child_of_a_flattened_map_has_its_map_index():
+    (child,) = slowest_children([(1.0, 0, 0)], [ended_step("load-1", order=[1, 0])])
+    assert child.map_index == 1

@@ -44,9 +44,8 @@ from prefectish.engine.scheduling.ready import ReadySteps
 from prefectish.engine.scheduling.release import ResultRelease
 from prefectish.engine.scheduling.resume_rules import ResumeRules
 from prefectish.engine.scheduling.retry_failed import FailedRetrier
-from prefectish.engine.scheduling.rows import Rows
+from prefectish.engine.scheduling.rows import Rows, slowest_children
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, RunState, StepChain, StepState
-from prefectish.engine.scheduling.slowest import as_report
 from prefectish.engine.scheduling.story import RecordedChanges
 from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
 from prefectish.engine.state import Cancelled, Crashed, Failed, Paused, Resume, State
@@ -258,7 +257,7 @@ class Progress:
 
     def slowest(self) -> tuple[SlowChild, ...]:
         """Return the children that took longest, the longest first."""
-        return as_report(self.rows.slowest, self.run_state.step_states)
+        return slowest_children(self.rows.slowest, self.run_state.step_states)
 
     def held(self) -> list[Held]:
         """Return the results that are still held where they were made."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from heapq import heapreplace
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,10 @@ from prefectish.engine.jobs.job import STEP, Job, Record
 from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.events import AttemptEvent
-from prefectish.engine.scheduling.run_state import NEVER_STARTED, MapRow, StepChain
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, MapRow, StepChain, StepState
 from prefectish.engine.scheduling.same_key import SameKeys
-from prefectish.engine.scheduling.slowest import no_children
 from prefectish.engine.state import Cancelled, Finished, Pending, Retrying, Scheduled, State
+from prefectish.engine.task_states import SlowChild
 from prefectish.engine.worker.attempt_context import MISS, attempt_number
 from prefectish.engine.worker.cache import can_probe
 from prefectish.engine.worker.logs.relay import AttemptLog
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NOTHING: Mapping[int, State] = {}
 #: Mean time of a row, in seconds, beyond which each of its records is asked for as its step ends.
 SLOW_ROW = 0.5
+#: Number of children that are kept as those that took longest; any other costs one comparison.
+SLOWEST = 20
 
 
 class Rows:
@@ -38,7 +40,7 @@ class Rows:
     batches
         Jobs of each batch that are still to report, by the number of the batch.
     slowest
-        The children that took longest.
+        A heap of seconds, step number and row of the attempts that took longest.
     """
 
     def __init__(self, changes: Changes, admission: Admission, suspects: Suspects) -> None:
@@ -48,7 +50,7 @@ class Rows:
         self.suspects = suspects
         self.held_rows: list[tuple[StepChain, MapRow]] = []
         self.batches: dict[int, int] = {}
-        self.slowest = no_children()
+        self.slowest = [(0.0, -1, -1)] * SLOWEST
         self.same_keys = SameKeys(self)
         self._batch_count = 0
 
@@ -275,3 +277,26 @@ def _is_cancelled(due: tuple[StepChain, MapRow, int]) -> bool:
     """Whether a timer is of a retry that was cancelled."""
     _, map_row, bit = due
     return not map_row.waiting & bit
+
+
+def slowest_children(slowest: Iterable[tuple[float, int, int]], step_states: list[StepState]) -> tuple[SlowChild, ...]:
+    """Return the children by their names, the slowest first."""
+    longest: dict[tuple[int, int], float] = {}  # the longest attempt of a child that ran again
+    for seconds, number, row in sorted(slowest, reverse=True):
+        if number >= 0:
+            longest.setdefault((number, row), seconds)
+    orders = {number: _map_indexes(step_states[number]) for number in {number for number, _ in longest}}
+    return tuple(
+        SlowChild(
+            step_states[number].step.slug,
+            orders[number].get(row, row) if step_states[number].step.mapped else None,
+            seconds,
+        )
+        for (number, row), seconds in longest.items()
+    )
+
+
+def _map_indexes(step_state: StepState) -> dict[int, int]:
+    """Return the map index of each row that has another one."""
+    order = step_state.map_state.order() if step_state.map_state is not None else None
+    return {} if order is None else {row: index for index, row in enumerate(order)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +18,7 @@ from prefectish.engine.state import Failed, Mapped, State, Success
 from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain, weight
 from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.logs.capture import SETTINGS, listen
+from prefectish.engine.worker.recall import may_begin
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import text_of
 
@@ -47,7 +49,7 @@ def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
         items = [substitute(item, values) for item in items]
         chain = _with_values(chain, values)
     starts = {} if call.start is None else {call.position: call.start}
-    options = None, call.probe_only, call.submission
+    options = None, call.probe_only, partial(may_begin, chain, call.index, call.submission)
     ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts, *options)
     return _encoded(record, chain.steps[call.position].label(call.index), call.verify)
 
@@ -186,7 +188,8 @@ def _run_branch(
             record = record.with_state(record.state.replace(result=LeftOnWorker(weight(result))))
         return record
 
-    records = run_steps(chain, positions, index, items, dict(given), starts, pack, False, submission)
+    options = pack, False, partial(may_begin, chain, index, submission)
+    records = run_steps(chain, positions, index, items, dict(given), starts, *options)
     record = records[0][1]
     if len(records) == 1 and is_plain(record):
         return record.state._result, record.seconds, record.item_key

@@ -21,12 +21,11 @@ from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, eleme
 from prefectish.engine.state import Crashed, Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
 from prefectish.engine.transitions import check, validating
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, MISS, AttemptContext
-from prefectish.engine.worker.body import call_body, finished, is_unfinished
+from prefectish.engine.worker.body import UNFINISHED, call_body, finished
 from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
 from prefectish.engine.worker.input_check import CHECK_INPUTS
 from prefectish.engine.worker.logs.capture import log_failure, safely
 from prefectish.engine.worker.parts import AttemptPart, parts_of
-from prefectish.engine.worker.recall import may_begin
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.time_limit import Allowance, call_limited, surrounding
 from prefectish.engine.worker.tracebacks import is_quit, shorten_traceback
@@ -35,7 +34,6 @@ from prefectish.secrets import masking
 
 PENDING = Pending()
 RUNNING = Running("Starting task run.")
-_RECALLED = Pending("recalled")
 
 
 def run_step(
@@ -45,7 +43,6 @@ def run_step(
     upstream: Sequence[State],
     start: State,
     probe_only: bool = False,
-    submission: int = 0,
 ) -> Record:
     """Run one attempt of a step.
 
@@ -59,8 +56,6 @@ def run_step(
         The state it starts from: Pending, or what a former attempt left (Retrying, Resume, ...).
     probe_only
         Return `start` instead of running the body.
-    submission
-        Number of the submission of the row's job, which may be recalled.
     """
     spec = chain.steps[position]
     ctx = AttemptContext(chain.run, spec, index, start)
@@ -72,13 +67,11 @@ def run_step(
         clock = clocks.current
         began = perf_counter() if clock is clocks.MACHINE else clock.begin()
         try:
-            state = _attempt(spec, ctx, upstream, start, probe_only, (chain, index, submission, position))
+            state = _attempt(spec, ctx, upstream, start, probe_only)
         finally:
             seconds = perf_counter() - began if clock is clocks.MACHINE else clock.end(began)
     finally:
         unbind(token)
-    if state is _RECALLED:
-        return Record(start, begun=False)
     if masking.pattern is not None:
         state = redacted_state(state)
     if spec.named_by_key and ctx.item_key is not None:
@@ -96,14 +89,7 @@ def run_step(
     return Record(state, seconds, due_in_seconds, width, None, key, lines)
 
 
-def _attempt(
-    spec: StepSpec,
-    ctx: AttemptContext,
-    upstream: Sequence[State],
-    start: State,
-    probe_only: bool,
-    body: tuple[ChainSpec, int, int, int],
-) -> State:
+def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], start: State, probe_only: bool) -> State:
     time_left = surrounding.get()
     if time_left is not None and (left := time_left("")) is not None and left[0] <= 0:
         return start  # the time of the run is up: nothing begins, and the client decides on its state
@@ -116,8 +102,8 @@ def _attempt(
         parts = spec.parts = parts_of(spec, bool(ctx.run.get(CHECK_INPUTS)))
     if parts and (found := _found(spec, parts, ctx, start, inputs)) is not None:
         return found
-    if probe_only or not may_begin(*body):
-        return _missed(spec, ctx, start) if probe_only else _RECALLED
+    if probe_only:
+        return _missed(spec, ctx, start)
     state, aborted = _change(spec, start, RUNNING)
     if aborted or (state is not RUNNING and not state.is_running()):
         return state
@@ -224,7 +210,7 @@ def _call_until_done(
             outcome = call_body(spec.task, inputs, spec.by_position)
         else:
             outcome = capture(spec.task.run, **inputs)
-            if type(outcome) is Error or is_unfinished(type(outcome.value)):
+            if type(outcome) is Error or issubclass(type(outcome.value), UNFINISHED):
                 outcome = finished(outcome, spec.task.run)
         if type(outcome) is Error:
             new = _after_error(spec, ctx, outcome)

@@ -16,9 +16,10 @@ from prefectish.secrets import masking
 from prefectish.tasks.signatures import as_given, functions_behind
 from prefectish.tasks.task import Task
 
-#: What calling an async function gives, and a generator function.
+#: What calling an async function returns.
 _ASYNC = frozenset({CoroutineType, AsyncGeneratorType})
-_UNFINISHED = frozenset({*_ASYNC, GeneratorType})
+#: Classes of what a body may return that is no value yet: :func:`finished` looks at them.
+UNFINISHED = (CoroutineType, AsyncGeneratorType, GeneratorType, State)
 
 
 def call_body(task: Task, inputs: dict[str, Any], by_position: Sequence[str] = ()) -> Value | Error:
@@ -27,11 +28,6 @@ def call_body(task: Task, inputs: dict[str, Any], by_position: Sequence[str] = (
         return finished(capture(task.run, **inputs), task.run)
     args, named = as_given(inputs, by_position)
     return finished(capture(task.run, *args, **named), task.run)
-
-
-def is_unfinished(kind: type) -> bool:
-    """Whether what a body returned may be no value: it is of a class that :func:`finished` looks at."""
-    return kind in _UNFINISHED or issubclass(kind, State)
 
 
 def finished(outcome: Value | Error, body: Callable[..., Any]) -> Value | Error:

@@ -1,7 +1,8 @@
-"""Jobs that were recalled: their bodies do not begin any more. What runs bodies says which ones have begun.
+"""What a worker process knows of jobs that were recalled: their bodies do not begin any more; which ones have begun.
 
-No body waits for another here. An attempt notes that it begins, and then looks whether its job was recalled; a recall
-notes the jobs, and then looks what has begun. Whichever comes second sees the other.
+No body waits for another here. A step is noted as begun before it looks whether its job was recalled; a recall is
+noted before it looks what has begun. Whichever comes second sees the other. Threads of the client do the same with the
+job itself (``PoolJob.may_begin`` of ``executors/pool_session.py``).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def run_steps(
     starts: Mapping[int, State],
     on_record: Callable[[int, Record], Record] | None = None,
     probe_only: bool = False,
-    submission: int = 0,
+    may_begin: Callable[[int], bool] | None = None,
 ) -> list[tuple[int, Record]]:
     """Run steps of one row of a chain, one after another, and return their records by position.
 
@@ -45,14 +45,17 @@ def run_steps(
         leaves the process is packed here.
     probe_only
         Do not run bodies: see :class:`~prefectish.engine.jobs.job.Job`.
-    submission
-        Of the row's job.
+    may_begin
+        Called with a position before its attempt: False if the job was recalled. None where nothing can recall it.
     """
     records: list[tuple[int, Record]] = []
     for position in positions:
-        upstream = gather(chain, position, items, states)
         start = starts.get(position, PENDING) if starts else PENDING
-        record = run_step(chain, position, index, upstream, start, probe_only, submission)
+        if may_begin is None or may_begin(position):
+            upstream = gather(chain, position, items, states)
+            record = run_step(chain, position, index, upstream, start, probe_only)
+        else:
+            record = Record(start, begun=False)
         states[position] = record.state
         records.append((position, record if on_record is None else on_record(position, record)))
     return records
@@ -61,8 +64,7 @@ def run_steps(
 def run_job(job: Job) -> list[tuple[int, Record]]:
     """Run the steps of a job in this process and return their records by position."""
     states = dict(job.given)
-    options = None, job.probe_only, job.submission
-    return run_steps(job.chain, job.positions, job.index, job.items, states, job.starts, *options)
+    return run_steps(job.chain, job.positions, job.index, job.items, states, job.starts, None, job.probe_only)
 
 
 def gather(chain: ChainSpec, position: int, items: Sequence[Any], states: Mapping[int, State]) -> list[State]:
