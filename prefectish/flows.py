@@ -33,7 +33,7 @@ from prefectish.tasks.options import function, handler_list, seconds, store
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
-    from prefectish.engine.driver.handle import Drive, RunHandle
+    from prefectish.engine.driver.handle import RunHandle
     from prefectish.schedules import Schedule
     from prefectish.schedules.clocks import ClockEvent
     from prefectish.tasks.recording import RecordingFlow
@@ -523,7 +523,7 @@ class Flow(TaskGraph):
         from contextvars import copy_context
 
         from prefectish.engine.driver.handle import RunHandle
-        from prefectish.engine.driver.run import run_flow
+        from prefectish.engine.driver.run import approved, run_flow
 
         options = self._options(
             executor=executor, context=context, task_states=task_states, flow_run_name=flow_run_name,
@@ -532,21 +532,7 @@ class Flow(TaskGraph):
             background=True,
         )  # fmt: skip
         drive = partial(copy_context().run, run_flow, self, values)
-        return RunHandle(self, partial(drive, options), partial(self._approved, drive, options))
-
-    def _approved(
-        self, drive: Callable[..., State], options: RunOptions, run_id: str, slug: str, index: int | None, answer: Any
-    ) -> Drive:
-        """Record an approval of a run in the background that has ended, paused; return what continues the run."""
-        from prefectish.engine.driver.run import resumption
-
-        history = options.history
-        if history is False:
-            raise RuntimeError(f"run {run_id} has ended, and history=False did not record it; give it a history")
-        store = None if history is True else history
-        import_module("prefectish.history").run(run_id, store=store).approve(slug, index, answer)
-        recorded = resumption(run_id, history)
-        return partial(drive, options._replace(history=None, task_states=None, flow_run_name=None, resumption=recorded))
+        return RunHandle(self, partial(drive, options), partial(approved, drive, options))
 
     def resume(
         self,

@@ -32,11 +32,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, overload
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
-from prefectish.engine.task_states import Children, Readable, listed_classes
+from prefectish.engine.task_states import Children, Parents, Readable
 from prefectish.exception_pickling import PickledException, traceback_of
 from prefectish.safe_repr import printable
 
@@ -202,18 +202,7 @@ class State(Readable):
         return isinstance(self, Failed)
 
     children = Children()
-
-    @overload
-    @classmethod
-    def parents(cls, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
-    @overload
-    @classmethod
-    def parents(cls, include_self: bool = ..., *, names_only: Literal[True]) -> list[str]: ...
-    @classmethod
-    def parents(cls, include_self: bool = False, names_only: bool = False) -> list[type[State]] | list[str]:
-        """Return all classes above this one, nearest first."""
-        above = [base for base in cls.__mro__[1:] if issubclass(base, State)]
-        return listed_classes(above, cls, include_self, names_only)
+    parents = Parents()
 
     def __eq__(self, other: object) -> bool:
         if self is other:

@@ -326,10 +326,26 @@ class Children:
         return partial(_classes_below, owner) if state is None else _Below(state)
 
 
+class Parents:
+    """The attribute ``parents`` of states and their classes: the classes above, nearest first."""
+
+    __slots__ = ()
+
+    def __get__(self, state: Any, owner: type[Any]) -> Classes:
+        return partial(_classes_above, owner)  # type: ignore[return-value]  # two overloads make one of it
+
+
+def _classes_above(
+    cls: type[State], include_self: bool = False, names_only: bool = False
+) -> list[type[State]] | list[str]:
+    above = [base for base in cls.__mro__[1:] if issubclass(base, Readable) and base is not Readable]
+    return _listed_classes(above, cls, include_self, names_only)
+
+
 def _classes_below(
     cls: type[State], include_self: bool = False, names_only: bool = False
 ) -> list[type[State]] | list[str]:
-    return listed_classes(_subclasses(cls), cls, include_self, names_only)
+    return _listed_classes(_subclasses(cls), cls, include_self, names_only)
 
 
 def _subclasses(cls: type[State]) -> list[type[State]]:
@@ -339,8 +355,8 @@ def _subclasses(cls: type[State]) -> list[type[State]]:
     return list(found)
 
 
-def listed_classes(
-    found: list[type[State]], cls: type[State], include_self: bool, names_only: bool
+def _listed_classes(
+    found: list[Any], cls: type[State], include_self: bool, names_only: bool
 ) -> list[type[State]] | list[str]:
     """Return classes around a class, or their names, except private ones."""
     shown = [each for each in ([cls, *found] if include_self else found) if not each.__name__.startswith("_")]
@@ -348,14 +364,14 @@ def listed_classes(
 
 
 class Classes:
-    """How ``children`` of a class is called; for readers of types only."""
+    """How ``children`` and ``parents`` of a class are called; for readers of types only."""
 
     @overload
     def __call__(self, include_self: bool = ..., names_only: Literal[False] = ...) -> list[type[State]]: ...
     @overload
     def __call__(self, include_self: bool = ..., *, names_only: Literal[True]) -> list[str]: ...
     def __call__(self, include_self: bool = False, names_only: bool = False) -> Any:
-        """Return the classes below, depth first."""
+        """Return the classes below, depth first, or above, nearest first."""
         raise NotImplementedError
 
 

@@ -1,10 +1,15 @@
-"""What tasks, parameters and control flow ask of the flow that records them."""
+"""How tasks are recorded: what they ask of their flow, and how they get arguments and edges in it."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, KeysView, Mapping
+from collections.abc import Callable, Iterable, KeysView, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+
+from prefectish.engine.context import current
+from prefectish.errors import FlowDefinitionError
+from prefectish.tasks.operators import Operand
+from prefectish.tasks.signatures import inputs_of
 
 if TYPE_CHECKING:
     from prefectish.edges import Edge
@@ -17,7 +22,7 @@ class RecordingFlow(Protocol):
     name: str
     slugs: dict[Task, str]
     constants: dict[Task, dict[str, Any]]
-    positions: dict[Task, tuple[str, ...]]
+    positions: dict[Any, tuple[str, ...]]
 
     @property
     def tasks(self) -> KeysView[Task]:
@@ -78,3 +83,75 @@ class Home(NamedTuple):
     flow: weakref.ref[RecordingFlow]
     slug: str
     flow_name: str
+
+
+class FlowNode(Operand):
+    """What a task is in a flow: a node with edges, which methods of the task and ``|`` add."""
+
+    name: str
+    tags: frozenset[str]
+    run: Callable[..., Any]
+
+    def bind(
+        self,
+        /,
+        *args: Any,
+        mapped: bool = False,
+        upstream_tasks: Iterable[Any] | None = None,
+        flow: RecordingFlow | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Set the arguments of this task itself, not a copy, in a flow; parameters and errors as for a call."""
+        flow = self._flow(flow)
+        if active := current().get("tags"):
+            self.tags |= active
+        inputs = inputs_of(self.run, self.name)
+        keyword_tasks = inputs.bind(self.name, args, kwargs)
+        flow.set_dependencies(self, upstream_tasks=upstream_tasks, keyword_tasks=keyword_tasks, mapped=mapped)
+        flow.positions[self] = inputs.positional[: len(args)]
+        return self
+
+    def set_dependencies(
+        self,
+        flow: RecordingFlow | None = None,
+        upstream_tasks: Iterable[Any] | None = None,
+        downstream_tasks: Iterable[Any] | None = None,
+        keyword_tasks: Mapping[str, Any] | None = None,
+        mapped: bool = False,
+        validate: bool | None = None,
+    ) -> Self:
+        """Add this task itself to a flow with its dependencies; see :meth:`prefectish.Flow.set_dependencies`."""
+        self._flow(flow).set_dependencies(self, upstream_tasks, downstream_tasks, keyword_tasks, mapped, validate)
+        return self
+
+    def set_upstream(
+        self, task: Any, flow: RecordingFlow | None = None, key: str | None = None, mapped: bool = False
+    ) -> Self:
+        """Wait for `task`; with a key, receive its result as the argument of that name."""
+        if key is not None:
+            return self.set_dependencies(flow, keyword_tasks={key: task}, mapped=mapped)
+        return self.set_dependencies(flow, upstream_tasks=[task], mapped=mapped)
+
+    def set_downstream(
+        self, task: Task, flow: RecordingFlow | None = None, key: str | None = None, mapped: bool = False
+    ) -> Self:
+        """Make `task` wait for this one; with a key, it receives this task's result as the argument of that name."""
+        task.set_upstream(self, flow, key, mapped)
+        return self
+
+    def _flow(self, flow: RecordingFlow | None) -> RecordingFlow:
+        found: RecordingFlow | None = flow if flow is not None else current().get("flow")
+        if found is None:
+            raise FlowDefinitionError(
+                f"no active Flow: call {self.name} inside `with Flow(...)` or a @flow function, pass flow=, or call "
+                f"{self.name}.run(...) to run only the function"
+            )
+        return found
+
+    def __or__(self, other: Task) -> Task:
+        if not isinstance(other, FlowNode):
+            return NotImplemented
+        return other.set_upstream(self)
+
+    def __ror__(self, other: Any) -> Self:
+        return self.set_upstream(other)

@@ -21,9 +21,8 @@ from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
 from prefectish.safe_repr import printable
 from prefectish.tasks import options as task_options
-from prefectish.tasks.operators import Operand
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions, guess
-from prefectish.tasks.recording import Home
+from prefectish.tasks.recording import FlowNode, Home
 from prefectish.tasks.returns import annotated_nout
 from prefectish.tasks.signatures import callable_by_keyword, inputs_of, name_of_function
 from prefectish.triggers import all_successful
@@ -47,7 +46,7 @@ else:
     R, P, Body = TypeVar("R"), ParamSpec("P"), TypeVar("Body")
 
 
-class Task(Operand, Generic[R]):
+class Task(FlowNode, Generic[R]):
     """A unit of work; subclasses define `run`, and :func:`task` makes a task from a function.
 
     For type checkers, `Task[R]` returns an `R`; a subclass declares it with its base: ``class Total(Task[float])``.
@@ -479,62 +478,6 @@ class Task(Operand, Generic[R]):
         context = current()
         return None if context.get("flow") is not None else context.get("function_run")
 
-    def bind(
-        self,
-        /,
-        *args: Any,
-        mapped: bool = False,
-        upstream_tasks: Iterable[Any] | None = None,
-        flow: RecordingFlow | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """Set the arguments of this task itself, not a copy, in a flow; parameters and errors as for a call."""
-        flow = self._flow(flow)
-        if active := current().get("tags"):
-            self.tags |= active
-        inputs = inputs_of(self.run, self.name)
-        keyword_tasks = inputs.bind(self.name, args, kwargs)
-        flow.set_dependencies(self, upstream_tasks=upstream_tasks, keyword_tasks=keyword_tasks, mapped=mapped)
-        flow.positions[self] = inputs.positional[: len(args)]
-        return self
-
-    def set_dependencies(
-        self,
-        flow: RecordingFlow | None = None,
-        upstream_tasks: Iterable[Any] | None = None,
-        downstream_tasks: Iterable[Any] | None = None,
-        keyword_tasks: Mapping[str, Any] | None = None,
-        mapped: bool = False,
-        validate: bool | None = None,
-    ) -> Self:
-        """Add this task itself to a flow with its dependencies; see :meth:`prefectish.Flow.set_dependencies`."""
-        self._flow(flow).set_dependencies(self, upstream_tasks, downstream_tasks, keyword_tasks, mapped, validate)
-        return self
-
-    def set_upstream(
-        self, task: Any, flow: RecordingFlow | None = None, key: str | None = None, mapped: bool = False
-    ) -> Self:
-        """Wait for `task`; with a key, receive its result as the argument of that name."""
-        if key is not None:
-            return self.set_dependencies(flow, keyword_tasks={key: task}, mapped=mapped)
-        return self.set_dependencies(flow, upstream_tasks=[task], mapped=mapped)
-
-    def set_downstream(
-        self, task: Task, flow: RecordingFlow | None = None, key: str | None = None, mapped: bool = False
-    ) -> Self:
-        """Make `task` wait for this one; with a key, it receives this task's result as the argument of that name."""
-        task.set_upstream(self, flow, key, mapped)
-        return self
-
-    def _flow(self, flow: RecordingFlow | None) -> RecordingFlow:
-        found: RecordingFlow | None = flow if flow is not None else current().get("flow")
-        if found is None:
-            raise FlowDefinitionError(
-                f"no active Flow: call {self.name} inside `with Flow(...)` or a @flow function, pass flow=, or call "
-                f"{self.name}.run(...) to run only the function"
-            )
-        return found
-
     def _operate(self, name: str, function: Callable[..., Any], /, *operands: Any) -> Task:
         self._flow(None)
         return Operation(function, name)(*operands)
@@ -546,14 +489,6 @@ class Task(Operand, Generic[R]):
                 f"set nout=, or map over it"
             )
         return iter([self[i] for i in range(self.nout)])
-
-    def __or__(self, other: Task) -> Task:
-        if not isinstance(other, Task):
-            return NotImplemented
-        return other.set_upstream(self)
-
-    def __ror__(self, other: Any) -> Self:
-        return self.set_upstream(other)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_home"}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -100,6 +101,19 @@ def resumption(
     load = import_module("prefectish.history.resume").resumption
     recorded: Resumption = load(run_id, history, retry_failed or chosen is not None, force, chosen)
     return recorded
+
+
+def approved(
+    drive: Callable[..., State], options: RunOptions, run_id: str, slug: str, index: int | None, answer: Any
+) -> Callable[..., State]:
+    """Record an approval of a run in the background that has ended, paused; return what continues the run."""
+    history = options.history
+    if history is False:
+        raise RuntimeError(f"run {run_id} has ended, and history=False did not record it; give it a history")
+    store = None if history is True else history
+    import_module("prefectish.history").run(run_id, store=store).approve(slug, index, answer)
+    recorded = resumption(run_id, history)
+    return partial(drive, options._replace(history=None, task_states=None, flow_run_name=None, resumption=recorded))
 
 
 def _run(run: Run, given: Mapping[str, Any], active: ActiveRun) -> State:
