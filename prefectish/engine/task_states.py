@@ -497,7 +497,7 @@ def task_of(slugs: Mapping[Any, str], which: Any) -> Any:
     elif which in slugs:
         return which
     else:
-        found = [task for task in slugs if _is_call(task, which)]
+        found = [task for task in slugs if is_call(task, which)]
         what, none = f"are calls of {which!r}", f"{which!r} is not among the tasks of this run"
     if len(found) == 1:
         return found[0]
@@ -507,7 +507,7 @@ def task_of(slugs: Mapping[Any, str], which: Any) -> Any:
     raise KeyError(f"{none}: {_listed(slugs)}")
 
 
-def _is_call(task: Any, called: Any) -> bool:
+def is_call(task: Any, called: Any) -> bool:
     """Whether a task is the copy that a call in a flow made of another."""
     body = getattr(called, "__dict__", {}).get("run")
     if body is not None:

@@ -75,7 +75,7 @@ class CallChain(StepChain):
 class CallSignature:
     """Calls of one task whose arguments are of the same kinds. Made by the thread that calls."""
 
-    __slots__ = ("chain", "direct", "failed", "limited", "outcomes", "rows", "spec", "step_state")
+    __slots__ = ("chain", "direct", "failed", "outcomes", "rows", "spec", "step_state")
 
     def __init__(
         self, dynamic_plan: DynamicPlan, task: Task, specs: Sequence[InputSpec], by_position: tuple[str, ...]
@@ -94,8 +94,8 @@ class CallSignature:
         self.outcomes: dict[int, Settled] = {}  # of the calls that have not ended
         self.failed: list[Settled] = []  # outcomes of those that failed and that were not read by then
         # Whether a call may run inline, in the thread that calls: no limit holds it back.
-        self.limited = progress.admission.limits.limited(self.step_state.step.number)
-        self.direct = not (self.limited or (step.cache is not None and step.cache.is_isolated))
+        limited = progress.admission.limits.limited(self.step_state.step.number)
+        self.direct = not (limited or (step.cache is not None and step.cache.is_isolated))
         self.step_state.watcher = self
 
     def opened(self) -> None:
@@ -148,7 +148,9 @@ class Argument(NamedTuple):
 class MapCall:
     """A request: a map on its way to the loop, and its outcome. Made by the thread that calls."""
 
-    __slots__ = ("added", "arguments", "by_position", "kept", "listeners", "outcome", "rows", "sized", "slug", "task")
+    __slots__ = (
+        "added", "arguments", "by_position", "failed", "kept", "listeners", "outcome", "rows", "sized", "slug", "task",
+    )  # fmt: skip
 
     def __init__(
         self, task: Task, slug: str, arguments: tuple[Argument, ...], by_position: tuple[str, ...] = ()
@@ -161,6 +163,7 @@ class MapCall:
         self.outcome.sources = tuple(a.value.outcome for a in arguments if isinstance(a.value, MapCall))
         self.kept = False  # a call reads it as a whole, so its results stay until the end of the run
         self.rows: dict[int, Settled] = {}  # outcomes of children that were asked for and that have not ended
+        self.failed: dict[int, Settled] = {}  # those of them that failed: the handle may let them run again
         self.listeners: list[Callable[[int, State], None]] = []  # called with row and state of each child that ends
         self.added: list[Callable[[], None]] = []  # called once the step is in the plan
         self.sized: list[Callable[[], None]] = []  # called whenever the number of children may have become known
@@ -204,6 +207,10 @@ class MapCall:
         outcome = self.rows.pop(row, None)
         if outcome is not None:
             outcome.settle(state, width)
+            if state.is_failed():
+                self.failed[row] = outcome
+        elif self.failed and (failed := self.failed.pop(row, None)) is not None:
+            failed.ran_again(state, width)
         for tell in list(self.listeners):
             tell(row, state)
 
@@ -317,7 +324,7 @@ class CallQueue:
     def _open(self, signature: CallSignature) -> CallChain:
         chain = signature.chain = CallChain(signature.step_state)
         chain.spec = signature.spec
-        chain.limited = signature.limited
+        chain.limited = self.progress.admission.limits.limited(signature.step_state.step.number)
         chain.probe_first = meets_same_keys(chain)
         if not callable(signature.step_state.step.task.priority):
             chain.priority = float(signature.step_state.step.task.priority or 0)

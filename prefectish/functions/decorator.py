@@ -8,14 +8,17 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, overload
 
+from prefectish.config import switch
 from prefectish.engine.capture import capture
 from prefectish.engine.driver.options import RunOptions, check_reserved
-from prefectish.engine.driver.run import resumption
-from prefectish.engine.state import State
+from prefectish.engine.driver.run import approved, resumption
+from prefectish.engine.state import Scheduled, State
 from prefectish.errors import FlowDefinitionError
 from prefectish.fingerprint import fingerprint
+from prefectish.flow_source import note_run
 from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
 from prefectish.functions.signature import BoundSignature
 from prefectish.tasks import spellings
@@ -24,6 +27,11 @@ from prefectish.tasks.options import seconds as seconds_of
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec, TypeVar
+
+    from prefectish.engine.driver.control import RunControl
+    from prefectish.functions.background import FunctionHandle
+    from prefectish.schedules import Schedule
+    from prefectish.schedules.clocks import ClockEvent
 
     P = ParamSpec("P", default=...)
     R = TypeVar("R", default=Any)
@@ -50,6 +58,8 @@ class FlowFunction(Generic[P, R]):
         Whether what the function and its tasks print is logged.
     description
         What it is for.
+    schedule
+        When `run` runs it; None for once, at once.
     """
 
     def __init__(
@@ -64,9 +74,11 @@ class FlowFunction(Generic[P, R]):
         run_name: str | Callable[..., str] | None = None,
         log_prints: bool = False,
         description: str | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.description = description if description is not None else inspect.getdoc(function)
+        self.schedule = schedule
         self.run_name = run_name
         self.log_prints = log_prints
         self.function = function
@@ -121,41 +133,105 @@ class FlowFunction(Generic[P, R]):
         return answer
 
     def run(
-        self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None, history: Any = None,
+        self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None, run_on_schedule: bool | None = None,
+        context: Mapping[str, Any] | None = None, flow_run_name: str | None = None, history: Any = None,
         progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
         refresh_cache: bool | None = None, check_inputs: bool | None = None, **parameter_values: Any,
     ) -> State:  # fmt: skip
         """Run the flow and return its state, whose result is what the function returned.
 
+        A flow with a schedule runs at each event of it, as :meth:`prefectish.Flow.run` says; a call of the flow runs it
+        once, at once.
+
         Parameters
         ----------
         parameters, **parameter_values
-            Arguments of the function.
-        executor, history, progress, timeout, story, refresh_cache, check_inputs
+            Arguments of the function. An event of a schedule may bring values for the others.
+        executor, run_on_schedule, context, flow_run_name, history, progress, timeout
+            As for :meth:`prefectish.Flow.run`.
+        story, refresh_cache, check_inputs
             As for :meth:`prefectish.Flow.run`.
 
         Raises
         ------
         ParameterError
             An argument is unknown, missing, or not of its type.
+        FlowDefinitionError
+            The schedule has no event left.
+        RuntimeError
+            It is async, and this is called in an event loop.
         """
-        check_reserved(
-            self.signature.signature.parameters, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs
-        )
-        options = self.options.merged(
-            executor=executor,
-            history=history,
-            progress=progress,
-            timeout=timeout,
-            story=story,
-            refresh_cache=refresh_cache,
-            check_inputs=check_inputs,
-        )
-        return self._state(parameters, parameter_values, options)
+        options = self._run_options(
+            executor=executor, context=context, flow_run_name=flow_run_name, history=history, progress=progress,
+            timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs,
+        )  # fmt: skip
+        given = {**(parameters or {}), **parameter_values}
+        if self.schedule is not None:
+            repeats = switch("run_on_schedule", default=True) if run_on_schedule is None else run_on_schedule
+            if repeats:
+                return self._repeat(self.schedule, given, options)
+        return self._state(self.signature.bind((), given), options)
+
+    def _run_options(self, **given: Any) -> RunOptions:
+        """Return the options of a run: those that are given, else the flow's; a parameter may have the name of one."""
+        of_parameters = {name: value for name, value in given.items() if name not in ("executor", "history")}
+        check_reserved(self.signature.signature.parameters, **of_parameters)
+        return self.options.merged(**given)
+
+    def _repeat(self, schedule: Schedule, given: Mapping[str, Any], options: RunOptions) -> State:
+        """Run at each event of the schedule; what is not given comes from the event."""
+        from prefectish.engine import clock
+        from prefectish.schedules.repeat import repeat
+
+        for source in schedule.clocks:
+            self.signature.bind((), {**source.parameter_defaults, **given})
+
+        def run(event: ClockEvent) -> State:
+            arguments = self.signature.bind((), {**event.parameter_defaults, **given})
+            return self._state(arguments, options._replace(state=Scheduled(start_time=event.start_time)))
+
+        return repeat(schedule, run, self.name, clock.current)
+
+    def start(
+        self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None,
+        context: Mapping[str, Any] | None = None, flow_run_name: str | None = None, history: Any = None,
+        progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
+        refresh_cache: bool | None = None, check_inputs: bool | None = None, **parameter_values: Any,
+    ) -> FunctionHandle:  # fmt: skip
+        """Start the flow in a thread of its own, once and at once, and return a handle on the run.
+
+        Its `cancel`, `pause`, `set_limit`, `retry`, `counts` and `snapshot` mean the tasks that the function has called
+        so far.
+
+        Parameters
+        ----------
+        parameters, executor, context, flow_run_name, history, timeout, **parameter_values
+            As in :meth:`run`, like those that are not named here.
+        progress
+            As in :meth:`run`; by default not in a terminal, where the user may type meanwhile.
+
+        Raises
+        ------
+        ParameterError
+            As :meth:`run`. What goes wrong later is raised by the handle's `wait`.
+        """
+        from contextvars import copy_context
+
+        from prefectish.functions.background import FunctionHandle
+
+        options = self._run_options(
+            executor=executor, context=context, flow_run_name=flow_run_name, history=history, progress=progress,
+            timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, background=True,
+        )  # fmt: skip
+        arguments = self.signature.bind((), {**(parameters or {}), **parameter_values})
+        drive = partial(copy_context().run, self._state, arguments)
+
+        return FunctionHandle(self, partial(drive, options), partial(approved, drive, options._replace(retries=0)))
 
     def resume(
         self, run_id: str, parameters: Mapping[str, Any] | None = None, *, retry_failed: bool = False,
-        where: Any = None, force: bool = False, executor: Any = None, history: Any = None, progress: bool | None = None,
+        where: Any = None, force: bool = False, executor: Any = None, context: Mapping[str, Any] | None = None,
+        history: Any = None, progress: bool | None = None, timeout: float | timedelta | None = None,
         **parameter_values: Any,
     ) -> State:  # fmt: skip
         """Go on with a recorded run: the function runs again, and calls that have ended give what they gave.
@@ -175,7 +251,7 @@ class FlowFunction(Generic[P, R]):
             Run again only some of what failed, as for :meth:`prefectish.Flow.resume`.
         force
             Accept that tasks changed: they run again, and what follows them.
-        executor, history, progress
+        executor, context, history, progress, timeout
             As for :meth:`run`.
 
         Raises
@@ -187,24 +263,49 @@ class FlowFunction(Generic[P, R]):
         RunLocked
             Somebody else drives it.
         """
-        options = self.options.merged(executor=executor, history=history, progress=progress, retries=0)
+        options = self._run_options(
+            executor=executor, context=context, history=history, progress=progress, timeout=timeout, retries=0
+        )
+        arguments = self.signature.bind((), {**(parameters or {}), **parameter_values})
         recorded = resumption(run_id, options.history, retry_failed, force, where)
-        return self._state(parameters, parameter_values, options.merged(resumption=recorded))
+        return self._state(arguments, options.merged(resumption=recorded))
 
-    def _state(self, parameters: Mapping[str, Any] | None, more: Mapping[str, Any], options: RunOptions) -> State:
-        state: State = self._called(self.signature.bind((), {**(parameters or {}), **more}), options, True)
-        return state
+    def _state(self, arguments: dict[str, Any], options: RunOptions, control: RunControl | None = None) -> State:
+        """Run the flow and return its state; an async one in an event loop of its own."""
+        if not self.is_async:
+            state: State = self._called(arguments, options, True, control=control)
+            return state
+        import asyncio
 
-    def _called(self, arguments: dict[str, Any], options: RunOptions, return_state: bool, count: int = 0) -> Any:
-        if self.run_name is not None:
-            options = options.merged(flow_run_name=_run_name(self.run_name, arguments))
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                f"{self.name} is async, and an event loop runs in this thread: await {self.name}(..., "
+                f"return_state=True), or call {self.name}.start(...)"
+            )
+        return asyncio.run(self._awaited(arguments, self._named(options, arguments), True, 0, control))
+
+    def _named(self, options: RunOptions, arguments: Mapping[str, Any]) -> RunOptions:
+        if self.run_name is None or options.flow_run_name is not None:
+            return options
+        return options.merged(flow_run_name=_run_name(self.run_name, arguments))
+
+    def _called(
+        self,
+        arguments: dict[str, Any],
+        options: RunOptions,
+        return_state: bool,
+        count: int = 0,
+        control: RunControl | None = None,
+    ) -> Any:
+        options = self._named(options, arguments)
         if self.is_async:
-            return self._awaited(arguments, options, return_state, count)
+            return self._awaited(arguments, options, return_state, count, control)
+        note_run(self)
         args, named = self.signature.as_given(arguments, count)
         attempt = 0
         while True:
             attempt += 1
-            attempted = FlowAttempt(self, arguments, options, attempt)
+            attempted = FlowAttempt(self, arguments, options, attempt, control)
             with attempted:
                 if attempted.begins:
                     attempted.outcome = capture(self.body, *args, **named)
@@ -212,14 +313,22 @@ class FlowFunction(Generic[P, R]):
                 return attempted.answer(return_state)
             attempted.clock.sleep(attempted.delay())
 
-    async def _awaited(self, arguments: dict[str, Any], options: RunOptions, return_state: bool, count: int) -> Any:
+    async def _awaited(
+        self,
+        arguments: dict[str, Any],
+        options: RunOptions,
+        return_state: bool,
+        count: int,
+        control: RunControl | None,
+    ) -> Any:
         import asyncio
 
+        note_run(self)
         args, named = self.signature.as_given(arguments, count)
         attempt = 0
         while True:
             attempt += 1
-            attempted = FlowAttempt(self, arguments, options, attempt)
+            attempted = FlowAttempt(self, arguments, options, attempt, control)
             with attempted:
                 if attempted.begins:
                     attempted.outcome = await captured(self.body(*args, **named))
@@ -240,7 +349,7 @@ class FlowFunction(Generic[P, R]):
             "retries": o.retries, "retry_delay_seconds": o.retry_delay, "timeout": o.timeout, "history": o.history,
             "progress": o.progress, "state_handlers": self.state_handlers, "result": self.result,
             "validate_parameters": self.signature.validates, "flow_run_name": self.run_name,
-            "log_prints": self.log_prints, "description": self.description,
+            "log_prints": self.log_prints, "description": self.description, "schedule": self.schedule,
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -268,6 +377,7 @@ class FlowOptions(TypedDict, total=False):
     result: Any
     history: Any
     progress: bool | None
+    schedule: Schedule | None
 
 
 @overload
@@ -300,6 +410,7 @@ def flow(
     result: Any = None,
     history: Any = None,
     progress: bool | None = None,
+    schedule: Schedule | None = None,
     **unknown: Any,
 ) -> Any:
     """Make a flow of a function; as a decorator, with options or without.
@@ -340,6 +451,8 @@ def flow(
         Where results are kept, as for :class:`prefectish.Flow`.
     history, progress
         As for :meth:`prefectish.Flow.run`.
+    schedule
+        A :class:`~prefectish.schedules.Schedule`: `run` waits for each of its events, and runs the flow then.
 
     Raises
     ------
@@ -373,6 +486,8 @@ def flow(
         raise FlowDefinitionError(f"task_runner_max_concurrency must be an int >= 1, got {max_concurrency!r}")
     if not _is_whole(retries, 0):
         raise FlowDefinitionError(f"retries must be an int >= 0, got {retries!r}")
+    if schedule is not None and not hasattr(schedule, "next"):
+        raise TypeError(f"schedule must be a Schedule, got {schedule!r}; see prefectish.schedules")
     limit = timeout if timeout is not None else timeout_seconds
     run_options = RunOptions(
         executor=executor if executor is not None else task_runner,
@@ -394,6 +509,7 @@ def flow(
         run_name=flow_run_name,
         log_prints=log_prints,
         description=description,
+        schedule=schedule,
     )
     _check_run_name(flow_run_name, made.signature)
     return made

@@ -56,7 +56,8 @@ class DynamicPlan:
         self._store = store  # where results are kept whose task does not say; None for nowhere
         self._slugs = SlugBook()
         self._domains: dict[object, int] = {}
-        self._limits: dict[int, tuple[Task, Limit | None, Rate | None]] = {}
+        self._limits: dict[Task, tuple[Limit | None, Rate | None]] = {}
+        self._origins: dict[Task, Task] = {}  # the tasks of which others are copies, with options of a call
 
     def slug_of(self, task: Task) -> str:
         """Return a name for a step of a task."""
@@ -110,14 +111,36 @@ class DynamicPlan:
         self.progress.admission.limits.add_step(step, *self._limits_of(task))
         return step_state
 
+    def variant(self, task: Task, copied: Task) -> Task:
+        """Return a copy of a task that stands for it in a call, having noted of what it is a copy."""
+        self._origins[copied] = self.origin_of(task)
+        return copied
+
+    def origin_of(self, task: Task) -> Task:
+        """Return the task of which a task is a copy for a call; itself if it is none."""
+        return self._origins.get(task, task)
+
+    def limit(self, task: Task, size: int | None) -> None:
+        """Let at most `size` calls and children of a task run at once, also of those to come; None for no limit."""
+        origin = self.origin_of(task)
+        with self.lock:
+            found, rate = self._limits_of(origin)
+            own = found or Limit(0)
+            self._limits[origin] = own, rate
+            steps = [s for s in self.run_state.step_states if self._limits_of(s.step.task)[0] is own]
+        self.progress.controls.limit_steps(steps, size, own)
+
     def _limits_of(self, task: Task) -> tuple[Limit | None, Rate | None]:
-        """Return the limits of a task, the same for all its steps."""
-        found = self._limits.get(id(task))
+        """Return the limits of a task, the same for all its steps, and its copies that say nothing else."""
+        origin = self.origin_of(task)
+        if (origin.max_concurrency, origin.rate) == (task.max_concurrency, task.rate):
+            task = origin
+        found = self._limits.get(task)
         if found is None:
             most = min((m for m in (task.max_concurrency, self._max_concurrency) if m is not None), default=None)
-            own = None if most is None else Limit(most)
-            found = self._limits[id(task)] = (task, own, Rate(task.rate) if task.rate else None)
-        return found[1:]
+            found = None if most is None else Limit(most), Rate(task.rate) if task.rate else None
+            self._limits[task] = found
+        return found
 
     def add_literal(
         self, task: Task, slug: str, state: State, width: Any = None, stands_in: bool = False, is_final: bool = True

@@ -10,6 +10,7 @@ from prefectish.config import default_executor
 from prefectish.engine import clock, retries
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
+from prefectish.engine.driver.control import RunControl
 from prefectish.engine.driver.interrupts import ended_by, interruptible
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.run import run_flow
@@ -39,14 +40,19 @@ class FlowAttempt:
     """
 
     def __init__(
-        self, flow: FlowFunction[Any, Any], arguments: dict[str, Any], options: RunOptions, number: int
+        self,
+        flow: FlowFunction[Any, Any],
+        arguments: dict[str, Any],
+        options: RunOptions,
+        number: int,
+        control: RunControl | None = None,
     ) -> None:
         self.flow = flow
         self.arguments = arguments
         self.options = options
         self.number = number
         self.clock = clock.current
-        self.run = FunctionRun(flow.name, options.max_concurrency, flow.result, flow.is_async, flow.log_prints)
+        self.run = FunctionRun(flow.name, options.max_concurrency, flow.result, flow.is_async, flow.log_prints, control)
         self.outcome: Value | Error | None = None
         self.state: State | None = None
         self._blocks: Any = None
@@ -69,8 +75,9 @@ class FlowAttempt:
             self._blocks = blocks.pop_all()
 
     def _drive(self) -> State:
-        context = {"flow_run_part": self.number - 1} if self.number > 1 else None
-        options = self.options.merged(executor=_executor(self.options.executor), context=context)
+        options = self.options.merged(executor=_executor(self.options.executor))
+        if self.number > 1:
+            options = options.merged(context={**(options.context or {}), "flow_run_part": self.number - 1})
         return run_flow(self.flow, self.arguments, options, control=self.run.control, calls=self.run)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:

@@ -18,7 +18,7 @@ from prefectish.edges import Annotation, flattened_once
 from prefectish.engine.call_options import CallOptions
 from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
-from prefectish.engine.driver.control import CancelRun, RunControl, carry_out
+from prefectish.engine.driver.control import CancelRun, RunControl, SetTaskLimit, carry_out
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.plan.steps import TaskName
@@ -66,9 +66,15 @@ class FunctionRun:
     """
 
     def __init__(
-        self, name: str, max_concurrency: int | None, store: Any, waits: bool, log_prints: bool = False
+        self,
+        name: str,
+        max_concurrency: int | None,
+        store: Any,
+        waits: bool,
+        log_prints: bool = False,
+        control: RunControl | None = None,
     ) -> None:
-        self.control = RunControl()  # what the thread that drives the run shares with this one
+        self.control = control or RunControl()  # what the thread that drives the run shares with others
         self.plan = empty_plan(name)  # the steps so far
         self.is_open = True  # more calls may come
         self.final: State | None = None  # State of the flow, once the function has ended
@@ -84,6 +90,8 @@ class FunctionRun:
         self._state: State | None = None
         self._error: BaseException | None = None
         self._over = False
+        self._begun = threading.Event()  # set once there are tables, or the run has ended without
+        self.progress: Progress | None = None  # the tables; None before there are any
         self.live = False
         self.keyed = False
         self.dynamic_plan: DynamicPlan
@@ -97,6 +105,8 @@ class FunctionRun:
         self.calls = CallQueue(progress, self.dynamic_plan)
         self.live = session.live and progress.resume_rules is None  # the loop decides what is kept
         self.keyed = progress.run_state.events is not None or progress.resume_rules is not None
+        self.progress = progress
+        self._begun.set()
 
     def carry_out(self, request: Any, progress: Progress, now: Now) -> Any:
         """Do what a request asks for: those that follow from calls and futures, and those of every run."""
@@ -115,6 +125,8 @@ class FunctionRun:
                 self.calls.release(outcome)
             case ReleaseMap(map_call):
                 self.calls.forget(map_call)
+            case SetTaskLimit(task, size):
+                self.dynamic_plan.limit(task, size)
             case _:
                 return carry_out(request, progress, now)
         return None
@@ -147,7 +159,7 @@ class FunctionRun:
             target=scope.run, args=(self._drive, drive), name="prefectish-flow-function", daemon=True
         )
         self._thread.start()
-        self.control.begun.wait()
+        self._begun.wait()
         if self._error is not None:
             raise self._error
 
@@ -158,7 +170,7 @@ class FunctionRun:
             self._error = error
         finally:
             self.is_open = False
-            self.control.begun.set()
+            self._begun.set()
             self._over = True
             self._refuse()
             self._settle_all()
@@ -171,11 +183,12 @@ class FunctionRun:
 
     def _refuse(self) -> None:
         """Answer what came too late for the loop; any thread may, so that no caller waits for an answer."""
-        progress = self.control.progress
+        progress = self.progress
         if progress is not None:
             with self._lock:
                 progress.changes.end_run()
-                self.control.mailbox.deliver(lambda request: self.carry_out(request, progress, progress.run_state.now))
+                for request in self.control.mailbox.withdraw():
+                    self.carry_out(request, progress, progress.run_state.now)
 
     def _settle_all(self) -> None:
         """Settle what is still open as never started, so that no caller blocks for ever."""
@@ -188,13 +201,13 @@ class FunctionRun:
     @property
     def started(self) -> bool:
         """Whether there are tables: a handler may have ended the run before."""
-        return self.control.progress is not None
+        return self.progress is not None
 
     @contextmanager
     def activate(self) -> Iterator[None]:
         """Let calls of tasks in the block belong to this run."""
-        assert self.control.progress is not None
-        token = bind({**self.control.progress.ready.facts, FUNCTION_RUN: self})
+        assert self.progress is not None
+        token = bind({**self.progress.ready.facts, FUNCTION_RUN: self})
         try:
             yield
         finally:
@@ -249,13 +262,18 @@ class FunctionRun:
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
         signature = self._signature(task, given)
-        if not (self.live and signature.direct):
+        if not (self.live and signature.direct) or self._held_back(signature):
             outcome = self._enqueue(signature, given)
             outcome.wait()
         else:
             outcome = self._run_inline(signature, given)
         outcome.read = True
         return _answer(outcome, options)
+
+    def _held_back(self, signature: CallSignature) -> bool:
+        """Whether the run is paused, or the task got a limit while it ran."""
+        assert self.progress is not None
+        return self.progress.run_state.paused or self.progress.admission.limits.limited(signature.spec.steps[0].number)
 
     def _run_inline(self, signature: CallSignature, given: Arguments) -> Settled:
         """Run a call in this thread."""
@@ -371,8 +389,8 @@ class FunctionRun:
 
         if is_map:
             check_map(slug, task, self._store, frozenset(a.key for a in inputs if a.mapped and a.key))
-        assert self.control.progress is not None
-        parameters = self.control.progress.ready.facts["parameters"]
+        assert self.progress is not None
+        parameters = self.progress.ready.facts["parameters"]
         check_call(slug, task, self._store, {a.key for a in inputs if a.key}, parameters)
 
     def _variant(self, task: Task, options: CallOptions) -> Task:
@@ -380,12 +398,12 @@ class FunctionRun:
         tags = current().get("tags") or frozenset()
         logs = {"log_stdout": True} if self._log_prints and not task.log_stdout else {}
         if options.task_args:
-            return task._copy({**logs, **options.task_args})
+            return self.dynamic_plan.variant(task, task._copy({**logs, **options.task_args}))
         if tags <= task.tags and not logs:
             return task
         found = self._tagged.get((task, tags))
         if found is None:
-            found = self._tagged[task, tags] = task._copy(logs)
+            found = self._tagged[task, tags] = self.dynamic_plan.variant(task, task._copy(logs))
         return found
 
     def _check_open(self, task: Task) -> None:

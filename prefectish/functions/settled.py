@@ -44,6 +44,12 @@ class Settled:
         for callback in callbacks:
             callback(self)
 
+    def ran_again(self, state: State, width: Any) -> None:
+        """Make the final state known of something that failed, and that the handle let run again."""
+        with _LOCK:
+            self.width = width
+            self.state = state
+
     def pause(self, state: State) -> None:
         """Make known that it is paused; callbacks are called now, and again at its end."""
         with _LOCK:

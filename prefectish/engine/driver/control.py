@@ -52,7 +52,7 @@ class CancelTask(NamedTuple):
 class SetTaskLimit(NamedTuple):
     """Let at most `size` children of a task run at once; None for no limit."""
 
-    slug: str
+    task: Any  # a slug; of a flow function the task, whose calls are several steps
     size: int | None
 
 
@@ -170,6 +170,15 @@ class Mailbox:
                 reply.answer = capture(act, request)
                 reply.known.set()
 
+    def withdraw(self) -> list[Any]:
+        """Return what came too late and nobody waits for; requests whose senders wait stay without an answer."""
+        late = []
+        while self.requests:
+            request, reply = self.requests.popleft()
+            if reply is None:
+                late.append(request)
+        return late
+
 
 class RunControl:
     """What the thread that drives a run shares with others."""
@@ -180,6 +189,7 @@ class RunControl:
         # The tables of the run, once it has some; read by other threads, written by the loop only.
         self.progress: Progress | None = None
         self.begun = threading.Event()  # set once the run has tables, or has ended without
+        self.thread: threading.Thread | None = None  # the one whose loop carries out requests
         # Ends the run as an interrupt does, from another thread, while a body holds up the loop; returns what is to be
         # raised. None while there is nothing to end.
         self.interrupt_from_thread: Callable[[KeyboardInterrupt], BaseException] | None = None
@@ -187,5 +197,6 @@ class RunControl:
     def begin(self, progress: Progress, wake: Callable[[], None]) -> None:
         """Note that the loop begins."""
         self.progress = progress
+        self.thread = threading.current_thread()
         self.mailbox.connect(wake)
         self.begun.set()

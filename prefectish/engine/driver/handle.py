@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from prefectish.engine.capture import Error, Value
@@ -30,9 +30,9 @@ from prefectish.engine.driver.control import (
 from prefectish.engine.driver.interrupts import Terminated, terminable
 from prefectish.engine.driver.progress_view import counts_by_state
 from prefectish.engine.scheduling.retry_failed import CannotRetry, chooser
-from prefectish.engine.scheduling.verdict import expand
+from prefectish.engine.scheduling.verdict import expand, states_so_far
 from prefectish.engine.state import Paused, Running, State
-from prefectish.engine.task_states import story_of, task_of
+from prefectish.engine.task_states import is_by_task, story_of, task_of
 from prefectish.tasks.task import Task
 
 #: Seconds in which a run whose program ends has to end by itself; then it is ended as it stands.
@@ -151,7 +151,8 @@ class RunHandle:
         if index is not None and index < 0:
             raise ValueError(f"index must be >= 0, got {index}: children are counted from 0")
         if task is not None:
-            self._control.mailbox.post(CancelTask(self._slug(task), index))
+            for slug in self._slugs(task, index):
+                self._control.mailbox.post(CancelTask(slug, index))
         elif index is not None:
             raise ValueError(f"index={index!r} requires task=: an index selects one child of a mapped task")
         else:
@@ -178,16 +179,21 @@ class RunHandle:
         RuntimeError
             The run has ended, and was not recorded.
         """
-        slug = self._slug(task)
-        answer = self._ask(Approve(slug, index, input))
-        if answer is None:
+        slugs = self._slugs(task, index)
+        answers = [self._ask(Approve(slug, index, input)) for slug in slugs]
+        if None in answers:
             self.wait()
             assert self.id is not None
-            self._begin(self._approved(self.id, slug, index, input))
-        elif isinstance(answer, Error):
-            raise answer.exception
-        elif not answer.value:
-            raise ValueError(f"{slug if index is None else f'{slug}[{index}]'} is not paused")
+            self._begin(
+                self._approved(self.id, slugs[0] if len(slugs) == 1 else getattr(task, "name", task), index, input)
+            )
+            return
+        for answer in answers:
+            if isinstance(answer, Error):
+                raise answer.exception
+        if not any(answer.value for answer in answers if isinstance(answer, Value)):
+            named = " and ".join(slugs)
+            raise ValueError(f"{named if index is None else f'{named}[{index}]'} is not paused")
 
     def pause(self) -> None:
         """Send nothing more to be run until :meth:`resume`. Retries that are due wait; time limits keep running.
@@ -223,13 +229,9 @@ class RunHandle:
         if n is not None and n < 0:
             raise ValueError(f"n must be >= 0, got {n}")
         if isinstance(task_or_tag, str):
-            tag = task_or_tag
-            tags = {tag for task in self._flow.tasks for tag in task.tags}
-            if tag not in tags:
-                raise ValueError(f"no task of {self._flow!r} has the tag {tag!r}; its tags are {sorted(tags)}")
-            self._control.mailbox.post(SetTagLimit(tag, n))
+            self._control.mailbox.post(SetTagLimit(self._tag(task_or_tag), n))
         else:
-            self._control.mailbox.post(SetTaskLimit(self._slug(task_or_tag), n))
+            self._control.mailbox.post(SetTaskLimit(self._limited(task_or_tag), n))
 
     def retry(self, task: Task, where: Any = None) -> int:
         """Run failed children of a map again, and what followed them, while the map runs.
@@ -254,29 +256,48 @@ class RunHandle:
         TypeError, ValueError
             `where` is of another kind, or `task` is not in the flow.
         """
-        slug, chosen = self._slug(task), chooser(where)
-        answer = self._ask(RetryFailed(slug, chosen))
+        slugs, chosen = self._slugs(task), chooser(where)
         hint = f"flow.resume({self.id!r}, retry_failed=True) runs failed children again once the run has ended"
-        if answer is None:
-            raise RuntimeError(f"run {self.id} has ended; {hint}")
-        if isinstance(answer, Error):
-            if isinstance(answer.exception, CannotRetry):
-                raise RuntimeError(f"{slug} cannot run again now: {answer.exception}; {hint}")
-            raise answer.exception
-        count: int = answer.value
+        count, refused = 0, []
+        for slug in slugs:
+            answer = self._ask(RetryFailed(slug, chosen))
+            if answer is None:
+                raise RuntimeError(f"run {self.id} has ended; {hint}")
+            if isinstance(answer, Value):
+                count += answer.value
+            elif isinstance(answer.exception, CannotRetry):
+                refused.append(f"{slug} cannot run again now: {answer.exception}; {hint}")
+            else:
+                raise answer.exception
+        if len(refused) == len(slugs):
+            raise RuntimeError(refused[0])
         return count
 
-    def _slug(self, task: Any) -> str:
-        """Return the slug of a task that is given as itself, as the one that was called, or by its name or slug."""
+    def _slugs(self, task: Any, index: int | None = None) -> Sequence[str]:
+        """Return the slugs of a task, given as itself, as the one that was called, or by its name or slug.
+
+        With an `index` it must be one.
+        """
         slugs: Mapping[Any, str] = self._flow.slugs
         try:
-            return slugs[task_of(slugs, task)]
+            return [slugs[task_of(slugs, task)]]
         except KeyError as error:
             raise ValueError(f"{task!r} is not in {self._flow!r}: {error.args[0]}") from None
 
+    def _limited(self, task: Any) -> Any:
+        """Return what a request for a limit calls a task."""
+        return self._slugs(task)[0]
+
+    def _tag(self, tag: str) -> str:
+        """Return a tag of the flow."""
+        tags = {tag for task in self._flow.tasks for tag in task.tags}
+        if tag not in tags:
+            raise ValueError(f"no task of {self._flow!r} has the tag {tag!r}; its tags are {sorted(tags)}")
+        return tag
+
     def _ask(self, request: Any) -> Value | Error | None:
         """Have a request carried out by the loop and return the answer; None if the run has ended."""
-        if threading.current_thread() is self._thread:
+        if threading.current_thread() is self._control.thread:
             raise RuntimeError(
                 "cannot be called from a handler or task body of the same run: its loop is blocked until they return"
             )
@@ -300,13 +321,24 @@ class RunHandle:
         ValueError
             `task` is not in the flow.
         """
-        slug = None if task is None else self._slug(task)
+        slug = None if task is None else self._slugs(task)[0]
         if self._state is None:
             progress = self._control.progress
             return {} if progress is None else counts_by_state(progress, slug)
         slugs = self._flow.slugs
         states = [state for known, state in self._state.result.items() if slug in (None, slugs.get(known))]
         return dict(Counter(type(child).__name__ for state in states for child in expand(state)))
+
+    def snapshot(self) -> State:
+        """Return the state of the flow with those of its tasks and children as they are now.
+
+        Read it as the state of a run that has ended: ``run.snapshot()["load"].results()``.
+        """
+        progress, state = self._control.progress, self.state
+        if progress is None or is_by_task(state.result):
+            return state
+        run_state = progress.run_state
+        return state.replace(result=states_so_far(run_state.plan, run_state.step_states))
 
     def story(self, key: str) -> str:
         """Return what happened so far to a task (``"load"``) or a child (``"load[17]"``), moment by moment.
@@ -363,6 +395,7 @@ def _interrupt_all(runs: Iterable[RunHandle], kind: type[KeyboardInterrupt]) -> 
     for run in runs:
         run._control.mailbox.post(Interrupt(kind))
     for run in runs:
-        if not run._ended.wait(max(0.0, end - time.monotonic())) and run._control.interrupt_from_thread is not None:
-            run._error = run._control.interrupt_from_thread(kind())
+        if not run._ended.wait(max(0.0, end - time.monotonic())):
+            interrupted = run._control.interrupt_from_thread  # None if only a flow function holds it up
+            run._error = kind() if interrupted is None else interrupted(kind())
             run._ended.set()

@@ -119,9 +119,9 @@ class Run:
             self.progress = progress = self._tables(starts)
             self._connect()
             try:
+                self.control.begin(progress, self.session.wake)
                 if self.calls is not None:
                     self.calls.begin(progress, self.session)
-                self.control.begin(progress, self.session.wake)
                 with within(self._time_left()), self.clock.source.driven():
                     self._loop(progress.start(self.clock.moment()))
                     while self.options.on_pause == "prompt" and (resumed := self._ask_about_pauses()):

@@ -210,18 +210,21 @@ class Limits:
         if rate is not None:
             self._rates[step.number] = rate
 
-    def change(self, number: int, size: int, used: int) -> None:
-        """Give a step's own limit another size.
+    def change(self, size: int, used: Mapping[int, int], new: Limit | None = None) -> None:
+        """Give the own limit of a task another size.
 
         Parameters
         ----------
         used
-            Slots that its jobs take, if it has had no limit so far.
+            Slots that the jobs of each of its steps take, if it has had no limit so far.
+        new
+            The limit that it gets then; it may have steps of which nothing is known here.
         """
-        limit = self._own.get(number)
+        limit = next((self._own[number] for number in used if number in self._own), None)
         if limit is None:
-            limit = self._own[number] = Limit(size)
-            self._add(limit, {number: used})
+            limit = new or Limit(size)
+            self._own.update(dict.fromkeys(used, limit))
+            self._add(limit, used)
         limit.size = size
 
     def change_tag(self, tag: str, size: int, used: Mapping[int, int]) -> None:

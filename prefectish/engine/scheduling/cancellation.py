@@ -7,11 +7,11 @@ continue. A limit that is changed holds for what begins from now on; nothing tha
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.scheduling.admission import Admission
+from prefectish.engine.scheduling.admission import Admission, Limit
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.scheduling.run_state import (
@@ -245,16 +245,20 @@ class RunControls:
         self.changes.pause(False)
 
     def limit_task(self, slug: str, size: int | None) -> None:
-        """Let at most `size` children of a task run at once; None for no limit.
+        """Let at most `size` children of a task run at once; None for no limit."""
+        self.limit_steps([self.run_state.find(slug)], size)
 
-        A task that is fused with others in one job holds them to its limit too.
+    def limit_steps(self, step_states: Sequence[StepState], size: int | None, new: Limit | None = None) -> None:
+        """Let at most `size` children of a task run at once, in all of its steps together; None for no limit.
+
+        A task that is fused with others in one job holds them to its limit too. `new` is the limit of a task that has
+        had none.
         """
-        step_state = self.run_state.find(slug)
-        chain = step_state.chain
-        used = 0 if chain is None else slots_taken(chain)
-        self.admission.limits.change(step_state.step.number, _size(size), used)
-        if chain is not None:
-            self._now_limited(chain, used > _size(size))
+        used = {s.step.number: 0 if s.chain is None else slots_taken(s.chain) for s in step_states}
+        self.admission.limits.change(_size(size), used, new)
+        for step_state in step_states:
+            if step_state.chain is not None:
+                self._now_limited(step_state.chain, sum(used.values()) > _size(size))
 
     def limit_tag(self, tag: str, size: int | None) -> None:
         """Let at most `size` children of all tasks with a tag run at once; None for no limit."""

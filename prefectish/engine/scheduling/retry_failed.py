@@ -115,6 +115,8 @@ class FailedRetrier:
         """
         if step_state.final:
             raise CannotRetry(f"{step_state.step.slug} has ended, and what follows it reads its results")
+        if step_state.map_state is not None and not step_state.map_state.domain.sources:
+            raise CannotRetry("its failures were given to the flow function, call by call")
         numbers = self._numbers(step_state)
         found: dict[int, set[int]] = {}
         for chain in self.run_state.chains.values():

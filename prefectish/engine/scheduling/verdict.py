@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from types import NoneType
 
 from prefectish.engine.plan.steps import Plan
+from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.state import (
     Cancelled,
     Crashed,
@@ -58,6 +60,28 @@ def by_task(plan: Plan, states: Sequence[State], slowest: Sequence[SlowChild] = 
         arrows,
         frozenset(step.slug for step in steps if step.mapped),
         slowest,
+    )
+
+
+def states_so_far(plan: Plan, step_states: Sequence[StepState]) -> TaskStates:
+    """Return the states of the steps as they are now, of any run and for any thread.
+
+    The calls of a task in a flow function are steps: each is known by its slug, and has its calls as children.
+    """
+    known = [s for s in list(step_states) if not (plan.grows and s.step.literal is not None)]
+    tasks = {s.step.slug: copy(s.step.task) if plan.grows else s.step.task for s in known}
+    arrows = [
+        Arrow(i.source_slug, s.step.slug, i.key, i.mapped)
+        for s in known
+        for i in s.step.inputs
+        if i.source_slug in tasks
+    ]
+    return TaskStates(
+        {tasks[s.step.slug]: s.snapshot() for s in known},
+        plan.flow_name,
+        {task: slug for slug, task in tasks.items()},
+        arrows,
+        frozenset(s.step.slug for s in known if s.step.mapped),
     )
 
 
