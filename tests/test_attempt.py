@@ -1,4 +1,3 @@
-import logging
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -307,34 +306,6 @@ def test_length_that_raises_makes_a_result_unmappable_and_not_the_task_a_failure
     record = attempt(chain_of_steps(spec))
     assert record.state.is_successful()
     assert record.width == (-1, "Odd", "a list of its items: its length raised ValueError('no length')")
-
-
-def test_failure_is_logged_with_its_traceback(caplog):
-    def fail():
-        raise ValueError("boom")
-
-    attempt(single(fail, name="bad"))
-    (entry,) = caplog.records
-    assert (entry.name, entry.levelno) == ("prefectish.bad", logging.ERROR)
-    assert entry.getMessage() == "Task 'bad': exception encountered during task execution"
-    assert "ValueError: boom" in caplog.text
-
-
-def test_signal_and_failed_trigger_are_not_logged_as_errors(caplog):
-    def skip():
-        raise signals.SKIP("on purpose")
-
-    attempt(single(skip))
-    attempt(single(one, trigger=lambda upstream: False))
-    assert caplog.records == []
-
-
-def test_trigger_that_breaks_is_logged(caplog):
-    def break_down(upstream):
-        raise KeyError("lost")
-
-    attempt(single(one, trigger=break_down))
-    assert "KeyError: 'lost'" in caplog.text
 
 
 def test_manual_only_pauses_an_attempt():

@@ -176,7 +176,7 @@ def test_failures_that_only_follow_show_no_lines_of_the_engine(command: Command)
 
 def test_logs_show_lines_of_a_run_by_task_and_child(command: Command) -> None:
     found = command.run(5, code=1)["id"]
-    assert "load-1[3]: Task 'load[3]': exception encountered" in command.on_history("logs", found)
+    assert "load-1[3]: failed: ValueError: bad 3" in command.on_history("logs", found)
     assert "ValueError: bad 3" in command.on_history("logs", found, "--task", "load", "--item", "3")
     assert command.on_history("logs", found, "-t", "load", "-i", "2") == ""
     assert command.on_history("logs", found, "-l", "critical") == ""

@@ -18,16 +18,15 @@ def record(text="hello", level=logging.INFO, index=3, name="prefectish.load[3]",
 @pytest.fixture(autouse=True)
 def fresh_counts(monkeypatch):
     monkeypatch.setattr(digest, "_lines", digest.Counts())
-    monkeypatch.setattr(digest, "failures", digest.Counts())
 
 
 def test_counts_of_old_runs_are_forgotten():
     counts = digest.Counts()
     for number in range(digest.RUNS + 1):
-        assert counts.count(str(number), "load-1", "ValueError") == 1
-    assert counts.count("1", "load-1", "ValueError") == 2
-    assert counts.count("0", "load-1", "ValueError") == 1
-    assert counts.take("1") == {("load-1", "ValueError"): 2}
+        assert counts.count(str(number), "load") == 1
+    assert counts.count("1", "load") == 2
+    assert counts.count("0", "load") == 1
+    assert counts.take("1") == {"load": 2}
     assert counts.take("1") == {}
 
 
@@ -35,7 +34,7 @@ def test_lines_of_a_map_are_shown_up_to_a_number(capsys):
     for _ in range(digest.LINES + 3):
         digest.show(record())
     assert len(capsys.readouterr().err.splitlines()) == digest.LINES
-    assert digest.summary("run") == [f"load-1: 3 more lines were not shown ({digest.LINES + 3} in all)"]
+    assert digest.summary("run") == [f"load: 3 more lines were not shown ({digest.LINES + 3} in all)"]
     assert digest.summary("run") == []
 
 

@@ -26,7 +26,8 @@ from prefectish.display import lines, notebook, terminal, words
 from prefectish.display.fitting import fitted
 from prefectish.display.pace import PRIOR_WEIGHT, RateMeter
 from prefectish.display.region import Region
-from prefectish.engine.driver.progress_view import StepCounts
+from prefectish.engine.driver.failure_log import CauseCount
+from prefectish.engine.driver.progress_view import RunProgress, StepCounts
 from prefectish.engine.state import Success
 from prefectish.history.past import last_time
 
@@ -46,21 +47,21 @@ def single(**more):
 
 def test_rate_and_rest_follow_from_what_ended_lately():
     pace = RateMeter("f", 0.0)
-    pace.scene([counts(0, running=2)], 1.0)
-    (line,) = pace.scene([counts(20, running=2)], 3.0).maps
+    pace.scene(RunProgress([counts(0, running=2)]), 1.0)
+    (line,) = pace.scene(RunProgress([counts(20, running=2)]), 3.0).maps
     assert (line.rate, line.left, line.seconds, line.share) == (10.0, 8.0, 2.0, 0.2)
     for second in range(4, 60):  # ten times slower
-        (line,) = pace.scene([counts(20 + second - 3, running=2)], float(second)).maps
+        (line,) = pace.scene(RunProgress([counts(20 + second - 3, running=2)]), float(second)).maps
     assert line.rate == pytest.approx(1.0)
     assert line.left == pytest.approx(100 - line.counts.ended)
 
 
 def test_nothing_is_promised_where_nothing_is_known():
     pace = RateMeter("f", 0.0)
-    (line,) = pace.scene([counts(0, None, closed=False)], 1.0).maps
+    (line,) = pace.scene(RunProgress([counts(0, None, closed=False)]), 1.0).maps
     assert (line.rate, line.left, line.seconds, line.share, line.expected) == (None,) * 5
     assert words.how_many(line) == "waiting"
-    (line,) = pace.scene([counts(3, 7, closed=False, running=1)], 2.0).maps
+    (line,) = pace.scene(RunProgress([counts(3, 7, closed=False, running=1)]), 2.0).maps
     assert (line.left, line.share) == (None, None)
     assert words.how_many(line) == "3 of 7 so far"
 
@@ -68,46 +69,50 @@ def test_nothing_is_promised_where_nothing_is_known():
 def test_former_run_helps_until_this_one_knows_better():
     pace = RateMeter("f", 0.0)
     pace.past = {"load-1": (100, 50.0)}
-    (line,) = pace.scene([counts(0, running=1)], 1.0).maps
+    (line,) = pace.scene(RunProgress([counts(0, running=1)]), 1.0).maps
     assert line.left == 50.0
-    (line,) = pace.scene([counts(PRIOR_WEIGHT, running=1)], 1.0 + PRIOR_WEIGHT).maps  # a second each: half by this run
+    (line,) = pace.scene(
+        RunProgress([counts(PRIOR_WEIGHT, running=1)]), 1.0 + PRIOR_WEIGHT
+    ).maps  # a second each: half by this run
     assert line.left == pytest.approx((100 - PRIOR_WEIGHT) * 0.75)
 
 
 def test_width_of_a_former_run_is_expected_while_this_one_is_unknown():
     pace = RateMeter("f", 0.0)
     pace.past = {"load-1": (100, 50.0)}
-    (line,) = pace.scene([counts(0, None, closed=False)], 1.0).maps
+    (line,) = pace.scene(RunProgress([counts(0, None, closed=False)]), 1.0).maps
     assert words.how_many(line) == "of about 100"
-    (line,) = pace.scene([counts(10, 20, closed=False, running=1)], 2.0).maps
+    (line,) = pace.scene(RunProgress([counts(10, 20, closed=False, running=1)]), 2.0).maps
     assert (words.how_many(line), line.share) == ("10 of about 100", 0.1)
-    (line,) = pace.scene([counts(10, 120, closed=False, running=1)], 3.0).maps
+    (line,) = pace.scene(RunProgress([counts(10, 120, closed=False, running=1)]), 3.0).maps
     assert line.expected is None
 
 
 def test_step_that_ended_shows_what_it_took():
     pace = RateMeter("f", 0.0)
-    pace.scene([counts(0, running=1)], 1.0)
-    pace.scene([counts(100, final=True, failed=10, skipped=5, cancelled=1)], 5.0)
-    (line,) = pace.scene([counts(100, final=True, failed=10, skipped=5, cancelled=1)], 50.0).maps
+    pace.scene(RunProgress([counts(0, running=1)]), 1.0)
+    pace.scene(RunProgress([counts(100, final=True, failed=10, skipped=5, cancelled=1)]), 5.0)
+    (line,) = pace.scene(RunProgress([counts(100, final=True, failed=10, skipped=5, cancelled=1)]), 50.0).maps
     assert (line.seconds, line.rate, line.left, line.done, line.share) == (4.0, 25.0, None, 84, 1.0)
 
 
 def test_map_without_children_is_complete():
-    (line,) = RateMeter("f", 0.0).scene([counts(0, 0, final=True)], 1.0).maps
+    (line,) = RateMeter("f", 0.0).scene(RunProgress([counts(0, 0, final=True)]), 1.0).maps
     assert line.share == 1.0
 
 
 def test_tasks_of_one_name_are_distinguished_by_their_slugs():
-    scene = RateMeter("f", 0.0).scene([counts(), counts(slug="load-2"), counts(slug="keep-1", name="keep")], 1.0)
+    scene = RateMeter("f", 0.0).scene(
+        RunProgress([counts(), counts(slug="load-2"), counts(slug="keep-1", name="keep")]), 1.0
+    )
     assert [line.name for line in scene.maps] == ["load-1", "load-2", "keep"]
 
 
 def test_single_tasks_are_summed_and_named_when_they_take_long():
     pace = RateMeter("f", 0.0)
     others = [single(slug=f"t-{n}", final=True, ended=1, failed=n % 2) for n in range(4)]
-    pace.scene([single(running=1), *others], 1.0)
-    scene = pace.scene([single(running=1), *others], 8.0)
+    pace.scene(RunProgress([single(running=1), *others]), 1.0)
+    scene = pace.scene(RunProgress([single(running=1), *others]), 8.0)
     assert words.singles(scene) == "4 of 5 tasks done, 2 failed; running total (0:07)"
 
 
@@ -139,11 +144,11 @@ def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(lines, "monotonic", lambda: now[0])
     shown = lines.ProgressLines(RateMeter("f", 0.0))
-    shown.refresh([counts(1, running=2), single()])
+    shown.refresh(RunProgress([counts(1, running=2), single()]))
     assert capsys.readouterr() == ("", "")
     now[0] = lines.INTERVAL
-    shown.refresh([counts(51, running=2, retrying=1, failed=3), single()])
-    shown.refresh([counts(52, running=2), single()])
+    shown.refresh(RunProgress([counts(51, running=2, retrying=1, failed=3), single()]))
+    shown.refresh(RunProgress([counts(52, running=2), single()]))
     shown.release_screen()
     out, err = capsys.readouterr()
     assert out == ""
@@ -152,9 +157,9 @@ def test_lines_are_written_now_and_then_and_at_the_end(capsys, monkeypatch):
         "f 0:05 0 of 1 unmapped task done",
     ]
     now[0] = 9.0
-    shown.ended([counts(100, final=True), single(final=True)], Success("All went well."))
+    shown.ended(RunProgress([counts(100, final=True), single(final=True)]), Success("All went well."))
     assert capsys.readouterr().err.splitlines()[-1] == "f 0:09 Success: All went well."
-    shown.ended([], None)
+    shown.ended(RunProgress([]), None)
     assert capsys.readouterr().err == "f 0:09 aborted\n"
 
 
@@ -163,11 +168,11 @@ def test_run_that_is_paused_says_so_and_promises_no_end(capsys, monkeypatch):
     monkeypatch.setattr(lines, "monotonic", lambda: now[0])
     pace = RateMeter("f", 0.0)
     shown = lines.ProgressLines(pace)
-    shown.refresh([counts(1)])
+    shown.refresh(RunProgress([counts(1)]))
     now[0] = lines.INTERVAL
-    shown.refresh([counts(51)], paused=True)
+    shown.refresh(RunProgress([counts(51)], True))
     assert capsys.readouterr().err == "f 0:05 paused load: 51 of 100, 10.0/s\n"
-    scene = pace.scene([counts(51)], 6.0, paused=True)
+    scene = pace.scene(RunProgress([counts(51)], True), 6.0)
     assert scene.maps[0].left is None
     assert "Paused" in safe(notebook.drawn(scene, None, last=False)).text
     assert "Running" not in notebook.drawn(scene, None, last=False)
@@ -175,7 +180,7 @@ def test_run_that_is_paused_says_so_and_promises_no_end(capsys, monkeypatch):
 
 def test_x8_no_name_can_forge_a_line(capsys, monkeypatch):
     monkeypatch.setattr(lines, "monotonic", lambda: 1.0)
-    lines.ProgressLines(RateMeter(EVIL, 0.0)).ended([counts(name=EVIL)], Success(EVIL))
+    lines.ProgressLines(RateMeter(EVIL, 0.0)).ended(RunProgress([counts(name=EVIL)]), Success(EVIL))
     err = capsys.readouterr().err
     assert err.count("\n") == 2
     assert "\x1b" not in err
@@ -193,10 +198,12 @@ def rendered(drawn, width=120):
 
 def test_x8_no_name_can_act_on_the_terminal():
     shown = terminal.Terminal(RateMeter(EVIL, 0.0))
-    drawn = shown._drawn(RateMeter(EVIL, 0.0).scene([counts(name=EVIL), single(name=EVIL)], 9.0), 120, Success(EVIL))
+    causes = [CauseCount(EVIL, EVIL, 3, EVIL, True)]
+    scene = RateMeter(EVIL, 0.0).scene(RunProgress([counts(name=EVIL), single(name=EVIL)], causes=causes), 9.0)
+    drawn = shown._drawn(scene, 120, 5, Success(EVIL))
     text = rendered(drawn)
     assert "\x1b" not in text
-    assert len(text.splitlines()) == 3
+    assert len(text.splitlines()) == 4, text
 
 
 KINDS = {"running": 16, "retrying": 7, "skipped": 1_200, "failed": 345}
@@ -206,9 +213,9 @@ KINDS = {"running": 16, "retrying": 7, "skipped": 1_200, "failed": 345}
 def test_narrow_terminal_shows_less_and_cuts_nothing(columns):
     pace = RateMeter("f", 0.0)
     steps = [counts(0, 9_999, slug="a-1", name="a"), counts(0, 100, slug="b-1", name="b" * 60)]
-    pace.scene(steps, 1.0)
+    pace.scene(RunProgress(steps), 1.0)
     steps = [steps[0]._replace(ended=5_000, **KINDS), steps[1]._replace(ended=50, failed=1)]
-    drawn = fitted(pace.scene(steps, 11.0).maps, columns, "-")
+    drawn = fitted(pace.scene(RunProgress(steps), 11.0).maps, columns, "-")
     first, second = rendered(drawn, columns).splitlines()
     told = {
         200: "5,000 of 9,999  50%  500/s  0:09 left  16 running  7 retrying  1,200 skipped  345 failed",
@@ -231,7 +238,7 @@ def test_maps_that_continue_have_the_first_right_to_a_line():
     steps = [counts(100, slug=f"a-{n}", name=f"ended {n}", final=True) for n in range(9)]
     steps += [counts(0, None, slug=f"b-{n}", name=f"waits {n}") for n in range(9)]
     steps += [counts(5, slug="c-1", name="runs", running=1)]
-    maps = pace.scene(steps, 1.0).maps
+    maps = pace.scene(RunProgress(steps), 1.0).maps
     assert [line.name for line in terminal.chosen(maps, 3)] == ["waits 0", "waits 1", "runs"]
     assert terminal.chosen(maps, 99) == list(maps)
 
@@ -408,21 +415,21 @@ def test_interrupted_run_leaves_a_usable_terminal():
 def test_notebook_shows_parts_and_words():
     pace = RateMeter("f", 0.0)
     step = counts(50, running=2, retrying=3, failed=4, skipped=5, cached=6, cancelled=1)
-    page = safe(notebook.drawn(pace.scene([step, single()], 9.0), None, last=False))
+    page = safe(notebook.drawn(pace.scene(RunProgress([step, single()]), 9.0), None, last=False))
     for part in ("Running", "50 of 100", "2 running", "3 retrying", "4 failed", "5 skipped", "6 cached", "0 of 1"):
         assert part in page.text
-    assert "aborted" in safe(notebook.drawn(pace.scene([step], 9.0), None, last=True)).text
+    assert "aborted" in safe(notebook.drawn(pace.scene(RunProgress([step]), 9.0), None, last=True)).text
 
 
 def test_x9_names_are_shown_in_a_notebook_not_obeyed():
-    scene = RateMeter(EVIL, 0.0).scene([counts(name=EVIL, slug=EVIL), single(name=EVIL, running=1)], 0.0)
+    scene = RateMeter(EVIL, 0.0).scene(RunProgress([counts(name=EVIL, slug=EVIL), single(name=EVIL, running=1)]), 0.0)
     page = safe(notebook.drawn(scene, Success(EVIL), last=True))
     assert page.text.count("alert('x')") >= 2
 
 
 def test_notebook_with_many_maps_stays_small():
     steps = [counts(slug=f"s-{n}", name=f"s{n}") for n in range(notebook.MAX_MAPS + 5)]
-    html = notebook.drawn(RateMeter("f", 0.0).scene(steps, 1.0), None, last=False)
+    html = notebook.drawn(RateMeter("f", 0.0).scene(RunProgress(steps), 1.0), None, last=False)
     assert "and 5 more maps" in safe(html).text
 
 

@@ -14,7 +14,7 @@ from prefectish import Flow, context, get_logger, history, task
 from prefectish.engine.worker.attempt import PENDING, run_step
 from prefectish.engine.worker.logs import digest, relay
 from prefectish.engine.worker.logs.lines import KEPT
-from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
+from prefectish.executors import DaskExecutor, LocalDaskExecutor
 
 
 @task
@@ -116,11 +116,15 @@ def test_lines_tell_their_attempt_and_the_traceback_of_a_failure(run, info, tmp_
         fail.map(["a"])
     run_id = run(flow, history=store).context["flow_run_id"]
     lines = history.run(run_id, store=store).logs("fail", 0)
-    failure = "Task 'fail[0]': exception encountered during task execution"
-    assert [(line.attempt, line.text) for line in lines] == [(1, "try 1"), (1, failure), (2, "try 2"), (2, failure)]
+    assert [(line.attempt, line.level, line.text) for line in lines] == [
+        (1, "INFO", "try 1"),
+        (1, "WARNING", "attempt 1 of 2 failed: ValueError: no a"),
+        (2, "INFO", "try 2"),
+        (2, "ERROR", "attempt 2 of 2 failed: ValueError: no a"),
+    ]
     assert lines[1].traceback.startswith("  Traceback (most recent call last):\n    File ")
     assert lines[1].traceback.endswith("\n  ValueError: no a")
-    assert info.text.count("ValueError: no a") == 2
+    assert info.text.count("Traceback") == 1
 
 
 def test_nothing_is_kept_of_a_child_that_logs_nothing(run):
@@ -261,36 +265,6 @@ def test_lines_of_a_flow_in_a_body_are_those_of_its_own_tasks(info, tmp_path):
 # -- the digest --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("executor", [LocalExecutor(), LocalDaskExecutor("processes", num_workers=2)])
-def test_failures_of_one_cause_are_reported_in_full_a_few_times(caplog, executor, tmp_path):
-    @task
-    def fail(x):
-        raise ValueError(f"no {x}")
-
-    store = tmp_path / "history.db"
-    with Flow("fails") as flow:
-        fail.map(list(range(60)))
-    run_id = flow.run(executor=executor, history=store).context["flow_run_id"]
-    failures = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert len(failures) == digest.FAILURES
-    (rest,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert rest.startswith("fail-1: 50 more failures by ValueError were not logged one by one (60 in all)")
-    lines = history.run(run_id, store=store).logs("fail", 59)
-    assert len(lines) == 1
-    assert "fail[59]" in lines[0].text
-
-
-def test_failures_of_a_single_task_are_all_reported(caplog):
-    @task(max_retries=14, retry_delay=0)
-    def fail():
-        raise ValueError
-
-    with Flow("fails") as flow:
-        fail()
-    flow.run(history=False)
-    assert len(caplog.records) == 15
-
-
 SCRIPT = """
 from prefectish import Flow, context, get_logger, task
 from prefectish.executors import LocalDaskExecutor
@@ -321,9 +295,9 @@ def test_without_handlers_the_error_output_shows_a_digest(tmp_path, executor):
     shown = [line[9:] for line in done.splitlines() if line[2:3] == ":"]
     assert "INFO    load[0]: printed 0" in shown
     assert "WARNING load[1] mine: mine" in shown
-    assert "ERROR   load[1]: Task 'load[1]': exception encountered during task execution" in shown
+    assert "ERROR   load[1]: failed: ValueError: bad" in shown
     assert len([line for line in shown if "many" in line]) == digest.LINES
-    assert "many-1: 50 more lines were not shown (150 in all)" in done
+    assert "many: 50 more lines were not shown (150 in all)" in done
     assert done.splitlines()[-1] == "after"
 
 

@@ -20,17 +20,19 @@ from prefectish.executors import LocalDaskExecutor
 class Fake:
     """Sees everything, all the time."""
 
+    shows_causes = False
+
     def __init__(self):
         self.seen, self.ends, self.rests = [], [], 0
 
-    def refresh(self, counts, paused):
-        self.seen.append({step.slug: step for step in counts})
+    def refresh(self, progress):
+        self.seen.append({step.slug: step for step in progress.tasks})
 
     def release_screen(self):
         self.rests += 1
 
-    def ended(self, counts, state):
-        self.ends.append(({step.slug: step for step in counts}, state))
+    def ended(self, progress, state):
+        self.ends.append(({step.slug: step for step in progress.tasks}, state))
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_step_that_ended_before_it_had_children_is_counted(fake):
 
 
 def test_c9_a_failing_display_is_logged_once_and_the_run_is_unaffected(fake, caplog):
-    fake.refresh = lambda counts, paused: 1 / 0
+    fake.refresh = lambda progress: 1 / 0
     with caplog.at_level(logging.WARNING, "prefectish"):
         state = a_flow().run(n=2, history=False, progress=True)
     assert state.is_successful()
@@ -238,7 +240,7 @@ def test_looks_are_seldom_where_looking_takes_long(monkeypatch):
 def test_long_body_does_not_keep_anybody_from_looking(fake, monkeypatch):
     monkeypatch.setattr(progress_view, "TICK", 0.01)
     looked = threading.Event()
-    fake.refresh = lambda counts, paused: looked.set() if any(step.running for step in counts) else None
+    fake.refresh = lambda progress: looked.set() if any(step.running for step in progress.tasks) else None
 
     @task
     def waits():

@@ -7,7 +7,6 @@ import logging
 import pytest
 
 from prefectish.engine.process_tree import process_id
-from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import handler, level_of
 from prefectish.engine.worker.logs.lines import LogLine
 from prefectish.engine.worker.logs.relay import AttemptLog, listening, log_settings, replay_log_records
@@ -38,14 +37,6 @@ def test_levels_of_the_client_apply(caplog):
     assert caplog.records == []
 
 
-def test_failures_of_one_cause_are_replayed_a_few_times(caplog):
-    failure = LogLine(0.0, logging.ERROR, None, "failed", None, "ValueError")
-    for _ in range(digest.FAILURES + 5):
-        replay_log_records(log_of(failure), "run-of-many-failures")
-    assert len(caplog.records) == digest.FAILURES
-    assert digest.failures.take("run-of-many-failures") == {("load-1", "ValueError"): digest.FAILURES + 5}
-
-
 def test_handler_is_installed_while_a_run_is_active():
     top = logging.getLogger("prefectish")
     with listening("one") as settings, listening("two"):
@@ -53,17 +44,6 @@ def test_handler_is_installed_while_a_run_is_active():
         assert settings(True).kept
         assert not settings(False).kept
     assert handler not in top.handlers
-
-
-def test_what_the_digest_left_out_is_logged_at_the_end(caplog):
-    with listening("digested"):
-        for _ in range(digest.FAILURES + 2):
-            digest.failures.count("digested", "load-1", "KeyError")
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        f"load-1: 2 more failures by KeyError were not logged one by one ({digest.FAILURES + 2} in all); "
-        "`prefectish failures digested` and `logs` show them"
-    )
 
 
 def test_settings_have_the_levels_of_our_loggers(caplog):

@@ -138,7 +138,7 @@ def test_log_of_a_failure_has_the_name(caplog):
     with Flow("names") as flow:
         load.copy(task_run_name="get ${url}")("bad")
     flow.run(history=False)
-    assert "Task 'load (get bad)': exception encountered" in caplog.text
+    assert "load (get bad): failed: " in caplog.text
 
 
 def test_history_keeps_the_names(tmp_path):

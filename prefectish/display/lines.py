@@ -8,7 +8,7 @@ from time import monotonic
 
 from prefectish.display import words
 from prefectish.display.pace import PaceLine, RateMeter, Scene
-from prefectish.engine.driver.progress_view import StepCounts
+from prefectish.engine.driver.progress_view import RunProgress
 from prefectish.engine.state import State
 from prefectish.safe_repr import printable
 
@@ -17,16 +17,18 @@ INTERVAL = 5.0
 
 
 class ProgressLines:
-    """Writes lines to the standard error."""
+    """Writes lines to the standard error; failures are among them as they are logged."""
+
+    shows_causes = False
 
     def __init__(self, pace: RateMeter) -> None:
         self._pace = pace
         self._due = monotonic() + INTERVAL
 
-    def refresh(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
+    def refresh(self, progress: RunProgress) -> None:
         """Write a round of lines, if the last is some time ago."""
         now = monotonic()
-        scene = self._pace.scene(counts, now, paused)
+        scene = self._pace.scene(progress, now)
         if now >= self._due:
             self._due = now + INTERVAL
             _write(scene, [line for line in scene.maps if line.seconds is not None and not line.counts.final])
@@ -34,9 +36,9 @@ class ProgressLines:
     def release_screen(self) -> None:
         """Do nothing: lines do not interfere with other output."""
 
-    def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
+    def ended(self, progress: RunProgress, state: State | None) -> None:
         """Write a line for each map, and one for the run."""
-        scene = self._pace.scene(counts, monotonic())
+        scene = self._pace.scene(progress, monotonic())
         _write(scene, scene.maps)
         how = "aborted" if state is None else type(state).__name__
         _say(scene, ": ".join(filter(None, (how, "" if state is None else str(state.message or "")))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextvars import Context
 from time import monotonic
 from typing import Any
@@ -11,27 +10,31 @@ from prefectish.display import words
 from prefectish.display.pace import PaceLine, RateMeter, Scene
 from prefectish.display.page import rendered
 from prefectish.display.views import Count, color_of
-from prefectish.engine.driver.progress_view import StepCounts
+from prefectish.engine.driver.progress_view import RunProgress
 from prefectish.engine.state import State
 
 #: Minimum time between two updates, in seconds.
 UPDATE_INTERVAL = 0.4
 #: Maximum number of maps that are shown.
 MAX_MAPS = 60
+#: Maximum number of causes of failures that are shown.
+MAX_CAUSES = 8
 
 
 class Notebook:
     """Shows the progress of a run in the output of its cell."""
+
+    shows_causes = True
 
     def __init__(self, pace: RateMeter) -> None:
         self._pace = pace
         self._handle: Any = None
         self._due = 0.0
 
-    def refresh(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
+    def refresh(self, progress: RunProgress) -> None:
         """Update the output, if the last update was some time ago."""
         now = monotonic()
-        scene = self._pace.scene(counts, now, paused)
+        scene = self._pace.scene(progress, now)
         if now >= self._due:
             self._due = now + UPDATE_INTERVAL
             self._show(drawn(scene, None, last=False))
@@ -39,9 +42,9 @@ class Notebook:
     def release_screen(self) -> None:
         """Do nothing: the output does not interfere with others."""
 
-    def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
+    def ended(self, progress: RunProgress, state: State | None) -> None:
         """Show the final state."""
-        self._show(drawn(self._pace.scene(counts, monotonic()), state, last=True))
+        self._show(drawn(self._pace.scene(progress, monotonic()), state, last=True))
 
     def _show(self, html: str) -> None:
         from importlib import import_module
@@ -61,12 +64,15 @@ def drawn(scene: Scene, state: State | None, last: bool) -> str:
     kind = type(state).__name__ if state is not None else "aborted" if last else now
     color = state.color if state is not None else color_of("Failed" if last else now)
     rows = [(line, _parts(line), words.how_many(line), words.pace(line), _left(line)) for line in scene.maps[:MAX_MAPS]]
+    causes, rest = words.chosen_causes(scene, MAX_CAUSES)
     return rendered(
         "progress.html",
         scene=scene,
         kind=kind,
         color=color,
         rows=rows,
+        causes=causes,
+        more_causes=rest,
         hidden=len(scene.maps) - len(rows),
         others=words.singles(scene),
         took=words.clock(scene.seconds or None),

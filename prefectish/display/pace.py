@@ -10,7 +10,8 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from prefectish.engine.driver.progress_view import StepCounts
+from prefectish.engine.driver.failure_log import CauseCount
+from prefectish.engine.driver.progress_view import RunProgress, StepCounts
 
 #: Time window of the rate, in seconds.
 RATE_WINDOW = 10.0
@@ -57,6 +58,7 @@ class Scene(NamedTuple):
     failed: int
     long: Sequence[tuple[str, float]]  # names of single tasks that have been running for a while, with their seconds
     paused: bool = False  # whether the run is paused
+    causes: Sequence[CauseCount] = ()  # why children failed or were retried
 
 
 class RateTrack:
@@ -95,8 +97,9 @@ class RateMeter:
         self.past: Mapping[str, tuple[int, float]] = {}
         self._tracks: dict[str, RateTrack] = {}
 
-    def scene(self, counts: Sequence[StepCounts], now: float, paused: bool = False) -> Scene:
+    def scene(self, progress: RunProgress, now: float) -> Scene:
         """Return the current progress."""
+        counts, paused = progress.tasks, progress.paused
         for step in counts:
             self._tracks.setdefault(step.slug, RateTrack()).note(step, now)
         names = Counter(step.name for step in counts)
@@ -110,6 +113,7 @@ class RateMeter:
             sum(step.failed for step in singles),
             [(step.name, seconds) for step in singles if (seconds := self._running(step, now)) > LONG_TASK_SECONDS],
             paused,
+            progress.causes,
         )
 
     def _running(self, step: StepCounts, now: float) -> float:

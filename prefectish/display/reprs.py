@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.display import graph, notebook, recorded, views
 from prefectish.display.pace import RateMeter
 from prefectish.display.page import markup, rendered
-from prefectish.engine.driver.progress_view import counted
+from prefectish.engine.driver.progress_view import RunProgress, counted
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.task_states import is_by_task
 from prefectish.errors import FlowDefinitionError
@@ -65,8 +65,10 @@ def of_state(state: State) -> str:
 
 def of_active_run(name: str, progress: Progress | None) -> str:
     """Return the current progress of an active run; `progress` is None if it has not started."""
-    counts = [] if progress is None else counted(progress, progress.admission.slots)
-    scene = RateMeter(name, 0.0).scene(counts, 0.0, progress is not None and progress.run_state.paused)
+    shown = RunProgress(())
+    if progress is not None:
+        shown = RunProgress(counted(progress, progress.admission.slots), progress.run_state.paused)
+    scene = RateMeter(name, 0.0).scene(shown, 0.0)
     return notebook.drawn(scene, None, last=False)
 
 

@@ -15,12 +15,14 @@ from prefectish.display import words
 from prefectish.display.fitting import fitted
 from prefectish.display.pace import PaceLine, RateMeter, Scene
 from prefectish.display.region import Region
-from prefectish.engine.driver.progress_view import StepCounts
+from prefectish.engine.driver.progress_view import RunProgress
 from prefectish.engine.state import State
 from prefectish.safe_repr import printable
 
 #: Number of rows of the terminal that are not used for maps.
 OTHER_ROWS = 6
+#: Causes of failures that are shown during a run, and at its end.
+CAUSES, CAUSES_AT_END = 4, 10
 
 
 class Terminal:
@@ -29,6 +31,7 @@ class Terminal:
     Only one run at a time uses the last rows of the terminal; others only print their final state.
     """
 
+    shows_causes = True
     _drawing: ClassVar[Terminal | None] = None
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
@@ -45,11 +48,13 @@ class Terminal:
             return False
         return self._region.size()[1] > OTHER_ROWS
 
-    def refresh(self, counts: Sequence[StepCounts], paused: bool = False) -> None:
+    def refresh(self, progress: RunProgress) -> None:
         """Draw the lines."""
         if self._has_the_rows():
             columns, rows = self._region.size()
-            drawn = self._drawn(self._pace.scene(counts, monotonic(), paused), columns, room=rows - OTHER_ROWS)
+            scene = self._pace.scene(progress, monotonic())
+            causes = min(CAUSES, len(scene.causes), (rows - OTHER_ROWS) // 2)
+            drawn = self._drawn(scene, columns, causes, room=rows - OTHER_ROWS - causes)
             with self._console.capture() as captured:
                 self._console.print(drawn, width=columns, no_wrap=True, overflow="ellipsis", crop=True)
             self._region.draw(captured.get().splitlines())
@@ -61,10 +66,10 @@ class Terminal:
             if Terminal._drawing is self:
                 Terminal._drawing = None
 
-    def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
+    def ended(self, progress: RunProgress, state: State | None) -> None:
         """Print all final lines, as ordinary output."""
         self.release_screen()
-        drawn = self._drawn(self._pace.scene(counts, monotonic()), self._console.width, state)
+        drawn = self._drawn(self._pace.scene(progress, monotonic()), self._console.width, CAUSES_AT_END, state)
         self._console.print(drawn, no_wrap=True, overflow="ellipsis", crop=True)
 
     def _has_the_rows(self) -> bool:
@@ -74,7 +79,9 @@ class Terminal:
                 Terminal._drawing = self
             return Terminal._drawing is self
 
-    def _drawn(self, scene: Scene, columns: int, state: State | None = None, room: int | None = None) -> Group:
+    def _drawn(
+        self, scene: Scene, columns: int, causes: int, state: State | None = None, room: int | None = None
+    ) -> Group:
         """Return what is shown: during the run as many maps as fit, at the end all."""
         shown = list(scene.maps) if room is None else chosen(scene.maps, room)
         stroke = "-" if self._console.options.ascii_only else "━"
@@ -85,6 +92,12 @@ class Terminal:
             parts.append(Text(f"and {hidden:,} more maps", style="dim"))
         if others := words.singles(scene):
             parts.append(Text(printable(others), style="dim"))
+        told, rest = words.chosen_causes(scene, causes)
+        for count in told:
+            color = "red" if count.is_final else "yellow"
+            parts.append(Text(printable(words.cause(count)), style=color, no_wrap=True, overflow="ellipsis"))
+        if rest and room is None:
+            parts.append(Text(f"and {rest:,} more causes", style="dim"))
         return Group(*parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefectish.display.pace import PaceLine, Scene
+from prefectish.engine.driver.failure_log import CauseCount
 
 #: Kinds of children that are shown if there are any, with their colour in a terminal.
 CHILD_KINDS = (
@@ -62,6 +63,24 @@ def clock(seconds: float | None) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def cause(count: CauseCount) -> str:
+    """Return why children of a task failed, or were retried, and how many.
+
+    Examples
+    --------
+    >>> cause(CauseCount("resize", "ValueError: not an image", 1037, "resize[7] (a.png)", True))
+    'resize: 1,037 x ValueError: not an image, first: resize[7] (a.png)'
+    """
+    text = f"{count.task}: {count.number:,} x {count.reason}{'' if count.is_final else ', retried'}"
+    return text if count.first == count.task else f"{text}, first: {count.first}"
+
+
+def chosen_causes(scene: Scene, room: int) -> tuple[list[CauseCount], int]:
+    """Return the causes that are shown, failures before what was retried, and how many there are beside them."""
+    ranked = sorted(scene.causes, key=lambda count: not count.is_final)
+    return ranked[:room], len(ranked[room:])
 
 
 def singles(scene: Scene) -> str:

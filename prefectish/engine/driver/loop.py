@@ -11,6 +11,7 @@ from prefectish.engine.capture import Error, capture, interrupt
 from prefectish.engine.clock import Now, RunClock
 from prefectish.engine.driver.asked import ask
 from prefectish.engine.driver.control import RunControl, carry_out
+from prefectish.engine.driver.failure_log import FailureLog
 from prefectish.engine.driver.interrupts import ended_by, reraise_lost_interrupt
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ProgressTicker, show_end
@@ -93,6 +94,7 @@ class Run:
         self.recorder: Recorder | None = None
         self.previous: PreviousRun | None = None
         self.ticker: ProgressTicker | None = None
+        self.failures: FailureLog
 
     @property
     def run_id(self) -> str:
@@ -105,7 +107,11 @@ class Run:
             starts = _starts(self.plan, task_states)
             with listening(self.run_id) as logged:
                 self.facts[SETTINGS] = logged(self.recorder is not None)
-                final = self._drive(starts)
+                self.failures = FailureLog(self.run_id, self.recorder is not None, self._shows_causes)
+                try:
+                    final = self._drive(starts)
+                finally:
+                    self.failures.end()
         except BaseException as error:
             show_end(self.ticker, _state_of(error))
             if self.recorder is not None:
@@ -169,7 +175,8 @@ class Run:
         if self.options.timeout is not None:
             self.progress.cancellation.limit_time(self.options.timeout, self.clock.moment())
         if self.ticker is not None:
-            self.ticker.begin(self.progress, self.session, None if self.recorder is None else self.run_id)
+            recorded = None if self.recorder is None else self.run_id
+            self.ticker.begin(self.progress, self.session, recorded, self.failures.causes)
         self.control.interrupt_from_thread = lambda stop: scope.run(self._interrupt_here, stop)
 
     def _time_left(self) -> TimeLeft | None:
@@ -203,7 +210,7 @@ class Run:
             jobs = progress.advance(receipts, now)
             if self.ticker is not None:
                 self.ticker.refresh()
-            if progress.run_state.logs or progress.run_state.events:
+            if progress.run_state.logs or progress.run_state.failure_events or progress.run_state.events:
                 flushed = self._flush_if_due(now.seconds, flushed)
 
     def _submit(self, jobs: list[Job]) -> None:
@@ -233,7 +240,7 @@ class Run:
 
     def _flush_if_due(self, now: float, last: float) -> float:
         """Pass on lines at once, and events if the last were handed over a while ago; return when they were."""
-        if self.progress.run_state.logs:
+        if self.progress.run_state.logs or self.progress.run_state.failure_events:
             self._flush_logs()
         if now - last <= FLUSH_INTERVAL:
             return last
@@ -243,21 +250,31 @@ class Run:
     def _flush_events(self) -> None:
         """Give the recorder what happened meanwhile."""
         run_state = self.progress.run_state
-        if run_state.logs:
+        if run_state.logs or run_state.failure_events:
             self._flush_logs()
         if self.recorder is not None and run_state.events:
             self.recorder.record(run_state.events)
             run_state.events = []
 
     def _flush_logs(self) -> None:
-        """Pass on what bodies logged: to the handlers, if they did it in another process, and to the history."""
-        logs, self.progress.run_state.logs = self.progress.run_state.logs, []
+        """Pass on what bodies logged: to the handlers, if they did it in another process, and to the history.
+
+        What failed comes after it.
+        """
+        run_state = self.progress.run_state
+        logs, run_state.logs = run_state.logs, []
+        failures, run_state.failure_events = run_state.failure_events, []
         here = process_name()
         for log in logs:
             if log.worker is not None and log.worker != here:
                 replay_log_records(log, self.run_id)
+        logs += [self.failures.note(failure) for failure in failures]
         if self.recorder is not None:
             self.recorder.log(logs)
+
+    def _shows_causes(self) -> bool | None:
+        """Whether a live view shows why tasks fail; None as long as that is not known."""
+        return False if self.ticker is None else self.ticker.shows_causes
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 from prefectish.config import setting, switch
 from prefectish.engine.capture import capture
 from prefectish.engine.context import get_logger
+from prefectish.engine.driver.failure_log import CauseCount
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import StepState
@@ -66,16 +67,42 @@ class StepCounts(NamedTuple):
     final: bool  # whether the step has ended
 
 
-class ProgressView(Protocol):
-    """Shows the progress of a run."""
+class RunProgress(NamedTuple):
+    """How far a run is.
 
-    def refresh(self, counts: Sequence[StepCounts], paused: bool) -> None:
-        """Show how far the run is; while it is `paused` by its handle nothing new starts."""
+    Attributes
+    ----------
+    tasks
+        Its steps, parameters and constants left out.
+    paused
+        Whether it is paused by its handle, so that nothing new starts.
+    causes
+        Why children failed or were retried.
+    """
+
+    tasks: Sequence[StepCounts]
+    paused: bool = False
+    causes: Sequence[CauseCount] = ()
+
+
+class ProgressView(Protocol):
+    """Shows the progress of a run.
+
+    Attributes
+    ----------
+    shows_causes
+        Whether it counts failures by cause, so that nothing else writes them to the same screen.
+    """
+
+    shows_causes: bool
+
+    def refresh(self, progress: RunProgress) -> None:
+        """Show how far the run is."""
 
     def release_screen(self) -> None:
         """Release the screen until the next refresh."""
 
-    def ended(self, counts: Sequence[StepCounts], state: State | None) -> None:
+    def ended(self, progress: RunProgress, state: State | None) -> None:
         """Show how the run ended, for the last time; `state` is None if it broke off."""
 
 
@@ -97,19 +124,26 @@ class ProgressTicker:
         self._view: ProgressView | None = None
         self._broken = False
         self._run_id: str | None = None
-        self._counts: Callable[[], list[StepCounts]] = list
-        self._is_paused: Callable[[], bool] = bool
+        self._now: Callable[[], RunProgress] = lambda: RunProgress(())
         self._over = threading.Event()
         self._refreshing = threading.Lock()
         self._ticker = threading.Thread(
             target=copy_context().run, args=(self._tick,), name="prefectish-progress", daemon=True
         )
 
-    def begin(self, progress: Progress, session: Session, recorded: str | None) -> None:
+    @property
+    def shows_causes(self) -> bool | None:
+        """Whether the view shows why tasks fail; None as long as it is not made."""
+        if self._broken and self._view is None:
+            return False
+        return None if self._view is None else self._view.shows_causes
+
+    def begin(
+        self, progress: Progress, session: Session, recorded: str | None, causes: Callable[[], Sequence[CauseCount]]
+    ) -> None:
         """Note what is shown; `recorded` is the identifier of a run that a history records."""
         self._run_id = recorded
-        self._counts = lambda: counted(progress, session.slots)
-        self._is_paused = lambda: progress.run_state.paused
+        self._now = lambda: RunProgress(counted(progress, session.slots), progress.run_state.paused, causes())
         self._ticker.start()
         if self._at_once:
             self.refresh()
@@ -122,7 +156,7 @@ class ProgressTicker:
         try:
             self._try("begin", lambda view: None)
             began = thread_time()
-            self._try("refresh", lambda view: view.refresh(self._counts(), self._is_paused()))
+            self._try("refresh", lambda view: view.refresh(self._now()))
             self.due = monotonic() + min(max(MIN_INTERVAL, COST_FACTOR * (thread_time() - began)), MAX_INTERVAL)
         finally:
             self._refreshing.release()
@@ -142,7 +176,7 @@ class ProgressTicker:
         self._over.set()
         with self._refreshing:
             if self._view is not None or self._always:
-                self._try("show the end", lambda view: view.ended(self._counts(), state))
+                self._try("show the end", lambda view: view.ended(self._now(), state))
             self._broken = True  # nothing is shown after the end
 
     def _try(self, what: str, act: Callable[[ProgressView], None]) -> None:

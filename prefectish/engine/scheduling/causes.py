@@ -7,7 +7,8 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from prefectish.engine.jobs.envelope import EncodedError
-from prefectish.engine.state import State
+from prefectish.engine.signals import TRIGGERFAIL
+from prefectish.engine.state import State, TriggerFailed
 from prefectish.errors import RemoteError, text_of
 
 #: What differs between failures of one cause: numbers, quoted text, addresses, paths.
@@ -31,6 +32,11 @@ def cause_of(state: State) -> Cause:
     frames = [f"{m['file']}:{m['function']}" for m in _FRAME.finditer(traceback or "")]
     parts = "\n".join((type(state).__name__, kind, normalised(message), *frames))
     return Cause(blake2b(parts.encode(errors="replace"), digest_size=16).hexdigest(), kind, message, traceback)
+
+
+def is_consequence(state: State) -> bool:
+    """Whether a task failed only because of upstream failures: its trigger did not let it run."""
+    return isinstance(state, TriggerFailed) and described(state)[0] == TRIGGERFAIL.__name__
 
 
 def normalised(message: str) -> str:

@@ -20,7 +20,8 @@ from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import SCALAR, element_paths
 from prefectish.engine.scheduling.admission import Admission, action_after
-from prefectish.engine.scheduling.events import AttemptEvent
+from prefectish.engine.scheduling.causes import is_consequence
+from prefectish.engine.scheduling.events import AttemptEvent, FailureEvent
 from prefectish.engine.scheduling.items import pulled_item
 from prefectish.engine.scheduling.release import ResultRelease
 from prefectish.engine.scheduling.run_state import (
@@ -150,6 +151,8 @@ class Changes:
         if events is not None:
             wall = self.run_state.now.wall
             events.append(AttemptEvent(step_state.step.number, row, 0, state, 0.0, wall, None, None))
+        if state.is_failed():
+            self.note_failure(step_state, row, 0, state)
         self.finish_row(step_state, row, state, None)
 
     def finish_step(self, step_state: StepState) -> None:
@@ -178,8 +181,10 @@ class Changes:
 
     def end_step(self, step_state: StepState, state: State) -> None:
         """End a step that has no children, in a state that no attempt made; handlers see it."""
-        step_state.state = self.notify(step_state, step_state.state, state)
+        step_state.state = state = self.notify(step_state, step_state.state, state)
         step_state.final = True
+        if state.is_failed():
+            self.note_failure(step_state, -1, 0, state)
 
     def step_ended(self, step_state: StepState) -> None:
         """Release what only this step still needed, and have what reads it considered."""
@@ -224,6 +229,22 @@ class Changes:
             chain.stopped |= 1 << chain.position[step_state.step.number]
             if mode is not chain.admission_mode:
                 self.run_state.stopping[chain.spec.ident] = mode
+
+    def note_failure(
+        self,
+        step_state: StepState,
+        row: int,
+        attempt: int,
+        state: State,
+        due_in_seconds: float | None = None,
+        worker: str | None = None,
+    ) -> None:
+        """Have a failure logged, or an attempt that failed and is retried; not what only follows from others."""
+        if is_consequence(state):
+            return
+        wall = self.run_state.now.wall
+        failure = FailureEvent(step_state.step, row, attempt, state, due_in_seconds, wall, worker)
+        self.run_state.failure_events.append(failure)
 
     # -- steps that start ------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from collections import deque
 from typing import NamedTuple
 
 from prefectish.engine.clock import Now
-from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.scheduling.cancellation import Cancellation
@@ -23,12 +22,8 @@ from prefectish.errors import RemoteError
 
 #: Seconds that what runs beside a suspect may take to end, before the suspect gets a worker to itself.
 PATIENCE = 30.0
-#: Last lines of a dead process that are logged.
-SHOWN = 10
 #: How often an input that was lost with its worker is sent again, at least.
 RESENDS = 3
-
-logger = get_logger("engine")
 
 
 class Suspect(NamedTuple):
@@ -142,7 +137,6 @@ class CrashPolicy:
                 self.suspects.add(suspect, now.seconds)
             return
         crashed = _crashed(chain.step_states[position], map_row.row, lost)
-        _log_crash(crashed)
         self.changes.end_position(chain, map_row, position, crashed)
 
     def after_crash(self, chain: StepChain, map_row: MapRow, position: int, record: Record) -> Record:
@@ -158,8 +152,6 @@ class CrashPolicy:
         if chain.admission_mode or self.suspects.count_crash(suspect, task.crash_retries):
             return record.replace(state=crashed)
         text = f"{crashed.message}; it is started again"
-        name = f"{task.name}[{map_row.row}]" if step_state.step.mapped else task.name
-        logger.warning("Task %r: %s", name, text)
         retrying = Retrying(text, run_count=progress["task_run_count"], context=progress)
         new = self.changes.notify_row(step_state, map_row.row, crashed, retrying)
         return record.replace(state=new, due_in_seconds=0.0)
@@ -216,12 +208,6 @@ def _crashed(step_state: StepState, row: int, lost: Lost) -> Crashed:
     error = RemoteError(lost.cause.title().replace("-", ""), text)
     evidence = dict(lost.evidence or ({"worker": lost.worker} if lost.worker else {}))
     return Crashed(text, error, cause=lost.cause.value, evidence=evidence or None)
-
-
-def _log_crash(crashed: Crashed) -> None:
-    """Log a crash, with the last lines of the process, which cannot log them any more."""
-    last_words = (crashed.evidence or {}).get("log") or ()
-    logger.error("%s", "\n  ".join((str(crashed.message), *last_words[-SHOWN:])))
 
 
 def _first(mask: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from prefectish.engine.plan.steps import Plan
+from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.state import State
 from prefectish.engine.worker.logs.relay import AttemptLog
 
@@ -48,6 +48,36 @@ class AttemptEvent(NamedTuple):
     worker: str | None
     item_key: str | None
     generation: int | None = None
+
+
+class FailureEvent(NamedTuple):
+    """A failure, or an attempt that failed and is retried, for the log.
+
+    Attributes
+    ----------
+    step
+        Its step in the plan.
+    row
+        Position of the child; -1 for a map that ended as a whole.
+    attempt
+        Number of the attempt that ended so, from 1; 0 for a state that no attempt made.
+    state
+        Failed, or Retrying.
+    due_in_seconds
+        When the next attempt begins.
+    wall
+        When it was known at the client.
+    worker
+        Process that ran the attempt, None for this one.
+    """
+
+    step: Step
+    row: int
+    attempt: int
+    state: State
+    due_in_seconds: float | None
+    wall: datetime
+    worker: str | None
 
 
 class Notice(NamedTuple):

@@ -36,8 +36,6 @@ class MapParents:
         if state is None:
             state = _iterator_fault(sources)
         if state is not None:
-            if state.is_failed() and state.result is not None:  # no attempt of it fails, which would log it
-                logger.error("%s: %s", step.slug, state.message)
             self.changes.end_step(step_state, state)
             return False
         if warning:

@@ -14,9 +14,9 @@ from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, MapRow, StepChain, StepState
 from prefectish.engine.scheduling.same_key import SameKeys
-from prefectish.engine.state import Cancelled, Finished, Pending, Retrying, Scheduled, State
+from prefectish.engine.state import Cancelled, Failed, Finished, Pending, Retrying, Scheduled, State, Success
 from prefectish.engine.task_states import SlowChild
-from prefectish.engine.worker.attempt_context import MISS, attempt_number
+from prefectish.engine.worker.attempt_context import BEFORE_TURN, MISS, attempt_number
 from prefectish.engine.worker.cache import can_probe
 from prefectish.engine.worker.logs.relay import AttemptLog
 
@@ -65,13 +65,8 @@ class Rows:
             # The worker's clock may be off: its "in 3 seconds" counts from the client's now. A state that could
             # not be pickled has become a failure, which is not due.
             state = state.replace(start_time=later(now.wall, record.due_in_seconds))
-        if self.run_state.events is not None and type(state) is not Pending:
-            number = chain.step_states[position].step.number
-            attempt = attempt_number(map_row.starts.get(position))
-            key = record.item_key or chain.key_of(map_row.row)
-            self.run_state.events.append(
-                AttemptEvent(number, map_row.row, attempt, state, record.seconds, now.wall, record.worker, key)
-            )
+        if self.run_state.events is not None or type(state) is not Success:
+            self._note(chain, map_row, position, record, state, now)
         if isinstance(state, Finished):
             if record.seconds > self.slowest[0][0]:
                 heapreplace(self.slowest, (record.seconds, chain.step_states[position].step.number, map_row.row))
@@ -84,6 +79,21 @@ class Rows:
         else:
             # a state that a handler or ENDRUN left: neither final nor due, so it waits for a decision from outside
             self.wait(chain, map_row, position, state, None, now)
+
+    def _note(self, chain: StepChain, map_row: MapRow, position: int, record: Record, state: State, now: Now) -> None:
+        """Note the end of an attempt for the history, and a failure for the log."""
+        step_state, start = chain.step_states[position], map_row.starts.get(position)
+        attempt = attempt_number(start)
+        if self.run_state.events is not None and type(state) is not Pending:
+            key = record.item_key or chain.key_of(map_row.row)
+            self.run_state.events.append(
+                AttemptEvent(
+                    step_state.step.number, map_row.row, attempt, state, record.seconds, now.wall, record.worker, key
+                )
+            )
+        if isinstance(state, Failed | Retrying):
+            in_turn = attempt - (0 if start is None else start.context.get(BEFORE_TURN, 0))
+            self.changes.note_failure(step_state, map_row.row, in_turn, state, record.due_in_seconds, record.worker)
 
     def wait(
         self, chain: StepChain, map_row: MapRow, position: int, state: State, due_in_seconds: float | None, now: Now

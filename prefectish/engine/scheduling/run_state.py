@@ -35,7 +35,7 @@ from prefectish.engine.jobs.job import STEP, ChainSpec, Job
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import UNMAPPABLE, Measure, measure
 from prefectish.engine.plan.steps import Group, MapDomain, Plan, Step
-from prefectish.engine.scheduling.events import AttemptEvent
+from prefectish.engine.scheduling.events import AttemptEvent, FailureEvent
 from prefectish.engine.scheduling.timers import Timers
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.engine.worker.decide import unread_item
@@ -98,7 +98,7 @@ class StepState:
         States the step or its rows start from, given by the caller.
     dependents
         Chains whose rows start after the same row of this step.
-    failures
+    failure_events
         Rows that failed so far.
     kinds
         Number of the rows that ended so far in another state than a plain success, by its class.
@@ -443,6 +443,8 @@ class RunState:
         Attempts that ended since the loop took the last ones; None if no history is written.
     logs
         What bodies logged, likewise.
+    failure_events
+        What failed or is retried after a failure, likewise.
     submitted_jobs
         Jobs that were submitted and have not reported.
     jobs
@@ -479,9 +481,9 @@ class RunState:
     """
 
     __slots__ = (
-        "after_recall", "cancelled", "chains", "deadlines", "ending", "events", "groups", "jobs", "logs", "map_states",
-        "now", "over", "paused", "plan", "raised", "recalled", "step_states", "stopping", "submitted_jobs", "timers",
-        "touched", "turns", "watched", "watched_ended",
+        "after_recall", "cancelled", "chains", "deadlines", "ending", "events", "failure_events", "groups", "jobs",
+        "logs", "map_states", "now", "over", "paused", "plan", "raised", "recalled", "step_states", "stopping",
+        "submitted_jobs", "timers", "touched", "turns", "watched", "watched_ended",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, record: bool = False) -> None:
@@ -494,6 +496,7 @@ class RunState:
         self.chains: dict[int, StepChain] = {}
         self.events: list[AttemptEvent] | None = [] if record else None
         self.logs: list[AttemptLog] = []
+        self.failure_events: list[FailureEvent] = []
         self.submitted_jobs = 0
         self.jobs: list[Job] = []
         self.cancelled: list[Job] = []

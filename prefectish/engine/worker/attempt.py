@@ -18,13 +18,13 @@ from prefectish.engine.jobs.job import ChainSpec, Record, StepSpec
 from prefectish.engine.pause import ANSWERS
 from prefectish.engine.plan.item_key import ITEM_KEY, item_key, name_of
 from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, element_width, measure
-from prefectish.engine.state import Crashed, Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
+from prefectish.engine.state import Crashed, Looped, Pending, Retrying, Running, Scheduled, State, Success
 from prefectish.engine.transitions import check, validating
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, MISS, AttemptContext
 from prefectish.engine.worker.body import UNFINISHED, call_body, finished
 from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
 from prefectish.engine.worker.input_check import CHECK_INPUTS
-from prefectish.engine.worker.logs.capture import log_failure, safely
+from prefectish.engine.worker.logs.capture import safely
 from prefectish.engine.worker.parts import AttemptPart, parts_of
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.time_limit import Allowance, call_limited, surrounding
@@ -128,8 +128,6 @@ def _without_body(spec: StepSpec, ctx: AttemptContext, start: State, verdict: Fi
     """Return the state of a step that ends here, or `start` if something upstream is not finished."""
     if not isinstance(verdict, Finish):
         return start
-    if verdict.error is not None:
-        log_failure(ctx, verdict.error)
     return _change(spec, start, verdict.state)[0]
 
 
@@ -229,15 +227,12 @@ def _call_until_done(
 
 
 def _after_error(spec: StepSpec, ctx: AttemptContext, outcome: Error) -> State:
-    """Return the state after what a body raised, and log a failure."""
+    """Return the state after what a body raised."""
     error = outcome.exception
     if is_quit(error):
         raise KeyboardInterrupt("the debugger was quit")
     shorten_traceback(error)
-    new = after(spec, outcome, ctx.turn_count)
-    if type(new) is Failed:
-        log_failure(ctx, error)
-    return new
+    return after(spec, outcome, ctx.turn_count)
 
 
 def _unchecked_change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:

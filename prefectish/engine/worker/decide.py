@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from prefectish.engine.plan.steps import Input
 
 SUCCEEDED = "Task run succeeded."
+#: Begins the message of a task whose body raised.
+BODY_FAILED = "Error during execution of task: "
 
 #: In the context of a state that stands for an item that could not be read.
 UNREAD = "unread_item"
@@ -270,7 +272,7 @@ def _asked_for(state: State) -> State:
 
 def failure_text(error: BaseException) -> str:
     """Return the message of a failed run, cut to `MAX_TEXT_LENGTH` characters and a mark with the full length."""
-    text = mask(f"Error during execution of task: {_repr(error)}")
+    text = mask(f"{BODY_FAILED}{_repr(error)}")
     if len(text) <= MAX_TEXT_LENGTH:
         return text
     return f"{text[:MAX_TEXT_LENGTH]}… (cut, {_length(error)} characters)"

@@ -11,26 +11,21 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.context import current, get_logger
+from prefectish.engine.context import current
 from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.lines import LogLine, block, one_line
-from prefectish.errors import describe, text_of
-from prefectish.exception_pickling import traceback_of
-from prefectish.secrets.masking import mask
+from prefectish.errors import describe
 
 if TYPE_CHECKING:
     from prefectish.engine.worker.attempt_context import AttemptContext
 
 #: Key of the context of a run that has its :class:`LogSettings`.
 SETTINGS = "log_settings"
-#: Log message of a failure.
-FAILED = "Task %r: exception encountered during task execution"
 
 
 class LogSettings(NamedTuple):
@@ -100,7 +95,7 @@ class Capturing(logging.Handler):
 
     def _show(self, record: logging.LogRecord) -> None:
         """Show a record that has no other handler, as Python would if this one were not installed."""
-        if self._is_shown(record):
+        if getattr(record, "is_shown_live", False) or self._is_shown(record):
             return
         last = logging.lastResort
         if getattr(record, "task_slug", None) is not None:
@@ -109,14 +104,7 @@ class Capturing(logging.Handler):
             last.handle(record)
 
     def _is_shown(self, record: logging.LogRecord) -> bool:
-        name = record.name.partition("[")[0]
-        known = logging.root.manager.loggerDict.get(name)
-        logger: logging.Logger | None = known if isinstance(known, logging.Logger) else get_logger()
-        while logger is not None:
-            if any(handler is not self for handler in logger.handlers):
-                return True
-            logger = logger.parent if logger.propagate else None
-        return False
+        return digest.is_handled(record.name, but=self)
 
 
 #: The handler of this process, and the lock under which it is added to loggers and their levels are set.
@@ -162,7 +150,7 @@ def line_of(record: logging.LogRecord, attempt: AttemptContext) -> LogLine:
     name = None if record.name == _own_name(attempt) else record.name
     text = one_line(record.getMessage())
     below = block(traceback) if traceback and not traceback.startswith("  ") else traceback
-    return LogLine(record.created, record.levelno, name, text, below, getattr(record, "failure_cause", None))
+    return LogLine(record.created, record.levelno, name, text, below)
 
 
 def _own_name(attempt: AttemptContext) -> str:
@@ -172,39 +160,6 @@ def _own_name(attempt: AttemptContext) -> str:
 
 
 _formatter = logging.Formatter()
-
-
-def log_failure(ctx: AttemptContext, error: BaseException) -> None:
-    """Log that a body failed: the first failures of a cause in full, those after them in the child's own lines."""
-    cause = type(error).__name__
-    run_id = str(ctx.run.get("flow_run_id"))
-    if ctx.spec.mapped and digest.failures.count(run_id, ctx.spec.slug, cause) > digest.FAILURES:
-        settings: LogSettings | None = ctx.run.get(SETTINGS)
-        if settings is not None and (settings.kept or settings.owner != process_id()):
-            text = one_line(f"{FAILED % _called(ctx)}: {cause}: {text_of(error)}")
-            ctx.log(LogLine(time.time(), logging.ERROR, None, text, None, cause))
-        return
-    safely(_log_in_full, ctx, error, cause)
-
-
-def _log_in_full(ctx: AttemptContext, error: BaseException, cause: str) -> None:
-    logger = ctx["logger"]
-    if not logger.isEnabledFor(logging.ERROR):
-        return
-    elsewhere = traceback_of(error) if error.__traceback__ is None else None  # it was raised in another process
-    raised = None if elsewhere else (type(error), error, error.__traceback__)
-    record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, FAILED, (_called(ctx),), raised)
-    record.failure_cause = cause
-    if elsewhere:
-        record.exc_text = mask(elsewhere.rstrip())
-    elif record.exc_info and not text_of(error).isprintable():  # it could forge a line, or move the cursor
-        record.exc_text = block(_formatter.formatException(record.exc_info))
-    logger.handle(record)
-
-
-def _called(ctx: AttemptContext) -> str:
-    name: str = ctx["task_full_name"]
-    return name if ctx.name is None else f"{name} ({ctx.name})"
 
 
 def safely(log: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

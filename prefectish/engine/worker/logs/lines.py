@@ -43,8 +43,6 @@ class LogLine(NamedTuple):
         One line.
     traceback
         The text of a traceback below it.
-    cause
-        Type of the exception, if the engine logged a failure.
     """
 
     at: float
@@ -52,7 +50,6 @@ class LogLine(NamedTuple):
     logger: str | None
     text: str
     traceback: str | None = None
-    cause: str | None = None
 
 
 class LogLines:

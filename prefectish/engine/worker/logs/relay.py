@@ -122,9 +122,6 @@ def extra_loggers() -> tuple[str, ...]:
 def replay_log_records(log: AttemptLog, run_id: str) -> None:
     """Pass what a body logged in another process to the handlers of this one, as far as its levels allow."""
     for line in log.lines:
-        if line.cause is not None and log.map_index is not None:  # noqa: SIM102  only children of a map are counted
-            if digest.failures.count(run_id, log.slug, line.cause) > digest.FAILURES:
-                continue
         record = logging.makeLogRecord(
             {
                 "name": line.logger or _logger_name(log),

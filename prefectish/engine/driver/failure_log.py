@@ -1,0 +1,241 @@
+"""The log of failures and retries: what failed, why, and what happens next, told once for each cause.
+
+The client logs them, as it is the one place that knows of all: what bodies raise in whatever process, what the engine
+decides (inputs that cannot be mapped over, results that cannot be pickled), and workers that died. The first failure
+of a cause comes with its traceback; those after it are counted. Where a live view counts the causes, nothing of it is
+written to the error output. The history has a line for each.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from prefectish.engine.context import get_logger
+from prefectish.engine.jobs.envelope import EncodedError
+from prefectish.engine.process_tree import process_name
+from prefectish.engine.scheduling.causes import described, normalised
+from prefectish.engine.scheduling.events import FailureEvent
+from prefectish.engine.state import Crashed, Retrying, State
+from prefectish.engine.worker.decide import BODY_FAILED
+from prefectish.engine.worker.logs import digest
+from prefectish.engine.worker.logs.capture import handler, safely
+from prefectish.engine.worker.logs.lines import LogLine, block, one_line
+from prefectish.engine.worker.logs.relay import AttemptLog
+from prefectish.exception_pickling import traceback_of
+from prefectish.secrets.masking import mask
+
+#: Causes of one task that are told apart; failures of others are counted together.
+MAX_CAUSES = 10
+#: Attempts that failed for one cause and are retried: so many are logged one by one.
+RETRIES = 10
+#: Last lines of a dead process that are logged.
+LAST_WORDS = 10
+#: Longest reason in a line, in characters.
+LONGEST_REASON = 500
+_FRAME = re.compile(r'^ *File "(?P<file>[^"]+)", line (?P<line>\d+), in ', re.MULTILINE)
+
+
+class CauseCount(NamedTuple):
+    """Failures of one cause, for a live view.
+
+    Attributes
+    ----------
+    task
+        Name of the task.
+    reason
+        Type and text of the first of them.
+    number
+        How many there are.
+    first
+        The label of the first of them: ``load[3] (eu.csv)``.
+    is_final
+        Whether they failed for good; else they were retried.
+    """
+
+    task: str
+    reason: str
+    number: int
+    first: str
+    is_final: bool
+
+
+class FailureLog:
+    """Logs the failures of a run, and counts them by cause."""
+
+    def __init__(self, run_id: str, is_recorded: bool, is_live: Callable[[], bool | None] = lambda: False) -> None:
+        self._run_id = run_id
+        self._is_recorded = is_recorded
+        # Whether a live view shows the causes; None as long as that is not known, which keeps the first lines back.
+        self._is_live = is_live
+        self._counts: dict[tuple[str, bool, str], CauseCount] = {}
+        self._held: list[logging.LogRecord] = []
+
+    def causes(self) -> list[CauseCount]:
+        """Return what failed, and what was retried, by cause, in order of appearance."""
+        return list(self._counts.values())
+
+    def note(self, failure: FailureEvent) -> AttemptLog:
+        """Log a failure, unless enough of its kind have been; return it as a line of its child, for the history."""
+        state, is_final = failure.state, not isinstance(failure.state, Retrying)
+        level = logging.ERROR if is_final else logging.WARNING
+        text, traceback = text_of(failure), _traceback(state)
+        count = self._count(failure, is_final)
+        if count.number <= (1 if is_final else RETRIES):
+            shown = traceback if is_final else None
+            self._log(failure, level, f"{label_of(failure)}: {one_line(text)}{_last_words(state)}", shown)
+        elif is_power_of_ten(count.number):
+            self._log(failure, level, f"{count.task}: {_so_far(count)}", None)
+        index = failure.row if failure.step.mapped else None
+        below = None if traceback is None else block(traceback)
+        line = LogLine(failure.wall.timestamp(), level, None, one_line(text), below)
+        step, name = failure.step, _run_name(state)
+        return AttemptLog(step.number, step.slug, step.name, failure.row, index, failure.attempt, None, name, (line,))
+
+    def end(self) -> None:
+        """Log how many failures were left out, and what was held back for a live view that did not come."""
+        is_live = self._is_live()
+        held, self._held = self._held, []
+        for record in () if is_live else held:
+            digest.show(record)
+        for count in self._counts.values():
+            if count.number > (1 if count.is_final else RETRIES) and not is_live:
+                left_out = count.number - (1 if count.is_final else RETRIES)
+                what = "failures" if count.is_final else "attempts that failed and were retried"
+                text = f"{count.task}: {left_out:,} more {what} were not logged one by one: {count.reason}"
+                where = f"state.children({count.task!r}, failed=True) has them"
+                if self._is_recorded:
+                    where = f"`prefectish failures {self._run_id}` and `logs` show them"
+                hint = f"; {where}" if count.is_final else ""
+                safely(get_logger("engine").warning, "%s (%s in all)%s", text, f"{count.number:,}", hint)
+
+    def _count(self, failure: FailureEvent, is_final: bool) -> CauseCount:
+        """Count a failure with others of its cause, of all calls of a task by this name."""
+        name = failure.step.name
+        key = name, is_final, normalised(reason_of(failure.state))
+        if key not in self._counts and sum(k[:2] == key[:2] for k in self._counts) >= MAX_CAUSES:
+            key = name, is_final, ""
+        before = self._counts.get(key)
+        if before is not None:
+            count = before._replace(number=before.number + 1)
+        elif key[2]:
+            count = CauseCount(name, reason_of(failure.state), 1, label_of(failure), is_final)
+        else:
+            count = CauseCount(name, "other causes", 1, label_of(failure), is_final)
+        self._counts[key] = count
+        return count
+
+    def _log(self, failure: FailureEvent, level: int, text: str, traceback: str | None) -> None:
+        """Pass a line to the handlers; the error output shows it unless a live view does."""
+        logger = get_logger(failure.step.name)
+        if not logger.isEnabledFor(level):
+            return
+        record = _record(failure, logger.name, level, text, traceback)
+        record.flow_run_id = self._run_id
+        is_live = self._is_live()
+        record.is_shown_live = is_live is not False
+        if is_live is None and not digest.is_handled(logger.name, but=handler):
+            self._held.append(record)
+        safely(logger.handle, record)
+
+
+def text_of(failure: FailureEvent) -> str:
+    """Return what is logged of a failure: which attempt of how many, why, and what comes next."""
+    state, attempts = failure.state, failure.step.task.max_retries + 1
+    if isinstance(state, Crashed):
+        return f"crashed: {state.message}"
+    which = ""
+    if failure.attempt and (failure.attempt > 1 or attempts > 1 or isinstance(state, Retrying)):
+        which = f"attempt {failure.attempt}{f' of {attempts}' if 1 < attempts >= failure.attempt else ''} "
+    if not isinstance(state, Retrying):
+        stops = "; not retried" if 0 < failure.attempt < attempts else ""
+        return f"{which}failed: {reason_of(state)}{stops}"
+    next_one = f"; retrying in {_seconds(failure.due_in_seconds)}" if failure.due_in_seconds else ""
+    said = described(state)[0] == Retrying.__name__  # by a RETRY signal, or after the death of its own process
+    return f"{which.rstrip()}: {state.message}{next_one}" if said else f"{which}failed: {reason_of(state)}{next_one}"
+
+
+def reason_of(state: State) -> str:
+    """Return why a task failed, in a line: the exception of its body, or what the engine says."""
+    kind, text = described(state)
+    message = str(state.message or "")
+    if isinstance(state, Retrying) or message.startswith(BODY_FAILED) or not message:
+        message = f"{kind}: {text}" if text else kind
+    return one_line(mask(message), LONGEST_REASON)
+
+
+def label_of(failure: FailureEvent) -> str:
+    """Return what failed: ``load[3] (eu.csv)``."""
+    step, name = failure.step, _run_name(failure.state)
+    label = f"{step.name}[{failure.row}]" if step.mapped and failure.row >= 0 else step.name
+    return one_line(label if name is None else f"{label} ({name})")
+
+
+def is_power_of_ten(number: int) -> bool:
+    """Whether a count is logged: 10, 100, 1000 ...
+
+    Examples
+    --------
+    >>> [number for number in range(2, 2000) if is_power_of_ten(number)]
+    [10, 100, 1000]
+    """
+    return str(number).rstrip("0") == "1" and number > 1
+
+
+def _so_far(count: CauseCount) -> str:
+    what = "failures" if count.is_final else "attempts that failed and are retried"
+    return f"{count.number:,} {what} so far: {count.reason}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{round(seconds, 2):.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
+
+
+def _traceback(state: State) -> str | None:
+    """Return the traceback of a failure, also of one that is retried."""
+    text: str | None = getattr(state, "traceback", None)
+    if text is None:
+        error = state._result
+        text = error.traceback_text if isinstance(error, EncodedError) else traceback_of(error)
+    return mask(text).rstrip() if text else None
+
+
+def _run_name(state: State) -> str | None:
+    name: str | None = state.context.get("task_run_name")
+    return name
+
+
+def _last_words(state: State) -> str:
+    """Return the last lines of a process that died, which cannot log them any more."""
+    lines = (state.evidence or {}).get("log") or () if isinstance(state, Crashed) else ()
+    return "".join(f"\n  {line}" for line in lines[-LAST_WORDS:])
+
+
+def _record(failure: FailureEvent, name: str, level: int, text: str, traceback: str | None) -> logging.LogRecord:
+    """Return a record for the handlers, with the place in the user's code where the failure was raised."""
+    error = failure.state._result
+    raised = isinstance(error, BaseException) and error.__traceback__ is not None and bool(traceback)
+    frames = list(_FRAME.finditer(traceback or ""))
+    file, line = (frames[-1]["file"], int(frames[-1]["line"])) if frames else ("", 0)
+    values = {
+        "name": name,
+        "levelno": level,
+        "levelname": logging.getLevelName(level),
+        "pathname": file,
+        "filename": file.replace("\\", "/").rpartition("/")[2],
+        "lineno": line,
+        "msg": text,
+        "created": failure.wall.timestamp(),
+        "msecs": failure.wall.microsecond // 1000,
+        "exc_info": (type(error), error, error.__traceback__) if raised else None,
+        "exc_text": traceback if traceback is None or described(failure.state)[1].isprintable() else block(traceback),
+        "task_name": failure.step.name,
+        "task_slug": failure.step.slug,
+        "map_index": failure.row if failure.step.mapped and failure.row >= 0 else None,
+        "task_run_name": _run_name(failure.state),
+        "processName": failure.worker or process_name(),
+        "names_itself": True,
+    }
+    return logging.makeLogRecord(values)
