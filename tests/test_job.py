@@ -55,7 +55,7 @@ def test_copy_of_a_step_works_out_its_flags_again():
     assert step.late == ()
     copy = step.replace(constants={"y": Pick(Success(), (0,)), "x": 1})
     assert copy.constants.keys() == {"x", "y"}
-    assert (copy.slug, copy.task, copy.plain, copy.direct) == (step.slug, step.task, step.plain, step.direct)
+    assert (copy.slug, copy.task, copy.plain) == (step.slug, step.task, step.plain)
 
 
 def test_kinds_of_inputs_keep_their_identity_in_a_pickle():

@@ -7,13 +7,14 @@ from datetime import timedelta
 import pytest
 from jobs import jobs_of
 
-from prefectish import Flow, task
+from prefectish import Flow, context, task
 from prefectish.engine.jobs.job import StepSpec
 from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.signals import LOOP
 from prefectish.engine.state import Failed, Skipped, Success
 from prefectish.engine.worker.attempt import PENDING, run_step
 from prefectish.engine.worker.cache import CacheSpec
-from prefectish.engine.worker.parts import AttemptPart, parts_of
+from prefectish.engine.worker.parts import AttemptPart, limited_by_run, parts_of
 from prefectish.engine.worker.storage import ResultStorage
 from prefectish.results import LocalResult
 
@@ -46,6 +47,8 @@ def test_plain_step_has_no_parts(tmp_path):
             {"rerun_on_loss": False, "task_run_name": "one", "cache_for": timedelta(hours=1)},
             ["Naming", "StoredResult", "StartMarker", "Target", "CacheLookup"],
         ),
+        ({"log_stdout": True, "timeout": 1}, ["StoredResult", "Target", "LoggedPrints", "Limits"]),
+        ({"isolation": "process"}, ["StoredResult", "Target", "Limits"]),
     ],
 )
 def test_parts_act_in_one_order(tmp_path, options, expected):
@@ -67,6 +70,12 @@ class Noted(AttemptPart):
     def begin(self, ctx, inputs):
         self.calls.append("begin")
         return self.answers.get("begin")
+
+    wraps = True
+
+    def around(self, ctx, inputs, call):
+        self.calls.append("called")
+        return call()
 
     def after_body(self, ctx, inputs, state):
         self.calls.append(f"after_body {state.result}")
@@ -92,7 +101,7 @@ def attempt(body, calls, *parts, probe_only=False, **options):
 def test_parts_act_around_the_body():
     calls = []
     assert attempt(lambda: calls.append("body"), calls, Noted(calls)) == Success()
-    assert calls == ["before_body", "Running", "begin", "body", "after_body None", "Success", "end Success"]
+    assert calls == ["before_body", "Running", "begin", "called", "body", "after_body None", "Success", "end Success"]
 
 
 def test_state_that_stands_for_the_run_keeps_the_others_from_acting():
@@ -125,7 +134,29 @@ def test_failure_after_the_body_is_not_passed_to_the_next_part():
 def test_failure_of_the_body_is_not_a_result_for_a_part():
     calls = []
     assert type(attempt(lambda: 1 / 0, calls, Noted(calls))) is Failed
-    assert calls == ["before_body", "Running", "begin", "Failed", "end Failed"]
+    assert calls == ["before_body", "Running", "begin", "called", "Failed", "end Failed"]
+
+
+def test_first_part_is_outermost_around_each_turn_of_a_loop():
+    calls = []
+
+    def body():
+        calls.append("body")
+        if context.get("task_loop_count", 1) == 1:
+            raise LOOP
+
+    class Outer(Noted):
+        def around(self, ctx, inputs, call):
+            calls.append("outer")
+            return call()
+
+    attempt(body, calls, Outer(calls), Noted(calls))
+    assert [c for c in calls if c in ("outer", "called", "body")] == ["outer", "called", "body"] * 2
+
+
+def test_limits_of_the_run_are_added_once():
+    (limits,) = limited_by_run(())
+    assert limited_by_run((limits,)) == (limits,)
 
 
 def test_probe_ends_before_the_body_begins():

@@ -232,7 +232,7 @@ def _run_alone(chain: ChainSpec, position: int, pdb: bool) -> ChainSpec:
     spec.task, spec.storage, spec.cache, spec.start_marker = task, None, None, None
     if pdb:
         task.timeout = task.total_timeout = None
-        task.isolation, task.log_stdout, spec.direct = "thread", False, True
+        task.isolation, task.log_stdout = "thread", False
         task.run = _run_in_debugger(task.run)
     steps = (*chain.steps[:position], spec, *chain.steps[position + 1 :])
     return ChainSpec(chain.ident, chain.run, steps, chain.shared, chain.wanted)

@@ -44,7 +44,6 @@ class StepSpec(Struct):
 
     __slots__ = (
         "by_position",
-        "direct",
         "cache",
         "computes_key",
         "constants",
@@ -111,8 +110,6 @@ class StepSpec(Struct):
         self.naming = None if task.task_run_name is None else _naming_of(task)
         # Its trigger is ``all_successful``: ``decide`` has a quick path for it.
         self.plain = task.trigger is triggers.all_successful
-        # The body is called in this thread, without limits, and what it prints is not captured.
-        self.direct = not (task.timeout or task.total_timeout or task.isolation != "thread" or task.log_stdout)
 
     def label(self, index: int) -> str:
         """``load-1[17]`` for a child of a map or a call, ``load-1`` for a single task, whose index is -1."""

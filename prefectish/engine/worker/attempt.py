@@ -25,9 +25,9 @@ from prefectish.engine.worker.body import UNFINISHED, call_body, finished
 from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
 from prefectish.engine.worker.input_check import CHECK_INPUTS
 from prefectish.engine.worker.logs.capture import safely
-from prefectish.engine.worker.parts import AttemptPart, parts_of
+from prefectish.engine.worker.parts import Call, Parts, limited_by_run, parts_of
 from prefectish.engine.worker.redaction import redacted_state
-from prefectish.engine.worker.time_limit import Allowance, call_limited, surrounding
+from prefectish.engine.worker.time_limit import is_run_over, surrounding
 from prefectish.engine.worker.tracebacks import is_quit, shorten_traceback
 from prefectish.errors import describe
 from prefectish.secrets import masking
@@ -90,16 +90,16 @@ def run_step(
 
 
 def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], start: State, probe_only: bool) -> State:
-    time_left = surrounding.get()
-    if time_left is not None and (left := time_left("")) is not None and left[0] <= 0:
-        return start  # the time of the run is up: nothing begins, and the client decides on its state
+    in_limited_run = surrounding.get() is not None
+    if in_limited_run and is_run_over():
+        return start  # nothing begins, and the client decides on its state
     verdict = before(spec, upstream)
     if type(verdict) is not CallBody:
         return _without_body(spec, ctx, start, verdict)
     inputs = verdict.inputs
     parts = spec.parts
-    if parts is None:
-        parts = spec.parts = parts_of(spec, bool(ctx.run.get(CHECK_INPUTS)))
+    if parts is None or in_limited_run:
+        parts = _parts(spec, ctx, in_limited_run)
     if parts and (found := _found(spec, parts, ctx, start, inputs)) is not None:
         return found
     if probe_only:
@@ -111,10 +111,17 @@ def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], sta
         refusal = part.begin(ctx, inputs)
         if refusal is not None:
             return _change(spec, state, refusal)[0]
-    state = _run_body(spec, ctx, start, inputs, state)
+    state = _run_body(spec, ctx, parts, inputs, state)
     for part in parts:
         part.end(ctx, state)
     return state
+
+
+def _parts(spec: StepSpec, ctx: AttemptContext, in_limited_run: bool) -> Parts:
+    """Return the optional parts of an attempt; those of the step are listed at its first one."""
+    if spec.parts is None:
+        spec.parts = parts_of(spec, bool(ctx.run.get(CHECK_INPUTS)))
+    return limited_by_run(spec.parts) if in_limited_run else spec.parts
 
 
 def _missed(spec: StepSpec, ctx: AttemptContext, start: State) -> State:
@@ -131,9 +138,7 @@ def _without_body(spec: StepSpec, ctx: AttemptContext, start: State, verdict: Fi
     return _change(spec, start, verdict.state)[0]
 
 
-def _found(
-    spec: StepSpec, parts: tuple[AttemptPart, ...], ctx: AttemptContext, start: State, inputs: dict[str, Any]
-) -> State | None:
+def _found(spec: StepSpec, parts: Parts, ctx: AttemptContext, start: State, inputs: dict[str, Any]) -> State | None:
     """Return the state that stands for the run of the body, if one of the parts has one."""
     for part in parts:
         found = part.before_body(ctx, inputs)
@@ -142,36 +147,30 @@ def _found(
     return None
 
 
-def _run_body(spec: StepSpec, ctx: AttemptContext, start: State, inputs: dict[str, Any], state: State) -> State:
+def _run_body(spec: StepSpec, ctx: AttemptContext, parts: Parts, inputs: dict[str, Any], state: State) -> State:
     """Run the body, and return the state after it: final, or that of a retry."""
-    time_left = surrounding.get()
-    allowance = None
-    if time_left is not None:
-        allowance = Allowance(spec.task, start, partial(time_left, spec.slug))
-    elif not spec.direct:
-        allowance = Allowance(spec.task, start)
-    state, aborted = _call_until_done(spec, ctx, inputs, state, allowance)
+    state, aborted = _call_until_done(spec, ctx, parts, inputs, state)
     if aborted or type(state) is Success:
         return state
-    if state.is_failed() and not (allowance is not None and allowance.spent):
-        return _retried(spec, ctx, state, allowance)
-    return _with_progress(state, ctx, allowance)
+    if state.is_failed() and not (ctx.allowance is not None and ctx.allowance.spent):
+        return _retried(spec, ctx, state)
+    return _with_progress(state, ctx)
 
 
-def _retried(spec: StepSpec, ctx: AttemptContext, state: State, allowance: Allowance | None) -> State:
+def _retried(spec: StepSpec, ctx: AttemptContext, state: State) -> State:
     """Return the state that follows a failure of the body: itself if it is final."""
     seconds, wall = clocks.current.seconds(), clocks.now()
     again = retry(spec, state, ctx.turn_count, lambda: wall, random.random)
     if again is None and type(state) is Crashed and state.cause == KILLED_PROCESS and spec.task.crash_retries:
-        return state.replace(context={**state.context, CRASH_PROGRESS: _crash_progress(ctx, allowance)})
+        return state.replace(context={**state.context, CRASH_PROGRESS: _crash_progress(ctx)})
     if again is None:
         return state.replace(context={**state.context, BEFORE_TURN: ctx.before}) if ctx.before else state
     if isinstance(again, Retrying) and again.start_time is not None:
         ctx.due = again.start_time, seconds + (again.start_time - wall).total_seconds()
-    return _change(spec, state, _with_progress(again, ctx, allowance))[0]
+    return _change(spec, state, _with_progress(again, ctx))[0]
 
 
-def _with_progress(state: State, ctx: AttemptContext, allowance: Allowance | None) -> State:
+def _with_progress(state: State, ctx: AttemptContext) -> State:
     """Add to the context of a waiting state what the next attempt continues from: turn of its loop, time used."""
     if not isinstance(state, Scheduled):
         return state
@@ -182,31 +181,23 @@ def _with_progress(state: State, ctx: AttemptContext, allowance: Allowance | Non
     answers = getattr(ctx, ANSWERS, None)
     if answers and ANSWERS not in state.context:  # no question is asked again because of a retry
         state = state.replace(context={**state.context, ANSWERS: answers})
-    return state if allowance is None else allowance.carried_by(state)
+    return state if ctx.allowance is None else ctx.allowance.carried_by(state)
 
 
-def _crash_progress(ctx: AttemptContext, allowance: Allowance | None) -> dict[str, Any]:
+def _crash_progress(ctx: AttemptContext) -> dict[str, Any]:
     """Return what an attempt after a crash continues from; it is none of those that ``max_retries`` counts."""
-    progress = _with_progress(Retrying(run_count=ctx.run_count), ctx, allowance).context
+    progress = _with_progress(Retrying(run_count=ctx.run_count), ctx).context
     return {**progress, "task_run_count": ctx.run_count, BEFORE_TURN: ctx.before + 1}
 
 
 def _call_until_done(
-    spec: StepSpec, ctx: AttemptContext, inputs: dict[str, Any], state: State, allowance: Allowance | None
+    spec: StepSpec, ctx: AttemptContext, parts: Parts, inputs: dict[str, Any], state: State
 ) -> tuple[State, bool]:
-    """Call the body until it stops raising LOOP; return the state after its handlers, and whether one aborted.
-
-    Parameters
-    ----------
-    allowance
-        The limits of a body that has some, or does not run right here; None for one without.
-    """
+    """Call the body until it stops raising LOOP; return the state after its handlers, and whether one aborted."""
     while True:
-        if allowance is not None:
-            outcome = call_limited(ctx, inputs, allowance)
-        elif spec.by_position:
-            outcome = call_body(spec.task, inputs, spec.by_position)
-        else:
+        if parts or spec.by_position:
+            outcome = _call_body(spec, ctx, parts, inputs)
+        else:  # what call_body does, without a jump: most bodies are called here
             outcome = capture(spec.task.run, **inputs)
             if type(outcome) is Error or issubclass(type(outcome.value), UNFINISHED):
                 outcome = finished(outcome, spec.task.run)
@@ -214,7 +205,7 @@ def _call_until_done(
             new = _after_error(spec, ctx, outcome)
         else:
             new = after(spec, outcome, ctx.run_count - ctx.before)
-        for part in spec.parts or ():
+        for part in parts:
             if type(new) is Success:  # so is what a body that raised SUCCESS ends with
                 new = part.after_body(ctx, inputs, new)
         new, aborted = _change(spec, state, new)
@@ -224,6 +215,15 @@ def _call_until_done(
         state, aborted = _change(spec, new, RUNNING)
         if aborted or not state.is_running():
             return state, aborted
+
+
+def _call_body(spec: StepSpec, ctx: AttemptContext, parts: Parts, inputs: dict[str, Any]) -> Value | Error:
+    """Call the body in what parts put around the call, the first of them outermost."""
+    call: Call = partial(call_body, spec.task, inputs, spec.by_position)
+    for part in reversed(parts):
+        if part.wraps:
+            call = partial(part.around, ctx, inputs, call)
+    return call()
 
 
 def _after_error(spec: StepSpec, ctx: AttemptContext, outcome: Error) -> State:

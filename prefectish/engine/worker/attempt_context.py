@@ -16,6 +16,7 @@ from prefectish.secrets.store import stand_ins
 
 if TYPE_CHECKING:
     from prefectish.engine.jobs.job import StepSpec
+    from prefectish.engine.worker.time_limit import Allowance
 
 
 #: In the context of a state from which a run starts that was probed: how its cache was missed, not to look again.
@@ -40,11 +41,13 @@ class AttemptContext(Mapping[str, Any]):
         Number of this attempt, from 1, which no other attempt has.
     before
         Of these, the attempts in former turns of a loop, and those that ended with the process of the body.
+    allowance
+        The time that the body may still take; None without a limit.
     """
 
     __slots__ = (
-        "answers", "before", "due", "index", "inputs", "item_key", "key", "lines", "loop_count", "loop_result", "miss",
-        "name", "resume", "run", "run_count", "spec", "start",
+        "allowance", "answers", "before", "due", "index", "inputs", "item_key", "key", "lines", "loop_count",
+        "loop_result", "miss", "name", "resume", "run", "run_count", "spec", "start",
     )  # fmt: skip
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
@@ -53,6 +56,7 @@ class AttemptContext(Mapping[str, Any]):
         self.index = index
         self.start = start
         self.inputs: Any = None
+        self.allowance: Allowance | None = None
         self.key: str | None = None
         self.item_key: str | None = None
         self.lines: LogLines | None = None

@@ -1,22 +1,23 @@
 """The optional parts of an attempt, one protocol: what happens around the call of a body.
 
 A step without any has an empty tuple of parts and pays for none. :func:`parts_of` lists them in the order in which they
-act: a name first, since the others may log; then how this attempt ended before; then whatever stands for the run.
-
-How a body is called is not among them: time limits, isolation and captured prints surround the call itself, and a run
-in this process may have a time limit of its own that applies to every body
-(:mod:`prefectish.engine.worker.time_limit`).
+act: a name first, since the others may log; then how this attempt ended before; then whatever stands for the run; last
+what is around the call itself. Where the loop of a run with a time limit calls bodies in its own thread, each of them
+has the part for limits, too (:func:`limited_by_run`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 from prefectish.engine.worker import start_marker
 from prefectish.engine.worker.input_check import changed, complaint, failure, hashes
 from prefectish.engine.worker.template_fields import TemplateFields
+from prefectish.engine.worker.time_limit import allowance_of, call_limited
 
 if TYPE_CHECKING:
+    from prefectish.engine.capture import Error, Value
     from prefectish.engine.jobs.job import StepSpec
     from prefectish.engine.state import State
     from prefectish.engine.worker.attempt_context import AttemptContext
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
     Inputs = dict[str, Any]
 
+#: Calls the body once.
+Call: TypeAlias = "Callable[[], Value | Error]"
+Parts: TypeAlias = "tuple[AttemptPart, ...]"
+
 
 class AttemptPart:
     """Base class of the parts; each method does nothing.
@@ -35,10 +40,13 @@ class AttemptPart:
     ----------
     replays
         Whether `before_body` returns how this very attempt ended before, which the handlers have seen.
+    wraps
+        Whether `around` does anything.
     """
 
     __slots__ = ()
     replays: ClassVar[bool] = False
+    wraps: ClassVar[bool] = False
 
     def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
         """Return a state that stands for the run of the body; None to run it."""
@@ -47,6 +55,10 @@ class AttemptPart:
     def begin(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
         """Act once the task is Running; return a state if the body must not run, else None."""
         return None
+
+    def around(self, ctx: AttemptContext, inputs: Inputs, call: Call) -> Value | Error:
+        """Call the body; in a loop, at each turn."""
+        return call()
 
     def after_body(self, ctx: AttemptContext, inputs: Inputs, state: State) -> State:
         """Return the state that follows a Success of the body."""
@@ -169,7 +181,38 @@ class _InputCheck(AttemptPart):
             ctx["logger"].warning("%s", complaint(ctx, names))
 
 
-def parts_of(spec: StepSpec, checks_inputs: bool = False) -> tuple[AttemptPart, ...]:
+class _LoggedPrints(AttemptPart):
+    """Sends what the body prints to the logger of its task."""
+
+    __slots__ = ()
+    wraps = True
+
+    def around(self, ctx: AttemptContext, inputs: Inputs, call: Call) -> Value | Error:
+        from prefectish.engine.worker.logs.stdout import logged_prints
+
+        with logged_prints(ctx["logger"]):
+            return call()
+
+
+class _Limits(AttemptPart):
+    """Ends a body at its time limit, or that of its run, and calls one that is isolated in a process of its own."""
+
+    __slots__ = ()
+    wraps = True
+
+    def begin(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        ctx.allowance = allowance_of(ctx)
+        return None
+
+    def around(self, ctx: AttemptContext, inputs: Inputs, call: Call) -> Value | Error:
+        assert ctx.allowance is not None
+        return call_limited(ctx, inputs, ctx.allowance, call)
+
+
+_LIMITS = _Limits()
+
+
+def parts_of(spec: StepSpec, checks_inputs: bool = False) -> Parts:
     """Return the parts of a step, in the order in which they act."""
     parts: list[AttemptPart] = []
     if spec.naming is not None:
@@ -187,4 +230,14 @@ def parts_of(spec: StepSpec, checks_inputs: bool = False) -> tuple[AttemptPart, 
         parts.append(_Target(spec.storage))
     if spec.cache is not None:
         parts.append(_CacheLookup(spec.cache))
+    task = spec.task
+    if task.log_stdout:
+        parts.append(_LoggedPrints())
+    if task.timeout or task.total_timeout or task.isolation != "thread":
+        parts.append(_LIMITS)
     return tuple(parts)
+
+
+def limited_by_run(parts: Parts) -> Parts:
+    """Return parts with the one for limits, for a body that is called where a run with a time limit has its loop."""
+    return parts if _LIMITS in parts else (*parts, _LIMITS)

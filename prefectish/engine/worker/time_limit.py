@@ -31,7 +31,6 @@ from prefectish.engine.side_thread import SideThread
 from prefectish.engine.signals import ENDRUN, TimeoutSignal
 from prefectish.engine.state import Scheduled, State, TimedOut
 from prefectish.engine.worker.attempt_context import AttemptContext
-from prefectish.engine.worker.body import call_body
 from prefectish.tasks.task import Task
 
 #: The alarm rings again after so many seconds, for a body that swallowed it, or was where an exception is lost (a
@@ -109,17 +108,23 @@ class Allowance:
         return state.replace(context={**state.context, USED: self.used})
 
 
-def call_limited(ctx: AttemptContext, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
-    """Call the body of an attempt as :func:`call_body` does, within its limits and in a process of its own if asked."""
-    if not ctx.spec.task.log_stdout:
-        return _limited(ctx, inputs, allowance)
-    from prefectish.engine.worker.logs.stdout import logged_prints
-
-    with logged_prints(ctx["logger"]):
-        return _limited(ctx, inputs, allowance)
+def allowance_of(ctx: AttemptContext) -> Allowance:
+    """Return the time that the body of an attempt may take, by its task and by the run around this thread."""
+    time_left = surrounding.get()
+    return Allowance(ctx.spec.task, ctx.start, None if time_left is None else partial(time_left, ctx.spec.slug))
 
 
-def _limited(ctx: AttemptContext, inputs: dict[str, Any], allowance: Allowance) -> Value | Error:
+def is_run_over() -> bool:
+    """Whether the run around this thread has no time left."""
+    time_left = surrounding.get()
+    left = None if time_left is None else time_left("")
+    return left is not None and left[0] <= 0
+
+
+def call_limited(
+    ctx: AttemptContext, inputs: dict[str, Any], allowance: Allowance, call: Callable[[], Value | Error]
+) -> Value | Error:
+    """Call the body of an attempt within its limits, by `call` or, if it is isolated, in a process of its own."""
     limit = allowance.left
     if limit is not None and limit <= 0:
         return _overrun(allowance) or Error(
@@ -134,7 +139,7 @@ def _limited(ctx: AttemptContext, inputs: dict[str, Any], allowance: Allowance) 
         if limit is not None and _timed_out(outcome):
             _log_stopped(ctx, limit)
     else:
-        outcome = _called(partial(call_body, task, inputs, ctx.spec.by_position), limit, ctx)
+        outcome = _called(call, limit, ctx)
     seconds = clocks.current.seconds() - began
     if limit is not None and _timed_out(outcome):
         seconds = max(seconds, limit)  # so that a total that ran out is seen as spent, to the last bit
