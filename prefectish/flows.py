@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from prefectish.config import default_executor, switch
-from prefectish.edges import Edge, flattened_once, unwrap
+from prefectish.edges import Edge, allow_failure, flattened_once, unwrap
 from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.driver.options import RunOptions, check_reserved
 from prefectish.engine.state import Scheduled, State
@@ -324,9 +324,9 @@ class Flow(TaskGraph):
             if plain and inside and key is None and not isinstance(value, dict):
                 # To wait for a list is to wait for its members; the list itself is not needed.
                 for member in value:
-                    self._feed(task, None, member, mapped, validate)
+                    self._feed(task, None, allow_failure(member) if failure_allowed else member, mapped, validate)
                 return
-            value = collected(value, self) if inside else Constant(value)
+            value = collected(value, self, maps and not flattened, failure_allowed) if inside else Constant(value)
         self.insert(Edge(self._admit(value), task, key, maps, flattened, failure_allowed), validate)
 
     def copy(self) -> Self:

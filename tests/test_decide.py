@@ -105,10 +105,14 @@ def test_skip_comes_before_the_trigger():
     assert state.result is None
 
 
-def test_skip_looks_through_a_map_behind_an_unmapped_edge_only():
-    parent = Mapped(map_states=[Success(None, 1), Skipped()])
-    assert type(state_of(before(spec(edge()), [parent]))) is Skipped
-    assert inputs_of(before(spec(edge(mapped=True)), [parent])) == {"x": [1, None]}
+@pytest.mark.parametrize("mapped", [False, True], ids=["whole", "item"])
+def test_skip_and_trigger_look_through_a_map_that_is_read_as_a_whole_or_is_one_item_of_a_list(mapped):
+    skipped = Mapped(map_states=[Success(None, 1), Skipped()])
+    assert type(state_of(before(spec(edge(mapped=mapped)), [skipped]))) is Skipped
+    failed = Mapped(map_states=[Success(None, 1), Failed(None, 2)])
+    assert type(state_of(before(spec(edge(mapped=mapped)), [failed]))) is TriggerFailed
+    assert inputs_of(before(spec(edge(mapped=mapped, allow_failure=True)), [failed])) == {"x": [1, 2]}
+    assert inputs_of(before(spec(edge(mapped=mapped), trigger=triggers.any_failed), [failed])) == {"x": [1, 2]}
 
 
 def test_task_that_does_not_skip_is_called():

@@ -108,5 +108,4 @@ def test_bodies_after_the_failure_that_stops_a_map_are_seen():
 
 
 def test_known_faults_are_features():
-    shown = {"equal_targets", "cache_for_siblings", "cache_in_flight", "row_of_failed", *twins.IN_FEATURE}
-    assert set(twins.KNOWN_FAULTS) <= {*FEATURES, *shown}
+    assert set(twins.KNOWN_FAULTS) <= {*FEATURES, *twins.SHOWN, *twins.IN_FEATURE}

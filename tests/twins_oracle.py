@@ -161,14 +161,12 @@ class Oracle:
             end = [part for each in end for part in self.parts(each)]
         return end
 
-    def row(self, end: End | Ends) -> Ends:
+    def row(self, end: End | Ends) -> list[Any]:
         """Return the items of a list of which the first is what a node gives."""
         states = end if isinstance(end, list) else [end]
         if any(each.kind != "Success" for each in states):
             self.names.add("row_of_failed")
-        first = End("Success", [each.value for each in states]) if isinstance(end, list) else end
-        if any(each.value is ANY for each in states):
-            first = UNKNOWN
+        first = UNKNOWN if any(each.value is ANY for each in states) else end
         return [first, End("Success", 7)]
 
     def parts(self, end: End) -> Iterator[End]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
-from prefectish.edges import Annotation, Unwrapped, unwrap
+from prefectish.edges import Annotation, Unwrapped, flattened_once, unwrap
+from prefectish.edges import allow_failure as allowing_failure
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.context import current
 from prefectish.engine.jobs.envelope import SIMPLE
@@ -37,7 +39,13 @@ class Arguments(NamedTuple):
     by_position: tuple[str, ...] = ()  # names of those that the body is given by position
 
 
-def arguments_of(task_name: str, bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool) -> Arguments:
+#: Calls a task in between, and returns its future; of an annotated value, what the annotations make of it.
+StepBetween = Callable[[Any], Any]
+
+
+def arguments_of(
+    task_name: str, bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool, step_between: StepBetween
+) -> Arguments:
     """Return the arguments of a call; TypeError if `wait_for` holds, also in lists, something other than futures.
 
     If `allow_failure`, failures among what it reads and waits for do not keep it from running.
@@ -49,9 +57,9 @@ def arguments_of(task_name: str, bound: Mapping[str, Any], wait_for: Iterable[An
             specs.append(_given_spec(key))
             values.append(value)
         else:
-            unwrapped = unwrap(value)
+            unwrapped = unwrap(flattened_once(value, step_between))
             check_constant(unwrapped.value, task_name, f"argument {key!r}")
-            _add(specs, values, key, unwrapped, allow_failure)
+            _add(specs, values, key, unwrapped, allow_failure, step_between)
     for entry in _waited_for(wait_for):
         is_state = isinstance(entry.value, State)
         name = _STATE if is_state else entry.value.task_name
@@ -92,7 +100,14 @@ def _given_spec(key: str) -> InputSpec:
     return spec
 
 
-def _add(specs: list[InputSpec], values: list[Any], key: str, unwrapped: Unwrapped, allow_failure: bool) -> None:
+def _add(
+    specs: list[InputSpec],
+    values: list[Any],
+    key: str,
+    unwrapped: Unwrapped,
+    allow_failure: bool,
+    step_between: StepBetween,
+) -> None:
     value = unwrapped.value
     allowed = allow_failure or unwrapped.allow_failure
     if isinstance(value, TaskFuture | MapFuture):
@@ -102,28 +117,38 @@ def _add(specs: list[InputSpec], values: list[Any], key: str, unwrapped: Unwrapp
         specs.append(InputSpec(key, -1, TaskName(key, key, _NO_TAGS), False, unwrapped.flattened, allowed))
         values.append(value)
     elif holds_futures(value):
-        _add_filled(specs, values, key, value, allowed)
+        if unwrapped.flattened:  # once it is filled
+            made = step_between(allowing_failure(value) if allowed else value)
+            _add(specs, values, key, unwrapped._replace(value=made), allowed, step_between)
+        else:
+            _add_filled(specs, values, key, value, allowed, step_between)
     else:
         specs.append(_given_spec(key))
         values.append(flattened(value) if unwrapped.flattened else value)
 
 
-def _add_filled(specs: list[InputSpec], values: list[Any], key: str, value: Any, allowed: bool) -> None:
+def _add_filled(
+    specs: list[InputSpec], values: list[Any], key: str, value: Any, allowed: bool, step_between: StepBetween
+) -> None:
     """Add a collection with futures in it: each fills a slot of its own."""
 
-    def slot_for(member: Any) -> Any:
-        unwrapped = unwrap(member)
-        if not isinstance(unwrapped.value, TaskFuture | MapFuture | State):
-            return member
+    def fill(member: Any, allowed: bool = allowed) -> Any:
+        unwrapped = unwrap(flattened_once(member, step_between))
+        inner, allow = unwrapped.value, allowed or unwrapped.allow_failure
+        if not isinstance(inner, TaskFuture | MapFuture | State):
+            if not isinstance(member, Annotation) or not holds_futures(inner):
+                return member
+            if not unwrapped.flattened:
+                return rebuilt(inner, partial(fill, allowed=allow))
+            inner = step_between(allowing_failure(inner) if allow else inner)
         name = f"_{len(specs)}_in_{key}"
-        task_name = TaskName(key, key, _NO_TAGS) if isinstance(unwrapped.value, State) else unwrapped.value.task_name
-        allow = allowed or unwrapped.allow_failure
+        task_name = TaskName(key, key, _NO_TAGS) if isinstance(inner, State) else inner.task_name
         specs.append(InputSpec(name, -1, task_name, False, unwrapped.flattened, allow, inside=key))
-        values.append(unwrapped.value if isinstance(unwrapped.value, State) else _outcome_of(unwrapped.value))
+        values.append(inner if isinstance(inner, State) else _outcome_of(inner))
         return Slot(name)
 
     try:
-        template = rebuilt(value, slot_for)
+        template = rebuilt(value, fill)
     except RecursionError:
         text = f"a {type(value).__name__} that holds itself, and a future, cannot be passed; pass the future alone"
         raise TypeError(text) from None
@@ -227,20 +252,27 @@ def _not_a_future(value: Any) -> TypeError:
 
 
 def map_arguments(
-    name: str, bound: Mapping[str, Any], wait_for: Iterable[Any], allow_failure: bool
+    name: str,
+    bound: Mapping[str, Any],
+    wait_for: Iterable[Any],
+    allow_failure: bool,
+    mapped: bool,
+    step_between: StepBetween,
 ) -> tuple[Argument, ...]:
-    """Return the arguments of a map; all are mapped over but those in ``unmapped``.
+    """Return the arguments of a map; `mapped` says whether those are mapped over that no annotation says it of.
 
     Raises TypeError if a value cannot be mapped over, or `wait_for` holds something other than futures.
     """
-    made = [_map_argument(name, key, unwrap(value), allow_failure, True) for key, value in bound.items()]
+    made = [
+        _map_argument(name, key, unwrap(value), allow_failure, mapped, step_between) for key, value in bound.items()
+    ]
     for entry in _entries(wait_for):
         unwrapped = unwrap(entry)
         inside = waited_in(entry)
         if not inside:
             raise _not_a_future(unwrapped.value)
         waited = [unwrapped] if unwrapped.mapped else inside
-        made += [_map_argument(name, None, one, allow_failure, False) for one in waited]
+        made += [_map_argument(name, None, one, allow_failure, False, step_between) for one in waited]
     return _told_apart(made)
 
 
@@ -250,7 +282,14 @@ def _told_apart(arguments: list[Argument]) -> tuple[Argument, ...]:
     return tuple(a._replace(name=edge.upstream) for a, edge in zip(arguments, edges, strict=True))
 
 
-def _map_argument(name: str, key: str | None, unwrapped: Unwrapped, allow_failure: bool, mapped: bool) -> Argument:
+def _map_argument(
+    name: str,
+    key: str | None,
+    unwrapped: Unwrapped,
+    allow_failure: bool,
+    mapped: bool,
+    step_between: StepBetween,
+) -> Argument:
     value = unwrapped.value
     is_mapped = mapped if unwrapped.mapped is None else unwrapped.mapped
     allowed = allow_failure or unwrapped.allow_failure
@@ -267,13 +306,19 @@ def _map_argument(name: str, key: str | None, unwrapped: Unwrapped, allow_failur
         check = check_mappable if is_mapped else check_constant
         check(value, name, "wait_for" if key is None else f"argument {key!r}")
         if holds:
-            value = rebuilt(value, _stand_in)
+            value = rebuilt(value, partial(_stand_in, step_between=step_between))
     return Argument(key, value, task_name, is_mapped, unwrapped.flattened, allowed, holds)
 
 
-def _stand_in(member: Any) -> Any:
-    """Return the outcome of a future inside a value."""
-    inner = unwrap(member).value
+def _stand_in(member: Any, step_between: StepBetween) -> Any:
+    """Return the outcome of a future inside a value; of an annotated one, that of a step in between."""
+    unwrapped = unwrap(member)
+    inner = unwrapped.value
+    if isinstance(member, Annotation) and holds_futures(inner):
+        if unwrapped.flattened or unwrapped.allow_failure:
+            inner = step_between(member)
+        elif members_of(inner) is not None:
+            return rebuilt(inner, partial(_stand_in, step_between=step_between))
     if isinstance(inner, State):
         return _outcome_of_state(inner)
     return _outcome_of(inner) if isinstance(inner, TaskFuture | MapFuture) else member

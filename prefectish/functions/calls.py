@@ -20,13 +20,14 @@ from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import ITEM, ChainSpec, Record
 from prefectish.engine.jobs.slots import members_of, rebuilt
+from prefectish.engine.plan.map_domain import SKIPPED_UPSTREAM, skips_reader
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, StepChain, StepState
 from prefectish.engine.scheduling.same_key import meets_same_keys
-from prefectish.engine.state import Cancelled, Failed, Mapped, State, Success
-from prefectish.engine.worker.decide import finished
+from prefectish.engine.state import Cancelled, Failed, Mapped, Skipped, State, Success
+from prefectish.engine.worker.decide import failed_in, finished
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
 from prefectish.functions.settled import Settled
 from prefectish.tasks.collections import Constant
@@ -403,7 +404,7 @@ class CallQueue:
             made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, value.state, width, stands_in=True)
             self.changes.mark_rerun(made, self._reran(value))
             return made.step.number
-        state = state_of(value) if a.holds or isinstance(value, State) else Success("Constant.", value)
+        state = state_of(value, a.allow_failure) if a.holds or isinstance(value, State) else Success("Constant.", value)
         made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, state, stands_in=a.holds)
         self.changes.mark_rerun(made, a.holds and any(self._reran(outcome) for outcome in outcomes_in(value)))
         return made.step.number
@@ -420,16 +421,16 @@ class CallQueue:
         step_state = self.dynamic_plan.add_literal(_NAMED, a.name.slug, given, stands_in=True, is_final=False)
         self.dynamic_plan.add_own_domain(step_state, len(items))
         for row, item in enumerate(items):
-            self._once_known(outcomes_in(item), partial(self._end_item, step_state, row, item), reader)
+            self._once_known(outcomes_in(item), partial(self._end_item, step_state, row, item, a.allow_failure), reader)
         return step_state.step.number
 
-    def _end_item(self, step_state: StepState, row: int, item: Any) -> None:
+    def _end_item(self, step_state: StepState, row: int, item: Any, allows: bool) -> None:
         width = item.width if type(item) is Settled else None
         if self.progress.resume_rules is not None:
             for outcome in outcomes_in(item):
                 if outcome.step_state is not None:
                     self.progress.resume_rules.inherit(step_state.step.number, row, _place(outcome))
-        self.changes.finish_row(step_state, row, state_of(item), width if isinstance(width, int) else None)
+        self.changes.finish_row(step_state, row, state_of(item, allows), width if isinstance(width, int) else None)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -510,14 +511,19 @@ def _result_of(outcome: Settled) -> Any:
     return outcome.state.result
 
 
-def state_of(value: Any) -> State:
-    """Return the state that stands for a value in which all outcomes are known: the first failed one, or a success."""
+def state_of(value: Any, allow_failure: bool = False) -> State:
+    """Return the state that stands for a value in which all outcomes are known: a skipped or failed one, or a success.
+
+    If failures are allowed, the exception of what failed is in its place.
+    """
     if type(value) is Settled:
         assert value.state is not None
         return value.state
     states = [o.state for o in outcomes_in(value) if o.state is not None]
-    for state in states:
-        if not state.is_successful():
+    if any(skips_reader(False, state) for state in states):
+        return Skipped(SKIPPED_UPSTREAM)
+    for state in map(failed_in, states):
+        if state is not None and not allow_failure:
             return state
     if not states:
         return value if isinstance(value, State) else Success(None, value)

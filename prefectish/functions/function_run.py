@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextvars
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from prefectish.edges import Annotation, flattened_once
+from prefectish.edges import Annotation, flattened_once, unwrap
 from prefectish.engine.call_options import CallOptions
 from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
@@ -258,6 +258,8 @@ class FunctionRun:
 
             if inspect.iscoroutinefunction(task.run):
                 return self.submit(task, args, kwargs, options)
+        if maps_over(args, kwargs):
+            return self.map(task, args, kwargs, options, mapped=False)
         self._check_open(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
@@ -297,10 +299,10 @@ class FunctionRun:
             outcome.wait()
         return outcome
 
-    def submit(
-        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
-    ) -> TaskFuture[Any] | State:
-        """Submit a call, and return its future at once, or its state once that is known."""
+    def submit(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Any:
+        """Submit a call, and return its future at once, or its state once known; a map if an argument is ``mapped``."""
+        if maps_over(args, kwargs):
+            return self.map(task, args, kwargs, options, mapped=False)
         self._check_open(task)
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
@@ -327,14 +329,19 @@ class FunctionRun:
         return outcome
 
     def map(
-        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions, mapped: bool = True
     ) -> MapFuture[Any] | TaskFuture[Any] | State | list[State]:
-        """Submit a map over the arguments, and return its future at once, or its children's states once known."""
+        """Submit a map, and return its future at once, or its children's states once known.
+
+        `mapped` says whether it goes over arguments that are not annotated.
+        """
         self._check_open(task)
         task = self._variant(task, options)
         inputs = inputs_of(task.run, task.name)
-        bound = self._flattened_once(inputs.bind(task.name, args, kwargs), options, self.map)
-        arguments = map_arguments(task.name, bound, options.wait_for, options.allow_failure)
+        step_between = self._step_between(options, self.map if mapped else self.submit)
+        bound = {n: flattened_once(v, step_between) for n, v in inputs.bind(task.name, args, kwargs).items()}
+        step_between = self._step_between(options, self.submit)
+        arguments = map_arguments(task.name, bound, options.wait_for, options.allow_failure, mapped, step_between)
         if not any(a.mapped for a in arguments):
             return self.submit(task, args, kwargs, options)
         slug = self.dynamic_plan.slug_of(task)
@@ -352,20 +359,14 @@ class FunctionRun:
 
     def _arguments(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Arguments:
         inputs = inputs_of(task.run, task.name)
-        bound = self._flattened_once(inputs.bind(task.name, args, kwargs), options, self.submit)
-        given = arguments_of(task.name, bound, options.wait_for, options.allow_failure)
+        bound = inputs.bind(task.name, args, kwargs)
+        step_between = self._step_between(options, self.submit)
+        given = arguments_of(task.name, bound, options.wait_for, options.allow_failure, step_between)
         return given if inputs.is_plain else given._replace(by_position=inputs.positional[: len(args)])
 
-    def _flattened_once(self, bound: dict[str, Any], options: CallOptions, call: Callable[..., Any]) -> dict[str, Any]:
-        """Return arguments that are flattened once at most; further levels are calls of a task of their own."""
-
-        def step_between(inner: Any) -> Any:
-            return call(_FLATTENED, (inner,), {}, CallOptions((), False, options.allow_failure, None))
-
-        for name, value in bound.items():
-            if isinstance(value, Annotation):
-                bound[name] = flattened_once(value, step_between)
-        return bound
+    def _step_between(self, options: CallOptions, call: Callable[..., Any]) -> Callable[[Any], Any]:
+        """Return what makes a step of its own of an argument that is flattened a further time, or inside of a list."""
+        return lambda inner: call(_FLATTENED, (inner,), {}, CallOptions((), False, options.allow_failure, None))
 
     def _signature(self, task: Task, given: Arguments) -> CallSignature:
         kind = task, given.specs, given.by_position
@@ -418,6 +419,11 @@ class FunctionRun:
         if step_state is None or row is None or step_state.children is None or row >= len(step_state.children):
             return None
         return step_state.state_of(row)
+
+
+def maps_over(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call is a map, since one of its arguments is ``mapped(...)``."""
+    return any(isinstance(value, Annotation) and unwrap(value).mapped for value in (*args, *kwargs.values()))
 
 
 def _known_state(outcome: Settled) -> State:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from prefectish.edges import Annotation
+from prefectish.edges import Annotation, allow_failure
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -95,6 +95,19 @@ class Dict(Task):
         return dict(zip(_in_order(keys), _in_order(values), strict=True))
 
 
+def _allowing_failure(value: Any) -> Any:
+    """Return a collection whose members may fail."""
+    if isinstance(value, dict):
+        return {allow_failure(key): allow_failure(member) for key, member in value.items()}
+    members = [allow_failure(member) for member in value]
+    return value._make(members) if hasattr(value, "_make") else type(value)(members)
+
+
+def item_name(number: int) -> str:
+    """Return the name of the argument that a member of a collection is."""
+    return f"item_{number}"
+
+
 def _in_order(items: dict[str, Any]) -> Iterator[Any]:
     """Return the values sorted by number, since edges and constants are passed in any order."""
     return (items[name] for name in sorted(items, key=lambda name: int(name.rpartition("_")[2])))
@@ -132,12 +145,21 @@ def as_task(value: Any, flow: RecordingFlow) -> Task:
     return collected(value, flow) if holds_tasks(value) else Constant(value)
 
 
-def collected(value: Any, flow: RecordingFlow) -> Task:
-    """Record the task that collects a collection with tasks or annotations."""
+def collected(value: Any, flow: RecordingFlow, mapped: bool = False, allow_failure: bool = False) -> Task:
+    """Record the task that collects a collection with tasks or annotations.
+
+    What is allowed to fail has its exception in its place. Of one that is `mapped` over, a member that an annotation
+    changes is a task of its own, so that it can fail alone.
+    """
+    if mapped and isinstance(value, list | tuple):
+        members = [Flattened().bind(m, flow=flow) if isinstance(m, Annotation) else m for m in value]
+        value = value._make(members) if hasattr(value, "_make") else type(value)(members)
+    if allow_failure:
+        value = _allowing_failure(value)
     if isinstance(value, dict):
         keys = {f"key_{i}": key for i, key in enumerate(value.keys())}
         return Dict().bind(**keys, **{f"value_{i}": v for i, v in enumerate(value.values())}, flow=flow)
-    items = {f"item_{i}": item for i, item in enumerate(value)}
+    items = {item_name(i): item for i, item in enumerate(value)}
     if isinstance(value, list):
         return List().bind(**items, flow=flow)
     if isinstance(value, tuple):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.job import Pick
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.scheduling.run_state import MapState, StepState
-from prefectish.engine.state import Deferred, Failed, State, Success
+from prefectish.engine.state import Deferred, Failed, Skipped, State, Success, TriggerFailed
 from prefectish.engine.worker.decide import unread_item
 from prefectish.errors import text_of
+from prefectish.tasks.collections import List, Tuple, item_name
 from prefectish.tasks.mapping import LISTS, checked_item, item_at
 
 #: Gives the item of a row: a value, a state, or a reference to an item that is elsewhere.
@@ -132,6 +133,35 @@ class ChildrenInRow:
         """Return the item of a row."""
         assert self._source.children is not None
         return self._source.children[row]
+
+
+class MembersInRow:
+    """Members of a list of tasks of which one failed or was skipped: each child reads the state of its own."""
+
+    __slots__ = ("_source", "_step_states")
+
+    def __init__(self, source: StepState, step_states: Sequence[StepState]) -> None:
+        self._source = source
+        self._step_states = step_states
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        step = self._source.step
+        name = item_name(row)
+        for i in step.inputs:
+            if i.key == name:
+                return self._step_states[i.source].state
+        return as_success_if_ambiguous(step.constants[name])
+
+
+def lacks_members(source: StepState) -> bool:
+    """Whether a source is a list of tasks that was not made, since one of them failed or was skipped."""
+    return isinstance(source.step.task, List | Tuple) and isinstance(source.state, TriggerFailed | Skipped)
+
+
+def member_count(source: StepState) -> int:
+    """Return the number of members of a list of tasks."""
+    return sum(i.key is not None for i in source.step.inputs) + len(source.step.constants)
 
 
 class PulledItems:

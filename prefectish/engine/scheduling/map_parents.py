@@ -9,6 +9,7 @@ from typing import Any
 from prefectish.engine.plan.map_domain import SCALAR, KnownSource, element_width, flat_paths, parent_verdict
 from prefectish.engine.plan.steps import Input
 from prefectish.engine.scheduling.changes import Changes
+from prefectish.engine.scheduling.items import lacks_members, member_count
 from prefectish.engine.scheduling.run_state import MapState, StepState
 from prefectish.engine.state import Failed, Mapped, State
 from prefectish.engine.worker.decide import finished
@@ -84,6 +85,8 @@ class MapParents:
             return KnownSource(i, state)
         if step_state.children is not None and step_state.step.mapped:
             return KnownSource(i, state, _mapped_width(i, step_state, map_state), "list")
+        if lacks_members(step_state) and not i.flattened:
+            return KnownSource(i, Mapped("Members."), member_count(step_state), "list")
         if not state.is_successful():
             # A generator cannot leave its process, which failed its task; that it cannot be mapped over is known too.
             measurement: Any = step_state.measurement

@@ -261,6 +261,8 @@ class ReadySteps:
                 chain.dependencies.append(source)
                 source.dependents.append(chain)
             return items.ChildrenInRow(source)
+        if items.lacks_members(source) and not i.flattened:
+            return items.MembersInRow(source, self.run_state.step_states)
         if isinstance(source.state, Mapped) or not source.state.is_successful() or _has_no_items(source):
             return None
         if is_iterator(source):

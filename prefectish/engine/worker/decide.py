@@ -104,9 +104,7 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
         return _read(spec, upstream)
     if not all(finished(state) for state in upstream):
         return NOT_READY
-    if spec.task.skip_on_upstream_skip and any(
-        skips_reader(i.mapped, s) for i, s in zip(spec.inputs, upstream, strict=True)
-    ):
+    if spec.task.skip_on_upstream_skip and any(skips_reader(False, state) for state in upstream):
         return Finish(Skipped(SKIPPED_UPSTREAM))
     for i, state in zip(spec.inputs, upstream, strict=True):
         if type(state) is Failed and UNREAD in state.context and not i.allow_failure:
@@ -148,13 +146,20 @@ def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:
 def _judged(i: Input, state: State) -> State | None:
     """Return an input's state for the trigger: without failures that are allowed; None if nothing is left of it."""
     if not i.allow_failure:
-        return state
+        return failed_in(state) or state if i.mapped else state
     if state.is_failed():
         return None
     if i.mapped or not isinstance(state, Mapped) or not state.map_states:
         return state
     kept = [child for child in state.map_states if child is None or not child.is_failed()]
     return Mapped(state.message, map_states=kept, context=state.context) if kept else None
+
+
+def failed_in(state: State) -> State | None:
+    """Return a state that is no success: itself, or of a map that is one item of a list, that of a child."""
+    if not isinstance(state, Mapped):
+        return None if state.is_successful() else state
+    return next((child for child in state.map_states or () if child is not None and not child.is_successful()), None)
 
 
 def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
