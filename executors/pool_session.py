@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from prefectish.engine.context import get_logger
-from prefectish.engine.jobs.job import Job, Receipt, Record, taken_back
+from prefectish.engine.jobs.job import CALL, Job, Receipt, Record, taken_back
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held
 
@@ -51,17 +51,17 @@ class PoolJob:
         Steps that have not started never start.
     recalled
         Mask of the positions whose bodies never begin.
-    queued
-        It came from the queue, and counts as one that the next graph waits for.
+    lane
+        Where it was queued; it counts there as one that the next graph waits for. None if it was not queued, or ended.
     states
         Of steps that are final, by position: those that came with the job, and those that have ended since.
     """
 
-    __slots__ = ("begun", "cancelled", "job", "left", "queued", "recalled", "running", "states")
+    __slots__ = ("begun", "cancelled", "job", "lane", "left", "recalled", "running", "states")
 
-    def __init__(self, job: Job, queued: bool = False) -> None:
+    def __init__(self, job: Job, lane: Lane | None = None) -> None:
         self.job = job
-        self.queued = queued
+        self.lane = lane
         self.left = len(job.positions)
         self.cancelled = False
         self.recalled = 0
@@ -100,7 +100,7 @@ class Workers(Protocol):
     batches: bool
     live: bool
 
-    def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int) -> None:
+    def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int, first: CallsAhead | None) -> None:
         """Run jobs to their end, while this thread waits, and report each of their steps once.
 
         Parameters
@@ -109,6 +109,8 @@ class Workers(Protocol):
             Called with each step as it ends.
         ahead
             Tasks that may wait in the pool, beside those that run.
+        first
+            Told of each task that the pool has: they are calls, and go before other jobs. None for other jobs.
         """
 
     def lost(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
@@ -125,13 +127,13 @@ class Workers(Protocol):
 
 
 class GraphSizer:
-    """How many jobs go into the next graph."""
+    """How many jobs go into the next graph; it is `large` from the beginning if nothing is to overtake them."""
 
     __slots__ = ("_last", "minimum", "maximum", "size")
 
-    def __init__(self, slots: int) -> None:
-        self.minimum = 2 * slots
+    def __init__(self, slots: int, large: bool = False) -> None:
         self.maximum = max(MAX_GRAPH_JOBS, 4 * slots)
+        self.minimum = self.maximum if large else 2 * slots
         self.size = self.minimum
         self._last = 0.0
 
@@ -146,44 +148,106 @@ class GraphSizer:
 
 
 class JobQueue:
-    """Jobs that wait for a graph: those of later steps first, among equals the older ones."""
+    """Jobs that wait for a graph: those of the larger precedence first, among equals those whose turn it is."""
 
-    __slots__ = ("_queues", "count")
+    __slots__ = ("_added", "_queues", "count")
 
     def __init__(self) -> None:
-        self._queues: dict[int, deque[Job]] = {}
+        self._queues: dict[int, list[tuple[int, int, Job]]] = {}
+        self._added = 0
         self.count = 0
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Put jobs at the end of their queues."""
+        """Put jobs into their queues."""
         for job in jobs:
-            step = job.chain.steps[job.positions[0]].number
-            queue = self._queues.get(step)
+            precedence = job.chain.steps[job.positions[0]].precedence
+            queue = self._queues.get(precedence)
             if queue is None:
-                queue = self._queues[step] = deque()
-            queue.append(job)
+                queue = self._queues[precedence] = []
+            self._added += 1
+            heappush(queue, (job.turn, self._added, job))
         self.count += len(jobs)
 
     def take(self, maximum: int) -> list[Job]:
         """Remove and return at maximum so many jobs."""
         taken: list[Job] = []
-        for step in sorted(self._queues, reverse=True):
-            queue = self._queues[step]
+        for precedence in sorted(self._queues, reverse=True):
+            queue = self._queues[precedence]
             while queue and len(taken) < maximum:
-                taken.append(queue.popleft())
+                taken.append(heappop(queue)[-1])
             if queue:
                 break
-            del self._queues[step]
+            del self._queues[precedence]
         self.count -= len(taken)
         return taken
 
     def drop(self, cancelled: set[Job]) -> list[Job]:
         """Remove jobs; return those that were in a queue."""
-        dropped = [job for queue in self._queues.values() for job in queue if job in cancelled]
-        for step, queue in self._queues.items():
-            self._queues[step] = deque(job for job in queue if job not in cancelled)
+        dropped = [entry[-1] for queue in self._queues.values() for entry in queue if entry[-1] in cancelled]
+        for precedence, queue in self._queues.items():
+            self._queues[precedence] = sorted(entry for entry in queue if entry[-1] not in cancelled)
         self.count -= len(dropped)
         return dropped
+
+
+class Lane:
+    """Jobs on their way into graphs: calls of a flow function have a lane of their own, and go before other jobs.
+
+    Attributes
+    ----------
+    open
+        Its jobs that are in graphs.
+    """
+
+    __slots__ = ("first", "open", "queue", "sizer", "slots")
+
+    def __init__(self, slots: int, first: bool) -> None:
+        self.first = first
+        self.queue = JobQueue()
+        self.slots = slots
+        self.sizer = GraphSizer(slots, large=first)
+        self.open = 0
+
+    @property
+    def ahead(self) -> int:
+        """Return how many tasks may wait in the pool, beside those that run."""
+        return self.sizer.size if self.first or self.sizer.size > self.sizer.minimum else self.slots
+
+    def next_graph(self) -> list[PoolJob]:
+        """Return the jobs of the next graph, if it is to be started by now; none otherwise."""
+        # Fewer jobs than a graph holds are left, and some of them run: the next graph starts before the pool is idle.
+        if not self.queue.count or self.open >= self.sizer.size:
+            return []
+        pool_jobs = [PoolJob(job, self) for job in self.queue.take(self.sizer.size)]
+        self.open += len(pool_jobs)
+        self.sizer.note(len(pool_jobs), time.monotonic())
+        return pool_jobs
+
+
+class CallsAhead:
+    """Calls that go before other jobs, until the pool has as many of them as it takes at once."""
+
+    __slots__ = ("_known", "_left")
+
+    def __init__(self, count: int = 0) -> None:
+        self._left = count
+        self._known = threading.Event()
+        if not count:
+            self._known.set()
+
+    def submitted(self) -> None:
+        """Note that the pool has one more."""
+        self._left -= 1
+        if self._left <= 0:
+            self._known.set()
+
+    def end(self) -> None:
+        """Note that no more come."""
+        self._known.set()
+
+    def wait(self) -> None:
+        """Wait until the pool has them."""
+        self._known.wait()
 
 
 class PoolSession:
@@ -198,9 +262,12 @@ class PoolSession:
     ----------
     open
         Jobs that were submitted to Dask and have not ended.
+    in_order
+        Whether one job runs after another, in the order of submission: never.
     """
 
     def __init__(self, workers: Workers, run: Mapping[str, Any], stall_warning: float | None = None) -> None:
+        self.in_order = False
         self.workers = workers
         self.stall_warning = stall_warning
         self._quiet_since: float | None = None
@@ -208,51 +275,58 @@ class PoolSession:
         self.slots = workers.slots
         self.live = workers.live
         self.batches = workers.batches
-        self.sizer = GraphSizer(workers.slots)
-        self.window = 3 * self.sizer.maximum  # one graph at work, one about to follow, one being admitted
-        self.queue = JobQueue()
+        self._calls, self._others = self._lanes = Lane(workers.slots, True), Lane(workers.slots, False)
+        self.window = 3 * self._others.sizer.maximum  # one graph at work, one about to follow, one being admitted
         self.open: dict[Job, PoolJob] = {}
-        self._queued = 0
         self._threads: list[threading.Thread] = []
+        self._calls_ahead = CallsAhead()  # the newest calls
         self._arrivals: SimpleQueue[Arrival | _BrokenGraph | None] = SimpleQueue()
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Queue jobs, and start what the pool can use."""
-        queued: list[Job] = []
+        calls: list[Job] = []
+        others: list[Job] = []
         batches: dict[int, list[PoolJob]] = {}
         for job in jobs:
             if job.solo:
                 self._start([PoolJob(job)])
             elif job.batch is not None and self.workers.batches:
                 batches.setdefault(job.batch, []).append(PoolJob(job))
+            elif job.chain.steps[0].precedence == CALL:
+                calls.append(job)
             else:
-                queued.append(job)
+                others.append(job)
         for pool_jobs in batches.values():
             self._start(pool_jobs)
-        self.queue.add(queued)
+        self._calls.queue.add(calls)
+        self._others.queue.add(others)
         self._start_queued()
 
     def _start_queued(self) -> None:
-        # Fewer jobs than a graph holds are left, and some of them run: start the next graph before the pool is idle.
-        while self.queue.count and self._queued < self.sizer.size:
-            pool_jobs = [PoolJob(job, queued=True) for job in self.queue.take(self.sizer.size)]
-            self._queued += len(pool_jobs)
-            self.sizer.note(len(pool_jobs), time.monotonic())
-            self._start(pool_jobs)
+        for lane in self._lanes:
+            while pool_jobs := lane.next_graph():
+                self._start(pool_jobs, lane)
 
-    def _start(self, pool_jobs: Sequence[PoolJob]) -> None:
+    def _start(self, pool_jobs: Sequence[PoolJob], lane: Lane | None = None) -> None:
         self.open.update((pool_job.job, pool_job) for pool_job in pool_jobs)
-        thread = threading.Thread(target=self._run, args=(pool_jobs,), name="prefectish-graph", daemon=True)
+        lane, before, calls = lane or self._others, self._calls_ahead, None
+        if lane.first:
+            calls = self._calls_ahead = CallsAhead(min(len(pool_jobs), lane.ahead))
+        arguments = pool_jobs, lane, before, calls
+        thread = threading.Thread(target=self._run, args=arguments, name="prefectish-graph", daemon=True)
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         self._threads.append(thread)
         thread.start()
 
-    def _run(self, pool_jobs: Sequence[PoolJob]) -> None:
-        ahead = self.slots if self.sizer.size == self.sizer.minimum else self.sizer.size
+    def _run(self, pool_jobs: Sequence[PoolJob], lane: Lane, before: CallsAhead, calls: CallsAhead | None) -> None:
         try:
-            self.workers.run(pool_jobs, self._arrivals.put, ahead)
+            before.wait()
+            self.workers.run(pool_jobs, self._arrivals.put, lane.ahead, calls)
         except BaseException as error:  # no code of the user runs here; a run must not wait for a thread that raised
             self._arrivals.put(_BrokenGraph(pool_jobs, error))
+        finally:
+            if calls is not None:
+                calls.end()
 
     def receipts(self, timeout: float | None) -> Sequence[Receipt]:
         """Wait until steps have ended, at maximum `timeout` seconds, and return their receipts."""
@@ -308,21 +382,25 @@ class PoolSession:
         return receipts
 
     def _forget(self, pool_job: PoolJob) -> None:
-        if self.open.pop(pool_job.job, None) is not None and pool_job.queued:
-            pool_job.queued = False
-            self._queued -= 1
+        if self.open.pop(pool_job.job, None) is not None and pool_job.lane is not None:
+            pool_job.lane.open -= 1
+            pool_job.lane = None
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs: those not started never start, the records of the others are dropped."""
         cancelled = set(jobs)
-        self.queue.drop(cancelled)
+        self._drop_queued(cancelled)
         for job in cancelled & self.open.keys():
             self.open[job].cancelled = True
+
+    def _drop_queued(self, jobs: set[Job]) -> list[Job]:
+        """Remove jobs from the queues; return those that were in one."""
+        return [job for lane in self._lanes for job in lane.queue.drop(jobs)]
 
     def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
         """Take back what has not begun: what is in the queue, and what a thread or process will find recalled."""
         recalled = set(jobs)
-        receipts = [taken_back(job) for job in self.queue.drop(recalled)]
+        receipts = [taken_back(job) for job in self._drop_queued(recalled)]
         pool_jobs = [self.open[job] for job in jobs if job in self.open]
         begun = self.workers.recall(pool_jobs) if pool_jobs else {}
         for pool_job in pool_jobs:
@@ -345,7 +423,8 @@ class PoolSession:
 
     def close(self) -> None:
         """Start nothing more, and end the threads that are idle."""
-        self.queue = JobQueue()
+        for lane in self._lanes:
+            lane.queue = JobQueue()
         if not self.open:
             self._end()
             return

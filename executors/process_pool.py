@@ -31,6 +31,8 @@ from dask.multiprocessing import get_context
 from prefectish.engine.process_tree import exit_evidence, exit_with_parent, process_name
 from prefectish.engine.worker.recall import Body, JobKey
 from prefectish.executors import crash_log
+from prefectish.executors.pool_session import CallsAhead
+from prefectish.executors.process_queue import ProcessQueue
 from prefectish.executors.process_recall import Listener, Recall
 from prefectish.executors.worker_death import as_text
 
@@ -184,6 +186,7 @@ class ProcessGroup:
             size, mp_context=get_context(), initializer=prepare_worker, initargs=(self.folder, self.recall.listener)
         )
         self.size = size
+        self.queue = ProcessQueue(self.submit, size)
         self.peak = 0
         self.processes: Mapping[int, Any] = {}
         self.first_call = self.submit(_do_nothing)
@@ -253,14 +256,20 @@ class ProcessGroup:
 class PoolView:
     """A pool as one ``get`` of Dask sees it: with room for more calls than there are processes."""
 
-    def __init__(self, group: ProcessGroup, env_changes: ProcessEnv | None, room: int) -> None:
+    def __init__(
+        self, group: ProcessGroup, env_changes: ProcessEnv | None, room: int, first: CallsAhead | None
+    ) -> None:
         self._max_workers = room
+        self._first = first
         self._env_changes = env_changes
         self.group = group
 
     def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
         """Return the future of a call."""
-        return self.group.submit(call, self._env_changes, fn, *args)
+        future = self.group.queue.submit(self._first is not None, call, self._env_changes, fn, *args)
+        if self._first is not None:
+            self._first.submitted()
+        return future
 
 
 _idle: dict[int, ProcessGroup] = {}
@@ -277,15 +286,15 @@ class ProcessPool:
         self._closed = False
         self._lock = threading.Lock()
 
-    def view(self, room: int) -> PoolView:
-        """Return a view of the present processes; start them if there are none."""
+    def view(self, room: int, first: CallsAhead | None) -> PoolView:
+        """Return a view of the present processes, whose calls may go first; start processes if there are none."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the run has ended")
             if self._group is None:
                 self._group = _take(self.size) or ProcessGroup(self.size)
                 self._env_changes = ProcessEnv.now().since(self._group.start)
-            return PoolView(self._group, self._env_changes, room)
+            return PoolView(self._group, self._env_changes, room, first)
 
     def recall(self, jobs: Sequence[JobKey]) -> Sequence[Body] | None:
         """Let no further body of these jobs begin; return those that have begun, None if not all processes answered."""

@@ -30,7 +30,7 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import LoweringOptions, PackedChain, item_inputs, lower, lower_batch, not_ready
 from prefectish.executors.payload_files import PayloadFiles
-from prefectish.executors.pool_session import PoolJob, Report, cluster_error, in_given_order
+from prefectish.executors.pool_session import CallsAhead, PoolJob, Report, cluster_error, in_given_order
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
 
 #: The bytes of a chain up to this size are sent with every call; larger ones are written to a file.
@@ -151,7 +151,7 @@ class Processes:
 
     # -- running ---------------------------------------------------------------------------------------------------
 
-    def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int) -> None:
+    def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int, first: CallsAhead | None) -> None:
         """Run jobs in the pool; a job that has to run alone is the only one, and has a pool of its own."""
         graph: dict[Key, Any] = {}
         nodes: dict[Key, GraphNode] = {}
@@ -161,12 +161,19 @@ class Processes:
             for pool_job in pool_jobs:
                 self._lower(pool_job, graph, nodes, report)
         if graph:
-            self._get(graph, nodes, report, ahead, self._solo_pool if pool_jobs[0].job.solo else self._shared_pool)
+            pool = self._solo_pool if pool_jobs[0].job.solo else self._shared_pool
+            self._get(graph, nodes, report, pool, self.slots + ahead, first)
 
     def _get(
-        self, graph: dict[Key, Any], nodes: Mapping[Key, GraphNode], report: Report, ahead: int, pool: ProcessPool
+        self,
+        graph: dict[Key, Any],
+        nodes: Mapping[Key, GraphNode],
+        report: Report,
+        pool: ProcessPool,
+        room: int,
+        first: CallsAhead | None,
     ) -> None:
-        view = pool.view(self.slots + ahead)
+        view = pool.view(room, first)
         inner = {key for node in graph.values() for key in node.dependencies}
         try:
             with view.group.watched():

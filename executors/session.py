@@ -16,7 +16,7 @@ from distributed import Client, Future
 
 from prefectish.engine.capture import capture
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.jobs.job import ChainSpec, Job, Receipt, Record, StepSpec, taken_back
+from prefectish.engine.jobs.job import CALL, ChainSpec, Job, Receipt, Record, StepSpec, taken_back
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held, LeftOnWorker
 from prefectish.engine.plan.placement import Placement, placement_of
@@ -52,7 +52,7 @@ _GROUP = 250
 #: Longest time that finished children wait for more of their group, in seconds for each open key, and at most.
 _GROUP_WAIT = 1e-3
 _MAX_GROUP_WAIT = 1.0
-#: The same while a map is open that a failure stops.
+#: The same in a run with a map that a failure stops, or with calls of a flow function, for which it may wait.
 _MAX_STOP_WAIT = 0.025
 #: Time between polls of the open keys, in seconds a key: polling one costs a hundredth of that.
 POLL_INTERVAL = 25e-6
@@ -107,6 +107,10 @@ class OpenKey:
         self.reads = False
 
 
+#: Graphs that are about to be sent, by placement and whether a first death gives them up, with the keys to read.
+Graphs = dict[tuple[Placement, bool], tuple[dict[Key, Any], dict[Key, OpenKey]]]
+
+
 class BatchPart:
     """Where a large result of a batch is."""
 
@@ -135,6 +139,7 @@ class ClusterSession:
 
     live = False
     batches = True
+    in_order = False
 
     def __init__(
         self,
@@ -166,8 +171,10 @@ class ClusterSession:
         self._count = 0
         self._submitted = 0
         self._depth_priorities: dict[str, int] = {}
+        self._turns: dict[Key, int] = {}  # of the jobs of keys that are about to be sent
         self._inlined_bytes = 0
         self._may_stop = False
+        self._has_calls = False
         self._has_recalled = False
         self._has_plugin = False
 
@@ -175,7 +182,7 @@ class ClusterSession:
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Send the graphs of `jobs` to the scheduler, one message for each placement."""
-        graphs: dict[tuple[Placement, bool], tuple[dict[Key, Any], dict[Key, OpenKey]]] = {}
+        graphs: Graphs = {}
         try:
             self._lower_all(jobs, graphs)
         except SchedulerLost as fault:  # no worker accepts what the jobs need
@@ -191,9 +198,7 @@ class ClusterSession:
                     open_keys[key].future = future
                     self._open(key, open_keys[key])
 
-    def _lower_all(
-        self, jobs: Sequence[Job], graphs: dict[tuple[Placement, bool], tuple[dict[Key, Any], dict[Key, OpenKey]]]
-    ) -> None:
+    def _lower_all(self, jobs: Sequence[Job], graphs: Graphs) -> None:
         """Make the graphs of jobs, by placement."""
         self._check_new_maps(jobs)
         batches: dict[int, list[Job]] = {}
@@ -247,6 +252,7 @@ class ClusterSession:
     def _add(self, job: Job, chain: PackedChain, graph: dict[Key, Any], open_keys: dict[Key, OpenKey]) -> None:
         lowered = lower(job, chain, self.options)
         graph.update(lowered.graph)
+        self._turns.update(dict.fromkeys(lowered.graph, job.turn))
         reads = lowered.reads or isinstance(chain.payload, Future)
         for position, key in lowered.wanted.items():
             open_keys[key] = OpenKey((job,), position, None)
@@ -260,6 +266,7 @@ class ClusterSession:
         key: Key = (f"{jobs[0].chain.steps[0].slug}-{self.run_id}", f"batch-{number}", jobs[0].submission)
         lowered = lower_batch(jobs, chain, key, self.options)
         graph.update(lowered.graph)
+        self._turns[key] = jobs[0].turn
         if lowered.graph:
             open_keys[key] = OpenKey(lowered.taken, None, None)
             open_keys[key].reads = lowered.reads or isinstance(chain.payload, Future)
@@ -286,11 +293,12 @@ class ClusterSession:
         return submit_graph(self.client, graph, name, keys, self._priorities(graph), options, annotation)
 
     def _priorities(self, graph: Mapping[Key, Any]) -> dict[Key, int]:
-        """Return the priorities of keys, smallest first: deeper steps, then in the order of submission."""
+        """Return the priorities of keys, smallest first: deeper steps, then those of smaller turns."""
         priorities = {}
         for key in graph:
             self._submitted += 1
-            priorities[key] = self._depth_priorities.get(key[0], 0) + self._submitted
+            place = self._turns.pop(key, self._submitted)
+            priorities[key] = self._depth_priorities.get(key[0], 0) + place
         return priorities
 
     def _key(self, kind: str) -> Key:
@@ -301,8 +309,9 @@ class ClusterSession:
         known = self.chains.get(spec.ident)
         if known is None:
             for step in spec.steps:
-                self._depth_priorities[f"{step.slug}-{self.run_id}"] = -step.number * _KEYS_PER_STEP
+                self._depth_priorities[f"{step.slug}-{self.run_id}"] = -step.precedence * _KEYS_PER_STEP
             self._may_stop = self._may_stop or any(map(_may_stop, spec.steps))
+            self._has_calls = self._has_calls or spec.steps[0].precedence == CALL
             known = self.chains[spec.ident] = (self._pack(spec), placement_of(spec.steps[0].task))
         return known
 
@@ -370,7 +379,8 @@ class ClusterSession:
             now = time.monotonic()
             if ready:
                 self._waiting_since = self._waiting_since or now
-                patience = min(_MAX_STOP_WAIT if self._may_stop else _MAX_GROUP_WAIT, _GROUP_WAIT * len(self.open_keys))
+                most = _MAX_STOP_WAIT if self._may_stop or self._has_calls else _MAX_GROUP_WAIT
+                patience = min(most, _GROUP_WAIT * len(self.open_keys))
                 if self._enough(ready) or now - self._waiting_since > patience:
                     self._waiting_since = None
                     self.watch.progressed(now)

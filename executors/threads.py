@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
@@ -16,7 +17,7 @@ import dask.threaded
 
 from prefectish.engine.jobs.job import Job, Receipt
 from prefectish.engine.worker.run_steps import run_steps
-from prefectish.executors.pool_session import Arrival, PoolJob, Report, cluster_error, in_given_order
+from prefectish.executors.pool_session import Arrival, CallsAhead, PoolJob, Report, cluster_error, in_given_order
 
 
 class _Future:
@@ -61,14 +62,32 @@ class ThreadPool:
         self.size = size
         self.threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._calls: SimpleQueue[_Future | None] = SimpleQueue()
+        self._due: SimpleQueue[bool] = SimpleQueue()  # True for each call, False for each thread that is to end
+        self._first: deque[_Future] = deque()  # calls that go before the others
+        self._rest: deque[_Future] = deque()
         self._scope = contextvars.copy_context()
 
     def submit(self, fn: Callable[..., Any], *args: Any) -> _Future:
         """Return the future of a call."""
         if len(self.threads) < self.size:
             self._add_thread()
-        return _Future(self._calls.put, fn, args)
+        return _Future(self._put, fn, args)
+
+    def submit_first(self, calls: CallsAhead, fn: Callable[..., Any], *args: Any) -> _Future:
+        """Return the future of a call that goes before all that wait and were submitted otherwise."""
+        if len(self.threads) < self.size:
+            self._add_thread()
+
+        def put(future: _Future) -> None:
+            self._first.append(future)
+            self._due.put(True)
+            calls.submitted()
+
+        return _Future(put, fn, args)
+
+    def _put(self, future: _Future) -> None:
+        self._rest.append(future)
+        self._due.put(True)
 
     def _add_thread(self) -> None:
         with self._lock:
@@ -80,15 +99,19 @@ class ThreadPool:
             thread.start()
 
     def _work(self) -> None:
-        take, scope = self._calls.get, self._scope
-        while (future := take()) is not None:
+        take, scope, first, rest = self._due.get, self._scope, self._first, self._rest
+        while take():
+            try:
+                future = first.popleft() if first else rest.popleft()
+            except IndexError:  # another thread took the last of the first ones meanwhile
+                future = rest.popleft()
             scope.copy().run(future.call)
             del future  # or its result would stay here until the next call
 
     def shutdown(self) -> None:
         """End the threads; no call may come after this."""
         for _ in self.threads:
-            self._calls.put(None)
+            self._due.put(False)
         for thread in self.threads:
             thread.join()
 
@@ -96,9 +119,15 @@ class ThreadPool:
 class _View:
     """The shared pool as one ``get`` sees it: with room for more calls than there are threads."""
 
-    def __init__(self, pool: ThreadPool, room: int) -> None:
-        self.submit = pool.submit
+    def __init__(self, pool: ThreadPool, room: int, first: CallsAhead | None) -> None:
+        self.submit = pool.submit if first is None else self._submit_first
         self._max_workers = room
+        self._pool = pool
+        self._first = first
+
+    def _submit_first(self, fn: Callable[..., Any], *args: Any) -> _Future:
+        assert self._first is not None
+        return self._pool.submit_first(self._first, fn, *args)
 
 
 class Threads:
@@ -120,10 +149,10 @@ class Threads:
         self.run_id = run_id
         self.pool = ThreadPool(slots)
 
-    def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int) -> None:
+    def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int, first: CallsAhead | None) -> None:
         """Run jobs in the pool."""
         graph = live_graph(pool_jobs, self.run_id)
-        view = _View(self.pool, max(ahead, self.slots))
+        view = _View(self.pool, max(ahead, self.slots), first)
         dask.threaded.get(graph, list(graph), pool=view, callbacks=[posttask(graph, report)])
 
     def lost(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:

@@ -326,7 +326,7 @@ class BrokenWorkers:
     def __init__(self, again: bool = False) -> None:
         self.again = again
 
-    def run(self, pool_jobs: Sequence[PoolJob], report, ahead: int) -> None:
+    def run(self, pool_jobs: Sequence[PoolJob], report, ahead: int, first=None) -> None:
         pool_job = pool_jobs[0]
         report((pool_job, 0, Record(Success())))
         raise RuntimeError("the graph broke")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
-from prefectish.engine.jobs.job import ITEM, ChainSpec, Record
+from prefectish.engine.jobs.job import CALL, ITEM, ChainSpec, Record
 from prefectish.engine.jobs.slots import members_of, rebuilt
 from prefectish.engine.plan.map_domain import SKIPPED_UPSTREAM, skips_reader
 from prefectish.engine.plan.steps import TaskName
@@ -41,10 +41,11 @@ class CallChain(StepChain):
 
     def __init__(self, step_state: StepState) -> None:
         super().__init__([step_state], step_state.step.stage, step_state.map_state)
+        self.precedence = CALL
         self.inputs: dict[int, tuple[Any, ...]] = {}  # of rows that have not started
         self.keys: dict[int, str] = {}  # keys of rows that have not ended, by their arguments
         self.reads: dict[int, tuple[tuple[int, int | None], ...]] = {}  # what they read, in a run that is resumed
-        self.queue: list[tuple[float, int]] = []  # rows that can start: rank, row
+        self.queue: list[tuple[float, int, int]] = []  # rows that can start: rank, arrival, row
 
     def key_of(self, row: int) -> str | None:
         """Return the key of a call, by its arguments."""
@@ -54,15 +55,18 @@ class CallChain(StepChain):
         """Return the steps and rows that a call reads."""
         return self.reads.get(row, ())
 
-    def put(self, row: int, inputs: tuple[Any, ...], rank: float) -> None:
-        """Let a row start; those with the larger rank go first."""
+    def put(self, row: int, inputs: tuple[Any, ...], rank: float, arrival: int) -> bool:
+        """Let a row start; those with the larger rank go first, then those that came first. True if it is the next."""
         self.inputs[row] = inputs
-        heappush(self.queue, (-rank, row))
+        entry = -rank, arrival, row
+        heappush(self.queue, entry)
+        self.arrival = self.queue[0][1]
+        return self.queue[0] is entry
 
     def withdraw(self, row: int) -> None:
         """Forget a row that has not started."""
         self.inputs.pop(row, None)
-        self.queue = sorted(entry for entry in self.queue if entry[1] != row)
+        self.queue = sorted(entry for entry in self.queue if entry[-1] != row)
 
     def items_of(self, row: int) -> tuple[Any, ...]:
         """Return the inputs of a row that starts; its `MapRow` keeps them from now on."""
@@ -70,7 +74,12 @@ class CallChain(StepChain):
 
     def next_row(self) -> int | None:
         """Return the next row to start, None if none is ready."""
-        return heappop(self.queue)[1] if self.queue else None
+        if not self.queue:
+            return None
+        row = heappop(self.queue)[-1]
+        if self.queue:
+            self.arrival = self.queue[0][1]
+        return row
 
 
 class CallSignature:
@@ -86,6 +95,7 @@ class CallSignature:
         dynamic_plan.add_own_domain(self.step_state)
         wiring = tuple((ITEM, n) for n in range(len(specs)))
         step = progress.ready.spec_of(self.step_state.step, wiring, mapped=False)
+        step.precedence = CALL
         batch = task.batch_size
         self.spec = ChainSpec(
             -1 - self.step_state.step.number, progress.ready.facts, (step,), (), frozenset((0,)), batch
@@ -150,7 +160,8 @@ class MapCall:
     """A request: a map on its way to the loop, and its outcome. Made by the thread that calls."""
 
     __slots__ = (
-        "added", "arguments", "by_position", "failed", "kept", "listeners", "outcome", "rows", "sized", "slug", "task",
+        "added", "arguments", "arrival", "by_position", "failed", "kept", "listeners", "outcome", "rows", "sized",
+        "slug", "task",
     )  # fmt: skip
 
     def __init__(
@@ -159,6 +170,7 @@ class MapCall:
         self.task = task
         self.by_position = by_position  # names of the arguments that the body is given by position
         self.slug = slug
+        self.arrival = 0  # its number among calls and maps, in the order in which they were asked for
         self.arguments = arguments
         self.outcome = Settled(slug)  # of the map as a whole
         self.outcome.sources = tuple(a.value.outcome for a in arguments if isinstance(a.value, MapCall))
@@ -267,6 +279,7 @@ class CallQueue:
         self.run_state = progress.run_state
         self.changes = progress.changes
         self.dynamic_plan = dynamic_plan
+        self._arrivals = itertools.count()
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -278,7 +291,8 @@ class CallQueue:
         signature = call.signature
         signature.outcomes[call.row] = call.outcome
         self._make_room(signature.step_state, call.row)
-        self._once_known((a for a in call.arguments if type(a) is Settled), partial(self._start, call), call.outcome)
+        start = partial(self._start, call, next(self._arrivals))
+        self._once_known((a for a in call.arguments if type(a) is Settled), start, call.outcome)
 
     def _make_room(self, step_state: StepState, row: int) -> None:
         """Give a row its place; calls of several threads may come in any order."""
@@ -308,7 +322,7 @@ class CallQueue:
         for outcome in left:
             outcome.then(tell)
 
-    def _start(self, call: TaskCall) -> None:
+    def _start(self, call: TaskCall, arrival: int) -> None:
         signature = call.signature
         children = signature.step_state.children
         if children is None or children[call.row] is not None:  # it was cancelled meanwhile
@@ -319,8 +333,10 @@ class CallQueue:
         if self.progress.resume_rules is not None and call.outcome.sources:
             chain.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.step_state is not None])
         inputs = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in call.arguments])
-        chain.put(call.row, inputs, _rank(signature, call.arguments))
-        self.progress.admission.queue(chain)
+        if chain.put(call.row, inputs, _rank(signature, call.arguments), arrival):
+            self.progress.admission.queue_earlier(chain)
+        else:
+            self.progress.admission.queue(chain)
 
     def _open(self, signature: CallSignature) -> CallChain:
         chain = signature.chain = CallChain(signature.step_state)
@@ -356,6 +372,7 @@ class CallQueue:
         if self.run_state.over:
             map_call.outcome.settle(NEVER_STARTED)
             return
+        map_call.arrival = next(self._arrivals)
         needed = [o for a in map_call.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
         maps = [a.value for a in map_call.arguments if isinstance(a.value, MapCall)]
         for m in maps:
@@ -388,6 +405,7 @@ class CallQueue:
             map_call.task, map_call.slug, specs, constants, map_call.by_position
         )
         self.changes.make_mapped(step_state)
+        step_state.step.arrival = map_call.arrival
         step_state.watcher = map_call
         self.dynamic_plan.start_map(step_state)
         added, map_call.added = map_call.added, []

@@ -235,6 +235,7 @@ class _Session:
         self.window = session.window
         self.slots = session.slots
         self.batches = session.batches
+        self.in_order = session.in_order
         self.live = False  # a call in this thread cannot be lost
         self._inside: dict[Job, int] = {}  # bit masks of the positions without a record
         self._faults: dict[Job, tuple[int, str]] = {}

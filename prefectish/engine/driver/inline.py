@@ -21,6 +21,7 @@ class SerialSession:
     slots = 1
     live = True
     batches = True
+    in_order = True
 
     def __init__(self, run: Callable[[Job], Sequence[tuple[int, Record]]] = run_job) -> None:
         self._run = run  # runs a job and returns its records by position

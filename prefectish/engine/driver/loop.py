@@ -151,6 +151,7 @@ class Run:
             window=self.session.window,
             slots=self.session.slots,
             batches=self.session.batches,
+            in_order=self.session.in_order,
             tag_limits=getattr(self.executor, "tag_limits", None),
             keep=_kept(self.plan, self.options.keep_results),
             record=self.recorder is not None,

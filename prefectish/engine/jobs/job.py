@@ -37,6 +37,8 @@ class InputKind(IntEnum):
 
 STEP, SHARED, ITEM = InputKind
 _NOT_BEGUN = Pending()
+#: Precedence of the calls of a flow function, which begin before further children of its maps.
+CALL = 1 << 20
 
 
 class StepSpec(Struct):
@@ -59,6 +61,7 @@ class StepSpec(Struct):
         "naming",
         "number",
         "parts",
+        "precedence",
         "start_marker",
         "plain",
         "slug",
@@ -93,6 +96,7 @@ class StepSpec(Struct):
         self.start_marker = None if task.rerun_on_loss or isinstance(self.storage, NoStorage) else self.storage
         self.number = number
         self.task: Task = task
+        self.precedence = number  # of its jobs at the executor: those of larger ones begin first; not sent
         self.name: str = task.name
         self.slug: str = slug
         self.inputs = inputs
@@ -173,7 +177,7 @@ class Job(Struct):
 
     __slots__ = (
         "awaiting", "batch", "chain", "every_step", "given", "index", "items", "positions", "probe_only", "solo",
-        "starts", "submission", "was_in_batch",
+        "starts", "submission", "turn", "was_in_batch",
     )  # fmt: skip
 
     def __init__(
@@ -202,6 +206,7 @@ class Job(Struct):
         # up.
         self.awaiting = 0
         self.batch: int | None = None  # jobs with the same number are sent as one; None for a job by itself
+        self.turn = 0  # of its precedence, those of smaller turns begin first
         self.was_in_batch = False  # it was lost in a batch: the next death of its worker makes it a suspect
         self.solo = solo  # no other job of the run is on its worker meanwhile, and it runs one step at a time
         self.every_step = every_step  # the client needs each record as its step ends

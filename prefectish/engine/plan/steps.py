@@ -50,8 +50,8 @@ class Step:
     """One task of the flow with everything the engine needs to know before the run."""
 
     __slots__ = (
-        "by_position", "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name", "number",
-        "slug", "domain", "shares_cache", "stage", "stands_in", "store", "task",
+        "arrival", "by_position", "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name",
+        "number", "slug", "domain", "shares_cache", "stage", "stands_in", "store", "task",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,7 @@ class Step:
         self.domain: int | None = None  # number of the domain it maps over, None for a single step
         self.group: int | None = None  # number of the group it can travel in, None for a literal
         self.stage = 0
+        self.arrival = 0  # of a map that came during the run: when it was asked for; smaller ones came first
         self.stands_in = False  # its state is not the user's: it came from a call of another step
         # Others of the run may use the cache of its task: its children, its calls, a step of the same name.
         self.shares_cache = self.mapped

@@ -1,16 +1,20 @@
 """Who starts next: the window, the limits, the size of batches, and strict depth first.
 
 Single steps start at once. Rows of maps take the places of the window, those of the deepest chain first, so that a row
-is finished before another one is begun. A chain under a limit is deferred while it has no slot; nothing waits for it.
+is finished before another one is begun. Calls and maps that come during a run (a flow function) are served as they
+came: calls go before rows of maps, maps take turns, and what reads an open map goes first. A chain under a limit is
+deferred while it has no slot; nothing waits for it.
 A limit is asked at the client, where jobs are admitted: what waits for it takes no slot of the cluster.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 
+from prefectish.engine.jobs.job import CALL
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.run_state import AdmissionMode, MapRow, RunState, StepChain
 from prefectish.errors import InvalidRunState
@@ -27,6 +31,8 @@ GROWTH = 4
 LARGEST = 5000
 #: Batches that are submitted at once for each slot of the cluster.
 BATCHES_PER_SLOT = 3
+#: What reads a map that is still open is served before anything else that is mapped.
+_READS_OPEN_MAP = -1
 _ON_CHILD_FAILURE = {"continue": AdmissionMode.OPEN, "stop": AdmissionMode.STOP, "cancel": AdmissionMode.CANCEL}
 
 
@@ -37,6 +43,10 @@ class Admission:
     ----------
     batches
         Whether rows are started in batches; an executor that runs the rows of a batch at once needs none.
+    takes_turns
+        Whether chains come during the run, and are served as they came.
+    in_order
+        Whether what came first is then served whole before what came later: where one job runs at a time.
     open
         Rows of maps that take a place in the window.
     waiting
@@ -45,16 +55,28 @@ class Admission:
         Chains that had no slot under a limit for their next row.
     """
 
-    def __init__(self, window: int, slots: int, limits: Limits, batches: bool = True) -> None:
+    def __init__(
+        self,
+        window: int,
+        slots: int,
+        limits: Limits,
+        batches: bool = True,
+        takes_turns: bool = False,
+        in_order: bool = False,
+    ) -> None:
         self.window = window
         self.batches = batches
+        self.takes_turns = takes_turns
+        self.in_order = in_order
         self.slots = slots
         self.limits = limits
         self.open = 0
         self.waiting: deque[tuple[StepChain, MapRow]] = deque()
         self._chains: dict[int, StepChain] = {}
-        self._singles: list[tuple[float, int, int]] = []
-        self._mapped: list[tuple[float, int, int]] = []
+        self._singles: list[tuple[float, int, int, int, int]] = []
+        self._mapped: list[tuple[float, int, int, int, int]] = []
+        self._turns = itertools.count()
+        self._job_turns = itertools.count()
         self.deferred: list[StepChain] = []
 
     def queue(self, chain: StepChain) -> None:
@@ -62,21 +84,62 @@ class Admission:
         if not chain.queued:
             chain.queued = True
             self._chains[chain.spec.ident] = chain
-            heappush(
-                self._singles if chain.map_state is None else self._mapped,
-                (-chain.priority, -chain.stage, chain.spec.ident),
-            )
+            self._push(chain)
+
+    def queue_earlier(self, chain: StepChain) -> None:
+        """Put a chain in its place that may be queued further behind; there it is passed over."""
+        if chain.queued:
+            self._push(chain)
+        else:
+            self.queue(chain)
+
+    def _push(self, chain: StepChain) -> None:
+        entry = (-chain.priority, *self._turn(chain), -chain.stage, chain.spec.ident)
+        heappush(self._singles if chain.map_state is None else self._mapped, entry)
+
+    def _turn(self, chain: StepChain) -> tuple[int, int]:
+        """Return when it is the turn of a chain, among those of the same priority: smaller comes first."""
+        if not self.takes_turns:
+            return 0, 0
+        if chain.precedence == CALL:
+            return 0, chain.arrival
+        if self.in_order:
+            return 0, chain.arrival
+        return 1, _READS_OPEN_MAP if chain.reads_open_map else next(self._turns)
 
     def next_chain(self) -> StepChain | None:
         """Return the chain that starts next, if any has a place in the window; it is queued no longer."""
         if self._singles:
             return self._take(self._singles)
-        if self._mapped and self.open < self.window:
+        if self._has_mapped() and (self.open < self.window or self._may_exceed()):
             return self._take(self._mapped)
         return None
 
-    def _take(self, heap: list[tuple[float, int, int]]) -> StepChain:
-        chain = self._chains[heappop(heap)[2]]
+    def _has_mapped(self) -> bool:
+        """Whether a chain of rows is queued; places are dropped at which one was queued before."""
+        while self._mapped and not self._chains[self._mapped[0][-1]].queued:
+            heappop(self._mapped)
+        return bool(self._mapped)
+
+    def _may_exceed(self) -> bool:
+        """Whether a call is next that does not wait until rows of a map leave the window: few calls are open."""
+        if not self.takes_turns or self._chains[self._mapped[0][-1]].precedence != CALL:
+            return False
+        calls = (chain for chain in self._chains.values() if chain.precedence == CALL)
+        return sum(len(chain.open_rows) for chain in calls) < min(self.slots, self.window)
+
+    def turn_of_job(self, chain: StepChain) -> int:
+        """Return the turn of the next job of a chain; a map that comes later takes turns with those that are open."""
+        if not self.takes_turns or chain.precedence == CALL:
+            return next(self._job_turns)
+        if chain.turn is None:
+            others = [c for c in self._chains.values() if c.precedence == chain.precedence and c.open_rows]
+            chain.turn = min((c.turn - len(c.open_rows) for c in others if c.turn is not None), default=0)
+        chain.turn += 1
+        return chain.turn
+
+    def _take(self, heap: list[tuple[float, int, int, int, int]]) -> StepChain:
+        chain = self._chains[heappop(heap)[-1]]
         chain.queued = False
         return chain
 
@@ -97,7 +160,7 @@ class Admission:
     @property
     def stuck(self) -> bool:
         """Whether a chain or a row waits for a place or a time."""
-        return bool(self.deferred or self.waiting or self._singles or self._mapped)
+        return bool(self.deferred or self.waiting or self._singles or self._has_mapped())
 
     # -- limits ----------------------------------------------------------------------------------------------------
 

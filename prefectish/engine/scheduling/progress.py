@@ -72,6 +72,8 @@ class Progress:
         Threads that run bodies, for the size of batches.
     batches
         Whether the executor runs the jobs of a batch one after another.
+    in_order
+        Whether the executor runs one job after another, so that calls and maps begin in the order in which they came.
     tag_limits
         Children of all tasks with a tag that run at once, at most.
     keep
@@ -107,6 +109,7 @@ class Progress:
         window: int = 1,
         slots: int = 1,
         batches: bool = True,
+        in_order: bool = False,
         tag_limits: Mapping[str, int] | None = None,
         keep: Collection[int] = (),
         record: bool = False,
@@ -114,7 +117,7 @@ class Progress:
         story: RunStory | None = None,
     ) -> None:
         self.run_state = RunState(plan, record)
-        self.admission = Admission(window, slots, Limits(plan, tag_limits), batches)
+        self.admission = Admission(window, slots, Limits(plan, tag_limits), batches, plan.grows, in_order)
         release = ResultRelease(plan, self.run_state.step_states, keep)
         as_requested = notify
         if validating():

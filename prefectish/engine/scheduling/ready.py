@@ -133,11 +133,23 @@ class ReadySteps:
         batch = None if map_state is None else task.batch_size  # a single step has no siblings to share a job with
         chain.spec = ChainSpec(self._chain_count, self.facts, specs, tuple(shared), wanted, batch)
         self._chain_count += 1
+        if self.plan.grows:
+            self._rank_dynamic(chain, members)
         if callable(task.priority):
             chain.order = self._order(chain, task.priority)
         else:
             chain.priority = float(task.priority or 0)
         return chain
+
+    def _rank_dynamic(self, chain: StepChain, members: Sequence[StepState]) -> None:
+        """Say when a map of a flow function is served: one that reads an open map goes before it, and came with it."""
+        inputs = (i for step_state in members for i in step_state.step.inputs if i.mapped)
+        sources = (self.run_state.step_states[i.source] for i in inputs)
+        read = [source.chain for source in sources if source.chain is not None and not source.final]
+        chain.precedence = max((c.precedence + 1 for c in read), default=0)
+        chain.arrival = min((c.arrival for c in read), default=members[0].step.arrival)
+        for spec in chain.spec.steps:
+            spec.precedence = chain.precedence
 
     def _order(self, chain: StepChain, priority: Callable[[Any], Any]) -> Sequence[int] | None:
         """Return the rows by falling priority of their items; None if the items are not here, or come one by one."""

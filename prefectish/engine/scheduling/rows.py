@@ -197,6 +197,7 @@ class Rows:
         every_step = solo or watched or (chain.mean or 0.0) > SLOW_ROW
         number, items = map_row.submissions, map_row.items
         job = Job(chain.spec, index, number, positions, items, given, starts, solo, every_step, probe_only)
+        job.turn = self.admission.turn_of_job(chain)
         if map_row.was_in_batch and not solo:
             job.was_in_batch = True
         self.changes.submit_row(chain, map_row, job, chain.full if full else sum(1 << p for p in positions))

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.clock import Now
-from prefectish.engine.jobs.job import STEP, ChainSpec, Job
+from prefectish.engine.jobs.job import CALL, STEP, ChainSpec, Job
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import UNMAPPABLE, Measure, measure
 from prefectish.engine.plan.steps import Group, MapDomain, Plan, Step
@@ -344,13 +344,19 @@ class StepChain:
         Rows that were begun so and have no slot yet.
     resubmit_from
         Number of the next submission of rows that were taken back, to begin again.
+    precedence
+        Of what comes during a run: ``CALL``, or how many open maps it reads, one through the other.
+    arrival
+        When it, or the map that it reads, was asked for: smaller ones came first.
+    turn
+        Of its newest job, in a run whose maps take turns; None before the first one.
     """
 
     __slots__ = (
-        "admission_mode", "all_positions", "batches", "dependencies", "done", "full", "has_cancelled_early",
-        "last_batch_size", "limited", "map_state", "mean", "open_rows", "opened", "order", "position", "priority",
-        "probe_first", "probing", "queued", "readers", "ready", "resubmit_from", "spec", "stage", "started",
-        "step_states", "stopped",
+        "admission_mode", "all_positions", "arrival", "batches", "dependencies", "done", "full", "has_cancelled_early",
+        "last_batch_size", "limited", "map_state", "mean", "open_rows", "opened", "order", "position", "precedence",
+        "priority", "probe_first", "probing", "queued", "readers", "ready", "resubmit_from", "spec", "stage", "started",
+        "step_states", "stopped", "turn",
     )  # fmt: skip
 
     def __init__(self, step_states: list[StepState], stage: int, map_state: MapState | None) -> None:
@@ -375,12 +381,20 @@ class StepChain:
         self.probe_first = False
         self.probing = 0
         self.priority = 0.0
+        self.precedence = 0
+        self.arrival = 0
+        self.turn: int | None = None
         self.open_rows: dict[int, MapRow] = {}
         self.spec: ChainSpec
         self.mean: float | None = None
         self.last_batch_size = 0
         self.batches = 0
         self.admission_mode = AdmissionMode.OPEN
+
+    @property
+    def reads_open_map(self) -> bool:
+        """Whether its rows follow those of a map that was open when it started."""
+        return 0 < self.precedence < CALL
 
     def dependency_finished(self, row: int) -> None:
         """Note that one more dependency of `row` is final; the row is ready once all are."""
