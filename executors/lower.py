@@ -219,8 +219,9 @@ def lower_batch(jobs: Sequence[Job], chain: PackedChain, key: Key, options: Lowe
         starts = {p: packer.state(s, "an earlier attempt") for p, s in job.starts.items()}
         branches.append((job.index, job.positions, items, given, starts, job.submission))
         taken.append(job)
-    patience = _BATCH_PATIENCE if jobs[0].chain.batch_size == "auto" else None
-    calls = pickle.dumps((patience, options.keep, options.verify, branches), protocol=5)
+    probe_only = jobs[0].probe_only
+    patience = _BATCH_PATIENCE if jobs[0].chain.batch_size == "auto" and not probe_only else None
+    calls = pickle.dumps((patience, options.keep, options.verify, probe_only, branches), protocol=5)
     values = [options.reference(h) for h in packer.held]
     graph = {key: Task(key, execute_batch, chain.payload, calls, *values)} if taken else {}
     return LoweredBatch(graph, taken, refused, bool(values))

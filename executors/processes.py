@@ -109,7 +109,7 @@ class BatchNode:
                 if value is None:
                     report((pool_job, position, None))
                 elif records is None:
-                    report((pool_job, position, Record(job.starts.get(position, PENDING))))
+                    report((pool_job, position, Record(job.starts.get(position, PENDING), begun=False)))
                 else:
                     record = records[n][1]
                     if record.begun:

@@ -210,7 +210,8 @@ class ClusterSession:
                 self._add(job, packed, *graphs.setdefault((placement, job.was_in_batch), ({}, {})))
         for number, members in batches.items():
             packed, placement = self._chain(members[0].chain)
-            self._add_batch(number, members, packed, *graphs.setdefault((placement, True), ({}, {})))
+            first_death = not members[0].probe_only  # a probe has no body that could be to blame
+            self._add_batch(number, members, packed, *graphs.setdefault((placement, first_death), ({}, {})))
 
     def _check_new_maps(self, jobs: Sequence[Job]) -> None:
         """Check that a worker can load what a large map that begins with these jobs needs.
@@ -509,7 +510,7 @@ class ClusterSession:
     ) -> list[tuple[int, Record]]:
         """Return the records of one branch of a batch; one that did not start is returned as it was submitted."""
         if records is None:
-            return [(p, Record(job.starts.get(p, PENDING))) for p in job.positions]
+            return [(p, Record(job.starts.get(p, PENDING), begun=False)) for p in job.positions]
         if len(records) != len(job.positions) or records[0][0] != job.positions[0]:
             records = [(p, record) for p, (_, record) in zip(job.positions, records, strict=True)]
         return [

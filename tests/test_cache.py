@@ -9,6 +9,7 @@ import pytest
 from jobs import jobs_of
 
 from prefectish import Flow, task
+from prefectish.caching import all_parameters
 from prefectish.caching.memory import Caches
 from prefectish.engine.state import Cached, Failed, Pending, Success
 from prefectish.engine.worker import cache
@@ -61,12 +62,32 @@ def test_key_function_that_raises_fails_the_child():
 
 
 def test_newest_states_travel_to_another_process(monkeypatch):
+    spec, ctx = spec_and_context(cache_for=timedelta(hours=1), cache_validator=all_parameters)
+    for value in range(4):
+        filled(spec, ctx, value)
+    assert [state.result for state in arrived(spec)] == [3, 2, 1, 0]
+    monkeypatch.setattr(cache, "MOST_SENT", 2 * cache._STATE_BYTES + 20)
+    assert [state.result for state in arrived(spec)] == [3, 2]
+
+
+def arrived(spec):
+    return list(pickle.loads(pickle.dumps(spec)).caches.newest_first("load"))
+
+
+def test_one_valid_state_travels_where_time_alone_counts():
     spec, ctx = spec_and_context(cache_for=timedelta(hours=1))
     for value in range(4):
         filled(spec, ctx, value)
-    monkeypatch.setattr(cache, "MOST_SENT", 2)
-    arrived = pickle.loads(pickle.dumps(spec))
-    assert [state.result for state in arrived.caches.newest_first("load")] == [3, 2]
+    assert [state.result for state in arrived(spec)] == [3]
+
+
+def test_no_state_travels_that_the_client_finds_by_its_key():
+    spec, ctx = spec_and_context(cache_for=timedelta(hours=1))
+    spec.shared = True
+    filled(spec, ctx)
+    assert arrived(spec) == []
+    spec.task.cache_isolation = False
+    assert [state.result for state in arrived(spec)] == [5]
 
 
 @pytest.mark.parametrize(

@@ -413,3 +413,33 @@ def test_keys_leave_arguments_out(states_of: Any, bodies: Bodies, name: str) -> 
     key = task_input_hash.without("client")
     assert key(context, {"x": 1, "client": object()}) == key(context, {"x": 1, "client": object()})
     assert key(context, {"x": 1, "client": 1}) != key(context, {"x": 2, "client": 1})
+
+
+@pytest.mark.parametrize("options", [{"cache_key_fn": task_input_hash}, {"cache_for": HOUR}], ids=["key", "for"])
+@pytest.mark.parametrize("isolated", [True, False])
+def test_all_that_an_earlier_run_made_is_found_however_much_that_is(
+    run: Run, bodies: Bodies, name: str, options: dict[str, Any], isolated: bool
+) -> None:
+    items = list(range(1500))
+    for found in (False, True):
+        with Flow("many") as built:
+            children = tenfold(bodies, name, batch_size="auto", cache_isolation=isolated, **options).map(items)
+        states = run(built).result[children].map_states
+        assert results(states) == [10 * item for item in items]
+        assert [state.why_not_cached() is None for state in states] == [found] * 1500
+    assert len(bodies.all()) == 1500
+
+
+@pytest.mark.parametrize("options", [{"cache_for": HOUR}, {"cache_key_fn": task_input_hash}], ids=["for", "key"])
+def test_body_that_changes_its_argument_is_cached_under_the_one_it_was_given(
+    states_of: Any, bodies: Bodies, name: str, options: dict[str, Any]
+) -> None:
+    def grow(xs: list[int]) -> int:
+        bodies.note(len(xs))
+        xs.append(0)
+        return len(xs)
+
+    made = task(grow, name=name, **options)
+    assert results(states_of(made, [[1], [2]])) == [2, 2]
+    assert results(states_of(made, [[1], [1, 0], [2, 0, 0]])) == [2, 3, 4]
+    assert sorted(bodies.all()) == ["1", "1", "2", "3"]

@@ -190,7 +190,7 @@ def batch_of(jobs, packer, keep=KEEP, verify=False, patience=None):
         )
         for job in jobs
     ]
-    return pickle.dumps((patience, keep, verify, branches), protocol=5)
+    return pickle.dumps((patience, keep, verify, False, branches), protocol=5)
 
 
 def run_batch(payload, packer, calls):

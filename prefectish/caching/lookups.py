@@ -16,7 +16,6 @@ from prefectish.caching.keys import (
     KeyInputs,
     Parts,
     cache_key,
-    digests_of,
     key_of_parts,
     loose_code_digest,
 )
@@ -54,7 +53,7 @@ class Hit:
 class Miss:
     """No cached state can be used; small, and passed on to :func:`keep`."""
 
-    __slots__ = ("key", "parts", "reason", "same_key")
+    __slots__ = ("code", "key", "parts", "reason", "same_key")
 
     def __init__(
         self,
@@ -62,6 +61,7 @@ class Miss:
         key: str | None = None,
         parts: Mapping[str, str | None] | None = None,
         same_key: str | None = None,
+        code: str | None = None,
     ) -> None:
         # Reason in words, if it is not just another key; otherwise the key and its parts explain it.
         self.reason = reason
@@ -69,9 +69,10 @@ class Miss:
         self.parts = parts or {}  # the digests from which the key is computed
         # Equal for runs of one cache of which each can stand for the other; None if the inputs alone do not tell.
         self.same_key = same_key
+        self.code = code  # of the task, where that matters beside the inputs
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Miss, (self.reason, self.key, dict(self.parts), self.same_key)
+        return Miss, (self.reason, self.key, dict(self.parts), self.same_key, self.code)
 
 
 def has_cache(task: Any) -> bool:
@@ -98,6 +99,11 @@ def _validator(task: Any, shared: bool = False) -> Any:
     return all_inputs if shared else duration_only
 
 
+def is_of_time_alone(task: Any, state: Cached, shared: bool) -> bool:
+    """Whether a cached state is valid, and nothing but time counts: no older one is needed."""
+    return _validator(task, shared) is duration_only and duration_only(state, {}, {})
+
+
 def is_isolated(task: Any, shared: bool) -> bool:
     """Whether runs of a task wait for one with the same key; the key must tell that one can stand for the other."""
     if not (shared and task.cache_isolation):
@@ -105,6 +111,26 @@ def is_isolated(task: Any, shared: bool) -> bool:
     if task.cache_key_fn is not None:
         return True
     return task.cache_for is not None and bool(read_inputs_of(_validator(task, shared), ("any",)))
+
+
+def is_found_by_key(task: Any, shared: bool) -> bool:
+    """Whether what is cached in memory for a run is found by its key alone, wherever the inputs are."""
+    return is_isolated(task, shared) and (task.cache_key_fn is not None or _validator(task, shared) is all_inputs)
+
+
+def found_by_key(task: Any, miss: Miss, caches: Caches) -> Cached | None:
+    """Return what memory has for a run that missed where its inputs are; None for nothing.
+
+    The task is one for which :func:`is_found_by_key` is true.
+    """
+    if miss.reason == REFRESH_REASON:
+        return None
+    name, states = cache_name(task), []
+    if task.cache_key_fn is None:
+        states = list(caches.of_digests(name, miss.parts, miss.code))
+    elif miss.key is not None:
+        states = [state for state in [caches.of_key(name, miss.key)] if state is not None]
+    return next((state for state in states if duration_only(state, {}, {})), None)
 
 
 def lookup(
@@ -129,7 +155,7 @@ def lookup(
     validator = _validator(task, shared)
     parts = hashed.digests if reads_inputs(validator) else None
     code = _code_that_matters(task, validator)
-    miss = Miss(None, None, parts, _same_key(task, validator, hashed, code))
+    miss = Miss(None, None, parts, _same_key(task, validator, hashed, code), code)
     if is_refreshed(task, facts):
         miss.reason = REFRESH_REASON
         return miss
@@ -260,11 +286,10 @@ def keep(
         return state if miss.key is None else _keep_by_key(task, state, miss, store, now, run)
     if task.cache_for is None:
         return state
-    validator = _validator(task, shared)
-    hashed, values = _inputs_to_keep(validator, inputs)
+    hashed, values = _inputs_to_keep(_validator(task, shared), inputs, miss)
     context = {**state.context, CACHED_BY: run}
-    if (code := _code_that_matters(task, validator)) is not None:
-        context[CACHED_CODE] = code
+    if miss.code is not None:
+        context[CACHED_CODE] = miss.code
     return Cached(
         state.message,
         state._result,
@@ -276,11 +301,13 @@ def keep(
     )
 
 
-def _inputs_to_keep(validator: Any, inputs: Mapping[str, Any]) -> tuple[dict[str, str] | None, dict[str, Any] | None]:
+def _inputs_to_keep(
+    validator: Any, inputs: Mapping[str, Any], miss: Miss
+) -> tuple[dict[str, str] | None, dict[str, Any] | None]:
     """Return hashes of inputs, and values of inputs without a hash, if the validator may read them."""
     if not reads_inputs(validator):
         return None, None
-    digests = digests_of(inputs)
+    digests = miss.parts  # as they were before the body, which may change them
     hashed = {name: digest for name, digest in digests.items() if digest is not None}
     return hashed, {name: inputs[name] for name, digest in digests.items() if digest is None}
 
@@ -332,13 +359,14 @@ class Earlier:
         Identifier of the run that looks; what it made itself is left out.
     """
 
-    __slots__ = ("_entries", "_run", "_store", "_task", "states")
+    __slots__ = ("_entries", "_in_memory", "_run", "_store", "_task", "states")
 
     def __init__(self, task: Any, caches: Caches, store: Result | None, run: str | None) -> None:
         self._task = task
         self._run = run
         self._store = store if task.cache_key_fn is not None else None
         self._entries: Entries | None = None
+        self._in_memory: Entries | None = None
         #: In memory, newest first.
         self.states = [state for state in caches.newest_first(cache_name(task)) if not self._is_own(state.context)]
 
@@ -346,15 +374,29 @@ class Earlier:
         return self._run is not None and facts.get(name) == self._run
 
     @property
+    def in_memory(self) -> Entries:
+        """What a lookup can be compared with without asking the store."""
+        if self._in_memory is None:
+            self._in_memory = Entries(Entry(state.hashed_inputs) for state in self.states if state.hashed_inputs)
+        return self._in_memory
+
+    @property
     def entries(self) -> Entries:
         """What a lookup can be compared with; those of the store are read once."""
+        if self._store is None:
+            return self.in_memory
         if self._entries is None:
-            found = [Entry(state.hashed_inputs) for state in self.states if state.hashed_inputs]
-            if self._store is not None:
-                stored = _stored_entries(self._task, self._store, lambda entry: not self._is_own(entry, "run"))
-                found += sorted(stored, key=lambda entry: entry.created or "", reverse=True)
-            self._entries = Entries(found)
+            stored = _stored_entries(self._task, self._store, lambda entry: not self._is_own(entry, "run"))
+            newest_first = sorted(stored, key=lambda entry: entry.created or "", reverse=True)
+            self._entries = Entries([*self.in_memory, *newest_first])
         return self._entries
+
+
+def reason_by_key(miss: Miss, earlier: Earlier) -> str | None:
+    """Return why a lookup missed by what memory has; None if that is known, or the result store has to be asked."""
+    if miss.reason is not None or not len(earlier.in_memory):
+        return None
+    return why_not(miss.parts, earlier.in_memory)
 
 
 def reason(

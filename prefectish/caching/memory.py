@@ -62,15 +62,23 @@ class Caches(Mapping[str, list[Cached]]):
         code
             Of the task; states that another code made are left out. None: any code.
         """
+        yield from self.of_digests(name, digests, code)
+        for state in self.loose(name):
+            if made_by_code(state, code):
+                yield state
+
+    def of_digests(self, name: str, digests: Mapping[str, str | None], code: str | None = None) -> Iterator[Cached]:
+        """Yield the states of a cache that inputs with these hashes made."""
         shelf = self._shelves.get(name, {})
         inputs = frozenset(digests.items())
         for made_by in (code, None) if code is not None else (None,):
             found = shelf.get((inputs, made_by))
             if found is not None and _is_here(found):
                 yield found
-        for state in reversed(self._loose.get(name, ())):
-            if _is_here(state) and made_by_code(state, code):
-                yield state
+
+    def loose(self, name: str) -> Iterator[Cached]:
+        """Yield the states of a cache that are not found by hashes, newest first."""
+        return filter(_is_here, reversed(self._loose.get(name, ())))
 
     def of_key(self, name: str, key: str) -> Cached | None:
         """Return the state of a key."""

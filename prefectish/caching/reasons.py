@@ -33,6 +33,12 @@ class Entries:
             for token in _tokens(entry.parts):
                 self._alike.setdefault(token, age)
 
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
     def nearest(self, parts: Mapping[str, str | None]) -> Entry | None:
         """Return the entry with the fewest differences, the newest of several."""
         same, *others = [self._alike.get(token) for token in _tokens(parts)]

@@ -163,6 +163,13 @@ def encode(value: Any, label: str, keep: bool = True) -> Any:
     return Encoded(label, head, buffers, (value,) if keep else None)
 
 
+def weight(result: Any) -> int:
+    """Return the size in bytes, or nearly, of a result as it travels."""
+    if isinstance(result, Encoded):
+        return result.nbytes
+    return len(result) if isinstance(result, str | bytes) else 8
+
+
 def encode_error(error: BaseException, label: str) -> EncodedError | RemoteError:
     """Return the envelope of an exception, or a stand-in if it does not survive a round trip.
 

@@ -29,6 +29,10 @@ FIRST = 16
 #: A batch is at most so many times as large as the one before: one quick item does not speak for all.
 GROWTH = 4
 LARGEST = 5000
+#: Rows that are probed in one job, at most.
+PAGE = 64
+#: Rows of a chain that are probed and have no place yet, at most, for each slot of the executor; and at least.
+PROBED_PER_SLOT, PROBED = 32, 256
 #: Batches that are submitted at once for each slot of the cluster.
 BATCHES_PER_SLOT = 3
 #: What reads a map that is still open is served before anything else that is mapped.
@@ -182,6 +186,20 @@ class Admission:
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
+    def is_batched(self, chain: StepChain) -> bool:
+        """Whether rows of a chain start in batches."""
+        return chain.spec.batch_size is not None and self.batches
+
+    def page_size(self, chain: StepChain) -> int:
+        """Return how many rows of a chain the next job probes; 0 if enough are under way."""
+        room = max(PROBED, PROBED_PER_SLOT * self.slots) - chain.probing
+        if not self.batches:
+            return min(1, room)
+        if self.is_batched(chain):
+            return min(room, self.batch_size(chain)) if chain.limited else self.batch_size(chain)
+        remaining = self._remaining(chain)
+        return min(room, PAGE if remaining is None else min(PAGE, max(1, -(-remaining // (2 * self.slots)))))
+
     def batch_size(self, chain: StepChain) -> int:
         """Return how many rows of a chain the next batch takes; 0 if enough batches are under way."""
         batch = chain.spec.batch_size
@@ -191,11 +209,15 @@ class Admission:
             return 0
         if isinstance(batch, int):
             return batch
-        map_state = chain.map_state
-        known = map_state is not None and map_state.closed and not chain.dependencies
-        remaining = (map_state.width or 0) - chain.opened if known and map_state is not None else None
-        chain.last_batch_size = auto_size(chain.last_batch_size, chain.mean, remaining, self.slots)
+        chain.last_batch_size = auto_size(chain.last_batch_size, chain.mean, self._remaining(chain), self.slots)
         return chain.last_batch_size
+
+    def _remaining(self, chain: StepChain) -> int | None:
+        """Return how many rows of a chain are still to start, None if that is not known."""
+        map_state = chain.map_state
+        if map_state is None or not map_state.closed or chain.dependencies:
+            return None
+        return (map_state.width or 0) - chain.opened + len(chain.to_batch)
 
     def validate(self, run_state: RunState) -> None:
         """Check the counters against the rows that are open.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from prefectish.caching.memory import CACHE_KEY
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.context import context
@@ -207,9 +208,11 @@ class Changes:
             remember(step_state.step.task, state)
             return
         if kind is Cached:
-            remember(step_state.step.task, state)
             if not is_hit(state):
+                remember(step_state.step.task, state)
                 return
+            if CACHE_KEY in state.context:  # it may come from the store; others were in memory
+                remember(step_state.step.task, state)
         step_state.kinds[kind] = step_state.kinds.get(kind, 0) + 1
         if state.is_failed():
             self._count_failure(step_state, state)
@@ -510,6 +513,11 @@ class Changes:
         """Note that a row was begun before it has a slot under the limits of its chain."""
         map_row.probing = True
         chain.probing += 1
+
+    def await_batch(self, chain: StepChain, map_row: MapRow) -> None:
+        """Let a row that was probed run with others."""
+        chain.to_batch.append(map_row)
+        self.admission.queue(chain)
 
     def end_probe(self, chain: StepChain, map_row: MapRow) -> None:
         """Note that a row has a slot, or needs none."""

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from prefectish.caching.lookups import has_cache
-from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.plan.item_key import ITEM_KEY
-from prefectish.engine.plan.map_domain import Measure, element_width, measure
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.changes import chains_of
 from prefectish.engine.scheduling.events import AttemptEvent
+from prefectish.engine.scheduling.items import length_of
 from prefectish.engine.scheduling.name_claims import NameClaims
 from prefectish.engine.scheduling.ready import ReadySteps
 from prefectish.engine.scheduling.resume_rules import DuplicateKeys, ResumeRules
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
 from prefectish.engine.scheduling.same_key import meets_same_keys
 from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
-from prefectish.engine.worker.cache import PROBE_WINDOW, can_probe, remember
+from prefectish.engine.worker.cache import can_probe, remember
 from prefectish.engine.worker.decide import finished
 
 
@@ -70,33 +68,67 @@ class Dispatcher:
         known = self.resume_rules is not None or any(s.starts is not None for s in chain.step_states)
         return len(chain.step_states) == 1 and (known or can_probe(chain.spec.steps[0]))
 
-    def _probe_next(self, chain: StepChain, now: Now) -> None:
-        """Begin the next row of a chain before it has a slot under the chain's limits."""
-        if chain.probing >= PROBE_WINDOW:
-            self.admission.defer(chain)
-            return
-        row = 0 if chain.map_state is None else self._next_row(chain)
-        if row is not None:
-            self._begin(chain, row, now)
-            if chain.map_state is not None:
-                self.admission.queue(chain)
-
     def start_next(self, chain: StepChain, now: Now) -> None:
         """Start the next row of a chain, or a batch of rows; the chain stays queued until it has none."""
-        if chain.probe_first:
-            self._probe_next(chain, now)
-        else:
+        if not chain.probe_first:
             self._start_next(chain, now)
+        elif not (chain.to_batch and self._run_probed(chain, now)):
+            self._probe_next(chain, now)
+
+    def _probe_next(self, chain: StepChain, now: Now) -> None:
+        """Begin the next page of rows of a chain before they have a slot under the chain's limits."""
+        size = self.admission.page_size(chain)
+        if size <= 0:
+            self.admission.defer(chain)
+            return
+        jobs, row = self._begin_rows(chain, size, now)
+        if chain.map_state is not None and row is not None:
+            self.admission.queue(chain)
+        if jobs and (len(jobs) > 1 or self.admission.is_batched(chain)):
+            self.rows.make_batch(chain, jobs)
+
+    def _run_probed(self, chain: StepChain, now: Now) -> bool:
+        """Start a batch of rows that were probed, if it has a slot and is none too many; return whether it did."""
+        size = self.admission.batch_size(chain)
+        if not size:
+            return False
+        if not self.admission.permit(chain, now.seconds):
+            self.admission.defer(chain)
+            return False
+        jobs: list[Job] = []
+        while chain.to_batch and len(jobs) < size:
+            map_row = chain.to_batch.popleft()
+            is_open = chain.open_rows.get(map_row.row) is map_row  # else it was taken back meanwhile
+            if is_open and (positions := self.rows.startable(chain, map_row)):
+                self.changes.end_probe(chain, map_row)
+                jobs.append(self.rows.submit(chain, map_row, positions))
+        if jobs:
+            self.rows.make_batch(chain, jobs)
+        elif chain.limited:
+            self.admission.give_back(chain)
+        self.admission.queue(chain)
+        return True
 
     def _start_next(self, chain: StepChain, now: Now) -> None:
         """Begin the next row or batch of a chain, if there is a slot under the chain's limits."""
-        batched = chain.spec.batch_size is not None and self.admission.batches
+        batched = self.admission.is_batched(chain)
         size = self.admission.batch_size(chain) if batched else 1
         if not size:
             return  # it is queued again when a batch of it has ended
         if chain.limited and not self._is_permitted(chain, now):
             return
+        jobs, row = self._begin_rows(chain, size, now)
+        if chain.limited and not jobs:
+            self.admission.give_back(chain)
+        if chain.map_state is not None and (jobs or row is not None):
+            self.admission.queue(chain)
+        if batched and jobs:
+            self.rows.make_batch(chain, jobs)
+
+    def _begin_rows(self, chain: StepChain, size: int, now: Now) -> tuple[list[Job], int | None]:
+        """Begin rows of a chain; return their jobs, and the last row, None if there are no more."""
         jobs: list[Job] = []
+        row = None
         for _ in range(size):
             row = 0 if chain.map_state is None else self._next_row(chain)
             if row is None:
@@ -104,12 +136,9 @@ class Dispatcher:
             job = self._begin(chain, row, now)
             if job is not None:
                 jobs.append(job)
-        if chain.limited and not jobs:
-            self.admission.give_back(chain)
-        if chain.map_state is not None and (jobs or row is not None):
-            self.admission.queue(chain)
-        if batched and jobs:
-            self.rows.make_batch(chain, jobs)
+            if chain.map_state is None:
+                break
+        return jobs, row
 
     def _is_permitted(self, chain: StepChain, now: Now) -> bool:
         """Take a slot for a row; a slot without a row would put off others, or the end of the run."""
@@ -185,7 +214,7 @@ class Dispatcher:
             if start is None or type(start) is Pending:
                 continue
             if finished(start):
-                width = _width_of_given(step_state, start)
+                width = length_of(step_state.step, start)
                 self.changes.finish_position(chain, map_row, position, start, width)
             else:
                 self._continue_from(chain, map_row, position, start, now)
@@ -211,7 +240,7 @@ class Dispatcher:
                 number, row, key = step_state.step.number, map_row.row, resume_rules.item_key(chain, map_row.row)
                 what = (record.attempts, record.state, record.seconds, now.wall, record.worker, key, record.generation)
                 self.run_state.events.append(AttemptEvent(number, row, *what))
-            width = _width_of_given(step_state, record.state)
+            width = length_of(step_state.step, record.state)
             self.changes.finish_position(chain, map_row, position, record.state, width)
         for position, start in kept.starts.items():
             self._continue_from(chain, map_row, position, start, now)
@@ -257,7 +286,7 @@ class Dispatcher:
         self.changes.start_step_from(step_state, state, shown=state)
         self.changes.keep_step(step_state, state, state.map_states)
         given = ((row, s) for row, s in enumerate(state.map_states) if s is not None)
-        self.changes.keep_widths(step_state, {row: _width_of_given(step_state, s) for row, s in given})
+        self.changes.keep_widths(step_state, {row: length_of(step_state.step, s) for row, s in given})
 
     def _may_grow(self, step_state: StepState) -> bool:
         """Whether a flattened map has elements to come, because the caller gave its source unfinished."""
@@ -279,12 +308,3 @@ def _may_have_row(chain: StepChain) -> bool:
 
 def _seconds_until(state: Scheduled, now: Now) -> float:
     return 0.0 if state.start_time is None else (state.start_time - now.wall).total_seconds()
-
-
-def _width_of_given(step_state: StepState, state: State) -> Any:
-    """Return the length of a result that was not made in this run, for a map over it; None if unknown or not needed."""
-    depth = step_state.step.measure
-    if not state.is_successful() or not depth or (step_state.step.mapped and depth < Measure.ELEMENTS):
-        return None
-    outcome = capture(lambda: element_width(state.result) if step_state.step.mapped else measure(state.result, depth))
-    return outcome.value if isinstance(outcome, Value) else None

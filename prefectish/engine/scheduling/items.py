@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prefectish.engine.capture import Error, capture
+from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.jobs.job import Pick
 from prefectish.engine.jobs.references import Held
+from prefectish.engine.plan.map_domain import Measure, element_width, measure
+from prefectish.engine.plan.steps import Step
 from prefectish.engine.scheduling.run_state import MapState, StepState
 from prefectish.engine.state import Deferred, Failed, Skipped, State, Success, TriggerFailed
 from prefectish.engine.worker.decide import unread_item
@@ -217,3 +219,12 @@ def missing_item(row: int) -> Failed:
 def as_success_if_ambiguous(item: Any) -> Any:
     """Wrap a user's value that would be taken for a state or a reference of the engine."""
     return Success(None, item) if isinstance(item, State | Pick) else item
+
+
+def length_of(step: Step, state: State) -> Any:
+    """Return the length of a result that was not made in this run, for a map over it; None if unknown or not needed."""
+    depth = step.measure
+    if not state.is_successful() or not depth or (step.mapped and depth < Measure.ELEMENTS):
+        return None
+    outcome = capture(lambda: element_width(state.result) if step.mapped else measure(state.result, depth))
+    return outcome.value if isinstance(outcome, Value) else None

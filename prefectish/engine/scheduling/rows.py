@@ -12,7 +12,7 @@ from prefectish.engine.jobs.job import STEP, Job, Record
 from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.events import AttemptEvent
-from prefectish.engine.scheduling.run_state import NEVER_STARTED, MapRow, StepChain, StepState
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
 from prefectish.engine.scheduling.same_key import SameKeys
 from prefectish.engine.state import Cancelled, Failed, Finished, Pending, Retrying, Scheduled, State, Success
 from prefectish.engine.task_states import SlowChild
@@ -104,6 +104,9 @@ class Rows:
             return
         if isinstance(state, Retrying) and isinstance(state._result, BaseException | EncodedError):
             state = state.replace(result=None)  # the error is recorded, and need not travel with the next attempt
+        before = map_row.starts.get(position, NOT_RUN)
+        if before._context is not None and MISS in before._context:  # the next attempt need not look again
+            state = state.replace(context={**state.context, MISS: before._context[MISS]})
         self.changes.wait_row(chain, map_row, position, state)
         if due_in_seconds is not None:
             self.run_state.timers.at(now.seconds + due_in_seconds, (chain, map_row, 1 << position))
@@ -150,6 +153,8 @@ class Rows:
             return
         if self.suspects.busy or self.run_state.paused or self.run_state.ending:
             self.held_rows.append((chain, map_row))
+        elif map_row.probing and not map_row.was_in_batch and self.admission.is_batched(chain):
+            self.changes.await_batch(chain, map_row)
         elif self.admission.permit(chain, now.seconds):
             self.changes.end_probe(chain, map_row)
             self.submit(chain, map_row, positions)

@@ -342,6 +342,8 @@ class StepChain:
         Whether its rows probe the cache before they take a slot under its limits: a cache hit needs none.
     probing
         Rows that were begun so and have no slot yet.
+    to_batch
+        Those of them that found nothing, and run in batches.
     resubmit_from
         Number of the next submission of rows that were taken back, to begin again.
     precedence
@@ -356,7 +358,7 @@ class StepChain:
         "admission_mode", "all_positions", "arrival", "batches", "dependencies", "done", "full", "has_cancelled_early",
         "last_batch_size", "limited", "map_state", "mean", "open_rows", "opened", "order", "position", "precedence",
         "priority", "probe_first", "probing", "queued", "readers", "ready", "resubmit_from", "spec", "stage", "started",
-        "step_states", "stopped", "turn",
+        "step_states", "stopped", "to_batch", "turn",
     )  # fmt: skip
 
     def __init__(self, step_states: list[StepState], stage: int, map_state: MapState | None) -> None:
@@ -380,6 +382,7 @@ class StepChain:
         self.resubmit_from: dict[int, int] = {}
         self.probe_first = False
         self.probing = 0
+        self.to_batch: deque[MapRow] = deque()
         self.priority = 0.0
         self.precedence = 0
         self.arrival = 0

@@ -1,8 +1,9 @@
 """Runs of one cache with equal keys: the first computes, the others wait for it and take what it gave.
 
 A row whose task shares its cache is first submitted as a probe, where its inputs are; a miss comes back with the key.
-The first row with a key runs and leads. A row that comes with the same key holds no place and no slot: when the leader
-succeeds it ends as ``Cached`` here, without a job of its own; otherwise the next one leads.
+It is looked up in the memory of this process. The first row with a key runs and leads. A row that comes with the same
+key holds no place and no slot: when the leader succeeds it ends as ``Cached`` here, without a job of its own; otherwise
+the next one leads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from prefectish.caching.lookups import Miss, cache_name, entry_of
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Record
 from prefectish.engine.jobs.references import Held
+from prefectish.engine.scheduling.items import length_of
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain
 from prefectish.engine.state import Cached, State
 from prefectish.engine.worker.attempt_context import MISS
@@ -73,6 +75,7 @@ class SameKeys:
         key = self._keys.get(name)
         if key is None:
             key = self._keys[name] = KeyInUse()
+            self._look(key, chain, position, miss)
         found = None if key.outcome is None else _shared(key.outcome)
         if found is not None:
             self._end(one, found, key.length, now)
@@ -82,6 +85,14 @@ class SameKeys:
             self.changes.wait_row(chain, map_row, position)
             self.changes.end_probe(chain, map_row)
             key.followers.append(one)
+
+    def _look(self, key: KeyInUse, chain: StepChain, position: int, miss: Miss) -> None:
+        """Look in the memory of this process for what stands for the runs with a key."""
+        cache = chain.spec.steps[position].cache
+        assert cache is not None
+        key.outcome = cache.found_at_client(miss, chain.spec.run.get("flow_run_id"))
+        if key.outcome is not None:
+            key.length = length_of(chain.step_states[position].step, key.outcome)
 
     def _lead(self, key: KeyInUse, one: Follower) -> None:
         place = one.chain.step_states[one.position].step.number, one.map_row.row

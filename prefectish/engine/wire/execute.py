@@ -10,12 +10,12 @@ from time import perf_counter
 from typing import Any
 
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.jobs.envelope import EncodedError, encode_error, encode_state
+from prefectish.engine.jobs.envelope import EncodedError, encode_error, encode_state, weight
 from prefectish.engine.jobs.job import ChainSpec, Pick, Record, StepSpec
 from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Mapped, State, Success
-from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain, weight
+from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain
 from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.logs.capture import SETTINGS, listen
 from prefectish.engine.worker.recall import may_begin
@@ -142,11 +142,11 @@ def reopen_chain(*content: Any) -> ChainSpec:
 def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
     """Run the branches of a batch one after another, all steps of each. It raises nothing.
 
-    `calls` is a pickled ``(patience, keep, verify, branches)``; a branch is ``(index, positions, items, given,
-    starts, submission)``. Branches that have not started after `patience` seconds return to the client as they are, so
-    that a slow one does not hold up the others.
+    `calls` is a pickled ``(patience, keep, verify, probe_only, branches)``; a branch is ``(index, positions, items,
+    given, starts, submission)``. Branches that have not started after `patience` seconds return to the client as they
+    are, so that a slow one does not hold up the others.
     """
-    patience, keep, verify, branches = pickle.loads(calls)
+    patience, keep, verify, probe_only, branches = pickle.loads(calls)
     chain = capture(open_chain, payload)
     spec = chain.value if isinstance(chain, Value) else None
     if spec is not None and values:
@@ -162,7 +162,7 @@ def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
             assert isinstance(chain, Error)
             entries.append([(p, _unopened_record(chain.exception)) for p in branch[1]])
         else:
-            entries.append(_run_branch(spec, number, branch, values, keep, verify, large))
+            entries.append(_run_branch(spec, number, branch, values, (keep, verify, probe_only), large))
     return Batch(pickle.dumps((process_name(), entries), protocol=5), large)
 
 
@@ -171,12 +171,12 @@ def _run_branch(
     number: int,
     branch: tuple[Any, ...],
     values: Sequence[StepResult],
-    keep: int,
-    verify: bool,
+    options: tuple[int, bool, bool],
     large: dict[tuple[int, int], Any],
 ) -> Any:
     """Run the steps of one branch and return their records; of a single plain success only what differs."""
     index, positions, items, given, starts, submission = branch
+    keep, verify, probe_only = options
     if values:
         items = [substitute(item, values) for item in items]
 
@@ -188,8 +188,8 @@ def _run_branch(
             record = record.with_state(record.state.replace(result=LeftOnWorker(weight(result))))
         return record
 
-    options = pack, False, partial(may_begin, chain, index, submission)
-    records = run_steps(chain, positions, index, items, dict(given), starts, *options)
+    call_options = pack, probe_only, partial(may_begin, chain, index, submission)
+    records = run_steps(chain, positions, index, items, dict(given), starts, *call_options)
     record = records[0][1]
     if len(records) == 1 and is_plain(record):
         return record.state._result, record.seconds, record.item_key

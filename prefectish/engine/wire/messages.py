@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Mapping
 from typing import Any
 
-from prefectish.engine.jobs.envelope import Encoded
+from prefectish.engine.jobs.envelope import weight
 from prefectish.engine.jobs.job import Record
 from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import State, Success
@@ -128,10 +128,3 @@ def is_plain(record: Record) -> bool:
     if type(state) is not Success or state.message is not SUCCEEDED or record.width is not None or record.lines:
         return False
     return state._context is None and state._cached_inputs is None
-
-
-def weight(result: Any) -> int:
-    """Return the size in bytes, or nearly, of a result as it travels."""
-    if isinstance(result, Encoded):
-        return result.nbytes
-    return len(result) if isinstance(result, str | bytes) else 8

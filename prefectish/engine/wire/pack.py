@@ -12,13 +12,12 @@ from typing import Any
 
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
-from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state
+from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state, weight
 from prefectish.engine.jobs.job import SHARED, ChainSpec, Pick, Record, StepSpec
 from prefectish.engine.jobs.references import Held, ResultRef, Unpicklable
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
 from prefectish.engine.wire.execute import reopen_chain
-from prefectish.engine.wire.messages import weight
 from prefectish.engine.wire.pickle_path import pickle_path
 from prefectish.errors import FlowDefinitionError, text_of
 from prefectish.tasks.task import Task

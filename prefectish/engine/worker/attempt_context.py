@@ -68,11 +68,11 @@ class AttemptContext(Mapping[str, Any]):
         self.resume = False
         self.loop_count = 0
         self.loop_result: Any = None
+        if start._context is not None:
+            self.miss = start._context.get(MISS)
         if type(start) is not Pending:
             self._continue(start)
             return
-        if start._context is not None:
-            self.miss = start._context.get(MISS)
         if "task_loop_count" in run:
             self.loop_count = run["task_loop_count"]
 

@@ -1,17 +1,19 @@
 """Cache lookups of an attempt: before its body, and additions after it.
 
 The memory of a process holds the cached states of its runs, by the name of their cache. Attempts in the same process
-read it directly; one that runs elsewhere takes along the newest states of its own cache. Entries with a key of their
-own lie in the result store too, and outlive the process.
+read it directly. Entries with a key of their own lie in the result store too, and outlive the process.
 
-A row under a limit whose task has a cache, or a target, is first submitted as a probe (``Job.probe_only``), which takes
-no place under the limit: its inputs are read and looked up where they are, and a hit ends it. After a miss the row
-waits for a place.
+A row is first submitted as a probe (``Job.probe_only``), with others on one page, if its key decides at the client
+whether it runs, or if its task is under a limit and has a cache, or a target. A probe takes no place under the limit:
+its inputs are read and looked up where they are, and a hit ends it. After a miss its key is looked up in the memory of
+the client, and the row waits for one with the same key, or for a place.
+
+What is not found by a key (a validator that accepts other inputs, a cache without isolation) an attempt that runs
+elsewhere looks up among the newest states of its cache, which it takes along.
 """
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from prefectish.caching.lookups import (
@@ -20,15 +22,19 @@ from prefectish.caching.lookups import (
     Miss,
     cache_name,
     entry_of,
+    found_by_key,
     has_cache,
+    is_found_by_key,
     is_isolated,
+    is_of_time_alone,
     keep,
     lookup,
     reason,
+    reason_by_key,
 )
 from prefectish.caching.memory import Caches
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.jobs.envelope import encode_state
+from prefectish.engine.jobs.envelope import encode_state, weight
 from prefectish.engine.state import Cached, Failed, State
 from prefectish.errors import describe
 
@@ -40,11 +46,11 @@ if TYPE_CHECKING:
 
 #: Cached states in the memory of this process, of all runs.
 CACHES = Caches()
-#: Cached states that travel with a map to another process, the newest first.
-MOST_SENT = 1000
+#: Bytes of cached states that travel with a map to another process, the newest first.
+MOST_SENT = 16 << 20
+#: Bytes of a cached state beside its result, roughly.
+_STATE_BYTES = 300
 WHY = "why_not_cached"
-#: Rows of a chain that are probed before they have a place, at most.
-PROBE_WINDOW = 64
 
 
 class CacheSpec:
@@ -101,12 +107,40 @@ class CacheSpec:
         words = describe(why.exception) if isinstance(why, Error) else why.value
         return kept.replace(context={**kept.context, WHY: words})
 
+    def found_at_client(self, miss: Miss, run: str | None) -> Cached | None:
+        """Return what the memory of the client has for a run that missed elsewhere; None for nothing.
+
+        Notes in the miss why there is none, as far as the client knows.
+        """
+        if not is_found_by_key(self.task, self.shared):
+            return None
+        found = found_by_key(self.task, miss, self.caches)
+        if found is not None:
+            return without_reason(found)
+        if self._earlier is None:
+            self._earlier = Earlier(self.task, self.caches, self.store, run)
+        miss.reason = miss.reason or reason_by_key(miss, self._earlier)
+        return None
+
     def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self.task, self.store, cache_name(self.task), self._to_send(), self.shared)
+
+    def _to_send(self) -> list[Cached]:
+        """Return the cached states that an attempt in another process has to look at, oldest first."""
         name = cache_name(self.task)
-        states = list(islice(self.caches.newest_first(name), MOST_SENT))
-        packed = [encode_state(state, f"a cached result of {self.task.name}") for state in reversed(states)]
-        sent = [state for state in packed if isinstance(state, Cached)]
-        return _arrived, (self.task, self.store, name, sent, self.shared)
+        at_client = is_found_by_key(self.task, self.shared)
+        sent: list[Cached] = []
+        left = MOST_SENT
+        for state in self.caches.loose(name) if at_client else self.caches.newest_first(name):
+            packed = encode_state(state, f"a cached result of {self.task.name}")
+            left -= weight(packed._result) + _STATE_BYTES
+            if left < 0:
+                break
+            if isinstance(packed, Cached):
+                sent.append(packed)
+                if is_of_time_alone(self.task, packed, self.shared):
+                    break
+        return sent[::-1]
 
 
 def is_hit(state: State) -> bool:
