@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
+from contextlib import contextmanager
 
 import pytest
 from bodies import inc, inverse
 
 from prefectish import allow_failure, as_completed, flow, task, wait
-from prefectish.engine.state import Failed, Success, TriggerFailed
+from prefectish.engine.state import Cancelled, Failed, Success, TriggerFailed
 from prefectish.errors import PrefectishError
+from prefectish.executors import LocalDaskExecutor
 
 
 def run_with(executor, function, *args):
@@ -187,3 +190,42 @@ def test_e13_maps_add_up_to_lists(executor):
         return [future.result() for future in one + two], len(list(two) + one)
 
     assert run_with(executor, adds) == ([2, 3, 4], 3)
+
+
+class Breaks(LocalDaskExecutor):
+    """An executor that fails when it is given a job of a certain task; other bodies run until then."""
+
+    broken = threading.Event()
+
+    @contextmanager
+    def start(self, plan, run):
+        with super().start(plan, run) as session:
+            submit = session.submit
+
+            def breaks(jobs):
+                if any(job.chain.steps[0].slug == "inverse-1" for job in jobs):
+                    self.broken.set()
+                    raise OSError("broken")
+                submit(jobs)
+
+            session.submit = breaks
+            yield session
+
+
+def test_child_of_a_run_that_broke_off_is_not_waited_for_for_ever():
+    waited = []
+
+    @task
+    def hold(x):
+        assert Breaks.broken.wait(20)
+
+    @flow(executor=Breaks(num_workers=1), history=False)
+    def broken():
+        held = hold.map([1, 2, 3])
+        last, middle = held[2], held[1]
+        inverse.submit(1)
+        waited.extend([last.wait(20), type(last.state), middle.wait(20)])
+
+    with pytest.raises(OSError, match="broken"):
+        broken()
+    assert waited == [True, Cancelled, True]

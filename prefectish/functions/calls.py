@@ -195,6 +195,8 @@ class MapCall:
             if step_state is None or step_state.children is None or row >= len(step_state.children)
             else step_state.children[row]
         )
+        if state is None and self.outcome.state is not None:  # the run broke off
+            state = NEVER_STARTED
         if state is not None:  # it may have ended just before
             self.rows.pop(row, None)
             outcome.settle(state)
@@ -235,9 +237,11 @@ class MapCall:
         self.outcome.pause(state)
 
     def ended(self, state: State) -> None:
-        """Make the final state of the map known."""
+        """Make the final state of the map known, and of what it left open: the run broke off."""
         self.opened()
         self.outcome.settle(state)
+        for row in list(self.rows):
+            self.child(row, "")
 
 
 class InlineResult(NamedTuple):

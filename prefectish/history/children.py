@@ -18,7 +18,6 @@ from prefectish.safe_repr import printable
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
-    from prefectish.flows import Flow
     from prefectish.history.queries import RunRow
 
 #: The exception of tasks that failed only because of upstream failures.
@@ -100,20 +99,19 @@ class ChildRow:
             )
             return [AttemptRow.of(found) for found in connection.execute(query)]
 
-    def replay(
-        self, pdb: bool = False, *, flow: Flow | None = None, parameters: Mapping[str, Any] | None = None
-    ) -> State:
+    def replay(self, pdb: bool = False, *, flow: Any = None, parameters: Mapping[str, Any] | None = None) -> State:
         """Run the task function again in this process with its original inputs, and return its state.
 
         Nothing is recorded, stored or retried, no handler is called; the cluster is not needed. The code is
-        that of the current flow, so a fix can be tried on the child that failed.
+        that of the current flow, so a fix can be tried on the child that failed. A flow function runs again up to the
+        call, without the tasks whose results are stored.
 
         Parameters
         ----------
         pdb
             Stop in the debugger at the first line of the function, and again where it fails.
         flow
-            Default: the flow of this name that ran last in this process.
+            A flow or a flow function; default: the one of this name that ran last in this process.
         parameters
             Parameters of the run, which are not recorded; default: those of the flow.
 

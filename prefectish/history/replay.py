@@ -44,10 +44,32 @@ from prefectish.secrets.lazy import is_deriving
 WHOLE_WINDOW = 1 << 60
 
 
-def replay(child: ChildRow, pdb: bool, flow: Flow | None, parameters: Mapping[str, Any] | None) -> State:
+def replay(child: ChildRow, pdb: bool, flow: Any, parameters: Mapping[str, Any] | None) -> State:
     """Run a recorded child again; see :meth:`prefectish.history.ChildRow.replay`."""
+    flow = flow or _flow_of(child._run)
+    find = _found_in_graph if isinstance(flow, Flow) else _found_by_running
+    job, position, upstream = find(child, flow, parameters)
+    alone = _run_alone(job.chain, position, pdb)
+    return run_step(alone, position, job.index, upstream, PENDING).state
+
+
+def _found_by_running(child: ChildRow, flow: Any, parameters: Mapping[str, Any] | None) -> tuple[Job, int, list[State]]:
+    """Return the job of a call of a flow function, its position there and its inputs."""
+    from prefectish.functions.decorator import FlowFunction
+    from prefectish.history.replay_call import find_call
+
+    if not isinstance(flow, FlowFunction):
+        raise TypeError(f"flow must be a Flow or a @flow function, got {flow!r}")
+    return find_call(child, _label(child), flow, parameters)
+
+
+def _label(child: ChildRow) -> str:
+    return child.slug if child.index is None else f"{child.slug}[{child.index}]"
+
+
+def _found_in_graph(child: ChildRow, flow: Flow, parameters: Mapping[str, Any] | None) -> tuple[Job, int, list[State]]:
+    """Return the job of a child of a flow that is known before it runs, its position there and its inputs."""
     run = child._run
-    flow = flow or _flow_of(run)
     plan = compile_flow(flow, flow._settled(parameters, {}, None))
     step = _step_of(plan, child, run)
     found = _RecordedRun(plan, step, child, run)
@@ -62,12 +84,11 @@ def replay(child: ChildRow, pdb: bool, flow: Flow | None, parameters: Mapping[st
     job, position, states = ready
     upstream = gather(job.chain, position, job.items, states)
     _check_item(job.chain, position, child, upstream, found.label)
-    alone = _run_alone(job.chain, position, pdb)
-    return run_step(alone, position, job.index, upstream, PENDING).state
+    return job, position, upstream
 
 
-def _flow_of(run: RunRow) -> Flow:
-    flow: Flow | None = ran_last(run.flow_name)
+def _flow_of(run: RunRow) -> Any:
+    flow = ran_last(run.flow_name)
     if flow is None:
         raise ValueError(
             f"flow {run.flow_name!r} did not run in this process, and the history has no code: pass .replay(flow=flow)"
@@ -91,7 +112,7 @@ class _RecordedRun:
         self.child = child
         self.run = run
         self.ancestors = _ancestors(plan, step)  # numbers of the steps that the child comes of, directly or not
-        self.label = child.slug if child.index is None else f"{child.slug}[{child.index}]"  # names the child
+        self.label = _label(child)
         self._children = {
             number: {c._row.row: recorded(plan.steps[number], c) for c in run.children(plan.steps[number].slug)}
             for number in self.ancestors

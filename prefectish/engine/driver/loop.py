@@ -154,7 +154,7 @@ class Run:
             in_order=self.session.in_order,
             tag_limits=getattr(self.executor, "tag_limits", None),
             keep=_kept(self.plan, self.options.keep_results),
-            record=self.recorder is not None,
+            record=self.recorder is not None or self.previous is not None,  # children are found by the keys of a record
             previous_run=self.previous,
             story=self._story(),
         )

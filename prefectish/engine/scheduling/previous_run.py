@@ -146,6 +146,11 @@ class PreviousRun:
         self._retry_failed = retry_failed
         self._chosen = chosen
 
+    def forget(self, slug: str, identity: ItemId) -> None:
+        """Let a child run, whatever became of it."""
+        if identity in self._children.get(slug, {}):
+            self._children = {**self._children, slug: {i: r for i, r in self._children[slug].items() if i != identity}}
+
     def find(self, slug: str, identity: ItemId) -> PreviousResult | None:
         """Return the record of a child that may be kept; None if it has to run."""
         if slug in self._changed:
