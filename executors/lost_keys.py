@@ -12,11 +12,12 @@ from distributed import Future
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job
-from prefectish.engine.jobs.protocol import LossCause, Lost
+from prefectish.engine.jobs.protocol import LossCause, Lost, Share
+from prefectish.engine.scheduling.deaths import death_in_words, is_of_memory
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import asked_on_scheduler
-from prefectish.executors.worker_death import as_text, worker_evidence
+from prefectish.executors.worker_death import worker_evidence
 
 if TYPE_CHECKING:
     from prefectish.executors.session import OpenKey
@@ -45,13 +46,15 @@ class NoAnswer(Exception):
     """Raised when the cluster does not answer in time; the question was dropped."""
 
 
-def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool) -> Lost | None:
+def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool, first_death: bool = False) -> Lost | None:
     """Return why a key has no value; None if it has one by now.
 
     Parameters
     ----------
     reads
         Whether it reads a value that was sent beside the calls.
+    first_death
+        Whether Dask was told to give it up at the first death of its worker.
     """
     outcome = capture(future.result, timeout=10)
     if not isinstance(outcome, Error):
@@ -59,13 +62,7 @@ def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool) -> Lo
     fault = outcome.exception
     name = type(fault).__name__
     if name == "KilledWorker":
-        deaths = int(getattr(fault, "allowed_failures", 0)) + 1
-        last = getattr(fault, "last_worker", None)
-        # A suspect runs again alone; only then did it cause the death of its worker.
-        evidence = worker_evidence(watch.connection.client, last) if job.solo else {}
-        position = _position_of(getattr(fault, "task", None), job)
-        worker = getattr(last, "address", None)
-        return Lost(LossCause.KILLED_WORKER, deaths, position, worker, as_text(evidence), evidence=evidence or None)
+        return _killed(fault, job, watch, first_death)
     reason = str(getattr(fault, "reason", fault))
     if reason in _SCHEDULER_REASONS:
         return watch.scheduler_lost()
@@ -74,6 +71,25 @@ def describe_loss(future: Future, job: Job, watch: LossWatch, reads: bool) -> Lo
     if future.status in ("cancelled", "lost"):
         return Lost(LossCause.CANCELLED_BY_CLUSTER, detail=f"the cluster cancelled it ({reason})")
     return Lost(LossCause.CLUSTER_ERROR, detail=f"{name}: {fault}")
+
+
+def _killed(fault: BaseException, job: Job, watch: LossWatch, first_death: bool) -> Lost:
+    """Return the loss of a job whose workers died."""
+    tolerated = int(getattr(fault, "allowed_failures", 0))
+    last, key = getattr(fault, "last_worker", None), getattr(fault, "task", None)
+    # A suspect runs again alone; only then did it cause the death of its worker. Unless it ran out of memory.
+    evidence = watch.evidence(last, key) if job.solo or first_death else {}
+    return Lost(
+        LossCause.KILLED_WORKER,
+        1 if first_death else tolerated + 1,
+        _position_of(key, job),
+        getattr(last, "address", None),
+        death_in_words(evidence),
+        evidence=evidence or None,
+        tolerated=tolerated if first_death else 0,
+        of_memory=first_death and is_of_memory(evidence),
+        share=Share(evidence.get("share", Share.AMONG_OTHERS)),
+    )
 
 
 def _position_of(key: Any, job: Job) -> int | None:
@@ -112,6 +128,7 @@ class LossWatch:
         self._link_down_since: float | None = None
         self._pending_question: tuple[float, Answer[Any]] | None = None
         self._warned: set[str] = set()
+        self._deaths: dict[tuple[Any, Any], dict[str, Any]] = {}
         self._lost = False
 
     def progressed(self, now: float) -> None:
@@ -120,6 +137,16 @@ class LossWatch:
         self._no_workers_since = None
         self._link_down_since = None
         self._warned.discard("stalled")
+
+    def evidence(self, worker: Any, key: Any) -> dict[str, Any]:
+        """Return what is known of a dead worker that had a key; its nanny is asked once."""
+        place = getattr(worker, "address", None), getattr(worker, "pid", None)
+        known = self._deaths.get(place)
+        found = worker_evidence(self.connection.client, worker, key, ask_nanny=known is None)
+        if known is None:
+            self._deaths[place] = {name: value for name, value in found.items() if name != "share"}
+            return found
+        return {**known, **found}
 
     def scheduler_lost(self) -> Lost:
         """Return the loss of the scheduler: everything of the run is lost with it."""

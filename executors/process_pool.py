@@ -29,12 +29,12 @@ import psutil
 from dask.multiprocessing import get_context
 
 from prefectish.engine.process_tree import exit_evidence, exit_with_parent, process_name
+from prefectish.engine.scheduling.deaths import death_in_words
 from prefectish.engine.worker.recall import Body, JobKey
 from prefectish.executors import crash_log
 from prefectish.executors.pool_session import CallsAhead
 from prefectish.executors.process_queue import ProcessQueue
 from prefectish.executors.process_recall import Listener, Recall
-from prefectish.executors.worker_death import as_text
 
 #: Time between two measurements of the memory of a process that runs a suspect, in seconds.
 _MEMORY_INTERVAL = 0.1
@@ -140,7 +140,7 @@ class PoolBroke(BrokenProcessPool):
         super().__init__("a worker process died")
         self.was_ready = was_ready
         self.evidence = evidence
-        self.text = as_text(evidence)
+        self.text = death_in_words(evidence)
 
 
 #: Held while the replacement below is in place.

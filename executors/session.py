@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from distributed import Client, Future
 
@@ -23,11 +23,14 @@ from prefectish.engine.plan.placement import Placement, placement_of
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch
 from prefectish.engine.wire.pack import HEAVY, add_task_payloads, pack_chain, pickle_tasks
+from prefectish.engine.wire.places import Places
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import SchedulerLost
 from prefectish.executors.cluster_recall import PATIENCE, asked_back, forgotten, unbegun_masks
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import Key, known_state, mark_pending, registered, release, scattered, submit_graph
+from prefectish.executors.departures import NAME as DEPARTURES
+from prefectish.executors.departures import Departures
 from prefectish.executors.first_death import ANNOTATION, FirstDeath
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
 from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
@@ -42,6 +45,7 @@ from prefectish.executors.lower import (
     receipt_graph,
     take_graph,
 )
+from prefectish.executors.placing import QUESTION, Placer
 from prefectish.executors.waker import Waker
 
 #: The bytes of a chain up to this size are sent with every call; larger ones get a key of their own. All calls depend
@@ -92,9 +96,11 @@ class OpenKey:
         What the client knows of the key; the session reads it far more often than it does anything else.
     reads
         Whether it reads a value that was sent beside the calls.
+    asks
+        Whether it asks where its jobs run, and runs none of them.
     """
 
-    __slots__ = ("future", "jobs", "known", "position", "reads", "value")
+    __slots__ = ("asks", "future", "jobs", "known", "position", "reads", "value")
 
     def __init__(
         self, jobs: Sequence[Job], position: int | None, future: Future, value: tuple[Future, int] | None = None
@@ -105,6 +111,7 @@ class OpenKey:
         self.value = value
         self.known: Any = None
         self.reads = False
+        self.asks = False
 
 
 #: Graphs that are about to be sent, by placement and whether a first death gives them up, with the keys to read.
@@ -120,6 +127,24 @@ class BatchPart:
         self.batch = batch
         self.number = number
         self.position = position
+
+
+class OpenChain(NamedTuple):
+    """What is known of a chain.
+
+    Attributes
+    ----------
+    packed
+        Its bytes.
+    placement
+        Where its rows run; None if each is asked.
+    watched
+        Whether the first death of a worker under one of its rows is told: it may have been of memory.
+    """
+
+    packed: PackedChain
+    placement: Placement | None
+    watched: bool
 
 
 class ClusterSession:
@@ -163,7 +188,8 @@ class ClusterSession:
         self.options = LoweringOptions(run_id, max_inline_bytes, verify_results, self._reference)
         self.open_keys: dict[Key, OpenKey] = {}
         self.waker = Waker(self.client.loop.add_callback)
-        self.chains: dict[int, tuple[PackedChain, Placement]] = {}
+        self.chains: dict[int, OpenChain] = {}
+        self.placer = Placer(self._key, self._reference)
         self.watch = LossWatch(connection, run_id, no_workers_timeout, stall_warning)
         self._patience = _PATIENCE
         self._done: list[Receipt] = []
@@ -177,6 +203,7 @@ class ClusterSession:
         self._has_calls = False
         self._has_recalled = False
         self._has_plugin = False
+        capture(connection.begin, registered(self.client, Departures(), DEPARTURES))
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
@@ -194,24 +221,43 @@ class ClusterSession:
                 if first_death and not self._has_plugin:
                     self._has_plugin = True
                     capture(self.watch.wait, registered(self.client, FirstDeath(), ANNOTATION), PATIENCE)
-                for key, future in self._get(graph, open_keys, placement, first_death).items():
-                    open_keys[key].future = future
-                    self._open(key, open_keys[key])
+                self._open_all(self._get(graph, open_keys, placement, first_death), open_keys)
+        for graph, key, asked in self.placer.questions(
+            {ident: chain.packed.payload for ident, chain in self.chains.items()}
+        ):
+            question = OpenKey(asked, None, None)
+            question.asks = question.reads = True
+            self._open_all(self._get(graph, [key], QUESTION), {key: question})
+
+    def _open_all(self, futures: Mapping[Key, Future], open_keys: Mapping[Key, OpenKey]) -> None:
+        for key, future in futures.items():
+            open_keys[key].future = future
+            self._open(key, open_keys[key])
 
     def _lower_all(self, jobs: Sequence[Job], graphs: Graphs) -> None:
         """Make the graphs of jobs, by placement."""
         self._check_new_maps(jobs)
         batches: dict[int, list[Job]] = {}
         for job in jobs:
-            packed, placement = self._chain(job.chain)
+            packed, common, watched = self._chain(job.chain)
             if job.batch is not None:
                 batches.setdefault(job.batch, []).append(job)
-            else:
-                self._add(job, packed, *graphs.setdefault((placement, job.was_in_batch), ({}, {})))
+            elif (placement := common or self._placed(job)) is not None:
+                first_death = job.was_in_batch or (watched and not job.solo)
+                self._add(job, packed, *graphs.setdefault((placement, first_death), ({}, {})))
         for number, members in batches.items():
-            packed, placement = self._chain(members[0].chain)
+            packed, common, _ = self._chain(members[0].chain)
+            placement = common or placement_of(members[0].chain.steps[0].task)
             first_death = not members[0].probe_only  # a probe has no body that could be to blame
             self._add_batch(number, members, packed, *graphs.setdefault((placement, first_death), ({}, {})))
+
+    def _placed(self, job: Job) -> Placement | None:
+        """Return where a job runs, as its task says of it; None if it is asked elsewhere, or cannot be asked."""
+        found = self.placer.find(job)
+        if isinstance(found, Record):
+            self._done.append(Receipt(job, [(job.positions[0], found)]))
+            return None
+        return found
 
     def _check_new_maps(self, jobs: Sequence[Job]) -> None:
         """Check that a worker can load what a large map that begins with these jobs needs.
@@ -306,14 +352,16 @@ class ClusterSession:
         self._count += 1
         return (f"{kind}-{self.run_id}", self._count, 0)
 
-    def _chain(self, spec: ChainSpec) -> tuple[PackedChain, Placement]:
+    def _chain(self, spec: ChainSpec) -> OpenChain:
         known = self.chains.get(spec.ident)
         if known is None:
             for step in spec.steps:
                 self._depth_priorities[f"{step.slug}-{self.run_id}"] = -step.precedence * _KEYS_PER_STEP
             self._may_stop = self._may_stop or any(map(_may_stop, spec.steps))
             self._has_calls = self._has_calls or spec.steps[0].precedence == CALL
-            known = self.chains[spec.ident] = (self._pack(spec), placement_of(spec.steps[0].task))
+            placement = None if spec.steps[0].differs else placement_of(spec.steps[0].task)
+            watched = any(step.task.crash_retries for step in spec.steps)
+            known = self.chains[spec.ident] = OpenChain(self._pack(spec), placement, watched)
         return known
 
     def _pack(self, spec: ChainSpec) -> PackedChain:
@@ -462,7 +510,7 @@ class ClusterSession:
 
     def _is_large(self, key: Key, size: int) -> bool:
         entry = self.open_keys[key]
-        if entry.value is not None:
+        if entry.value is not None or entry.asks:
             return False
         limit = self.options.keep if self._inlined_bytes < _INLINE_TOTAL else 0
         return size > (limit // 8 + 256) * len(entry.jobs) + _VALUE_OVERHEAD + limit
@@ -488,9 +536,14 @@ class ClusterSession:
         future = self._get(receipt_graph(key, receipt), [receipt])[receipt]
         self._open(receipt, OpenKey(entry.jobs, entry.position, future, (entry.future, nbytes)))
 
-    def _take(self, key: Key, value: StepResult | Batch) -> Future | None:
+    def _take(self, key: Key, value: StepResult | Batch | Places) -> Future | None:
         """Make receipts of a value; return its future if it can be released."""
         entry = self.open_keys.pop(key)
+        if isinstance(value, Places):
+            placed, refused = self.placer.answer(entry.jobs, value)
+            self._done.extend(Receipt(job, [(job.positions[0], record)]) for job, record in refused)
+            self.submit(placed)
+            return entry.future
         if entry.value is None:
             self._inlined_bytes += value.nbytes
         source = entry.future if entry.value is None else entry.value[0]
@@ -530,13 +583,16 @@ class ClusterSession:
 
     def _lose(self, key: Key) -> None:
         entry = self.open_keys[key]
-        lost = describe_loss(entry.future, entry.jobs[0], self.watch, entry.reads)
+        job = entry.jobs[0]
+        opened = self.chains.get(job.chain.ident)
+        told = opened is not None and opened.watched and job.batch is None and not (job.solo or entry.asks)
+        lost = describe_loss(entry.future, job, self.watch, entry.reads, told)
         if lost is None:
             return
         del self.open_keys[key]
         if lost.cause is LossCause.INPUT_LOST:
             # Its large inputs are sent again, from the client's copy.
-            self.chains.pop(entry.jobs[0].chain.ident, None)
+            self.chains.pop(job.chain.ident, None)
         self._done.extend(Receipt(job, (), lost) for job in entry.jobs)
 
     def cancel(self, jobs: Sequence[Job]) -> None:

@@ -1,7 +1,7 @@
 """What is known of a worker that died, for the state of the child that killed it.
 
-The process itself is gone. Its nanny knows how it ended, the scheduler what the nanny reported of its memory, and a
-temporary cluster keeps the crash logs of its workers.
+The process itself is gone. Its nanny knows how it ended and who asked for it, the scheduler what it last heard of it
+and what the nanny reported of its memory, and a temporary cluster keeps the crash logs of its workers.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, capture
-from prefectish.engine.process_tree import exit_evidence, exit_text
+from prefectish.engine.process_tree import exit_evidence
+from prefectish.engine.scheduling.deaths import share_of
 from prefectish.executors import crash_log
+from prefectish.executors.departures import departure
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -28,24 +30,28 @@ peak_memory: dict[int, int] = {}
 
 _EXITED = re.compile(r"Worker process (\d+) exited with status (\d+)")
 _KILLED = re.compile(r"Worker process (\d+) was killed by signal (\d+)")
-#: Signals by which a kernel ends a process when memory runs out.
-_OF_MEMORY = ("SIGKILL",)
+_ASKED = re.compile(r"Nanny asking worker to close. Reason: (\S+)")
 
 
-def worker_evidence(client: Client, last_worker: Any) -> dict[str, Any]:
+def worker_evidence(client: Client, last_worker: Any, key: Any = None, ask_nanny: bool = True) -> dict[str, Any]:
     """Return what is known of a dead worker.
 
     Parameters
     ----------
     last_worker
         What a ``KilledWorker`` of Dask says of it: its address, pid and nanny.
+    key
+        The key that was lost with it.
+    ask_nanny
+        Whether to ask its nanny, which may take two seconds.
 
     Returns
     -------
     dict
         ``worker`` (address), ``pid``; as far as known ``exit_code`` (negative: a signal), ``signal`` (its name),
         ``peak_memory`` and ``memory_limit`` in bytes, ``out_of_memory`` (True if its nanny killed it for that), ``log``
-        (last lines).
+        (last lines); ``silent_seconds`` if the scheduler gave it up because it did not answer, ``asked_to_end`` (the
+        reason) if the cluster ended it, ``share`` (of :class:`~prefectish.engine.jobs.protocol.Share`) of the key.
     """
     address, pid = getattr(last_worker, "address", None), getattr(last_worker, "pid", None)
     known = {
@@ -53,29 +59,45 @@ def worker_evidence(client: Client, last_worker: Any) -> dict[str, Any]:
         "pid": pid or None,
         "memory_limit": getattr(last_worker, "memory_limit", None) or None,
     }
-    nanny = getattr(last_worker, "nanny", None)
+    nanny = getattr(last_worker, "nanny", None) if ask_nanny else None
     if pid:
-        found = capture(client.run_on_scheduler, _collect_evidence, pid=pid, address=address, nanny=nanny)
+        found = capture(client.run_on_scheduler, _collect_evidence, pid=pid, address=address, nanny=nanny, key=key)
         if not isinstance(found, Error):
             known.update(found.value)
     return {name: value for name, value in known.items() if value is not None}
 
 
-async def _collect_evidence(pid: int, address: str, nanny: str | None, dask_scheduler: Any = None) -> dict[str, Any]:
+async def _collect_evidence(
+    pid: int, address: str, nanny: str | None, key: Any = None, dask_scheduler: Any = None
+) -> dict[str, Any]:
     """Return what scheduler and nanny know of a dead worker; runs on the scheduler."""
     import dask
 
     lines: list[str] = []
     if nanny is not None:
         lines = await _nanny_lines(dask_scheduler, nanny, pid, address)
-    known = how_it_ended(lines, pid)
+    known = how_it_ended(lines, pid) | _last_heard(departure(dask_scheduler, address), key)
     for _, event in dask_scheduler.get_events("worker-restart-memory"):
         if event.get("pid") == pid and event.get("worker") == address:
             known |= {"out_of_memory": True, "peak_memory": event["rss"]}
     known["peak_memory"] = max(known.get("peak_memory") or 0, peak_memory.get(pid, 0)) or None
+    if "silent_seconds" not in known and (asked := who_ended_it(lines, pid)):
+        known["asked_to_end"] = asked
     folder = dask.config.get(crash_log.SETTING, None)
     said = crash_log.read(folder, pid) if folder is not None else []
     known["log"] = said or lines[-crash_log.MAX_LINES :] or None
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _last_heard(left: Mapping[str, Any], key: Any) -> dict[str, Any]:
+    """Return of what the scheduler wrote down of a worker that left what belongs to the evidence."""
+    if not left:
+        return {}
+    known = {"peak_memory": left["last_memory"], "silent_seconds": left["silent_seconds"]}
+    if left["expected"]:
+        known["asked_to_end"] = left["stimulus"]
+    if key is not None:
+        known["share"] = share_of(key, left["executing"], left["processing"], left["threads"]).value
     return {name: value for name, value in known.items() if value is not None}
 
 
@@ -88,7 +110,7 @@ async def _nanny_lines(scheduler: Any, nanny: str, pid: int, address: str) -> li
             logged = await asyncio.wait_for(scheduler.rpc(nanny).get_logs(n=_MAX_SEARCHED), _PATIENCE)
         except (OSError, TimeoutError):  # it ended with its worker
             return lines
-        lines = [line for _, line in reversed(logged) if str(pid) in line or address in line]
+        lines = [line for _, line in reversed(logged) if str(pid) in line or address in line or _ASKED.search(line)]
         if how_it_ended(lines, pid) or asyncio.get_running_loop().time() > end:
             return lines
         await asyncio.sleep(LOOK_INTERVAL)
@@ -112,15 +134,21 @@ def how_it_ended(lines: Iterable[str], pid: int) -> dict[str, Any]:
     return {}
 
 
-def as_text(evidence: Mapping[str, Any]) -> str:
-    """Return how a process ended, in a few words for a message; empty if that is not known.
+def who_ended_it(lines: Iterable[str], pid: int) -> str | None:
+    """Return the reason for which a nanny was asked to end a process; None if it ended by itself.
 
     Examples
     --------
-    >>> as_text({"exit_code": -9, "signal": "SIGKILL"})
-    'killed by signal 9 (SIGKILL), possibly out of memory'
+    >>> lines = ["... Nanny asking worker to close. Reason: restart-workers-1.5", "... Worker process 17 was killed"]
+    >>> who_ended_it(lines, 17), who_ended_it(reversed(lines), 17)
+    ('restart-workers-1.5', None)
     """
-    if evidence.get("out_of_memory"):
-        return "possibly out of memory"
-    text = exit_text(evidence)
-    return f"{text}, possibly out of memory" if evidence.get("signal") in _OF_MEMORY else text
+    asked: str | None = None
+    for line in lines:
+        if match := _ASKED.search(line):
+            asked = match[1]
+        elif f"process {pid} " in line:
+            return asked
+        elif _EXITED.search(line) or _KILLED.search(line):
+            asked = None  # another process
+    return None

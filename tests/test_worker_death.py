@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from prefectish.engine.process_tree import exit_evidence
+from prefectish.engine.scheduling.deaths import death_in_words
 from prefectish.executors import crash_log
-from prefectish.executors.worker_death import as_text, how_it_ended
+from prefectish.executors.worker_death import how_it_ended
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_end_of_a_worker_is_read_from_the_log_of_its_nanny(line, known):
     ],
 )
 def test_end_of_a_worker_is_reported_in_a_few_words(evidence, words):
-    assert as_text(evidence) == words
+    assert death_in_words(evidence) == words
 
 
 SPEAK = """

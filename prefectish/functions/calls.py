@@ -21,6 +21,7 @@ from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import CALL, ITEM, ChainSpec, Record
 from prefectish.engine.jobs.slots import members_of, rebuilt
 from prefectish.engine.plan.map_domain import SKIPPED_UPSTREAM, skips_reader
+from prefectish.engine.plan.placement import ask
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
@@ -566,5 +567,5 @@ def _rank(signature: CallSignature, arguments: Sequence[Any]) -> float:
     if not callable(priority) or not arguments:
         return 0.0
     first = arguments[0]
-    outcome = capture(lambda: float(priority(_result_of(first) if type(first) is Settled else first)))
+    outcome = capture(lambda: float(ask(priority, _result_of(first) if type(first) is Settled else first, 1)))
     return outcome.value if isinstance(outcome, Value) else 0.0

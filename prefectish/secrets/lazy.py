@@ -21,7 +21,7 @@ from prefectish.tasks.task import Operation, Task
 #: Tasks that only combine their inputs.
 _DERIVING = (Operation, List, Tuple, Set, Dict, Merge)
 #: Options that only the engine reads; handlers often hold objects that cannot be pickled.
-_ENGINE_ONLY = ("state_handlers", "trigger", "retry_delay", "retry_backoff", "priority")
+_ENGINE_ONLY = ("state_handlers", "trigger", "retry_delay", "retry_backoff", "priority", "resources", "workers")
 _UNREAD = object()
 
 

@@ -59,8 +59,8 @@ class TaskOptions(TypedDict, total=False):
     on_child_failure: Literal["continue", "stop", "cancel"]
     max_failures: float | None
     min_sample: int
-    resources: Mapping[str, float] | None
-    workers: str | Sequence[str] | None
+    resources: Mapping[str, float] | Callable[..., Any] | None
+    workers: str | Sequence[str] | Callable[..., Any] | None
     priority: float | Callable[..., Any] | None
     crash_retries: int
     rerun_on_loss: bool
@@ -152,6 +152,12 @@ def resolve(given: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, A
 
 
 def _check_loss(options: Mapping[str, Any]) -> None:
+    for name in ("resources", "workers"):
+        if callable(options.get(name)) and options.get("batch_size") is not None:
+            raise ValueError(
+                f"batch_size={options['batch_size']!r} contradicts {name} as a function: children of a batch run in "
+                f"one place"
+            )
     if not options.get("rerun_on_loss", True) and (number := options.get("crash_retries")):
         raise ValueError(
             f"crash_retries={number!r} contradicts rerun_on_loss=False: the first runs a lost attempt again, the "
@@ -262,7 +268,8 @@ def _flag(name: str, value: Any) -> bool:
     return value
 
 
-def _number(name: str, value: Any) -> float:
+def number(name: str, value: Any) -> float:
+    """Check a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _mistyped(name, value, "a number")
     if not math.isfinite(value):
@@ -282,10 +289,10 @@ def _whole(minimum: int) -> Callable[[str, Any], int]:
 
 
 def _positive(name: str, value: Any) -> float:
-    number = _number(name, value)
-    if number <= 0:
+    amount = number(name, value)
+    if amount <= 0:
         raise ValueError(f"{name} must be > 0, got {value!r}")
-    return number
+    return amount
 
 
 def seconds(name: str, value: Any) -> float:
@@ -332,7 +339,31 @@ def _max_failures(name: str, value: Any) -> float:
     return number
 
 
-def _resources(name: str, value: Any) -> dict[str, float]:
+def _of_item(name: str, value: Any) -> Callable[..., Any]:
+    """Check a function of the item, or of the item and the run count."""
+    import inspect
+
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # written in C, and without a signature
+        return function(name, value)
+    for given in ((None, 1), (None,)):
+        try:
+            signature.bind(*given)
+        except TypeError:
+            continue
+        return function(name, value)
+    raise TypeError(f"{name} must be a function of (item, run_count), or of the item, got one of {signature}")
+
+
+def _resources(name: str, value: Any) -> dict[str, float] | Callable[..., Any]:
+    if callable(value):
+        return _of_item(name, value)
+    return amounts(name, value)
+
+
+def amounts(name: str, value: Any) -> dict[str, float]:
+    """Check amounts of resources by name."""
     if not isinstance(value, Mapping):
         raise _mistyped(name, value, "a dict of name to amount")
     for key in value:
@@ -341,7 +372,14 @@ def _resources(name: str, value: Any) -> dict[str, float]:
     return {key: _positive(f"{name}[{key!r}]", amount) for key, amount in value.items()}
 
 
-def _workers(name: str, value: Any) -> tuple[str, ...]:
+def _workers(name: str, value: Any) -> tuple[str, ...] | Callable[..., Any]:
+    if callable(value):
+        return _of_item(name, value)
+    return addresses_of(name, value)
+
+
+def addresses_of(name: str, value: Any) -> tuple[str, ...]:
+    """Check addresses, hosts or names of workers."""
     if not isinstance(value, Iterable):
         raise _mistyped(name, value, "an address or a list of addresses")
     addresses = (value,) if isinstance(value, str) else tuple(value)
@@ -354,11 +392,11 @@ def _workers(name: str, value: Any) -> tuple[str, ...]:
 
 
 def _priority(name: str, value: Any) -> float | Callable[..., Any]:
-    return function(name, value) if callable(value) else _number(name, value)
+    return _of_item(name, value) if callable(value) else number(name, value)
 
 
 def _lifetime(name: str, value: Any) -> timedelta:
-    span = value if isinstance(value, timedelta) else timedelta(seconds=_number(name, value))
+    span = value if isinstance(value, timedelta) else timedelta(seconds=number(name, value))
     if span <= timedelta():
         raise ValueError(f"{name} must be > 0 seconds, got {value!r}")
     return span

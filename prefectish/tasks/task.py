@@ -118,13 +118,13 @@ class Task(FlowNode, Generic[R]):
     max_failures: float | None = None
     #: Number of children that must have ended before a ratio counts in a map whose length is not known yet.
     min_sample: int = 20
-    #: Abstract resources of workers that a child occupies, by name.
-    resources: dict[str, float] | None = None
-    #: Addresses or names of the workers that may run the task.
-    workers: tuple[str, ...] | None = None
-    #: Priority, higher runs earlier; a number or a function of the item.
+    #: Abstract resources of workers that a child occupies, by name; or a function of (item, run_count) for them.
+    resources: dict[str, float] | Callable[..., Any] | None = None
+    #: Addresses or names of the workers that may run the task; or a function of (item, run_count) for them.
+    workers: tuple[str, ...] | Callable[..., Any] | None = None
+    #: Priority, higher runs earlier; a number, or a function of the item, or of (item, run_count).
     priority: Any = None
-    #: Maximum number of retries after the worker of the task died.
+    #: Maximum number of retries after the worker of the task died; at once, if it ran out of memory.
     crash_retries: int = 0
     #: Whether an attempt that was lost with its worker or client runs again. False: it is Crashed; the task
     #: needs a result store that the workers share, for its start marker.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish import triggers
 from prefectish.engine.jobs.struct import Struct
+from prefectish.engine.plan.placement import differs_by_child
 from prefectish.engine.state import Deferred, Pending, State
 from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 from prefectish.tasks.mapping import item_at
@@ -46,6 +47,7 @@ class StepSpec(Struct):
 
     __slots__ = (
         "by_position",
+        "differs",
         "cache",
         "computes_key",
         "constants",
@@ -114,6 +116,7 @@ class StepSpec(Struct):
         self.naming = None if task.task_run_name is None else _naming_of(task)
         # Its trigger is ``all_successful``: ``decide`` has a quick path for it.
         self.plain = task.trigger is triggers.all_successful
+        self.differs = differs_by_child(task)  # children are asked where each of them runs
 
     def label(self, index: int) -> str:
         """``load-1[17]`` for a child of a map or a call, ``load-1`` for a single task, whose index is -1."""
@@ -176,8 +179,8 @@ class Job(Struct):
     """Some steps of one branch that can run now."""
 
     __slots__ = (
-        "awaiting", "batch", "chain", "every_step", "given", "index", "items", "positions", "probe_only", "solo",
-        "starts", "submission", "turn", "was_in_batch",
+        "awaiting", "batch", "chain", "every_step", "given", "index", "items", "memory_deaths", "positions",
+        "probe_only", "solo", "starts", "submission", "turn", "was_in_batch",
     )  # fmt: skip
 
     def __init__(
@@ -208,6 +211,7 @@ class Job(Struct):
         self.batch: int | None = None  # jobs with the same number are sent as one; None for a job by itself
         self.turn = 0  # of its precedence, those of smaller turns begin first
         self.was_in_batch = False  # it was lost in a batch: the next death of its worker makes it a suspect
+        self.memory_deaths = 0  # workers that ran out of memory while they ran its step
         self.solo = solo  # no other job of the run is on its worker meanwhile, and it runs one step at a time
         self.every_step = every_step  # the client needs each record as its step ends
         # Its step asks for a start marker, a target and a cached state, but does not run its body: the record is final,

@@ -37,10 +37,23 @@ class LossCause(StrEnum):
     CLUSTER_ERROR = "cluster-error"
 
 
+class Share(StrEnum):
+    """What a job had to do with the death of the worker that it was on."""
+
+    #: Its body ran there, and no other.
+    ALONE = "alone"
+    #: Its body ran there beside others, as far as is known.
+    AMONG_OTHERS = "among-others"
+    #: Its body had not begun.
+    QUEUED = "queued"
+
+
 class Lost(Struct):
     """The infrastructure lost a job: no record of it will come."""
 
-    __slots__ = ("cause", "deaths", "detail", "evidence", "fatal", "position", "worker")
+    __slots__ = (
+        "cause", "deaths", "detail", "evidence", "fatal", "of_memory", "position", "share", "tolerated", "worker",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -51,7 +64,13 @@ class Lost(Struct):
         detail: str = "",
         fatal: bool = False,
         evidence: Mapping[str, Any] | None = None,
+        tolerated: int = 0,
+        of_memory: bool = False,
+        share: Share = Share.AMONG_OTHERS,
     ) -> None:
+        self.tolerated = tolerated  # of a first death: how many further ones the cluster would have let pass
+        self.of_memory = of_memory  # it is proven that the worker died because its memory ran out
+        self.share = share
         self.fatal = fatal  # no job of the run can run any more
         self.evidence = evidence  # what is known of the death of the worker: exit code, memory, crash log
         self.cause = LossCause(cause)  # a :class:`LossCause`, or its value

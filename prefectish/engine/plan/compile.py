@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from prefectish.caching.lookups import cache_name, has_cache, is_isolated
 from prefectish.edges import Edge
 from prefectish.engine.plan.map_domain import Measure
-from prefectish.engine.plan.placement import placement_of
+from prefectish.engine.plan.placement import differs_by_child, placement_of
 from prefectish.engine.plan.steps import Group, Input, MapDomain, MapSource, Plan, Step, TaskName
 from prefectish.engine.state import Success
 from prefectish.errors import FlowDefinitionError
@@ -252,4 +252,6 @@ def _travels_alone(step: Step, limited_tags: frozenset[str]) -> bool:
     task = step.task
     if step.shares_cache and is_isolated(task, True):
         return True  # it may wait for another one with the same key
+    if differs_by_child(task):
+        return True  # where it runs follows from its item, which a step before it would still have to make
     return bool(task.max_concurrency or task.rate or (limited_tags and limited_tags & task.tags))

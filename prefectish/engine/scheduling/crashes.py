@@ -15,6 +15,7 @@ from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.scheduling.cancellation import Cancellation
+from prefectish.engine.scheduling.deaths import Deaths, Next, after_death
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
 from prefectish.engine.state import Crashed, Retrying, State
 from prefectish.engine.worker.attempt_context import CRASH_PROGRESS
@@ -45,9 +46,11 @@ class Suspects:
         Runs alone that killed their worker, by step number and row.
     busy
         Whether admission is closed.
+    deaths
+        Deaths of the workers of children that are told of each, by step number and row.
     """
 
-    __slots__ = ("_queue", "_since", "busy", "crashes", "current")
+    __slots__ = ("_queue", "_since", "busy", "crashes", "current", "deaths")
 
     def __init__(self) -> None:
         self._queue: deque[Suspect] = deque()
@@ -55,6 +58,7 @@ class Suspects:
         self.current: Suspect | None = None
         self.busy = False
         self.crashes: dict[tuple[int, int], int] = {}
+        self.deaths: dict[tuple[int, int], Deaths] = {}
 
     def add(self, suspect: Suspect, now: float) -> None:
         """Note a suspect."""
@@ -126,8 +130,13 @@ class CrashPolicy:
             return  # the rows of a batch that was lost are submitted again one by one
         suspect = Suspect(chain, map_row, position)
         if lost.cause is LossCause.KILLED_WORKER and not job.solo:
-            self.changes.wait_row(chain, map_row, position)
-            self.suspects.add(suspect, now.seconds)
+            after = self._after_death(suspect, lost)
+            if after is Next.ALONE:
+                self.changes.wait_row(chain, map_row, position)
+                self.suspects.add(suspect, now.seconds)
+            if after is not Next.CRASHED:
+                return
+            self._end_crashed_row(suspect, lost)
             return
         retries: int = chain.step_states[position].step.task.crash_retries
         allowed = max(retries, RESENDS) if lost.cause is LossCause.INPUT_LOST else retries
@@ -136,7 +145,33 @@ class CrashPolicy:
                 self.changes.wait_row(chain, map_row, position)
                 self.suspects.add(suspect, now.seconds)
             return
-        crashed = _crashed(chain.step_states[position], map_row.row, lost)
+        self._end_crashed_row(suspect, lost)
+
+    def _after_death(self, suspect: Suspect, lost: Lost) -> Next:
+        """Return what becomes of a child whose worker died while others may have been there."""
+        if not lost.tolerated and not lost.of_memory:
+            return Next.ALONE
+        step_state = suspect.chain.step_states[suspect.position]
+        key = step_state.step.number, suspect.map_row.row
+        deaths = self.suspects.deaths.setdefault(key, Deaths())
+        retries: int = step_state.step.task.crash_retries
+        before, after = deaths.of_memory, after_death(lost, deaths, retries)
+        if deaths.of_memory > before and after is Next.AGAIN:
+            logger.warning(
+                "Task %r: its worker ran out of memory%s; it is tried again (%d of %d)",
+                name_of(step_state, suspect.map_row.row), f" ({lost.worker})" if lost.worker else "",
+                deaths.of_memory, retries,
+            )  # fmt: skip
+        return after
+
+    def _end_crashed_row(self, suspect: Suspect, lost: Lost) -> None:
+        """End a step of a row that was lost too often."""
+        chain, map_row, position = suspect
+        step_state = chain.step_states[position]
+        counted = self.suspects.deaths.get((step_state.step.number, map_row.row))
+        if counted is not None and lost.tolerated:
+            lost = lost.replace(deaths=counted.begun)
+        crashed = _crashed(step_state, map_row.row, lost)
         self.changes.end_position(chain, map_row, position, crashed)
 
     def after_crash(self, chain: StepChain, map_row: MapRow, position: int, record: Record) -> Record:
@@ -191,6 +226,12 @@ class CrashPolicy:
         self.cancellation.end(lambda step_state, row: _crashed(step_state, row, lost), NEVER_STARTED, now)
 
 
+def name_of(step_state: StepState, row: int) -> str:
+    """Return the name of a child for a log line."""
+    name = step_state.step.name
+    return f"{name}[{row}]" if step_state.step.mapped else name
+
+
 def is_undecided(state: State) -> bool:
     """Whether a state is that of an isolated body that died and may be retried, which is not decided yet."""
     return type(state) is Crashed and CRASH_PROGRESS in state.context
@@ -199,7 +240,7 @@ def is_undecided(state: State) -> bool:
 def _crashed(step_state: StepState, row: int, lost: Lost) -> Crashed:
     label = f"{step_state.step.slug}[{row}]" if step_state.step.mapped else step_state.step.slug
     if lost.deaths:
-        text = f"worker died {lost.deaths} times while running {label}"
+        text = f"worker died {lost.deaths} time{'s' * (lost.deaths != 1)} while running {label}"
         if lost.detail:
             text = f"{text} ({lost.detail})"
     else:

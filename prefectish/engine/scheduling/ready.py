@@ -10,6 +10,7 @@ from prefectish.caching.lookups import has_cache
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, InputKind, Pick, StepSpec
 from prefectish.engine.plan.map_domain import flat_paths
+from prefectish.engine.plan.placement import ask
 from prefectish.engine.plan.steps import Group, Input, Step
 from prefectish.engine.scheduling import items
 from prefectish.engine.scheduling.changes import Changes
@@ -164,7 +165,7 @@ class ReadySteps:
         return sorted(range(len(ranks)), key=lambda row: -ranks[row])
 
     def _rank(self, chain: StepChain, priority: Callable[[Any], Any], row: int) -> float:
-        outcome = capture(lambda: float(priority(_value_of(chain.readers[0](row)))))
+        outcome = capture(lambda: float(ask(priority, _value_of(chain.readers[0](row)), 1)))
         if isinstance(outcome, Error):
             label = chain.spec.steps[0].label(row)
             logger.warning("%s: priority raised %s; it counts as 0", label, describe(outcome.exception))

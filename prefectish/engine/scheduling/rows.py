@@ -205,6 +205,9 @@ class Rows:
         job.turn = self.admission.turn_of_job(chain)
         if map_row.was_in_batch and not solo:
             job.was_in_batch = True
+        if self.suspects.deaths and chain.spec.steps[0].differs:
+            deaths = self.suspects.deaths.get((chain.step_states[0].step.number, map_row.row))
+            job.memory_deaths = 0 if deaths is None else deaths.of_memory
         self.changes.submit_row(chain, map_row, job, chain.full if full else sum(1 << p for p in positions))
         return job
 

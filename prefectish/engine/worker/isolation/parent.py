@@ -125,7 +125,7 @@ def _without_engine_options(task: Task) -> Task:
     """Return a task without the options that only the engine reads: a handler often holds what cannot be pickled."""
     bare: Task = object.__new__(type(task))
     bare.__dict__.update(task.__getstate__())
-    for name in ("state_handlers", "trigger", "retry_delay", "retry_backoff", "priority"):
+    for name in ("state_handlers", "trigger", "retry_delay", "retry_backoff", "priority", "resources", "workers"):
         bare.__dict__.pop(name, None)
     return bare
 
