@@ -16,7 +16,7 @@ from prefectish.engine.wire.pack import pack_chain, pickle_tasks
 from prefectish.engine.wire.places import first_item, is_elsewhere, place, places_near_items, run_count_of
 
 
-@task(resources=lambda item, run_count: {"MEMORY": item * run_count}, tags=["dask-resource:GPU"])
+@task(slug="sized", resources=lambda item, run_count: {"MEMORY": item * run_count}, tags=["dask-resource:GPU"])
 def sized(x, other=None):
     return x
 
@@ -39,7 +39,7 @@ def test_child_that_has_no_item_is_placed_as_its_task():
 def test_function_that_raises_fails_its_child():
     found = placed("text", 0)
     assert isinstance(found, Record)
-    assert found.state.message.startswith("where sized-1[0] runs could not be asked: ")
+    assert found.state.message.startswith("where sized[0] runs could not be asked: ")
 
 
 def test_first_mapped_input_is_the_item():

@@ -12,6 +12,7 @@ from collections import deque
 from typing import NamedTuple
 
 from prefectish.engine.clock import Now
+from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.scheduling.cancellation import Cancellation
@@ -25,6 +26,8 @@ from prefectish.errors import RemoteError
 PATIENCE = 30.0
 #: How often an input that was lost with its worker is sent again, at least.
 RESENDS = 3
+
+logger = get_logger("engine")
 
 
 class Suspect(NamedTuple):
