@@ -32,6 +32,7 @@ from prefectish.executors.dask_api import Key, known_state, mark_pending, regist
 from prefectish.executors.departures import NAME as DEPARTURES
 from prefectish.executors.departures import Departures
 from prefectish.executors.first_death import ANNOTATION, FirstDeath
+from prefectish.executors.held_results import BatchPart, held_record
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
 from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
 from prefectish.executors.lower import (
@@ -116,17 +117,6 @@ class OpenKey:
 
 #: Graphs that are about to be sent, by placement and whether a first death gives them up, with the keys to read.
 Graphs = dict[tuple[Placement, bool], tuple[dict[Key, Any], dict[Key, OpenKey]]]
-
-
-class BatchPart:
-    """Where a large result of a batch is."""
-
-    __slots__ = ("batch", "number", "position")
-
-    def __init__(self, batch: Future, number: int, position: int) -> None:
-        self.batch = batch
-        self.number = number
-        self.position = position
 
 
 class OpenChain(NamedTuple):
@@ -554,7 +544,7 @@ class ClusterSession:
         record, job = value.record, entry.jobs[0]
         is_large = isinstance(record.state._result, LeftOnWorker)
         if is_large:
-            record = _held_record(record, job.chain.steps[value.position].label(job.index), source)
+            record = held_record(record, job.chain.steps[value.position].label(job.index), source)
         self._done.append(Receipt(job, [*value.small, (value.position, record)]))
         return None if is_large else entry.future
 
@@ -577,7 +567,7 @@ class ClusterSession:
         here = batch.large.get((number, p))
         if here is not None:
             return record.with_state(record.state.replace(result=here))
-        return _held_record(record, job.chain.steps[p].label(job.index), BatchPart(source, number, p))
+        return held_record(record, job.chain.steps[p].label(job.index), BatchPart(source, number, p))
 
     # -- losses and ends -------------------------------------------------------------------------------------------
 
@@ -649,24 +639,3 @@ class ClusterSession:
 def _may_stop(step: StepSpec) -> bool:
     """Whether a failure of a task may stop its map."""
     return step.task.on_child_failure != "continue" or step.task.max_failures is not None
-
-
-def _held_record(record: Record, label: str, handle: Any) -> Record:
-    left = record.state._result
-    state = record.state.replace(result=Held(label, left.nbytes, handle, _fetch))
-    return record.with_state(state)
-
-
-def _fetch(handle: Any) -> Any:
-    """Read a large result from the cluster."""
-    if isinstance(handle, BatchPart):
-        part = handle
-        key: Key = (
-            f"prefectish-large-result-{part.batch.key[0]}",
-            f"{part.batch.key[1]}-{part.number}-{part.position}",
-            0,
-        )
-        graph = take_graph(part.batch, part.number, part.position, key)
-        handle = submit_graph(part.batch.client, graph, str(key), [key], {key: 0}, {})[key]
-    sent: StepResult = handle.result()
-    return sent.record.state._result
