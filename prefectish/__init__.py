@@ -14,6 +14,7 @@ from prefectish.tasks.secrets import EnvVarSecret, Secret
 
 if TYPE_CHECKING:
     from prefectish.functions import as_completed, flow, wait
+    from prefectish.registry import attach, deployments, serve
 
 __version__ = "0.1.0"
 
@@ -30,8 +31,10 @@ __all__ = [
     "allow_failure",
     "apply_map",
     "as_completed",
+    "attach",
     "case",
     "context",
+    "deployments",
     "exponential_backoff",
     "flatten",
     "flow",
@@ -44,6 +47,7 @@ __all__ = [
     "product",
     "raise_on_exception",
     "resource_manager",
+    "serve",
     "switch",
     "tags",
     "task",
@@ -52,16 +56,23 @@ __all__ = [
     "wait",
 ]
 
-#: Names of flow functions, whose module is imported when one of them is asked for.
-_FUNCTIONS = frozenset({"as_completed", "flow", "wait"})
+#: Names whose module is imported when one of them is asked for: most flows need neither.
+_LATE = {
+    "as_completed": "prefectish.functions",
+    "attach": "prefectish.registry",
+    "deployments": "prefectish.registry",
+    "flow": "prefectish.functions",
+    "serve": "prefectish.registry",
+    "wait": "prefectish.functions",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FUNCTIONS:
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from prefectish import functions
+    from importlib import import_module
 
-    return globals().setdefault(name, getattr(functions, name))
+    return globals().setdefault(name, getattr(import_module(_LATE[name]), name))
 
 
 def __dir__() -> list[str]:

@@ -123,6 +123,15 @@ class RunNotActive(PrefectishError):
     exit_code = 2
 
 
+class NotDeployed(PrefectishError, KeyError):
+    """Raised when nothing is deployed under a name, or the version is archived."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class ResultCorrupt(PrefectishError):
     """Raised when a stored result is truncated, altered, not written by a result store, or not signed."""
 

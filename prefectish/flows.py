@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from prefectish.config import default_executor, switch
+from prefectish.deployable import Deployable
 from prefectish.edges import Edge, allow_failure, flattened_once, unwrap
 from prefectish.engine.context import Overlay, context, current
 from prefectish.engine.driver.options import RunOptions, check_reserved
@@ -34,6 +35,7 @@ from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
     from prefectish.engine.driver.handle import RunHandle
+    from prefectish.registry import AttachedRun
     from prefectish.schedules import Schedule
     from prefectish.schedules.clocks import ClockEvent
     from prefectish.tasks.recording import RecordingFlow
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 NO_DEFAULTS: Mapping[str, Any] = {}
 
 
-class Flow(TaskGraph):
+class Flow(TaskGraph, Deployable):
     """A graph of tasks that is run as one.
 
     Parameters
@@ -501,8 +503,9 @@ class Flow(TaskGraph):
         story: bool | None = None,
         refresh_cache: bool | None = None,
         check_inputs: bool | None = None,
+        detach: bool | str = False,
         **parameter_values: Any,
-    ) -> RunHandle:
+    ) -> RunHandle | AttachedRun:
         """Start the flow in a thread of its own, once and at once, and return a handle on the run.
 
         Parameters
@@ -511,15 +514,26 @@ class Flow(TaskGraph):
             As in :meth:`run`, like those that are not named here.
         progress
             As in :meth:`run`; by default not in a terminal, where the user may type meanwhile.
+        detach
+            True to hand the run to a process of its own, which does not end with this one; the name of a project to
+            have an agent run it. :func:`prefectish.attach` gives a handle on it in any process.
 
         Raises
         ------
         ParameterError, FlowDefinitionError, RuntimeError
             As :meth:`run`. What goes wrong later is raised by the handle's `wait`.
+        TypeError
+            A run that is detached has no history, or an executor with ``client=``.
         """
         names = (parameter.name for parameter in self.parameters())
         check_reserved(names, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs)
         values = self._settled(parameters, parameter_values, context)
+        if detach:
+            return self._detached(
+                detach, values, history, executor=executor, context=context, task_states=task_states,
+                flow_run_name=flow_run_name, keep_results=keep_results, timeout=timeout, story=story,
+                refresh_cache=refresh_cache, check_inputs=check_inputs,
+            )  # fmt: skip
         from contextvars import copy_context
 
         from prefectish.engine.driver.handle import RunHandle

@@ -27,6 +27,7 @@ FLOORS = [
         "prefectish.callable_pickling",
         "prefectish.exception_pickling",
         "prefectish.config",
+        "prefectish.deployable",
         "prefectish.optional_deps",
         "prefectish.fingerprint",
         "prefectish.flow_source",
@@ -96,6 +97,9 @@ FLOORS = [
         "prefectish.utilities.*",
     ],
     ["prefectish.display", "prefectish.display.*"],
+    ["prefectish.flow_loading"],
+    ["prefectish.environments", "prefectish.environments.*"],
+    ["prefectish.registry", "prefectish.registry.*"],
     ["prefectish"],
     ["prefectish.cli", "prefectish.cli.*", "prefectish.examples", "prefectish.examples.*"],
     ["prefectish.executors", "prefectish.executors.*"],
@@ -106,6 +110,7 @@ FLOORS = [
 # the executors, whose libraries are extras.
 LATE = {
     "prefectish.cli.loading": {"prefectish.executors"},
+    "prefectish.deployable": {"prefectish.registry.deploy", "prefectish.registry.detach"},
     "prefectish.engine.driver.handle": {"prefectish.display.reprs"},
     "prefectish.engine.driver.progress_view": {"prefectish.display.live"},
     "prefectish.engine.driver.run": {"prefectish.history", "prefectish.history.resume"},
@@ -116,11 +121,15 @@ LATE = {
     "prefectish.flows": {"prefectish.display.reprs"},
     "prefectish.functions.flow_attempts": {"prefectish.executors.LocalDaskExecutor"},
     "prefectish.history.queries": {"prefectish.display.report", "prefectish.display.reprs"},
+    "prefectish.tasks.flows": {"prefectish.registry.children"},
     "prefectish.tasks.runners": {"prefectish.executors"},
 }
 # Classes of a floor above that only annotations name, where no Protocol can stand: what users see of an edge or a call
 # has to have its own type, a state reads itself by its base class, and a job names what the worker makes of it.
 ANNOTATED = {
+    "prefectish.deployable": {"prefectish.environments", "prefectish.registry"},
+    "prefectish.flows": {"prefectish.registry"},
+    "prefectish.functions.decorator": {"prefectish.registry"},
     "prefectish.edges": {"prefectish.tasks.task"},
     "prefectish.engine.task_states": {"prefectish.engine.state"},
     "prefectish.engine.jobs.job": {

@@ -12,11 +12,12 @@ import typer
 
 from prefectish.cli import showing
 from prefectish.cli.cleaning import find_garbage
-from prefectish.cli.loading import load_executor, load_flow, parse_parameters, parse_value
+from prefectish.cli.loading import load_executor, parse_parameters, parse_value
 from prefectish.display.page import when
 from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Failed, State
 from prefectish.errors import FlowDefinitionError, PrefectishError
+from prefectish.flow_loading import load_flow
 from prefectish.flow_source import origin_of
 from prefectish.flows import Flow
 from prefectish.history import RunRow, schema

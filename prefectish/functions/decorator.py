@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, overload
 
 from prefectish.config import switch
+from prefectish.deployable import Deployable
 from prefectish.engine.capture import capture
 from prefectish.engine.driver.options import RunOptions, check_reserved
 from prefectish.engine.driver.run import approved, resumption
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from prefectish.engine.driver.control import RunControl
     from prefectish.functions.background import FunctionHandle
+    from prefectish.registry import AttachedRun
     from prefectish.schedules import Schedule
     from prefectish.schedules.clocks import ClockEvent
 
@@ -41,7 +43,7 @@ else:
     P, R = ParamSpec("P"), TypeVar("R")
 
 
-class FlowFunction(Generic[P, R]):
+class FlowFunction(Deployable, Generic[P, R]):
     """A function that runs as a flow when it is called; made by :func:`flow`.
 
     Attributes
@@ -196,8 +198,9 @@ class FlowFunction(Generic[P, R]):
         self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None,
         context: Mapping[str, Any] | None = None, flow_run_name: str | None = None, history: Any = None,
         progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
-        refresh_cache: bool | None = None, check_inputs: bool | None = None, **parameter_values: Any,
-    ) -> FunctionHandle:  # fmt: skip
+        refresh_cache: bool | None = None, check_inputs: bool | None = None, detach: bool | str = False,
+        **parameter_values: Any,
+    ) -> FunctionHandle | AttachedRun:  # fmt: skip
         """Start the flow in a thread of its own, once and at once, and return a handle on the run.
 
         Its `cancel`, `pause`, `set_limit`, `retry`, `counts` and `snapshot` mean the tasks that the function has called
@@ -209,16 +212,28 @@ class FlowFunction(Generic[P, R]):
             As in :meth:`run`, like those that are not named here.
         progress
             As in :meth:`run`; by default not in a terminal, where the user may type meanwhile.
+        detach
+            As for :meth:`prefectish.Flow.start`.
 
         Raises
         ------
         ParameterError
             As :meth:`run`. What goes wrong later is raised by the handle's `wait`.
+        TypeError
+            A run that is detached has no history, or an executor with ``client=``.
         """
         from contextvars import copy_context
 
         from prefectish.functions.background import FunctionHandle
 
+        if detach:
+            given = {**(parameters or {}), **parameter_values}
+            self.signature.bind((), given)
+            return self._detached(
+                detach, given, history if history is not None else self.options.history, executor=executor,
+                context=context, flow_run_name=flow_run_name, timeout=timeout, story=story,
+                refresh_cache=refresh_cache, check_inputs=check_inputs,
+            )  # fmt: skip
         options = self._run_options(
             executor=executor, context=context, flow_run_name=flow_run_name, history=history, progress=progress,
             timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, background=True,

@@ -125,7 +125,7 @@ class FunctionRun:
                 self.calls.release(outcome)
             case ReleaseMap(map_call):
                 self.calls.forget(map_call)
-            case SetTaskLimit(task, size):
+            case SetTaskLimit(task, size) if not isinstance(task, str):  # a slug is of one step, as in every run
                 self.dynamic_plan.limit(task, size)
             case _:
                 return carry_out(request, progress, now)

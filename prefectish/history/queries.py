@@ -153,6 +153,7 @@ class RunRow:
         self.deployment_version: int | None = row.deployment_version
         self.agent: str | None = row.agent
         self.parent: str | None = row.parent
+        self._returned: str | None = row.returned
         self.started = aware_time(row.started)
         self.ended = None if row.ended is None else aware_time(row.ended)
         self.heartbeat = aware_time(row.heartbeat)

@@ -34,6 +34,7 @@ from prefectish.history.lines import waiting, write_lines
 from prefectish.history.notices import write_notice
 from prefectish.history.rows import EventRows, clean, ranges, upsert
 from prefectish.history.store import BUSY_TIMEOUT, HistoryStore, open_store
+from prefectish.results.descriptions import described
 
 #: Maximum time until a queued event is committed, in seconds.
 FLUSH_INTERVAL = 0.5
@@ -130,7 +131,20 @@ class HistoryRecorder:
             self._steps[step.number] = number
             facts = (slug, clean(step.name), task_version(step.task), inputs_digest(plan, step), int(step.mapped))
             first = self._part if step.slug in self._changed else since
-            rows.append((self._run, number, *facts, step.domain, first, None, None, None, _reads(plan, step)))
+            rows.append(
+                (
+                    self._run,
+                    number,
+                    *facts,
+                    step.domain,
+                    first,
+                    None,
+                    None,
+                    None,
+                    _reads(plan, step),
+                    described(step.store),
+                )
+            )
         upsert(connection, schema.steps, rows)
 
     def watch(self, open_rows: OpenRows, ask: Callable[[str, Mapping[str, Any]], Reply]) -> None:

@@ -34,7 +34,7 @@ from prefectish.results.base import Result
 #: Message of an attempt that was running when its client died.
 CLIENT_LOST = "client-lost"
 logger = logging.getLogger("prefectish")
-_CLASSES = {cls.__name__: cls for cls in AnyState.children()}
+STATE_CLASSES = {cls.__name__: cls for cls in AnyState.children()}
 
 
 class Resumption:
@@ -209,7 +209,7 @@ def recorded(step: Step, child: ChildRow, had_left: bool = False) -> PreviousRes
     """
     label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
     row = child._row
-    state, store = _state_of(step, child, label)
+    state, store = state_of(child, step.store, label)
     location = child.location
 
     def is_readable() -> bool:
@@ -221,9 +221,9 @@ def recorded(step: Step, child: ChildRow, had_left: bool = False) -> PreviousRes
     return PreviousResult(state, (lambda: False) if gone else is_readable, place, row.made, *attempt)
 
 
-def _state_of(step: Step, child: ChildRow, label: str) -> tuple[State, Result | None]:
+def state_of(child: ChildRow, kept_in: Result | None, label: str) -> tuple[State, Result | None]:
     """Return a state, and the store of its result; None if no store is needed."""
-    cls = _CLASSES[child.state]
+    cls = STATE_CLASSES[child.state]
     if issubclass(cls, Failed):
         kind, _, text = (child.error or "").partition(": ")
         return cls(child.error, RemoteError(kind, text, child.traceback), traceback=child.traceback), None
@@ -232,9 +232,9 @@ def _state_of(step: Step, child: ChildRow, label: str) -> tuple[State, Result | 
     message = child.message or "Task run succeeded."
     if child._row.location == NO_RESULT:
         return cls(message), None
-    if child.location is None or step.store is None:
+    if child.location is None or kept_in is None:
         return cls(message, Gone(label)), None
-    return cls(message, Stored(step.store, child.location, label)), step.store
+    return cls(message, Stored(kept_in, child.location, label)), kept_in
 
 
 def _is_sound(store: Result, location: str) -> bool:

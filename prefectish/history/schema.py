@@ -27,6 +27,8 @@ UPGRADES: Mapping[int, Sequence[str]] = {
         "ALTER TABLE {at}runs ADD COLUMN deployment_version INTEGER",
         "ALTER TABLE {at}runs ADD COLUMN agent TEXT",
         "ALTER TABLE {at}runs ADD COLUMN parent TEXT",
+        "ALTER TABLE {at}runs ADD COLUMN returned TEXT",
+        "ALTER TABLE {at}steps ADD COLUMN store TEXT",
     ),
 }
 #: Marks a SQLite file as a prefectish history (PRAGMA application_id).
@@ -48,7 +50,8 @@ about = Table("about", metadata, Column("name", String(40), primary_key=True), C
 
 #: `holder` is the client process of the run, ``host:pid``, since `held`; `part` counts its resumptions. `asked` was a
 #: request to the holder, before there was a table of them. `begun_by` is "schedule", "manual", "parent" or "resume";
-#: `parent` is the run whose task asked for this one.
+#: `parent` is the run whose task asked for this one. `returned` says where the value of a flow function is stored, as
+#: JSON.
 runs = Table(
     "runs",
     metadata,
@@ -75,6 +78,7 @@ runs = Table(
     Column("deployment_version", Integer),
     Column("agent", Text),
     Column("parent", Text),
+    Column("returned", Text),
 )
 
 #: What was asked of runs, from any process, and what became of it: `answer` is JSON; `error` says why it was refused.
@@ -95,6 +99,7 @@ asks = Table(
 
 #: `since` is the first part whose records count: the task or its inputs changed before it.
 #: `open` are the rows that were running at the last write, as ``0-7,12``.
+#: `store` is the place of its results, as JSON, where it can be said in words.
 #: `reads` are its upstream tasks, as JSON: slug, argument, and whether it is mapped over.
 steps = Table(
     "steps",
@@ -112,6 +117,7 @@ steps = Table(
     Column("width", Integer),
     Column("open", Text),
     Column("reads", Text),
+    Column("store", Text),
 )
 
 #: `made` is the part in which the task ran: lower than `part` for a child that was kept when the run was resumed.

@@ -22,7 +22,7 @@ Adjustment = Callable[[datetime], datetime]
 DEFAULT_REACH = timedelta(days=7)
 
 
-class _Add:
+class Add:
     """Adjustment by elapsed time; a class, so that it can be pickled."""
 
     __slots__ = ("interval", "reach")
@@ -32,6 +32,7 @@ class _Add:
         self.reach = abs(interval)
 
     def __call__(self, moment: datetime) -> datetime:
+        """Return the time, moved."""
         if moment.tzinfo is None:
             return moment + self.interval
         return (moment.astimezone(UTC) + self.interval).astimezone(moment.tzinfo)
@@ -44,7 +45,7 @@ def add(interval: timedelta) -> Adjustment:
     """Return an adjustment by an interval of elapsed time, backward if negative."""
     if not isinstance(interval, timedelta):
         raise TypeError(f"interval must be a timedelta, got {interval!r}")
-    return _Add(interval)
+    return Add(interval)
 
 
 def next_weekday(dt: datetime) -> datetime:

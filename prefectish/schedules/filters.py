@@ -23,25 +23,26 @@ from prefectish.schedules.zones import aware
 Filter = Callable[[datetime], bool]
 
 
-class _Within:
+class Within:
     """Filter for a part of a time between two bounds, inclusive; a class, so that it can be pickled.
 
     A begin after the end spans midnight, or the new year.
     """
 
-    __slots__ = ("_begin", "_end", "_kind")
+    __slots__ = ("begin", "end", "kind")
 
     def __init__(self, kind: str, begin: object, end: object) -> None:
-        self._kind, self._begin, self._end = kind, begin, end
+        self.kind, self.begin, self.end = kind, begin, end
 
     def __call__(self, moment: datetime) -> bool:
-        begin, value, end = self._begin, _READERS[self._kind](moment), self._end
+        """Whether the time is within the bounds."""
+        begin, value, end = self.begin, _READERS[self.kind](moment), self.end
         if begin <= end:  # type: ignore[operator]  # all three are what one reader gives
             return begin <= value <= end  # type: ignore[operator, no-any-return]
         return value >= begin or value <= end  # type: ignore[operator, no-any-return]
 
     def __repr__(self) -> str:
-        return f"<{self._kind} from {self._begin} to {self._end}>"
+        return f"<{self.kind} from {self.begin} to {self.end}>"
 
 
 def _month_and_day(moment: datetime) -> tuple[int, int]:
@@ -64,18 +65,18 @@ def between_datetimes(start: datetime, end: datetime) -> Filter:
     first, last = aware("start", start).astimezone(UTC), aware("end", end).astimezone(UTC)
     if last < first:
         raise FlowDefinitionError(f"between_datetimes: end must not be before start, got {end} < {start}")
-    return _Within("datetimes", first, last)
+    return Within("datetimes", first, last)
 
 
 def on_datetime(dt: datetime) -> Filter:
     """Return a filter for one aware datetime."""
     instant = aware("dt", dt).astimezone(UTC)
-    return _Within("datetimes", instant, instant)
+    return Within("datetimes", instant, instant)
 
 
 def between_dates(start_month: int, start_day: int, end_month: int, end_day: int) -> Filter:
     """Return a filter for a part of each year; a begin after the end spans the new year."""
-    return _Within("dates", _checked_day(start_month, start_day), _checked_day(end_month, end_day))
+    return Within("dates", _checked_day(start_month, start_day), _checked_day(end_month, end_day))
 
 
 def on_date(month: int, day: int) -> Filter:
@@ -85,12 +86,12 @@ def on_date(month: int, day: int) -> Filter:
 
 def between_times(start: time, end: time) -> Filter:
     """Return a filter for a part of each day; a begin after the end spans midnight."""
-    return _Within("times", _checked_time("start", start), _checked_time("end", end))
+    return Within("times", _checked_time("start", start), _checked_time("end", end))
 
 
 def at_time(time: time) -> Filter:
     """Return a filter for one time of each day."""
-    return _Within("times", _checked_time("time", time), time)
+    return Within("times", _checked_time("time", time), time)
 
 
 def is_weekday(dt: datetime) -> bool:

@@ -32,7 +32,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "pause": PauseRun,
     "resume": ResumeRun,
     "cancel_task": CancelTask,
-    "set_task_limit": SetTaskLimit,
+    "set_task_limit": lambda slug, size: SetTaskLimit(slug, size),
     "set_tag_limit": SetTagLimit,
     "approve": lambda slug, index, input: Approve(slug, index, input),
     "retry": lambda slug, where, rows: RetryFailed(slug, _chosen(where, rows)),

@@ -78,6 +78,28 @@ class RetryFailed(NamedTuple):
     chosen: Callable[[int, State], bool]
 
 
+def check_index(index: Any, task: Any) -> None:
+    """Refuse what cannot be the position of a child of a task: TypeError, ValueError."""
+    if index is None:
+        return
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise TypeError(f"index must be an int, the position of a child, got {index!r}")
+    if index < 0:
+        raise ValueError(f"index must be >= 0, got {index}: children are counted from 0")
+    if task is None:
+        raise ValueError(f"index={index!r} requires task=: an index selects one child of a mapped task")
+
+
+def check_limit(n: Any) -> None:
+    """Refuse what cannot be a number of children that may run at once: TypeError, ValueError."""
+    if n is None:
+        return
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"n must be an int, or None for no limit, got {n!r}")
+    if n < 0:
+        raise ValueError(f"n must be >= 0, got {n}")
+
+
 def carry_out(request: Any, progress: Progress, now: Now) -> Any:  # noqa: C901  one case for each request
     """Do what a request asks for, in the thread of the loop, and return the answer.
 

@@ -26,6 +26,8 @@ from prefectish.engine.driver.control import (
     RunControl,
     SetTagLimit,
     SetTaskLimit,
+    check_index,
+    check_limit,
 )
 from prefectish.engine.driver.interrupts import Terminated, terminable
 from prefectish.engine.driver.progress_view import counts_by_state
@@ -146,15 +148,10 @@ class RunHandle:
         TypeError, ValueError
             `task` is not in the flow, or `index` comes without a task, or is not a position.
         """
-        if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
-            raise TypeError(f"index must be an int, the position of a child, got {index!r}")
-        if index is not None and index < 0:
-            raise ValueError(f"index must be >= 0, got {index}: children are counted from 0")
+        check_index(index, task)
         if task is not None:
             for slug in self._slugs(task, index):
                 self._control.mailbox.post(CancelTask(slug, index))
-        elif index is not None:
-            raise ValueError(f"index={index!r} requires task=: an index selects one child of a mapped task")
         else:
             self._control.mailbox.post(DrainRun() if drain else CancelRun())
 
@@ -224,10 +221,7 @@ class RunHandle:
         TypeError, ValueError
             The task or the tag is not in the flow, or `n` is not a number of children.
         """
-        if n is not None and (isinstance(n, bool) or not isinstance(n, int)):
-            raise TypeError(f"n must be an int, or None for no limit, got {n!r}")
-        if n is not None and n < 0:
-            raise ValueError(f"n must be >= 0, got {n}")
+        check_limit(n)
         if isinstance(task_or_tag, str):
             self._control.mailbox.post(SetTagLimit(self._tag(task_or_tag), n))
         else:

@@ -1,0 +1,15 @@
+"""Where and how a deployed flow runs: on this machine, in a container, or by a command such as that of a queue."""
+
+from prefectish.environments.base import Environment, EnvironmentFailed, Launch
+from prefectish.environments.command import CommandEnvironment
+from prefectish.environments.container import ContainerEnvironment
+from prefectish.environments.local import LocalEnvironment
+
+__all__ = [
+    "CommandEnvironment",
+    "ContainerEnvironment",
+    "Environment",
+    "EnvironmentFailed",
+    "Launch",
+    "LocalEnvironment",
+]

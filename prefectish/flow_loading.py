@@ -1,0 +1,68 @@
+"""Load flows from files and modules, as a script of the user's would."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
+from typing import Any
+
+from prefectish.errors import FlowDefinitionError
+from prefectish.flows import Flow
+from prefectish.functions.decorator import FlowFunction
+
+
+def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
+    """Return the flow at ``FILE``, ``FILE:name`` or ``module:name``, by its variable or by its own name."""
+    source, name = _split_name(where)
+    module = _run_file(source) if source.endswith(".py") or os.path.isfile(source) else _import(source)
+    found = {n: value for n, value in vars(module).items() if isinstance(value, Flow | FlowFunction)}
+    if name:
+        called = [value for value in found.values() if value.name == name]
+        if name not in found and len(called) != 1:
+            raise FlowDefinitionError(f"{source} has no flow {name!r}; it has {', '.join(found) or 'none'}")
+        return found.get(name) or called[0]
+    distinct = {id(value): value for value in found.values()}
+    if len(distinct) != 1:
+        raise FlowDefinitionError(
+            f"{source} has {len(distinct)} flows ({', '.join(found) or 'none'}); write {source}:name"
+        )
+    return next(iter(distinct.values()))
+
+
+def _split_name(where: str) -> tuple[str, str]:
+    """Split into file or module, and name; a drive letter is not a file."""
+    source, colon, name = where.rpartition(":")
+    if not colon or os.path.isfile(where) or where.endswith(".py"):
+        return where, ""
+    return source, name
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module as a script in the current folder would."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise FlowDefinitionError(f"no such file or module: {name}") from None
+
+
+def _run_file(path: str) -> ModuleType:
+    """Import a file under its own name, so that its functions can be pickled by that name."""
+    if not os.path.isfile(path):
+        raise FlowDefinitionError(f"no such file: {path}")
+    folder, file = os.path.split(os.path.abspath(path))
+    sys.path.insert(0, folder)
+    name = file.removesuffix(".py")
+    spec = importlib.util.spec_from_file_location(name, path, loader=SourceFileLoader(name, path))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

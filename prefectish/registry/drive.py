@@ -1,0 +1,90 @@
+"""Drive a flow under the identifier that its run was promised, from its record if another driver began it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from sqlalchemy import insert, select, update
+
+from prefectish.engine.capture import Value, capture
+from prefectish.engine.driver.options import RunOrigin
+from prefectish.engine.driver.run import resumption, run_flow
+from prefectish.engine.state import State
+from prefectish.functions.decorator import FlowFunction
+from prefectish.history import schema
+from prefectish.history.queries import RunRow
+from prefectish.history.store import HistoryStore
+from prefectish.results.descriptions import described
+
+#: Seconds between two signs of life of a driver.
+BEAT = 5.0
+#: Marks the line of facts that a driver prints of a flow that it has loaded.
+MARK = "prefectish-facts: "
+#: Exit codes of a driver: its run failed; it found its run in other hands.
+FAILED, LOCKED = 1, 75
+#: How the message of a run begins whose drivers were lost.
+LOST_RUN = "driver-lost"
+_r = schema.runs.c
+
+
+def recorded_row(store: HistoryStore, run_id: str) -> RunRow | None:
+    """Return the record of a run; None if none was begun."""
+    with store.reading() as connection:
+        row = connection.execute(select(schema.runs).where(_r.id == run_id)).first()
+    return None if row is None else RunRow(store, row)
+
+
+def drive(
+    flow: Any, parameters: dict[str, Any], run_id: str, store: HistoryStore, origin: RunOrigin | None, **options: Any
+) -> State | None:
+    """Run a flow to its end, or continue it; None if another driver has ended it before."""
+    found = recorded_row(store, run_id)
+    if found is not None and found.ended is not None:
+        return None
+    given = {"history": store.address, "origin": origin, "run_id": run_id, **options}
+    if found is not None:
+        given["resumption"] = resumption(run_id, store.address)
+    if isinstance(flow, FlowFunction):
+        state = flow._state(flow.signature.bind((), parameters), flow.options.merged(**given))
+        _keep_returned(store, flow, run_id, state)
+        return state
+    return run_flow(flow, flow._settled(parameters, {}, None), flow._options(**given))
+
+
+def _keep_returned(store: HistoryStore, flow: FlowFunction[Any, Any], run_id: str, state: State) -> None:
+    """Store what a flow function returned, so that other processes can read it."""
+    place = described(flow.result)
+    if place is None or not state.is_successful():
+        return
+    location = f"{run_id}/returned"
+    saved = capture(flow.result.save, location, state.result)
+    if isinstance(saved, Value):  # a value that cannot be stored is a matter of whoever reads it
+        text = json.dumps({"store": place, "location": location})
+        with store.writing() as connection:
+            connection.execute(update(schema.runs).where(_r.id == run_id).values(returned=text))
+
+
+def record_end(store: HistoryStore, run_id: str, flow_name: str, state: State, origin: RunOrigin | None) -> None:
+    """Record that a run ended which no driver can drive to its end."""
+    now = time.time()
+    values: dict[str, Any] = {
+        "state": schema.CODES[type(state).__name__],
+        "message": str(state.message),
+        "exit_code": state.exit_code,
+        "ended": now,
+        "holder": None,
+    }
+    facts = {} if origin is None else {**origin._asdict(), "scheduled_for": _seconds(origin)}
+    with store.writing() as connection:
+        found = connection.execute(select(_r.number, _r.ended).where(_r.id == run_id)).first()
+        if found is None:
+            row = {"id": run_id, "flow_name": flow_name, "name": run_id, "started": now, "heartbeat": now, "part": 0}
+            connection.execute(insert(schema.runs).values({**row, **facts, **values}))
+        elif found.ended is None:
+            connection.execute(update(schema.runs).where(_r.number == found.number).values(values))
+
+
+def _seconds(origin: RunOrigin) -> float | None:
+    return None if origin.scheduled_for is None else origin.scheduled_for.timestamp()

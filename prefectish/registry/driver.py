@@ -1,0 +1,221 @@
+"""The process that drives a deployed run, in its environment: ``python -m prefectish.registry.driver WORD FILE``.
+
+Words: ``check`` loads the flow of a deployment, and prints facts of it; ``run`` drives a run that was asked for;
+``fail`` ends one whose drivers were lost, so that its handlers and notifiers learn of it; ``detached`` drives a flow
+that another process has started. The file is private and says with what, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from prefectish.engine.driver.options import RunOrigin
+from prefectish.engine.handlers import call_handlers
+from prefectish.engine.state import Failed, Running, State
+from prefectish.errors import PrefectishError, RunLocked, describe
+from prefectish.history.registry_tables import deployments as deployed
+from prefectish.history.store import HistoryStore, open_store
+from prefectish.registry import queue
+from prefectish.registry.deployments import Deployment
+from prefectish.registry.drive import BEAT, FAILED, LOCKED, LOST_RUN, MARK, drive, record_end, recorded_row
+from prefectish.registry.processes import own_name
+from prefectish.registry.source import load
+from prefectish.secrets.store import find as find_secret
+
+logger = logging.getLogger("prefectish.registry")
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the word says; return the exit code."""
+    word, file = arguments
+    with open(file, encoding="utf-8") as content:
+        facts = json.load(content)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
+    return WORDS[word](facts)
+
+
+def check(facts: Mapping[str, Any]) -> int:
+    """Load a flow and print facts of it; what keeps it from being loaded is printed, and makes the exit code 1."""
+    try:
+        flow = load(facts["source"], is_signed=True)  # whoever deploys it is about to sign it
+        _check_secrets(facts["secrets"])
+        described = {"name": flow.name, "parameters": _checked_parameters(flow, facts["parameters"])}
+    except Exception as error:  # the flow's file is user code
+        if not isinstance(error, PrefectishError):
+            logger.error("the flow cannot be loaded", exc_info=error)
+        print(f"{type(error).__name__}: {error}")
+        return 1
+    print(MARK + json.dumps(described))
+    return 0
+
+
+def _checked_parameters(flow: Any, given: Mapping[str, Any]) -> list[str]:
+    """Return the names of a flow's parameters, once those that are given are found to fit."""
+    from prefectish.errors import ParameterError
+    from prefectish.functions.decorator import FlowFunction
+
+    if isinstance(flow, FlowFunction):
+        known = list(flow.signature.signature.parameters)
+    else:
+        flow.validate()
+        known = [parameter.name for parameter in flow.parameters()]
+    if unknown := sorted(given.keys() - set(known)):
+        raise ParameterError(f"unknown: {', '.join(unknown)}; the flow has {', '.join(known) or 'none'}")
+    return known
+
+
+def _check_secrets(names: list[str]) -> None:
+    for name in names:
+        find_secret(name)
+
+
+def run(facts: Mapping[str, Any]) -> int:
+    """Drive a run that was asked for."""
+    store = open_store(facts["store"])
+    row = queue.confirm(store, facts["run"], facts["claim"], own_name())
+    if row is None:
+        logger.info("run %s is not for this driver any more", facts["run"])
+        return 0
+    _show_life(store, row.run, row.claim)
+    deployment = _deployment(store, row.deployment)
+    origin = _origin(row, deployment)
+
+    def driven() -> State | None:
+        refusal = queue.refusal(row) if row.begun_by != "schedule" else None
+        if (reason := deployment.refusal() or refusal) is not None:
+            raise PrefectishError(f"run {row.run} of {deployment.path} must not be driven here: {reason}")
+        _check_secrets(list(deployment.environment.secrets))
+        flow = load(deployment.environment.source(deployment.source), is_signed=deployment._row.signature is not None)
+        values = {**deployment.parameters, **json.loads(row.parameters)}
+        return drive(flow, values, row.run, store, origin, timeout=deployment.options.timeout)
+
+    return _end(store, row.run, row.claim, driven, deployment, origin)
+
+
+def fail(facts: Mapping[str, Any]) -> int:
+    """End a run whose drivers were lost: its flow's handlers see it fail."""
+    store = open_store(facts["store"])
+    row = queue.confirm(store, facts["run"], facts["claim"], own_name())
+    if row is None:
+        return 0
+    _show_life(store, row.run, row.claim)
+    deployment = _deployment(store, row.deployment)
+    message = f"{LOST_RUN}: {facts['message']}"
+
+    def driven() -> State:
+        flow = load(deployment.environment.source(deployment.source), is_signed=deployment._row.signature is not None)
+        state: State = Failed(message)
+        return call_handlers(flow, flow.state_handlers, Running("Running flow."), state).state
+
+    return _end(store, row.run, row.claim, driven, deployment, _origin(row, deployment), record=True)
+
+
+def _end(
+    store: HistoryStore,
+    run_id: str,
+    claim: str,
+    driven: Callable[[], State | None],
+    deployment: Deployment,
+    origin: RunOrigin,
+    record: bool = False,
+) -> int:
+    """Drive a run, and note how it ended, whatever that was."""
+    try:
+        state = driven()
+        if state is not None and record:
+            record_end(store, run_id, deployment.flow_name, state, origin)
+    except RunLocked as error:  # by a driver that was taken for dead: an agent tries again when it is
+        logger.warning("%s", error)
+        return LOCKED
+    except (KeyboardInterrupt, SystemExit) as stop:
+        state = getattr(stop, "state", None) or Failed(describe(stop))
+    except Exception as error:  # the flow's file, a cluster that cannot be reached: nobody else hears of it
+        logger.error("run %s could not be driven", run_id, exc_info=error)
+        state = Failed(f"{type(error).__name__}: {error}", error)
+        record_end(store, run_id, deployment.flow_name, state, origin)
+    if state is None:
+        found = recorded_row(store, run_id)
+        assert found is not None
+        queue.end(store, run_id, claim, f"{found.state}: {found.message}", found.exit_code)
+        return found.exit_code or 0
+    queue.end(store, run_id, claim, f"{type(state).__name__}: {state.message}", state.exit_code)
+    return state.exit_code
+
+
+def detached(facts: Mapping[str, Any]) -> int:
+    """Drive a flow that another process has handed over in a private file."""
+    import cloudpickle
+
+    with open(facts["pickle"], "rb") as file:
+        for path in facts["path"]:
+            if path not in sys.path:
+                sys.path.append(path)
+        handed = cloudpickle.load(file)
+    os.unlink(facts["pickle"])
+    store = open_store(facts["store"])
+    try:
+        state = drive(handed["flow"], handed["parameters"], facts["run"], store, None, **handed["options"])
+    except (KeyboardInterrupt, SystemExit) as stop:
+        found: State | None = getattr(stop, "state", None)
+        return 130 if found is None else found.exit_code
+    except Exception as error:  # nobody but the history hears of it
+        logger.error("run %s could not be driven", facts["run"], exc_info=error)
+        failed = Failed(f"{type(error).__name__}: {error}", error)
+        record_end(store, facts["run"], handed["flow"].name, failed, None)
+        return FAILED
+    return 0 if state is None else state.exit_code
+
+
+def _show_life(store: HistoryStore, run_id: str, claim: str) -> None:
+    """Let agents see that this driver lives, from a thread; a driver that has lost its run ends at once.
+
+    It ends as if it were killed, because others drive the run from its record, to which it must not add.
+    """
+
+    def beat() -> None:
+        while True:
+            threading.Event().wait(BEAT)
+            try:
+                has_claim = queue.beat(store, run_id, claim)
+            except PrefectishError as error:
+                logger.warning("no sign of life could be given: %s", error)
+                continue
+            if not has_claim and (row := queue.row_of(store, run_id)) is not None and row.claim != claim:
+                logger.error("run %s was given to another driver, because this one stood still", run_id)
+                logging.shutdown()
+                os._exit(7)
+
+    threading.Thread(target=beat, name="prefectish-life", daemon=True).start()
+
+
+def _deployment(store: HistoryStore, number: int) -> Deployment:
+    with store.reading() as connection:
+        row = connection.execute(deployed.select().where(deployed.c.number == number)).one()
+    return Deployment(store, row)
+
+
+def _origin(row: Any, deployment: Deployment) -> RunOrigin:
+    due = datetime.fromtimestamp(row.due, UTC)
+    by = "resume" if row.resumes else row.begun_by
+    return RunOrigin(by, due, deployment.path, deployment.version, row.agent, row.parent)
+
+
+WORDS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
+    "check": check,
+    "run": run,
+    "fail": fail,
+    "detached": detached,
+}
+
+if __name__ == "__main__":
+    # Not this module of the name __main__: a flow's file is loaded as one of its own, and finds its functions by name.
+    from prefectish.registry import driver
+
+    sys.exit(driver.main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""When deployments run: the events of their schedules become runs that are asked for, each once, whoever plans them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from sqlalchemy import update
+
+from prefectish.history.registry_tables import deployments as deployed
+from prefectish.history.store import HistoryStore
+from prefectish.registry import queue
+from prefectish.registry.deployments import Deployment
+from prefectish.schedules.as_json import from_json
+from prefectish.schedules.clocks import ClockEvent
+from prefectish.schedules.schedule import Schedule
+
+_d = deployed.c
+
+
+def due_events(schedules: Iterable[Schedule], since: float, now: float, catch_up: bool) -> list[ClockEvent]:
+    """Return the events after `since` whose time has come by `now`, in order.
+
+    Of several for the same parameters only the last, unless missed ones are to be caught up.
+
+    Examples
+    --------
+    >>> from datetime import timedelta
+    >>> from prefectish.schedules import IntervalSchedule
+    >>> hourly = [IntervalSchedule(timedelta(hours=1))]
+    >>> [event.start_time.hour for event in due_events(hourly, 0, 7300, catch_up=True)]
+    [1, 2]
+    >>> [event.start_time.hour for event in due_events(hourly, 0, 7300, catch_up=False)]
+    [2]
+    """
+    begin = datetime.fromtimestamp(since, UTC)
+    found: list[ClockEvent] = []
+    for schedule in schedules:
+        for event in schedule.events(begin):
+            if event.instant.timestamp() > now:
+                break
+            if not (catch_up or schedule.catch_up):
+                found = [earlier for earlier in found if not earlier.is_for(event)]
+            found.append(event)
+    return sorted(found, key=lambda event: event.instant)
+
+
+def plan(store: HistoryStore, deployment: Deployment, now: float) -> int:
+    """Ask for the runs of a deployment whose time has come; return how many.
+
+    The time up to which a deployment is planned never goes back, so that an agent whose clock is behind plans nothing
+    twice; an event has a name besides, which the database takes once.
+    """
+    since = float(deployment._row.planned)
+    if now <= since:
+        return 0
+    schedules = [from_json(facts) for facts in deployment.schedules]
+    events = due_events(schedules, since, now, deployment.options.catch_up)
+    if not events:
+        return 0
+    with store.writing() as connection:
+        mine = (_d.number == deployment.id) & (_d.planned == since) & (_d.active == 1) & _d.archived.is_(None)
+        if not connection.execute(update(deployed).where(mine).values(planned=now)).rowcount:
+            return 0  # another agent has planned it, or it was archived
+        for event in events:
+            queue.ask_for(
+                connection,
+                deployment,
+                event.parameter_defaults,
+                begun_by="schedule",
+                due=event.instant.timestamp(),
+                event=name_of(event),
+            )
+    return len(events)
+
+
+def name_of(event: ClockEvent) -> str:
+    """Return a name of an event that no other event of its deployment has."""
+    values = json.dumps(event.parameter_defaults, sort_keys=True, default=repr)
+    return f"{event.instant.isoformat()} {hashlib.sha256(values.encode()).hexdigest()[:16]}"

@@ -1,0 +1,324 @@
+"""Runs that were asked for, and wait for their time and an agent; each is taken by one agent, whatever dies meanwhile.
+
+A run that is taken gets a *claim*, a secret that only its driver knows. Whoever finds that a driver is dead gives the
+run a new claim, and with it the old driver, should it still live, has lost the run.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Collection, Mapping
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from prefectish.engine.driver.run import new_run_id
+from prefectish.errors import NotDeployed
+from prefectish.history import schema
+from prefectish.history.asks import asker, post
+from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED, WAITING, requested
+from prefectish.history.registry_tables import deployments as deployed
+from prefectish.history.signing import Signer
+from prefectish.history.store import HistoryStore
+
+_q, _d = requested.c, deployed.c
+#: Waiting runs that an agent looks at in one transaction.
+PAGE = 50
+OPEN = (CLAIMED, DRIVEN)
+
+
+class Deployed(Protocol):
+    """What a run is asked of: a version of a deployment."""
+
+    id: int
+    version: int
+
+    @property
+    def path(self) -> str:
+        """Return ``project/name``."""
+
+
+class Overlap(Enum):
+    """What becomes of a scheduled run whose time has come."""
+
+    BEGIN = "begin"
+    SKIP = "skip"
+    WAIT = "wait"
+    CANCEL_OTHERS = "cancel others"
+
+
+class Claimed(NamedTuple):
+    """A run that this process has taken."""
+
+    run: str
+    deployment: Any  # its row
+    parameters: Mapping[str, Any]
+    begun_by: str
+    due: float
+    parent: str | None
+    resumes: int
+    claim: str
+
+
+class OpenRun(NamedTuple):
+    """A run that somebody has taken, as others see it."""
+
+    run: str
+    state: str
+    claim: str
+    agent: str
+    driver: str | None
+    beat: int
+    resumes: int
+    deployment: Any  # its row
+
+
+def overlap_of(policy: str, begun_by: str, others: int) -> Overlap:
+    """Decide what becomes of a run whose time has come, while others of its deployment are open.
+
+    Examples
+    --------
+    >>> overlap_of("skip", "schedule", others=1), overlap_of("skip", "manual", others=1)
+    (<Overlap.SKIP: 'skip'>, <Overlap.BEGIN: 'begin'>)
+    """
+    if begun_by != "schedule" or not others or policy == "allow":
+        return Overlap.BEGIN
+    return {"skip": Overlap.SKIP, "queue": Overlap.WAIT, "cancel": Overlap.CANCEL_OTHERS}[policy]
+
+
+def ask_for(
+    connection: Connection,
+    deployment: Deployed,
+    parameters: Mapping[str, Any],
+    *,
+    begun_by: str,
+    due: float,
+    event: str | None = None,
+    parent: str | None = None,
+) -> str:
+    """Write down that a run is wanted, and return its identifier; of one `event` there is one run, whoever asks for it.
+
+    Raises
+    ------
+    NotDeployed
+        The deployment was archived.
+    ValueError
+        The parameters are not JSON.
+    """
+    if connection.execute(select(_d.archived).where(_d.number == deployment.id)).scalar() is not None:
+        raise NotDeployed(f"version {deployment.version} of {deployment.path} is archived; run the one in its place")
+    facts = {
+        "run": new_run_id(),
+        "deployment": deployment.id,
+        "parameters": as_json(parameters),
+        "begun_by": begun_by,
+        "due": due,
+        "parent": parent,
+        "asked_by": asker(),
+    }
+    values = {**facts, "event": event, "asked": time.time(), "state": WAITING, "signature": Signer().sign(facts)}
+    values |= {"beat": 0, "resumes": 0}
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    done = connection.execute(dialect.insert(requested).values(values).on_conflict_do_nothing())
+    if done.rowcount:
+        return str(facts["run"])
+    known = select(_q.run).where(_q.deployment == deployment.id, _q.event == event)
+    return str(connection.execute(known).scalar_one())
+
+
+def as_json(parameters: Mapping[str, Any]) -> str:
+    """Return parameters as JSON; ValueError names what is none."""
+    for name, value in parameters.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"parameter {name!r} must be JSON, got {value!r}: {error}") from None
+    return json.dumps(dict(parameters), sort_keys=True)
+
+
+def take(store: HistoryStore, agent: str, labels: Collection[str], now: float) -> Claimed | None:
+    """Take a run whose time has come, for an agent with these labels; None if there is none.
+
+    Of what cannot begin because another run is open, what is to be left out ends here.
+    """
+    with store.writing() as connection:
+        query = (
+            select(requested, _d.labels, _d.options)
+            .join(deployed, _d.number == _q.deployment)
+            .where(_q.state == WAITING, _q.due <= now)
+            .order_by(_q.due, _q.number)
+            .limit(PAGE)
+            .with_for_update(of=requested, skip_locked=True)
+        )
+        for row in connection.execute(query).all():
+            if set(json.loads(row.labels)) <= set(labels) and _may_begin(connection, row):
+                return _taken(connection, row, agent)
+    return None
+
+
+def _may_begin(connection: Connection, row: Any) -> bool:
+    policy = json.loads(row.options)["overlap"]
+    if policy == "allow" or row.begun_by != "schedule":
+        return True
+    # Two agents that take two runs of one deployment look one after the other.
+    connection.execute(select(_d.number).where(_d.number == row.deployment).with_for_update())
+    path = select(_d.project, _d.name).where(_d.number == row.deployment).subquery()
+    same = select(_d.number).join(path, (path.c.project == _d.project) & (path.c.name == _d.name))
+    others = connection.execute(select(_q.run).where(_q.deployment.in_(same), _q.state.in_(OPEN))).scalars().all()
+    match overlap_of(policy, row.begun_by, len(others)):
+        case Overlap.BEGIN:
+            return True
+        case Overlap.SKIP:
+            _close(connection, row.number, f"left out: run {others[0]} is not over (overlap='skip')", None)
+        case Overlap.CANCEL_OTHERS:
+            for run in others:
+                _cancel(connection, run)
+    return False
+
+
+def _cancel(connection: Connection, run: str) -> None:
+    """Ask the driver of a run to cancel it, once."""
+    r, a = schema.runs.c, schema.asks.c
+    number = connection.execute(select(r.number).where(r.id == run)).scalar()
+    if number is None:
+        return
+    asked = select(a.number).where(a.run == number, a.verb == "cancel", a.answered.is_(None))
+    if connection.execute(asked).first() is None:
+        post(connection, number, "cancel", {}, Signer())
+
+
+def _taken(connection: Connection, row: Any, agent: str) -> Claimed:
+    claim = secrets.token_hex(16)
+    values = {"state": CLAIMED, "agent": agent, "claim": claim, "driver": None, "beat": 0}
+    connection.execute(update(requested).where(_q.number == row.number).values(values))
+    deployment = connection.execute(select(deployed).where(_d.number == row.deployment)).one()
+    facts = (json.loads(row.parameters), row.begun_by, row.due, row.parent, row.resumes)
+    return Claimed(row.run, deployment, *facts, claim)
+
+
+def confirm(store: HistoryStore, run: str, claim: str, driver: str) -> Any:
+    """Note that a driver begins; return the row of the run, or None if it has not, or no longer, the claim to it."""
+    with store.writing() as connection:
+        mine = (_q.run == run) & (_q.claim == claim) & (_q.state == CLAIMED)
+        done = connection.execute(update(requested).where(mine).values(state=DRIVEN, driver=driver, beat=_q.beat + 1))
+        return connection.execute(select(requested).where(_q.run == run)).one() if done.rowcount else None
+
+
+def beat(store: HistoryStore, run: str, claim: str) -> bool:
+    """Show that a driver is alive; return whether it still has its claim."""
+    with store.writing() as connection:
+        mine = (_q.run == run) & (_q.claim == claim)
+        return bool(connection.execute(update(requested).where(mine).values(beat=_q.beat + 1)).rowcount)
+
+
+def end(
+    store: HistoryStore, run: str, claim: str, message: str, exit_code: int | None, output: str | None = None
+) -> bool:
+    """Note that a run is over; return whether the claim was the one that holds."""
+    with store.writing() as connection:
+        mine = (_q.run == run) & (_q.claim == claim) & (_q.state != ENDED)
+        values = {"state": ENDED, "message": message, "exit_code": exit_code}
+        if output is not None:
+            values["output"] = output
+        return bool(connection.execute(update(requested).where(mine).values(values)).rowcount)
+
+
+def add_output(store: HistoryStore, run: str, output: str) -> None:
+    """Keep what a driver printed."""
+    with store.writing() as connection:
+        connection.execute(update(requested).where(_q.run == run).values(output=output))
+
+
+def open_runs(store: HistoryStore) -> list[OpenRun]:
+    """Return the runs that were taken and are not over."""
+    query = select(requested).where(_q.state.in_(OPEN))
+    with store.reading() as connection:
+        rows = connection.execute(query).all()
+        numbers = {row.deployment for row in rows}
+        found = {r.number: r for r in connection.execute(select(deployed).where(_d.number.in_(numbers))).all()}
+    return [OpenRun(r.run, r.state, r.claim, r.agent, r.driver, r.beat, r.resumes, found[r.deployment]) for r in rows]
+
+
+def give_back(store: HistoryStore, lost: OpenRun, why: str) -> bool:
+    """Let another driver continue a run whose driver is dead; return whether nothing has moved since it was seen."""
+    with store.writing() as connection:
+        same = (_q.run == lost.run) & (_q.claim == lost.claim) & (_q.beat == lost.beat) & _q.state.in_(OPEN)
+        began = lost.state == DRIVEN
+        values = {"state": WAITING, "claim": None, "driver": None, "message": why, "resumes": lost.resumes + began}
+        return bool(connection.execute(update(requested).where(same).values(values)).rowcount)
+
+
+def put_off(store: HistoryStore, found: OpenRun, due: float) -> None:
+    """Let a driver try again later: the run is in other hands still."""
+    with store.writing() as connection:
+        same = (_q.run == found.run) & (_q.claim == found.claim) & _q.state.in_(OPEN)
+        values = {"state": WAITING, "claim": None, "driver": None, "due": due}
+        connection.execute(update(requested).where(same).values(values))
+
+
+def take_lost(store: HistoryStore, lost: OpenRun, agent: str) -> str | None:
+    """Take over a run whose driver is dead, to end it; return the new claim, None if it has moved since."""
+    claim = secrets.token_hex(16)
+    with store.writing() as connection:
+        same = (_q.run == lost.run) & (_q.claim == lost.claim) & (_q.beat == lost.beat) & _q.state.in_(OPEN)
+        values = {"claim": claim, "agent": agent, "state": CLAIMED, "driver": None}
+        return claim if connection.execute(update(requested).where(same).values(values)).rowcount else None
+
+
+def call_off(connection: Connection, deployment: int, why: str) -> None:
+    """End what waits of a deployment."""
+    waits = (_q.deployment == deployment) & (_q.state == WAITING)
+    connection.execute(update(requested).where(waits).values(state=ENDED, message=f"called off: {why}"))
+
+
+def cancel_waiting(store: HistoryStore, run: str) -> bool:
+    """End a run that waits for its time or an agent; return whether it did."""
+    with store.writing() as connection:
+        waits = (_q.run == run) & (_q.state == WAITING)
+        values = {"state": ENDED, "message": "cancelled before it began", "exit_code": 6}
+        return bool(connection.execute(update(requested).where(waits).values(values)).rowcount)
+
+
+def hand_on(connection: Connection, former: int) -> None:
+    """Call off what schedules of a former version have planned; what was asked for by hand stays as it was asked."""
+    waits = (_q.deployment == former) & (_q.state == WAITING) & (_q.begun_by == "schedule") & (_q.resumes == 0)
+    values = {"state": ENDED, "message": "called off: a new version was deployed"}
+    connection.execute(update(requested).where(waits).values(values))
+
+
+def row_of(store: HistoryStore, run: str) -> Any:
+    """Return the row of a run that was asked for; None if there is none."""
+    with store.reading() as connection:
+        return connection.execute(select(requested).where(_q.run == run)).first()
+
+
+def ids_that_begin_with(store: HistoryStore, text: str) -> list[str]:
+    """Return the identifiers of runs, recorded or asked for, that begin with a text; two at most of each."""
+    with store.reading() as connection:
+        found: list[str] = []
+        for column in (schema.runs.c.id, _q.run):
+            query = select(column).where(column.startswith(text, autoescape=True)).limit(2)
+            found.extend(connection.execute(query).scalars())
+    return found
+
+
+def waiting(store: HistoryStore) -> int:
+    """Return how many runs wait for their time or an agent."""
+    with store.reading() as connection:
+        query = select(func.count()).select_from(requested).where(_q.state == WAITING)
+        return int(connection.execute(query).scalar_one())
+
+
+def refusal(row: Any) -> str | None:
+    """Return why a request must not be carried out by this process; None if it may."""
+    names = ("run", "deployment", "parameters", "begun_by", "due", "parent", "asked_by")
+    return Signer().refusal({name: getattr(row, name) for name in names}, row.signature)
+
+
+def _close(connection: Connection, number: int, message: str, exit_code: int | None) -> None:
+    values = {"state": ENDED, "message": message, "exit_code": exit_code}
+    connection.execute(update(requested).where(_q.number == number).values(values))

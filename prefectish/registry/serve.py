@@ -1,0 +1,148 @@
+"""Run flows at the events of their schedules in this process: several schedules without a registry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from prefectish.engine import clock as clocks
+from prefectish.engine.context import get_logger
+from prefectish.engine.driver.handle import RunHandle
+from prefectish.engine.driver.interrupts import terminable
+from prefectish.errors import FlowDefinitionError, describe
+from prefectish.registry.options import DeploymentOptions
+from prefectish.registry.planning import due_events
+from prefectish.registry.queue import Overlap, overlap_of
+from prefectish.schedules.clocks import ClockEvent
+from prefectish.schedules.schedule import Schedule
+
+#: Longest sleep in seconds: the clock may be set, and a suspended machine must notice that it is late.
+MAX_SLEEP = 1.0
+#: Seconds that runs are given to end, once the program is to end.
+ENDS_WITHIN = 10.0
+logger = get_logger("schedule")
+
+
+class _Served:
+    """A flow whose schedule is followed."""
+
+    def __init__(self, flow: Any, options: DeploymentOptions, history: Any, since: float) -> None:
+        self.flow = flow
+        self.options = options
+        self.history = history
+        self.schedule: Schedule = flow.schedule
+        self.since = since
+        self.waiting: list[ClockEvent] = []
+        self.open: list[RunHandle] = []
+
+    def turn(self, now: float) -> None:
+        """Begin what is due."""
+        self.open = [run for run in self.open if not run.state.is_finished() and not _is_over(run)]
+        self.waiting.extend(due_events([self.schedule], self.since, now, self.options.catch_up))
+        self.since = now
+        while self.waiting:
+            match overlap_of(self.options.overlap, "schedule", len(self.open)):
+                case Overlap.BEGIN:
+                    self._begin(self.waiting.pop(0))
+                case Overlap.SKIP:
+                    event = self.waiting.pop(0)
+                    logger.warning(
+                        "Flow %r: the run of %s is left out, because run %s is not over (overlap='skip')",
+                        self.flow.name, event.start_time.isoformat(sep=" "), self.open[0].id,
+                    )  # fmt: skip
+                case Overlap.WAIT:
+                    return
+                case Overlap.CANCEL_OTHERS:
+                    for run in self.open:
+                        run.cancel()
+                    return
+
+    def _begin(self, event: ClockEvent) -> None:
+        when = event.start_time.isoformat(sep=" ")
+        try:
+            given: Mapping[str, Any] = event.parameter_defaults
+            run = self.flow.start(given, history=self.history, timeout=self.options.timeout, progress=False)
+        except Exception as error:  # its next event may go well
+            logger.error("Flow %r: the run of %s could not begin: %s", self.flow.name, when, describe(error))
+            return
+        logger.info("Flow %r: run %s of %s begins", self.flow.name, run.id, when)
+        self.open.append(run)
+
+    def next(self, now: float) -> datetime | None:
+        """Return when the flow runs next; None if it never does."""
+        event = next(self.schedule.events(datetime.fromtimestamp(now, clocks.UTC)), None)
+        return None if event is None else event.start_time
+
+
+def serve(
+    *flows: Any,
+    overlap: str | None = None,
+    catch_up: bool | None = None,
+    timeout: float | timedelta | None = None,
+    history: str | os.PathLike[str] | bool | None = None,
+) -> None:
+    """Run flows at the events of their schedules, in this process, until their schedules end or the program does.
+
+    Parameters
+    ----------
+    *flows
+        Flows and flow functions with a schedule; several may run at the same time.
+    overlap, catch_up, timeout
+        As for :meth:`prefectish.Flow.deploy`.
+    history
+        Where runs are recorded, as for :meth:`prefectish.Flow.run`.
+
+    Raises
+    ------
+    FlowDefinitionError
+        A flow has no schedule, or none of its events is still to come.
+    """
+    options = DeploymentOptions.checked(overlap=overlap, catch_up=catch_up, timeout=timeout)
+    clock = clocks.current
+    now = clock.wall().timestamp()
+    served = [_Served(_with_schedule(flow), options, history, now) for flow in flows]
+    if not served:
+        raise TypeError("serve must have one flow or more")
+    for each in served:
+        if (first := each.next(now)) is None:
+            raise FlowDefinitionError(
+                f"the schedule of flow {each.flow.name!r} has no event to come: {each.schedule!r}"
+            )
+        logger.info("Flow %r: next run at %s", each.flow.name, first.isoformat(sep=" "))
+    try:
+        with terminable():
+            _follow(served, clock)
+    finally:
+        for each in served:
+            for run in each.open:
+                run.cancel()
+        for each in served:
+            for run in each.open:
+                with suppress(TimeoutError):
+                    run.wait(ENDS_WITHIN)
+
+
+def _follow(served: list[_Served], clock: Any) -> None:
+    while True:
+        now = clock.wall().timestamp()
+        for each in served:
+            each.turn(now)
+        upcoming = [due for each in served if (due := each.next(now)) is not None]
+        if not upcoming and not any(each.open or each.waiting for each in served):
+            return
+        left = min(((due.timestamp() - now) for due in upcoming), default=MAX_SLEEP)
+        clock.sleep(max(0.0, min(left, MAX_SLEEP)))
+
+
+def _with_schedule(flow: Any) -> Any:
+    if getattr(flow, "schedule", None) is None:
+        raise FlowDefinitionError(f"flow {getattr(flow, 'name', flow)!r} must have a schedule to be served")
+    return flow
+
+
+def _is_over(run: RunHandle) -> bool:
+    """Whether a run has ended in another way than by a state."""
+    return run._ended.is_set()

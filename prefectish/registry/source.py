@@ -1,0 +1,121 @@
+"""Where the flow of a deployment is: a file or a module, with the hash of its text; or the flow itself, pickled.
+
+A pickled flow is code that the database brings, so it is only loaded with a signature.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from prefectish.errors import FlowDefinitionError, PrefectishError
+from prefectish.flow_loading import load_flow
+from prefectish.flow_source import origin_of
+
+logger = logging.getLogger("prefectish.registry")
+#: Set in the environment of a process that loads a flow to run it.
+LOADING = "PREFECTISH_LOADS_FLOW"
+
+
+class SourceChanged(PrefectishError):
+    """Raised when the file of a deployed flow is not the one that was signed."""
+
+    exit_code = 2
+
+
+def source_of(flow: Any, has_key: bool) -> dict[str, Any]:
+    """Return where a flow is found again.
+
+    Raises
+    ------
+    FlowDefinitionError
+        It is no global of a file or module, and without a key it cannot be pickled either.
+    """
+    origin = origin_of(flow)
+    if origin is not None:
+        where, _, name = origin.rpartition(":")
+        if os.path.isfile(where):
+            return {"file": os.path.abspath(where), "name": name, "digest": _digest(where)}
+        return {"module": where, "name": name, "digest": _digest(_file_of(where))}
+    if not has_key:
+        raise FlowDefinitionError(
+            f"flow {flow.name!r} cannot be found again: it must be a global of a file or module; write it into a file, "
+            f"or set PREFECTISH_HMAC_KEY, here and for agents, to deploy it pickled and signed"
+        )
+    import cloudpickle
+
+    content = cloudpickle.dumps(flow)
+    digest = hashlib.sha256(f"{flow.name} {flow.version}".encode()).hexdigest()
+    return {"pickle": base64.b64encode(content).decode(), "digest": digest, "name": flow.name}
+
+
+def load(source: Mapping[str, Any], is_signed: bool) -> Any:
+    """Load the flow of a deployment.
+
+    Parameters
+    ----------
+    is_signed
+        Whether the source was signed with the key of this process.
+
+    Raises
+    ------
+    SourceChanged
+        The file changed since it was deployed, and what was deployed was signed; or a pickled flow is not signed.
+    FlowDefinitionError
+        There is no such flow.
+    """
+    if "pickle" in source:
+        if not is_signed:
+            raise SourceChanged(
+                "a pickled flow must be signed: set PREFECTISH_HMAC_KEY to the key with which it was deployed"
+            )
+        import cloudpickle
+
+        return cloudpickle.loads(base64.b64decode(source["pickle"]))
+    where = source.get("file") or source["module"]
+    path = source["file"] if "file" in source else _file_of(source["module"])
+    _check_unchanged(path, source["digest"], is_signed)
+    os.environ[LOADING] = "1"
+    try:
+        return load_flow(f"{where}:{source['name']}")
+    finally:
+        del os.environ[LOADING]
+
+
+def refuse_while_loading(name: str) -> None:
+    """Raise FlowDefinitionError if a flow is deployed by the very file that a driver is loading."""
+    if os.environ.get(LOADING):
+        raise FlowDefinitionError(
+            f"flow {name!r} is deployed whenever its file is loaded; put it under `if __name__ == '__main__':`"
+        )
+
+
+def _check_unchanged(path: str, digest: str, is_signed: bool) -> None:
+    if not os.path.exists(path) or _digest(path) == digest:
+        return  # one that is missing is named where it is loaded
+    if is_signed:
+        raise SourceChanged(f"{path} has changed since it was deployed and signed; deploy it again")
+    logger.warning("%s has changed since it was deployed; the changed flow runs: deploy it again", path)
+
+
+def _file_of(module: str) -> str:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise FlowDefinitionError(f"no module {module!r} is found here; give the environment its working_dir")
+    return spec.origin
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()

@@ -1,0 +1,457 @@
+"""Deployments, requested runs, and the agent that begins them; drivers are real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from real import until
+
+import prefectish
+from prefectish import Flow, history, task
+from prefectish.engine.state import Cancelled, Failed, Scheduled, Success
+from prefectish.environments import CommandEnvironment, EnvironmentFailed, LocalEnvironment
+from prefectish.errors import FlowDefinitionError, NotDeployed, RunNotActive
+from prefectish.flow_loading import load_flow
+from prefectish.history import registry_tables
+from prefectish.history.store import open_store
+from prefectish.registry import queue
+from prefectish.registry.agent import Agent
+from prefectish.registry.planning import plan
+from prefectish.schedules import IntervalSchedule
+
+LIMIT = 60.0
+SOURCE = '''
+"""A flow that is deployed."""
+import os, time
+from pathlib import Path
+from datetime import timedelta
+from prefectish import Flow, Parameter, flow, task, unmapped
+from prefectish.executors import LocalDaskExecutor
+from prefectish.schedules import IntervalSchedule
+
+HERE = Path(__file__).parent
+
+@task
+def load(x, factor):
+    with open(HERE / "bodies", "a") as file:
+        file.write(f"{x}\\n")
+    gate = HERE / f"gate-{x}"
+    while gate.exists():
+        time.sleep(0.02)
+    if (HERE / f"broken-{x}").exists():
+        raise OSError(x)
+    return factor * x
+
+@task
+def total(values):
+    return sum(values)
+
+def tell(flow, state):
+    (HERE / "told").write_text(f"{flow.name}: {state.message}")
+
+with Flow("report", on_failure=tell, schedule=IntervalSchedule(timedelta(hours=1)),
+          executor=LocalDaskExecutor(num_workers=2)) as report:
+    factor = Parameter("factor", default=2)
+    sums = total(load.map(list(range(4)), unmapped(factor)))
+
+@flow(name="calls", on_failure=lambda flow, state: tell(flow, state))
+def calls(factor: int = 2):
+    return total(load.map(range(4), unmapped(factor)).result())
+'''
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "reports.py").write_text(SOURCE)
+    before = set(sys.modules), list(sys.path)
+    yield tmp_path / "flows"
+    for name in set(sys.modules) - before[0]:
+        if name == "reports":
+            del sys.modules[name]
+    sys.path[:] = before[1]
+
+
+@pytest.fixture(params=["report", "calls"])
+def flow(place: Path, request: pytest.FixtureRequest) -> Any:
+    """The same flow in both front ends."""
+    return load_flow(f"{place / 'reports.py'}:{request.param}")
+
+
+def bodies(place: Path) -> list[int]:
+    path = place / "bodies"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def test_deployed_flow_runs_when_it_is_asked_to(flow: Any, place: Path) -> None:
+    deployment = flow.deploy("sales", parameters={"factor": 3})
+    assert (deployment.path, deployment.version, deployment.archived) == (f"sales/{flow.name}", 1, None)
+    run_id = deployment.run()
+    assert isinstance(prefectish.attach(run_id).state, Scheduled)
+    Agent().start(once=True)
+    state = prefectish.attach(run_id).wait(LIMIT)
+    assert isinstance(state, Success)
+    row = history.run(run_id)
+    assert (row.trigger, row.deployment, row.deployment_version) == ("manual", deployment.path, 1)
+    assert row.agent is not None
+    assert row.scheduled_for is not None
+    assert sorted(bodies(place)) == [0, 1, 2, 3]
+
+
+def test_same_content_is_no_new_version_and_changed_content_archives_the_former(flow: Any, place: Path) -> None:
+    first = flow.deploy("sales")
+    assert flow.deploy("sales").id == first.id
+    assert flow.register("sales", parameters={"factor": 5}).version == 2
+    (place / "reports.py").write_text(SOURCE + "# changed\n")
+    third = flow.deploy("sales", parameters={"factor": 5})
+    known = prefectish.deployments("sales", archived=True)
+    assert [(d.version, d.archived is None) for d in known] == [(1, False), (2, False), (3, True)]
+    assert [d.id for d in prefectish.deployments("sales")] == [third.id]
+    with pytest.raises(NotDeployed, match=r"version 1 of sales/.* is archived"):
+        first.run()
+
+
+def test_flow_that_cannot_be_loaded_in_its_environment_is_not_registered(flow: Any, place: Path) -> None:
+    (place / "reports.py").write_text("import module_that_is_not_there\n")
+    with pytest.raises(EnvironmentFailed, match="module_that_is_not_there"):
+        flow.deploy("sales")
+    (place / "reports.py").write_text(SOURCE)
+    with pytest.raises(EnvironmentFailed, match="unknown: fctor; the flow has factor"):
+        flow.deploy("sales", parameters={"fctor": 3})
+    with pytest.raises(EnvironmentFailed, match="'TOKEN_OF_NOBODY' is not known"):
+        flow.deploy("sales", environment=LocalEnvironment(secrets=["TOKEN_OF_NOBODY"]))
+    assert prefectish.deployments() == []
+
+
+def test_deploy_while_the_file_is_loaded_names_the_guard(place: Path) -> None:
+    (place / "reports.py").write_text(SOURCE + "\nreport.deploy('sales')\n")
+    done = subprocess.run([sys.executable, "reports.py"], cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "if __name__ == '__main__':" in done.stderr
+    assert prefectish.deployments() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"overlap": "never"}, ValueError, "overlap must be one of 'skip', 'queue', 'allow', 'cancel', got 'never'"),
+        ({"on_lost": "panic"}, ValueError, "on_lost must be one of"),
+        ({"max_resumes": -1}, ValueError, "max_resumes must be an int >= 0"),
+        ({"parameters": {"factor": {1}}}, ValueError, "parameter 'factor' must be JSON"),
+        ({"labels": [3]}, TypeError, "labels must be a list of non-empty strings"),
+        ({"environment": "docker"}, TypeError, "environment must be one of prefectish.environments"),
+        ({"schedule": "hourly"}, FlowDefinitionError, "schedule must be a Schedule, a list of them, or None"),
+        ({"name": "a/b"}, FlowDefinitionError, "without '/'"),
+    ],
+)
+def test_impossible_options_are_refused(
+    place: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    flow = load_flow(f"{place / 'reports.py'}:report")
+    with pytest.raises(error, match=message):
+        flow.deploy("sales", **options)
+
+
+def test_flow_that_no_file_has_is_deployed_only_with_a_signature(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @task
+    def five() -> int:
+        return 5
+
+    with Flow("local") as local:
+        five()
+    with pytest.raises(FlowDefinitionError, match=r"must be a global of a file or module.*PREFECTISH_HMAC_KEY"):
+        local.deploy("sales", environment=LocalEnvironment())
+    monkeypatch.setenv("PREFECTISH_HMAC_KEY", "key of the team")
+    run_id = local.deploy("sales", environment=LocalEnvironment()).run()
+    Agent().start(once=True)
+    assert isinstance(prefectish.attach(run_id).wait(LIMIT), Success)
+
+
+def test_agent_with_a_key_refuses_what_is_not_signed_or_was_altered(flow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsigned = flow.deploy("sales").run()
+    monkeypatch.setenv("PREFECTISH_HMAC_KEY", "key of the team")
+    Agent().start(once=True)
+    state = prefectish.attach(unsigned).wait(LIMIT)
+    assert isinstance(state, Failed)
+    assert "it is not signed" in str(state.message)
+    signed = flow.deploy("sales").run()
+    altered = flow.deploy("sales").run({"factor": 3})
+    store = open_store(None)
+    with store.writing() as connection:
+        table = queue.requested
+        change = table.update().where(table.c.run == altered).values(parameters=json.dumps({"factor": 4}))
+        connection.execute(change)
+    Agent().start(once=True)
+    assert isinstance(prefectish.attach(signed).wait(LIMIT), Success)
+    state = prefectish.attach(altered).wait(LIMIT)
+    assert isinstance(state, Failed)
+    assert "signature does not fit" in str(state.message)
+
+
+def test_labels_choose_the_agent(flow: Any) -> None:
+    run_id = flow.deploy("sales", labels=["gpu"]).run()
+    Agent(labels=["cpu"]).start(once=True)
+    assert isinstance(prefectish.attach(run_id).state, Scheduled)
+    Agent(labels=["cpu", "gpu"]).start(once=True)
+    assert isinstance(prefectish.attach(run_id).wait(LIMIT), Success)
+
+
+def test_time_of_a_run(flow: Any) -> None:
+    deployment = flow.deploy("sales")
+    run_id = deployment.run(at=timedelta(hours=1))
+    Agent().start(once=True)
+    run = prefectish.attach(run_id)
+    assert isinstance(run.state, Scheduled)
+    run.cancel()
+    assert isinstance(run.state, Cancelled)
+    with pytest.raises(ValueError, match="at must have a time zone"):
+        deployment.run(at=datetime(2030, 1, 1))
+
+
+# -- schedules -------------------------------------------------------------------------------------------------------
+
+
+def planned(flow: Any, **options: Any) -> list[tuple[str, str, float]]:
+    """Deploy a flow, plan it three hours on, twice, and return what is asked for."""
+    deployment = flow.deploy("sales", **options)
+    now = datetime.now(UTC).timestamp() + 3 * 3600
+    plan(deployment._store, deployment, now)
+    plan(deployment._store, deployment, now)  # by another agent, that knows the same
+    table = queue.requested
+    with deployment._store.reading() as connection:
+        rows = connection.execute(table.select().order_by(table.c.due)).all()
+    return [(row.begun_by, row.parameters, row.due) for row in rows]
+
+
+def test_of_missed_times_the_last_is_made_up_for(place: Path) -> None:
+    flow = load_flow(f"{place / 'reports.py'}:report")
+    found = planned(flow)
+    assert [by for by, _, _ in found] == ["schedule"]
+
+
+def test_all_missed_times_are_made_up_for_on_demand(place: Path) -> None:
+    flow = load_flow(f"{place / 'reports.py'}:report")
+    found = planned(flow, catch_up=True)
+    assert len(found) == 3
+    assert len({due for _, _, due in found}) == 3
+
+
+def test_several_schedules_with_parameters(flow: Any) -> None:
+    hourly = IntervalSchedule(timedelta(hours=1), parameter_defaults={"factor": 7})
+    daily = IntervalSchedule(timedelta(hours=2), parameter_defaults={"factor": 8})
+    found = planned(flow, schedule=[hourly, daily])
+    assert {json.loads(parameters)["factor"] for _, parameters, _ in found} == {7, 8}
+
+
+def test_inactive_or_archived_deployments_have_no_times(flow: Any) -> None:
+    schedule = IntervalSchedule(timedelta(hours=1))
+    idle = flow.deploy("sales", schedule=schedule, set_schedule_active=False)
+    assert idle.next() == []
+    assert planned(flow, schedule=schedule, set_schedule_active=False) == []
+    active = flow.deploy("sales", schedule=schedule)
+    assert (active.id, len(active.next(3))) == (idle.id, 3)
+    active.archive()
+    assert planned_after_archive(active) == []
+
+
+def planned_after_archive(deployment: Any) -> list[Any]:
+    plan(deployment._store, deployment, datetime.now(UTC).timestamp() + 7200)
+    table = queue.requested
+    with deployment._store.reading() as connection:
+        return list(connection.execute(table.select().where(table.c.state == "waiting")).all())
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("skip", ["driven", "ended"]), ("queue", ["driven", "waiting"]), ("allow", ["driven", "claimed"])],
+)
+def test_overlap_of_scheduled_runs(place: Path, policy: str, expected: list[str]) -> None:
+    deployment = load_flow(f"{place / 'reports.py'}:report").deploy("sales", overlap=policy)
+    store = deployment._store
+    for number in range(2):
+        with store.writing() as connection:
+            queue.ask_for(connection, deployment, {}, begun_by="schedule", due=100.0 + number, event=str(number))
+    first = queue.take(store, "agent", [], 200.0)
+    assert first is not None
+    assert queue.confirm(store, first.run, first.claim, "driver") is not None
+    queue.take(store, "agent", [], 200.0)
+    with store.reading() as connection:
+        table = queue.requested
+        states = connection.execute(table.select().order_by(table.c.due)).all()
+    assert [row.state for row in states] == expected
+
+
+# -- what dies -------------------------------------------------------------------------------------------------------
+
+
+def agent_process(place: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    code = "import logging, sys; logging.basicConfig(level='INFO'); from prefectish.registry.agent import Agent; "
+    code += "Agent().start(once='once' in sys.argv)"
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=place)
+
+
+def driver_of(run_id: str) -> int:
+    row = until(lambda: (r := queue.row_of(open_store(None), run_id)) is not None and r.driver and r, LIMIT)
+    return int(row.driver.split(":")[1])
+
+
+def test_run_whose_driver_is_killed_is_continued_from_its_record(flow: Any, place: Path) -> None:
+    (place / "gate-2").touch()
+    run_id = flow.deploy("sales").run()
+    agent = agent_process(place)
+    try:
+        until(lambda: 2 in bodies(place), LIMIT)
+        os.kill(driver_of(run_id), signal.SIGKILL)
+        (place / "gate-2").unlink()
+        state = prefectish.attach(run_id).wait(LIMIT)
+    finally:
+        agent.terminate()
+        agent.wait(LIMIT)
+    assert isinstance(state, Success)
+    row = history.run(run_id)
+    assert (row.trigger, row.part) == ("resume", 1)
+
+
+def test_run_whose_drivers_are_lost_for_good_fails_and_its_handlers_know(flow: Any, place: Path) -> None:
+    (place / "gate-1").touch()
+    run_id = flow.deploy("sales", on_lost="fail").run()
+    agent = agent_process(place)
+    try:
+        until(lambda: 1 in bodies(place), LIMIT)
+        os.kill(driver_of(run_id), signal.SIGKILL)
+        state = prefectish.attach(run_id).wait(LIMIT)
+    finally:
+        agent.terminate()
+        agent.wait(LIMIT)
+    assert isinstance(state, Failed)
+    assert str(state.message).startswith("driver-lost: ")
+    assert history.run(run_id).state == "Failed"
+    assert (place / "told").read_text().startswith(f"{flow.name}: driver-lost")
+
+
+def test_agent_that_is_killed_loses_and_doubles_nothing(flow: Any, place: Path) -> None:
+    (place / "gate-3").touch()
+    run_id = flow.deploy("sales").run()
+    agent = agent_process(place)
+    until(lambda: 3 in bodies(place), LIMIT)
+    agent.kill()
+    agent.wait(LIMIT)
+    other = agent_process(place, "once")
+    (place / "gate-3").unlink()
+    assert isinstance(prefectish.attach(run_id).wait(LIMIT), Success)
+    assert other.wait(LIMIT) == 0
+    assert sorted(bodies(place)) == [0, 1, 2, 3]
+    assert history.run(run_id).part == 0
+
+
+def test_environment_whose_command_does_not_begin_a_driver_fails_the_run(flow: Any) -> None:
+    deployment = flow.deploy("sales")
+    environment = json.dumps({**deployment._environment, "python": "/no/python/here"})
+    with deployment._store.writing() as connection:
+        table = registry_tables.deployments
+        connection.execute(table.update().where(table.c.number == deployment.id).values(environment=environment))
+    run_id = deployment.run()
+    Agent().start(once=True)
+    state = prefectish.attach(run_id).wait(LIMIT)
+    assert isinstance(state, Failed)
+    assert "/no/python/here cannot be started" in str(state.message)
+
+
+def test_command_that_does_not_wait_for_its_driver_is_named(flow: Any) -> None:
+    deployment = flow.deploy("sales", environment=CommandEnvironment(["sh", "-c", "{command}"]))
+    state_of_first = deployment.run()
+    Agent().start(once=True)
+    assert isinstance(prefectish.attach(state_of_first).wait(LIMIT), Success)
+
+
+# -- runs of other processes -----------------------------------------------------------------------------------------
+
+
+def ended(run: Any, state: str) -> int:
+    """Return how many children of the map have ended in a state, as far as it is recorded."""
+    with suppress(KeyError):  # a flow function has not called it yet
+        return int(run.counts("load").get(state, 0))
+    return 0
+
+
+def test_detached_run_is_reached_from_any_process(flow: Any, place: Path) -> None:
+    (place / "gate-3").touch()
+    run = flow.start(detach=True, factor=5)
+    until(lambda: 3 in bodies(place), LIMIT)
+    until(lambda: ended(run, "Success") == 3, LIMIT)
+    other = prefectish.attach(run.id[:20])
+    assert other.results("load") == {0: 0, 1: 5, 2: 10}
+    assert [child.index for child in other.children("load", "Success")] == [0, 1, 2]
+    other.pause()
+    other.resume()
+    other.set_limit("load-1", 1)
+    assert "Success" in other.story("load-1[0]")
+    with pytest.raises(RuntimeError, match="no task of the run is called 'lode'"):
+        other.story("lode")
+    (place / "gate-3").unlink()
+    state = run.wait(LIMIT)
+    assert isinstance(state, Success)
+    value = state.result if flow.name == "calls" else state.result["total-1"].result
+    assert value == 30
+    asked = [(ask.verb, ask.error is None) for ask in history.run(run.id).asks()]
+    assert asked == [("pause", True), ("resume", True), ("set_task_limit", True), ("story", True), ("story", False)]
+    with pytest.raises(RunNotActive):
+        other.pause()
+
+
+def test_detached_run_is_cancelled_and_its_failures_run_again(flow: Any, place: Path) -> None:
+    (place / "broken-0").touch()
+    (place / "gate-3").touch()
+    run = flow.start(detach=True)
+    until(lambda: ended(run, "Failed") == 1 and 3 in bodies(place), LIMIT)
+    (place / "broken-0").unlink()
+    assert run.retry("load-1", "OSError") == 1
+    until(lambda: ended(run, "Success") == 3, LIMIT)
+    run.cancel()
+    (place / "gate-3").unlink()
+    state = run.wait(LIMIT)
+    assert not state.is_successful()
+
+
+def test_detached_run_outlives_its_program(flow: Any, place: Path) -> None:
+    (place / "gate-3").touch()
+    code = (
+        "import os, sys; from prefectish.flow_loading import load_flow\n"
+        f"run = load_flow('reports.py:{'report' if flow.name == 'report' else 'calls'}').start(detach=True)\n"
+        "print(run.id, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False)
+    run = prefectish.attach(done.stdout.strip())
+    (place / "gate-3").unlink()
+    assert isinstance(run.wait(LIMIT), Success)
+    assert run.results("load") == {0: 0, 1: 2, 2: 4, 3: 6}
+
+
+def test_detach_by_an_agent(flow: Any) -> None:
+    run = flow.start(detach="sales", factor=4)
+    assert isinstance(run.state, Scheduled)
+    Agent().start(once=True)
+    assert isinstance(run.wait(LIMIT), Success)
+
+
+def test_what_cannot_be_detached_is_refused(place: Path) -> None:
+    flow = load_flow(f"{place / 'reports.py'}:report")
+    with pytest.raises(TypeError, match="detach must have a history"):
+        flow.start(detach=True, history=False)
+
+
+def test_value_of_a_parameter_that_is_missing_is_refused_before_a_process_starts(place: Path) -> None:
+    flow = load_flow(f"{place / 'reports.py'}:report")
+    with pytest.raises(ValueError, match="unknown: fctor"):
+        flow.start(detach=True, fctor=3)
