@@ -146,7 +146,7 @@ class DaskExecutor:
 
     def __repr__(self) -> str:
         address = masked(self.address) if self.address else None
-        where = address or (self.client and "a client of yours") or self.cluster_class or "temporary cluster"
+        where = address or (self.client and "an existing client") or self.cluster_class or "temporary cluster"
         return f"<DaskExecutor: {where}>"
 
 

@@ -1,8 +1,8 @@
 """Check on a bare socket whether a Dask scheduler listens at an address.
 
-distributed retries an address until its time-out, whatever answers there. The check tells a server of another kind, or
-a certificate that can never fit, from a scheduler that has not started *yet*. A Dask scheduler sends the first message;
-a server that waits for one is sent bytes that no protocol knows.
+distributed retries an address until its time-out, whatever answers there. The check distinguishes a server of another
+kind, or a certificate that can never fit, from a scheduler that has not started *yet*. A Dask scheduler sends the first
+message; a server that waits for one is sent bytes that no protocol knows.
 """
 
 from __future__ import annotations

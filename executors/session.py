@@ -594,7 +594,7 @@ class ClusterSession:
             self.client.cancel(futures, force=True)
 
     def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
-        """Take back what has not begun: all workers are told, and answer what has."""
+        """Take back what has not begun: ask all workers which bodies have."""
         opened = {job: key for key, entry in self.open_keys.items() for job in entry.jobs}
         jobs = [job for job in jobs if job in opened]
         if not jobs:

@@ -75,7 +75,7 @@ def key_function(policy: Any) -> Callable[..., str | None] | None:
     Raises
     ------
     TypeError
-        It is no policy.
+        If it is not a policy.
     """
     if policy is NO_CACHE:
         return None

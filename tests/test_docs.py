@@ -62,6 +62,34 @@ def test_every_question_that_was_asked_is_answered_in_the_readme() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        ("GIL", "executors"),
+        ("thread pool", "executors"),
+        ("existing cluster", "executors"),
+        ("dashboard", "executors"),
+        ("Kubernetes", "executors"),
+        ("SLURM", "executors"),
+        ("progress bar", "watching"),
+        ("pandas", "inputs"),
+        ("rate limit", "mapping"),
+        ("memory", "mapping"),
+        ("out of memory", "reliability"),
+        ("cron", "schedules"),
+        ("Jupyter", "notebooks"),
+        ("environment variable", "command"),
+        ("cache", "results"),
+        ("timeout", "reliability"),
+        ("async", "functions"),
+    ],
+)
+def test_word_that_a_newcomer_searches_is_on_its_page(word: str, page: str) -> None:
+    """The search of the documentation looks for whole words, and ignores capitals."""
+    text = " ".join((ROOT / "docs" / f"{page}.md").read_text().split())
+    assert re.search(rf"\b{word}s?\b", text, re.IGNORECASE)
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p.read_text(), "python")], ids=lambda page: page.stem)
 def test_python_of_a_page_is_one_program_that_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
     """Blocks marked `{code-block} python` are parts of programs, and not run."""

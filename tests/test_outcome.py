@@ -98,7 +98,7 @@ def test_foreign_task_is_refused(ran):
 
 
 def test_state_of_a_task_has_no_states_inside():
-    with pytest.raises(TypeError, match="no state of a flow run"):
+    with pytest.raises(TypeError, match="is not the state of a flow run"):
         Success("", {"load": 3})["load"]
 
 

@@ -268,7 +268,7 @@ class Scheduled(Pending, public=("start_time",)):
     ValueError
         If `start_time` has no time zone.
     TypeError
-        If it is no datetime.
+        If it is not a datetime.
     """
 
     __slots__ = ("start_time",)

@@ -380,7 +380,7 @@ class Readable:
 
     __slots__ = ()
 
-    #: A state has items, but it is no sequence of them.
+    #: A state has items, but it is not a sequence of them.
     __iter__ = None
 
     @overload
@@ -539,7 +539,7 @@ def is_by_task(result: Any) -> bool:
 def _tasks_of(state: Any) -> Mapping[Any, Any]:
     result = _result(state)
     if not is_by_task(result):
-        raise TypeError(f"{state!r} is no state of a flow run or of a map: it has no states inside")
+        raise TypeError(f"{state!r} is not the state of a flow run or of a map: it contains no states")
     return result  # type: ignore[no-any-return]
 
 

@@ -249,7 +249,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         history: Any = None, progress: bool | None = None, timeout: float | timedelta | None = None,
         **parameter_values: Any,
     ) -> State:  # fmt: skip
-        """Go on with a recorded run: the function runs again, and calls that have ended give what they gave.
+        """Continue a recorded run: the function runs again, and calls that have ended return their recorded results.
 
         A call is known by its task and its arguments, wherever in the function it stands. One whose result was not
         stored, and is not None, runs again: give the flow a ``result=`` store.
@@ -276,7 +276,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         ResumeMismatch
             It is a run of another flow, or ``task load-1 changed``.
         RunLocked
-            Somebody else drives it.
+            Another process drives the run.
         """
         options = self._run_options(
             executor=executor, context=context, history=history, progress=progress, timeout=timeout, retries=0

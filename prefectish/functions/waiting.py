@@ -134,11 +134,11 @@ class _Children:
 
     def __init__(self) -> None:
         self.seen: set[int] = set()  # their rows
-        self.stop: Callable[[], None] = _nothing  # ends that the map tells of its children
+        self.stop: Callable[[], None] = _nothing  # ends the reports of the map about its children
 
 
 def _nothing() -> None:
-    """Do nothing: the map does not tell of its children yet."""
+    """Do nothing: the map does not report its children yet."""
 
 
 @overload

@@ -123,7 +123,7 @@ class RunRow:
     source
         Location of its flow, ``FILE.py:name`` or ``module:name``; None if unknown.
     trigger
-        Why it ran: "schedule", "manual" (somebody asked for it), "parent" (a task of another run did) or "resume" (its
+        Why it ran: "schedule", "manual" (on request), "parent" (a task of another run did) or "resume" (its
         driver was lost); None for a run that its own process began.
     scheduled_for
         When it was to begin; None if it was not for a certain time.

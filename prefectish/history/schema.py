@@ -1,7 +1,7 @@
 """Tables of the history; a child takes far less than 200 bytes.
 
 Repeated texts (messages, tracebacks, workers) are stored once and referenced by number. Neither arguments nor results
-are stored: a state tells *that* a child succeeded, and where its result is stored, if it is.
+are stored: a state says *that* a child succeeded, and where its result is stored, if it is.
 
 A resumed run continues in another *part*, in which its lists may have other items in another order. The rows of
 all parts are kept, so that nothing of an earlier part is lost if a later one is aborted; the newest row of an

@@ -204,7 +204,7 @@ def _field(text: str, inside: str) -> Field:
     """Return a field in braces."""
     found = _FIELD.fullmatch(inside)
     if found is None:
-        raise ValueError(f"template {text!r}: {{{inside}}} is no field; write {{name}}, or {{{{ and }}}} for braces")
+        raise ValueError(f"template {text!r}: {{{inside}}} is not a field; write {{name}}, or {{{{ and }}}} for braces")
     path = tuple(("item", m[2]) if m[2] else ("attribute", m[1]) for m in _STEP.finditer(found["path"]))
     field = Field(found["name"], path, found["how"], found["spec"] or "")
     if field.name in MAPPINGS and (not path or path[0][0] != "item"):
@@ -247,7 +247,7 @@ def _by_tokens(value: Any, spec: str) -> str:
             return found["text"]
         code = _TOKENS.get(token)
         if code is None:
-            raise ValueError(f"{token!r} is no format of a date; write it as %Y-%m-%d")
+            raise ValueError(f"{token!r} is not a date format; write it as %Y-%m-%d")
         text: str = value.strftime(code)
         return str(int(text)) if token in _UNPADDED else text
 

@@ -11,7 +11,7 @@ from prefectish.engine.state import State
 
 
 class RunFacts(NamedTuple):
-    """What a hook, or a condition of retries, is told of the run of a task or flow."""
+    """What a hook, or a condition of retries, receives about the run of a task or flow."""
 
     id: str
     name: str

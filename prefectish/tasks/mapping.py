@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 
 from prefectish.errors import describe
 
-#: How a state or an error begins that tells of a result that cannot be mapped over.
+#: Beginning of the message of a state or an error for a result that cannot be mapped over.
 UNMAPPABLE_RESULT = "At least one upstream state has an unmappable result."
-#: Children that a map can have; an iterator, which is read as the run goes on, may have more.
+#: Children that a map can have; an iterator, which is read during the run, may have more.
 MAX_WIDTH = 100_000_000
 #: Types whose rules are remembered.
 MAX_RULES = 1_000

@@ -1,6 +1,6 @@
 """The names of results that the user chose, taken at the client as rows start, in the order of the rows.
 
-So it does not depend on what ends first which of two children with one name fails. Names that cannot be told here, from
+So it does not depend on what ends first which of two children with one name fails. Names that are not known here, from
 inputs that are not here or were not successful, are looked at where the body runs.
 """
 
@@ -49,7 +49,7 @@ class NameClaims:
                 self.changes.start_row_from(map_row, position, Pending(context={TAKEN: tuple(holder)}))
 
     def _name(self, chain: ChainSpec, position: int, index: int, items: Sequence[Any]) -> str | None:
-        """Return the name of a result; None if it cannot be told here."""
+        """Return the name of a result; None if it is not known here."""
         spec = chain.steps[position]
         assert isinstance(spec.storage, ResultStorage)
         where = spec.storage.chosen

@@ -15,7 +15,7 @@ from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import State, Success
 from prefectish.engine.worker.decide import SUCCEEDED
 
-#: Size of a record without its result, in bytes, roughly: for the size that Dask is told.
+#: Size of a record without its result, in bytes, roughly: for the size that is reported to Dask.
 RECORD_BYTES = 200
 
 

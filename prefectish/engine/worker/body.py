@@ -18,7 +18,7 @@ from prefectish.tasks.task import Task
 
 #: What calling an async function returns.
 _ASYNC = frozenset({CoroutineType, AsyncGeneratorType})
-#: Classes of what a body may return that is no value yet: :func:`finished` looks at them.
+#: Classes of what a body may return that is not a value yet: :func:`finished` looks at them.
 UNFINISHED = (CoroutineType, AsyncGeneratorType, GeneratorType, State)
 
 

@@ -156,7 +156,7 @@ def _judged(i: Input, state: State) -> State | None:
 
 
 def failed_in(state: State) -> State | None:
-    """Return a state that is no success: itself, or of a map that is one item of a list, that of a child."""
+    """Return a state that is not a success: itself, or of a map that is one item of a list, that of a child."""
     if not isinstance(state, Mapped):
         return None if state.is_successful() else state
     return next((child for child in state.map_states or () if child is not None and not child.is_successful()), None)
@@ -194,8 +194,8 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
 
 
 def _unread(key: str, error: BaseException) -> Failed:
-    told = f"{UNMAPPABLE_RESULT} argument {key!r}: {error}" if isinstance(error, Unmappable) else text_of(error)
-    return Failed(told, error)
+    text = f"{UNMAPPABLE_RESULT} argument {key!r}: {error}" if isinstance(error, Unmappable) else text_of(error)
+    return Failed(text, error)
 
 
 def _withheld(spec: StepSpec, inputs: dict[str, Any]) -> Finish:

@@ -63,7 +63,7 @@ def take_in_store(store: Result, folder: str, name: str, child: Holder) -> Holde
 
 
 def leave_in_store(store: Result, folder: str, name: str, child: Holder) -> None:
-    """Give up a name, so that those that come later are told of the child that has it."""
+    """Give up a name; children that come later get an error that names the child that has it."""
     store.delete(f"{_folder_of(folder, name)}/{_file_of(child)}")
 
 

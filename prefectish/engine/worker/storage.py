@@ -317,7 +317,7 @@ class ResultStorage:
         return Stored(self.store, location, label_of(ctx), _small(value), value)
 
     def _item(self, ctx: AttemptContext) -> dict[str, Any]:
-        """Return what a stored result tells of its child, besides its place."""
+        """Return what is stored about a child beside its result."""
         key = ctx.key if ctx.spec.computes_key else ctx.start.context.get(ITEM_KEY)
         if key is None and not ctx.spec.computes_key:
             return {}

@@ -1,8 +1,8 @@
 """Capture what bodies log, where they run, with run, task and child.
 
 A handler at the logger ``prefectish`` finds the attempt of a log record by a context variable. At the client of the run
-the record goes on to the handlers that the user configured, and a copy is kept for the history, if the run has one. In
-another process it is kept instead, travels with the record of its attempt, and is replayed at the client
+the record is passed on to the handlers that the user configured, and a copy is kept for the history, if there is one.
+In another process it is kept instead, travels with the record of its attempt, and is replayed at the client
 (:mod:`prefectish.engine.worker.logs.relay`). Records that no attempt logged are left alone.
 """
 
