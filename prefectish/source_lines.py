@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import linecache
+import re
 import sys
 from functools import cache
 from types import CodeType, ModuleType
@@ -129,6 +130,19 @@ def place_lines(name: str, first: int, text: str) -> str:
         linecache.cache[name] = (sum(map(len, known)), None, known, name)  # without a time, checkcache() keeps it
         _forget_oldest()
     return sys.intern(name)
+
+
+def name_cells(text: str) -> str:
+    """Return a traceback with the numbers of cells in place of the files that IPython gives them in this process."""
+    shell = sys.modules["IPython"].get_ipython() if "ipykernel" in text and "IPython" in sys.modules else None
+    if shell is None:
+        return text
+
+    def named(match: re.Match[str]) -> str:
+        cell = shell.compile.format_code_name(match[1])  # ("Cell", "In[3]"), None for a file
+        return match[0] if cell is None else f'File "{" ".join(cell)}"'
+
+    return re.sub('File "([^"]+)"', named, text)
 
 
 def _is_imported(name: str) -> bool:

@@ -14,7 +14,7 @@ from prefectish.engine import signals
 from prefectish.engine.driver.failure_log import MAX_CAUSES, RETRIES, CauseCount, FailureLog, reason_of
 from prefectish.engine.jobs.envelope import encode_error
 from prefectish.engine.scheduling.events import FailureEvent
-from prefectish.engine.state import Crashed, Failed, Retrying, TimedOut
+from prefectish.engine.state import Crashed, Failed, Retrying, Success, TimedOut
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.triggers import all_finished
 
@@ -302,3 +302,13 @@ def test_every_failure_is_a_line_of_its_child_in_the_history(run, caplog, tmp_pa
     assert line.text == "attempt 1 of 3 failed: ValueError: bad3.png is broken; not retried"
     assert "Traceback" in line.traceback
     assert [line.level for line in recorded.logs("load", 0)] == ["WARNING", "WARNING", "ERROR"]
+
+
+def test_handler_that_makes_a_failure_a_success_hides_no_error(run, caplog):
+    def mend(task, old, new):
+        return Success("mended", 0) if new.is_failed() else new
+
+    with Flow("mends") as graph:
+        load.copy(state_handlers=[mend], task_run_name=None)("bad.png")
+    assert run(graph).is_successful()
+    assert "failed: ValueError('bad.png is broken'); a state handler made it Success" in caplog.text

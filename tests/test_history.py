@@ -247,3 +247,34 @@ def test_interrupted_run_is_recorded_as_such(path: str) -> None:
 )
 def test_messages_of_one_cause_are_alike(one: str, other: str) -> None:
     assert normalised(one) == normalised(other)
+
+
+# -- each run has its own tracebacks ----------------------------------------------------------------------------------
+
+VERSIONS = [
+    "from prefectish import task\n\n\n@task\ndef parse(x):\n    raise ValueError('no such row')  # one\n",
+    "from prefectish import task\n\n\n@task\ndef parse(x):\n    y = x\n    if y:\n"
+    "        raise ValueError('no such row')  # two\n",
+]
+
+
+def failure_of(text: str, tmp_path: Path, name: str = "rows") -> str:
+    file = tmp_path / "body.py"
+    file.write_text(text)
+    names: dict[str, Any] = {"__name__": "body"}
+    exec(compile(text, str(file), "exec"), names)
+    with Flow(name) as flow:
+        names["parse"].map([1, 2])
+    run_id = flow.run(history=tmp_path / "h.db").context["flow_run_id"]
+    (group,) = history.run(run_id, store=tmp_path / "h.db").failures()
+    assert group.count == 2
+    assert history.run(run_id, store=tmp_path / "h.db").child("parse", 0).traceback == group.traceback
+    return str(group.traceback)
+
+
+def test_traceback_is_that_of_this_run_after_an_edit(tmp_path: Path) -> None:
+    assert "# one" in failure_of(VERSIONS[0], tmp_path)
+    second = failure_of(VERSIONS[1], tmp_path)
+    assert "# two" in second
+    assert "line 8, in parse" in second
+    assert "# one" in failure_of(VERSIONS[0], tmp_path, name="other")

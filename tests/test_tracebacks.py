@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import bdb
+import sys
 import traceback
+import types
 
 import pytest
 
 from prefectish import Flow, context, history, task
+from prefectish.engine.state import Failed
 from prefectish.engine.worker import tracebacks
 from prefectish.engine.worker.tracebacks import shorten_traceback
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
@@ -200,3 +203,75 @@ def test_q_in_pdb_ends_the_run(monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "(Pdb) 7" in shown
     assert shown.count("(Pdb)") == 2
+
+
+# -- a debugger where there is no terminal ------------------------------------------------------------------------
+
+
+@task
+def stops(x):
+    breakpoint()
+    return x
+
+
+@task
+def traces(x):
+    import pdb
+
+    pdb.set_trace()
+    return x
+
+
+@pytest.mark.parametrize("body", [stops, traces], ids=["breakpoint", "set_trace"])
+def test_debugger_without_a_terminal_says_where_to_debug_instead(executor, in_process, body):
+    if in_process:
+        pytest.skip("bodies run where the terminal is")
+    with Flow("stops") as flow:
+        body.map([1])
+    state = flow.run(executor=executor, history=False)
+    child = state[body.name][0]
+    assert (
+        f"in {body.name}[0]: this process has no terminal; run the flow with LocalExecutor(), or only" in child.message
+    )
+    run_id = state.context["flow_run_id"]
+    assert f"history.run(\"{run_id}\").child('{body.name}', 0).replay(pdb=True)" in str(child.result)
+
+
+def test_debugger_in_an_isolated_body_says_where_to_debug_instead():
+    with Flow("stops") as flow:
+        stops.copy(isolation="process")(1)
+    state = flow.run(history=False)
+    assert "breakpoint() in stops: this process has no terminal" in state["stops"].message
+
+
+def test_hook_of_the_user_is_left_alone(monkeypatch):
+    def mine():
+        return None
+
+    for hook, variable in ((mine, None), (sys.__breakpointhook__, "web_pdb.set_trace")):
+        monkeypatch.setattr(sys, "breakpointhook", hook)
+        if variable is not None:
+            monkeypatch.setenv("PYTHONBREAKPOINT", variable)
+        tracebacks.refuse_debuggers()
+        assert sys.breakpointhook is hook
+
+
+# -- cells of a notebook -----------------------------------------------------------------------------------------------
+
+
+def test_traceback_names_the_cell_of_a_notebook(monkeypatch):
+    class Compile:
+        @staticmethod
+        def format_code_name(name):
+            return ("Cell", "In[3]") if name.endswith("/77.py") else None
+
+    shell = types.SimpleNamespace(compile=Compile)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    text = '  File "/tmp/ipykernel_1/77.py", line 2, in load\n  File "/tmp/ipykernel_1/mine.py", line 5, in inner\n'
+    told = '  File "Cell In[3]", line 2, in load\n  File "/tmp/ipykernel_1/mine.py", line 5, in inner\n'
+    assert Failed("no", traceback=text).traceback == told
+
+
+def test_traceback_is_left_as_it_is_outside_of_notebooks(monkeypatch):
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert Failed("no", traceback='File "/tmp/ipykernel_1/77.py"').traceback == 'File "/tmp/ipykernel_1/77.py"'

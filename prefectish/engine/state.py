@@ -39,6 +39,7 @@ from prefectish.engine.context import current
 from prefectish.engine.task_states import Children, Parents, Readable
 from prefectish.exception_pickling import PickledException, traceback_of
 from prefectish.safe_repr import printable
+from prefectish.source_lines import name_cells
 
 
 class Deferred:
@@ -539,7 +540,8 @@ class Failed(Finished):
     @property
     def traceback(self) -> str | None:
         """Return the text of the traceback, causes included, or None if there never was one."""
-        return self._traceback or traceback_of(self._result)
+        text = self._traceback or traceback_of(self._result)
+        return None if text is None else name_cells(text)
 
     def _packed(self) -> dict[str, Any]:
         packed = super()._packed()

@@ -49,7 +49,7 @@ class ChildRow:
     error
         Type and message of its exception; None if it did not fail.
     traceback
-        Traceback of its exception, or of the first failure with the same cause.
+        Traceback of its exception, or of the first failure of this run with the same cause.
     name
         Name of its run, from ``task_run_name``.
     worker

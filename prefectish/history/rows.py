@@ -131,13 +131,15 @@ class EventRows:
     def _error(self, connection: Connection, state: State) -> tuple[int | None, int]:
         """Return the number of the message of a failure, None if it equals that of its cause, and of the cause."""
         cause = cause_of(state)
-        known = self._errors.get(cause.fingerprint)
+        # Of this part of this run: after an edit, or in another flow, the same words may have another traceback.
+        fingerprint = text_digest(f"{self.run} {self.part} {cause.fingerprint}")
+        known = self._errors.get(fingerprint)
         if known is None:
             traceback = None if cause.traceback is None else clean(cause.traceback)
             values = {"type": cause.type, "message": clean(cause.message), "traceback": traceback}
-            number = _intern(connection, schema.errors, "fingerprint", cause.fingerprint, values)
+            number = _intern(connection, schema.errors, "fingerprint", fingerprint, values)
             first = select(schema.errors.c.message).where(schema.errors.c.number == number)
-            known = self._errors[cause.fingerprint] = number, connection.execute(first).scalar_one()
+            known = self._errors[fingerprint] = number, connection.execute(first).scalar_one()
         number, message = known
         own = clean(cause.message)
         return None if own == message else self._text(connection, own), number
@@ -189,8 +191,12 @@ def clean(text: str) -> str:
 
 def text_number(connection: Connection, text: str) -> int:
     """Return the number of a text, storing it if it is new."""
-    digest = blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
-    return _intern(connection, schema.texts, "digest", digest, {"text": clean(text)})
+    return _intern(connection, schema.texts, "digest", text_digest(text), {"text": clean(text)})
+
+
+def text_digest(text: str) -> str:
+    """Return the digest by which a text is found."""
+    return blake2b(text.encode(errors="replace"), digest_size=16).hexdigest()
 
 
 def _intern(connection: Connection, table: Table, key: str, value: str, others: Mapping[str, Any]) -> int:

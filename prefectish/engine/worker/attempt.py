@@ -18,7 +18,7 @@ from prefectish.engine.jobs.job import ChainSpec, Record, StepSpec
 from prefectish.engine.pause import ANSWERS
 from prefectish.engine.plan.item_key import ITEM_KEY, item_key, name_of
 from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, element_width, measure
-from prefectish.engine.state import Crashed, Looped, Pending, Retrying, Running, Scheduled, State, Success
+from prefectish.engine.state import Crashed, Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
 from prefectish.engine.transitions import check, validating
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, MISS, AttemptContext
 from prefectish.engine.worker.body import UNFINISHED, call_body, finished
@@ -28,7 +28,7 @@ from prefectish.engine.worker.logs.capture import safely
 from prefectish.engine.worker.parts import Call, Parts, limited_by_run, parts_of
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.time_limit import is_run_over, surrounding
-from prefectish.engine.worker.tracebacks import is_quit, shorten_traceback
+from prefectish.engine.worker.tracebacks import is_quit, shorten_traceback, where_to_debug
 from prefectish.errors import describe
 from prefectish.secrets import masking
 
@@ -208,7 +208,7 @@ def _call_until_done(
         for part in parts:
             if type(new) is Success:  # so is what a body that raised SUCCESS ends with
                 new = part.after_body(ctx, inputs, new)
-        new, aborted = _change(spec, state, new)
+        new, aborted = _ended(spec, ctx, state, new)
         if aborted or not isinstance(new, Looped):
             return new, aborted
         ctx.begin_turn(new.result, new.loop_count)
@@ -226,13 +226,23 @@ def _call_body(spec: StepSpec, ctx: AttemptContext, parts: Parts, inputs: dict[s
     return call()
 
 
+def _ended(spec: StepSpec, ctx: AttemptContext, old: State, ended: State) -> tuple[State, bool]:
+    """Let the handlers see how a body ended; a failure that one of them hides is logged, as the client sees none."""
+    new, aborted = _change(spec, old, ended)
+    if type(ended) is Failed and not new.is_failed():
+        text = "failed: %s; a state handler made it %s"
+        safely(ctx["logger"].warning, text, describe(ended.result), type(new).__name__)
+    return new, aborted
+
+
 def _after_error(spec: StepSpec, ctx: AttemptContext, outcome: Error) -> State:
     """Return the state after what a body raised."""
     error = outcome.exception
     if is_quit(error):
         raise KeyboardInterrupt("the debugger was quit")
     shorten_traceback(error)
-    return after(spec, outcome, ctx.turn_count)
+    instead = where_to_debug(error)
+    return after(spec, outcome if instead is error else Error(instead), ctx.turn_count)
 
 
 def _unchecked_change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:

@@ -1,6 +1,7 @@
 """Tracebacks of bodies begin in the user's code, and a debugger that is quit in a body ends the run.
 
-The frames of the engine that lead to a body are removed from its tracebacks.
+The frames of the engine that lead to a body are removed from its tracebacks. A debugger that a body starts in a process
+without a terminal says where to debug instead.
 
 ``PREFECTISH_FULL_TRACEBACKS=1``, or ``full_tracebacks = true`` in `config.toml`, keeps all frames. Where
 the body is called in the user's own thread (:func:`debuggable`), to quit the debugger is to end the run.
@@ -18,6 +19,7 @@ from functools import cache
 from types import TracebackType
 
 from prefectish import config
+from prefectish.engine.context import current
 
 #: Modules whose frames only lead to a body and are removed; below the first frame of the user they stay.
 _LEADING = ("prefectish", "asyncio", "concurrent", "contextlib", "threading")
@@ -84,3 +86,48 @@ def is_quit(error: BaseException) -> bool:
     """Whether a body ended because the user quit the debugger in it, which ends the run."""
     bdb = sys.modules.get("bdb")
     return bdb is not None and isinstance(error, bdb.BdbQuit) and _debugged.get() == threading.get_ident()
+
+
+def refuse_debuggers() -> None:
+    """Let ``breakpoint()`` say where to debug instead, in a process that runs bodies for another and has no terminal.
+
+    A hook of the user's own, or ``PYTHONBREAKPOINT``, is left alone: a remote debugger needs no terminal.
+    """
+    if sys.breakpointhook is sys.__breakpointhook__ and "PYTHONBREAKPOINT" not in os.environ and not _has_terminal():
+        sys.breakpointhook = _refuse
+
+
+def _refuse(*args: object, **kwargs: object) -> None:
+    raise NoTerminal(_instead("breakpoint()"))
+
+
+def where_to_debug(error: BaseException) -> BaseException:
+    """Return what stands for the end of a debugger that found no terminal; any other error as it is."""
+    bdb = sys.modules.get("bdb")
+    if bdb is None or not isinstance(error, bdb.BdbQuit) or sys.breakpointhook is not _refuse:
+        return error
+    instead = NoTerminal(_instead("a debugger"))
+    instead.__traceback__ = error.__traceback__
+    return instead
+
+
+class NoTerminal(RuntimeError):
+    """Raised when a body starts a debugger in a process that has no terminal."""
+
+
+def _instead(what: str) -> str:
+    known = current()
+    name, index = known.get("task_name", "task"), known.get("map_index")
+    child = f"{name!r}, {0 if index is None else index}"
+    label = known.get("task_full_name", name)
+    return (
+        f"{what} in {label}: this process has no terminal; run the flow with LocalExecutor(), or only this child, in "
+        f'your own process: history.run("{known.get("flow_run_id", "last")}").child({child}).replay(pdb=True)'
+    )
+
+
+def _has_terminal() -> bool:
+    try:
+        return sys.stdin is not None and sys.stdin.isatty()
+    except ValueError:  # it is closed
+        return False

@@ -24,6 +24,7 @@ from prefectish.engine.signals import FAIL, Signal
 from prefectish.engine.worker.attempt_context import child_logger
 from prefectish.engine.worker.body import call_body
 from prefectish.engine.worker.isolation import frames
+from prefectish.engine.worker.tracebacks import refuse_debuggers
 from prefectish.errors import text_of
 from prefectish.secrets.output_masking import mask_output
 
@@ -70,6 +71,7 @@ def _call(speaker: _Speaker, request: Mapping[str, Any]) -> Value | Error:
         if isinstance(opened, Error):
             return Error(_unopened(what, request["label"], opened.exception))
     assert isinstance(body, Value) and isinstance(inputs, Value) and isinstance(ctx, Value)
+    refuse_debuggers()
     bind({**ctx.value, "logger": child_logger(*request["logger"])})
     speaker.say(frames.BEGAN)
     return call_body(body.value, inputs.value, request["by_position"])

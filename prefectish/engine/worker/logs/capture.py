@@ -19,6 +19,7 @@ from prefectish.engine.context import current
 from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.lines import LogLine, block, one_line
+from prefectish.engine.worker.tracebacks import refuse_debuggers
 from prefectish.errors import describe
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def listen(settings: LogSettings | None) -> None:
     """Capture the log of bodies in a process that runs them for a client, as long as the process lives."""
     if settings is None or settings.owner == process_id():
         return
+    refuse_debuggers()
     with lock:
         for name in ("prefectish", *settings.extra):
             logger = logging.getLogger(name)
