@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
+
+#: Executors by their short names: class and arguments.
+EXECUTORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "local": ("LocalExecutor", {}),
+    "threads": ("LocalDaskExecutor", {"scheduler": "threads"}),
+    "processes": ("LocalDaskExecutor", {"scheduler": "processes"}),
+    "dask": ("DaskExecutor", {}),
+}
 
 
 def home() -> str:
@@ -55,9 +64,9 @@ def switch(name: str, default: bool) -> bool:
 def default_executor() -> Any:
     """Return the configured default executor, or None.
 
-    A dotted class name in ``$PREFECTISH_EXECUTOR``, else in the entry `executor` of `config.toml`; the table
-    `executor_kwargs` there holds its keyword arguments. An executor that cannot be created causes a warning and
-    None is returned, so that the flow runs in this process.
+    A short name such as ``dask``, or a dotted class name, in ``$PREFECTISH_EXECUTOR``, else in the entry `executor` of
+    `config.toml`; the table `executor_kwargs` there holds its keyword arguments. An executor that cannot be created
+    causes a warning and None is returned, so that the flow runs in this process.
     """
     wanted = os.environ.get("PREFECTISH_EXECUTOR")
     file = settings()
@@ -76,9 +85,22 @@ def default_executor() -> Any:
         return None
 
 
+def executor_named(name: str, **arguments: Any) -> Any:
+    """Return an executor by its short name, one of :data:`EXECUTORS`."""
+    import importlib
+
+    attribute, own = EXECUTORS[name]
+    return getattr(importlib.import_module("prefectish.executors"), attribute)(**{**own, **arguments})
+
+
 def _load(name: Any) -> Any:
+    if isinstance(name, str) and name in EXECUTORS:
+        return partial(executor_named, name)
     if not isinstance(name, str) or "." not in name:
-        raise ValueError("the name must be a dotted class name such as 'prefectish.executors.DaskExecutor'")
+        raise ValueError(
+            "the name must be a dotted class name such as 'prefectish.executors.DaskExecutor', or one of "
+            + ", ".join(EXECUTORS)
+        )
     import importlib
 
     module, _, attribute = name.rpartition(".")

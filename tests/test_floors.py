@@ -49,6 +49,7 @@ FLOORS = [
         "prefectish.engine.process_tree",
         "prefectish.engine.retries",
         "prefectish.engine.side_thread",
+        "prefectish.engine.task_counts",
         "prefectish.engine.task_states",
     ],
     ["prefectish.engine.state", "prefectish.engine.transitions"],

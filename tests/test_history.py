@@ -100,7 +100,7 @@ def test_what_only_follows_from_failures_comes_behind_their_causes(path: str) ->
         for _ in range(3):
             rows = load.map(rows)
     groups = history.run(flow.run(history=path).context["flow_run_id"], store=path).failures()
-    assert [(g.type, g.count) for g in groups] == [("ValueError", 1), ("TRIGGERFAIL", 3)]
+    assert [(g.type, g.count) for g in groups] == [("ValueError", 1), ("TriggerFailed", 3)]
 
 
 def test_children_show_their_items_and_errors(path: str) -> None:
@@ -112,7 +112,7 @@ def test_children_show_their_items_and_errors(path: str) -> None:
         keyed.map([1, 2])
         load.map([0])
     run = history.run(flow.run(history=path).context["flow_run_id"], store=path)
-    assert [child.label for child in run.children("keyed")] == ["keyed-1[0] (file 1)", "keyed-1[1] (file 2)"]
+    assert [child.label for child in run.children("keyed")] == ["keyed[0] (file 1)", "keyed[1] (file 2)"]
     assert repr(run.child("keyed", "file 1")).startswith("<child keyed-1[0] (file 1): Failed, ZeroDivisionError: ")
     assert repr(run.child("load", 0)) == "<child load-1[0]: Success>"
 

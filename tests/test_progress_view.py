@@ -31,7 +31,7 @@ class Fake:
     def release_screen(self):
         self.rests += 1
 
-    def ended(self, progress, state):
+    def ended(self, progress, state, stop=None):
         self.ends.append(({step.slug: step for step in progress.tasks}, state))
 
 

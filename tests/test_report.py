@@ -65,7 +65,7 @@ def test_report_of_a_state_shows_what_its_record_knows(ran, tmp_path):
         "loads",
         "Failures by cause",
         "ValueError: no file 4",
-        "load-1[4] read 4",
+        "load[4] (read 4)",
         "Timeline",
         "Slowest children",
     ):

@@ -90,7 +90,7 @@ def test_run_shows_counts_causes_and_graph(ran):
         "2 Failed",
         "2 \N{MULTIPLICATION SIGN}",
         "ValueError: no file 3",
-        "load-1[2], load-1[5]",
+        "load[2], load[5]",
     ):
         assert text in page.text
     assert 'raise ValueError(f"no file {x}")' in page.text
@@ -115,13 +115,13 @@ def test_run_that_was_not_recorded_knows_its_slowest_children(tmp_path):
     assert len(state.result.slowest) == 20
     for shown in (state._repr_html_(), Path(state.report(tmp_path / "run.html")).read_text()):
         text = safe(shown).text
-        assert text.index("wait-1[2] wait 0.06") < text.index("wait-1[1] wait 0.03") < text.index("idle-1[")
+        assert text.index("wait[2] (wait 0.06)") < text.index("wait[1] (wait 0.03)") < text.index("idle[")
         assert "attempts" not in text
 
 
 def test_children_whose_bodies_were_not_called_did_not_take_long(ran):
     slugs = {slow.name for slow in views.of_run(ran).slowest}
-    assert "load-1[0]" in slugs
+    assert "load[0]" in slugs
     assert "total-1" not in slugs
 
 
@@ -237,7 +237,7 @@ def test_many_causes_are_shown_in_part():
 
 def test_children_are_named_by_their_run_names():
     state = Mapped(map_states=[Failed("", ValueError("a"), context={"task_run_name": "load eu.csv"})])
-    assert views.causes_of([("load", state)])[0][0].named == ["load[0] load eu.csv"]
+    assert views.causes_of([("load", state)])[0][0].named == ["load[0] (load eu.csv)"]
 
 
 def test_display_is_imported_only_when_used():

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
 from prefectish.cli import showing
 from prefectish.cli.cleaning import find_garbage
 from prefectish.cli.loading import load_executor, parse_parameters, parse_value
+from prefectish.cli.next_command import NextCommand, executor_options
 from prefectish.display.page import when
+from prefectish.engine.driver.interrupts import stopped_by
 from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Failed, State
 from prefectish.errors import FlowDefinitionError, PrefectishError
@@ -99,7 +101,7 @@ def run(
         options["progress"] = progress
         values = parse_parameters(param)
         once: dict[str, Any] = {"run_on_schedule": False} if now and isinstance(loaded, Flow) else {}
-        again = _NextCommand(None if origin_of(loaded) else flow, param, history)
+        again = NextCommand(None if origin_of(loaded) else flow, param, history, executor, address)
         if resume is None:
             _finish(lambda: loaded.run(parameters=values, **once, **options), again, as_json)
         else:
@@ -131,7 +133,7 @@ def resume(
         options["progress"] = progress
         values = parse_parameters(param)
         more: dict[str, Any] = {"retry_failed": retry_failed, "where": where, "force": force, "parameters": values}
-        again = _NextCommand(None if origin_of(loaded) else flow, param, history)
+        again = NextCommand(None if origin_of(loaded) else flow, param, history, executor, address)
         _finish(lambda: loaded.resume(found.id, **more, **options), again, as_json)
 
 
@@ -165,7 +167,7 @@ def approve(
         if loaded is None:
             print(f"approved; resume with: prefectish resume {found.id}{'' if source else ' FILE.py:name'}")
             return
-        again = _NextCommand(None if origin_of(loaded) else flow, param, history)
+        again = NextCommand(None if origin_of(loaded) else flow, param, history, executor, address)
         _finish(lambda: loaded.resume(found.id, parameters=values, **options), again, as_json)
 
 
@@ -176,48 +178,28 @@ def _source_of(run: RunRow) -> str:
     return run.source
 
 
-class _NextCommand(NamedTuple):
-    """The options that a command about a run has to repeat."""
-
-    source: str | None  # the location of the flow, if the history does not know it
-    param: list[str]
-    history: str | None
-
-    def command(self, name: str, run_id: str, *options: str) -> str:
-        """Return a command about a run."""
-        where = [] if self.history is None else ["--history", self.history]
-        return shlex.join(["prefectish", name, run_id, *options, *where])
-
-    def resume_command(self, name: str, run_id: str, *options: str) -> str:
-        """Return a command that resumes a run."""
-        values = [word for pair in self.param for word in ("-p", pair)]
-        return self.command(name, run_id, *([] if self.source is None else [self.source]), *options, *values)
-
-
-def _finish(drive: Callable[[], State], again: _NextCommand, as_json: bool) -> None:
+def _finish(drive: Callable[[], State], again: NextCommand, as_json: bool) -> None:
     """Run a flow, print how it ended, and exit with its code."""
     try:
         state = drive()
     except (KeyboardInterrupt, SystemExit) as stop:
         left: State | None = getattr(stop, "state", None)
-        _show_state(left, again, as_json)
+        _show_state(left, again, as_json, stopped_by(stop))
         raise typer.Exit(130 if left is None else left.exit_code) from None
     _show_state(state, again, as_json)
     raise typer.Exit(state.exit_code)
 
 
-def _show_state(state: State | None, again: _NextCommand, as_json: bool) -> None:
+def _show_state(state: State | None, again: NextCommand, as_json: bool, stop: str | None = None) -> None:
     if state is None:
         return
     rows = []
     for task, task_state in (state.result if isinstance(state.result, dict) else {}).items():
         if not isinstance(task_state, State) or isinstance(task, Parameter | Constant):
             continue
-        counts: dict[str, int] = {}
-        for child in expand(task_state):
-            counts[type(child).__name__] = counts.get(type(child).__name__, 0) + 1
-        rows.append((task.name, counts, _first_error(task_state)))
-    run_id = str(state.context.get("flow_run_id"))
+        kinds = Counter(type(child).__name__ for child in expand(task_state))
+        rows.append((task.name, kinds, _first_error(task_state)))
+    run_id, counts = str(state.context.get("flow_run_id")), state.counts()
     if as_json:
         tasks = [{"task": name, "states": counts, "error": error} for name, counts, error in rows]
         facts = {
@@ -225,13 +207,17 @@ def _show_state(state: State | None, again: _NextCommand, as_json: bool) -> None
             "state": type(state).__name__,
             "message": None if state.message is None else str(state.message),
             "exit_code": state.exit_code,
+            "counts": None if counts is None else counts._asdict(),
         }
         showing.show_json({**facts, "tasks": tasks})
         return
     if rows:
         cells = [(name, showing.counts_text(counts), error) for name, counts, error in rows]
         showing.show_table(("task", "states", "first error"), cells)
-    print(f"{type(state).__name__}: {printable(state.message)} (run {run_id})")
+    told = f"{type(state).__name__}: {printable(state.message)}{'' if counts is None else f' {counts.text()}'}"
+    if stop is not None:
+        told = f"{stop}: {type(state).__name__ if counts is None else counts.stopped_text()}"
+    print(f"{told} (run {run_id})")
     if state.is_failed():
         print(f"show failures: {again.command('failures', run_id)}")
     if any("Paused" in counts for _, counts, _ in rows):
@@ -262,7 +248,10 @@ def runs(
         if not found:
             print("no runs are recorded yet", file=sys.stderr)
             return
-        showing.show_table(("run", "flow", "state", "started", "took", "message"), map(showing.run_cells, found))
+        showing.show_table(
+            ("run", "flow", "state", "started", "took", "items and tasks", "message"),
+            map(showing.run_cells, found),
+        )
 
 
 @app.command()
@@ -278,10 +267,8 @@ def show(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = Fals
             return
         head = (found.id, printable(found.flow_name), showing.state_of(found), when(found.started))
         print("  ".join((*head, f"{found.duration:.1f} s")))
-        said = showing.message_of(found)
-        if said:
-            print(printable(said))
-        rows = [(t["slug"], t["state"], showing.counts_text(t["counts"])) for t in tasks]
+        print(printable(showing.how_it_went(found)))
+        rows = [(found.label_of(t["slug"]), t["state"], showing.counts_text(t["counts"])) for t in tasks]
         showing.show_table(("task", "state", "children"), rows)
         for line in (*showing.pause_and_notice_lines(found), *_next_commands(found, history)):
             print(printable(line))
@@ -291,7 +278,8 @@ def _next_commands(run: RunRow, history: str | None) -> list[str]:
     """Return commands for a run that did not succeed; its parameters are not recorded."""
     if run.state == "Success" or run.paused():
         return []
-    again = _NextCommand(None if run.source else "FILE.py:name", [], history)
+    executor, address = executor_options(run.executor)
+    again = NextCommand(None if run.source else "FILE.py:name", (), history, executor, address)
     if run.ended is None and not run.is_lost:
         return [f"cancel: {again.command('cancel', run.id)}"]
     failed = schema.CODES[run.state] in schema.FAILED_CODES

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
+from prefectish.config import EXECUTORS, executor_named
 from prefectish.errors import FlowDefinitionError, ParameterError
-
-EXECUTORS = {
-    "local": ("LocalExecutor", {}),
-    "threads": ("LocalDaskExecutor", {"scheduler": "threads"}),
-    "processes": ("LocalDaskExecutor", {"scheduler": "processes"}),
-    "dask": ("DaskExecutor", {}),
-}
 
 
 def load_executor(name: str | None, address: str | None) -> Any:
@@ -25,9 +18,7 @@ def load_executor(name: str | None, address: str | None) -> Any:
         return None
     if name is not None and name not in EXECUTORS:
         raise FlowDefinitionError(f"--executor must be one of {', '.join(EXECUTORS)}, got {name}")
-    attribute, arguments = EXECUTORS[name or "dask"]
-    module = importlib.import_module("prefectish.executors")
-    return getattr(module, attribute)(**arguments, **({"address": address} if address else {}))
+    return executor_named(name or "dask", **({"address": address} if address else {}))
 
 
 def parse_parameters(pairs: Sequence[str]) -> dict[str, Any]:

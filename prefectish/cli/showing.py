@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from prefectish.display.page import when
+from prefectish.engine.driver.interrupts import STOPS
+from prefectish.engine.task_counts import TaskCounts
 from prefectish.history import FailureGroup, LogLine, RunRow
 from prefectish.safe_repr import printable
 
@@ -50,6 +52,7 @@ def run_context(run: RunRow) -> dict[str, Any]:
         "ended": None if run.ended is None else run.ended.isoformat(),
         "seconds": round(run.duration, 3),
         "lost": run.is_lost,
+        "counts": run.counts()._asdict(),
     }
 
 
@@ -69,7 +72,29 @@ def message_of(run: RunRow) -> str | None:
 
 def run_cells(run: RunRow) -> tuple[Any, ...]:
     """Return the cells of a run in a table of runs."""
-    return run.id, run.flow_name, state_of(run), when(run.started), f"{run.duration:.1f} s", message_of(run)
+    took, counts = f"{run.duration:.1f} s", run.counts()
+    state = state_of(run)
+    if run.state == "Success" and counts.failed:  # it does not look like a run in which nothing failed
+        state = f"{state} (!)"
+    return run.id, run.flow_name, state, when(run.started), took, how_far(run, counts), message_of(run)
+
+
+def how_far(run: RunRow, counts: TaskCounts) -> str:
+    """Return how many items and tasks of a run succeeded, or how far it came before it was interrupted."""
+    return counts.stopped_text() if stop_of(run) else counts.text()
+
+
+def stop_of(run: RunRow) -> str | None:
+    """Return what interrupted a run, None if nothing did."""
+    return STOPS.get(run.message or "") if run.ended is not None else None
+
+
+def how_it_went(run: RunRow) -> str:
+    """Return a line about a run: what interrupted it, or its message, and its counts."""
+    stop, counts = stop_of(run), run.counts()
+    if stop is not None:
+        return f"{stop}: {counts.stopped_text()}"
+    return ", ".join(filter(None, ((message_of(run) or "").rstrip("."), counts.text())))
 
 
 def failure_facts(group: FailureGroup) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _others(line: PaceLine, look: LineLayout) -> Text:
 
 
 def bar(line: PaceLine, width: int, stroke: str) -> Text:
-    """Return a bar with the shares of successful, skipped or cancelled, failed, and remaining children.
+    """Return a bar with the shares of successful, skipped, failed, and other children: those cancelled did not end.
 
     Examples
     --------
@@ -108,8 +108,8 @@ def bar(line: PaceLine, width: int, stroke: str) -> Text:
     counts = line.counts
     whole = max(counts.width or 0, line.expected or 0, 1)
     failed = _pieces(counts.failed, whole, width)
-    aside = min(_pieces(counts.skipped + counts.cancelled, whole, width), width - failed)
-    ended = min(width * counts.ended // whole, width) if line.share is not None else 0
+    aside = min(_pieces(counts.skipped, whole, width), width - failed)
+    ended = min(width * line.ended // whole, width) if line.share is not None else 0
     drawn = Text()
     sizes = (max(ended - failed - aside, 0), "green"), (aside, "bright_black"), (failed, "red")
     for size, style in sizes if line.share is not None else ():

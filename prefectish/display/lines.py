@@ -36,12 +36,11 @@ class ProgressLines:
     def release_screen(self) -> None:
         """Do nothing: lines do not interfere with other output."""
 
-    def ended(self, progress: RunProgress, state: State | None) -> None:
+    def ended(self, progress: RunProgress, state: State | None, stop: str | None = None) -> None:
         """Write a line for each map, and one for the run."""
         scene = self._pace.scene(progress, monotonic())
         _write(scene, scene.maps)
-        how = "aborted" if state is None else type(state).__name__
-        _say(scene, ": ".join(filter(None, (how, "" if state is None else str(state.message or "")))))
+        _say(scene, words.ending(state, stop))
 
 
 def _write(scene: Scene, lines: Sequence[PaceLine]) -> None:

@@ -42,9 +42,9 @@ class Notebook:
     def release_screen(self) -> None:
         """Do nothing: the output does not interfere with others."""
 
-    def ended(self, progress: RunProgress, state: State | None) -> None:
+    def ended(self, progress: RunProgress, state: State | None, stop: str | None = None) -> None:
         """Show the final state."""
-        self._show(drawn(self._pace.scene(progress, monotonic()), state, last=True))
+        self._show(drawn(self._pace.scene(progress, monotonic()), state, last=True, stop=stop))
 
     def _show(self, html: str) -> None:
         from importlib import import_module
@@ -58,10 +58,11 @@ class Notebook:
             Context().run(self._handle.update, shell.HTML(html))
 
 
-def drawn(scene: Scene, state: State | None, last: bool) -> str:
+def drawn(scene: Scene, state: State | None, last: bool, stop: str | None = None) -> str:
     """Return a run as HTML."""
     now = "Paused" if scene.paused else "Running"
     kind = type(state).__name__ if state is not None else "aborted" if last else now
+    kind, _, told = (words.ending(state, stop) if last else kind).partition(": ")
     color = state.color if state is not None else color_of("Failed" if last else now)
     rows = [(line, _parts(line), words.how_many(line), words.pace(line), _left(line)) for line in scene.maps[:MAX_MAPS]]
     causes, rest = words.chosen_causes(scene, MAX_CAUSES)
@@ -69,6 +70,7 @@ def drawn(scene: Scene, state: State | None, last: bool) -> str:
         "progress.html",
         scene=scene,
         kind=kind,
+        told=told,
         color=color,
         rows=rows,
         causes=causes,

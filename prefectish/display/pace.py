@@ -32,6 +32,11 @@ class PaceLine(NamedTuple):
     expected: int | None  # how many children it will have, by a former run; None if that is known, or not even guessed
 
     @property
+    def ended(self) -> int:
+        """Return how many children ended by themselves: a run that is stopped cancels the others."""
+        return self.counts.ended - self.counts.cancelled
+
+    @property
     def done(self) -> int:
         """Return how many children ended well, those that were skipped not counted."""
         c = self.counts
@@ -43,7 +48,7 @@ class PaceLine(NamedTuple):
         whole = self.counts.width if self.counts.closed else self.expected
         if whole is None:
             return None
-        return min(self.counts.ended / whole, 1.0) if whole else 1.0
+        return min(self.ended / whole, 1.0) if whole else 1.0
 
 
 class Scene(NamedTuple):
@@ -77,7 +82,7 @@ class RateTrack:
             self.began = now
         if counts.final and self.until is None:
             self.until = now
-        self.samples.append((now, counts.ended))
+        self.samples.append((now, counts.ended - counts.cancelled))
         while len(self.samples) > 2 and now - self.samples[0][0] > RATE_WINDOW:
             self.samples.popleft()
 
@@ -126,7 +131,7 @@ class RateMeter:
         expected = children if children and not step.closed and children > (step.width or 0) else None
         taken = None if track.began is None else (track.until or now) - track.began
         if step.final:
-            return PaceLine(name, step, taken, step.ended / taken if taken else None, None, None)
+            return PaceLine(name, step, taken, (step.ended - step.cancelled) / taken if taken else None, None, None)
         rate = track.rate()
         whole = step.width if step.closed else expected
         left = None if whole is None or paused else self._left(whole - step.ended, track, rate, children, seconds)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.display import views
 from prefectish.display.views import CauseView, RunView, SlowView, TaskView
 from prefectish.engine.context import get_logger
+from prefectish.engine.driver.interrupts import STOPS
 from prefectish.engine.state import State
 from prefectish.errors import PrefectishError
 
@@ -41,16 +42,17 @@ def of_run(run: RunRow, measures: Measures | None = None) -> RunView:
         run.flow_name,
         run.state,
         views.color_of(run.state),
-        run.message or "",
+        STOPS.get(run.message or "", run.message or ""),
         [_task(task) for task in run.tasks()],
         arrows(run),
         causes,
         unseen,
-        [] if measures is None else slowest(measures),
+        [] if measures is None else slowest(run, measures),
         run.started,
         run.ended,
         run.duration,
         facts(run),
+        counts=run.counts(),
     )
 
 
@@ -60,7 +62,7 @@ def with_record(view: RunView, run: RunRow, measures: Measures | None) -> RunVie
     return view._replace(
         causes=causes,
         unseen=unseen,
-        slowest=view.slowest if measures is None else slowest(measures),
+        slowest=view.slowest if measures is None else slowest(run, measures),
         started=run.started,
         ended=run.ended,
         seconds=run.duration,
@@ -80,21 +82,27 @@ def facts(run: RunRow) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in found if value]
 
 
-def slowest(measures: Measures) -> list[SlowView]:
+def slowest(run: RunRow, measures: Measures) -> list[SlowView]:
     """Return the children that took longest."""
     from prefectish.history.children import readable_key
 
     return [
         SlowView(
-            _label(slow), readable_key(slow.item_key, slow.row), slow.state, slow.seconds, slow.worker, slow.attempts
+            _label(run, slow),
+            readable_key(slow.item_key, slow.row),
+            slow.state,
+            slow.seconds,
+            slow.worker,
+            slow.attempts,
         )
         for slow in measures.slowest
     ]
 
 
-def _label(slow: Slow) -> str:
-    label = slow.slug if slow.row is None else f"{slow.slug}[{slow.row}]"
-    return f"{label} {slow.name}" if slow.name else label
+def _label(run: RunRow, slow: Slow) -> str:
+    name = run.label_of(slow.slug)
+    label = name if slow.row is None else f"{name}[{slow.row}]"
+    return f"{label} ({slow.name})" if slow.name else label
 
 
 def _task(task: dict[str, Any]) -> TaskView:
@@ -126,10 +134,4 @@ def _cause(group: FailureGroup) -> CauseView:
 
 
 def _names(children: Sequence[Any]) -> list[str]:
-    from prefectish.history.children import readable_key
-
-    names = []
-    for child in children:
-        label = child.slug if child.index is None else f"{child.slug}[{child.index}]"
-        names.append(" ".join(filter(None, (label, child.name or readable_key(child.item_key, child.index)))))
-    return names
+    return [child.label for child in children]

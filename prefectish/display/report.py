@@ -13,6 +13,7 @@ from prefectish.display.timeline import Row, timeline
 from prefectish.display.views import RunView, color_of
 from prefectish.engine.state import State
 from prefectish.engine.task_states import is_by_task
+from prefectish.slugs import labels
 
 if TYPE_CHECKING:
     from prefectish.history import RunRow
@@ -68,7 +69,7 @@ def _write(view: RunView, measures: Measures | None, path: str | os.PathLike[str
         numbers=_numbers(view, measures),
         picture=markup(graph.of_run(view)),
         times={} if measures is None else {slug: _times(found) for slug, found in measures.times.items()},
-        tasks_over_time="" if measures is None else _tracks(measures.steps, measures.length, by_ended=True),
+        tasks_over_time="" if measures is None else _tracks(_named(view, measures), measures.length, by_ended=True),
         workers_over_time="" if measures is None else _tracks(measures.workers, measures.length, by_ended=False),
         measures=measures,
         tasks_shown=MAX_TASKS,
@@ -79,13 +80,19 @@ def _write(view: RunView, measures: Measures | None, path: str | os.PathLike[str
     return where
 
 
+def _named(view: RunView, measures: Measures) -> dict[str, WorkerTrack]:
+    """Return the timelines of the tasks by what they are called."""
+    known = labels((task.slug, task.name) for task in view.tasks)
+    return {known.get(slug, slug): track for slug, track in measures.steps.items()}
+
+
 def _numbers(view: RunView, measures: Measures | None) -> list[tuple[str, str]]:
     tasks = [task for task in view.tasks if task.kind in ("task", "map")]
     children = sum(task.total for task in tasks)
     numbers = [
         (f"{len(tasks):,}", "task" if len(tasks) == 1 else "tasks"),
         (f"{children:,}", "child" if children == 1 else "children"),
-        (f"{sum(task.failed for task in tasks):,}", "failed"),
+        (f"{view.counts.failed:,}", "failed"),
     ]
     if measures is not None:
         work = sum(track.seconds for track in measures.workers.values())

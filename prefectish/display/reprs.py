@@ -84,8 +84,11 @@ def of_recorded(run: RunRow) -> str:
 
 def of_runs(runs: Sequence[RunRow]) -> str:
     """Return a list of recorded runs."""
-    rows = [(run, views.color_of(run.state)) for run in runs]
-    return rendered("runs.html", rows=rows[:MAX_RUNS], rest=len(rows) - MAX_RUNS)
+    rows = []
+    for run in runs[:MAX_RUNS]:
+        counts = run.counts()
+        rows.append((run, views.color_of(run.state), counts, run.state in views.SUCCESSES and bool(counts.failed)))
+    return rendered("runs.html", rows=rows, rest=len(runs) - MAX_RUNS)
 
 
 def _measures(run: RunRow) -> Measures | None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from rich.console import Console, Group
 from rich.text import Text
 
-from prefectish.display import words
+from prefectish.display import views, words
 from prefectish.display.fitting import fitted
 from prefectish.display.pace import PaceLine, RateMeter, Scene
 from prefectish.display.region import Region
@@ -66,10 +66,12 @@ class Terminal:
             if Terminal._drawing is self:
                 Terminal._drawing = None
 
-    def ended(self, progress: RunProgress, state: State | None) -> None:
+    def ended(self, progress: RunProgress, state: State | None, stop: str | None = None) -> None:
         """Print all final lines, as ordinary output."""
         self.release_screen()
-        drawn = self._drawn(self._pace.scene(progress, monotonic()), self._console.width, CAUSES_AT_END, state)
+        drawn = self._drawn(
+            self._pace.scene(progress, monotonic()), self._console.width, CAUSES_AT_END, words.ending(state, stop)
+        )
         self._console.print(drawn, no_wrap=True, overflow="ellipsis", crop=True)
 
     def _has_the_rows(self) -> bool:
@@ -80,12 +82,12 @@ class Terminal:
             return Terminal._drawing is self
 
     def _drawn(
-        self, scene: Scene, columns: int, causes: int, state: State | None = None, room: int | None = None
+        self, scene: Scene, columns: int, causes: int, ending: str | None = None, room: int | None = None
     ) -> Group:
         """Return what is shown: during the run as many maps as fit, at the end all."""
         shown = list(scene.maps) if room is None else chosen(scene.maps, room)
         stroke = "-" if self._console.options.ascii_only else "━"
-        parts: list[Any] = [_head(scene, state, room is None)]
+        parts: list[Any] = [_head(scene, ending)]
         if shown:
             parts.append(fitted(shown, columns, stroke))
         if hidden := len(scene.maps) - len(shown):
@@ -113,12 +115,12 @@ def _rank(line: PaceLine) -> int:
     return 0 if line.seconds is not None else 1
 
 
-def _head(scene: Scene, state: State | None, last: bool) -> Text:
+def _head(scene: Scene, ending: str | None) -> Text:
     head = Text(printable(scene.title, 60), style="bold")
-    if state is not None:
-        head.append(f"  {type(state).__name__}", style=f"not bold {state.color}")
-    elif last:
-        head.append("  aborted", style="not bold red")
+    if ending is not None:
+        kind = ending.partition(":")[0]
+        color = views.color_of(kind) if kind in views.STATE_ORDER else "red"
+        head.append(f"  {ending}", style=f"not bold {color}")
     elif scene.paused:
         head.append("  paused", style="not bold magenta")
     return head.append(f"  {words.clock(scene.seconds)}", style="not bold dim")

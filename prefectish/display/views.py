@@ -11,11 +11,14 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from prefectish.engine import state as states
+from prefectish.engine.driver.interrupts import STOPS
 from prefectish.engine.scheduling.causes import cause_of, described, normalised
 from prefectish.engine.state import Mapped, State
+from prefectish.engine.task_counts import TaskCounts
 from prefectish.engine.task_states import Arrow, is_by_task
 from prefectish.parameters import Parameter
 from prefectish.secrets.masking import mask
+from prefectish.slugs import labels
 from prefectish.tasks.collections import Constant
 
 #: Maximum number of children named per cause, of failures read, and of causes shown.
@@ -26,6 +29,9 @@ CONSEQUENCE_STATE = "TriggerFailed"
 
 #: States of children that did not run.
 UNTRIED = frozenset({"TriggerFailed", "Skipped", "Cancelled", "Cached", "Pending"})
+
+#: States of runs and maps that count as a success, whatever failed in them.
+SUCCESSES = frozenset({"Success", "Mapped"})
 
 #: Order in which states are shown; others come last.
 STATE_ORDER = (
@@ -104,6 +110,19 @@ class RunView(NamedTuple):
     ended: datetime | None = None
     seconds: float | None = None
     facts: Sequence[tuple[str, str]] = ()  # more to tell, by name
+    counts: TaskCounts = TaskCounts({}, {})  # how many items and tasks succeeded
+
+    @property
+    def told(self) -> str:
+        """Return how many items and tasks succeeded, or how far an interrupted run came; empty if there are none."""
+        if not (self.counts.items or self.counts.tasks):
+            return ""
+        return self.counts.stopped_text() if self.message in STOPS.values() else self.counts.text()
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it is a success in which something failed, or did not run: it does not look like any other."""
+        return self.state in SUCCESSES and bool(self.counts.failed)
 
 
 def is_failure(kind: str) -> bool:
@@ -144,7 +163,8 @@ def of_run(flow_state: State) -> RunView:
         of_task(task.name, slugs[task], task_state, _kind(result, task, task_state))
         for task, task_state in result.items()
     ]
-    causes, unseen = causes_of((slugs[task], state) for task, state in result.items())
+    named = labels((slugs[task], task.name) for task in result)
+    causes, unseen = causes_of((named[slugs[task]], state) for task, state in result.items())
     return RunView(
         getattr(result, "flow_name", "flow"),
         type(flow_state).__name__,
@@ -154,12 +174,13 @@ def of_run(flow_state: State) -> RunView:
         getattr(result, "arrows", ()),
         causes,
         unseen,
-        _slowest(result),
+        _slowest(result, named),
         facts=_facts(flow_state),
+        counts=flow_state.counts() or TaskCounts({}, {}),
     )
 
 
-def _slowest(result: Any) -> list[SlowView]:
+def _slowest(result: Any, named: Mapping[str, str]) -> list[SlowView]:
     """Return the slowest children among those that ran."""
     by_slug = {_slug(result, task): state for task, state in result.items()}
     views = []
@@ -167,9 +188,9 @@ def _slowest(result: Any) -> list[SlowView]:
         state = by_slug[slow.slug]
         state = state if slow.map_index is None else state[slow.map_index]
         if state is not None and type(state).__name__ not in UNTRIED:
-            label = slow.slug if slow.map_index is None else f"{slow.slug}[{slow.map_index}]"
+            label = named[slow.slug] if slow.map_index is None else f"{named[slow.slug]}[{slow.map_index}]"
             name = run_name(state)
-            text = label if name is None else f"{label} {name}"
+            text = label if name is None else f"{label} ({name})"
             views.append(SlowView(text, None, type(state).__name__, slow.seconds, None, None))
     return views
 
@@ -178,7 +199,8 @@ def of_map(state: Mapped) -> RunView:
     """Return the view of the state of a map."""
     causes, unseen = causes_of([("", state)])
     task = of_task("children", "", state, "map")
-    return RunView("Mapped", "Mapped", state.color, text_of(state.message), [task], (), causes, unseen)
+    counts = state.counts() or TaskCounts({}, {})
+    return RunView("Map", "Mapped", state.color, text_of(state.message), [task], (), causes, unseen, counts=counts)
 
 
 def _facts(state: State) -> list[tuple[str, str]]:
@@ -254,12 +276,16 @@ def _failures(found: Iterable[tuple[str, State]]) -> Iterator[tuple[str, State]]
     for label, state in found:
         if not isinstance(state, Mapped):
             if state.is_failed():
-                yield run_name(state) or label, state
+                yield _named(label, state), state
             continue
         for index, child in enumerate(state.map_states):
             if child is not None and child.is_failed():
-                own = run_name(child)
-                yield f"{label}[{index}]" + (f" {own}" if own else ""), child
+                yield _named(f"{label}[{index}]", child), child
+
+
+def _named(label: str, state: State) -> str:
+    name = run_name(state)
+    return label if name is None else f"{label} ({name})"
 
 
 def run_name(state: State) -> str | None:

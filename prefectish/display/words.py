@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefectish.display.pace import PaceLine, Scene
 from prefectish.engine.driver.failure_log import CauseCount
+from prefectish.engine.state import State
 
 #: Kinds of children that are shown if there are any, with their colour in a terminal.
 CHILD_KINDS = (
@@ -23,8 +24,8 @@ def how_many(line: PaceLine) -> str:
     if counts.width is None:
         return f"of about {line.expected:,}" if line.expected is not None else "waiting"
     if line.expected is not None:
-        return f"{counts.ended:,} of about {line.expected:,}"
-    return f"{counts.ended:,} of {counts.width:,}{'' if counts.closed else ' so far'}"
+        return f"{line.ended:,} of about {line.expected:,}"
+    return f"{line.ended:,} of {counts.width:,}{'' if counts.closed else ' so far'}"
 
 
 def others(line: PaceLine) -> list[tuple[str, int, str]]:
@@ -75,6 +76,17 @@ def cause(count: CauseCount) -> str:
     """
     text = f"{count.task}: {count.number:,} x {count.reason}{'' if count.is_final else ', retried'}"
     return text if count.first == count.task else f"{text}, first: {count.first}"
+
+
+def ending(state: State | None, stop: str | None) -> str:
+    """Return how a run ended, and how many items succeeded: what stands beside the name of the flow at its end."""
+    counts = None if state is None else state.counts()
+    if stop is not None:
+        return stop if counts is None else f"{stop}: {counts.stopped_text()}"
+    if state is None:
+        return "aborted"
+    told = str(state.message or "") if counts is None else counts.text()
+    return f"{type(state).__name__}: {told}" if told else type(state).__name__
 
 
 def chosen_causes(scene: Scene, room: int) -> tuple[list[CauseCount], int]:

@@ -222,7 +222,9 @@ class State(Readable):
 
     def __repr__(self) -> str:
         quoted = "" if self.message is None or self.message == "" else f'"{printable(self.message)}"'
-        return f"{type(self).__name__}({quoted})"
+        text = f"{type(self).__name__}({quoted})"
+        counts = self.counts()
+        return text if counts is None or counts.is_clean or not counts.items else f"{text}: {counts.text()}"
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is frozen; write state.replace({name}=...)")

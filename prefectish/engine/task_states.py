@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
+from prefectish.engine.task_counts import TaskCounts
 from prefectish.safe_repr import printable
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class TaskStates(dict[Any, Any]):
         Slugs of the tasks that map, whatever became of them.
     slowest
         The children that took longest, the longest first.
+    given
+        Slugs of what was given, parameters and constants, which did not run.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class TaskStates(dict[Any, Any]):
         arrows: Sequence[Arrow],
         mapped: frozenset[str],
         slowest: Sequence[SlowChild] = (),
+        given: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(states)
         self.flow_name = flow_name
@@ -75,6 +79,7 @@ class TaskStates(dict[Any, Any]):
         self.arrows = tuple(arrows)
         self.mapped = mapped
         self.slowest = tuple(slowest)
+        self.given = given
 
 
 class StoryEntry(NamedTuple):
@@ -428,6 +433,23 @@ class Readable:
         """
         context: Mapping[str, Any] = self.context  # type: ignore[attr-defined]
         return story_of(context.get("flow_run_id"), key)
+
+    def counts(self) -> TaskCounts | None:
+        """Return how many items and tasks succeeded, failed, or did not run; None if this is not of a flow, or a map.
+
+        Examples
+        --------
+        >>> from prefectish.engine.state import Failed, Mapped, Success
+        >>> Mapped("Mapped tasks ended.", map_states=[Success(), Failed()])
+        Mapped("Mapped tasks ended."): 1 of 2 items succeeded, 1 failed
+        """
+        if _is_map(self):
+            return TaskCounts.of_states((self,))
+        states = getattr(self, "_result", None)
+        if not is_by_task(states):
+            return None
+        given = getattr(states, "given", ())
+        return TaskCounts.of_states(state for task, state in states.items() if _slug(states, task) not in given)
 
     def _ipython_key_completions_(self) -> list[str]:
         """Return what completes ``state["...``."""

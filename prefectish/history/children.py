@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from prefectish.engine.plan.item_key import ItemId, item_id_of
 from prefectish.engine.signals import TRIGGERFAIL
+from prefectish.engine.state import TriggerFailed
 from prefectish.history import schema
 from prefectish.safe_repr import printable
 
@@ -71,7 +72,8 @@ class ChildRow:
         self.attempts: int = row.attempts
         self.duration: float = row.seconds
         failed = row.error_type is not None
-        self.error: str | None = f"{row.error_type}: {row.text or row.error_message}" if failed else None
+        kind = shown_type(row.error_type)
+        self.error: str | None = f"{kind}: {row.text or row.error_message}" if failed else None
         self.traceback: str | None = row.traceback
         self.message: str | None = self.error if failed else row.text
         self.worker: str | None = row.worker_text
@@ -80,8 +82,9 @@ class ChildRow:
 
     @property
     def label(self) -> str:
-        """Return a label: ``load-1[3] (eu.csv)``, with the name of its run or its item key."""
-        place = self.slug if self.index is None else f"{self.slug}[{self.index}]"
+        """Return a label: ``load[3] (eu.csv)``, with the name of its run or its item key."""
+        name = self._run.label_of(self.slug)
+        place = name if self.index is None else f"{name}[{self.index}]"
         called = self.name or readable_key(self.item_key, self.index)
         return place if called is None else f"{place} ({called})"
 
@@ -168,7 +171,7 @@ class AttemptRow(NamedTuple):
     @classmethod
     def of(cls, row: Any) -> AttemptRow:
         """Create from a row of the database."""
-        error = None if row.type is None else f"{row.type}: {row.error_message}"
+        error = None if row.type is None else f"{shown_type(row.type)}: {row.error_message}"
         return cls(row.number, schema.STATES[row.state], row.seconds, row.text, error, aware_time(row.at))
 
 
@@ -191,6 +194,8 @@ class WaitingRow(NamedTuple):
         Context of the pause, as far as it is JSON serializable.
     part
         How often the run had been resumed before.
+    task
+        What the task is called: its name, or its slug if several have its name.
     """
 
     slug: str
@@ -203,20 +208,21 @@ class WaitingRow(NamedTuple):
     due: datetime | None
     context: Mapping[str, Any]
     part: int
+    task: str
 
     @classmethod
-    def of(cls, row: Any) -> WaitingRow:
+    def of(cls, row: Any, label: str) -> WaitingRow:
         """Create from a row of the database."""
         context = {} if row.context is None else json.loads(row.context)
         due = None if row.due is None else aware_time(row.due)
         index = row.row if row.mapped else None
         state = schema.STATES[row.state]
-        return cls(row.slug, row.name, index, row.item_key, state, row.number, row.text, due, context, row.part)
+        return cls(row.slug, row.name, index, row.item_key, state, row.number, row.text, due, context, row.part, label)
 
     @property
     def label(self) -> str:
-        """Return a label: ``load-1[3]``."""
-        return self.slug if self.index is None else f"{self.slug}[{self.index}]"
+        """Return a label: ``load[3]``."""
+        return self.task if self.index is None else f"{self.task}[{self.index}]"
 
 
 class FailureGroup:
@@ -235,7 +241,7 @@ class FailureGroup:
     def __init__(self, run: RunRow, row: Any) -> None:
         self._run = run
         self._error: int = row.number
-        self.type: str = row.type
+        self.type: str = shown_type(row.type)
         self.message: str = row.message
         self.traceback: str | None = row.traceback
         self.count: int = row.count
@@ -252,6 +258,11 @@ class FailureGroup:
 
     def __repr__(self) -> str:
         return printable(f"<{self.count} x {self.type}: {self.message}", MAX_LINE_LENGTH - 1) + ">"
+
+
+def shown_type(type_name: str) -> str:
+    """Return the type of an exception as it is shown; a trigger that did not pass is called as the state."""
+    return TriggerFailed.__name__ if type_name == CONSEQUENCE_TYPE else type_name
 
 
 def readable_key(item_key: str | None, index: int | None) -> str | None:

@@ -73,11 +73,12 @@ class LogLine:
         The traceback logged with it.
     """
 
-    def __init__(self, row: Any) -> None:
+    def __init__(self, row: Any, label: str) -> None:
+        self._label = label
         self.at = datetime.fromtimestamp(row.at, UTC)
         self.level: str = logging.getLevelName(row.level)
         self.slug: str = row.slug
-        self.index: int | None = row.row if row.mapped else None
+        self.index: int | None = row.row if row.mapped and row.row >= 0 else None
         self.run_name: str | None = row.name
         self.attempt: int = row.attempt
         self.logger: str | None = row.logger
@@ -86,8 +87,8 @@ class LogLine:
 
     @property
     def child(self) -> str:
-        """Return a label of the child: ``load-1[3] (eu)``."""
-        label = self.slug if self.index is None else f"{self.slug}[{self.index}]"
+        """Return a label of the child: ``load[3] (eu)``."""
+        label = self._label if self.index is None else f"{self._label}[{self.index}]"
         return label if self.run_name is None else f"{label} ({self.run_name})"
 
     def __str__(self) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, FromClause, Select, Text, and_, cast, func, literal, or_, select
+from sqlalchemy import Connection, FromClause, Select, Text, and_, case, cast, func, literal, or_, select
 
 from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.scheduling.events import Notice
 from prefectish.engine.state import State
+from prefectish.engine.task_counts import NOT_STARTED, TaskCounts
 from prefectish.errors import RunLocked, RunNotActive
 from prefectish.history import schema
 from prefectish.history.approvals import approve as write_approvals
@@ -34,6 +36,7 @@ from prefectish.history.notices import read_notices
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.safe_repr import printable
+from prefectish.slugs import labels
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
@@ -136,6 +139,8 @@ class RunRow:
     def __init__(self, store: HistoryStore, row: Any) -> None:
         self._store = store
         self._number: int = row.number
+        self._counts: str | None = row.counts
+        self._labels: dict[str, str] = {}
         self.id: str = row.id
         self.name: str = row.name
         self.flow_name: str = row.flow_name
@@ -181,6 +186,29 @@ class RunRow:
             raise RunNotActive(f"run {self.id} is not running: {what}")
         with self._store.writing() as connection:
             post(connection, self._number, "cancel", {}, Signer())
+
+    def counts(self) -> TaskCounts:
+        """Return how many items and tasks succeeded, failed, or did not run, so far or at the end."""
+        if self._counts is not None:
+            return TaskCounts(**json.loads(self._counts))
+        c = self._current().c
+        text = select(schema.texts.c.number).where(schema.texts.c.text == NOT_STARTED).scalar_subquery()
+        query = select(c.step, c.state, func.count(), func.sum(case((c.message == text, 1), else_=0)))
+        found: dict[int, tuple[dict[str, int], int]] = {}
+        with self._store.reading() as connection:
+            steps = connection.execute(select(_s.step, _s.mapped).where(_s.run == self._number)).all()
+            for step, state, number, idle in connection.execute(query.group_by(c.step, c.state)):
+                numbers, before = found.get(step, ({}, 0))
+                found[step] = {**numbers, schema.STATES[state]: number}, before + idle
+        return TaskCounts.of_names((bool(row.mapped), *found.get(row.step, ({}, 0))) for row in steps)
+
+    def label_of(self, slug: str) -> str:
+        """Return what a task is called: its name, or its slug if several tasks of the run have its name."""
+        if slug not in self._labels:
+            with self._store.reading() as connection:
+                rows = connection.execute(select(_s.slug, _s.name).where(_s.run == self._number)).all()
+            self._labels = labels((row.slug, row.name) for row in rows)
+        return self._labels.get(slug, slug)
 
     def asks(self) -> list[Ask]:
         """Return what was asked of the run from other processes, by whom, and what became of it."""
@@ -282,7 +310,7 @@ class RunRow:
         step = None if task is None else self._step(task)
         query = select_lines(self._number, step, item, level_number(level), limit)
         with self._store.reading() as connection:
-            return [LogLine(row) for row in connection.execute(query)][::-1]
+            return [LogLine(row, self.label_of(row.slug)) for row in connection.execute(query)][::-1]
 
     def notices(self) -> list[Notice]:
         """Return the notifications of the run and whether they were delivered, oldest first."""
@@ -371,7 +399,9 @@ class RunRow:
             rows = [row for row in newest if row.part == last[key_of(row)]]
             if self.part and rows:
                 rows = self._still_waiting(connection, rows)
-        return [WaitingRow.of(row) for row in sorted(rows, key=lambda row: (row.step, row.row))]
+        return [
+            WaitingRow.of(row, self.label_of(row.slug)) for row in sorted(rows, key=lambda row: (row.step, row.row))
+        ]
 
     def _still_waiting(self, connection: Connection, rows: list[Any]) -> list[Any]:
         """Drop children that waited in an earlier part and have ended since, possibly at another map index."""

@@ -24,6 +24,7 @@ from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
+from prefectish.engine.task_counts import TaskCounts
 from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.errors import HistoryUnsafe, HistoryWriteError, describe
 from prefectish.flow_version import task_version
@@ -96,7 +97,7 @@ class HistoryRecorder:
                 connection.execute(insert(schema.runs).values(row))
                 number = connection.execute(found).scalar_one()
             else:
-                again = {"ended": None, "message": None, "exit_code": None, **values}
+                again = {"ended": None, "message": None, "exit_code": None, "counts": None, **values}
                 connection.execute(update(schema.runs).where(schema.runs.c.number == number).values(again))
                 # no task has ended in this part yet, including those that a flow function may call later
                 connection.execute(update(schema.steps).where(schema.steps.c.run == number).values(state=None))
@@ -180,7 +181,9 @@ class HistoryRecorder:
                     where = (schema.steps.c.run == self._run) & (schema.steps.c.step == self._steps[step.number])
                     code = schema.CODES[type(step_state).__name__]
                     connection.execute(update(schema.steps).where(where).values(state=code, width=width, open=None))
-            self._end(connection, type(state).__name__, str(state.message or ""), state.exit_code)
+            ran = (s for step, s in zip(plan.steps, states, strict=True) if step.literal is None)
+            counts = TaskCounts.of_states(ran)
+            self._end(connection, type(state).__name__, str(state.message or ""), state.exit_code, counts)
 
         self._stop()
         self._try(write)
@@ -199,12 +202,14 @@ class HistoryRecorder:
 
         def write(connection: Connection) -> None:
             connection.execute(update(schema.steps).where(schema.steps.c.run == self._run).values(open=None))
-            self._end(connection, name, message, code)
+            self._end(connection, name, message, code, None if state is None else state.counts())
 
         self._stop()
         self._try(write)
 
-    def _end(self, connection: Connection, name: str, message: str, exit_code: int) -> None:
+    def _end(
+        self, connection: Connection, name: str, message: str, exit_code: int, counts: TaskCounts | None = None
+    ) -> None:
         now = time.time()
         values = {
             "state": schema.CODES[name],
@@ -212,6 +217,7 @@ class HistoryRecorder:
             "exit_code": exit_code,
             "ended": clocks.now().timestamp(),
             "holder": None,
+            "counts": None if counts is None else json.dumps(counts._asdict()),
         }
         self._beat(connection, now, values)
 

@@ -29,6 +29,7 @@ UPGRADES: Mapping[int, Sequence[str]] = {
         "ALTER TABLE {at}runs ADD COLUMN parent TEXT",
         "ALTER TABLE {at}runs ADD COLUMN returned TEXT",
         "ALTER TABLE {at}steps ADD COLUMN store TEXT",
+        "ALTER TABLE {at}runs ADD COLUMN counts TEXT",
     ),
 }
 #: Marks a SQLite file as a prefectish history (PRAGMA application_id).
@@ -51,7 +52,7 @@ about = Table("about", metadata, Column("name", String(40), primary_key=True), C
 #: `holder` is the client process of the run, ``host:pid``, since `held`; `part` counts its resumptions. `asked` was a
 #: request to the holder, before there was a table of them. `begun_by` is "schedule", "manual", "parent" or "resume";
 #: `parent` is the run whose task asked for this one. `returned` says where the value of a flow function is stored, as
-#: JSON.
+#: JSON. `counts` is JSON, too: of items and of tasks, by what they count as.
 runs = Table(
     "runs",
     metadata,
@@ -79,6 +80,7 @@ runs = Table(
     Column("agent", Text),
     Column("parent", Text),
     Column("returned", Text),
+    Column("counts", Text),
 )
 
 #: What was asked of runs, from any process, and what became of it: `answer` is JSON; `error` says why it was refused.

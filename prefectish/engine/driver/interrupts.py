@@ -15,6 +15,10 @@ from prefectish.engine.state import State
 INTERRUPTED, TERMINATED = 130, 143
 
 
+#: What interrupted a run, by the message of its record.
+STOPS = {"interrupted": "Interrupted by Ctrl-C", "terminated": "Terminated by SIGTERM"}
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a run as Ctrl-C does, and the program with exit code 143."""
 
@@ -30,6 +34,11 @@ def ended_by(stop: BaseException, state: State | None, run_id: str | None) -> Ba
     end: BaseException = SystemExit(code) if isinstance(stop, Terminated) else stop
     vars(end)["state"] = state
     return end
+
+
+def stopped_by(stop: BaseException) -> str:
+    """Return what interrupted a run, for its reader."""
+    return STOPS["terminated" if isinstance(stop, Terminated | SystemExit) else "interrupted"]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from prefectish.engine.clock import Now, RunClock
 from prefectish.engine.driver.asked import ask
 from prefectish.engine.driver.control import RunControl, carry_out
 from prefectish.engine.driver.failure_log import FailureLog
-from prefectish.engine.driver.interrupts import ended_by, reraise_lost_interrupt
+from prefectish.engine.driver.interrupts import ended_by, reraise_lost_interrupt, stopped_by
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ProgressTicker, show_end
 from prefectish.engine.handlers import call_handlers
@@ -113,7 +113,8 @@ class Run:
                 finally:
                     self.failures.end()
         except BaseException as error:
-            show_end(self.ticker, _state_of(error))
+            stop = stopped_by(error) if isinstance(error, KeyboardInterrupt) else None
+            show_end(self.ticker, _state_of(error), stop)
             if self.recorder is not None:
                 self.recorder.failed(error)
             raise

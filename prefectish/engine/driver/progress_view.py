@@ -102,8 +102,16 @@ class ProgressView(Protocol):
     def release_screen(self) -> None:
         """Release the screen until the next refresh."""
 
-    def ended(self, progress: RunProgress, state: State | None) -> None:
-        """Show how the run ended, for the last time; `state` is None if it broke off."""
+    def ended(self, progress: RunProgress, state: State | None, stop: str | None = None) -> None:
+        """Show how the run ended, for the last time.
+
+        Parameters
+        ----------
+        state
+            None if it broke off.
+        stop
+            What interrupted it, such as "Interrupted by Ctrl-C".
+        """
 
 
 class ProgressTicker:
@@ -171,12 +179,12 @@ class ProgressTicker:
             if self._view is not None:
                 self._try("release the screen", lambda view: view.release_screen())
 
-    def ended(self, state: State | None) -> None:
-        """Show the end; `state` is what the run ended in, None if it broke off without one."""
+    def ended(self, state: State | None, stop: str | None = None) -> None:
+        """Show the end; `state` is what the run ended in, None if it broke off without one; `stop` interrupted it."""
         self._over.set()
         with self._refreshing:
             if self._view is not None or self._always:
-                self._try("show the end", lambda view: view.ended(self._now(), state))
+                self._try("show the end", lambda view: view.ended(self._now(), state, stop))
             self._broken = True  # nothing is shown after the end
 
     def _try(self, what: str, act: Callable[[ProgressView], None]) -> None:
@@ -219,10 +227,10 @@ def ticker_for(shown: bool | None, flow_name: str, nested: bool, background: boo
     return ProgressTicker(make, always=bool(shown), at_once=background and in_notebook())
 
 
-def show_end(ticker: ProgressTicker | None, state: State | None) -> None:
-    """Show how a run ended, if it is shown; `state` is None if it broke off without one."""
+def show_end(ticker: ProgressTicker | None, state: State | None, stop: str | None = None) -> None:
+    """Show how a run ended, if it is shown; `state` is None if it broke off without one, `stop` what interrupted it."""
     if ticker is not None:
-        ticker.ended(state)
+        ticker.ended(state, stop)
 
 
 def _has_screen(background: bool) -> bool:

@@ -175,10 +175,13 @@ def new_run_id() -> str:
 
 
 def _checked(executor: Any) -> Executor:
-    """Refuse anything but an executor, its class included, before anything runs."""
+    """Refuse anything but an executor or its name, a class included, before anything runs."""
+    if isinstance(executor, str) and executor in config.EXECUTORS:
+        executor = config.executor_named(executor)
     if isinstance(executor, type) or not callable(getattr(executor, "start", None)):
         raise TypeError(
-            f"executor must be an Executor instance such as prefectish.executors.LocalDaskExecutor(), got {executor!r}"
+            f"executor must be an Executor instance such as prefectish.executors.LocalDaskExecutor(), or one of "
+            f"{', '.join(map(repr, config.EXECUTORS))}, got {executor!r}"
         )
     checked: Executor = executor
     return checked

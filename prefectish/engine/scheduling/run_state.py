@@ -38,6 +38,7 @@ from prefectish.engine.plan.steps import Group, MapDomain, Plan, Step
 from prefectish.engine.scheduling.events import AttemptEvent, FailureEvent
 from prefectish.engine.scheduling.timers import Timers
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
+from prefectish.engine.task_counts import NOT_STARTED
 from prefectish.engine.worker.decide import unread_item
 from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.errors import InvalidRunState, describe
@@ -45,7 +46,7 @@ from prefectish.errors import InvalidRunState, describe
 #: State of what was not submitted so far.
 NOT_RUN = Pending("not run")
 #: State of a child that was never started because its map, or its run, was stopped.
-NEVER_STARTED = Cancelled("never started")
+NEVER_STARTED = Cancelled(NOT_STARTED)
 #: Children that :meth:`RunState.validate` looks at in one turn, on average.
 CHILDREN_PER_TURN = 500
 

@@ -60,6 +60,7 @@ def by_task(plan: Plan, states: Sequence[State], slowest: Sequence[SlowChild] = 
         arrows,
         frozenset(step.slug for step in steps if step.mapped),
         slowest,
+        frozenset(step.slug for step in steps if step.literal is not None),
     )
 
 
@@ -82,6 +83,7 @@ def states_so_far(plan: Plan, step_states: Sequence[StepState]) -> TaskStates:
         {task: slug for slug, task in tasks.items()},
         arrows,
         frozenset(s.step.slug for s in known if s.step.mapped),
+        given=frozenset(s.step.slug for s in known if s.step.literal is not None),
     )
 
 
