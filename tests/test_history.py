@@ -113,7 +113,7 @@ def test_children_show_their_items_and_errors(path: str) -> None:
         load.map([0])
     run = history.run(flow.run(history=path).context["flow_run_id"], store=path)
     assert [child.label for child in run.children("keyed")] == ["keyed[0] (file 1)", "keyed[1] (file 2)"]
-    assert repr(run.child("keyed", "file 1")).startswith("<child keyed-1[0] (file 1): Failed, ZeroDivisionError: ")
+    assert repr(run.child("keyed", "file 1")).startswith("<child keyed[0] (file 1): Failed, ZeroDivisionError: ")
     assert repr(run.child("load", 0)) == "<child load-1[0]: Success>"
 
 
