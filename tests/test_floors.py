@@ -110,7 +110,7 @@ FLOORS = [
 # Modules of a floor above that are imported late and by name, where a user asks for them: the display, the history and
 # the executors, whose libraries are extras.
 LATE = {
-    "prefectish.cli.loading": {"prefectish.executors"},
+    "prefectish.config": {"prefectish.executors"},
     "prefectish.deployable": {"prefectish.registry.deploy", "prefectish.registry.detach"},
     "prefectish.engine.driver.handle": {"prefectish.display.reprs"},
     "prefectish.engine.driver.progress_view": {"prefectish.display.live"},
