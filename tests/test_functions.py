@@ -886,3 +886,14 @@ def test_retrying_state_shows_while_it_waits():
         return Retrying in seen, future.result()
 
     assert watches() == (True, "done")
+
+
+def test_flow_takes_arguments_by_position_and_by_name_in_any_number():
+    @flow(history=False)
+    def takes(x, *rest: int, k=2, **more):
+        return x, rest, k, more
+
+    assert takes(1, 2, "3", k=5, z=1) == (1, (2, 3), 5, {"z": 1})
+    assert takes.run(x=1, z=2).result == (1, (), 2, {"z": 2})
+    with pytest.raises(ParameterError, match="and rest by name too"):
+        takes(1, rest=3)

@@ -24,8 +24,19 @@ def active_flow(flow: RecordingFlow | None, user: str) -> RecordingFlow:
     """Return the flow that was passed, else the active one; without either, the error names `user`."""
     found: RecordingFlow | None = flow if flow is not None else current().get("flow")
     if found is None:
+        if function_run() is not None:
+            raise FlowDefinitionError(
+                f"{user} builds a graph, in `with Flow(...)` or in apply_map; in a @flow function write Python's own "
+                f"if, match, for and with"
+            )
         raise FlowDefinitionError(f"no active Flow: use {user} inside `with Flow(...)`, or pass flow=")
     return found
+
+
+def function_run() -> Any:
+    """Return the run of the flow function around; None if there is none, or a graph is being built in it."""
+    here = current()
+    return None if here.get("flow") is not None else here.get("function_run")
 
 
 class Block:

@@ -7,10 +7,10 @@ the product needs them. A run keeps and transfers the lists, never the product.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from prefectish.control_flow.blocks import active_flow
+from prefectish.control_flow.blocks import active_flow, function_run
 from prefectish.edges import unwrap
 from prefectish.engine import signals
 from prefectish.tasks.collections import Constant, holds_tasks
@@ -130,20 +130,22 @@ def _length_of_result(values: Any, name: str) -> int:
         raise signals.FAIL(f"{UNMAPPABLE_RESULT} {error}") from error
 
 
-def product(*inputs: Any, flow: RecordingFlow | None = None) -> tuple[Task, ...]:
+def product(*inputs: Any, flow: RecordingFlow | None = None) -> tuple[Any, ...]:
     """Return tasks to map over together: the cartesian product of the inputs, in which the last one varies fastest.
+
+    In a flow function, lists and futures.
 
     Parameters
     ----------
     *inputs
-        Tasks that return lists, or lists; `flatten(...)` of them, too.
+        Tasks that return lists, their futures, or lists; `flatten(...)` of them, too.
     flow
         Default: the flow whose `with` block is open.
 
     Returns
     -------
     tuple
-        One task for each input, in their order.
+        One task, list or future for each input, in their order.
 
     Raises
     ------
@@ -162,21 +164,25 @@ def product(*inputs: Any, flow: RecordingFlow | None = None) -> tuple[Task, ...]
     >>> flow.run().result[sums].result
     [11, 12, 13, 21, 22, 23]
     """
-    flow = active_flow(flow, "product")
     if not inputs:
         raise TypeError("product: no inputs to combine; pass lists, or tasks that return lists")
+    if flow is None and (run := function_run()) is not None:
+        columns: tuple[Any, ...] = run.product(inputs)
+        return columns
+    flow = active_flow(flow, "product")
     for position, value in enumerate(inputs):
-        _check(value, f"product: input {position}")
+        check_input(value, f"product: input {position}")
     lengths = {place: _length_of(value, flow) for place, value in enumerate(inputs)} if len(inputs) > 1 else {}
     return tuple(_column_task(value, position, lengths, flow) for position, value in enumerate(inputs))
 
 
-def _check(value: Any, where: str) -> None:
+def check_input(value: Any, where: str, later: Callable[[Any], bool] | None = None) -> None:
+    """Refuse what cannot be combined: TypeError. What comes `later` cannot be looked at yet; tasks never can."""
     bare, maps, _, _ = unwrap(value)
     if maps is not None:
         word = "mapped" if maps else "unmapped"
         raise TypeError(f"{where} is {word}(...); all inputs are combined with one another, so pass it as it is")
-    if not isinstance(bare, Task):
+    if not (isinstance(bare, Task) or (later is not None and later(value))):
         checked_length(bare, where)
 
 

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from prefectish.control_flow.blocks import active_flow, roots
+from prefectish.control_flow.blocks import active_flow, function_run, roots
 from prefectish.edges import Annotation, Edge, flattened_once, unwrap
 from prefectish.engine.context import context
 from prefectish.errors import FlowDefinitionError
@@ -53,7 +53,7 @@ def apply_map(func: Callable[..., Any], *args: Any, flow: RecordingFlow | None =
     Like `map`, but for a pipeline of several tasks: every item passes through it independently, without
     waiting for others. `case`, `switch`, `merge` and resource managers in the function apply to each item. Tasks of
     the enclosing flow that the function uses without receiving them as arguments are the same for every item, like its
-    constants.
+    constants. In a flow function the maps are submitted, and their futures returned.
 
     Parameters
     ----------
@@ -92,6 +92,8 @@ def apply_map(func: Callable[..., Any], *args: Any, flow: RecordingFlow | None =
     >>> flow.run().result[after].result
     [3, 10, 5]
     """
+    if flow is None and (run := function_run()) is not None:
+        return run.apply_map(func, args, kwargs)
     pipeline = _Pipeline(active_flow(flow, "apply_map"), getattr(func, "__name__", type(func).__name__))
     positional = [pipeline.admit(f"argument {i}", value) for i, value in enumerate(args)]
     named = {name: pipeline.admit(f"argument {name!r}", value) for name, value in kwargs.items()}

@@ -269,7 +269,7 @@ def map_arguments(
     for entry in _entries(wait_for):
         unwrapped = unwrap(entry)
         inside = waited_in(entry)
-        if not inside:
+        if not inside and not unwrapped.mapped:
             raise _not_a_future(unwrapped.value)
         waited = [unwrapped] if unwrapped.mapped else inside
         made += [_map_argument(name, None, one, allow_failure, False, step_between) for one in waited]

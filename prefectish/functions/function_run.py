@@ -357,6 +357,18 @@ class FunctionRun:
             return _states_of_children(map_call)
         return MapFuture(self, map_call, TaskName(task.name, slug, task.tags), options.returns_state)
 
+    def product(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return columns to map over together; see :func:`prefectish.product`."""
+        from prefectish.functions.building import product
+
+        return product(self, inputs)
+
+    def apply_map(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Submit a pipeline of maps; see :func:`prefectish.apply_map`."""
+        from prefectish.functions.building import apply_map
+
+        return apply_map(self, func, args, kwargs)
+
     def _arguments(self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions) -> Arguments:
         inputs = inputs_of(task.run, task.name)
         bound = inputs.bind(task.name, args, kwargs)

@@ -34,6 +34,7 @@ class BoundSignature:
         takes = self.signature.parameters.values()
         self._is_plain = is_plain(function)
         self._only_by_position = tuple(p.name for p in takes if p.kind is p.POSITIONAL_ONLY)
+        self._rest = next((p.name for p in takes if p.kind is p.VAR_POSITIONAL), None)
         self._types: Mapping[str, Any] | None = None
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,8 +44,9 @@ class BoundSignature:
         named = [n for n, p in takes.items() if p.kind not in _STARRED]
         by_position = [n for n in named if takes[n].kind is not inspect.Parameter.KEYWORD_ONLY]
         bound = dict(zip(by_position, args, strict=False))
-        twice = bound.keys() & kwargs.keys()
-        if len(args) > len(by_position) or twice:
+        rest = self._rest
+        twice = {*bound, *([] if rest is None else [rest])} & kwargs.keys()
+        if (len(args) > len(by_position) and rest is None) or twice:
             raise ParameterError(
                 f"{self.name} takes {self.signature}, and was given {len(args)} values by position"
                 + (f" and {', '.join(sorted(twice))} by name too" if twice else "")
@@ -58,7 +60,10 @@ class BoundSignature:
             raise ParameterError(f"{self.name}: {'; '.join(faults_named)}; it takes {self.signature}")
         for name in named:
             bound.setdefault(name, takes[name].default)
-        return {name: self._checked(name, value) for name, value in bound.items()}
+        found = {name: self._checked(name, value) for name, value in bound.items()}
+        if rest is not None:
+            found[rest] = tuple(self._checked(rest, value) for value in args[len(by_position) :])
+        return found
 
     def as_given(self, arguments: Mapping[str, Any], count: int) -> tuple[list[Any], dict[str, Any]]:
         """Return arguments as the function is given them: by position what was given so, where it makes a difference.
@@ -70,8 +75,13 @@ class BoundSignature:
         count
             How many were given by position.
         """
+        takes = list(self.signature.parameters)
+        if self._rest is not None:  # what comes before it is given by position too
+            before = takes[: takes.index(self._rest)]
+            positional, named = as_given({n: v for n, v in arguments.items() if n != self._rest}, before)
+            return [*positional, *arguments[self._rest]], named
         count = max(0 if self._is_plain else count, len(self._only_by_position))
-        return as_given(arguments, list(self.signature.parameters)[:count])
+        return as_given(arguments, takes[:count])
 
     def _checked(self, name: str, value: Any) -> Any:
         expected = self._hints().get(name) if self.validates and _can_validate() else None
