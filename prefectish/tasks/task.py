@@ -21,6 +21,7 @@ from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
 from prefectish.safe_repr import printable
 from prefectish.tasks import options as task_options
+from prefectish.tasks.in_bodies import call_in_body, in_body, refuse_in_body
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions, guess
 from prefectish.tasks.recording import FlowNode, Home
 from prefectish.tasks.returns import annotated_nout
@@ -336,7 +337,8 @@ class Task(FlowNode, Generic[R]):
         Returns
         -------
         Task
-            The copy in the flow, a placeholder for the result; in a flow function, the result.
+            The copy in the flow, a placeholder for the result; in a flow function, and in the body of another task,
+            the result.
 
         Raises
         ------
@@ -351,6 +353,9 @@ class Task(FlowNode, Generic[R]):
         if run is not None:
             options = options_of_call(self, upstream_tasks, return_state, allow_failure, task_args)
             return (run.map if mapped else run.call)(self, args, kwargs, options)
+        if flow is None and in_body():
+            given = {"return_state": return_state, "wait_for": upstream_tasks, "task_args": task_args}
+            return call_in_body(self, args, kwargs, given)
         if return_state:
             raise TypeError(f"{self.name}(..., return_state=True): a recorded call has no state before the run")
         if allow_failure:
@@ -405,6 +410,8 @@ class Task(FlowNode, Generic[R]):
         and a list of the states of its children is returned, or of its own state if it could not begin.
         """
         if flow is not None or self._function_run() is None:
+            if flow is None:
+                refuse_in_body(self, "map")
             task_args = {**(task_args or {}), "nout": None}
         return self(*args, mapped=True, task_args=task_args, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
 
@@ -466,6 +473,7 @@ class Task(FlowNode, Generic[R]):
         """
         run = self._function_run()
         if run is None:
+            refuse_in_body(self, "submit")
             raise FlowDefinitionError(
                 f"{self.name}.submit(...) runs inside a @flow function; in a `with Flow(...)` block call "
                 f"{self.name}(...) or {self.name}.map(...); {self.name}.run(...) runs only the function"
