@@ -13,6 +13,7 @@ from prefectish.engine.jobs.job import Job, Receipt, taken_back
 from prefectish.engine.jobs.protocol import Executor, LossCause, Lost, Session
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
+from prefectish.engine.task_states import is_call
 from prefectish.tasks.task import Task
 
 #: Detail of each loss, and whether it ends the run.
@@ -62,7 +63,8 @@ class FaultySession:
         The executor that runs the tasks.
     faults
         By task, slug or name, or ``(task, map index)``: the name of a fault, which is injected at each
-        submission; or a list of them, one per submission in order, None for none; no faults after its end.
+        submission; or a list of them, one per submission in order, None for none; no faults after its end. In a flow
+        function the index counts calls of a task, too.
     rates
         By name of a fault: its probability, between 0 and 1, for each job that `faults` does not name.
     seed
@@ -78,7 +80,8 @@ class FaultySession:
     Raises
     ------
     ValueError
-        For an unknown fault, an invalid rate, or, when a run begins, a task that is not in the flow.
+        For an unknown fault, an invalid rate, or, when a run begins, a task that is not in the flow; of a flow
+        function, at the end of the run, one that it did not call.
 
     Notes
     -----
@@ -148,6 +151,7 @@ class FaultySession:
         chooser = _Chooser(self, plan)
         with self.executor.start(plan, run) as session:
             yield _Session(session, chooser, self.happened)
+        chooser.check_all_met()
 
     def __repr__(self) -> str:
         return f"<FaultySession of {self.executor!r}>"
@@ -171,13 +175,34 @@ class _Chooser:
         self._left = faulty.most
         self._faults: dict[tuple[int, int | None], str | tuple[str | None, ...]] = {}
         self._seen: Counter[tuple[int, int | None]] = Counter()
-        for key, fault in faulty.faults.items():
-            task, index = key if isinstance(key, tuple) else (key, None)
-            for number in _numbers(plan, task):
+        self._plan = plan
+        self._named = [(*(key if isinstance(key, tuple) else (key, None)), f) for key, f in faulty.faults.items()]
+        self._looked = 0  # steps of the plan so far that were looked at: that of a flow function grows
+        self._met: set[int] = set()  # positions of those of `_named` that a step has
+        self._look()
+        if not plan.grows:
+            self.check_all_met()
+
+    def _look(self) -> None:
+        """Note the faults of the steps that came into the plan."""
+        if self._looked == len(self._plan.steps):
+            return
+        for position, (task, index, fault) in enumerate(self._named):
+            for number in _numbers(self._plan, task, self._looked):
                 self._faults[number, index] = fault
+                self._met.add(position)
+        self._looked = len(self._plan.steps)
+
+    def check_all_met(self) -> None:
+        """Raise ValueError if a fault names a task that the flow does not have, or that was not called."""
+        for position, (task, _, _) in enumerate(self._named):
+            if position not in self._met:
+                verb = "was not called in" if self._plan.grows else "is not in"
+                raise ValueError(f"faults name {task!r}, which {verb} the flow {self._plan.flow_name!r}")
 
     def choose(self, job: Job) -> tuple[int, str] | None:
         """Return the position in a job and the fault to inject there; None for no fault."""
+        self._look()
         for position in job.positions:
             number = job.chain.steps[position].number
             for key in ((number, job.index), (number, None)):
@@ -207,16 +232,14 @@ class _Chooser:
         return None
 
 
-def _numbers(plan: Plan, task: Any) -> list[int]:
-    """Return the numbers of the steps of a task, a slug or a name."""
+def _numbers(plan: Plan, task: Any, first: int) -> list[int]:
+    """Return the numbers of the steps of a task, a slug or a name, from the `first` one on."""
+    steps = [step for step in plan.steps[first:] if step.literal is None]
     if isinstance(task, Task):
-        found = [step.number for step in plan.steps if step.task is task]
-    else:
-        by_slug = [step.number for step in plan.steps if step.slug == task]
-        found = by_slug or [step.number for step in plan.steps if step.name == task]
-    if not found:
-        raise ValueError(f"faults name {task!r}, which is not in the flow {plan.flow_name!r}")
-    return found
+        found = [step.number for step in steps if step.task is task]
+        return found or ([step.number for step in steps if is_call(step.task, task)] if plan.grows else [])
+    by_slug = [step.number for step in plan.steps if step.slug == task]
+    return by_slug or [step.number for step in steps if step.name == task]
 
 
 class _Session:
