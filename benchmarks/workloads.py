@@ -31,6 +31,11 @@ def double(x: int) -> int:
     return 2 * x
 
 
+def add(x: int, y: int) -> int:
+    """Take no time for two."""
+    return x + y
+
+
 def total(numbers: Sequence[int]) -> int:
     """Take all there is."""
     return sum(numbers)
@@ -168,6 +173,45 @@ def call_in_turn(width: int) -> int:
     return calls()
 
 
+def chain_of(executor: Executor, length: int) -> int:
+    """Submit so many calls, each of which reads the one before."""
+    called = task(increment)
+
+    @flow(executor=executor, history=False)
+    def chained() -> int:
+        last = called.submit(0)
+        for _ in range(length - 1):
+            last = called.submit(last)
+        return last.result()
+
+    return chained()
+
+
+def tree_of(executor: Executor, leaves: int) -> int:
+    """Submit a call for each leaf, and calls that add up two of those before until one is left."""
+    called, added = task(increment), task(add)
+
+    @flow(executor=executor, history=False)
+    def reduced() -> int:
+        level = [called.submit(x) for x in range(leaves)]
+        while len(level) > 1:
+            level = [added.submit(a, b) for a, b in zip(level[::2], level[1::2], strict=True)]
+        return level[0].result()
+
+    return reduced()
+
+
+def map_in_function(executor: Executor, width: int, **options: Any) -> int:
+    """Map in a flow function."""
+    called = task(increment, **options)
+
+    @flow(executor=executor, history=False)
+    def mapped_there() -> int:
+        return called.map(range(width)).result()[-1]
+
+    return mapped_there()
+
+
 # -- the same in raw Dask ----------------------------------------------------------------------------------------------
 
 
@@ -191,6 +235,22 @@ def raw_submitted(client: Client, width: int) -> None:
     check(sum(client.gather(futures)), width * (width + 1) // 2)
 
 
+def raw_chain(client: Client, length: int) -> None:
+    """Submit calls, each of which reads the one before."""
+    last = client.submit(increment, 0, pure=False)
+    for _ in range(length - 1):
+        last = client.submit(increment, last, pure=False)
+    check(last.result(), length)
+
+
+def raw_tree(client: Client, leaves: int) -> None:
+    """Submit a call for each leaf, and calls that add up two of those before until one is left."""
+    level = [client.submit(increment, x, pure=False) for x in range(leaves)]
+    while len(level) > 1:
+        level = [client.submit(add, a, b, pure=False) for a, b in zip(level[::2], level[1::2], strict=True)]
+    check(level[0].result(), leaves * (leaves + 1) // 2)
+
+
 def run_submitted(client: Client, width: int) -> None:
     """Submit calls in a flow function, and read each result."""
     check(submit_all(DaskExecutor(client=client), width), width * (width + 1) // 2)
@@ -203,6 +263,16 @@ ARMS: dict[str, Callable[[Client, int], None]] = {
     "prefectish, batched": lambda client, width: run_mapped(client, width, batch_size="auto"),
     "dask submit": raw_submitted,
     "prefectish submit": run_submitted,
+    "dask chain": raw_chain,
+    "prefectish chain": lambda client, length: check(chain_of(DaskExecutor(client=client), length), length),
+    "dask tree": raw_tree,
+    "prefectish tree": lambda client, leaves: check(
+        tree_of(DaskExecutor(client=client), leaves), leaves * (leaves + 1) // 2
+    ),
+    "prefectish @flow": lambda client, width: check(map_in_function(DaskExecutor(client=client), width), width),
+    "prefectish @flow, batched": lambda client, width: check(
+        map_in_function(DaskExecutor(client=client), width, batch_size="auto"), width
+    ),
     "dask pipeline": raw_pipeline,
     "prefectish pipeline": run_pipeline,
     "prefectish pipeline, batched": lambda client, width: run_pipeline(client, width, batch_size="auto"),

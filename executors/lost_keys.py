@@ -20,7 +20,7 @@ from prefectish.executors.dask_api import asked_on_scheduler
 from prefectish.executors.worker_death import worker_evidence
 
 if TYPE_CHECKING:
-    from prefectish.executors.session import OpenKey
+    from prefectish.executors.open_keys import OpenKey
 
 #: Time without any finished key after which the cluster is checked, and between two checks, in seconds.
 _LOOK_INTERVAL = 1.0

@@ -264,10 +264,13 @@ class PoolSession:
         Jobs that were submitted to Dask and have not ended.
     in_order
         Whether one job runs after another, in the order of submission: never.
+    follows
+        Whether a job may read an open one: never.
     """
 
     def __init__(self, workers: Workers, run: Mapping[str, Any], stall_warning: float | None = None) -> None:
         self.in_order = False
+        self.follows = False
         self.workers = workers
         self.stall_warning = stall_warning
         self._quiet_since: float | None = None

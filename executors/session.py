@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from distributed import Client, Future
 
 from prefectish.engine.capture import capture
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.jobs.job import CALL, ChainSpec, Job, Receipt, Record, StepSpec, taken_back
+from prefectish.engine.jobs.job import CALL, ChainSpec, Job, Receipt, Record, StepSpec, Upcoming, taken_back
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held, LeftOnWorker
 from prefectish.engine.plan.placement import Placement, placement_of
@@ -28,10 +28,20 @@ from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import SchedulerLost
 from prefectish.executors.cluster_recall import PATIENCE, asked_back, forgotten, unbegun_masks
 from prefectish.executors.connect import Connection
-from prefectish.executors.dask_api import Key, known_state, mark_pending, registered, release, scattered, submit_graph
+from prefectish.executors.dask_api import (
+    Key,
+    TaskRef,
+    known_state,
+    mark_pending,
+    registered,
+    release,
+    scattered,
+    submit_graph,
+)
 from prefectish.executors.departures import NAME as DEPARTURES
 from prefectish.executors.departures import Departures
 from prefectish.executors.first_death import ANNOTATION, FirstDeath
+from prefectish.executors.follow import followed_keys, is_blamed, upcoming_key
 from prefectish.executors.held_results import BatchPart, held_record
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
 from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
@@ -46,6 +56,7 @@ from prefectish.executors.lower import (
     receipt_graph,
     take_graph,
 )
+from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey
 from prefectish.executors.placing import QUESTION, Placer
 from prefectish.executors.waker import Waker
 
@@ -57,8 +68,9 @@ _GROUP = 250
 #: Longest time that finished children wait for more of their group, in seconds for each open key, and at most.
 _GROUP_WAIT = 1e-3
 _MAX_GROUP_WAIT = 1.0
-#: The same in a run with a map that a failure stops, or with calls of a flow function, for which it may wait.
+#: The same in a run with a map that a failure stops, and in one with calls of a flow function, which may wait for them.
 _MAX_STOP_WAIT = 0.025
+_MAX_CALL_WAIT = 0.1
 #: Time between polls of the open keys, in seconds a key: polling one costs a hundredth of that.
 POLL_INTERVAL = 25e-6
 _MAX_POLL_INTERVAL = 0.025
@@ -82,61 +94,6 @@ _VALUE_OVERHEAD = 4096
 _FETCH_TOTAL = 256 << 20
 
 
-class OpenKey:
-    """One key whose value the session will read.
-
-    Attributes
-    ----------
-    jobs
-        The job it belongs to, or the jobs of a batch in order.
-    position
-        The step, None for a batch.
-    value
-        For a receipt: the key it is a receipt of, and its size in bytes.
-    known
-        What the client knows of the key; the session reads it far more often than it does anything else.
-    reads
-        Whether it reads a value that was sent beside the calls.
-    asks
-        Whether it asks where its jobs run, and runs none of them.
-    """
-
-    __slots__ = ("asks", "future", "jobs", "known", "position", "reads", "value")
-
-    def __init__(
-        self, jobs: Sequence[Job], position: int | None, future: Future, value: tuple[Future, int] | None = None
-    ) -> None:
-        self.jobs = jobs
-        self.position = position
-        self.future = future
-        self.value = value
-        self.known: Any = None
-        self.reads = False
-        self.asks = False
-
-
-#: Graphs that are about to be sent, by placement and whether a first death gives them up, with the keys to read.
-Graphs = dict[tuple[Placement, bool], tuple[dict[Key, Any], dict[Key, OpenKey]]]
-
-
-class OpenChain(NamedTuple):
-    """What is known of a chain.
-
-    Attributes
-    ----------
-    packed
-        Its bytes.
-    placement
-        Where its rows run; None if each is asked.
-    watched
-        Whether the first death of a worker under one of its rows is told: it may have been of memory.
-    """
-
-    packed: PackedChain
-    placement: Placement | None
-    watched: bool
-
-
 class ClusterSession:
     """A run on a cluster.
 
@@ -155,6 +112,7 @@ class ClusterSession:
     live = False
     batches = True
     in_order = False
+    follows = True
 
     def __init__(
         self,
@@ -189,8 +147,8 @@ class ClusterSession:
         self._depth_priorities: dict[str, int] = {}
         self._turns: dict[Key, int] = {}  # of the jobs of keys that are about to be sent
         self._inlined_bytes = 0
-        self._may_stop = False
-        self._has_calls = False
+        self._max_wait = _MAX_GROUP_WAIT
+        self._weighed: set[Key] = set()  # keys of large values whose receipts are open
         self._has_recalled = False
         self._has_plugin = False
         capture(connection.begin, registered(self.client, Departures(), DEPARTURES))
@@ -206,6 +164,10 @@ class ClusterSession:
             lost = Lost(LossCause.NO_WORKERS, detail=str(fault), fatal=True)
             self._done.extend(Receipt(job, (), lost) for job in jobs)
             return
+        self._send(graphs)
+
+    def _send(self, graphs: Graphs) -> None:
+        """Send graphs, and open their keys."""
         for (placement, first_death), (graph, open_keys) in graphs.items():
             if graph:
                 if first_death and not self._has_plugin:
@@ -233,8 +195,12 @@ class ClusterSession:
             if job.batch is not None:
                 batches.setdefault(job.batch, []).append(job)
             elif (placement := common or self._placed(job)) is not None:
-                first_death = job.was_in_batch or (watched and not job.solo)
-                self._add(job, packed, *graphs.setdefault((placement, first_death), ({}, {})))
+                group = placement, job.was_in_batch or (watched and not job.solo)
+                followed = followed_keys(job, self.run_id)
+                if followed and not self._can_follow(followed, group, graphs):
+                    self._done.append(taken_back(job))
+                else:
+                    self._add(job, packed, *graphs.setdefault(group, ({}, {})), bool(followed))
         for number, members in batches.items():
             packed, common, _ = self._chain(members[0].chain)
             placement = common or placement_of(members[0].chain.steps[0].task)
@@ -248,6 +214,14 @@ class ClusterSession:
             self._done.append(Receipt(job, [(job.positions[0], found)]))
             return None
         return found
+
+    def _can_follow(self, keys: Sequence[Key], group: tuple[Placement, bool], graphs: Graphs) -> bool:
+        """Whether keys that a job reads are open; those of another graph are sent before it."""
+        if any(key in graph for other, (graph, _) in graphs.items() if other != group for key in keys):
+            self._send(graphs)
+            graphs.clear()
+        here = graphs.get(group, ({}, {}))[0]
+        return all(key in self.open_keys or key in here or key in self._weighed for key in keys)
 
     def _check_new_maps(self, jobs: Sequence[Job]) -> None:
         """Check that a worker can load what a large map that begins with these jobs needs.
@@ -286,7 +260,9 @@ class ClusterSession:
         entry.known = known_state(self.client, key)
         self.open_keys[key] = entry
 
-    def _add(self, job: Job, chain: PackedChain, graph: dict[Key, Any], open_keys: dict[Key, OpenKey]) -> None:
+    def _add(
+        self, job: Job, chain: PackedChain, graph: dict[Key, Any], open_keys: dict[Key, OpenKey], follows: bool
+    ) -> None:
         lowered = lower(job, chain, self.options)
         graph.update(lowered.graph)
         self._turns.update(dict.fromkeys(lowered.graph, job.turn))
@@ -294,6 +270,7 @@ class ClusterSession:
         for position, key in lowered.wanted.items():
             open_keys[key] = OpenKey((job,), position, None)
             open_keys[key].reads = reads
+            open_keys[key].follows = follows
         if lowered.refused:
             self._done.append(Receipt(job, [*lowered.refused, *not_ready(job, lowered)]))
 
@@ -347,8 +324,10 @@ class ClusterSession:
         if known is None:
             for step in spec.steps:
                 self._depth_priorities[f"{step.slug}-{self.run_id}"] = -step.precedence * _KEYS_PER_STEP
-            self._may_stop = self._may_stop or any(map(_may_stop, spec.steps))
-            self._has_calls = self._has_calls or spec.steps[0].precedence == CALL
+            if any(map(_may_stop, spec.steps)):
+                self._max_wait = _MAX_STOP_WAIT
+            elif spec.steps[0].precedence == CALL:
+                self._max_wait = min(self._max_wait, _MAX_CALL_WAIT)
             placement = None if spec.steps[0].differs else placement_of(spec.steps[0].task)
             watched = any(step.task.crash_retries for step in spec.steps)
             known = self.chains[spec.ident] = OpenChain(self._pack(spec), placement, watched)
@@ -379,6 +358,8 @@ class ClusterSession:
                 key = self._key("prefectish-large-result")
                 held.handle = self._get(take_graph(part.batch, part.number, part.position, key), [key])[key]
             return held.handle
+        if isinstance(held, Upcoming):
+            return TaskRef(upcoming_key(held, self.run_id))
         if isinstance(held, Encoded | str | bytes):
             from prefectish.engine.state import Success
 
@@ -418,8 +399,7 @@ class ClusterSession:
             now = time.monotonic()
             if ready:
                 self._waiting_since = self._waiting_since or now
-                most = _MAX_STOP_WAIT if self._may_stop or self._has_calls else _MAX_GROUP_WAIT
-                patience = min(most, _GROUP_WAIT * len(self.open_keys))
+                patience = min(self._max_wait, _GROUP_WAIT * len(self.open_keys))
                 if self._enough(ready) or now - self._waiting_since > patience:
                     self._waiting_since = None
                     self.watch.progressed(now)
@@ -457,7 +437,13 @@ class ClusterSession:
         """Give up open keys that can never end: there is no scheduler, or no worker that may run them."""
         lost = self.watch.look(now, self.open_keys)
         for key, loss in lost.items():
-            entry = self.open_keys.pop(key)
+            self._give_up(self.open_keys.pop(key), loss)
+
+    def _give_up(self, entry: OpenKey, loss: Lost, own: bool = False) -> None:
+        """Report jobs as lost; one that follows another is taken back, unless the loss is known to be its own."""
+        if entry.follows and not own and not loss.fatal:
+            self._done.extend(taken_back(job) for job in entry.jobs)
+        else:
             self._done.extend(Receipt(job, (), loss) for job in entry.jobs)
 
     def _collect(self, ready: Sequence[Key]) -> None:
@@ -522,6 +508,7 @@ class ClusterSession:
     def _ask_receipt(self, key: Key, nbytes: int) -> None:
         """Submit a task that makes the receipt of a large value where the value is."""
         entry = self.open_keys.pop(key)
+        self._weighed.add(key)
         receipt = self._key("prefectish-receipt")
         future = self._get(receipt_graph(key, receipt), [receipt])[receipt]
         self._open(receipt, OpenKey(entry.jobs, entry.position, future, (entry.future, nbytes)))
@@ -537,6 +524,7 @@ class ClusterSession:
         if entry.value is None:
             self._inlined_bytes += value.nbytes
         source = entry.future if entry.value is None else entry.value[0]
+        self._weighed.discard(source.key)
         if isinstance(value, Batch):
             for number, (job, records) in enumerate(zip(entry.jobs, open_batch(value), strict=True)):
                 self._done.append(Receipt(job, self._batch_records(job, number, records, value, source)))
@@ -583,7 +571,7 @@ class ClusterSession:
         if lost.cause is LossCause.INPUT_LOST:
             # Its large inputs are sent again, from the client's copy.
             self.chains.pop(job.chain.ident, None)
-        self._done.extend(Receipt(job, (), lost) for job in entry.jobs)
+        self._give_up(entry, lost, own=entry.follows and is_blamed(entry.future, key))
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs; running bodies end by themselves."""

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
-from prefectish.engine.jobs.job import CALL, ITEM, ChainSpec, Record
+from prefectish.engine.jobs.job import CALL, ITEM, ChainSpec, Record, Upcoming
 from prefectish.engine.jobs.slots import members_of, rebuilt
 from prefectish.engine.plan.map_domain import SKIPPED_UPSTREAM, skips_reader
 from prefectish.engine.plan.placement import ask
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, StepChain, StepState
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
 from prefectish.engine.scheduling.same_key import meets_same_keys
 from prefectish.engine.state import Cancelled, Failed, Mapped, Skipped, State, Success
 from prefectish.engine.worker.decide import failed_in, finished
@@ -38,12 +38,13 @@ from prefectish.tasks.task import Task
 class CallChain(StepChain):
     """Rows that come one by one, each with inputs of its own."""
 
-    __slots__ = ("inputs", "keys", "queue", "reads")
+    __slots__ = ("follow", "inputs", "keys", "queue", "reads")
 
     def __init__(self, step_state: StepState) -> None:
         super().__init__([step_state], step_state.step.stage, step_state.map_state)
         self.precedence = CALL
         self.inputs: dict[int, tuple[Any, ...]] = {}  # of rows that have not started
+        self.follow: set[int] = set()  # those of them that may begin while what they read is open
         self.keys: dict[int, str] = {}  # keys of rows that have not ended, by their arguments
         self.reads: dict[int, tuple[tuple[int, int | None], ...]] = {}  # what they read, in a run that is resumed
         self.queue: list[tuple[float, int, int]] = []  # rows that can start: rank, arrival, row
@@ -67,20 +68,30 @@ class CallChain(StepChain):
     def withdraw(self, row: int) -> None:
         """Forget a row that has not started."""
         self.inputs.pop(row, None)
+        self.follow.discard(row)
         self.queue = sorted(entry for entry in self.queue if entry[-1] != row)
 
     def items_of(self, row: int) -> tuple[Any, ...]:
         """Return the inputs of a row that starts; its `MapRow` keeps them from now on."""
-        return self.inputs.pop(row)
+        self.follow.discard(row)
+        return tuple([_state_or_upcoming(i) if type(i) is Settled else i for i in self.inputs.pop(row)])
 
     def next_row(self) -> int | None:
-        """Return the next row to start, None if none is ready."""
-        if not self.queue:
-            return None
-        row = heappop(self.queue)[-1]
-        if self.queue:
-            self.arrival = self.queue[0][1]
-        return row
+        """Return the next row to start, None if none is ready; one that cannot follow yet starts once all is known."""
+        while self.queue:
+            row = heappop(self.queue)[-1]
+            if self.queue:
+                self.arrival = self.queue[0][1]
+            if row not in self.follow or self._can_follow(row):
+                return row
+            self.follow.discard(row)
+            del self.inputs[row]
+        return None
+
+    def _can_follow(self, row: int) -> bool:
+        """Whether all that a row reads is known, or open at the executor."""
+        inputs = (i for i in self.inputs[row] if type(i) is Settled)
+        return not self.limited and all(i.state is not None or _open_job(i) is not None for i in inputs)
 
 
 class CallSignature:
@@ -279,8 +290,9 @@ class ReleaseMap(NamedTuple):
 class CallQueue:
     """Takes calls and maps into a run."""
 
-    def __init__(self, progress: Progress, dynamic_plan: DynamicPlan) -> None:
+    def __init__(self, progress: Progress, dynamic_plan: DynamicPlan, follows: bool = False) -> None:
         self.progress = progress
+        self.follows = follows  # a call may go to the executor while what it reads is open there
         self.run_state = progress.run_state
         self.changes = progress.changes
         self.dynamic_plan = dynamic_plan
@@ -296,8 +308,11 @@ class CallQueue:
         signature = call.signature
         signature.outcomes[call.row] = call.outcome
         self._make_room(signature.step_state, call.row)
-        start = partial(self._start, call, next(self._arrivals))
-        self._once_known((a for a in call.arguments if type(a) is Settled), start, call.outcome)
+        unknown = [a for a in call.arguments if type(a) is Settled and a.state is None]
+        arrival = next(self._arrivals)
+        self._once_known(unknown, partial(self._start, call, arrival), call.outcome)
+        if unknown and self.follows and all(o.row is not None for o in unknown):
+            self._follow(call, arrival)
 
     def _make_room(self, step_state: StepState, row: int) -> None:
         """Give a row its place; calls of several threads may come in any order."""
@@ -328,17 +343,42 @@ class CallQueue:
             outcome.then(tell)
 
     def _start(self, call: TaskCall, arrival: int) -> None:
+        """Let a call start whose arguments are all known, unless it has started by then."""
         signature = call.signature
         children = signature.step_state.children
-        if children is None or children[call.row] is not None:  # it was cancelled meanwhile
+        if children is None or children[call.row] is not None:  # it has ended, or was cancelled meanwhile
             return
         chain = signature.chain or self._open(signature)
+        map_row = chain.open_rows.get(call.row)
+        if map_row is not None:
+            self._continue(chain, map_row)
+        elif call.row not in chain.inputs:
+            self._put(chain, call, arrival)
+
+    def _follow(self, call: TaskCall, arrival: int) -> None:
+        """Let a call start while what it reads is open, if it waits for nothing else: limits, equal keys, resources."""
+        chain = call.signature.chain or self._open(call.signature)
+        step = chain.spec.steps[0]
+        if not (chain.limited or chain.probe_first or step.differs or chain.spec.batch_size is not None):
+            chain.follow.add(call.row)
+            self._put(chain, call, arrival)
+
+    def _continue(self, chain: CallChain, map_row: MapRow) -> None:
+        """Let a call that followed go on, now that all it reads is known."""
+        if map_row.submitted:
+            followed = (item.job for item in map_row.items if type(item) is Upcoming)
+            if not any(job.was_given_up for job in followed):
+                return  # what it sees there is what is known here
+            self.progress.rows.abandon(chain, map_row, map_row.submitted)
+        self.progress.rows.resubmit(chain, map_row, self.run_state.now)
+
+    def _put(self, chain: CallChain, call: TaskCall, arrival: int) -> None:
         if call.key is not None:
             chain.keys[call.row] = call.key
         if self.progress.resume_rules is not None and call.outcome.sources:
             chain.reads[call.row] = tuple([_place(o) for o in call.outcome.sources if o.step_state is not None])
-        inputs = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in call.arguments])
-        if chain.put(call.row, inputs, _rank(signature, call.arguments), arrival):
+        inputs = tuple([a if type(a) is Settled else as_success_if_ambiguous(a) for a in call.arguments])
+        if chain.put(call.row, inputs, _rank(call.signature, call.arguments), arrival):
             self.progress.admission.queue_earlier(chain)
         else:
             self.progress.admission.queue(chain)
@@ -527,6 +567,24 @@ def outcomes_in(value: Any) -> list[Settled]:
     if type(value) is Settled:
         return [value]
     return [outcome for member in members_of(value) or () for outcome in outcomes_in(member)]
+
+
+def _open_job(outcome: Settled) -> Upcoming | None:
+    """Return what stands for the state of a call, or of a child, that is open at the executor; None if it is not."""
+    step_state, row = outcome.step_state, outcome.row
+    chain = None if step_state is None else step_state.chain
+    map_row = None if chain is None or row is None else chain.open_rows.get(row)
+    if map_row is None or step_state is None or chain is None:
+        return None
+    position = chain.position[step_state.step.number]
+    for job in map_row.jobs:
+        if job.awaiting >> position & 1 and not (job.solo or job.probe_only or job.batch is not None):
+            return Upcoming(job, position)
+    return None
+
+
+def _state_or_upcoming(outcome: Settled) -> Any:
+    return outcome.state or _open_job(outcome)
 
 
 def _result_of(outcome: Settled) -> Any:

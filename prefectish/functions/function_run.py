@@ -22,13 +22,13 @@ from prefectish.engine.driver.control import CancelRun, RunControl, SetTaskLimit
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.plan.steps import TaskName
-from prefectish.engine.scheduling.crashes import is_undecided
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED
 from prefectish.engine.scheduling.verdict import unfinished
 from prefectish.engine.state import Cancelled, Failed, Mapped, Pending, State, TimedOut
 from prefectish.engine.wire.pack import pickle_task
+from prefectish.engine.worker.decide import is_undecided
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import PrefectishError
 from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
@@ -102,7 +102,7 @@ class FunctionRun:
     def begin(self, progress: Progress, session: Session) -> None:
         """Note that the loop begins."""
         self.dynamic_plan = DynamicPlan(progress, self._max_concurrency, self._store)
-        self.calls = CallQueue(progress, self.dynamic_plan)
+        self.calls = CallQueue(progress, self.dynamic_plan, session.follows and progress.resume_rules is None)
         self.live = session.live and progress.resume_rules is None  # the loop decides what is kept
         self.keyed = progress.run_state.events is not None or progress.resume_rules is not None
         self.progress = progress

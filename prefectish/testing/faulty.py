@@ -259,6 +259,7 @@ class _Session:
         self.slots = session.slots
         self.batches = session.batches
         self.in_order = session.in_order
+        self.follows = False  # what is read where it is made cannot be taken away
         self.live = False  # a call in this thread cannot be lost
         self._inside: dict[Job, int] = {}  # bit masks of the positions without a record
         self._faults: dict[Job, tuple[int, str]] = {}

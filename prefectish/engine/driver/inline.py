@@ -22,6 +22,7 @@ class SerialSession:
     live = True
     batches = True
     in_order = True
+    follows = False
 
     def __init__(self, run: Callable[[Job], Sequence[tuple[int, Record]]] = run_job) -> None:
         self._run = run  # runs a job and returns its records by position

@@ -175,12 +175,22 @@ class Pick(Struct):
         return value
 
 
+class Upcoming:
+    """Stands for the state of a step of another job, which is open at the executor: what reads it follows there."""
+
+    __slots__ = ("job", "position")
+
+    def __init__(self, job: Job, position: int) -> None:
+        self.job = job
+        self.position = position
+
+
 class Job(Struct):
     """Some steps of one branch that can run now."""
 
     __slots__ = (
         "awaiting", "batch", "chain", "every_step", "given", "index", "items", "memory_deaths", "positions",
-        "probe_only", "solo", "starts", "submission", "turn", "was_in_batch",
+        "probe_only", "solo", "starts", "submission", "turn", "was_given_up", "was_in_batch",
     )  # fmt: skip
 
     def __init__(
@@ -201,7 +211,8 @@ class Job(Struct):
         # How often steps of this branch were submitted before; part of every key, never reused.
         self.submission = submission
         self.positions = positions  # positions of the steps to run, ascending
-        # The branch's own inputs: a State, a :class:`Pick`, or a bare value that stands for ``Success(value)``.
+        # The branch's own inputs: a State, a :class:`Pick`, an :class:`Upcoming`, or a bare value that stands for
+        # ``Success(value)``.
         self.items = items
         self.given = given  # states of steps of the branch that are final already, by position
         self.starts = starts  # states other than Pending() from which a step starts, by position
@@ -209,6 +220,7 @@ class Job(Struct):
         # up.
         self.awaiting = 0
         self.batch: int | None = None  # jobs with the same number are sent as one; None for a job by itself
+        self.was_given_up = False  # it was cancelled or lost: what it may still return does not count
         self.turn = 0  # of its precedence, those of smaller turns begin first
         self.was_in_batch = False  # it was lost in a batch: the next death of its worker makes it a suspect
         self.memory_deaths = 0  # workers that ran out of memory while they ran its step

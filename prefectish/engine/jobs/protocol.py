@@ -102,7 +102,8 @@ class Session(Protocol):
     ``window`` is the number of branches of maps to keep open at once, ``slots`` the number of bodies that can run at
     once. ``live`` says that bodies get the objects of this process, so that nothing has to be pickled. ``batches`` says
     that the jobs of a batch run one after another; otherwise each runs by itself. ``in_order`` says that one job runs
-    after another, as they are submitted.
+    after another, as they are submitted. ``follows`` says that a job may read an open one
+    (:class:`~prefectish.engine.jobs.job.Upcoming`); if that one is lost or unknown, it is taken back.
     """
 
     window: int
@@ -110,6 +111,7 @@ class Session(Protocol):
     live: bool
     batches: bool
     in_order: bool
+    follows: bool
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Accept jobs; never blocks on user code that another thread or process could run."""

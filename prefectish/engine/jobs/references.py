@@ -18,6 +18,10 @@ BatchPart               in a Batch on a worker      ClusterSession, as the      
 (executors.session)                                 handle of a Held              it out of the batch
 LeftOnWorker            where its record was made   wire.execute, lower.weigh     ClusterSession makes a Held    a number
 ResultRef               beside a call               wire.pack.Packer              wire.execute.substitute        a number
+UpstreamRef             beside a call, with its     wire.pack.Packer, for an      wire.execute.substitute        a number
+                        whole state                 Upcoming
+Upcoming (job)          nowhere yet: another job    functions.calls, for a call   Packer makes an UpstreamRef    never pickled
+                        makes it                    that follows an open one      of it
 Discarded               nowhere                     wire.execute, for a large     nothing: ResultReleased        label and size
                                                     result of an earlier step
 Unpicklable             at the client               wire.pack, for an input       nothing: PrefectishError       names and reason
@@ -109,6 +113,15 @@ class ResultRef(Struct, Deferred):
     def get(self) -> Any:
         """Refuse: a value takes its place before anything reads it."""
         raise AssertionError(f"reference {self.number} was read before its value was put in its place")
+
+
+class UpstreamRef(Struct):
+    """Stands for the state that another call made, which is sent beside this one."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class Discarded(Struct, Deferred):

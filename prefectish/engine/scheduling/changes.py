@@ -396,6 +396,10 @@ class Changes:
         map_row.seconds = record.seconds
         return map_row
 
+    def set_items(self, map_row: MapRow, items: tuple[Any, ...]) -> None:
+        """Replace the inputs of a row by what has become known."""
+        map_row.items = items
+
     def submit_row(self, chain: StepChain, map_row: MapRow, job: Job, mask: int) -> None:
         """Note a job that carries steps of a row."""
         map_row.submissions += 1
@@ -456,6 +460,7 @@ class Changes:
     def lose_job(self, map_row: MapRow, job: Job, lost: Lost) -> int:
         """Note that a job was lost; return the mask of the steps that it had not reported."""
         awaited = job.awaiting
+        job.was_given_up = True
         map_row.submitted &= ~awaited
         map_row.was_in_batch = map_row.was_in_batch or job.batch is not None
         job.awaiting = 0
@@ -469,6 +474,7 @@ class Changes:
         for job in map_row.jobs:
             if job.awaiting & mask:
                 job.awaiting &= ~mask
+                job.was_given_up = True
                 if not job.awaiting:
                     self.run_state.cancelled.append(job)
                     abandoned.append(job)

@@ -18,8 +18,9 @@ from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.deaths import Deaths, Next, after_death
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
-from prefectish.engine.state import Crashed, Retrying, State
+from prefectish.engine.state import Crashed, Retrying
 from prefectish.engine.worker.attempt_context import CRASH_PROGRESS
+from prefectish.engine.worker.decide import is_undecided
 from prefectish.errors import RemoteError
 
 #: Seconds that what runs beside a suspect may take to end, before the suspect gets a worker to itself.
@@ -233,11 +234,6 @@ def name_of(step_state: StepState, row: int) -> str:
     """Return the name of a child for a log line."""
     name = step_state.step.name
     return f"{name}[{row}]" if step_state.step.mapped else name
-
-
-def is_undecided(state: State) -> bool:
-    """Whether a state is that of an isolated body that died and may be retried, which is not decided yet."""
-    return type(state) is Crashed and CRASH_PROGRESS in state.context
 
 
 def _crashed(step_state: StepState, row: int, lost: Lost) -> Crashed:

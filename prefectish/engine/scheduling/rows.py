@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefectish.engine.clock import Now, later
 from prefectish.engine.jobs.envelope import EncodedError
-from prefectish.engine.jobs.job import STEP, Job, Record
+from prefectish.engine.jobs.job import CALL, STEP, Job, Record, Upcoming
 from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.events import AttemptEvent
@@ -175,6 +175,8 @@ class Rows:
 
     def startable(self, chain: StepChain, map_row: MapRow) -> tuple[int, ...]:
         """Return the steps of a row whose inputs are final, or will be by a job of all of them."""
+        if chain.precedence == CALL and not self._knows_items(map_row):
+            return ()  # it is resubmitted as soon as they are known
         held = map_row.final | map_row.submitted | map_row.waiting
         positions: list[int] = []
         for position, spec in enumerate(chain.spec.steps):
@@ -183,6 +185,19 @@ class Rows:
             ):
                 positions.append(position)
         return tuple(positions)
+
+    def _knows_items(self, map_row: MapRow) -> bool:
+        """Whether all inputs of a call are final; what it followed is replaced by its state."""
+        if not any(type(item) is Upcoming for item in map_row.items):
+            return True
+        items = tuple([self._state_of(item) if type(item) is Upcoming else item for item in map_row.items])
+        self.changes.set_items(map_row, items)
+        return not any(type(item) is Upcoming for item in items)
+
+    def _state_of(self, upcoming: Upcoming) -> State | Upcoming:
+        job = upcoming.job
+        children = self.run_state.chains[job.chain.ident].step_states[upcoming.position].children
+        return (children[job.index] if children is not None else None) or upcoming
 
     def submit(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.jobs.envelope import EncodedError, encode_error, encode_state, weight
 from prefectish.engine.jobs.job import ChainSpec, Pick, Record, StepSpec
-from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef
+from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef, UpstreamRef
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Mapped, State, Success
 from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain
@@ -106,6 +106,8 @@ def _unopened_record(error: BaseException) -> Record:
 
 def substitute(item: Any, values: Sequence[StepResult]) -> Any:
     """Return an input with values in the place of references."""
+    if isinstance(item, UpstreamRef):
+        return values[item.number].record.state
     if isinstance(item, Pick):
         return Pick(substitute(item.state, values), item.path)
     if not isinstance(item, State):

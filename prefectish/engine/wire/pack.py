@@ -13,8 +13,8 @@ from typing import Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state, weight
-from prefectish.engine.jobs.job import SHARED, ChainSpec, Pick, Record, StepSpec
-from prefectish.engine.jobs.references import Held, ResultRef, Unpicklable
+from prefectish.engine.jobs.job import SHARED, ChainSpec, Pick, Record, StepSpec, Upcoming
+from prefectish.engine.jobs.references import Held, ResultRef, Unpicklable, UpstreamRef
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
 from prefectish.engine.wire.execute import reopen_chain
@@ -57,9 +57,9 @@ class Packer:
     """Makes the forms in which inputs are sent, and numbers what is sent beside them."""
 
     def __init__(self) -> None:
-        # What references stand for, in the order of their numbers: a result that is on a worker, or a value that is too
-        # large for every call.
-        self.held: list[Held | Encoded | Any] = []
+        # What references stand for, in the order of their numbers: a result that is on a worker, a value that is too
+        # large for every call, or what a job makes that is open.
+        self.held: list[Held | Encoded | Upcoming | Any] = []
 
     def _large(self, value: Any) -> Any:
         if weight(value) > MAX_BYTES_WITH_CALL:
@@ -93,6 +93,9 @@ class Packer:
             return Pick(self.state(item.state, label), item.path)
         if isinstance(item, State):
             return self.state(item, label)
+        if isinstance(item, Upcoming):
+            self.held.append(item)
+            return UpstreamRef(len(self.held) - 1)
         return Success(None, self._large(encode(item, label, keep=False)))
 
 

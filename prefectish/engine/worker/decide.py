@@ -37,6 +37,7 @@ from prefectish.engine.state import (
     TriggerFailed,
 )
 from prefectish.engine.transitions import can_end
+from prefectish.engine.worker.attempt_context import CRASH_PROGRESS
 from prefectish.errors import MAX_TEXT_LENGTH, after_earlier, describe, text_of
 from prefectish.secrets.lazy import LazySecret
 from prefectish.secrets.masking import mask
@@ -102,7 +103,7 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
     """
     if spec.plain and all(type(state) is Success for state in upstream):
         return _read(spec, upstream)
-    if not all(finished(state) for state in upstream):
+    if not all(finished(state) and not is_undecided(state) for state in upstream):
         return NOT_READY
     if spec.task.skip_on_upstream_skip and any(skips_reader(False, state) for state in upstream):
         return Finish(Skipped(SKIPPED_UPSTREAM))
@@ -123,6 +124,11 @@ def finished(state: State) -> bool:
     if not all(issubclass(kind, Finished) for kind in kinds):
         return False
     return Mapped not in kinds or all(finished(child) for child in children if child is not None)
+
+
+def is_undecided(state: State) -> bool:
+    """Whether a state is that of an isolated body that died and may be retried, which the client decides."""
+    return type(state) is Crashed and CRASH_PROGRESS in state.context
 
 
 def _ask_trigger(spec: StepSpec, upstream: Sequence[State]) -> Finish | None:

@@ -1,0 +1,71 @@
+"""What a session knows of the keys that are open on a cluster, and of the chains that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from distributed import Future
+
+from prefectish.engine.jobs.job import Job
+from prefectish.engine.plan.placement import Placement
+from prefectish.executors.dask_api import Key
+from prefectish.executors.lower import PackedChain
+
+
+class OpenKey:
+    """One key whose value the session will read.
+
+    Attributes
+    ----------
+    jobs
+        The job it belongs to, or the jobs of a batch in order.
+    position
+        The step, None for a batch.
+    value
+        For a receipt: the key it is a receipt of, and its size in bytes.
+    known
+        What the client knows of the key; the session reads it far more often than it does anything else.
+    reads
+        Whether it reads a value that was sent beside the calls.
+    asks
+        Whether it asks where its jobs run, and runs none of them.
+    follows
+        Whether it reads what another open job makes.
+    """
+
+    __slots__ = ("asks", "follows", "future", "jobs", "known", "position", "reads", "value")
+
+    def __init__(
+        self, jobs: Sequence[Job], position: int | None, future: Future, value: tuple[Future, int] | None = None
+    ) -> None:
+        self.jobs = jobs
+        self.position = position
+        self.future = future
+        self.value = value
+        self.known: Any = None
+        self.reads = False
+        self.asks = False
+        self.follows = False
+
+
+#: Graphs that are about to be sent, by placement and whether a first death gives them up, with the keys to read.
+Graphs = dict[tuple[Placement, bool], tuple[dict[Key, Any], dict[Key, OpenKey]]]
+
+
+class OpenChain(NamedTuple):
+    """What is known of a chain.
+
+    Attributes
+    ----------
+    packed
+        Its bytes.
+    placement
+        Where its rows run; None if each is asked.
+    watched
+        Whether the first death of a worker under one of its rows is told: it may have been of memory.
+    """
+
+    packed: PackedChain
+    placement: Placement | None
+    watched: bool
