@@ -195,10 +195,16 @@ def tree_of(executor: Executor, leaves: int) -> int:
     def reduced() -> int:
         level = [called.submit(x) for x in range(leaves)]
         while len(level) > 1:
-            level = [added.submit(a, b) for a, b in zip(level[::2], level[1::2], strict=True)]
+            level = _halved(level, added.submit)
         return level[0].result()
 
     return reduced()
+
+
+def _halved(level: Sequence[Any], pair: Callable[[Any, Any], Any]) -> list[Any]:
+    """Return what pairs make, and the last one if it has no other."""
+    odd = [level[-1]] if len(level) % 2 else []
+    return [*map(pair, level[:-1:2], level[1::2]), *odd]
 
 
 def map_in_function(executor: Executor, width: int, **options: Any) -> int:
@@ -247,7 +253,7 @@ def raw_tree(client: Client, leaves: int) -> None:
     """Submit a call for each leaf, and calls that add up two of those before until one is left."""
     level = [client.submit(increment, x, pure=False) for x in range(leaves)]
     while len(level) > 1:
-        level = [client.submit(add, a, b, pure=False) for a, b in zip(level[::2], level[1::2], strict=True)]
+        level = _halved(level, lambda a, b: client.submit(add, a, b, pure=False))
     check(level[0].result(), leaves * (leaves + 1) // 2)
 
 
