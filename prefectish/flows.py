@@ -562,6 +562,7 @@ class Flow(TaskGraph, Deployable):
         keep_results: Any = None,
         timeout: float | timedelta | None = None,
         progress: bool | None = None,
+        story: bool | None = None,
         **parameter_values: Any,
     ) -> State:
         """Continue a recorded run: run what is not finished, what is new in a list, and what follows from it.
@@ -579,7 +580,7 @@ class Flow(TaskGraph, Deployable):
             Accept that tasks changed: they run again, and what follows them.
         history
             Where the run is recorded, as in :meth:`run`.
-        parameters, executor, context, keep_results, timeout, progress, **parameter_values
+        parameters, executor, context, keep_results, timeout, progress, story, **parameter_values
             As in :meth:`run`; parameters are not recorded.
 
         Raises
@@ -591,12 +592,14 @@ class Flow(TaskGraph, Deployable):
         RunLocked
             If another process drives the run.
         """
+        check_reserved((parameter.name for parameter in self.parameters()), story=story)
         values = self._settled(parameters, parameter_values, context)
         from prefectish.engine.driver.run import resumption, run_flow
 
         options = self._options(
-            executor=executor, context=context, keep_results=keep_results, timeout=timeout, progress=progress
-        )
+            executor=executor, context=context, keep_results=keep_results, timeout=timeout, progress=progress,
+            story=story,
+        )  # fmt: skip
         recorded = resumption(run_id, history, retry_failed, force, where)  # the run is held from here on
         return run_flow(self, values, options.merged(resumption=recorded))
 

@@ -104,6 +104,13 @@ def test_resumed_function_runs_nothing_that_has_ended(bodies, where):
     assert again.result == state.result == ([10, 20, 30], 101, 60)
 
 
+def test_resumed_function_keeps_a_story_if_it_is_asked_for(bodies, where, monkeypatch):
+    monkeypatch.delenv("PREFECTISH_VALIDATE", raising=False)
+    state = make(bodies, where, fixed=False).run(n=3)
+    again = make(bodies, where).resume(state.context["flow_run_id"], n=3, retry_failed=True, story=True)
+    assert "finished" in again.story("scale[2]")
+
+
 def test_resumed_function_retries_failures_with_corrected_code(bodies, where):
     state = make(bodies, where, fixed=False).run(n=4)
     run_id = state.context["flow_run_id"]

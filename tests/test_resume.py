@@ -116,6 +116,15 @@ def test_finished_run_runs_nothing_again(bodies: Bodies, path: str, store: Any) 
             state.result[end].result  # noqa: B018
 
 
+def test_resumed_run_keeps_a_story_if_it_is_asked_for(
+    bodies: Bodies, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECTISH_VALIDATE", raising=False)
+    flow, _, _ = pipeline(bodies, [0, 3, 5], None)
+    run_id = flow.run(history=path).context["flow_run_id"]
+    assert "finished" in flow.resume(run_id, history=path, retry_failed=True, story=True).story("twice[2]")
+
+
 def test_failed_children_stand_unless_asked_for(bodies: Bodies, path: str, tmp_path: Path) -> None:
     flow, doubled, end = pipeline(bodies, [0, 3, 5], LocalResult(dir=tmp_path / "results"))
     run_id = flow.run(history=path).context["flow_run_id"]

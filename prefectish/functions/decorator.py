@@ -247,7 +247,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         self, run_id: str, parameters: Mapping[str, Any] | None = None, *, retry_failed: bool = False,
         where: Any = None, force: bool = False, executor: Any = None, context: Mapping[str, Any] | None = None,
         history: Any = None, progress: bool | None = None, timeout: float | timedelta | None = None,
-        **parameter_values: Any,
+        story: bool | None = None, **parameter_values: Any,
     ) -> State:  # fmt: skip
         """Continue a recorded run: the function runs again, and calls that have ended return their recorded results.
 
@@ -266,7 +266,7 @@ class FlowFunction(Deployable, Generic[P, R]):
             Run again only some of what failed, as for :meth:`prefectish.Flow.resume`.
         force
             Accept that tasks changed: they run again, and what follows them.
-        executor, context, history, progress, timeout
+        executor, context, history, progress, timeout, story
             As for :meth:`run`.
 
         Raises
@@ -279,8 +279,9 @@ class FlowFunction(Deployable, Generic[P, R]):
             Another process drives the run.
         """
         options = self._run_options(
-            executor=executor, context=context, history=history, progress=progress, timeout=timeout, retries=0
-        )
+            executor=executor, context=context, history=history, progress=progress, timeout=timeout, story=story,
+            retries=0,
+        )  # fmt: skip
         arguments = self.signature.bind((), {**(parameters or {}), **parameter_values})
         recorded = resumption(run_id, options.history, retry_failed, force, where)
         return self._state(arguments, options.merged(resumption=recorded))
@@ -494,40 +495,30 @@ def flow(
         return functools.partial(flow, **options)
     if not callable(function) or isinstance(function, type) or hasattr(function, "state_handlers"):
         raise FlowDefinitionError(f"@flow needs a function, got {function!r}")
-    if executor is not None and task_runner is not None:
-        raise FlowDefinitionError("give one of executor and task_runner: they are names of one option")
-    max_concurrency = task_runner_max_concurrency
-    if max_concurrency is not None and not _is_whole(max_concurrency, 1):
-        raise FlowDefinitionError(f"task_runner_max_concurrency must be an int >= 1, got {max_concurrency!r}")
-    if not _is_whole(retries, 0):
-        raise FlowDefinitionError(f"retries must be an int >= 0, got {retries!r}")
     if schedule is not None and not hasattr(schedule, "next"):
         raise TypeError(f"schedule must be a Schedule, got {schedule!r}; see prefectish.schedules")
     limit = timeout if timeout is not None else timeout_seconds
+    most = task_runner_max_concurrency
     run_options = RunOptions(
-        executor=executor if executor is not None else task_runner,
+        executor=_one_executor(executor, task_runner),
         timeout=None if limit is None else seconds_of("timeout", limit),
         history=history,
         progress=progress,
-        retries=retries,
+        retries=_whole("retries", retries, 0),
         retry_delay=retry_delay_seconds,
-        max_concurrency=max_concurrency,
+        max_concurrency=None if most is None else _whole("task_runner_max_concurrency", most, 1),
     )
     handlers = [*(state_handlers or ()), *hook_handlers(on_completion, on_failure)]
-    made: FlowFunction[Any, Any] = FlowFunction(
-        function,
-        name,
-        run_options,
-        handlers,
-        result,
-        validate_parameters,
-        run_name=flow_run_name,
-        log_prints=log_prints,
-        description=description,
-        schedule=schedule,
-    )
+    more = {"run_name": flow_run_name, "log_prints": log_prints, "description": description, "schedule": schedule}
+    made = FlowFunction(function, name, run_options, handlers, result, validate_parameters, **more)
     _check_run_name(flow_run_name, made.signature)
     return made
+
+
+def _one_executor(executor: Any, task_runner: Any) -> Any:
+    if executor is not None and task_runner is not None:
+        raise FlowDefinitionError("give one of executor and task_runner: they are names of one option")
+    return executor if executor is not None else task_runner
 
 
 def _hint(name: str) -> str:
@@ -560,5 +551,7 @@ def _run_name(run_name: str | Callable[..., str], arguments: Mapping[str, Any]) 
     return str(run_name()) if callable(run_name) else run_name.format(**arguments)
 
 
-def _is_whole(value: Any, minimum: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+def _whole(name: str, value: Any, minimum: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise FlowDefinitionError(f"{name} must be an int >= {minimum}, got {value!r}")
+    return value
