@@ -36,6 +36,18 @@ def counts(path):
     return found
 
 
+def slow_work(path):
+    """Return a task that notes its item and its process."""
+
+    @task
+    def work(x):
+        note(path, f"{x} {os.getpid()}")
+        spend(0.05)
+        return x
+
+    return work
+
+
 @contextmanager
 def local_cluster(n_workers=2, **options):
     given = {"n_workers": n_workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", **options}
@@ -158,12 +170,7 @@ def test_w8_frozen_worker_is_given_up_and_what_it_says_later_is_dropped(tmp_path
     path = tmp_path / "notes"
     database = tmp_path / "history.db"
 
-    @task
-    def work(x):
-        note(path, f"{x} {os.getpid()}")
-        spend(0.05)
-        return x
-
+    work = slow_work(path)
     with Flow("w8") as flow:
         children = work.map(range(80))
         good = count_good(children)
@@ -194,12 +201,7 @@ def test_w8_without_a_limit_on_silence_the_run_waits_for_the_frozen_worker(tmp_p
     """The protection switched off: with Dask's five minutes the run is not over by the time it was above."""
     path = tmp_path / "notes"
 
-    @task
-    def work(x):
-        note(path, f"{x} {os.getpid()}")
-        spend(0.05)
-        return x
-
+    work = slow_work(path)
     with Flow("w8") as flow:
         children = work.map(range(40))
     with local_cluster() as client:
@@ -216,12 +218,7 @@ def test_w8_without_a_limit_on_silence_the_run_waits_for_the_frozen_worker(tmp_p
 def test_w11_worker_that_loses_its_link_is_as_dead(tmp_path):
     path = tmp_path / "notes"
 
-    @task
-    def work(x):
-        note(path, f"{x} {os.getpid()}")
-        spend(0.05)
-        return x
-
+    work = slow_work(path)
     with Flow("w11") as flow:
         children = work.map(range(80))
         good = count_good(children)

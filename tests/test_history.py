@@ -12,36 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded_flows import example, load
 
-from prefectish import Flow, get_logger, history, task, triggers
+from prefectish import Flow, get_logger, history, task
 from prefectish.engine.scheduling.causes import normalised
 from prefectish.engine.state import Success
 from prefectish.errors import HistoryCorrupt, HistoryWriteError
 from prefectish.history.store import open_store
-
-
-@task
-def load(x: int) -> int:
-    if x % 7 == 3:
-        raise ValueError(f"no file {x}")
-    return x
-
-
-@task(max_retries=2, retry_delay=0)
-def flaky() -> None:
-    raise RuntimeError("never")
-
-
-@task(trigger=triggers.all_finished)
-def total(values: list[Any]) -> int:
-    return len(values)
-
-
-def example(width: int = 20) -> Flow:
-    with Flow("example") as flow:
-        total(load.map(list(range(width))))
-        flaky()
-    return flow
 
 
 @pytest.fixture

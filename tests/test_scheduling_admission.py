@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_progress import Owner, labels, named
+from owner import Owner, labels, named
 
 from prefectish import Flow
 from prefectish.engine.scheduling.admission import (

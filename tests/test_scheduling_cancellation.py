@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from test_progress import Owner, labels, named
+from owner import Owner, chain_of, labels, named, names
 
 from prefectish import Flow
 from prefectish.engine.jobs.job import Receipt, Record
 from prefectish.engine.state import Cancelled, Failed, Pending, Retrying, Success, TimedOut
-
-
-def names(jobs):
-    return [label for job in jobs for label in labels(job)]
-
-
-def chain_of(width=3, **options):
-    with Flow("steered") as flow:
-        loaded = named("load").map(list(range(width)))
-        cleaned = named("clean").map(loaded)
-        named("total", **options)(cleaned)
-    return flow
-
-
-def limited_chain(width=3, **options):
-    """Return a flow whose maps travel alone: the second waits for the first at a gate."""
-    with Flow("steered") as flow:
-        loaded = named("load", max_concurrency=100).map(list(range(width)))
-        cleaned = named("clean", max_concurrency=100, **options).map(loaded)
-        named("total")(cleaned)
-    return flow
-
 
 # -- pauses ------------------------------------------------------------------------------------------------------------
 

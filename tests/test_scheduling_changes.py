@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from test_progress import Owner, named
+from owner import Owner, named
 
 from prefectish import Flow, flatten
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, AdmissionMode

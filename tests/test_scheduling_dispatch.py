@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_progress import BEGINNING, Owner, labels, named
+from owner import BEGINNING, Owner, labels, named
 
 from prefectish import Flow
 from prefectish.engine.state import Cancelled, Failed, Mapped, Pending, Retrying, Running, Scheduled, Success

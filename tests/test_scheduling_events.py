@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from test_progress import Owner, named
+from owner import Owner, named
 
 from prefectish import Flow
 from prefectish.engine.scheduling.events import load

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_progress import Owner, named
+from owner import Owner, named
 
 from prefectish import Flow, flatten, unmapped
 from prefectish.engine.state import Failed, Mapped, Skipped, Success

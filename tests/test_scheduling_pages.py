@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from jobs import advanced
-from test_progress import Owner, labels, named
+from owner import Owner, labels, named
 
 from prefectish import Flow
 from prefectish.caching.lookups import Miss

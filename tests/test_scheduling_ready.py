@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from test_progress import Owner, labels, named
+from owner import Owner, labels, named
 
 from prefectish import Flow, flatten
 from prefectish.engine.jobs.job import ITEM, SHARED, STEP

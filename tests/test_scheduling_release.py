@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from test_progress import Owner, labels, named
+from owner import Owner, labels, named
 
 from prefectish import Flow, triggers
 from prefectish.engine.jobs.references import Held

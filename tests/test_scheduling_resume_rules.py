@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from test_progress import Owner, labels, named
+from owner import Owner, labels, named
 
 from prefectish import Flow
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait

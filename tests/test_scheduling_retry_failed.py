@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_progress import Owner, labels, named
+from owner import Owner, chain_of, labels, limited_chain, named, names
 
 from prefectish import Flow, flatten, triggers
 from prefectish.engine.jobs.job import Receipt, Record
@@ -34,27 +34,6 @@ BROKEN = Failed("broken", ValueError("broken"))
 
 def all_failed(owner, slug, where=None):
     return owner.progress.retrier.retry(slug, chooser(where), owner.moment)
-
-
-def names(jobs):
-    return [label for job in jobs for label in labels(job)]
-
-
-def chain_of(width=3, **options):
-    with Flow("steered") as flow:
-        loaded = named("load").map(list(range(width)))
-        cleaned = named("clean").map(loaded)
-        named("total", **options)(cleaned)
-    return flow
-
-
-def limited_chain(width=3, **options):
-    """Return a flow whose maps travel alone: the second waits for the first at a gate."""
-    with Flow("steered") as flow:
-        loaded = named("load", max_concurrency=100).map(list(range(width)))
-        cleaned = named("clean", max_concurrency=100, **options).map(loaded)
-        named("total")(cleaned)
-    return flow
 
 
 # -- failures that run again -------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from test_progress import BEGINNING, Owner, labels, named
+from owner import BEGINNING, Owner, labels, named
 
 from prefectish import Flow
 from prefectish.engine.jobs.job import Receipt, Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from test_progress import Owner, named
+from owner import Owner, named
 
 from prefectish import Flow
 from prefectish.engine.jobs.job import STEP
