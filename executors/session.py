@@ -20,7 +20,7 @@ from prefectish.engine.jobs.job import CALL, ChainSpec, Job, Receipt, Record, St
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.jobs.references import Held, LeftOnWorker
 from prefectish.engine.plan.placement import Placement, placement_of
-from prefectish.engine.plan.steps import Plan
+from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch
 from prefectish.engine.wire.pack import HEAVY, add_task_payloads, pack_chain, pickle_tasks
 from prefectish.engine.wire.places import Places
@@ -58,6 +58,7 @@ from prefectish.executors.lower import (
 )
 from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey
 from prefectish.executors.placing import QUESTION, Placer
+from prefectish.executors.same_modules import SameModules
 from prefectish.executors.waker import Waker
 
 #: The bytes of a chain up to this size are sent with every call; larger ones get a key of their own. All calls depend
@@ -139,6 +140,9 @@ class ClusterSession:
         self.chains: dict[int, OpenChain] = {}
         self.placer = Placer(self._key, self._reference)
         self.watch = LossWatch(connection, run_id, no_workers_timeout, stall_warning)
+        self.modules = SameModules(self.client, self.watch)
+        self._compared: set[int] = set()
+        self._compare_modules([s for s in plan.steps if s.literal is None])
         self._patience = _PATIENCE
         self._done: list[Receipt] = []
         self._waiting_since: float | None = None  # since when something is done that was not read
@@ -222,6 +226,13 @@ class ClusterSession:
             graphs.clear()
         here = graphs.get(group, ({}, {}))[0]
         return all(key in self.open_keys or key in here or key in self._weighed for key in keys)
+
+    def _compare_modules(self, steps: Iterable[Step | StepSpec]) -> None:
+        """Compare the user's own modules that tasks reach, of those that are new."""
+        new = [step for step in steps if step.number not in self._compared]
+        self._compared.update(step.number for step in new)
+        if new:
+            self.modules.check([self.tasks[step.number] for step in new], [step.task.run for step in new])
 
     def _check_new_maps(self, jobs: Sequence[Job]) -> None:
         """Check that a worker can load what a large map that begins with these jobs needs.
@@ -334,7 +345,9 @@ class ClusterSession:
         return known
 
     def _pack(self, spec: ChainSpec) -> PackedChain:
-        payload, held = pack_chain(spec, self.tasks)
+        add_task_payloads(spec, self.tasks)
+        self._compare_modules(spec.steps)
+        payload, held = pack_chain(spec, self.tasks, self.modules.guard)
         reference: Any = payload
         if len(payload) > INLINE_CHAIN:
             reference = self._send_payload(payload)

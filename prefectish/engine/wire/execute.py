@@ -26,17 +26,28 @@ from prefectish.errors import text_of
 MAX_OPEN_CHAINS = 64
 
 
+class NotHere(Exception):
+    """Raised while a chain is opened in a process that must not run it; the executor runs it in another one."""
+
+
 def execute(payload: bytes, call: Call, *values: StepResult) -> StepResult:
-    """Run one step of one branch. It raises nothing: whatever happens is in the record.
+    """Run one step of one branch. It raises nothing but `NotHere`: whatever happens is in the record.
 
     `payload` is the chain, as :func:`prefectish.engine.wire.pack.pack_chain` made it; `values` are the results of
     ``call.sources``, then the values that references stand for, in the order of their numbers.
     """
     chain = capture(open_chain, payload)
     if isinstance(chain, Error):
+        _check_place(chain.exception)
         return StepResult(call.position, _unopened_record(chain.exception), _earlier_records(call, None, values))
     record = _run(chain.value, call, values)
     return StepResult(call.position, record, _earlier_records(call, chain.value, values))
+
+
+def _check_place(error: BaseException) -> None:
+    """Raise what keeps a chain from running in this process only."""
+    if isinstance(error, NotHere):
+        raise error
 
 
 def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
@@ -135,14 +146,18 @@ def open_chain(payload: bytes) -> ChainSpec:
 
 
 def reopen_chain(*content: Any) -> ChainSpec:
-    """Return a chain from the content of its payload, in which each task is bytes of its own."""
+    """Return a chain from the content of its payload, in which each task is bytes of its own.
+
+    The guard comes first: an object that raises `NotHere` where it is unpickled and the chain must not run.
+    """
+    _, *content = content
     fields = dict(zip(ChainSpec.fields, content, strict=True))
     fields["steps"] = tuple(StepSpec(number, pickle.loads(task), *rest) for number, task, *rest in fields["steps"])
     return ChainSpec(**fields)
 
 
 def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
-    """Run the branches of a batch one after another, all steps of each. It raises nothing.
+    """Run the branches of a batch one after another, all steps of each. It raises nothing but `NotHere`.
 
     `calls` is a pickled ``(patience, keep, verify, probe_only, branches)``; a branch is ``(index, positions, items,
     given, starts, submission)``. Branches that have not started after `patience` seconds return to the client as they
@@ -150,6 +165,8 @@ def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
     """
     patience, keep, verify, probe_only, branches = pickle.loads(calls)
     chain = capture(open_chain, payload)
+    if isinstance(chain, Error):
+        _check_place(chain.exception)
     spec = chain.value if isinstance(chain, Value) else None
     if spec is not None and values:
         spec = _with_values(spec, values)

@@ -106,8 +106,12 @@ def add_task_payloads(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> No
             tasks[spec.number] = pickle_task(spec.slug, spec.task)
 
 
-def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> tuple[bytes, list[Any]]:
-    """Return the bytes of a chain and what the references in it stand for."""
+def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes], guard: Any = None) -> tuple[bytes, list[Any]]:
+    """Return the bytes of a chain and what the references in it stand for.
+
+    `guard` is unpickled before the chain is; it raises :class:`prefectish.engine.wire.execute.NotHere` where the chain
+    must not run.
+    """
     add_task_payloads(chain, tasks)
     packer = Packer()
     steps = []
@@ -117,10 +121,10 @@ def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes]) -> tuple[byt
     shared = tuple(_shared(packer, chain, k) for k in range(len(chain.shared)))
     run = {name: value for name, value in chain.run.items() if name != "caches"}  # a memory of this process
     content = chain.values(run=run, steps=steps, shared=shared)
-    whole = capture(dumps, _Chain(content))
+    whole = capture(dumps, _Chain((guard, *content)))
     if isinstance(whole, Value):
         return whole.value, packer.held
-    return dumps(_Chain(chain.values(run=_portable(run), steps=steps, shared=shared))), packer.held
+    return dumps(_Chain((guard, *chain.values(run=_portable(run), steps=steps, shared=shared)))), packer.held
 
 
 def _constant(packer: Packer, spec: StepSpec, name: str, value: Any) -> Any:
@@ -172,7 +176,7 @@ def unpicklable_input(spec: StepSpec, index: int, name: str, value: Any, error: 
 
 
 class _Chain:
-    """Pickles as the fields of a chain, unpickles as the chain."""
+    """Pickles as a guard and the fields of a chain, unpickles as the chain."""
 
     def __init__(self, content: tuple[Any, ...]) -> None:
         self.content = content

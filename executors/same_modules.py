@@ -1,0 +1,119 @@
+"""A run on a cluster whose workers must have the user's own modules as the client has them.
+
+They are compared before the run, on all workers, and before the first call of a task that is new. A worker that joins
+later compares them itself when it opens a chain: one that has others is sent away, what it was given runs elsewhere,
+and the log of the run says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from distributed import Client, Reschedule, get_worker
+
+from prefectish.engine.wire.execute import NotHere
+from prefectish.errors import EnvironmentMismatch
+from prefectish.executors.dask_api import asked_on_workers
+from prefectish.executors.lost_keys import NoAnswer
+from prefectish.executors.own_modules import Content, differences, reached
+
+if TYPE_CHECKING:
+    from prefectish.executors.lost_keys import LossWatch
+
+logger = logging.getLogger("prefectish.executors")
+
+#: Seconds that workers have for an answer; one that has none is asked when it opens a chain.
+PATIENCE = 10.0
+#: What workers that are sent away tell.
+TOPIC = "prefectish-modules"
+
+
+class Guard:
+    """Pickled with a chain; where it is unpickled, the modules are compared, once in each process."""
+
+    def __init__(self, wanted: Mapping[str, Content]) -> None:
+        self.wanted = dict(wanted)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _admit, (tuple((name, *content) for name, content in self.wanted.items()),)
+
+
+class OtherModules(NotHere, Reschedule):
+    """Raised on a worker that has another version of a module than the client: Dask runs the key elsewhere."""
+
+
+def _admit(wanted: tuple[tuple[Any, ...], ...]) -> None:
+    """Raise `OtherModules` on a worker that has other modules, which it leaves."""
+    found = _found(wanted)
+    if found:
+        worker = get_worker()
+        worker.log_event(TOPIC, {"worker": worker.address, "text": found[0]})
+        worker.loop.add_callback(worker.close_gracefully, restart=False, reason="prefectish-other-modules")
+        raise OtherModules(found[0])
+
+
+@cache
+def _found(wanted: tuple[tuple[Any, ...], ...]) -> list[str]:
+    return differences({name: Content(*content) for name, *content in wanted})
+
+
+def _compare_here(wanted: tuple[tuple[Any, ...], ...]) -> list[str]:
+    """Return what is different on this worker."""
+    _found.cache_clear()  # a module may have been uploaded since
+    return _found(wanted)
+
+
+class SameModules:
+    """Compares the modules that the tasks of a run reach."""
+
+    def __init__(self, client: Client, watch: LossWatch) -> None:
+        self._client = client
+        self._watch = watch
+        self._known: dict[str, Content] = {}
+        self._listens = False
+
+    @property
+    def guard(self) -> Guard | None:
+        """What is sent with a chain; None if no module of the user's own is reached."""
+        return Guard(self._known) if self._known else None
+
+    def check(self, payloads: Iterable[bytes], bodies: Iterable[Any]) -> None:
+        """Compare the modules that these tasks reach on all workers.
+
+        Raises
+        ------
+        EnvironmentMismatch
+            A worker has another version of one, or none.
+        """
+        new = {name: c for name, c in reached(payloads, bodies).items() if name not in self._known}
+        if not new:
+            return
+        question = asked_on_workers(self._client, _compare_here, wanted=Guard(new).__reduce__()[1][0])
+        try:
+            answers: dict[str, list[str]] = self._watch.wait(question, PATIENCE)
+        except (NoAnswer, OSError):
+            answers = {}
+        other = {worker: found for worker, found in answers.items() if found}
+        if other:
+            raise EnvironmentMismatch(_text(other, new))
+        if not self._listens:
+            self._listens = True
+            self._client.subscribe_topic(TOPIC, _log)
+        self._known |= new
+
+
+def _text(other: Mapping[str, list[str]], wanted: Mapping[str, Content]) -> str:
+    worker, (first, *_) = next(iter(other.items()))
+    more = f" (and on {len(other) - 1} more workers)" if len(other) > 1 else ""
+    file = next((c.file for name, c in wanted.items() if first.startswith(f"module {name} ")), "...")
+    return (
+        f"{first}, on worker {worker}{more}; send it to all workers with client.upload_file({file!r}), or install "
+        f"the same version there and restart them"
+    )
+
+
+def _log(event: tuple[float, Mapping[str, str]]) -> None:
+    logger.error("%s, on worker %s, which joined late: it was sent away", event[1]["text"], event[1]["worker"])
