@@ -229,12 +229,17 @@ def content(name: str) -> Content | None:
 
 
 def _is_newer(file: str) -> bool:
-    """Whether a file may have changed since this process began; its times may be those of the place it came from."""
+    """Whether a file may have changed since this process began."""
+    return changed_at(file) > psutil.Process().create_time() - 1
+
+
+def changed_at(file: str) -> float:
+    """Return when a file changed here, in seconds since the epoch; its own time may be that of where it came from."""
     try:
         found = os.stat(file)
-    except OSError:
-        return True
-    return max(found.st_mtime, found.st_ctime) > psutil.Process().create_time() - 1
+    except OSError:  # it is in an archive
+        return float("inf")
+    return max(found.st_mtime, found.st_ctime)
 
 
 def _memory(module: ModuleType, codes: frozenset[str] | None, literals: Mapping[str, Any]) -> tuple[str, bool]:

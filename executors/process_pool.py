@@ -178,6 +178,7 @@ class ProcessGroup:
 
     def __init__(self, size: int) -> None:
         self.pid = os.getpid()
+        self.started = time.time()
         self.start = ProcessEnv.now()
         self.folder = tempfile.mkdtemp(prefix="prefectish_crash_log-")
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
@@ -284,15 +285,24 @@ class ProcessPool:
         self._group: ProcessGroup | None = None
         self._env_changes: ProcessEnv | None = None
         self._closed = False
+        self._newest = 0.0
         self._lock = threading.Lock()
+
+    def renew(self, changed: float) -> None:
+        """Use no process that began before a moment, in seconds since the epoch, at which a module changed."""
+        with self._lock:
+            self._newest = max(self._newest, changed)
 
     def view(self, room: int, first: CallsAhead | None) -> PoolView:
         """Return a view of the present processes, whose calls may go first; start processes if there are none."""
         with self._lock:
             if self._closed:
                 raise RuntimeError("the run has ended")
+            if self._group is not None and self._group.started < self._newest:
+                self._group.executor.shutdown(wait=False)  # what it was given ends
+                self._group = None
             if self._group is None:
-                self._group = _take(self.size) or ProcessGroup(self.size)
+                self._group = _take(self.size, self._newest) or ProcessGroup(self.size)
                 self._env_changes = ProcessEnv.now().since(self._group.start)
             return PoolView(self._group, self._env_changes, room, first)
 
@@ -326,8 +336,11 @@ class ProcessPool:
             group.kill()
 
 
-def _take(size: int) -> ProcessGroup | None:
-    """Return an idle group of processes that works, if there is one."""
+def _take(size: int, newest: float) -> ProcessGroup | None:
+    """Return an idle group of processes that works and is not older than a module that it may have imported."""
     with _lock:
         group = _idle.pop(size, None)
+    if group is not None and group.started < newest:
+        group.executor.shutdown(wait=False)
+        return None
     return group if group is not None and group.works() else None

@@ -7,28 +7,30 @@ the same for all branches of a map is written to a file once, and each process r
 from __future__ import annotations
 
 import functools
+import os
 import pickle
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol
 
 import dask.multiprocessing
 
 from prefectish.engine.jobs.envelope import Encoded
-from prefectish.engine.jobs.job import ChainSpec, Job, Receipt, Record
+from prefectish.engine.jobs.job import ChainSpec, Job, Receipt, Record, StepSpec
 from prefectish.engine.jobs.protocol import LossCause, Lost
-from prefectish.engine.plan.steps import Plan
+from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.state import Success
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch
-from prefectish.engine.wire.pack import pack_chain, pickle_tasks
+from prefectish.engine.wire.pack import add_task_payloads, pack_chain, pickle_tasks
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.engine.worker.recall import begun_masks, key_of
-from prefectish.errors import FlowDefinitionError
+from prefectish.errors import EnvironmentMismatch, FlowDefinitionError
 from prefectish.executors.dask_api import Key
 from prefectish.executors.lower import LoweringOptions, PackedChain, item_inputs, lower, lower_batch, not_ready
+from prefectish.executors.own_modules import changed_at, reached, stale_here
 from prefectish.executors.payload_files import PayloadFiles
 from prefectish.executors.pool_session import CallsAhead, PoolJob, Report, cluster_error, in_given_order
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
@@ -148,6 +150,8 @@ class Processes:
         self._lock = threading.Lock()
         self._shared_pool = ProcessPool(slots)
         self._solo_pool = ProcessPool(1)
+        self._compared: set[int] = set()
+        self._compare_modules([s for s in plan.steps if s.literal is None])
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -221,9 +225,29 @@ class Processes:
                 packed = self._chains[spec.ident] = self._pack(spec)
             return packed
 
+    def _compare_modules(self, steps: Iterable[Step | StepSpec]) -> None:
+        """Let no process run another version of the user's own modules than this one, of tasks that are new.
+
+        Raises
+        ------
+        EnvironmentMismatch
+            This process runs an older version than the one that others would import.
+        """
+        new = [step for step in steps if step.number not in self._compared]
+        self._compared.update(step.number for step in new)
+        wanted = reached([self.tasks[step.number] for step in new], [step.task.run for step in new]) if new else {}
+        text = stale_here(wanted)
+        if text is not None:
+            raise EnvironmentMismatch(text)
+        newest = max((changed_at(c.file) for c in wanted.values() if os.path.exists(c.file)), default=0.0)
+        for pool in (self._shared_pool, self._solo_pool):
+            pool.renew(newest)
+
     def _pack(self, spec: ChainSpec) -> PackedChain:
         # The record of each step is read by itself here, so no result needs those of earlier steps.
         every = spec.replace(wanted=frozenset(range(len(spec.steps))))
+        add_task_payloads(spec, self.tasks)
+        self._compare_modules(spec.steps)
         payload, held = pack_chain(every, self.tasks)
         reference = self._payload_files.add(payload) if len(payload) > INLINE_CHAIN else payload
         return PackedChain(reference, tuple(self._payload_files.add(_reference(h)) for h in held), item_inputs(spec))
@@ -237,7 +261,11 @@ class Processes:
         ------
         FlowDefinitionError
             The processes ended before they were ready.
+        EnvironmentMismatch
+            They would run other versions of modules than this process.
         """
+        if isinstance(error, EnvironmentMismatch):
+            raise error
         if not isinstance(error, PoolBroke):
             return [cluster_error(pool_job, error) for pool_job in pool_jobs], []
         if not error.was_ready:
