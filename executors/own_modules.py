@@ -366,10 +366,15 @@ def differences(wanted: Mapping[str, Content], find: Callable[[str], Content | N
     return [text for name, theirs in wanted.items() if (text := _difference(name, theirs, find(name))) is not None]
 
 
+def missing(name: str) -> str:
+    """Say that a module is not there."""
+    return f"ModuleNotFoundError: No module named {name!r}"
+
+
 def _difference(name: str, wanted: Content, here: Content | None) -> str | None:
     if here is None:
         # What only a module of the client's imports may not be needed there.
-        return f"module {name} cannot be imported ({wanted.file} is not there)" if wanted.is_needed else None
+        return missing(name) if wanted.is_needed else None
     if not wanted.is_stale and not here.is_stale:
         if wanted.source == here.source:
             return None

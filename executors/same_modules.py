@@ -8,7 +8,7 @@ and the log of the run says so.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from prefectish.engine.wire.execute import NotHere
 from prefectish.errors import EnvironmentMismatch
 from prefectish.executors.dask_api import asked_on_workers
 from prefectish.executors.lost_keys import NoAnswer
-from prefectish.executors.own_modules import Content, differences, reached
+from prefectish.executors.own_modules import Content, differences, missing, reached, references
 
 if TYPE_CHECKING:
     from prefectish.executors.lost_keys import LossWatch
@@ -80,15 +80,16 @@ class SameModules:
         """What is sent with a chain; None if no module of the user's own is reached."""
         return Guard(self._known) if self._known else None
 
-    def check(self, payloads: Iterable[bytes], bodies: Iterable[Any]) -> None:
-        """Compare the modules that these tasks reach on all workers.
+    def check(self, tasks: Mapping[str, tuple[bytes, Any]]) -> None:
+        """Compare the modules that tasks reach on all workers; `tasks` are their pickles and bodies, by slug.
 
         Raises
         ------
         EnvironmentMismatch
             A worker has another version of one, or none.
         """
-        new = {name: c for name, c in reached(payloads, bodies).items() if name not in self._known}
+        found = reached([payload for payload, _ in tasks.values()], [body for _, body in tasks.values()])
+        new = {name: c for name, c in found.items() if name not in self._known}
         if not new:
             return
         question = asked_on_workers(self._client, _compare_here, wanted=Guard(new).__reduce__()[1][0])
@@ -98,21 +99,25 @@ class SameModules:
             answers = {}
         other = {worker: found for worker, found in answers.items() if found}
         if other:
-            raise EnvironmentMismatch(_text(other, new))
+            raise EnvironmentMismatch(_text(other, new, {slug: payload for slug, (payload, _) in tasks.items()}))
         if not self._listens:
             self._listens = True
             self._client.subscribe_topic(TOPIC, _log)
         self._known |= new
 
 
-def _text(other: Mapping[str, list[str]], wanted: Mapping[str, Content]) -> str:
+def _text(other: Mapping[str, list[str]], wanted: Mapping[str, Content], tasks: Mapping[str, bytes]) -> str:
     worker, (first, *_) = next(iter(other.items()))
     more = f" (and on {len(other) - 1} more workers)" if len(other) > 1 else ""
-    file = next((c.file for name, c in wanted.items() if first.startswith(f"module {name} ")), "...")
-    return (
-        f"{first}, on worker {worker}{more}; send it to all workers with client.upload_file({file!r}), or install "
-        f"the same version there and restart them"
-    )
+    name = next(name for name in wanted if first == missing(name) or first.startswith(f"module {name} "))
+    upload = f"client.upload_file({wanted[name].file!r})"
+    if first == missing(name):
+        slug = next((slug for slug, payload in tasks.items() if name in references(payload)), next(iter(tasks)))
+        return (
+            f"task {slug} cannot be loaded on {worker}{more}: {first}; install there what it needs, send it with "
+            f"{upload}, or define it in the script, from where it is sent by value"
+        )
+    return f"{first}, on worker {worker}{more}; send it to all workers with {upload}, or install the same version there"
 
 
 def _log(event: tuple[float, Mapping[str, str]]) -> None:

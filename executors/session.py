@@ -232,7 +232,7 @@ class ClusterSession:
         new = [step for step in steps if step.number not in self._compared]
         self._compared.update(step.number for step in new)
         if new:
-            self.modules.check([self.tasks[step.number] for step in new], [step.task.run for step in new])
+            self.modules.check({step.slug: (self.tasks[step.number], step.task.run) for step in new})
 
     def _check_new_maps(self, jobs: Sequence[Job]) -> None:
         """Check that a worker can load what a large map that begins with these jobs needs.

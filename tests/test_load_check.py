@@ -45,6 +45,7 @@ def test_body_that_workers_cannot_load_is_refused_by_name(executor, only_here):
 
 def test_without_a_load_check_every_child_says_so(executor, only_here, monkeypatch):
     monkeypatch.setattr(session, "LARGE", WIDE + 1)
+    monkeypatch.setattr(session.SameModules, "check", lambda self, tasks: None)
     with Flow("body") as flow:
         children = task(only_here.body).map(range(WIDE))
     state = flow.run(executor=executor, history=False)
@@ -81,9 +82,12 @@ def test_p5_item_that_alone_cannot_be_loaded_fails_alone(executor, only_here, ba
     assert "could not be unpickled on the worker: ModuleNotFoundError" in states[bad].message
 
 
-def test_small_map_is_not_tried(executor, only_here):
+def test_small_map_is_not_tried(executor, only_here, monkeypatch):
     with Flow("small") as flow:
         children = task(only_here.body).map(range(3))
+    with pytest.raises(EnvironmentMismatch, match=r"^task body-1 cannot be loaded"):  # by its module alone
+        flow.run(executor=executor, history=False)
+    monkeypatch.setattr(session.SameModules, "check", lambda self, tasks: None)
     state = flow.run(executor=executor, history=False)
     assert kinds(state.result[children]) == {"Failed": 3}
 

@@ -82,10 +82,11 @@ def test_w16_another_module_on_a_worker_is_refused_before_anything_runs(
     path = tmp_path / "notes"
     with Client(cluster, set_as_default=False) as client:
         executor = DaskExecutor(client=client)
-        for text, said in ((None, "cannot be imported"), (OLD, "differs: ")):
-            with worker(cluster, helper, monkeypatch, text, said[:3]):
+        missing = rf"task scale-1 cannot be loaded on tcp://.*No module named '{helper.name}'.*client\.upload_file"
+        differs = rf"module {helper.name} differs: .* on worker tcp://.*client\.upload_file"
+        for text, named in ((None, missing), (OLD, differs)):
+            with worker(cluster, helper, monkeypatch, text, "old" if text else "none"):
                 client.wait_for_workers(1, timeout=60)
-                named = rf"module {helper.name} {said}.* on worker tcp://.*client\.upload_file"
                 with pytest.raises(EnvironmentMismatch, match=named):
                     run(spelling, executor, scaled(helper, path))
                 assert not notes(path)

@@ -224,6 +224,8 @@ class Oracle:
             if (a.source is None and not self.by_item(a)) or a.part is not None:
                 continue  # a constant is no upstream, save one that is mapped over
             states = end if isinstance(end, list) else [end]
+            if self.by_item(a) and isinstance(end, list):  # one item, one state
+                states = [next((s for s in end if s.kind not in GOOD), End("Success"))]
             kept = [s for s in states if not ("allow" in a.mode or node.allows) or s.kind in GOOD]
             upstream += bool(kept) or not states
             empty = empty or not states

@@ -6,13 +6,16 @@ becomes a task that waits for its members and collects them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish.edges import Annotation, allow_failure
+from prefectish.engine.signals import TRIGGERFAIL
 from prefectish.tasks.task import Task
+from prefectish.triggers import all_successful
 
 if TYPE_CHECKING:
+    from prefectish.engine.state import State
     from prefectish.tasks.recording import RecordingFlow
 
 _CONTAINERS = (list, tuple, set, frozenset, dict)
@@ -38,11 +41,19 @@ class Flattened(Task):
     auto_generated = True
 
     def __init__(self) -> None:
-        super().__init__("flatten", checkpoint=False)
+        super().__init__("flatten", checkpoint=False, trigger=_succeeded)
 
     def run(self, value: Any) -> Any:
         """Return the value."""
         return value
+
+
+def _succeeded(upstream_states: Mapping[Any, State]) -> bool:
+    """Whether what is flattened succeeded; raise a failure with what it left, which some triggers let others read."""
+    for state in upstream_states.values():
+        if state.is_failed():
+            raise TRIGGERFAIL(str(state.message), result=state._result)
+    return all_successful(upstream_states)
 
 
 class List(Task):

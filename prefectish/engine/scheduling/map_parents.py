@@ -14,6 +14,7 @@ from prefectish.engine.scheduling.run_state import MapState, StepState
 from prefectish.engine.state import Failed, Mapped, State
 from prefectish.engine.worker.decide import finished
 from prefectish.tasks import mapping
+from prefectish.tasks.collections import Flattened
 
 logger = logging.getLogger("prefectish.engine")
 
@@ -88,10 +89,7 @@ class MapParents:
         if lacks_members(step_state) and not i.flattened:
             return KnownSource(i, Mapped("Members."), member_count(step_state), "list")
         if not state.is_successful():
-            # A generator cannot leave its process, which failed its task; that it cannot be mapped over is known too.
-            measurement: Any = step_state.measurement
-            is_unmappable = measurement is not None and measurement[0] < 0
-            return KnownSource(i, state, *measurement) if is_unmappable else KnownSource(i, state)
+            return self._failed_source(i, step_state, map_state)
         if isinstance(state, Mapped):
             return KnownSource(i, state, state.n_map_states, "list")
         if state._result is None and isinstance(given, Mapped) and given.n_map_states:
@@ -104,6 +102,18 @@ class MapParents:
         if not i.flattened:
             return KnownSource(i, state, measured[0], measured[1])
         return KnownSource(i, state, len(flat_paths(measured[2])), measured[1])
+
+    def _failed_source(self, i: Input, step_state: StepState, map_state: MapState) -> KnownSource:
+        """Describe an input that has no value, of which it may be known that it cannot be mapped over."""
+        state, step = step_state.state, step_state.step
+        if isinstance(step.task, Flattened) and step.inputs:  # what is flattened twice: see what it is made of
+            inner = self._source(step.inputs[0], map_state, None)
+            known = inner.width is not None and inner.width < 0
+            return KnownSource(i, state, inner.width, inner.kind, inner.way_out) if known else KnownSource(i, state)
+        # A generator cannot leave its process, which failed its task.
+        measurement: Any = step_state.measurement
+        is_unmappable = measurement is not None and measurement[0] < 0
+        return KnownSource(i, state, *measurement) if is_unmappable else KnownSource(i, state)
 
 
 def _mapped_width(i: Input, source: StepState, map_state: MapState) -> int | None:
