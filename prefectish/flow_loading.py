@@ -18,7 +18,7 @@ from prefectish.functions.decorator import FlowFunction
 def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
     """Return the flow at ``FILE``, ``FILE:name`` or ``module:name``, by its variable or by its own name."""
     source, name = _split_name(where)
-    module = _run_file(source) if source.endswith(".py") or os.path.isfile(source) else _import(source)
+    module = _run_file(source) if _is_file(source) else _import(source)
     found = {n: value for n, value in vars(module).items() if isinstance(value, Flow | FlowFunction)}
     if name:
         called = [value for value in found.values() if value.name == name]
@@ -31,6 +31,16 @@ def load_flow(where: str) -> Flow | FlowFunction[Any, Any]:
             f"{source} has {len(distinct)} flows ({', '.join(found) or 'none'}); write {source}:name"
         )
     return next(iter(distinct.values()))
+
+
+def module_of(where: str) -> ModuleType:
+    """Return the module of a flow that was loaded by :func:`load_flow`."""
+    source, _ = _split_name(where)
+    return sys.modules[os.path.basename(source).removesuffix(".py") if _is_file(source) else source]
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(".py") or os.path.isfile(source)
 
 
 def _split_name(where: str) -> tuple[str, str]:

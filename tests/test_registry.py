@@ -20,14 +20,17 @@ import prefectish
 from prefectish import Flow, history, task
 from prefectish.engine.state import Cancelled, Failed, Scheduled, Success
 from prefectish.environments import CommandEnvironment, EnvironmentFailed, LocalEnvironment
-from prefectish.errors import FlowDefinitionError, NotDeployed, RunNotActive
+from prefectish.errors import FlowDefinitionError, NotDeployed, ParameterError, RunNotActive
+from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.flow_loading import load_flow
 from prefectish.history import registry_tables
 from prefectish.history.store import open_store
 from prefectish.registry import queue
 from prefectish.registry.agent import Agent
 from prefectish.registry.planning import plan
-from prefectish.schedules import IntervalSchedule
+from prefectish.schedules import IntervalSchedule, Schedule
+from prefectish.schedules.clocks import DatesClock
+from prefectish.tasks.flows import RunFlow
 
 LIMIT = 60.0
 SOURCE = '''
@@ -215,6 +218,8 @@ def test_time_of_a_run(flow: Any) -> None:
     assert isinstance(run.state, Scheduled)
     run.cancel()
     assert isinstance(run.state, Cancelled)
+    with pytest.raises(ParameterError, match=r"unknown: fctor; sales/.* takes factor"):
+        deployment.run({"fctor": 3})
     with pytest.raises(ValueError, match="at must have a time zone"):
         deployment.run(at=datetime(2030, 1, 1))
 
@@ -455,3 +460,75 @@ def test_value_of_a_parameter_that_is_missing_is_refused_before_a_process_starts
     flow = load_flow(f"{place / 'reports.py'}:report")
     with pytest.raises(ValueError, match="unknown: fctor"):
         flow.start(detach=True, fctor=3)
+
+
+# -- flows as tasks, and schedules in this process -------------------------------------------------------------------
+
+
+@pytest.fixture
+def agent(place: Path) -> Iterator[None]:
+    process = agent_process(place)
+    yield
+    process.terminate()
+    assert process.wait(LIMIT) == 0
+
+
+@pytest.mark.parametrize("executor", [LocalExecutor(), LocalDaskExecutor(num_workers=3)], ids=["local", "threads"])
+def test_deployed_flow_is_mapped_as_a_task(flow: Any, place: Path, agent: None, executor: Any) -> None:
+    flow.deploy("sales")
+    (place / "broken-3").touch()
+    path = f"sales/{flow.name}"
+    with Flow("all") as outer:
+        runs = RunFlow(path).map(parameters=[{"factor": 1}, {"factor": 2}])
+        asked = RunFlow(path, wait=False, name="asked")(parameters={"factor": 3})
+    state = outer.run(executor=executor)
+    children = state[runs].map_states
+    assert [type(child) for child in children] == [Failed, Failed]
+    assert all(f"of {path} ended Failed" in str(child.message) for child in children)
+    rows = [history.run(child.result) for child in children]
+    assert {row.trigger for row in rows} == {"parent"}
+    assert {row.parent for row in rows} == {state.context["flow_run_id"]}
+    assert prefectish.attach(state[asked].result).wait(LIMIT).is_failed()
+
+
+def test_run_that_was_asked_for_is_found_again_when_the_parent_is_resumed(flow: Any, place: Path, agent: None) -> None:
+    flow.deploy("sales")
+    (place / "broken-3").touch()
+    with Flow("all") as outer:
+        run = RunFlow(f"sales/{flow.name}")(parameters={"factor": 1})
+    failed = outer.run()
+    (place / "broken-3").unlink()
+    again = outer.resume(failed.context["flow_run_id"], retry_failed=True)
+    assert isinstance(again, Success)
+    assert again[run].result != failed[run].result
+
+
+def test_flow_that_is_not_deployed_fails_its_task(place: Path) -> None:
+    with Flow("all") as outer:
+        asked = RunFlow("sales/nothing")()
+    assert "nothing is deployed as 'sales/nothing'" in str(outer.run()[asked].message)
+    with pytest.raises(TypeError, match="flow must be the project/name"):
+        RunFlow("sales")
+
+
+@pytest.mark.parametrize("front", ["report", "calls"])
+def test_served_flows_run_at_their_times(place: Path, front: str) -> None:
+    flow = load_flow(f"{place / 'reports.py'}:{front}")
+    now = datetime.now(UTC)
+    soon = DatesClock([now + timedelta(seconds=0.3), now + timedelta(seconds=0.9)], parameter_defaults={"factor": 6})
+    schedule = Schedule([soon])
+    if front == "report":
+        flow.schedule = schedule
+    else:
+        flow = flow.with_options(schedule=schedule)
+    prefectish.serve(flow, overlap="queue")
+    assert [row.state for row in history.runs(flow=flow.name)] == ["Success", "Success"]
+    assert len(bodies(place)) == 8
+
+
+def test_flow_without_a_schedule_is_not_served(place: Path) -> None:
+    flow = load_flow(f"{place / 'reports.py'}:calls")
+    with pytest.raises(FlowDefinitionError, match="flow 'calls' must have a schedule to be served"):
+        prefectish.serve(flow)
+    with pytest.raises(TypeError, match="one flow or more"):
+        prefectish.serve()

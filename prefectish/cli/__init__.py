@@ -8,7 +8,9 @@ import sys
 def main() -> None:
     """Run the command; the entry point of the script `prefectish`."""
     try:
-        from prefectish.cli.app import app
+        from prefectish.cli import deploying  # its commands are those of deployments
+
+        app = deploying.app
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich", "sqlalchemy"):
             raise

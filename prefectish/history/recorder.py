@@ -17,11 +17,12 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from prefectish.engine import clock as clocks
-from prefectish.engine.driver.control import Reply
+from prefectish.engine.driver.control import Reply, RunControl
 from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated
 from prefectish.engine.driver.options import RunOrigin
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.process_tree import process_name
+from prefectish.engine.scheduling.admission import Limits
 from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.task_counts import TaskCounts
@@ -34,6 +35,7 @@ from prefectish.history.inputs import inputs_digest
 from prefectish.history.lines import waiting, write_lines
 from prefectish.history.notices import write_notice
 from prefectish.history.rows import EventRows, clean, ranges, upsert
+from prefectish.history.shared_limits import LeaseKeeper
 from prefectish.history.store import BUSY_TIMEOUT, HistoryStore, open_store
 from prefectish.results.descriptions import described
 
@@ -155,6 +157,10 @@ class HistoryRecorder:
         """
         self._open_rows = open_rows
         self._answering = Answering(self._run, ask, self._asked_before)
+
+    def share_limits(self, control: RunControl, limits: Limits) -> LeaseKeeper:
+        """Keep what the run holds of limits across runs."""
+        return LeaseKeeper(self.store, control, limits)
 
     def record(self, events: Sequence[AttemptEvent]) -> None:
         """Queue events."""

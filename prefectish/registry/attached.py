@@ -80,7 +80,7 @@ class AttachedRun:
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             state = self.state
-            if state.is_finished() or self._has_ended():
+            if state.is_finished() or self.has_ended():
                 return state
             if self._is_lost():
                 raise RunNotActive(f"the driver of run {self.id} died; flow.resume({self.id!r}) continues it")
@@ -189,11 +189,11 @@ class AttachedRun:
 
     def _ask(self, verb: str, **arguments: Any) -> Any:
         row = self._begun()
-        if self._has_ended() or self._is_lost():
+        if self.has_ended() or self._is_lost():
             raise RunNotActive(f"run {self.id} is not active: it ended as {row.state}, or its driver is gone")
         with self._store.writing() as connection:
             number = post(connection, row._number, verb, arguments, Signer())
-        return answer_to(self._store, number, lambda: self._has_ended() or self._is_lost())
+        return answer_to(self._store, number, lambda: self.has_ended() or self._is_lost())
 
     def _slug(self, task: Any) -> str:
         """Return the slug of a task that is given as itself, or by its name or slug."""
@@ -211,7 +211,8 @@ class AttachedRun:
     def _row(self) -> RunRow | None:
         return recorded_row(self._store, self.id)
 
-    def _has_ended(self) -> bool:
+    def has_ended(self) -> bool:
+        """Whether the run has ended, in whatever state; one that an agent will continue has not."""
         row, asked = self._row(), queue.row_of(self._store, self.id)
         if asked is not None:
             return bool(asked.state == ENDED)

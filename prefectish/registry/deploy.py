@@ -64,7 +64,7 @@ def deploy(
     opened = open_store(store)
     if build:
         place.build(source, push)
-    check_in(place, source, values)
+    source["takes"] = check_in(place, source, values)["parameters"]
     content = Content(source, environment_json(place), values, schedules)
     return register(opened, project_name, chosen, flow.name, content, tags, options, set_schedule_active, signer)
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from prefectish.engine.driver.run import new_run_id
-from prefectish.errors import NotDeployed
+from prefectish.errors import NotDeployed, ParameterError
 from prefectish.history import schema
 from prefectish.history.asks import asker, post
 from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED, WAITING, requested
@@ -36,6 +36,7 @@ class Deployed(Protocol):
 
     id: int
     version: int
+    source: dict[str, Any]
 
     @property
     def path(self) -> str:
@@ -106,9 +107,14 @@ def ask_for(
     ------
     NotDeployed
         The deployment was archived.
+    ParameterError
+        The flow does not take a parameter.
     ValueError
         The parameters are not JSON.
     """
+    takes = deployment.source["takes"]
+    if unknown := sorted(parameters.keys() - set(takes)):
+        raise ParameterError(f"unknown: {', '.join(unknown)}; {deployment.path} takes {', '.join(takes) or 'none'}")
     if connection.execute(select(_d.archived).where(_d.number == deployment.id)).scalar() is not None:
         raise NotDeployed(f"version {deployment.version} of {deployment.path} is archived; run the one in its place")
     facts = {

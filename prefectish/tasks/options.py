@@ -56,6 +56,7 @@ class TaskOptions(TypedDict, total=False):
     batch_size: int | Literal["auto"] | None
     max_concurrency: int | None
     rate: str | float | None
+    shared_limits: Mapping[str, int] | None
     on_child_failure: Literal["continue", "stop", "cancel"]
     max_failures: float | None
     min_sample: int
@@ -372,6 +373,12 @@ def amounts(name: str, value: Any) -> dict[str, float]:
     return {key: _positive(f"{name}[{key!r}]", amount) for key, amount in value.items()}
 
 
+def _shared_limits(name: str, value: Any) -> dict[str, int]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) and key for key in value):
+        raise _mistyped(name, value, "a dict of name to number of children")
+    return {key: _whole(1)(f"{name}[{key!r}]", size) for key, size in value.items()}
+
+
 def _workers(name: str, value: Any) -> tuple[str, ...] | Callable[..., Any]:
     if callable(value):
         return _of_item(name, value)
@@ -455,6 +462,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "batch_size": _or_none(_batch_size),
     "max_concurrency": _or_none(_whole(1)),
     "rate": _or_none(_rate),
+    "shared_limits": _or_none(_shared_limits),
     "on_child_failure": _one_of("continue", "stop", "cancel"),
     "max_failures": _or_none(_max_failures),
     "min_sample": _whole(1),

@@ -113,6 +113,8 @@ class Task(FlowNode, Generic[R]):
     max_concurrency: int | None = None
     #: Maximum number of starts per second (a number, or "10/s", "600/m", "90/h").
     rate: float | None = None
+    #: Limits that hold across runs, by name, and how many children of all runs may run under each at once.
+    shared_limits: dict[str, int] | None = None
     #: "continue", "stop" (start no more children) or "cancel" (cancel running ones too).
     on_child_failure: str = "continue"
     #: Number of failed children, or ratio below 1, at which the map is stopped.

@@ -63,6 +63,13 @@ class SetTagLimit(NamedTuple):
     size: int | None
 
 
+class SetSharedLimit(NamedTuple):
+    """Let at most `size` children run at once under a limit across runs: as many slots as the run holds of it."""
+
+    name: str
+    size: int
+
+
 class Approve(NamedTuple):
     """Resume paused work of a task, of one child or of all; answered with whether there was any."""
 
@@ -122,6 +129,9 @@ def carry_out(request: Any, progress: Progress, now: Now) -> Any:  # noqa: C901 
             progress.controls.limit_task(slug, size)
         case SetTagLimit(tag, size):
             progress.controls.limit_tag(tag, size)
+        case SetSharedLimit(name, size):
+            progress.admission.limits.hold_shared(name, size)
+            progress.admission.requeue_deferred()
         case Approve(slug, row, answer):
             paused = [place for place in paused_rows(progress, slug) if row in (None, place[1])]
             progress.approve(paused, now, answer)

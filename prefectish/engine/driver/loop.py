@@ -20,7 +20,7 @@ from prefectish.engine.jobs.job import Job, taken_back
 from prefectish.engine.jobs.protocol import Executor, RunnableFlow, Session
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.process_tree import process_name
-from prefectish.engine.scheduling.events import Recorder
+from prefectish.engine.scheduling.events import LimitKeeper, Recorder
 from prefectish.engine.scheduling.previous_run import PreviousRun
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, StepState
@@ -31,7 +31,7 @@ from prefectish.engine.transitions import validating
 from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
 from prefectish.engine.worker.time_limit import TimeLeft, within
-from prefectish.errors import describe
+from prefectish.errors import PrefectishError, describe
 from prefectish.tasks.task import Task
 
 #: Longest time that events wait before they are handed to the history, in seconds.
@@ -94,6 +94,7 @@ class Run:
         self.recorder: Recorder | None = None
         self.previous: PreviousRun | None = None
         self.ticker: ProgressTicker | None = None
+        self.keeper: LimitKeeper | None = None  # keeps what the run holds of limits across runs
         self.failures: FailureLog
 
     @property
@@ -139,6 +140,9 @@ class Run:
             except BaseException:
                 self._flush_events()  # what has ended stays ended
                 raise
+            finally:
+                if self.keeper is not None:
+                    self.keeper.end()
             self.session.settle(progress.held())
         verdict = self._verdict()
         return verdict if self.recorder is None else self.recorder.ended(self.plan, progress.states(), verdict)
@@ -181,6 +185,14 @@ class Run:
             self.ticker.begin(self.progress, self.session, recorded, self.failures.causes)
         self.control.interrupt_from_thread = lambda stop: scope.run(self._interrupt_here, stop)
 
+    def _keep_shared_limits(self) -> None:
+        """Hold limits across runs from now on; they stand in the history."""
+        if self.recorder is None:
+            raise PrefectishError(
+                "tasks with shared_limits must have a history, by which runs know of one another; this run has none"
+            )
+        self.keeper = self.recorder.share_limits(self.control, self.progress.admission.limits)
+
     def _time_left(self) -> TimeLeft | None:
         """Return what gives bodies in the loop's thread the time that they have left; None without a limit."""
         if self.options.timeout is None and all(step.task.map_timeout is None for step in self.plan.steps):
@@ -197,6 +209,8 @@ class Run:
         while True:
             if interrupt.happened:
                 reraise_lost_interrupt()
+            if progress.admission.limits.shared and self.keeper is None:
+                self._keep_shared_limits()
             self._submit(jobs)
             if progress.run_state.raised is not None:
                 raise progress.run_state.raised

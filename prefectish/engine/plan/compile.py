@@ -254,4 +254,4 @@ def _travels_alone(step: Step, limited_tags: frozenset[str]) -> bool:
         return True  # it may wait for another one with the same key
     if differs_by_child(task):
         return True  # where it runs follows from its item, which a step before it would still have to make
-    return bool(task.max_concurrency or task.rate or (limited_tags and limited_tags & task.tags))
+    return bool(task.max_concurrency or task.rate or task.shared_limits or (limited_tags and limited_tags & task.tags))

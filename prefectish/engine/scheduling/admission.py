@@ -244,6 +244,22 @@ class Limit:
         self.used = 0
 
 
+class SharedLimit(Limit):
+    """The slots that this run holds of a limit across runs, none at first; whoever holds them asks what is wanted."""
+
+    __slots__ = ("declared", "refused")
+
+    def __init__(self, declared: int) -> None:
+        super().__init__(0)
+        self.declared = declared  # the size of the limit, as tasks say
+        self.refused = False  # whether a child waits for a slot
+
+    def wish(self) -> tuple[int, int]:
+        """Return how many slots the run uses, and would use; called by another thread."""
+        used = self.used
+        return used, max(used, self.declared) if self.refused else used
+
+
 class Rate:
     """At most so many starts a second, evenly spaced; a pause does not save them up."""
 
@@ -267,6 +283,7 @@ class Limits:
         self._tags = {tag: Limit(size) for tag, size in (tag_limits or {}).items()}
         self._slots: dict[int, tuple[Limit, ...]] = {}
         self._own: dict[int, Limit] = {}
+        self.shared: dict[str, SharedLimit] = {}  # limits across runs, by name
         self._rates: dict[int, Rate] = {}
         #: Steps that were too early under their rate.
         self.waiting: set[int] = set()
@@ -287,9 +304,13 @@ class Limits:
             Of its task; steps of one task may share them.
         """
         shared = (self._tags[tag] for tag in sorted(step.task.tags) if tag in self._tags)
+        across = (
+            self.shared.setdefault(name, SharedLimit(size))
+            for name, size in sorted((step.task.shared_limits or {}).items())
+        )
         if own is not None:
             self._own[step.number] = own
-        slots = (*(() if own is None else (own,)), *shared)
+        slots = (*(() if own is None else (own,)), *shared, *across)
         if slots:
             self._slots[step.number] = slots
         if rate is not None:
@@ -326,6 +347,12 @@ class Limits:
             self._add(limit, used)
         limit.size = size
 
+    def hold_shared(self, name: str, size: int) -> None:
+        """Note how many slots this run holds of a limit across runs."""
+        limit = self.shared[name]
+        limit.size = size
+        limit.refused = False
+
     def _add(self, limit: Limit, used: Mapping[int, int]) -> None:
         for number, count in used.items():
             limit.used += count
@@ -342,7 +369,11 @@ class Limits:
     def take(self, number: int, now: float) -> bool:
         """Take a slot of each limit of a step; False, with nothing taken, if one is full or it is too early."""
         slots = self._slots.get(number, ())
-        if any(slot.used >= slot.size for slot in slots):
+        full = [slot for slot in slots if slot.used >= slot.size]
+        if full:
+            for slot in full:
+                if type(slot) is SharedLimit:
+                    slot.refused = True
             return False
         rate = self._rates.get(number)
         if rate is not None:
@@ -370,6 +401,8 @@ class Limits:
         """Give back the slots of a step."""
         for slot in self._slots.get(number, ()):
             slot.used -= 1
+            if type(slot) is SharedLimit:
+                slot.refused = False  # who still waits asks again in this turn
 
     def next_start(self) -> float | None:
         """When a step that was too early may start; None if none waits."""

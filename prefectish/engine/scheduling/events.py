@@ -111,6 +111,13 @@ class Notice(NamedTuple):
 OpenRows = Callable[[], Mapping[int, Sequence[int]]]
 
 
+class LimitKeeper(Protocol):
+    """Keeps what a run holds of limits across runs."""
+
+    def end(self) -> None:
+        """Give back everything."""
+
+
 class Recorder(Protocol):
     """Writes a run into a history."""
 
@@ -119,6 +126,9 @@ class Recorder(Protocol):
 
     def watch(self, open_rows: OpenRows, ask: Callable[[str, Mapping[str, Any]], Any]) -> None:
         """Take a function for the rows that are running, and one that leaves a request; another thread calls them."""
+
+    def share_limits(self, control: Any, limits: Any) -> LimitKeeper:
+        """Keep what the run holds of limits across runs, by requests to `control` that change its `limits`."""
 
     def record(self, events: Sequence[AttemptEvent]) -> None:
         """Take events; returns at once, they are written later."""
