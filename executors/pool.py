@@ -45,6 +45,8 @@ class LocalDaskExecutor:
     verify_results
         Unpickle each result once more in the process that made it, so that one that cannot be unpickled fails there;
         threads pass results as they are.
+    max_branches
+        Branches of maps open at once, at most; default: as many as keep the workers busy.
 
     Notes
     -----
@@ -64,7 +66,10 @@ class LocalDaskExecutor:
         tag_limits: Mapping[str, int] | None = None,
         stall_warning: float | None = 60,
         verify_results: bool = False,
+        max_branches: int | None = None,
     ) -> None:
+        if max_branches is not None and max_branches < 1:
+            raise ValueError(f"max_branches must be >= 1, got {max_branches!r}")
         if scheduler not in _SCHEDULERS:
             raise ValueError(f"scheduler must be one of {', '.join(map(repr, _SCHEDULERS))}, got {scheduler!r}")
         if num_workers is not None and num_workers < 1:
@@ -74,6 +79,7 @@ class LocalDaskExecutor:
         self.tag_limits = tag_limits
         self.stall_warning = stall_warning
         self.verify_results = verify_results
+        self.max_branches = max_branches
 
     @contextmanager
     def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[Session]:
@@ -83,6 +89,7 @@ class LocalDaskExecutor:
             yield SerialSession(lambda job: _run_synchronously(job, run_id))
             return
         session = PoolSession(self._workers(plan, run_id), run, self.stall_warning)
+        session.window = self.max_branches or session.window
         try:
             yield session
         finally:

@@ -38,6 +38,7 @@ def keep(*_: Any) -> None: ...
         ({"batch_size": "auto"}, {"batch_size": "auto"}),
         ({"batch_size": 5}, {"batch_size": 5}),
         ({"max_concurrency": 2}, {"max_concurrency": 2}),
+        ({"max_branches": 2}, {"max_branches": 2}),
         ({"rate": "10/s"}, {"rate": 10.0}),
         ({"rate": "600/m"}, {"rate": 10.0}),
         ({"rate": "90 / h"}, {"rate": 0.025}),

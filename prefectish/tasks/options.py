@@ -55,6 +55,7 @@ class TaskOptions(TypedDict, total=False):
     strict_map: bool
     batch_size: int | Literal["auto"] | None
     max_concurrency: int | None
+    max_branches: int | None
     rate: str | float | None
     shared_limits: Mapping[str, int] | None
     on_child_failure: Literal["continue", "stop", "cancel"]
@@ -461,6 +462,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "strict_map": _flag,
     "batch_size": _or_none(_batch_size),
     "max_concurrency": _or_none(_whole(1)),
+    "max_branches": _or_none(_whole(1)),
     "rate": _or_none(_rate),
     "shared_limits": _or_none(_shared_limits),
     "on_child_failure": _one_of("continue", "stop", "cancel"),

@@ -111,6 +111,8 @@ class Task(FlowNode, Generic[R]):
     batch_size: int | str | None = None
     #: Maximum number of children that run at the same time.
     max_concurrency: int | None = None
+    #: Maximum number of branches of a map that are open at the same time: begun, and not at the end of the last step.
+    max_branches: int | None = None
     #: Maximum number of starts per second (a number, or "10/s", "600/m", "90/h").
     rate: float | None = None
     #: Limits that hold across runs, by name, and how many children of all runs may run under each at once.

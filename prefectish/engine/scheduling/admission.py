@@ -75,6 +75,7 @@ class Admission:
         self.slots = slots
         self.limits = limits
         self.open = 0
+        self.branch_limits: dict[int, int] = {}  # branches of a map that may be open at once, by its domain
         self.waiting: deque[tuple[StepChain, MapRow]] = deque()
         self._chains: dict[int, StepChain] = {}
         self._singles: list[tuple[float, int, int, int, int]] = []
@@ -146,6 +147,29 @@ class Admission:
         chain = self._chains[heappop(heap)[-1]]
         chain.queued = False
         return chain
+
+    def limit_branches(self, chain: StepChain) -> None:
+        """Note how many branches of a chain's map may be open, if one of its tasks says so; the least counts."""
+        if chain.map_state is None:
+            return
+        domain = chain.map_state.domain.number
+        for step_state in chain.step_states:
+            most = step_state.step.task.max_branches
+            if most is not None:
+                self.branch_limits[domain] = min(most, self.branch_limits.get(domain, most))
+
+    def room(self, chain: StepChain, size: int) -> int:
+        """Return how many of `size` rows of a chain may begin: so many that not too many branches of its map are open.
+
+        A branch is open from the beginning of its row to its end in all steps over the map that can run.
+        """
+        if not self.branch_limits or chain.map_state is None or chain.dependencies:
+            return size
+        most = self.branch_limits.get(chain.map_state.domain.number)
+        if most is None:
+            return size
+        ended = [len(m.children) - m.left for m in chain.map_state.members if m.chain and m.children and not m.final]
+        return min(size, most - (chain.opened - min(ended, default=chain.opened)))
 
     def defer(self, chain: StepChain) -> None:
         """Let a chain wait for a slot under its limits without keeping others from starting."""

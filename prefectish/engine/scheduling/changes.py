@@ -276,6 +276,7 @@ class Changes:
     def open_chain(self, chain: StepChain) -> None:
         """Note a chain of steps that can start."""
         self.run_state.chains[chain.spec.ident] = chain
+        self.admission.limit_branches(chain)
         for step_state in chain.step_states:
             step_state.chain = chain
 

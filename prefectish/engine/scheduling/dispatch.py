@@ -77,7 +77,7 @@ class Dispatcher:
 
     def _probe_next(self, chain: StepChain, now: Now) -> None:
         """Begin the next page of rows of a chain before they have a slot under the chain's limits."""
-        size = self.admission.page_size(chain)
+        size = self.admission.room(chain, self.admission.page_size(chain))
         if size <= 0:
             self.admission.defer(chain)
             return
@@ -115,6 +115,10 @@ class Dispatcher:
         size = self.admission.batch_size(chain) if batched else 1
         if not size:
             return  # it is queued again when a batch of it has ended
+        size = self.admission.room(chain, size)
+        if size <= 0:
+            self.admission.defer(chain)
+            return
         if chain.limited and not self._is_permitted(chain, now):
             return
         jobs, row = self._begin_rows(chain, size, now)
