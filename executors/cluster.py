@@ -8,13 +8,11 @@ from typing import Any
 
 from distributed import Client
 
-from prefectish.engine.plan.placement import placement_of
 from prefectish.engine.plan.steps import Plan
-from prefectish.errors import FlowDefinitionError
-from prefectish.executors.connect import Connection, connect
+from prefectish.executors.connect import connect
+from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.probe import masked
 from prefectish.executors.session import ClusterSession
-from prefectish.results.probes import check_probes, leave_probe
 
 #: Branches of maps open at once, at least, and for each thread of the cluster.
 _WINDOW = 1000
@@ -122,9 +120,8 @@ class DaskExecutor:
             )
             if self.debug and (self.address or self.client or self.cluster_class):
                 stack.enter_context(_worker_logs(connection.client))
-            if self.adapt_kwargs is None:
-                _check_placements(plan, connection)
-            check_stores(plan, connection, run["flow_run_id"])
+            checks = TaskChecks(connection, run["flow_run_id"], placements=self.adapt_kwargs is None)
+            checks.check((step.slug, step.task, step.store) for step in plan.steps if step.literal is None)
             if self.performance_report_path is not None:
                 stack.enter_context(_performance_report(connection.client, self.performance_report_path))
             threads = max(1, connection.maximum_threads())
@@ -139,6 +136,8 @@ class DaskExecutor:
                 verify_results=self.verify_results,
                 stall_warning=self.stall_warning,
             )
+            if plan.grows:
+                session.check_tasks = checks.check
             try:
                 yield session
             finally:
@@ -154,60 +153,6 @@ def key_name(run: Mapping[str, Any]) -> str:
     """Return the name of a run in keys: a run that is resumed must not use a key a second time."""
     part = run.get("flow_run_part", 0)
     return f"{run['flow_run_id']}-{part}" if part else str(run["flow_run_id"])
-
-
-def _check_placements(plan: Plan, connection: Connection) -> None:
-    """Refuse tasks that no worker of the cluster can run.
-
-    Raises
-    ------
-    FlowDefinitionError
-        A task needs a resource, or a worker, that the cluster has not; the message names it.
-    """
-    placements = {step.slug: placement_of(step.task) for step in plan.steps if step.literal is None}
-    if not any(placement.resources or placement.workers for placement in placements.values()):
-        return
-    workers = connection.workers()
-    if not workers:
-        return  # a cluster that is still empty may get what is missing
-    for slug, placement in placements.items():
-        for name, amount in placement.resources:
-            largest = max(float(worker.get("resources", {}).get(name, 0)) for worker in workers.values())
-            if largest < amount:
-                have = sorted({r for worker in workers.values() for r in worker.get("resources", {})})
-                raise FlowDefinitionError(
-                    f"task {slug} needs the resource {name}={amount:g}, and no worker has it: the largest has "
-                    f"{largest:g}; resources there are: {', '.join(have) or 'none'}; start workers with "
-                    f"`--resources {name}={amount:g}`"
-                )
-        names = {
-            str(part)
-            for address, worker in workers.items()
-            for part in (address, worker.get("name"), worker.get("host"))
-        }
-        if placement.workers and not names.intersection(map(str, placement.workers)):
-            raise FlowDefinitionError(
-                f"task {slug} may run only on the workers {', '.join(map(str, placement.workers))}, and none of them "
-                f"is there: {', '.join(sorted(workers))}"
-            )
-
-
-def check_stores(plan: Plan, connection: Connection, run_id: str) -> None:
-    """Check that workers and this process share the stores of a flow's results.
-
-    Raises
-    ------
-    ResultStoreNotShared
-        A worker wrote to a place that this process cannot read.
-    """
-    stores: list[Any] = []
-    for step in plan.steps:
-        if step.store is not None and step.store not in stores:
-            stores.append(step.store)
-    for store in stores:
-        # A worker that cannot write at all fails the tasks that it runs, and says why: no error here.
-        left = connection.client.run(leave_probe, store, run_id, on_error="return")
-        check_probes(store, {worker: place for worker, place in left.items() if isinstance(place, str)})
 
 
 @contextmanager

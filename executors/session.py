@@ -60,6 +60,7 @@ from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey
 from prefectish.executors.placing import QUESTION, Placer
 from prefectish.executors.same_modules import SameModules
 from prefectish.executors.waker import Waker
+from prefectish.tasks.task import Task
 
 #: The bytes of a chain up to this size are sent with every call; larger ones get a key of their own. All calls depend
 #: on that key, and Dask then moves branches between workers more often. A third of the bytes may be lines of source.
@@ -155,6 +156,8 @@ class ClusterSession:
         self._weighed: set[Key] = set()  # keys of large values whose receipts are open
         self._has_recalled = False
         self._has_plugin = False
+        # Refuses tasks that no worker can run; for a plan that grows, whose tasks are not known before.
+        self.check_tasks: Callable[[Iterable[tuple[str, Task, Any]]], None] | None = None
         capture(connection.begin, registered(self.client, Departures(), DEPARTURES))
 
     # -- submitting ------------------------------------------------------------------------------------------------
@@ -241,7 +244,13 @@ class ClusterSession:
         ------
         EnvironmentMismatch
             None of its children could run.
+        FlowDefinitionError
+            No worker may run a task that came up.
         """
+        if self.check_tasks is not None:
+            met = {id(job.chain): job.chain for job in jobs if job.chain.ident not in self.chains}
+            steps = (step for chain in met.values() for step in chain.steps)
+            self.check_tasks((step.slug, step.task, getattr(step.storage, "store", None)) for step in steps)
         if len(jobs) < LARGE:
             return
         begins: dict[int, list[Job]] = {}

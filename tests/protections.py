@@ -633,7 +633,7 @@ OFF = (
     Off("H8", f"{RESULTS}test_h8_leftover_of_a_dead_worker_is_not_a_result[folder]", "a temporary suffix",
         {"prefectish.results.names:UNFINISHED_SUFFIX": instead(".never")}),
     Off("H9", "test_caching_contract.py::test_h9_store_that_workers_do_not_share_is_found_before_anything_runs",
-        "each worker leaves a probe", {"prefectish.executors.cluster:check_stores": nothing}),
+        "each worker leaves a probe", {"prefectish.executors.first_calls:check_store": nothing}),
     Off("H10", "test_history_faults.py::test_h10_write_ahead_log_on_a_network_disk_is_refused",
         "the kind of file system is asked for",
         {"prefectish.history.filesystems:is_network": instead(lambda kind: False)}),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from prefectish import Flow, task, triggers
+from prefectish import Flow, flow, task, triggers
 from prefectish.caching import all_inputs
 from prefectish.engine.state import Cached, Failed, State, Success, TriggerFailed
 from prefectish.errors import ResultStoreNotShared
@@ -197,4 +197,14 @@ def test_h9_store_that_workers_do_not_share_is_found_before_anything_runs(dask_c
     with pytest.raises(ResultStoreNotShared, match="of-each-process") as caught:
         flow.run(executor=DaskExecutor(client=dask_client), history=False)
     assert caught.value.exit_code == 3
+    assert bodies.count == 0
+
+
+def test_h9_store_of_a_flow_function_is_checked_at_the_first_call(dask_client: Any, bodies: Bodies) -> None:
+    @flow(result=FSResult("memory://of-each-process"), executor=DaskExecutor(client=dask_client), history=False)
+    def stores() -> Any:
+        return counted(bodies, "plain").submit(1).wait()
+
+    with pytest.raises(ResultStoreNotShared, match="of-each-process"):
+        stores()
     assert bodies.count == 0

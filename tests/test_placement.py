@@ -8,7 +8,7 @@ import pytest
 from distributed import Client, LocalCluster
 from real import note, notes, spend
 
-from prefectish import Flow, flatten, task
+from prefectish import Flow, flatten, flow, task
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors import DaskExecutor
 
@@ -104,6 +104,21 @@ def test_what_no_worker_has_is_refused_at_once_by_name(dask, tmp_path, options):
         assert wanted in str(caught.value)
     assert caught.value.exit_code == 2
     assert notes(path) == []
+
+
+@pytest.mark.parametrize("options", [{"resources": {"TPU": 1}}, {"workers": "nobody"}], ids=str)
+@pytest.mark.parametrize("call", ["submit", "map"])
+def test_what_no_worker_has_is_refused_at_its_first_call_in_a_flow_function(dask, options, call):
+    wanting = place.copy(name="wanting", **options)
+
+    @flow(executor=dask, history=False)
+    def impossible():
+        ran = place.submit(1).wait()
+        future = wanting.submit(1) if call == "submit" else wanting.map(range(3))
+        return ran, future.wait()
+
+    with pytest.raises(FlowDefinitionError, match=r"task wanting-1 (needs the resource TPU=1|may run only on the wo)"):
+        impossible()
 
 
 def test_resource_tag_without_a_number_is_refused_by_name(dask):
