@@ -15,11 +15,31 @@ EXECUTORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "processes": ("LocalDaskExecutor", {"scheduler": "processes"}),
     "dask": ("DaskExecutor", {}),
 }
+#: Names of the settings of `config.toml`.
+KNOWN = frozenset(
+    {
+        "check_inputs",
+        "checkpointing",
+        "executor",
+        "executor_kwargs",
+        "extra_loggers",
+        "full_tracebacks",
+        "history_journal",
+        "hmac_key",
+        "log_level",
+        "max_result_bytes",
+        "progress",
+        "refresh_cache",
+        "run_on_schedule",
+    }
+)
 
 
 def home() -> str:
     """Return the home folder: ``$PREFECTISH_HOME``, else ``~/.prefectish``. It need not exist."""
-    return os.path.expanduser(os.environ.get("PREFECTISH_HOME") or os.path.join("~", ".prefectish"))
+    path = os.path.expanduser(os.environ.get("PREFECTISH_HOME") or os.path.join("~", ".prefectish"))
+    # A user without a home, as in `docker run --user 12345`: no folder of the name "~" where the program stands.
+    return os.path.join(os.sep, ".prefectish") if path.startswith(f"~{os.sep}") else path
 
 
 def settings() -> Mapping[str, Any]:
@@ -31,10 +51,29 @@ def settings() -> Mapping[str, Any]:
 
     try:
         with open(path, "rb") as file:
-            return tomllib.load(file)
+            found = tomllib.load(file)
     except (OSError, ValueError) as error:
         warnings.warn(f"{path} is ignored: {error}", stacklevel=2)
         return {}
+    for name in sorted(found.keys() - KNOWN):
+        warnings.warn(f"{path}: there is no setting {name!r}; there are {', '.join(sorted(KNOWN))}", stacklevel=2)
+    return found
+
+
+def whole_number(name: str, default: int) -> int:
+    """Return a setting that is a positive whole number.
+
+    Raises
+    ------
+    ValueError
+        ``PREFECTISH_MAX_RESULT_BYTES must be a positive whole number, got 'x'``.
+    """
+    value = setting(name)
+    if value is None:
+        return default
+    if not str(value).isdecimal() or not int(value):
+        raise ValueError(f"PREFECTISH_{name.upper()} must be a positive whole number, got {value!r}")
+    return int(value)
 
 
 def setting(name: str) -> Any:

@@ -10,6 +10,7 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any
 
+from prefectish.engine.worker.tracebacks import keeps_all, told
 from prefectish.errors import FlowDefinitionError
 from prefectish.flows import Flow
 from prefectish.functions.decorator import FlowFunction
@@ -59,8 +60,15 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise
+            raise _import_error(name, error) from error
         raise FlowDefinitionError(f"no such file or module: {name}") from None
+    except Exception as error:  # it is the user's
+        raise _import_error(name, error) from error
+
+
+def _import_error(name: str, error: Exception) -> Exception:
+    """Return an error of one line, with its place in the file; the error itself if tracebacks are asked for."""
+    return error if keeps_all() else FlowDefinitionError(f"{name} could not be imported: {told(error)}")
 
 
 def _run_file(path: str) -> ModuleType:
@@ -74,5 +82,8 @@ def _run_file(path: str) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # it is the user's
+        raise _import_error(path, error) from error
     return module

@@ -219,14 +219,14 @@ def test_gc_says_first_and_deletes_only_what_is_not_needed(command: Command, tmp
     done, failed = command.run(2)["id"], command.run(5, code=1)["id"]
     store = tmp_path / "results"
     for run_id in (done, failed, "unknown"):
-        (store / run_id).mkdir(parents=True)
-        (store / run_id / "x").write_bytes(b"12345")
-    stale, fresh = store / "stale.tmp", store / "fresh.tmp"
-    stale.write_bytes(b"1")
-    fresh.write_bytes(b"1")
+        LocalResult(store).write(f"{run_id}/x", b"12345")
+    size = (store / done / "x").stat().st_size
+    stale, fresh = store / f".{16 * 'a'}.tmp", store / f".{16 * 'b'}.tmp"
+    stale.write_bytes(b"p")
+    fresh.write_bytes(b"p")
     os.utime(stale, (time.time() - 2 * 86400,) * 2)
     words = ("gc", "--store", str(store), "--older-than", "0")
-    assert "to delete 6 bytes" in command.on_history(*words).replace("\n", " ")
+    assert f"to delete {size + 1} bytes" in command.on_history(*words).replace("\n", " ")
     assert stale.exists()
     assert (store / done).exists()
     command.on_history(*words, "--delete")
@@ -377,10 +377,47 @@ def test_flows_are_found_in_modules_by_name_and_as_functions(
     assert "Success" in command.on_history("resume", "last", "-p", "n=1")
 
 
-def test_error_of_a_users_file_keeps_its_traceback(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text("{}['missing']\n")
-    done = CliRunner().invoke(app, ["run", str(tmp_path / "broken.py")])
-    assert isinstance(done.exception, KeyError)
+def test_error_of_a_users_file_is_one_line_with_its_place(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("x = {}\nx['missing']\n")
+    said = command("run", str(tmp_path / "broken.py"), code=2)
+    assert said == f"prefectish: {tmp_path}/broken.py could not be imported: KeyError: 'missing' (broken.py:2)\n"
+    monkeypatch.setenv("PREFECTISH_FULL_TRACEBACKS", "1")
+    assert isinstance(CliRunner().invoke(app, ["run", str(tmp_path / "broken.py")]).exception, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["run", "/etc/passwd"], 2, "/etc/passwd could not be imported: SyntaxError: invalid syntax"),
+        (["report", "--output", "/nonexistent/x.html"], 1, "FileNotFoundError: [Errno 2] No such file"),
+        (["logs", "--limit", "99999999999999999999"], 2, "Invalid value for '--limit'"),
+        (["runs", "--limit", "-5"], 2, "Invalid value for '--limit'"),
+        (["runs", "--flow", "no\nsuch"], 0, None),
+        (["approve", "last", "--input", "[" * 100_000], 2, "nothing waits for an approval"),
+        (["gc", "--older-than", "nan"], 2, "--older-than must be a number of days, got nan"),
+        (["nosuch"], 2, "No such command"),
+        (["show", "--nosuch"], 2, "No such option"),
+        (["show", "a", "b", "c"], 2, "Got unexpected extra argument"),
+        (["run"], 2, "Missing argument"),
+    ],
+    ids=lambda value: value[0][:8] if isinstance(value, list) else None,
+)
+def test_every_error_is_one_line(command: Command, words: list[str], code: int, said: str | None) -> None:
+    command.run(2)
+    own = [] if words[0] in ("run", "nosuch") else ["--history", command.history]
+    output = command(*words, *own, code=code)
+    assert len(output.splitlines()) == 1
+    if said is not None:
+        assert output.startswith(f"prefectish: {said}")
+
+
+def test_unexpected_error_keeps_its_traceback_if_asked(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    command.run(2)
+    monkeypatch.setenv("PREFECTISH_FULL_TRACEBACKS", "1")
+    words = ["report", "--output", "/nonexistent/x.html", "--history", command.history]
+    assert isinstance(CliRunner().invoke(app, words).exception, FileNotFoundError)
 
 
 def test_s3_scheduler_that_does_not_exist_ends_with_code_3(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,13 +431,12 @@ def test_s3_scheduler_that_does_not_exist_ends_with_code_3(command: Command, mon
 def test_gc_cleans_stores_behind_a_url(command: Command, tmp_path: Path) -> None:
     run_id = command.run(2)["id"]
     store = tmp_path / "results"
-    (store / run_id).mkdir(parents=True)
-    (store / run_id / "x").write_bytes(b"12345")
-    (store / "unknown").mkdir()
-    (store / "unknown" / "x").write_bytes(b"1")
+    for name in (f"{run_id}/x", "unknown/x"):
+        LocalResult(store).write(name, b"12345")
+    size = (store / run_id / "x").stat().st_size
     words = ("gc", "--store", f"file://{store}", "--older-than", "0", "--json")
     found = json.loads(command.on_history(*words))
-    assert (found["deleted"], found["bytes"]) == (False, 5)
+    assert (found["deleted"], found["bytes"]) == (False, size)
     assert (store / run_id / "x").exists()
     assert json.loads(command.on_history(*words, "--delete"))["deleted"] is True
     assert not (store / run_id).exists()

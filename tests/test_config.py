@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prefectish.config import default_executor, home, settings
+from prefectish.config import KNOWN, default_executor, home, settings, whole_number
+
+ROOT = Path(__file__).parent.parent
 
 
 class Recorder:
@@ -34,6 +37,25 @@ def test_home_is_hidden_in_the_users_own_by_default(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("PREFECTISH_HOME")
     monkeypatch.setenv("HOME", "/somewhere")
     assert home() == "/somewhere/.prefectish"
+
+
+def test_home_of_a_user_without_one_is_no_folder_of_the_name_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECTISH_HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert home() == "/.prefectish"
+
+
+def test_misspelt_setting_is_named(config: Any) -> None:
+    config('executr = "stand_in.Recorder"\n')
+    with pytest.warns(UserWarning, match=r"there is no setting 'executr'; there are .*executor"):
+        assert default_executor() is None
+
+
+@pytest.mark.parametrize("value", ["x", "0", "-1", "1.5"])
+def test_number_must_be_one(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PREFECTISH_MAX_RESULT_BYTES", value)
+    with pytest.raises(ValueError, match="PREFECTISH_MAX_RESULT_BYTES must be a positive whole number"):
+        whole_number("max_result_bytes", 1)
 
 
 def test_home_comes_from_the_environment(config: Any, tmp_path: Path) -> None:
@@ -87,3 +109,10 @@ def test_file_that_cannot_be_read_warns_with_its_path(config: Any, tmp_path: Pat
     config("executor = ")
     with pytest.warns(UserWarning, match=f"{tmp_path}/config.toml is ignored: "):
         assert settings() == {}
+
+
+def test_every_setting_that_is_read_is_known() -> None:
+    """A name of a setting that stands nowhere else would be refused as misspelt."""
+    sources = [path.read_text() for folder in ("prefectish", "executors") for path in (ROOT / folder).rglob("*.py")]
+    read = {name for text in sources for name in re.findall(r'(?:setting|switch|whole_number)\("(\w+)"', text)}
+    assert read <= KNOWN

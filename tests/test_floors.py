@@ -37,6 +37,7 @@ FLOORS = [
         "prefectish.source_lines",
         "prefectish.engine",
         "prefectish.secrets",
+        "prefectish.secrets.decoding",
         "prefectish.secrets.masking",
         "prefectish.secrets.output_masking",
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import threading
 import pytest
 from real import spend, until
 
-from prefectish import Flow, context, get_logger, history, task
+from prefectish import Flow, context, get_logger, history, task, unmapped
 from prefectish.engine.worker.attempt import PENDING, run_step
 from prefectish.engine.worker.logs import digest, relay
 from prefectish.engine.worker.logs.lines import KEPT
@@ -147,6 +148,56 @@ def test_l6_flood_of_a_child_is_cut_and_says_so(tmp_path, info):
     lines = [line.text for line in history.run(state.context["flow_run_id"], store=store).logs("flood", 0)]
     assert (len(lines), lines[0], lines[KEPT], lines[-1]) == (2 * KEPT + 1, "0", mark, "19999")
     assert [text for *_, text in told(info)] == lines
+
+
+FORGED = "\x1b[31m\n12:00:00 ERROR   pay[0]: FORGED"
+
+
+def hostile(kind):
+    """Return an exception with texts that would be lines of their own in a log."""
+    error = ValueError("plain")
+    if kind == "note":
+        error.add_note(FORGED)
+    elif kind == "class":
+        error = type(f"Bad{FORGED}", (Exception,), {})("plain")
+    elif kind == "cause":
+        error.__cause__ = KeyError()
+        error.__cause__.add_note(FORGED)
+    elif kind == "group":
+        error = ExceptionGroup("plain", [ValueError(FORGED)])
+    elif kind == "source":
+        error = SyntaxError("plain", ("file", 1, 1, FORGED))
+    return error
+
+
+KINDS = ["note", "class", "cause", "group", "source"]
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_x8_no_text_of_an_exception_forges_a_line(run, isolation):
+    @task(isolation=isolation)
+    def fail(kind, logs):
+        try:
+            raise hostile(kind)
+        except Exception:
+            if not logs:
+                raise
+            context.logger.exception("told")
+
+    shown = io.StringIO()
+    handler = logging.StreamHandler(shown)
+    get_logger().addHandler(handler)
+    try:
+        with Flow("hostile") as flow:
+            fail.map(KINDS, logs=unmapped(False))
+            fail.map(KINDS, logs=unmapped(True))
+        run(flow)
+    finally:
+        get_logger().removeHandler(handler)
+    text = shown.getvalue()
+    assert text.count("FORGED") >= 10
+    assert "\x1b" not in text
+    assert not [line for line in text.splitlines() if line.startswith("12:00:00")]
 
 
 def test_x8_line_of_a_body_cannot_forge_another(run, info):

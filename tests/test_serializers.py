@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import pickle
+import tracemalloc
+import zlib
 from datetime import date
 
 import pytest
 
-from prefectish.errors import ResultUnpickleError
+from prefectish.errors import ResultCorrupt, ResultUnpickleError
 from prefectish.results import (
     JSONSerializer,
     LocalResult,
@@ -131,3 +134,34 @@ def test_compression_that_is_not_registered_here_is_named(tmp_path, monkeypatch)
         ResultUnpickleError, match=r'a: cannot be loaded here: ValueError\("compression must be None or one'
     ):
         store.load("a")
+
+
+@pytest.mark.parametrize("name", ["gzip", "bz2", "xz", "own"])
+def test_x19_what_is_decompressed_is_bounded(tmp_path, monkeypatch, name):
+    register_compression("own", zlib.compress, zlib.decompress)
+    store = LocalResult(tmp_path, serializer="json", compression=name)
+    store.save("a", "x" * 100_000)
+    monkeypatch.setenv("PREFECTISH_MAX_RESULT_BYTES", "50000")
+    with pytest.raises(ResultCorrupt, match=r"a: a compressed result must have at most 50,000 bytes .* max_result_byt"):
+        store.load("a")
+    with pytest.raises(ValueError, match="must have at most 50,000 bytes"):
+        store.save("b", "x" * 100_000)
+
+
+@pytest.mark.parametrize("name", ["gzip", "bz2", "xz"])
+def test_x19_no_more_than_the_limit_is_decompressed(name):
+    packed = compression.compressed(name, bytes(200_000_000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECTISH_MAX_RESULT_BYTES", "1000000")
+        tracemalloc.start()
+        with pytest.raises(compression.TooLarge):
+            compression.decompressed(name, packed)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("name", ["gzip", "bz2", "xz"])
+def test_compressed_content_that_was_cut_is_no_result(name):
+    with pytest.raises(EOFError):
+        compression.decompressed(name, compression.compressed(name, os.urandom(1000))[:-20])

@@ -12,6 +12,7 @@ import typer
 
 from prefectish.cli import showing
 from prefectish.cli.cleaning import find_garbage
+from prefectish.cli.complaints import OneLineErrors
 from prefectish.cli.loading import load_executor, parse_parameters, parse_value
 from prefectish.cli.next_command import NextCommand, executor_options
 from prefectish.display.page import when
@@ -23,12 +24,17 @@ from prefectish.flow_loading import load_flow
 from prefectish.flow_source import origin_of
 from prefectish.flows import Flow
 from prefectish.history import RunRow, schema
+from prefectish.history.cells import MOST
 from prefectish.parameters import Parameter
 from prefectish.safe_repr import printable
 from prefectish.tasks.collections import Constant
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="Run mapped flows on Dask."
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Run mapped flows on Dask.",
 )
 
 Param = Annotated[
@@ -51,13 +57,11 @@ RunId = Annotated[str, typer.Argument(help="Id of the run or the beginning of it
 
 @contextmanager
 def _report_errors() -> Iterator[None]:
-    """Print prefectish's own errors in one line and exit with their code; other errors keep their traceback."""
+    """Print prefectish's own errors in one line and exit with their code."""
     try:
         yield
     except PrefectishError as error:
         raise _exit_with(error, error.exit_code) from None
-    except BrokenPipeError:  # the reader of the output has closed it
-        raise
     except ConnectionError as error:
         raise _exit_with(error, 3) from None
 
@@ -232,7 +236,7 @@ def _first_error(state: State) -> str | None:
 
 @app.command()
 def runs(
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, max=MOST, help="How many, newest first.")] = 20,
     flow: Annotated[str | None, typer.Option(help="Only runs of the flow of this name.")] = None,
     history: History = None,
     as_json: Json = False,
@@ -246,7 +250,7 @@ def runs(
             showing.show_json([showing.run_context(run) for run in found])
             return
         if not found:
-            print("no runs are recorded yet", file=sys.stderr)
+            print(f"no runs {'' if flow is None else f'of flow {printable(flow)!r} '}are recorded yet", file=sys.stderr)
             return
         showing.show_table(
             ("run", "flow", "state", "started", "took", "items and tasks", "message"),
@@ -314,7 +318,7 @@ def logs(
     task: Annotated[str | None, typer.Option("--task", "-t", help="Only this task, by slug or name.")] = None,
     item: Annotated[str | None, typer.Option("--item", "-i", help="Only this child: map index or item key.")] = None,
     level: Annotated[str, typer.Option("--level", "-l", help="Only lines of this level or above.")] = "DEBUG",
-    limit: Annotated[int | None, typer.Option("--limit", "-n", help="Only the last N lines.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, max=MOST, help="Only the last N lines.")] = None,
     history: History = None,
     as_json: Json = False,
 ) -> None:

@@ -1,24 +1,29 @@
-"""What `prefectish gc` may delete from a result store."""
+"""What `prefectish gc` may delete from a result store: files that a store of ours wrote, and nothing else."""
 
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefectish import config, history
+from prefectish.errors import ParameterError
 from prefectish.history.needs import needed
+from prefectish.results.envelope import MAGIC
 from prefectish.results.names import UNFINISHED_SUFFIX, checked
 
 DAY_SECONDS = 86400.0
 #: Age in seconds after which a temporary file counts as abandoned by its writer.
 STALE_AFTER = DAY_SECONDS
 LEFTOVER_REASON = "leftover temporary file"
+#: Names under which stores write a file before they rename it.
+_UNFINISHED = re.compile(r"\.[0-9a-f]{16}" + re.escape(UNFINISHED_SUFFIX))
 
 
 class Garbage(NamedTuple):
@@ -33,9 +38,12 @@ class Garbage(NamedTuple):
 def find_garbage(store: str | None, days: float, recorded: str | None) -> Iterator[Garbage]:
     """Yield what can be deleted: results of runs that succeeded so many days ago, and stale temporary files.
 
+    Only files that a store wrote count, which is seen by their beginning, and temporary files by their names, too.
     Results that an unsuccessful run would read again are kept, even if another run made them, and so are results of
     runs that the history `recorded` does not know. Raises ValueError if a run has a name that leads out of the store.
     """
+    if not days >= 0:
+        raise ParameterError(f"--older-than must be a number of days, got {days}")
     place = store if store is not None else os.path.join(config.home(), "results")
     find = _in_url if "://" in place else _in_folder
     now = time.time()
@@ -53,15 +61,46 @@ def _in_folder(place: str, done: Mapping[str, str], now: float) -> Iterator[Garb
     root = Path(place)
     for name, reason in done.items():
         folder = root / name
-        if folder.is_dir() and not folder.is_symlink():
-            yield Garbage(str(folder), _size(folder), reason, partial(shutil.rmtree, folder))
-    for path in root.rglob(f"*{UNFINISHED_SUFFIX}") if root.is_dir() else ():
-        if path.is_file() and not path.is_symlink() and now - path.stat().st_mtime > STALE_AFTER:
+        files = [path for path in _files(folder) if _is_ours(_beginning(path))]
+        if files:
+            nbytes = sum(path.stat().st_size for path in files)
+            yield Garbage(str(folder), nbytes, reason, partial(_remove, folder, files))
+    for path in _files(root):
+        if (
+            _UNFINISHED.fullmatch(path.name)
+            and now - path.stat().st_mtime > STALE_AFTER
+            and _is_ours(_beginning(path), whole=False)
+        ):
             yield Garbage(str(path), path.stat().st_size, LEFTOVER_REASON, partial(path.unlink, missing_ok=True))
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder and its subfolders; links are left alone."""
+    if folder.is_symlink():
+        return
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _beginning(path: Path) -> bytes:
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(MAGIC))
+    return b"unreadable"
+
+
+def _is_ours(beginning: bytes, whole: bool = True) -> bool:
+    """Whether a store wrote a file that begins like this; one that is not `whole` may end within its header."""
+    return beginning == MAGIC if whole else bool(beginning) and MAGIC.startswith(beginning)
+
+
+def _remove(folder: Path, files: Sequence[Path]) -> None:
+    for path in files:
+        path.unlink(missing_ok=True)
+    for place, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # somebody else has a file there
+            os.rmdir(place)
 
 
 def _in_url(place: str, done: Mapping[str, str], now: float) -> Iterator[Garbage]:
@@ -70,14 +109,37 @@ def _in_url(place: str, done: Mapping[str, str], now: float) -> Iterator[Garbage
     system, root = url_to_fs(place)
     system.invalidate_cache()
     for name, reason in done.items():
-        folder = f"{root.rstrip('/')}/{name}"
-        files = system.find(folder, detail=True)
+        found = system.find(f"{root.rstrip('/')}/{name}", detail=True)
+        files = [path for path, start in _beginnings(system, list(found)) if _is_ours(start)]
         if files:
-            nbytes = sum(int(facts.get("size") or 0) for facts in files.values())
-            yield Garbage(folder, nbytes, reason, partial(system.rm, folder, recursive=True))
-    for path, facts in system.find(root, detail=True).items() if system.exists(root) else ():
-        if path.endswith(UNFINISHED_SUFFIX) and now - _modified_at(facts, now) > STALE_AFTER:
-            yield Garbage(path, int(facts.get("size") or 0), LEFTOVER_REASON, partial(system.rm_file, path))
+            nbytes = sum(int(found[path].get("size") or 0) for path in files)
+            yield Garbage(f"{root.rstrip('/')}/{name}", nbytes, reason, partial(_remove_in, system, files, name))
+    found = system.find(root, detail=True) if system.exists(root) else {}
+    stale = [
+        path
+        for path, facts in found.items()
+        if _UNFINISHED.fullmatch(path.rpartition("/")[2]) and now - _modified_at(facts, now) > STALE_AFTER
+    ]
+    for path, start in _beginnings(system, stale):
+        if _is_ours(start, whole=False):
+            yield Garbage(path, int(found[path].get("size") or 0), LEFTOVER_REASON, partial(system.rm_file, path))
+
+
+def _remove_in(system: Any, files: list[str], name: str) -> None:
+    """Delete files, and the folders of a run that are empty then, where a file system has folders."""
+    system.rm(files)
+    parents = {path.rsplit("/", n)[0] for path in files for n in range(1, path.count("/"))}
+    for folder in sorted(parents, key=len, reverse=True):
+        if f"/{name}/" in f"{folder}/":
+            with suppress(OSError):
+                system.rmdir(folder)
+
+
+def _beginnings(system: Any, paths: list[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield files with what they begin with, read at once where the file system can do that."""
+    if paths:
+        read = system.cat_ranges(paths, [0] * len(paths), [len(MAGIC)] * len(paths), on_error="return")
+        yield from ((path, start) for path, start in zip(paths, read, strict=True) if isinstance(start, bytes))
 
 
 def _modified_at(facts: Mapping[str, Any], now: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from prefectish.engine.plan.item_key import ItemId, item_id_of
 from prefectish.engine.signals import TRIGGERFAIL
 from prefectish.engine.state import TriggerFailed
 from prefectish.history import schema
+from prefectish.history.cells import json_of
 from prefectish.safe_repr import printable
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class WaitingRow(NamedTuple):
     @classmethod
     def of(cls, row: Any, label: str) -> WaitingRow:
         """Create from a row of the database."""
-        context = {} if row.context is None else json.loads(row.context)
+        context = {} if row.context is None else json_of("context", row.context, dict)
         due = None if row.due is None else aware_time(row.due)
         index = row.row if row.mapped else None
         state = schema.STATES[row.state]

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 
 from prefectish.history import schema
+from prefectish.history.cells import BadCell
 from prefectish.history.queries import RunRow
 
 #: Number of intervals into which the time of a run is divided.
@@ -112,6 +113,8 @@ def _add_all(measures: Measures, rows: Iterable[Any], steps: Any, texts: Any, st
     slowest: list[tuple[float, int, Any]] = []
     for number, row in enumerate(rows):
         step, _, state, attempts, seconds, at, worker, *_ = row
+        if step not in steps:
+            raise BadCell(f"there are children of a step {step}, which is not recorded")
         slug = steps[step].slug
         measures.again += attempts > 1
         if not attempts or seconds is None:

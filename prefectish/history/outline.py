@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 
@@ -11,9 +10,13 @@ from sqlalchemy import select
 from prefectish import config
 from prefectish.engine.task_states import Arrow
 from prefectish.history import schema
+from prefectish.history.cells import BadCell, json_of
 from prefectish.history.children import ChildRow, FailureGroup
 from prefectish.history.queries import RunRow
 from prefectish.history.store import HistoryStore, open_store, open_stores
+
+#: Types of an edge in JSON.
+_EDGES = [[str, key, mapped] for key in (str, type(None)) for mapped in (int, bool)]
 
 
 def find(run_id: str) -> RunRow | None:
@@ -40,8 +43,16 @@ def arrows(run: RunRow) -> list[Arrow]:
     c = schema.steps.c
     query = select(c.slug, c.reads).where(c.run == run._number, c.reads.is_not(None)).order_by(c.step)
     with run._store.reading() as connection:
-        rows = connection.execute(query).all()
-    return [Arrow(start, row.slug, key, bool(mapped)) for row in rows for start, key, mapped in json.loads(row.reads)]
+        rows = [(row.slug, _reads(row.reads)) for row in connection.execute(query)]
+    return [Arrow(start, slug, key, mapped) for slug, reads in rows for start, key, mapped in reads]
+
+
+def _reads(text: str) -> list[tuple[str, str | None, bool]]:
+    """Return the edges to a task: slug, argument, and whether it is mapped over."""
+    found = json_of("reads", text, list)
+    if not all(type(edge) is list and [*map(type, edge)] in _EDGES for edge in found):
+        raise BadCell(f"reads must be a list of [slug, argument, mapped], got {text[:60]!r}")
+    return [(start, key, bool(mapped)) for start, key, mapped in found]
 
 
 def first_of(group: FailureGroup, limit: int) -> list[ChildRow]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, FromClause, Select, Text, and_, case, cast, func, literal, or_, select
@@ -15,11 +16,12 @@ from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.scheduling.events import Notice
 from prefectish.engine.state import State
 from prefectish.engine.task_counts import NOT_STARTED, TaskCounts
-from prefectish.errors import RunLocked, RunNotActive
+from prefectish.errors import HistoryCorrupt, RunLocked, RunNotActive
 from prefectish.history import schema
 from prefectish.history.approvals import approve as write_approvals
 from prefectish.history.approvals import choose
 from prefectish.history.asks import Ask, asks_of, post
+from prefectish.history.cells import BadCell, json_of
 from prefectish.history.children import (
     CONSEQUENCE_TYPE,
     MAX_LINE_LENGTH,
@@ -72,8 +74,25 @@ def runs(limit: int | None = 20, flow: str | None = None, store: str | os.PathLi
         query = query.where(_r.flow_name == flow)
     if limit is not None:
         query = query.limit(limit)
-    with opened.reading() as connection:
-        return RunList(RunRow(opened, row) for row in connection.execute(query))
+    try:
+        with opened.reading() as connection:
+            return RunList(RunRow(opened, row) for row in connection.execute(query))
+    except HistoryCorrupt:
+        return RunList(_one_by_one(opened, query))
+
+
+def _one_by_one(store: HistoryStore, query: Select[Any]) -> Iterator[RunRow]:
+    """Yield runs of which some cannot be read."""
+    with store.reading() as connection:
+        numbers = list(connection.execute(query.with_only_columns(_r.number)).scalars())
+    for number in numbers:
+        try:
+            with store.reading() as connection:
+                row = connection.execute(select(schema.runs).where(_r.number == number)).one()
+        except HistoryCorrupt as error:
+            yield UnreadableRun(store, number, error)
+        else:
+            yield RunRow(store, row)
 
 
 def run(id: str, store: str | os.PathLike[str] | None = None) -> RunRow:
@@ -188,9 +207,14 @@ class RunRow:
             post(connection, self._number, "cancel", {}, Signer())
 
     def counts(self) -> TaskCounts:
-        """Return how many items and tasks succeeded, failed, or did not run, so far or at the end."""
-        if self._counts is not None:
-            return TaskCounts(**json.loads(self._counts))
+        """Return how many items and tasks succeeded, failed, or did not run, if that can be read."""
+        try:
+            with self._store.translated_errors():
+                return self._counted() if self._counts is None else _counts_of(self._counts)
+        except HistoryCorrupt:  # it is asked for each run of a list, and must hide none
+            return TaskCounts({}, {})
+
+    def _counted(self) -> TaskCounts:
         c = self._current().c
         text = select(schema.texts.c.number).where(schema.texts.c.text == NOT_STARTED).scalar_subquery()
         query = select(c.step, c.state, func.count(), func.sum(case((c.message == text, 1), else_=0)))
@@ -218,7 +242,7 @@ class RunRow:
         """Return the tasks as dicts: slug, name, state, number of children by state, first start and last end."""
         c = self._current().c
         facts: dict[int, dict[str, Any]] = {}
-        query = select(c.step, c.state, func.count(), func.min(c.at - c.seconds), func.max(c.at))
+        query = select(c.step, c.state, func.count(), func.min(c.at - func.coalesce(c.seconds, 0.0)), func.max(c.at))
         with self._store.reading() as connection:
             for step, state, count, began, ended in connection.execute(query.group_by(c.step, c.state)):
                 known = facts.setdefault(step, {"counts": {}, "began": began, "ended": ended})
@@ -399,9 +423,9 @@ class RunRow:
             rows = [row for row in newest if row.part == last[key_of(row)]]
             if self.part and rows:
                 rows = self._still_waiting(connection, rows)
-        return [
-            WaitingRow.of(row, self.label_of(row.slug)) for row in sorted(rows, key=lambda row: (row.step, row.row))
-        ]
+            return [
+                WaitingRow.of(row, self.label_of(row.slug)) for row in sorted(rows, key=lambda row: (row.step, row.row))
+            ]
 
     def _still_waiting(self, connection: Connection, rows: list[Any]) -> list[Any]:
         """Drop children that waited in an earlier part and have ended since, possibly at another map index."""
@@ -488,6 +512,39 @@ class RunRow:
 
     def __repr__(self) -> str:
         return f"<run {self.id}: {printable(self.flow_name, MAX_LINE_LENGTH)}, {self.state}, {self.duration:.1f} s>"
+
+
+class UnreadableRun(RunRow):
+    """A run whose row has a value that cannot be read: it is listed, and hides no other run."""
+
+    def __init__(self, store: HistoryStore, number: int, error: HistoryCorrupt) -> None:
+        self._store, self._number, self._error = store, number, error
+        known = {"number": number, "state": 0, "part": 0, "started": 0.0, "heartbeat": 0.0}
+        known |= {name: self._text(name) for name in ("id", "name", "flow_name")}
+        super().__init__(store, SimpleNamespace(**{**dict.fromkeys(_r.keys()), **known}))
+        self.state, self.message, self.exit_code = "Unreadable", str(error), error.exit_code
+
+    def _text(self, column: str) -> str:
+        """Return one of its names, if that can be read."""
+        with suppress(HistoryCorrupt), self._store.reading() as connection:
+            query = select(_r[column]).where(_r.number == self._number)
+            return str(connection.execute(query).scalar())
+        return "?"
+
+    def _refuse(self, *args: Any, **options: Any) -> Any:
+        raise self._error
+
+    tasks = children = child = logs = notices = failures = paused = waiting = approve = cancel = report = _refuse
+    asks = _refuse
+
+
+def _counts_of(text: str) -> TaskCounts:
+    found = json_of("counts", text, dict)
+    if found.keys() != {"items", "tasks"} or not all(
+        type(part) is dict and all(type(number) is int for number in part.values()) for part in found.values()
+    ):
+        raise BadCell("counts must be numbers of items and tasks")
+    return TaskCounts(**found)
 
 
 def _task_facts(row: Any, known: Mapping[str, Any]) -> dict[str, Any]:

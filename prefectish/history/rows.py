@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -16,6 +17,7 @@ from prefectish.engine.scheduling.causes import cause_of
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.state import Paused, Scheduled, State, Success
 from prefectish.history import schema
+from prefectish.history.cells import BadCell
 from prefectish.secrets.masking import mask
 
 #: The message of a plain success, which is not stored.
@@ -26,6 +28,9 @@ NO_RESULT = ""
 MAX_CONTEXT_LENGTH = 10_000
 #: Maximum number of texts whose numbers are cached.
 MAX_CACHED_TEXTS = 10_000
+#: Maximum number of rows of a task that are noted as running.
+MAX_OPEN = 100_000
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SUCCESS = schema.CODES["Success"]
 
 
@@ -240,7 +245,7 @@ def ranges(rows: Sequence[int]) -> str:
     '0-3,9'
     """
     parts: list[list[int]] = []
-    for row in sorted(rows):
+    for row in sorted(rows)[:MAX_OPEN]:
         if parts and parts[-1][1] == row - 1:
             parts[-1][1] = row
         else:
@@ -249,9 +254,12 @@ def ranges(rows: Sequence[int]) -> str:
 
 
 def rows_of(text: str) -> list[int]:
-    """Return the row numbers that :func:`ranges` wrote."""
+    """Return the row numbers that :func:`ranges` wrote; BadCell if it cannot have written them."""
     rows: list[int] = []
     for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        rows.extend(range(int(first), int(last or first) + 1))
+        found = _RANGE.fullmatch(part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+        if not 0 <= last - first < MAX_OPEN - len(rows):
+            raise BadCell(f"open must be at most {MAX_OPEN:,} rows, as 0-7,12, got {text[:60]!r}")
+        rows.extend(range(first, last + 1))
     return rows

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
+from prefectish.history.cells import check_cells
+
 #: Version of the tables; a history of a later version is not touched. It is increased with each change of a table;
 #: `UPGRADES` has the statements to upgrade from the previous version.
 VERSION = 2
@@ -217,3 +219,5 @@ errors = Table(
     Column("message", Text, nullable=False),
     Column("traceback", Text),
 )
+
+check_cells(metadata.tables.values(), {"state": len(STATES) - 1, "mapped": 1})

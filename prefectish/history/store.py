@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlalchemy.pool import NullPool
 from prefectish import config
 from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryUnsafe, HistoryWriteError, PrefectishError
 from prefectish.history import filesystems, registry_tables, schema
+from prefectish.history.cells import BadCell
 
 #: Maximum time a writer waits for another one, in seconds.
 BUSY_TIMEOUT = 30.0
@@ -47,19 +49,22 @@ class HistoryStore:
 
         Raises HistoryWriteError if the disk is full, or the history can no longer be written; earlier rows are intact.
         """
-        with self._translated_errors(), self.engine.begin() as connection:
+        with self.translated_errors(), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Open a transaction that only reads and does not block writers; HistoryWriteError if it cannot be reached."""
-        with self._translated_errors(), self.engine.connect() as connection:
+        with self.translated_errors(), self.engine.connect() as connection:
             yield connection.execution_options(prefectish_reads=True)
 
     @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
+        """Raise HistoryCorrupt for values that cannot be read, HistoryWriteError for errors of the database."""
         try:
             yield
+        except BadCell as error:
+            raise HistoryCorrupt(f"history {self.location} has a value that cannot be read: {error}") from error
         except DBAPIError as error:
             raise HistoryWriteError(
                 f"history {self.location} could not be used: {' '.join(str(error.orig).split())}"
@@ -98,11 +103,13 @@ class FileStore(HistoryStore):
                 f"history {path} is a folder; pass a file in it, {os.path.join(path, 'history.db')}"
             )
         self._check_file_system(folder)
+        if os.path.exists(path) and not os.path.isfile(path):  # who opens a FIFO waits for a writer
+            raise HistoryWriteError(f"history {path} must be a file, and is a device, a socket or a FIFO")
         fresh = not os.path.exists(path) or not os.path.getsize(path)
         version = 0 if fresh else self._checked()
         if fresh:
             self._create_private()
-        with self._translated_errors():
+        with self.translated_errors():
             if version < schema.VERSION:
                 self._make()
             self.engine = self._engine(self._tune)
@@ -129,10 +136,25 @@ class FileStore(HistoryStore):
             raise HistoryCorrupt(f"{name} is not a prefectish history: {error}") from error
         if not is_history:
             raise HistoryCorrupt(f"{name} is not a prefectish history")
+        self._check_whole(name)
         self._check_version(version)
         if not os.access(self.location, os.W_OK):
             raise HistoryWriteError(f"history {self.location} is read-only")
         return version
+
+    def _check_whole(self, name: str) -> None:
+        """Refuse a file without its last pages: SQLite may find no rows in it, and say nothing."""
+        with open(self.location, "rb") as file:
+            header = file.read(100)
+            length = file.seek(0, os.SEEK_END)
+        page = int.from_bytes(header[16:18], "big")
+        pages = int.from_bytes(header[28:32], "big")
+        is_current = header[24:28] == header[92:96]  # else an old SQLite wrote it, without the number of pages
+        journal = f"{self.location}-wal"
+        if is_current and not (os.path.exists(journal) and os.path.getsize(journal)):
+            wanted = pages * (65_536 if page == 1 else page)
+            if length < wanted:
+                raise HistoryCorrupt(f"{name} was cut: it has {length:,} of {wanted:,} bytes")
 
     def _create_private(self) -> None:
         try:
@@ -168,6 +190,7 @@ class FileStore(HistoryStore):
                     raise
                 time.sleep(0.01)
         connection.execute("PRAGMA synchronous = FULL").close()
+        connection.text_factory = _text
 
 
 class ServerStore(HistoryStore):
@@ -179,7 +202,7 @@ class ServerStore(HistoryStore):
         self.location = url.render_as_string(hide_password=True)
         self.engine = _engine(url).execution_options(schema_translate_map={None: NAMESPACE})
         try:
-            with self._translated_errors(), self.engine.begin() as connection:
+            with self.translated_errors(), self.engine.begin() as connection:
                 # If two clients start at once, one creates the tables and the other finds them.
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": schema.APPLICATION_ID})
                 connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {NAMESPACE}"))
@@ -226,6 +249,10 @@ def _driver() -> str:
 
 def _take_over_transactions(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions are started by `_begin`, so that none is upgraded later
+
+
+#: Bytes that are no UTF-8 make one text odd, and not all of the history unreadable.
+_text = partial(str, encoding="utf-8", errors="replace")
 
 
 def _begin(connection: Connection) -> None:
@@ -292,5 +319,5 @@ def _home() -> str:
     try:
         os.makedirs(home, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise HistoryWriteError(f"history {home} cannot be created: {error}") from error
+        raise HistoryWriteError(f"history {home} cannot be created: {error}; set PREFECTISH_HOME") from error
     return home

@@ -5,7 +5,6 @@ The store is listed once for each run that is resumed; only files without a reco
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +14,10 @@ from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.plan.steps import Step
 from prefectish.engine.scheduling.previous_run import PreviousResult
 from prefectish.engine.state import State, Success
+from prefectish.engine.worker import notes
 from prefectish.engine.worker.decide import SUCCEEDED
-from prefectish.engine.worker.storage import ITEM, STATE, VERSION, Stored
+from prefectish.engine.worker.notes import HOLDS, STATE
+from prefectish.engine.worker.storage import ITEM, VERSION, Stored
 from prefectish.results.base import Result, place_of
 
 _NAME = re.compile(r"(?P<part>\d+)/(?P<slug>.+)/(?P<index>\d+|single)\.(?P<attempt>\d+)")
@@ -102,11 +103,11 @@ def _read(step: Step, name: str, index: int) -> tuple[State, dict[str, Any]] | N
     """Return how an attempt ended, and what is noted with it; None if it did not end the child."""
     assert step.store is not None
     facts = step.store.facts(name)
-    if facts.get("holds") != STATE:
+    if facts.get(HOLDS) != STATE:
         label = step.slug if index < 0 else f"{step.slug}[{index}]"
         return Success(SUCCEEDED, Stored(step.store, name, label)), facts
-    state: State = pickle.loads(step.store.read(name))
-    return (state, facts) if state.is_finished() else None
+    state = notes.read(step.store, name)
+    return (state, facts) if state is not None and state.is_finished() else None
 
 
 def _identity(

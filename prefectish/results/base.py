@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from prefectish.errors import ResultCorrupt, ResultUnpickleError, describe
-from prefectish.results.compression import codec_of
+from prefectish.results.compression import TooLarge, check_name, compressed, decompressed
 from prefectish.results.envelope import seal, unseal
 from prefectish.results.names import checked
-from prefectish.results.serializers import Serializer, serializer_of
+from prefectish.results.serializers import PickleSerializer, Serializer, serializer_of
 from prefectish.results.templates import Template
 
 
@@ -68,7 +68,7 @@ class Result:
         self.store = store
         self._format, self._serializer = serializer_of(serializer)
         if compression is not None:
-            codec_of(compression)
+            check_name(compression)
         self.compression = compression
         if hmac_key is not None and not callable(hmac_key):
             _check_key(hmac_key)
@@ -76,6 +76,16 @@ class Result:
         self.location = Template(location) if isinstance(location, str) else location
         if location is not None and not isinstance(location, str) and not callable(location):
             raise TypeError(f"location must be a template or a function, got {location!r}")
+
+    @property
+    def serializer(self) -> Serializer:
+        """The serializer of values."""
+        return self._serializer
+
+    @property
+    def holds_pickles(self) -> bool:
+        """Whether values are pickled, so that loading one can run code of whoever wrote it."""
+        return isinstance(self.serializer, PickleSerializer)
 
     def write(self, location: str, payload: bytes, facts: Mapping[str, Any] | None = None) -> str:
         """Write bytes under a name, replacing an existing file, and return the name.
@@ -108,6 +118,11 @@ class Result:
         """
         return bytes(self._open(location)[1])
 
+    def read_with_facts(self, location: str) -> tuple[dict[str, Any], bytes]:
+        """Return the metadata and the bytes under a name; raises as :meth:`read` does."""
+        facts, content = self._open(location)
+        return facts, bytes(content)
+
     def facts(self, location: str) -> dict[str, Any]:
         """Return the metadata that was written with a result; raises as :meth:`read` does."""
         return self._open(location)[0]
@@ -116,7 +131,7 @@ class Result:
         """Write a value under a name and return the name; other parameters and errors as for :meth:`write`."""
         content = self._serializer.serialize(value)
         if self.compression is not None:
-            content = codec_of(self.compression)[0](content)
+            content = compressed(self.compression, content)
         form = {"serializer": self._format, "compression": self.compression}
         return self.write(location, content, {**(facts or {}), **form})
 
@@ -142,8 +157,11 @@ class Result:
                 f"{location}: written by serializer {facts.get('serializer')!r}, but this store reads {self._format!r}"
             )
         try:
-            plain = content if facts["compression"] is None else codec_of(facts["compression"])[1](bytes(content))
+            form = facts["compression"]
+            plain = content if form is None else decompressed(form, bytes(content))
             return self._serializer.deserialize(plain), facts  # type: ignore[arg-type]  # any buffer will do
+        except TooLarge as error:
+            raise ResultCorrupt(f"{location}: {error}") from None
         except Exception as error:  # serializers and classes are user code
             raise ResultUnpickleError(f"{location}: cannot be loaded here: {describe(error)}") from error
 

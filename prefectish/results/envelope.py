@@ -51,8 +51,18 @@ def unseal(name: str, file: bytes, key: bytes | None) -> tuple[dict[str, Any], m
         raise ResultCorrupt(f"{name}: its SHA-256 does not match")
     if key is not None:
         _check_signature(name, key, signature, rest)
-    end = file.index(b"\n", header.end())
-    return json.loads(file[header.end() : end]), rest[end + 1 - header.end() :]
+    end = file.find(b"\n", header.end())
+    return _facts(name, file[header.end() : max(end, header.end())]), rest[end + 1 - header.end() :]
+
+
+def _facts(name: str, line: bytes) -> dict[str, Any]:
+    try:
+        facts = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        facts = None
+    if type(facts) is not dict:
+        raise ResultCorrupt(f"{name}: its line of metadata is no JSON object")
+    return facts
 
 
 def _bad_header_error(name: str, file: bytes) -> ResultCorrupt:

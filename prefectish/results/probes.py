@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from prefectish.errors import ResultCorrupt, ResultStoreNotShared
 from prefectish.results.base import Result
 
-#: The folder for probes in a result store.
-PROBE_FOLDER = "probe"
+#: First part of the names of probes, which lie in no folder: it would stay behind.
+PROBE = "probe-"
 
 
 def leave_probe(store: Result, run_id: str) -> str:
     """Write a small file, on a worker, and return its unique name."""
     token = os.urandom(8).hex()
-    return store.write(f"{PROBE_FOLDER}/{run_id}-{token}", token.encode())
+    return store.write(f"{PROBE}{run_id}-{token}", token.encode())
 
 
 def check_probes(store: Result, left: Mapping[str, str]) -> None:

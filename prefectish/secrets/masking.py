@@ -1,13 +1,14 @@
 """Replace secret values in texts by ``****``.
 
-A value is masked once its secret was resolved in this process. Texts are masked before they are cut, so
+A value is masked once its secret was resolved in this process, however it is written there: it is looked for in the
+text and in decoded copies of it (:mod:`prefectish.secrets.decoding`). Texts are masked before they are cut, so
 that no part of a value remains. As long as no secret was resolved, masking costs one check of a variable.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ def register(value: Any) -> None:
         The secret. Strings of fewer than :data:`MIN_LENGTH` characters, booleans and None are not masked.
     """
     with _lock:
-        fresh = [text for text in _texts(value) if text not in _known]
-        new = {form for text in fresh for form in _forms(text) if len(form) >= MIN_LENGTH} - _known
+        new = {part for text in _texts(value) for part in _secret_parts(text)} - _known
         if new:
             _compile(_known | new)
 
@@ -54,7 +54,20 @@ def mask(text: str) -> str:
     >>> mask("nothing to hide")
     'nothing to hide'
     """
-    return text if pattern is None else pattern.sub(MASK, text)
+    return text if pattern is None else _without(text, pattern)
+
+
+def _without(text: str, secret: re.Pattern[str]) -> str:
+    from prefectish.secrets.decoding import copies
+
+    spans = sorted({copy.span(*found.span()) for copy in copies(text) for found in secret.finditer(copy.text)})
+    pieces: list[str] = []
+    done = 0
+    for start, end in spans:
+        if start >= done:
+            pieces += text[done:start], MASK
+        done = max(done, end)
+    return "".join([*pieces, text[done:]]) if spans else text
 
 
 def masked(value: Any) -> Any:
@@ -97,25 +110,29 @@ def _parts(value: Any) -> Iterator[str]:
         yield from _texts(value)
 
 
-def _forms(text: str) -> Iterable[str]:
-    """Yield the forms in which a text may appear: as is, quoted by Python or JSON, or in a URL."""
-    from json import dumps
-    from urllib.parse import quote, quote_plus
-
+def _secret_parts(text: str) -> Iterator[str]:
+    """Yield what is masked of a text: all of it, and its lines, since logs show a key line by line."""
     text = text.strip()
-    if text.lower() in _WORDS:
-        return
-    safe = text.encode("utf-8", "replace")  # a lone surrogate cannot be quoted in a URL
-    yield from (text, repr(text)[1:-1], dumps(text)[1:-1], quote(safe, safe=""), quote_plus(safe))
-    lines = text.splitlines()
-    if len(lines) > 1:  # logs show a multi-line key line by line
-        yield from (line.strip() for line in lines if len(line.strip()) >= 2 * MIN_LENGTH)
+    if text.lower() not in _WORDS and len(text) >= MIN_LENGTH:
+        yield text
+        lines = text.splitlines()
+        if len(lines) > 1:
+            yield from (line.strip() for line in lines if len(line.strip()) >= 2 * MIN_LENGTH)
+
+
+def _forms_of(text: str) -> set[str]:
+    """Return how a value may read: as it is and, if it looks encoded itself, decoded."""
+    from prefectish.secrets.decoding import copies
+
+    forms = {copy.text.strip() for copy in copies(text)}
+    return {form for form in forms if len(form) >= MIN_LENGTH and form.lower() not in _WORDS}
 
 
 def _compile(texts: frozenset[str]) -> None:
     import re
 
     global _known, pattern
-    longest_first = sorted(texts, key=lambda form: (-len(form), form))
+    forms = {form for text in texts for form in _forms_of(text)}
+    longest_first = sorted(forms, key=lambda form: (-len(form), form))
     pattern = re.compile("|".join(re.escape(form) for form in longest_first))
     _known = texts

@@ -210,7 +210,7 @@ def _run_name(state: State) -> str | None:
 def _last_words(state: State) -> str:
     """Return the last lines of a process that died, which cannot log them any more."""
     lines = (state.evidence or {}).get("log") or () if isinstance(state, Crashed) else ()
-    return "".join(f"\n  {line}" for line in lines[-LAST_WORDS:])
+    return "".join(f"\n  {one_line(line)}" for line in lines[-LAST_WORDS:])
 
 
 def _record(failure: FailureEvent, name: str, level: int, text: str, traceback: str | None) -> logging.LogRecord:
@@ -230,7 +230,7 @@ def _record(failure: FailureEvent, name: str, level: int, text: str, traceback: 
         "created": failure.wall.timestamp(),
         "msecs": failure.wall.microsecond // 1000,
         "exc_info": (type(error), error, error.__traceback__) if raised else None,
-        "exc_text": traceback if traceback is None or described(failure.state)[1].isprintable() else block(traceback),
+        "exc_text": block(traceback) if traceback else traceback,  # no text in it can pass for a line of the log
         "task_name": failure.step.name,
         "task_slug": failure.step.slug,
         "map_index": failure.row if failure.step.mapped and failure.row >= 0 else None,

@@ -11,15 +11,14 @@ did before it was lost is unknown.
 from __future__ import annotations
 
 import json
-import pickle
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.jobs.envelope import dumps, encode_state
+from prefectish.engine.capture import Error, capture
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Crashed, State
+from prefectish.engine.worker import notes
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.storage import ResultStorage, failed, label_of
 from prefectish.errors import RemoteError, describe
@@ -57,8 +56,8 @@ def _look(storage: ResultStorage, ctx: AttemptContext, inputs: Mapping[str, Any]
         if not own and mark["inputs"] != _digest(inputs):
             continue
         if store.exists(f"{place}.ended"):
-            ended: State = pickle.loads(store.read(f"{place}.ended"))
-            return ended
+            # What is no note says nothing: then it counts as lost.
+            return notes.read(store, f"{place}.ended") or _lost(ctx, mark)
         return _lost(ctx, mark)
     return None
 
@@ -87,9 +86,7 @@ def end(storage: ResultStorage, ctx: AttemptContext, state: State) -> None:
     """Store how the attempt ended; if that fails, it counts as lost when it is started again."""
     label = label_of(ctx)
     shown = redacted_state(state) if masking.pattern is not None else state
-    outcome = capture(lambda: dumps(encode_state(shown, label)))
-    if isinstance(outcome, Value):
-        outcome = capture(storage.store.write, f"{storage.own_place(ctx)}.ended", outcome.value)
+    outcome = capture(notes.write, storage.store, f"{storage.own_place(ctx)}.ended", shown, label)
     if isinstance(outcome, Error):
         text = "Task %r: how it ended could not be stored: %s; if its worker dies now it counts as lost"
         ctx["logger"].warning(text, ctx["task_full_name"], describe(outcome.exception))

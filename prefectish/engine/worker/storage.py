@@ -11,14 +11,15 @@ resumed run finds the result of an item that has another position now.
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, encode_state
+from prefectish.engine.jobs.envelope import SIMPLE, encode
 from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.process_tree import process_id
-from prefectish.engine.state import Cached, Deferred, Failed, Retrying, State, Success
+from prefectish.engine.state import Cached, Failed, Retrying, State, Success
+from prefectish.engine.worker import notes
+from prefectish.engine.worker.notes import HOLDS, STATE
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.result_names import (
     TAKEN,
@@ -29,8 +30,9 @@ from prefectish.engine.worker.result_names import (
     take_in_store,
     taken_text,
 )
+from prefectish.engine.worker.stored_result import NOTHING, Stored
 from prefectish.engine.worker.template_fields import TemplateFields
-from prefectish.errors import ResultCorrupt, ResultReleased, describe, text_of
+from prefectish.errors import ResultCorrupt, describe, text_of
 from prefectish.results.envelope import NotAResultFile
 from prefectish.results.templates import place
 from prefectish.secrets import masking
@@ -41,73 +43,12 @@ if TYPE_CHECKING:
 
 #: Header of a stored result whose name the user chose: the attempt that wrote it.
 ATTEMPT = "attempt"
-#: Header of a file that has the state of an attempt, and not its result.
-STATE = "state"
 #: Header of a stored result whose attempt knows it: the key of its item, by which a resumed run finds the child.
 ITEM = "item"
 #: Header of the stored result of a call: the version of the code of its task.
 VERSION = "version"
 #: Results of at most so many bytes travel with their record as well.
 SMALL = 4096
-_NOTHING = object()
-
-
-class Stored(Deferred):
-    """A result in a store.
-
-    Attributes
-    ----------
-    store
-        Knows how to read it.
-    location
-        Where it is.
-    label
-        The child that made it, for errors.
-    """
-
-    __slots__ = ("_live", "_small", "label", "location", "store")
-
-    def __init__(self, store: Result, location: str, label: str, small: Any = _NOTHING, live: Any = _NOTHING) -> None:
-        self.store = store
-        self.location = location
-        self.label = label
-        self._small = small
-        self._live = live
-
-    def get(self) -> Any:
-        """Return the value, read once in each process.
-
-        Raises
-        ------
-        ResultCorrupt
-            What is stored is not what was written.
-        ResultReleased
-            It was deleted.
-        OSError
-            The store cannot be read.
-        """
-        if self._live is _NOTHING:
-            small = self._small
-            if small is _NOTHING:
-                self._live = self._loaded()
-            else:
-                self._live = small.get() if isinstance(small, Encoded) else small
-        return self._live
-
-    def _loaded(self) -> Any:
-        try:
-            return self.store.load(self.location)
-        except FileNotFoundError:
-            raise ResultReleased(
-                f"result of {self.label} is gone: there is no {self.location!r} in {self.store!r} any more"
-            ) from None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        here = () if self._small is _NOTHING else (self._small,)
-        return Stored, (self.store, self.location, self.label, *here)
-
-    def __repr__(self) -> str:
-        return f"<result of {self.label} at {self.location}>"
 
 
 class ResultStorage:
@@ -198,9 +139,8 @@ class ResultStorage:
     def _load_previous(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
         own = self.own_place(ctx)
         if self.store.exists(own):
-            if self.store.facts(own).get("holds") == STATE:
-                state: State = pickle.loads(self.store.read(own))
-                return state
+            if self.store.facts(own).get(HOLDS) == STATE:
+                return notes.read(self.store, own)
             return Success("Task run succeeded.", Stored(self.store, own, label_of(ctx)))
         name = self._chosen_place(ctx, inputs)
         if name is None or not self.store.exists(name) or self.store.facts(name).get(ATTEMPT) != own:
@@ -266,9 +206,7 @@ class ResultStorage:
         if not (state.is_finished() or isinstance(state, Retrying)):
             return
         shown = redacted_state(state) if masking.pattern is not None else state
-        outcome = capture(lambda: dumps(encode_state(shown, label_of(ctx))))
-        if isinstance(outcome, Value):
-            outcome = capture(self.store.write, self.own_place(ctx), outcome.value, {"holds": STATE, **self._item(ctx)})
+        outcome = capture(notes.write, self.store, self.own_place(ctx), shown, label_of(ctx), self._item(ctx))
         if isinstance(outcome, Error):
             text = "Task %r: how it ended could not be stored: %s; if its worker dies now it runs again"
             ctx["logger"].warning(text, ctx["task_full_name"], describe(outcome.exception))
@@ -332,9 +270,9 @@ class ResultStorage:
 def _small(value: Any) -> Any:
     """Return a value in the form in which it rides along with its record; nothing if it is too large for that."""
     if type(value) in SIMPLE:
-        return value if not isinstance(value, str | bytes) or len(value) <= SMALL else _NOTHING
+        return value if not isinstance(value, str | bytes) or len(value) <= SMALL else NOTHING
     packed = encode(value, "a stored result", keep=False)
-    return packed if packed.nbytes <= SMALL else _NOTHING
+    return packed if packed.nbytes <= SMALL else NOTHING
 
 
 def holder_of(ctx: AttemptContext) -> Holder:

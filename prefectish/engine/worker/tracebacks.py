@@ -20,6 +20,7 @@ from types import TracebackType
 
 from prefectish import config
 from prefectish.engine.context import current
+from prefectish.errors import text_of
 
 #: Modules whose frames only lead to a body and are removed; below the first frame of the user they stay.
 _LEADING = ("prefectish", "asyncio", "concurrent", "contextlib", "threading")
@@ -30,8 +31,8 @@ _NO = frozenset({"", "0", "false", "no", "off"})
 
 def shorten_traceback(error: BaseException) -> BaseException:
     """Let the tracebacks of an exception, and of those that it came of, begin in the user's code; return it."""
-    if not _keeps_all(os.environ.get("PREFECTISH_FULL_TRACEBACKS")):
-        for link in _chain(error):
+    if not keeps_all():
+        for link in chain_of(error):
             link.__traceback__ = users_part(link.__traceback__)
     return error
 
@@ -50,8 +51,8 @@ def _is_leading(module: object) -> bool:
     return module.partition(".")[0] in _LEADING
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception, its causes, and what they were raised in the handling of; each once."""
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, what it was caused by or raised in the handling of, and the members of groups; each once."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -60,8 +61,15 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             seen.add(id(link))
             yield link
             todo += [link.__cause__, link.__context__]
-            if isinstance(link, BaseExceptionGroup):
-                todo += link.exceptions
+            if issubclass(type(link), BaseExceptionGroup):
+                todo += link.exceptions  # type: ignore[attr-defined]  # it is a group
+            if issubclass(type(link), BaseExceptionGroup):
+                todo += link.exceptions  # type: ignore[attr-defined]  # it is a group
+
+
+def keeps_all() -> bool:
+    """Whether tracebacks are shown in full."""
+    return _keeps_all(os.environ.get("PREFECTISH_FULL_TRACEBACKS"))
 
 
 @cache
@@ -131,3 +139,14 @@ def _has_terminal() -> bool:
         return sys.stdin is not None and sys.stdin.isatty()
     except ValueError:  # it is closed
         return False
+
+
+def told(error: BaseException) -> str:
+    """Return the type and text of an error, and the line of code that raised it, if that is not ours."""
+    text = f"{type(error).__name__}: {text_of(error)}"
+    part = users_part(error.__traceback__)
+    while part is not None and part.tb_next is not None:
+        part = part.tb_next
+    if part is None or isinstance(error, SyntaxError) or "prefectish" in part.tb_frame.f_globals.get("__name__", ""):
+        return text
+    return f"{text} ({os.path.basename(part.tb_frame.f_code.co_filename)}:{part.tb_lineno})"

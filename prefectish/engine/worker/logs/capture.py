@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: Key of the context of a run that has its :class:`LogSettings`.
 SETTINGS = "log_settings"
 
+#: Attribute of a record whose traceback is indented and escaped.
+FENCED = "prefectish_fenced"
+
 
 class LogSettings(NamedTuple):
     """How what a run logs is treated.
@@ -113,6 +116,13 @@ handler = Capturing()
 lock = threading.Lock()
 
 
+def add_handler(name: str) -> None:
+    """Let a logger pass its records to :data:`handler`, before any other handler formats them."""
+    logger = logging.getLogger(name)
+    if handler not in logger.handlers:
+        logger.handlers[:0] = [handler]
+
+
 def listen(settings: LogSettings | None) -> None:
     """Capture the log of bodies in a process that runs them for a client, as long as the process lives."""
     if settings is None or settings.owner == process_id():
@@ -120,9 +130,7 @@ def listen(settings: LogSettings | None) -> None:
     refuse_debuggers()
     with lock:
         for name in ("prefectish", *settings.extra):
-            logger = logging.getLogger(name)
-            if handler not in logger.handlers:
-                logger.addHandler(handler)
+            add_handler(name)
         for name, level in settings.levels.items():
             logger = logging.getLogger(name)
             if not logger.level or logger.level > level:
@@ -142,17 +150,23 @@ def _mark(record: logging.LogRecord, attempt: AttemptContext) -> None:
         record.msg, record.args = one_line(text, sys.maxsize), None
     if not record.name.isprintable():
         record.name = one_line(record.name)
+    fence(record)
+
+
+def fence(record: logging.LogRecord) -> None:
+    """Indent and escape the traceback of a record, so that no text in it can pass for a line of the log."""
+    if getattr(record, FENCED, False) or not (record.exc_text or (record.exc_info and record.exc_info[0])):
+        return
+    text = record.exc_text or (_formatter.formatException(record.exc_info) if record.exc_info else "")
+    record.exc_text = block(text)
+    setattr(record, FENCED, True)
 
 
 def line_of(record: logging.LogRecord, attempt: AttemptContext) -> LogLine:
     """Return a record as a line."""
-    traceback = record.exc_text
-    if record.exc_info and not traceback:
-        traceback = _formatter.formatException(record.exc_info)
+    fence(record)
     name = None if record.name == _own_name(attempt) else record.name
-    text = one_line(record.getMessage())
-    below = block(traceback) if traceback and not traceback.startswith("  ") else traceback
-    return LogLine(record.created, record.levelno, name, text, below)
+    return LogLine(record.created, record.levelno, name, one_line(record.getMessage()), record.exc_text)
 
 
 def _own_name(attempt: AttemptContext) -> str:
@@ -168,5 +182,5 @@ def safely(log: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Log a message of the engine; a handler of the user that raises is reported and stops nothing."""
     outcome = capture(log, *args, **kwargs)
     if isinstance(outcome, Error) and logging.lastResort is not None:
-        text = f"a logging handler raised {describe(outcome.exception)}; the run continues"
+        text = one_line(f"a logging handler raised {describe(outcome.exception)}; the run continues")
         logging.lastResort.handle(logging.makeLogRecord({"msg": text, "levelno": logging.ERROR}))

@@ -16,7 +16,7 @@ from prefectish import config
 from prefectish.engine.context import get_logger
 from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.logs import digest
-from prefectish.engine.worker.logs.capture import LogSettings, handler, lock, safely
+from prefectish.engine.worker.logs.capture import LogSettings, add_handler, handler, lock, safely
 from prefectish.engine.worker.logs.lines import LogLine
 
 #: Runs of this process that are active, and whether the level of the top logger was lowered for them.
@@ -95,7 +95,7 @@ def _begin(extra: Sequence[str]) -> None:
             _lowered = True
             top.setLevel(logging.INFO)
         for name in (top.name, *extra):
-            logging.getLogger(name).addHandler(handler)
+            add_handler(name)
 
 
 def _end(extra: Sequence[str]) -> None:
