@@ -8,7 +8,7 @@ other steps known. The rules that decide are in the other modules of this room; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prefectish.caching.memory import CACHE_KEY
@@ -94,13 +94,7 @@ class Changes:
     # -- final states ----------------------------------------------------------------------------------------------
 
     def finish_row(self, step_state: StepState, row: int, state: State, width: Any) -> None:
-        """Write the final state of a row.
-
-        Parameters
-        ----------
-        width
-            Length of the result for a map over it, see ``map_domain.measure``.
-        """
+        """Write the final state of a row, and the length of its result for a map over it (``map_domain.measure``)."""
         assert step_state.children is not None
         step_state.children[row] = state
         step_state.left -= 1
@@ -265,7 +259,7 @@ class Changes:
     def open_calls(self, step_state: StepState, map_state: MapState, width: int | None) -> None:
         """Give a step of a flow function rows of its own: so many, or, with None, one with each call."""
         self.make_mapped(step_state)
-        self.set_width(map_state, width or 0, closed=width is not None)
+        self.open_domain(map_state, width)
         self.open_map(step_state, step_state.state, map_state)
 
     def make_mapped(self, step_state: StepState) -> None:
@@ -280,11 +274,19 @@ class Changes:
         for step_state in chain.step_states:
             step_state.chain = chain
 
-    def keep_step(self, step_state: StepState, state: State, children: Iterable[State | None] | None = None) -> None:
-        """Keep a final state that was known before the run."""
+    def keep_step(
+        self,
+        step_state: StepState,
+        state: State,
+        children: Iterable[State | None] | None = None,
+        widths: Mapping[int, int] | None = None,
+    ) -> None:
+        """Keep a final state that was known before the run, of a map with those of its children and their lengths."""
         step_state.state, step_state.final = state, True
         if children is not None:
             step_state.children = list(children)
+        if step_state.widths is not None and widths is not None:
+            step_state.widths.update(widths)
 
     def keep_literal(self, step_state: StepState, state: State, width: Any = None, is_final: bool = True) -> None:
         """Write the state of a step that never runs; its rows may be still to come."""
@@ -292,19 +294,14 @@ class Changes:
         step_state.measurement = width
         step_state.final = is_final
 
-    def keep_widths(self, step_state: StepState, widths: Mapping[int, int]) -> None:
-        """Note the lengths of results of a map that was kept."""
-        if step_state.widths is not None:
-            step_state.widths.update(widths)
+    def start_step_from(
+        self, step_state: StepState, start: State | None, shown: State, is_elsewhere: bool = False
+    ) -> None:
+        """Note the state that a step starts from, and the one it shows until then.
 
-    def start_step_from(self, step_state: StepState, start: State | None, shown: State) -> None:
-        """Note the state that a step starts from, and the one it shows until then."""
-        step_state.starts = start
-        step_state.state = shown
-
-    def block_step(self, step_state: StepState, state: State) -> None:
-        """Note that a step runs elsewhere, as the caller says: nothing of it is started here."""
-        step_state.state, step_state.blocked = state, True
+        `is_elsewhere`: the step runs elsewhere, as the caller says, and nothing of it is started here.
+        """
+        step_state.starts, step_state.state, step_state.blocked = start, shown, is_elsewhere
 
     def mark_rerun(self, step_state: StepState, is_rerun: bool = True) -> None:
         """Note whether a resumed run has to run any of a step."""
@@ -312,21 +309,22 @@ class Changes:
 
     # -- map domains -----------------------------------------------------------------------------------------------
 
-    def set_width(self, map_state: MapState, width: int, closed: bool) -> None:
-        """Note the width of a map domain when the first step is decided over it."""
-        map_state.width, map_state.closed = width, closed
+    def open_domain(
+        self,
+        map_state: MapState,
+        width: int | None,
+        items: Iterator[Any] | None = None,
+        paths: list[tuple[int, ...]] | None = None,
+        before: Iterable[tuple[int, ...]] | None = None,
+    ) -> None:
+        """Note how wide a map domain is when the first step is decided over it; None: no rows yet, more may come.
 
-    def set_source(self, map_state: MapState, source: Any) -> None:
-        """Note the iterator that rows are pulled from."""
-        map_state.source = source
-
-    def set_paths(self, map_state: MapState, paths: list[tuple[int, ...]]) -> None:
-        """Note where the elements of a flattened map are."""
-        map_state.paths = paths
-
-    def set_paths_before(self, map_state: MapState, paths: Iterable[tuple[int, ...]]) -> None:
-        """Note where the elements of a flattened map were among the states that the caller gave."""
-        map_state.before = {path: number for number, path in enumerate(paths)}
+        `items` is the iterator that rows are pulled from; `paths` say where the elements of a flattened map are, and
+        `before` where they were among the states that the caller gave.
+        """
+        map_state.width, map_state.closed = width or 0, width is not None
+        map_state.source, map_state.paths = items, paths
+        map_state.before = None if before is None else {path: number for number, path in enumerate(before)}
 
     def grow_map(self, map_state: MapState, source: StepState, row: int) -> None:
         """Add the elements of one finished row of a flattened map."""
@@ -419,6 +417,8 @@ class Changes:
         job.awaiting ^= bit
         map_row.submitted ^= bit
         map_row.seconds += record.seconds
+        if not job.awaiting:
+            self.run_state.submitted_jobs -= 1
 
     def finish_position(self, chain: StepChain, map_row: MapRow, position: int, state: State, width: Any) -> None:
         """Write the final state of one step of a row."""
@@ -428,14 +428,9 @@ class Changes:
     def end_position(
         self, chain: StepChain, map_row: MapRow, position: int, state: State, old: State | None = None
     ) -> None:
-        """Give one step of a row a final state that no attempt made.
-
-        Parameters
-        ----------
-        old
-            The state before. Default: the one it would have started from.
-        """
+        """Give one step of a row a final state that no attempt made; `old` is by default what it would start from."""
         bit = 1 << position
+        chain.step_states[position].cancelled_early.discard(map_row.row)
         map_row.final |= bit
         map_row.waiting &= ~bit
         self.end_row(chain.step_states[position], map_row.row, old or map_row.starts.get(position, NOT_RUN), state)
@@ -465,6 +460,7 @@ class Changes:
         map_row.submitted &= ~awaited
         map_row.was_in_batch = map_row.was_in_batch or job.batch is not None
         job.awaiting = 0
+        self.run_state.submitted_jobs -= bool(awaited)
         return awaited
 
     def abandon(self, map_row: MapRow, mask: int) -> list[Job]:
@@ -477,6 +473,7 @@ class Changes:
                 job.awaiting &= ~mask
                 job.was_given_up = True
                 if not job.awaiting:
+                    self.run_state.submitted_jobs -= 1
                     self.run_state.cancelled.append(job)
                     abandoned.append(job)
         return abandoned
@@ -495,10 +492,6 @@ class Changes:
         """Return what is to be done now that it is known what has begun."""
         after, self.run_state.after_recall = self.run_state.after_recall, []
         return after
-
-    def job_ended(self) -> None:
-        """Note that a job is awaited no longer."""
-        self.run_state.submitted_jobs -= 1
 
     def close_row(self, chain: StepChain, map_row: MapRow) -> None:
         """Drop a row whose steps are all final, and give back its place in the window."""
@@ -560,11 +553,6 @@ class Changes:
         step_state.cancelled_early.add(row)
         if step_state.chain is not None:
             step_state.chain.has_cancelled_early = True
-
-    def end_early(self, chain: StepChain, map_row: MapRow, position: int, state: State) -> None:
-        """End a step of a row that was cancelled before it began."""
-        chain.step_states[position].cancelled_early.discard(map_row.row)
-        self.end_position(chain, map_row, position, state, NOT_RUN)
 
     def pause(self, is_paused: bool) -> None:
         """Start nothing more, or start again what can run."""

@@ -208,7 +208,7 @@ class Dispatcher:
         found = False
         for position, step_state in enumerate(chain.step_states):
             if map_row.row in step_state.cancelled_early:
-                self.changes.end_early(chain, map_row, position, Cancelled("cancelled"))
+                self.changes.end_position(chain, map_row, position, Cancelled("cancelled"), NOT_RUN)
                 found = True
         return found
 
@@ -279,7 +279,7 @@ class Dispatcher:
         elif state.is_finished():
             self.changes.keep_step(step_state, state)
         elif state.is_running():
-            self.changes.block_step(step_state, state)
+            self.changes.start_step_from(step_state, None, shown=state, is_elsewhere=True)
         else:
             self.changes.start_step_from(step_state, state, shown=state)
 
@@ -288,9 +288,9 @@ class Dispatcher:
             self.changes.start_step_from(step_state, state, shown=NOT_RUN)
             return
         self.changes.start_step_from(step_state, state, shown=state)
-        self.changes.keep_step(step_state, state, state.map_states)
         given = ((row, s) for row, s in enumerate(state.map_states) if s is not None)
-        self.changes.keep_widths(step_state, {row: length_of(step_state.step, s) for row, s in given})
+        widths = {row: length_of(step_state.step, s) for row, s in given}
+        self.changes.keep_step(step_state, state, state.map_states, widths)
 
     def _may_grow(self, step_state: StepState) -> bool:
         """Whether a flattened map has elements to come, because the caller gave its source unfinished."""

@@ -52,25 +52,25 @@ class MapParents:
         return True
 
     def _widen(self, map_state: MapState, width: int | None, sources: Sequence[KnownSource]) -> None:
-        """Note the width of a map domain when the first step is decided over it."""
+        """Note how wide a map domain is when the first step is decided over it."""
         if map_state.width is not None:
             return
-        self.changes.set_width(map_state, width or 0, closed=width is not None)
-        if width is None and not map_state.domain.grows:
-            self.changes.set_source(map_state, next(s.state._result for s in sources if _is_iterator(s)))
-        source = map_state.domain.sources[0]
-        if source.flattened and len(map_state.domain.sources) == 1:
-            self._locate(map_state, self.run_state.step_states[source.source])
+        source = self.run_state.step_states[map_state.domain.sources[0].source]
+        flattened = map_state.domain.sources[0].flattened and len(map_state.domain.sources) == 1
+        if flattened and source.step.mapped:
+            self._grow_over(map_state, source)
+        elif flattened:
+            self.changes.open_domain(map_state, width, paths=flat_paths(source.measured(elements=True)[2]))
+        elif width is None and not map_state.domain.grows:
+            items = next(s.state._result for s in sources if _is_iterator(s))
+            self.changes.open_domain(map_state, None, items=items)
+        else:
+            self.changes.open_domain(map_state, width)
 
-    def _locate(self, map_state: MapState, source: StepState) -> None:
-        """Note where the elements of a flattened input are, as far as they are known."""
-        if not source.step.mapped:
-            self.changes.set_paths(map_state, flat_paths(source.measured(elements=True)[2]))
-            return
-        self.changes.set_paths(map_state, [])
-        self.changes.set_width(map_state, 0, closed=source.final)
-        if isinstance(source.starts, Mapped):
-            self.changes.set_paths_before(map_state, flat_paths(_widths_before(source.starts)))
+    def _grow_over(self, map_state: MapState, source: StepState) -> None:
+        """Open the domain of a flattened map over the children of another map, as far as they are known."""
+        before = flat_paths(_widths_before(source.starts)) if isinstance(source.starts, Mapped) else None
+        self.changes.open_domain(map_state, 0 if source.final else None, paths=[], before=before)
         for row in rows_in_order(source):
             if source.children is not None and source.children[row] is not None:
                 self.changes.grow_map(map_state, source, row)

@@ -288,14 +288,11 @@ class ReadySteps:
         """Return a map state that knows the paths of `source`: the chain's, or one of its own where inputs pair."""
         if len(map_state.domain.sources) == 1 and map_state.paths is not None:
             return map_state
-        own = MapState(map_state.domain)
         if not source.step.mapped:
-            self.changes.set_paths(own, flat_paths(source.measured(elements=True)[2]))
-        else:
-            rows = rows_in_order(source)
-            widths = [(source.widths or {}).get(row, -1) for row in rows]
-            self.changes.set_paths(own, [(rows[p[0]], *p[1:]) for p in flat_paths(widths)])
-        return own
+            return MapState(map_state.domain, flat_paths(source.measured(elements=True)[2]))
+        rows = rows_in_order(source)
+        widths = [(source.widths or {}).get(row, -1) for row in rows]
+        return MapState(map_state.domain, [(rows[p[0]], *p[1:]) for p in flat_paths(widths)])
 
 
 def _value_of(item: Any) -> Any:

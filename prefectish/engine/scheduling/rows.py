@@ -243,7 +243,6 @@ class Rows:
 
     def job_ended(self, chain: StepChain, job: Job) -> None:
         """Give back the slot of a job that is not awaited any more; the rows of a batch had one together."""
-        self.changes.job_ended()
         if job.batch is not None:
             self.batches[job.batch] -= 1
             if self.batches[job.batch]:

@@ -209,12 +209,12 @@ class MapState:
 
     __slots__ = ("before", "below", "closed", "domain", "items", "members", "paths", "source", "width")
 
-    def __init__(self, domain: MapDomain) -> None:
+    def __init__(self, domain: MapDomain, paths: list[tuple[int, ...]] | None = None) -> None:
         self.domain = domain
         self.width: int | None = None
         self.closed = False
         self.members: list[StepState] = []
-        self.paths: list[tuple[int, ...]] | None = None
+        self.paths = paths
         self.source: Iterator[Any] | None = None
         self.below: MapState | None = None
         self.before: dict[tuple[int, ...], int] | None = None
