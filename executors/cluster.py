@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -79,7 +81,10 @@ class DaskExecutor:
         performance_report_path: str | None = None,
         verify_results: bool = False,
         stall_warning: float | None = 60,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise _unknown(unknown)
         if sum(x is not None for x in (address, client, cluster_class)) > 1:
             raise ValueError("only one of address, client and cluster_class may be given: they name different clusters")
         if max_branches is not None and max_branches < 1:
@@ -147,6 +152,20 @@ class DaskExecutor:
         address = masked(self.address) if self.address else None
         where = address or (self.client and "an existing client") or self.cluster_class or "temporary cluster"
         return f"<DaskExecutor: {where}>"
+
+
+def _unknown(arguments: Mapping[str, Any]) -> TypeError:
+    """Return the error for arguments that `DaskExecutor` does not take: most are meant for the cluster."""
+    name = next(iter(arguments))
+    own = inspect.signature(DaskExecutor).parameters
+    near = next(iter(difflib.get_close_matches(name, own, 1, 0.75)), None)
+    if near is not None:
+        return TypeError(f"DaskExecutor got an unexpected keyword argument {name!r}; did you mean {near!r}?")
+    meant = ", ".join(f"{key!r}: {value!r}" for key, value in arguments.items())
+    return TypeError(
+        f"DaskExecutor got an unexpected keyword argument {name!r}; what is meant for the cluster goes into "
+        f"cluster_kwargs={{{meant}}}"
+    )
 
 
 def key_name(run: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from prefectish import triggers
+from prefectish import triggers, user_frames
 from prefectish.control_flow import apply_map, case, ifelse, merge, product, resource_manager, switch
 from prefectish.edges import allow_failure, flatten, mapped, unmapped
 from prefectish.engine.context import context, get_logger, get_run_logger, raise_on_exception
@@ -15,6 +15,8 @@ from prefectish.tasks.secrets import EnvVarSecret, Secret
 if TYPE_CHECKING:
     from prefectish.functions import as_completed, flow, wait
     from prefectish.registry import attach, deployments, serve
+
+user_frames.install()
 
 __version__ = "0.1.0"
 
@@ -67,7 +69,22 @@ _LATE = {
 }
 
 
+#: Where names are that are looked for here.
+_ELSEWHERE = {
+    **dict.fromkeys(("DaskExecutor", "LocalDaskExecutor", "LocalExecutor"), "prefectish.executors"),
+    **dict.fromkeys(("LocalResult", "FSResult", "JSONSerializer", "PickleSerializer"), "prefectish.results"),
+    **dict.fromkeys(("Schedule", "CronSchedule", "IntervalSchedule"), "prefectish.schedules"),
+    **dict.fromkeys(("FAIL", "LOOP", "PAUSE", "RETRY", "SKIP", "SUCCESS", "ENDRUN"), "prefectish.engine.signals"),
+    **{f"{name}Task": f"prefectish.tasks.{name.lower()}" for name in ("HTTP", "SQL", "Shell", "Slack")},
+    **dict.fromkeys(("assert_states", "VirtualClock"), "prefectish.testing"),
+}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ELSEWHERE:
+        raise ImportError(
+            f"{name} is in {_ELSEWHERE[name]}: write `from {_ELSEWHERE[name]} import {name}`", name=__name__
+        )
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

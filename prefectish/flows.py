@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from prefectish.config import default_executor, switch
 from prefectish.deployable import Deployable
@@ -95,6 +95,12 @@ class Flow(TaskGraph, Deployable):
         timeout: float | timedelta | None = None,
         validate: bool = False,
     ) -> None:
+        if callable(name):
+            called = getattr(name, "__name__", name)
+            raise TypeError(
+                f"the name of a flow must be a string, got the function {called}; to make a flow of a function write "
+                f"@flow (from prefectish import flow), or give a name and call tasks in `with Flow({called!r}) as f:`"
+            )
         if not name:
             raise FlowDefinitionError(f"a flow needs a name, got {name!r}")
         super().__init__(validate)
@@ -119,6 +125,13 @@ class Flow(TaskGraph, Deployable):
         for edge in edges or ():
             self.insert(edge)
         self.set_reference_tasks(reference_tasks or ())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse to be called: a flow is run, and no decorator."""
+        raise TypeError(
+            f"{self!r} cannot be called: run it with .run(), call tasks inside of `with Flow({self.name!r}) as f:`, "
+            f"or, to decorate a function, write @flow (from prefectish import flow)"
+        )
 
     def __repr__(self) -> str:
         return f"<Flow: name={printable(self.name)}>"

@@ -10,7 +10,7 @@ from prefectish.engine.context import current
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.safe_repr import printable
 from prefectish.tasks.task import Task
-from prefectish.validation import adapter_for, checked, refusal
+from prefectish.validation import adapter_for, checked, closest, refusal
 
 if TYPE_CHECKING:
     from prefectish.tasks.recording import RecordingFlow
@@ -155,7 +155,8 @@ def settle(parameters: Iterable[Parameter], given: Mapping[str, Any], context: M
     unknown = sorted(given.keys() - known.keys())
     faults = [f"{word}: {', '.join(names)}" for word, names in (("missing", missing), ("unknown", unknown)) if names]
     if faults:
-        raise ParameterError("; ".join(faults))
+        meant = [f"did you mean {near!r}, not {name!r}?" for name in unknown if (near := closest(name, known))]
+        raise ParameterError("; ".join([*faults, *meant]))
     values = {name: given[name] if name in given else context.get(name, p.default) for name, p in known.items()}
     return _accept_all(known, values)
 

@@ -42,10 +42,22 @@ class UpstreamEdge(Protocol):
 
 
 Upstream = Mapping[UpstreamEdge, State]
+
+
+class _Called(dict[UpstreamEdge, State]):
+    """What a trigger is given by a user who calls it where it is to be passed."""
+
+    def refuse(self, *args: Any) -> Any:
+        raise TypeError("a trigger is passed, not called: write trigger=triggers.all_finished, without ()")
+
+    __bool__ = __iter__ = __len__ = items = values = refuse
+
+
+_CALLED = _Called()
 Trigger = Callable[[Upstream], bool]
 
 
-def all_finished(upstream: Upstream) -> bool:
+def all_finished(upstream: Upstream = _CALLED) -> bool:
     """Run once all upstream tasks have finished, in any state."""
     return _require(
         all(state.is_finished() for state in _states(upstream)),
@@ -56,7 +68,7 @@ def all_finished(upstream: Upstream) -> bool:
 always_run = all_finished
 
 
-def all_successful(upstream: Upstream) -> bool:
+def all_successful(upstream: Upstream = _CALLED) -> bool:
     """Run if all upstream tasks succeeded; skipped counts as success."""
     return _require(
         all(state.is_successful() for state in _states(upstream)),
@@ -64,7 +76,7 @@ def all_successful(upstream: Upstream) -> bool:
     )
 
 
-def all_failed(upstream: Upstream) -> bool:
+def all_failed(upstream: Upstream = _CALLED) -> bool:
     """Run if all upstream tasks failed."""
     return _require(
         all(state.is_failed() for state in _states(upstream)),
@@ -72,7 +84,7 @@ def all_failed(upstream: Upstream) -> bool:
     )
 
 
-def any_successful(upstream: Upstream) -> bool:
+def any_successful(upstream: Upstream = _CALLED) -> bool:
     """Run if at least one upstream task succeeded."""
     return _require(
         not upstream or any(state.is_successful() for state in _states(upstream)),
@@ -80,7 +92,7 @@ def any_successful(upstream: Upstream) -> bool:
     )
 
 
-def any_failed(upstream: Upstream) -> bool:
+def any_failed(upstream: Upstream = _CALLED) -> bool:
     """Run if at least one upstream task failed."""
     return _require(
         not upstream or any(state.is_failed() for state in _states(upstream)),
@@ -88,7 +100,7 @@ def any_failed(upstream: Upstream) -> bool:
     )
 
 
-def not_all_skipped(upstream: Upstream) -> bool:
+def not_all_skipped(upstream: Upstream = _CALLED) -> bool:
     """Run if all upstream tasks succeeded and at least one of them was not skipped.
 
     Raises
@@ -110,7 +122,7 @@ def not_all_skipped(upstream: Upstream) -> bool:
     )
 
 
-def manual_only(upstream: Upstream) -> bool:
+def manual_only(upstream: Upstream = _CALLED) -> bool:
     """Pause until the task is resumed.
 
     Raises
@@ -118,6 +130,8 @@ def manual_only(upstream: Upstream) -> bool:
     PAUSE
         Unless `resume` is set in the context.
     """
+    if upstream is _CALLED:
+        _CALLED.refuse()
     if context.get("resume"):
         return True
     raise signals.PAUSE('Trigger function is "manual_only"')

@@ -5,6 +5,7 @@ pydantic is an extra and slow to import, so it is imported when the first type i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from prefectish.errors import FlowDefinitionError, ParameterError, text_of
@@ -86,3 +87,22 @@ def _reasons(error: ValidationError) -> str:
     reasons = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" if e["loc"] else e["msg"] for e in errors[:MAX_REASONS]]
     more = len(errors) - MAX_REASONS
     return "; ".join([*reasons, f"and {more} more"] if more > 0 else reasons)
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant, None if none is near.
+
+    Examples
+    --------
+    >>> closest("cuont", ["count", "name"]), closest("x", ["count"])
+    ('count', None)
+    """
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint at what was probably meant; empty if nothing is near."""
+    near = closest(name, known)
+    return "" if near is None else f"; did you mean {near!r}?"

@@ -15,6 +15,7 @@ from prefectish.engine.driver.failure_log import MAX_CAUSES, RETRIES, CauseCount
 from prefectish.engine.jobs.envelope import encode_error
 from prefectish.engine.scheduling.events import FailureEvent
 from prefectish.engine.state import Crashed, Failed, Retrying, Success, TimedOut
+from prefectish.engine.worker.logs import digest
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.triggers import all_finished
 
@@ -53,14 +54,14 @@ def failed(text="no", **context):
 def test_line_tells_the_attempt_the_cause_and_what_comes_next(caplog, failure, text):
     log = FailureLog("run", False)
     log.note(failure)
-    assert [record.getMessage() for record in caplog.records] == [text]
+    assert [digest.text_of(record).split(maxsplit=2)[2] for record in caplog.records] == [text]
     level = logging.WARNING if isinstance(failure.state, Retrying) else logging.ERROR
     assert caplog.records[0].levelno == level
 
 
 def test_line_of_a_process_that_died_has_its_last_words(caplog):
     FailureLog("run", False).note(event(Crashed("died", evidence={"log": ["boom"]})))
-    assert caplog.records[0].getMessage().splitlines() == ["load[3]: crashed: died", "  boom"]
+    assert caplog.records[0].getMessage().splitlines() == ["crashed: died", "  boom"]
 
 
 def test_exception_that_came_as_bytes_is_named_without_loading_it():
@@ -73,12 +74,12 @@ def test_first_failure_of_a_cause_is_logged_and_then_powers_of_ten(caplog):
         log.note(event(failed(f"no {row}"), row=row))
     log.note(event(failed("other"), row=120))
     log.end()
-    assert [record.getMessage() for record in caplog.records] == [
+    assert [f"{r.name[11:]}: {r.getMessage()}" for r in caplog.records] == [
         "load[0]: failed: ValueError: no 0",
         "load: 10 failures so far: ValueError: no 0",
         "load: 100 failures so far: ValueError: no 0",
         "load[120]: failed: ValueError: other",
-        "load: 119 more failures were not logged one by one: ValueError: no 0 (120 in all); "
+        "engine: load: 119 more failures were not logged one by one: ValueError: no 0 (120 in all); "
         "state.children('load', failed=True) has them",
     ]
 
@@ -182,7 +183,9 @@ def end(values):
 
 
 def said(caplog, level):
-    return [r.getMessage() for r in caplog.records if r.levelno == level and r.name.startswith("prefectish.")]
+    """Return what the error output would show, without the clock."""
+    records = [r for r in caplog.records if r.levelno == level and r.name.startswith("prefectish.")]
+    return [digest.text_of(r).split(maxsplit=2)[2].splitlines()[0] for r in records]
 
 
 ITEMS = ["slow.png", *(f"bad{n}.png" for n in range(5)), "ok.png"]
@@ -214,6 +217,15 @@ def test_retries_and_failures_of_a_flow_function(executor, caplog):
 
     loads.run(executor=executor, history=False)
     check_lines(caplog)
+
+
+def test_handlers_of_the_user_see_the_item_once(run, caplog):
+    with Flow("loads") as graph:
+        load.map(["bad.png"])
+    run(graph)
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    line = f"{record.levelname}:{record.name}:{record.getMessage()}"
+    assert line == "ERROR:prefectish.load[0]:bad.png: attempt 1 of 3 failed: ValueError: bad.png is broken; not retried"
 
 
 def test_record_has_its_child_and_the_line_that_raised(run, caplog):
@@ -264,7 +276,7 @@ def test_trigger_that_breaks_is_logged(run, caplog):
     with Flow("breaks") as graph:
         add.copy(trigger=break_down)(1)
     run(graph)
-    assert "add: failed: Unexpected error while checking task trigger: KeyError('lost')" in caplog.text
+    assert "failed: Unexpected error while checking task trigger: KeyError('lost')" in caplog.text
 
 
 def test_time_out_is_logged(caplog):
@@ -278,7 +290,7 @@ def test_time_out_is_logged(caplog):
         hang()
     graph.run(history=False, executor=LocalDaskExecutor("threads", num_workers=1))
     hold.set()
-    assert "hang: failed: Task timed out during execution." in caplog.text
+    assert "failed: Task timed out during execution." in caplog.text
 
 
 def test_handler_that_raises_stops_no_run(monkeypatch):

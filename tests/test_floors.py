@@ -35,6 +35,7 @@ FLOORS = [
         "prefectish.safe_repr",
         "prefectish.slugs",
         "prefectish.source_lines",
+        "prefectish.user_frames",
         "prefectish.engine",
         "prefectish.secrets",
         "prefectish.secrets.decoding",
@@ -111,6 +112,7 @@ FLOORS = [
 # Modules of a floor above that are imported late and by name, where a user asks for them: the display, the history and
 # the executors, whose libraries are extras.
 LATE = {
+    "prefectish": {"prefectish.executors"},
     "prefectish.config": {"prefectish.executors"},
     "prefectish.deployable": {"prefectish.registry.deploy", "prefectish.registry.detach"},
     "prefectish.engine.driver.handle": {"prefectish.display.reprs"},

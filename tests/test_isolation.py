@@ -272,7 +272,7 @@ def test_failure_is_logged_with_the_traceback_of_the_process(caplog):
 
     run_alone(fail)
     (record,) = caplog.records
-    assert record.getMessage() == "fail: failed: ValueError: no"
+    assert record.getMessage() == "failed: ValueError: no"
     assert record.exc_text.startswith("Traceback")
     assert "in fail" in record.exc_text
 
@@ -455,7 +455,7 @@ def test_crash_retries_start_the_body_again(tmp_path, caplog):
 
     assert run_alone(third_time) == Success(result=1)
     texts = [r.getMessage() for r in caplog.records]
-    again = "third_time: attempt 1: process died while running third_time-1: exit code 1; it is started again"
+    again = "attempt 1: process died while running third_time-1: exit code 1; it is started again"
     assert texts == [again, again]
 
 

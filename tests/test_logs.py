@@ -86,8 +86,8 @@ def test_lines_are_in_the_history_by_child(run, info, tmp_path):
     first, second, third = recorded.logs("talk", 1)
     assert (first.text, first.level, first.logger, first.attempt) == ("task b", "INFO", None, 1)
     assert (second.text, second.logger) == ("mine b", "prefectish.mine")
-    assert (third.text, third.logger, third.child) == ("top b", "prefectish", "talk-1[1] (say b)")
-    assert str(first).endswith(" INFO    talk-1[1] (say b): task b")
+    assert (third.text, third.logger, third.child) == ("top b", "prefectish", "talk[1] (say b)")
+    assert str(first).endswith(" INFO    talk[1] (say b): task b")
     key = recorded.child("talk", 0).item_key
     assert [line.text for line in recorded.logs("talk", key)] == ["task a", "mine a", "top a"]
     assert [line.text for line in recorded.logs(level="ERROR", limit=1)] in (["top a"], ["top b"])

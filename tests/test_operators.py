@@ -128,7 +128,8 @@ def test_truth_of_an_expression_is_refused_while_building() -> None:
         for ask in (lambda: bool(x > 1), lambda: 1 < x < 3, lambda: not x[0]):
             with pytest.raises(TypeError, match="has no truth value while the flow is built, so `if`,"):
                 ask()
-        assert x
+        with pytest.raises(TypeError, match="has no truth value while the flow is built"):
+            bool(x)
 
 
 def test_bar_says_then_and_returns_the_right_side() -> None:

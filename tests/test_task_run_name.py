@@ -138,7 +138,7 @@ def test_log_of_a_failure_has_the_name(caplog):
     with Flow("names") as flow:
         load.copy(task_run_name="get ${url}")("bad")
     flow.run(history=False)
-    assert "load (get bad): failed: " in caplog.text
+    assert "get bad: failed: " in caplog.text
 
 
 def test_history_keeps_the_names(tmp_path):
@@ -148,4 +148,4 @@ def test_history_keeps_the_names(tmp_path):
     run_id = flow.run(history=store).context["flow_run_id"]
     children = history.run(run_id, store=store).children("load")
     assert [child.name for child in children] == ["load a (0)", "load bad (1)"]
-    assert repr(children[1]) == "<child load-1[1] (load bad (1)): Failed, ValueError: no such page>"
+    assert repr(children[1]) == "<child load[1] (load bad (1)): Failed, ValueError: no such page>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 from weakref import WeakValueDictionary
 
 from prefectish.engine.capture import Error, capture
@@ -170,6 +170,13 @@ class TaskFuture(Generic[R]):
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError(f"{self!r} is not iterable; iterate over its result(), or map over the future")
+
+    def _operate(self, *other: Any) -> NoReturn:
+        raise TypeError(f"{self!r} is a future, not a value; compute with its result(), as in future.result() + 1")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _operate
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __abs__ = _operate
+    __lt__ = __le__ = __gt__ = __ge__ = __getitem__ = __len__ = __float__ = __int__ = __index__ = _operate
 
     def __reduce__(self) -> Any:
         raise TypeError(f"{self!r} cannot be pickled: pass it as an argument, at any depth of lists and dicts")

@@ -12,7 +12,7 @@ from typing import Any
 from prefectish.engine.capture import Value, capture
 from prefectish.errors import ParameterError
 from prefectish.tasks.signatures import as_given, is_plain
-from prefectish.validation import checked
+from prefectish.validation import checked, closest
 
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -57,7 +57,9 @@ class BoundSignature:
         if missing or unknown:
             faults = (("missing", missing), ("unknown", unknown))
             faults_named = [f"{word}: {', '.join(names)}" for word, names in faults if names]
-            raise ParameterError(f"{self.name}: {'; '.join(faults_named)}; it takes {self.signature}")
+            meant = [f"did you mean {near!r}, not {n!r}?" for n in unknown if (near := closest(n, named))]
+            told = "; ".join([*faults_named, f"it takes {self.signature}", *meant])
+            raise ParameterError(f"{self.name}: {told}")
         for name in named:
             bound.setdefault(name, takes[name].default)
         found = {name: self._checked(name, value) for name, value in bound.items()}

@@ -11,6 +11,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from prefectish.tasks.not_a_value import NotAValue
+
 if TYPE_CHECKING:
     from prefectish.tasks.task import Task
 
@@ -28,7 +30,7 @@ def either(x: Any, y: Any) -> Any:
     return x or y
 
 
-class Operand:
+class Operand(NotAValue):
     """Mixin that makes tasks usable in expressions; Task implements `_operate`."""
 
     name: str

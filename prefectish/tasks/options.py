@@ -5,6 +5,7 @@ An option is checked where it is passed (`@task`, `Task(...)`, `copy`, `task_arg
 
 from __future__ import annotations
 
+import difflib
 import math
 import sys
 import warnings
@@ -126,8 +127,6 @@ def warn_of_attributes(cls: type) -> None:
 
 def guess(name: str) -> str:
     """Return a hint at the option that was probably meant."""
-    import difflib
-
     if hint := spellings.hint(name):
         return hint
     near = difflib.get_close_matches(name, OPTION_NAMES, 1)
@@ -251,8 +250,23 @@ def function(name: str, value: Any) -> Callable[..., Any]:
     return checked
 
 
+#: The triggers that are passed as they are.
+TRIGGERS = (
+    "all_successful", "all_finished", "always_run", "all_failed", "any_successful", "any_failed", "not_all_skipped",
+    "manual_only",
+)  # fmt: skip
+
+
 def _trigger(name: str, value: Any) -> Callable[..., Any]:
-    return all_successful if value is None else function(name, value)
+    if value is None:
+        return all_successful
+    if isinstance(value, str):
+        near = difflib.get_close_matches(value, TRIGGERS, 1, 0.4)
+        meant = f"; did you mean triggers.{near[0]}?" if near else ""
+        raise TypeError(
+            f"trigger must be a function, got {value!r}; prefectish.triggers has {', '.join(TRIGGERS)}{meant}"
+        )
+    return function(name, value)
 
 
 def handler_list(name: str, value: Any) -> list[Callable[..., Any]]:

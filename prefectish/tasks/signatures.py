@@ -14,6 +14,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from prefectish.validation import did_you_mean
+
 if TYPE_CHECKING:
     from inspect import Signature
 
@@ -58,7 +60,14 @@ class Inputs:
         return () if self.is_plain or self.positional[: len(given)] != given else given
 
     def _refuse(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise with the message of `inspect`, which describes any invalid call."""
+        """Raise with the message of `inspect`, which describes any invalid call; a misspelt name is said first."""
+        unknown = [] if self.spreads else sorted(kwargs.keys() - self.accepted)
+        if unknown:
+            free = sorted(self.accepted - kwargs.keys())
+            raise TypeError(
+                f"{name}: got an unexpected keyword argument {unknown[0]!r}{did_you_mean(unknown[0], free)}; "
+                f"the task takes {self.signature}"
+            )
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:

@@ -13,7 +13,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, NoReturn, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Self, Unpack, overload
 
 from prefectish.edges import allow_failure as allowing_failure
 from prefectish.engine.call_options import options_of_call, several
@@ -22,6 +22,7 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.safe_repr import printable
 from prefectish.tasks import options as task_options
 from prefectish.tasks.in_bodies import call_in_body, in_body, refuse_in_body
+from prefectish.tasks.not_a_value import ResultOption
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions, guess
 from prefectish.tasks.recording import FlowNode, Home
 from prefectish.tasks.returns import annotated_nout
@@ -135,7 +136,7 @@ class Task(FlowNode, Generic[R]):
     #: needs a result store that the workers share, for its start marker.
     rerun_on_loss: bool = True
     #: Result store; None: that of the flow.
-    result: Any = None
+    result = ResultOption()
     #: Name of a result that is used instead of running the task if it exists: a template or a function of its fields.
     target: str | Callable[..., str] | None = None
     #: Whether to store results if there is a result store; None: yes.
@@ -543,12 +544,6 @@ class Operation(FunctionTask):
     """The task of an operator or an index."""
 
     auto_generated = True
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError(
-            f"{self!r} has no truth value while the flow is built, so `if`, `and`, `or` and `not` cannot "
-            f"use it; use and_, or_ and not_, or branch with case(...) or in a task"
-        )
 
 
 @overload

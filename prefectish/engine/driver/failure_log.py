@@ -19,6 +19,7 @@ from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.causes import described, normalised
 from prefectish.engine.scheduling.events import FailureEvent
 from prefectish.engine.state import Crashed, Retrying, State
+from prefectish.engine.worker.attempt_context import child_logger
 from prefectish.engine.worker.decide import BODY_FAILED
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import handler, safely
@@ -85,9 +86,9 @@ class FailureLog:
         count = self._count(failure, is_final)
         if count.number <= (1 if is_final else RETRIES):
             shown = traceback if is_final else None
-            self._log(failure, level, f"{label_of(failure)}: {one_line(text)}{_last_words(state)}", shown)
+            self._log(failure, level, f"{one_line(text)}{_last_words(state)}", shown)
         elif is_power_of_ten(count.number):
-            self._log(failure, level, f"{count.task}: {_so_far(count)}", None)
+            self._log(failure, level, _so_far(count), None, is_of_all=True)
         index = failure.row if failure.step.mapped else None
         below = None if traceback is None else block(traceback)
         line = LogLine(failure.wall.timestamp(), level, None, one_line(text), below)
@@ -127,12 +128,14 @@ class FailureLog:
         self._counts[key] = count
         return count
 
-    def _log(self, failure: FailureEvent, level: int, text: str, traceback: str | None) -> None:
-        """Pass a line to the handlers; the error output shows it unless a live view does."""
+    def _log(
+        self, failure: FailureEvent, level: int, text: str, traceback: str | None, is_of_all: bool = False
+    ) -> None:
+        """Pass a line of a child, or of all of a task, to the handlers; a live view replaces the error output."""
         logger = get_logger(failure.step.name)
         if not logger.isEnabledFor(level):
             return
-        record = _record(failure, logger.name, level, text, traceback)
+        record = _record(failure, level, text, traceback, is_of_all)
         record.flow_run_id = self._run_id
         is_live = self._is_live()
         record.is_shown_live = is_live is not False
@@ -213,29 +216,31 @@ def _last_words(state: State) -> str:
     return "".join(f"\n  {one_line(line)}" for line in lines[-LAST_WORDS:])
 
 
-def _record(failure: FailureEvent, name: str, level: int, text: str, traceback: str | None) -> logging.LogRecord:
+def _record(failure: FailureEvent, level: int, text: str, traceback: str | None, is_of_all: bool) -> logging.LogRecord:
     """Return a record for the handlers, with the place in the user's code where the failure was raised."""
+    step, run_name = failure.step, None if is_of_all else _run_name(failure.state)
+    index = failure.row if step.mapped and failure.row >= 0 and not is_of_all else None
     error = failure.state._result
     raised = isinstance(error, BaseException) and error.__traceback__ is not None and bool(traceback)
     frames = list(_FRAME.finditer(traceback or ""))
     file, line = (frames[-1]["file"], int(frames[-1]["line"])) if frames else ("", 0)
     values = {
-        "name": name,
+        "name": child_logger(step.name, index).name,
         "levelno": level,
         "levelname": logging.getLevelName(level),
         "pathname": file,
         "filename": file.replace("\\", "/").rpartition("/")[2],
         "lineno": line,
-        "msg": text,
+        "msg": text if run_name is None else f"{one_line(run_name)}: {text}",
+        "text": text,
         "created": failure.wall.timestamp(),
         "msecs": failure.wall.microsecond // 1000,
         "exc_info": (type(error), error, error.__traceback__) if raised else None,
         "exc_text": block(traceback) if traceback else traceback,  # no text in it can pass for a line of the log
-        "task_name": failure.step.name,
-        "task_slug": failure.step.slug,
-        "map_index": failure.row if failure.step.mapped and failure.row >= 0 else None,
-        "task_run_name": _run_name(failure.state),
+        "task_name": step.name,
+        "task_slug": step.slug,
+        "map_index": index,
+        "task_run_name": run_name,
         "processName": failure.worker or process_name(),
-        "names_itself": True,
     }
     return logging.makeLogRecord(values)

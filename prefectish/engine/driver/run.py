@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -133,9 +134,20 @@ def _run(run: Run, given: Mapping[str, Any], active: ActiveRun) -> State:
 
 def _planned(flow: Any, parameters: Mapping[str, Any], executor: Executor) -> tuple[Plan, dict[str, Any]]:
     """Return the steps of a flow, and the values of its parameters, defaults included."""
+    if not flow.tasks:
+        text = f"{flow!r} has no tasks, so that nothing runs; call tasks inside of `with Flow(...) as flow:`"
+        warnings.warn(text, stacklevel=_callers_level())
     plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
     own = flow.parameters()
     return plan, {step.name: step.literal.result for step in plan.steps if step.literal and step.task in own}
+
+
+def _callers_level() -> int:
+    """Return the level, for a warning of who calls this, of the first frame that is not the package's own."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "prefectish":
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _shared(flow: Any, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,16 +69,12 @@ def show(record: logging.LogRecord) -> None:
 def text_of(record: logging.LogRecord) -> str:
     """Return a line of a body as the console shows it."""
     clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-    message = record.getMessage()
-    text = f"{clock} {record.levelname:<7} {message if is_told(record) else f'{_where(record)}: {message}'}"
+    # What the engine says of a failure, without the name of the child, which stands before it here.
+    said = getattr(record, "text", None) or record.getMessage()
+    text = f"{clock} {record.levelname:<7} {_where(record)}: {said}"
     if record.exc_info and not record.exc_text:
         record.exc_text = logging.Formatter().formatException(record.exc_info)
     return f"{text}\n{record.exc_text}" if record.exc_text else text
-
-
-def is_told(record: logging.LogRecord) -> bool:
-    """Whether the message of a record says itself what task it is about."""
-    return bool(getattr(record, "names_itself", False))
 
 
 def _where(record: logging.LogRecord) -> str:

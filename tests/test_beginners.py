@@ -1,0 +1,279 @@
+"""Mistakes of the first hour: each is answered with the way out."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+import prefectish
+from prefectish import Flow, Parameter, flow, task, triggers
+from prefectish.errors import ParameterError
+from prefectish.executors import DaskExecutor, LocalExecutor
+
+
+@task
+def inc(x):
+    return x + 1
+
+
+@task
+def five():
+    return 5
+
+
+# -- a task is not its result ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "use", [lambda t: "a" if t else "b", lambda t: t and 1, lambda t: not t, lambda t: [1 for _ in [1] if t]]
+)
+def test_truth_of_a_task_is_refused(use):
+    with (
+        Flow("f"),
+        pytest.raises(TypeError, match=r"<Task: inc> has no truth value while .*branch with case\(\.\.\.\)"),
+    ):
+        use(inc(1))
+
+
+@pytest.mark.parametrize("use", [lambda a: a == 2, lambda a: a != 2, lambda a: a == inc(1)])
+def test_comparison_of_a_task_is_warned_of(use):
+    with Flow("f"), pytest.warns(UserWarning, match=r"compares the task, not its result.*use \.is_equal"):
+        use(inc(1))
+
+
+def test_looking_for_a_task_is_not_warned_of():
+    with Flow("f"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one, other = inc(1), inc(2)
+        assert other in [one, other]
+        assert {one: 1}[one] == 1
+        assert [one, other].index(other) == 1
+    assert one == one
+    assert one != other  # no flow is open
+
+
+def test_string_of_a_task_is_warned_of():
+    with Flow("f"), pytest.warns(UserWarning, match=r"a string was made of <Task: inc>, not of its result"):
+        assert f"result is {inc(1)}" == "result is <Task: inc>"
+
+
+def test_attribute_of_a_task_that_it_has_not_is_explained():
+    with (
+        Flow("f"),
+        pytest.raises(AttributeError, match=r"'inc' is a task, and what it returns is not known.*use \.bit_"),
+    ):
+        inc(1).bit_length()
+
+
+def test_result_of_a_task_in_an_open_flow_is_warned_of():
+    with Flow("f"), pytest.warns(UserWarning, match=r"inc\.result is where results are stored.*state\['inc'\]\.result"):
+        assert inc(1).result is None
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        (len, r"no length; call len in a task that takes it: task\(len\)\(inc\)"),
+        (math.sqrt, "not a number"),
+        (int, "not a number"),
+        (range, "not a number"),
+        ([1, 2].__getitem__, "not a number"),
+        (lambda t: 1 in t, "no members"),
+    ],
+)
+def test_use_of_a_task_as_a_value_is_refused(use, said):
+    with Flow("f"), pytest.raises(TypeError, match=f"<Task: inc> is a task: while .* has no result yet, .*{said}"):
+        use(inc(1))
+
+
+@pytest.mark.parametrize(
+    "use", [lambda f: f + 1, lambda f: 1 - f, lambda f: f * 2, lambda f: f > 1, lambda f: f[0], len, math.sqrt]
+)
+def test_computing_with_a_future_names_result(use):
+    @flow
+    def computes():
+        future = inc.submit(1)
+        with pytest.raises(TypeError, match=r"is a future, not a value; compute with its result\(\)"):
+            use(future)
+        return future.result()
+
+    assert computes.run(history=False, executor=LocalExecutor()).result == 2
+
+
+# -- executors ---------------------------------------------------------------------------------------------------------
+
+
+def test_arguments_of_the_cluster_are_sent_to_cluster_kwargs():
+    with pytest.raises(
+        TypeError, match=r"argument 'n_workers'; what is meant for the cluster goes into cluster_kwargs="
+    ):
+        DaskExecutor(n_workers=4)
+    with pytest.raises(TypeError, match=r"cluster_kwargs={'n_workers': 4, 'threads_per_worker': 2}"):
+        DaskExecutor(n_workers=4, threads_per_worker=2)
+    with pytest.raises(TypeError, match="did you mean 'address'"):
+        DaskExecutor(adress="tcp://x:1")
+
+
+@pytest.mark.parametrize("name", ["local", "threads", "processes", "dask"])
+def test_executors_are_known_by_name_everywhere(name, monkeypatch):
+    class_name = {"local": "LocalExecutor", "dask": "DaskExecutor"}.get(name, "LocalDaskExecutor")
+    seen = []
+
+    class Made(LocalExecutor):
+        def __init__(self, **arguments):
+            seen.append((class_name, arguments))
+
+    monkeypatch.setattr(prefectish.executors, class_name, Made)
+
+    @flow(executor=name)
+    def functions():
+        return inc(1)
+
+    with Flow("f") as graph:
+        five()
+    with Flow("own", executor=name) as own:
+        five()
+    assert graph.run(executor=name, history=False).is_successful()
+    assert own.run(history=False).is_successful()
+    assert graph.start(executor=name, history=False).wait().is_successful()
+    assert functions.run(history=False).result == 2
+    monkeypatch.setenv("PREFECTISH_EXECUTOR", name)
+    assert graph.run(history=False).is_successful()
+    assert len(seen) == 5
+
+
+def test_executor_of_another_name_lists_the_names():
+    with Flow("f") as graph:
+        five()
+    with pytest.raises(TypeError, match=r"executor must be an Executor instance .*'dask', got 'moon'"):
+        graph.run(executor="moon", history=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("DaskExecutor", "prefectish.executors"),
+        ("LocalResult", "prefectish.results"),
+        ("CronSchedule", "prefectish.schedules"),
+    ],
+)
+def test_import_from_the_wrong_place_names_the_right_one(name, where):
+    with pytest.raises(ImportError, match=f"write `from {where} import {name}`"):
+        exec(f"from prefectish import {name}")
+    exec(f"from {where} import {name}")
+
+
+def test_every_hint_at_a_module_is_right():
+    for name, where in prefectish._ELSEWHERE.items():
+        exec(f"from {where} import {name}")
+
+
+# -- flows -------------------------------------------------------------------------------------------------------------
+
+
+def test_flow_is_no_decorator():
+    with pytest.raises(TypeError, match=r"to decorate a function, write @flow"):
+
+        @Flow("f")
+        def _one():
+            pass
+
+    with pytest.raises(TypeError, match=r"name of a flow must be a string, got the function _other; .*write @flow"):
+
+        @Flow
+        def _other():
+            pass
+
+
+def test_flow_that_is_called_says_run():
+    with pytest.raises(TypeError, match=r"<Flow: name=f> cannot be called: run it with \.run\(\)"):
+        Flow("f")()
+
+
+def test_flow_without_tasks_warns():
+    with Flow("forgotten") as graph:
+        pass
+    with pytest.warns(UserWarning, match="has no tasks, so that nothing runs") as seen:
+        assert graph.run(history=False).is_successful()
+    assert seen[0].filename == __file__
+
+
+# -- triggers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["all_finished", "all_successful", "any_failed", "not_all_skipped", "manual_only"])
+def test_trigger_that_is_called_says_that_it_is_passed(name):
+    with pytest.raises(
+        TypeError, match=r"a trigger is passed, not called: write trigger=triggers\.all_finished, without"
+    ):
+        task(trigger=getattr(triggers, name)())(inc.run)
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [("all_done", "all_"), ("any_succesful", "any_successful"), ("zzz", None)])
+def test_trigger_by_name_lists_the_triggers(wrong, meant):
+    with pytest.raises(TypeError, match=f"got '{wrong}'; prefectish.triggers has all_successful, all_fin") as told:
+        task(trigger=wrong)(inc.run)
+    assert ("did you mean triggers." in str(told.value)) == (meant is not None)
+    assert meant is None or f"did you mean triggers.{meant}" in str(told.value)
+
+
+# -- misspelt names ----------------------------------------------------------------------------------------------------
+
+
+def test_unknown_argument_is_named_before_what_is_missing():
+    with (
+        Flow("f"),
+        pytest.raises(TypeError, match=r"inc: got an unexpected keyword argument 'z'; the task takes \(x\)"),
+    ):
+        inc(z=1)
+
+    @task
+    def load(count, where="here"):
+        return count
+
+    with Flow("f"), pytest.raises(TypeError, match="argument 'cuont'; did you mean 'count'"):
+        load(cuont=1)
+    with Flow("f"), pytest.raises(TypeError, match="argument 'whree'; did you mean 'where'"):
+        load.map([1], whree=2)
+
+
+def test_misspelt_parameter_is_guessed():
+    with Flow("f") as graph:
+        inc(Parameter("count"))
+    with pytest.raises(ParameterError, match=r"^missing: count; unknown: cuont; did you mean 'count', not 'cuont'\?$"):
+        graph.run(cuont=1, history=False)
+
+    @flow
+    def counts(count):
+        return count
+
+    with pytest.raises((ParameterError, TypeError), match="did you mean 'count'"):
+        counts.run(cuont=1, history=False)
+
+
+# -- tracebacks of mistakes --------------------------------------------------------------------------------------------
+
+SCRIPTS = {
+    "call": "inc(z=1)",
+    "truth": "1 if inc(1) else 2",
+    "map": "inc.map(5)",
+    "trigger": "task(trigger='x')(inc.run)",
+    "parameter": "Flow('g', tasks=[inc.copy()]).run(zzz=1)",
+    "name": "Flow(print)",
+}
+
+
+@pytest.mark.parametrize("line", SCRIPTS.values(), ids=SCRIPTS)
+def test_mistake_shows_no_frames_of_ours(tmp_path, line):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"from prefectish import Flow, task\n@task\ndef inc(x):\n    return x\nwith Flow('f'):\n    {line}\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    frames = [text for text in done.stderr.splitlines() if text.startswith("  File ")]
+    assert [str(script) in frame for frame in frames] == [True], done.stderr
