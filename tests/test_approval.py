@@ -74,8 +74,8 @@ def test_answer_reaches_the_body_that_asked_and_what_follows_continues(kind, sto
     assert state.exit_code == 5
     run = recorded(state, store)
     assert [(row.label, row.message) for row in run.paused()] == [
-        ("deploy-1[0]", "how many on here?"),
-        ("deploy-1[1]", "how many on there?"),
+        ("deploy[0]", "how many on here?"),
+        ("deploy[1]", "how many on there?"),
     ]
     state = run.approve(asked, 1, input=3, flow=flow, executor=executor)
     assert [type(child) for child in state.result[asked].map_states] == [Paused, Success]
@@ -176,7 +176,7 @@ def test_approval_without_resume_is_kept_until_the_run_is_resumed(store, results
     assert [row.state for row in run.paused()] == ["Resume", "Paused"]
     resumed = flow.resume(run.id, history=store)
     assert [child.result for child in resumed.result[asked].map_states[:1]] == [("here", 2)]
-    assert [row.label for row in run.paused()] == ["deploy-1[1]"]
+    assert [row.label for row in run.paused()] == ["deploy[1]"]
 
 
 def test_question_with_a_time_limit_continues_without_an_answer():
@@ -362,7 +362,7 @@ def test_command_approves_in_a_new_process_each_time(program, store):
     done = command("approve", run_id, "--input", "many", store=store)
     assert done.returncode == 5, done.stderr
     shown = command("show", run_id, store=store).stdout
-    assert "paused: ask-1[1]: how often b? (must be int, got 'many'" in shown
+    assert "paused: ask[1]: how often b? (must be int, got 'many'" in shown
     assert f"prefectish approve {run_id}" in shown
     (paused,) = json.loads(command("show", run_id, "--json", store=store).stdout)["paused"]
     assert (paused["slug"], paused["index"], paused["state"]) == ("ask-1", 1, "Paused")

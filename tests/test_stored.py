@@ -205,8 +205,8 @@ def test_questions_are_answered(store):
     flow = stored_flows.asking(store)
     run = recorded("asking")
     assert [(row.label, row.message) for row in run.paused()] == [
-        ("deploy-1[0]", "how many on here?"),
-        ("deploy-1[1]", "how many on there?"),
+        ("deploy[0]", "how many on here?"),
+        ("deploy[1]", "how many on there?"),
     ]
     state = run.approve("deploy", 1, input=3, flow=flow)
     assert [type(child) for child in state["deploy"].map_states] == [Paused, Success]
