@@ -12,6 +12,7 @@ from real import spend
 
 from prefectish import Flow, Parameter, context, flow, task
 from prefectish.engine.state import Cached, Failed, State, Success
+from prefectish.engine.worker.cache import CACHES
 from prefectish.errors import FlowDefinitionError
 from prefectish.results import LocalResult
 
@@ -99,12 +100,117 @@ def test_e7_names_made_of_a_result_are_of_one_child(run: Run, tmp_path: Path) ->
     load = task(lambda day, x: (day, x), name="load", target="{day}.pkl")
     with Flow("e7", result=store) as built:
         loaded = load.map(day_of.map([1, 2, 3]), [1, 2, 3])
-    children = run(built).result[loaded].map_states
-    assert sorted(type(child).__name__ for child in children[:2]) == ["Failed", "Success"]
-    good = [child.result for child in children if child.is_successful()]
-    assert [store.load("mon.pkl"), store.load("tue.pkl")] == good
-    [bad] = [child for child in children if child.is_failed()]
-    assert "'mon.pkl' is where load-1[" in bad.message
+    found = ends(run(built).result[loaded].map_states)
+    assert found == [("Success", ("mon", 1)), refused("mon.pkl", "load-1[0]", "load-1[1]"), ("Success", ("tue", 3))]
+    assert [store.load("mon.pkl"), store.load("tue.pkl")] == [("mon", 1), ("tue", 3)]
+
+
+def day_of(x: int) -> str:
+    """Return one day for the first two, late for the first of them."""
+    spend(0.3 if x == 1 else 0)
+    return "mon" if x < 3 else "tue"
+
+
+COMPUTED: dict[str, dict[str, Any]] = {
+    "template": {"target": "{day}.pkl"},
+    "function": {"target": lambda day: f"{day}.pkl"},
+    "any": {"target": lambda day, **_: f"{day}.pkl"},
+    "location": {"location": "{day}.pkl"},
+    "batch": {"target": "{day}.pkl", "batch_size": 2},
+    "limit": {"target": "{day}.pkl", "max_concurrency": 2},
+    "retried": {"target": "{day}.pkl", "max_retries": 1},
+    "cached": {"target": "{day}.pkl", "cache_for": 60},
+}
+
+
+@pytest.mark.parametrize("how", COMPUTED)
+@pytest.mark.parametrize("front", ["graph", "function"])
+def test_e7_of_names_made_of_results_the_lower_index_wins(
+    executor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, front: str
+) -> None:
+    monkeypatch.setattr(CACHES, "_shelves", {})
+    options = dict(COMPUTED[how])
+    store = LocalResult(tmp_path, location=options.pop("location", None))
+
+    def body(day: str, x: int) -> tuple[str, int]:
+        if how == "retried" and context.task_run_count == 1:
+            raise OSError("once")
+        return day, x
+
+    load = task(body, name="load", **options, **({"retry_delay": 0.01} if how == "retried" else {}))
+    name_of = task(day_of, name="day_of", result=LocalResult(tmp_path / "days"))
+    items = [1, 2, 3, 1, 4]
+    if front == "graph":
+        with Flow("e7", result=store) as built:
+            loaded = load.map(name_of.map(items), items)
+        children = built.run(executor=executor, history=False).result[loaded].map_states
+    else:
+
+        @flow(result=store, executor=executor, history=False)
+        def built() -> Any:
+            mapped = load.map(name_of.map(items), items)
+            mapped.wait()
+            return mapped.state.map_states
+
+        children = built()
+    what = "location" if how == "location" else "target"
+    kept = "Cached" if how == "cached" else "Success"
+    assert ends(children) == [
+        (kept, ("mon", 1)),
+        refused("mon.pkl", "load-1[0]", "load-1[1]", what),
+        (kept, ("tue", 3)),
+        refused("mon.pkl", "load-1[0]", "load-1[3]", what),
+        refused("tue.pkl", "load-1[2]", "load-1[4]", what),
+    ]
+    assert [store.load("mon.pkl"), store.load("tue.pkl")] == [("mon", 1), ("tue", 3)]
+
+
+def test_e7_large_results_are_named_too(run: Run, tmp_path: Path) -> None:
+    make = task(lambda x: bytes([x]) * 400_000, name="make", result=LocalResult(tmp_path / "made"), checkpoint=False)
+    load = task(lambda data, x: x, name="load", target=lambda data: f"{data[0] // 2}.pkl")
+    with Flow("e7", result=LocalResult(tmp_path)) as built:
+        loaded = load.map(make.map([2, 3, 4]), [2, 3, 4])
+    found = ends(run(built).result[loaded].map_states)
+    assert found == [("Success", 2), refused("1.pkl", "load-1[0]", "load-1[1]"), ("Success", 4)]
+
+
+def test_e7_rows_of_a_priority_are_named_in_their_order(run: Run, tmp_path: Path) -> None:
+    load = task(load_body, name="load", target="{day}.pkl", priority=lambda x: ord(x))
+    with Flow("e7", result=LocalResult(tmp_path)) as built:
+        loaded = load.map(x=["a", "b", "c"], day=["mon", "mon", "tue"])
+    found = ends(run(built).result[loaded].map_states)
+    assert found == [("Success", "mon/a"), refused("mon.pkl", "load-1[0]", "load-1[1]"), ("Success", "tue/c")]
+
+
+def test_e7_nothing_is_read_twice_without_checkpoints(run: Run, tmp_path: Path) -> None:
+    store = LocalResult(tmp_path)
+    store.save("mon.pkl", "there before")
+    load = task(load_body, name="load", target="{day}.pkl", checkpoint=False)
+    with Flow("e7", result=store) as built:
+        loaded = load.map(["mon", "mon", "tue"], ["A", "B", "C"])
+    found = ends(run(built).result[loaded].map_states)
+    assert found == [("Cached", "there before"), refused("mon.pkl", "load-1[0]", "load-1[1]"), ("Success", "tue/C")]
+
+
+def test_e7_calls_take_their_names_in_the_order_of_the_calls(executor: Any, tmp_path: Path) -> None:
+    load = task(load_body, name="load", target="{day}.pkl")
+    limited = task(load_body, name="limited", target="{day}.pkl", max_concurrency=1)
+
+    @flow(result=LocalResult(tmp_path), executor=executor, history=False)
+    def days() -> Any:
+        early, late = load.submit("mon", "slow"), load("mon", "B", return_state=True)
+        early.wait()
+        queued = [limited.submit(day, "slow") for day in ("tue", "wed", "tue", "wed")]
+        return [early.state, late, *(call.wait() and call.state for call in queued)]
+
+    assert ends(days()) == [
+        ("Success", "mon/slow"),
+        refused("mon.pkl", "load-1[0]", "load-1[1]"),
+        ("Success", "tue/slow"),
+        ("Success", "wed/slow"),
+        refused("tue.pkl", "limited-1[0]", "limited-1[2]"),
+        refused("wed.pkl", "limited-1[1]", "limited-1[3]"),
+    ]
 
 
 @task

@@ -287,7 +287,7 @@ class FunctionRun:
             self.post(TaskCall(signature, row, outcome, given.values, outcome.key))
             outcome.wait()
             return outcome
-        items = tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in given.values])
+        items = _items_of(given)
         ((_, record),) = run_steps(signature.spec, (0,), row, items, {}, _start_of(signature, outcome))
         final = record.state.is_finished() and not is_undecided(record.state)
         call = TaskCall(signature, row, outcome, items, outcome.key)
@@ -318,6 +318,9 @@ class FunctionRun:
     def _enqueue(self, signature: CallSignature, given: Arguments) -> Settled:
         row = next(signature.rows)
         outcome = self._outcome(signature, row, given)
+        if signature.spec.names_results and all(source.state is not None for source in given.sources):
+            assert self.progress is not None  # names are taken in the order of the calls, as far as they are known
+            self.progress.dispatcher.name_claims.claim_call(signature.spec, row, _items_of(given))
         self.post(TaskCall(signature, row, outcome, given.values, outcome.key))
         return outcome
 
@@ -453,6 +456,11 @@ def _states_of_children(map_call: MapCall) -> list[State]:
     if not isinstance(state, Mapped):
         return [state]
     return [child for child in state.map_states or () if child is not None]
+
+
+def _items_of(given: Arguments) -> tuple[Any, ...]:
+    """Return the inputs of a call whose sources have ended."""
+    return tuple([a.state if type(a) is Settled else as_success_if_ambiguous(a) for a in given.values])
 
 
 def _start_of(signature: CallSignature, outcome: Settled) -> dict[int, State]:

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 from prefectish.caching.lookups import cache_name, has_cache, is_isolated
 from prefectish.edges import Edge
 from prefectish.engine.plan.map_domain import Measure
+from prefectish.engine.plan.names import computes_name
 from prefectish.engine.plan.placement import differs_by_child, placement_of
 from prefectish.engine.plan.steps import Group, Input, MapDomain, MapSource, Plan, Step, TaskName
 from prefectish.engine.state import Success
@@ -177,12 +178,15 @@ def _source(steps: Sequence[Step], i: Input) -> MapSource:
 
 
 def _assign_groups(steps: tuple[Step, ...], limited_tags: frozenset[str]) -> tuple[Group, ...]:
+    alone = {step.number for step in steps if _travels_alone(step, limited_tags)}
+    # The client takes the names of results before a row starts, in the order of the rows.
+    first = alone | {step.number for step in steps if computes_name(step, steps)}
     members: list[list[int] | None] = []
     stages: list[int] = []
     for step in steps:
         if step.literal is not None:
             continue
-        home = None if _travels_alone(step, limited_tags) else _home(step, steps, members, stages, limited_tags)
+        home = None if step.number in first else _home(step, steps, members, stages, alone)
         if home is None:
             home = len(members)
             members.append([])
@@ -203,7 +207,7 @@ def _home(
     steps: tuple[Step, ...],
     members: list[list[int] | None],
     stages: list[int],
-    limited_tags: frozenset[str],
+    alone: Collection[int],
 ) -> int | None:
     """The group that `step` can join, merged from several if need be; None if it has to begin its own."""
     near = {steps[i.source].group for i in step.inputs if _rides_along(i, steps[i.source], step)}
@@ -218,7 +222,7 @@ def _home(
     joined = [n for h in homes for n in members[h] or ()]
     if len(joined) >= GROUP_SIZE:
         return None
-    if any(_traits(steps[n]) != _traits(step) or _travels_alone(steps[n], limited_tags) for n in joined):
+    if any(_traits(steps[n]) != _traits(step) or n in alone for n in joined):
         return None
     return _merged(homes, steps, members)
 

@@ -445,6 +445,11 @@ class Changes:
         """Note the state that a step of a row starts from when it is submitted."""
         map_row.starts = {**map_row.starts, position: state}
 
+    def add_to_start(self, map_row: MapRow, position: int, facts: Mapping[str, Any]) -> None:
+        """Add to the context of the state from which a step of a row starts."""
+        start = map_row.starts.get(position, NOT_RUN)
+        self.start_row_from(map_row, position, start.replace(context={**start.context, **facts}))
+
     def set_starts(self, map_row: MapRow, starts: Mapping[int, State]) -> None:
         """Replace the states from which steps of a row start."""
         map_row.starts = starts

@@ -307,7 +307,7 @@ def _may_have_row(chain: StepChain) -> bool:
     map_state = chain.map_state
     if map_state is None or map_state.source is not None:
         return True
-    return bool(chain.ready) if chain.dependencies else chain.opened < (map_state.width or 0)
+    return chain.has_ready_row if chain.dependencies else chain.opened < (map_state.width or 0)
 
 
 def _seconds_until(state: Scheduled, now: Now) -> float:

@@ -1,7 +1,9 @@
 """The names of results that the user chose, taken at the client as rows start, in the order of the rows.
 
-So it does not depend on what ends first which of two children with one name fails. Names that are not known here, from
-inputs that are not here or were not successful, are looked at where the body runs.
+So it does not depend on what ends first which of two children with one name fails. A step whose name is made of what a
+step of the same row returns starts a chain of its own, and its rows start in their order, each once those before it
+are known (:attr:`StepChain.next_in_order`). A name that cannot be told here, of inputs that were not successful or
+that are large, is taken where the body runs.
 """
 
 from __future__ import annotations
@@ -10,18 +12,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefectish.engine.capture import Value, capture
-from prefectish.engine.jobs.job import ITEM, STEP, ChainSpec, Pick, StepSpec
+from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, Pick, StepSpec
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.item_key import item_key, name_of
-from prefectish.engine.plan.steps import Step
+from prefectish.engine.plan.names import fields_of
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.run_state import MapRow, StepChain
 from prefectish.engine.state import Pending, State, Success
 from prefectish.engine.worker.attempt_context import AttemptContext
-from prefectish.engine.worker.result_names import TAKEN
+from prefectish.engine.worker.result_names import TAKEN, UNCLAIMED
 from prefectish.engine.worker.storage import ResultStorage, holder_of
 from prefectish.engine.worker.template_fields import TemplateFields
-from prefectish.results.templates import Template, arguments_of, place
+from prefectish.results.templates import place
 
 _PENDING = Pending()
 
@@ -35,18 +37,32 @@ class NameClaims:
 
     def claim(self, chain: StepChain, map_row: MapRow) -> None:
         """Take the names of a row; a step whose name another child has will fail instead of running."""
-        spec = chain.spec
+        if chain.order is not None and not chain.started:  # rows do not start in their order
+            for row in sorted(chain.order):
+                self._claim_row(chain.spec, row, chain.items_of(row))
         index = -1 if chain.map_state is None else map_row.row
-        for position, step in enumerate(spec.steps):
+        for position, facts in self._claim_row(chain.spec, index, map_row.items):
+            self.changes.add_to_start(map_row, position, facts)
+
+    def claim_call(self, chain: ChainSpec, row: int, items: Sequence[Any]) -> None:
+        """Take the name of a call as it is made, in the thread that makes it."""
+        self._claim_row(chain, row, items)
+
+    def _claim_row(self, chain: ChainSpec, index: int, items: Sequence[Any]) -> list[tuple[int, dict[str, Any]]]:
+        """Take the names of a row; return the positions that fail, or look again, with what they have to know."""
+        found: list[tuple[int, dict[str, Any]]] = []
+        for position, step in enumerate(chain.steps):
             storage = step.storage
-            if not isinstance(storage, ResultStorage) or storage.chosen is None or not storage.checkpoint:
+            if not isinstance(storage, ResultStorage) or not storage.names_result:
                 continue
-            name = capture(self._name, spec, position, index, map_row.items)
+            name = capture(self._name, chain, position, index, items)
             if not isinstance(name, Value) or name.value is None:
+                found.append((position, {UNCLAIMED: True}))
                 continue
-            holder = storage.names.take(storage.store, name.value, holder_of(_context(spec, step, index)))
+            holder = storage.names.take(storage.store, name.value, holder_of(_context(chain, step, index)))
             if holder is not None:
-                self.changes.start_row_from(map_row, position, Pending(context={TAKEN: tuple(holder)}))
+                found.append((position, {TAKEN: tuple(holder)}))
+        return found
 
     def _name(self, chain: ChainSpec, position: int, index: int, items: Sequence[Any]) -> str | None:
         """Return the name of a result; None if it is not known here."""
@@ -64,8 +80,10 @@ class NameClaims:
             if kind == STEP or i.inside:
                 return None
             state = _state_of(items[k]) if kind == ITEM else chain.shared[k]
-            if type(state) is not Success:
+            if not state.is_successful() or state.is_skipped() or (needed is None and _is_away(state)):
                 return None
+            if kind == SHARED and isinstance(state._result, Held):
+                state._result.peek()
             upstream.append(state)
             if i.key is not None and (needed is None or i.key in needed):
                 inputs[i.key] = state.result
@@ -82,33 +100,6 @@ class NameClaims:
         return self._needed[spec.number]
 
 
-def fields_of(where: Any) -> frozenset[str] | None:
-    """Return the fields that a template or a function reads; None for any."""
-    if callable(where):
-        found = capture(arguments_of, where)
-        return found.value[1] if isinstance(found, Value) else None
-    return (where if isinstance(where, Template) else Template(where)).fields
-
-
-def computes_name(step: Step, steps: Sequence[Step]) -> bool:
-    """Whether the name of a step's result may be made of what a step of the same row returns."""
-    task = step.task
-    where = getattr(task, "target", None)
-    if step.store is None or step.literal is not None or getattr(task, "auto_generated", False):
-        return False
-    where = step.store.location if where is None else where
-    if where is None:
-        return False
-    needed = fields_of(where)
-    return any(
-        steps[i.source].literal is None
-        and steps[i.source].mapped == step.mapped
-        and i.key is not None
-        and (needed is None or i.key in needed)
-        for i in step.inputs
-    )
-
-
 def _context(chain: ChainSpec, spec: StepSpec, index: int) -> AttemptContext:
     return AttemptContext(chain.run, spec, index, _PENDING)
 
@@ -123,3 +114,8 @@ def _state_of(item: Any) -> State:
     if isinstance(result, Held):
         result.peek()
     return Success(None, item.read())
+
+
+def _is_away(state: State) -> bool:
+    """Whether a result is on a worker, and too large to be fetched only because a function may look at it."""
+    return isinstance(state._result, Held) and not state._result.is_here

@@ -10,12 +10,12 @@ from prefectish.caching.lookups import has_cache
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, InputKind, Pick, StepSpec
 from prefectish.engine.plan.map_domain import flat_paths
+from prefectish.engine.plan.names import computes_name
 from prefectish.engine.plan.placement import ask
 from prefectish.engine.plan.steps import Group, Input, Step
 from prefectish.engine.scheduling import items
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.map_parents import MapParents, is_iterator, rows_in_order
-from prefectish.engine.scheduling.name_claims import computes_name
 from prefectish.engine.scheduling.run_state import MapState, StepChain, StepState
 from prefectish.engine.state import Mapped, Skipped, State
 from prefectish.engine.worker.cache import CacheSpec
@@ -58,7 +58,6 @@ class ReadySteps:
         self.waiting = {group.number: list(group.steps) for group in self.plan.groups}
         self.names = NameTable()
         self._named: tuple[int, set[int | None]] = 0, set()
-        self._computed = 0, False
         self._chain_count = 0
 
     def add_group(self, group: Group) -> None:
@@ -134,6 +133,8 @@ class ReadySteps:
         batch = None if map_state is None else task.batch_size  # a single step has no siblings to share a job with
         chain.spec = ChainSpec(self._chain_count, self.facts, specs, tuple(shared), wanted, batch)
         self._chain_count += 1
+        if any(computes_name(step_state.step, self.plan.steps) for step_state in members):
+            chain.next_in_order = 0
         if self.plan.grows:
             self._rank_dynamic(chain, members)
         if callable(task.priority):
@@ -236,16 +237,7 @@ class ReadySteps:
         target = getattr(task, "target", None)
         location = None if getattr(task, "auto_generated", False) else step.store.location
         version = task_version(task) if self.keyed and self.plan.grows else None
-        return ResultStorage(
-            step.store, checkpoint, target, folder, self.names, location, self._computes_names(), version
-        )
-
-    def _computes_names(self) -> bool:
-        """Whether some names of results are made of what a step of the same row returned."""
-        steps = self.plan.steps
-        if self._computed[0] != len(steps):
-            self._computed = len(steps), any(computes_name(step, steps) for step in steps)
-        return self._computed[1]
+        return ResultStorage(step.store, checkpoint, target, folder, self.names, location, version)
 
     def _wire(self, chain: StepChain, i: Input, shared: list[State]) -> tuple[InputKind, int]:
         """Say where an input of a step of `chain` comes from, and note what the chain needs for it."""

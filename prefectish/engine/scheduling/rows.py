@@ -19,10 +19,13 @@ from prefectish.engine.task_states import SlowChild
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, MISS, attempt_number
 from prefectish.engine.worker.cache import can_probe
 from prefectish.engine.worker.logs.relay import AttemptLog
+from prefectish.engine.worker.result_names import UNCLAIMED
 
 if TYPE_CHECKING:
     from prefectish.engine.scheduling.crashes import Suspects
 
+#: What the next attempt has to know of how its child started.
+_OF_ALL_ATTEMPTS = frozenset({MISS, UNCLAIMED})
 NOTHING: Mapping[int, State] = {}
 #: Mean time of a row, in seconds, beyond which each of its records is asked for as its step ends.
 SLOW_ROW = 0.5
@@ -105,8 +108,9 @@ class Rows:
         if isinstance(state, Retrying) and isinstance(state._result, BaseException | EncodedError):
             state = state.replace(result=None)  # the error is recorded, and need not travel with the next attempt
         before = map_row.starts.get(position, NOT_RUN)
-        if before._context is not None and MISS in before._context:  # the next attempt need not look again
-            state = state.replace(context={**state.context, MISS: before._context[MISS]})
+        known = {name: value for name, value in (before._context or {}).items() if name in _OF_ALL_ATTEMPTS}
+        if known:
+            state = state.replace(context={**state.context, **known})
         self.changes.wait_row(chain, map_row, position, state)
         if due_in_seconds is not None:
             self.run_state.timers.at(now.seconds + due_in_seconds, (chain, map_row, 1 << position))

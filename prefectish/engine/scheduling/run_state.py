@@ -325,6 +325,8 @@ class StepChain:
         Rows in the order in which they start, if that is not the map's; of a chain without dependencies.
     ready
         Rows whose dependencies are final, smallest first, of a chain with dependencies.
+    next_in_order
+        Of a chain whose rows start in order, since a name of one is made of what it reads: the row that is next.
     open_rows
         Rows that were started and are not final.
     done
@@ -357,9 +359,9 @@ class StepChain:
 
     __slots__ = (
         "admission_mode", "all_positions", "arrival", "batches", "dependencies", "done", "full", "has_cancelled_early",
-        "last_batch_size", "limited", "map_state", "mean", "open_rows", "opened", "order", "position", "precedence",
-        "priority", "probe_first", "probing", "queued", "readers", "ready", "resubmit_from", "spec", "stage", "started",
-        "step_states", "stopped", "to_batch", "turn",
+        "last_batch_size", "limited", "map_state", "mean", "next_in_order", "open_rows", "opened", "order", "position",
+        "precedence", "priority", "probe_first", "probing", "queued", "readers", "ready", "resubmit_from", "spec",
+        "stage", "started", "step_states", "stopped", "to_batch", "turn",
     )  # fmt: skip
 
     def __init__(self, step_states: list[StepState], stage: int, map_state: MapState | None) -> None:
@@ -376,6 +378,7 @@ class StepChain:
         self.opened = 0
         self.order: Sequence[int] | None = None
         self.ready: list[int] = []
+        self.next_in_order: int | None = None
         self.done = 0
         self.queued = False
         self.limited = False
@@ -423,10 +426,20 @@ class StepChain:
         except IndexError:  # a list of the caller that is read directly, and that is shorter now
             return tuple([_item_or_error(read, row) for read in self.readers])
 
+    @property
+    def has_ready_row(self) -> bool:
+        """Whether a row of a chain with dependencies can start."""
+        return bool(self.ready) and (self.next_in_order is None or self.ready[0] <= self.next_in_order)
+
     def next_row(self) -> int | None:
         """Return the next row to start, None if none is ready now."""
         if self.dependencies:
-            return heappop(self.ready) if self.ready else None
+            if not self.has_ready_row:
+                return None
+            row = heappop(self.ready)
+            if row == self.next_in_order:
+                self.next_in_order += 1
+            return row
         row = self.opened
         width = 1 if self.map_state is None else self.map_state.width
         if width is not None and row < width:

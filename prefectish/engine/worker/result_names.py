@@ -2,9 +2,8 @@
 
 Names that the user chose, by a target or a location, are taken before the body runs. The client takes those that it can
 tell from the inputs as it starts rows, in their order (:mod:`prefectish.engine.scheduling.name_claims`); attempts in
-its process take the others in the same table. A name that is made of what a step of the same row returned is known
-where the body runs only. Attempts that run elsewhere then leave a file for each name that they take, and list those of
-others: whichever of two children comes second sees the first, and both know which of them has the lower index.
+its process take the others in the same table. Attempts that run elsewhere leave a file for each of the others, and list
+those of other children: whichever of two comes second sees the first, and both know which of them has the lower index.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 #: In the context of the state from which a step starts whose name another child has: that child's :class:`Holder`.
 TAKEN = "result_name_taken"
+#: Likewise, of a step whose name the client could not tell.
+UNCLAIMED = "result_name_unclaimed"
 
 
 class Holder(NamedTuple):

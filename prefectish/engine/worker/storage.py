@@ -23,6 +23,7 @@ from prefectish.engine.worker.notes import HOLDS, STATE
 from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.result_names import (
     TAKEN,
+    UNCLAIMED,
     Holder,
     NameTable,
     leave_in_store,
@@ -68,8 +69,6 @@ class ResultStorage:
         Who has which name, in the process of the client.
     location
         Template of the place of a result without a target; None for a place of its own.
-    computes_names
-        Some names of the run are made of what a step of the same row returned.
 
     Attributes
     ----------
@@ -79,7 +78,7 @@ class ResultStorage:
         The target, else the location.
     """
 
-    __slots__ = ("checkpoint", "chosen", "computes_names", "folder", "names", "owner", "store", "target", "version")
+    __slots__ = ("checkpoint", "chosen", "folder", "names", "owner", "store", "target", "version")
 
     def __init__(
         self,
@@ -89,7 +88,6 @@ class ResultStorage:
         folder: str,
         names: NameTable | None = None,
         location: Any = None,
-        computes_names: bool = False,
         version: str | None = None,
     ) -> None:
         self.store = store
@@ -99,7 +97,6 @@ class ResultStorage:
         self.folder = folder
         self.owner = process_id()
         self.names = NameTable() if names is None else names
-        self.computes_names = computes_names
         self.version = version  # of the code of a task that is called, for a run that is resumed
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -111,7 +108,6 @@ class ResultStorage:
             self.folder,
             self.owner,
             chosen,
-            self.computes_names,
             self.version,
         )
 
@@ -123,11 +119,15 @@ class ResultStorage:
             self.folder,
             self.owner,
             location,
-            self.computes_names,
             self.version,
         ) = state
         self.chosen = location if self.target is None else self.target
         self.names = NameTable()
+
+    @property
+    def names_result(self) -> bool:
+        """Whether the user chose a name that is read or written."""
+        return self.target is not None or (self.chosen is not None and self.checkpoint)
 
     def load_previous(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Return how this very attempt ended before, if that was stored; None if it was not."""
@@ -153,7 +153,7 @@ class ResultStorage:
 
     def take_name(self, ctx: AttemptContext, inputs: dict[str, Any]) -> State | None:
         """Take the name that the user chose for the result; return Failed if another child of the run has it."""
-        if self.chosen is None or not self.checkpoint:
+        if not self.names_result:
             return None
         outcome = capture(self._take_name, ctx, inputs)
         return failed("result could not be stored", outcome.exception) if isinstance(outcome, Error) else None
@@ -167,7 +167,7 @@ class ResultStorage:
             raise ValueError(taken_text(name, Holder(*holder), child, self.target is not None))
         if self.owner == process_id():
             other = self.names.take(self.store, name, child)
-        elif self.computes_names:
+        elif UNCLAIMED in ctx.start.context:
             other = take_in_store(self.store, self.folder, name, child) or self._writer_of(name, child)
             if other is not None:
                 leave_in_store(self.store, self.folder, name, child)
@@ -176,10 +176,10 @@ class ResultStorage:
         if other is not None:
             raise ValueError(taken_text(name, other, child, self.target is not None))
 
-    def _check_name(self, name: str, child: Holder) -> None:
+    def _check_name(self, name: str, child: Holder, unclaimed: bool) -> None:
         """Raise ValueError if another child of the run has a name by now."""
         other = self._writer_of(name, child)
-        if other is None and self.computes_names and self.owner != process_id():
+        if other is None and unclaimed and self.owner != process_id():
             other = lower_in_store(self.store, self.folder, name, child)
         if other is not None:
             raise ValueError(taken_text(name, other, child, self.target is not None))
@@ -246,7 +246,7 @@ class ResultStorage:
         own = self.own_place(ctx)
         chosen = self._chosen_place(ctx, inputs)
         if chosen is not None:
-            self._check_name(chosen, holder_of(ctx))
+            self._check_name(chosen, holder_of(ctx), UNCLAIMED in ctx.start.context)
         location = (
             self.store.save(own, value, self._item(ctx))
             if chosen is None
