@@ -88,7 +88,7 @@ FLOORS = [
         "prefectish.engine.handle",
     ],
     ["prefectish.schedules", "prefectish.schedules.*"],
-    ["prefectish.task_graph", "prefectish.visualize"],
+    ["prefectish.task_graph", "prefectish.flow_graph", "prefectish.visualize"],
     ["prefectish.flows"],
     ["prefectish.functions", "prefectish.functions.*"],
     [

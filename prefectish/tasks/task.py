@@ -1,7 +1,7 @@
 """A task: a function with options.
 
 A task knows nothing about runs and holds no reference to a flow. A call *records* a copy of the task and its arguments
-in the active flow (:meth:`prefectish.flows.Flow.set_dependencies`). Pickling a task includes only its
+in the active flow (:meth:`prefectish.Flow.set_dependencies`). Pickling a task includes only its
 function and the options that were set, because it is sent to workers with every map.
 """
 
