@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from prefectish.edges import Edge
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
+from prefectish.engine.task_states import TaskStates
 from prefectish.optional_deps import load
 from prefectish.task_graph import TaskGraph
 from prefectish.tasks.task import Task
@@ -61,12 +62,50 @@ def draw(
     flow: TaskGraph, name: str, state: State | None, format: Format, filename: str | os.PathLike[str] | None
 ) -> str:
     """Return the text of a flow's picture; see :meth:`prefectish.flows.Flow.visualize`."""
+    _check(format)
+    return _written(picture_of(flow, name, state), format, filename)
+
+
+def draw_states(states: TaskStates, format: Format, filename: str | os.PathLike[str] | None) -> str:
+    """Return the text of the picture of what a flow function called; see its `visualize`."""
+    _check(format)
+    return _written(picture_of_states(states), format, filename)
+
+
+def _check(format: Format) -> None:
     if format not in _WRITERS:
         raise ValueError(f"format must be one of {', '.join(map(repr, _WRITERS))}, got {format!r}")
-    picture = picture_of(flow, name, state)
+
+
+def _written(picture: Picture, format: Format, filename: str | os.PathLike[str] | None) -> str:
     if filename is not None:
         _save(picture, os.fspath(filename))
     return _WRITERS[format](picture)
+
+
+def picture_of_states(states: TaskStates) -> Picture:
+    """Return the picture of the tasks of a run, by their slugs."""
+    nodes = {
+        states.slugs[task]: list(_nodes(f"t{number}", task, states.slugs[task] in states.mapped, state))
+        for number, (task, state) in enumerate(states.items())
+    }
+    lines: list[GraphLine] = []
+    for number, arrow in enumerate(dict.fromkeys(states.arrows)):
+        joint = Node(f"j{number}", ("",), False)
+        edge = _DrawnEdge(arrow.key, arrow.mapped)
+        drawn = list(_lines(edge, nodes[arrow.start], nodes[arrow.end], joint.ident))
+        lines.extend(drawn)
+        if any(line.end == joint.ident for line in drawn):
+            nodes[arrow.end].append(joint)
+    return Picture(states.flow_name, [node for drawn in nodes.values() for node in drawn], lines)
+
+
+class _DrawnEdge(NamedTuple):
+    """What is drawn of an edge."""
+
+    key: str | None
+    mapped: bool
+    flattened: bool = False
 
 
 def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Picture:
@@ -114,7 +153,7 @@ def _most_severe(parent: State, children: Sequence[State | None]) -> State:
     return parent
 
 
-def _lines(edge: Edge, up: Sequence[Node], down: Sequence[Node], joint: str) -> Iterator[GraphLine]:
+def _lines(edge: Edge | _DrawnEdge, up: Sequence[Node], down: Sequence[Node], joint: str) -> Iterator[GraphLine]:
     """Yield the lines of an edge: child by child if the maps have equal length, otherwise all pairs."""
     up, down = [_ for _ in up if _.ident[0] == "t"], [_ for _ in down if _.ident[0] == "t"]
     label = edge.key or ""

@@ -124,6 +124,7 @@ LATE = {
     "prefectish.examples.standup": {"prefectish.executors"},
     "prefectish.flows": {"prefectish.display.reprs"},
     "prefectish.functions.flow_attempts": {"prefectish.executors.LocalDaskExecutor"},
+    "prefectish.functions.decorator": {"prefectish.history.outline"},
     "prefectish.history.queries": {"prefectish.display.report", "prefectish.display.reprs"},
     "prefectish.tasks.flows": {"prefectish.registry.children"},
     "prefectish.tasks.runners": {"prefectish.executors"},

@@ -13,6 +13,7 @@ from prefectish.display.timeline import Row, timeline
 from prefectish.display.views import RunView, color_of
 from prefectish.engine.state import State
 from prefectish.engine.task_states import is_by_task
+from prefectish.functions import last_runs
 from prefectish.slugs import labels
 
 if TYPE_CHECKING:
@@ -40,9 +41,15 @@ def of_state(state: State, path: str | os.PathLike[str]) -> str:
     """Write the report of the run that ended in a state, and return its path; TypeError if there is no run to show."""
     run = recorded.run_of(state)
     if not is_by_task(state.result):
-        if run is None:
-            raise TypeError(f"expected the state of a flow run, or of a recorded run of a flow function, got {state!r}")
-        return of_run(run, path)
+        if run is not None:
+            return of_run(run, path)
+        called = last_runs.of_run(state.context.get("flow_run_id"))
+        if called is None:
+            raise TypeError(
+                f"expected the state of a flow run, or of a recorded run of a flow function, got {state!r}; the last "
+                f"run of a flow function in this process need not be recorded"
+            )
+        state = state.replace(result=called)
     view = views.of_run(state)
     if run is None:
         return _write(view, None, path)

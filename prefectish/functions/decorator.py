@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, overload
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, overload
 
 from prefectish.config import switch
 from prefectish.deployable import Deployable
@@ -285,6 +287,40 @@ class FlowFunction(Deployable, Generic[P, R]):
         arguments = self.signature.bind((), {**(parameters or {}), **parameter_values})
         recorded = resumption(run_id, options.history, retry_failed, force, where)
         return self._state(arguments, options.merged(resumption=recorded))
+
+    def visualize(
+        self, run: Any = None, format: Literal["mermaid", "dot"] = "mermaid",
+        filename: str | os.PathLike[str] | None = None,
+    ) -> str:  # fmt: skip
+        """Draw what a run of the flow called, and return the text of the picture.
+
+        Parameters
+        ----------
+        run
+            A run: its state, its handle, or its identifier, of a recorded one also that of :mod:`prefectish.history`.
+            Default: the last run in this process.
+        format, filename
+            As for :meth:`prefectish.Flow.visualize`.
+
+        Raises
+        ------
+        ValueError
+            There is no such run: what a flow function calls is known once it runs.
+        """
+        from prefectish.functions import last_runs
+        from prefectish.visualize import draw_states
+
+        context = getattr(run, "context", None) or {}
+        run_id = context.get("flow_run_id") or getattr(run, "id", run)
+        states = last_runs.of_flow(self.name) if run is None else last_runs.of_run(run_id)
+        if states is None and run is not None:
+            states = import_module("prefectish.history.outline").task_states(str(run_id))
+        if states is None:
+            which = f"of run {run_id!r}" if run is not None else "yet"
+            raise ValueError(
+                f"nothing is known {which} of what {self.name} calls: run it in this process, or pass a recorded run"
+            )
+        return draw_states(states, format, filename)
 
     def _state(self, arguments: dict[str, Any], options: RunOptions, control: RunControl | None = None) -> State:
         """Run the flow and return its state; an async one in an event loop of its own."""

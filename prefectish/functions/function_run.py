@@ -31,6 +31,7 @@ from prefectish.engine.wire.pack import pickle_task
 from prefectish.engine.worker.decide import is_undecided
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import PrefectishError
+from prefectish.functions import last_runs
 from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
 from prefectish.functions.calls import (
     CallQueue,
@@ -174,6 +175,8 @@ class FunctionRun:
             self._over = True
             self._refuse()
             self._settle_all()
+            if self.progress is not None:
+                last_runs.keep(str(self.control.run_id), self.progress)
 
     def post(self, request: Any) -> None:
         """Leave a request; once the run is over, a call that is asked for never starts."""

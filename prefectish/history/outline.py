@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from sqlalchemy import select
 
 from prefectish import config
-from prefectish.engine.task_states import Arrow
+from prefectish.engine.state import Mapped, Pending, State
+from prefectish.engine.task_states import Arrow, TaskStates
 from prefectish.history import schema
 from prefectish.history.cells import BadCell, json_of
 from prefectish.history.children import ChildRow, FailureGroup
 from prefectish.history.queries import RunRow
 from prefectish.history.store import HistoryStore, open_store, open_stores
+from prefectish.tasks.task import Task
+from prefectish.visualize import SMALL_MAP
+
+_STATES = {cls.__name__: cls for cls in State.children()}
 
 #: Types of an edge in JSON.
 _EDGES = [[str, key, mapped] for key in (str, type(None)) for mapped in (int, bool)]
@@ -53,6 +59,31 @@ def _reads(text: str) -> list[tuple[str, str | None, bool]]:
     if not all(type(edge) is list and [*map(type, edge)] in _EDGES for edge in found):
         raise BadCell(f"reads must be a list of [slug, argument, mapped], got {text[:60]!r}")
     return [(start, key, bool(mapped)) for start, key, mapped in found]
+
+
+def task_states(run_id: str) -> TaskStates | None:
+    """Return the tasks of a run with the states of their children, without results; None if it is not found."""
+    run = find(run_id)
+    if run is None:
+        return None
+    facts = run.tasks()
+    tasks = {task["slug"]: Task(task["name"]) for task in facts}
+    states = {tasks[task["slug"]]: _state_of(run, task) for task in facts}
+    drawn = [arrow for arrow in arrows(run) if arrow.start in tasks and arrow.end in tasks]
+    mapped = frozenset(task["slug"] for task in facts if task["mapped"])
+    return TaskStates(states, run.flow_name, {task: slug for slug, task in tasks.items()}, drawn, mapped)
+
+
+def _state_of(run: RunRow, task: Mapping[str, Any]) -> State:
+    """Return the state of a task; which child of a large map is in which state is not looked up."""
+    counts: Mapping[str, int] = task["counts"]
+    if sum(counts.values()) <= SMALL_MAP:
+        children = [_STATES[child.state]() for child in run.children(task["slug"])]
+    else:
+        children = [_STATES[name]() for name, count in counts.items() for _ in range(count)]
+    if task["mapped"]:
+        return Mapped("Recorded.", map_states=children, n_map_states=len(children))
+    return children[0] if children else Pending()
 
 
 def first_of(group: FailureGroup, limit: int) -> list[ChildRow]:

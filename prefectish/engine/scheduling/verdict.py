@@ -72,7 +72,7 @@ def states_so_far(plan: Plan, step_states: Sequence[StepState]) -> TaskStates:
     known = [s for s in list(step_states) if not (plan.grows and s.step.literal is not None)]
     tasks = {s.step.slug: copy(s.step.task) if plan.grows else s.step.task for s in known}
     arrows = [
-        Arrow(i.source_slug, s.step.slug, i.key, i.mapped)
+        Arrow(i.source_slug, s.step.slug, i.inside or i.key, i.mapped)
         for s in known
         for i in s.step.inputs
         if i.source_slug in tasks
