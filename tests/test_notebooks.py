@@ -33,4 +33,5 @@ def test_there_is_a_notebook_for_each_step_of_the_way() -> None:
         "03_failures_retries_triggers",
         "04_dask_cluster",
         "05_resume_and_history",
+        "06_flow_functions",
     ]

@@ -124,6 +124,8 @@ class Catcher:
     slots = 1
     batches = False
     live = False
+    in_order = True
+    follows = False
 
     def __init__(self, child: ChildRow, label: str, control: RunControl) -> None:
         self.child = child
