@@ -27,8 +27,8 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         Those that are there, by address.
     departed
         What is known of those that have left, by address; an address is of one process only, as long as it is there.
-    retired
-        How often a worker left on purpose while it ran a key, by key.
+    retired, begun_often
+        How often a worker left on purpose while it ran a key, by key; and the same of keys of which two did.
     """
 
     name = NAME
@@ -38,6 +38,7 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         self.workers: dict[str, Any] = {}
         self.departed: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.retired: OrderedDict[Any, int] = OrderedDict()
+        self.begun_often: OrderedDict[Any, int] = OrderedDict()
         self._silent: dict[str, float] = {}
 
     async def start(self, scheduler: Any) -> None:
@@ -77,9 +78,12 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
             self.departed.popitem(last=False)
         if msg["expected"]:
             for key in executing:
-                self.retired[key] = self.retired.pop(key, 0) + 1
-            while len(self.retired) > _MOST_KEYS:
-                self.retired.popitem(last=False)
+                count = self.retired[key] = self.retired.pop(key, 0) + 1
+                if count > 1:
+                    self.begun_often[key] = count
+            for counts in (self.retired, self.begun_often):
+                while len(counts) > _MOST_KEYS:
+                    counts.popitem(last=False)
 
 
 def departure(scheduler: Any, address: str | None) -> dict[str, Any]:

@@ -13,10 +13,12 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import LossCause, Lost, Share
-from prefectish.engine.scheduling.deaths import death_in_words, is_of_memory
+from prefectish.engine.scheduling.deaths import MOST_RETIRED, death_in_words, is_of_memory
+from prefectish.engine.scheduling.stalls import idle_text, stall_text
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import asked_on_scheduler
+from prefectish.executors.scheduler_view import Details, Summary, carry, label_of, look_at, summarize
 from prefectish.executors.worker_death import worker_evidence
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ _LINK_TIMEOUT = 8.0
 _SLOW_ANSWER = 5.0
 #: Time that a check waits for the answer of the cluster, in seconds; the next check reads an answer that comes later.
 _ANSWER_WAIT = 0.05
+#: Time without any finished key after which is looked at what waits for data, and between two looks, in seconds.
+_FETCH_QUIET, _FETCH_LOOK_INTERVAL = 5.0, 2.0
 #: Children that a warning names.
 _MAX_SHOWN = 3
 #: Reasons of Dask for a cancelled key that mean the scheduler is gone, and those that mean an input is.
@@ -128,6 +132,11 @@ class LossWatch:
         self._link_down_since: float | None = None
         self._pending_question: tuple[float, Answer[Any]] | None = None
         self._warned: set[str] = set()
+        self._idle_since: float | None = None
+        self._idle_timeout: float | None = None
+        self._next_fetch_look = 0.0
+        self._fetching: dict[tuple[Any, str, tuple[Any, ...]], float] = {}
+        self._carried: dict[tuple[Any, str, tuple[Any, ...]], float] = {}
         self._deaths: dict[tuple[Any, Any], dict[str, Any]] = {}
         self._lost = False
 
@@ -135,6 +144,7 @@ class LossWatch:
         """Note that something ended."""
         self._quiet_since = None
         self._no_workers_since = None
+        self._idle_since = None
         self._link_down_since = None
         self._warned.discard("stalled")
 
@@ -152,7 +162,10 @@ class LossWatch:
         """Return the loss of the scheduler: everything of the run is lost with it."""
         if not self._lost:
             self._lost = True
-            logger.error("the scheduler was lost; if the run is recorded, flow.resume(%r) continues it", self.run_id)
+            why = f" (it ends itself after {self._idle_timeout:g} s without a task)" if self._idle_timeout else ""
+            logger.error(
+                "the scheduler was lost%s; if the run is recorded, flow.resume(%r) continues it", why, self.run_id
+            )
         return Lost(LossCause.SCHEDULER_LOST, detail="the scheduler was lost", fatal=True)
 
     def wait(self, question: Coroutine[Any, Any, Any], limit: float | None = None) -> Any:
@@ -213,7 +226,6 @@ class LossWatch:
             return {}
         if self._quiet_since is None:
             self._quiet_since = now
-            self._next_look = now + _LOOK_INTERVAL
         if now < self._next_look:
             return {}
         self._next_look = now + _LOOK_INTERVAL
@@ -234,9 +246,10 @@ class LossWatch:
     def _take_answer(self, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
         """Read the answer to the question of the last check, and ask again."""
         if self._pending_question is None:
-            self._pending_question = now, self.connection.begin(self.connection.ask_threads())
+            self._pending_question = now, self.connection.begin(self._question())
         asked, answer = self._pending_question
-        outcome = capture(answer.result, _ANSWER_WAIT)
+        is_quiet = self._quiet_since is not None and now - self._quiet_since >= _LOOK_INTERVAL
+        outcome = capture(answer.result, _ANSWER_WAIT if is_quiet else 0.0)
         if not answer.done():
             self._note_silence(now - asked)
             return dict.fromkeys(open_keys, self.scheduler_lost()) if now - asked > self.no_workers_timeout else {}
@@ -245,74 +258,124 @@ class LossWatch:
             return {}  # the connection broke meanwhile; the next check reports it
         return self._judge(outcome.value, now, open_keys)
 
-    def _judge(self, threads: int, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
-        """Return what can never end, now that the number of threads is known."""
-        if threads:
-            self._no_workers_since = None
-            self._note_stall(now, open_keys)
-            return self._unrunnable(now, open_keys)
-        self._no_workers_since = self._no_workers_since or now
-        if now - self._no_workers_since < self.no_workers_timeout:
+    async def _question(self) -> Summary:
+        """Ask how the cluster is; of a scheduler that runs no functions, how many threads it has."""
+        try:
+            asking = asked_on_scheduler(self.connection.client, summarize, run_id=self.run_id)
+            summary: Summary = await asking
+        except ValueError:
+            threads = await self.connection.ask_threads()
+            return Summary(threads, threads, {}, None)
+        return summary
+
+    def _judge(self, summary: Summary, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
+        """Return what can never end, now that it is known how the cluster is."""
+        self._idle_timeout = summary.idle_timeout
+        if not summary.threads:
+            self._no_workers_since = self._no_workers_since or now
+            if now - self._no_workers_since < self.no_workers_timeout:
+                return {}
+            detail = f"the cluster had no workers for {self.no_workers_timeout:g} s"
+            return dict.fromkeys(open_keys, Lost(LossCause.NO_WORKERS, detail=detail, fatal=True))
+        self._no_workers_since = None
+        self._note_stall(now, open_keys)
+        given_up = self._retired(summary.begun_often, open_keys)
+        if summary.taking:
+            self._idle_since = None
+            return given_up | self._unreachable(now, open_keys) | self._unrunnable(now, open_keys)
+        self._idle_since = self._idle_since or now
+        if now - self._idle_since < self.no_workers_timeout:
+            return given_up
+        return given_up | self._all_idle(open_keys)
+
+    def _all_idle(self, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
+        """Return the loss of all keys because no worker takes anything; of none while a body still runs."""
+        details: Details | None = self._ask_scheduler(look_at, run_id=self.run_id)
+        if details is None or details.stall.running or not details.stall.all_idle:
             return {}
-        detail = f"the cluster had no workers for {self.no_workers_timeout:g} s"
+        detail = f"for {self.no_workers_timeout:g} s {idle_text(details.stall.idle)}"
         return dict.fromkeys(open_keys, Lost(LossCause.NO_WORKERS, detail=detail, fatal=True))
+
+    def _retired(self, begun_often: Mapping[Any, int], open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
+        """Return the keys that were begun too often on workers that left on purpose while they ran them."""
+        lost: dict[Any, Lost] = {}
+        for key, count in begun_often.items():
+            wanted = key if key in open_keys else _wanted_key(key, open_keys)
+            if wanted is None:
+                continue
+            label = label_of(key, self.run_id)
+            if count < MOST_RETIRED:
+                text = "%s was begun %d times on workers that left on purpose while it ran; at %d it is given up"
+                self._warn_once(f"retired {key}", text, label, count, MOST_RETIRED)
+                continue
+            detail = f"it was begun {count} times, and each time its worker was retired, or at its end, while it ran"
+            position = _position_of(key, open_keys[wanted].jobs[0])
+            lost[wanted] = Lost(LossCause.WORKERS_RETIRED, position=position, detail=detail)
+        return lost
+
+    def _unreachable(self, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
+        """Bring values to workers that could not fetch them for long; return the keys for which that was in vain."""
+        assert self._quiet_since is not None
+        if now - self._quiet_since < _FETCH_QUIET or now < self._next_fetch_look:
+            return {}
+        self._next_fetch_look = now + _FETCH_LOOK_INTERVAL
+        details: Details | None = self._ask_scheduler(look_at, run_id=self.run_id)
+        if details is None:
+            return {}
+        lost: dict[Any, Lost] = {}
+        waiting = {(key, worker, tuple(values)): values for key, worker, values in details.fetching}
+        self._fetching = {place: self._fetching.get(place, now) for place in waiting}
+        for place, since in self._fetching.items():
+            key, worker, values = place
+            if now - since < self.no_workers_timeout:
+                continue
+            if place not in self._carried:
+                self._carried[place] = now
+                labels = ", ".join(label_of(value, self.run_id) for value in values[:_MAX_SHOWN])
+                logger.warning("%s could not fetch %s for %.0f s; they are brought there", worker, labels, now - since)
+                asking = asked_on_scheduler(self.connection.client, carry, keys=values, worker=worker)
+                capture(self.connection.begin, asking)
+            elif now - self._carried[place] >= self.no_workers_timeout:
+                wanted = key if key in open_keys else _wanted_key(key, open_keys)
+                if wanted is not None:
+                    detail = f"{worker} could not fetch {label_of(values[0], self.run_id)} for {now - since:.0f} s"
+                    lost[wanted] = Lost(LossCause.INPUT_LOST, detail=detail)
+        return lost
 
     def _unrunnable(self, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:
         """Return the keys that no worker may run: a resource or a named worker is missing."""
         assert self._quiet_since is not None
         if now - self._quiet_since < self.no_workers_timeout:
             return {}
-        keys = self._ask_scheduler(_no_worker_keys, list(open_keys))
+        keys = self._ask_scheduler(_no_worker_keys, keys=list(open_keys))
         detail = (
             f"no worker may run it, for {self.no_workers_timeout:g} s: a resource or a worker it asks for is missing"
         )
         return {key: Lost(LossCause.NO_WORKERS, detail=detail) for key in keys or () if key in open_keys}
 
     def _note_stall(self, now: float, open_keys: Mapping[Any, OpenKey]) -> None:
-        """Warn once if nothing has ended for a long time, and say what runs."""
+        """Warn once if nothing has ended for a long time, and say what runs, and what waits for what."""
         assert self._quiet_since is not None
         quiet = now - self._quiet_since
         if self.stall_warning is None or quiet < self.stall_warning or "stalled" in self._warned:
             return
-        running = self._ask_scheduler(_running_keys, list(open_keys))
-        if running is None:
-            return
-        shown = ", ".join(
-            f"{entry.jobs[0].chain.steps[_step_of(key, entry)].label(entry.jobs[0].index)} on {worker}"
-            for key, worker in running[:_MAX_SHOWN]
-            if (entry := open_keys.get(key)) is not None
-        )
-        self._warn_once(
-            "stalled",
-            "nothing has ended for %.0f s; of %d open tasks %d run%s. One that never ends needs a timeout; one that "
-            "waits for tasks of its own on this cluster needs distributed.worker_client()",
-            quiet, len(open_keys), len(running), f": {shown}" if shown else "",
-        )  # fmt: skip
+        details: Details | None = self._ask_scheduler(look_at, run_id=self.run_id)
+        if details is not None:
+            self._warn_once("stalled", "%s", stall_text(quiet, len(open_keys), details.stall))
 
-    def _ask_scheduler(self, function: Callable[..., Any], keys: list[Any]) -> Any:
+    def _ask_scheduler(self, function: Callable[..., Any], **about: Any) -> Any:
         """Return what a function returns on the scheduler; None if the scheduler does not run it, or not in time."""
-        outcome = capture(self.wait, asked_on_scheduler(self.connection.client, function, keys=keys), _LOOK_INTERVAL)
+        outcome = capture(self.wait, asked_on_scheduler(self.connection.client, function, **about), _LOOK_INTERVAL)
         return None if isinstance(outcome, Error) else outcome.value
 
 
-def _step_of(key: Any, entry: OpenKey) -> int:
-    """Return the position of the step that a key stands for."""
-    position = _position_of(key, entry.jobs[0])
-    return entry.jobs[0].positions[0] if position is None else position
-
-
-def _running_keys(keys: list[Any], dask_scheduler: Any = None) -> list[tuple[Any, str]]:
-    """Return those of `keys` that a worker has, or one of their inputs, with its address; runs on the scheduler."""
-    found = []
-    for key in keys:
-        todo = [dask_scheduler.tasks[key]] if key in dask_scheduler.tasks else []
-        while todo:
-            ts = todo.pop()
-            if ts.processing_on is not None:
-                found.append((key, ts.processing_on.address))
-                break
-            todo.extend(d for d in ts.dependencies if d.state in ("waiting", "processing"))
-    return found
+def _wanted_key(key: Any, open_keys: Mapping[Any, OpenKey]) -> Any:
+    """Return the key that the client reads of the job of a key, None if there is none."""
+    for wanted, entry in open_keys.items():
+        job = entry.jobs[0]
+        if wanted[1:] == key[1:] and not entry.asks and _position_of(key, job) is not None:
+            return wanted
+    return None
 
 
 def _no_worker_keys(keys: list[Any], dask_scheduler: Any = None) -> list[Any]:

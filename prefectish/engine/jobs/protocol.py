@@ -33,6 +33,8 @@ class LossCause(StrEnum):
     INPUT_LOST = "input-lost"
     #: No worker may run the job: there are none, or a resource or worker it asks for is missing.
     NO_WORKERS = "no-workers"
+    #: Its workers left on purpose while they ran it, again and again.
+    WORKERS_RETIRED = "workers-retired"
     #: Dask could not run the job, for a reason that is not the job's own.
     CLUSTER_ERROR = "cluster-error"
 

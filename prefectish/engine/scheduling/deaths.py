@@ -9,6 +9,8 @@ from typing import Any
 from prefectish.engine.jobs.protocol import Lost, Share
 from prefectish.engine.process_tree import exit_text
 
+#: A body that was begun so often on workers that left on purpose while it ran is given up.
+MOST_RETIRED = 5
 #: A worker whose memory was beyond this part of its limit when it was killed was killed for it.
 NEAR_LIMIT = 0.8
 #: One below this part of its limit was killed for something else.

@@ -1,0 +1,125 @@
+"""Questions to the scheduler about a run: how its workers are, what runs, what waits for which data.
+
+The functions run there. A key that is *processing* was given to a worker; whether its body runs is in the worker's last
+heartbeat.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from prefectish.engine.scheduling.stalls import Fetching, Idle, Running, Stall
+from prefectish.executors.dask_api import Key
+from prefectish.executors.departures import NAME
+
+#: A worker that has not been heard of for so long, in seconds, takes nothing.
+SILENT = 30.0
+#: Tasks and workers that an answer names, at most.
+_MOST = 200
+
+
+class Summary(NamedTuple):
+    """How a cluster is.
+
+    Attributes
+    ----------
+    threads, taking
+        Threads of all workers, and of those that take tasks.
+    begun_often
+        How often keys of the run were begun on workers that left on purpose while they ran them, from twice on.
+    idle_timeout
+        Seconds without a task after which the scheduler ends itself; None for never.
+    """
+
+    threads: int
+    taking: int
+    begun_often: dict[Any, int]
+    idle_timeout: float | None
+
+
+class Details(NamedTuple):
+    """What a cluster does with the tasks of a run.
+
+    Attributes
+    ----------
+    stall
+        In words of labels.
+    fetching
+        Keys that wait for values: key, worker, and the values' keys.
+    """
+
+    stall: Stall
+    fetching: list[tuple[Any, str, list[Any]]]
+
+
+def summarize(run_id: str, dask_scheduler: Any = None) -> Summary:
+    """Return how the cluster is; cheap enough to be asked each second."""
+    plugin = dask_scheduler.plugins.get(NAME)
+    often = {} if plugin is None else {k: n for k, n in plugin.begun_often.items() if is_of(k, run_id)}
+    taking = sum(w.nthreads for w in dask_scheduler.workers.values() if idle_because(w) is None)
+    return Summary(dask_scheduler.total_nthreads, taking, often, dask_scheduler.idle_timeout)
+
+
+def look_at(run_id: str, dask_scheduler: Any = None) -> Details:
+    """Return what the cluster does with the tasks of a run."""
+    running: list[Running] = []
+    fetching: list[tuple[Any, str, list[Any]]] = []
+    waiting: list[Fetching] = []
+    idle: list[Idle] = []
+    for worker in dask_scheduler.workers.values():
+        why = idle_because(worker)
+        if why is not None:
+            idle.append(
+                Idle(worker.address, why, int(worker.metrics.get("memory") or 0), int(worker.memory_limit or 0))
+            )
+        for task in worker.processing:
+            if not is_of(task.key, run_id):
+                continue
+            if task in worker.executing:
+                running.append(Running(label_of(task.key, run_id), worker.address))
+            elif why is None and (missing := [d for d in task.dependencies if d.who_has and worker not in d.who_has]):
+                fetching.append((task.key, worker.address, [d.key for d in missing]))
+                holders = [holder.address for holder in missing[0].who_has]
+                value = label_of(missing[0].key, run_id)
+                waiting.append(Fetching(label_of(task.key, run_id), worker.address, value, holders))
+    all_idle = bool(idle) and len(idle) == len(dask_scheduler.workers)
+    return Details(Stall(running[:_MOST], waiting[:_MOST], idle[:_MOST], all_idle), fetching[:_MOST])
+
+
+def idle_because(worker: Any) -> str | None:
+    """Return why a worker takes no task; None if it takes them."""
+    if worker.status.name != "running":
+        return str(worker.status.name)
+    return "silent" if time.time() - worker.last_seen > SILENT else None
+
+
+async def carry(keys: Sequence[Any], worker: str, dask_scheduler: Any = None) -> bool:
+    """Bring values to a worker that cannot fetch them itself; return whether that was possible."""
+    answer = await dask_scheduler.gather(keys=list(keys))
+    if answer["status"] != "OK":
+        return False
+    await dask_scheduler.rpc(worker).update_data(data=answer["data"])
+    return True
+
+
+def is_of(key: Any, run_id: str) -> bool:
+    """Whether a key is of a run."""
+    return type(key) is tuple and len(key) == 3 and type(key[0]) is str and key[0].endswith(f"-{run_id}")
+
+
+def label_of(key: Key, run_id: str) -> str:
+    """Return the label of the step that a key stands for.
+
+    Examples
+    --------
+    >>> label_of(("load-1-abc", 17, 0), "abc"), label_of(("total-1-abc", -1, 0), "abc")
+    ('load-1[17]', 'total-1')
+    """
+    if not is_of(key, run_id):
+        return str(key)
+    slug, index = key[0].removesuffix(f"-{run_id}"), key[1]
+    if isinstance(index, str):
+        return f"{slug} ({index})"
+    return slug if index < 0 else f"{slug}[{index}]"
