@@ -86,7 +86,11 @@ class LocalDaskExecutor:
         """Open a session for one run."""
         run_id = run["flow_run_id"]
         if self.scheduler == "synchronous":
-            yield SerialSession(lambda job: _run_synchronously(job, run_id))
+            serial = SerialSession(lambda job: _run_synchronously(job, run_id), self.stall_warning)
+            try:
+                yield serial
+            finally:
+                serial.watch.close()
             return
         session = PoolSession(self._workers(plan, run_id), run, self.stall_warning)
         session.window = self.max_branches or session.window

@@ -247,3 +247,18 @@ def _contexts(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         link = link.__context__
+
+
+#: Values whose repr is Python's own.
+_PLAIN_ARGUMENTS = frozenset({type(None), bool, int, float, complex, str, bytes})
+
+
+def is_plain(error: BaseException) -> bool:
+    """Whether no code of the user is called to show an exception: class and arguments are Python's own."""
+    kind = type(error)
+    if not all(type(method) is _SLOT for method in (kind.__repr__, kind.__str__)):
+        return False
+    return all(type(argument) in _PLAIN_ARGUMENTS for argument in error.args)
+
+
+_SLOT = type(BaseException.__repr__)

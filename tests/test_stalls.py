@@ -10,7 +10,7 @@ import pytest
 from real import until
 
 from prefectish import Flow, task
-from prefectish.executors import LocalDaskExecutor
+from prefectish.executors import LocalDaskExecutor, LocalExecutor
 
 
 def told(caplog, text):
@@ -70,3 +70,23 @@ def test_crash_is_logged_with_the_last_words_of_the_process(caplog):
     flow.run(executor=LocalDaskExecutor("processes", num_workers=1), history=False)
     (text,) = told(caplog, "worker died 2 times while running work-1 (exit code 7)")
     assert "mine WARNING these are the last words" in text
+
+
+@pytest.mark.parametrize("scheduler", ["local", "synchronous"])
+def test_body_that_holds_up_the_loop_is_reported_by_name(caplog, scheduler):
+    executor = (
+        LocalExecutor(stall_warning=0.3) if scheduler == "local" else LocalDaskExecutor(scheduler, stall_warning=0.3)
+    )
+
+    @task
+    def wait(x):
+        if x == 1:
+            until(lambda: told(caplog, "nothing has ended for"))
+        return x
+
+    with Flow("stall") as flow:
+        waited = wait.map(range(3))
+    state = flow.run(executor=executor, history=False)
+    assert state.result[waited].result == [0, 1, 2]
+    (text,) = told(caplog, "nothing has ended for")
+    assert "what runs is wait-1[1]. One that never ends needs a timeout" in text

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job, Receipt, Record, taken_back
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
@@ -14,8 +17,63 @@ from prefectish.engine.worker.run_steps import run_job
 from prefectish.engine.worker.tracebacks import debuggable
 
 
+class StallWatch:
+    """Warns, from a thread of its own, of a body that holds up the thread of the run.
+
+    Parameters
+    ----------
+    seconds
+        How long a job may take; None for no warning.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._job: Job | None = None
+        self._began = 0.0
+        self._told: Job | None = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begins(self, job: Job) -> None:
+        """Note that a job begins."""
+        self._began = time.monotonic()
+        self._job = job
+        if self._thread is None and self.seconds is not None:
+            self._thread = threading.Thread(
+                target=self._watch, args=(self.seconds,), name="prefectish-watch", daemon=True
+            )
+            self._thread.start()
+
+    def ends(self) -> None:
+        """Note that no job runs."""
+        self._job = None
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ended.set()
+
+    def _watch(self, seconds: float) -> None:
+        while not self._ended.wait(min(1.0, seconds / 4)):
+            job = self._job
+            quiet = time.monotonic() - self._began
+            if job is None or job is self._told or quiet < seconds:
+                continue
+            self._told = job
+            labels = ", ".join(job.chain.steps[p].label(job.index) for p in job.positions)
+            text = "nothing has ended for %.0f s; what runs is %s. One that never ends needs a timeout"
+            get_logger("engine").warning(text, quiet, labels)
+
+
 class SerialSession:
-    """Runs one job at a time, in this thread: a debugger stops in the body, and branches are run depth first."""
+    """Runs one job at a time, in this thread: a debugger stops in the body, and branches are run depth first.
+
+    Parameters
+    ----------
+    run
+        Runs a job and returns its records by position.
+    stall_warning
+        Seconds after which a warning names a body that runs; None for no warning.
+    """
 
     window = 1
     slots = 1
@@ -24,8 +82,11 @@ class SerialSession:
     in_order = True
     follows = False
 
-    def __init__(self, run: Callable[[Job], Sequence[tuple[int, Record]]] = run_job) -> None:
-        self._run = run  # runs a job and returns its records by position
+    def __init__(
+        self, run: Callable[[Job], Sequence[tuple[int, Record]]] = run_job, stall_warning: float | None = None
+    ) -> None:
+        self._run = run
+        self.watch = StallWatch(stall_warning)
         self._queue: deque[Job] = deque()
 
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -37,7 +98,11 @@ class SerialSession:
         if not self._queue:
             return ()
         job = self._queue.popleft()
-        return (Receipt(job, self._run(job)),)
+        self.watch.begins(job)
+        try:
+            return (Receipt(job, self._run(job)),)
+        finally:
+            self.watch.ends()
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs."""
@@ -63,6 +128,11 @@ class LocalExecutor:
 
     A debugger stops in a body (`breakpoint()`), and to quit it ends the run, as Ctrl-C does.
 
+    Parameters
+    ----------
+    stall_warning
+        Seconds without a finished task after which a warning says what runs; None for no warning.
+
     Examples
     --------
     >>> from prefectish import Flow, task
@@ -75,11 +145,18 @@ class LocalExecutor:
     [2, 4, 6]
     """
 
+    def __init__(self, stall_warning: float | None = 60) -> None:
+        self.stall_warning = stall_warning
+
     @contextmanager
     def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[SerialSession]:
         """Open a session."""
-        with debuggable():
-            yield SerialSession()
+        session = SerialSession(stall_warning=self.stall_warning)
+        try:
+            with debuggable():
+                yield session
+        finally:
+            session.watch.close()
 
     def __repr__(self) -> str:
         return "<LocalExecutor>"

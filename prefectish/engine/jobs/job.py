@@ -56,6 +56,7 @@ class StepSpec(Struct):
         "inputs",
         "storage",
         "late",
+        "limit",
         "mapped",
         "measure",
         "name",
@@ -113,6 +114,7 @@ class StepSpec(Struct):
         #: The optional parts of its attempts, None until the first one lists them.
         self.parts: tuple[AttemptPart, ...] | None = None
         # Renders ``task_run_name``; None if the task has none.
+        self.limit: float | None = task.timeout  # seconds for a call of the body, and for all else of an attempt
         self.naming = None if task.task_run_name is None else _naming_of(task)
         # Its trigger is ``all_successful``: ``decide`` has a quick path for it.
         self.plain = task.trigger is triggers.all_successful

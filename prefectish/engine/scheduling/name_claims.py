@@ -14,7 +14,7 @@ from typing import Any
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, Pick, StepSpec
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.item_key import item_key, name_of
+from prefectish.engine.plan.item_key import name_of
 from prefectish.engine.plan.names import fields_of
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.run_state import MapRow, StepChain
@@ -23,6 +23,7 @@ from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.result_names import TAKEN, UNCLAIMED
 from prefectish.engine.worker.storage import ResultStorage, holder_of
 from prefectish.engine.worker.template_fields import TemplateFields
+from prefectish.engine.worker.time_limit import bounded, key_in_time
 from prefectish.results.templates import place
 
 _PENDING = Pending()
@@ -89,9 +90,9 @@ class NameClaims:
                 inputs[i.key] = state.result
         ctx = _context(chain, spec, index)
         if spec.named_by_key and index >= 0:
-            key = item_key(spec, upstream, chain.run) if spec.computes_key else None
+            key = key_in_time(spec, upstream, chain.run, index) if spec.computes_key else None
             ctx.item_key = name_of(spec, upstream, key)
-        return place(where, TemplateFields(ctx, inputs))
+        return bounded(ctx, "the name of its result", place, where, TemplateFields(ctx, inputs))
 
     def _needs(self, spec: StepSpec, where: Any) -> frozenset[str] | None:
         """Return the fields that a name is made of; None for any."""

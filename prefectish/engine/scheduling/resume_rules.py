@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 from prefectish.engine.jobs.job import ITEM, STEP, Pick, StepSpec
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.item_key import ITEM_NUMBER, ItemId, item_id_of, item_key
+from prefectish.engine.plan.item_key import ITEM_NUMBER, ItemId, item_id_of
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
 from prefectish.engine.state import Deferred, State, Success
 from prefectish.engine.worker.run_steps import gather
+from prefectish.engine.worker.time_limit import key_in_time
 
 #: Identity of a single task.
 SINGLE: ItemId = (None, 0)
@@ -285,7 +286,7 @@ def _item_key(chain: StepChain, items: tuple[Any, ...]) -> str | None:
         result = getattr(getattr(item, "state", None), "_result", None)
         if isinstance(result, Held):
             result.peek()
-    return item_key(spec, gather(chain.spec, 0, items, {}), chain.spec.run)
+    return key_in_time(spec, gather(chain.spec, 0, items, {}), chain.spec.run)
 
 
 class DuplicateKeys:
@@ -306,7 +307,7 @@ class DuplicateKeys:
         if not mine or not all(_is_here(items[k]) for k in mine):
             return items
         upstream = gather(chain.spec, position, items, {})
-        key = item_key(spec, upstream, chain.spec.run)
+        key = key_in_time(spec, upstream, chain.spec.run)
         if key is None:
             return items
         seen = self._seen.setdefault(spec.number, Counter())

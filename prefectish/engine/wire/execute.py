@@ -10,18 +10,21 @@ from time import perf_counter
 from typing import Any
 
 from prefectish.engine.capture import Error, Value, capture
-from prefectish.engine.jobs.envelope import EncodedError, encode_error, encode_state, weight
+from prefectish.engine.jobs.envelope import SIMPLE, EncodedError, encode_error, encode_state, weight
 from prefectish.engine.jobs.job import ChainSpec, Pick, Record, StepSpec
 from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef, UpstreamRef
 from prefectish.engine.process_tree import process_name
-from prefectish.engine.state import Failed, Mapped, State, Success
+from prefectish.engine.state import Failed, Mapped, Pending, State, Success
 from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain
+from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.logs.capture import SETTINGS, listen
 from prefectish.engine.worker.recall import may_begin
 from prefectish.engine.worker.run_steps import run_steps
+from prefectish.engine.worker.time_limit import AttemptOverran, bounded
 from prefectish.errors import text_of
 
+_NO_START = Pending()
 #: Opened chains that a process keeps; one that was dropped is opened again.
 MAX_OPEN_CHAINS = 64
 
@@ -62,11 +65,21 @@ def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
     starts = {} if call.start is None else {call.position: call.start}
     options = None, call.probe_only, partial(may_begin, chain, call.index, call.submission)
     ((_, record),) = run_steps(chain, (call.position,), call.index, items, states, starts, *options)
-    return _encoded(record, chain.steps[call.position].label(call.index), call.verify)
+    return _encoded(record, chain, call.position, call.index, call.verify)
 
 
-def _encoded(record: Record, label: str, verify: bool) -> Record:
-    state = encode_state(record.state, label, verify)
+def _encoded(record: Record, chain: ChainSpec, position: int, index: int, verify: bool) -> Record:
+    """Return a record as it leaves this process; pickling runs code of the user, and has the limit of the attempt."""
+    spec = chain.steps[position]
+    label = spec.label(index)
+    if spec.limit is None or type(record.state._result) in SIMPLE:
+        state = encode_state(record.state, label, verify)
+    else:
+        ctx = AttemptContext(chain.run, spec, index, _NO_START)
+        try:
+            state = bounded(ctx, "the pickling of its result", encode_state, record.state, label, verify)
+        except AttemptOverran as overran:
+            state = encode_state(overran.state, label)
     if state is not record.state:
         record = record.with_state(state)
     record.worker = process_name()
@@ -200,7 +213,7 @@ def _run_branch(
         items = [substitute(item, values) for item in items]
 
     def pack(position: int, record: Record) -> Record:
-        record = _encoded(record, chain.steps[position].label(index), verify)
+        record = _encoded(record, chain, position, index, verify)
         result = record.state._result
         if weight(result) > keep and not isinstance(result, EncodedError):
             large[number, position] = result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from time import perf_counter
@@ -18,18 +18,29 @@ from prefectish.engine.jobs.job import ChainSpec, Record, StepSpec
 from prefectish.engine.pause import ANSWERS
 from prefectish.engine.plan.item_key import ITEM_KEY, item_key, name_of
 from prefectish.engine.plan.map_domain import SCALAR, UNMAPPABLE, Measure, element_width, measure
-from prefectish.engine.state import Crashed, Failed, Looped, Pending, Retrying, Running, Scheduled, State, Success
+from prefectish.engine.state import (
+    Crashed,
+    Deferred,
+    Failed,
+    Looped,
+    Pending,
+    Retrying,
+    Running,
+    Scheduled,
+    State,
+    Success,
+)
 from prefectish.engine.transitions import check, validating
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, MISS, AttemptContext
 from prefectish.engine.worker.body import UNFINISHED, call_body, finished
 from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
 from prefectish.engine.worker.input_check import CHECK_INPUTS
 from prefectish.engine.worker.logs.capture import safely
-from prefectish.engine.worker.parts import Call, Parts, limited_by_run, parts_of
+from prefectish.engine.worker.parts import AttemptPart, Call, Parts, limited_by_run, parts_of
 from prefectish.engine.worker.redaction import redacted_state
-from prefectish.engine.worker.time_limit import is_run_over, surrounding
+from prefectish.engine.worker.time_limit import AttemptOverran, Outcome, bounded, is_run_over, surrounding
 from prefectish.engine.worker.tracebacks import is_quit, shorten_traceback, where_to_debug
-from prefectish.errors import describe
+from prefectish.errors import describe, is_plain
 from prefectish.secrets import masking
 
 PENDING = Pending()
@@ -60,17 +71,17 @@ def run_step(
     spec = chain.steps[position]
     ctx = AttemptContext(chain.run, spec, index, start)
     token = bind(ctx)
+    clock = clocks.current
+    began = perf_counter() if clock is clocks.MACHINE else clock.begin()
     try:
-        key = ctx.key = ctx.item_key = item_key(spec, upstream, chain.run) if spec.computes_key else None
-        if spec.named_by_key:
-            ctx.item_key = name_of(spec, upstream, key)
-        clock = clocks.current
-        began = perf_counter() if clock is clocks.MACHINE else clock.begin()
-        try:
-            state = _attempt(spec, ctx, upstream, start, probe_only)
-        finally:
-            seconds = perf_counter() - began if clock is clocks.MACHINE else clock.end(began)
+        ctx.key = ctx.item_key = None
+        if spec.computes_key or spec.named_by_key:
+            bounded(ctx, "the key of its item", _set_keys, spec, ctx, upstream, chain.run)
+        state = _attempt(spec, ctx, upstream, start, probe_only)
+    except AttemptOverran as overran:
+        state = overran.state
     finally:
+        seconds = perf_counter() - began if clock is clocks.MACHINE else clock.end(began)
         unbind(token)
     if masking.pattern is not None:
         state = redacted_state(state)
@@ -79,21 +90,30 @@ def run_step(
     if ctx.name is not None:
         state = state.replace(context={**state.context, "task_run_name": ctx.name})
     due_in_seconds = width = None
-    if type(state) is Success:
-        width = _width(ctx, state) if spec.measure else None
-    else:
-        if isinstance(state, Scheduled) and state.start_time is not None:
-            due_in_seconds = _due_in(ctx, state.start_time)
-        width = _width(ctx, state) if spec.measure and state.is_successful() else None
+    if spec.measure and (type(state) is Success or state.is_successful()):
+        try:
+            width = bounded(ctx, "the length of its result", _width, ctx, state)
+        except AttemptOverran as overran:
+            state = overran.state
+    elif isinstance(state, Scheduled) and state.start_time is not None:
+        due_in_seconds = _due_in(ctx, state.start_time)
     lines = None if ctx.lines is None else ctx.lines.all()
-    return Record(state, seconds, due_in_seconds, width, None, key, lines)
+    return Record(state, seconds, due_in_seconds, width, None, ctx.key, lines)
+
+
+def _set_keys(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], run: Mapping[str, Any]) -> None:
+    """Compute the key of the item of an attempt, and what is named after it."""
+    if spec.computes_key:
+        ctx.key = ctx.item_key = item_key(spec, upstream, run)
+    if spec.named_by_key:
+        ctx.item_key = name_of(spec, upstream, ctx.key)
 
 
 def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], start: State, probe_only: bool) -> State:
     in_limited_run = surrounding.get() is not None
     if in_limited_run and is_run_over():
         return start  # nothing begins, and the client decides on its state
-    verdict = before(spec, upstream)
+    verdict = before(spec, upstream) if spec.limit is None else _decide(spec, ctx, upstream)
     if type(verdict) is not CallBody:
         return _without_body(spec, ctx, start, verdict)
     inputs = verdict.inputs
@@ -104,17 +124,24 @@ def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], sta
         return found
     if probe_only:
         return _missed(spec, ctx, start)
-    state, aborted = _change(spec, start, RUNNING)
+    state, aborted = _change(ctx, start, RUNNING)
     if aborted or (state is not RUNNING and not state.is_running()):
         return state
     for part in parts:
-        refusal = part.begin(ctx, inputs)
+        refusal = _ask(ctx, part, part.begin, inputs)
         if refusal is not None:
-            return _change(spec, state, refusal)[0]
+            return _change(ctx, state, refusal)[0]
     state = _run_body(spec, ctx, parts, inputs, state)
     for part in parts:
-        part.end(ctx, state)
+        _ask(ctx, part, part.end, state)
     return state
+
+
+def _decide(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State]) -> Finish | CallBody | NotReady:
+    """Decide as `before` does, in the time of the attempt if that calls code of the user: a trigger, unpickling."""
+    if spec.plain and not spec.late and not any(isinstance(state._result, Deferred) for state in upstream):
+        return before(spec, upstream)
+    return bounded(ctx, "its trigger, or reading its inputs,", before, spec, upstream)
 
 
 def _parts(spec: StepSpec, ctx: AttemptContext, in_limited_run: bool) -> Parts:
@@ -135,15 +162,15 @@ def _without_body(spec: StepSpec, ctx: AttemptContext, start: State, verdict: Fi
     """Return the state of a step that ends here, or `start` if something upstream is not finished."""
     if not isinstance(verdict, Finish):
         return start
-    return _change(spec, start, verdict.state)[0]
+    return _change(ctx, start, verdict.state)[0]
 
 
 def _found(spec: StepSpec, parts: Parts, ctx: AttemptContext, start: State, inputs: dict[str, Any]) -> State | None:
     """Return the state that stands for the run of the body, if one of the parts has one."""
     for part in parts:
-        found = part.before_body(ctx, inputs)
+        found = _ask(ctx, part, part.before_body, inputs)
         if found is not None:
-            return found if part.replays else _change(spec, start, found)[0]
+            return found if part.replays else _change(ctx, start, found)[0]
     return None
 
 
@@ -160,14 +187,14 @@ def _run_body(spec: StepSpec, ctx: AttemptContext, parts: Parts, inputs: dict[st
 def _retried(spec: StepSpec, ctx: AttemptContext, state: State) -> State:
     """Return the state that follows a failure of the body: itself if it is final."""
     seconds, wall = clocks.current.seconds(), clocks.now()
-    again = retry(spec, state, ctx.turn_count, lambda: wall, random.random)
+    again = bounded(ctx, "what decides on its retry", retry, spec, state, ctx.turn_count, lambda: wall, random.random)
     if again is None and type(state) is Crashed and state.cause == KILLED_PROCESS and spec.task.crash_retries:
         return state.replace(context={**state.context, CRASH_PROGRESS: _crash_progress(ctx)})
     if again is None:
         return state.replace(context={**state.context, BEFORE_TURN: ctx.before}) if ctx.before else state
     if isinstance(again, Retrying) and again.start_time is not None:
         ctx.due = again.start_time, seconds + (again.start_time - wall).total_seconds()
-    return _change(spec, state, _with_progress(again, ctx))[0]
+    return _change(ctx, state, _with_progress(again, ctx))[0]
 
 
 def _with_progress(state: State, ctx: AttemptContext) -> State:
@@ -207,12 +234,12 @@ def _call_until_done(
             new = after(spec, outcome, ctx.run_count - ctx.before)
         for part in parts:
             if type(new) is Success:  # so is what a body that raised SUCCESS ends with
-                new = part.after_body(ctx, inputs, new)
-        new, aborted = _ended(spec, ctx, state, new)
+                new = _ask(ctx, part, part.after_body, inputs, new)
+        new, aborted = _ended(ctx, state, new)
         if aborted or not isinstance(new, Looped):
             return new, aborted
         ctx.begin_turn(new.result, new.loop_count)
-        state, aborted = _change(spec, new, RUNNING)
+        state, aborted = _change(ctx, new, RUNNING)
         if aborted or not state.is_running():
             return state, aborted
 
@@ -226,9 +253,9 @@ def _call_body(spec: StepSpec, ctx: AttemptContext, parts: Parts, inputs: dict[s
     return call()
 
 
-def _ended(spec: StepSpec, ctx: AttemptContext, old: State, ended: State) -> tuple[State, bool]:
+def _ended(ctx: AttemptContext, old: State, ended: State) -> tuple[State, bool]:
     """Let the handlers see how a body ended; a failure that one of them hides is logged, as the client sees none."""
-    new, aborted = _change(spec, old, ended)
+    new, aborted = _change(ctx, old, ended)
     if type(ended) is Failed and not new.is_failed():
         text = "failed: %s; a state handler made it %s"
         safely(ctx["logger"].warning, text, describe(ended.result), type(new).__name__)
@@ -242,23 +269,34 @@ def _after_error(spec: StepSpec, ctx: AttemptContext, outcome: Error) -> State:
         raise KeyboardInterrupt("the debugger was quit")
     shorten_traceback(error)
     instead = where_to_debug(error)
-    return after(spec, outcome if instead is error else Error(instead), ctx.turn_count)
+    if instead is not error:
+        outcome = Error(instead)
+    if spec.limit is None or is_plain(instead):
+        return after(spec, outcome, ctx.turn_count)
+    return bounded(ctx, "the text of its exception", after, spec, outcome, ctx.turn_count)
 
 
-def _unchecked_change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
+def _ask(ctx: AttemptContext, part: AttemptPart, method: Callable[..., Outcome], /, *args: Any) -> Outcome:
+    """Call a method of a part, within the time limit of the attempt if it may take any time."""
+    if ctx.spec.limit is None or not part.calls_user:
+        return method(ctx, *args)
+    return bounded(ctx, "what belongs to its result, its name or its cache", method, ctx, *args)
+
+
+def _unchecked_change(ctx: AttemptContext, old: State, new: State) -> tuple[State, bool]:
     """Let the task's handlers see a change of state; they may replace the new one."""
-    handlers = spec.task.state_handlers
-    if not handlers:
+    task = ctx.spec.task
+    if not task.state_handlers:
         return new, False
-    transition = call_handlers(spec.task, handlers, old, new)
+    transition = bounded(ctx, "its state handlers", call_handlers, task, task.state_handlers, old, new)
     return transition.state, transition.aborted
 
 
-def _checked_change(spec: StepSpec, old: State, new: State) -> tuple[State, bool]:
+def _checked_change(ctx: AttemptContext, old: State, new: State) -> tuple[State, bool]:
     """Hold a change of state against the table before the handlers see it."""
     index = current().get("map_index")
-    check(old, new, spec.label(-1 if index is None else index))
-    return _unchecked_change(spec, old, new)
+    check(old, new, ctx.spec.label(-1 if index is None else index))
+    return _unchecked_change(ctx, old, new)
 
 
 _change = _checked_change if validating() else _unchecked_change

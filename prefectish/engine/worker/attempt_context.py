@@ -46,8 +46,8 @@ class AttemptContext(Mapping[str, Any]):
     """
 
     __slots__ = (
-        "allowance", "answers", "before", "due", "index", "inputs", "item_key", "key", "lines", "loop_count",
-        "loop_result", "miss", "name", "resume", "run", "run_count", "spec", "start",
+        "allowance", "answers", "before", "due", "hook_seconds", "index", "inputs", "item_key", "key", "lines",
+        "loop_count", "loop_result", "miss", "name", "resume", "run", "run_count", "spec", "start",
     )  # fmt: skip
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:

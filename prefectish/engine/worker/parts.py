@@ -42,11 +42,14 @@ class AttemptPart:
         Whether `before_body` returns how this very attempt ended before, which the handlers have seen.
     wraps
         Whether `around` does anything.
+    calls_user
+        Whether the other methods may call code of the user, or wait for a store, and have a time limit.
     """
 
     __slots__ = ()
     replays: ClassVar[bool] = False
     wraps: ClassVar[bool] = False
+    calls_user: ClassVar[bool] = True
 
     def before_body(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
         """Return a state that stands for the run of the body; None to run it."""
@@ -186,6 +189,7 @@ class _LoggedPrints(AttemptPart):
 
     __slots__ = ()
     wraps = True
+    calls_user = False
 
     def around(self, ctx: AttemptContext, inputs: Inputs, call: Call) -> Value | Error:
         from prefectish.engine.worker.logs.stdout import logged_prints
@@ -199,6 +203,7 @@ class _Limits(AttemptPart):
 
     __slots__ = ()
     wraps = True
+    calls_user = False
 
     def begin(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
         ctx.allowance = allowance_of(ctx)

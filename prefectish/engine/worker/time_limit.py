@@ -2,8 +2,10 @@
 
 ``timeout`` is for one call of the body: each attempt, and each turn of a loop, has it anew. ``total_timeout`` is for
 all calls of one child; the time used so far travels in the context of the state from which the next attempt starts.
-Time between attempts does not count, nor do handlers. Where the loop of the run is busy with the body, in a local run,
-it cannot abandon the body when the time of its map or of the run is over: the body then has that limit too.
+Time between attempts does not count. What else an attempt calls of the user's (the key of its item, trigger, handlers,
+the repr of an exception, the pickling of a result) has `timeout` too, all of it together: :func:`bounded`.
+Where the loop of the run is busy with the body, in a local run, it cannot abandon the body when the time of its map or
+of the run is over: the body then has that limit too.
 
 How a limit is enforced depends on where the body runs:
 
@@ -18,26 +20,33 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from prefectish.engine import clock as clocks
-from prefectish.engine.capture import Error, Value
+from prefectish.engine.capture import Error, Value, capture
+from prefectish.engine.plan.item_key import item_key
 from prefectish.engine.side_thread import SideThread
 from prefectish.engine.signals import ENDRUN, TimeoutSignal
-from prefectish.engine.state import Scheduled, State, TimedOut
+from prefectish.engine.state import Pending, Scheduled, State, TimedOut
 from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.tasks.task import Task
+
+if TYPE_CHECKING:
+    from prefectish.engine.jobs.job import StepSpec
 
 #: The alarm rings again after so many seconds, for a body that swallowed it, or was where an exception is lost (a
 #: ``__del__``); until then the body may clean up.
 AGAIN_SECONDS = 5.0
 #: Key of the context of a state: the seconds that bodies of its child used.
 USED = "task_seconds_used"
+
+Outcome = TypeVar("Outcome")
+_PENDING = Pending()
 
 #: From the slug of a task to the seconds that its map and its run have left, and the message when they are over.
 TimeLeft: TypeAlias = Callable[[str], tuple[float, str] | None]
@@ -112,6 +121,54 @@ def allowance_of(ctx: AttemptContext) -> Allowance:
     """Return the time that the body of an attempt may take, by its task and by the run around this thread."""
     time_left = surrounding.get()
     return Allowance(ctx.spec.task, ctx.start, None if time_left is None else partial(time_left, ctx.spec.slug))
+
+
+class AttemptOverran(BaseException):
+    """Raised when code of the user around a body has used up the time of its attempt.
+
+    Attributes
+    ----------
+    state
+        In which the attempt ends; no handler sees it.
+    """
+
+    def __init__(self, what: str, limit: float) -> None:
+        text = f"Task timed out during execution: {what} did not end within timeout={limit:g} s"
+        super().__init__(text)
+        self.state = TimedOut(text, TimeoutSignal(text))
+
+
+def bounded(ctx: AttemptContext, what: str, call: Callable[..., Outcome], /, *args: Any) -> Outcome:
+    """Call code of the user around a body, within what is left of the task's `timeout` for it.
+
+    Raises
+    ------
+    AttemptOverran
+        It did not end in time. `what` says what it is.
+    """
+    limit = ctx.spec.limit
+    if limit is None:
+        return call(*args)
+    left = limit - getattr(ctx, "hook_seconds", 0.0)
+    began = clocks.current.seconds()
+    outcome = Error(TimeoutSignal()) if left <= 0 else _called(partial(capture, call, *args), left, ctx)
+    ctx.hook_seconds = getattr(ctx, "hook_seconds", 0.0) + clocks.current.seconds() - began
+    if isinstance(outcome, Value):
+        value: Outcome = outcome.value
+        return value
+    if _timed_out(outcome):
+        raise AttemptOverran(what, limit)
+    raise outcome.exception
+
+
+def key_in_time(spec: StepSpec, upstream: Sequence[State], run: Mapping[str, Any], index: int = -1) -> str | None:
+    """Return the key of an item as the client asks for it; None if that takes too long, which its attempt tells."""
+    if spec.limit is None:
+        return item_key(spec, upstream, run)
+    try:
+        return bounded(AttemptContext(run, spec, index, _PENDING), "the key of its item", item_key, spec, upstream, run)
+    except AttemptOverran:
+        return None
 
 
 def is_run_over() -> bool:
