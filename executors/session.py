@@ -162,6 +162,14 @@ class ClusterSession:
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
+    @property
+    def dashboard_link(self) -> str | None:
+        """Return the address of the cluster's dashboard; None if it serves none."""
+        try:
+            return str(self.connection.client.dashboard_link or "") or None
+        except (AttributeError, KeyError, ValueError, OSError):  # a scheduler without one, or that is gone
+            return None
+
     def submit(self, jobs: Sequence[Job]) -> None:
         """Send the graphs of `jobs` to the scheduler, one message for each placement."""
         graphs: Graphs = {}

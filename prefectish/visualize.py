@@ -80,7 +80,30 @@ def _check(format: Format) -> None:
 def _written(picture: Picture, format: Format, filename: str | os.PathLike[str] | None) -> str:
     if filename is not None:
         _save(picture, os.fspath(filename))
-    return _WRITERS[format](picture)
+    return Drawing(_WRITERS[format](picture), flow, state, format)
+
+
+class Drawing(str):
+    """The text of a picture, which a notebook shows as the picture."""
+
+    __slots__ = ("flow", "format", "state")
+
+    def __new__(cls, text: str, flow: TaskGraph, state: State | None, format: Format) -> Drawing:
+        """Keep what was drawn."""
+        new = super().__new__(cls, text)
+        new.flow, new.state, new.format = flow, state, format
+        return new
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from importlib import import_module
+
+        graph = import_module("prefectish.display.graph")
+        html = graph.of_drawing(self.flow, self.state)
+        text = {"text/vnd.mermaid": str(self)} if self.format == "mermaid" else {}
+        return {**({"text/html": html} if html else {}), **text, "text/plain": str(self)}
 
 
 def picture_of_states(states: TaskStates) -> Picture:

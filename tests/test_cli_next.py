@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,8 +13,10 @@ from typing import Any
 
 import pytest
 from real import until
+from typer.testing import CliRunner
 
-from prefectish import history
+from prefectish import __version__, history
+from prefectish.cli.app import app
 from prefectish.cli.next_command import NextCommand
 from prefectish.secrets import masking
 
@@ -124,3 +127,84 @@ def test_interrupt_reads_as_one_with_the_same_counts_everywhere(tmp_path: Path, 
     assert said in page.read_text()
     resumed = shell(re.sub(r" \[-p.*?\]", "", printed(out)))
     assert resumed.returncode in (0, 1)
+
+
+# -- flags, watching, schedules ----------------------------------------------------------------------------------------
+
+
+def command(*words: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_version_and_short_help() -> None:
+    assert command("--version").strip() == __version__
+    assert command("-h") == command("--help")
+    for name in ("run", "resume", "runs", "show", "failures", "logs", "report", "cancel", "gc", "approve", "schedule"):
+        assert f"Example: prefectish {name}" in " ".join(command(name, "-h").split())
+
+
+def test_quiet_and_verbose(tmp_path: Path) -> None:
+    file, store = tmp_path / "example_flow.py", str(tmp_path / "h.db")
+    file.write_text(FLOW.format(failing="3,").replace("    if x", '    context.logger.debug("reads")\n    if x'))
+    line = f"prefectish run {file} -p 'xs=[1, 2]' --history {store}"
+    verbose, quiet = shell(f"{line} -v"), shell(f"{line} -q")
+    assert "DEBUG   load[0]: reads" in verbose.stderr
+    assert quiet.stderr == ""
+    (last,) = quiet.stdout.splitlines()
+    assert last.startswith("Success: All reference tasks succeeded. 2 items succeeded (run ")
+
+
+def test_run_is_watched_and_its_lines_followed_from_elsewhere(tmp_path: Path) -> None:
+    file, store, mark = tmp_path / "slow_flow.py", str(tmp_path / "h.db"), tmp_path / "mark"
+    file.write_text(SLOW.format(mark=str(mark)).replace("time.sleep(60)", "time.sleep(8)"))
+    words = [sys.executable, "-m", "prefectish.cli", "run", str(file), "--history", store, "-e", "threads"]
+    started = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(mark.exists)
+    watched, followed = (
+        subprocess.Popen(
+            [sys.executable, "-m", "prefectish.cli", *more, "--history", store], stdout=subprocess.PIPE, text=True
+        )
+        for more in (("show", "last", "--watch"), ("logs", "last", "-f"))
+    )
+    assert started.wait(60) == 1
+    shown, lines = (each.communicate(timeout=60)[0] for each in (watched, followed))
+    assert "Running: " in shown
+    assert "19 of 20 items succeeded, 1 failed" in shown
+    assert "load[1]: failed: ValueError: bad" in lines
+
+
+SCHEDULED = """
+from datetime import timedelta
+from prefectish import Flow, task
+from prefectish.schedules import IntervalSchedule, Schedule
+from prefectish.schedules.clocks import DatesClock
+from prefectish.engine.clock import now
+
+@task
+def load(x):
+    return x
+
+with Flow("ticks", schedule={schedule}) as flow:
+    load.map([1, 2])
+"""
+
+
+def test_schedule_tells_the_next_run_and_a_line_for_each(tmp_path: Path) -> None:
+    file = tmp_path / "ticks_flow.py"
+    file.write_text(SCHEDULED.format(schedule="Schedule([DatesClock([now() + timedelta(seconds=2)])])"))
+    done = shell(f"prefectish run {file} --history {tmp_path}/h.db")
+    assert done.returncode == 0, done.stderr
+    first, last = (line for line in done.stderr.splitlines() if "Flow 'ticks': " in line)
+    assert re.search(r"Flow 'ticks': next run at 20.*\+00:00 \(in 0:00:0[0-2]\)", first)
+    assert re.search(r"Flow 'ticks': run of 20.*: Success: 2 items succeeded", last)
+
+
+def test_next_times_of_a_schedule_are_listed(tmp_path: Path) -> None:
+    file = tmp_path / "ticks_flow.py"
+    file.write_text(SCHEDULED.format(schedule="IntervalSchedule(interval=timedelta(hours=1))"))
+    assert len(command("schedule", str(file), "-n", "3").splitlines()) == 3
+    assert len(json.loads(command("schedule", str(file), "--json"))) == 10
+    file.write_text(FLOW.format(failing="3,"))
+    assert "flow 'example' has no schedule" in command("schedule", f"{file}:flow", code=2)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
 
-from prefectish.cli import showing
+from prefectish.cli import showing, watching
 from prefectish.cli.cleaning import find_garbage
 from prefectish.cli.complaints import OneLineErrors
 from prefectish.cli.loading import load_executor, parse_parameters, parse_value
 from prefectish.cli.next_command import NextCommand, executor_options
-from prefectish.display.page import when
+from prefectish.engine import clock
+from prefectish.engine.context import get_logger
 from prefectish.engine.driver.interrupts import stopped_by
 from prefectish.engine.scheduling.verdict import expand
 from prefectish.engine.state import Failed, State
@@ -34,7 +36,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Run mapped flows on Dask.",
+    epilog="Example: prefectish run flows.py -p n=3 -e threads",
 )
 
 Param = Annotated[
@@ -46,6 +50,8 @@ History = Annotated[str | None, typer.Option(help="History: path or database URL
 Progress = Annotated[
     bool | None, typer.Option("--progress/--no-progress", help="Show live progress; default: in a terminal.")
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log errors only, and show no progress and no table.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log everything, from DEBUG on.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Name of the newest run.
 LAST_RUN = "last"
@@ -86,7 +92,30 @@ def _recorded_run(run_id: str | None, history: str | None) -> RunRow:
     return newest[0]
 
 
-@app.command()
+def _print_version(asked: bool) -> None:
+    if asked:
+        from prefectish import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Run mapped flows on Dask."""
+
+
+def _set_verbosity(quiet: bool, verbose: bool) -> None:
+    """Set what is logged: errors only, or everything; before the flow is loaded, whose file may say otherwise."""
+    if quiet or verbose:
+        get_logger().setLevel(logging.ERROR if quiet else logging.DEBUG)
+
+
+@app.command(epilog="Example: prefectish run flows.py:flow -p n=3 -e dask --address tcp://host:8786")
 def run(
     flow: Annotated[str, typer.Argument(help="FILE.py, FILE.py:name or module:name.")],
     param: Param = [],  # noqa: B006  read by typer, never modified
@@ -96,24 +125,27 @@ def run(
     now: Annotated[bool, typer.Option("--now", help="Run once, now, ignoring the flow's schedule.")] = False,
     progress: Progress = None,
     history: History = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Run a flow; the exit code shows how it ended."""
+    _set_verbosity(quiet, verbose)
     with _report_errors():
         loaded = load_flow(flow)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
-        options["progress"] = progress
+        options["progress"] = False if quiet else progress
         values = parse_parameters(param)
         once: dict[str, Any] = {"run_on_schedule": False} if now and isinstance(loaded, Flow) else {}
         again = NextCommand(None if origin_of(loaded) else flow, param, history, executor, address)
         if resume is None:
-            _finish(lambda: loaded.run(parameters=values, **once, **options), again, as_json)
+            _finish(lambda: loaded.run(parameters=values, **once, **options), again, as_json, quiet)
         else:
             found = _recorded_run(resume, history).id
-            _finish(lambda: loaded.resume(found, parameters=values, **options), again, as_json)
+            _finish(lambda: loaded.resume(found, parameters=values, **options), again, as_json, quiet)
 
 
-@app.command()
+@app.command(epilog="Example: prefectish resume last --retry-failed -e threads")
 def resume(
     run_id: RunId,
     flow: RunFlow = None,
@@ -127,21 +159,24 @@ def resume(
     force: Annotated[bool, typer.Option("--force", help="Accept changed tasks and rerun them.")] = False,
     progress: Progress = None,
     history: History = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Resume a run: finished work is kept."""
+    _set_verbosity(quiet, verbose)
     with _report_errors():
         found = _recorded_run(run_id, history)
         loaded = load_flow(flow or _source_of(found))
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}
-        options["progress"] = progress
+        options["progress"] = False if quiet else progress
         values = parse_parameters(param)
         more: dict[str, Any] = {"retry_failed": retry_failed, "where": where, "force": force, "parameters": values}
         again = NextCommand(None if origin_of(loaded) else flow, param, history, executor, address)
-        _finish(lambda: loaded.resume(found.id, **more, **options), again, as_json)
+        _finish(lambda: loaded.resume(found.id, **more, **options), again, as_json, quiet)
 
 
-@app.command()
+@app.command(epilog="Example: prefectish approve last --task deploy --input yes")
 def approve(
     run_id: RunId,
     flow: RunFlow = None,
@@ -153,9 +188,12 @@ def approve(
     executor: ExecutorName = None,
     address: Address = None,
     history: History = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Approve paused tasks of a run and resume it."""
+    _set_verbosity(quiet, verbose)
     with _report_errors():
         found = _recorded_run(run_id, history)
         source = flow or found.source
@@ -172,7 +210,7 @@ def approve(
             print(f"approved; resume with: prefectish resume {found.id}{'' if source else ' FILE.py:name'}")
             return
         again = NextCommand(None if origin_of(loaded) else flow, param, history, executor, address)
-        _finish(lambda: loaded.resume(found.id, parameters=values, **options), again, as_json)
+        _finish(lambda: loaded.resume(found.id, parameters=values, **options), again, as_json, quiet)
 
 
 def _source_of(run: RunRow) -> str:
@@ -182,19 +220,21 @@ def _source_of(run: RunRow) -> str:
     return run.source
 
 
-def _finish(drive: Callable[[], State], again: NextCommand, as_json: bool) -> None:
+def _finish(drive: Callable[[], State], again: NextCommand, as_json: bool, quiet: bool) -> None:
     """Run a flow, print how it ended, and exit with its code."""
     try:
         state = drive()
     except (KeyboardInterrupt, SystemExit) as stop:
         left: State | None = getattr(stop, "state", None)
-        _show_state(left, again, as_json, stopped_by(stop))
+        _show_state(left, again, as_json, quiet, stopped_by(stop))
         raise typer.Exit(130 if left is None else left.exit_code) from None
-    _show_state(state, again, as_json)
+    _show_state(state, again, as_json, quiet)
     raise typer.Exit(state.exit_code)
 
 
-def _show_state(state: State | None, again: NextCommand, as_json: bool, stop: str | None = None) -> None:
+def _show_state(
+    state: State | None, again: NextCommand, as_json: bool, quiet: bool = False, stop: str | None = None
+) -> None:
     if state is None:
         return
     rows = []
@@ -215,7 +255,7 @@ def _show_state(state: State | None, again: NextCommand, as_json: bool, stop: st
         }
         showing.show_json({**facts, "tasks": tasks})
         return
-    if rows:
+    if rows and not quiet:
         cells = [(name, showing.counts_text(counts), error) for name, counts, error in rows]
         showing.show_table(("task", "states", "first error"), cells)
     told = f"{type(state).__name__}: {printable(state.message)}{'' if counts is None else f' {counts.text()}'}"
@@ -234,7 +274,7 @@ def _first_error(state: State) -> str | None:
     return next((str(child.message) for child in expand(state) if isinstance(child, Failed)), None)
 
 
-@app.command()
+@app.command(epilog="Example: prefectish runs -n 5 --flow thumbnails")
 def runs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, max=MOST, help="How many, newest first.")] = 20,
     flow: Annotated[str | None, typer.Option(help="Only runs of the flow of this name.")] = None,
@@ -258,24 +298,51 @@ def runs(
         )
 
 
-@app.command()
-def show(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
+@app.command(epilog="Example: prefectish show last --watch")
+def show(
+    run_id: RunId = LAST_RUN,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again until it has ended.")] = False,
+    history: History = None,
+    as_json: Json = False,
+) -> None:
     """Show the tasks of a run, with the number of children in each state."""
     with _report_errors():
         found = _recorded_run(run_id, history)
-        tasks = found.tasks()
         if as_json:
             outside: dict[str, list[Any]] = {"paused": found.paused(), "notices": found.notices()}
             lists = {name: [showing.tuple_facts(row) for row in rows] for name, rows in outside.items()}
-            showing.show_json({**showing.run_context(found), "tasks": tasks, **lists})
+            showing.show_json({**showing.run_context(found), "tasks": found.tasks(), **lists})
             return
-        head = (found.id, printable(found.flow_name), showing.state_of(found), when(found.started))
-        print("  ".join((*head, f"{found.duration:.1f} s")))
-        print(printable(showing.how_it_went(found)))
-        rows = [(found.label_of(t["slug"]), t["state"], showing.counts_text(t["counts"])) for t in tasks]
-        showing.show_table(("task", "state", "children"), rows)
+        if watch:
+            with suppress(KeyboardInterrupt):
+                watching.watch_run(found)
+            found = _recorded_run(found.id, history)
+        showing.show_run(found)
         for line in (*showing.pause_and_notice_lines(found), *_next_commands(found, history)):
             print(printable(line))
+
+
+@app.command(epilog="Example: prefectish schedule flows.py:nightly -n 3")
+def schedule(
+    flow: Annotated[str, typer.Argument(help="FILE.py, FILE.py:name or module:name.")],
+    number: Annotated[int, typer.Option("--number", "-n", help="How many.", min=1)] = 10,
+    as_json: Json = False,
+) -> None:
+    """List the next times at which a flow runs by its schedule."""
+    with _report_errors():
+        loaded = load_flow(flow)
+        found = getattr(loaded, "schedule", None)
+        if found is None:
+            raise FlowDefinitionError(f"flow {loaded.name!r} has no schedule; give it one: Flow(..., schedule=...)")
+        moments = found.next(number)
+        if as_json:
+            showing.show_json([moment.isoformat() for moment in moments])
+            return
+        now = clock.now()
+        for moment in moments:
+            print(f"{moment.isoformat(sep=' ')}  in {showing.time_left(moment - now)}")
+        if not moments:
+            print("no more runs", file=sys.stderr)
 
 
 def _next_commands(run: RunRow, history: str | None) -> list[str]:
@@ -292,7 +359,7 @@ def _next_commands(run: RunRow, history: str | None) -> list[str]:
     return [*lines, f"resume: {resume} [-p PARAMETER=VALUE]"]
 
 
-@app.command()
+@app.command(epilog="Example: prefectish failures last")
 def failures(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
     """Show the failures of a run grouped by cause; tasks that did not run because of others come last."""
     from prefectish.history.outline import first_of
@@ -312,13 +379,14 @@ def failures(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = 
                 print(f"    | {printable(line)}")
 
 
-@app.command()
+@app.command(epilog="Example: prefectish logs last --task load --item 3 -f")
 def logs(
     run_id: RunId = LAST_RUN,
     task: Annotated[str | None, typer.Option("--task", "-t", help="Only this task, by slug or name.")] = None,
     item: Annotated[str | None, typer.Option("--item", "-i", help="Only this child: map index or item key.")] = None,
     level: Annotated[str, typer.Option("--level", "-l", help="Only lines of this level or above.")] = "DEBUG",
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=0, max=MOST, help="Only the last N lines.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until it has ended.")] = False,
     history: History = None,
     as_json: Json = False,
 ) -> None:
@@ -326,7 +394,8 @@ def logs(
     with _report_errors():
         which = int(item) if item is not None and item.isdecimal() else item
         try:
-            found = _recorded_run(run_id, history).logs(task, which, level=level, limit=limit)
+            run = _recorded_run(run_id, history)
+            found = run.logs(task, which, level=level, limit=limit)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         except KeyError as error:
@@ -334,12 +403,13 @@ def logs(
         if as_json:
             showing.show_json([showing.line_facts(line) for line in found])
             return
-        for line in found:
-            for part in str(line).split("\n"):
-                print(printable(part))
+        watching.show_lines(found)
+        if follow:
+            with suppress(KeyboardInterrupt):
+                watching.follow_lines(run, task, which, level, found)
 
 
-@app.command()
+@app.command(epilog="Example: prefectish report last -o run.html")
 def report(
     run_id: RunId = LAST_RUN,
     output: Annotated[
@@ -353,7 +423,7 @@ def report(
         print(found.report(output or f"run-{found.id}.html"))
 
 
-@app.command()
+@app.command(epilog="Example: prefectish cancel last")
 def cancel(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
     """Cancel a run on any machine: nothing new starts, and running tasks are left to finish."""
     with _report_errors():
@@ -365,7 +435,7 @@ def cancel(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = Fa
             print(f"asked {found.holder} to cancel run {found.id}")
 
 
-@app.command()
+@app.command(epilog="Example: prefectish gc --older-than 7 --delete")
 def gc(
     store: Annotated[
         str | None, typer.Option(help="Folder or fsspec URL of results; default: the one in the home folder.")
@@ -392,7 +462,7 @@ def gc(
             print(f"deleted {total} bytes" if delete else f"dry run: pass --delete to delete {total} bytes")
 
 
-@app.command()
+@app.command(epilog="Example: prefectish version")
 def version(as_json: Json = False) -> None:
     """Print the version."""
     from prefectish import __version__

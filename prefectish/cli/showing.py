@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from prefectish.display.page import when
@@ -17,21 +18,61 @@ from prefectish.safe_repr import printable
 
 #: Maximum number of rows in a list, and of children named with a cause.
 MAX_ROWS, MAX_CHILDREN_NAMED = 10, 5
+#: Columns of the tasks of a run.
+TASK_COLUMNS = ("task", "state", "children")
 #: Width of the output, in columns, where it is not a terminal.
 PIPE_WIDTH = 100_000
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table; only the last column is folded, so that identifiers can be copied."""
+    """Print a table."""
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:  # a pipe has no width, and a cut identifier would be useless to its reader
+        console.width = PIPE_WIDTH
+    console.print(table_of(columns, rows))
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """Return a table; only the last column is folded, so that identifiers can be copied."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column != columns[-1])
     for row in rows:
         table.add_row(*(printable("" if cell is None else cell) for cell in row))
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:  # a pipe has no width, and a cut identifier would be useless to its reader
-        console.width = PIPE_WIDTH
-    console.print(table)
+    return table
+
+
+def run_lines(run: RunRow) -> list[str]:
+    """Return what stands above the table of a run."""
+    head = (run.id, printable(run.flow_name), state_of(run), when(run.started), f"{run.duration:.1f} s")
+    return ["  ".join(head), printable(how_it_went(run))]
+
+
+def task_cells(run: RunRow) -> list[tuple[Any, ...]]:
+    """Return the cells of the tasks of a run."""
+    return [(run.label_of(t["slug"]), t["state"], counts_text(t["counts"])) for t in run.tasks()]
+
+
+def show_run(run: RunRow) -> None:
+    """Print a run and its tasks."""
+    print("\n".join(run_lines(run)))
+    show_table(TASK_COLUMNS, task_cells(run))
+
+
+def run_view(run: RunRow) -> Group:
+    """Return a run and its tasks to be drawn."""
+    return Group(*run_lines(run), table_of(TASK_COLUMNS, task_cells(run)))
+
+
+def time_left(left: timedelta) -> str:
+    """Return how long it is until a moment, in whole seconds.
+
+    Examples
+    --------
+    >>> time_left(timedelta(days=1, seconds=61.7))
+    '1 day, 0:01:02'
+    """
+    return str(timedelta(seconds=max(0, round(left.total_seconds()))))
 
 
 def show_json(value: Any) -> None:

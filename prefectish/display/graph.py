@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from prefectish.display import views
+from prefectish.display.page import markup, rendered
 from prefectish.display.svg import Box, SvgEdge, picture
 from prefectish.display.views import RunView, TaskView, is_failure
+from prefectish.engine.state import State
+from prefectish.engine.task_states import is_by_task
 from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant
 
@@ -26,6 +30,12 @@ def of_flow(flow: Any) -> str:
     ]
     wires = [SvgEdge(slugs[e.upstream_task], slugs[e.downstream_task], e.key or "", e.mapped) for e in flow.edges]
     return _picture(boxes, wires)
+
+
+def of_drawing(flow: Any, state: State | None) -> str:
+    """Return what a notebook shows of ``flow.visualize(state)``; empty if there is nothing to draw, or too much."""
+    picture = of_flow(flow) if state is None or not is_by_task(state._result) else of_run(views.of_run(state))
+    return rendered("drawing.html", picture=markup(picture)) if picture else ""
 
 
 def of_run(view: RunView) -> str:

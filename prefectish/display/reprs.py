@@ -16,6 +16,7 @@ from prefectish.secrets.masking import mask
 from prefectish.tasks.collections import Constant
 
 if TYPE_CHECKING:
+    from prefectish.engine.driver.control import RunControl
     from prefectish.engine.scheduling.progress import Progress
     from prefectish.history import RunRow
     from prefectish.history.measures import Measures
@@ -63,13 +64,20 @@ def of_state(state: State) -> str:
     return rendered("task_state.html", state=state, kind=type(state).__name__, message=message, traceback=traceback)
 
 
-def of_active_run(name: str, progress: Progress | None) -> str:
-    """Return the current progress of an active run; `progress` is None if it has not started."""
+def of_active_run(name: str, progress: Progress | None, run_id: str, control: RunControl) -> str:
+    """Return the current progress of an active run, `progress` None if it has not started, or only where it is shown.
+
+    What is shown live moves; a second table beside it would not.
+    """
+    link = control.dashboard
+    if control.is_shown:
+        return rendered("handle.html", name=name, run_id=run_id, link=link, table="")
     shown = RunProgress(())
     if progress is not None:
         shown = RunProgress(counted(progress, progress.admission.slots), progress.run_state.paused)
     scene = RateMeter(name, 0.0).scene(shown, 0.0)
-    return notebook.drawn(scene, None, last=False)
+    table = markup(notebook.drawn(scene, None, last=False))
+    return rendered("handle.html", name=name, run_id=run_id, link=link, table=table)
 
 
 def of_view(view: views.RunView) -> str:

@@ -40,7 +40,7 @@ def timeline(rows: Sequence[Row], length: float, color: str, bad: str, alike: bo
     return (
         f'<svg class="pf-timeline" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="timeline" '
         f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-size="11" '
-        f'style="max-width:100%;height:auto">{inner}</svg>'
+        f'style="max-width:100%;min-width:680px;height:auto">{inner}</svg>'
     )
 
 

@@ -67,6 +67,8 @@ class LogLine:
         ``task_run_name``) and the number of the attempt.
     logger
         Name of the logger; None: the logger of the task.
+    number
+        Of the line in the history: those recorded later have higher ones.
     text
         One line; control characters in it are escaped.
     traceback
@@ -82,6 +84,7 @@ class LogLine:
         self.run_name: str | None = row.name
         self.attempt: int = row.attempt
         self.logger: str | None = row.logger
+        self.number: int = row.number
         self.text: str = row.text
         self.traceback: str | None = row.traceback
 
@@ -101,7 +104,9 @@ class LogLine:
         return printable(f"<{self.level} of {self.child}: {self.text}>")
 
 
-def select_lines(run: int, step: int | None, item: int | str | None, level: int, limit: int | None) -> Select[Any]:
+def select_lines(
+    run: int, step: int | None, item: int | str | None, level: int, limit: int | None, after: int = 0
+) -> Select[Any]:
     """Return the query for the last `limit` lines of a run, oldest first.
 
     Only lines of this step, of this item (a map index or an item key), and of this level or above.
@@ -111,7 +116,7 @@ def select_lines(run: int, step: int | None, item: int | str | None, level: int,
         select(schema.lines, _s.slug, _s.mapped, _c.name)
         .join(schema.steps, (_s.run == _l.run) & (_s.step == _l.step))
         .outerjoin(schema.children, child)
-        .where(_l.run == run, _l.level >= level)
+        .where(_l.run == run, _l.level >= level, _l.number > after)
     )
     if step is not None:
         query = query.where(_l.step == step)

@@ -307,7 +307,12 @@ class RunRow:
         return ChildRow(self, row)
 
     def logs(
-        self, task: Any = None, item: int | str | None = None, level: int | str = 0, limit: int | None = None
+        self,
+        task: Any = None,
+        item: int | str | None = None,
+        level: int | str = 0,
+        limit: int | None = None,
+        after: int = 0,
     ) -> list[LogLine]:
         """Return the log lines of task runs, oldest first.
 
@@ -321,6 +326,8 @@ class RunRow:
             Only lines of this level or above: a name ("WARNING") or a number.
         limit
             Only the last n lines.
+        after
+            Only lines recorded after the one with this number.
 
         Raises
         ------
@@ -332,7 +339,7 @@ class RunRow:
         if item is not None and task is None:
             raise ValueError(f"item={item!r} requires task=: an item selects one child of a mapped task")
         step = None if task is None else self._step(task)
-        query = select_lines(self._number, step, item, level_number(level), limit)
+        query = select_lines(self._number, step, item, level_number(level), limit, after)
         with self._store.reading() as connection:
             return [LogLine(row, self.label_of(row.slug)) for row in connection.execute(query)][::-1]
 

@@ -7,12 +7,15 @@ long: it is run at once. Of several such events for the same parameters only the
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prefectish.engine.clock import Clock
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import Failed, State
+from prefectish.engine.worker.logs import digest
 from prefectish.errors import FlowDefinitionError, describe
 from prefectish.schedules.clocks import ClockEvent
 from prefectish.schedules.schedule import Schedule
@@ -38,7 +41,7 @@ def repeat(schedule: Schedule, run: Callable[[ClockEvent], State], flow_name: st
         )
     state: State | None = None
     while event is not None:
-        logger.info("Flow %r: next run at %s", flow_name, event.start_time.isoformat(sep=" "))
+        _tell(f"Flow {flow_name!r}: {next_run(event.start_time, clock.wall())}")
         while (remaining := (event.instant - clock.wall()).total_seconds()) > 0:
             clock.sleep(min(remaining, MAX_SLEEP))
         due, event = _due(event, events, clock.wall(), schedule.catch_up, flow_name)
@@ -74,9 +77,33 @@ def _due(
     return due, later
 
 
+def next_run(start: datetime, now: datetime) -> str:
+    """Return a line about the next run.
+
+    Examples
+    --------
+    >>> from datetime import UTC
+    >>> next_run(datetime(2026, 11, 29, 21, 49, tzinfo=UTC), datetime(2026, 11, 29, 21, 48, 18, tzinfo=UTC))
+    'next run at 2026-11-29 21:49:00+00:00 (in 0:00:42)'
+    """
+    left = timedelta(seconds=max(0, round((start - now).total_seconds())))
+    return f"next run at {start.isoformat(sep=' ')} (in {left})"
+
+
+def _tell(text: str) -> None:
+    """Log a line; where logging is not configured, write it to the error output: a schedule that is mute looks hung."""
+    logger.info("%s", text)
+    if not digest.is_handled(logger.name) and sys.stderr is not None:
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
 def _run_logged(run: Callable[[ClockEvent], State], event: ClockEvent, flow_name: str) -> State:
     try:
-        return run(event)
+        state = run(event)
+        counts = state.counts()
+        told = str(state.message or "") if counts is None else counts.text()
+        _tell(f"Flow {flow_name!r}: run of {event.start_time.isoformat(sep=' ')}: {type(state).__name__}: {told}")
+        return state
     except Exception as error:  # for example a lost scheduler, which may be back at the next event
         when = event.start_time.isoformat(sep=" ")
         logger.exception("Flow %r: the run of %s was aborted; the schedule continues", flow_name, when)

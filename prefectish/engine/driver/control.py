@@ -221,6 +221,8 @@ class RunControl:
         # The tables of the run, once it has some; read by other threads, written by the loop only.
         self.progress: Progress | None = None
         self.begun = threading.Event()  # set once the run has tables, or has ended without
+        self.dashboard: str | None = None  # address of the page on which the executor shows its work, if it has one
+        self.is_shown = False  # whether a live view shows the run
         self.thread: threading.Thread | None = None  # the one whose loop carries out requests
         # Ends the run as an interrupt does, from another thread, while a body holds up the loop; returns what is to be
         # raised. None while there is nothing to end.

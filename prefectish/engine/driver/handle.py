@@ -352,12 +352,20 @@ class RunHandle:
         reprs = import_module("prefectish.display.reprs")
         progress = self._control.progress
         html: str = (
-            reprs.of_active_run(self._flow.name, progress) if self._state is None else reprs.of_state(self._state)
+            reprs.of_active_run(self._flow.name, progress, self.id, self._control)
+            if self._state is None
+            else reprs.of_state(self._state)
         )
         return html
 
     def __repr__(self) -> str:
-        return f"<RunHandle: {self.id} of {self._flow!r}, {type(self.state).__name__}>"
+        link = f", dashboard {self.dashboard_link}" if self.dashboard_link and self._state is None else ""
+        return f"<RunHandle: {self.id} of {self._flow!r}, {type(self.state).__name__}{link}>"
+
+    @property
+    def dashboard_link(self) -> str | None:
+        """Return the address of the dashboard of the cluster that runs it; None if it has none."""
+        return self._control.dashboard
 
 
 #: Runs that end with the program, if they have not ended before.

@@ -127,6 +127,8 @@ class Run:
             self.progress = progress = self._tables(starts)
             self._connect()
             try:
+                self.control.dashboard = getattr(self.session, "dashboard_link", None)
+                self.control.is_shown = self.ticker is not None
                 self.control.begin(progress, self.session.wake)
                 if self.calls is not None:
                     self.calls.begin(progress, self.session)
