@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from prefectish.edges import Edge
-from prefectish.engine.state import Cancelled, Mapped, Pending, State
+from prefectish.engine.state import Cancelled, Mapped, Pending, State, Success
 from prefectish.engine.task_states import TaskStates
 from prefectish.optional_deps import load
 from prefectish.task_graph import TaskGraph
@@ -63,13 +63,14 @@ def draw(
 ) -> str:
     """Return the text of a flow's picture; see :meth:`prefectish.flows.Flow.visualize`."""
     _check(format)
-    return _written(picture_of(flow, name, state), format, filename)
+    return Drawing(_written(picture_of(flow, name, state), format, filename), flow, state, format)
 
 
 def draw_states(states: TaskStates, format: Format, filename: str | os.PathLike[str] | None) -> str:
     """Return the text of the picture of what a flow function called; see its `visualize`."""
     _check(format)
-    return _written(picture_of_states(states), format, filename)
+    text = _written(picture_of_states(states), format, filename)
+    return Drawing(text, None, Success(result=states), format)
 
 
 def _check(format: Format) -> None:
@@ -80,7 +81,7 @@ def _check(format: Format) -> None:
 def _written(picture: Picture, format: Format, filename: str | os.PathLike[str] | None) -> str:
     if filename is not None:
         _save(picture, os.fspath(filename))
-    return Drawing(_WRITERS[format](picture), flow, state, format)
+    return _WRITERS[format](picture)
 
 
 class Drawing(str):
@@ -88,7 +89,7 @@ class Drawing(str):
 
     __slots__ = ("flow", "format", "state")
 
-    def __new__(cls, text: str, flow: TaskGraph, state: State | None, format: Format) -> Drawing:
+    def __new__(cls, text: str, flow: TaskGraph | None, state: State | None, format: Format) -> Drawing:
         """Keep what was drawn."""
         new = super().__new__(cls, text)
         new.flow, new.state, new.format = flow, state, format

@@ -301,3 +301,20 @@ def test_picture_file_without_the_package_says_what_is_missing(flow, monkeypatch
     monkeypatch.setitem(__import__("sys").modules, "graphviz", None)
     with pytest.raises(ImportError, match=r"needs graphviz, .*; pip install \"prefectish\[graphviz\]\"$"):
         flow.visualize(filename="flow.png")
+
+
+def test_notebook_shows_the_picture_of_a_flow_and_of_its_run():
+    @task
+    def half(x):
+        return 1 / x
+
+    with Flow("halves") as flow:
+        half.map([1, 0])
+    state = flow.run(history=False)
+    for drawn, word in ((flow.visualize(), "half"), (flow.visualize(state), "1 of 2 failed")):
+        shown = drawn._repr_mimebundle_()
+        assert shown["text/html"].count("<svg") == 1
+        assert word in shown["text/html"]
+        assert shown["text/vnd.mermaid"] == shown["text/plain"] == drawn
+        assert isinstance(drawn, str)
+    assert "text/vnd.mermaid" not in flow.visualize(format="dot")._repr_mimebundle_()
