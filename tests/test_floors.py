@@ -128,6 +128,7 @@ LATE = {
     "prefectish.history.queries": {"prefectish.display.report", "prefectish.display.reprs"},
     "prefectish.tasks.flows": {"prefectish.registry.children"},
     "prefectish.tasks.runners": {"prefectish.executors"},
+    "prefectish.visualize": {"prefectish.display.graph"},
 }
 # Classes of a floor above that only annotations name, where no Protocol can stand: what users see of an edge or a call
 # has to have its own type, a state reads itself by its base class, and a job names what the worker makes of it.
