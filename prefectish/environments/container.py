@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from prefectish.environments.base import DRIVER, Environment, EnvironmentFailed, Launch, run_command
+from prefectish.secrets.store import variable
 
 BUILDERS = ("docker", "podman", "buildah")
 #: Folder of the flow's file and of `files` in the image.
 FLOWS = "/flows"
 #: Options of each builder before its command, from the environment: ``--storage-driver vfs --root /var/images``.
 OPTIONS = "PREFECTISH_{}_OPTIONS"
+#: Distributions protect their Python against pip; in an image nothing else needs it.
+PIP = "PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore python3 -m pip install --no-cache-dir"
+#: Tells a driver that its secrets come by standard input, as ``NAME=value`` with a zero byte after each.
+SECRETS = "PREFECTISH_SECRETS"
 #: How buildah isolates what it runs, where a machine does not let it make namespaces: "chroot".
 ISOLATION = "BUILDAH_ISOLATION"
 
@@ -35,14 +40,15 @@ class ContainerEnvironment(Environment):
     base_image
         An image with Python 3.11 or later.
     python_dependencies
-        Packages for pip, such as ``"httpx>=0.27"``. If the base image does not have prefectish, it is installed too.
+        Packages for pip, such as ``"httpx>=0.27"``, or the path of one among `files`. If the base image does not have
+        prefectish, it is installed too.
     files
-        Files to copy, from their path here to their absolute path in the image.
+        Files to copy, from their path here to their absolute path in the image; before packages are installed.
     env_vars
         Environment variables in the image; everyone who has the image can read them.
     secrets
-        Names of secrets; those are handed over as environment variables of the same names when a container starts,
-        and are not in the image.
+        Names of secrets; their environment variables, ``PREFECTISH__SECRETS__...``, are handed over when a container
+        starts, and are not in the image.
     registry_url
         Where images are pushed to and pulled from; None keeps them on this machine.
     builder
@@ -106,14 +112,13 @@ class ContainerEnvironment(Environment):
     def write_context(self, source: Mapping[str, Any], folder: str) -> None:
         """Write the Dockerfile, and all that it copies, into a folder."""
         lines = [f"FROM {self.base_image}", f"WORKDIR {FLOWS}"]
-        packages = shlex.join(self.python_dependencies)
-        lines.append(f"RUN python3 -c 'import prefectish' || python3 -m pip install {shlex.quote(_own_package())}")
-        if packages:
-            lines.append(f"RUN python3 -m pip install {packages}")
         for number, (here, there) in enumerate(self.files.items()):
             copy = f"file-{number}"
             _copy(here, os.path.join(folder, copy))
             lines.append(f"COPY {json.dumps([copy, there])}")
+        lines.append(f"RUN python3 -c 'import prefectish' || {PIP} {shlex.quote(_own_package())}")
+        if self.python_dependencies:
+            lines.append(f"RUN {PIP} {shlex.join(self.python_dependencies)}")
         if "file" in source:
             _copy(source["file"], os.path.join(folder, "flow.py"))
             lines.append(f"COPY {json.dumps(['flow.py', self.source(source)['file']])}")
@@ -134,18 +139,21 @@ class ContainerEnvironment(Environment):
         mounts = [option for path in (file, *folders) for option in ("-v", f"{path}:{path}")]
         if self.builder == "buildah":
             return self._buildah(mounts, driver)
-        shared = ("--network", "host", *mounts, *(o for name in self.secrets for o in ("-e", name)))
+        shared = ("--network", "host", *mounts, *(o for name in self.secrets for o in ("-e", variable(name))))
         return Launch((*self._tool(), "run", "--rm", *shared, self.image, *driver), None, {})
 
     def _buildah(self, mounts: Sequence[str], driver: Sequence[str]) -> Launch:
         """Return what `run --rm` is for the others: a container of its own that goes when the driver has ended."""
         tool = shlex.join(self._tool())
-        flags = shlex.join((*self._isolation(), *mounts, *(o for name in self.secrets for o in ("--env", name))))
+        names = [variable(name) for name in self.secrets]
+        flags = shlex.join((*self._isolation(), *mounts, *(("--env", f"{SECRETS}=stdin") if names else ())))
+        # buildah takes values of variables on its command line only, which everybody can read; so they go by a pipe
+        values = "".join(f"printf '%s\\0' \"{name}=${name}\"; " for name in names) or "true; "
         assert self.image is not None
         script = (
             f"name=$({tool} from {shlex.quote(self.image)}) || exit 125\n"
             f"trap '{tool} rm \"$name\" >/dev/null' EXIT\n"
-            f'{tool} run {flags} "$name" -- {shlex.join(driver)}\n'
+            f'{{ {values}}} | {tool} run {flags} "$name" -- {shlex.join(driver)}\n'
         )
         return Launch(("/bin/sh", "-c", script), None, {})
 

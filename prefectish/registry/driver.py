@@ -19,6 +19,7 @@ from typing import Any
 from prefectish.engine.driver.options import RunOrigin
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.state import Failed, Running, State
+from prefectish.environments.container import SECRETS
 from prefectish.errors import PrefectishError, RunLocked, describe
 from prefectish.history.registry_tables import deployments as deployed
 from prefectish.history.store import HistoryStore, open_store
@@ -35,6 +36,9 @@ logger = logging.getLogger("prefectish.registry")
 def main(arguments: list[str]) -> int:
     """Do what the word says; return the exit code."""
     word, file = arguments
+    if os.environ.pop(SECRETS, None) == "stdin":
+        pairs = sys.stdin.buffer.read().split(b"\0")[:-1]
+        os.environ.update(pair.decode().split("=", 1) for pair in pairs)
     with open(file, encoding="utf-8") as content:
         facts = json.load(content)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)
