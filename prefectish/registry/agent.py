@@ -79,7 +79,7 @@ class Agent:
     ) -> None:
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise ValueError(f"limit must be an int >= 1, or None for none, got {limit!r}")
-        self.id = f"{own_name()}:{secrets.token_hex(3)}"
+        self.id = f"{own_name()}:{secrets.token_hex(8)}"
         self.labels = sorted({labels} if isinstance(labels, str) else set(labels))
         self.limit = limit
         self._store: HistoryStore = open_store(store)
