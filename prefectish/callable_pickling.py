@@ -1,4 +1,4 @@
-"""Pickle callables that cloudpickle cannot send, or sends by a name that does not exist in another process."""
+"""Pickle callables and classes that cloudpickle cannot send, or that a name stands for which another process lacks."""
 
 from __future__ import annotations
 
@@ -35,6 +35,36 @@ def _only_here(module: str) -> bool:
     cloudpickle = sys.modules.get("cloudpickle")
     known = () if cloudpickle is None else cloudpickle.list_registry_pickle_by_value()
     return any(module == each or module.startswith(f"{each}.") for each in known)
+
+
+class _ByValue:
+    """A class as bytes; it is unpickled as the class."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self.content,)
+
+
+def portable_class(cls: type) -> Any:
+    """Return what pickles as a class, also one that another process cannot import.
+
+    It is the class itself if its name stands for it. A class that cannot be pickled by value either raises why.
+    """
+    module = cls.__module__
+    if module.startswith("prefectish.") or (not _only_here(module) and _is_importable(cls)):
+        return cls
+    import cloudpickle
+
+    return _ByValue(cloudpickle.dumps(cls))
+
+
+def _is_importable(cls: type) -> bool:
+    found: Any = sys.modules.get(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is cls
 
 
 def is_dispatch(function: Any) -> bool:

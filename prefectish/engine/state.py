@@ -34,6 +34,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, overload
 
+from prefectish.callable_pickling import portable_class
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
 from prefectish.engine.task_states import Children, Parents, Readable
@@ -236,7 +237,7 @@ class State(Readable):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), self._packed()), getattr(self, "__dict__", None) or None
+        return _restored, (portable_class(type(self)), self._packed()), getattr(self, "__dict__", None) or None
 
     def _packed(self) -> dict[str, Any]:
         values = [(name, getattr(self, name)) for name in self._slots]

@@ -9,8 +9,8 @@ or look at its positional arguments. Positional-only arguments (those of ``len``
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType
+from functools import cache, partial, singledispatchmethod
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -160,10 +160,24 @@ def _read(run: Callable[..., Any], name: str) -> Inputs:
     try:
         function = run.function if isinstance(run, ByKeyword) else run
         signature = inspect.signature(function)
+        if _is_bound_dispatch(function):  # it is that of the method, whose first argument it gives itself
+            signature = signature.replace(parameters=list(signature.parameters.values())[1:])
     except ValueError:
         raise ValueError(f"{name}: {run!r} has no signature; wrap it in a function") from None
     _check(signature.parameters, name)
     return Inputs(signature, is_plain(function))
+
+
+def _is_bound_dispatch(function: Any) -> bool:
+    """Whether a callable is a ``functools.singledispatchmethod`` of an instance; Python 3.14 knows its signature."""
+    code = getattr(function, "__code__", None)
+    return code is not None and code in _dispatch_codes()
+
+
+@cache
+def _dispatch_codes() -> frozenset[CodeType]:
+    inner = getattr(singledispatchmethod.__get__, "__code__", None)
+    return frozenset(c for c in getattr(inner, "co_consts", ()) if isinstance(c, CodeType))
 
 
 def is_plain(function: Callable[..., Any]) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -30,6 +31,7 @@ MAX_ERROR_BYTES = 1 << 20
 #: An exception takes along so many of those that it was raised after.
 LONGEST_CONTEXT = 5
 _MAIN = b"__main__"
+_TEXT = frozenset({str, type(None)})
 
 
 class Encoded(Deferred):
@@ -95,6 +97,10 @@ class EncodedError(Encoded):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return EncodedError, (self.label, self.head, self.stand_in)
+
+
+#: Types of what the engine puts into the context of a state.
+_PORTABLE = SIMPLE | {Encoded, datetime, timedelta}
 
 
 def _size(buffer: Any) -> int:
@@ -227,11 +233,9 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
     A result that cannot be pickled makes the state Failed; an exception that cannot is replaced by a RemoteError. To
     `verify`, the bytes are unpickled once more, so that a result that cannot be fails where it was made.
     """
-    if state._context:
-        outcome = capture(_encode_loop, state, label)
-        if isinstance(outcome, Error):
-            return _unpicklable("loop result", outcome.exception, label)
-        state = outcome.value
+    refused, state = _encode_beside(state, label)
+    if refused is not None:
+        return refused
     result = state._result
     if type(result) in SIMPLE or isinstance(result, RemoteError):
         return state
@@ -248,6 +252,32 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
         return state.replace(result=packed)
     except BaseException as error:  # pickling runs code of the user
         return _unpicklable("result", error, label)
+
+
+def _encode_beside(state: State, label: str) -> tuple[State | None, State]:
+    """Return the failure of a state that cannot leave a process for what it has beside its result, and the state."""
+    if state._context:
+        outcome = capture(_encode_loop, state, label)
+        if isinstance(outcome, Error):
+            return _unpicklable("loop result", outcome.exception, label), state
+        state = outcome.value
+    if _is_users_own(state):
+        trial = capture(_round_trip, state)
+        if isinstance(trial, Error):
+            return _unpicklable("state", trial.exception, label), state
+    return None, state
+
+
+def _is_users_own(state: State) -> bool:
+    """Whether a state has parts beside its result that a user made, and that may fail to leave the process."""
+    if type(state).__module__ != State.__module__ or type(state.message) not in _TEXT:
+        return True
+    parts = [*(state._context or {}).values(), *(state._cached_inputs or {}).values()]
+    return not all(type(part) in _PORTABLE for part in parts)
+
+
+def _round_trip(state: State) -> None:
+    pickle.loads(pickle.dumps((state.replace(result=None), getattr(state, "__dict__", None)), protocol=5))
 
 
 def _with_packed(state: State, result: Deferred, label: str) -> State:
