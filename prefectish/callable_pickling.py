@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 from collections.abc import Callable
 from functools import singledispatch, update_wrapper
@@ -22,6 +21,8 @@ def check_name(value: Any) -> None:
         return
     name = value.__reduce_ex__(5)
     if isinstance(name, str):
+        import pickle
+
         raise pickle.PicklingError(
             f"{name} is a {type(value).__name__} of {module}, which no other process can import; call it in a function "
             f"that is the task, or move it to a module that workers can import"
@@ -44,6 +45,8 @@ class _ByValue:
         self.content = content
 
     def __reduce__(self) -> tuple[Any, ...]:
+        import pickle
+
         return pickle.loads, (self.content,)
 
 

@@ -8,7 +8,8 @@ from bodies import give, inc, state_names, total
 from real import spend
 
 from prefectish import Flow, Parameter, apply_map, flatten, flow, product, task, unmapped
-from prefectish.engine.state import Failed, Mapped
+from prefectish.engine.state import Failed, Mapped, Success
+from prefectish.executors import DaskExecutor
 from prefectish.results import LocalResult
 from prefectish.tasks.mapping import UNMAPPABLE_RESULT
 
@@ -372,6 +373,52 @@ def test_f14_delayed_in_a_result_is_refused(spelling):
     assert told.endswith("(parts-1): map over x.compute()")
     told = refusal(spelling.state(lambda: inc.map(spelling.call(sheaf))))
     assert told == "x is a Bag (sheaf-1): map over x.compute()"
+
+
+def test_f14_delayed_that_a_child_returns_is_no_item_and_may_be_read_as_a_whole(spelling):
+    @task
+    def lazy(n):
+        from dask import bag
+
+        return bag.from_sequence([n, 2], npartitions=1)
+
+    @task
+    def compute(value):
+        return sum(value.compute(scheduler="synchronous"))
+
+    assert spelling.state(lambda: spelling.call(compute, spelling.call(lazy, 5))).result == 7
+    for child in spelling.state(lambda: compute.map(lazy.map([1, 3]))).map_states:
+        assert type(child) is Failed
+        assert child.message == (
+            "At least one upstream state has an unmappable result. argument 'value': a Bag cannot be mapped over: "
+            "map over x.compute()"
+        )
+
+
+@pytest.mark.parametrize("is_function", [False, True], ids=["with Flow", "@flow"])
+def test_d6_a_result_that_only_its_bodys_connection_keeps_is_refused(is_function, dask_client):
+    spelling = Spelling(DaskExecutor(client=dask_client), is_function)
+
+    @task
+    def connected(kind):
+        from dask import bag
+        from distributed import worker_client
+
+        with worker_client() as client:
+            future = client.submit(int, 1)
+            made = {"future": future, "list": [future], "lazy": bag.from_sequence([1])}
+            return made[kind] if kind in made else client.persist(bag.from_sequence([1, 2], npartitions=1))
+
+    found = spelling.state(lambda: connected.map(["future", "list", "persisted", "lazy"])).map_states
+    assert type(found[3]) is Success
+    begins = [
+        "its result cannot be kept: a Future ends with the body that made it; return future.result(), or",
+        "its result cannot be kept: a Future ends with the body that made it; return future.result(), or",
+        "its result cannot be kept: what a persisted Bag holds ends with the body that made it; return a computed",
+    ]
+    for state, begin in zip(found, begins, strict=False):
+        assert type(state) is Failed
+        assert state.message.startswith(begin)
 
 
 def test_f14_delayed_that_an_iterator_gives_fails_its_child(spelling):

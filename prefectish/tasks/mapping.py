@@ -5,6 +5,7 @@ Items are taken by position. Containers of other libraries are known by the name
 
 from __future__ import annotations
 
+import sys
 from collections import UserString
 from collections.abc import (
     AsyncIterator,
@@ -205,6 +206,7 @@ def _check_members(values: Iterable[Any], kind: str) -> None:
             raise Unmappable(f"{kind} with a {member.__name__} at {position}", rule_of(member).way_out)
 
 
+#: Types of which no value is Dask's.
 _HARMLESS = frozenset((int, str, float, dict, list, tuple, bool, type(None), bytes))
 
 
@@ -227,6 +229,31 @@ def checked_item(item: Any) -> Any:
     if rule.is_dask:
         raise Unmappable(type(item).__name__, rule.way_out)
     return item
+
+
+def check_result(value: Any) -> None:
+    """Refuse a result that only the body's own connection to Dask keeps: a Future, a list with one, what was persisted.
+
+    A collection that is not computed yet is a graph, which another body may compute. Raises a TypeError.
+    """
+    if "dask" not in sys.modules:
+        return
+    members = set(map(type, value)) - _HARMLESS if type(value) in (list, tuple) else {type(value)}
+    for kind in members:
+        if kind in _HARMLESS or not rule_of(kind).is_dask:
+            continue
+        if rule_of(kind).way_out == _GATHER:
+            raise TypeError(f"a {kind.__name__} ends with the body that made it; return {_GATHER}")
+        if kind is type(value) and any(rule_of(type(part)).way_out == _GATHER for part in _graph_values(value)):
+            raise TypeError(
+                f"what a persisted {kind.__name__} holds ends with the body that made it; return a computed value, or "
+                f"keep it by client.publish_dataset(...)"
+            )
+
+
+def _graph_values(collection: Any) -> Iterable[Any]:
+    found: Iterable[Any] = dict(collection.__dask_graph__() or {}).values()
+    return [getattr(node, "value", node) for node in found]  # a DataNode of later versions of Dask holds it
 
 
 def items_of(value: Any) -> Iterable[Any]:

@@ -23,6 +23,7 @@ from prefectish.engine.worker.result_names import NameTable
 from prefectish.engine.worker.storage import ResultStorage
 from prefectish.errors import describe
 from prefectish.flow_version import task_version
+from prefectish.tasks.collections import Flattened
 
 logger = logging.getLogger("prefectish.engine")
 
@@ -247,10 +248,16 @@ class ReadySteps:
             return STEP, inside
         reader = self._reader(chain, i, source) if i.mapped else None
         if reader is None:
-            shared.append(source.state)
+            shared.append(self._flattened_before(source).state)
             return SHARED, len(shared) - 1
         chain.readers.append(reader)
         return ITEM, len(chain.readers) - 1
+
+    def _flattened_before(self, source: StepState) -> StepState:
+        """Return the step that failed, in the place of one that only takes a level of it away."""
+        while isinstance(source.step.task, Flattened) and source.state.is_failed() and source.step.inputs:
+            source = self.run_state.step_states[source.step.inputs[0].source]
+        return source
 
     def _reader(self, chain: StepChain, i: Input, source: StepState) -> items.ItemReader | None:
         """Return the reader of an input's items; None if all rows see one state (an upstream that failed)."""

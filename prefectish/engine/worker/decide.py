@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from prefectish.engine import retries, signals
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.clock import later
+from prefectish.engine.jobs.envelope import SIMPLE
 from prefectish.engine.jobs.slots import fill_slots
 from prefectish.engine.plan.map_domain import SCALAR, SKIPPED_UPSTREAM, element_width, skips_reader
 from prefectish.engine.state import (
@@ -42,7 +43,7 @@ from prefectish.errors import MAX_TEXT_LENGTH, after_earlier, describe, text_of
 from prefectish.secrets.lazy import LazySecret
 from prefectish.secrets.masking import mask
 from prefectish.tasks.hooks import RunFacts
-from prefectish.tasks.mapping import UNMAPPABLE_RESULT, Unmappable, items_of
+from prefectish.tasks.mapping import UNMAPPABLE_RESULT, Unmappable, check_result, checked_item, items_of
 
 if TYPE_CHECKING:
     from prefectish.engine.jobs.job import StepSpec
@@ -184,9 +185,13 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
         if type(value) is LazySecret and spec.derives and not i.mapped:
             inputs[i.key], secret = value, True
             continue
-        takes_level = i.flattened and not i.mapped
-        if takes_level or isinstance(value, Deferred) or type(state) is Mapped:
-            outcome = capture(_flattened_result if takes_level else _result_of, state)
+        if (
+            i.flattened
+            or isinstance(value, Deferred)
+            or type(state) is Mapped
+            or (i.mapped and type(value) not in SIMPLE)
+        ):
+            outcome = capture(_input_of, i, state)
             if isinstance(outcome, Error):
                 return Finish(_unread(i.key, outcome.exception), outcome.exception)
             value = outcome.value
@@ -213,12 +218,11 @@ def _withheld(spec: StepSpec, inputs: dict[str, Any]) -> Finish:
     return Finish(Success(SUCCEEDED, result))
 
 
-def _result_of(state: State) -> Any:
-    return state.result
-
-
-def _flattened_result(state: State) -> Any:
-    return flattened(state.result)
+def _input_of(i: Input, state: State) -> Any:
+    """Return what a body is given of a state; of one child, what stands for a value that Dask has is refused."""
+    if i.mapped:
+        return checked_item(state.result)
+    return flattened(state.result) if i.flattened else state.result
 
 
 def flattened(value: Any) -> Any:
@@ -254,7 +258,12 @@ def after(spec: StepSpec, outcome: Value | Error, run_count: int) -> State:
         Number of this attempt, from 1.
     """
     if type(outcome) is Value:
-        return Success(SUCCEEDED, outcome.value)
+        if type(outcome.value) in SIMPLE:
+            return Success(SUCCEEDED, outcome.value)
+        refused = capture(check_result, outcome.value)
+        if type(refused) is Value:
+            return Success(SUCCEEDED, outcome.value)
+        return Failed(f"its result cannot be kept: {text_of(refused.exception)}", refused.exception)
     error = outcome.exception
     if isinstance(error, signals.TimeoutSignal):
         return TimedOut("Task timed out during execution.", error)
