@@ -241,7 +241,7 @@ class Flow(FlowGraph, Deployable):
             which is False.
         check_inputs
             Whether a body that changes its arguments fails, by hashes of them before and after. Default: the setting
-            `check_inputs`, which is False, and True under a :class:`prefectish.testing.VirtualClock`.
+            `check_inputs`, else True in a program that has imported :mod:`prefectish.testing`, and False in others.
 
         Raises
         ------

@@ -47,6 +47,8 @@ def prefectish_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for name in [name for name in os.environ if name.startswith("PREFECTISH_") and name != VALIDATE]:
             patch.delenv(name)
         patch.setenv("PREFECTISH_HOME", home)
+        # What the default is depends on whether a test before has imported prefectish.testing.
+        patch.setenv("PREFECTISH_CHECK_INPUTS", "0")
         yield home
 
 

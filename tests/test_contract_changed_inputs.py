@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import prefectish.testing  # noqa: F401 - what imports it is a test, and checks inputs
 from prefectish import Flow, flow, task, unmapped
-from prefectish.engine.state import Failed, State, Success
-from prefectish.testing import VirtualClock
+from prefectish.engine.state import Failed, State
 
 Run = Callable[..., State]
 COMPLAINT = "the body of {} changed its argument 'rows', which other tasks may read; change a copy of it"
@@ -47,17 +48,34 @@ def test_nu_10_calls_that_change_an_argument_fail(executor: Any) -> None:
     assert (type(state), str(state.result)) == (Failed, COMPLAINT.format("grow-1[0]"))
 
 
-def test_r11_inputs_are_checked_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r11_inputs_are_checked_in_tests_and_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with Flow("r11") as built:
         grown = grow(1, [0])
-    assert type(built.run(history=False).result[grown]) is Success
-    with VirtualClock():
-        assert type(built.run(history=False).result[grown]) is Failed
+
+    def is_found(**options: Any) -> bool:
+        return type(built.run(history=False, **options).result[grown]) is Failed
+
+    monkeypatch.delenv("PREFECTISH_CHECK_INPUTS")
+    assert is_found()  # this module has imported prefectish.testing
+    assert not is_found(check_inputs=False)
+    monkeypatch.delitem(sys.modules, "prefectish.testing")
+    assert not is_found()
+    assert is_found(check_inputs=True)
     monkeypatch.setenv("PREFECTISH_CHECK_INPUTS", "1")
-    assert type(built.run(history=False).result[grown]) is Failed
-    assert type(built.run(history=False, check_inputs=False).result[grown]) is Success
+    assert is_found()
+    assert not is_found(check_inputs=False)
     with pytest.raises(TypeError, match="check_inputs must be True or False, got 'yes'"):
         built.run(check_inputs="yes")
+
+
+def test_r11_flow_functions_are_checked_in_tests_too(executor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    @flow(executor=executor)
+    def calls() -> Any:
+        return grow(1, rows=[0], return_state=True)
+
+    monkeypatch.delenv("PREFECTISH_CHECK_INPUTS")
+    state = calls.run(history=False)
+    assert (type(state), str(state.result)) == (Failed, COMPLAINT.format("grow-1[0]"))
 
 
 def test_r11_failed_body_that_changed_an_argument_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

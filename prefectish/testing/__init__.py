@@ -1,4 +1,7 @@
-"""Tools to test flows: a virtual clock, injected faults, and assertions on states."""
+"""Tools to test flows: a virtual clock, injected faults, and assertions on states.
+
+In a program that imports them, bodies that change their arguments fail: ``check_inputs`` is True by default.
+"""
 
 from prefectish.testing.clock import VirtualClock
 from prefectish.testing.faulty import FaultySession

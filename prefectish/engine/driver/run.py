@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import Any
 
 from prefectish import config
-from prefectish.engine import clock as clocks
 from prefectish.engine.clock import Clock, RunClock
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver import active_runs
@@ -68,8 +67,8 @@ def run_flow(
     facts["flow_run_origin"] = options.origin
     refresh = options.refresh_cache
     checks = options.check_inputs
-    is_virtual = clocks.current is not clocks.MACHINE
-    facts["check_inputs"] = config.switch("check_inputs", is_virtual) if checks is None else checks
+    is_test = "prefectish.testing" in sys.modules
+    facts["check_inputs"] = config.switch("check_inputs", is_test) if checks is None else checks
     facts["refresh_cache"] = config.switch("refresh_cache", False) if refresh is None else refresh
     run = Run(flow, plan, executor, facts, run_clock, options, control, calls)
     run.previous = previous
