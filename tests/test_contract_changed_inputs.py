@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import prefectish.testing  # noqa: F401 - what imports it is a test, and checks inputs
-from prefectish import Flow, flow, task, unmapped
+from prefectish import Flow, config, flow, task, unmapped
 from prefectish.engine.state import Failed, State
 
 Run = Callable[..., State]
@@ -58,7 +57,7 @@ def test_r11_inputs_are_checked_in_tests_and_where_asked_for(monkeypatch: pytest
     monkeypatch.delenv("PREFECTISH_CHECK_INPUTS")
     assert is_found()  # this module has imported prefectish.testing
     assert not is_found(check_inputs=False)
-    monkeypatch.delitem(sys.modules, "prefectish.testing")
+    monkeypatch.delitem(config.program_defaults, "check_inputs")
     assert not is_found()
     assert is_found(check_inputs=True)
     monkeypatch.setenv("PREFECTISH_CHECK_INPUTS", "1")

@@ -140,7 +140,7 @@ def failing_from(x, path, first):
 @pytest.mark.parametrize(
     ("options", "failures"), [({"on_child_failure": "stop"}, 1), ({"max_failures": 2}, 3), ({"max_failures": 0.01}, 2)]
 )
-def test_f3_no_body_begins_once_the_failure_is_known(children, late, known, tmp_path, options, failures, batch):
+def test_u19_no_body_begins_once_the_failure_is_known(children, late, known, tmp_path, options, failures, batch):
     path = tmp_path / "notes"
     states = children(task(failing_from, batch_size=batch, **options), range(120), path, 3)
     found = outcomes(states)
@@ -152,7 +152,7 @@ def test_f3_no_body_begins_once_the_failure_is_known(children, late, known, tmp_
     assert sum(moment > known[failures - 1] for moment in began.values()) <= late
 
 
-def test_f3_stopped_step_of_a_row_that_has_begun_ends_without_its_body(run, tmp_path):
+def test_u19_stopped_step_of_a_row_that_has_begun_ends_without_its_body(run, tmp_path):
     path = tmp_path / "notes"
 
     @task

@@ -365,7 +365,7 @@ def test_crashed_child_of_one_run_leaves_the_next_run_alone(tmp_path):
 
 @pytest.mark.parametrize("front_end", ["graph", "function"])
 @pytest.mark.parametrize("kind", ["processes", "dask"])
-def test_f19_neighbours_in_the_batch_of_a_poison_child_run_at_most_twice_more(tmp_path, kind, front_end):
+def test_w21_neighbours_in_the_batch_of_a_poison_child_run_at_most_twice_more(tmp_path, kind, front_end):
     path = tmp_path / "notes"
 
     @task(batch_size=3)

@@ -67,8 +67,7 @@ def run_flow(
     facts["flow_run_origin"] = options.origin
     refresh = options.refresh_cache
     checks = options.check_inputs
-    is_test = "prefectish.testing" in sys.modules
-    facts["check_inputs"] = config.switch("check_inputs", is_test) if checks is None else checks
+    facts["check_inputs"] = config.switch("check_inputs", False) if checks is None else checks
     facts["refresh_cache"] = config.switch("refresh_cache", False) if refresh is None else refresh
     run = Run(flow, plan, executor, facts, run_clock, options, control, calls)
     run.previous = previous
