@@ -387,7 +387,8 @@ class ClusterSession:
                 part = held.handle
                 key = self._key("prefectish-large-result")
                 held.handle = self._get(take_graph(part.batch, part.number, part.position, key), [key])[key]
-            return held.handle
+            # The run has the future as long as it needs the value: a chain that is kept here must not keep it, too.
+            return None if held.handle is None else TaskRef(held.handle.key)
         if isinstance(held, Upcoming):
             return TaskRef(upcoming_key(held, self.run_id))
         if isinstance(held, Encoded | str | bytes):

@@ -171,11 +171,7 @@ def _distinct(specs: list[InputSpec]) -> tuple[InputSpec, ...]:
 
 def _outcome_of(future: TaskFuture[Any] | MapFuture[Any]) -> Settled:
     _check_own(future)
-    if isinstance(future, MapFuture):
-        future._map_call.kept = True
-        outcome = future._map_call.outcome
-    else:
-        outcome = future._outcome
+    outcome = future._map_call.outcome if isinstance(future, MapFuture) else future._outcome
     outcome.read = True
     return outcome
 

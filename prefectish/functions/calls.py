@@ -13,91 +13,34 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import CALL, ITEM, ChainSpec, Record, Upcoming
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.jobs.slots import members_of, rebuilt
 from prefectish.engine.plan.map_domain import SKIPPED_UPSTREAM, skips_reader
 from prefectish.engine.plan.placement import ask
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepState
 from prefectish.engine.scheduling.same_key import meets_same_keys
 from prefectish.engine.state import Cancelled, Failed, Mapped, Skipped, State, Success
 from prefectish.engine.worker.decide import failed_in, finished
+from prefectish.functions.call_chain import CallChain
+from prefectish.functions.claims import ResultClaims
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
 from prefectish.functions.settled import Settled
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.task import Task
 
 
-class CallChain(StepChain):
-    """Rows that come one by one, each with inputs of its own."""
-
-    __slots__ = ("follow", "inputs", "keys", "queue", "reads")
-
-    def __init__(self, step_state: StepState) -> None:
-        super().__init__([step_state], step_state.step.stage, step_state.map_state)
-        self.precedence = CALL
-        self.inputs: dict[int, tuple[Any, ...]] = {}  # of rows that have not started
-        self.follow: set[int] = set()  # those of them that may begin while what they read is open
-        self.keys: dict[int, str] = {}  # keys of rows that have not ended, by their arguments
-        self.reads: dict[int, tuple[tuple[int, int | None], ...]] = {}  # what they read, in a run that is resumed
-        self.queue: list[tuple[float, int, int]] = []  # rows that can start: rank, arrival, row
-
-    def key_of(self, row: int) -> str | None:
-        """Return the key of a call, by its arguments."""
-        return self.keys.get(row)
-
-    def reads_of(self, row: int) -> tuple[tuple[int, int | None], ...]:
-        """Return the steps and rows that a call reads."""
-        return self.reads.get(row, ())
-
-    def put(self, row: int, inputs: tuple[Any, ...], rank: float, arrival: int) -> bool:
-        """Let a row start; those with the larger rank go first, then those that came first. True if it is the next."""
-        self.inputs[row] = inputs
-        entry = -rank, arrival, row
-        heappush(self.queue, entry)
-        self.arrival = self.queue[0][1]
-        return self.queue[0] is entry
-
-    def withdraw(self, row: int) -> None:
-        """Forget a row that has not started."""
-        self.inputs.pop(row, None)
-        self.follow.discard(row)
-        self.queue = sorted(entry for entry in self.queue if entry[-1] != row)
-
-    def items_of(self, row: int) -> tuple[Any, ...]:
-        """Return the inputs of a row that starts; its `MapRow` keeps them from now on."""
-        self.follow.discard(row)
-        return tuple([_state_or_upcoming(i) if type(i) is Settled else i for i in self.inputs.pop(row)])
-
-    def next_row(self) -> int | None:
-        """Return the next row to start, None if none is ready; one that cannot follow yet starts once all is known."""
-        while self.queue:
-            row = heappop(self.queue)[-1]
-            if self.queue:
-                self.arrival = self.queue[0][1]
-            if row not in self.follow or self._can_follow(row):
-                return row
-            self.follow.discard(row)
-            del self.inputs[row]
-        return None
-
-    def _can_follow(self, row: int) -> bool:
-        """Whether all that a row reads is known, or open at the executor."""
-        inputs = (i for i in self.inputs[row] if type(i) is Settled)
-        return not self.limited and all(i.state is not None or _open_job(i) is not None for i in inputs)
-
-
 class CallSignature:
     """Calls of one task whose arguments are of the same kinds. Made by the thread that calls."""
 
-    __slots__ = ("chain", "direct", "failed", "outcomes", "rows", "spec", "step_state")
+    __slots__ = ("chain", "claims", "direct", "failed", "outcomes", "rows", "spec", "step_state")
 
     def __init__(
         self, dynamic_plan: DynamicPlan, task: Task, specs: Sequence[InputSpec], by_position: tuple[str, ...]
@@ -120,6 +63,8 @@ class CallSignature:
         limited = progress.admission.limits.limited(self.step_state.step.number)
         self.direct = not (limited or (step.cache is not None and step.cache.is_isolated))
         self.step_state.watcher = self
+        progress.changes.result_release.forget(self.step_state)  # each of its rows is claimed by itself
+        self.claims: ResultClaims | None = None
 
     def opened(self) -> None:
         """Do nothing: calls come one by one."""
@@ -133,7 +78,11 @@ class CallSignature:
         if outcome is not None:
             if not outcome.read and state.is_failed():
                 self.failed.append(outcome)
+            sources = outcome.sources
             outcome.settle(state, width)
+            if self.claims is not None:
+                self.claims.unclaim(sources)
+                self.claims.drop(self.step_state, row)
 
     def waits(self, row: int, state: State) -> None:
         """Make known that a call is paused."""
@@ -172,7 +121,7 @@ class MapCall:
     """A request: a map on its way to the loop, and its outcome. Made by the thread that calls."""
 
     __slots__ = (
-        "added", "arguments", "arrival", "by_position", "failed", "kept", "listeners", "outcome", "rows", "sized",
+        "added", "arguments", "arrival", "by_position", "failed", "listeners", "outcome", "rows", "sized",
         "slug", "task",
     )  # fmt: skip
 
@@ -186,7 +135,6 @@ class MapCall:
         self.arguments = arguments
         self.outcome = Settled(slug)  # of the map as a whole
         self.outcome.sources = tuple(a.value.outcome for a in arguments if isinstance(a.value, MapCall))
-        self.kept = False  # a call reads it as a whole, so its results stay until the end of the run
         self.rows: dict[int, Settled] = {}  # outcomes of children that were asked for and that have not ended
         self.failed: dict[int, Settled] = {}  # those of them that failed: the handle may let them run again
         self.listeners: list[Callable[[int, State], None]] = []  # called with row and state of each child that ends
@@ -276,7 +224,7 @@ class CancelMap(NamedTuple):
 
 
 class ReleaseResult(NamedTuple):
-    """A request: let go of the large result of a call whose future is gone."""
+    """A request: let go of the result of a call whose future is gone."""
 
     outcome: Settled
 
@@ -296,6 +244,7 @@ class CallQueue:
         self.run_state = progress.run_state
         self.changes = progress.changes
         self.dynamic_plan = dynamic_plan
+        self.claims = ResultClaims(progress.changes)
         self._arrivals = itertools.count()
 
     # -- calls -----------------------------------------------------------------------------------------------------
@@ -307,6 +256,8 @@ class CallQueue:
             return
         signature = call.signature
         signature.outcomes[call.row] = call.outcome
+        signature.claims = self.claims
+        self.claims.claim((call.outcome, *call.outcome.sources))
         self._make_room(signature.step_state, call.row)
         unknown = [a for a in call.arguments if type(a) is Settled and a.state is None]
         arrival = next(self._arrivals)
@@ -398,6 +349,8 @@ class CallQueue:
         signature = call.signature
         self._make_room(signature.step_state, call.row)
         signature.outcomes[call.row] = call.outcome
+        signature.claims = self.claims
+        self.claims.claim(call.outcome.sources)
         if self.run_state.over:
             final = record.state if finished(record.state) else NEVER_STARTED
             self.changes.finish_row(signature.step_state, call.row, final, None)
@@ -420,6 +373,7 @@ class CallQueue:
         map_call.arrival = next(self._arrivals)
         needed = [o for a in map_call.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
         maps = [a.value for a in map_call.arguments if isinstance(a.value, MapCall)]
+        self.claims.claim((map_call.outcome, *_read_by(map_call)))
         for m in maps:
             m.outcome.then(partial(_pause_with, map_call.outcome))
         self._once_added(maps, lambda: self._once_known(needed, partial(self._start_map, map_call), map_call.outcome))
@@ -434,17 +388,20 @@ class CallQueue:
     def _start_map(self, map_call: MapCall) -> None:
         specs: list[InputSpec] = []
         constants: dict[str, Any] = {}
+        made: list[StepState] = []
         for a in map_call.arguments:
             if isinstance(a.value, MapCall):
                 assert a.value.step_state is not None
                 source = a.value.step_state.step.number
             elif _by_item(a):
-                source = self._add_items(a, map_call.outcome)
+                made.append(self._add_items(a, map_call.outcome))
+                source = made[-1].step.number
             elif a.key is not None and not (a.mapped or a.flattened or a.holds):
                 constants[a.key] = a.value
                 continue
             else:
-                source = self._add_value(a)
+                made.append(self._add_value(a))
+                source = made[-1].step.number
             specs.append(InputSpec(a.key, source, a.name, a.mapped, a.flattened, a.allow_failure))
         step_state = map_call.outcome.step_state = self.dynamic_plan.add(
             map_call.task, map_call.slug, specs, constants, map_call.by_position
@@ -453,31 +410,39 @@ class CallQueue:
         step_state.step.arrival = map_call.arrival
         step_state.watcher = map_call
         self.dynamic_plan.start_map(step_state)
+        self._let_go(map_call, made)
         added, map_call.added = map_call.added, []
         for tell in added:
             tell()
 
-    def _add_value(self, a: Argument) -> int:
+    def _let_go(self, map_call: MapCall, made: Iterable[StepState]) -> None:
+        """Leave the results that a map reads to its step, which is in the plan."""
+        for step_state in made:
+            self.changes.result_release.forget(step_state)
+        self.claims.start(map_call.outcome)
+        self.claims.unclaim(_read_by(map_call, by_item=False))
+
+    def _add_value(self, a: Argument) -> StepState:
         """Add an argument that is known by now as a step that never runs."""
         value = a.value
         if type(value) is Settled:
             assert value.state is not None
             # Of a child of a map the width is that of its elements alone: its result is measured anew.
             width = value.width if isinstance(value.width, tuple) and not a.flattened else None
-            made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, value.state, width, stands_in=True)
+            made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, _again(value.state), width, stands_in=True)
             self.changes.mark_rerun(made, self._reran(value))
-            return made.step.number
+            return made
         state = state_of(value, a.allow_failure) if a.holds or isinstance(value, State) else Success("Constant.", value)
         made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, state, stands_in=a.holds)
         self.changes.mark_rerun(made, a.holds and any(self._reran(outcome) for outcome in outcomes_in(value)))
-        return made.step.number
+        return made
 
     def _reran(self, outcome: Settled) -> bool:
         """Whether something ran again, in a run that is resumed."""
         resume_rules = self.progress.resume_rules
         return resume_rules is not None and outcome.step_state is not None and resume_rules.reran(*_place(outcome))
 
-    def _add_items(self, a: Argument, reader: Settled) -> int:
+    def _add_items(self, a: Argument, reader: Settled) -> StepState:
         """Add a list in which outcomes stand for items: each child waits for its own item only."""
         items = a.value
         given = Mapped("Items.", n_map_states=len(items))
@@ -485,7 +450,7 @@ class CallQueue:
         self.dynamic_plan.add_own_domain(step_state, len(items))
         for row, item in enumerate(items):
             self._once_known(outcomes_in(item), partial(self._end_item, step_state, row, item, a.allow_failure), reader)
-        return step_state.step.number
+        return step_state
 
     def _end_item(self, step_state: StepState, row: int, item: Any, allows: bool) -> None:
         width = item.width if type(item) is Settled else None
@@ -493,7 +458,10 @@ class CallQueue:
             for outcome in outcomes_in(item):
                 if outcome.step_state is not None:
                     self.progress.resume_rules.inherit(step_state.step.number, row, _place(outcome))
-        self.changes.finish_row(step_state, row, state_of(item, allows), width if isinstance(width, int) else None)
+        self.changes.finish_row(
+            step_state, row, _again(state_of(item, allows)), width if isinstance(width, int) else None
+        )
+        self.claims.unclaim(outcomes_in(item))
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -535,19 +503,26 @@ class CallQueue:
         if step_state is not None and not step_state.final and not self.run_state.over:
             self.progress.cancellation.cancel(step_state.step.slug, None, now)
 
-    def forget(self, map_call: MapCall) -> None:
-        """Keep the results of a map no longer than their consumers need them."""
-        if map_call.step_state is not None and not map_call.kept:
-            self.changes.result_release.forget(map_call.step_state)
-
-    def release(self, outcome: Settled) -> None:
-        """Let go of the large result of a call whose future is gone; tasks that read it have it already."""
-        if outcome.step_state is not None and outcome.row is not None:
-            self.changes.drop_result(outcome.step_state, outcome.row)
-
 
 #: Stands for the task of values that were known when a map was called.
 _NAMED = Constant(None, "value")
+
+
+def _read_by(map_call: MapCall, by_item: bool = True) -> list[Settled]:
+    """Return the outcomes that a map reads or waits for, those of single items among them if asked."""
+    found: list[Settled] = []
+    for a in map_call.arguments:
+        if isinstance(a.value, MapCall):
+            found.append(a.value.outcome)
+        elif a.holds and (by_item or not _by_item(a)):
+            found += outcomes_in(a.value)
+    return found
+
+
+def _again(state: State) -> State:
+    """Return a state whose large result is released apart from that of the state it came from."""
+    again = state._result.held_again() if isinstance(state._result, Held) else None
+    return state if again is None else state.replace(result=again)
 
 
 def _pause_with(reader: Settled | None, outcome: Settled) -> None:
@@ -567,24 +542,6 @@ def outcomes_in(value: Any) -> list[Settled]:
     if type(value) is Settled:
         return [value]
     return [outcome for member in members_of(value) or () for outcome in outcomes_in(member)]
-
-
-def _open_job(outcome: Settled) -> Upcoming | None:
-    """Return what stands for the state of a call, or of a child, that is open at the executor; None if it is not."""
-    step_state, row = outcome.step_state, outcome.row
-    chain = None if step_state is None else step_state.chain
-    map_row = None if chain is None or row is None else chain.open_rows.get(row)
-    if map_row is None or step_state is None or chain is None:
-        return None
-    position = chain.position[step_state.step.number]
-    for job in map_row.jobs:
-        if job.awaiting >> position & 1 and not (job.solo or job.probe_only or job.batch is not None):
-            return Upcoming(job, position)
-    return None
-
-
-def _state_or_upcoming(outcome: Settled) -> Any:
-    return outcome.state or _open_job(outcome)
 
 
 def _result_of(outcome: Settled) -> Any:

@@ -47,7 +47,9 @@ class DynamicPlan:
     The thread that calls tasks and the one that drives the run both add steps, one after another.
     """
 
-    def __init__(self, progress: Progress, max_concurrency: int | None = None, store: Any = None) -> None:
+    def __init__(
+        self, progress: Progress, max_concurrency: int | None = None, store: Any = None, holds: bool = False
+    ) -> None:
         self.progress = progress
         self.run_state = progress.run_state
         self.lock = threading.Lock()
@@ -57,6 +59,7 @@ class DynamicPlan:
         self._slugs = SlugBook()
         self._domains: dict[object, int] = {}
         self._limits: dict[Task, tuple[Limit | None, Rate | None]] = {}
+        self.holds = holds  # results may stay where they were made
         self._origins: dict[Task, Task] = {}  # the tasks of which others are copies, with options of a call
 
     def slug_of(self, task: Task) -> str:
@@ -107,7 +110,7 @@ class DynamicPlan:
         run_state.step_states.append(step_state)
         release = self.progress.changes.result_release
         release.add_step(step)
-        release.keep.add(step.number)
+        release.keep.add(step.number)  # until nobody may ask for its results
         self.progress.admission.limits.add_step(step, *self._limits_of(task))
         return step_state
 
@@ -180,3 +183,5 @@ class DynamicPlan:
             step_state.step.group = group.number
             plan.groups.append(group)  # type: ignore[attr-defined]
             self.progress.ready.add_group(group)
+            if self.holds:
+                self.progress.changes.result_release.read(step_state)

@@ -46,7 +46,7 @@ from prefectish.functions.calls import (
 )
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec, empty_plan
 from prefectish.functions.futures import MapFuture, TaskFuture
-from prefectish.functions.results import not_finished_error, value_of
+from prefectish.functions.results import not_finished_error, owned, value_of
 from prefectish.functions.settled import Settled
 from prefectish.tasks.collections import Flattened
 from prefectish.tasks.signatures import inputs_of
@@ -102,7 +102,7 @@ class FunctionRun:
 
     def begin(self, progress: Progress, session: Session) -> None:
         """Note that the loop begins."""
-        self.dynamic_plan = DynamicPlan(progress, self._max_concurrency, self._store)
+        self.dynamic_plan = DynamicPlan(progress, self._max_concurrency, self._store, not session.live)
         self.calls = CallQueue(progress, self.dynamic_plan, session.follows and progress.resume_rules is None)
         self.live = session.live and progress.resume_rules is None  # the loop decides what is kept
         self.keyed = progress.run_state.events is not None or progress.resume_rules is not None
@@ -123,9 +123,9 @@ class FunctionRun:
             case CancelMap(map_call):
                 self.calls.cancel_map(map_call, now)
             case ReleaseResult(outcome):
-                self.calls.release(outcome)
+                self.calls.claims.unclaim((outcome,))
             case ReleaseMap(map_call):
-                self.calls.forget(map_call)
+                self.calls.claims.unclaim((map_call.outcome,))
             case SetTaskLimit(task, size) if not isinstance(task, str):  # a slug is of one step, as in every run
                 self.dynamic_plan.limit(task, size)
             case _:
@@ -267,13 +267,34 @@ class FunctionRun:
         task = self._variant(task, options)
         given = self._arguments(task, args, kwargs, options)
         signature = self._signature(task, given)
-        if not (self.live and signature.direct) or self._held_back(signature):
-            outcome = self._enqueue(signature, given)
-            outcome.wait()
-        else:
+        if self.live and signature.direct and not self._held_back(signature):
             outcome = self._run_inline(signature, given)
+            outcome.read = True
+            return self._answer(outcome, options)
+        outcome = self._enqueue(signature, given)
+        outcome.wait()
         outcome.read = True
-        return _answer(outcome, options)
+        try:
+            return self._answer(outcome, options)
+        finally:
+            self.control.mailbox.post_later(ReleaseResult(outcome))
+
+    def _answer(self, outcome: Settled, options: CallOptions) -> Any:
+        """Return the value of a call, or raise its error."""
+        state = outcome.state
+        if options.return_state:
+            return self.owned(_known_state(outcome))
+        if state is None:
+            assert outcome.waiting is not None
+            raise not_finished_error(outcome.waiting, outcome.label)
+        if options.allow_failure and not state.is_successful():
+            return state
+        return value_of(state, outcome.label, outcome.sources)
+
+    def owned(self, state: State) -> State:
+        """Return a state for the user, who may read its result as long as the state is there."""
+        assert self.progress is not None
+        return owned(state, self.progress.changes.result_release.copies)
 
     def _held_back(self, signature: CallSignature) -> bool:
         """Whether the run is paused, or the task got a limit while it ran."""
@@ -314,7 +335,9 @@ class FunctionRun:
         outcome.read = options.returns_state
         if options.waits_for_state:
             outcome.wait()
-            return _known_state(outcome)
+            state = self.owned(_known_state(outcome))
+            self.control.mailbox.post_later(ReleaseResult(outcome))
+            return state
         name = signature.step_state.step
         return TaskFuture(self, outcome, TaskName(name.name, name.slug, task.tags), options.returns_state)
 
@@ -360,7 +383,9 @@ class FunctionRun:
         self.post(map_call)
         if options.waits_for_state:
             map_call.outcome.wait()
-            return _states_of_children(map_call)
+            states = [self.owned(state) for state in _states_of_children(map_call)]
+            self.control.mailbox.post_later(ReleaseMap(map_call))
+            return states
         return MapFuture(self, map_call, TaskName(task.name, slug, task.tags), options.returns_state)
 
     def product(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -471,19 +496,6 @@ def _start_of(signature: CallSignature, outcome: Settled) -> dict[int, State]:
     if outcome.key is None or signature.spec.steps[0].storage is None:
         return {}
     return {0: Pending(context={ITEM_KEY: outcome.key})}
-
-
-def _answer(outcome: Settled, options: CallOptions) -> Any:
-    """Return the value of a call, or raise its error."""
-    state = outcome.state
-    if state is None:
-        assert outcome.waiting is not None
-        if options.return_state:
-            return _known_state(outcome)
-        raise not_finished_error(outcome.waiting, outcome.label)
-    if options.return_state or (options.allow_failure and not state.is_successful()):
-        return state
-    return value_of(state, outcome.label, outcome.sources)
 
 
 def _has_failed(state: State | None) -> bool:

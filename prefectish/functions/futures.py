@@ -10,7 +10,6 @@ from weakref import WeakValueDictionary
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import get_logger
-from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.errors import describe
@@ -56,7 +55,7 @@ class TaskFuture(Generic[R]):
         outcome = self._outcome
         if outcome.state is not None:
             outcome.read = True
-            return outcome.state
+            return self._run.owned(outcome.state)
         return outcome.waiting or self._run.state_of(outcome) or PENDING
 
     def done(self) -> bool:
@@ -161,9 +160,8 @@ class TaskFuture(Generic[R]):
         return self.result()
 
     def __del__(self) -> None:
-        outcome = self._outcome
-        if self._map_future is None and outcome.state is not None and isinstance(outcome.state._result, Held):
-            self._run.control.mailbox.post_later(ReleaseResult(outcome))
+        if self._map_future is None:
+            self._run.control.mailbox.post_later(ReleaseResult(self._outcome))
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self!r} is neither true nor false; ask for its result()")
@@ -227,7 +225,7 @@ class MapFuture(Sequence[TaskFuture[R]]):
         outcome = self._map_call.outcome
         if outcome.state is not None:
             outcome.read = True
-            return outcome.state
+            return self._run.owned(outcome.state)
         return PENDING if outcome.step_state is None else outcome.step_state.snapshot()
 
     def done(self) -> bool:

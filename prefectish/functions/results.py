@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableSet, Sequence
 from typing import Any
 
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
 from prefectish.errors import TaskRunFailed, text_of
 from prefectish.functions.settled import Settled
@@ -26,6 +27,21 @@ def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
     raise not_finished_error(state, label, sources) from (
         error if isinstance(error, BaseException) else first_cause(sources)
     )
+
+
+def owned(state: State, copies: MutableSet[Held]) -> State:
+    """Return a state for the user, who may read its result when the run has let go of it; `copies` are noted."""
+    result = state._result
+    if isinstance(result, Held):
+        again = result.held_again()
+        if again is None:
+            return state
+        copies.add(again)
+        return state.replace(result=again)
+    if isinstance(state, Mapped) and any(c is not None and isinstance(c._result, Held) for c in state.map_states or ()):
+        children = [c if c is None else owned(c, copies) for c in state.map_states or ()]
+        return state.replace(map_states=children)
+    return state
 
 
 def not_finished_error(state: State, label: str, sources: Sequence[Settled] = ()) -> TaskRunFailed:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from prefectish.engine.state import State
+from prefectish.engine.state import Mapped, State
 
 if TYPE_CHECKING:
     from prefectish.engine.scheduling.run_state import StepState
@@ -40,6 +40,8 @@ class Settled:
             self.width = width
             self.state = state
             self.waiting = None
+            if state.is_successful() and not isinstance(state, Mapped):
+                self.sources = ()  # they are not the cause of anything
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)

@@ -18,6 +18,10 @@ from prefectish.engine.scheduling.run_state import NEVER_STARTED
 from prefectish.engine.state import Cancelled, State
 
 
+#: Requests that can wait, until they are carried out for their number.
+MOST_WAITING = 256
+
+
 class CancelRun(NamedTuple):
     """Cancel what runs and what was not started; `message` says why."""
 
@@ -177,8 +181,10 @@ class Mailbox:
         self.wake()
 
     def post_later(self, request: Any) -> None:
-        """Leave a request that can wait until the loop turns for another reason."""
+        """Leave a request that can wait until the loop turns for another reason, or until there are many."""
         self.requests.append((request, None))
+        if not len(self.requests) % MOST_WAITING:
+            self.wake()
 
     def wake(self) -> None:
         """Let the loop turn now."""

@@ -47,7 +47,7 @@ from prefectish.errors import PrefectishError, ResultReleased, text_of
 class Held(Deferred):
     """A result that is on a worker. Reading it fetches it; after its release reading it is an error."""
 
-    __slots__ = ("_fetch", "_reason", "_value", "handle", "label", "nbytes")
+    __slots__ = ("__weakref__", "_fetch", "_reason", "_value", "handle", "label", "nbytes")
 
     def __init__(self, label: str, nbytes: int, handle: Any, fetch: Callable[[Any], Any]) -> None:
         self.label = label  # the child that made it, for errors

@@ -41,6 +41,9 @@ from prefectish.engine.worker.cache import is_hit, remember
 #: Weight of the newest row in a chain's mean time.
 NEWEST = 0.1
 
+#: State of a call whose result nobody can ask for any more.
+_DROPPED = Success("Task run succeeded.")
+
 #: Called with (step, old state, new state) for a transition made at the client; handlers may replace the new state.
 Notify = Callable[[StepState, State, State], State]
 
@@ -259,6 +262,8 @@ class Changes:
     def open_calls(self, step_state: StepState, map_state: MapState, width: int | None) -> None:
         """Give a step of a flow function rows of its own: so many, or, with None, one with each call."""
         self.make_mapped(step_state)
+        if width is None:
+            step_state.widths = None  # a map over calls goes over a list of them
         self.open_domain(map_state, width)
         self.open_map(step_state, step_state.state, map_state)
 
@@ -635,7 +640,9 @@ class Changes:
         """Drop the result of a call that can be asked for no more; its state stays."""
         if step_state.children is not None and row < len(step_state.children):
             state = step_state.children[row]
-            if state is not None:
+            if type(state) is Success:
+                step_state.children[row] = _DROPPED
+            elif state is not None and state.is_successful():
                 step_state.children[row] = state.replace(result=None)
 
 

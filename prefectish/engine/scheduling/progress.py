@@ -24,6 +24,7 @@ receipt changes:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
@@ -265,7 +266,8 @@ class Progress:
     def held(self) -> list[Held]:
         """Return the results that are still held where they were made."""
         states = (state for step_state in self.run_state.step_states for state in step_state.children or ())
-        found = (state._result for state in states if state is not None)
+        tables = (state._result for state in states if state is not None)
+        found = itertools.chain(tables, list(self.changes.result_release.copies))
         return [result for result in found if isinstance(result, Held) and result.handle is not None]
 
     def open_rows(self) -> dict[int, list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from weakref import WeakSet
 
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan, Step
@@ -22,6 +23,10 @@ class ResultRelease:
         self._plan = plan
         self._runs = step_states
         self.keep = set(keep)
+        #: How many may ask for the result of a row, by number of the step and row.
+        self._claims: dict[tuple[int, int], int] = {}
+        #: References that the user was given; the values stay as long as one of them is there.
+        self.copies: WeakSet[Held] = WeakSet()
         self._elementwise: dict[tuple[int, int], bool] = {}
         for step in plan.steps:
             self.add_step(step)
@@ -50,19 +55,52 @@ class ResultRelease:
     def ended(self, step_state: StepState) -> None:
         """Let go of what only this consumer still needed."""
         for source in step_state.reads:
-            for row in range(len(source.children or ())):
-                self._release_if_unused(source, row)
+            self._release_rows(source)
+
+    def claim(self, number: int, row: int) -> None:
+        """Note one more that may ask for the result of a row, by number of the step and row."""
+        self._claims[number, row] = self._claims.get((number, row), 0) + 1
+
+    def unclaim(self, step_state: StepState, row: int) -> bool:
+        """Note that one of them will not ask any more; True, with the result released, if none is left."""
+        place = step_state.step.number, row
+        left = self._claims.get(place, 0) - 1
+        if left > 0:
+            self._claims[place] = left
+            return False
+        self._claims.pop(place, None)
+        self._release_if_unused(step_state, row)
+        return True
+
+    def is_claimed(self, number: int, row: int) -> bool:
+        """Whether somebody may ask for the result of a row."""
+        return (number, row) in self._claims
+
+    def read(self, consumer: StepState) -> None:
+        """Watch a step that was added during the run: what it reads may have ended before."""
+        self.add_step(consumer.step)
+        for i in consumer.step.inputs:
+            source = self._runs[i.source] if i.source >= 0 else None
+            if source is not None and source not in consumer.reads:
+                consumer.reads.append(source)
 
     def forget(self, step_state: StepState) -> None:
         """Keep the results of a step no longer than its consumers need them."""
         self.keep.discard(step_state.step.number)
-        for row in range(len(step_state.children or ())):
-            self._release_if_unused(step_state, row)
+        self._release_rows(step_state)
+
+    def _release_rows(self, source: StepState) -> None:
+        for row in range(1 if source.children is None else len(source.children)):
+            self._release_if_unused(source, row)
 
     def _release_if_unused(self, source: StepState, row: int) -> None:
-        if source.step.number in self.keep or source.children is None or row >= len(source.children):
+        if source.step.number in self.keep or (self._claims and (source.step.number, row) in self._claims):
             return
-        state = source.children[row]
+        children = source.children
+        if children is not None and row >= len(children):
+            return
+        # A value that was known before its step was added has no rows.
+        state = source.state if children is None else children[row]
         if state is None or not isinstance(state._result, Held) or state._result.handle is None:
             return
         if all(self._done(source, self._runs[number], row) for number in source.step.consumers):
@@ -71,7 +109,7 @@ class ResultRelease:
     def _done(self, source: StepState, consumer: StepState, row: int) -> bool:
         if consumer.final:
             return True
-        if not self._elementwise[source.step.number, consumer.step.number]:
+        if source.children is None or not self._elementwise[source.step.number, consumer.step.number]:
             return False
         children = consumer.children
         return children is not None and row < len(children) and children[row] is not None
