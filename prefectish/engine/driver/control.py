@@ -17,7 +17,6 @@ from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED
 from prefectish.engine.state import Cancelled, State
 
-
 #: Requests that can wait, until they are carried out for their number.
 MOST_WAITING = 256
 
