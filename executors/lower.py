@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import EncodedError
-from prefectish.engine.jobs.job import ITEM, ChainSpec, Job, Record
+from prefectish.engine.jobs.job import CALL, ITEM, ChainSpec, Job, Record
 from prefectish.engine.jobs.references import LeftOnWorker
 from prefectish.engine.wire.execute import execute, execute_batch, take_from_batch
 from prefectish.engine.wire.messages import Batch, Call, StepResult
@@ -56,12 +56,15 @@ class LoweringOptions(NamedTuple):
         Whether results are unpickled once more where they were made.
     reference
         Returns what a graph holds in the place of what a reference stands for.
+    share
+        The same for the inputs of a call, which other calls may have in common.
     """
 
     run_id: str
     keep: int
     verify: bool
     reference: Callable[[Any], Any]
+    share: Callable[[Any], Any]
 
 
 class LoweredBatch(NamedTuple):
@@ -122,7 +125,8 @@ def lower(job: Job, chain: PackedChain, options: LoweringOptions) -> Lowered:
     positions = job.positions if not refused else _unaffected(job, {p for p, _ in refused})
     given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
     starts = {p: packer.state(s, "an earlier attempt") for p, s in job.starts.items()}
-    values = [options.reference(h) for h in packer.held]
+    reference = options.share if job.chain.steps[0].precedence == CALL else options.reference
+    values = [reference(h) for h in packer.held]
     keys: dict[int, Key] = {}
     graph: dict[Key, Task] = {}
     inner: set[int] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import tempfile
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,15 @@ class PayloadFiles:
     def __init__(self) -> None:
         self._folder: Path | None = None
         self._count = 0
+        self._lock = threading.Lock()
 
     def add(self, value: Any) -> PayloadFile:
         """Write a value."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="prefectish-"))
-        self._count += 1
-        path = self._folder / f"{self._count}.pickle"
+        with self._lock:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="prefectish-"))
+            self._count += 1
+            path = self._folder / f"{self._count}.pickle"
         with open(path, "wb") as file:
             pickle.dump(value, file, protocol=5)
         return PayloadFile(str(path))

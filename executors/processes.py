@@ -34,6 +34,7 @@ from prefectish.executors.own_modules import changed_at, reached, stale_here
 from prefectish.executors.payload_files import PayloadFiles
 from prefectish.executors.pool_session import CallsAhead, PoolJob, Report, cluster_error, in_given_order
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
+from prefectish.executors.shared_values import SharedValues
 
 #: The bytes of a chain up to this size are sent with every call; larger ones are written to a file.
 INLINE_CHAIN = 4096
@@ -143,10 +144,11 @@ class Processes:
     def __init__(self, slots: int, plan: Plan, run_id: str, verify: bool = False) -> None:
         self.slots = slots
         self.tasks = pickle_tasks(plan)
-        self.options = LoweringOptions(run_id, sys.maxsize, verify, _reference)
+        self._payload_files = PayloadFiles()
+        shared = SharedValues(lambda held: self._payload_files.add(_reference(held)), first=_reference)
+        self.options = LoweringOptions(run_id, sys.maxsize, verify, _reference, shared.reference)
         self.deaths: Counter[tuple[int, int, int]] = Counter()
         self._chains: dict[int, PackedChain] = {}
-        self._payload_files = PayloadFiles()
         self._lock = threading.Lock()
         self._shared_pool = ProcessPool(slots)
         self._solo_pool = ProcessPool(1)

@@ -59,6 +59,7 @@ from prefectish.executors.lower import (
 from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey
 from prefectish.executors.placing import QUESTION, Placer
 from prefectish.executors.same_modules import SameModules
+from prefectish.executors.shared_values import SharedValues
 from prefectish.executors.waker import Waker
 from prefectish.tasks.task import Task
 
@@ -135,7 +136,10 @@ class ClusterSession:
         self.window = window
         self.slots = slots
         self.tasks = pickle_tasks(plan)
-        self.options = LoweringOptions(run_id, max_inline_bytes, verify_results, self._reference)
+        self._shared = SharedValues(self._reference)
+        self.options = LoweringOptions(
+            run_id, max_inline_bytes, verify_results, self._reference, self._shared.reference
+        )
         self.open_keys: dict[Key, OpenKey] = {}
         self.waker = Waker(self.client.loop.add_callback)
         self.chains: dict[int, OpenChain] = {}
@@ -601,6 +605,7 @@ class ClusterSession:
         del self.open_keys[key]
         if lost.cause is LossCause.INPUT_LOST:
             # Its large inputs are sent again, from the client's copy.
+            self._shared.forget()
             self.chains.pop(job.chain.ident, None)
         self._give_up(entry, lost, own=entry.follows and is_blamed(entry.future, key))
 
