@@ -8,6 +8,7 @@ private name                                                why it is needed
 ==========================================================  ==========================================================
 ``dask._task_spec.Task``, ``TaskRef``                       the form in which Dask runs tasks: no conversion of graphs
 ``dask._expr.LLGExpr(..., _determ_token=)``                 a name for a graph; Dask would hash every task to make one
+``_annotations``                                            what is annotated around a run goes to its tasks alone
 ``Client._graph_to_futures(internal_priority=)``            an order of submission; ``Client.get`` takes none
 ``Future._cleared``, ``_generation``, ``_state``            one message for the release of many futures, and waiting
 ``Client._refcount_lock``, ``refcount``, ``generation``     the same
@@ -25,13 +26,17 @@ distributed is imported only when a function needs it: on processes of this mach
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
 import dask
 from dask._expr import LLGExpr
 from dask._task_spec import Task, TaskRef
+from dask.base import _annotations
+
+from prefectish.executors.annotations import other_annotations
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster, SchedulerPlugin
@@ -75,8 +80,8 @@ def submit_graph(
     """
     from distributed.spans import SpanMetadata
 
-    annotated = nullcontext() if annotation is None else dask.annotate(**{annotation: True})
-    with dask.config.set(_NO_ADVICE), annotated:
+    token = _annotations.set({**other_annotations(), **({} if annotation is None else {annotation: True})})
+    with dask.config.set(_NO_ADVICE), _restored(token):
         futures: dict[Key, Future] = client._graph_to_futures(
             LLGExpr(dict(graph), _determ_token=name),
             list(keys),
@@ -86,6 +91,15 @@ def submit_graph(
             **options,
         )
     return futures
+
+
+@contextmanager
+def _restored(token: Token[Any]) -> Iterator[None]:
+    """Annotate afterwards as before: what is annotated around a run is that of its tasks, not of every key."""
+    try:
+        yield
+    finally:
+        _annotations.reset(token)
 
 
 def release(client: Client, futures: Sequence[Future]) -> None:

@@ -126,6 +126,7 @@ LATE = {
     "prefectish.functions.flow_attempts": {"prefectish.executors.LocalDaskExecutor"},
     "prefectish.functions.decorator": {"prefectish.history.outline"},
     "prefectish.history.queries": {"prefectish.display.report", "prefectish.display.reprs"},
+    "prefectish.tasks.annotations": {"prefectish.executors.annotations"},
     "prefectish.tasks.flows": {"prefectish.registry.children"},
     "prefectish.tasks.runners": {"prefectish.executors"},
     "prefectish.visualize": {"prefectish.display.graph"},

@@ -24,6 +24,7 @@ from prefectish.functions.arguments import holds_futures
 from prefectish.functions.function_run import FunctionRun
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.results import not_finished_error
+from prefectish.tasks.annotations import annotations, log_annotations
 
 if TYPE_CHECKING:
     from prefectish.functions.decorator import FlowFunction
@@ -63,6 +64,9 @@ class FlowAttempt:
         return self.run.started
 
     def __enter__(self) -> None:
+        around = annotations()
+        if around:
+            log_annotations(around)
         with ExitStack() as blocks:
             blocks.enter_context(interruptible())
             self.run.start(self._drive)

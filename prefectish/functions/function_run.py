@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextvars
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from prefectish.edges import Annotation, flattened_once, unwrap
 from prefectish.engine.call_options import CallOptions
+from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver.control import CancelRun, RunControl, SetTaskLimit, carry_out
@@ -84,7 +85,7 @@ class FunctionRun:
         self._max_concurrency = max_concurrency
         self._store = store
         self._signatures: dict[tuple[Task, tuple[InputSpec, ...], tuple[str, ...]], CallSignature] = {}
-        self._tagged: dict[tuple[Task, frozenset[str]], Task] = {}
+        self._variants: dict[tuple[Task, frozenset[str], Hashable], Task] = {}
         self._maps: list[MapCall] = []
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -441,13 +442,15 @@ class FunctionRun:
         """Return the task with the options of this call, and the tags of the context."""
         tags = current().get("tags") or frozenset()
         logs = {"log_stdout": True} if self._log_prints and not task.log_stdout else {}
-        if options.task_args:
-            return self.dynamic_plan.variant(task, task._copy({**logs, **options.task_args}))
-        if tags <= task.tags and not logs:
+        if not options.task_args and tags <= task.tags and not logs:
             return task
-        found = self._tagged.get((task, tags))
+        given = {**logs, **(options.task_args or {})}
+        same = _as_key(given)
+        found = None if same is None else self._variants.get((task, tags, same))
         if found is None:
-            found = self._tagged[task, tags] = self.dynamic_plan.variant(task, task._copy(logs))
+            found = self.dynamic_plan.variant(task, task._copy(given))
+            if same is not None:
+                self._variants[task, tags, same] = found
         return found
 
     def _check_open(self, task: Task) -> None:
@@ -467,6 +470,12 @@ class FunctionRun:
 def maps_over(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call is a map, since one of its arguments is ``mapped(...)``."""
     return any(isinstance(value, Annotation) and unwrap(value).mapped for value in (*args, *kwargs.values()))
+
+
+def _as_key(options: Mapping[str, Any]) -> Hashable:
+    """Return options of a call as a key: calls with equal ones share a copy of their task. None if that is no key."""
+    plain = tuple((n, tuple(sorted(v.items())) if isinstance(v, dict) else v) for n, v in sorted(options.items()))
+    return plain if isinstance(capture(hash, plain), Value) else None
 
 
 def _known_state(outcome: Settled) -> State:

@@ -21,6 +21,7 @@ from prefectish.engine.context import current, get_logger
 from prefectish.errors import FlowDefinitionError
 from prefectish.safe_repr import printable
 from prefectish.tasks import options as task_options
+from prefectish.tasks.annotations import options_around
 from prefectish.tasks.in_bodies import call_in_body, in_body, refuse_in_body
 from prefectish.tasks.not_a_value import ResultOption
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions, guess
@@ -356,6 +357,7 @@ class Task(FlowNode, Generic[R]):
             upstream_tasks = [*several(upstream_tasks), *several(wait_for)]
         run = self._function_run() if flow is None else None
         if run is not None:
+            task_args = options_around(self, task_args)
             options = options_of_call(self, upstream_tasks, return_state, allow_failure, task_args)
             return (run.map if mapped else run.call)(self, args, kwargs, options)
         if flow is None and in_body():
@@ -368,7 +370,7 @@ class Task(FlowNode, Generic[R]):
             kwargs = {name: allowing_failure(value) for name, value in kwargs.items()}
             upstream_tasks = tuple(map(allowing_failure, several(upstream_tasks)))
         flow = self._flow(flow)
-        new = self._copy(task_args or {})
+        new = self._copy(options_around(self, task_args) or {})
         new.bind(*args, mapped=mapped, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
         new._home = Home(weakref.ref(flow), flow.slugs[new], flow.name)
         return new
@@ -483,6 +485,7 @@ class Task(FlowNode, Generic[R]):
                 f"{self.name}.submit(...) runs inside a @flow function; in a `with Flow(...)` block call "
                 f"{self.name}(...) or {self.name}.map(...); {self.name}.run(...) runs only the function"
             )
+        task_args = options_around(self, task_args)
         options = options_of_call(self, wait_for, return_state, allow_failure, task_args)
         return run.submit(self, args, kwargs, options)
 

@@ -352,13 +352,13 @@ def _kept(plan: Plan, keep_results: Any) -> frozenset[int]:
     tasks = {asked} if isinstance(asked, Task | int) else set(asked)
     if not all(isinstance(task, Task) for task in tasks):
         raise TypeError(f"keep_results must be None, True, False, a task or a list of tasks, got {keep_results!r}")
-    named = (step.number for step in plan.steps if step.task in tasks)
+    named = (step.number for step in plan.steps if step.origin in tasks)
     return frozenset((*plan.terminals, *plan.references, *named))
 
 
 def _starts(plan: Plan, task_states: Mapping[Any, State]) -> dict[int, State]:
     """Return the states from a former run by step; what such a run set up is gone, so it is set up again."""
-    given = {step.number: _unwrapped(task_states[step.task]) for step in plan.steps if step.task in task_states}
+    given = {step.number: _unwrapped(task_states[step.origin]) for step in plan.steps if step.origin in task_states}
     return {n: s for n, s in given.items() if not (plan.steps[n].task.runs_again and s.is_finished())}
 
 

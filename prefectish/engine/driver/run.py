@@ -24,7 +24,7 @@ from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ticker_for
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.protocol import Executor, RunnableFlow
-from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.plan.compile import annotate, compile_flow
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.events import Recorder
 from prefectish.engine.scheduling.events import load as load_recorder
@@ -35,6 +35,7 @@ from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.cache import CACHES
 from prefectish.errors import HistoryWriteError
 from prefectish.flow_source import origin_of
+from prefectish.tasks.annotations import annotations, log_annotations
 
 DEFAULTS = RunOptions()
 
@@ -136,6 +137,10 @@ def _planned(flow: Any, parameters: Mapping[str, Any], executor: Executor) -> tu
         text = f"{flow!r} has no tasks, so that nothing runs; call tasks inside of `with Flow(...) as flow:`"
         warnings.warn(text, stacklevel=_callers_level())
     plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
+    around = annotations()
+    if around:
+        log_annotations(around)
+        annotate(plan, around)
     own = flow.parameters()
     return plan, {step.name: step.literal.result for step in plan.steps if step.literal and step.task in own}
 

@@ -33,6 +33,7 @@ from prefectish.engine.plan.steps import Group, Input, MapDomain, MapSource, Pla
 from prefectish.engine.state import Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.parameters import Parameter
+from prefectish.tasks.annotations import annotated
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.signatures import inputs_of
 from prefectish.tasks.task import Task
@@ -126,6 +127,13 @@ def _note_shared_caches(steps: Iterable[Step]) -> None:
         if len(several) > 1:
             for step in several:
                 step.shares_cache = True
+
+
+def annotate(plan: Plan, around: Mapping[str, Any]) -> None:
+    """Give the tasks of a plan the options that are set around its run."""
+    for step in plan.steps:
+        if step.literal is None:
+            step.task = step.origin._copy(annotated(step.origin, around))
 
 
 def check_marker(step: Step) -> None:

@@ -51,7 +51,7 @@ class Step:
 
     __slots__ = (
         "arrival", "by_position", "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name",
-        "number", "slug", "domain", "shares_cache", "stage", "stands_in", "store", "task",
+        "number", "origin", "slug", "domain", "shares_cache", "stage", "stands_in", "store", "task",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,7 @@ class Step:
         self.by_position = by_position  # names of the arguments that the body is given by position
         self.number = number  # position in the plan, topological: every input comes from a smaller number
         self.task = task
+        self.origin = task  # the task of the flow, of which `task` is a copy if options are set around the run
         self.name: str = task.name
         self.slug = slug
         self.inputs = inputs

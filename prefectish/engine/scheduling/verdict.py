@@ -54,9 +54,9 @@ def by_task(plan: Plan, states: Sequence[State], slowest: Sequence[SlowChild] = 
     steps = plan.steps
     arrows = [Arrow(steps[i.source].slug, step.slug, i.key, i.mapped) for step in steps for i in step.inputs]
     return TaskStates(
-        {step.task: states[step.number] for step in steps},
+        {step.origin: states[step.number] for step in steps},
         plan.flow_name,
-        {step.task: step.slug for step in steps},
+        {step.origin: step.slug for step in steps},
         arrows,
         frozenset(step.slug for step in steps if step.mapped),
         slowest,
