@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ BASES = ("", "prefectish/engine")
 FILES = sorted(set(re.findall(r"`([\w/]+\.py)`", PAGE)))
 #: Files in which one of the questions that were hardest to follow may be decided, at most.
 LONGEST_WALK = 9
+#: Files that the run of a plain child may call functions of, and calls from one file into another, at most.
+MOST_FILES, MOST_CROSSINGS = 16, 40
 
 
 def section(title: str) -> str:
@@ -50,3 +55,14 @@ def test_hard_questions_cross_few_files(question: str) -> None:
     [row] = [line for line in PAGE.splitlines() if line.startswith(f"| {question}")]
     walk = row.split(". ")[0]  # further sentences tell of other roads
     assert 0 < walk.count(".py`") <= LONGEST_WALK
+
+
+def test_plain_child_crosses_few_files() -> None:
+    checks_nothing = {name: value for name, value in os.environ.items() if name != "PREFECTISH_VALIDATE"}
+    script = Path(__file__).parent / "crossings.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=checks_nothing)
+    lines = done.stdout.splitlines()
+    files = [line for line in lines if line.endswith(".py") and " " not in line]
+    crossings = sum(int(line.split()[0]) for line in lines if "->" in line)
+    assert 10 < len(files) <= MOST_FILES, done.stdout
+    assert 20 < crossings <= MOST_CROSSINGS, done.stdout

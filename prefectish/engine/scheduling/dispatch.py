@@ -111,21 +111,21 @@ class Dispatcher:
 
     def _start_next(self, chain: StepChain, now: Now) -> None:
         """Begin the next row or batch of a chain, if there is a slot under the chain's limits."""
-        batched = self.admission.is_batched(chain)
-        size = self.admission.batch_size(chain) if batched else 1
+        admission = self.admission
+        batched = chain.spec.batch_size is not None and admission.is_batched(chain)
+        size = admission.batch_size(chain) if batched else 1
         if not size:
             return  # it is queued again when a batch of it has ended
-        size = self.admission.room(chain, size)
-        if size <= 0:
-            self.admission.defer(chain)
+        if admission.branch_limits and (size := admission.room(chain, size)) <= 0:
+            admission.defer(chain)
             return
         if chain.limited and not self._is_permitted(chain, now):
             return
         jobs, row = self._begin_rows(chain, size, now)
         if chain.limited and not jobs:
-            self.admission.give_back(chain)
+            admission.give_back(chain)
         if chain.map_state is not None and (jobs or row is not None):
-            self.admission.queue(chain)
+            admission.queue(chain)
         if batched and jobs:
             self.rows.make_batch(chain, jobs)
 
