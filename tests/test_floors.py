@@ -115,7 +115,7 @@ LATE = {
     "prefectish": {"prefectish.executors"},
     "prefectish.config": {"prefectish.executors"},
     "prefectish.deployable": {"prefectish.registry.deploy", "prefectish.registry.detach"},
-    "prefectish.engine.driver.handle": {"prefectish.display.reprs"},
+    "prefectish.engine.driver.handle": {"prefectish.display.reprs", "prefectish.history.outline"},
     "prefectish.engine.driver.progress_view": {"prefectish.display.live"},
     "prefectish.engine.driver.run": {"prefectish.history", "prefectish.history.resume"},
     "prefectish.engine.scheduling.events": {"prefectish.history.recorder"},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from real import until
 
-from prefectish import Flow, history, task, unmapped
+from prefectish import Flow, flow, history, task, unmapped
 from prefectish.engine.state import Paused, Running, Success
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 
@@ -278,3 +278,38 @@ def test_failures_run_again_in_other_processes(kind: str, tmp_path: Any, request
     until(lambda: run.counts(cleaned).get("Success") == 4, LIMIT)
     go_on.touch()
     assert run.wait(LIMIT).result[cleaned].result == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("front", ["flow", "function"])
+def test_children_and_results_of_what_has_ended(desk: Desk, tmp_path: Any, front: str) -> None:
+    @task
+    def load(x: int) -> int:
+        return int(desk(x))
+
+    if front == "flow":
+        with Flow("half done", executor=LocalDaskExecutor(num_workers=2)) as made:
+            load.map([5, 6, 7])
+        started = made.start(history=str(tmp_path / "history.db"))
+    else:
+
+        @flow(executor=LocalDaskExecutor(num_workers=2))
+        def half_done() -> Any:
+            return load.map([5, 6, 7]).result()
+
+        started = half_done.start(history=str(tmp_path / "history.db"))
+    desk.wait_for(2)
+    desk.serve(1)
+    until(lambda: len(started.results("load")) == 1, LIMIT)
+    until(lambda: len(started.children("load", "Success")) == 1, LIMIT)
+    desk.serve(5)
+    assert isinstance(started.wait(LIMIT), Success)
+    assert [child.index for child in started.children("load")] == [0, 1, 2]
+
+
+def test_children_without_a_history_are_refused(desk: Desk) -> None:
+    made, _, _ = flow_of(desk, width=1)
+    desk.serve(5)
+    run = made.start(history=False)
+    run.wait(LIMIT)
+    with pytest.raises(RuntimeError, match="has no history"):
+        run.children("load")

@@ -33,7 +33,7 @@ from prefectish.engine.driver.interrupts import Terminated, terminable
 from prefectish.engine.driver.progress_view import counts_by_state
 from prefectish.engine.scheduling.retry_failed import CannotRetry, chooser
 from prefectish.engine.scheduling.verdict import expand, states_so_far
-from prefectish.engine.state import Paused, Running, State
+from prefectish.engine.state import Paused, Running, Skipped, State, Success
 from prefectish.engine.task_states import is_by_task, story_of, task_of
 from prefectish.tasks.task import Task
 
@@ -333,6 +333,54 @@ class RunHandle:
             return state
         run_state = progress.run_state
         return state.replace(result=states_so_far(run_state.plan, run_state.step_states))
+
+    def results(self, task: Any) -> dict[int | None, Any]:
+        """Return what the children of a task that have succeeded so far returned, by map index; None for a single task.
+
+        Parameters
+        ----------
+        task
+            A task, its name or its slug.
+
+        Raises
+        ------
+        ValueError
+            `task` is not in the flow.
+        """
+        slug, found = self._slugs(task)[0], self.snapshot().result
+        state = next((found[known] for known, own in found.slugs.items() if own == slug), None)
+        if state is None:
+            return {}
+        children = {None: state} if state.map_states is None else dict(enumerate(state.map_states))
+        return {i: c.result for i, c in children.items() if isinstance(c, Success) and not isinstance(c, Skipped)}
+
+    def children(self, task: Any, state: str | None = None) -> list[Any]:
+        """Return the children of a task that have ended so far, from the history, which is half a second late at most.
+
+        Parameters
+        ----------
+        task
+            A task, its name or its slug.
+        state
+            Only children in the state of this name.
+
+        Raises
+        ------
+        ValueError
+            `task` is not in the flow.
+        RuntimeError
+            The run is not recorded.
+        """
+        from importlib import import_module
+
+        slug, progress = self._slugs(task)[0], self._control.progress
+        row = None if self.id is None else import_module("prefectish.history.outline").find(self.id)
+        if row is None or progress is None:
+            raise RuntimeError(f"run {self.id} has no history; results() and snapshot() read it in this process")
+        if slug not in {facts["slug"] for facts in row.tasks()}:  # a flow function has only just called it
+            return []
+        found: list[Any] = row.children(slug, state)
+        return found
 
     def story(self, key: str) -> str:
         """Return what happened so far to a task (``"load"``) or a child (``"load[17]"``), moment by moment.
