@@ -1,4 +1,7 @@
-"""Is killed in the middle of its bodies, and resumes: ``killed_flow.py run|resume FOLDER EXECUTOR FRONT``."""
+"""Is killed in the middle of its bodies, and resumes: ``killed_flow.py run|resume FOLDER EXECUTOR FRONT``.
+
+A front of two words (``"graph named"``) keeps results under names that the user chose.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from prefectish import Flow, flow, history, task
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 from prefectish.results import FSResult, LocalResult
 
-COUNT = 600
+COUNT = 1_200
 EXECUTORS = {
     "local": LocalExecutor,
     "threads": lambda: LocalDaskExecutor("threads", num_workers=4),
@@ -36,13 +39,17 @@ def calls(folder: str) -> int:
 
 def built(folder: str, store: Any) -> Flow:
     with Flow("graph", result=store) as made:
-        task(sum, name="total")(body.map(list(range(COUNT)), folder=[folder] * COUNT))
+        task(sum, name="total", result=LocalResult(os.path.join(folder, "sums")))(
+            body.map(list(range(COUNT)), folder=[folder] * COUNT)
+        )
     return made
 
 
 def main(act: str, folder: str, executor: str, front: str) -> None:
     where, home = os.path.join(folder, "results"), os.path.join(folder, "history.db")
-    store = LocalResult(where) if executor in ("local", "threads") else FSResult(f"file://{where}")
+    front, _, named = front.partition(" ")
+    place = {"location": "data/{n:06d}.pkl"} if named else {}
+    store = LocalResult(where, **place) if executor in ("local", "threads") else FSResult(f"file://{where}", **place)
     options: dict[str, Any] = {"executor": EXECUTORS[executor](), "history": home}
     runs = history.runs(store=home) if act == "resume" else []
     if front == "calls":

@@ -16,7 +16,7 @@ from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.state import Failed, Paused, Resume, Retrying, Scheduled, State
 from prefectish.engine.state import State as AnyState
-from prefectish.engine.worker.storage import Stored
+from prefectish.engine.worker.stored_result import Stored, is_replaced
 from prefectish.errors import RemoteError, ResultCorrupt, ResumeMismatch, RunLocked
 from prefectish.flow_version import differs_only_in_closure, task_version
 from prefectish.history import schema
@@ -90,6 +90,7 @@ class Resumption:
         """Return the previous results of the run, and become its holder; ResumeMismatch if a task has changed."""
         children: dict[str, Mapping[ItemId, PreviousResult]] = {}
         widths: dict[str, int] = {}
+        since: dict[str, int] = {}
         known = {row.slug: row for row in self._steps()}
         stored = StoredResults(self.run.id, self.run.part)
         is_ours = self.run.flow_name == plan.flow_name if plan.grows else known.keys() & {s.slug for s in plan.steps}
@@ -105,6 +106,7 @@ class Resumption:
             if row is None:
                 if plan.grows and not any(i.mapped for i in step.inputs):  # calls, and none of them was recorded
                     children[step.slug] = stored.missing(step, {}, 0, task_version(step.task))
+                    since[step.slug] = 0
                 return
             every = self.run._every_child(step.slug)
             # If a task ended, its children of the last part are complete; items of others were removed from the list.
@@ -122,6 +124,7 @@ class Resumption:
                 single = step.domain is None
                 places = {key: (child._row.part, -1 if single else child._row.row) for key, child in every.items()}
                 unrecorded = stored.missing(step, places, row.since)
+                since[step.slug] = row.since
                 children[step.slug] = {**unrecorded, **children[step.slug]}
                 widths[step.slug] += sum(found.generation == self.run.part for found in unrecorded.values())
 
@@ -129,7 +132,8 @@ class Resumption:
             learn(step)
         waiting = self._waiting()
         self._take()
-        return PreviousRun(children, waiting, widths, self._changed, self.retry_failed, learn, self._chosen)
+        options = (self._changed, self.retry_failed, learn, self._chosen, since)
+        return PreviousRun(children, waiting, widths, *options)
 
     def _check_unchanged(self, step: Step, row: Any, rows: list[ChildRow], changed: set[str]) -> None:
         version = task_version(step.task)
@@ -213,7 +217,7 @@ def recorded(step: Step, child: ChildRow, had_left: bool = False) -> PreviousRes
     location = child.location
 
     def is_readable() -> bool:
-        return store is None or (location is not None and _is_sound(store, location))
+        return store is None or (location is not None and _is_sound(store, location, _maker(child)))
 
     gone = isinstance(state._result, Gone)
     place = None if had_left else row.row
@@ -234,16 +238,20 @@ def state_of(child: ChildRow, kept_in: Result | None, label: str) -> tuple[State
         return cls(message), None
     if child.location is None or kept_in is None:
         return cls(message, Gone(label)), None
-    return cls(message, Stored(kept_in, child.location, label)), kept_in
+    return cls(message, Stored(kept_in, child.location, label, run_id=_maker(child))), kept_in
 
 
-def _is_sound(store: Result, location: str) -> bool:
-    """Whether a stored result exists and is intact."""
+def _maker(child: ChildRow) -> str | None:
+    """Return the run that a result has to be of; None for what may have been found at its target."""
+    return None if child.state == "Cached" else child._run.id
+
+
+def _is_sound(store: Result, location: str, run_id: str | None) -> bool:
+    """Whether a stored result exists and is intact, and no other run has replaced it under a name of the user's."""
     try:
-        store.read(location)
+        return not is_replaced(store.facts(location), run_id)
     except (FileNotFoundError, ResultCorrupt):
         return False
-    return True
 
 
 def _since(seconds: float) -> str:

@@ -20,6 +20,7 @@ from prefectish.engine.scheduling.same_key import meets_same_keys
 from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
 from prefectish.engine.worker.cache import can_probe, remember
 from prefectish.engine.worker.decide import finished
+from prefectish.engine.worker.result_names import UNRECORDED
 
 
 class Dispatcher:
@@ -190,7 +191,7 @@ class Dispatcher:
         if chain.spec.steps[0].storage is not None and (key := chain.key_of(row)) is not None:
             self.changes.start_row_from(map_row, 0, Pending(context={ITEM_KEY: key}))
         if chain.spec.names_results:
-            self.name_claims.claim(chain, map_row)
+            self.name_claims.claim(chain, map_row, self.resume_rules)
         if not chain.started:
             self._first_start(chain, now)
         if chain.has_cancelled_early and self._cancel_early(chain, map_row):
@@ -246,6 +247,8 @@ class Dispatcher:
                 self.run_state.events.append(AttemptEvent(number, row, *what))
             width = length_of(step_state.step, record.state)
             self.changes.finish_position(chain, map_row, position, record.state, width)
+        for position, since in kept.unrecorded.items():
+            self.changes.add_to_start(map_row, position, {UNRECORDED: since})
         for position, start in kept.starts.items():
             self._continue_from(chain, map_row, position, start, now)
         return self._begin_rest(chain, map_row, now)

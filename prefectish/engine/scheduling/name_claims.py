@@ -14,14 +14,16 @@ from typing import Any
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, Pick, StepSpec
 from prefectish.engine.jobs.references import Held
-from prefectish.engine.plan.item_key import name_of
+from prefectish.engine.plan.item_key import ItemId, name_of
 from prefectish.engine.plan.names import fields_of
 from prefectish.engine.scheduling.changes import Changes
+from prefectish.engine.scheduling.resume_rules import ResumeRules
 from prefectish.engine.scheduling.run_state import MapRow, StepChain
 from prefectish.engine.state import Pending, State, Success
 from prefectish.engine.worker.attempt_context import AttemptContext
-from prefectish.engine.worker.result_names import TAKEN, UNCLAIMED
+from prefectish.engine.worker.result_names import TAKEN, UNCLAIMED, Holder
 from prefectish.engine.worker.storage import ResultStorage, holder_of
+from prefectish.engine.worker.stored_result import Stored
 from prefectish.engine.worker.template_fields import TemplateFields
 from prefectish.engine.worker.time_limit import bounded, key_in_time
 from prefectish.results.templates import place
@@ -36,20 +38,41 @@ class NameClaims:
         self.changes = changes
         self._needed: dict[int, frozenset[str] | None] = {}
 
-    def claim(self, chain: StepChain, map_row: MapRow) -> None:
-        """Take the names of a row; a step whose name another child has will fail instead of running."""
+    def claim(self, chain: StepChain, map_row: MapRow, resume_rules: ResumeRules | None = None) -> None:
+        """Take the names of a row; a step whose name another child has will fail instead of running.
+
+        Parameters
+        ----------
+        resume_rules
+            Of a run that is resumed: what is kept of it has its names already.
+        """
+        if resume_rules is not None and not chain.started:
+            self._reserve(chain, resume_rules)
         if chain.order is not None and not chain.started:  # rows do not start in their order
             for row in sorted(chain.order):
                 self._claim_row(chain.spec, row, chain.items_of(row))
         index = -1 if chain.map_state is None else map_row.row
-        for position, facts in self._claim_row(chain.spec, index, map_row.items):
+        identity = None if resume_rules is None else resume_rules.identity(chain, map_row)
+        for position, facts in self._claim_row(chain.spec, index, map_row.items, identity):
             self.changes.add_to_start(map_row, position, facts)
 
     def claim_call(self, chain: ChainSpec, row: int, items: Sequence[Any]) -> None:
         """Take the name of a call as it is made, in the thread that makes it."""
         self._claim_row(chain, row, items)
 
-    def _claim_row(self, chain: ChainSpec, index: int, items: Sequence[Any]) -> list[tuple[int, dict[str, Any]]]:
+    def _reserve(self, chain: StepChain, resume_rules: ResumeRules) -> None:
+        """Note the names of the results that are kept, which no other child may replace."""
+        for step in chain.spec.steps:
+            if isinstance(step.storage, ResultStorage) and step.storage.names_result:
+                for identity, found in resume_rules.kept_results(step.slug):
+                    if isinstance(result := found.state._result, Stored):
+                        row = -1 if found.row is None or chain.map_state is None else found.row
+                        holder = Holder(step.number, row, f"the former {step.slug}")
+                        step.storage.names.reserve(step.storage.store, result.location, identity, holder)
+
+    def _claim_row(
+        self, chain: ChainSpec, index: int, items: Sequence[Any], identity: ItemId | None = None
+    ) -> list[tuple[int, dict[str, Any]]]:
         """Take the names of a row; return the positions that fail, or look again, with what they have to know."""
         found: list[tuple[int, dict[str, Any]]] = []
         for position, step in enumerate(chain.steps):
@@ -60,7 +83,9 @@ class NameClaims:
             if not isinstance(name, Value) or name.value is None:
                 found.append((position, {UNCLAIMED: True}))
                 continue
-            holder = storage.names.take(storage.store, name.value, holder_of(_context(chain, step, index)))
+            reserved = None if identity is None else storage.names.reserved(storage.store, name.value, identity)
+            child = holder_of(_context(chain, step, index))
+            holder = reserved or storage.names.take(storage.store, name.value, child)
             if holder is not None:
                 found.append((position, {TAKEN: tuple(holder)}))
         return found

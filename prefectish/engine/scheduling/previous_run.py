@@ -7,7 +7,7 @@ that its result can be read where it is still needed; one whose result is gone r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -124,6 +124,8 @@ class PreviousRun:
         Run failed children again.
     learn
         Called with each step of a plan that grows before its record is asked for; it fills the others.
+    since
+        By slug, of tasks that have not changed: the first part of the run whose results count.
     chosen
         With `retry_failed`: whether a failed child runs again, by slug, row and state; None for all.
     """
@@ -137,6 +139,7 @@ class PreviousRun:
         retry_failed: bool = False,
         learn: Callable[[Step], None] | None = None,
         chosen: Callable[[str, int | None, State], bool] | None = None,
+        since: Mapping[str, int] | None = None,
     ) -> None:
         self.learn: Callable[[Step], None] = learn or _know
         self._children = children
@@ -145,6 +148,7 @@ class PreviousRun:
         self._changed = changed
         self._retry_failed = retry_failed
         self._chosen = chosen
+        self._since = {} if since is None else since
 
     def forget(self, slug: str, identity: ItemId) -> None:
         """Let a child run, whatever became of it."""
@@ -161,6 +165,18 @@ class PreviousRun:
         if not (self._retry_failed and found.state.is_failed()):
             return found
         return None if self._chosen is None or self._chosen(slug, found.row, found.state) else found
+
+    def unrecorded_since(self, slug: str, identity: ItemId) -> int | None:
+        """Return the first part of the run whose result of a child may be used that has no record; None for none."""
+        has_record = identity in self._children.get(slug, {})
+        return None if has_record or slug in self._changed else self._since.get(slug)
+
+    def kept_results(self, slug: str) -> Iterator[tuple[ItemId, PreviousResult]]:
+        """Yield the children of a task that are kept, as far as their own record decides, and that have a result."""
+        for identity in self._children.get(slug, {}):
+            found = self.find(slug, identity)
+            if found is not None and found.state.is_successful():
+                yield identity, found
 
     def start(self, slug: str, identity: ItemId) -> PreviousWait | None:
         """Return the state from which a child without a final one continues; None for the start."""

@@ -7,8 +7,9 @@ has: those of a list that stayed on a worker are not fetched for their names, an
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from prefectish.engine.jobs.job import ITEM, STEP, Pick, StepSpec
@@ -16,9 +17,10 @@ from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.item_key import ITEM_NUMBER, ItemId, item_id_of
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
-from prefectish.engine.scheduling.run_state import MapRow, StepChain, StepState
+from prefectish.engine.scheduling.run_state import NOT_RUN, MapRow, StepChain, StepState
 from prefectish.engine.state import Deferred, State, Success
 from prefectish.engine.worker.run_steps import gather
+from prefectish.engine.worker.storage import ResultStorage
 from prefectish.engine.worker.time_limit import key_in_time
 
 #: Identity of a single task.
@@ -37,11 +39,15 @@ class Kept(NamedTuple):
         States from which steps continue that were neither finished nor at their start.
     rerun
         Steps that were not finished before, and run.
+    unrecorded
+        Of these, such whose result may be stored although they have no record, under a name that the user chose; with
+        the first part of the run whose results count.
     """
 
     records: dict[int, PreviousResult]
     starts: dict[int, State]
     rerun: set[int]
+    unrecorded: dict[int, int]
 
 
 class ResumeRules:
@@ -85,11 +91,11 @@ class ResumeRules:
 
     def kept(self, chain: StepChain, map_row: MapRow, plan: Plan, step_states: Sequence[StepState]) -> Kept:
         """Return what is kept of a row, and what has to run."""
-        self._note_key(chain, map_row)
-        identity = self._identity(chain, map_row.row)
+        identity = self.identity(chain, map_row)
         found: dict[int, PreviousResult] = {}
         starts: dict[int, State] = {}
         rerun: set[int] = set()
+        unrecorded: dict[int, int] = {}
         for position, step_state in enumerate(chain.step_states):
             slug = step_state.step.slug
             record = self._previous_run.find(slug, identity)
@@ -100,6 +106,10 @@ class ResumeRules:
             waiting = self._previous_run.start(slug, identity) if record is None else None
             if waiting is not None and not self._is_stale(chain, position, map_row.row, waiting, found, step_states):
                 starts[position] = waiting.state
+            elif waiting is None and record is None and step_state.step.store is not None:
+                since = self._unrecorded_since(chain, position, map_row.row, identity, found, step_states)
+                if since is not None:
+                    unrecorded[position] = since
             rerun.add(position)
             self._rerun_rows.setdefault(step_state.step.number, set()).add(map_row.row)
         for position in reversed(range(len(chain.step_states))):
@@ -107,7 +117,41 @@ class ResumeRules:
             if needed and not found[position].readable:
                 del found[position]
                 self._warn_unreadable(chain.step_states[position].step.slug)
-        return Kept(found, starts, rerun)
+        return Kept(found, starts, rerun, unrecorded)
+
+    def _unrecorded_since(
+        self,
+        chain: StepChain,
+        position: int,
+        row: int,
+        identity: ItemId,
+        found: dict[int, PreviousResult],
+        step_states: Sequence[StepState],
+    ) -> int | None:
+        """Return the first part of the run in which a step without a record may have stored what counts."""
+        spec = chain.spec.steps[position]
+        storage = spec.storage
+        if not isinstance(storage, ResultStorage) or storage.chosen is None or storage.target is not None:
+            return None  # what has no name of its own is listed by the store, and targets are looked at anyway
+        since = self._previous_run.unrecorded_since(spec.slug, identity)
+        newest = PreviousWait(NOT_RUN, sys.maxsize)
+        if since is None or self._is_stale(chain, position, row, newest, found, step_states):
+            return None
+        sources = [i.source for i in spec.inputs if i.source >= 0]
+        if spec.mapped and not spec.computes_key and any(number in self._moved for number in sources):
+            return None  # such a result does not tell of which item it is
+        read = [(number, row) for number in sources] + [(n, r) for n, r in chain.reads_of(row) if r is not None]
+        made = [self._generations.get(place, 0) for place in read] + [self._latest.get(n, 0) for n in sources]
+        return max(since, *made, 0)
+
+    def kept_results(self, slug: str) -> Iterator[tuple[ItemId, PreviousResult]]:
+        """Yield the children of a task that are kept, as far as their own record decides, and that have a result."""
+        return self._previous_run.kept_results(slug)
+
+    def identity(self, chain: StepChain, map_row: MapRow) -> ItemId:
+        """Return what tells a row from others, in all parts of the run."""
+        self._note_key(chain, map_row)
+        return self._identity(chain, map_row.row)
 
     def _warn_unreadable(self, slug: str) -> None:
         """Warn once that a task runs again although it had ended, and why."""

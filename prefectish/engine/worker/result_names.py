@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TAKEN = "result_name_taken"
 #: Likewise, of a step whose name the client could not tell.
 UNCLAIMED = "result_name_unclaimed"
+#: Likewise, in a run that is resumed, of a step that has no record: the first part of the run whose result counts.
+UNRECORDED = "result_unrecorded"
 
 
 class Holder(NamedTuple):
@@ -39,10 +41,20 @@ class Holder(NamedTuple):
 class NameTable:
     """The names of one run that were taken in the process of its client."""
 
-    __slots__ = ("_holders",)
+    __slots__ = ("_holders", "_reserved")
 
     def __init__(self) -> None:
         self._holders: dict[Any, Holder] = {}
+        self._reserved: dict[Any, tuple[Any, Holder]] = {}
+
+    def reserve(self, store: Result, name: str, identity: Any, child: Holder) -> None:
+        """Note the name of a result that is kept of an earlier part of the run, and whose it is."""
+        self._reserved[place_of(store), name] = identity, child
+
+    def reserved(self, store: Result, name: str, identity: Any) -> Holder | None:
+        """Return the other child whose result is kept under a name, None if there is none."""
+        found = self._reserved.get((place_of(store), name))
+        return None if found is None or found[0] == identity else found[1]
 
     def take(self, store: Result, name: str, child: Holder) -> Holder | None:
         """Take a name for a child; return the other child that has it already, None if there is none."""
@@ -93,5 +105,5 @@ def _folder_of(folder: str, name: str) -> str:
 def taken_text(name: str, holder: Holder, child: Holder, is_target: bool) -> str:
     """Return what is wrong with a name that another child has."""
     what = "target" if is_target else "location"
-    fields = "${item_key} or ${map_index}" if holder.slug == child.slug else "${task_slug}"
+    fields = "${item_key} or ${map_index}" if holder.slug.endswith(child.slug) else "${task_slug}"
     return f"{name!r} is where {holder.label} keeps its result, not {child.label}; put {fields} into the {what}"

@@ -11,6 +11,7 @@ resumed run finds the result of an item that has another position now.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.capture import Error, Value, capture
@@ -24,6 +25,7 @@ from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.result_names import (
     TAKEN,
     UNCLAIMED,
+    UNRECORDED,
     Holder,
     NameTable,
     leave_in_store,
@@ -31,7 +33,7 @@ from prefectish.engine.worker.result_names import (
     take_in_store,
     taken_text,
 )
-from prefectish.engine.worker.stored_result import NOTHING, Stored
+from prefectish.engine.worker.stored_result import ATTEMPT, NOTHING, Stored
 from prefectish.engine.worker.template_fields import TemplateFields
 from prefectish.errors import ResultCorrupt, describe, text_of
 from prefectish.results.envelope import NotAResultFile
@@ -42,12 +44,12 @@ if TYPE_CHECKING:
     from prefectish.engine.worker.attempt_context import AttemptContext
     from prefectish.results.base import Result
 
-#: Header of a stored result whose name the user chose: the attempt that wrote it.
-ATTEMPT = "attempt"
 #: Header of a stored result whose attempt knows it: the key of its item, by which a resumed run finds the child.
 ITEM = "item"
 #: Header of the stored result of a call: the version of the code of its task.
 VERSION = "version"
+#: The place that an attempt has of its own, see :meth:`ResultStorage.own_place`.
+_OWN_PLACE = re.compile(r"(?P<run>.+)/(?P<part>\d+)/(?P<slug>[^/]+)/(?P<index>\d+|single)\.\d+")
 #: Results of at most so many bytes travel with their record as well.
 SMALL = 4096
 
@@ -125,6 +127,11 @@ class ResultStorage:
         self.names = NameTable()
 
     @property
+    def run_id(self) -> str:
+        """Id of the run."""
+        return self.folder.rpartition("/")[0]
+
+    @property
     def names_result(self) -> bool:
         """Whether the user chose a name that is read or written."""
         return self.target is not None or (self.chosen is not None and self.checkpoint)
@@ -143,9 +150,26 @@ class ResultStorage:
                 return notes.read(self.store, own)
             return Success("Task run succeeded.", Stored(self.store, own, label_of(ctx)))
         name = self._chosen_place(ctx, inputs)
-        if name is None or not self.store.exists(name) or self.store.facts(name).get(ATTEMPT) != own:
+        if name is None or not self.store.exists(name):
             return None
-        return Success("Task run succeeded.", Stored(self.store, name, label_of(ctx)))
+        facts = self.store.facts(name)
+        if facts.get(ATTEMPT) != own and not self._is_of_earlier_part(ctx, facts):
+            return None
+        return Success("Task run succeeded.", Stored(self.store, name, label_of(ctx), run_id=self.run_id))
+
+    def _is_of_earlier_part(self, ctx: AttemptContext, facts: dict[str, Any]) -> bool:
+        """Whether a result is of the same child, and its end was not recorded before its client was killed."""
+        since = ctx.start.context.get(UNRECORDED)
+        place = _OWN_PLACE.fullmatch(str(facts.get(ATTEMPT)))
+        if since is None or place is None or (place["run"], place["slug"]) != (self.run_id, ctx.spec.slug):
+            return False
+        part = int(self.folder.rpartition("/")[2])
+        if not since <= int(place["part"]) < part or facts.get(VERSION) != self.version:
+            return False
+        item = self._item(ctx)
+        if item.get(ITEM) is not None:
+            return bool(facts.get(ITEM) == item[ITEM])
+        return place["index"] == (str(ctx.index) if ctx.index >= 0 else "single")
 
     def _chosen_place(self, ctx: AttemptContext, inputs: dict[str, Any]) -> str | None:
         """Return the location of the result if the user chose it; other children may have written there."""
@@ -250,9 +274,10 @@ class ResultStorage:
         location = (
             self.store.save(own, value, self._item(ctx))
             if chosen is None
-            else self.store.save(chosen, value, {ATTEMPT: own})
+            else self.store.save(chosen, value, {ATTEMPT: own, **self._item(ctx)})
         )
-        return Stored(self.store, location, label_of(ctx), _small(value), value)
+        run_id = None if chosen is None else self.run_id
+        return Stored(self.store, location, label_of(ctx), _small(value), value, run_id)
 
     def _item(self, ctx: AttemptContext) -> dict[str, Any]:
         """Return what is stored about a child beside its result."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.jobs.envelope import Encoded
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Stands for a value that did not ride along with its record.
 NOTHING = object()
+#: Header of a stored result whose name the user chose: the attempt that wrote it.
+ATTEMPT = "attempt"
 
 
 class Stored(Deferred):
@@ -26,14 +29,25 @@ class Stored(Deferred):
         Where it is.
     label
         The child that made it, for errors.
+    run_id
+        The run that made it, if the user chose its name: another one may have replaced it.
     """
 
-    __slots__ = ("_live", "_small", "label", "location", "store")
+    __slots__ = ("_live", "_small", "label", "location", "run_id", "store")
 
-    def __init__(self, store: Result, location: str, label: str, small: Any = NOTHING, live: Any = NOTHING) -> None:
+    def __init__(
+        self,
+        store: Result,
+        location: str,
+        label: str,
+        small: Any = NOTHING,
+        live: Any = NOTHING,
+        run_id: str | None = None,
+    ) -> None:
         self.store = store
         self.location = location
         self.label = label
+        self.run_id = run_id
         self._small = small
         self._live = live
 
@@ -45,7 +59,7 @@ class Stored(Deferred):
         ResultCorrupt
             What is stored is not what was written.
         ResultReleased
-            It was deleted.
+            It was deleted, or another run has replaced it.
         OSError
             The store cannot be read.
         """
@@ -59,15 +73,31 @@ class Stored(Deferred):
 
     def _loaded(self) -> Any:
         try:
-            return self.store.load(self.location)
+            value, facts = self.store.load_with_facts(self.location)
         except FileNotFoundError:
             raise ResultReleased(
                 f"result of {self.label} is gone: there is no {self.location!r} in {self.store!r} any more"
             ) from None
+        if is_replaced(facts, self.run_id):
+            raise ResultReleased(
+                f"result of {self.label} is gone: another run has replaced {self.location!r} in {self.store!r}; "
+                f"put ${{flow_run_id}} into the location"
+            )
+        return value
 
     def __reduce__(self) -> tuple[Any, ...]:
         here = () if self._small is NOTHING else (self._small,)
-        return Stored, (self.store, self.location, self.label, *here)
+        return _stored, (self.store, self.location, self.label, self.run_id, *here)
 
     def __repr__(self) -> str:
         return f"<result of {self.label} at {self.location}>"
+
+
+def _stored(store: Result, location: str, label: str, run_id: str | None, small: Any = NOTHING) -> Stored:
+    return Stored(store, location, label, small, run_id=run_id)
+
+
+def is_replaced(facts: Mapping[str, Any], run_id: str | None) -> bool:
+    """Whether a stored result is of another run, by what was written with it."""
+    writer = facts.get(ATTEMPT)
+    return run_id is not None and writer is not None and not str(writer).startswith(f"{run_id}/")

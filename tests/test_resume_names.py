@@ -1,0 +1,107 @@
+"""Results under names that the user chose, in runs that are resumed: none is taken for that of another item."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_contract_names import ends
+
+from prefectish import Flow, flow, history, task
+from prefectish.engine.state import State, Success
+from prefectish.errors import ResultReleased
+from prefectish.results import LocalResult
+
+
+class Program:
+    """A map over items, of which "bad" fails as long as nothing mends it; as a graph and as a flow function."""
+
+    def __init__(self, front: str, executor: Any, folder: Path, target: str | None = None) -> None:
+        self.front = front
+        self.options = {"executor": executor, "history": str(folder / "history.db")}
+        self.home = self.options["history"]
+        self.store = LocalResult(folder / "results", location=None if target else "{map_index}.pkl")
+        self.mended = str(folder / "mended")
+        self.ran = str(folder / "ran")
+        self.target = target
+
+    def made(self) -> Any:
+        mended, ran = self.mended, self.ran
+
+        def load(x: str) -> str:
+            with open(ran, "a") as file:
+                file.write(f"{x} ")
+            if x == "bad" and not Path(mended).exists():
+                raise ValueError(x)
+            return f"of {x}"
+
+        return task(load, name="load", **({"target": self.target} if self.target else {}))
+
+    def graph(self, items: list[str]) -> tuple[Flow, Any]:
+        with Flow("names", result=self.store) as built:
+            loaded = self.made().map(items)
+        return built, loaded
+
+    def function(self) -> Any:
+        load = self.made()
+
+        @flow(name="names", result=self.store, **self.options)
+        def built(items: list[str]) -> Any:
+            mapped = load.map(items)
+            mapped.wait()
+            return mapped.state.map_states
+
+        return built
+
+    def run(self, items: list[str]) -> list[State]:
+        if self.front == "function":
+            return list(self.function()(items))
+        built, loaded = self.graph(items)
+        return list(built.run(**self.options).result[loaded].map_states)
+
+    def resume(self, run_id: str, items: list[str]) -> list[State]:
+        Path(self.mended).touch()
+        Path(self.ran).unlink(missing_ok=True)
+        if self.front == "function":
+            return list(self.function().resume(run_id, items=items, history=self.home, retry_failed=True).result)
+        built, loaded = self.graph(items)
+        state = built.resume(run_id, **self.options, retry_failed=True)
+        return list(state.result[loaded].map_states)
+
+    def last(self) -> str:
+        return max(history.runs(store=self.home), key=lambda run: run.started).id
+
+
+@pytest.fixture(params=["graph", "function"])
+def front(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("target", [None, "{map_index}.pkl"], ids=["location", "target"])
+def test_what_is_kept_is_not_replaced_by_what_has_its_place_now(
+    executor: Any, tmp_path: Path, front: str, target: str | None
+) -> None:
+    program = Program(front, executor, tmp_path, target)
+    assert [kind for kind, _ in ends(program.run(["a", "bad"]))] == ["Success", "Failed"]
+    found = ends(program.resume(program.last(), ["new", "a", "bad"]))
+    assert found[1:] == [("Success", "of a"), ("Success", "of bad")]
+    assert found[0][0] == "Failed"
+    assert "'0.pkl' is where the former load-1[0] keeps its result, not load-1[0]; put ${item_key}" in found[0][1]
+    assert program.store.load("0.pkl") == "of a"
+    assert Path(program.ran).read_text().split() == ["bad"]
+
+
+def test_what_another_run_has_replaced_runs_again(executor: Any, tmp_path: Path, front: str) -> None:
+    program = Program(front, executor, tmp_path)
+    assert [kind for kind, _ in ends(program.run(["a", "bad"]))] == ["Success", "Failed"]
+    run_id = program.last()
+    assert ends(program.run(["b"])) == [("Success", "of b")]
+    assert program.store.load("0.pkl") == "of b"
+    states = program.resume(run_id, ["a", "bad"])
+    assert (type(states[1]), states[1].result) == (Success, "of bad")
+    if front == "function":  # it may read any result
+        assert states[0].result == "of a"
+    else:
+        with pytest.raises(ResultReleased, match=r"load-1\[0\] is gone: another run has replaced '0.pkl'"):
+            states[0].result  # noqa: B018
