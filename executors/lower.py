@@ -20,6 +20,7 @@ from prefectish.engine.wire.messages import Batch, Call, StepResult
 from prefectish.engine.wire.pack import Packer, unpicklable_input
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.executors.dask_api import Key, Task, TaskRef
+from prefectish.kinds import is_a
 
 #: A batch of automatic size starts no further branch after so many seconds.
 _BATCH_PATIENCE = 1.0
@@ -193,10 +194,10 @@ def not_ready(job: Job, lowered: Lowered) -> list[tuple[int, Record]]:
 
 def weigh(value: StepResult | Batch) -> StepResult | Batch:
     """Return a value without its large results: what the client reads of a value that stays on the worker."""
-    if isinstance(value, Batch):
+    if is_a(value, Batch):
         return Batch(value.content, {})
     record = value.record
-    if isinstance(record.state._result, EncodedError):
+    if is_a(record.state._result, EncodedError):
         return value  # the client always learns why a child failed
     light = record.with_state(record.state.replace(result=LeftOnWorker(value.nbytes)))
     return StepResult(value.position, light, value.small)

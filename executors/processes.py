@@ -35,6 +35,7 @@ from prefectish.executors.payload_files import PayloadFiles
 from prefectish.executors.pool_session import CallsAhead, PoolJob, Report, cluster_error, in_given_order
 from prefectish.executors.process_pool import PoolBroke, ProcessPool
 from prefectish.executors.shared_values import SharedValues
+from prefectish.kinds import is_a
 
 #: The bytes of a chain up to this size are sent with every call; larger ones are written to a file.
 INLINE_CHAIN = 4096
@@ -307,7 +308,7 @@ class Processes:
 
 def _reference(held: Any) -> Any:
     """Return what a graph holds in the place of a reference: a value in the form of a step's result."""
-    return StepResult(0, Record(Success(None, held))) if isinstance(held, Encoded | str | bytes) else held
+    return StepResult(0, Record(Success(None, held))) if is_a(held, (Encoded, str, bytes)) else held
 
 
 def _remainder(pool_job: PoolJob) -> Job:

@@ -61,6 +61,7 @@ from prefectish.executors.placing import QUESTION, Placer
 from prefectish.executors.same_modules import SameModules
 from prefectish.executors.shared_values import SharedValues
 from prefectish.executors.waker import Waker
+from prefectish.kinds import is_a
 from prefectish.tasks.task import Task
 
 #: The bytes of a chain up to this size are sent with every call; larger ones get a key of their own. All calls depend
@@ -386,16 +387,16 @@ class ClusterSession:
 
     def _reference(self, held: Any) -> Any:
         """Return what a graph holds for a value that is not sent with the calls: a future."""
-        if isinstance(held, Held):
+        if is_a(held, Held):
             if isinstance(held.handle, BatchPart):
                 part = held.handle
                 key = self._key("prefectish-large-result")
                 held.handle = self._get(take_graph(part.batch, part.number, part.position, key), [key])[key]
             # The run has the future as long as it needs the value: a chain that is kept here must not keep it, too.
             return None if held.handle is None else TaskRef(held.handle.key)
-        if isinstance(held, Upcoming):
+        if is_a(held, Upcoming):
             return TaskRef(upcoming_key(held, self.run_id))
-        if isinstance(held, Encoded | str | bytes):
+        if is_a(held, (Encoded, str, bytes)):
             from prefectish.engine.state import Success
 
             sent = StepResult(0, Record(Success(None, held)))
@@ -551,7 +552,7 @@ class ClusterSession:
     def _take(self, key: Key, value: StepResult | Batch | Places) -> Future | None:
         """Make receipts of a value; return its future if it can be released."""
         entry = self.open_keys.pop(key)
-        if isinstance(value, Places):
+        if is_a(value, Places):
             placed, refused = self.placer.answer(entry.jobs, value)
             self._done.extend(Receipt(job, [(job.positions[0], record)]) for job, record in refused)
             self.submit(placed)
@@ -560,12 +561,12 @@ class ClusterSession:
             self._inlined_bytes += value.nbytes
         source = entry.future if entry.value is None else entry.value[0]
         self._weighed.discard(source.key)
-        if isinstance(value, Batch):
+        if is_a(value, Batch):
             for number, (job, records) in enumerate(zip(entry.jobs, open_batch(value), strict=True)):
                 self._done.append(Receipt(job, self._batch_records(job, number, records, value, source)))
             return None
         record, job = value.record, entry.jobs[0]
-        is_large = isinstance(record.state._result, LeftOnWorker)
+        is_large = is_a(record.state._result, LeftOnWorker)
         if is_large:
             record = held_record(record, job.chain.steps[value.position].label(job.index), source)
         self._done.append(Receipt(job, [*value.small, (value.position, record)]))
@@ -581,7 +582,7 @@ class ClusterSession:
             records = [(p, record) for p, (_, record) in zip(job.positions, records, strict=True)]
         return [
             (p, self._with_large_result(job, number, p, record, batch, source))
-            if isinstance(record.state._result, LeftOnWorker)
+            if is_a(record.state._result, LeftOnWorker)
             else (p, record)
             for p, record in records
         ]

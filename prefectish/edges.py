@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, overload
 
 from prefectish.errors import FlowDefinitionError
+from prefectish.kinds import is_a
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # part of what type checkers bring
@@ -177,7 +178,7 @@ def unwrap(value: Any) -> Unwrapped:
     """Remove the annotations from a value; `mapped` is None if none sets it; with several the innermost counts."""
     is_mapped: bool | None = None
     flattened = failure_allowed = False
-    while isinstance(value, Annotation):
+    while is_a(value, Annotation):
         is_mapped = value.mapped if value.mapped is not None else is_mapped
         flattened = flattened or value.flattened
         failure_allowed = failure_allowed or value.failure_allowed
@@ -194,7 +195,7 @@ def flattened_once(value: Any, step_between: Callable[[Any], Any]) -> Any:
     unmapped(flatten(unmapped(flatten('x'))))
     """
     bare, levels = value, 0
-    while isinstance(bare, Annotation):
+    while is_a(bare, Annotation):
         levels += bare.flattened
         bare = bare.value
     if levels < 2:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+from prefectish.interrupting import interrupt
 from prefectish.secrets.masking import mask
 
 MAX_TEXT_LENGTH = 10_000
@@ -213,7 +214,9 @@ def text_of(error: BaseException) -> str:
 def _safe_text(form: Callable[[object], str], error: BaseException) -> str:
     try:
         return shorten(form(error))
-    except Exception as broken:  # `__repr__` and `__str__` are user code
+    except BaseException as broken:  # `__repr__` and `__str__` are user code
+        if issubclass(type(broken), KeyboardInterrupt) and interrupt.is_set():
+            raise
         return f"<{type(error).__name__} whose {form.__name__} raises {type(broken).__name__}>"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prefectish.errors import RemoteError, shorten, text_of
+from prefectish.kinds import is_a
 
 
 def reduce_exception(error: BaseException) -> tuple[Any, ...]:
@@ -33,9 +34,9 @@ def rebuild_exception(parts: tuple[Any, ...]) -> BaseException:
 
 def traceback_of(result: Any) -> str | None:
     """Return the text of the traceback of an exception, causes included; None if it has none."""
-    if isinstance(result, RemoteError):
+    if is_a(result, RemoteError):
         return result.traceback
-    if not isinstance(result, BaseException):
+    if not is_a(result, BaseException):
         return None
     if result.__traceback__ is None:  # raised in another process, from where its text came as the cause
         return traceback_of(result.__cause__)

@@ -29,6 +29,8 @@ from types import (
 )
 from typing import Any
 
+from prefectish.kinds import is_a
+
 #: Length of the hash of a node, in bytes.
 HASH_SIZE = 16
 #: Maximum depth of nesting; deeper values are hashed by type only.
@@ -126,7 +128,7 @@ class _Tree:
         how = _KINDS.get(kind)
         if how is not None:
             return how(self, value)
-        if isinstance(value, _BY_NAME):
+        if is_a(value, _BY_NAME):
             return self.named(value)
         if hasattr(kind, "__next__"):  # the position of an iterator is not hashed, and pickling some iterators warns
             return self.join("a", [kind])
@@ -202,15 +204,15 @@ def _may_change(value: Any) -> bool:
     by_value: Any = kind.__hash__
     if by_value is not None and by_value is not object.__hash__:
         return False
-    return not (kind in _KINDS or isinstance(value, (type, *_BY_NAME)))
+    return not (kind in _KINDS or is_a(value, (type, *_BY_NAME)))
 
 
 def _scalar(value: Any) -> bytes:
-    if isinstance(value, str):
+    if is_a(value, str):
         return value.encode("utf-8", "surrogatepass")
-    if isinstance(value, bytes):
+    if is_a(value, bytes):
         return value
-    return hex(value).encode() if isinstance(value, int) else repr(value).encode()
+    return hex(value).encode() if is_a(value, int) else repr(value).encode()
 
 
 def _recipe(value: Any) -> str | list[Any]:

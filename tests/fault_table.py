@@ -24,7 +24,7 @@ ALL = ("local", "synchronous", "threads", "processes", "dask")
 #: Tests shown in a cell, at most; the rest is found by the id.
 SHOWN = 4
 #: Fixtures of ``conftest.py`` that stand for executors.
-FIXTURES = {"run": ALL, "executor": ALL, "in_process": ALL, "dask_client": ("dask",)}
+FIXTURES = {"run": ALL, "executor": ALL, "spelled": ALL, "in_process": ALL, "dask_client": ("dask",)}
 
 _NAME = re.compile(r"(?<![a-z0-9])([upwschdxlt])(\d{1,2})(?:_to_\1(\d{1,2}))?(?![0-9])")
 _DOCSTRING = re.compile(r"([UPWSCHDXLT]\d{1,2}(?:(?:,| and) [UPWSCHDXLT]\d{1,2})*)\b(?:[.:]| for )")

@@ -235,6 +235,19 @@ def waiting_counts(done):
     return property(lambda progress: done.fget(progress) and not progress.paused())
 
 
+def text_unguarded(old):
+    """Ask an exception for its text as one would at first."""
+    from prefectish.errors import shorten
+
+    def text(form, error):
+        try:
+            return shorten(form(error))
+        except Exception as broken:
+            return f"<{type(error).__name__} whose {form.__name__} raises {type(broken).__name__}>"
+
+    return text
+
+
 def loaded_unseen(store, name):
     """Load a note whatever it is."""
     import pickle
@@ -465,6 +478,16 @@ OFF = (
         "a run does not wait for somebody outside",
         {"prefectish.engine.scheduling.progress:Progress.done": waiting_counts},
         limit=10),
+    Off("U20", "test_failures.py::test_u20_failures_with_messages_of_a_megabyte_leave_the_client_small[local-graph]",
+        "large exceptions are replaced by their text",
+        {"prefectish.engine.worker.attempt:of_bounded_size": instead(lambda state: state)}, limit=120),
+    Off("U21", "test_contract_values.py::"
+        "test_u21_result_that_is_a_proxy_of_something_gone_harms_no_sibling[graph-local-False-dead proxy]",
+        "values are asked for their type only",
+        {"prefectish.kinds:is_a": instead(isinstance)}),
+    Off("U22", "test_contract_values.py::"
+        "test_u22_exception_whose_text_ends_the_program_is_its_childs_failure[graph-threads-exit]",
+        "texts of exceptions are asked for under guard", {"prefectish.errors:_safe_text": text_unguarded}),
     # -- values that cannot travel
     Off("P1", f"{PICKLES}test_p1_result_that_cannot_be_pickled_fails_its_child[processes-lock]",
         "results travel in envelopes", RAW_RESULTS),

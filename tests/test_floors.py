@@ -32,6 +32,8 @@ FLOORS = [
         "prefectish.fingerprint",
         "prefectish.flow_source",
         "prefectish.graphs",
+        "prefectish.interrupting",
+        "prefectish.kinds",
         "prefectish.safe_repr",
         "prefectish.slugs",
         "prefectish.source_lines",
@@ -73,7 +75,12 @@ FLOORS = [
     # back, what runs where the body runs, messages between processes, what runs when, and the loop that drives it.
     ["prefectish.engine.plan", "prefectish.engine.plan.*"],
     ["prefectish.engine.jobs.struct"],
-    ["prefectish.engine.jobs.envelope", "prefectish.engine.jobs.references", "prefectish.engine.jobs.slots"],
+    [
+        "prefectish.engine.jobs.envelope",
+        "prefectish.engine.jobs.failures",
+        "prefectish.engine.jobs.references",
+        "prefectish.engine.jobs.slots",
+    ],
     ["prefectish.secrets.lazy"],
     ["prefectish.engine.jobs", "prefectish.engine.jobs.job", "prefectish.engine.jobs.protocol"],
     ["prefectish.engine.worker", "prefectish.engine.worker.*"],

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefectish.caching.validators import duration_only
 from prefectish.engine.state import Cached, Deferred
+from prefectish.kinds import is_a
 
 #: Names in the context of a cached state: its key; the run that made it; the code that made it, where that matters.
 CACHE_KEY = "cache_key"
@@ -108,7 +109,7 @@ def _entry_token(state: Cached) -> Any:
 def _is_here(state: Cached) -> bool:
     """Whether the result can be read: a large one may have been left on a worker, and released there."""
     result = state._result
-    return not isinstance(result, Deferred) or result.is_here
+    return not is_a(result, Deferred) or result.is_here
 
 
 def made_by_code(state: Cached, code: str | None) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 from prefectish.control_flow.blocks import active_flow, function_run
 from prefectish.edges import unwrap
 from prefectish.engine import signals
+from prefectish.kinds import is_a
 from prefectish.tasks.collections import Constant, holds_tasks
 from prefectish.tasks.mapping import UNMAPPABLE_RESULT, Unmappable, is_iterator, item_at, width_of
 from prefectish.tasks.task import Task
@@ -182,14 +183,14 @@ def check_input(value: Any, where: str, later: Callable[[Any], bool] | None = No
     if maps is not None:
         word = "mapped" if maps else "unmapped"
         raise TypeError(f"{where} is {word}(...); all inputs are combined with one another, so pass it as it is")
-    if not (isinstance(bare, Task) or (later is not None and later(value))):
+    if not (is_a(bare, Task) or (later is not None and later(value))):
         checked_length(bare, where)
 
 
 def _length_of(value: Any, flow: RecordingFlow) -> Any:
     """Return the length of a list, or a task that computes it."""
     bare, _, flattened, _ = unwrap(value)
-    return Length().bind(value, flow=flow) if flattened or isinstance(bare, Task) else len(bare)
+    return Length().bind(value, flow=flow) if flattened or is_a(bare, Task) else len(bare)
 
 
 def _column_task(value: Any, position: int, lengths: dict[int, Any], flow: RecordingFlow) -> Task:

@@ -15,6 +15,7 @@ from prefectish.control_flow.blocks import active_flow, function_run, roots
 from prefectish.edges import Annotation, Edge, flattened_once, unwrap
 from prefectish.engine.context import context
 from prefectish.errors import FlowDefinitionError
+from prefectish.kinds import is_a
 from prefectish.parameters import Parameter
 from prefectish.tasks.collections import Constant, Flattened, as_task, holds_tasks
 from prefectish.tasks.mapping import Unmappable, is_iterator, width_of
@@ -121,9 +122,9 @@ class _Pipeline:
         value = flattened_once(value, lambda inner: Flattened().bind(inner, mapped=True, flow=self.flow))
         bare, wish, flattened, failure_allowed = unwrap(value)
         maps = wish is not False
-        if maps and not isinstance(bare, Task):
+        if maps and not is_a(bare, Task):
             _check_sequence(bare, f"{self.label}: {where}")
-        if not maps and not isinstance(bare, Task) and not holds_tasks(bare) and not flattened:
+        if not maps and not is_a(bare, Task) and not holds_tasks(bare) and not flattened:
             return bare
         source = as_task(bare, self.flow)
         self.items.append(Item(source, maps, flattened, failure_allowed))
@@ -205,14 +206,14 @@ def _check_sequence(value: Any, where: str) -> None:
 
 def _without_items(result: Any) -> Any:
     """Replace placeholders by the sources of the arguments in what the function returned."""
-    if isinstance(result, Item):
+    if is_a(result, Item):
         return result.source
-    if isinstance(result, Annotation):
+    if is_a(result, Annotation):
         return type(result)(_without_items(result.value))
     if type(result) is dict:
         return {key: _without_items(value) for key, value in result.items()}
     if type(result) in (list, set):
         return type(result)(map(_without_items, result))
-    if isinstance(result, tuple):
+    if is_a(result, tuple):
         return getattr(result, "_make", tuple)(map(_without_items, result))
     return result

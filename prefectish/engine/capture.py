@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, final
 
+from prefectish.interrupting import InterruptFlag as InterruptFlag
+from prefectish.interrupting import interrupt
+
 
 @final
 class Value:
@@ -34,33 +37,6 @@ class Error:
 
     def __repr__(self) -> str:
         return f"Error({self.exception!r})"
-
-
-class InterruptFlag:
-    """Remembers that the user interrupted the run, as against a body that raised KeyboardInterrupt.
-
-    A plain flag: it is set inside a signal handler, where a lock could block for ever.
-    """
-
-    __slots__ = ("happened",)
-
-    def __init__(self) -> None:
-        self.happened = False
-
-    def set(self) -> None:
-        """Record an interrupt."""
-        self.happened = True
-
-    def clear(self) -> None:
-        """Forget the interrupt."""
-        self.happened = False
-
-    def is_set(self) -> bool:
-        """Whether the run was interrupted."""
-        return self.happened
-
-
-interrupt = InterruptFlag()
 
 
 def capture(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Value | Error:

@@ -113,7 +113,7 @@ class State(Readable):
     def result(self) -> Any:
         """Return the result; a deferred one is fetched."""
         result = self._result
-        return result.get() if isinstance(result, Deferred) else result
+        return result.get() if issubclass(type(result), Deferred) else result
 
     @property
     def context(self) -> dict[str, Any]:
@@ -241,7 +241,7 @@ class State(Readable):
 
     def _packed(self) -> dict[str, Any]:
         values = [(name, getattr(self, name)) for name in self._slots]
-        return {n: PickledException(v) if isinstance(v, BaseException) else v for n, v in values if v is not None}
+        return {n: PickledException(v) if issubclass(type(v), BaseException) else v for n, v in values if v is not None}
 
 
 # The setters of the slots are the quickest way past `__setattr__`, and a state is made for every child.
@@ -634,7 +634,7 @@ def _restored(cls: type[State], packed: dict[str, Any]) -> State:
     traceback = packed.get("_traceback")
     for name in cls._slots:
         value = packed.get(name)
-        _set(state, name, value.opened(traceback) if isinstance(value, PickledException) else value)
+        _set(state, name, value.opened(traceback) if type(value) is PickledException else value)
     return state
 
 

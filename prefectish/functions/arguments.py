@@ -21,6 +21,7 @@ from prefectish.functions.dynamic_plan import InputSpec
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.settled import Settled
 from prefectish.hashing import stable_hash
+from prefectish.kinds import is_a
 from prefectish.tasks.mapping import check_constant, check_mappable
 
 #: What the context calls the run whose flow function runs in this thread.
@@ -88,7 +89,7 @@ def _named(outcome: Settled) -> tuple[str, str | int]:
 
 
 def _hashable(member: Any) -> Any:
-    if isinstance(member, State):
+    if is_a(member, State):
         return type(member).__name__, member.result
     return ("place", member.key) if type(member) is Slot else member
 
@@ -110,10 +111,10 @@ def _add(
 ) -> None:
     value = unwrapped.value
     allowed = allow_failure or unwrapped.allow_failure
-    if isinstance(value, TaskFuture | MapFuture):
+    if is_a(value, (TaskFuture, MapFuture)):
         specs.append(InputSpec(key, -1, value.task_name, False, unwrapped.flattened, allowed))
         values.append(_outcome_of(value))
-    elif isinstance(value, State):
+    elif is_a(value, State):
         specs.append(InputSpec(key, -1, TaskName(key, key, _NO_TAGS), False, unwrapped.flattened, allowed))
         values.append(value)
     elif holds_futures(value):
@@ -135,16 +136,16 @@ def _add_filled(
     def fill(member: Any, allowed: bool = allowed) -> Any:
         unwrapped = unwrap(flattened_once(member, step_between))
         inner, allow = unwrapped.value, allowed or unwrapped.allow_failure
-        if not isinstance(inner, TaskFuture | MapFuture | State):
-            if not isinstance(member, Annotation) or not holds_futures(inner):
+        if not is_a(inner, (TaskFuture, MapFuture, State)):
+            if not is_a(member, Annotation) or not holds_futures(inner):
                 return member
             if not unwrapped.flattened:
                 return rebuilt(inner, partial(fill, allowed=allow))
             inner = step_between(allowing_failure(inner) if allow else inner)
         name = f"_{len(specs)}_in_{key}"
-        task_name = TaskName(key, key, _NO_TAGS) if isinstance(inner, State) else inner.task_name
+        task_name = TaskName(key, key, _NO_TAGS) if is_a(inner, State) else inner.task_name
         specs.append(InputSpec(name, -1, task_name, False, unwrapped.flattened, allow, inside=key))
-        values.append(inner if isinstance(inner, State) else _outcome_of(inner))
+        values.append(inner if is_a(inner, State) else _outcome_of(inner))
         return Slot(name)
 
     try:
@@ -195,9 +196,9 @@ def _check_own(future: TaskFuture[Any] | MapFuture[Any]) -> None:
 
 def holds_futures(value: Any, around: tuple[int, ...] = ()) -> bool:
     """Whether a future, or a state, is somewhere in a value; `around` are those it is in."""
-    if isinstance(value, Annotation):
+    if is_a(value, Annotation):
         value = unwrap(value).value
-    if isinstance(value, TaskFuture | MapFuture | State):
+    if is_a(value, (TaskFuture, MapFuture, State)):
         return True
     members = members_of(value)
     if members is None or id(value) in around:  # a list that holds itself
@@ -289,16 +290,16 @@ def _map_argument(
     value = unwrapped.value
     is_mapped = mapped if unwrapped.mapped is None else unwrapped.mapped
     allowed = allow_failure or unwrapped.allow_failure
-    if isinstance(value, MapFuture):
+    if is_a(value, MapFuture):
         _check_own(value)
         value._map_call.outcome.read = True
         return Argument(key, value._map_call, value.task_name, is_mapped, unwrapped.flattened, allowed, False)
-    if isinstance(value, TaskFuture):
+    if is_a(value, TaskFuture):
         return Argument(key, _outcome_of(value), value.task_name, is_mapped, unwrapped.flattened, allowed, True)
     word = key or "wait_for"
     task_name = TaskName(word, word, _NO_TAGS)
     holds = holds_futures(value)
-    if not isinstance(value, State):
+    if not is_a(value, State):
         check = check_mappable if is_mapped else check_constant
         check(value, name, "wait_for" if key is None else f"argument {key!r}")
         if holds:
@@ -310,11 +311,11 @@ def _stand_in(member: Any, step_between: StepBetween) -> Any:
     """Return the outcome of a future inside a value; of an annotated one, that of a step in between."""
     unwrapped = unwrap(member)
     inner = unwrapped.value
-    if isinstance(member, Annotation) and holds_futures(inner):
+    if is_a(member, Annotation) and holds_futures(inner):
         if unwrapped.flattened or unwrapped.allow_failure:
             inner = step_between(member)
         elif members_of(inner) is not None:
             return rebuilt(inner, partial(_stand_in, step_between=step_between))
-    if isinstance(inner, State):
+    if is_a(inner, State):
         return _outcome_of_state(inner)
-    return _outcome_of(inner) if isinstance(inner, TaskFuture | MapFuture) else member
+    return _outcome_of(inner) if is_a(inner, (TaskFuture, MapFuture)) else member

@@ -16,6 +16,7 @@ from prefectish.engine.context import context
 from prefectish.engine.jobs.slots import rebuilt
 from prefectish.flows import Flow
 from prefectish.functions.arguments import holds_futures
+from prefectish.kinds import is_a
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.task import Task
 
@@ -67,7 +68,7 @@ def apply_map(run: FunctionRun, func: Callable[..., Any], args: tuple[Any, ...],
         known: dict[Task, Any] = {}
 
         def stand_in(value: Any) -> Any:
-            if isinstance(value, Annotation):
+            if is_a(value, Annotation):
                 return type(value)(stand_in(value.value))
             if not holds_futures(value):
                 return value
@@ -81,7 +82,7 @@ def apply_map(run: FunctionRun, func: Callable[..., Any], args: tuple[Any, ...],
     for task in flow.sorted_tasks():
         if task not in known:
             known[task] = task.value if isinstance(task, Constant) else _submit(run, flow, task, known)
-    return rebuilt(result, lambda member: known[member] if isinstance(member, Task) else member)
+    return rebuilt(result, lambda member: known[member] if is_a(member, Task) else member)
 
 
 def _submit(run: FunctionRun, flow: Flow, task: Task, known: Mapping[Task, Any]) -> Any:

@@ -33,6 +33,7 @@ from prefectish.functions.call_chain import CallChain
 from prefectish.functions.claims import ResultClaims
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
 from prefectish.functions.settled import Settled
+from prefectish.kinds import is_a
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.task import Task
 
@@ -134,7 +135,7 @@ class MapCall:
         self.arrival = 0  # its number among calls and maps, in the order in which they were asked for
         self.arguments = arguments
         self.outcome = Settled(slug)  # of the map as a whole
-        self.outcome.sources = tuple(a.value.outcome for a in arguments if isinstance(a.value, MapCall))
+        self.outcome.sources = tuple(a.value.outcome for a in arguments if is_a(a.value, MapCall))
         self.rows: dict[int, Settled] = {}  # outcomes of children that were asked for and that have not ended
         self.failed: dict[int, Settled] = {}  # those of them that failed: the handle may let them run again
         self.listeners: list[Callable[[int, State], None]] = []  # called with row and state of each child that ends
@@ -166,7 +167,7 @@ class MapCall:
         """Return what a child reads or waits for."""
         found: list[Settled] = []
         for a in self.arguments:
-            if isinstance(a.value, MapCall):
+            if is_a(a.value, MapCall):
                 found.append(a.value.child(row, f"{a.value.slug}[{row}]") if a.mapped else a.value.outcome)
             elif a.holds:
                 found += outcomes_in(a.value[row] if _by_item(a) else a.value)
@@ -372,7 +373,7 @@ class CallQueue:
             return
         map_call.arrival = next(self._arrivals)
         needed = [o for a in map_call.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
-        maps = [a.value for a in map_call.arguments if isinstance(a.value, MapCall)]
+        maps = [a.value for a in map_call.arguments if is_a(a.value, MapCall)]
         self.claims.claim((map_call.outcome, *_read_by(map_call)))
         for m in maps:
             m.outcome.then(partial(_pause_with, map_call.outcome))
@@ -390,7 +391,7 @@ class CallQueue:
         constants: dict[str, Any] = {}
         made: list[StepState] = []
         for a in map_call.arguments:
-            if isinstance(a.value, MapCall):
+            if is_a(a.value, MapCall):
                 assert a.value.step_state is not None
                 source = a.value.step_state.step.number
             elif _by_item(a):
@@ -432,7 +433,7 @@ class CallQueue:
             made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, _again(value.state), width, stands_in=True)
             self.changes.mark_rerun(made, self._reran(value))
             return made
-        state = state_of(value, a.allow_failure) if a.holds or isinstance(value, State) else Success("Constant.", value)
+        state = state_of(value, a.allow_failure) if a.holds or is_a(value, State) else Success("Constant.", value)
         made = self.dynamic_plan.add_literal(_NAMED, a.name.slug, state, stands_in=a.holds)
         self.changes.mark_rerun(made, a.holds and any(self._reran(outcome) for outcome in outcomes_in(value)))
         return made
@@ -512,7 +513,7 @@ def _read_by(map_call: MapCall, by_item: bool = True) -> list[Settled]:
     """Return the outcomes that a map reads or waits for, those of single items among them if asked."""
     found: list[Settled] = []
     for a in map_call.arguments:
-        if isinstance(a.value, MapCall):
+        if is_a(a.value, MapCall):
             found.append(a.value.outcome)
         elif a.holds and (by_item or not _by_item(a)):
             found += outcomes_in(a.value)
@@ -521,7 +522,7 @@ def _read_by(map_call: MapCall, by_item: bool = True) -> list[Settled]:
 
 def _again(state: State) -> State:
     """Return a state whose large result is released apart from that of the state it came from."""
-    again = state._result.held_again() if isinstance(state._result, Held) else None
+    again = state._result.held_again() if is_a(state._result, Held) else None
     return state if again is None else state.replace(result=again)
 
 
@@ -564,7 +565,7 @@ def state_of(value: Any, allow_failure: bool = False) -> State:
         if state is not None and not allow_failure:
             return state
     if not states:
-        return value if isinstance(value, State) else Success(None, value)
+        return value if is_a(value, State) else Success(None, value)
     made = capture(rebuilt, value, lambda m: _result_of(m) if type(m) is Settled else m)
     if isinstance(made, Value):
         return Success(None, made.value)
@@ -573,7 +574,7 @@ def state_of(value: Any, allow_failure: bool = False) -> State:
 
 def _by_item(a: Argument) -> bool:
     """Whether an argument is a list whose items are waited for one by one."""
-    return a.holds and a.mapped and not a.flattened and isinstance(a.value, list | tuple)
+    return a.holds and a.mapped and not a.flattened and is_a(a.value, (list, tuple))
 
 
 def _rank(signature: CallSignature, arguments: Sequence[Any]) -> float:

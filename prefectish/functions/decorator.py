@@ -24,6 +24,7 @@ from prefectish.fingerprint import fingerprint
 from prefectish.flow_source import note_run
 from prefectish.functions.flow_attempts import FlowAttempt, captured, resolved
 from prefectish.functions.signature import BoundSignature
+from prefectish.kinds import is_a
 from prefectish.tasks import spellings
 from prefectish.tasks.hooks import hook_handlers
 from prefectish.tasks.options import seconds as seconds_of
@@ -588,6 +589,6 @@ def _run_name(run_name: str | Callable[..., str], arguments: Mapping[str, Any]) 
 
 
 def _whole(name: str, value: Any, minimum: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+    if not is_a(value, int) or is_a(value, bool) or value < minimum:
         raise FlowDefinitionError(f"{name} must be an int >= {minimum}, got {value!r}")
     return value

@@ -49,6 +49,7 @@ from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec, empty_plan
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.results import not_finished_error, owned, value_of
 from prefectish.functions.settled import Settled
+from prefectish.kinds import is_a
 from prefectish.tasks.collections import Flattened
 from prefectish.tasks.signatures import inputs_of
 from prefectish.tasks.task import Task
@@ -469,7 +470,7 @@ class FunctionRun:
 
 def maps_over(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call is a map, since one of its arguments is ``mapped(...)``."""
-    return any(isinstance(value, Annotation) and unwrap(value).mapped for value in (*args, *kwargs.values()))
+    return any(is_a(value, Annotation) and unwrap(value).mapped for value in (*args, *kwargs.values()))
 
 
 def _as_key(options: Mapping[str, Any]) -> Hashable:

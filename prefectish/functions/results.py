@@ -9,6 +9,7 @@ from prefectish.engine.jobs.references import Held
 from prefectish.engine.state import Failed, Mapped, State, TriggerFailed
 from prefectish.errors import TaskRunFailed, text_of
 from prefectish.functions.settled import Settled
+from prefectish.kinds import is_a
 
 
 def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
@@ -32,7 +33,7 @@ def value_of(state: State, label: str, sources: Sequence[Settled] = ()) -> Any:
 def owned(state: State, copies: MutableSet[Held]) -> State:
     """Return a state for the user, who may read its result when the run has let go of it; `copies` are noted."""
     result = state._result
-    if isinstance(result, Held):
+    if is_a(result, Held):
         again = result.held_again()
         if again is None:
             return state
@@ -61,7 +62,7 @@ def first_cause(sources: Sequence[Settled]) -> BaseException | None:
     """Return the exception of the first thing that failed among sources, and theirs."""
     failed = _first_failed(sources)
     result = None if failed is None or failed.state is None else failed.state.result
-    return result if isinstance(result, BaseException) else None
+    return result if is_a(result, BaseException) else None
 
 
 def _first_failed(sources: Sequence[Settled]) -> Settled | None:

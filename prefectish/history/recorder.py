@@ -45,6 +45,10 @@ FLUSH_INTERVAL = 0.5
 HEARTBEAT_INTERVAL = 5.0
 #: Seconds between two attempts to write to a server that does not respond.
 RETRY_INTERVAL = 0.5
+#: Events that may be queued, counted by their weight, before the run waits, and for how many seconds it then waits.
+MAX_QUEUED, LONGEST_WAIT = 100_000, 1.0
+#: Weight of an event with the text of a failure.
+FAILURE_WEIGHT = 50
 #: Exit code of a run that was not recorded completely.
 INCOMPLETE_EXIT_CODE = 4
 logger = logging.getLogger("prefectish.history")
@@ -61,6 +65,8 @@ class HistoryRecorder:
         # Slugs of tasks that changed before this part, so that their earlier records are ignored; may be extended.
         self._changed = changed
         self._queue: queue.SimpleQueue[Sequence[AttemptEvent] | None] = queue.SimpleQueue()
+        self._queued = 0  # weight of the events that are queued
+        self._has_room = threading.Event()
         self._logs: deque[AttemptLog] = deque()
         self._thread = threading.Thread(target=self._write_all, name="prefectish-history", daemon=True)
         self._run = 0
@@ -163,8 +169,13 @@ class HistoryRecorder:
         return LeaseKeeper(self.store, control, limits)
 
     def record(self, events: Sequence[AttemptEvent]) -> None:
-        """Queue events."""
+        """Queue events; if many wait already, for a moment until some of them are written."""
+        self._queued += sum(map(_weight, events))
         self._queue.put(events)
+        if self._queued > MAX_QUEUED:
+            self._has_room.clear()
+            if self._queued > MAX_QUEUED and self.broken is None:
+                self._has_room.wait(LONGEST_WAIT)
 
     def log(self, logs: Sequence[AttemptLog]) -> None:
         """Queue log lines of task runs."""
@@ -252,6 +263,8 @@ class HistoryRecorder:
                 self._try(lambda connection: self._write(connection, events, logs))  # noqa: B023  it is called right here
                 for _ in logs:
                     self._logs.popleft()
+            self._queued -= sum(map(_weight, events))
+            self._has_room.set()
             if self._answering is not None and self.broken is None:
                 with suppress(HistoryWriteError):  # the next write reports that the history is gone
                     self._answering.look(self.store)
@@ -268,6 +281,8 @@ class HistoryRecorder:
             if batch is None:
                 return events, True
             events.extend(batch)
+            if self._queued > MAX_QUEUED // 2:
+                break
         return events, False
 
     def _try(self, write: Callable[[Connection], None]) -> None:
@@ -326,6 +341,10 @@ def _reads(plan: Plan, step: Step) -> str:
     """Return the tasks that a step reads, as JSON."""
     sources = [(plan.steps[i.source], i) for i in step.inputs if i.source >= 0]
     return json.dumps([(clean(s.slug), i.key, i.mapped) for s, i in sources if s.literal is None])
+
+
+def _weight(event: AttemptEvent) -> int:
+    return FAILURE_WEIGHT if event.state.is_failed() else 1
 
 
 def recorder_for(history: str | os.PathLike[str] | bool | None) -> HistoryRecorder | None:

@@ -29,6 +29,7 @@ from prefectish.history.recorder import HistoryRecorder
 from prefectish.history.rows import NO_RESULT, rows_of, text_number
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.history.stored import StoredResults
+from prefectish.kinds import is_a
 from prefectish.results.base import Result
 
 #: Message of an attempt that was running when its client died.
@@ -219,7 +220,7 @@ def recorded(step: Step, child: ChildRow, had_left: bool = False) -> PreviousRes
     def is_readable() -> bool:
         return store is None or (location is not None and _is_sound(store, location, _maker(child)))
 
-    gone = isinstance(state._result, Gone)
+    gone = is_a(state._result, Gone)
     place = None if had_left else row.row
     attempt = (child.attempts, child.duration, child.worker)
     return PreviousResult(state, (lambda: False) if gone else is_readable, place, row.made, *attempt)

@@ -18,6 +18,7 @@ from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.state import Paused, Scheduled, State, Success
 from prefectish.history import schema
 from prefectish.history.cells import BadCell
+from prefectish.kinds import is_a
 from prefectish.secrets.masking import mask
 
 #: The message of a plain success, which is not stored.
@@ -28,6 +29,8 @@ NO_RESULT = ""
 MAX_CONTEXT_LENGTH = 10_000
 #: Maximum number of texts whose numbers are cached.
 MAX_CACHED_TEXTS = 10_000
+#: Maximum length of a text whose number is cached; longer ones are hardly ever repeated.
+LONGEST_CACHED_TEXT = 500
 #: Maximum number of rows of a task that are noted as running.
 MAX_OPEN = 100_000
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
@@ -101,7 +104,7 @@ class EventRows:
             None if e.worker is None else self._text(connection, e.worker),
             self._key(e),
             self._message(connection, state),
-            self._error(connection, state)[1] if isinstance(state._result, BaseException | EncodedError) else None,
+            self._error(connection, state)[1] if is_a(state._result, (BaseException, EncodedError)) else None,
             None if due is None else due.timestamp(),
             _pause_context(state) if isinstance(state, Paused) else None,
         )
@@ -126,6 +129,8 @@ class EventRows:
         return self._text(connection, str(message))
 
     def _text(self, connection: Connection, text: str) -> int:
+        if len(text) > LONGEST_CACHED_TEXT:
+            return text_number(connection, text)
         number = self._texts.get(text)
         if number is None:
             if len(self._texts) >= MAX_CACHED_TEXTS:
@@ -144,10 +149,12 @@ class EventRows:
             values = {"type": cause.type, "message": clean(cause.message), "traceback": traceback}
             number = _intern(connection, schema.errors, "fingerprint", fingerprint, values)
             first = select(schema.errors.c.message).where(schema.errors.c.number == number)
-            known = self._errors[fingerprint] = number, connection.execute(first).scalar_one()
-        number, message = known
+            if len(self._errors) >= MAX_CACHED_TEXTS:
+                self._errors.clear()
+            known = self._errors[fingerprint] = number, text_digest(connection.execute(first).scalar_one())
+        number, digest = known
         own = clean(cause.message)
-        return None if own == message else self._text(connection, own), number
+        return None if text_digest(own) == digest else self._text(connection, own), number
 
 
 def _name(state: State) -> str | None:

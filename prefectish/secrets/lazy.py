@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from prefectish.engine.jobs.envelope import encode
 from prefectish.engine.state import Deferred, State
+from prefectish.kinds import is_a
 from prefectish.secrets.output_masking import mask_output
 from prefectish.tasks.collections import Dict, List, Set, Tuple
 from prefectish.tasks.control_flow import Merge
@@ -57,13 +58,13 @@ class LazySecret(Deferred):
 
 
 def _opened(value: Any) -> Any:
-    return value.get() if isinstance(value, Deferred) else value
+    return value.get() if is_a(value, Deferred) else value
 
 
 def _packed(value: Any, label: str) -> Any:
-    if isinstance(value, LazySecret):
+    if is_a(value, LazySecret):
         return value.packed(label)
-    return value if isinstance(value, Deferred) else encode(value, label)
+    return value if is_a(value, Deferred) else encode(value, label)
 
 
 def is_deriving(task: Task) -> bool:

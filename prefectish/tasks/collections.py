@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish.edges import Annotation, allow_failure
 from prefectish.engine.signals import TRIGGERFAIL
+from prefectish.kinds import is_a
 from prefectish.tasks.task import Task
 from prefectish.triggers import all_successful
 
@@ -108,7 +109,7 @@ class Dict(Task):
 
 def _allowing_failure(value: Any) -> Any:
     """Return a collection whose members may fail."""
-    if isinstance(value, dict):
+    if is_a(value, dict):
         return {allow_failure(key): allow_failure(member) for key, member in value.items()}
     members = [allow_failure(member) for member in value]
     return value._make(members) if hasattr(value, "_make") else type(value)(members)
@@ -126,7 +127,7 @@ def _in_order(items: dict[str, Any]) -> Iterator[Any]:
 
 def holds_tasks(value: Any) -> bool:
     """Whether a collection contains a task or an annotation, at any depth."""
-    if not isinstance(value, _CONTAINERS):
+    if not is_a(value, _CONTAINERS):
         return False
     seen: set[int] = set()
     open_ = [value]
@@ -141,7 +142,7 @@ def holds_tasks(value: Any) -> bool:
             if any(issubclass(kind, (Task, Annotation)) for kind in kinds):
                 return True
             if any(issubclass(kind, _CONTAINERS) for kind in kinds):
-                open_.extend(member for member in members if isinstance(member, _CONTAINERS))
+                open_.extend(member for member in members if is_a(member, _CONTAINERS))
     return False
 
 
@@ -151,7 +152,7 @@ def _parts(collection: Any) -> tuple[Iterable[Any], ...]:
 
 def as_task(value: Any, flow: RecordingFlow) -> Task:
     """Return a value as a task; a collection with tasks is recorded in the flow."""
-    if isinstance(value, Task):
+    if is_a(value, Task):
         return value
     return collected(value, flow) if holds_tasks(value) else Constant(value)
 
@@ -162,17 +163,17 @@ def collected(value: Any, flow: RecordingFlow, mapped: bool = False, allow_failu
     What is allowed to fail has its exception in its place. Of one that is `mapped` over, a member that an annotation
     changes is a task of its own, so that it can fail alone.
     """
-    if mapped and isinstance(value, list | tuple):
+    if mapped and is_a(value, (list, tuple)):
         members = [Flattened().bind(m, flow=flow) if isinstance(m, Annotation) else m for m in value]
         value = value._make(members) if hasattr(value, "_make") else type(value)(members)
     if allow_failure:
         value = _allowing_failure(value)
-    if isinstance(value, dict):
+    if is_a(value, dict):
         keys = {f"key_{i}": key for i, key in enumerate(value.keys())}
         return Dict().bind(**keys, **{f"value_{i}": v for i, v in enumerate(value.values())}, flow=flow)
     items = {item_name(i): item for i, item in enumerate(value)}
-    if isinstance(value, list):
+    if is_a(value, list):
         return List().bind(**items, flow=flow)
-    if isinstance(value, tuple):
+    if is_a(value, tuple):
         return Tuple(getattr(value, "_make", tuple)).bind(**items, flow=flow)
-    return Set(frozenset if isinstance(value, frozenset) else set).bind(**items, flow=flow)
+    return Set(frozenset if is_a(value, frozenset) else set).bind(**items, flow=flow)

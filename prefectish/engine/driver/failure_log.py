@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.envelope import EncodedError
+from prefectish.engine.jobs.failures import WHOLE_OF_CAUSE
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.causes import described, normalised
 from prefectish.engine.scheduling.events import FailureEvent
@@ -90,7 +91,8 @@ class FailureLog:
         elif is_power_of_ten(count.number):
             self._log(failure, level, _so_far(count), None, is_of_all=True)
         index = failure.row if failure.step.mapped else None
-        below = None if traceback is None else block(traceback)
+        # Later ones share the traceback of the first of their cause, which has its line.
+        below = None if traceback is None or count.number > WHOLE_OF_CAUSE else block(traceback)
         line = LogLine(failure.wall.timestamp(), level, None, one_line(text), below)
         step, name = failure.step, _run_name(state)
         return AttemptLog(step.number, step.slug, step.name, failure.row, index, failure.attempt, None, name, (line,))

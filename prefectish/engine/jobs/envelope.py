@@ -22,12 +22,13 @@ from prefectish.engine.context import context
 from prefectish.engine.state import Deferred, Failed, Mapped, State
 from prefectish.errors import RemoteError, ResultUnpickleError, describe, shorten, text_of
 from prefectish.exception_pickling import rebuild_exception, reduce_exception
+from prefectish.kinds import is_a
 from prefectish.source_lines import pickler_class
 
 #: Types that are sent as they are. Subclasses are not: their classes may be missing elsewhere.
 SIMPLE = frozenset({type(None), bool, int, float, complex, str, bytes})
 #: Exceptions with a larger pickle, in bytes, are sent as text.
-MAX_ERROR_BYTES = 1 << 20
+MAX_ERROR_BYTES = 64 << 10
 #: An exception takes along so many of those that it was raised after.
 LONGEST_CONTEXT = 5
 _MAIN = b"__main__"
@@ -162,7 +163,7 @@ def encode(value: Any, label: str, keep: bool = True) -> Any:
 
     Errors call it `label`. With `keep`, the live object stays for readers in this process.
     """
-    if type(value) in SIMPLE or isinstance(value, Encoded):
+    if type(value) in SIMPLE or is_a(value, Encoded):
         return value
     buffers: list[pickle.PickleBuffer] = []
     head = dumps(value, buffers.append)
@@ -171,9 +172,9 @@ def encode(value: Any, label: str, keep: bool = True) -> Any:
 
 def weight(result: Any) -> int:
     """Return the size in bytes, or nearly, of a result as it travels."""
-    if isinstance(result, Encoded):
+    if is_a(result, Encoded):
         return result.nbytes
-    return len(result) if isinstance(result, str | bytes) else 8
+    return len(result) if is_a(result, (str, bytes)) else 8
 
 
 def encode_error(error: BaseException, label: str) -> EncodedError | RemoteError:
@@ -237,11 +238,11 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
     if refused is not None:
         return refused
     result = state._result
-    if type(result) in SIMPLE or isinstance(result, RemoteError):
+    if type(result) in SIMPLE or is_a(result, RemoteError):
         return state
-    if isinstance(result, Deferred):
+    if is_a(result, Deferred):
         return _with_packed(state, result, label)
-    if isinstance(result, BaseException):
+    if is_a(result, BaseException):
         return _with_error(state, result, label)
     if type(state) is Mapped:
         return state

@@ -10,6 +10,7 @@ from prefectish import triggers
 from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.plan.placement import differs_by_child
 from prefectish.engine.state import Deferred, Pending, State
+from prefectish.kinds import is_a
 from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 from prefectish.tasks.mapping import item_at
 
@@ -106,7 +107,7 @@ class StepSpec(Struct):
         self.fills = any(i.inside for i in inputs)  # some inputs take the place of slots inside of an argument
         self.constants = constants
         # Names of the constants that are in envelopes, opened when they are read.
-        self.late = tuple(name for name, value in constants.items() if isinstance(value, Deferred))
+        self.late = tuple(name for name, value in constants.items() if is_a(value, Deferred))
         self.mapped: bool = mapped
         self.measure = measure  # what it reports of its result, for maps over it
         # One (kind, position) pair an input: ``STEP`` position in the chain, ``SHARED`` or ``ITEM`` position.

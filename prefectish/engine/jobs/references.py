@@ -42,6 +42,7 @@ from prefectish.engine.context import current
 from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import Deferred
 from prefectish.errors import PrefectishError, ResultReleased, text_of
+from prefectish.kinds import is_a
 
 
 class Held(Deferred):
@@ -67,7 +68,7 @@ class Held(Deferred):
                     f"keep_results=True, or a list of tasks, to flow.run, or a client of your own to the executor"
                 )
             value = self._fetch(self.handle)
-        return value.get() if isinstance(value, Deferred) else value
+        return value.get() if is_a(value, Deferred) else value
 
     @property
     def is_here(self) -> bool:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.jobs.struct import Struct
+from prefectish.kinds import is_a
 
 if TYPE_CHECKING:
     from prefectish.engine.plan.steps import Input
@@ -31,8 +32,8 @@ def members_of(value: Any) -> Iterable[Any] | None:
     """Return the members of a value that may be results: those of a collection, keys of dicts too, the items of an
     array of objects, the fields of a dataclass, an attrs class or a pydantic model; None if it is one value.
     """  # noqa: D205
-    if isinstance(value, CONTAINERS):
-        return [*value, *value.values()] if isinstance(value, dict) else value
+    if is_a(value, CONTAINERS):
+        return [*value, *value.values()] if is_a(value, dict) else value
     kind = _kind_of(type(value))  # type: ignore[arg-type]  # classes are hashable
     if kind is None:
         return None
@@ -70,10 +71,10 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
 
     Examples
     --------
-    >>> rebuilt({"a": [1, (2, 3)]}, lambda x: -x if isinstance(x, int) else x)
+    >>> rebuilt({"a": [1, (2, 3)]}, lambda x: -x if is_a(x, int) else x)
     {'a': [-1, (-2, -3)]}
     """
-    if isinstance(value, CONTAINERS):
+    if is_a(value, CONTAINERS):
         return _rebuilt_collection(value, change)
     kind = _kind_of(type(value))  # type: ignore[arg-type]  # classes are hashable
     if kind is None or (kind == "array" and members_of(value) is None):
@@ -94,7 +95,7 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _rebuilt_collection(value: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(value, dict):
+    if is_a(value, dict):
         changed = {
             key if isinstance(key, str) else rebuilt(key, change): rebuilt(member, change)
             for key, member in value.items()
@@ -103,9 +104,9 @@ def _rebuilt_collection(value: Any, change: Callable[[Any], Any]) -> Any:
             raise ValueError(f"{len(value)} keys of a dict must differ, got {len(changed)} different results")
         return changed if type(value) is dict else _like(value, changed)
     members = [rebuilt(member, change) for member in value]
-    if isinstance(value, deque):
+    if is_a(value, deque):
         return _like(value, members)
-    if isinstance(value, tuple) and hasattr(value, "_make"):
+    if is_a(value, tuple) and hasattr(value, "_make"):
         return value._make(members)
     return members if type(value) is list else type(value)(members)
 
@@ -124,7 +125,7 @@ def _like(value: Any, changed: Any) -> Any:
     """Return a copy of a dict or deque of another class, with other members."""
     made = copy.copy(value)
     made.clear()
-    (made.update if isinstance(value, dict) else made.extend)(changed)
+    (made.update if is_a(value, dict) else made.extend)(changed)
     return made
 
 

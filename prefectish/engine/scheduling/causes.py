@@ -7,9 +7,11 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from prefectish.engine.jobs.envelope import EncodedError
+from prefectish.engine.jobs.failures import SHORT_TEXT
 from prefectish.engine.signals import TRIGGERFAIL
 from prefectish.engine.state import State, TriggerFailed
 from prefectish.errors import RemoteError, text_of
+from prefectish.kinds import is_a
 
 #: What differs between failures of one cause: numbers, quoted text, addresses, paths.
 _PARTICULARS = re.compile(r"0x[0-9a-fA-F]+|'[^']*'|\"[^\"]*\"|/[\w./-]+|\d+(?:\.\d+)?")
@@ -30,7 +32,7 @@ def cause_of(state: State) -> Cause:
     kind, message = described(state)
     traceback = getattr(state, "traceback", None)
     frames = [f"{m['file']}:{m['function']}" for m in _FRAME.finditer(traceback or "")]
-    parts = "\n".join((type(state).__name__, kind, normalised(message), *frames))
+    parts = "\n".join((type(state).__name__, kind, normalised(message[:SHORT_TEXT]), *frames))
     return Cause(blake2b(parts.encode(errors="replace"), digest_size=16).hexdigest(), kind, message, traceback)
 
 
@@ -53,10 +55,10 @@ def normalised(message: str) -> str:
 def described(state: State) -> tuple[str, str]:
     """Return the name of the exception's type and its text, without loading an exception that travelled as bytes."""
     result = state._result
-    if isinstance(result, EncodedError):
+    if is_a(result, EncodedError):
         result = result.stand_in
-    if isinstance(result, RemoteError):
+    if is_a(result, RemoteError):
         return result.type_name, result.message
-    if isinstance(result, BaseException):
+    if is_a(result, BaseException):
         return type(result).__name__, text_of(result)
     return type(state).__name__, str(state.message or "")

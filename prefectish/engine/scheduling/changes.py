@@ -37,6 +37,7 @@ from prefectish.engine.scheduling.run_state import (
 from prefectish.engine.state import Cached, Failed, Mapped, State, Success
 from prefectish.engine.transitions import validating
 from prefectish.engine.worker.cache import is_hit, remember
+from prefectish.kinds import is_a
 
 #: Weight of the newest row in a chain's mean time.
 NEWEST = 0.1
@@ -111,7 +112,7 @@ class Changes:
             self._count_kind(step_state, state)
         if self.run_state.watched:
             self._end_watch(step_state, row, state, width)
-        if isinstance(state._result, Held):
+        if is_a(state._result, Held):
             self.result_release.note(step_state, row)
         if step_state.reads:
             self.result_release.consumed(step_state, row)
@@ -132,7 +133,7 @@ class Changes:
         if place in self.run_state.watched:
             self.run_state.watched.remove(place)
             result = state._result
-            held = result.held_again() if isinstance(result, Held) else None  # the row's own may be released at once
+            held = result.held_again() if is_a(result, Held) else None  # the row's own may be released at once
             self.run_state.watched_ended.append((place, state, width, held))
 
     def notify_row(self, step_state: StepState, row: int, old: State, state: State) -> State:

@@ -14,6 +14,7 @@ from prefectish.engine.scheduling.run_state import MapState, StepState
 from prefectish.engine.state import Deferred, Failed, Skipped, State, Success, TriggerFailed
 from prefectish.engine.worker.decide import unread_item
 from prefectish.errors import text_of
+from prefectish.kinds import is_a
 from prefectish.tasks.collections import List, Tuple, item_name
 from prefectish.tasks.mapping import LISTS, checked_item, item_at
 
@@ -188,11 +189,11 @@ def items_of(source: StepState, width: int) -> ItemReader:
         return SameItem(None)
     if type(value) in LISTS:
         return value.__getitem__ if len(value) >= width and _is_plain(value) else ListItems(value)
-    if source.step.literal is None or isinstance(value, Held):
+    if source.step.literal is None or is_a(value, Held):
         return ReferencedItems(state)
-    if isinstance(value, Deferred):  # the result of a call, in its envelope: it is opened here once, not by each child
+    if is_a(value, Deferred):  # the result of a call, in its envelope: it is opened here once, not by each child
         opened = capture(value.get)
-        if isinstance(opened, Error):
+        if is_a(opened, Error):
             return SameItem(Failed(text_of(opened.exception), opened.exception))
         value = opened.value
     return IndexedItems(value)
@@ -218,7 +219,7 @@ def missing_item(row: int) -> Failed:
 
 def as_success_if_ambiguous(item: Any) -> Any:
     """Wrap a user's value that would be taken for a state or a reference of the engine."""
-    return Success(None, item) if isinstance(item, State | Pick) else item
+    return Success(None, item) if is_a(item, (State, Pick)) else item
 
 
 def length_of(step: Step, state: State) -> Any:

@@ -26,6 +26,7 @@ from prefectish.engine.worker.storage import ResultStorage, holder_of
 from prefectish.engine.worker.stored_result import Stored
 from prefectish.engine.worker.template_fields import TemplateFields
 from prefectish.engine.worker.time_limit import bounded, key_in_time
+from prefectish.kinds import is_a
 from prefectish.results.templates import place
 
 _PENDING = Pending()
@@ -108,7 +109,7 @@ class NameClaims:
             state = _state_of(items[k]) if kind == ITEM else chain.shared[k]
             if not state.is_successful() or state.is_skipped() or (needed is None and _is_away(state)):
                 return None
-            if kind == SHARED and isinstance(state._result, Held):
+            if kind == SHARED and is_a(state._result, Held):
                 state._result.peek()
             upstream.append(state)
             if i.key is not None and (needed is None or i.key in needed):
@@ -132,16 +133,16 @@ def _context(chain: ChainSpec, spec: StepSpec, index: int) -> AttemptContext:
 
 def _state_of(item: Any) -> State:
     """Return the state of an item; a list that stayed on a worker is read once."""
-    if isinstance(item, State):
+    if is_a(item, State):
         return item
-    if not isinstance(item, Pick):
+    if not is_a(item, Pick):
         return Success(None, item)
     result = item.state._result
-    if isinstance(result, Held):
+    if is_a(result, Held):
         result.peek()
     return Success(None, item.read())
 
 
 def _is_away(state: State) -> bool:
     """Whether a result is on a worker, and too large to be fetched only because a function may look at it."""
-    return isinstance(state._result, Held) and not state._result.is_here
+    return is_a(state._result, Held) and not state._result.is_here

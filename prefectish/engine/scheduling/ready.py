@@ -23,6 +23,7 @@ from prefectish.engine.worker.result_names import NameTable
 from prefectish.engine.worker.storage import ResultStorage
 from prefectish.errors import describe
 from prefectish.flow_version import task_version
+from prefectish.kinds import is_a
 from prefectish.tasks.collections import Flattened
 
 logger = logging.getLogger("prefectish.engine")
@@ -295,9 +296,9 @@ class ReadySteps:
 
 
 def _value_of(item: Any) -> Any:
-    if isinstance(item, Pick):
+    if is_a(item, Pick):
         return item.read()
-    return item.result if isinstance(item, State) else item
+    return item.result if is_a(item, State) else item
 
 
 def _names_items(step: Step) -> bool:

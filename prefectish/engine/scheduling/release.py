@@ -8,6 +8,7 @@ from weakref import WeakSet
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.run_state import StepState
+from prefectish.kinds import is_a
 
 
 class ResultRelease:
@@ -101,7 +102,7 @@ class ResultRelease:
             return
         # A value that was known before its step was added has no rows.
         state = source.state if children is None else children[row]
-        if state is None or not isinstance(state._result, Held) or state._result.handle is None:
+        if state is None or not is_a(state._result, Held) or state._result.handle is None:
             return
         if all(self._done(source, self._runs[number], row) for number in source.step.consumers):
             state._result.release()

@@ -22,6 +22,7 @@ from prefectish.engine.state import Deferred, State, Success
 from prefectish.engine.worker.run_steps import gather
 from prefectish.engine.worker.storage import ResultStorage
 from prefectish.engine.worker.time_limit import key_in_time
+from prefectish.kinds import is_a
 
 #: Identity of a single task.
 SINGLE: ItemId = (None, 0)
@@ -328,7 +329,7 @@ def _item_key(chain: StepChain, items: tuple[Any, ...]) -> str | None:
         return None
     for item in items:
         result = getattr(getattr(item, "state", None), "_result", None)
-        if isinstance(result, Held):
+        if is_a(result, Held):
             result.peek()
     return key_in_time(spec, gather(chain.spec, 0, items, {}), chain.spec.run)
 
@@ -365,7 +366,7 @@ class DuplicateKeys:
 
 def _is_here(item: Any) -> bool:
     """Whether the value of an item is at the client."""
-    state = item.state if isinstance(item, Pick) else item
+    state = item.state if is_a(item, Pick) else item
     if not isinstance(state, State):
         return True
-    return state.is_successful() and not isinstance(state._result, Held | Deferred)
+    return state.is_successful() and not is_a(state._result, (Held, Deferred))

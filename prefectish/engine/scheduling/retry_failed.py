@@ -21,6 +21,7 @@ from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.scheduling.run_state import StepChain, StepState
 from prefectish.engine.state import Retrying, State, TriggerFailed
 from prefectish.engine.worker.attempt_context import BEFORE_TURN
+from prefectish.kinds import is_a
 
 #: Jobs of one row get numbers of their own each time the row is taken back: no key may be used twice.
 SUBMISSIONS = 1 << 20
@@ -51,7 +52,7 @@ def chooser(where: Any) -> Callable[[int, State], bool]:
     types = where if isinstance(where, tuple) else (where,)
     if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in types):
         names = {kind.__name__ for kind in types}
-        return lambda row, state: isinstance(state.result, types) or described(state)[0] in names
+        return lambda row, state: is_a(state.result, types) or described(state)[0] in names
     if callable(where):
         return lambda row, state: bool(where(state))
     if hasattr(where, "children"):
@@ -231,6 +232,6 @@ def _children(step_state: StepState) -> list[State | None]:
 
 def _is_here(state: State) -> bool:
     result = state._result
-    if isinstance(result, Held):
+    if is_a(result, Held):
         return result.handle is not None or result._value is not None
-    return not isinstance(result, Discarded)
+    return not is_a(result, Discarded)

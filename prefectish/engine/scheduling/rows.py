@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefectish.engine.clock import Now, later
 from prefectish.engine.jobs.envelope import EncodedError
+from prefectish.engine.jobs.failures import KeptFailures
 from prefectish.engine.jobs.job import CALL, STEP, Job, Record, Upcoming
 from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.changes import Changes
@@ -20,6 +21,7 @@ from prefectish.engine.worker.attempt_context import BEFORE_TURN, MISS, attempt_
 from prefectish.engine.worker.cache import can_probe
 from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.engine.worker.result_names import UNCLAIMED
+from prefectish.kinds import is_a
 
 if TYPE_CHECKING:
     from prefectish.engine.scheduling.crashes import Suspects
@@ -69,7 +71,8 @@ class Rows:
             # not be pickled has become a failure, which is not due.
             state = state.replace(start_time=later(now.wall, record.due_in_seconds))
         if self.run_state.events is not None or type(state) is not Success:
-            self._note(chain, map_row, position, record, state, now)
+            state, noted = self._kept(chain.step_states[position].step.name, state)
+            self._note(chain, map_row, position, record, noted, now)
         if isinstance(state, Finished):
             if record.seconds > self.slowest[0][0]:
                 heapreplace(self.slowest, (record.seconds, chain.step_states[position].step.number, map_row.row))
@@ -82,6 +85,15 @@ class Rows:
         else:
             # a state that a handler or ENDRUN left: neither final nor due, so it waits for a decision from outside
             self.wait(chain, map_row, position, state, None, now)
+
+    def _kept(self, task: str, state: State) -> tuple[State, State]:
+        """Return what is kept of a state, and what is noted of it: of a failure, if many were before it, its text."""
+        if not isinstance(state, Failed | Retrying):
+            return state, state
+        known = self.run_state.kept_failures.get(key := (task, state.is_failed()))
+        if known is None:
+            known = self.run_state.kept_failures[key] = KeptFailures()
+        return known.take(state)
 
     def _note(self, chain: StepChain, map_row: MapRow, position: int, record: Record, state: State, now: Now) -> None:
         """Note the end of an attempt for the history, and a failure for the log."""
@@ -105,7 +117,7 @@ class Rows:
         if chain.admission_mode and due_in_seconds is not None:
             self.cancel_retry(chain, map_row, position, state)
             return
-        if isinstance(state, Retrying) and isinstance(state._result, BaseException | EncodedError):
+        if isinstance(state, Retrying) and is_a(state._result, (BaseException, EncodedError)):
             state = state.replace(result=None)  # the error is recorded, and need not travel with the next attempt
         before = map_row.starts.get(position, NOT_RUN)
         known = {name: value for name, value in (before._context or {}).items() if name in _OF_ALL_ATTEMPTS}

@@ -31,6 +31,7 @@ from typing import Any, Protocol
 from prefectish.engine import clock as clocks
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.clock import Now
+from prefectish.engine.jobs.failures import KeptFailures
 from prefectish.engine.jobs.job import CALL, STEP, ChainSpec, Job
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import UNMAPPABLE, Measure, measure
@@ -474,6 +475,8 @@ class RunState:
         Attempts that ended since the loop took the last ones; None if no history is written.
     logs
         What bodies logged, likewise.
+    kept_failures
+        What is kept of failures, by the name of their task and whether they are final.
     failure_events
         What failed or is retried after a failure, likewise.
     submitted_jobs
@@ -513,8 +516,8 @@ class RunState:
 
     __slots__ = (
         "after_recall", "cancelled", "chains", "deadlines", "ending", "events", "failure_events", "groups", "jobs",
-        "logs", "map_states", "now", "over", "paused", "plan", "raised", "recalled", "step_states", "stopping",
-        "submitted_jobs", "timers", "touched", "turns", "watched", "watched_ended",
+        "kept_failures", "logs", "map_states", "now", "over", "paused", "plan", "raised", "recalled", "step_states",
+        "stopping", "submitted_jobs", "timers", "touched", "turns", "watched", "watched_ended",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, record: bool = False) -> None:
@@ -528,6 +531,7 @@ class RunState:
         self.events: list[AttemptEvent] | None = [] if record else None
         self.logs: list[AttemptLog] = []
         self.failure_events: list[FailureEvent] = []
+        self.kept_failures: dict[tuple[str, bool], KeptFailures] = {}
         self.submitted_jobs = 0
         self.jobs: list[Job] = []
         self.cancelled: list[Job] = []

@@ -20,6 +20,7 @@ from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRo
 from prefectish.engine.state import Cached, State
 from prefectish.engine.worker.attempt_context import MISS
 from prefectish.engine.worker.cache import without_reason
+from prefectish.kinds import is_a
 
 if TYPE_CHECKING:
     from prefectish.engine.scheduling.rows import Rows
@@ -156,7 +157,7 @@ def meets_same_keys(chain: StepChain) -> bool:
 def _shared(state: Cached) -> Cached | None:
     """Return a state for another row: a result on a worker is held once more; None if it was released."""
     result = state._result
-    if not isinstance(result, Held):
+    if not is_a(result, Held):
         return state
     again = result.held_again()
     return None if again is None else state.replace(result=again)

@@ -23,6 +23,7 @@ from prefectish.engine.worker.recall import may_begin
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.engine.worker.time_limit import AttemptOverran, bounded
 from prefectish.errors import text_of
+from prefectish.kinds import is_a
 
 _NO_START = Pending()
 #: Opened chains that a process keeps; one that was dropped is opened again.
@@ -130,13 +131,13 @@ def _unopened_record(error: BaseException) -> Record:
 
 def substitute(item: Any, values: Sequence[StepResult]) -> Any:
     """Return an input with values in the place of references."""
-    if isinstance(item, UpstreamRef):
+    if is_a(item, UpstreamRef):
         return values[item.number].record.state
-    if isinstance(item, Pick):
+    if is_a(item, Pick):
         return Pick(substitute(item.state, values), item.path)
-    if not isinstance(item, State):
+    if not is_a(item, State):
         return item
-    if isinstance(item._result, ResultRef):
+    if is_a(item._result, ResultRef):
         return item.replace(result=values[item._result.number].record.state._result)
     if type(item) is Mapped and item.map_states:
         return item.replace(map_states=[substitute(child, values) for child in item.map_states], result=None)
@@ -215,7 +216,7 @@ def _run_branch(
     def pack(position: int, record: Record) -> Record:
         record = _encoded(record, chain, position, index, verify)
         result = record.state._result
-        if weight(result) > keep and not isinstance(result, EncodedError):
+        if weight(result) > keep and not is_a(result, EncodedError):
             large[number, position] = result
             record = record.with_state(record.state.replace(result=LeftOnWorker(weight(result))))
         return record

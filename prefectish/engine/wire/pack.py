@@ -20,6 +20,7 @@ from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
 from prefectish.engine.wire.execute import reopen_chain
 from prefectish.engine.wire.pickle_path import pickle_path
 from prefectish.errors import FlowDefinitionError, text_of
+from prefectish.kinds import is_a
 from prefectish.tasks.task import Task
 
 #: Larger values, in bytes, are sent by themselves, once, and not with the calls that read them.
@@ -48,7 +49,7 @@ def pickle_task(slug: str, task: Task) -> bytes:
 
 def _why(value: Any, name: str, error: BaseException) -> str:
     """Return why a value cannot be pickled, and which part of it that is."""
-    inside = value.run if isinstance(value, Task) else None
+    inside = value.run if is_a(value, Task) else None
     path = (pickle_path(inside, name) if inside is not None else None) or pickle_path(value, name)
     return f"{type(error).__name__}: {text_of(error)}{f' (it is {path})' if path else ''}"
 
@@ -74,13 +75,13 @@ class Packer:
     def state(self, state: State, label: str) -> State:
         """Return a state with its result in an envelope, or with a reference if it is on a worker."""
         result = state._result
-        if isinstance(result, Held):
+        if is_a(result, Held):
             self.held.append(result)
             return state.replace(result=ResultRef(len(self.held) - 1))
         if type(state) is Mapped and state.map_states is not None:
             children = [self.state(c, label) if c is not None else None for c in state.map_states]
             return Mapped(state.message, map_states=children, n_map_states=state.n_map_states)
-        packed = state if type(result) in SIMPLE or isinstance(result, Deferred) else encode_state(state, label)
+        packed = state if type(result) in SIMPLE or is_a(result, Deferred) else encode_state(state, label)
         large = self._large(packed._result)
         return packed if large is packed._result else packed.replace(result=large)
 
@@ -89,11 +90,11 @@ class Packer:
         if type(item) in SIMPLE:
             large = self._large(item)
             return item if large is item else Success(None, large)
-        if isinstance(item, Pick):
+        if is_a(item, Pick):
             return Pick(self.state(item.state, label), item.path)
-        if isinstance(item, State):
+        if is_a(item, State):
             return self.state(item, label)
-        if isinstance(item, Upcoming):
+        if is_a(item, Upcoming):
             self.held.append(item)
             return UpstreamRef(len(self.held) - 1)
         return Success(None, self._large(encode(item, label, keep=False)))
@@ -136,7 +137,7 @@ def _constant(packer: Packer, spec: StepSpec, name: str, value: Any) -> Any:
 
 
 def _warn_if_heavy(packer: Packer, value: Any, name: str, slug: str) -> None:
-    nbytes = weight(packer.held[value.number] if isinstance(value, ResultRef) else value)
+    nbytes = weight(packer.held[value.number] if is_a(value, ResultRef) else value)
     if nbytes > HEAVY:
         get_logger("engine").warning(
             "argument %r of %s has %.1f MB, which pass through this process; they are sent once, but a task "

@@ -14,6 +14,7 @@ from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.envelope import SIMPLE
+from prefectish.engine.jobs.failures import of_bounded_size
 from prefectish.engine.jobs.job import ChainSpec, Record, StepSpec
 from prefectish.engine.pause import ANSWERS
 from prefectish.engine.plan.item_key import ITEM_KEY, item_key, name_of
@@ -41,6 +42,7 @@ from prefectish.engine.worker.redaction import redacted_state
 from prefectish.engine.worker.time_limit import AttemptOverran, Outcome, bounded, is_run_over, surrounding
 from prefectish.engine.worker.tracebacks import is_quit, shorten_traceback, where_to_debug
 from prefectish.errors import describe, is_plain
+from prefectish.kinds import is_a
 from prefectish.secrets import masking
 
 PENDING = Pending()
@@ -85,6 +87,8 @@ def run_step(
         unbind(token)
     if masking.pattern is not None:
         state = redacted_state(state)
+    if type(state) is not Success and is_a(state._result, BaseException):
+        state = of_bounded_size(state)
     if spec.named_by_key and ctx.item_key is not None:
         state = state.replace(context={**state.context, ITEM_KEY: ctx.item_key})
     if ctx.name is not None:

@@ -12,6 +12,7 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.pause import ANSWERS
 from prefectish.engine.state import Deferred, Paused, Pending, Resume, Retrying, State
 from prefectish.engine.worker.logs.lines import LogLine, LogLines
+from prefectish.kinds import is_a
 from prefectish.secrets.store import stand_ins
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _loop_result(ctx: AttemptContext) -> Any:
     if not ctx.loop_count:
         raise KeyError("task_loop_result")
     result = ctx.loop_result
-    return result.get() if isinstance(result, Deferred) else result
+    return result.get() if is_a(result, Deferred) else result
 
 
 def _resume(ctx: AttemptContext) -> bool:

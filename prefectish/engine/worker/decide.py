@@ -40,6 +40,7 @@ from prefectish.engine.state import (
 from prefectish.engine.transitions import can_end
 from prefectish.engine.worker.attempt_context import CRASH_PROGRESS
 from prefectish.errors import MAX_TEXT_LENGTH, after_earlier, describe, text_of
+from prefectish.kinds import is_a
 from prefectish.secrets.lazy import LazySecret
 from prefectish.secrets.masking import mask
 from prefectish.tasks.hooks import RunFacts
@@ -110,7 +111,7 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
         return Finish(Skipped(SKIPPED_UPSTREAM))
     for i, state in zip(spec.inputs, upstream, strict=True):
         if type(state) is Failed and UNREAD in state.context and not i.allow_failure:
-            refused = f"{UNMAPPABLE_RESULT} " if isinstance(state.result, Unmappable) else ""
+            refused = f"{UNMAPPABLE_RESULT} " if is_a(state.result, Unmappable) else ""
             return Finish(Failed(f"{refused}argument {i.key!r}: {state.message}", state.result), state.result)
     stopped = _ask_trigger(spec, upstream)
     return _read(spec, upstream) if stopped is None else stopped
@@ -174,7 +175,7 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
     inputs = dict(spec.constants)
     for name in spec.late:
         opened = capture(inputs[name].get)
-        if isinstance(opened, Error):
+        if is_a(opened, Error):
             return Finish(Failed(text_of(opened.exception), opened.exception), opened.exception)
         inputs[name] = opened.value
     secret = False
@@ -185,12 +186,7 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
         if type(value) is LazySecret and spec.derives and not i.mapped:
             inputs[i.key], secret = value, True
             continue
-        if (
-            i.flattened
-            or isinstance(value, Deferred)
-            or type(state) is Mapped
-            or (i.mapped and type(value) not in SIMPLE)
-        ):
+        if i.flattened or is_a(value, Deferred) or type(state) is Mapped or (i.mapped and type(value) not in SIMPLE):
             outcome = capture(_input_of, i, state)
             if isinstance(outcome, Error):
                 return Finish(_unread(i.key, outcome.exception), outcome.exception)
@@ -323,7 +319,7 @@ def retry(
     if isinstance(state, Crashed):  # `max_retries` counts attempts that ended in the user's code
         return None
     task = spec.task
-    error = state._result if isinstance(state._result, BaseException) else None
+    error = state._result if is_a(state._result, BaseException) else None
     if not retries.should_retry(run_count, task.max_retries, task.retry_on, error):
         return None
     if task.retry_condition_fn is not None:

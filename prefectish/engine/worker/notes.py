@@ -20,6 +20,7 @@ from prefectish.engine.signals import StateSignal, signal_from_state
 from prefectish.engine.state import Deferred, State
 from prefectish.engine.worker.stored_result import Stored
 from prefectish.errors import RemoteError
+from prefectish.kinds import is_a
 
 if TYPE_CHECKING:
     from prefectish.results.base import Result
@@ -87,13 +88,13 @@ def _packed(store: Result, value: Any) -> Any:
     """Return a value as plain JSON: what is no simple value is a list that begins with its kind."""
     if type(value) in _PLAIN:
         return value
-    if isinstance(value, Stored):
+    if is_a(value, Stored):
         return ["stored", value.location, value.label]
-    if isinstance(value, Deferred):
+    if is_a(value, Deferred):
         return _packed(store, value.get())
-    if isinstance(value, StateSignal) and type(value).__module__ == StateSignal.__module__:
+    if is_a(value, StateSignal) and type(value).__module__ == StateSignal.__module__:
         return ["signal", type(value.state).__name__, *value.args]
-    if isinstance(value, BaseException):
+    if is_a(value, BaseException):
         return ["error", *remote_error(value).args]
     if type(value) is datetime:
         return ["time", value.isoformat()]

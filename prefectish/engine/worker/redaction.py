@@ -10,6 +10,7 @@ from typing import Any
 from prefectish.engine.signals import Signal
 from prefectish.engine.state import Failed, State
 from prefectish.errors import RemoteError, shorten, text_of
+from prefectish.kinds import is_a
 from prefectish.secrets import masking
 from prefectish.secrets.masking import mask, masked
 
@@ -52,7 +53,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _conceal(error: BaseException) -> None:
     """Mask texts among the arguments and attributes of one exception; some types do not allow it."""
-    with suppress(Exception):
+    with suppress(BaseException):
         error.args = masked(error.args)
     for name, value in list(vars(error).items()):
         if isinstance(error, Signal) and name == "state":
@@ -60,7 +61,7 @@ def _conceal(error: BaseException) -> None:
         else:
             vars(error)[name] = masked(value)
     for name in _members(type(error)):
-        with suppress(Exception):
+        with suppress(BaseException):
             old = getattr(error, name)
             if (new := masked(old)) is not old:
                 setattr(error, name, new)
@@ -79,7 +80,7 @@ def _shows_secret(error: BaseException) -> bool:
 
     try:
         texts = (str(error), repr(error), *traceback.format_exception(error))
-    except Exception:  # one that cannot be formatted shows nothing
+    except BaseException:  # one that cannot be formatted shows nothing
         return False
     return any(mask(text) != text for text in texts)
 
@@ -92,7 +93,7 @@ def redacted_state(state: State) -> State:
     if type(state.message) is str and (hidden := mask(state.message)) != state.message:
         changes["message"] = hidden
     result = state._result
-    if isinstance(result, BaseException) and not isinstance(result, Signal):  # a signal's state was masked with it
+    if is_a(result, BaseException) and not is_a(result, Signal):  # a signal's state was masked with it
         stand_in = redacted(result)
         if stand_in is not result:
             changes["result"] = stand_in

@@ -36,6 +36,7 @@ from prefectish.engine.worker.result_names import (
 from prefectish.engine.worker.stored_result import ATTEMPT, NOTHING, Stored
 from prefectish.engine.worker.template_fields import TemplateFields
 from prefectish.errors import ResultCorrupt, describe, text_of
+from prefectish.kinds import is_a
 from prefectish.results.envelope import NotAResultFile
 from prefectish.results.templates import place
 from prefectish.secrets import masking
@@ -225,7 +226,7 @@ class ResultStorage:
 
         It is read if the worker dies before the client has the record; in the process of the client none is needed.
         """
-        if not self.checkpoint or isinstance(state._result, Stored) or self.owner == process_id():
+        if not self.checkpoint or is_a(state._result, Stored) or self.owner == process_id():
             return
         if not (state.is_finished() or isinstance(state, Retrying)):
             return
@@ -295,7 +296,7 @@ class ResultStorage:
 def _small(value: Any) -> Any:
     """Return a value in the form in which it rides along with its record; nothing if it is too large for that."""
     if type(value) in SIMPLE:
-        return value if not isinstance(value, str | bytes) or len(value) <= SMALL else NOTHING
+        return value if not is_a(value, (str, bytes)) or len(value) <= SMALL else NOTHING
     packed = encode(value, "a stored result", keep=False)
     return packed if packed.nbytes <= SMALL else NOTHING
 

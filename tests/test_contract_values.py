@@ -1,0 +1,99 @@
+"""Values of users that are not what they seem: each is its child's matter, on every executor and in both spellings."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+
+import pytest
+
+from prefectish import task
+from prefectish.triggers import all_finished
+
+
+class Gone:
+    pass
+
+
+class Bound:
+    """As proxies that are bound to a request: outside of it everything raises, ``__class__`` too."""
+
+    def __getattribute__(self, name):
+        raise RuntimeError("Working outside of request context.")
+
+
+class QuietExit(Exception):
+    def __str__(self):
+        sys.exit(5)
+
+    __repr__ = __str__
+
+
+class Interrupted(Exception):
+    def __str__(self):
+        raise KeyboardInterrupt
+
+    __repr__ = __str__
+
+
+class Sly(Exception):
+    def __str__(self):
+        raise GeneratorExit
+
+    __repr__ = __str__
+
+
+RESULTS = {"dead proxy": lambda: weakref.proxy(Gone()), "bound proxy": Bound}
+ERRORS = {"exit": QuietExit, "interrupt": Interrupted, "generator exit": Sly}
+
+
+@task(trigger=all_finished)
+def count(values):
+    return len(values)
+
+
+@task
+def double(x):
+    return 2 * x
+
+
+def children(spelled, body, items=(0, 1, 2, 3), **options):
+    """Return the states of the children, and how many the fan-in saw."""
+    child = task(body, name="child")
+
+    def program():
+        mapped = child.map(list(items))
+        return {"mapped": mapped, "counted": spelled.call(count, mapped), "other": double.map([1, 2])}
+
+    states = spelled.states(program, **options)
+    assert [state.result for state in states["other"].map_states] == [2, 4]
+    return states["mapped"].map_states, states["counted"].result
+
+
+@pytest.mark.parametrize("make", RESULTS.values(), ids=RESULTS)
+@pytest.mark.parametrize("history", [False, True])
+def test_u21_result_that_is_a_proxy_of_something_gone_harms_no_sibling(spelled, tmp_path, make, history):
+    record = {"history": str(tmp_path / "history.db")} if history else {}
+    states, counted = children(spelled, lambda i: make() if i == 2 else i, **record)
+    assert [states[i].result for i in (0, 1, 3)] == [0, 1, 3]
+    assert counted == 4
+
+
+@pytest.mark.parametrize("make", RESULTS.values(), ids=RESULTS)
+def test_u21_item_that_is_a_proxy_of_something_gone_is_its_childs_matter(spelled, make, tmp_path):
+    states, counted = children(spelled, lambda x: 1, [0, make(), 2], history=str(tmp_path / "history.db"))
+    assert [states[i].result for i in (0, 2)] == [1, 1]
+    assert counted == 3
+
+
+@pytest.mark.parametrize("kind", ERRORS.values(), ids=ERRORS)
+def test_u22_exception_whose_text_ends_the_program_is_its_childs_failure(spelled, kind, tmp_path):
+    def body(i):
+        if i == 2:
+            raise kind
+        return i
+
+    states, counted = children(spelled, body, history=str(tmp_path / "history.db"))
+    assert [type(state).__name__ for state in states] == ["Success", "Success", "Failed", "Success"]
+    assert f"{kind.__name__} whose repr raises" in states[2].message
+    assert counted == 4
