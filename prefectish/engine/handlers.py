@@ -14,6 +14,7 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.signals import Signal
 from prefectish.engine.state import Failed, State
 from prefectish.errors import after_earlier, describe
+from prefectish.kinds import is_a
 
 Handler = Callable[[Any, State, State], State | None]
 
@@ -38,7 +39,7 @@ def call_handlers(obj: Any, handlers: Sequence[Handler], old: State, new: State)
         outcome = capture(handler, obj, old, new)
         if isinstance(outcome, Error):
             return Transition(_after_error(outcome.exception, _error_of(new) or _error_of(old)), aborted=True)
-        if isinstance(outcome.value, State):
+        if is_a(outcome.value, State):
             new = outcome.value
         elif outcome.value is not None:
             earlier = _error_of(new) or _error_of(old)
@@ -57,7 +58,7 @@ def notify_map_ended(task: Any, state: State) -> None:
 
 def _error_of(state: State) -> BaseException | None:
     """Return the error that a state was made of, which a handler must not hide by failing."""
-    return state._result if isinstance(state._result, BaseException) else None
+    return state._result if is_a(state._result, BaseException) else None
 
 
 def _after_error(error: BaseException, earlier: BaseException | None) -> State:

@@ -62,7 +62,7 @@ def arguments_of(
             check_constant(unwrapped.value, task_name, f"argument {key!r}")
             _add(specs, values, key, unwrapped, allow_failure, step_between)
     for entry in _waited_for(wait_for):
-        is_state = isinstance(entry.value, State)
+        is_state = is_a(entry.value, State)
         name = _STATE if is_state else entry.value.task_name
         specs.append(InputSpec(None, -1, name, allow_failure=allow_failure or entry.allow_failure))
         values.append(_outcome_of_state(entry.value) if is_state else _outcome_of(entry.value))
@@ -210,7 +210,7 @@ def holds_futures(value: Any, around: tuple[int, ...] = ()) -> bool:
 def waited_in(value: Any) -> list[Unwrapped]:
     """Return the futures and states in a value, at any depth of its collections, as `allow_failure` marks them."""
     unwrapped = unwrap(value)
-    if isinstance(unwrapped.value, TaskFuture | MapFuture | State):
+    if is_a(unwrapped.value, (TaskFuture, MapFuture, State)):
         return [unwrapped]
     inside = [
         entry
@@ -228,7 +228,7 @@ def _waited_for(wait_for: Iterable[Any]) -> list[Unwrapped]:
         if unwrapped.mapped:
             raise TypeError("wait_for=[mapped(...)]: one call cannot wait item by item; use .map(..., wait_for=...)")
         inside = waited_in(entry)
-        if not inside and not isinstance(unwrapped.value, list | tuple | set):
+        if not inside and not is_a(unwrapped.value, (list, tuple, set)):
             raise _not_a_future(unwrapped.value)
         found.extend(inside)
     return found

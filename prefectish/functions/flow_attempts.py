@@ -24,6 +24,7 @@ from prefectish.functions.arguments import holds_futures
 from prefectish.functions.function_run import FunctionRun
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.results import not_finished_error
+from prefectish.kinds import is_a
 from prefectish.tasks.annotations import annotations, log_annotations
 
 if TYPE_CHECKING:
@@ -166,10 +167,10 @@ def resolved(value: Any) -> Any:
 
 def _as_state(value: Any) -> State:
     """Return the state of a flow function that returned a value, or a state."""
-    several = value if isinstance(value, list | tuple) else (value,)
+    several = value if is_a(value, (list, tuple)) else (value,)
     if any(isinstance(state, State) and not finished(state) for state in several):
         return unfinished()
-    return value if isinstance(value, State) else Success(FUNCTION_RETURNED, value)
+    return value if is_a(value, State) else Success(FUNCTION_RETURNED, value)
 
 
 def _executor(chosen: Any) -> Any:

@@ -39,7 +39,7 @@ def owned(state: State, copies: MutableSet[Held]) -> State:
             return state
         copies.add(again)
         return state.replace(result=again)
-    if isinstance(state, Mapped) and any(c is not None and isinstance(c._result, Held) for c in state.map_states or ()):
+    if isinstance(state, Mapped) and any(c is not None and is_a(c._result, Held) for c in state.map_states or ()):
         children = [c if c is None else owned(c, copies) for c in state.map_states or ()]
         return state.replace(map_states=children)
     return state

@@ -32,6 +32,7 @@ from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
 from prefectish.engine.worker.time_limit import TimeLeft, within
 from prefectish.errors import PrefectishError, describe
+from prefectish.kinds import is_a
 from prefectish.tasks.task import Task
 
 #: Longest time that events wait before they are handed to the history, in seconds.
@@ -385,4 +386,4 @@ def _ask_terminal_handler(flow: RunnableFlow, plan: Plan, verdict: State, states
     if isinstance(outcome, Error):
         text = f"Unexpected error while calling the terminal state handler: {describe(outcome.exception)}"
         return Failed(text, outcome.exception)
-    return outcome.value if isinstance(outcome.value, State) else verdict
+    return outcome.value if is_a(outcome.value, State) else verdict

@@ -118,7 +118,7 @@ def _earlier_records(
 
 def _light(record: Record, position: int, call: Call, chain: ChainSpec | None) -> Record:
     nbytes = weight(record.state._result)
-    if nbytes <= call.keep or isinstance(record.state._result, EncodedError):
+    if nbytes <= call.keep or is_a(record.state._result, EncodedError):
         return record
     label = "an earlier step" if chain is None else chain.steps[position].label(call.index)
     return record.with_state(record.state.replace(result=Discarded(label, nbytes)))

@@ -22,6 +22,7 @@ from prefectish.engine.state import Deferred, Failed, Mapped, State
 from prefectish.engine.wire.execute import open_chain, substitute
 from prefectish.engine.wire.messages import StepResult
 from prefectish.errors import describe
+from prefectish.kinds import is_a
 from prefectish.tasks.signatures import inputs_of
 
 #: Children that are asked for at once near their items.
@@ -88,7 +89,7 @@ def is_elsewhere(item: Any) -> bool:
         return False
     if type(state) is Mapped:
         return any(child is not None and is_elsewhere(child) for child in state.map_states or ())
-    return isinstance(state._result, Held) and not state._result.is_here
+    return is_a(state._result, Held) and not state._result.is_here
 
 
 def place(spec: StepSpec, index: int, item: Any, run_count: int, run: Any) -> Placement | Record:

@@ -143,7 +143,7 @@ def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], sta
 
 def _decide(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State]) -> Finish | CallBody | NotReady:
     """Decide as `before` does, in the time of the attempt if that calls code of the user: a trigger, unpickling."""
-    if spec.plain and not spec.late and not any(isinstance(state._result, Deferred) for state in upstream):
+    if spec.plain and not spec.late and not any(is_a(state._result, Deferred) for state in upstream):
         return before(spec, upstream)
     return bounded(ctx, "its trigger, or reading its inputs,", before, spec, upstream)
 
