@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import agents as site
@@ -19,8 +20,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         yield site.Site(tmp_path, None, limit=1)
         return
     programs = binaries()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed")
+    if programs is None or find_spec("psycopg") is None:
+        pytest.skip("PostgreSQL, or psycopg, is not installed")
     with server(programs) as running:
         yield site.Site(tmp_path, running.url, limit=1)
 
