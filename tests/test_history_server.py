@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from prefectish.engine.signals import PAUSE
 from prefectish.engine.state import Success
 from prefectish.errors import HistoryTooNew, HistoryWriteError, ResumeMismatch, RunLocked
 from prefectish.executors import LocalDaskExecutor
-from prefectish.history import store
+from prefectish.history import schema, store
 from prefectish.results import LocalResult
 
 PROGRAMS = binaries()
@@ -155,11 +156,26 @@ def test_h5_newer_tables_are_left_alone(url: str, database: Engine) -> None:
     with database.begin() as connection:
         connection.execute(text("UPDATE prefectish.about SET value = '7' WHERE name = 'version'"))
     _forget(url)
-    with pytest.raises(HistoryTooNew, match="schema 7, this version knows 1"):
+    with pytest.raises(HistoryTooNew, match=f"schema 7, this version knows {schema.VERSION}"):
         example(2).run(history=url)
     with database.begin() as connection:
-        connection.execute(text("UPDATE prefectish.about SET value = '1' WHERE name = 'version'"))
+        connection.execute(text(f"UPDATE prefectish.about SET value = '{schema.VERSION}' WHERE name = 'version'"))
         assert connection.execute(text("SELECT count(*) FROM prefectish.runs")).scalar_one() == 1
+
+
+def test_h5_older_tables_are_brought_up_to_date(url: str, database: Engine) -> None:
+    run_id = example(2).run(history=url).context["flow_run_id"]
+    with database.begin() as connection:
+        for statement in schema.UPGRADES[1]:
+            added = re.fullmatch(r"ALTER TABLE \{at\}(\w+) ADD COLUMN (\w+) .*", statement)
+            assert added is not None
+            table, column = added.groups()
+            connection.execute(text(f"ALTER TABLE prefectish.{table} DROP COLUMN {column}"))
+        connection.execute(text("DROP TABLE prefectish.requested, prefectish.deployments, prefectish.asks"))
+        connection.execute(text("UPDATE prefectish.about SET value = '1' WHERE name = 'version'"))
+    _forget(url)
+    assert history.run(run_id, store=url).state == "Success"
+    assert example(2).run(history=url).is_successful()
 
 
 def test_paused_children_are_reported_and_stay_paused(url: str) -> None:
