@@ -897,3 +897,41 @@ def test_flow_takes_arguments_by_position_and_by_name_in_any_number():
     assert takes.run(x=1, z=2).result == (1, (), 2, {"z": 2})
     with pytest.raises(ParameterError, match="and rest by name too"):
         takes(1, rest=3)
+
+
+def test_items_of_a_flow_that_yields_are_a_list(executor):
+    def yields(n):
+        for i in range(n):
+            yield inc.submit(i)
+
+    assert flow(yields, executor=executor, history=False)(3) == [1, 2, 3]
+
+    def breaks():
+        yield inc(1)
+        raise OSError("half way")
+
+    with pytest.raises(OSError, match="half way"):
+        flow(breaks, executor=executor, history=False)()
+
+    async def streams():
+        yield 1
+
+    with pytest.raises(FlowDefinitionError, match="is an async generator, which cannot be a flow"):
+        flow(streams)
+
+
+def test_flows_are_methods_of_classes_too():
+    class Owner:
+        factor = 3
+
+        @classmethod
+        @flow(history=False)
+        def of_class(cls, x):
+            return cls.factor * inc(x)
+
+        @staticmethod
+        @flow(history=False)
+        def of_nobody(x):
+            return inc(x)
+
+    assert (Owner.of_class(1), Owner().of_class(2), Owner.of_nobody(3)) == (6, 9, 4)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, over
 
 from prefectish.config import switch
 from prefectish.deployable import Deployable
-from prefectish.engine.capture import capture
+from prefectish.engine.capture import Value, capture
 from prefectish.engine.driver.options import RunOptions, check_reserved
 from prefectish.engine.driver.run import approved, resumption
 from prefectish.engine.state import Scheduled, State
@@ -82,7 +82,8 @@ class FlowFunction(Deployable, Generic[P, R]):
         schedule: Schedule | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
-        self.description = description if description is not None else inspect.getdoc(function)
+        doc = getattr(function, "__doc__", None)  # `getdoc` would look for that of a method in its class, and so here
+        self.description = inspect.cleandoc(doc) if description is None and doc else description
         self.schedule = schedule
         self.run_name = run_name
         self.log_prints = log_prints
@@ -96,6 +97,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         self.signature = BoundSignature(function, self.name, validate_parameters)
         self.made_in: str | None = getattr(function, "__module__", None)
         self.is_async = inspect.iscoroutinefunction(function)
+        self.is_generator = inspect.isgeneratorfunction(function)
 
     @property
     def fn(self) -> Callable[P, R]:
@@ -362,6 +364,8 @@ class FlowFunction(Deployable, Generic[P, R]):
             with attempted:
                 if attempted.begins:
                     attempted.outcome = capture(self.body, *args, **named)
+                    if self.is_generator and isinstance(attempted.outcome, Value):  # it runs as its items are taken
+                        attempted.outcome = capture(list, attempted.outcome.value)
             if not attempted.should_retry():
                 return attempted.answer(return_state)
             attempted.clock.sleep(attempted.delay())
@@ -532,6 +536,8 @@ def flow(
         return functools.partial(flow, **options)
     if not callable(function) or isinstance(function, type) or hasattr(function, "state_handlers"):
         raise FlowDefinitionError(f"@flow needs a function, got {function!r}")
+    if inspect.isasyncgenfunction(function):
+        raise FlowDefinitionError(f"{function!r} is an async generator, which cannot be a flow: return a list")
     if schedule is not None and not hasattr(schedule, "next"):
         raise TypeError(f"schedule must be a Schedule, got {schedule!r}; see prefectish.schedules")
     limit = timeout if timeout is not None else timeout_seconds
