@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from distributed import Client
@@ -13,6 +13,7 @@ from distributed import Client
 from prefectish.engine.plan.steps import Plan
 from prefectish.executors.connect import connect
 from prefectish.executors.first_calls import TaskChecks
+from prefectish.executors.own_place import place_given_up
 from prefectish.executors.probe import masked
 from prefectish.executors.session import ClusterSession
 
@@ -147,6 +148,11 @@ class DaskExecutor:
                 yield session
             finally:
                 session.close()
+
+    def waited_for(self) -> AbstractContextManager[None]:
+        """Return the block in which a thread waits for a run: a body on this cluster gives up its place meanwhile."""
+        address = self.address if self.client is None else self.client.scheduler.address
+        return nullcontext() if address is None else place_given_up(address)
 
     def __repr__(self) -> str:
         address = masked(self.address) if self.address else None

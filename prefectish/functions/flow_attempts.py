@@ -14,6 +14,7 @@ from prefectish.engine.driver.control import RunControl
 from prefectish.engine.driver.interrupts import ended_by, interruptible
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.run import run_flow
+from prefectish.engine.jobs.protocol import waited_for
 from prefectish.engine.jobs.slots import rebuilt
 from prefectish.engine.scheduling.verdict import unfinished
 from prefectish.engine.signals import Signal
@@ -53,6 +54,7 @@ class FlowAttempt:
         self.arguments = arguments
         self.options = options
         self.number = number
+        self.executor = _executor(options.executor)
         self.clock = clock.current
         self.run = FunctionRun(flow.name, options.max_concurrency, flow.result, flow.is_async, flow.log_prints, control)
         self.outcome: Value | Error | None = None
@@ -70,6 +72,7 @@ class FlowAttempt:
             log_annotations(around)
         with ExitStack() as blocks:
             blocks.enter_context(interruptible())
+            blocks.enter_context(waited_for(self.executor))
             self.run.start(self._drive)
             if self.begins:
                 blocks.enter_context(self.run.activate())
@@ -80,7 +83,7 @@ class FlowAttempt:
             self._blocks = blocks.pop_all()
 
     def _drive(self) -> State:
-        options = self.options.merged(executor=_executor(self.options.executor))
+        options = self.options.merged(executor=self.executor)
         if self.number > 1:
             options = options.merged(context={**(options.context or {}), "flow_run_part": self.number - 1})
         return run_flow(self.flow, self.arguments, options, control=self.run.control, calls=self.run)

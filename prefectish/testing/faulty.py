@@ -6,11 +6,11 @@ import random
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from prefectish.engine.jobs.job import Job, Receipt, taken_back
-from prefectish.engine.jobs.protocol import Executor, LossCause, Lost, Session
+from prefectish.engine.jobs.protocol import Executor, LossCause, Lost, Session, waited_for
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.task_states import is_call
@@ -152,6 +152,10 @@ class FaultySession:
         with self.executor.start(plan, run) as session:
             yield _Session(session, chooser, self.happened)
         chooser.check_all_met()
+
+    def waited_for(self) -> AbstractContextManager[Any]:
+        """Return the block in which a thread waits for a run: that of the executor."""
+        return waited_for(self.executor)
 
     def __repr__(self) -> str:
         return f"<FaultySession of {self.executor!r}>"

@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
 from importlib import import_module
@@ -23,7 +24,7 @@ from prefectish.engine.driver.loop import CallSource, Run, exception_of
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ticker_for
 from prefectish.engine.handlers import call_handlers
-from prefectish.engine.jobs.protocol import Executor, RunnableFlow
+from prefectish.engine.jobs.protocol import Executor, RunnableFlow, waited_for
 from prefectish.engine.plan.compile import annotate, compile_flow
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.scheduling.events import Recorder
@@ -75,7 +76,7 @@ def run_flow(
     token = bind(facts)
     active = active_runs.begin(run_id)
     try:
-        with interruptible():
+        with interruptible(), waited_for(executor) if calls is None else nullcontext():
             state = _run(run, given, active)
             return state.replace(context={**state.context, "flow_run_id": run_id})
     except KeyboardInterrupt as stop:

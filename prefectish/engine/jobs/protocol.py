@@ -8,7 +8,7 @@ trigger, no retry.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -142,10 +142,19 @@ class Session(Protocol):
 
 
 class Executor(Protocol):
-    """Opens sessions. An executor object can be used for many runs, one after another or at once."""
+    """Opens sessions. An executor object can be used for many runs, one after another or at once.
+
+    One with a method `waited_for` returns by it a block, in which a thread waits for a run (:func:`waited_for`).
+    """
 
     def start(self, plan: Plan, run: Mapping[str, Any]) -> AbstractContextManager[Session]:
         """Open a session for a run; `run` holds the facts of the run (``flow_run_id``, ``flow_name``, ...).
 
         Raises FlowDefinitionError, and submits nothing, if a body cannot be pickled for where it has to run.
         """
+
+
+def waited_for(executor: Executor) -> AbstractContextManager[Any]:
+    """Return the block in which a thread waits for a run: a body gives up its place to what it waits for."""
+    block: AbstractContextManager[Any] = getattr(executor, "waited_for", nullcontext)()
+    return block
