@@ -55,7 +55,9 @@ def checked(name: str, annotation: Any, value: Any) -> Any:
 
     adapter = adapter_for(name, annotation)
     try:
-        return adapter.validate_python(value)
+        accepted = adapter.validate_python(value)
+        # Of an `Iterable[...]` it makes an iterator that checks item by item, and can be read only once.
+        return value if type(accepted).__name__ == "ValidatorIterator" else accepted
     except ValidationError as error:
         reasons = _reasons(error)
     except Exception as error:  # a validator in user code

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from bodies import inc
+from bodies import append, inc, lines
 
 import prefectish
 from prefectish import (
     DaskTaskRunner,
     Flow,
     ThreadPoolTaskRunner,
+    context,
     exponential_backoff,
     flow,
     get_logger,
@@ -233,3 +234,51 @@ def test_mr6_task_runners_are_executors():
 
 def test_mr6_states_are_completed():
     assert (Success().is_completed(), Failed("no").is_completed()) == (True, False)
+
+
+def by_graph(made, *args):
+    with Flow("graph") as graph:
+        out = made(*args)
+    return graph.run(history=False).result[out]
+
+
+def by_function(made, *args):
+    return flow(lambda: [made(*args, return_state=True)], history=False, name="function")()[0]
+
+
+@pytest.mark.parametrize("front", [by_graph, by_function])
+def test_mr6_words_of_tasks_mean_the_same_in_both_front_ends(front, caplog):
+    told = []
+
+    def count():
+        told.append(context.task_run_count)
+        get_run_logger().info("tried")
+        print("printed")
+        if context.task_run_count < 2:
+            raise OSError("again")
+        return context.task_run_count
+
+    def hook(task, run, state):
+        told.append((task.name, run.run_count, state.is_completed()))
+
+    options = {"on_completion": [hook, lambda task, state: told.append("done")], "on_failure": [hook]}
+    plain = task(count, retries=2, retry_delay_seconds=[0, 0], timeout_seconds=60, log_prints=True, **options)
+    with caplog.at_level("INFO", logger="prefectish"):
+        assert front(plain).result == 2
+    assert told == [1, ("count", 1, False), 2, ("count", 2, True), "done"]
+    assert {"tried", "printed"} <= {record.getMessage() for record in caplog.records}
+    never = plain.with_options(name="never", retry_condition_fn=lambda task, run, state: run.run_count > 5)
+    assert front(never).is_failed()
+    for delay in (exponential_backoff(0.001), lambda attempt: 0, 0):
+        assert front(plain.with_options(retry_delay_seconds=delay)).is_completed()
+
+
+@pytest.mark.parametrize("front", [by_graph, by_function])
+@pytest.mark.parametrize(("policy", "runs"), [(INPUTS, 1), (INPUTS + TASK_SOURCE, 1), (NO_CACHE, 2)])
+def test_mr6_cache_policies_mean_the_same_in_both_front_ends(front, policy, runs, tmp_path):
+    ran = tmp_path / "ran"
+    cached = task(lambda x: append(ran, x), name=f"cached {front.__name__} {tmp_path}", cache_policy=policy)
+    kept = task(lambda x: x, persist_result=True, result=LocalResult(str(tmp_path)))
+    assert [front(cached, 5).is_completed() for _ in range(2)] == [True, True]
+    assert (len(lines(ran)), front(kept, 3).result) == (runs, 3)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from labels import label
 from prefectish import DateTimeParameter, Flow, Parameter, context
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.parameters import settle
+from prefectish.validation import checked
 
 
 class Point:
@@ -213,3 +215,11 @@ def test_date_time_may_have_a_default_or_none() -> None:
     with pytest.raises(ParameterError, match="parameter 'x' must be a date with time, got 'soon': pass a string like"):
         DateTimeParameter("x", default="soon")
     assert (made.slug, made.required, repr(made)) == ("x", False, "<Parameter: x>")
+
+
+def test_iterable_is_passed_as_it_was_given() -> None:
+    items = [1, 2]
+    assert checked("x", Iterable[int], items) is items
+    assert checked("x", Iterable[int] | None, items) == items
+    with pytest.raises(ParameterError, match="parameter 'x' must be"):
+        checked("x", Iterable[int], 3)
