@@ -58,6 +58,7 @@ from prefectish.executors.lower import (
 )
 from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey
 from prefectish.executors.placing import QUESTION, Placer
+from prefectish.executors.reading_pace import MAX_CALL_WAIT, MAX_STOP_WAIT, ReadingPace
 from prefectish.executors.same_modules import SameModules
 from prefectish.executors.shared_values import SharedValues
 from prefectish.executors.waker import Waker
@@ -67,17 +68,6 @@ from prefectish.tasks.task import Task
 #: The bytes of a chain up to this size are sent with every call; larger ones get a key of their own. All calls depend
 #: on that key, and Dask then moves branches between workers more often. A third of the bytes may be lines of source.
 INLINE_CHAIN = 6144
-#: Keys collected at once, if there are as many: they share what reading costs (about 3 ms, over all processes).
-_GROUP = 250
-#: Longest time that finished children wait for more of their group, in seconds for each open key, and at most.
-_GROUP_WAIT = 1e-3
-_MAX_GROUP_WAIT = 1.0
-#: The same in a run with a map that a failure stops, and in one with calls of a flow function, which may wait for them.
-_MAX_STOP_WAIT = 0.025
-_MAX_CALL_WAIT = 0.1
-#: Time between polls of the open keys, in seconds a key: polling one costs a hundredth of that.
-POLL_INTERVAL = 25e-6
-_MAX_POLL_INTERVAL = 0.025
 #: How long the cluster may take to send small values before it is asked again, at first and at most, in seconds.
 _PATIENCE = 5.0
 _MAX_PATIENCE = 80.0
@@ -86,8 +76,6 @@ _LOAD_CHECK_PRIORITY = 1e9
 #: The slowest connection that is expected, in bytes a second.
 _SLOWEST_LINK = 10e6
 _PENDING = frozenset({"pending", "lost"})
-#: Open keys above which the session polls instead of waiting for the next one.
-_POLLED_KEYS = 16
 #: Keys that a run may submit before their order outweighs the depth of their steps.
 _KEYS_PER_STEP = 1 << 32
 #: Bytes of small results that are sent to the client in one run; beyond it they stay on workers.
@@ -151,13 +139,12 @@ class ClusterSession:
         self._compare_modules([s for s in plan.steps if s.literal is None])
         self._patience = _PATIENCE
         self._done: list[Receipt] = []
-        self._waiting_since: float | None = None  # since when something is done that was not read
         self._count = 0
         self._submitted = 0
         self._depth_priorities: dict[str, int] = {}
         self._turns: dict[Key, int] = {}  # of the jobs of keys that are about to be sent
         self._inlined_bytes = 0
-        self._max_wait = _MAX_GROUP_WAIT
+        self.reading = ReadingPace(connection, self.waker)
         self._weighed: set[Key] = set()  # keys of large values whose receipts are open
         self._has_recalled = False
         self._has_plugin = False
@@ -358,9 +345,9 @@ class ClusterSession:
             for step in spec.steps:
                 self._depth_priorities[f"{step.slug}-{self.run_id}"] = -step.precedence * _KEYS_PER_STEP
             if any(map(_may_stop, spec.steps)):
-                self._max_wait = _MAX_STOP_WAIT
+                self.reading.wait_at_most(MAX_STOP_WAIT)
             elif spec.steps[0].precedence == CALL:
-                self._max_wait = min(self._max_wait, _MAX_CALL_WAIT)
+                self.reading.wait_at_most(MAX_CALL_WAIT)
             placement = None if spec.steps[0].differs else placement_of(spec.steps[0].task)
             watched = any(step.task.crash_retries for step in spec.steps)
             known = self.chains[spec.ident] = OpenChain(self._pack(spec), placement, watched)
@@ -434,10 +421,7 @@ class ClusterSession:
             ready = [key for key, entry in self.open_keys.items() if entry.known.status not in _PENDING]
             now = time.monotonic()
             if ready:
-                self._waiting_since = self._waiting_since or now
-                patience = min(self._max_wait, _GROUP_WAIT * len(self.open_keys))
-                if self._enough(ready) or now - self._waiting_since > patience:
-                    self._waiting_since = None
+                if self.reading.is_time(ready, self.open_keys, now):
                     self.watch.progressed(now)
                     self._collect(ready)
                     continue
@@ -445,25 +429,9 @@ class ClusterSession:
                 self._find_losses(now)
             if self.waker.take_wakeup() or (end is not None and now >= end):
                 break
-            self._pause(end, now)
+            self.reading.pause(self.open_keys, end, now)
         done, self._done = self._done, []
         return done
-
-    def _enough(self, ready: Sequence[Key]) -> bool:
-        """Whether to read what is done now: a group is complete, or a single task or a batch that others wait for."""
-        if len(ready) >= min(_GROUP, len(self.open_keys) // 4 + 1):
-            return True
-        entries = map(self.open_keys.__getitem__, ready)
-        return any(entry.position is None or entry.jobs[0].index < 0 for entry in entries)
-
-    def _pause(self, end: float | None, now: float) -> None:
-        left = 0.5 if end is None else min(0.5, end - now)
-        if len(self.open_keys) > _POLLED_KEYS:
-            self.waker.sleep(min(left, POLL_INTERVAL * len(self.open_keys), _MAX_POLL_INTERVAL))
-        elif self.open_keys:
-            self.connection.wait_any([entry.future for entry in self.open_keys.values()], left, self.waker)
-        else:
-            self.waker.sleep(left)
 
     def wake(self) -> None:
         """End the wait for receipts, from another thread."""

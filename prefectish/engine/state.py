@@ -249,9 +249,6 @@ _set_message, _set_result, _set_context, _set_cached_inputs = (State.__dict__[na
 _set = object.__setattr__
 
 
-# ---------------------------------------------------------------------- not started
-
-
 class Pending(State):
     """Has not started."""
 
@@ -377,9 +374,6 @@ class Submitted(State, public=("state",)):
         _set(self, "state", innermost(state))
 
 
-# ---------------------------------------------------------------------- started
-
-
 class Running(State):
     """Runs."""
 
@@ -392,9 +386,6 @@ class Cancelling(Running):
 
     __slots__ = ()
     color = "#6c5b7b"
-
-
-# ---------------------------------------------------------------------- finished
 
 
 class Finished(State):
