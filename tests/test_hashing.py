@@ -388,3 +388,32 @@ def test_order_of_a_dict_does_not_count(value, random):
 
 def test_every_scalar_has_a_hash_of_32_digits():
     assert all(re.fullmatch("[0-9a-f]{32}", stable_hash(kind())) for kind in SCALARS)
+
+
+class Tokenized:
+    """Holds what has no hash, and says what makes it the same."""
+
+    def __init__(self, name):
+        self.name = name
+        self.handle = (x for x in "a generator")
+
+    def __dask_tokenize__(self):
+        return (type(self), self.name)
+
+
+class Other(Tokenized):
+    pass
+
+
+def test_token_of_dask_is_honoured():
+    assert stable_hash(Tokenized("a")) == stable_hash(Tokenized("a"))
+    assert stable_hash(Tokenized("a")) != stable_hash(Tokenized("b"))
+    assert stable_hash(Tokenized("a")) != stable_hash(Other("a"))
+    assert stable_hash({"x": [Tokenized("a")]}) == stable_hash({"x": [Tokenized("a")]})
+
+
+def test_token_without_a_hash_is_named_by_its_place():
+    odd = Tokenized("a")
+    odd.name = odd.handle
+    with pytest.raises(Unhashable, match=r"\.__dask_tokenize__\(\)\[1\]"):
+        stable_hash(odd)

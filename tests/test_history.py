@@ -91,7 +91,7 @@ def test_children_show_their_items_and_errors(path: str) -> None:
     run = history.run(flow.run(history=path).context["flow_run_id"], store=path)
     assert [child.label for child in run.children("keyed")] == ["keyed[0] (file 1)", "keyed[1] (file 2)"]
     assert repr(run.child("keyed", "file 1")).startswith("<child keyed[0] (file 1): Failed, ZeroDivisionError: ")
-    assert repr(run.child("load", 0)) == "<child load-1[0]: Success>"
+    assert repr(run.child("load", 0)) == "<child load[0]: Success>"
 
 
 def test_x8_no_name_acts_on_the_terminal_in_a_repr(path: str) -> None:

@@ -91,7 +91,7 @@ def test_children_attempts_failures_and_logs_are_read(flow):
     assert (child.attempts, [(a.number, a.state) for a in child.earlier()]) == (2, [(1, "Retrying")])
     (cause, follows) = run.failures()
     assert (cause.type, cause.message, cause.count) == ("ValueError", "bad item", 1)
-    assert (follows.type, follows.count) == ("TRIGGERFAIL", 1)
+    assert (follows.type, follows.count) == ("TriggerFailed", 1)
     assert "in load" in run.child("load", 2).traceback
     assert "loading 3" in [line.text for line in run.logs("load", 2)]
 

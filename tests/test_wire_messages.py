@@ -73,7 +73,7 @@ def test_size_of_an_envelope_is_that_of_its_bytes():
 
 
 def test_batch_knows_records_of_its_branches_and_which_did_not_start():
-    content = pickle.dumps(("host:1", [(5, 1.5, "a"), [(0, PLAIN), (1, Record(Failed("no")))], None]))
+    content = pickle.dumps(("host:1", [(5, 1.5, "a", None), [(0, PLAIN), (1, Record(Failed("no")))], None]))
     batch = sent(Batch(content, {(1, 0): "large"}))
     single, several, unstarted = open_batch(batch)
     assert single[0][1].values()[1:] == PLAIN.values()[1:]

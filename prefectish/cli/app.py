@@ -359,6 +359,25 @@ def _next_commands(run: RunRow, history: str | None) -> list[str]:
     return [*lines, f"resume: {resume} [-p PARAMETER=VALUE]"]
 
 
+@app.command(epilog="Example: prefectish compare 6b02f871 last")
+def compare(
+    run_a: Annotated[str, typer.Argument(help="Id of the earlier run, or the beginning of it.")],
+    run_b: RunId = LAST_RUN,
+    history: History = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two runs: durations by task, new and gone failures, slower and larger children."""
+    from prefectish.history import compare as compared
+
+    with _report_errors():
+        found = compared(_recorded_run(run_a, history), _recorded_run(run_b, history))
+        if as_json:
+            showing.show_json(showing.comparison_facts(found))
+            return
+        for line in repr(found).splitlines():
+            print(printable(line))
+
+
 @app.command(epilog="Example: prefectish failures last")
 def failures(run_id: RunId = LAST_RUN, history: History = None, as_json: Json = False) -> None:
     """Show the failures of a run grouped by cause; tasks that did not run because of others come last."""

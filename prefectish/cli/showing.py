@@ -13,7 +13,7 @@ from rich.table import Table
 from prefectish.display.page import when
 from prefectish.engine.driver.interrupts import STOPS
 from prefectish.engine.task_counts import TaskCounts
-from prefectish.history import FailureGroup, LogLine, RunRow
+from prefectish.history import Comparison, FailureGroup, LogLine, RunRow
 from prefectish.safe_repr import printable
 
 #: Maximum number of rows in a list, and of children named with a cause.
@@ -150,6 +150,19 @@ def failure_facts(group: FailureGroup) -> dict[str, Any]:
             {"task": c.slug, "index": c.index, "item": c.item_key, "name": c.name} for c in first_of(group, MAX_ROWS)
         ],
         "traceback": group.traceback,
+    }
+
+
+def comparison_facts(found: Comparison) -> dict[str, Any]:
+    """Return a comparison of two runs for JSON."""
+    return {
+        "before": found.before.id,
+        "after": found.after.id,
+        "tasks": [task._asdict() for task in found.tasks],
+        "new": [failure_facts(group) for group in found.new_causes],
+        "gone": [failure_facts(group) for group in found.gone_causes],
+        "slower": [child._asdict() for child in found.slower],
+        "larger": [child._asdict() for child in found.larger],
     }
 
 

@@ -27,7 +27,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(shown=shown, seconds=seconds, number=number, when=when, percent=percent)
+    made.filters.update(shown=shown, seconds=seconds, number=number, when=when, percent=percent, size=size)
     return made
 
 
@@ -92,6 +92,22 @@ def seconds(value: float | None) -> str:
             part = whole % size // {86400: 3600, 3600: 60, 60: 1}[size]
             return f"{whole // size} {big} {part:02d} {small}"
     return f"{whole} s"
+
+
+def size(nbytes: int | None) -> str:
+    """Return a number of bytes in readable form.
+
+    Examples
+    --------
+    >>> [size(nbytes) for nbytes in (12, 2_048, 3_500_000, 7_000_000_000, None)]
+    ['12 B', '2.0 kB', '3.5 MB', '7.0 GB', '']
+    """
+    if nbytes is None:
+        return ""
+    if nbytes < 1000:
+        return f"{nbytes} B"
+    unit, each = next(((u, e) for u, e in (("kB", 1e3), ("MB", 1e6)) if nbytes < 1000 * e), ("GB", 1e9))
+    return f"{nbytes / each:.1f} {unit}"
 
 
 def when(time: datetime | None) -> str:

@@ -94,6 +94,8 @@ def slowest(run: RunRow, measures: Measures) -> list[SlowView]:
             slow.seconds,
             slow.worker,
             slow.attempts,
+            slow.cpu,
+            slow.memory,
         )
         for slow in measures.slowest
     ]

@@ -88,6 +88,8 @@ class SlowView(NamedTuple):
     seconds: float
     worker: str | None
     attempts: int | None
+    cpu: float | None = None  # seconds of the processor
+    memory: int | None = None  # bytes by which the peak of its process grew
 
 
 class RunView(NamedTuple):

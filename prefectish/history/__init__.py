@@ -12,7 +12,8 @@ Examples
 from __future__ import annotations
 
 from prefectish.history.children import ChildRow, FailureGroup
+from prefectish.history.compare import Comparison, compare, to_dataframe
 from prefectish.history.lines import LogLine
 from prefectish.history.queries import RunRow, run, runs
 
-__all__ = ["ChildRow", "FailureGroup", "LogLine", "RunRow", "run", "runs"]
+__all__ = ["ChildRow", "Comparison", "FailureGroup", "LogLine", "RunRow", "compare", "run", "runs", "to_dataframe"]

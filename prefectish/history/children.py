@@ -57,6 +57,12 @@ class ChildRow:
         The process that ran it, ``host:pid``.
     location
         Location of its result in the store; None if it was not stored.
+    cpu_seconds
+        Time of the processor in the thread of its body; None if not measured.
+    memory_bytes
+        By how much the peak memory of its process grew while it ran; None if it did not, or if not measured.
+    result_bytes
+        Size of its result; None if unknown.
     at
         When the client received its end.
     """
@@ -78,6 +84,9 @@ class ChildRow:
         self.message: str | None = self.error if failed else row.text
         self.worker: str | None = row.worker_text
         self.location: str | None = row.location or None
+        self.cpu_seconds: float | None = row.cpu
+        self.memory_bytes: int | None = row.memory
+        self.result_bytes: int | None = row.size
         self.at = aware_time(row.at)
 
     @property

@@ -36,6 +36,8 @@ class Slow(NamedTuple):
     state: str
     worker: str | None
     attempts: int
+    cpu: float | None = None
+    memory: int | None = None
 
 
 class WorkerTrack:
@@ -143,7 +145,10 @@ def _slow(row: Any, steps: Any, texts: Any) -> Slow:
     step = steps[row.step]
     place = row.row if step.mapped else None
     state = schema.STATES[row.state]
-    return Slow(row.seconds, step.slug, place, row.item_key, row.name, state, texts.get(row.worker), row.attempts)
+    where = texts.get(row.worker)
+    return Slow(
+        row.seconds, step.slug, place, row.item_key, row.name, state, where, row.attempts, row.cpu, row.memory
+    )  # fmt: skip
 
 
 def _of(run: RunRow) -> Any:
@@ -152,7 +157,7 @@ def _of(run: RunRow) -> Any:
 
 def _children(run: RunRow) -> Any:
     c = run._current().c
-    return select(c.step, c.row, c.state, c.attempts, c.seconds, c.at, c.worker, c.item_key, c.name)
+    return select(c.step, c.row, c.state, c.attempts, c.seconds, c.at, c.worker, c.item_key, c.name, c.cpu, c.memory)
 
 
 def _workers(run: RunRow) -> Any:

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from prefectish.engine.jobs.envelope import EncodedError
+from prefectish.engine.jobs.envelope import Encoded, EncodedError
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.scheduling.causes import cause_of
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.state import Paused, Scheduled, State, Success
@@ -74,7 +75,7 @@ class EventRows:
         at, seconds = round(e.wall.timestamp(), 3), round(e.seconds, 6)
         if type(state) is Success and state._context is None and state.message == SUCCESS_MESSAGE:
             location = _location(state)
-            return (*head, _SUCCESS, e.attempt, seconds, at, worker, key, None, None, None, location)
+            return (*head, _SUCCESS, e.attempt, seconds, at, worker, key, None, None, None, location, *_cost(e))
         return (
             *head,
             schema.CODES[type(state).__name__],
@@ -86,6 +87,7 @@ class EventRows:
             _name(state),
             *(self._error(connection, state) if state.is_failed() else (self._message(connection, state), None)),
             _location(state),
+            *_cost(e),
         )
 
     def attempt(self, connection: Connection, e: AttemptEvent) -> tuple[Any, ...]:
@@ -155,6 +157,14 @@ class EventRows:
         number, digest = known
         own = clean(cause.message)
         return None if text_digest(own) == digest else self._text(connection, own), number
+
+
+def _cost(e: AttemptEvent) -> tuple[float | None, int | None, int | None]:
+    """Return time of the processor, growth of the peak memory, and size of the result in bytes, as far as known."""
+    cpu, memory = (None, None) if e.cost is None else (round(e.cost[0], 6), e.cost[1] or None)
+    result = e.state._result
+    size = len(result) if isinstance(result, str | bytes) else None
+    return cpu, memory, result.nbytes if isinstance(result, Encoded | Held) else size
 
 
 def _name(state: State) -> str | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
 from prefectish.history.cells import check_cells
 
@@ -32,6 +32,9 @@ UPGRADES: Mapping[int, Sequence[str]] = {
         "ALTER TABLE {at}runs ADD COLUMN returned TEXT",
         "ALTER TABLE {at}steps ADD COLUMN store TEXT",
         "ALTER TABLE {at}runs ADD COLUMN counts TEXT",
+        "ALTER TABLE {at}children ADD COLUMN cpu FLOAT",
+        "ALTER TABLE {at}children ADD COLUMN memory BIGINT",
+        "ALTER TABLE {at}children ADD COLUMN size BIGINT",
     ),
 }
 #: Marks a SQLite file as a prefectish history (PRAGMA application_id).
@@ -124,7 +127,9 @@ steps = Table(
     Column("store", Text),
 )
 
-#: `made` is the part in which the task ran: lower than `part` for a child that was kept when the run was resumed.
+#: `cpu` is in seconds, `memory` the bytes by which the peak of its process grew, `size` that of the result in bytes;
+#: each is None where it is not known. `made` is the part in which the task ran: lower than `part` for a child that
+#: was kept when the run was resumed.
 children = Table(
     "children",
     metadata,
@@ -143,6 +148,9 @@ children = Table(
     Column("message", Integer),
     Column("error", Integer),
     Column("location", Text),
+    Column("cpu", Float),
+    Column("memory", BigInteger),
+    Column("size", BigInteger),
     sqlite_with_rowid=False,
 )
 _failed = children.c.error.is_not(None)

@@ -28,6 +28,7 @@ from prefectish.engine.scheduling.verdict import by_task
 from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, State, Submitted, innermost
 from prefectish.engine.task_states import RunStory, keep_story
 from prefectish.engine.transitions import validating
+from prefectish.engine.worker.cost import MEASURES
 from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
 from prefectish.engine.worker.time_limit import TimeLeft, within
@@ -109,6 +110,8 @@ class Run:
             starts = _starts(self.plan, task_states)
             with listening(self.run_id) as logged:
                 self.facts[SETTINGS] = logged(self.recorder is not None)
+                if self.recorder is not None:
+                    self.facts[MEASURES] = True
                 self.failures = FailureLog(self.run_id, self.recorder is not None, self._shows_causes)
                 try:
                     final = self._drive(starts)

@@ -56,6 +56,7 @@ class StepSpec(Struct):
         "fills",
         "inputs",
         "storage",
+        "took",
         "late",
         "limit",
         "mapped",
@@ -114,6 +115,8 @@ class StepSpec(Struct):
         self.wiring = wiring
         #: The optional parts of its attempts, None until the first one lists them.
         self.parts: tuple[AttemptPart, ...] | None = None
+        # How long attempts of it take in this process, in seconds, which decides whether what they use is measured.
+        self.took = 1.0
         # Renders ``task_run_name``; None if the task has none.
         self.limit: float | None = task.timeout  # seconds for a call of the body, and for all else of an attempt
         self.naming = None if task.task_run_name is None else _naming_of(task)
@@ -243,10 +246,14 @@ class Job(Struct):
         return f"<Job {names}, submission {self.submission}>"
 
 
+#: Seconds of the processor in the thread of a body, and bytes by which the peak memory of its process grew meanwhile.
+Cost = tuple[float, int]
+
+
 class Record(Struct):
     """How one attempt of one step ended."""
 
-    __slots__ = ("begun", "due_in_seconds", "item_key", "lines", "seconds", "state", "width", "worker")
+    __slots__ = ("begun", "cost", "due_in_seconds", "item_key", "lines", "seconds", "state", "width", "worker")
 
     def __init__(
         self,
@@ -258,7 +265,10 @@ class Record(Struct):
         item_key: str | None = None,
         lines: tuple[LogLine, ...] | None = None,
         begun: bool = True,
+        cost: Cost | None = None,
     ) -> None:
+        # What it used of processor and memory; None if that is not measured.
+        self.cost = cost
         # False if its job was recalled before the body began: `state` is the one it started from.
         self.begun = begun
         self.lines = lines  # what it logged; None if it logged nothing, or lines are not sent
@@ -275,7 +285,7 @@ class Record(Struct):
     def with_state(self, state: State) -> Record:
         """Return the same record with another state: ``replace``, eight times as quick, for what runs once a child."""
         values = self.seconds, self.due_in_seconds, self.width, self.worker, self.item_key, self.lines, self.begun
-        return Record(state, *values)
+        return Record(state, *values, self.cost)
 
 
 class Receipt(Struct):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from prefectish.engine.jobs.job import Cost
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.state import State
 from prefectish.engine.worker.logs.relay import AttemptLog
@@ -37,6 +38,8 @@ class AttemptEvent(NamedTuple):
         The key of the child's item; None if keys are not recorded.
     made
         How often the run had been resumed when the attempt ran, of a child that is kept; None for now.
+    cost
+        Seconds of the processor, and bytes by which the peak memory of its process grew; None if not measured.
     """
 
     step: int
@@ -48,6 +51,7 @@ class AttemptEvent(NamedTuple):
     worker: str | None
     item_key: str | None
     generation: int | None = None
+    cost: Cost | None = None
 
 
 class FailureEvent(NamedTuple):

@@ -103,7 +103,16 @@ class Rows:
             key = record.item_key or chain.key_of(map_row.row)
             self.run_state.events.append(
                 AttemptEvent(
-                    step_state.step.number, map_row.row, attempt, state, record.seconds, now.wall, record.worker, key
+                    step_state.step.number,
+                    map_row.row,
+                    attempt,
+                    state,
+                    record.seconds,
+                    now.wall,
+                    record.worker,
+                    key,
+                    None,
+                    record.cost,
                 )
             )
         if isinstance(state, Failed | Retrying):

@@ -225,7 +225,7 @@ def _run_branch(
     records = run_steps(chain, positions, index, items, dict(given), starts, *call_options)
     record = records[0][1]
     if len(records) == 1 and is_plain(record):
-        return record.state._result, record.seconds, record.item_key
+        return record.state._result, record.seconds, record.item_key, record.cost
     return records
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefectish.engine.jobs.envelope import weight
-from prefectish.engine.jobs.job import Record
+from prefectish.engine.jobs.job import Cost, Record
 from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import State, Success
 from prefectish.engine.worker.decide import SUCCEEDED
@@ -80,12 +80,17 @@ class StepResult(Struct):
         record = self.record
         state = record.state
         if is_plain(record) and not self.small:
-            return _plain_result, (self.position, state._result, record.seconds, record.worker, record.item_key)
+            return _plain_result, (
+                self.position, state._result, record.seconds, record.worker, record.item_key, record.cost
+            )  # fmt: skip
         return super().__reduce__()
 
 
-def _plain_result(position: int, result: Any, seconds: float, worker: str | None, item_key: str | None) -> StepResult:
-    return StepResult(position, Record(Success(SUCCEEDED, result), seconds, None, None, worker, item_key))
+def _plain_result(
+    position: int, result: Any, seconds: float, worker: str | None, item_key: str | None, cost: Cost | None = None
+) -> StepResult:
+    record = Record(Success(SUCCEEDED, result), seconds, None, None, worker, item_key, None, True, cost)
+    return StepResult(position, record)
 
 
 class Batch(Struct):
@@ -116,8 +121,8 @@ def open_batch(batch: Batch) -> list[list[tuple[int, Record]] | None]:
 
 def _open_entry(entry: Any, worker: str) -> list[tuple[int, Record]] | None:
     if type(entry) is tuple:
-        result, seconds, item_key = entry
-        return [(0, Record(Success(SUCCEEDED, result), seconds, None, None, worker, item_key))]
+        result, seconds, item_key, cost = entry
+        return [(0, Record(Success(SUCCEEDED, result), seconds, None, None, worker, item_key, None, True, cost))]
     records: list[tuple[int, Record]] | None = entry
     return records
 

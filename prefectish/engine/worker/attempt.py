@@ -32,6 +32,7 @@ from prefectish.engine.state import (
     Success,
 )
 from prefectish.engine.transitions import check, validating
+from prefectish.engine.worker import cost
 from prefectish.engine.worker.attempt_context import BEFORE_TURN, CRASH_PROGRESS, KILLED_PROCESS, MISS, AttemptContext
 from prefectish.engine.worker.body import UNFINISHED, call_body, finished
 from prefectish.engine.worker.decide import CallBody, Finish, NotReady, after, before, retry
@@ -74,6 +75,7 @@ def run_step(
     ctx = AttemptContext(chain.run, spec, index, start)
     token = bind(ctx)
     clock = clocks.current
+    used = cost.begin() if spec.took > cost.WORTHWHILE and cost.MEASURES in chain.run else None
     began = perf_counter() if clock is clocks.MACHINE else clock.begin()
     try:
         ctx.key = ctx.item_key = None
@@ -102,7 +104,10 @@ def run_step(
     elif isinstance(state, Scheduled) and state.start_time is not None:
         due_in_seconds = _due_in(ctx, state.start_time)
     lines = None if ctx.lines is None else ctx.lines.all()
-    return Record(state, seconds, due_in_seconds, width, None, ctx.key, lines)
+    # A body in another thread, or a process of its own, spends nothing of this one.
+    paid = None if used is None or any(part.wraps for part in spec.parts or ()) else cost.spent(used)
+    spec.took = max(seconds, cost.FADES * spec.took)
+    return Record(state, seconds, due_in_seconds, width, None, ctx.key, lines, True, paid)
 
 
 def _set_keys(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], run: Mapping[str, Any]) -> None:
