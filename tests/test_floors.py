@@ -124,7 +124,6 @@ LATE = {
     "prefectish.deployable": {"prefectish.registry.deploy", "prefectish.registry.detach"},
     "prefectish.engine.driver.handle": {"prefectish.display.reprs", "prefectish.history.outline"},
     "prefectish.history.compare": {"prefectish.display.comparison"},
-    "prefectish.engine.driver.handle": {"prefectish.display.reprs"},
     "prefectish.engine.driver.progress_view": {"prefectish.display.live"},
     "prefectish.engine.driver.run": {"prefectish.history", "prefectish.history.resume"},
     "prefectish.engine.scheduling.events": {"prefectish.history.recorder"},
