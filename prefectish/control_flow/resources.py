@@ -138,7 +138,7 @@ class ResourceBlock(Block):
         return f"{self.manager.name}(...)"
 
     def _close(self) -> None:
-        flow, ready = self._flow, self._setup or self._init
+        flow, ready = self._flow, self._init if self._setup is None else self._setup
         assert flow is not None
         assert ready is not None
         inside = {task: None for task in self._tasks if task in flow}

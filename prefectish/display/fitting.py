@@ -15,7 +15,14 @@ from prefectish.display.pace import PaceLine
 from prefectish.safe_repr import printable
 
 #: Short words for kinds of children.
-SHORT_WORDS = {"running": "run", "retrying": "retry", "paused": "pause", "skipped": "skip", "failed": "fail"}
+SHORT_WORDS = {
+    "running": "run",
+    "retrying": "retry",
+    "paused": "pause",
+    "skipped": "skip",
+    "failed": "fail",
+    "not run": "not run",
+}
 #: Width for measuring.
 UNLIMITED_WIDTH = 10_000
 
@@ -108,7 +115,7 @@ def bar(line: PaceLine, width: int, stroke: str) -> Text:
     counts = line.counts
     whole = max(counts.width or 0, line.expected or 0, 1)
     failed = _pieces(counts.failed, whole, width)
-    aside = min(_pieces(counts.skipped, whole, width), width - failed)
+    aside = min(_pieces(counts.skipped + counts.not_run, whole, width), width - failed)
     ended = min(width * line.ended // whole, width) if line.share is not None else 0
     drawn = Text()
     sizes = (max(ended - failed - aside, 0), "green"), (aside, "bright_black"), (failed, "red")

@@ -96,6 +96,7 @@ def _parts(line: PaceLine) -> list[Count]:
         ("Cached", counts.cached),
         ("Skipped", counts.skipped),
         ("Cancelled", counts.cancelled),
+        ("TriggerFailed", counts.not_run),
         ("Failed", counts.failed),
         ("Retrying", counts.retrying),
         ("Paused", counts.paused),

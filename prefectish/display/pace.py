@@ -40,7 +40,7 @@ class PaceLine(NamedTuple):
     def done(self) -> int:
         """Return how many children ended well, those that were skipped not counted."""
         c = self.counts
-        return c.ended - c.failed - c.skipped - c.cancelled
+        return c.ended - c.failed - c.skipped - c.cancelled - c.not_run
 
     @property
     def share(self) -> float | None:

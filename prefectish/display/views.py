@@ -63,8 +63,8 @@ class TaskView(NamedTuple):
 
     @property
     def failed(self) -> int:
-        """Return how many of its children failed."""
-        return sum(count.number for count in self.counts if is_failure(count.kind))
+        """Return how many of its children failed; those that only follow from others did not run."""
+        return sum(c.number for c in self.counts if is_failure(c.kind) and c.kind != CONSEQUENCE_STATE)
 
 
 class CauseView(NamedTuple):

@@ -14,6 +14,7 @@ CHILD_KINDS = (
     ("cached", "green"),
     ("skipped", "bright_black"),
     ("cancelled", "bright_black"),
+    ("not_run", "dark_orange"),
     ("failed", "red"),
 )
 
@@ -30,7 +31,8 @@ def how_many(line: PaceLine) -> str:
 
 def others(line: PaceLine) -> list[tuple[str, int, str]]:
     """Return kind, number and colour of children in other states than success."""
-    return [(kind, getattr(line.counts, kind), color) for kind, color in CHILD_KINDS if getattr(line.counts, kind)]
+    found = [(kind, getattr(line.counts, kind), color) for kind, color in CHILD_KINDS]
+    return [(kind.replace("_", " "), number, color) for kind, number, color in found if number]
 
 
 def pace(line: PaceLine) -> str:

@@ -35,6 +35,7 @@ from prefectish.engine.state import (
     Running,
     Skipped,
     State,
+    TriggerFailed,
 )
 from prefectish.errors import describe
 
@@ -56,7 +57,7 @@ class StepCounts(NamedTuple):
     closed: bool  # whether no more children can come
     #: Children that are finished, in whatever way; among them those that failed, were skipped, cached or cancelled.
     ended: int
-    failed: int
+    failed: int  # by themselves: those that only follow from others are in `not_run`
     skipped: int
     cached: int
     cancelled: int
@@ -65,6 +66,7 @@ class StepCounts(NamedTuple):
     retrying: int
     paused: int
     final: bool  # whether the step has ended
+    not_run: int = 0  # children whose trigger did not let them run
 
 
 class RunProgress(NamedTuple):
@@ -317,7 +319,7 @@ def _counts(run: StepState, running: int, retrying: int, paused: int) -> StepCou
     if run.children is None and run.final and not isinstance(run.state, Mapped):
         kinds = {type(run.state): 1}  # it ended as a whole, before it had children
     closed = run.final or run.map_state is None or run.map_state.closed
-    failed = sum(count for kind, count in list(kinds.items()) if issubclass(kind, Failed))
+    failed = sum(count for kind, count in list(kinds.items()) if issubclass(kind, Failed) and kind is not TriggerFailed)
     return StepCounts(
         step.slug,
         step.name,
@@ -333,6 +335,7 @@ def _counts(run: StepState, running: int, retrying: int, paused: int) -> StepCou
         retrying,
         paused,
         run.final,
+        kinds.get(TriggerFailed, 0),
     )
 
 
