@@ -208,3 +208,24 @@ def test_h9_store_of_a_flow_function_is_checked_at_the_first_call(dask_client: A
     with pytest.raises(ResultStoreNotShared, match="of-each-process"):
         stores()
     assert bodies.count == 0
+
+
+@pytest.mark.parametrize("options", [{"cache_key_fn": task_input_hash}, {"cache_for": HOUR}], ids=["key", "for"])
+@pytest.mark.parametrize("size", [1, 100_000], ids=["small", "large"])
+def test_result_that_was_deleted_is_computed_anew(
+    run: Run, bodies: Bodies, tmp_path: Path, request: pytest.FixtureRequest, options: dict[str, Any], size: int
+) -> None:
+    def fill(x: int) -> bytes:
+        bodies.note()
+        return bytes([x]) * size
+
+    store = LocalResult(tmp_path / "store")
+    with Flow("deleted", result=store) as flow:
+        filled = task(fill, name=request.node.name, **options).map([1, 2, 1])
+        firsts = task(lambda values: [value[0] for value in values], name="firsts")(filled)
+    for deleted in (False, False, True):
+        if deleted:
+            for name in list(store.list()):
+                store.delete(name)
+        assert run(flow).result[firsts].result == [1, 2, 1]
+        assert bodies.count in ((2, 4) if deleted else (2,))

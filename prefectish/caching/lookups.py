@@ -19,7 +19,7 @@ from prefectish.caching.keys import (
     key_of_parts,
     loose_code_digest,
 )
-from prefectish.caching.memory import CACHE_KEY, CACHED_BY, CACHED_CODE, Caches, made_by_code
+from prefectish.caching.memory import CACHE_KEY, CACHED_BY, CACHED_CODE, Caches, is_away, is_kept, made_by_code
 from prefectish.caching.reasons import MAX_ENTRIES_COMPARED, Entries, Entry, why_not
 from prefectish.caching.validators import all_inputs, duration_only, never_use, read_inputs_of, reads_inputs
 from prefectish.engine import clock as clocks
@@ -121,7 +121,8 @@ def is_found_by_key(task: Any, shared: bool) -> bool:
 def found_by_key(task: Any, miss: Miss, caches: Caches) -> Cached | None:
     """Return what memory has for a run that missed where its inputs are; None for nothing.
 
-    The task is one for which :func:`is_found_by_key` is true.
+    Results that lie in a store alone are looked up there, where the inputs are. The task is one for which
+    :func:`is_found_by_key` is true.
     """
     if miss.reason == REFRESH_REASON:
         return None
@@ -130,7 +131,7 @@ def found_by_key(task: Any, miss: Miss, caches: Caches) -> Cached | None:
         states = list(caches.of_digests(name, miss.parts, miss.code))
     elif miss.key is not None:
         states = [state for state in [caches.of_key(name, miss.key)] if state is not None]
-    return next((state for state in states if duration_only(state, {}, {})), None)
+    return next((state for state in states if duration_only(state, {}, {}) and not is_away(state)), None)
 
 
 def lookup(
@@ -166,7 +167,7 @@ def lookup(
         states = (earlier or Earlier(task, caches, store, facts.get("flow_run_id"))).states
     parameters = facts.get("parameters") or {}
     for state in states:
-        if made_by_code(state, code) and validator(state, hashed, parameters):
+        if made_by_code(state, code) and validator(state, hashed, parameters) and is_kept(state):
             return Hit(state)
     return miss
 
@@ -206,6 +207,8 @@ def _by_key(task: Any, inputs: KeyInputs, facts: Mapping[str, Any], caches: Cach
     if is_refreshed(task, facts):
         return Miss(REFRESH_REASON, key, parts, key)
     state = caches.of_key(cache_name(task), key)
+    if state is not None and not is_kept(state):
+        state = None
     if store is not None and (state is None or not duration_only(state, {}, {})):  # a later run may have replaced it
         found = _stored_state(store, entry_place(task, key), key)
         if isinstance(found, str):

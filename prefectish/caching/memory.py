@@ -86,6 +86,10 @@ class Caches(Mapping[str, list[Cached]]):
         found = self._shelves.get(name, {}).get(key)
         return found if found is not None and _is_here(found) else None
 
+    def away(self, name: str) -> Iterator[Cached]:
+        """Yield the states of a cache whose results have to be looked up where they are kept, newest first."""
+        return (state for state in self.newest_first(name) if is_away(state))
+
     def __getitem__(self, name: str) -> list[Cached]:
         return list(self._shelves[name].values())
 
@@ -110,6 +114,16 @@ def _is_here(state: Cached) -> bool:
     """Whether the result can be read: a large one may have been left on a worker, and released there."""
     result = state._result
     return not is_a(result, Deferred) or result.is_here
+
+
+def is_away(state: Cached) -> bool:
+    """Whether the result of a state has to be looked up where it is kept to know that it is still there."""
+    return isinstance(state._result, Deferred) and state._result.is_away
+
+
+def is_kept(state: Cached) -> bool:
+    """Whether the result of a state is still there; looks where it is kept."""
+    return not isinstance(state._result, Deferred) or state._result.is_kept
 
 
 def made_by_code(state: Cached, code: str | None) -> bool:

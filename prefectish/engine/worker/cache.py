@@ -131,7 +131,8 @@ class CacheSpec:
         at_client = is_found_by_key(self.task, self.shared)
         sent: list[Cached] = []
         left = MOST_SENT
-        for state in self.caches.loose(name) if at_client else self.caches.newest_first(name):
+        looked_up = (*self.caches.loose(name), *self.caches.away(name)) if at_client else self.caches.newest_first(name)
+        for state in looked_up:
             packed = encode_state(state, f"a cached result of {self.task.name}")
             left -= weight(packed._result) + _STATE_BYTES
             if left < 0:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.jobs.envelope import Encoded
 from prefectish.engine.state import Deferred
-from prefectish.errors import ResultReleased
+from prefectish.errors import ResultCorrupt, ResultReleased
 
 if TYPE_CHECKING:
     from prefectish.results.base import Result
@@ -50,6 +50,23 @@ class Stored(Deferred):
         self.run_id = run_id
         self._small = small
         self._live = live
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it is in the store, and does not travel with its state."""
+        return self._small is NOTHING
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it can still be read, and no other run has replaced it."""
+        if not self.is_away:
+            return True
+        if self.run_id is None:
+            return self.store.exists(self.location)
+        try:
+            return not is_replaced(self.store.facts(self.location), self.run_id)
+        except (FileNotFoundError, ResultCorrupt):
+            return False
 
     def get(self) -> Any:
         """Return the value, read once in each process.
