@@ -118,6 +118,22 @@ class RunLocked(PrefectishError):
     exit_code = 4
 
 
+class RunLost(PrefectishError):
+    """Raised when another client has taken over a run; what this one was doing of it ends as if interrupted.
+
+    Attributes
+    ----------
+    state
+        The state of the flow with those of its tasks, as this client knew them.
+    """
+
+    exit_code = 7
+
+    def __init__(self, text: str, state: Any = None) -> None:
+        super().__init__(text)
+        self.state = state
+
+
 class RunNotActive(PrefectishError):
     """Raised when a run is not active and cannot take requests."""
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from real import spend, until
 
 import prefectish
 from prefectish import Flow, Parameter, history, pause_task, task, triggers
-from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.cancellation import Cancellation
 from prefectish.engine.scheduling.dispatch import Dispatcher
 from prefectish.engine.scheduling.rows import Rows
@@ -31,7 +29,6 @@ from prefectish.errors import ResultReleased, ResumeMismatch, RunLocked
 from prefectish.executors import LocalDaskExecutor
 from prefectish.hashing import stable_hash
 from prefectish.history import schema
-from prefectish.history.holders import is_alive
 from prefectish.history.store import open_store
 from prefectish.results import LocalResult
 
@@ -787,42 +784,6 @@ def test_c7_second_process_gets_the_name_of_the_holder(path: str) -> None:
     run.wait(LIMIT)
     assert done.returncode == 4, done.stderr[-2000:]
     assert re.fullmatch(rf"run {run.id} is held by \S+:{os.getpid()} since [\d: -]+", done.stdout.strip())
-
-
-def test_c7_client_whose_run_was_taken_over_stops_recording(
-    path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("prefectish.history.resume.is_alive", lambda *arguments: False)  # it was frozen, as if dead
-    started, release = threading.Event(), threading.Event()
-
-    def hold() -> int:
-        started.set()
-        assert release.wait(LIMIT)
-        return 1
-
-    flow = Flow("frozen", tasks=[task(hold, name="one")])
-    run = flow.start(executor=LocalDaskExecutor(num_workers=1), history=path)
-    assert started.wait(LIMIT)
-    other = Flow("frozen", tasks=[task(lambda: 2, name="one")])
-    assert type(other.resume(run.id or "", history=path, force=True)) is Success
-    release.set()
-    assert run.wait(LIMIT).exit_code == 4
-    assert "another client has taken over the run" in caplog.text
-    assert history.run(run.id or "", store=path).part == 1
-
-
-def test_number_of_a_dead_process_that_another_got_holds_nothing() -> None:
-    now = time.time()
-    here = process_name().rpartition(":")[0]
-    young = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        assert is_alive(f"{here}:{young.pid}", now + 60, now)
-        assert not is_alive(f"{here}:{young.pid}", now - 3600, now)
-    finally:
-        young.communicate()
-    assert not is_alive(f"{here}:{young.pid}", now + 60, now)
-    assert is_alive("elsewhere:1", now - 10, now)
-    assert not is_alive("elsewhere:1", now - 100, now)
 
 
 def test_c7_active_run_is_locked(tmp_path: Path, path: str) -> None:

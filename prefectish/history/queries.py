@@ -32,7 +32,7 @@ from prefectish.history.children import (
     identities,
     key_of,
 )
-from prefectish.history.holders import is_alive
+from prefectish.history.holders import is_alive, shown
 from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
 from prefectish.history.signing import Signer
@@ -169,7 +169,8 @@ class RunRow:
         self.exit_code: int | None = row.exit_code
         self.executor: str | None = row.executor
         self.source: str | None = row.source
-        self.holder: str | None = row.holder
+        self._holder: str | None = row.holder
+        self.holder = None if row.holder is None else shown(row.holder)
         self.part: int = row.part
         self.trigger: str | None = row.begun_by
         self.scheduled_for = None if row.scheduled_for is None else aware_time(row.scheduled_for)
@@ -190,7 +191,7 @@ class RunRow:
     @property
     def is_lost(self) -> bool:
         """Whether it did not end and its client is gone: :meth:`Flow.resume` continues it."""
-        return self.holder is not None and not is_alive(self.holder, self.heartbeat.timestamp(), time.time())
+        return self._holder is not None and not is_alive(self._holder, self.heartbeat.timestamp(), time.time())
 
     def cancel(self) -> None:
         """Request the client of the run, on any machine, to cancel it; it does so within a second or two.

@@ -21,16 +21,16 @@ from prefectish.engine.driver.control import Reply, RunControl
 from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated
 from prefectish.engine.driver.options import RunOrigin
 from prefectish.engine.plan.steps import Plan, Step
-from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.admission import Limits
 from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.task_counts import TaskCounts
 from prefectish.engine.worker.logs.relay import AttemptLog
-from prefectish.errors import HistoryUnsafe, HistoryWriteError, describe
+from prefectish.errors import HistoryUnsafe, HistoryWriteError, RunLost, describe
 from prefectish.flow_version import task_version
 from prefectish.history import schema
 from prefectish.history.asks import Answering, last_asked
+from prefectish.history.holders import own_holder
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.lines import waiting, write_lines
 from prefectish.history.notices import write_notice
@@ -74,6 +74,7 @@ class HistoryRecorder:
         self._steps: dict[int, int] = {}
         self._open_rows: OpenRows = dict
         self._answering: Answering | None = None
+        self._lost: Callable[[], None] = lambda: None
         self._open: dict[int, str] = {}
         self._asked_before = 0
         self._plan: Plan
@@ -87,7 +88,7 @@ class HistoryRecorder:
         values = {
             "state": schema.CODES["Running"],
             "heartbeat": now,
-            "holder": process_name(),
+            "holder": own_holder(),
             "held": now,
             "asked": None,
             "flow_version": version,
@@ -156,12 +157,15 @@ class HistoryRecorder:
             )
         upsert(connection, schema.steps, rows)
 
-    def watch(self, open_rows: OpenRows, ask: Callable[[str, Mapping[str, Any]], Reply]) -> None:
-        """Set the functions that return the running children, and that leave a request for the loop.
+    def watch(
+        self, open_rows: OpenRows, ask: Callable[[str, Mapping[str, Any]], Reply], lost: Callable[[], None]
+    ) -> None:
+        """Set the functions that return the running children, leave a request for the loop, and end the lost run.
 
         The running children are recorded, so that they are known if the client dies.
         """
         self._open_rows = open_rows
+        self._lost = lost
         self._answering = Answering(self._run, ask, self._asked_before)
 
     def share_limits(self, control: RunControl, limits: Limits) -> LeaseKeeper:
@@ -243,7 +247,7 @@ class HistoryRecorder:
         c = schema.runs.c
         own_row = (c.number == self._run) & (c.part == self._part)
         if not connection.execute(update(schema.runs).where(own_row).values(heartbeat=now, **more)).rowcount:
-            raise HistoryWriteError("another client has taken over the run and continues it")
+            raise RunLost("another client has taken over the run and continues it")
 
     def _stop(self) -> None:
         if self._thread.ident is not None:
@@ -294,6 +298,11 @@ class HistoryRecorder:
             try:
                 with self.store.writing() as connection:
                     write(connection)
+                return
+            except RunLost as error:
+                self.broken = HistoryWriteError(f"{error}; it ends here")
+                logger.error("%s", self.broken)
+                self._lost()
                 return
             except HistoryWriteError as error:
                 broken = error

@@ -12,16 +12,15 @@ from sqlalchemy import Connection, select, update
 from prefectish.engine.jobs.references import Gone
 from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.plan.steps import Plan, Step
-from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.previous_run import PreviousResult, PreviousRun, PreviousWait
 from prefectish.engine.state import Failed, Paused, Resume, Retrying, Scheduled, State
 from prefectish.engine.state import State as AnyState
 from prefectish.engine.worker.stored_result import Stored, is_replaced
 from prefectish.errors import RemoteError, ResultCorrupt, ResumeMismatch, RunLocked
 from prefectish.flow_version import differs_only_in_closure, task_version
-from prefectish.history import schema
+from prefectish.history import holders, schema
 from prefectish.history.children import ChildRow, WaitingRow
-from prefectish.history.holders import is_alive
+from prefectish.history.holders import Life, life_of, own_holder, shown, stands_still
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.queries import RunRow
 from prefectish.history.queries import run as find_run
@@ -54,14 +53,39 @@ class Resumption:
         self.run: RunRow = find_run(run_id, where)
         self.part = 0  # how often the run was resumed, this time included
         self._changed: set[str] = set()
+        self._left: Any = None  # the last sign of life of a holder that gave none while this process looked
+        self._await_silence()
+
+    def _await_silence(self) -> None:
+        """Return once nobody holds the run: at once if its holder is known to be dead, else when it stands still."""
         with self.store.reading() as connection:
-            self._check_holder(connection)
+            row = self._row(connection)
+        if row.holder is None or life_of(row.holder, row.heartbeat) is Life.DEAD:
+            return
+        if life_of(row.holder, row.heartbeat) is Life.ALIVE:
+            raise _locked(row)
+        text = "run %s is held by %s, which cannot be seen from here; it is taken over if it gives no sign for %.0f s"
+        logger.warning(text, row.id, shown(row.holder), holders.STANDSTILL)
+
+        def sign() -> Any:
+            with self.store.reading() as connection:
+                return _sign(self._row(connection))
+
+        if not stands_still(sign):
+            with self.store.reading() as connection:
+                if (row := self._row(connection)).holder is not None:
+                    raise _locked(row)
+        self._left = _sign(row)
+
+    def _row(self, connection: Connection, locks: bool = False) -> Any:
+        query = select(schema.runs).where(schema.runs.c.number == self.run._number)
+        return connection.execute(query.with_for_update() if locks else query).one()
 
     def _check_holder(self, connection: Connection) -> Any:
-        query = select(schema.runs).where(schema.runs.c.number == self.run._number).with_for_update()
-        row = connection.execute(query).one()
-        if row.holder is not None and is_alive(row.holder, row.heartbeat, time.time()):
-            raise RunLocked(f"run {row.id} is held by {row.holder} since {_since(row.held or row.started)}")
+        row = self._row(connection, locks=True)
+        is_free = row.holder is None or life_of(row.holder, row.heartbeat) is Life.DEAD
+        if not is_free and _sign(row) != self._left:
+            raise _locked(row)
         return row
 
     def _take(self) -> None:
@@ -73,7 +97,7 @@ class Resumption:
             if row.holder is not None:
                 _mark_lost(connection, row, now)
             self.part = int(row.part) + 1
-            values = {"holder": process_name(), "held": now, "heartbeat": now, "part": self.part}
+            values = {"holder": own_holder(), "held": now, "heartbeat": now, "part": self.part}
             connection.execute(update(schema.runs).where(c.number == row.number).values(values))
 
     def release(self) -> None:
@@ -168,6 +192,15 @@ class Resumption:
             what = (row.index or 0) if row.item_key is None else row.item_key
             found.setdefault(row.slug, {}).setdefault(what, []).append(PreviousWait(_start(row), row.part))
         return found
+
+
+def _sign(row: Any) -> Any:
+    """Return what changes in the row of a run while somebody drives it."""
+    return row.holder, row.heartbeat, row.part
+
+
+def _locked(row: Any) -> RunLocked:
+    return RunLocked(f"run {row.id} is held by {shown(row.holder)} since {_since(row.held or row.started)}")
 
 
 def _mark_lost(connection: Connection, run: Any, now: float) -> None:

@@ -18,10 +18,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from prefectish.engine.driver.control import RunControl, SetSharedLimit
-from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.admission import Limits
 from prefectish.errors import HistoryWriteError
-from prefectish.history.holders import is_alive
+from prefectish.history.holders import is_alive, own_holder
 from prefectish.history.registry_tables import leases
 from prefectish.history.registry_tables import limits as table
 from prefectish.history.store import HistoryStore, open_store
@@ -137,7 +136,7 @@ class LeaseKeeper:
         rows = connection.execute(select(leases).where(_l.name == name)).all()
         others = [(r.size, r.wanted) for r in rows if r.run != self._run and self._lives(connection, r, now)]
         granted = share(size, max(wanted, size) if wanted > used else wanted, used, others)
-        values = {"holder": process_name(), "size": granted, "wanted": wanted, "seen": time.time()}
+        values = {"holder": own_holder(), "size": granted, "wanted": wanted, "seen": time.time()}
         own = (_l.name == name) & (_l.run == self._run)
         if not connection.execute(update(leases).where(own).values(beat=_l.beat + 1, **values)).rowcount:
             connection.execute(insert(leases).values(name=name, run=self._run, beat=0, **values))

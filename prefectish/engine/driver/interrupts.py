@@ -10,27 +10,40 @@ from types import FrameType
 
 from prefectish.engine.capture import interrupt
 from prefectish.engine.state import State
+from prefectish.errors import RunLost
 
 #: Exit codes of a program that ends with the state of an interrupted run.
 INTERRUPTED, TERMINATED = 130, 143
 
 
 #: What interrupted a run, by the message of its record.
-STOPS = {"interrupted": "Interrupted by Ctrl-C", "terminated": "Terminated by SIGTERM"}
+STOPS = {
+    "interrupted": "Interrupted by Ctrl-C",
+    "terminated": "Terminated by SIGTERM",
+    "lost": "Taken over by another client",
+}
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a run as Ctrl-C does, and the program with exit code 143."""
 
 
+class Lost(KeyboardInterrupt):
+    """Another client has taken over the run: it ends here as after Ctrl-C, with a `RunLost`."""
+
+
 def ended_by(stop: BaseException, state: State | None, run_id: str | None) -> BaseException:
-    """Return what a run raises that `stop` ended: itself, or after SIGTERM a SystemExit.
+    """Return what a run raises that `stop` ended: itself, after SIGTERM a SystemExit, or a RunLost.
 
     Either carries the state that the run ended in, if there is one, with the exit code of the program.
     """
     code = TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    if isinstance(stop, Lost):
+        code = RunLost.exit_code
     if state is not None:
         state = state.replace(context={**state.context, "exit_code": code, "flow_run_id": run_id})
+    if isinstance(stop, Lost):
+        return RunLost(f"run {run_id} was taken over by another client, which continues it; it ended here", state)
     end: BaseException = SystemExit(code) if isinstance(stop, Terminated) else stop
     vars(end)["state"] = state
     return end
@@ -38,6 +51,8 @@ def ended_by(stop: BaseException, state: State | None, run_id: str | None) -> Ba
 
 def stopped_by(stop: BaseException) -> str:
     """Return what interrupted a run, for its reader."""
+    if isinstance(stop, Lost):
+        return STOPS["lost"]
     return STOPS["terminated" if isinstance(stop, Terminated | SystemExit) else "interrupted"]
 
 

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from prefectish.engine.capture import Error, capture, interrupt
 from prefectish.engine.clock import Now, RunClock
 from prefectish.engine.driver.asked import ask
-from prefectish.engine.driver.control import RunControl, carry_out
+from prefectish.engine.driver.control import Interrupt, RunControl, carry_out
 from prefectish.engine.driver.failure_log import FailureLog
-from prefectish.engine.driver.interrupts import ended_by, reraise_lost_interrupt, stopped_by
+from prefectish.engine.driver.interrupts import Lost, ended_by, reraise_lost_interrupt, stopped_by
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.driver.progress_view import ProgressTicker, show_end
 from prefectish.engine.handlers import call_handlers
@@ -183,7 +183,8 @@ class Run:
         """Give the tables of the run to what records it, shows it, and ends it from outside."""
         scope = copy_context()
         if self.recorder is not None:
-            self.recorder.watch(self.progress.open_rows, partial(ask, self.control))
+            lost = partial(self.control.mailbox.post, Interrupt(Lost))
+            self.recorder.watch(self.progress.open_rows, partial(ask, self.control), lost)
         if self.options.timeout is not None:
             self.progress.cancellation.limit_time(self.options.timeout, self.clock.moment())
         if self.ticker is not None:

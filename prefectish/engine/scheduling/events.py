@@ -128,8 +128,13 @@ class Recorder(Protocol):
     def started(self, plan: Plan, facts: Mapping[str, Any], version: str | None, executor: str) -> None:
         """Note that a run begins."""
 
-    def watch(self, open_rows: OpenRows, ask: Callable[[str, Mapping[str, Any]], Any]) -> None:
-        """Take a function for the rows that are running, and one that leaves a request; another thread calls them."""
+    def watch(
+        self, open_rows: OpenRows, ask: Callable[[str, Mapping[str, Any]], Any], lost: Callable[[], None]
+    ) -> None:
+        """Take functions that another thread calls.
+
+        For the rows that are running; to leave a request; and to end the run, since another client has taken it over.
+        """
 
     def share_limits(self, control: Any, limits: Any) -> LimitKeeper:
         """Keep what the run holds of limits across runs, by requests to `control` that change its `limits`."""
