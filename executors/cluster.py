@@ -11,10 +11,12 @@ from typing import Any
 from distributed import Client
 
 from prefectish.engine.plan.steps import Plan
+from prefectish.engine.worker.body_progress import SENDER
 from prefectish.executors.connect import connect
 from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.own_place import place_given_up
 from prefectish.executors.probe import masked
+from prefectish.executors.progress_reports import heard_from_cluster, send_by_cluster
 from prefectish.executors.session import ClusterSession
 
 #: Branches of maps open at once, at least, and for each thread of the cluster.
@@ -130,6 +132,9 @@ class DaskExecutor:
             checks.check((step.slug, step.task, step.store) for step in plan.steps if step.literal is None)
             if self.performance_report_path is not None:
                 stack.enter_context(_performance_report(connection.client, self.performance_report_path))
+            if isinstance(run, dict):
+                run[SENDER] = send_by_cluster
+                stack.enter_context(heard_from_cluster(connection.client))
             threads = max(1, connection.maximum_threads())
             session = ClusterSession(
                 connection,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import dask
@@ -14,6 +14,7 @@ from prefectish.engine.driver.inline import SerialSession
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import Plan
+from prefectish.engine.worker.body_progress import SENDER
 from prefectish.executors.pool_session import PoolJob, PoolSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
 
@@ -92,12 +93,17 @@ class LocalDaskExecutor:
             finally:
                 serial.watch.close()
             return
-        session = PoolSession(self._workers(plan, run_id), run, self.stall_warning)
-        session.window = self.max_branches or session.window
-        try:
-            yield session
-        finally:
-            session.close()
+        with ExitStack() as stack:
+            if self.scheduler == "processes" and isinstance(run, dict):
+                from prefectish.executors.progress_reports import read_from_files
+
+                run[SENDER] = stack.enter_context(read_from_files())
+            session = PoolSession(self._workers(plan, run_id), run, self.stall_warning)
+            session.window = self.max_branches or session.window
+            try:
+                yield session
+            finally:
+                session.close()
 
     def _workers(self, plan: Plan, run_id: str) -> Workers:
         if self.scheduler == "threads":

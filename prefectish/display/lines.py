@@ -32,6 +32,8 @@ class ProgressLines:
         if now >= self._due:
             self._due = now + INTERVAL
             _write(scene, [line for line in scene.maps if line.seconds is not None and not line.counts.final])
+            for body in scene.inside:
+                _say(scene, words.inside(body))
 
     def release_screen(self) -> None:
         """Do nothing: lines do not interfere with other output."""

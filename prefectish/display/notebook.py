@@ -74,6 +74,7 @@ def drawn(scene: Scene, state: State | None, last: bool, stop: str | None = None
         color=color,
         rows=rows,
         causes=causes,
+        inside=[words.inside(body) for body in scene.inside[:MAX_CAUSES]],
         more_causes=rest,
         hidden=len(scene.maps) - len(rows),
         others=words.singles(scene),

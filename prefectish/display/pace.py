@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from prefectish.engine.driver.failure_log import CauseCount
 from prefectish.engine.driver.progress_view import RunProgress, StepCounts
+from prefectish.engine.worker.body_progress import BodyProgress
 
 #: Time window of the rate, in seconds.
 RATE_WINDOW = 10.0
@@ -64,6 +65,7 @@ class Scene(NamedTuple):
     long: Sequence[tuple[str, float]]  # names of single tasks that have been running for a while, with their seconds
     paused: bool = False  # whether the run is paused
     causes: Sequence[CauseCount] = ()  # why children failed or were retried
+    inside: Sequence[BodyProgress] = ()  # what bodies say themselves
 
 
 class RateTrack:
@@ -119,6 +121,7 @@ class RateMeter:
             [(step.name, seconds) for step in singles if (seconds := self._running(step, now)) > LONG_TASK_SECONDS],
             paused,
             progress.causes,
+            progress.inside,
         )
 
     def _running(self, step: StepCounts, now: float) -> float:

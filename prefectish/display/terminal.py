@@ -23,6 +23,8 @@ from prefectish.safe_repr import printable
 OTHER_ROWS = 6
 #: Causes of failures that are shown during a run, and at its end.
 CAUSES, CAUSES_AT_END = 4, 10
+#: Bodies that say themselves how far they are.
+INSIDE = 4
 
 
 class Terminal:
@@ -54,7 +56,9 @@ class Terminal:
             columns, rows = self._region.size()
             scene = self._pace.scene(progress, monotonic())
             causes = min(CAUSES, len(scene.causes), (rows - OTHER_ROWS) // 2)
-            drawn = self._drawn(scene, columns, causes, room=rows - OTHER_ROWS - causes)
+            drawn = self._drawn(
+                scene, columns, causes, room=rows - OTHER_ROWS - causes - min(INSIDE, len(scene.inside))
+            )
             with self._console.capture() as captured:
                 self._console.print(drawn, width=columns, no_wrap=True, overflow="ellipsis", crop=True)
             self._region.draw(captured.get().splitlines())
@@ -94,6 +98,8 @@ class Terminal:
             parts.append(Text(f"and {hidden:,} more maps", style="dim"))
         if others := words.singles(scene):
             parts.append(Text(printable(others), style="dim"))
+        for body in scene.inside[:INSIDE]:
+            parts.append(Text(printable(words.inside(body)), style="blue", no_wrap=True, overflow="ellipsis"))
         told, rest = words.chosen_causes(scene, causes)
         for count in told:
             color = "red" if count.is_final else "yellow"

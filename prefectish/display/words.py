@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefectish.display.pace import PaceLine, Scene
 from prefectish.engine.driver.failure_log import CauseCount
 from prefectish.engine.state import State
+from prefectish.engine.worker.body_progress import BodyProgress
 
 #: Kinds of children that are shown if there are any, with their colour in a terminal.
 CHILD_KINDS = (
@@ -95,6 +96,20 @@ def chosen_causes(scene: Scene, room: int) -> tuple[list[CauseCount], int]:
     """Return the causes that are shown, failures before what was retried, and how many there are beside them."""
     ranked = sorted(scene.causes, key=lambda count: not count.is_final)
     return ranked[:room], len(ranked[room:])
+
+
+def inside(body: BodyProgress) -> str:
+    """Return how far a body says that it is.
+
+    Examples
+    --------
+    >>> inside(BodyProgress("fit-1", 3, "fit[3]", 12, 50, "loss 0.3"))
+    'fit[3]: 12 of 50 (24%), loss 0.3'
+    """
+    text = f"{body.label}: {body.done or 0:,}"
+    if body.total:
+        text += f" of {body.total:,} ({100 * (body.done or 0) / body.total:.0f}%)"
+    return text if body.message is None else f"{text}, {body.message}"
 
 
 def singles(scene: Scene) -> str:

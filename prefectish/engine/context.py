@@ -82,6 +82,25 @@ class Context:
     def __contains__(self, name: object) -> bool:
         return name in _current.get()
 
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Report how far the task function is that calls this; the live view of the run shows it.
+
+        It may be called as often as one likes: a few times a second something is sent, from whatever process. Outside
+        of a task it does nothing.
+
+        Parameters
+        ----------
+        done
+            How much is done, in any unit.
+        total
+            How much there is to do; None if that is not known.
+        message
+            What to show beside it.
+        """
+        attempt = getattr(_current.get(), "attempt", None)
+        if attempt is not None:
+            attempt.progress(done, total, None if message is None else str(message))
+
     def to_dict(self) -> dict[str, Any]:
         """Return a copy of the current mapping."""
         return dict(_current.get())

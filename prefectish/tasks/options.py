@@ -66,6 +66,7 @@ class TaskOptions(TypedDict, total=False):
     workers: str | Sequence[str] | Callable[..., Any] | None
     priority: float | Callable[..., Any] | None
     crash_retries: int
+    heartbeat_timeout: float | timedelta | None
     rerun_on_loss: bool
     return_state: bool
     result: Any
@@ -486,6 +487,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "workers": _or_none(_workers),
     "priority": _or_none(_priority),
     "crash_retries": _whole(0),
+    "heartbeat_timeout": _or_none(seconds),
     "rerun_on_loss": _flag,
     "return_state": _flag,
     "result": _or_none(store),

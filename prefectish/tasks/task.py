@@ -133,6 +133,8 @@ class Task(FlowNode, Generic[R]):
     priority: Any = None
     #: Maximum number of retries after the worker of the task died; at once, if it ran out of memory.
     crash_retries: int = 0
+    #: Seconds without a ``context.progress(...)`` of a running task after which a warning names it; its state stays.
+    heartbeat_timeout: float | None = None
     #: Whether an attempt that was lost with its worker or client runs again. False: it is Crashed; the task
     #: needs a result store that the workers share, for its start marker.
     rerun_on_loss: bool = True

@@ -19,7 +19,7 @@ from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.job import Job, taken_back
 from prefectish.engine.jobs.protocol import Executor, RunnableFlow, Session
 from prefectish.engine.plan.steps import Plan
-from prefectish.engine.process_tree import process_name
+from prefectish.engine.process_tree import process_id, process_name
 from prefectish.engine.scheduling.events import LimitKeeper, Recorder
 from prefectish.engine.scheduling.previous_run import PreviousRun
 from prefectish.engine.scheduling.progress import Progress
@@ -28,6 +28,7 @@ from prefectish.engine.scheduling.verdict import by_task
 from prefectish.engine.state import Cancelled, Failed, Mapped, Queued, State, Submitted, innermost
 from prefectish.engine.task_states import RunStory, keep_story
 from prefectish.engine.transitions import validating
+from prefectish.engine.worker.body_progress import OWNER, board
 from prefectish.engine.worker.cost import MEASURES
 from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
@@ -112,11 +113,14 @@ class Run:
                 self.facts[SETTINGS] = logged(self.recorder is not None)
                 if self.recorder is not None:
                     self.facts[MEASURES] = True
+                self.facts[OWNER] = process_id()
+                board.open(self.run_id, self._is_open)
                 self.failures = FailureLog(self.run_id, self.recorder is not None, self._shows_causes)
                 try:
                     final = self._drive(starts)
                 finally:
                     self.failures.end()
+                    board.close(self.run_id)
         except BaseException as error:
             stop = stopped_by(error) if isinstance(error, KeyboardInterrupt) else None
             show_end(self.ticker, _state_of(error), stop)
@@ -189,7 +193,7 @@ class Run:
             self.progress.cancellation.limit_time(self.options.timeout, self.clock.moment())
         if self.ticker is not None:
             recorded = None if self.recorder is None else self.run_id
-            self.ticker.begin(self.progress, self.session, recorded, self.failures.causes)
+            self.ticker.begin(self.progress, self.session, recorded, self.failures.causes, self.run_id)
         self.control.interrupt_from_thread = lambda stop: scope.run(self._interrupt_here, stop)
 
     def _keep_shared_limits(self) -> None:
@@ -294,6 +298,15 @@ class Run:
         logs += [self.failures.note(failure) for failure in failures]
         if self.recorder is not None:
             self.recorder.log(logs)
+
+    def _is_open(self, slug: str, index: int | None) -> bool:
+        """Whether a child has not ended, for any thread."""
+        row = 0 if index is None else index
+        for step_state in list(self.progress.run_state.step_states):
+            if step_state.step.slug == slug:
+                children = step_state.children
+                return children is not None and row < len(children) and children[row] is None
+        return False
 
     def _shows_causes(self) -> bool | None:
         """Whether a live view shows why tasks fail; None as long as that is not known."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +44,9 @@ class RunOptions(NamedTuple):
     on_pause: str | None = None
     #: Where the run is recorded: None for the history in the home folder, False for nowhere, a path or a database URL.
     history: Any = None
-    progress: bool | None = None  # whether the run is shown while it is driven; None: in a terminal or a notebook
+    progress: bool | Callable[..., Any] | None = (
+        None  # whether the run is shown while it is driven; None: in a terminal or a notebook
+    )
     #: Whether the run keeps a log of what happens to each child; None: under ``PREFECTISH_VALIDATE=1``.
     story: bool | None = None
     #: Whether tasks compute their results anew and replace what is cached; None: as the setting `refresh_cache` says.

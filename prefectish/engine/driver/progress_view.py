@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from time import monotonic, thread_time
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from prefectish.config import setting, switch
 from prefectish.engine.capture import capture
@@ -37,6 +37,7 @@ from prefectish.engine.state import (
     State,
     TriggerFailed,
 )
+from prefectish.engine.worker.body_progress import BodyProgress, board
 from prefectish.errors import describe
 
 #: Shortest and longest time between two refreshes, and before the first, in seconds.
@@ -80,11 +81,40 @@ class RunProgress(NamedTuple):
         Whether it is paused by its handle, so that nothing new starts.
     causes
         Why children failed or were retried.
+    inside
+        What bodies that run say themselves, by ``context.progress(...)``.
+    state
+        How the run ended; None while it runs, or if it broke off.
+    ended
+        Whether it has ended.
     """
 
     tasks: Sequence[StepCounts]
     paused: bool = False
     causes: Sequence[CauseCount] = ()
+    inside: Sequence[BodyProgress] = ()
+    state: State | None = None
+    ended: bool = False
+
+
+class Listener:
+    """Passes the progress of a run to a function of the user, a few times a second and at the end."""
+
+    shows_causes = False
+
+    def __init__(self, listen: Callable[[RunProgress], Any]) -> None:
+        self._listen = listen
+
+    def refresh(self, progress: RunProgress) -> None:
+        """Tell how far the run is."""
+        self._listen(progress)
+
+    def release_screen(self) -> None:
+        """Do nothing: there is none."""
+
+    def ended(self, progress: RunProgress, state: State | None, stop: str | None = None) -> None:
+        """Tell how it ended."""
+        self._listen(progress._replace(state=state, ended=True))
 
 
 class ProgressView(Protocol):
@@ -149,11 +179,18 @@ class ProgressTicker:
         return None if self._view is None else self._view.shows_causes
 
     def begin(
-        self, progress: Progress, session: Session, recorded: str | None, causes: Callable[[], Sequence[CauseCount]]
+        self,
+        progress: Progress,
+        session: Session,
+        recorded: str | None,
+        causes: Callable[[], Sequence[CauseCount]],
+        run_id: str,
     ) -> None:
         """Note what is shown; `recorded` is the identifier of a run that a history records."""
         self._run_id = recorded
-        self._now = lambda: RunProgress(counted(progress, session.slots), progress.run_state.paused, causes())
+        self._now = lambda: RunProgress(
+            counted(progress, session.slots), progress.run_state.paused, causes(), board.of(run_id)
+        )
         self._ticker.start()
         if self._at_once:
             self.refresh()
@@ -208,12 +245,17 @@ class ProgressTicker:
                 capture(self._view.release_screen)  # it may hold the terminal
 
 
-def ticker_for(shown: bool | None, flow_name: str, nested: bool, background: bool) -> ProgressTicker | None:
+def ticker_for(
+    shown: bool | Callable[[RunProgress], Any] | None, flow_name: str, nested: bool, background: bool
+) -> ProgressTicker | None:
     """Return what shows a run; None if nothing does.
 
     `shown` is None to leave it to the settings, and else to what there is: a terminal or a notebook; `nested` is a run
     in the body of a task, `background` one beside a user who may type at the terminal.
     """
+    if callable(shown):
+        listener = Listener(shown)
+        return ProgressTicker(lambda run_id: listener, always=True, at_once=True)
     if shown is None and setting("progress") is not None:
         shown = switch("progress", True)
     if shown is False or (shown is None and (nested or not _has_screen(background))):

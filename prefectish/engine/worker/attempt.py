@@ -105,7 +105,8 @@ def run_step(
         due_in_seconds = _due_in(ctx, state.start_time)
     lines = None if ctx.lines is None else ctx.lines.all()
     # A body in another thread, or a process of its own, spends nothing of this one.
-    paid = None if used is None or any(part.wraps for part in spec.parts or ()) else cost.spent(used)
+    elsewhere = surrounding.get() is not None or any(part.wraps for part in spec.parts or ())
+    paid = None if used is None or elsewhere else cost.spent(used)
     spec.took = max(seconds, cost.FADES * spec.took)
     return Record(state, seconds, due_in_seconds, width, None, ctx.key, lines, True, paid)
 

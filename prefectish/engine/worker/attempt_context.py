@@ -11,6 +11,7 @@ from prefectish import config
 from prefectish.engine.context import get_logger
 from prefectish.engine.pause import ANSWERS
 from prefectish.engine.state import Deferred, Paused, Pending, Resume, Retrying, State
+from prefectish.engine.worker import body_progress
 from prefectish.engine.worker.logs.lines import LogLine, LogLines
 from prefectish.kinds import is_a
 from prefectish.secrets.store import stand_ins
@@ -87,6 +88,10 @@ class AttemptContext(Mapping[str, Any]):
         if self.lines is None:
             self.lines = LogLines()
         self.lines.add(line)
+
+    def progress(self, done: float, total: float | None, message: str | None) -> None:
+        """Report how far the body is."""
+        body_progress.report(self, done, total, message)
 
     @property
     def turn_count(self) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 from prefectish.engine.worker import start_marker
+from prefectish.engine.worker.body_progress import report
 from prefectish.engine.worker.input_check import changed, complaint, failure, hashes
 from prefectish.engine.worker.template_fields import TemplateFields
 from prefectish.engine.worker.time_limit import allowance_of, call_limited
@@ -69,6 +70,25 @@ class AttemptPart:
 
     def end(self, ctx: AttemptContext, state: State) -> None:
         """Act on the state in which the attempt ended, after the handlers."""
+
+
+class _Heartbeat(AttemptPart):
+    """Reports the begin and the end of a body that is to report how far it is, so that its silence is noticed."""
+
+    __slots__ = ()
+    calls_user = False
+
+    def begin(self, ctx: AttemptContext, inputs: Inputs) -> State | None:
+        """Let the time run."""
+        report(ctx, 0, None, None, always=True)
+        return None
+
+    def end(self, ctx: AttemptContext, state: State) -> None:
+        """Let it run no longer."""
+        report(ctx, None, None, None, always=True)
+
+
+_HEARTBEAT = _Heartbeat()
 
 
 class _Naming(AttemptPart):
@@ -236,11 +256,13 @@ def parts_of(spec: StepSpec, checks_inputs: bool = False) -> Parts:
     if spec.cache is not None:
         parts.append(_CacheLookup(spec.cache))
     task = spec.task
-    if task.log_stdout:
-        parts.append(_LoggedPrints())
-    if task.timeout or task.total_timeout or task.isolation != "thread":
-        parts.append(_LIMITS)
-    return tuple(parts)
+    has_limits = bool(task.timeout or task.total_timeout or task.isolation != "thread")
+    around = (
+        (task.heartbeat_timeout is not None, _HEARTBEAT),
+        (task.log_stdout, _LoggedPrints()),
+        (has_limits, _LIMITS),
+    )
+    return (*parts, *(part for is_wanted, part in around if is_wanted))
 
 
 def limited_by_run(parts: Parts) -> Parts:
