@@ -239,13 +239,15 @@ class ReleaseMap(NamedTuple):
 class CallQueue:
     """Takes calls and maps into a run."""
 
-    def __init__(self, progress: Progress, dynamic_plan: DynamicPlan, follows: bool = False) -> None:
+    def __init__(
+        self, progress: Progress, dynamic_plan: DynamicPlan, follows: bool = False, keeps: bool = False
+    ) -> None:
         self.progress = progress
         self.follows = follows  # a call may go to the executor while what it reads is open there
         self.run_state = progress.run_state
         self.changes = progress.changes
         self.dynamic_plan = dynamic_plan
-        self.claims = ResultClaims(progress.changes)
+        self.claims = ResultClaims(progress.changes, keeps)
         self._arrivals = itertools.count()
 
     # -- calls -----------------------------------------------------------------------------------------------------

@@ -14,10 +14,17 @@ from prefectish.functions.settled import Settled
 
 
 class ResultClaims:
-    """Counts who may ask for the result of a call, a child or a map, and lets go of it after the last one."""
+    """Counts who may ask for the result of a call, a child or a map, and lets go of it after the last one.
 
-    def __init__(self, changes: Changes) -> None:
+    Parameters
+    ----------
+    keeps
+        Whether small results stay for the handle of the run, which anyone may ask at any time.
+    """
+
+    def __init__(self, changes: Changes, keeps: bool = False) -> None:
         self._changes = changes
+        self._keeps = keeps
         self._maps: dict[int, int] = {}  # claims on maps, by identity of their outcomes, which whoever claims one has
 
     def claim(self, outcomes: Iterable[Settled]) -> None:
@@ -42,7 +49,7 @@ class ResultClaims:
     def drop(self, step_state: StepState, row: int) -> None:
         """Forget the result of a call that nobody may ask for; its state stays."""
         chain = step_state.chain
-        is_call = chain is not None and chain.precedence == CALL
+        is_call = chain is not None and chain.precedence == CALL and not self._keeps
         if is_call and not self._changes.result_release.is_claimed(step_state.step.number, row):
             self._changes.drop_result(step_state, row)
 

@@ -78,6 +78,7 @@ class FunctionRun:
         control: RunControl | None = None,
     ) -> None:
         self.control = control or RunControl()  # what the thread that drives the run shares with others
+        self._has_handle = control is not None
         self.plan = empty_plan(name)  # the steps so far
         self.is_open = True  # more calls may come
         self.final: State | None = None  # State of the flow, once the function has ended
@@ -105,7 +106,8 @@ class FunctionRun:
     def begin(self, progress: Progress, session: Session) -> None:
         """Note that the loop begins."""
         self.dynamic_plan = DynamicPlan(progress, self._max_concurrency, self._store, not session.live)
-        self.calls = CallQueue(progress, self.dynamic_plan, session.follows and progress.resume_rules is None)
+        follows = session.follows and progress.resume_rules is None
+        self.calls = CallQueue(progress, self.dynamic_plan, follows, keeps=self._has_handle)
         self.live = session.live and progress.resume_rules is None  # the loop decides what is kept
         self.keyed = progress.run_state.events is not None or progress.resume_rules is not None
         self.progress = progress
