@@ -55,6 +55,23 @@ def model_of(future):
     return pydantic.create_model("Model", a=(Any, ...), b=(int, 3))(a=future)
 
 
+def open_model():
+    pydantic = pytest.importorskip("pydantic")
+
+    class Open(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+        a: Any = None
+        _hidden: Any = pydantic.PrivateAttr(default=None)
+
+    return Open
+
+
+def open_model_of(future):
+    made = open_model()(a=1, more=future, several=[future])
+    made._hidden = future
+    return made
+
+
 def array_of(future):
     numpy = pytest.importorskip("numpy")
     made = numpy.empty((2, 1), dtype=object)
@@ -67,6 +84,10 @@ MADE = {
     "frozen, with slots, nested": (lambda f: Frozen([f], Plain(f)), lambda v: (v.a, v.plain.a) == ([2], 2)),
     "attrs": (attrs_of, lambda v: (v.a, v.b) == (2, 2)),
     "pydantic": (model_of, lambda v: (v.a, v.b, v.model_fields_set) == (2, 3, {"a"})),
+    "pydantic, extra and private": (
+        open_model_of,
+        lambda v: (v.a, v.more, v.several, v._hidden, v.model_fields_set) == (1, 2, [2], 2, {"a", "more", "several"}),
+    ),
     "deque": (lambda f: deque([f, 1], maxlen=5), lambda v: (list(v), v.maxlen) == ([2, 1], 5)),
     "keys": (lambda f: {f: "x", "y": f, (f, 1): 3}, lambda v: v == {2: "x", "y": 2, (2, 1): 3}),
     "array": (array_of, lambda v: v.tolist() == [[2], [7]]),

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 CONTAINERS = (list, tuple, set, frozenset, dict, deque)
 
 
+#: Where a pydantic model has its extra fields and its private attributes; a copy of a model has dicts of its own there.
+_MODEL_PARTS = ("__pydantic_extra__", "__pydantic_private__")
+
+
 class Slot(Struct):
     """Stands for a result inside of an argument."""
 
@@ -57,9 +61,10 @@ def _kind_of(cls: type) -> str | None:
     return None
 
 
-def _fields(value: Any, kind: str) -> dict[str, Any]:
+def _fields(value: Any, kind: str) -> dict[Any, Any]:
     if kind == "model":
-        return dict(vars(value))
+        parts = ((place, getattr(value, place, None) or {}) for place in _MODEL_PARTS)
+        return {**vars(value), **{(place, name): part[name] for place, part in parts for name in part}}
     names = [f.name for f in (fields(value) if kind == "dataclass" else type(value).__attrs_attrs__)]
     return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
@@ -87,7 +92,9 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
         return value
     made = copy.copy(value)
     for name, member in after.items():
-        if kind == "model":
+        if isinstance(name, tuple):
+            getattr(made, name[0])[name[1]] = member
+        elif kind == "model":
             vars(made)[name] = member
         else:
             object.__setattr__(made, name, member)
