@@ -13,7 +13,7 @@ from benchmarks.table import RESULTS, Row, machine, row_of, text
 
 #: One question a module, the cheap ones first.
 QUESTIONS = (
-    "imports", "local", "one_task", "depth_first", "retries", "arrays", "watching", "recording", "functions",
+    "imports", "local", "one_task", "depth_first", "retries", "arrays", "watching", "recording", "functions", "holding",
     "pipelines", "children", "memory",
 )  # fmt: skip
 

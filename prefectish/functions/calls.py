@@ -310,10 +310,11 @@ class CallQueue:
             self._put(chain, call, arrival)
 
     def _follow(self, call: TaskCall, arrival: int) -> None:
-        """Let a call start while what it reads is open, if it waits for nothing else: limits, equal keys, resources."""
+        """Let a call start while what it reads is open, if nothing else depends on that: limits, names, places."""
         chain = call.signature.chain or self._open(call.signature)
-        step = chain.spec.steps[0]
-        if not (chain.limited or chain.probe_first or step.differs or chain.spec.batch_size is not None):
+        spec, step = chain.spec, chain.spec.steps[0]
+        asks = step.differs or callable(step.task.priority) or spec.names_results or spec.batch_size is not None
+        if not (chain.limited or chain.probe_first or asks):
             chain.follow.add(call.row)
             self._put(chain, call, arrival)
 
