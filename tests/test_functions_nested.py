@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bodies import add, inc, take, total
-from real import spend
+from real import note, notes, spend
 
 from prefectish import as_completed, flatten, flow, task
 
@@ -71,3 +71,17 @@ EXPECTED = {
 @pytest.mark.parametrize("shape", EXPECTED, ids=lambda function: function.__name__)
 def test_maps_over_children_that_have_not_ended(executor, shape):
     assert flow(shape, executor=executor, history=False)() == EXPECTED[shape]
+
+
+def test_call_without_arguments_is_found_in_the_cache_of_this_process(executor, tmp_path):
+    @task(cache_for=3600, name=f"without arguments on {executor!r}")
+    def alone(path=tmp_path / "bodies"):
+        note(path, "x")
+        return [1, 2]
+
+    @flow(executor=executor, history=False)
+    def called():
+        return alone.submit().result()
+
+    assert [called(), called()] == [[1, 2], [1, 2]]
+    assert notes(tmp_path / "bodies") == ["x"]

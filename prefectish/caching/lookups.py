@@ -194,7 +194,7 @@ def _same_key(task: Any, validator: Any, inputs: KeyInputs, code: str | None) ->
         if digest is None:
             return None
         parts[name] = digest
-    return key_of_parts(parts) if names else None
+    return key_of_parts(parts) if read_inputs_of(validator, ("any",)) else None  # a task without inputs has a key too
 
 
 def _by_key(task: Any, inputs: KeyInputs, facts: Mapping[str, Any], caches: Caches, store: Result | None) -> Hit | Miss:
