@@ -168,3 +168,17 @@ def test_f17_debugger_stops_at_the_first_line_of_the_call(tmp_path, stored, monk
     run.child("divide-1", 2).replay(pdb=True, flow=divided, parameters={"n": 4})
     shown = capsys.readouterr().out
     assert "(20, 3)" in shown
+
+
+def test_f17_what_is_called_after_the_call_is_known_too(tmp_path, stored):
+    """The call is posted before the map that it waits for."""
+
+    @flow(history=str(tmp_path / "history.db"), result=stored)
+    def waits():
+        first = divide.submit(21, wait_for=[load.submit(1)])
+        return divide.submit(22, wait_for=[first, load.map([1, 2])]).result()
+
+    run = recorded(waits.run(), tmp_path)
+    calls.clear()
+    assert [child.replay().result for task in run.tasks() for child in run.children(task["slug"])].count(0.5) == 1
+    assert sorted(calls) == [(21, 1), (22, 1)]

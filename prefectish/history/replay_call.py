@@ -102,15 +102,10 @@ class RunWithoutChild(Resumption):
     def recall(self, plan: Plan) -> PreviousRun:
         """Return the previous results, those of the child left out."""
         previous = super().recall(plan)
-        own, learn = self._child._row, previous.learn
+        own = self._child._row
         every = self.run._every_child(self._child.slug)
         identity = next(i for i, child in every.items() if (child._row.row, child._row.part) == (own.row, own.part))
-
-        def learn_all_but_it(step: Step) -> None:
-            learn(step)
-            previous.forget(self._child.slug, identity)
-
-        previous.learn = learn_all_but_it
+        previous.forget(self._child.slug, identity)
         return previous
 
 

@@ -148,16 +148,16 @@ class PreviousRun:
         self._changed = changed
         self._retry_failed = retry_failed
         self._chosen = chosen
+        self._forgotten: set[tuple[str, ItemId]] = set()
         self._since = {} if since is None else since
 
     def forget(self, slug: str, identity: ItemId) -> None:
         """Let a child run, whatever became of it."""
-        if identity in self._children.get(slug, {}):
-            self._children = {**self._children, slug: {i: r for i, r in self._children[slug].items() if i != identity}}
+        self._forgotten.add((slug, identity))
 
     def find(self, slug: str, identity: ItemId) -> PreviousResult | None:
         """Return the record of a child that may be kept; None if it has to run."""
-        if slug in self._changed:
+        if slug in self._changed or (slug, identity) in self._forgotten:
             return None
         found = self._children.get(slug, {}).get(identity)
         if found is None or isinstance(found.state, Crashed | Cancelled):
