@@ -71,7 +71,7 @@ def test_handle_tells_how_far_the_run_is_and_ends_with_its_state(executor, tmp_p
     state = run.wait(LIMIT)
     assert (type(state), state.result) == (Success, ([1, 2, 3], 5))
     assert (run.counts(), run.counts(hold)) == ({"Success": 4}, {"Success": 1})
-    assert run.snapshot()["hold"].results()[0] == 5
+    assert [type(child) for child in run.snapshot()["hold"].map_states] == [Success]
     assert "finished   Success" in run.story("inc[1]")
 
 
@@ -292,3 +292,43 @@ def test_what_cannot_be_meant_is_refused():
     go_on.set()
     assert run.wait(LIMIT).is_successful()
     assert repr(run).endswith("of <Flow: name=calls>, Success>")
+
+
+def test_cancelled_run_makes_no_further_call(executor, tmp_path):
+    traces, gate = tmp_path / "traces", tmp_path / "gate"
+
+    @task
+    def trace(x):
+        note(traces, x)
+        if x == 2:
+            wait_for_file(gate, LIMIT)
+        return x
+
+    @flow(history=False)
+    def loops():
+        return [trace(x) for x in range(100)]
+
+    run = loops.start(executor=executor)
+    until(lambda: len(notes(traces)) == 3, LIMIT)
+    run.cancel()
+    until(lambda: run._control.progress.run_state.over, LIMIT)
+    gate.touch()
+    assert type(run.wait(LIMIT)) is Cancelled
+    assert notes(traces) == ["0", "1", "2"]
+
+
+def test_cancelled_task_ends_calls_that_wait_for_others(executor, tmp_path):
+    gate = tmp_path / "gate"
+
+    @flow(history=False)
+    def waits():
+        first = hold.submit(gate, 1)
+        second = inc.submit(first)
+        third = inc.submit(second)
+        return [type(future.state).__name__ for future in (first, second, third) if future.wait()], inc(5)
+
+    run = waits.start(executor=executor)
+    until(lambda: sum(run.counts(inc).values()) == 2, LIMIT)
+    run.cancel(inc)
+    gate.touch()
+    assert run.wait(LIMIT).result == (["Success", "Cancelled", "Cancelled"], 6)

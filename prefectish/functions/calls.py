@@ -501,6 +501,16 @@ class CallQueue:
         else:
             self.progress.cancellation.cancel(step_state.step.slug, row, now)
 
+    def cancel_task(self, slug: str, row: int | None, now: Now) -> None:
+        """Cancel the calls of a signature that came so far, or one of them; or a map, or a child of it."""
+        signature = self.run_state.find(slug).watcher
+        if not isinstance(signature, CallSignature):
+            self.progress.cancellation.cancel(slug, row, now)
+            return
+        for outcome in list(signature.outcomes.values()):
+            if row in (None, outcome.row):
+                self.cancel(outcome, now)
+
     def cancel_map(self, map_call: MapCall, now: Now) -> None:
         """Cancel the children of a map that have not ended."""
         step_state = map_call.step_state

@@ -19,7 +19,7 @@ from prefectish.engine.call_options import CallOptions
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
-from prefectish.engine.driver.control import CancelRun, RunControl, SetTaskLimit, carry_out
+from prefectish.engine.driver.control import CancelRun, CancelTask, RunControl, SetTaskLimit, carry_out
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.plan.steps import TaskName
@@ -130,6 +130,8 @@ class FunctionRun:
                 self.calls.claims.unclaim((outcome,))
             case ReleaseMap(map_call):
                 self.calls.claims.unclaim((map_call.outcome,))
+            case CancelTask(slug, row):
+                self.calls.cancel_task(slug, row, now)
             case SetTaskLimit(task, size) if not isinstance(task, str):  # a slug is of one step, as in every run
                 self.dynamic_plan.limit(task, size)
             case _:
@@ -301,9 +303,12 @@ class FunctionRun:
         return owned(state, self.progress.changes.result_release.copies)
 
     def _held_back(self, signature: CallSignature) -> bool:
-        """Whether the run is paused, or the task got a limit while it ran."""
+        """Whether a call is left to the loop: the run is paused or ends, or the task got a limit while it ran."""
         assert self.progress is not None
-        return self.progress.run_state.paused or self.progress.admission.limits.limited(signature.spec.steps[0].number)
+        run_state = self.progress.run_state
+        if run_state.paused or run_state.over or run_state.ending:
+            return True
+        return self.progress.admission.limits.limited(signature.spec.steps[0].number)
 
     def _run_inline(self, signature: CallSignature, given: Arguments) -> Settled:
         """Run a call in this thread."""
