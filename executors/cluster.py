@@ -129,6 +129,7 @@ class DaskExecutor:
             if self.debug and (self.address or self.client or self.cluster_class):
                 stack.enter_context(_worker_logs(connection.client))
             checks = TaskChecks(connection, run["flow_run_id"], placements=self.adapt_kwargs is None)
+            stack.callback(checks.close)
             checks.check((step.slug, step.task, step.store) for step in plan.steps if step.literal is None)
             if self.performance_report_path is not None:
                 stack.enter_context(_performance_report(connection.client, self.performance_report_path))
@@ -147,8 +148,7 @@ class DaskExecutor:
                 verify_results=self.verify_results,
                 stall_warning=self.stall_warning,
             )
-            if plan.grows:
-                session.check_tasks = checks.check
+            session.checks = checks
             try:
                 yield session
             finally:

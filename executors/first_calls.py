@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from prefectish.engine.capture import capture
 from prefectish.engine.plan.placement import placement_of
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.connect import Connection
+from prefectish.executors.worker_guard import WorkerGuard, leave_probe_here
 from prefectish.results.probes import check_probes, leave_probe
 from prefectish.tasks.task import Task
 
@@ -19,7 +21,8 @@ class TaskChecks:
         self._connection = connection
         self._run_id = run_id
         self._placements = placements
-        self._stores: list[Any] = []
+        #: The stores, and what was written into each, for workers that join late to look for.
+        self._stores: list[tuple[Any, str]] = []
 
     def check(self, tasks: Iterable[tuple[str, Task, Any]]) -> None:
         """Check tasks, given by slug, with the stores of their results.
@@ -30,13 +33,26 @@ class TaskChecks:
         if self._placements:
             check_placements({slug: task for slug, task, _ in tasks}, self._connection)
         for _, _, store in tasks:
-            if store is not None and store not in self._stores:
-                self._stores.append(store)
-                check_store(store, self._connection, self._run_id)
+            if store is not None and not any(store == known for known, _ in self._stores):
+                mark = leave_probe(store, f"{self._run_id}-client")
+                self._stores.append((store, mark))
+                check_store(store, self._connection, self._run_id, mark)
+
+    @property
+    def guard(self) -> WorkerGuard:
+        """What is sent with each chain, to be looked at by workers that join late."""
+        return WorkerGuard(self._stores)
+
+    def close(self) -> None:
+        """Delete what was written into stores."""
+        for store, mark in self._stores:
+            capture(store.delete, mark)
 
 
-def check_store(store: Any, connection: Connection, run_id: str) -> None:
+def check_store(store: Any, connection: Connection, run_id: str, mark: str) -> None:
     """Check that workers and this process share a store of results.
+
+    `mark` is what this process wrote there.
 
     Raises
     ------
@@ -44,7 +60,7 @@ def check_store(store: Any, connection: Connection, run_id: str) -> None:
         A worker wrote to a place that this process cannot read.
     """
     # A worker that cannot write at all fails the tasks that it runs, and says why: no error here.
-    left = connection.client.run(leave_probe, store, run_id, on_error="return")
+    left = connection.client.run(leave_probe_here, store, run_id, mark, on_error="return")
     check_probes(store, {worker: place for worker, place in left.items() if isinstance(place, str)})
 
 

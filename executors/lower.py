@@ -137,9 +137,9 @@ def lower(job: Job, chain: PackedChain, options: LoweringOptions) -> Lowered:
         sources = tuple(p for p in job.sources(position) if p in keys)
         inner.update(sources)
         own = _items_of(position, items, chain)
-        start, keep, verify = starts.get(position), options.keep, options.verify
+        start, keep, verify, number = starts.get(position), options.keep, options.verify, job.submission
         call = Call(
-            position, job.index, own, given or None, start, sources, keep, verify, job.probe_only, job.submission
+            position, job.index, own, given or None, start, sources, keep, verify, job.probe_only, number, job.expected
         )
         results = [TaskRef(keys[p]) for p in sources]
         graph[key] = Task(key, execute, chain.payload, call, *results, *values)

@@ -38,11 +38,11 @@ from prefectish.executors.dask_api import (
     scattered,
     submit_graph,
 )
-from prefectish.executors.departures import NAME as DEPARTURES
-from prefectish.executors.departures import Departures
+from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.first_death import ANNOTATION, FirstDeath
 from prefectish.executors.follow import followed_keys, is_blamed, upcoming_key
 from prefectish.executors.held_results import BatchPart, held_record
+from prefectish.executors.listeners import register_listeners
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
 from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
 from prefectish.executors.lower import (
@@ -63,7 +63,6 @@ from prefectish.executors.same_modules import SameModules
 from prefectish.executors.shared_values import SharedValues
 from prefectish.executors.waker import Waker
 from prefectish.kinds import is_a
-from prefectish.tasks.task import Task
 
 #: The bytes of a chain up to this size are sent with every call; larger ones get a key of their own. All calls depend
 #: on that key, and Dask then moves branches between workers more often. A third of the bytes may be lines of source.
@@ -149,8 +148,9 @@ class ClusterSession:
         self._has_recalled = False
         self._has_plugin = False
         # Refuses tasks that no worker can run; for a plan that grows, whose tasks are not known before.
-        self.check_tasks: Callable[[Iterable[tuple[str, Task, Any]]], None] | None = None
-        capture(connection.begin, registered(self.client, Departures(), DEPARTURES))
+        self._grows = plan.grows
+        register_listeners(connection)
+        self.checks: TaskChecks | None = None
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
@@ -247,10 +247,10 @@ class ClusterSession:
         FlowDefinitionError
             No worker may run a task that came up.
         """
-        if self.check_tasks is not None:
+        if self._grows and self.checks is not None:
             met = {id(job.chain): job.chain for job in jobs if job.chain.ident not in self.chains}
             steps = (step for chain in met.values() for step in chain.steps)
-            self.check_tasks((step.slug, step.task, getattr(step.storage, "store", None)) for step in steps)
+            self.checks.check((step.slug, step.task, getattr(step.storage, "store", None)) for step in steps)
         if len(jobs) < LARGE:
             return
         begins: dict[int, list[Job]] = {}
@@ -356,7 +356,8 @@ class ClusterSession:
     def _pack(self, spec: ChainSpec) -> PackedChain:
         add_task_payloads(spec, self.tasks)
         self._compare_modules(spec.steps)
-        payload, held = pack_chain(spec, self.tasks, self.modules.guard)
+        guards = self.modules.guard, None if self.checks is None else self.checks.guard
+        payload, held = pack_chain(spec, self.tasks, guards)
         reference: Any = payload
         if len(payload) > INLINE_CHAIN:
             reference = self._send_payload(payload)

@@ -37,6 +37,7 @@ class TaskOptions(TypedDict, total=False):
     timeout: float | timedelta | None
     total_timeout: float | timedelta | None
     map_timeout: float | timedelta | None
+    expected_duration: float | timedelta | None
     isolation: Literal["thread", "process"]
     trigger: Callable[..., Any] | None
     skip_on_upstream_skip: bool
@@ -467,6 +468,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "timeout": _or_none(seconds),
     "total_timeout": _or_none(seconds),
     "map_timeout": _or_none(seconds),
+    "expected_duration": _or_none(seconds),
     "isolation": _one_of("thread", "process"),
     "trigger": _trigger,
     "skip_on_upstream_skip": _flag,

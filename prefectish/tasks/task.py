@@ -89,6 +89,9 @@ class Task(FlowNode, Generic[R]):
     total_timeout: float | None = None
     #: Time limit in seconds for a whole map, from the start of its first child.
     map_timeout: float | None = None
+    #: Seconds that the function is expected to take; on a cluster none begins on a worker that ends before.
+    #: None: as measured.
+    expected_duration: float | None = None
     #: "process": the function runs in a separate process, which is killed at the time limit and can crash alone.
     #: "thread": a function that cannot be interrupted is abandoned at its limit, and its result is dropped.
     isolation: str = "thread"

@@ -53,6 +53,7 @@ class StepSpec(Struct):
         "computes_key",
         "constants",
         "derives",
+        "expected",
         "fills",
         "inputs",
         "storage",
@@ -118,6 +119,7 @@ class StepSpec(Struct):
         # How long attempts of it take in this process, in seconds, which decides whether what they use is measured.
         self.took = 1.0
         # Renders ``task_run_name``; None if the task has none.
+        self.expected: float | None = task.expected_duration  # seconds of a body, as the user says; None if not
         self.limit: float | None = task.timeout  # seconds for a call of the body, and for all else of an attempt
         self.naming = None if task.task_run_name is None else _naming_of(task)
         # Its trigger is ``all_successful``: ``decide`` has a quick path for it.
@@ -195,7 +197,7 @@ class Job(Struct):
     """Some steps of one branch that can run now."""
 
     __slots__ = (
-        "awaiting", "batch", "chain", "every_step", "given", "index", "items", "memory_deaths", "positions",
+        "awaiting", "batch", "chain", "every_step", "expected", "given", "index", "items", "memory_deaths", "positions",
         "probe_only", "solo", "starts", "submission", "turn", "was_given_up", "was_in_batch",
     )  # fmt: skip
 
@@ -229,6 +231,7 @@ class Job(Struct):
         self.was_given_up = False  # it was cancelled or lost: what it may still return does not count
         self.turn = 0  # of its precedence, those of smaller turns begin first
         self.was_in_batch = False  # it was lost in a batch: the next death of its worker makes it a suspect
+        self.expected: float | None = None  # seconds that its row is expected to take, by those that have ended
         self.memory_deaths = 0  # workers that ran out of memory while they ran its step
         self.solo = solo  # no other job of the run is on its worker meanwhile, and it runs one step at a time
         self.every_step = every_step  # the client needs each record as its step ends

@@ -513,6 +513,8 @@ class Changes:
             chain.probing -= map_row.probing
             seconds, mean = map_row.seconds, chain.mean
             chain.mean = seconds if mean is None else mean + NEWEST * (seconds - mean)
+            if seconds > chain.longest:
+                chain.longest = seconds
 
     def leave_window(self, map_row: MapRow) -> None:
         """Give back the place of a row in the window, if it has one."""

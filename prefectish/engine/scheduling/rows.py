@@ -245,6 +245,8 @@ class Rows:
         job.turn = self.admission.turn_of_job(chain)
         if map_row.was_in_batch and not solo:
             job.was_in_batch = True
+        if chain.longest:
+            job.expected = min(chain.longest, 2 * (chain.mean or chain.longest))
         if self.suspects.deaths and chain.spec.steps[0].differs:
             deaths = self.suspects.deaths.get((chain.step_states[0].step.number, map_row.row))
             job.memory_deaths = 0 if deaths is None else deaths.of_memory

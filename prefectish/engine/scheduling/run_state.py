@@ -332,8 +332,8 @@ class StepChain:
         Rows that were started and are not final.
     done
         Rows that are final.
-    mean
-        Observed mean time of a row in seconds, None if none has ended.
+    mean, longest
+        Observed mean and longest time of a row in seconds; None and 0 if none has ended.
     last_batch_size, batches
         Size of the last batch, and batches under way.
     has_cancelled_early
@@ -360,9 +360,9 @@ class StepChain:
 
     __slots__ = (
         "admission_mode", "all_positions", "arrival", "batches", "dependencies", "done", "full", "has_cancelled_early",
-        "last_batch_size", "limited", "map_state", "mean", "next_in_order", "open_rows", "opened", "order", "position",
-        "precedence", "priority", "probe_first", "probing", "queued", "readers", "ready", "resubmit_from", "spec",
-        "stage", "started", "step_states", "stopped", "to_batch", "turn",
+        "last_batch_size", "limited", "longest", "map_state", "mean", "next_in_order", "open_rows", "opened", "order",
+        "position", "precedence", "priority", "probe_first", "probing", "queued", "readers", "ready", "resubmit_from",
+        "spec", "stage", "started", "step_states", "stopped", "to_batch", "turn",
     )  # fmt: skip
 
     def __init__(self, step_states: list[StepState], stage: int, map_state: MapState | None) -> None:
@@ -395,6 +395,7 @@ class StepChain:
         self.open_rows: dict[int, MapRow] = {}
         self.spec: ChainSpec
         self.mean: float | None = None
+        self.longest = 0.0
         self.last_batch_size = 0
         self.batches = 0
         self.admission_mode = AdmissionMode.OPEN

@@ -16,6 +16,7 @@ from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Mapped, Pending, State, Success
 from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain
+from prefectish.engine.worker import lifetime
 from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.logs.capture import SETTINGS, listen
@@ -44,7 +45,12 @@ def execute(payload: bytes, call: Call, *values: StepResult) -> StepResult:
     if isinstance(chain, Error):
         _check_place(chain.exception)
         return StepResult(call.position, _unopened_record(chain.exception), _earlier_records(call, None, values))
+    spec = chain.value.steps[call.position]
+    named = (chain.value.key, call.position)
+    if not call.probe_only:
+        lifetime.check(named, (named, call.index, call.submission), spec.expected or call.expected)
     record = _run(chain.value, call, values)
+    lifetime.note(named, record.seconds)
     return StepResult(call.position, record, _earlier_records(call, chain.value, values))
 
 

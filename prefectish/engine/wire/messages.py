@@ -23,7 +23,7 @@ class Call(Struct):
     """A request to run one step of one branch."""
 
     __slots__ = (
-        "given", "index", "items", "keep", "position", "probe_only", "sources", "start", "submission",
+        "expected", "given", "index", "items", "keep", "position", "probe_only", "sources", "start", "submission",
         "verify",
     )  # fmt: skip
 
@@ -39,8 +39,10 @@ class Call(Struct):
         verify: bool = False,
         probe_only: bool = False,
         submission: int = 0,
+        expected: float | None = None,
     ) -> None:
         self.submission = submission
+        self.expected = expected  # seconds that its body is expected to take, None if that is not known
         self.probe_only = probe_only  # both as of the :class:`~prefectish.engine.jobs.job.Job`
         # Whether a result is unpickled once more where it was made, so that one that cannot be fails there.
         self.verify = verify
