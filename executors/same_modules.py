@@ -73,7 +73,6 @@ class SameModules:
         self._client = client
         self._watch = watch
         self._known: dict[str, Content] = {}
-        self._listens = False
 
     @property
     def guard(self) -> Guard | None:
@@ -100,9 +99,6 @@ class SameModules:
         other = {worker: found for worker, found in answers.items() if found}
         if other:
             raise EnvironmentMismatch(_text(other, new, {slug: payload for slug, (payload, _) in tasks.items()}))
-        if not self._listens:
-            self._listens = True
-            self._client.subscribe_topic(TOPIC, _log)
         self._known |= new
 
 
@@ -120,5 +116,6 @@ def _text(other: Mapping[str, list[str]], wanted: Mapping[str, Content], tasks: 
     return f"{first}, on worker {worker}{more}; send it to all workers with {upload}, or install the same version there"
 
 
-def _log(event: tuple[float, Mapping[str, str]]) -> None:
+def log_sent_away(event: tuple[float, Mapping[str, str]]) -> None:
+    """Say in the log of the run that a worker was sent away."""
     logger.error("%s, on worker %s, which joined late: it was sent away", event[1]["text"], event[1]["worker"])

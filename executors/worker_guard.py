@@ -55,8 +55,10 @@ def _admit(python: tuple[int, int], marks: Sequence[tuple[Any, str]]) -> None:
         lifetimes.told()
         return
     worker = get_worker()
-    worker.log_event(TOPIC, {"worker": worker.address, "text": text})
-    worker.loop.add_callback(worker.close_gracefully, restart=False, reason="prefectish-does-not-fit")
+    if not getattr(worker, "prefectish_sent_away", False):
+        worker.prefectish_sent_away = True
+        worker.log_event(TOPIC, {"worker": worker.address, "text": text})
+        worker.loop.add_callback(worker.close_gracefully, restart=False, reason="prefectish-does-not-fit")
     raise OtherModules(text)
 
 

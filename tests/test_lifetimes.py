@@ -26,7 +26,7 @@ def begun_and_ended(path):
 
 
 @pytest.mark.parametrize("style", ["graph", "function"])
-def test_w21_no_body_is_cut_by_the_end_of_its_worker(tmp_path, style):
+def test_w22_no_body_is_cut_by_the_end_of_its_worker(tmp_path, style):
     """Bodies of 4 s on workers of 10 s: two fit into each life."""
     path, seconds, number = tmp_path / "notes", 4.0, 8
 
