@@ -52,6 +52,9 @@ class _Called(dict[UpstreamEdge, State]):
 
     __bool__ = __iter__ = __len__ = items = values = refuse
 
+    def __repr__(self) -> str:
+        return "..."  # in signatures
+
 
 _CALLED = _Called()
 Trigger = Callable[[Upstream], bool]
