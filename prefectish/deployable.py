@@ -83,7 +83,7 @@ class Deployable:
         TypeError, ValueError
             An argument is of another kind.
         """
-        deployment: Deployment = import_module("prefectish.registry.deploy").deploy(
+        deployment: Deployment = import_module("prefectish.registry.deploying").deploy(
             self, project_name, name=name, environment=environment, parameters=parameters, schedule=schedule,
             labels=labels, build=build, push=push, set_schedule_active=set_schedule_active, store=store,
             hmac_key=hmac_key, overlap=overlap, catch_up=catch_up, on_lost=on_lost, max_resumes=max_resumes,

@@ -10,7 +10,7 @@ counts as an upstream task.  Without any upstream tasks each of them passes, exc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from prefectish.engine import signals
 from prefectish.engine.context import context
@@ -44,7 +44,7 @@ class UpstreamEdge(Protocol):
 Upstream = Mapping[UpstreamEdge, State]
 
 
-class _Called(dict[UpstreamEdge, State]):
+class _Called:
     """What a trigger is given by a user who calls it where it is to be passed."""
 
     def refuse(self, *args: Any) -> Any:
@@ -56,7 +56,7 @@ class _Called(dict[UpstreamEdge, State]):
         return "..."  # in signatures
 
 
-_CALLED = _Called()
+_CALLED = cast("Upstream", _Called())
 Trigger = Callable[[Upstream], bool]
 
 
@@ -134,7 +134,7 @@ def manual_only(upstream: Upstream = _CALLED) -> bool:
         Unless `resume` is set in the context.
     """
     if upstream is _CALLED:
-        _CALLED.refuse()
+        list(_CALLED)  # refused, as by every trigger
     if context.get("resume"):
         return True
     raise signals.PAUSE('Trigger function is "manual_only"')

@@ -121,7 +121,7 @@ FLOORS = [
 LATE = {
     "prefectish": {"prefectish.executors"},
     "prefectish.config": {"prefectish.executors"},
-    "prefectish.deployable": {"prefectish.registry.deploy", "prefectish.registry.detach"},
+    "prefectish.deployable": {"prefectish.registry.deploying", "prefectish.registry.detach"},
     "prefectish.engine.driver.handle": {"prefectish.display.reprs", "prefectish.history.outline"},
     "prefectish.history.compare": {"prefectish.display.comparison"},
     "prefectish.engine.driver.progress_view": {"prefectish.display.live"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,7 +22,7 @@ from prefectish.registry import attach as attach_run
 from prefectish.registry import deployments as deployed
 from prefectish.registry import find, serve
 from prefectish.registry.agent import Agent, agents
-from prefectish.registry.deployments import Deployment
+from prefectish.registry.deployment import Deployment
 
 agent_app = typer.Typer(no_args_is_help=True, help="Begin runs of deployed flows.")
 limits_app = typer.Typer(no_args_is_help=True, help="Limits across runs, by name.")
@@ -34,6 +34,9 @@ Store = Annotated[
     typer.Option("--store", "--history", help="History: path or database URL; default: in the home folder."),
 ]
 Labels = Annotated[list[str], typer.Option("--label", "-l", help="A label; can be given several times.")]
+Overlap = Annotated[
+    Literal["skip", "queue", "allow", "cancel"] | None, typer.Option(help="While another run of it is open.")
+]
 Path = Annotated[str, typer.Argument(help="project/name of a deployment.")]
 
 
@@ -66,9 +69,9 @@ def deploy(
     active: Annotated[bool, typer.Option("--active/--inactive", help="Whether its schedule is followed.")] = True,
     build: Annotated[bool, typer.Option("--build/--no-build", help="Whether to build the environment.")] = True,
     push: Annotated[bool, typer.Option("--push", help="Push the image to its registry.")] = False,
-    overlap: Annotated[str | None, typer.Option(help="skip, queue, allow or cancel.")] = None,
+    overlap: Overlap = None,
     catch_up: Annotated[bool, typer.Option("--catch-up", help="Make up for all missed times.")] = False,
-    on_lost: Annotated[str | None, typer.Option(help="resume or fail.")] = None,
+    on_lost: Annotated[Literal["resume", "fail"] | None, typer.Option(help="After its driver died.")] = None,
     max_resumes: Annotated[int | None, typer.Option(help="How often a run is continued at most.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Longest time of a run, in seconds.")] = None,
     store: Store = None,
@@ -305,7 +308,7 @@ def limits_list(store: Store = None, as_json: Json = False) -> None:
 @app.command("serve")
 def serve_files(
     flow: Annotated[list[str], typer.Argument(help="FILE.py, FILE.py:name or module:name; several.")],
-    overlap: Annotated[str | None, typer.Option(help="skip, queue, allow or cancel.")] = None,
+    overlap: Overlap = None,
     catch_up: Annotated[bool, typer.Option("--catch-up", help="Make up for all missed times.")] = False,
     store: Store = None,
 ) -> None:

@@ -113,7 +113,8 @@ def run_command(argv: Sequence[str], what: str, **options: Any) -> str:
         raise EnvironmentFailed(f"{what}: {argv[0]} cannot be started: {error}") from error
     if done.returncode:
         raise EnvironmentFailed(f"{what}: {argv[0]} ended with code {done.returncode}\n{done.stdout[-MAX_OUTPUT:]}")
-    return done.stdout
+    printed: str = done.stdout
+    return printed
 
 
 def _name(argument: str, name: Any) -> str:

@@ -11,7 +11,7 @@ from prefectish import config
 from prefectish.engine.jobs.struct import Struct
 from prefectish.engine.state import Deferred, Mapped, Pending, State
 from prefectish.engine.task_states import TaskStates
-from prefectish.engine.worker.storage import Stored
+from prefectish.engine.worker.stored_result import Stored
 from prefectish.history import schema
 from prefectish.history.children import ChildRow
 from prefectish.history.outline import arrows

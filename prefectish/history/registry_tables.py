@@ -5,7 +5,7 @@ They are in the database of the history: whoever reaches it can ask for a run, a
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, ForeignKey, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import Column, Connection, Float, ForeignKey, Integer, String, Table, Text, UniqueConstraint
 
 from prefectish.history.schema import metadata
 
@@ -100,3 +100,8 @@ leases = Table(
     Column("beat", Integer, nullable=False),
     Column("seen", Float, nullable=False),
 )
+
+
+def add_tables(connection: Connection) -> None:
+    """Create the tables of the history that are missing: those of runs, and these."""
+    metadata.create_all(connection)

@@ -19,8 +19,9 @@ from sqlalchemy.pool import NullPool
 
 from prefectish import config
 from prefectish.errors import HistoryCorrupt, HistoryTooNew, HistoryUnsafe, HistoryWriteError, PrefectishError
-from prefectish.history import filesystems, registry_tables, schema
+from prefectish.history import filesystems, schema
 from prefectish.history.cells import BadCell
+from prefectish.history.registry_tables import add_tables
 
 #: Maximum time a writer waits for another one, in seconds.
 BUSY_TIMEOUT = 30.0
@@ -228,7 +229,7 @@ def _bring_up_to_date(connection: Connection, version: int) -> None:
     for older in range(version, schema.VERSION) if version else ():
         for statement in schema.UPGRADES[older]:
             connection.exec_driver_sql(statement.format(at=at))
-    registry_tables.metadata.create_all(connection)  # those of the schema, and its own
+    add_tables(connection)
 
 
 def _engine(url: URL) -> Engine:

@@ -4,8 +4,8 @@
 """
 
 from prefectish.registry.attached import AttachedRun, attach
-from prefectish.registry.deploy import deploy
-from prefectish.registry.deployments import Deployment, deployments, find
-from prefectish.registry.serve import serve
+from prefectish.registry.deploying import deploy
+from prefectish.registry.deployment import Deployment, deployments, find
+from prefectish.registry.serving import serve
 
 __all__ = ["AttachedRun", "Deployment", "attach", "deploy", "deployments", "find", "serve"]

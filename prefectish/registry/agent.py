@@ -29,7 +29,7 @@ from prefectish.history.registry_tables import CLAIMED, ENDED
 from prefectish.history.registry_tables import agents as table
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.registry import planning, queue
-from prefectish.registry.deployments import Deployment, deployments
+from prefectish.registry.deployment import Deployment, deployments
 from prefectish.registry.drive import BEAT, LOCKED, record_end
 from prefectish.registry.processes import is_known_dead, own_name
 

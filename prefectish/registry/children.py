@@ -11,7 +11,7 @@ from prefectish.engine.context import current, get_logger
 from prefectish.registry import queue
 from prefectish.registry.agent import STANDS_STILL_AFTER, agents
 from prefectish.registry.attached import AttachedRun
-from prefectish.registry.deployments import Deployment, find
+from prefectish.registry.deployment import Deployment, find
 
 
 def begin(path: str, store: str | None, parameters: Mapping[str, Any], parent: str | None, place: str) -> AttachedRun:

@@ -20,7 +20,7 @@ from prefectish.errors import PrefectishError
 from prefectish.history.store import open_store
 from prefectish.registry import queue
 from prefectish.registry.attached import AttachedRun
-from prefectish.registry.deploy import deploy
+from prefectish.registry.deploying import deploy
 from prefectish.registry.drive import recorded_row
 from prefectish.results import LocalResult
 

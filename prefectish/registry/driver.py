@@ -24,7 +24,7 @@ from prefectish.errors import PrefectishError, RunLocked, describe
 from prefectish.history.registry_tables import deployments as deployed
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.registry import queue
-from prefectish.registry.deployments import Deployment
+from prefectish.registry.deployment import Deployment
 from prefectish.registry.drive import BEAT, FAILED, LOCKED, LOST_RUN, MARK, drive, record_end, recorded_row
 from prefectish.registry.processes import own_name
 from prefectish.registry.source import load
@@ -38,7 +38,9 @@ def main(arguments: list[str]) -> int:
     word, file = arguments
     if os.environ.pop(SECRETS, None) == "stdin":
         pairs = sys.stdin.buffer.read().split(b"\0")[:-1]
-        os.environ.update(pair.decode().split("=", 1) for pair in pairs)
+        for pair in pairs:
+            name, _, value = pair.decode().partition("=")
+            os.environ[name] = value
     with open(file, encoding="utf-8") as content:
         facts = json.load(content)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stdout)

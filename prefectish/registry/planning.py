@@ -12,7 +12,7 @@ from sqlalchemy import update
 from prefectish.history.registry_tables import deployments as deployed
 from prefectish.history.store import HistoryStore
 from prefectish.registry import queue
-from prefectish.registry.deployments import Deployment
+from prefectish.registry.deployment import Deployment
 from prefectish.schedules.as_json import from_json
 from prefectish.schedules.clocks import ClockEvent
 from prefectish.schedules.schedule import Schedule

@@ -15,7 +15,7 @@ from prefectish.environments.local import LocalEnvironment
 from prefectish.errors import FlowDefinitionError
 from prefectish.history.signing import Signer
 from prefectish.history.store import open_store
-from prefectish.registry.deployments import Content, Deployment, check_name, register
+from prefectish.registry.deployment import Content, Deployment, check_name, register
 from prefectish.registry.drive import MARK
 from prefectish.registry.options import DeploymentOptions
 from prefectish.registry.queue import as_json

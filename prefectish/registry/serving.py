@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefectish.engine import clock as clocks
@@ -73,7 +73,7 @@ class _Served:
 
     def next(self, now: float) -> datetime | None:
         """Return when the flow runs next; None if it never does."""
-        event = next(self.schedule.events(datetime.fromtimestamp(now, clocks.UTC)), None)
+        event = next(self.schedule.events(datetime.fromtimestamp(now, UTC)), None)
         return None if event is None else event.start_time
 
 

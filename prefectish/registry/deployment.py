@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class Content(NamedTuple):
     source: Mapping[str, Any]
     environment: Mapping[str, Any]
     parameters: Mapping[str, Any]
-    schedules: list[Mapping[str, Any]]
+    schedules: Sequence[Mapping[str, Any]]
 
     def texts(self) -> dict[str, str]:
         """Return the JSON of each."""
@@ -42,7 +42,7 @@ class Content(NamedTuple):
 
     def digest(self) -> str:
         """Return the hash by which two versions are the same."""
-        facts = self._asdict()
+        facts: dict[str, Any] = self._asdict()
         facts["source"] = {name: value for name, value in self.source.items() if name != "pickle"}
         facts["environment"] = {name: value for name, value in self.environment.items() if name != "image"}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -242,7 +242,7 @@ def register(
         if last is not None and last.digest == digest and last.archived is None:
             number = last.number
             signed = {"project": project, "name": name, "version": last.version, **facts}
-            values = {**facts, "active": int(active), "signature": signer.sign(signed)}
+            values: dict[str, Any] = {**facts, "active": int(active), "signature": signer.sign(signed)}
             if active and not last.active:
                 values["planned"] = now
             connection.execute(update(table).where(_d.number == number).values(values))
