@@ -87,12 +87,15 @@ def _written(picture: Picture, format: Format, filename: str | os.PathLike[str] 
 class Drawing(str):
     """The text of a picture, which a notebook shows as the picture."""
 
-    __slots__ = ("flow", "format", "state")
+    __slots__ = ("_flow", "_language", "_state")
+    _flow: TaskGraph | None
+    _state: State | None
+    _language: Format
 
-    def __new__(cls, text: str, flow: TaskGraph | None, state: State | None, format: Format) -> Drawing:
+    def __new__(cls, text: str, flow: TaskGraph | None, state: State | None, language: Format) -> Drawing:
         """Keep what was drawn."""
         new = super().__new__(cls, text)
-        new.flow, new.state, new.format = flow, state, format
+        new._flow, new._state, new._language = flow, state, language
         return new
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -102,8 +105,8 @@ class Drawing(str):
         from importlib import import_module
 
         graph = import_module("prefectish.display.graph")
-        html = graph.of_drawing(self.flow, self.state)
-        text = {"text/vnd.mermaid": str(self)} if self.format == "mermaid" else {}
+        html = graph.of_drawing(self._flow, self._state)
+        text = {"text/vnd.mermaid": str(self)} if self._language == "mermaid" else {}
         return {**({"text/html": html} if html else {}), **text, "text/plain": str(self)}
 
 

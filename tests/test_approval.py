@@ -217,7 +217,7 @@ def test_approval_of_a_mapped_child_is_found_by_its_item_when_the_list_has_chang
 def test_what_is_not_paused_is_named(store, results):
     flow, asked, _ = asking(results)
     run = recorded(flow.run(history=store), store)
-    text = rf"^'nothing waits for an approval as note in run {run.id}; paused: deploy-1\[0\], deploy-1\[1\]'$"
+    text = rf"^'nothing waits for an approval as note in run {run.id}; paused: deploy\[0\], deploy\[1\]'$"
     with pytest.raises(KeyError, match=text):
         run.approve("note")
     with pytest.raises(KeyError, match=r"nothing waits for an approval as deploy-1\[7\]"):

@@ -126,6 +126,7 @@ def test_executors_are_known_by_name_everywhere(name, monkeypatch):
 
     class Made(LocalExecutor):
         def __init__(self, **arguments):
+            super().__init__()
             seen.append((class_name, arguments))
 
     monkeypatch.setattr(prefectish.executors, class_name, Made)

@@ -103,7 +103,7 @@ def test_retries_are_counted_apart_from_failures(caplog):
         CauseCount("load", "ValueError: no", 1, "load[3]", True),
     ]
     assert len(caplog.records) == RETRIES + 2
-    assert "2 more attempts that failed and were retried" in caplog.messages[-1]
+    assert "2 more attempts that failed and were retried were not" in caplog.messages[-1]
 
 
 def test_texts_that_all_differ_are_counted_together_after_some(caplog):

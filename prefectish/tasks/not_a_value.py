@@ -48,14 +48,16 @@ class NotAValue:
             f"; call {used} in a task that takes it: task({used if used.isidentifier() else 'function'})({self.name})"
         )
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        own = self.__dict__.get("name", "the task")
-        raise AttributeError(
-            f"{type(self).__name__!r} object has no attribute {name!r}: {own!r} is a task, and what it returns is not "
-            f"known while the flow is built; use .{name} in a task that takes it"
-        )
+    if not TYPE_CHECKING:  # type checkers refuse what a task has not
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            own = self.__dict__.get("name", "the task")
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}: {own!r} is a task, and what it returns is "
+                f"not known while the flow is built; use .{name} in a task that takes it"
+            )
 
     def __eq__(self, other: object) -> bool:
         if self is not other and _is_open() and _is_written(sys._getframe(1)):

@@ -39,7 +39,7 @@ class BodyProgress(NamedTuple):
     """
 
     slug: str
-    index: int | None
+    index: int | None  # type: ignore[assignment]  # `tuple.index` is not needed here
     label: str
     done: float | None
     total: float | None

@@ -21,7 +21,7 @@ class SecretReference:
     """A secret, by name or as a task; a name creates no task that would have to be added to a flow."""
 
     def __init__(self, wanted: str | SecretBase) -> None:
-        if not wanted or not isinstance(wanted, str | SecretBase):
+        if wanted == "" or not isinstance(wanted, str | SecretBase):
             raise ValueError(f"expected a secret or the name of one, got {wanted!r}")
         self._wanted = wanted
         flow = current().get("flow")
