@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from datetime import timedelta
@@ -12,6 +13,7 @@ from real import note, notes, until
 
 from prefectish import allow_failure, flow, task, triggers
 from prefectish.engine import signals
+from prefectish.engine.jobs.job import Job
 from prefectish.engine.state import Cancelled, Crashed, Paused, Skipped, Success, TriggerFailed
 from prefectish.errors import TaskRunFailed
 from prefectish.executors import DaskExecutor
@@ -326,3 +328,29 @@ def test_session_takes_back_a_job_whose_source_it_does_not_know(dask, monkeypatc
         return last.result()
 
     assert run(chained, dask) == 6
+
+
+def test_long_chain_keeps_no_job_that_has_ended(dask, following, tmp_path):
+    gate = tmp_path / "gate"
+
+    @task
+    def held(x, gate):
+        until(lambda: os.path.exists(gate))
+        return x
+
+    @flow
+    def chained():
+        last = inc.submit(0)
+        for _ in range(39):
+            last = inc.submit(last)
+        tail = held.submit(last, gate)
+        last.wait()
+        gc.collect()
+        found = sum(isinstance(thing, Job) and thing.chain.steps[0].name == "inc" for thing in gc.get_objects())
+        gate.touch()
+        return found, tail.result()
+
+    jobs, result = run(chained, dask)
+    assert result == 40
+    assert following
+    assert jobs <= 3

@@ -31,7 +31,7 @@ from typing import Any
 
 from prefectish.engine.clock import Now
 from prefectish.engine.context import context
-from prefectish.engine.jobs.job import Job, Receipt
+from prefectish.engine.jobs.job import CALL, Job, Receipt
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.pause import answered
 from prefectish.engine.plan.steps import Plan
@@ -342,6 +342,8 @@ class Progress:
     def _land(self, chain: StepChain, job: Job, now: Now) -> None:
         """Note that a job has nothing more to report."""
         self.rows.job_ended(chain, job)
+        if chain.precedence == CALL:
+            job.items = ()  # or each call of a chain would keep those that it followed
         suspect = self.suspects.current
         if job.solo and suspect is not None and not self.crash_policy.step_alone(suspect):
             self.suspects.clear(now.seconds)
