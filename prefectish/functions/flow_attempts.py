@@ -26,7 +26,7 @@ from prefectish.functions.function_run import FunctionRun
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.results import not_finished_error
 from prefectish.kinds import is_a
-from prefectish.tasks.annotations import annotations, log_annotations
+from prefectish.tasks.annotations import log_annotations, options_here
 
 if TYPE_CHECKING:
     from prefectish.functions.decorator import FlowFunction
@@ -67,7 +67,7 @@ class FlowAttempt:
         return self.run.started
 
     def __enter__(self) -> None:
-        around = annotations()
+        around = options_here()
         if around:
             log_annotations(around)
         with ExitStack() as blocks:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from prefectish.tasks.task import Task
 
 
-def annotations() -> Mapping[str, Any]:
+def options_here() -> Mapping[str, Any]:
     """Return the options of tasks that are set around this call: resources, workers, priority and retries."""
     return _reader()() if "dask" in sys.modules else {}  # else nobody can have set any
 
@@ -31,7 +31,7 @@ def options_around(task: Task, given: Mapping[str, Any] | None) -> Mapping[str, 
 
     Resources by name are added to those of the task.
     """
-    around = annotations()
+    around = options_here()
     return given if not around else {**annotated(task, around), **(given or {})}
 
 

@@ -36,7 +36,7 @@ from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.cache import CACHES
 from prefectish.errors import HistoryWriteError
 from prefectish.flow_source import origin_of
-from prefectish.tasks.annotations import annotations, log_annotations
+from prefectish.tasks.annotations import log_annotations, options_here
 
 DEFAULTS = RunOptions()
 
@@ -138,7 +138,7 @@ def _planned(flow: Any, parameters: Mapping[str, Any], executor: Executor) -> tu
         text = f"{flow!r} has no tasks, so that nothing runs; call tasks inside of `with Flow(...) as flow:`"
         warnings.warn(text, stacklevel=_callers_level())
     plan = compile_flow(flow, parameters, getattr(executor, "tag_limits", None) or ())
-    around = annotations()
+    around = options_here()
     if around:
         log_annotations(around)
         annotate(plan, around)
