@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class FlowGraph(TaskGraph):
     """A named task graph that records calls; the base of :class:`prefectish.Flow`, which runs it."""
 
+    result: Any = None
+
     def __init__(self, name: str, validate: bool) -> None:
         super().__init__(validate)
         self._unused: dict[Task, None] = {}
@@ -49,6 +51,12 @@ class FlowGraph(TaskGraph):
             warnings.warn(
                 f"tasks were created but not added to {self!r}: {names}; call them, or use flow.add_task", stacklevel=2
             )
+
+    def inner(self, name: str) -> FlowGraph:
+        """Return an empty graph in which a part of this one is built: calls in it may use the tasks of this one."""
+        new = FlowGraph(name, validate=False)
+        new._around = self
+        return new
 
     def note_created(self, task: Task) -> None:
         """Remember a task that was made in the flow's block, to warn if it never comes into the flow."""

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from prefectish.config import default_executor, switch
@@ -24,6 +23,7 @@ from prefectish.flow_graph import FlowGraph
 from prefectish.flow_source import note_run
 from prefectish.flow_version import version_of
 from prefectish.parameters import settle_run
+from prefectish.safe_repr import as_html
 from prefectish.task_graph import check_results
 from prefectish.tasks.hooks import hook_handlers
 from prefectish.tasks.options import function, handler_list, seconds, store
@@ -125,8 +125,7 @@ class Flow(FlowGraph, Deployable):
         )
 
     def _repr_html_(self) -> str:
-        html: str = import_module("prefectish.display.reprs").of_flow(self)
-        return html
+        return as_html("of_flow", self)
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other) or not isinstance(other, Flow):
@@ -161,12 +160,6 @@ class Flow(FlowGraph, Deployable):
             from prefectish.tasks.naming import check_run_names
 
             check_run_names(self)
-
-    def inner(self, name: str) -> Flow:
-        """Return an empty flow in which a part of this one is built: calls in it may use the tasks of this one."""
-        new = Flow(name)
-        new._around = self
-        return new
 
     def copy(self) -> Self:
         """Return a flow of the same tasks that can be changed by itself."""

@@ -2,7 +2,8 @@
 
 ``isinstance`` reads ``__class__`` of a value that is no instance by its type, which proxies compute: a weak one of a
 dead object raises there, one that is bound to a request outside of it. In the process of the client that would end the
-run, and not the child.
+run, and not the child. What is asked for every child writes ``issubclass(type(value), kind)`` where it stands: a call
+costs more than the question.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def test_tasks_made_outside_and_called_inside_do_not_warn() -> None:
 
 def test_tasks_made_inside_but_not_called_warn() -> None:
     with Flow("f"), pytest.warns(UserWarning, match="created but not added"):
-        apply_map(lambda x: Task("forgotten") and inc(x), [1])
+        apply_map(lambda x: (Task("forgotten"), inc(x))[1], [1])
 
 
 # ---------------------------------------------------------------------- control flow inside and around
@@ -363,14 +363,14 @@ def test_arguments_and_tasks_around_cannot_wait_for_items() -> None:
 
 def test_item_that_is_carried_into_the_flow_by_hand_is_refused() -> None:
     with Flow("f") as flow, pytest.raises(ValueError, match="stands for an item here; do not pass flow="):
-        apply_map(lambda x: inc(x) and inc(x, flow=flow), [1])
+        apply_map(lambda x: (inc(x), inc(x, flow=flow))[1], [1])
 
 
 def test_function_that_fails_leaves_the_flow_as_it_was() -> None:
     with Flow("f") as flow:
         xs = give([1])
         with pytest.raises(ZeroDivisionError):
-            apply_map(lambda x: inc(x) and 1 / 0, xs)
+            apply_map(lambda x: (inc(x), 1 / 0)[1], xs)
         assert flow.tasks == {xs}
         inc(xs)
     assert len(flow.edges) == 1

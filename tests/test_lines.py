@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefectish.engine.worker.logs.lines import KEPT, LONGEST_LINE, LogLine, LogLines, block, one_line
+from prefectish.engine.jobs.log_lines import KEPT, LONGEST_LINE, LogLine, LogLines, block, one_line
 
 
 def lines_of(count):
@@ -36,7 +36,7 @@ def test_l6_a_million_lines_leave_a_thousand_and_their_number():
 
 
 def test_line_travels_as_it_is():
-    line = LogLine(1.5, 40, "mine", "text", "  Traceback", "ValueError")
+    line = LogLine(1.5, 40, "mine", "text", "  Traceback")
     assert pickle.loads(pickle.dumps(line)) == line
 
 

@@ -12,9 +12,9 @@ import pytest
 from real import spend, until
 
 from prefectish import Flow, context, get_logger, history, task, unmapped
+from prefectish.engine.jobs.log_lines import KEPT
 from prefectish.engine.worker.attempt import PENDING, run_step
 from prefectish.engine.worker.logs import digest, relay
-from prefectish.engine.worker.logs.lines import KEPT
 from prefectish.executors import DaskExecutor, LocalDaskExecutor
 
 

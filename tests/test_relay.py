@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
+from prefectish.engine.jobs.log_lines import LogLine
 from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.logs.capture import handler, level_of
-from prefectish.engine.worker.logs.lines import LogLine
 from prefectish.engine.worker.logs.relay import AttemptLog, listening, log_settings, replay_log_records
 
 

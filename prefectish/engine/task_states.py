@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from prefectish.engine.task_counts import TaskCounts
-from prefectish.safe_repr import printable
+from prefectish.safe_repr import as_html, printable
 
 if TYPE_CHECKING:
     from prefectish.engine.state import State
@@ -460,10 +460,7 @@ class Readable:
         return [name if names.count(name) == 1 else _slug(states, t) for t, name in zip(states, names, strict=True)]
 
     def _repr_html_(self) -> str:
-        from importlib import import_module
-
-        html: str = import_module("prefectish.display.reprs").of_state(self)
-        return html
+        return as_html("of_state", self)
 
     def report(self, path: str | os.PathLike[str]) -> str:
         """Write a page about the run and return its path: one file, which needs nothing else to be read.

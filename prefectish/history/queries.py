@@ -37,7 +37,7 @@ from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
-from prefectish.safe_repr import printable
+from prefectish.safe_repr import as_html, printable
 from prefectish.slugs import labels
 
 if TYPE_CHECKING:
@@ -50,10 +50,7 @@ class RunList(list["RunRow"]):
     """Recorded runs, shown as a table in notebooks."""
 
     def _repr_html_(self) -> str:
-        from importlib import import_module
-
-        html: str = import_module("prefectish.display.reprs").of_runs(self)
-        return html
+        return as_html("of_runs", self)
 
 
 def runs(limit: int | None = 20, flow: str | None = None, store: str | os.PathLike[str] | None = None) -> RunList:
@@ -513,10 +510,7 @@ class RunRow:
         return written
 
     def _repr_html_(self) -> str:
-        from importlib import import_module
-
-        html: str = import_module("prefectish.display.reprs").of_recorded(self)
-        return html
+        return as_html("of_recorded", self)
 
     def __repr__(self) -> str:
         return f"<run {self.id}: {printable(self.flow_name, MAX_LINE_LENGTH)}, {self.state}, {self.duration:.1f} s>"

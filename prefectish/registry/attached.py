@@ -22,6 +22,7 @@ from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.registry import queue
 from prefectish.registry.drive import recorded_row
+from prefectish.safe_repr import as_html
 
 #: Seconds between two looks whether a run has ended.
 POLL_INTERVAL = 0.2
@@ -223,11 +224,8 @@ class AttachedRun:
         return row is not None and row.is_lost and queue.row_of(self._store, self.id) is None
 
     def _repr_html_(self) -> str:
-        from importlib import import_module
-
         row = self._row()
-        html: str = repr(self) if row is None else import_module("prefectish.display.reprs").of_run(row)
-        return html
+        return repr(self) if row is None else as_html("of_run", row)
 
     def __repr__(self) -> str:
         return f"<AttachedRun: {self.id}, {type(self.state).__name__}>"

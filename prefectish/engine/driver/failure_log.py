@@ -16,6 +16,7 @@ from typing import NamedTuple
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.jobs.failures import WHOLE_OF_CAUSE
+from prefectish.engine.jobs.log_lines import LogLine, block, one_line
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.scheduling.causes import described, normalised
 from prefectish.engine.scheduling.events import FailureEvent
@@ -24,7 +25,6 @@ from prefectish.engine.worker.attempt_context import child_logger
 from prefectish.engine.worker.decide import BODY_FAILED
 from prefectish.engine.worker.logs import digest
 from prefectish.engine.worker.logs.capture import handler, safely
-from prefectish.engine.worker.logs.lines import LogLine, block, one_line
 from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.exception_pickling import traceback_of
 from prefectish.secrets.masking import mask

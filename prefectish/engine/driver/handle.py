@@ -35,6 +35,7 @@ from prefectish.engine.scheduling.retry_failed import CannotRetry, chooser
 from prefectish.engine.scheduling.verdict import expand, states_so_far
 from prefectish.engine.state import Paused, Running, Skipped, State, Success
 from prefectish.engine.task_states import is_by_task, story_of, task_of
+from prefectish.safe_repr import as_html
 from prefectish.tasks.task import Task
 
 #: Seconds in which a run whose program ends has to end by itself; then it is ended as it stands.
@@ -395,16 +396,9 @@ class RunHandle:
         return story_of(self.id, key)
 
     def _repr_html_(self) -> str:
-        from importlib import import_module
-
-        reprs = import_module("prefectish.display.reprs")
-        progress = self._control.progress
-        html: str = (
-            reprs.of_active_run(self._flow.name, progress, self.id, self._control)
-            if self._state is None
-            else reprs.of_state(self._state)
-        )
-        return html
+        if self._state is not None:
+            return as_html("of_state", self._state)
+        return as_html("of_active_run", self._flow.name, self._control.progress, self.id, self._control)
 
     def __repr__(self) -> str:
         link = f", dashboard {self.dashboard_link}" if self.dashboard_link and self._state is None else ""

@@ -15,11 +15,11 @@ from prefectish.secrets.lazy import NoStorage, is_deriving, storage_of
 from prefectish.tasks.mapping import item_at
 
 if TYPE_CHECKING:
+    from prefectish.engine.jobs.log_lines import LogLine
     from prefectish.engine.jobs.protocol import Lost
     from prefectish.engine.plan.map_domain import Measure
     from prefectish.engine.plan.steps import Input
     from prefectish.engine.worker.cache import CacheSpec
-    from prefectish.engine.worker.logs.lines import LogLine
     from prefectish.engine.worker.parts import AttemptPart
     from prefectish.engine.worker.storage import ResultStorage
     from prefectish.tasks.naming import RunNaming

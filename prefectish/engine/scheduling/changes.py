@@ -112,7 +112,7 @@ class Changes:
             self._count_kind(step_state, state)
         if self.run_state.watched:
             self._end_watch(step_state, row, state, width)
-        if is_a(state._result, Held):
+        if issubclass(type(state._result), Held):
             self.result_release.note(step_state, row)
         if step_state.reads:
             self.result_release.consumed(step_state, row)

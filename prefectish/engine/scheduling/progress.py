@@ -52,7 +52,6 @@ from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
 from prefectish.engine.state import Cancelled, Crashed, Failed, Paused, Resume, State
 from prefectish.engine.task_states import RunStory, SlowChild
 from prefectish.engine.transitions import check, check_attempt, validating
-from prefectish.kinds import is_a
 
 
 class Progress:
@@ -269,7 +268,7 @@ class Progress:
         states = (state for step_state in self.run_state.step_states for state in step_state.children or ())
         tables = (state._result for state in states if state is not None)
         found = itertools.chain(tables, list(self.changes.result_release.copies))
-        return [result for result in found if is_a(result, Held) and result.handle is not None]
+        return [result for result in found if issubclass(type(result), Held) and result.handle is not None]
 
     def open_rows(self) -> dict[int, list[int]]:
         """Return the rows whose bodies may be running, by number of the step; asked by another thread, so a guess."""

@@ -186,7 +186,12 @@ def _read(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
         if type(value) is LazySecret and spec.derives and not i.mapped:
             inputs[i.key], secret = value, True
             continue
-        if i.flattened or is_a(value, Deferred) or type(state) is Mapped or (i.mapped and type(value) not in SIMPLE):
+        if (
+            i.flattened
+            or issubclass(type(value), Deferred)
+            or type(state) is Mapped
+            or (i.mapped and type(value) not in SIMPLE)
+        ):
             outcome = capture(_input_of, i, state)
             if isinstance(outcome, Error):
                 return Finish(_unread(i.key, outcome.exception), outcome.exception)

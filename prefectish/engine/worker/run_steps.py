@@ -15,7 +15,6 @@ from prefectish.engine.jobs.job import ITEM, STEP, ChainSpec, Job, Pick, Record
 from prefectish.engine.state import State, Success
 from prefectish.engine.worker.attempt import PENDING, run_step
 from prefectish.engine.worker.decide import unread_item
-from prefectish.kinds import is_a
 
 
 def run_steps(
@@ -76,14 +75,14 @@ def gather(chain: ChainSpec, position: int, items: Sequence[Any], states: Mappin
             upstream.append(states[k])
         elif kind is ITEM:
             item = items[k]
-            upstream.append(item if is_a(item, State) else _item_state(item, chain.run))
+            upstream.append(item if issubclass(type(item), State) else _item_state(item, chain.run))
         else:
             upstream.append(chain.shared[k])
     return upstream
 
 
 def _item_state(item: Any, run: Mapping[str, Any]) -> State:
-    if not is_a(item, Pick):
+    if not issubclass(type(item), Pick):
         return Success(None, item)
     token = bind(run)  # reading an item of a lazy secret looks the secret up
     try:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import current
+from prefectish.engine.jobs.log_lines import LogLine, block, one_line
 from prefectish.engine.process_tree import process_id
 from prefectish.engine.worker.logs import digest
-from prefectish.engine.worker.logs.lines import LogLine, block, one_line
 from prefectish.engine.worker.tracebacks import refuse_debuggers
 from prefectish.errors import describe
 

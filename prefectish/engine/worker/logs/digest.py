@@ -9,7 +9,7 @@ import time
 from collections import Counter, OrderedDict
 
 from prefectish.engine.context import get_logger
-from prefectish.engine.worker.logs.lines import one_line
+from prefectish.engine.jobs.log_lines import one_line
 
 #: Lines of one map that the console shows if logging is not configured.
 LINES = 100
