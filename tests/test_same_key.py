@@ -443,3 +443,29 @@ def test_body_that_changes_its_argument_is_cached_under_the_one_it_was_given(
     assert results(states_of(made, [[1], [2]])) == [2, 2]
     assert results(states_of(made, [[1], [1, 0], [2, 0, 0]])) == [2, 3, 4]
     assert sorted(bodies.all()) == ["1", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("options", [{"cache_for": HOUR}, {"cache_key_fn": task_input_hash}], ids=["for", "key"])
+@pytest.mark.parametrize("front", ["flow", "function"])
+def test_calls_without_arguments_are_found(
+    executor: Any, bodies: Bodies, name: str, options: dict[str, Any], front: str
+) -> None:
+    def body(x: int = 1) -> int:
+        bodies.note(x)
+        return x
+
+    made = task(body, name=name, **options)
+
+    @flow(executor=executor, history=False)
+    def calls() -> list[Any]:
+        return [call.result() for call in (made.submit(), made.submit())]
+
+    with Flow("calls") as built:
+        called = [made(), made()]
+    for _ in range(2):
+        if front == "flow":
+            state = built.run(executor=executor, history=False)
+            assert [state.result[call].result for call in called] == [1, 1]
+        else:
+            assert calls() == [1, 1]
+    assert bodies.all() == ["1"]
