@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -13,6 +14,7 @@ from distributed import Client
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
 from prefectish.executors.connect import connect
+from prefectish.executors.dasks_ways import check_size, of_executor
 from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.own_place import place_given_up
 from prefectish.executors.probe import masked
@@ -30,15 +32,22 @@ class DaskExecutor:
     Parameters
     ----------
     address
-        Address of a scheduler; without it, and without `client` and `cluster_class`, a temporary cluster on this
-        machine is started for each run, listening on loopback only.
+        Address of a scheduler. Without it, and without `client`, `scheduler_file` and what a cluster is started from,
+        the scheduler of Dask's configuration is used, ``DASK_SCHEDULER_ADDRESS``; if it names none, a temporary
+        cluster on this machine is started for each run, listening on loopback only.
     client
         A Client that you opened; neither it nor its cluster is closed.
+    scheduler_file
+        File with the address of a scheduler, as ``dask scheduler --scheduler-file`` writes it.
+    n_workers, threads_per_worker, memory_limit
+        Of the cluster that is started.
     cluster_class, cluster_kwargs, adapt_kwargs
         A cluster class, or its dotted name, its keyword arguments, and those of its ``adapt`` method; without a class,
         `cluster_kwargs` go to the temporary cluster.
     client_kwargs, security
-        For the Client.
+        For the Client; `address`, `scheduler_file` and `security` among `client_kwargs` are taken as if given here.
+    dashboard
+        Serve the dashboard of a temporary cluster, on loopback, and log its address; needs bokeh.
     require_tls
         Refuse an unencrypted connection.
     debug
@@ -70,12 +79,17 @@ class DaskExecutor:
         address: str | None = None,
         *,
         client: Client | None = None,
+        scheduler_file: str | os.PathLike[str] | None = None,
         cluster_class: Any = None,
         cluster_kwargs: Mapping[str, Any] | None = None,
         adapt_kwargs: Mapping[str, Any] | None = None,
         client_kwargs: Mapping[str, Any] | None = None,
+        n_workers: int | None = None,
+        threads_per_worker: int | None = None,
+        memory_limit: Any = None,
         security: Any = None,
         require_tls: bool = False,
+        dashboard: bool = False,
         debug: bool | None = None,
         max_branches: int | None = None,
         tag_limits: Mapping[str, int] | None = None,
@@ -88,11 +102,28 @@ class DaskExecutor:
     ) -> None:
         if unknown:
             raise _unknown(unknown)
-        if sum(x is not None for x in (address, client, cluster_class)) > 1:
-            raise ValueError("only one of address, client and cluster_class may be given: they name different clusters")
+        size = {"n_workers": n_workers, "threads_per_worker": threads_per_worker, "memory_limit": memory_limit}
+        size = {name: value for name, value in size.items() if value is not None}
+        if client_kwargs:
+            own, client_kwargs = of_executor(client_kwargs)
+            address = address if address is not None else own.get("address")
+            scheduler_file = scheduler_file if scheduler_file is not None else own.get("scheduler_file")
+            security = security if security is not None else own.get("security")
+        named = {"address": address, "client": client, "scheduler_file": scheduler_file, "cluster_class": cluster_class}
+        if sum(given is not None for given in named.values()) > 1:
+            names = ", ".join(name for name, given in named.items() if given is not None)
+            raise ValueError(
+                f"only one of address, client, scheduler_file and cluster_class may be given: they name different "
+                f"clusters; got {names}"
+            )
+        if size:
+            check_size(size, named)
+            cluster_kwargs = {**size, **(cluster_kwargs or {})}
         if max_branches is not None and max_branches < 1:
             raise ValueError(f"max_branches must be >= 1, got {max_branches!r}")
         self.address = address
+        self.scheduler_file = scheduler_file
+        self.dashboard = dashboard
         self.client = client
         self.cluster_class = cluster_class
         self.cluster_kwargs = cluster_kwargs
@@ -117,6 +148,8 @@ class DaskExecutor:
                 connect(
                     self.address,
                     client=self.client,
+                    scheduler_file=self.scheduler_file,
+                    dashboard=self.dashboard,
                     cluster_class=self.cluster_class,
                     cluster_kwargs=self.cluster_kwargs,
                     adapt_kwargs=self.adapt_kwargs,
@@ -161,7 +194,8 @@ class DaskExecutor:
 
     def __repr__(self) -> str:
         address = masked(self.address) if self.address else None
-        where = address or (self.client and "an existing client") or self.cluster_class or "temporary cluster"
+        where = address or (self.scheduler_file and f"scheduler of {os.fspath(self.scheduler_file)}")
+        where = where or (self.client and "an existing client") or self.cluster_class or "temporary cluster"
         return f"<DaskExecutor: {where}>"
 
 

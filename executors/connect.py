@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import multiprocessing
+import os
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from distributed import Client, Future, Security
 
 from prefectish.errors import FlowDefinitionError, SchedulerLost
 from prefectish.executors.dask_api import is_asynchronous, wait_for_end
+from prefectish.executors.dasks_ways import address_in, configured_address, log_dashboard
 from prefectish.executors.own_cluster import start_own_cluster
 from prefectish.executors.preflight import preflight
 from prefectish.executors.probe import await_scheduler, is_encrypted, is_loopback, masked
@@ -135,6 +137,8 @@ def connect(
     address: str | None = None,
     *,
     client: Client | None = None,
+    scheduler_file: str | os.PathLike[str] | None = None,
+    dashboard: bool = False,
     cluster_class: str | Callable[..., Any] | None = None,
     cluster_kwargs: Mapping[str, Any] | None = None,
     adapt_kwargs: Mapping[str, Any] | None = None,
@@ -151,6 +155,10 @@ def connect(
         Of a scheduler, like ``tcp://host:8786``.
     client
         A client that is used as it is, and not closed.
+    scheduler_file
+        File with the address of a scheduler.
+    dashboard
+        Serve the dashboard of a temporary cluster, and log the address of that of any other.
     cluster_class
         Called with `cluster_kwargs`; or its dotted name.
     adapt_kwargs
@@ -191,16 +199,27 @@ def connect(
     )
     with ExitStack() as stack:
         if client is not None:
+            if dashboard:
+                log_dashboard(client.dashboard_link)
             yield _borrow(client, require_tls)
             return
         arguments = dict(client_kwargs or {})
+        if scheduler_file is not None:
+            address = address_in(scheduler_file, _timeout(arguments))
+        elif address is None and cluster_class is None and cluster_kwargs is None and adapt_kwargs is None:
+            address = None if dashboard else configured_address()
         if address is not None:
             found, opened = _find(address, security, require_tls, arguments)
         elif cluster_class is not None:
             found, opened = _start(stack, cluster_class, cluster_kwargs or {}, adapt_kwargs, security, require_tls)
         else:
-            found, opened = _start_own(stack, cluster_kwargs or {}, adapt_kwargs, security, require_tls, bool(debug))
+            kwargs = dict(cluster_kwargs or {})
+            if dashboard:
+                kwargs.setdefault("dashboard_address", "127.0.0.1:0")
+            found, opened = _start_own(stack, kwargs, adapt_kwargs, security, require_tls, bool(debug))
         client = _open(stack, found, opened, arguments)
+        if dashboard:
+            log_dashboard(client.dashboard_link)
         if address is not None or cluster_class is not None:  # a temporary cluster runs what this process runs
             preflight(client)
         yield Connection(client, owned=True, temporary=address is None, adapt_kwargs=adapt_kwargs)

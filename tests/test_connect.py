@@ -24,9 +24,10 @@ import pytest
 from distributed import Client, LocalCluster, Security
 from real import spend
 
+from prefectish import Flow, task
 from prefectish.errors import EnvironmentMismatch, FlowDefinitionError, SchedulerLost
+from prefectish.executors import DaskExecutor, probe
 from prefectish.executors import connect as connect_module
-from prefectish.executors import probe
 from prefectish.executors.connect import connect
 from prefectish.executors.preflight import compare
 from prefectish.executors.probe import is_loopback, masked
@@ -215,6 +216,14 @@ def test_x1_require_tls_refuses_an_open_scheduler_before_it_connects(faraway: st
 def test_x1_require_tls_refuses_a_client_that_is_not_encrypted(dask_client: Client) -> None:
     with pytest.raises(FlowDefinitionError, match="not encrypted"), connect(client=dask_client, require_tls=True):
         pass
+
+
+def test_security_among_the_arguments_of_the_client_is_used(
+    tls_address: str, certificates: Callable[[str], Security]
+) -> None:
+    executor = DaskExecutor(tls_address, client_kwargs={"security": certificates("ours")}, require_tls=True)
+    flow = Flow("encrypted", tasks=[task(lambda: 1, name="one")])
+    assert flow.run(executor=executor, history=False).is_successful()
 
 
 def test_x2_tls_without_certificates_is_an_error_at_once() -> None:

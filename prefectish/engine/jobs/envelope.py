@@ -11,6 +11,8 @@ without a copy.
 from __future__ import annotations
 
 import pickle
+import re
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -32,6 +34,8 @@ MAX_ERROR_BYTES = 64 << 10
 #: An exception takes along so many of those that it was raised after.
 LONGEST_CONTEXT = 5
 _MAIN = b"__main__"
+#: What the pickle of a result has in it that holds a reference to a value of a Dask cluster.
+_LIVE = re.compile(rb"distributed\.(?:client|actor).{0,64}?\x8c(?:\x06Future|\x05Actor)\x94", re.DOTALL)
 _TEXT = frozenset({str, type(None)})
 
 
@@ -248,6 +252,11 @@ def encode_state(state: State, label: str, verify: bool = False) -> State:
         return state
     try:
         packed = encode(result, label)
+        if is_a(packed, Encoded) and "distributed" in sys.modules and _LIVE.search(packed.head):
+            raise TypeError(
+                "the future or actor of Dask that it holds ends with the body that made it; return a computed value, "
+                "or keep it by client.publish_dataset(...)"
+            )
         if verify:
             pickle.loads(packed.head, buffers=packed.buffers)
         return state.replace(result=packed)
