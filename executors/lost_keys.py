@@ -13,7 +13,7 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.jobs.protocol import LossCause, Lost, Share
-from prefectish.engine.scheduling.deaths import MOST_RETIRED, death_in_words, is_of_memory
+from prefectish.engine.scheduling.deaths import MOST_RETIRED, death_in_words, is_asked, is_of_memory
 from prefectish.engine.scheduling.stalls import idle_text, stall_text
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
@@ -93,6 +93,7 @@ def _killed(fault: BaseException, job: Job, watch: LossWatch, first_death: bool)
         tolerated=tolerated if first_death else 0,
         of_memory=first_death and is_of_memory(evidence),
         share=Share(evidence.get("share", Share.AMONG_OTHERS)),
+        asked=is_asked(evidence),
     )
 
 

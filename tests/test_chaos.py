@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import random
+import threading
 import time
+from collections import Counter
+from contextlib import suppress
 
 import dask
 import pytest
+from distributed import Client, LocalCluster
 from real import note, notes, spend, time_limit
 
 from prefectish import Flow, history, task
@@ -112,3 +117,91 @@ def test_w14_attempts_that_must_not_run_twice_do_not(tmp_path, seed):
     assert len(bodies) == len(set(bodies)), "a body began twice"
     # A worker may die between the marker and the first line of the body.
     assert {i for i, s in enumerate(states) if s.is_successful()} <= set(bodies)
+
+
+class Weather:
+    """What happens to the workers of a cluster: killed, paused for a while, retired, and new ones that join late."""
+
+    def __init__(self, cluster, client, seed):
+        self.cluster, self.client = cluster, client
+        self.random = random.Random(seed)
+        self.happened = Counter()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._over.set()
+        self._thread.join(60)
+
+    def _go_on(self):
+        while not self._over.wait(self.random.uniform(0.5, 1.5)):
+            what = self.random.choice(("kill", "pause", "retire", "join"))
+            workers = sorted(self.client.scheduler_info(n_workers=-1)["workers"])
+            if what == "join" or not workers:
+                self.cluster.scale(len(self.cluster.worker_spec) + (len(workers) < 4))
+                self.happened["join"] += 1
+                continue
+            with suppress(OSError, ValueError, KeyError):  # it has left in this moment
+                getattr(self, what)(self.random.choice(workers))
+                self.happened[what] += 1
+
+    def kill(self, address):
+        self.client.run(os._exit, 1, workers=[address], on_error="ignore")
+
+    def pause(self, address):
+        for status in ("paused", "running"):
+            self.client.run(set_status, status, workers=[address], on_error="ignore")
+            if self._over.wait(0.7):
+                continue
+
+    def retire(self, address):
+        self.client.retire_workers([address], close_workers=True)
+
+
+def set_status(status, dask_worker=None):
+    from distributed import Status
+
+    dask_worker.status = Status[status]
+
+
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1), ids=lambda seed: f"seed-{seed}")
+def test_w14_workers_that_are_killed_paused_retired_and_join_late_cost_no_child(tmp_path, seed):
+    database = str(tmp_path / "history.db")
+    number = CHILDREN // 2
+
+    @task(crash_retries=20)
+    def work(x):
+        spend(SECONDS)
+        return x
+
+    @task(crash_retries=20)
+    def total(xs):
+        return sum(xs)
+
+    with Flow("weather") as flow:
+        worked = work.map(range(number))
+        out = total(worked)
+    settings = {
+        "distributed.scheduler.allowed-failures": 20,
+        "distributed.worker.memory.pause": False,  # or it ends each pause at once
+        "distributed.deploy.lost-worker-timeout": "2 minutes",
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(n_workers=3, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+        Weather(cluster, client, seed) as weather,
+    ):
+        state = flow.run(executor=DaskExecutor(client=client), history=database)
+        happened = sum(weather.happened.values())
+    assert state.is_successful(), state
+    assert happened, "nothing happened: the run was over before"
+    assert state.result[out].result == number * (number - 1) // 2
+    (run,) = history.runs(store=database)
+    children = run.children("work-1")
+    assert sorted(child.index for child in children) == list(range(number))
+    assert {child.state for child in children} == {"Success"}

@@ -13,6 +13,7 @@ from prefectish.engine.jobs.job import Receipt, Record
 from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.crashes import PATIENCE, Suspect, Suspects
+from prefectish.engine.scheduling.deaths import MOST_ASKED
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.state import Cancelled, Failed, Retrying, Success, TimedOut
 
@@ -150,3 +151,16 @@ def test_lost_scheduler_makes_the_run_failed_whatever_its_tasks_came_to():
     verdict = owner.progress.verdict()
     assert verdict.message == "The run was cut short: the scheduler was lost."
     assert verdict.exit_code == 3
+
+
+def test_suspect_whose_worker_somebody_restarts_is_not_to_blame():
+    owner = Owner(1)
+    (first,) = owner.jobs
+    (alone,) = owner.lose(first)
+    for _ in range(MOST_ASKED):
+        (alone,) = owner.advance(Receipt(alone, [], Lost("killed-worker", 1, asked=True)))
+        assert alone.solo
+    owner.advance(Receipt(alone, [], Lost("killed-worker", 1, asked=True)))
+    (state,) = owner.states()
+    assert state.message == "worker died 1 time while running work-1[0]"
+    assert owner.progress.done

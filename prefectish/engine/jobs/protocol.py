@@ -54,7 +54,8 @@ class Lost(Struct):
     """The infrastructure lost a job: no record of it will come."""
 
     __slots__ = (
-        "cause", "deaths", "detail", "evidence", "fatal", "of_memory", "position", "share", "tolerated", "worker",
+        "asked", "cause", "deaths", "detail", "evidence", "fatal", "of_memory", "position", "share",
+        "tolerated", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +70,9 @@ class Lost(Struct):
         tolerated: int = 0,
         of_memory: bool = False,
         share: Share = Share.AMONG_OTHERS,
+        asked: bool = False,
     ) -> None:
+        self.asked = asked  # somebody restarted, retired or closed the worker, so it is not the job's doing
         self.tolerated = tolerated  # of a first death: how many further ones the cluster would have let pass
         self.of_memory = of_memory  # it is proven that the worker died because its memory ran out
         self.share = share

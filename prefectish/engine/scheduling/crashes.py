@@ -16,7 +16,7 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import LossCause, Lost
 from prefectish.engine.scheduling.cancellation import Cancellation
-from prefectish.engine.scheduling.deaths import Deaths, Next, after_death
+from prefectish.engine.scheduling.deaths import Deaths, Next, after_death, is_let_pass
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
 from prefectish.engine.state import Crashed, Retrying
 from prefectish.engine.worker.attempt_context import CRASH_PROGRESS
@@ -142,6 +142,10 @@ class CrashPolicy:
                 return
             self._end_crashed_row(suspect, lost)
             return
+        if job.solo and lost.asked and is_let_pass(lost, self._deaths_of(suspect)):
+            self.changes.wait_row(chain, map_row, position)
+            self.suspects.add(suspect, now.seconds)
+            return
         retries: int = chain.step_states[position].step.task.crash_retries
         allowed = max(retries, RESENDS) if lost.cause is LossCause.INPUT_LOST else retries
         if not self.suspects.count_crash(suspect, allowed):
@@ -156,8 +160,7 @@ class CrashPolicy:
         if not lost.tolerated and not lost.of_memory:
             return Next.ALONE
         step_state = suspect.chain.step_states[suspect.position]
-        key = step_state.step.number, suspect.map_row.row
-        deaths = self.suspects.deaths.setdefault(key, Deaths())
+        deaths = self._deaths_of(suspect)
         retries: int = step_state.step.task.crash_retries
         before, after = deaths.of_memory, after_death(lost, deaths, retries)
         if deaths.of_memory > before and after is Next.AGAIN:
@@ -167,6 +170,10 @@ class CrashPolicy:
                 deaths.of_memory, retries,
             )  # fmt: skip
         return after
+
+    def _deaths_of(self, suspect: Suspect) -> Deaths:
+        key = suspect.chain.step_states[suspect.position].step.number, suspect.map_row.row
+        return self.suspects.deaths.setdefault(key, Deaths())
 
     def _end_crashed_row(self, suspect: Suspect, lost: Lost) -> None:
         """End a step of a row that was lost too often."""

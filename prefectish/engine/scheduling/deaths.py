@@ -40,11 +40,17 @@ class Next(Enum):
     CRASHED = "crashed"
 
 
+#: A death that somebody asked for is let pass so often.
+MOST_ASKED = 5
+
+
 class Deaths:
     """The deaths of workers that had a child.
 
     Attributes
     ----------
+    asked
+        Those that somebody asked for while the child ran alone.
     of_memory
         Those that ran out of memory while they ran it.
     queued
@@ -53,9 +59,10 @@ class Deaths:
         The rest.
     """
 
-    __slots__ = ("of_memory", "others", "queued")
+    __slots__ = ("asked", "of_memory", "others", "queued")
 
     def __init__(self, of_memory: int = 0, others: int = 0, queued: int = 0) -> None:
+        self.asked = 0
         self.of_memory = of_memory
         self.others = others
         self.queued = queued
@@ -91,6 +98,26 @@ def after_death(lost: Lost, deaths: Deaths, crash_retries: int) -> Next:
         return Next.CRASHED if lost.share is Share.ALONE else Next.ALONE
     deaths.others += 1
     return Next.AGAIN if deaths.others <= lost.tolerated else Next.ALONE
+
+
+def is_asked(evidence: Mapping[str, Any]) -> bool:
+    """Whether somebody ended a worker on purpose, and not because it did not answer.
+
+    Examples
+    --------
+    >>> is_asked({"asked_to_end": "client-restart-17.5"}), is_asked({"asked_to_end": "check-worker-ttl-17.5"})
+    (True, False)
+    """
+    asked = str(evidence.get("asked_to_end") or "")
+    return bool(asked) and not asked.startswith("check-worker-ttl")
+
+
+def is_let_pass(lost: Lost, deaths: Deaths) -> bool:
+    """Count the death of the worker of a child that ran alone; whether it is none of the child's doing."""
+    if not lost.asked or deaths.asked >= MOST_ASKED:
+        return False
+    deaths.asked += 1
+    return True
 
 
 def share_of(key: Any, executing: Collection[Any], processing: Collection[Any], threads: int) -> Share:
