@@ -27,28 +27,28 @@ class NotAValue:
             f"use it; use and_, or_ and not_, or branch with case(...) or in a task"
         )
 
-    def __len__(self) -> NoReturn:
-        raise self._refusal("no length", "len")
-
-    def __float__(self) -> NoReturn:
-        raise self._refusal("not a number", "float")
-
-    def __int__(self) -> NoReturn:
-        raise self._refusal("not a number", "int")
-
-    def __index__(self) -> NoReturn:
-        raise self._refusal("not a number", "range")
-
-    def __contains__(self, item: object) -> NoReturn:
-        raise self._refusal("no members", "the test")
-
     def _refusal(self, what: str, used: str) -> TypeError:
         return TypeError(
             f"{self!r} is a task: while the flow is built it has no result yet, and so is {what}"
             f"; call {used} in a task that takes it: task({used if used.isidentifier() else 'function'})({self.name})"
         )
 
-    if not TYPE_CHECKING:  # type checkers refuse what a task has not
+    if not TYPE_CHECKING:  # type checkers refuse these by themselves, and tell a task from a list by them
+
+        def __len__(self) -> NoReturn:
+            raise self._refusal("no length", "len")
+
+        def __float__(self) -> NoReturn:
+            raise self._refusal("not a number", "float")
+
+        def __int__(self) -> NoReturn:
+            raise self._refusal("not a number", "int")
+
+        def __index__(self) -> NoReturn:
+            raise self._refusal("not a number", "range")
+
+        def __contains__(self, item: object) -> NoReturn:
+            raise self._refusal("no members", "the test")
 
         def __getattr__(self, name: str) -> NoReturn:
             if name.startswith("_"):
