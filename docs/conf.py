@@ -14,6 +14,7 @@ from sphinx.pycode import ModuleAnalyzer
 import prefectish
 
 sys.path.insert(0, str(Path(__file__).parent))
+import back_links
 import pages
 
 project = "prefectish"
@@ -132,3 +133,4 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", keep_colons, priority=100)
     app.connect("builder-inited", forget_overloads)
     app.connect("builder-inited", pages.write)
+    app.connect("build-finished", back_links.mend_all)
