@@ -70,7 +70,7 @@ def test_reports_are_sent_a_few_times_a_second(monkeypatch):
 
 
 def test_outside_of_a_task_nothing_is_reported():
-    context.progress(1, 2)
+    assert context.progress(1, 2) is None
 
 
 def test_board_forgets_bodies_that_ended_and_runs_that_are_closed():

@@ -50,15 +50,7 @@ Notify = Callable[[StepState, State, State], State]
 
 
 class Changes:
-    """Writes the tables of a run.
-
-    Attributes
-    ----------
-    notify
-        Lets the handlers of a task see a transition that is made at the client, not by an attempt.
-    result_release
-        Releases large results after their last consumer ran.
-    """
+    """Writes the tables of a run; handlers see by `notify` what is changed at the client, and not by an attempt."""
 
     __slots__ = (
         "_growing",
@@ -546,13 +538,7 @@ class Changes:
         chain.done += 1
 
     def stop_chain(self, chain: StepChain, mode: AdmissionMode, stopped: int = 0) -> None:
-        """Start no new row of a chain.
-
-        Parameters
-        ----------
-        stopped
-            Mask of the positions whose maps were stopped.
-        """
+        """Start no new row of a chain; `stopped` is the mask of the positions whose maps were stopped."""
         chain.admission_mode = max(chain.admission_mode, mode)
         chain.stopped |= stopped
         self.admission.queue(chain)

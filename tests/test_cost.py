@@ -1,0 +1,32 @@
+"""What a child costs: time of the processor in its thread, and how far the peak memory of the process rose."""
+
+from __future__ import annotations
+
+from time import thread_time
+
+from prefectish.engine.worker import cost
+
+
+def test_cost_is_what_was_used_since(monkeypatch):
+    used = iter([(1.0, 100), (3.5, 700)])
+    now = next(used)
+    monkeypatch.setattr(cost, "thread_time", lambda: now[0])
+    monkeypatch.setattr(cost, "_peak", lambda: now[1])
+    before = cost.begin()
+    now = next(used)
+    assert cost.spent(before) == (2.5, 600)
+
+
+def test_work_of_this_thread_is_seen():
+    before = cost.begin()
+    until = thread_time() + 0.02
+    while thread_time() < until:
+        pass
+    seconds, memory = cost.spent(before)
+    assert 0.02 <= seconds < 10
+    assert memory >= 0
+
+
+def test_peak_is_unknown_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr(cost, "resource", None)
+    assert cost.spent(cost.begin())[1] == 0
