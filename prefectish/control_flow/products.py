@@ -131,7 +131,7 @@ def _length_of_result(values: Any, name: str) -> int:
         raise signals.FAIL(f"{UNMAPPABLE_RESULT} {error}") from error
 
 
-def product(*inputs: Any, flow: RecordingFlow | None = None) -> tuple[Any, ...]:
+def product(*inputs: Any, flow: RecordingFlow | None = None) -> tuple[Task, ...]:
     """Return tasks to map over together: the cartesian product of the inputs, in which the last one varies fastest.
 
     In a flow function, lists and futures.

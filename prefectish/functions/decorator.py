@@ -244,7 +244,10 @@ class FlowFunction(Deployable, Generic[P, R]):
             timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, background=True,
         )  # fmt: skip
         arguments = self.signature.bind((), {**(parameters or {}), **parameter_values})
-        drive = partial(copy_context().run, self._state, arguments)
+        scope = copy_context()
+
+        def drive(options: RunOptions, *, control: RunControl | None = None) -> State:
+            return scope.run(self._state, arguments, options, control)
 
         return FunctionHandle(self, partial(drive, options), partial(approved, drive, options._replace(retries=0)))
 
@@ -327,8 +330,9 @@ class FlowFunction(Deployable, Generic[P, R]):
 
     def _state(self, arguments: dict[str, Any], options: RunOptions, control: RunControl | None = None) -> State:
         """Run the flow and return its state; an async one in an event loop of its own."""
+        state: State
         if not self.is_async:
-            state: State = self._called(arguments, options, True, control=control)
+            state = self._called(arguments, options, True, control=control)
             return state
         import asyncio
 
@@ -337,7 +341,8 @@ class FlowFunction(Deployable, Generic[P, R]):
                 f"{self.name} is async, and an event loop runs in this thread: await {self.name}(..., "
                 f"return_state=True), or call {self.name}.start(...)"
             )
-        return asyncio.run(self._awaited(arguments, self._named(options, arguments), True, 0, control))
+        state = asyncio.run(self._awaited(arguments, self._named(options, arguments), True, 0, control))
+        return state
 
     def _named(self, options: RunOptions, arguments: Mapping[str, Any]) -> RunOptions:
         if self.run_name is None or options.flow_run_name is not None:
@@ -552,7 +557,12 @@ def flow(
         max_concurrency=None if most is None else _whole("task_runner_max_concurrency", most, 1),
     )
     handlers = [*(state_handlers or ()), *hook_handlers(on_completion, on_failure)]
-    more = {"run_name": flow_run_name, "log_prints": log_prints, "description": description, "schedule": schedule}
+    more: dict[str, Any] = {
+        "run_name": flow_run_name,
+        "log_prints": log_prints,
+        "description": description,
+        "schedule": schedule,
+    }
     made = FlowFunction(function, name, run_options, handlers, result, validate_parameters, **more)
     _check_run_name(flow_run_name, made.signature)
     return made
