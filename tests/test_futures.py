@@ -14,6 +14,7 @@ from prefectish import allow_failure, as_completed, flow, task, wait
 from prefectish.engine.state import Cancelled, Failed, Success, TriggerFailed
 from prefectish.errors import PrefectishError
 from prefectish.executors import LocalDaskExecutor
+from prefectish.results import LocalResult
 
 
 def run_with(executor, function, *args):
@@ -190,6 +191,44 @@ def test_e13_maps_add_up_to_lists(executor):
         return [future.result() for future in one + two], len(list(two) + one)
 
     assert run_with(executor, adds) == ([2, 3, 4], 3)
+
+
+def test_states_as_arguments_are_their_results(executor):
+    @task
+    def show(x):
+        return x
+
+    def passes():
+        good, bad = inc(1, return_state=True), inverse(0, return_state=True)
+        never = show.submit(bad)
+        return (
+            show(good),
+            show([good, {"k": good}]),
+            show.map([good, 5]).result(),
+            never.wait() and type(never.state),
+            type(show(bad, allow_failure=True)),
+            type(show(allow_failure(bad))),
+        )
+
+    expected = 2, [2, {"k": 2}], [2, 5], TriggerFailed, ZeroDivisionError, ZeroDivisionError
+    assert run_with(executor, passes) == expected
+
+
+def test_calls_with_other_states_are_other_calls_when_a_run_is_resumed(tmp_path):
+    ran = []
+
+    @task
+    def show(x):
+        ran.append(x)
+        return x
+
+    @flow(history=str(tmp_path / "history.db"), result=LocalResult(str(tmp_path)))
+    def passes(numbers):
+        return [show(inc(n, return_state=True)) for n in numbers]
+
+    run_id = passes.run(numbers=[1, 2]).context["flow_run_id"]
+    assert passes.resume(run_id, numbers=[2, 3, 1]).result == [3, 4, 2]
+    assert ran == [2, 3, 4]
 
 
 class Breaks(LocalDaskExecutor):

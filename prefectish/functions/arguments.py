@@ -83,7 +83,9 @@ def key_of(given: Arguments) -> str | None:
     return hashed.value if isinstance(hashed, Value) else None
 
 
-def _named(outcome: Settled) -> tuple[str, str | int]:
+def _named(outcome: Settled) -> Any:
+    if outcome.step_state is None and outcome.state is not None:  # a state that was passed, of whatever run
+        return _hashable(outcome.state)
     slug = outcome.label if outcome.step_state is None else outcome.step_state.step.slug
     return slug, outcome.key or ("" if outcome.row is None else outcome.row)
 
@@ -116,7 +118,7 @@ def _add(
         values.append(_outcome_of(value))
     elif is_a(value, State):
         specs.append(InputSpec(key, -1, TaskName(key, key, _NO_TAGS), False, unwrapped.flattened, allowed))
-        values.append(value)
+        values.append(_outcome_of_state(value))
     elif holds_futures(value):
         if unwrapped.flattened:  # once it is filled
             made = step_between(allowing_failure(value) if allowed else value)
@@ -145,7 +147,7 @@ def _add_filled(
         name = f"_{len(specs)}_in_{key}"
         task_name = TaskName(key, key, _NO_TAGS) if is_a(inner, State) else inner.task_name
         specs.append(InputSpec(name, -1, task_name, False, unwrapped.flattened, allow, inside=key))
-        values.append(inner if is_a(inner, State) else _outcome_of(inner))
+        values.append(_outcome_of_state(inner) if is_a(inner, State) else _outcome_of(inner))
         return Slot(name)
 
     try:
