@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from real import spend
 
-from prefectish import Flow, Parameter, context, flow, task
+from prefectish import Flow, Parameter, context, flatten, flow, task
 from prefectish.engine.state import Cached, Failed, State, Success
 from prefectish.engine.worker.cache import CACHES
 from prefectish.errors import FlowDefinitionError
@@ -295,3 +295,25 @@ def test_e7_constant_targets_of_two_tasks_are_refused_before_the_run(tmp_path: P
             first(task_args={"target": other})
         with pytest.raises(FlowDefinitionError, match="first-2: its result would overwrite the result of first-1, at"):
             built.run(history=False)
+
+
+@pytest.mark.parametrize("target", ["{x}.pkl", "n{map_index}.pkl"])
+def test_e7_children_of_flattened_maps_are_named_in_their_order(run: Run, tmp_path: Path, target: str) -> None:
+    def spread(n: int) -> list[int]:
+        spend(0.3 if n == 3 else 0)
+        return list(range(n))
+
+    store = LocalResult(tmp_path)
+    with Flow("e7", result=store) as built:
+        spreads = task(spread, name="spread", checkpoint=False).map([3, 1, 2])
+        loaded = task(lambda x: x, name="load", target=target).map(flatten(spreads))
+        later = task(lambda x: x, name="later", target="later/{x}.pkl").map(loaded)
+    state = run(built)
+    found = [type(child).__name__ for child in state.result[loaded].map_states]
+    if target == "{x}.pkl":
+        assert found == ["Success"] * 3 + ["Failed"] * 3
+    else:
+        assert found == ["Success"] * 6
+        assert [store.load(f"n{n}.pkl") for n in range(6)] == [0, 1, 2, 0, 0, 1]
+        ends_later = [type(child).__name__ for child in state.result[later].map_states]
+        assert ends_later == ["Success"] * 3 + ["Failed"] * 3

@@ -325,7 +325,20 @@ class Changes:
         map_state.before = None if before is None else {path: number for number, path in enumerate(before)}
 
     def grow_map(self, map_state: MapState, source: StepState, row: int) -> None:
-        """Add the elements of one finished row of a flattened map."""
+        """Add the elements of one finished row of a flattened map; in order, if it grows so."""
+        if map_state.next_source is None:
+            self._add_elements(map_state, source, row)
+            return
+        children = source.children or ()
+        while map_state.next_source < len(children) and children[map_state.next_source] is not None:
+            self._add_elements(map_state, source, map_state.next_source)
+            map_state.next_source += 1
+
+    def grow_in_order(self, map_state: MapState) -> None:
+        """Let a flattened map grow in the order of what it flattens."""
+        map_state.next_source = 0
+
+    def _add_elements(self, map_state: MapState, source: StepState, row: int) -> None:
         assert map_state.paths is not None
         new = element_paths(row, (source.widths or {}).get(row, SCALAR))
         map_state.paths.extend(new)

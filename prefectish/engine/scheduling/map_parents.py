@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from prefectish.engine.plan.map_domain import SCALAR, KnownSource, element_width, flat_paths, parent_verdict
-from prefectish.engine.plan.steps import Input
+from prefectish.engine.plan.names import chosen_name
+from prefectish.engine.plan.steps import Input, Step
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.items import lacks_members, member_count
 from prefectish.engine.scheduling.run_state import MapState, StepState
@@ -25,6 +26,7 @@ class MapParents:
     def __init__(self, changes: Changes) -> None:
         self.changes = changes
         self.run_state = changes.run_state
+        self.plan = changes.run_state.plan
 
     def decide(self, step_state: StepState) -> bool:
         """Make the parent of a map Mapped and its rows known; False if it ended otherwise."""
@@ -71,9 +73,14 @@ class MapParents:
         """Open the domain of a flattened map over the children of another map, as far as they are known."""
         before = flat_paths(_widths_before(source.starts)) if isinstance(source.starts, Mapped) else None
         self.changes.open_domain(map_state, 0 if source.final else None, paths=[], before=before)
+        if not source.final and any(chosen_name(step) is not None for step in self.plan.steps if self._grows(step)):
+            self.changes.grow_in_order(map_state)  # of two children with one name the first in the map has it
         for row in rows_in_order(source):
             if source.children is not None and source.children[row] is not None:
                 self.changes.grow_map(map_state, source, row)
+
+    def _grows(self, step: Step) -> bool:
+        return step.domain is not None and self.plan.domains[step.domain].grows
 
     def _source(self, i: Input, map_state: MapState, given: State | None) -> KnownSource:
         """Describe one input to the parent rule.

@@ -206,9 +206,11 @@ class MapState:
         paths are those of the run that the states come from.
     items
         Items that were pulled from the iterator, by row.
+    next_source
+        Of a flattened map that grows in the order of what it flattens, since results are named: the row that is next.
     """
 
-    __slots__ = ("before", "below", "closed", "domain", "items", "members", "paths", "source", "width")
+    __slots__ = ("before", "below", "closed", "domain", "items", "members", "next_source", "paths", "source", "width")
 
     def __init__(self, domain: MapDomain, paths: list[tuple[int, ...]] | None = None) -> None:
         self.domain = domain
@@ -220,6 +222,7 @@ class MapState:
         self.below: MapState | None = None
         self.before: dict[tuple[int, ...], int] | None = None
         self.items: dict[int, Any] = {}
+        self.next_source: int | None = None
 
     def place_before(self, row: int) -> int | None:
         """Return where a row stood among the states that the caller gave, None if it was not there.
