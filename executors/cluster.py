@@ -20,6 +20,7 @@ from prefectish.executors.own_place import place_given_up
 from prefectish.executors.probe import masked
 from prefectish.executors.progress_reports import heard_from_cluster, send_by_cluster
 from prefectish.executors.session import ClusterSession
+from prefectish.executors.shipping import checked
 
 #: Branches of maps open at once, at least, and for each thread of the cluster.
 _WINDOW = 1000
@@ -65,6 +66,9 @@ class DaskExecutor:
         Where to write Dask's performance report of each run (an HTML page); needs bokeh.
     verify_results
         Unpickle each result once more where it was made, so that one that cannot be unpickled fails there.
+    ship
+        ``"project"``: modules of your own that the tasks reach travel with them, by value; or a list of modules,
+        packages (imported, or their names) and folders. By default workers must have them.
     stall_warning
         Seconds without a finished task after which a warning says what runs; None for no warning.
 
@@ -98,6 +102,7 @@ class DaskExecutor:
         performance_report_path: str | None = None,
         verify_results: bool = False,
         stall_warning: float | None = 60,
+        ship: Any = None,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -139,6 +144,7 @@ class DaskExecutor:
         self.performance_report_path = performance_report_path
         self.verify_results = verify_results
         self.stall_warning = stall_warning
+        self.ship = checked(ship)
 
     @contextmanager
     def start(self, plan: Plan, run: Mapping[str, Any]) -> Iterator[ClusterSession]:
@@ -180,6 +186,7 @@ class DaskExecutor:
                 no_workers_timeout=self.no_workers_timeout,
                 verify_results=self.verify_results,
                 stall_warning=self.stall_warning,
+                ship=self.ship,
             )
             session.checks = checks
             try:

@@ -63,7 +63,7 @@ def reached(payloads: Iterable[bytes], bodies: Iterable[Any]) -> dict[str, Conte
     needed = {name for payload in payloads if len(payload) <= MAX_SCANNED for name in references(payload)}
     names: dict[str, bool] = {}
     todo = [(name, True) for name in sorted(needed)]
-    todo += [(name, False) for body in bodies for name in _imported_by(body)]
+    todo += [(name, False) for body in bodies for name in imported_by(body)]
     while todo:
         name, is_needed = todo.pop()
         if name in names or not is_own(name):
@@ -114,14 +114,14 @@ def _used_by(module: ModuleType | None) -> Iterator[str]:
             yield value.__name__
             continue
         if isinstance(value, FunctionType) and value.__module__ == module.__name__:  # type: ignore[union-attr]
-            yield from _imported_by(value)
+            yield from imported_by(value)
         for of in (value, type(value)):
             name = getattr(of, "__module__", None)
             if isinstance(name, str):
                 yield name
 
 
-def _imported_by(body: Any) -> set[str]:
+def imported_by(body: Any) -> set[str]:
     """Return the names of modules that a function imports when it runs, and those it calls that are sent with it."""
     found: set[str] = set()
     todo, seen = [body], set()
@@ -159,7 +159,14 @@ def _is_filled(cell: Any) -> bool:
 
 @cache
 def _imports(code: CodeType) -> tuple[str, ...]:
-    return tuple(i.argval for i in dis.get_instructions(code) if i.opname == "IMPORT_NAME")
+    found: list[str] = []
+    module = ""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME":
+            found.append(module := instruction.argval)
+        elif instruction.opname == "IMPORT_FROM":  # it may be a module of a package
+            found.append(f"{module}.{instruction.argval}")
+    return tuple(found)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

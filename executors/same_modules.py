@@ -19,6 +19,7 @@ from prefectish.errors import EnvironmentMismatch
 from prefectish.executors.dask_api import asked_on_workers
 from prefectish.executors.lost_keys import NoAnswer
 from prefectish.executors.own_modules import Content, differences, missing, reached, references
+from prefectish.executors.shipping import Shipment, without
 
 if TYPE_CHECKING:
     from prefectish.executors.lost_keys import LossWatch
@@ -73,6 +74,7 @@ class SameModules:
         self._client = client
         self._watch = watch
         self._known: dict[str, Content] = {}
+        self.shipment: Shipment | None = None  # the modules that travel need not be there
 
     @property
     def guard(self) -> Guard | None:
@@ -87,7 +89,9 @@ class SameModules:
         EnvironmentMismatch
             A worker has another version of one, or none.
         """
-        found = reached([payload for payload, _ in tasks.values()], [body for _, body in tasks.values()])
+        found = without(
+            reached([payload for payload, _ in tasks.values()], [body for _, body in tasks.values()]), self.shipment
+        )
         new = {name: c for name, c in found.items() if name not in self._known}
         if not new:
             return
@@ -111,7 +115,7 @@ def _text(other: Mapping[str, list[str]], wanted: Mapping[str, Content], tasks: 
         slug = next((slug for slug, payload in tasks.items() if name in references(payload)), next(iter(tasks)))
         return (
             f"task {slug} cannot be loaded on {worker}{more}: {first}; install there what it needs, send it with "
-            f"{upload}, or define it in the script, from where it is sent by value"
+            f'{upload} or DaskExecutor(ship="project"), or define it in the script, from where it is sent by value'
         )
     return f"{first}, on worker {worker}{more}; send it to all workers with {upload}, or install the same version there"
 

@@ -22,7 +22,7 @@ from prefectish.engine.jobs.references import Held, LeftOnWorker
 from prefectish.engine.plan.placement import Placement, placement_of
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch
-from prefectish.engine.wire.pack import HEAVY, add_task_payloads, pack_chain, pickle_tasks
+from prefectish.engine.wire.pack import HEAVY, add_task_payloads, pack_chain, pickle_task, pickle_tasks
 from prefectish.engine.wire.places import Places
 from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import SchedulerLost
@@ -57,10 +57,12 @@ from prefectish.executors.lower import (
     take_graph,
 )
 from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey
+from prefectish.executors.own_modules import reached
 from prefectish.executors.placing import QUESTION, Placer
 from prefectish.executors.reading_pace import MAX_CALL_WAIT, MAX_STOP_WAIT, ReadingPace
 from prefectish.executors.same_modules import SameModules
 from prefectish.executors.shared_values import SharedValues
+from prefectish.executors.shipping import Shipment
 from prefectish.executors.waker import Waker
 from prefectish.kinds import is_a
 
@@ -117,6 +119,7 @@ class ClusterSession:
         no_workers_timeout: float,
         verify_results: bool,
         stall_warning: float | None,
+        ship: Any = None,
     ) -> None:
         self.connection = connection
         self.client: Client = connection.client
@@ -134,6 +137,7 @@ class ClusterSession:
         self.placer = Placer(self._key, self._reference)
         self.watch = LossWatch(connection, run_id, no_workers_timeout, stall_warning)
         self.modules = SameModules(self.client, self.watch)
+        self.shipment = self.modules.shipment = None if ship is None else Shipment(ship)
         self._compared: set[int] = set()
         self._compare_modules([s for s in plan.steps if s.literal is None])
         self._patience = _PATIENCE
@@ -234,6 +238,10 @@ class ClusterSession:
         """Compare the user's own modules that tasks reach, of those that are new."""
         new = [step for step in steps if step.number not in self._compared]
         self._compared.update(step.number for step in new)
+        if new and self.shipment is not None:
+            bodies = [step.task.run for step in new]
+            if self.shipment.take(reached([self.tasks[step.number] for step in new], bodies), bodies):
+                self.tasks.update((step.number, pickle_task(step.slug, step.task)) for step in new)
         if new:
             self.modules.check({step.slug: (self.tasks[step.number], step.task.run) for step in new})
 
@@ -356,7 +364,8 @@ class ClusterSession:
     def _pack(self, spec: ChainSpec) -> PackedChain:
         add_task_payloads(spec, self.tasks)
         self._compare_modules(spec.steps)
-        guards = self.modules.guard, None if self.checks is None else self.checks.guard
+        parcel = None if self.shipment is None else self.shipment.parcel
+        guards = parcel, self.modules.guard, None if self.checks is None else self.checks.guard
         payload, held = pack_chain(spec, self.tasks, guards)
         reference: Any = payload
         if len(payload) > INLINE_CHAIN:
@@ -621,6 +630,8 @@ class ClusterSession:
 
     def close(self) -> None:
         """Cancel what is still open: nothing of the run starts any more."""
+        if self.shipment is not None:
+            self.shipment.close()
         futures = [entry.future for entry in self.open_keys.values()]
         self.open_keys.clear()
         self.chains.clear()
