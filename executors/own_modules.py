@@ -62,8 +62,8 @@ def reached(payloads: Iterable[bytes], bodies: Iterable[Any]) -> dict[str, Conte
     """
     needed = {name for payload in payloads if len(payload) <= MAX_SCANNED for name in references(payload)}
     names: dict[str, bool] = {}
-    todo = [(name, True) for name in sorted(needed)]
-    todo += [(name, False) for body in bodies for name in imported_by(body)]
+    todo = [(name, False) for body in bodies for name in imported_by(body)]
+    todo += [(name, True) for name in sorted(needed)]  # taken first: what is needed is not only imported
     while todo:
         name, is_needed = todo.pop()
         if name in names or not is_own(name):
