@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from prefectish.engine.capture import capture
+from prefectish.engine.capture import Value, capture
 from prefectish.engine.plan.placement import placement_of
 from prefectish.errors import FlowDefinitionError
 from prefectish.executors.connect import Connection
@@ -22,7 +22,7 @@ class TaskChecks:
         self._run_id = run_id
         self._placements = placements
         #: The stores, and what was written into each, for workers that join late to look for.
-        self._stores: list[tuple[Any, str]] = []
+        self._stores: list[tuple[Any, str | None]] = []
 
     def check(self, tasks: Iterable[tuple[str, Task, Any]]) -> None:
         """Check tasks, given by slug, with the stores of their results.
@@ -34,25 +34,27 @@ class TaskChecks:
             check_placements({slug: task for slug, task, _ in tasks}, self._connection)
         for _, _, store in tasks:
             if store is not None and not any(store == known for known, _ in self._stores):
-                mark = leave_probe(store, f"{self._run_id}-client")
+                left = capture(leave_probe, store, f"{self._run_id}-client")
+                mark = left.value if isinstance(left, Value) else None  # where only workers write, nobody looks for it
                 self._stores.append((store, mark))
                 check_store(store, self._connection, self._run_id, mark)
 
     @property
     def guard(self) -> WorkerGuard:
         """What is sent with each chain, to be looked at by workers that join late."""
-        return WorkerGuard(self._stores)
+        return WorkerGuard([(store, mark) for store, mark in self._stores if mark is not None])
 
     def close(self) -> None:
         """Delete what was written into stores."""
         for store, mark in self._stores:
-            capture(store.delete, mark)
+            if mark is not None:
+                capture(store.delete, mark)
 
 
-def check_store(store: Any, connection: Connection, run_id: str, mark: str) -> None:
+def check_store(store: Any, connection: Connection, run_id: str, mark: str | None) -> None:
     """Check that workers and this process share a store of results.
 
-    `mark` is what this process wrote there.
+    `mark` is what this process wrote there, None if it could not.
 
     Raises
     ------

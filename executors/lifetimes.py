@@ -27,7 +27,7 @@ LONGEST_WAIT = 60.0
 _NOBODY = "tcp://0.0.0.0:0"
 
 
-class TooShort(NotHere, Reschedule):
+class TooShort(NotHere, Reschedule):  # type: ignore[misc]  # distributed has no types
     """Raised on a worker in the place of a body that would be cut by its end: Dask runs the key elsewhere."""
 
 

@@ -41,10 +41,11 @@ class WorkerGuard:
         return _admit, (tuple(sys.version_info[:2]), self.marks)
 
 
-def leave_probe_here(store: Any, run_id: str, mark: str) -> str:
+def leave_probe_here(store: Any, run_id: str, mark: str | None) -> str:
     """Write a small file, on a worker, for the client to look at; its own mark need not be looked for here any more."""
     place = leave_probe(store, run_id)
-    _seen.add(mark)
+    if mark is not None:
+        _seen.add(mark)
     return place
 
 

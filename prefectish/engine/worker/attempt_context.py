@@ -41,6 +41,8 @@ class AttemptContext(Mapping[str, Any]):
     ----------
     run_count
         Number of this attempt, from 1, which no other attempt has.
+    hook_seconds
+        Time that code of the user around the body took so far, of a task with a `timeout`.
     before
         Of these, the attempts in former turns of a loop, and those that ended with the process of the body.
     allowance
@@ -66,6 +68,7 @@ class AttemptContext(Mapping[str, Any]):
         self.due: tuple[datetime, float] | None = None
         self.name: str | None = None
         self.run_count = 1
+        self.hook_seconds = 0.0
         self.before = 0
         self.resume = False
         self.loop_count = 0

@@ -149,10 +149,10 @@ def bounded(ctx: AttemptContext, what: str, call: Callable[..., Outcome], /, *ar
     limit = ctx.spec.limit
     if limit is None:
         return call(*args)
-    left = limit - getattr(ctx, "hook_seconds", 0.0)
+    left = limit - ctx.hook_seconds
     began = clocks.current.seconds()
     outcome = Error(TimeoutSignal()) if left <= 0 else _called(partial(capture, call, *args), left, ctx)
-    ctx.hook_seconds = getattr(ctx, "hook_seconds", 0.0) + clocks.current.seconds() - began
+    ctx.hook_seconds += clocks.current.seconds() - began
     if isinstance(outcome, Value):
         value: Outcome = outcome.value
         return value
