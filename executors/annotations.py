@@ -24,6 +24,8 @@ def task_options() -> Mapping[str, Any]:
         return {}
     options = {_OPTIONS[name]: value for name, value in found.items() if name in _OPTIONS and value is not None}
     for name, value in options.items():
+        if isinstance(value, set | frozenset):
+            options[name] = sorted(value)  # Dask takes workers as a set, too
         if callable(value):
             raise TypeError(
                 f"dask.annotate({name}=...) around a task must be a value, got {value!r}, a function of "

@@ -45,9 +45,10 @@ def two_workers(tmp_path_factory):
         yield DaskExecutor(client=client)
 
 
-@pytest.mark.parametrize("kind", ["resources", "workers"])
-def test_annotation_around_calls_in_a_function(two_workers, kind):
-    around = {"resources": {"GPU": 1}} if kind == "resources" else {"workers": ["special"]}
+@pytest.mark.parametrize(
+    "around", [{"resources": {"GPU": 1}}, {"workers": ["special"]}, {"workers": "special"}, {"workers": {"special"}}]
+)
+def test_annotation_around_calls_in_a_function(two_workers, around):
 
     @flow(executor=two_workers, history=False)
     def annotated():
