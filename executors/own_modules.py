@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from hashlib import blake2b
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import psutil
 
@@ -81,11 +81,11 @@ def references(payload: bytes) -> set[str]:
     memo: list[str | None] = []
     texts: list[str | None] = [None, None]  # what was pushed last
     for code, argument, _ in pickletools.genops(payload):
-        name = code.name
+        name, value = code.name, cast("Any", argument)
         if name in _TEXT:
-            texts = [texts[-1], argument]
+            texts = [texts[-1], value]
         elif name in _READ:
-            texts = [texts[-1], memo[argument] if argument < len(memo) else None]
+            texts = [texts[-1], memo[value] if value < len(memo) else None]
         elif name == "MEMOIZE":
             memo.append(texts[-1])
         elif name == "STACK_GLOBAL":
@@ -93,11 +93,14 @@ def references(payload: bytes) -> set[str]:
                 found.add(texts[0])
             texts = [None, None]
         elif name == "GLOBAL":
-            found.add(argument.split(" ")[0])
+            found.add(value.split(" ")[0])
             texts = [None, None]
         else:
-            if name == "TUPLE1" and texts[-1] in sys.modules:  # cloudpickle imports a module by its name
-                found.add(texts[-1])  # type: ignore[arg-type]
+            last = texts[-1]
+            if (
+                name == "TUPLE1" and last is not None and last in sys.modules
+            ):  # cloudpickle imports a module by its name
+                found.add(last)
             texts = [texts[-1], None] if name in ("FRAME", "PROTO") else [None, None]
     return found
 
@@ -237,7 +240,8 @@ def content(name: str) -> Content | None:
 
 def _is_newer(file: str) -> bool:
     """Whether a file may have changed since this process began."""
-    return changed_at(file) > psutil.Process().create_time() - 1
+    began: float = psutil.Process().create_time()
+    return changed_at(file) > began - 1
 
 
 def changed_at(file: str) -> float:

@@ -42,7 +42,7 @@ class Guard:
         return _admit, (tuple((name, *content) for name, content in self.wanted.items()),)
 
 
-class OtherModules(NotHere, Reschedule):
+class OtherModules(NotHere, Reschedule):  # type: ignore[misc]  # distributed is not typed
     """Raised on a worker that has another version of a module than the client: Dask runs the key elsewhere."""
 
 

@@ -185,12 +185,12 @@ class ClusterSession:
                     self._has_plugin = True
                     capture(self.watch.wait, registered(self.client, FirstDeath(), ANNOTATION), PATIENCE)
                 self._open_all(self._get(graph, open_keys, placement, first_death), open_keys)
-        for graph, key, asked in self.placer.questions(
+        for lookup, key, asked in self.placer.questions(
             {ident: chain.packed.payload for ident, chain in self.chains.items()}
         ):
             question = OpenKey(asked, None, None)
             question.asks = question.reads = True
-            self._open_all(self._get(graph, [key], QUESTION), {key: question})
+            self._open_all(self._get(lookup, [key], QUESTION), {key: question})
 
     def _open_all(self, futures: Mapping[Key, Future], open_keys: Mapping[Key, OpenKey]) -> None:
         for key, future in futures.items():

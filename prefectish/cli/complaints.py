@@ -21,7 +21,7 @@ class OneLineErrors(TyperGroup):
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run a command, and exit with its code."""
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(*args, standalone_mode=False, **extra)  # type: ignore[misc]  # args are those of the base
         except _Refusal as error:
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()

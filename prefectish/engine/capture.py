@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 from prefectish.interrupting import InterruptFlag as InterruptFlag
-from prefectish.interrupting import interrupt
+from prefectish.interrupting import interrupt as interrupt
 
 
 @final

@@ -1,5 +1,5 @@
 """The former name of :mod:`prefectish.engine.worker.storage`: results stored by earlier releases name it."""
 
-from prefectish.engine.worker.storage import Stored
+from prefectish.engine.worker.stored_result import Stored
 
 __all__ = ["Stored"]

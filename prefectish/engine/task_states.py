@@ -445,7 +445,7 @@ class Readable:
         """
         if _is_map(self):
             return TaskCounts.of_states((self,))
-        states = getattr(self, "_result", None)
+        states: Any = getattr(self, "_result", None)
         if not is_by_task(states):
             return None
         given = getattr(states, "given", ())

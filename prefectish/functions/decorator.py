@@ -341,8 +341,8 @@ class FlowFunction(Deployable, Generic[P, R]):
                 f"{self.name} is async, and an event loop runs in this thread: await {self.name}(..., "
                 f"return_state=True), or call {self.name}.start(...)"
             )
-        state = asyncio.run(self._awaited(arguments, self._named(options, arguments), True, 0, control))
-        return state
+        ended: State = asyncio.run(self._awaited(arguments, self._named(options, arguments), True, 0, control))
+        return ended
 
     def _named(self, options: RunOptions, arguments: Mapping[str, Any]) -> RunOptions:
         if self.run_name is None or options.flow_run_name is not None:

@@ -381,7 +381,8 @@ class FunctionRun:
         step_between = self._step_between(options, self.submit)
         arguments = map_arguments(task.name, bound, options.wait_for, options.allow_failure, mapped, step_between)
         if not any(a.mapped for a in arguments):
-            return self.submit(task, args, kwargs, options)
+            one: TaskFuture[Any] | State = self.submit(task, args, kwargs, options)
+            return one
         slug = self.dynamic_plan.slug_of(task)
         self._check_names(task, slug, arguments, is_map=True)
         if not self.live:

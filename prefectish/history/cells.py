@@ -40,7 +40,7 @@ class Cell(TypeDecorator[Any]):
         Bounds of numbers, both allowed.
     """
 
-    impl = Text
+    impl: Any = Text
     cache_ok = True
 
     def __init__(self, impl: TypeEngine[Any], name: str, low: float = 0, high: float = 0) -> None:

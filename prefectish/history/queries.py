@@ -521,7 +521,7 @@ class UnreadableRun(RunRow):
 
     def __init__(self, store: HistoryStore, number: int, error: HistoryCorrupt) -> None:
         self._store, self._number, self._error = store, number, error
-        known = {"number": number, "state": 0, "part": 0, "started": 0.0, "heartbeat": 0.0}
+        known: dict[str, Any] = {"number": number, "state": 0, "part": 0, "started": 0.0, "heartbeat": 0.0}
         known |= {name: self._text(name) for name in ("id", "name", "flow_name")}
         super().__init__(store, SimpleNamespace(**{**dict.fromkeys(_r.keys()), **known}))
         self.state, self.message, self.exit_code = "Unreadable", str(error), error.exit_code

@@ -17,7 +17,8 @@ from prefectish.engine.state import State, Success
 from prefectish.engine.worker import notes
 from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.notes import HOLDS, STATE
-from prefectish.engine.worker.storage import ITEM, VERSION, Stored
+from prefectish.engine.worker.storage import ITEM, VERSION
+from prefectish.engine.worker.stored_result import Stored
 from prefectish.results.base import Result, place_of
 
 _NAME = re.compile(r"(?P<part>\d+)/(?P<slug>.+)/(?P<index>\d+|single)\.(?P<attempt>\d+)")

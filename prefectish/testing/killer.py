@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import Plan
-from prefectish.kinds import is_a
 
 #: Signal of each mode.
 MODES = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "segfault": signal.SIGSEGV, "terminate": signal.SIGTERM}
@@ -260,7 +259,7 @@ def _signal(client: Any, address: str, number: int, pid: int | None) -> int | No
         return await asyncio.wait_for(call, ANSWER_SECONDS)
 
     outcome = capture(client.sync, ask)
-    if isinstance(outcome, Error) or not is_a(outcome.value, Mapping):
+    if isinstance(outcome, Error) or not issubclass(type(outcome.value), Mapping):
         return None  # it no longer exists
     sent: int | None = next(iter(outcome.value.values()), None)
     return sent

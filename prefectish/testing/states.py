@@ -9,7 +9,6 @@ from typing import Any
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.state import Mapped, State
 from prefectish.errors import text_of
-from prefectish.kinds import is_a
 from prefectish.tasks.task import Task
 
 #: Maximum number of children of one map in the message.
@@ -69,7 +68,7 @@ def assert_states(state: State, expected: Mapping[Any, Any]) -> None:
       load-1[1]: expected Success, got Failed("Error during execution of task: ZeroDivisionError(...)")
       report-1: expected Success, got TriggerFailed('Trigger was "all_successful" but some ...')
     """
-    if not isinstance(state, State) or not is_a(state._result, Mapping):
+    if not isinstance(state, State) or not issubclass(type(state._result), Mapping):
         raise ValueError(f"state must be the state of a flow as returned by flow.run(...), got {state!r}")
     lines = [
         line

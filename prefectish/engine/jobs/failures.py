@@ -60,7 +60,7 @@ def _held_by(error: BaseException) -> Iterator[Any]:
     values = BaseException.__getattribute__(error, "__dict__")
     yield values
     if issubclass(type(error), BaseExceptionGroup):
-        yield BaseExceptionGroup.exceptions.__get__(error)  # type: ignore[attr-defined]
+        yield BaseExceptionGroup.exceptions.__get__(error)
 
 
 def _buffer_size(value: Any) -> int:

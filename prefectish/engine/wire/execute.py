@@ -170,8 +170,7 @@ def reopen_chain(*content: Any) -> ChainSpec:
 
     The guard comes first: an object that raises `NotHere` where it is unpickled and the chain must not run.
     """
-    _, *content = content
-    fields = dict(zip(ChainSpec.fields, content, strict=True))
+    fields = dict(zip(ChainSpec.fields, content[1:], strict=True))
     fields["steps"] = tuple(StepSpec(number, pickle.loads(task), *rest) for number, task, *rest in fields["steps"])
     return ChainSpec(**fields)
 

@@ -60,6 +60,7 @@ class AttemptContext(Mapping[str, Any]):
         self.index = index
         self.start = start
         self.inputs: Any = None
+        self.hook_seconds: float
         self.allowance: Allowance | None = None
         self.key: str | None = None
         self.item_key: str | None = None

@@ -60,7 +60,7 @@ def show(record: logging.LogRecord) -> None:
     index: int | None = getattr(record, "map_index", None)
     run_id = str(getattr(record, "flow_run_id", None))
     if slug is not None and index is not None and record.levelno < logging.ERROR:  # noqa: SIM102  counted once
-        if _lines.count(run_id, record.task_name) > LINES:
+        if _lines.count(run_id, record.task_name) > LINES:  # type: ignore[attr-defined]
             return
     if sys.stderr is not None:
         print(text_of(record), file=sys.stderr, flush=True)
