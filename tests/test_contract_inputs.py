@@ -429,6 +429,21 @@ def test_f14_delayed_that_an_iterator_gives_fails_its_child(spelling):
     assert "map over x.compute()" in state.map_states[1].message
 
 
+# ---------------------------------------------------------------------- iterators
+
+
+@task
+def count_down():
+    return iter([2, 1])
+
+
+def test_p13_an_iterator_that_a_task_returns_is_no_list_and_one_that_is_given_is_pulled(spelling):
+    assert results(spelling.state(lambda: inc.map(iter([2, 1])))) == [3, 2]
+    state = spelling.state(lambda: inc.map(spelling.call(count_down)))
+    assert type(state) is Failed
+    assert state.message.startswith(f"{UNMAPPABLE_RESULT} x is a list_iterator (count_down-1): map over a list:")
+
+
 # ---------------------------------------------------------------------- lengths that lie
 
 

@@ -138,9 +138,14 @@ def reads_through_tasks(node: Node) -> bool:
     return any(a.part is not None or a.child is not None or a.mode in ("collect", "dict") for a in node.arguments)
 
 
+def _allows_row(node: Node) -> bool:
+    """Whether a graph collects what may fail in a list, so that triggers see no failure."""
+    return node.allows and any(a.mode == "row" for a in node.arguments)
+
+
 def comparable(program: Program) -> bool:
     """Whether the twins should end alike: calls have what they need, and no trigger sees more of one."""
-    through = [settled(program, n) for n, node in enumerate(program) if reads_through_tasks(node)]
+    through = [settled(program, n) for n, node in enumerate(program) if reads_through_tasks(node) or _allows_row(node)]
     parts = [
         program[a.source] for node in program for a in node.arguments if a.source is not None and a.part is not None
     ]
