@@ -6,7 +6,7 @@ import functools
 
 import pytest
 from bodies import give, total
-from real import spend, until
+from real import note, notes, spend, until
 
 from prefectish import (
     Flow,
@@ -721,3 +721,17 @@ def test_e13_the_task_of_an_index_is_named_as_one_writes_it():
         items = give([1, 2, 3])
         names = [items[key].name for key in (0, slice(1, 3), slice(None), slice(None, None, -1), "a", items)]
     assert names == ["give[0]", "give[1:3]", "give[:]", "give[::-1]", "give['a']", "give[give]"]
+
+
+def test_e1_calls_without_inputs_are_computed_once_and_found_by_the_next_run(spelled, tmp_path):
+    path = tmp_path / "notes"
+
+    @task(cache_for=60, name=f"no inputs {tmp_path}")
+    def clock():
+        note(path, "ran")
+        return 5
+
+    for _ in range(2):
+        found = spelled.states(lambda: {"a": spelled.call(clock), "b": spelled.call(clock)})
+        assert [found[name].result for name in "ab"] == [5, 5]
+        assert notes(path) == ["ran"]
