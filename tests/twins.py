@@ -23,6 +23,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,7 +116,7 @@ def run_twin(text: str, executor: Any, again: bool) -> list[Outcome]:
 
 def compiled(text: str, folder: str) -> dict[str, Any]:
     """Run a source as a module of its own."""
-    name = f"<twin {abs(hash(text))}>"
+    name = f"<{Path(folder).name}>"
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     code: dict[str, Any] = {"FOLDER": folder, "__name__": "twin_program"}
     exec(compile(text, name, "exec"), code)
@@ -169,7 +170,9 @@ def check(
         With both sources, and what differs.
     """
     try:
-        _check(program, made, Counter() if seconds is None else seconds, only)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _check(program, made, Counter() if seconds is None else seconds, only)
     except Difference as error:
         sources = [twins_source.source(program, functional) for functional in (False, True)]
         raise Difference(error.kind, f"{error}\n\n# with Flow\n{sources[0]}\n\n# flow function\n{sources[1]}") from None
@@ -177,22 +180,14 @@ def check(
 
 def _check(program: Program, made: Mapping[str, Any], seconds: Counter[str], only: str | None) -> None:
     foretold = foretell(program)
-    again = any(node.place == "target" or node.cache for node in program)
+    ran = run_twins(program, made)
     first: tuple[str, list[Outcome] | BaseException] | None = None
     for functional in (False, True):
         flow_states: list[Any] = []
-        text = twins_source.source(program, functional)
-        for name, executor in made.items():
+        for name in made:
             label = f"{'@flow' if functional else 'with Flow'} on {name}"
-            start = time.perf_counter()
-            found: list[Outcome] | BaseException
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    found = run_twin(text, executor, again)
-            except Exception as error:
-                found = error
-            seconds[name] += time.perf_counter() - start
+            found, spent = ran[functional, name]
+            seconds[name] += spent
             judge(program, foretold, label, name, found, only)
             first = first or (label, found)
             same(program, foretold, first, (label, found), only)
@@ -200,6 +195,41 @@ def _check(program: Program, made: Mapping[str, Any], seconds: Counter[str], onl
                 flow_states.append([each.flow for each in found])
         if any(state != flow_states[0] for state in flow_states) and not any(node.stop for node in program):
             raise Difference("flow", f"the flow's state differs: {dict(zip(made, flow_states, strict=False))}")
+
+
+#: What a twin gave, or raised, and how long it took, in seconds.
+Ran = tuple[list[Outcome] | BaseException, float]
+
+
+def run_twins(program: Program, made: Mapping[str, Any]) -> dict[tuple[bool, str], Ran]:
+    """Run all twins of a program, by spelling and executor: those of an executor one after another.
+
+    Executors wait for one another's processes most of the time, so they run side by side; not if twins would share a
+    cache, or if it is counted what begins in the moments after a failure.
+    """
+    again = any(node.place == "target" or node.cache for node in program)
+    texts = {functional: twins_source.source(program, functional) for functional in (False, True)}
+
+    def run_on(name: str) -> dict[tuple[bool, str], Ran]:
+        return {(functional, name): ran(texts[functional], made[name], again) for functional in (False, True)}
+
+    if any(node.cache or node.stop for node in program):
+        each = list(map(run_on, made))
+    else:
+        with ThreadPoolExecutor(len(made)) as pool:
+            each = list(pool.map(run_on, made))
+    return {key: value for found in each for key, value in found.items()}
+
+
+def ran(text: str, executor: Any, again: bool) -> Ran:
+    """Run one twin, and say how long it took."""
+    start = time.perf_counter()
+    found: list[Outcome] | BaseException
+    try:
+        found = run_twin(text, executor, again)
+    except Exception as error:
+        found = error
+    return found, time.perf_counter() - start
 
 
 def same(
