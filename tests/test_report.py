@@ -284,3 +284,12 @@ def test_report_opens_in_a_browser(ran, tmp_path):
     dump = [browser, *options, "--dump-dom", f"file://{path}"]
     dumped = subprocess.run(dump, check=True, timeout=240, capture_output=True)
     assert "Failures by cause" in dumped.stdout.decode()
+
+
+def test_report_is_a_file_of_its_user_alone(tmp_path):
+    before = os.umask(0)
+    try:
+        written = Flow("private", tasks=[task(lambda: 1, name="one")]).run(history=False).report(tmp_path / "r.html")
+    finally:
+        os.umask(before)
+    assert os.stat(written).st_mode & 0o777 == 0o600

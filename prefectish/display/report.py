@@ -82,9 +82,14 @@ def _write(view: RunView, measures: Measures | None, path: str | os.PathLike[str
         tasks_shown=MAX_TASKS,
     )
     where = os.fspath(path)
-    with open(where, "w", encoding="utf-8", errors="backslashreplace") as file:
+    # It holds messages and tracebacks, as the history does: a new file is its user's alone.
+    with open(where, "w", encoding="utf-8", errors="backslashreplace", opener=_private) as file:
         file.write(page)
     return where
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _named(view: RunView, measures: Measures) -> dict[str, WorkerTrack]:

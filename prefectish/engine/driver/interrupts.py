@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from prefectish.engine.capture import interrupt
 from prefectish.engine.state import State
 from prefectish.errors import RunLost
+from prefectish.interrupting import interrupt
 
 #: Exit codes of a program that ends with the state of an interrupted run.
 INTERRUPTED, TERMINATED = 130, 143

@@ -7,7 +7,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
 
-from prefectish.engine.capture import Error, capture, interrupt
+from prefectish.engine.capture import Error, capture
 from prefectish.engine.clock import Now, RunClock
 from prefectish.engine.driver.asked import ask
 from prefectish.engine.driver.control import Interrupt, RunControl, carry_out
@@ -34,6 +34,7 @@ from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
 from prefectish.engine.worker.time_limit import TimeLeft, within
 from prefectish.errors import PrefectishError, describe
+from prefectish.interrupting import interrupt
 from prefectish.kinds import is_a
 from prefectish.tasks.task import Task
 
