@@ -14,7 +14,7 @@ _OWN = frozenset({"registry", "dispatch", "register", "_clear_cache"})
 
 def check_name(value: Any) -> None:
     """Refuse a callable that pickles as a name which only this program knows, as a function of ``lru_cache`` does."""
-    if not callable(value) or isinstance(value, FunctionType | type):
+    if not callable(value) or isinstance(value, FunctionType | type | staticmethod):
         return  # cloudpickle sends those by value
     module = getattr(value, "__module__", None)
     if not isinstance(module, str) or not _only_here(module):

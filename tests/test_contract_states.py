@@ -122,3 +122,19 @@ def test_e8_a_singledispatchmethod_of_an_instance_is_a_body(spelled):
     with pytest.raises(TypeError, match="missing a required argument: 'value'"):
         spelled.states(lambda: {"one": spelled.call(body)})
     assert isinstance(found["one"], State)
+
+
+class Counter:
+    """A body that is an object of a class with a static method."""
+
+    @staticmethod
+    def step(value):
+        return value + 1
+
+    def __call__(self, value):
+        return self.step(value)
+
+
+def test_e8_an_object_of_a_class_with_a_static_method_is_a_body(spelled):
+    body = task(Counter(), name="counter")
+    assert spelled.states(lambda: {"map": body.map([1, 2])})["map"].result == [2, 3]
