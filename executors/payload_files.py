@@ -49,7 +49,7 @@ class PayloadFiles:
         """Write a value."""
         with self._lock:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="prefectish-"))
+                self._folder = Path(tempfile.mkdtemp(prefix="prefectish-values-"))
             self._count += 1
             path = self._folder / f"{self._count}.pickle"
         with open(path, "wb") as file:

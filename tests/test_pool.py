@@ -618,8 +618,12 @@ def test_processes_are_used_again_and_see_what_has_changed(processes, tmp_path, 
     with Flow("second") as flow:
         out = look.map(list(range(50)))
     seen = values(flow, out, LocalDaskExecutor("processes", num_workers=2))
-    assert {pid for pid, *_ in seen} & first
     assert {tuple(rest) for _, *rest in seen} == {(str(tmp_path), "new", None, 5)}
+    with Flow("third") as flow:
+        out = pid.map(list(range(50)))
+    again = set(values(flow, out, LocalDaskExecutor("processes", num_workers=2)))
+    assert again & {number for number, *_ in seen}
+    assert not again & first  # a module changed since those began
 
 
 def test_large_shared_value_travels_once_by_file(processes, tmp_path, monkeypatch):
@@ -637,7 +641,7 @@ def test_large_shared_value_travels_once_by_file(processes, tmp_path, monkeypatc
     with processes.start(plan, FACTS) as session:
         session.submit(jobs)
         received = drain(session, 3)
-        (folder,) = tmp_path.glob("prefectish-*")
+        (folder,) = tmp_path.glob("prefectish-values-*")
         assert folder.stat().st_mode & 0o777 == 0o700
         assert sum(file.stat().st_size for file in folder.iterdir()) < 2 * len(large)
     assert sorted(r.records[0][1].state.result for r in received) == [len(large) + i for i in (1, 2, 3)]

@@ -30,9 +30,10 @@ def due_events(schedules: Iterable[Schedule], since: float, now: float, catch_up
     >>> from datetime import timedelta
     >>> from prefectish.schedules import IntervalSchedule
     >>> hourly = [IntervalSchedule(timedelta(hours=1))]
-    >>> [event.start_time.hour for event in due_events(hourly, 0, 7300, catch_up=True)]
+    >>> midnight = datetime(2026, 5, 1, tzinfo=UTC).timestamp()
+    >>> [event.start_time.hour for event in due_events(hourly, midnight, midnight + 7300, catch_up=True)]
     [1, 2]
-    >>> [event.start_time.hour for event in due_events(hourly, 0, 7300, catch_up=False)]
+    >>> [event.start_time.hour for event in due_events(hourly, midnight, midnight + 7300, catch_up=False)]
     [2]
     """
     begin = datetime.fromtimestamp(since, UTC)

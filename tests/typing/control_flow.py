@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_type
+from typing import assert_type
 
 from prefectish import (
     DateTimeParameter,
@@ -71,7 +71,7 @@ def build() -> Flow:
             inc(n, upstream_tasks=[folder])
         stepped = apply_map(step, [1, 2, 3], unmapped(a))
         columns = product([1, 2], stepped)
-        assert_type(columns, tuple[Any, ...])
+        assert_type(columns, tuple[Task, ...])
         FilterTask(lambda value: value is not None, name="good")(add.map(*columns))
         merge(b, flow=flow)
     assert_type(flow.version, str)

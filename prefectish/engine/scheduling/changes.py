@@ -33,6 +33,7 @@ from prefectish.engine.scheduling.run_state import (
     RunState,
     StepChain,
     StepState,
+    chains_of,
 )
 from prefectish.engine.state import Cached, Failed, Mapped, State, Success
 from prefectish.engine.transitions import validating
@@ -646,8 +647,3 @@ class Changes:
                 step_state.children[row] = _DROPPED
             elif state is not None and state.is_successful():
                 step_state.children[row] = state.replace(result=None)
-
-
-def chains_of(map_state: MapState) -> Iterable[StepChain]:
-    """Return the chains that run over a map domain."""
-    return {id(m.chain): m.chain for m in map_state.members if m.chain is not None}.values()

@@ -9,13 +9,12 @@ from prefectish.engine.clock import Now
 from prefectish.engine.jobs.job import Job
 from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.scheduling.cancellation import Cancellation
-from prefectish.engine.scheduling.changes import chains_of
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.scheduling.items import length_of
 from prefectish.engine.scheduling.name_claims import NameClaims
 from prefectish.engine.scheduling.ready import ReadySteps
 from prefectish.engine.scheduling.resume_rules import DuplicateKeys, ResumeRules
-from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState
+from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepChain, StepState, chains_of
 from prefectish.engine.scheduling.same_key import meets_same_keys
 from prefectish.engine.state import Cached, Cancelled, Mapped, Pending, Running, Scheduled, State
 from prefectish.engine.worker.cache import can_probe, remember

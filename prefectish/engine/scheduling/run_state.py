@@ -23,7 +23,7 @@ between two turns of the loop is stated by :meth:`RunState.validate`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from heapq import heappop, heappush
 from typing import Any, Protocol
@@ -635,3 +635,8 @@ def _check_step(step_state: StepState) -> None:
     _hold(step_state.failures == failed, "failures is the number of rows that failed", where)
     if step_state.map_state is not None:
         _hold(step_state.map_state.width == len(children), "the map domain has one position for each row", where)
+
+
+def chains_of(map_state: MapState) -> Iterable[StepChain]:
+    """Return the chains that run over a map domain."""
+    return {id(m.chain): m.chain for m in map_state.members if m.chain is not None}.values()
