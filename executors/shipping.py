@@ -136,7 +136,7 @@ def _source_of(name: str, by_name: bool) -> Source | None:
     found = capture(importlib.util.find_spec, name)
     spec = None if isinstance(found, Error) else found.value
     file = None if spec is None else spec.origin
-    if not file or not file.endswith(".py") or not os.path.isfile(file):
+    if spec is None or not file or not file.endswith(".py") or not os.path.isfile(file):
         return None
     with open(file, encoding="utf-8") as opened:
         return Source(name, opened.read(), file, spec.submodule_search_locations is not None, by_name)
