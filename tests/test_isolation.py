@@ -273,7 +273,7 @@ def test_failure_is_logged_with_the_traceback_of_the_process(caplog):
     run_alone(fail)
     (record,) = caplog.records
     assert record.getMessage() == "failed: ValueError: no"
-    assert record.exc_text.startswith("Traceback")
+    assert record.exc_text.startswith("  Traceback")  # as other lines of a record that do not begin one
     assert "in fail" in record.exc_text
 
 
