@@ -109,9 +109,7 @@ def test_computing_with_a_future_names_result(use):
 
 
 def test_arguments_of_the_cluster_are_sent_to_cluster_kwargs():
-    with pytest.raises(
-        TypeError, match=r"argument 'processes'; what is meant for the cluster goes into cluster_kwargs="
-    ):
+    with pytest.raises(TypeError, match=r"argument 'processes'; what is meant for the cluster goes into "):
         DaskExecutor(processes=False)
     with pytest.raises(TypeError, match=r"cluster_kwargs={'processes': False, 'silence_logs': 30}"):
         DaskExecutor(processes=False, silence_logs=30)
