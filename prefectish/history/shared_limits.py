@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from prefectish.engine.driver.control import RunControl, SetSharedLimit
 from prefectish.engine.scheduling.admission import Limits
 from prefectish.errors import HistoryWriteError
-from prefectish.history.holders import is_alive, own_holder
+from prefectish.history.holders import Life, life_of, own_holder
 from prefectish.history.registry_tables import leases
 from prefectish.history.registry_tables import limits as table
 from prefectish.history.store import HistoryStore, open_store
@@ -112,7 +112,7 @@ class LeaseKeeper:
         """Take what children wait for, and give back what is not used."""
         now = time.monotonic()
         beats = now - self._beat_at >= BEAT
-        known = list(self._limits.shared.items())
+        known = sorted(self._limits.shared.items())  # in one order: runs hold rows while they wait for others
         wishes = {name: limit.wish() for name, limit in known}
         more = any(wanted > self._held.get(name, 0) for name, (_, wanted) in wishes.items())
         less = any(wanted < self._held.get(name, 0) for name, (_, wanted) in wishes.items())
@@ -143,13 +143,16 @@ class LeaseKeeper:
         return granted
 
     def _lives(self, connection: Connection, row: Any, now: float) -> bool:
-        """Whether another run still holds what it held; what a dead one held is given back for it."""
+        """Whether another run still holds what it held; what a dead one held is given back for it.
+
+        Clocks of other machines are not asked, which may be wrong.
+        """
         key = row.name, row.run
         beat, since = self._seen.get(key, (-1, now))
         if beat != row.beat:
             since = now
         self._seen[key] = row.beat, since
-        if now - since < STANDS_STILL_AFTER and is_alive(row.holder, row.seen, time.time()):
+        if now - since < STANDS_STILL_AFTER and life_of(row.holder, row.seen) is not Life.DEAD:
             return True
         connection.execute(delete(leases).where((_l.name == row.name) & (_l.run == row.run)))
         return False
