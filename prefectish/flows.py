@@ -330,8 +330,10 @@ class Flow(FlowGraph, Deployable):
         check_reserved(names, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs)
         values = self._settled(parameters, parameter_values, context)
         if detach:
+            # an agent's run gets what was given, as JSON, and settles it
+            sent = values if detach is True else {**(parameters or {}), **parameter_values}
             return self._detached(
-                detach, values, history, executor=executor, context=context, task_states=task_states,
+                detach, sent, history, executor=executor, context=context, task_states=task_states,
                 flow_run_name=flow_run_name, keep_results=keep_results, timeout=timeout, story=story,
                 refresh_cache=refresh_cache, check_inputs=check_inputs,
             )  # fmt: skip

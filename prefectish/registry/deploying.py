@@ -12,7 +12,7 @@ from typing import Any
 from prefectish.environments.as_json import to_json as environment_json
 from prefectish.environments.base import MAX_OUTPUT, Environment, EnvironmentFailed
 from prefectish.environments.local import LocalEnvironment
-from prefectish.errors import FlowDefinitionError
+from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.history.signing import Signer
 from prefectish.history.store import open_store
 from prefectish.registry.deployment import Content, Deployment, check_name, register
@@ -65,6 +65,7 @@ def deploy(
     if build:
         place.build(source, push)
     source["takes"] = check_in(place, source, values)["parameters"]
+    _check_clocks(schedules, source["takes"])
     content = Content(source, environment_json(place), values, schedules)
     return register(opened, project_name, chosen, flow.name, content, tags, options, set_schedule_active, signer)
 
@@ -95,6 +96,16 @@ def check_in(environment: Environment, source: Mapping[str, Any], parameters: Ma
         raise EnvironmentFailed(f"the flow cannot be loaded in {environment!r} (exit code {code}); {said}")
     loaded: dict[str, Any] = json.loads(found.removeprefix(MARK))
     return loaded
+
+
+def _check_clocks(schedules: Sequence[Mapping[str, Any]], takes: Sequence[str]) -> None:
+    """Refuse values that a schedule would bring to parameters which the flow does not have."""
+    brought = {name for facts in schedules for clock in facts["clocks"] for name in clock["parameter_defaults"] or ()}
+    if unknown := sorted(brought - set(takes)):
+        raise ParameterError(
+            f"unknown: {', '.join(unknown)}, by parameter_defaults of the schedule; the flow has "
+            f"{', '.join(takes) or 'none'}"
+        )
 
 
 def _environment(environment: Environment | None, source: Mapping[str, Any]) -> Environment:

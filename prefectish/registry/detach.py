@@ -21,8 +21,10 @@ from prefectish.history.store import open_store
 from prefectish.registry import queue
 from prefectish.registry.attached import AttachedRun
 from prefectish.registry.deploying import deploy
+from prefectish.registry.deployment import Deployment, deployments
 from prefectish.registry.drive import recorded_row
 from prefectish.results import LocalResult
+from prefectish.schedules.as_json import from_json as schedule_of
 
 #: Seconds in which a driver has to begin its run.
 BEGINS_WITHIN = 60.0
@@ -58,7 +60,8 @@ def detach(
     """
     if history is False:
         raise TypeError("detach must have a history, by which the run is reached from here, got history=False")
-    executor = options.get("executor") or getattr(flow, "executor", None)
+    own = getattr(flow, "options", flow)  # of a flow function, or of a flow
+    executor = options.get("executor") or getattr(own, "executor", None)
     if getattr(executor, "_client", None) is not None or getattr(executor, "client", None) is not None:
         raise TypeError(f"detach must have an executor without client=, which ends with this process, got {executor!r}")
     store = None if history in (None, True) else history
@@ -73,8 +76,23 @@ def _by_agent(
     if unsent := sorted(name for name, value in options.items() if value is not None and name != "timeout"):
         raise TypeError(f"detach={project!r} must leave {', '.join(unsent)} to the flow, which the agent loads anew")
     queue.as_json(parameters)
-    deployment = deploy(flow, project, set_schedule_active=False, store=store, timeout=options.get("timeout"))
+    former = next((each for each in deployments(project, store) if each.name == flow.name), None)
+    if former is None:
+        deployment = deploy(flow, project, set_schedule_active=False, store=store, timeout=options.get("timeout"))
+    else:
+        deployment = _as_it_is_deployed(flow, former, store, options.get("timeout"))
     return AttachedRun(deployment._store, deployment.run(parameters))
+
+
+def _as_it_is_deployed(flow: Any, former: Deployment, store: Any, timeout: Any) -> Deployment:
+    """Deploy a flow as it is now, with all else as it was chosen: who starts one run must not change the others."""
+    if timeout is not None:
+        raise TypeError(f"detach must leave timeout to {former.path}, which is deployed with its own, got {timeout!r}")
+    return deploy(
+        flow, former.project, name=former.name, environment=former.environment, parameters=former.parameters,
+        schedule=[schedule_of(facts) for facts in former.schedules], labels=former.labels, store=store,
+        set_schedule_active=former.active, **former.options._asdict(),
+    )  # fmt: skip
 
 
 def _by_process(flow: Any, parameters: Mapping[str, Any], store: Any, options: Mapping[str, Any]) -> AttachedRun:
