@@ -138,11 +138,14 @@ def _next(deployment: Deployment) -> str:
 
 
 @app.command()
-def archive(path: Path, store: Store = None) -> None:
+def archive(path: Path, store: Store = None, as_json: Json = False) -> None:
     """Take a deployment out of use: its schedule is not followed, and nothing of it runs any more."""
     with report_errors():
         found = find(path, store)
         found.archive()
+        if as_json:
+            showing.show_json(_facts(found))
+            return
         print(f"archived {found.path}, version {found.version}")
 
 
@@ -197,12 +200,19 @@ def attach(
 ) -> None:
     """Follow a run that another process drives, or ask it for something. Ctrl-C ends only the following."""
     with report_errors():
-        run = attach_run(run_id, store)
+        run = _attached(run_id, store)
         asked = _ask(run, pause, unpause, cancel, limit, retry, story)
         if asked is not None:
             print(asked)
             return
         _follow(run)
+
+
+def _attached(run_id: str, store: str | None) -> Any:
+    try:
+        return attach_run(run_id, store)
+    except KeyError as error:
+        raise exit_with(error.args[0], 2) from None
 
 
 def _ask(run: Any, pause: bool, unpause: bool, cancel: bool, limit: str | None, retry: str | None, story: Any) -> Any:
