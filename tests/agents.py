@@ -24,6 +24,8 @@ from real import spend, until
 
 from prefectish import history
 from prefectish.flow_loading import load_flow
+from prefectish.history.holders import shown
+from prefectish.history.registry_tables import DRIVEN
 from prefectish.history.store import open_store
 from prefectish.registry import queue
 
@@ -119,7 +121,7 @@ class Site:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             spend(chance.uniform(0.5, 3.0))
-            drivers = [r for r in queue.open_runs(open_store(self.store)) if r.driver]
+            drivers = [r for r in queue.open_runs(open_store(self.store)) if r.state == DRIVEN]
             if chance.random() < 0.4 or not drivers:
                 number = chance.choice(sorted(self.agents))
                 process, skew = self.agents[number]
@@ -128,10 +130,10 @@ class Site:
                 self.start_agent(number, skew)
                 killed["agents"] += 1
             else:
-                driver = chance.choice(drivers).driver
+                driver = chance.choice(drivers).holder
                 assert driver is not None
                 with suppress(ProcessLookupError):
-                    os.kill(int(driver.split(":")[1]), signal.SIGKILL)
+                    os.kill(int(shown(driver).rpartition(":")[2]), signal.SIGKILL)
                     killed["drivers"] += 1
         return killed
 

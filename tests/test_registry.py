@@ -24,6 +24,7 @@ from prefectish.errors import FlowDefinitionError, NotDeployed, ParameterError, 
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.flow_loading import load_flow
 from prefectish.history import registry_tables
+from prefectish.history.holders import shown
 from prefectish.history.store import open_store
 from prefectish.registry import queue
 from prefectish.registry.agent import Agent
@@ -308,7 +309,7 @@ def agent_process(place: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 def driver_of(run_id: str) -> int:
     row = until(lambda: (r := queue.row_of(open_store(None), run_id)) is not None and r.driver and r, LIMIT)
-    return int(row.driver.split(":")[1])
+    return int(shown(row.driver).rpartition(":")[2])
 
 
 def test_run_whose_driver_is_killed_is_continued_from_its_record(flow: Any, place: Path) -> None:

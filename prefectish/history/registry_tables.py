@@ -40,7 +40,7 @@ deployments = Table(
 
 #: Runs that were asked for, by hand or by a schedule. `run` is the identifier that the run will have. `event` is its
 #: event of a schedule, so that no two agents plan it twice. `claim` is the secret of the driver that may drive it,
-#: `beat` counts while it does; `resumes` counts drivers that were lost.
+#: `beat` counts while it does; `resumes` counts drivers that were lost. No driver is started before `not_before`.
 requested = Table(
     "requested",
     metadata,
@@ -50,6 +50,7 @@ requested = Table(
     Column("parameters", Text, nullable=False),
     Column("begun_by", String(20), nullable=False),
     Column("due", Float, nullable=False),
+    Column("not_before", Float),
     Column("event", String(120)),
     Column("parent", Text),
     Column("asked", Float, nullable=False),
@@ -71,7 +72,7 @@ requested = Table(
 agents = Table(
     "agents",
     metadata,
-    Column("id", String(80), primary_key=True),
+    Column("id", String(120), primary_key=True),
     Column("process", Text, nullable=False),
     Column("labels", Text, nullable=False),
     Column("size", Integer),

@@ -22,16 +22,18 @@ from typing import Any, NamedTuple
 from sqlalchemy import insert, update
 
 from prefectish import config
+from prefectish.engine.process_tree import process_name
 from prefectish.environments.base import EnvironmentFailed
-from prefectish.errors import HistoryWriteError
+from prefectish.errors import HistoryWriteError, describe
 from prefectish.history.children import aware_time
-from prefectish.history.registry_tables import CLAIMED, ENDED
+from prefectish.history.holders import Life, life_of, own_holder, shown
+from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED
 from prefectish.history.registry_tables import agents as table
+from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.registry import planning, queue
 from prefectish.registry.deployment import Deployment, deployments
-from prefectish.registry.drive import BEAT, LOCKED, record_end
-from prefectish.registry.processes import is_known_dead, own_name
+from prefectish.registry.drive import BEAT, FAILED, LOCKED, LOST_RUN, origin_of, record_end
 
 logger = logging.getLogger("prefectish.registry")
 #: Seconds between two looks for what is due.
@@ -40,6 +42,8 @@ POLL_INTERVAL = 1.0
 STANDS_STILL_AFTER = 60.0
 #: Bytes of the output of a driver that are kept: its end.
 MAX_OUTPUT = 200_000
+#: The highest code with which a program ends by itself; shells add the number of the signal that ended it.
+SHELLS_OWN = 128
 #: Seconds until a run is tried again that another driver holds.
 LOCKED_DELAY = 5.0
 
@@ -79,7 +83,7 @@ class Agent:
     ) -> None:
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise ValueError(f"limit must be an int >= 1, or None for none, got {limit!r}")
-        self.id = f"{own_name()}:{secrets.token_hex(8)}"
+        self.id = f"{process_name()}:{secrets.token_hex(8)}"
         self.labels = sorted({labels} if isinstance(labels, str) else set(labels))
         self.limit = limit
         self._store: HistoryStore = open_store(store)
@@ -103,7 +107,7 @@ class Agent:
             Begin what is due now, wait for the end of it, and end.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = {"process": own_name(), "labels": json.dumps(self.labels), "size": self.limit, "started": time.time()}
+        facts = {"process": own_holder(), "labels": json.dumps(self.labels), "size": self.limit, "started": time.time()}
         with self._store.writing() as connection:
             connection.execute(insert(table).values(id=self.id, beat=0, seen=time.time(), **facts))
         logger.info("agent %s takes runs from %s", self.id, self._store.location)
@@ -143,6 +147,7 @@ class Agent:
             connection.execute(update(table).where(table.c.id == self.id).values(values))
         for driver in self._drivers:
             queue.beat(self._store, driver.run, driver.claim)
+        self._collect_orphans()
 
     def _plan(self) -> None:
         now = time.time()
@@ -150,8 +155,19 @@ class Agent:
             if deployment.active and deployment.schedules and set(deployment.labels) <= set(self.labels):
                 if (reason := deployment.refusal()) is not None:
                     self._refuse(deployment, reason)
-                elif asked := planning.plan(self._store, deployment, now):
-                    logger.info("%s: %d runs are due", deployment.path, asked)
+                else:
+                    self._plan_one(deployment, now)
+
+    def _plan_one(self, deployment: Deployment, now: float) -> None:
+        try:
+            asked = planning.plan(self._store, deployment, now)
+        except HistoryWriteError:
+            raise
+        except Exception as error:  # of a schedule of another version, or of rows that were altered; others go on
+            self._refuse(deployment, f"its schedule cannot be followed: {describe(error)}")
+            return
+        if asked:
+            logger.info("%s: %d runs are due", deployment.path, asked)
 
     def _refuse(self, deployment: Deployment, reason: str) -> None:
         if deployment.id not in self._refused:
@@ -170,7 +186,7 @@ class Agent:
         deployment = Deployment(self._store, taken.deployment)
         logger.info("%s: run %s begins (%s)", deployment.path, taken.run, taken.begun_by)
         facts = {"run": taken.run, "claim": taken.claim}
-        if (reason := deployment.refusal()) is not None:
+        if (reason := self._refusal(taken.run, deployment)) is not None:
             self._end(taken.run, taken.claim, deployment, f"it is not run by this agent: {reason}", 2)
         else:
             self._start_driver("run", facts, deployment)
@@ -179,7 +195,7 @@ class Agent:
     def _start_driver(self, word: str, facts: dict[str, Any], deployment: Deployment) -> None:
         run, claim = facts["run"], facts["claim"]
         file = self._folder / f"{run}-{claim[:8]}.json"
-        content = json.dumps({"store": self._store.address, **facts})
+        content = json.dumps({"store": self._store.address, "is_signed": Signer().has_key, **facts})
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as written:
             written.write(content)
         folders = [str(Path(self._store.location).absolute().parent)] if self._store.is_file else []
@@ -201,7 +217,9 @@ class Agent:
 
         logger.error("%s: run %s failed: %s", deployment.path, run, message)
         if queue.end(self._store, run, claim, f"Failed: {message}", code, output):
-            record_end(self._store, run, deployment.flow_name, Failed(message), None)
+            origin = origin_of(queue.row_of(self._store, run), deployment)
+            state = Failed(message, context={"exit_code": code})
+            record_end(self._store, run, deployment.flow_name, state, origin)
 
     # -- ending --------------------------------------------------------------------------------------------------------
 
@@ -212,25 +230,41 @@ class Agent:
             if code is None:
                 continue
             self._drivers.remove(driver)
-            output = _end_of(driver.files.with_suffix(".log"))
             row = queue.row_of(self._store, driver.run)
-            queue.add_output(self._store, driver.run, output)
-            for path in (driver.files, driver.files.with_suffix(".log")):
-                path.unlink(missing_ok=True)
+            output = self._keep_output(driver.files)
             logger.info("%s: the driver of run %s ended with code %s", driver.deployment.path, driver.run, code)
             if row.state == ENDED or row.claim != driver.claim:
                 continue
             found = next((each for each in queue.open_runs(self._store) if each.run == driver.run), None)
             if found is None:
                 continue
-            if found.state == CLAIMED and code != LOCKED:
+            if code == LOCKED:
+                queue.put_off(self._store, found, time.time() + LOCKED_DELAY)
+            elif found.state == CLAIMED and 0 <= code <= SHELLS_OWN:
                 hint = "" if code else "; a command must wait for the driver's end, as sbatch --wait does"
                 message = f"its driver ended with code {code} before it began{hint}: {output[-2000:]}"
                 self._end(driver.run, driver.claim, driver.deployment, message, 3)
-            elif code == LOCKED:
-                queue.put_off(self._store, found, time.time() + LOCKED_DELAY)
             else:
                 self._lost(found, f"its driver ended with code {code}")
+
+    def _keep_output(self, file: Path) -> str:
+        """Keep what a driver printed that has ended, and remove its files."""
+        run, log = file.stem.rpartition("-")[0], file.with_suffix(".log")
+        output = _end_of(log)
+        if output:
+            queue.add_output(self._store, run, output)
+        for path in (file, log):
+            path.unlink(missing_ok=True)
+        return output
+
+    def _collect_orphans(self) -> None:
+        """Keep what drivers printed whose agent ended before them."""
+        own = {driver.files for driver in self._drivers}
+        for file in sorted(set(self._folder.glob("*.json")) - own):
+            run, _, claim = file.stem.rpartition("-")
+            row = queue.row_of(self._store, run)  # None if an agent of another history works in this folder
+            if row is not None and (row.state == ENDED or not str(row.claim).startswith(claim)):
+                self._keep_output(file)
 
     def _look_for_lost(self) -> None:
         """Find runs whose driver, or whose agent before there is a driver, is dead or stands still."""
@@ -243,25 +277,36 @@ class Agent:
                 self._seen[found.run] = Seen(signs, now)
             if found.run in own or not set(json.loads(found.deployment.labels)) <= set(self.labels):
                 continue
-            holder = found.driver if found.driver is not None else found.agent.rpartition(":")[0]
-            if is_known_dead(holder):
-                self._lost(found, f"its driver {holder} is dead")
+            holder, name = found.holder or "", shown(found.holder or "unknown")
+            if holder and life_of(holder, 0.0) is Life.DEAD:
+                self._lost(found, f"its driver {name} is dead", began=found.state == DRIVEN)
             elif now - self._seen[found.run].at > STANDS_STILL_AFTER:
-                self._lost(found, f"its driver {holder} gave no sign of life for {STANDS_STILL_AFTER:g} s")
+                why = f"its driver {name} gave no sign of life for {STANDS_STILL_AFTER:g} s"
+                self._lost(found, why, began=found.state == DRIVEN)
 
-    def _lost(self, found: queue.OpenRun, why: str) -> None:
-        """Let another driver continue a run, or end it."""
+    def _lost(self, found: queue.OpenRun, why: str, began: bool = True) -> None:
+        """Let another driver continue a run, or end it; end it here if the driver that was to end it died, too."""
         deployment = Deployment(self._store, found.deployment)
         options = deployment.options
-        if options.on_lost == "resume" and found.resumes < options.max_resumes:
-            if queue.give_back(self._store, found, why):
+        resumes = options.max_resumes if options.on_lost == "resume" else 0
+        if found.resumes < resumes or (not began and found.resumes <= resumes):
+            if queue.give_back(self._store, found, why, began):
                 logger.warning("%s: run %s is begun again: %s", deployment.path, found.run, why)
             return
-        text = why if options.on_lost == "fail" else f"{why}, after {found.resumes} resumes"
+        text = why if options.on_lost == "fail" else f"{why}, after {min(found.resumes, resumes)} resumes"
         claim = queue.take_lost(self._store, found, self.id)
-        if claim is not None:
-            logger.error("%s: run %s is given up: %s", deployment.path, found.run, text)
-            self._start_driver("fail", {"run": found.run, "claim": claim, "message": text}, deployment)
+        if claim is None:
+            return
+        reason = "their driver died, too" if found.resumes > resumes else self._refusal(found.run, deployment)
+        if reason is not None:
+            self._end(found.run, claim, deployment, f"{LOST_RUN}: {text}; no handlers were called: {reason}", FAILED)
+            return
+        logger.error("%s: run %s is given up: %s", deployment.path, found.run, text)
+        self._start_driver("fail", {"run": found.run, "claim": claim, "message": text}, deployment)
+
+    def _refusal(self, run: str, deployment: Deployment) -> str | None:
+        """Return why this agent must start no driver for a run: what is deployed, or asked for, is not signed."""
+        return deployment.refusal() or queue.refusal(queue.row_of(self._store, run))
 
 
 class _stopped_by_signals:

@@ -21,7 +21,7 @@ from prefectish.history.registry_tables import ENDED, WAITING
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.registry import queue
-from prefectish.registry.drive import recorded_row
+from prefectish.registry.drive import record_end, recorded_row
 from prefectish.safe_repr import as_html
 
 #: Seconds between two looks whether a run has ended.
@@ -94,8 +94,14 @@ class AttachedRun:
         check_index(index, task)
         if task is not None:
             self._ask("cancel_task", slug=self._slug(task), row=index)
-        elif not queue.cancel_waiting(self._store, self.id):
-            self._ask("drain" if drain else "cancel")
+            return
+        while not queue.cancel_waiting(self._store, self.id):
+            if self._row() is not None or self.has_ended() or queue.row_of(self._store, self.id) is None:
+                self._ask("drain" if drain else "cancel")
+                return
+            time.sleep(POLL_INTERVAL)  # a driver has it, and begins
+        if (row := self._row()) is not None:  # its driver was lost, and no other one continues it now
+            record_end(self._store, self.id, row.flow_name, Cancelled("cancelled before it was continued"), None)
 
     def approve(self, task: Any, input: Any = None, index: int | None = None) -> None:
         """Resume a paused task while the run goes on; for one that has ended use :meth:`RunRow.approve`.

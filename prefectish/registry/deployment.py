@@ -253,14 +253,25 @@ def register(
                 **signed, "digest": digest, "active": int(active), "created": now, "created_by": asker(),
                 "planned": now, "signature": signer.sign(signed),
             }  # fmt: skip
+            if last is not None and _goes_on(last, values):
+                values["planned"] = last.planned
             if last is not None and last.archived is None:
                 archive_row(connection, last.number)
             key = connection.execute(insert(table).values(values)).inserted_primary_key
             assert key is not None
             number = int(key[0])
             if last is not None:
-                queue.hand_on(connection, last.number)
+                goes_on = _goes_on(last, values)
+                made = connection.execute(select(table).where(_d.number == number)).one()
+                queue.hand_on(connection, last.number, Deployment(store, made) if goes_on else None)
         return Deployment(store, connection.execute(select(table).where(_d.number == number)).one())
+
+
+def _goes_on(former: Any, values: Mapping[str, Any]) -> bool:
+    """Whether a new version follows the schedules of the former one, of which no time is to be missed then."""
+    return bool(former.archived is None and former.active and values["active"]) and (
+        former.schedules == values["schedules"]
+    )
 
 
 def archive_row(connection: Connection, number: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -27,6 +28,13 @@ FAILED, LOCKED = 1, 75
 #: How the message of a run begins whose drivers were lost.
 LOST_RUN = "driver-lost"
 _r = schema.runs.c
+
+
+def origin_of(row: Any, deployment: Any) -> RunOrigin:
+    """Return who asked for a run, of its row and its deployment."""
+    due = datetime.fromtimestamp(row.due, UTC)
+    by = "resume" if row.resumes else row.begun_by
+    return RunOrigin(by, due, deployment.path, deployment.version, row.agent, row.parent)
 
 
 def recorded_row(store: HistoryStore, run_id: str) -> RunRow | None:

@@ -13,7 +13,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from prefectish.engine.driver.options import RunOrigin
@@ -21,12 +20,13 @@ from prefectish.engine.handlers import call_handlers
 from prefectish.engine.state import Failed, Running, State
 from prefectish.environments.container import SECRETS
 from prefectish.errors import PrefectishError, RunLocked, describe
+from prefectish.history.holders import own_holder
 from prefectish.history.registry_tables import deployments as deployed
+from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.registry import queue
 from prefectish.registry.deployment import Deployment
-from prefectish.registry.drive import BEAT, FAILED, LOCKED, LOST_RUN, MARK, drive, record_end, recorded_row
-from prefectish.registry.processes import own_name
+from prefectish.registry.drive import BEAT, FAILED, LOCKED, LOST_RUN, MARK, drive, origin_of, record_end, recorded_row
 from prefectish.registry.source import load
 from prefectish.secrets.store import find as find_secret
 
@@ -85,20 +85,17 @@ def _check_secrets(names: list[str]) -> None:
 def run(facts: Mapping[str, Any]) -> int:
     """Drive a run that was asked for."""
     store = open_store(facts["store"])
-    row = queue.confirm(store, facts["run"], facts["claim"], own_name())
+    row = queue.confirm(store, facts["run"], facts["claim"], own_holder())
     if row is None:
         logger.info("run %s is not for this driver any more", facts["run"])
         return 0
     _show_life(store, row.run, row.claim)
     deployment = _deployment(store, row.deployment)
-    origin = _origin(row, deployment)
+    origin = origin_of(row, deployment)
 
     def driven() -> State | None:
-        refusal = queue.refusal(row) if row.begun_by != "schedule" else None
-        if (reason := deployment.refusal() or refusal) is not None:
-            raise PrefectishError(f"run {row.run} of {deployment.path} must not be driven here: {reason}")
+        flow = _loaded(row, deployment, facts)
         _check_secrets(list(deployment.environment.secrets))
-        flow = load(deployment.environment.source(deployment.source), is_signed=deployment._row.signature is not None)
         values = {**deployment.parameters, **json.loads(row.parameters)}
         return drive(flow, values, row.run, store, origin, timeout=deployment.options.timeout)
 
@@ -108,7 +105,7 @@ def run(facts: Mapping[str, Any]) -> int:
 def fail(facts: Mapping[str, Any]) -> int:
     """End a run whose drivers were lost: its flow's handlers see it fail."""
     store = open_store(facts["store"])
-    row = queue.confirm(store, facts["run"], facts["claim"], own_name())
+    row = queue.confirm(store, facts["run"], facts["claim"], own_holder())
     if row is None:
         return 0
     _show_life(store, row.run, row.claim)
@@ -116,11 +113,22 @@ def fail(facts: Mapping[str, Any]) -> int:
     message = f"{LOST_RUN}: {facts['message']}"
 
     def driven() -> State:
-        flow = load(deployment.environment.source(deployment.source), is_signed=deployment._row.signature is not None)
+        flow = _loaded(row, deployment, facts)
         state: State = Failed(message)
         return call_handlers(flow, flow.state_handlers, Running("Running flow."), state).state
 
-    return _end(store, row.run, row.claim, driven, deployment, _origin(row, deployment), record=True)
+    return _end(store, row.run, row.claim, driven, deployment, origin_of(row, deployment), record=True)
+
+
+def _loaded(row: Any, deployment: Deployment, facts: Mapping[str, Any]) -> Any:
+    """Load the flow of a run, if what was deployed and what was asked for is signed as it must be.
+
+    In a container there is no key: there it counts that the agent, which has started it, has found all signed.
+    """
+    if (reason := deployment.refusal() or queue.refusal(row)) is not None:
+        raise PrefectishError(f"run {row.run} of {deployment.path} must not be driven here: {reason}")
+    is_signed = facts["is_signed"] or Signer().has_key
+    return load(deployment.environment.source(deployment.source), is_signed=is_signed)
 
 
 def _end(
@@ -142,6 +150,7 @@ def _end(
         return LOCKED
     except (KeyboardInterrupt, SystemExit) as stop:
         state = getattr(stop, "state", None) or Failed(describe(stop))
+        record_end(store, run_id, deployment.flow_name, state, origin)  # the flow's file may end the program
     except Exception as error:  # the flow's file, a cluster that cannot be reached: nobody else hears of it
         logger.error("run %s could not be driven", run_id, exc_info=error)
         state = Failed(f"{type(error).__name__}: {error}", error)
@@ -205,12 +214,6 @@ def _deployment(store: HistoryStore, number: int) -> Deployment:
     with store.reading() as connection:
         row = connection.execute(deployed.select().where(deployed.c.number == number)).one()
     return Deployment(store, row)
-
-
-def _origin(row: Any, deployment: Deployment) -> RunOrigin:
-    due = datetime.fromtimestamp(row.due, UTC)
-    by = "resume" if row.resumes else row.begun_by
-    return RunOrigin(by, due, deployment.path, deployment.version, row.agent, row.parent)
 
 
 WORDS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from prefectish.engine.driver.run import new_run_id
 from prefectish.errors import NotDeployed, ParameterError
 from prefectish.history import schema
 from prefectish.history.asks import asker, post
-from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED, WAITING, requested
+from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED, WAITING, agents, requested
 from prefectish.history.registry_tables import deployments as deployed
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore
@@ -71,8 +71,7 @@ class OpenRun(NamedTuple):
     run: str
     state: str
     claim: str
-    agent: str
-    driver: str | None
+    holder: str | None  # the process of its driver, or of its agent before there is one
     beat: int
     resumes: int
     deployment: Any  # its row
@@ -152,29 +151,43 @@ def take(store: HistoryStore, agent: str, labels: Collection[str], now: float) -
     Of what cannot begin because another run is open, what is to be left out ends here.
     """
     with store.writing() as connection:
-        query = (
-            select(requested, _d.labels, _d.options)
-            .join(deployed, _d.number == _q.deployment)
-            .where(_q.state == WAITING, _q.due <= now)
-            .order_by(_q.due, _q.number)
-            .limit(PAGE)
-            .with_for_update(of=requested, skip_locked=True)
-        )
-        for row in connection.execute(query).all():
-            if set(json.loads(row.labels)) <= set(labels) and _may_begin(connection, row):
-                return _taken(connection, row, agent)
+        seen: tuple[float, int] | None = None
+        while rows := _page(connection, now, seen):
+            for row in rows:
+                if set(json.loads(row.labels)) <= set(labels) and _may_begin(connection, row):
+                    return _taken(connection, row, agent)
+            seen = rows[-1].due, rows[-1].number
     return None
+
+
+def _page(connection: Connection, now: float, after: tuple[float, int] | None) -> Sequence[Any]:
+    """Return the next runs whose time has come: those that only other agents may take must not hide the rest."""
+    query = (
+        select(requested, _d.labels, _d.options)
+        .join(deployed, _d.number == _q.deployment)
+        .where(_q.state == WAITING, _q.due <= now, func.coalesce(_q.not_before, 0.0) <= now)
+        .order_by(_q.due, _q.number)
+        .limit(PAGE)
+        .with_for_update(of=requested, skip_locked=True)
+    )
+    if after is not None:
+        query = query.where(tuple_(_q.due, _q.number) > tuple_(*after))
+    return connection.execute(query).all()
 
 
 def _may_begin(connection: Connection, row: Any) -> bool:
     policy = json.loads(row.options)["overlap"]
-    if policy == "allow" or row.begun_by != "schedule":
+    if policy == "allow" or row.begun_by != "schedule" or row.resumes:  # one that was begun has its place
         return True
-    # Two agents that take two runs of one deployment look one after the other.
-    connection.execute(select(_d.number).where(_d.number == row.deployment).with_for_update())
+    # Two agents that take two runs of one deployment look one after the other; who finds it locked looks again in its
+    # next turn, because it holds other rows, for which the other one may wait.
+    lock = select(_d.number).where(_d.number == row.deployment).with_for_update(skip_locked=True)
+    if connection.execute(lock).first() is None:
+        return False
     path = select(_d.project, _d.name).where(_d.number == row.deployment).subquery()
     same = select(_d.number).join(path, (path.c.project == _d.project) & (path.c.name == _d.name))
-    others = connection.execute(select(_q.run).where(_q.deployment.in_(same), _q.state.in_(OPEN))).scalars().all()
+    is_open = _q.state.in_(OPEN) | ((_q.state == WAITING) & (_q.resumes > 0))
+    others = connection.execute(select(_q.run).where(_q.deployment.in_(same), is_open)).scalars().all()
     match overlap_of(policy, row.begun_by, len(others)):
         case Overlap.BEGIN:
             return True
@@ -241,28 +254,34 @@ def add_output(store: HistoryStore, run: str, output: str) -> None:
 
 def open_runs(store: HistoryStore) -> list[OpenRun]:
     """Return the runs that were taken and are not over."""
-    query = select(requested).where(_q.state.in_(OPEN))
+    holder = func.coalesce(_q.driver, agents.c.process).label("holder")
+    query = select(requested, holder).outerjoin(agents, agents.c.id == _q.agent).where(_q.state.in_(OPEN))
     with store.reading() as connection:
         rows = connection.execute(query).all()
         numbers = {row.deployment for row in rows}
         found = {r.number: r for r in connection.execute(select(deployed).where(_d.number.in_(numbers))).all()}
-    return [OpenRun(r.run, r.state, r.claim, r.agent, r.driver, r.beat, r.resumes, found[r.deployment]) for r in rows]
+    return [OpenRun(r.run, r.state, r.claim, r.holder, r.beat, r.resumes, found[r.deployment]) for r in rows]
 
 
-def give_back(store: HistoryStore, lost: OpenRun, why: str) -> bool:
-    """Let another driver continue a run whose driver is dead; return whether nothing has moved since it was seen."""
+def give_back(store: HistoryStore, lost: OpenRun, why: str, began: bool) -> bool:
+    """Let another driver continue a run whose driver is dead; return whether nothing has moved since it was seen.
+
+    Parameters
+    ----------
+    began
+        Whether a driver was lost, which is counted; not an agent that had not started one.
+    """
     with store.writing() as connection:
         same = (_q.run == lost.run) & (_q.claim == lost.claim) & (_q.beat == lost.beat) & _q.state.in_(OPEN)
-        began = lost.state == DRIVEN
         values = {"state": WAITING, "claim": None, "driver": None, "message": why, "resumes": lost.resumes + began}
         return bool(connection.execute(update(requested).where(same).values(values)).rowcount)
 
 
-def put_off(store: HistoryStore, found: OpenRun, due: float) -> None:
-    """Let a driver try again later: the run is in other hands still."""
+def put_off(store: HistoryStore, found: OpenRun, until: float) -> None:
+    """Let a driver try again later: the run is in other hands still. When it was due stays, which is signed."""
     with store.writing() as connection:
         same = (_q.run == found.run) & (_q.claim == found.claim) & _q.state.in_(OPEN)
-        values = {"state": WAITING, "claim": None, "driver": None, "due": due}
+        values = {"state": WAITING, "claim": None, "driver": None, "not_before": until}
         connection.execute(update(requested).where(same).values(values))
 
 
@@ -271,29 +290,41 @@ def take_lost(store: HistoryStore, lost: OpenRun, agent: str) -> str | None:
     claim = secrets.token_hex(16)
     with store.writing() as connection:
         same = (_q.run == lost.run) & (_q.claim == lost.claim) & (_q.beat == lost.beat) & _q.state.in_(OPEN)
-        values = {"claim": claim, "agent": agent, "state": CLAIMED, "driver": None}
+        values = {"claim": claim, "agent": agent, "state": CLAIMED, "driver": None, "resumes": lost.resumes + 1}
         return claim if connection.execute(update(requested).where(same).values(values)).rowcount else None
 
 
 def call_off(connection: Connection, deployment: int, why: str) -> None:
-    """End what waits of a deployment."""
-    waits = (_q.deployment == deployment) & (_q.state == WAITING)
+    """End what waits of a deployment, and was not begun."""
+    waits = (_q.deployment == deployment) & (_q.state == WAITING) & (_q.resumes == 0)
     connection.execute(update(requested).where(waits).values(state=ENDED, message=f"called off: {why}"))
 
 
 def cancel_waiting(store: HistoryStore, run: str) -> bool:
-    """End a run that waits for its time or an agent; return whether it did."""
+    """End a run that no driver drives; return whether it did. A driver that is about to begin it finds no claim."""
     with store.writing() as connection:
-        waits = (_q.run == run) & (_q.state == WAITING)
-        values = {"state": ENDED, "message": "cancelled before it began", "exit_code": 6}
+        waits = (_q.run == run) & _q.state.in_((WAITING, CLAIMED))
+        values = {"state": ENDED, "message": "cancelled before it began", "exit_code": 6, "claim": None}
         return bool(connection.execute(update(requested).where(waits).values(values)).rowcount)
 
 
-def hand_on(connection: Connection, former: int) -> None:
-    """Call off what schedules of a former version have planned; what was asked for by hand stays as it was asked."""
+def hand_on(connection: Connection, former: int, successor: Deployed | None) -> None:
+    """Call off what schedules of a former version have planned; what was asked for by hand stays as it was asked.
+
+    Parameters
+    ----------
+    successor
+        The version that follows the same schedules, which gets what was called off; None if it has others.
+    """
     waits = (_q.deployment == former) & (_q.state == WAITING) & (_q.begun_by == "schedule") & (_q.resumes == 0)
+    planned = connection.execute(select(requested).where(waits).order_by(_q.due)).all()
     values = {"state": ENDED, "message": "called off: a new version was deployed"}
     connection.execute(update(requested).where(waits).values(values))
+    for row in planned if successor is not None else ():
+        assert successor is not None
+        ask_for(
+            connection, successor, json.loads(row.parameters), begun_by="schedule", due=row.due, event=row.event
+        )  # fmt: skip
 
 
 def row_of(store: HistoryStore, run: str) -> Any:
@@ -320,7 +351,10 @@ def waiting(store: HistoryStore) -> int:
 
 
 def refusal(row: Any) -> str | None:
-    """Return why a request must not be carried out by this process; None if it may."""
+    """Return why a request must not be carried out by this process; None if it may.
+
+    Schedules do not make an exception: who writes rows could say of each that a schedule began it.
+    """
     names = ("run", "deployment", "parameters", "begun_by", "due", "parent", "asked_by")
     return Signer().refusal({name: getattr(row, name) for name in names}, row.signature)
 

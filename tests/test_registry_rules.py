@@ -1,0 +1,333 @@
+"""What becomes of rows of deployments and of runs that are asked for, whoever writes them, dies, or deploys anew."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, update
+
+import prefectish
+from prefectish import DateTimeParameter, Flow, flow, history, task
+from prefectish.engine.state import Cancelled, Failed, Running
+from prefectish.environments import LocalEnvironment
+from prefectish.environments.as_json import to_json
+from prefectish.errors import ParameterError
+from prefectish.history import schema, shared_limits
+from prefectish.history.asks import asks_of, last_asked, post
+from prefectish.history.registry_tables import ENDED, WAITING, deployments, leases, requested
+from prefectish.history.signing import Signer
+from prefectish.history.store import HistoryStore, open_store
+from prefectish.registry import deploying, driver, queue
+from prefectish.registry.agent import Agent
+from prefectish.registry.deployment import Content, Deployment, register
+from prefectish.registry.options import DeploymentOptions
+from prefectish.registry.source import SourceChanged
+from prefectish.schedules import IntervalSchedule
+from prefectish.schedules.as_json import to_json as schedule_json
+
+LIMIT = 60.0
+HOURLY = schedule_json(IntervalSchedule(timedelta(hours=1)))
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HistoryStore:
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
+    return open_store(None)
+
+
+def deployed(
+    store: HistoryStore,
+    name: str = "daily",
+    environment: Any = None,
+    labels: Any = (),
+    schedules: Any = (),
+    **given: Any,
+) -> Deployment:
+    source = {"file": "/nowhere/reports.py", "name": name, "digest": given.pop("digest", "1"), "takes": ["factor"]}
+    content = Content(source, to_json(environment or LocalEnvironment()), {}, list(schedules))
+    options = DeploymentOptions.checked(**given)
+    return register(store, "sales", name, name, content, labels, options, True, Signer())
+
+
+def asked(deployment: Deployment, due: float = 100.0, begun_by: str = "schedule", **given: Any) -> str:
+    with deployment._store.writing() as connection:
+        return queue.ask_for(connection, deployment, given, begun_by=begun_by, due=due, event=f"{begun_by} {due}")
+
+
+def rows(store: HistoryStore) -> list[Any]:
+    with store.reading() as connection:
+        return list(connection.execute(select(requested).order_by(requested.c.number)).all())
+
+
+def begin(store: HistoryStore) -> queue.OpenRun:
+    """Take a run and let a driver begin it."""
+    taken = queue.take(store, "agent", [], 200.0)
+    assert taken is not None
+    assert queue.confirm(store, taken.run, taken.claim, "elsewhere:1") is not None
+    return next(each for each in queue.open_runs(store) if each.run == taken.run)
+
+
+def altered(store: HistoryStore, table: Any, **values: Any) -> None:
+    with store.writing() as connection:
+        connection.execute(update(table).values(**values))
+
+
+# -- who is taken ----------------------------------------------------------------------------------------------------
+
+
+def test_runs_that_others_must_take_do_not_hide_the_rest(store: HistoryStore) -> None:
+    gpu, plain = deployed(store, "gpu", labels=["gpu"]), deployed(store)
+    for number in range(queue.PAGE + 1):
+        asked(gpu, due=float(number))
+    run = asked(plain)
+    taken = queue.take(store, "agent", ["cpu"], 200.0)
+    assert taken is not None
+    assert taken.run == run
+
+
+def test_run_that_was_begun_is_continued_while_another_one_is_open(store: HistoryStore) -> None:
+    deployment = deployed(store, overlap="skip")
+    scheduled = asked(deployment)
+    lost = begin(store)
+    asked(deployment, 110.0, "manual")
+    begin(store)
+    assert queue.give_back(store, lost, "its driver is dead", began=True)
+    taken = queue.take(store, "agent", [], 200.0)
+    assert taken is not None
+    assert (taken.run, taken.resumes) == (scheduled, 1)
+
+
+def test_run_that_waits_to_be_continued_counts_as_open(store: HistoryStore) -> None:
+    deployment = deployed(store, overlap="skip")
+    first = asked(deployment)
+    assert queue.give_back(store, begin(store), "its driver is dead", began=True)
+    queue.put_off(store, begin(store), until=1000.0)
+    asked(deployment, 110.0)
+    assert queue.take(store, "agent", [], 200.0) is None
+    assert [row.state for row in rows(store)] == [WAITING, ENDED]
+    assert f"run {first} is not over" in rows(store)[1].message
+
+
+def test_run_that_is_put_off_stays_signed_and_due(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECTISH_HMAC_KEY", "key of the team")
+    asked(deployed(store))
+    queue.put_off(store, begin(store), until=150.0)
+    (row,) = rows(store)
+    assert (row.due, queue.refusal(row)) == (100.0, None)
+    assert queue.take(store, "agent", [], 149.0) is None
+    assert queue.take(store, "agent", [], 150.0) is not None
+
+
+# -- who deploys anew ------------------------------------------------------------------------------------------------
+
+
+def test_times_of_a_schedule_are_not_lost_with_a_new_version(store: HistoryStore) -> None:
+    first = deployed(store, schedules=[HOURLY])
+    run = asked(first, factor=7)
+    altered(store, deployments, planned=100.0)
+    second = deployed(store, schedules=[HOURLY], digest="2")
+    old, new = rows(store)
+    assert (old.run, old.state) == (run, ENDED)
+    assert (new.deployment, new.state, new.due, json.loads(new.parameters)) == (
+        second.id,
+        WAITING,
+        100.0,
+        {"factor": 7},
+    )
+    assert second._row.planned == 100.0
+    third = deployed(store, schedules=[], digest="2")  # other schedules begin anew
+    assert [row.state for row in rows(store)] == [ENDED, ENDED]
+    assert third._row.planned > 100.0
+
+
+def test_archived_deployment_lets_its_runs_go_on(store: HistoryStore) -> None:
+    deployment = deployed(store)
+    asked(deployment)
+    assert queue.give_back(store, begin(store), "its driver is dead", began=True)
+    asked(deployment, 110.0)
+    deployment.archive()
+    assert [row.state for row in rows(store)] == [WAITING, ENDED]
+
+
+def test_schedule_with_values_for_nobody_is_refused(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "check_in", lambda *_: {"parameters": ["factor"]})
+    with Flow("daily") as daily:
+        pass
+    monkeypatch.setattr(deploying, "source_of", lambda *_: {"file": __file__, "name": "daily", "digest": "1"})
+    schedule = IntervalSchedule(timedelta(hours=1), parameter_defaults={"fctor": 7})
+    with pytest.raises(ParameterError, match="unknown: fctor, by parameter_defaults of the schedule"):
+        daily.deploy("sales", schedule=schedule)
+    assert prefectish.deployments() == []
+
+
+def test_schedule_that_cannot_be_followed_does_not_end_agents(
+    store: HistoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    of_later = {**HOURLY, "clocks": [{**HOURLY["clocks"][0], "kind": "lunar"}]}
+    deployed(store, "odd", schedules=[of_later])
+    deployed(store, schedules=[HOURLY])
+    altered(store, deployments, planned=time.time() - 7200)
+    with caplog.at_level("ERROR", logger="prefectish.registry"):
+        Agent(limit=1)._plan()
+    assert [row.deployment for row in rows(store)] == [2]
+    assert "sales/odd is not run by this agent: its schedule cannot be followed" in caplog.text
+
+
+@pytest.mark.parametrize("front", ["flow", "function"])
+def test_agent_gets_a_run_without_a_change_of_what_is_deployed(
+    front: str, store: HistoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploying, "check_in", lambda *_: {"parameters": ["day"]})
+    monkeypatch.setattr(deploying, "source_of", lambda *_: {"file": __file__, "name": "daily", "digest": "1"})
+    made: Any
+    if front == "flow":
+        with Flow("daily") as made:
+            DateTimeParameter("day")()
+    else:
+
+        @flow(name="daily")
+        def made(day: datetime) -> None:
+            pass
+
+    place = LocalEnvironment(env_vars={"STAGE": "live"})
+    hourly = IntervalSchedule(timedelta(hours=1))
+    first = made.deploy("sales", environment=place, schedule=hourly, labels=["live"], overlap="queue")
+    run = made.start(detach="sales", day="2026-05-01")
+    (now,) = prefectish.deployments("sales")
+    assert (now.id, now.active, now.labels, now.options.overlap) == (first.id, True, ("live",), "queue")
+    assert (now.environment.env_vars, len(now.schedules)) == ({"STAGE": "live"}, 1)
+    assert json.loads(queue.row_of(store, run.id).parameters) == {"day": "2026-05-01"}
+    with pytest.raises(TypeError, match="must leave timeout to sales/daily"):
+        made.start(detach="sales", day="2026-05-01", timeout=3)
+
+
+# -- what is signed --------------------------------------------------------------------------------------------------
+
+
+def test_run_of_a_schedule_that_nobody_signed_is_refused(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECTISH_HMAC_KEY", "key of the team")
+    run = asked(deployed(store), factor=1)
+    altered(store, requested, parameters=json.dumps({"factor": 2}))
+    Agent().start(once=True)
+    state = prefectish.attach(run).wait(LIMIT)
+    assert isinstance(state, Failed)
+    assert "its signature does not fit" in str(state.message)
+    row = history.run(run)
+    assert (row.deployment, row.deployment_version, row.trigger) == ("sales/daily", 1, "schedule")
+
+
+def test_lost_run_of_what_nobody_signed_starts_nothing(
+    store: HistoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\n")
+    program.chmod(0o755)
+    run = asked(deployed(store, environment=LocalEnvironment(python=program), on_lost="fail"))
+    begin(store)
+    code = "from prefectish.history.holders import own_holder; print(own_holder())"
+    gone = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    altered(store, requested, driver=gone.stdout.strip())
+    monkeypatch.setenv("PREFECTISH_HMAC_KEY", "key of the team")
+    Agent().start(once=True)
+    state = prefectish.attach(run).wait(LIMIT)
+    assert isinstance(state, Failed)
+    assert "it is not signed" in str(state.message)
+    assert not (tmp_path / "begun").exists()
+
+
+def test_pickle_with_a_signature_that_nobody_checks_is_not_loaded(store: HistoryStore) -> None:
+    asked(deployed(store))
+    pickled = {"pickle": "gASVCgAAAAAAAACMBnBpY2tsZZQu", "name": "daily", "digest": "1", "takes": []}
+    altered(store, deployments, source=json.dumps(pickled), signature="of somebody")
+    (row,) = rows(store)
+    with store.reading() as connection:
+        deployment = Deployment(store, connection.execute(select(deployments)).one())
+    with pytest.raises(SourceChanged, match="a pickled flow must be signed"):
+        driver._loaded(row, deployment, {"is_signed": False})
+
+
+# -- what dies -------------------------------------------------------------------------------------------------------
+
+
+def test_drivers_that_die_before_they_begin_are_replaced_and_then_given_up(store: HistoryStore, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $4 >> {tmp_path}/begun\nkill -9 $$\n")
+    program.chmod(0o755)
+    run = asked(deployed(store, environment=LocalEnvironment(python=program), max_resumes=2))
+    Agent().start(once=True)
+    state = prefectish.attach(run).wait(LIMIT)
+    assert isinstance(state, Failed)
+    assert str(state.message).startswith("driver-lost: its driver ended with code -9, after 2 resumes")
+    assert len((tmp_path / "begun").read_text().splitlines()) == 4  # the last one was to end it
+
+
+def test_output_of_a_driver_is_kept_though_its_agent_died(store: HistoryStore, tmp_path: Path) -> None:
+    run = asked(deployed(store))
+    taken = queue.take(store, "agent", [], 200.0)
+    assert taken is not None
+    folder = tmp_path / "home" / "agent"
+    folder.mkdir()
+    file = folder / f"{run}-{taken.claim[:8]}.json"
+    file.write_text("{}")
+    file.with_suffix(".log").write_text("what it printed\n")
+    agent = Agent()
+    agent._collect_orphans()
+    assert file.exists()  # its driver may be at work
+    assert queue.end(store, run, taken.claim, "Success: all well", 0)
+    agent._collect_orphans()
+    assert list(folder.iterdir()) == []
+    assert rows(store)[0].output == "what it printed\n"
+
+
+def test_run_is_cancelled_while_its_driver_starts(store: HistoryStore) -> None:
+    run = asked(deployed(store))
+    taken = queue.take(store, "agent", [], 200.0)
+    assert taken is not None
+    handle = prefectish.attach(run)
+    handle.cancel()
+    assert isinstance(handle.state, Cancelled)
+    assert queue.confirm(store, run, taken.claim, "driver") is None
+
+
+def test_run_that_is_cancelled_before_it_is_continued_has_ended_in_the_history(store: HistoryStore) -> None:
+    run = asked(deployed(store))
+    lost = begin(store)
+    facts = {"id": run, "flow_name": "daily", "name": run, "started": 1.0, "heartbeat": 1.0, "part": 0}
+    with store.writing() as connection:
+        connection.execute(insert(schema.runs).values(state=schema.CODES["Running"], **facts))
+    assert queue.give_back(store, lost, "its driver is dead", began=True)
+    handle = prefectish.attach(run)
+    assert isinstance(handle.state, Running)
+    handle.cancel()
+    assert isinstance(handle.state, Cancelled)
+    assert history.run(run).state == "Cancelled"
+
+
+def test_request_that_a_dead_driver_left_is_answered(store: HistoryStore) -> None:
+    with Flow("daily") as daily:
+        task(int)()
+    row = history.run(daily.run().context["flow_run_id"])
+    with store.writing() as connection:
+        number = post(connection, row._number, "pause", {}, Signer())
+        assert last_asked(connection, row._number) == number
+    (found,) = asks_of(store, row._number)
+    assert "the driver of the run died before; ask again" in str(found.error)
+
+
+def test_limit_is_not_taken_from_a_machine_whose_clock_is_behind(store: HistoryStore) -> None:
+    facts = {"holder": "elsewhere:1#boot.1.1", "size": 1, "wanted": 1, "beat": 3, "seen": time.time() - 90}
+    with store.writing() as connection:
+        connection.execute(insert(leases).values(name="db", run="other", **facts))
+    keeper = shared_limits.LeaseKeeper.__new__(shared_limits.LeaseKeeper)
+    keeper._seen = {}
+    with store.writing() as connection:
+        row = connection.execute(select(leases)).one()
+        assert keeper._lives(connection, row, 0.0)
+        assert not keeper._lives(connection, row, shared_limits.STANDS_STILL_AFTER + 1)
