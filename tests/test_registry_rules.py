@@ -6,20 +6,24 @@ import json
 import subprocess
 import sys
 import time
-from datetime import datetime, timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from postgres import binaries, server
 from sqlalchemy import insert, select, update
 
 import prefectish
-from prefectish import DateTimeParameter, Flow, flow, history, task
+from prefectish import DateTimeParameter, Flow, Parameter, flow, history, task
+from prefectish.cli.deploying import app
 from prefectish.engine.state import Cancelled, Failed, Running
 from prefectish.environments import LocalEnvironment
 from prefectish.environments.as_json import to_json
-from prefectish.errors import ParameterError
-from prefectish.history import schema, shared_limits
+from prefectish.errors import HistoryWriteError, ParameterError
+from prefectish.history import outline, schema, shared_limits
 from prefectish.history.asks import asks_of, last_asked, post
 from prefectish.history.registry_tables import ENDED, WAITING, deployments, leases, requested
 from prefectish.history.signing import Signer
@@ -157,7 +161,7 @@ def test_archived_deployment_lets_its_runs_go_on(store: HistoryStore) -> None:
 
 
 def test_schedule_with_values_for_nobody_is_refused(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deploying, "check_in", lambda *_: {"parameters": ["factor"]})
+    monkeypatch.setattr(deploying, "check_in", lambda *_: {"parameters": ["factor"], "needs": []})
     with Flow("daily") as daily:
         pass
     monkeypatch.setattr(deploying, "source_of", lambda *_: {"file": __file__, "name": "daily", "digest": "1"})
@@ -165,6 +169,75 @@ def test_schedule_with_values_for_nobody_is_refused(store: HistoryStore, monkeyp
     with pytest.raises(ParameterError, match="unknown: fctor, by parameter_defaults of the schedule"):
         daily.deploy("sales", schedule=schedule)
     assert prefectish.deployments() == []
+
+
+def test_run_without_a_value_that_it_needs_is_refused(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "check_in", lambda *_: {"parameters": ["day"], "needs": ["day"]})
+    monkeypatch.setattr(deploying, "source_of", lambda *_: {"file": __file__, "name": "daily", "digest": "1"})
+    with Flow("daily", schedule=IntervalSchedule(timedelta(hours=1))) as daily:
+        pass
+    with pytest.raises(ParameterError, match="missing: day; a schedule must find values"):
+        daily.deploy("sales")
+    with pytest.raises(ParameterError, match="missing: day; sales/daily has no values of them"):
+        daily.deploy("sales", schedule=None).run()
+
+
+class Typed(NamedTuple):
+    """Parameters of a flow, in both front ends."""
+
+    made: Any
+    right: dict[str, Any]
+    wrong: dict[str, Any]
+
+
+def typed(front: str) -> Typed:
+    if front == "flow":
+        with Flow("typed") as made:
+            DateTimeParameter("day")()
+            Parameter("factor", default=2)()
+        return Typed(made, {"day": "2026-05-01"}, {"day": "some day"})
+
+    @flow
+    def takes(day: date, factor: int = 2) -> None:
+        pass
+
+    return Typed(takes, {"day": "2026-05-01"}, {"day": "some day"})
+
+
+@pytest.mark.parametrize("front", ["flow", "function"])
+def test_deployed_values_are_of_the_types_of_parameters(front: str) -> None:
+    found = typed(front)
+    assert driver._checked_parameters(found.made, {}) == {"parameters": ["day", "factor"], "needs": ["day"]}
+    assert driver._checked_parameters(found.made, found.right)["needs"] == []
+    with pytest.raises(ParameterError, match="day"):
+        driver._checked_parameters(found.made, found.wrong)
+
+
+@pytest.mark.fault
+def test_those_who_deploy_and_take_at_once_on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
+    programs = binaries()
+    if programs is None or find_spec("psycopg") is None:
+        pytest.skip("PostgreSQL, or psycopg, is not installed")
+    with server(programs) as running, ThreadPoolExecutor(4) as pool:
+        store = open_store(running.url)
+        made = list(pool.map(lambda n: deployed(store, overlap="queue", digest=str(n)).version, range(8)))
+        assert sorted(made) == list(range(1, 9))
+        several = [deployed(store, f"flow {n}", overlap="queue") for n in range(3)]
+        for number in range(12):
+            asked(several[number % 3], float(number))
+
+        def work(_: int) -> list[str]:
+            begun = []
+            while queue.waiting(store):
+                taken = queue.take(store, "agent", [], 200.0)
+                if taken is not None:
+                    begun.append(taken.run)
+                    queue.end(store, taken.run, taken.claim, "Success", 0)
+            return begun
+
+        begun = [run for runs in pool.map(work, range(2)) for run in runs]
+        assert sorted(begun) == sorted(row.run for row in rows(store))
 
 
 def test_schedule_that_cannot_be_followed_does_not_end_agents(
@@ -184,7 +257,7 @@ def test_schedule_that_cannot_be_followed_does_not_end_agents(
 def test_agent_gets_a_run_without_a_change_of_what_is_deployed(
     front: str, store: HistoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deploying, "check_in", lambda *_: {"parameters": ["day"]})
+    monkeypatch.setattr(deploying, "check_in", lambda *_: {"parameters": ["day"], "needs": []})
     monkeypatch.setattr(deploying, "source_of", lambda *_: {"file": __file__, "name": "daily", "digest": "1"})
     made: Any
     if front == "flow":
@@ -312,7 +385,7 @@ def test_run_that_is_cancelled_before_it_is_continued_has_ended_in_the_history(s
 
 def test_request_that_a_dead_driver_left_is_answered(store: HistoryStore) -> None:
     with Flow("daily") as daily:
-        task(int)()
+        task(lambda: 1)()
     row = history.run(daily.run().context["flow_run_id"])
     with store.writing() as connection:
         number = post(connection, row._number, "pause", {}, Signer())
@@ -331,3 +404,38 @@ def test_limit_is_not_taken_from_a_machine_whose_clock_is_behind(store: HistoryS
         row = connection.execute(select(leases)).one()
         assert keeper._lives(connection, row, 0.0)
         assert not keeper._lives(connection, row, shared_limits.STANDS_STILL_AFTER + 1)
+
+
+def test_history_that_is_gone_does_not_hide_a_run(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = asked(deployed(store))
+
+    class Gone:
+        """A history on a server that does not answer."""
+
+        def reading(self) -> Any:
+            raise HistoryWriteError("the server does not answer")
+
+    monkeypatch.setattr(outline, "open_stores", lambda: [Gone()])
+    assert prefectish.attach(run).id == run
+
+
+def test_commands_have_codes_and_json(store: HistoryStore, capsys: pytest.CaptureFixture[str]) -> None:
+    deployed(store)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            app(list(words))
+        return (end.value.code, *capsys.readouterr())
+
+    code, _, said = call("attach", "of-nobody")
+    assert (code, said) == (2, f"prefectish: no run 'of-nobody' in the history {store.location}\n")
+    code, printed, _ = call("trigger", "sales/daily", "-p", "factor=2", "--json")
+    assert code == 0
+    assert queue.row_of(store, json.loads(printed)["id"]) is not None
+    assert call("trigger", "sales/daily", "-p", "fctor=2")[0] == 2
+    assert call("trigger", "sales/nothing")[0] == 2
+    code, printed, _ = call("archive", "sales/daily", "--json")
+    facts = json.loads(printed)
+    assert (code, facts["project"], facts["name"], facts["version"]) == (0, "sales", "daily", 1)
+    assert facts["archived"] is not None
+    assert call("archive", "sales/daily")[0] == 2

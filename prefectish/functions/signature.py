@@ -62,9 +62,9 @@ class BoundSignature:
             raise ParameterError(f"{self.name}: {told}")
         for name in named:
             bound.setdefault(name, takes[name].default)
-        found = {name: self._checked(name, value) for name, value in bound.items()}
+        found = {name: self.accept(name, value) for name, value in bound.items()}
         if rest is not None:
-            found[rest] = tuple(self._checked(rest, value) for value in args[len(by_position) :])
+            found[rest] = tuple(self.accept(rest, value) for value in args[len(by_position) :])
         return found
 
     def as_given(self, arguments: Mapping[str, Any], count: int) -> tuple[list[Any], dict[str, Any]]:
@@ -85,7 +85,8 @@ class BoundSignature:
         count = max(0 if self._is_plain else count, len(self._only_by_position))
         return as_given(arguments, takes[:count])
 
-    def _checked(self, name: str, value: Any) -> Any:
+    def accept(self, name: str, value: Any) -> Any:
+        """Return the value of an argument, as one of its type; ParameterError if it is none."""
         expected = self._hints().get(name) if self.validates and _can_validate() else None
         return value if expected is None or expected is Any else checked(name, expected, value)
 

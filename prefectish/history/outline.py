@@ -9,8 +9,10 @@ from typing import Any
 from sqlalchemy import select
 
 from prefectish import config
+from prefectish.engine.context import get_logger
 from prefectish.engine.state import Mapped, Pending, State
 from prefectish.engine.task_states import Arrow, TaskStates
+from prefectish.errors import HistoryWriteError
 from prefectish.history import schema
 from prefectish.history.cells import BadCell, json_of
 from prefectish.history.children import ChildRow, FailureGroup
@@ -28,11 +30,15 @@ _EDGES = [[str, key, mapped] for key in (str, type(None)) for mapped in (int, bo
 def find(run_id: str) -> RunRow | None:
     """Return a run from a history opened by this process, or the one in the home folder; None if not found.
 
-    A missing history is not created.
+    A missing history is not created; one that cannot be reached any more does not hide the others.
     """
     for store in _stores():
-        with store.reading() as connection:
-            row = connection.execute(select(schema.runs).where(schema.runs.c.id == run_id)).first()
+        try:
+            with store.reading() as connection:
+                row = connection.execute(select(schema.runs).where(schema.runs.c.id == run_id)).first()
+        except HistoryWriteError as error:
+            get_logger("history").warning("%s; run %s is looked for elsewhere", error, run_id)
+            continue
         if row is not None:
             return RunRow(store, row)
     return None

@@ -64,8 +64,9 @@ def deploy(
     opened = open_store(store)
     if build:
         place.build(source, push)
-    source["takes"] = check_in(place, source, values)["parameters"]
-    _check_clocks(schedules, source["takes"])
+    facts = check_in(place, source, values)
+    source |= {"takes": facts["parameters"], "needs": facts["needs"]}
+    _check_clocks(schedules, source, set_schedule_active)
     content = Content(source, environment_json(place), values, schedules)
     return register(opened, project_name, chosen, flow.name, content, tags, options, set_schedule_active, signer)
 
@@ -98,14 +99,20 @@ def check_in(environment: Environment, source: Mapping[str, Any], parameters: Ma
     return loaded
 
 
-def _check_clocks(schedules: Sequence[Mapping[str, Any]], takes: Sequence[str]) -> None:
-    """Refuse values that a schedule would bring to parameters which the flow does not have."""
-    brought = {name for facts in schedules for clock in facts["clocks"] for name in clock["parameter_defaults"] or ()}
-    if unknown := sorted(brought - set(takes)):
-        raise ParameterError(
-            f"unknown: {', '.join(unknown)}, by parameter_defaults of the schedule; the flow has "
-            f"{', '.join(takes) or 'none'}"
-        )
+def _check_clocks(schedules: Sequence[Mapping[str, Any]], source: Mapping[str, Any], active: bool) -> None:
+    """Refuse a schedule that brings values of parameters which the flow does not have, or not all that it needs."""
+    for clock in (clock for facts in schedules for clock in facts["clocks"]):
+        brought = (clock["parameter_defaults"] or {}).keys()
+        if unknown := sorted(brought - set(source["takes"])):
+            raise ParameterError(
+                f"unknown: {', '.join(unknown)}, by parameter_defaults of the schedule; the flow has "
+                f"{', '.join(source['takes']) or 'none'}"
+            )
+        if active and (missing := sorted(set(source["needs"]) - brought)):
+            raise ParameterError(
+                f"missing: {', '.join(missing)}; a schedule must find values: give parameters=, parameter_defaults of "
+                f"its clocks, or set_schedule_active=False"
+            )
 
 
 def _environment(environment: Environment | None, source: Mapping[str, Any]) -> Environment:

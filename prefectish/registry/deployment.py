@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from prefectish.engine.state import State
 from prefectish.environments.as_json import from_json as environment_of
@@ -26,6 +26,8 @@ from prefectish.registry.attached import attach
 from prefectish.registry.options import DeploymentOptions
 
 _d = table.c
+#: Lock of a server for those who register, one after the other.
+LOCK = 0x64706C79
 
 
 class Content(NamedTuple):
@@ -236,6 +238,8 @@ def register(
         "options": options.to_json(),
     }
     with store.writing() as connection:
+        if connection.dialect.name != "sqlite":  # where whoever writes is alone anyway: two would make one version
+            connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
         last = connection.execute(
             select(table).where(_d.project == project, _d.name == name).order_by(_d.version.desc()).with_for_update()
         ).first()

@@ -52,7 +52,7 @@ def check(facts: Mapping[str, Any]) -> int:
     try:
         flow = load(facts["source"], is_signed=True)  # whoever deploys it is about to sign it
         _check_secrets(facts["secrets"])
-        described = {"name": flow.name, "parameters": _checked_parameters(flow, facts["parameters"])}
+        described = {"name": flow.name, **_checked_parameters(flow, facts["parameters"])}
     except Exception as error:  # the flow's file is user code
         if not isinstance(error, PrefectishError):
             logger.error("the flow cannot be loaded", exc_info=error)
@@ -62,19 +62,29 @@ def check(facts: Mapping[str, Any]) -> int:
     return 0
 
 
-def _checked_parameters(flow: Any, given: Mapping[str, Any]) -> list[str]:
-    """Return the names of a flow's parameters, once those that are given are found to fit."""
+def _checked_parameters(flow: Any, given: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the names of a flow's parameters, and of those without a value, once the given ones are found to fit."""
     from prefectish.errors import ParameterError
     from prefectish.functions.decorator import FlowFunction
 
     if isinstance(flow, FlowFunction):
-        known = list(flow.signature.signature.parameters)
+        takes = flow.signature.signature.parameters
+        required = {name: p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+                    for name, p in takes.items()}  # fmt: skip
+        accept: Callable[[str, Any], Any] = flow.signature.accept
     else:
         flow.validate()
-        known = [parameter.name for parameter in flow.parameters()]
-    if unknown := sorted(given.keys() - set(known)):
-        raise ParameterError(f"unknown: {', '.join(unknown)}; the flow has {', '.join(known) or 'none'}")
-    return known
+        own = {parameter.name: parameter for parameter in flow.parameters()}
+        required = {name: parameter.required for name, parameter in own.items()}
+
+        def accept(name: str, value: Any) -> Any:
+            return own[name].accept(value)
+
+    if unknown := sorted(given.keys() - required.keys()):
+        raise ParameterError(f"unknown: {', '.join(unknown)}; the flow has {', '.join(required) or 'none'}")
+    for name, value in given.items():
+        accept(name, value)
+    return {"parameters": list(required), "needs": [n for n, needed in required.items() if needed and n not in given]}
 
 
 def _check_secrets(names: list[str]) -> None:

@@ -107,13 +107,15 @@ def ask_for(
     NotDeployed
         The deployment was archived.
     ParameterError
-        The flow does not take a parameter.
+        The flow does not take a parameter, or one that it needs is missing.
     ValueError
         The parameters are not JSON.
     """
     takes = deployment.source["takes"]
     if unknown := sorted(parameters.keys() - set(takes)):
         raise ParameterError(f"unknown: {', '.join(unknown)}; {deployment.path} takes {', '.join(takes) or 'none'}")
+    if missing := sorted(set(deployment.source.get("needs", ())) - parameters.keys()):
+        raise ParameterError(f"missing: {', '.join(missing)}; {deployment.path} has no values of them")
     if connection.execute(select(_d.archived).where(_d.number == deployment.id)).scalar() is not None:
         raise NotDeployed(f"version {deployment.version} of {deployment.path} is archived; run the one in its place")
     facts = {
