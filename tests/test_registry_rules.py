@@ -32,7 +32,7 @@ from prefectish.registry import deploying, driver, queue
 from prefectish.registry.agent import Agent
 from prefectish.registry.deployment import Content, Deployment, register
 from prefectish.registry.options import DeploymentOptions
-from prefectish.registry.source import SourceChanged
+from prefectish.registry.source import SourceChanged, source_of
 from prefectish.schedules import IntervalSchedule
 from prefectish.schedules.as_json import to_json as schedule_json
 
@@ -439,3 +439,50 @@ def test_commands_have_codes_and_json(store: HistoryStore, capsys: pytest.Captur
     assert (code, facts["project"], facts["name"], facts["version"]) == (0, "sales", "daily", 1)
     assert facts["archived"] is not None
     assert call("archive", "sales/daily")[0] == 2
+
+
+NOTEBOOK = """
+from prefectish import Flow, flow, task
+RATE = {rate}
+def helper(x):
+    return x * {factor}
+@task
+def step(x):
+    return helper(x) * RATE
+with Flow("graph") as graph:
+    step(1)
+@flow
+def function():
+    return step(1)
+"""
+
+
+@pytest.mark.parametrize("front", ["graph", "function"])
+def test_flow_of_a_notebook_has_a_version_for_each_content(front: str) -> None:
+    def digest(**values: int) -> str:
+        space: dict[str, Any] = {"__name__": "cells"}
+        exec(NOTEBOOK.format(**values), space)
+        return str(source_of(space[front], has_key=True)["digest"])
+
+    first = digest(rate=1, factor=1)
+    assert digest(rate=1, factor=1) == first
+    assert len({first, digest(rate=2, factor=1), digest(rate=1, factor=2)}) == 3
+
+
+@pytest.mark.parametrize("front", ["flow", "function"])
+def test_client_of_this_process_is_not_sent_away(front: str, store: HistoryStore) -> None:
+    class WithClient:
+        client = object()
+
+    made: Any
+    if front == "flow":
+        with Flow("daily", executor=WithClient()) as made:
+            DateTimeParameter("day")()
+    else:
+
+        @flow(executor=WithClient())
+        def made(day: str) -> None:
+            pass
+
+    with pytest.raises(TypeError, match="without client="):
+        made.start(detach=True, day="2026-05-01")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefectish.engine.process_tree import kill_tree
 from prefectish.environments.as_json import to_json as environment_json
 from prefectish.environments.base import MAX_OUTPUT, Environment, EnvironmentFailed
 from prefectish.environments.local import LocalEnvironment
@@ -89,7 +90,12 @@ def check_in(environment: Environment, source: Mapping[str, Any], parameters: Ma
         file.write_text(json.dumps(facts), encoding="utf-8")
         output = Path(folder, "output")
         with open(output, "wb") as written:
-            code = environment.launch("check", str(file)).popen(stdout=written, stderr=written).wait()
+            process = environment.launch("check", str(file)).popen(stdout=written, stderr=written)
+            try:
+                code = process.wait()
+            except BaseException:  # Ctrl-C, while the flow's file hangs: the process is in a session of its own
+                kill_tree(process.pid)
+                raise
         lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
     found = next((line for line in reversed(lines) if line.startswith(MARK)), None)
     if code or found is None:

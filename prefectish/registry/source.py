@@ -12,9 +12,11 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from types import CodeType, FunctionType
 from typing import Any
 
 from prefectish.errors import FlowDefinitionError, PrefectishError
+from prefectish.fingerprint import fingerprint
 from prefectish.flow_loading import load_flow
 from prefectish.flow_source import origin_of
 
@@ -51,7 +53,7 @@ def source_of(flow: Any, has_key: bool) -> dict[str, Any]:
     import cloudpickle
 
     content = cloudpickle.dumps(flow)
-    digest = hashlib.sha256(f"{flow.name} {flow.version}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{flow.name} {flow.version} {_reached(flow)}".encode()).hexdigest()
     return {"pickle": base64.b64encode(content).decode(), "digest": digest, "name": flow.name}
 
 
@@ -94,6 +96,35 @@ def refuse_while_loading(name: str) -> None:
         raise FlowDefinitionError(
             f"flow {name!r} is deployed whenever its file is loaded; put it under `if __name__ == '__main__':`"
         )
+
+
+def _reached(flow: Any) -> str:
+    """Return a hash of the functions, tasks and plain values that bodies of a flow find as globals.
+
+    A pickle takes them along. It cannot be hashed itself: it names cells of notebooks by the process that ran them.
+    """
+    todo = [getattr(each, "fn", None) for each in getattr(flow, "tasks", (flow,))]
+    seen: dict[int, Any] = {}
+    facts = []
+    while todo:
+        function = todo.pop()
+        if not isinstance(function, FunctionType) or id(function) in seen:
+            continue
+        seen[id(function)] = function
+        for name in sorted(_names(function.__code__) & function.__globals__.keys()):
+            value = function.__globals__[name]
+            body = getattr(value, "fn", value)
+            if isinstance(body, FunctionType) and body.__module__ == function.__module__:
+                todo.append(body)
+                facts.append(f"{name} {fingerprint(body)}")
+            elif isinstance(value, bool | int | float | str | bytes | None):
+                facts.append(f"{name} {fingerprint(value)}")
+    return " ".join(sorted(set(facts)))
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = [_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*inner)
 
 
 def _check_unchanged(path: str, digest: str, is_signed: bool) -> None:
