@@ -257,18 +257,23 @@ def register(
                 **signed, "digest": digest, "active": int(active), "created": now, "created_by": asker(),
                 "planned": now, "signature": signer.sign(signed),
             }  # fmt: skip
-            if last is not None and _goes_on(last, values):
-                values["planned"] = last.planned
-            if last is not None and last.archived is None:
-                archive_row(connection, last.number)
-            key = connection.execute(insert(table).values(values)).inserted_primary_key
-            assert key is not None
-            number = int(key[0])
-            if last is not None:
-                goes_on = _goes_on(last, values)
-                made = connection.execute(select(table).where(_d.number == number)).one()
-                queue.hand_on(connection, last.number, Deployment(store, made) if goes_on else None)
+            number = _add(store, connection, last, values)
         return Deployment(store, connection.execute(select(table).where(_d.number == number)).one())
+
+
+def _add(store: HistoryStore, connection: Connection, last: Any, values: dict[str, Any]) -> int:
+    """Write a version in the place of the last one, if there is one, and return its number."""
+    goes_on = last is not None and _goes_on(last, values)
+    if goes_on:
+        values["planned"] = last.planned
+    if last is not None and last.archived is None:
+        archive_row(connection, last.number)
+    key = connection.execute(insert(table).values(values)).inserted_primary_key
+    assert key is not None
+    if last is not None:
+        made = connection.execute(select(table).where(_d.number == key[0])).one()
+        queue.hand_on(connection, last.number, Deployment(store, made) if goes_on else None)
+    return int(key[0])
 
 
 def _goes_on(former: Any, values: Mapping[str, Any]) -> bool:
