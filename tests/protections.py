@@ -643,6 +643,10 @@ OFF = (
         {"prefectish.executors.cluster:key_name": instead(lambda run: "run")}, limit=25),
     Off("S7", f"{WATCHED}test_s7_web_server_is_distinguished_from_a_scheduler_at_once", "the peer is identified",
         {"prefectish.executors.connect:await_scheduler": nothing}, limit=25),
+    Off("S8", "test_hosts.py::test_s8_network_that_is_cut_for_a_while_changes_no_state",
+        "a silent scheduler is told of", {"prefectish.executors.lost_keys:LossWatch._note_silence": nothing}, limit=60),
+    Off("S8", "test_hosts.py::test_s8_client_that_is_cut_off_ends_its_run_which_can_be_resumed[both ways]",
+        "the link to the scheduler is watched", SCHEDULER_UNWATCHED, limit=45),
     # -- clients
     Off("C1", f"{TERMINAL}test_c1_ctrl_c_in_a_terminal_ends_a_run_and_all_of_its_processes[local]",
         "Ctrl-C is told from a body's own KeyboardInterrupt", UNINTERRUPTIBLE, limit=40),

@@ -117,10 +117,10 @@ def kinds(state):
 
 
 @contextmanager
-def running(code, *arguments):
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+def running(code, *arguments, before=()):
+    """Run Python; `before` is what its command begins with, where it runs somewhere else."""
+    command = [*before, sys.executable, "-c", code, *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
