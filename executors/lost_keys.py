@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future as Answer
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +138,7 @@ class LossWatch:
         self._next_fetch_look = 0.0
         self._fetching: dict[tuple[Any, str, tuple[Any, ...]], float] = {}
         self._carried: dict[tuple[Any, str, tuple[Any, ...]], float] = {}
+        self._unread: dict[tuple[Any, tuple[str, ...]], float] = {}
         self._deaths: dict[tuple[Any, Any], dict[str, Any]] = {}
         self._lost = False
 
@@ -341,6 +342,28 @@ class LossWatch:
                 if wanted is not None:
                     detail = f"{worker} could not fetch {label_of(values[0], self.run_id)} for {now - since:.0f} s"
                     lost[wanted] = Lost(LossCause.INPUT_LOST, detail=detail)
+        return lost
+
+    def unread(self, holders: Mapping[Any, Sequence[str]], now: float) -> dict[Any, Lost]:
+        """Note values that the scheduler cannot fetch from the workers that have them; return those to be given up.
+
+        A worker that is alive and cannot be connected to: behind a firewall, or with an address of another network.
+
+        Parameters
+        ----------
+        holders
+            Addresses of these workers, by key.
+        """
+        lost: dict[Any, Lost] = {}
+        for key, workers in holders.items():
+            if not workers:  # the value was lost with its worker, and is computed anew
+                continue
+            where, since = ", ".join(workers), self._unread.setdefault((key, tuple(workers)), now)
+            text = "the scheduler cannot connect to %s, which has the result of %s"
+            self._warn_once(f"unread {where}", text, where, label_of(key, self.run_id))
+            if now - since >= self.no_workers_timeout:
+                detail = f"for {now - since:.0f} s the scheduler could not connect to {where}, which has its result"
+                lost[key] = Lost(LossCause.CLUSTER_ERROR, detail=detail)
         return lost
 
     def _unrunnable(self, now: float, open_keys: Mapping[Any, OpenKey]) -> dict[Any, Lost]:

@@ -471,7 +471,7 @@ class ClusterSession:
         if not finished:
             return
         try:
-            values, large = self.watch.wait(self._read(finished), self._patience)
+            values, large, unread = self.watch.wait(self._read(finished), self._patience)
         except NoAnswer:  # a worker has just died, and Dask tries it for half a minute; its values are computed anew
             self._patience = min(2 * self._patience, _MAX_PATIENCE)
             return
@@ -481,22 +481,26 @@ class ClusterSession:
         for key, nbytes in large.items():
             self._ask_receipt(key, nbytes)
         release(self.client, [future for key, value in values.items() if (future := self._take(key, value))])
+        for key, loss in self.watch.unread(unread, time.monotonic()).items():
+            self._give_up(self.open_keys.pop(key), loss)
 
-    async def _read(self, keys: list[Key]) -> tuple[dict[Key, Any], dict[Key, int]]:
-        """Ask the scheduler for the sizes of values and read the small ones; a value that was lost stays open."""
+    async def _read(self, keys: list[Key]) -> tuple[dict[Key, Any], dict[Key, int], dict[Key, Sequence[str]]]:
+        """Ask for the sizes of values and read the small ones; what cannot be read stays open: return who has it."""
         sizes = await self._sizes(keys)
         large = {key: size for key, size in sizes.items() if self._is_large(key, size)}
         small = [key for key in sizes if key not in large]
         values: dict[Key, Any] = {}
+        unread: dict[Key, Sequence[str]] = {}
         while small:
             answer = await self.client.scheduler.gather(keys=small)
             if answer["status"] == "OK":
                 values = answer["data"]
                 break
             gone = set(answer["keys"])
+            unread |= await self.client.scheduler.who_has(keys=list(gone))
             mark_pending(self.client, gone)
             small = [key for key in small if key not in gone]
-        return values, large
+        return values, large, unread
 
     def _is_large(self, key: Key, size: int) -> bool:
         entry = self.open_keys[key]

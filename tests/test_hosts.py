@@ -259,29 +259,58 @@ def test_w19_input_of_a_worker_that_cannot_reach_another_is_brought_there(networ
     assert bool(told(caplog, "they are brought there")) != heals
 
 
-def test_w19_input_that_nobody_can_fetch_is_lost_by_name(network, monkeypatch, caplog):
-    """W19. A firewall lets nobody connect to the worker that has it, while the worker lives."""
+def test_w19_input_that_nobody_can_fetch_is_lost_by_name(network, tmp_path, monkeypatch):
+    """W19. A firewall lets nobody connect any more to the worker that has it, while the worker lives."""
     monkeypatch.setattr(crashes, "RESENDS", 0)
+    gate = tmp_path / "gate"
 
     @task(workers=["w1"])
     def make(x):
         return bytes([x]) * LARGE
 
     @task(workers=["w2"])
-    def total(xs):
+    def hold():
+        wait_for_file(gate)
+
+    @task(workers=["w2"])
+    def total(xs, held):
         return len(xs)
 
     with Flow("nobody") as flow:
         made = make.map(range(3))
-        out = total(made)
+        out = total(made, hold())
     with hosts.cluster(network, "w1", "w2") as client:
+        run = flow.start(executor=DaskExecutor(client=client, no_workers_timeout=4), history=False)
+        until(lambda: run.counts(made).get("Success") == 3)
         network.shut("w1", hosts.WORKER_PORT)
-        state = flow.run(executor=DaskExecutor(client=client, no_workers_timeout=4), history=False)
+        gate.touch()
+        state = run.wait(50)
     assert kinds(state.result[made]) == {"Success": 3}
     lost = state.result[out]
     assert lost.cause == "input-lost", lost
     assert f"tcp://{network.address('w2')}:{hosts.WORKER_PORT} could not fetch make-1[" in lost.message
     assert state.exit_code == 3
+
+
+# ---------------------------------------------------------------------- workers that cannot be connected to
+
+
+@pytest.mark.parametrize(("spelling", "size"), [("graph", 10), ("function", LARGE)])
+def test_w25_result_of_a_worker_that_cannot_be_connected_to_is_lost_by_name(network, caplog, spelling, size):
+    @task
+    def make(x):
+        return bytes([x]) * size
+
+    network.shut("w1", hosts.WORKER_PORT)
+    with hosts.cluster(network, "w1", "w2") as client:
+        executor = DaskExecutor(client=client, no_workers_timeout=5)
+        state = Spelled(spelling, executor).states(lambda: {"m": make.map(range(8))})["m"]
+    address = f"tcp://{network.address('w1')}:{hosts.WORKER_PORT}"
+    lost = [s for s in state.map_states if s.is_failed()]
+    assert 0 < len(lost) < 8
+    assert {s.cause for s in lost} == {"cluster-error"}
+    assert all(f"the scheduler could not connect to {address}, which has its result" in s.message for s in lost)
+    assert len(told(caplog, f"the scheduler cannot connect to {address}, which has the result of ")) == 1
 
 
 # ---------------------------------------------------------------------- workers that join
