@@ -475,7 +475,7 @@ class ClusterSession:
         except NoAnswer:  # a worker has just died, and Dask tries it for half a minute; its values are computed anew
             self._patience = min(2 * self._patience, _MAX_PATIENCE)
             return
-        except SchedulerLost:
+        except (SchedulerLost, OSError):  # the connection broke while it was read
             return  # the watch reports it at its next look
         self._patience = _PATIENCE
         for key, nbytes in large.items():

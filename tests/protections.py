@@ -591,7 +591,7 @@ OFF = (
     Off("W23", "test_late_workers.py::test_w23_late_worker_with_a_disk_of_its_own_is_sent_away",
         "each process looks for what the client wrote",
         {"prefectish.executors.worker_guard:_complaint": instead(lambda python, marks: None)}, limit=60),
-    Off("W25", "test_hosts.py::test_w25_result_of_a_worker_that_cannot_be_connected_to_is_lost_by_name[graph-10]",
+    Off("W25", "test_hosts.py::test_w25_result_of_a_worker_that_cannot_be_connected_to_is_lost_by_name",
         "what cannot be read for long is given up",
         {"prefectish.executors.lost_keys:LossWatch.unread": instead(lambda watch, holders, now: {})}, limit=45),
     Off("W17", "test_faults_waiting.py::test_w17_paused_workers_end_what_waits_for_them",
