@@ -104,36 +104,6 @@ def test_w11_children_of_a_worker_that_is_cut_off_run_elsewhere(network, tmp_pat
     assert max(map(len, begun.values())) <= 2, begun
 
 
-def test_w9_workers_that_are_all_cut_off_end_what_waits_for_them(network, tmp_path):
-    path = tmp_path / "notes"
-
-    @task
-    def work(x):
-        note(path, f"{x} {worker_name()}")
-        spend(0.3)
-        return x
-
-    @task
-    def total(xs):
-        return sum(xs)
-
-    def cut():
-        until(lambda: len(notes(path)) > 4)
-        network.cut("scheduler", "w1", "w2")
-
-    with Flow("all cut off") as flow:
-        children = work.map(range(30))
-        after = total(children)
-    with hosts.cluster(network, "w1", "w2") as client, meanwhile(cut):
-        state = flow.run(executor=DaskExecutor(client=client, no_workers_timeout=12), history=False)
-    assert set(kinds(state.result[children])) == {"Success", "Crashed"}, state
-    lost = [s for s in state.result[children].map_states if s.is_failed()]
-    assert {s.cause for s in lost} == {"no-workers"}
-    assert "the cluster had no workers for 12 s" in lost[0].message
-    assert state.result[after].is_finished()
-    assert state.exit_code == 3
-
-
 # ---------------------------------------------------------------------- between the client and the scheduler
 
 
