@@ -153,7 +153,7 @@ def test_session_that_cannot_start_lets_its_error_out():
     assert "flow_run_id" not in context
 
 
-@pytest.mark.parametrize("wrong", ["dask", 3, LocalExecutor])
+@pytest.mark.parametrize("wrong", ["dusk", 3, LocalExecutor])
 def test_executor_that_is_none_is_refused_by_name(wrong):
     flow = Flow("f", tasks=[Task()])
     with pytest.raises(TypeError, match="executor must be an Executor instance") as caught:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from prefectish import Flow, flow
+from prefectish import Flow, Task, flow
 from prefectish.engine.driver.options import RunOptions
 from prefectish.engine.state import Scheduled
 
@@ -39,8 +39,8 @@ def test_impossible_options_are_refused(wrong: dict[str, Any], text: str) -> Non
 
 
 def test_both_front_ends_refuse_the_same_executor_in_the_same_words() -> None:
-    text = r"executor must be an Executor instance such as .*LocalDaskExecutor\(\), got 'threads'"
+    text = r"executor must be an Executor instance such as .*LocalDaskExecutor\(\), or .*, got 'treads'"
     with pytest.raises(TypeError, match=text):
-        Flow("f").run(executor="threads")
+        Flow("f", tasks=[Task()]).run(executor="treads")
     with pytest.raises(TypeError, match=text):
-        flow(lambda: 1, name="g").run(executor="threads")
+        flow(lambda: 1, name="g").run(executor="treads")
