@@ -50,7 +50,9 @@ def test_command_is_one_argument_that_a_shell_reads_back() -> None:
     file = "/home/o'neil & sons/$HOME; rm -rf x.json"
     launch = CommandEnvironment(["srun", "sh", "-c", "{command}"], python="/opt/my python").launch("run", file)
     assert launch.argv[:3] == ("srun", "sh", "-c")
-    assert shlex.split(launch.argv[3]) == ["/opt/my python", "-m", "prefectish.registry.driver", "run", file]
+    driver, _, output = launch.argv[3].partition(" >>")
+    assert shlex.split(driver) == ["/opt/my python", "-m", "prefectish.registry.driver", "run", file]
+    assert shlex.split(output) == [file.replace(".json", ".log"), "2>&1"]
 
 
 def test_dockerfile_has_packages_files_and_variables(tmp_path: Path) -> None:

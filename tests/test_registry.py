@@ -374,6 +374,23 @@ def test_environment_whose_command_does_not_begin_a_driver_fails_the_run(flow: A
     assert "/no/python/here cannot be started" in str(state.message)
 
 
+def test_what_a_driver_prints_is_kept_by_a_command_that_does_not_print_it(flow: Any) -> None:
+    """Nor has a job of a queue a terminal: it prints into a file of its own."""
+    silent = CommandEnvironment(["sh", "-c", "exec >/dev/null 2>&1; {command}"])
+    deployment = flow.deploy("sales", environment=silent)
+    run_id = deployment.run()
+    Agent().start(once=True)
+    assert isinstance(prefectish.attach(run_id).wait(LIMIT), Success)
+    assert "Success" in str(queue.row_of(deployment._store, run_id).output)
+
+
+def test_flow_that_a_silent_command_cannot_load_is_not_deployed(flow: Any, place: Path) -> None:
+    (place / "reports.py").write_text("import module_that_only_i_have\n" + SOURCE)
+    silent = CommandEnvironment(["sh", "-c", "exec >/dev/null 2>&1; {command}"])
+    with pytest.raises(EnvironmentFailed, match="module_that_only_i_have"):
+        flow.deploy("sales", environment=silent)
+
+
 def test_command_that_does_not_wait_for_its_driver_is_named(flow: Any) -> None:
     deployment = flow.deploy("sales", environment=CommandEnvironment(["sh", "-c", "{command}"]))
     state_of_first = deployment.run()

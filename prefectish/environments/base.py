@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from prefectish.errors import PrefectishError
@@ -90,7 +91,8 @@ class Environment:
         Parameters
         ----------
         word, file
-            Arguments of the driver: what to do, and a private file that says with what.
+            Arguments of the driver: what to do, and a private file that says with what. What the driver prints is
+            the output of the command, or goes to the end of `output_of` that file.
         folders
             Folders that the driver needs, where it does not share the disk.
         """
@@ -103,6 +105,17 @@ class Environment:
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.facts().items() if value)
         return f"{type(self).__name__}({shown})"
+
+
+def output_of(file: str | os.PathLike[str]) -> Path:
+    """Return the file for what a driver prints: beside the one that says what it does.
+
+    Examples
+    --------
+    >>> print(output_of("/home/me/run.json"))
+    /home/me/run.log
+    """
+    return Path(file).with_suffix(".log")
 
 
 def run_command(argv: Sequence[str], what: str, **options: Any) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from prefectish.environments.base import DRIVER, Environment, Launch
+from prefectish.environments.base import DRIVER, Environment, Launch, output_of
 
 PLACE = "{command}"
 
@@ -21,7 +21,7 @@ class CommandEnvironment(Environment):
     command
         A list of arguments; nothing is given to a shell. ``{command}`` in them is replaced by the command of the
         driver, as one argument, quoted for a shell. The command gets parameters by a private file in the home folder
-        of the agent, which has to be on a disk that both share.
+        of the agent, and writes what the driver prints beside it: it has to be on a disk that both share.
     python
         Path of the interpreter where the command runs; default: the one that deploys.
     working_dir
@@ -31,9 +31,9 @@ class CommandEnvironment(Environment):
 
     Examples
     --------
-    >>> environment = CommandEnvironment(["sbatch", "--wait", "--wrap={command}"], python="/opt/venv/bin/python")
+    >>> environment = CommandEnvironment(["sbatch", "--wait", "--wrap={command}"], python="/opt/bin/python")
     >>> print(environment.launch("run", "/home/me/my runs/1.json").argv[-1])
-    --wrap=/opt/venv/bin/python -m prefectish.registry.driver run '/home/me/my runs/1.json'
+    --wrap=/opt/bin/python -m prefectish.registry.driver run '/home/me/my runs/1.json' >>'/home/me/my runs/1.log' 2>&1
     """
 
     kind = "command"
@@ -57,7 +57,8 @@ class CommandEnvironment(Environment):
 
     def launch(self, word: str, file: str, folders: Sequence[str] = ()) -> Launch:
         """Return the command that starts a driver."""
-        driver = shlex.join((self.python, "-m", DRIVER, word, file))
+        # A queue does not print what its jobs print.
+        driver = f"{shlex.join((self.python, '-m', DRIVER, word, file))} >>{shlex.quote(str(output_of(file)))} 2>&1"
         argv = tuple(argument.replace(PLACE, driver) for argument in self.command)
         return Launch(argv, self.working_dir, self.env_vars)
 

@@ -23,7 +23,7 @@ from sqlalchemy import insert, update
 
 from prefectish import config
 from prefectish.engine.process_tree import process_name
-from prefectish.environments.base import EnvironmentFailed
+from prefectish.environments.base import EnvironmentFailed, output_of
 from prefectish.errors import HistoryWriteError, describe
 from prefectish.history.children import aware_time
 from prefectish.history.holders import Life, life_of, own_holder, shown
@@ -201,7 +201,7 @@ class Agent:
         folders = [str(Path(self._store.location).absolute().parent)] if self._store.is_file else []
         try:
             launch = deployment.environment.launch(word, str(file), folders)
-            with open(os.open(file.with_suffix(".log"), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as log:
+            with open(os.open(output_of(file), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as log:
                 process = launch.popen(stdout=log, stderr=log)
         except EnvironmentFailed as error:
             file.unlink()
@@ -249,7 +249,7 @@ class Agent:
 
     def _keep_output(self, file: Path) -> str:
         """Keep what a driver printed that has ended, and remove its files."""
-        run, log = file.stem.rpartition("-")[0], file.with_suffix(".log")
+        run, log = file.stem.rpartition("-")[0], output_of(file)
         output = _end_of(log)
         if output:
             queue.add_output(self._store, run, output)

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefectish import config
 from prefectish.engine.process_tree import kill_tree
 from prefectish.environments.as_json import to_json as environment_json
-from prefectish.environments.base import MAX_OUTPUT, Environment, EnvironmentFailed
+from prefectish.environments.base import MAX_OUTPUT, Environment, EnvironmentFailed, output_of
 from prefectish.environments.local import LocalEnvironment
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.history.signing import Signer
@@ -85,11 +86,13 @@ def check_in(environment: Environment, source: Mapping[str, Any], parameters: Ma
         "secrets": list(environment.secrets),
         "parameters": dict(parameters),
     }
-    with tempfile.TemporaryDirectory(prefix="prefectish-check-") as folder:
+    shared = Path(config.home(), "agent")  # as those of runs: a job of a queue does not see /tmp of this machine
+    shared.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="check-", dir=shared) as folder:
         file = Path(folder, "check.json")
         file.write_text(json.dumps(facts), encoding="utf-8")
-        output = Path(folder, "output")
-        with open(output, "wb") as written:
+        output = output_of(file)
+        with open(output, "ab") as written:
             process = environment.launch("check", str(file)).popen(stdout=written, stderr=written)
             try:
                 code = process.wait()
