@@ -374,14 +374,15 @@ def test_environment_whose_command_does_not_begin_a_driver_fails_the_run(flow: A
     assert "/no/python/here cannot be started" in str(state.message)
 
 
-def test_what_a_driver_prints_is_kept_by_a_command_that_does_not_print_it(flow: Any) -> None:
+def test_what_a_driver_prints_is_kept_by_a_command_that_does_not_print_it(flow: Any, place: Path) -> None:
     """Nor has a job of a queue a terminal: it prints into a file of its own."""
+    (place / "reports.py").write_text("print('loaded by the driver')\n" + SOURCE)
     silent = CommandEnvironment(["sh", "-c", "exec >/dev/null 2>&1; {command}"])
     deployment = flow.deploy("sales", environment=silent)
     run_id = deployment.run()
     Agent().start(once=True)
     assert isinstance(prefectish.attach(run_id).wait(LIMIT), Success)
-    assert "Success" in str(queue.row_of(deployment._store, run_id).output)
+    assert queue.row_of(deployment._store, run_id).output == "loaded by the driver\n"
 
 
 def test_flow_that_a_silent_command_cannot_load_is_not_deployed(flow: Any, place: Path) -> None:
