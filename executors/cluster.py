@@ -13,7 +13,7 @@ from distributed import Client
 
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
-from prefectish.executors.connect import connect
+from prefectish.executors.connect import connect, imported
 from prefectish.executors.dasks_ways import check_size, of_executor
 from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.own_place import place_given_up
@@ -126,6 +126,8 @@ class DaskExecutor:
             cluster_kwargs = {**size, **(cluster_kwargs or {})}
         if max_branches is not None and max_branches < 1:
             raise ValueError(f"max_branches must be >= 1, got {max_branches!r}")
+        if isinstance(cluster_class, str):
+            imported(cluster_class)  # here: a run may have a thread, where dask_jobqueue cannot be imported
         self.address = address
         self.scheduler_file = scheduler_file
         self.dashboard = dashboard

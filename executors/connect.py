@@ -279,7 +279,7 @@ def _find(address: str, security: Any, require_tls: bool, arguments: Mapping[str
 def _load_security(address: str) -> Any:
     """Return what the security loader of Dask's configuration returns for an address, as a Client does."""
     loader = dask.config.get("distributed.client.security-loader")
-    return _imported(loader)({"address": address}) if loader else None
+    return imported(loader)({"address": address}) if loader else None
 
 
 def _timeout(arguments: Mapping[str, Any]) -> float:
@@ -296,7 +296,7 @@ def _start(
 ) -> tuple[Any, Security]:
     """Start a cluster of a class of the user."""
     if isinstance(cluster_class, str):
-        cluster_class = _imported(cluster_class)
+        cluster_class = imported(cluster_class)
     if security is not None:
         kwargs = {"security": _security(security)} | dict(kwargs)
     cluster = cluster_class(**kwargs)
@@ -383,7 +383,7 @@ def _security(given: Any) -> Security:
     return Security(**given) if isinstance(given, Mapping) else given
 
 
-def _imported(name: str) -> Any:
+def imported(name: str) -> Any:
     """Return what a dotted name stands for.
 
     Raises

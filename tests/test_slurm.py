@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -19,20 +20,20 @@ from slurm import Slurm, missing, slurm
 
 import prefectish
 from prefectish import Flow, flow, history, task
-from prefectish.engine.state import Crashed, Success
+from prefectish.engine.state import Cancelled, Crashed, Success
 from prefectish.environments import CommandEnvironment
 from prefectish.executors import DaskExecutor
 from prefectish.flow_loading import load_flow
 from prefectish.registry import queue as requests
 
-LIMIT = 120.0
+LIMIT = 60.0
 REASON = missing()
 PAGE = (Path(__file__).parent.parent / "docs" / "queues.md").read_text()
 #: The line of the page; this SLURM may be too old to say by itself when a job ends.
 ENDS = "export PREFECTISH_WORKER_ENDS=$(squeue -h -j $SLURM_JOB_ID -o %e)"
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.time_limit(240),
+    pytest.mark.time_limit(110),
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
 
@@ -67,11 +68,43 @@ def workers(folder: Path, *prologue: str, adapt: dict[str, int] | None = None, *
 
 def begun(path: Path) -> list[tuple[int, str]]:
     """Return the children whose bodies began, each with the number of the job."""
-    return [(int(x), job) for what, x, job in (line.split() for line in notes(path)) if what == "+"]
+    return [(int(line.split()[1]), line.split()[2]) for line in notes(path) if line.startswith("+")]
+
+
+def end_job(queue: Slurm, path: Path, job: str, killed: bool) -> None:
+    """Cancel a job, or kill its processes that a body has noted: `scancel --signal=KILL` begins with SIGTERM, too."""
+    if not killed:
+        queue.call("scancel", job)
+        return
+    noted = next(line.split()[3:] for line in notes(path) if line.startswith("+") and line.split()[2] == job)
+    for pid in noted:
+        os.kill(int(pid), signal.SIGKILL)
 
 
 def ended(path: Path) -> Counter[int]:
     return Counter(int(line.split()[1]) for line in notes(path) if line.startswith("-"))
+
+
+def test_no_body_is_cut_by_the_end_of_its_job(queue: Slurm, tmp_path: Path) -> None:
+    """Jobs of 25 s: SLURM counts walltimes in minutes, but an end can be brought forward to the second."""
+    path, seconds, number = tmp_path / "notes", 7.0, 6
+
+    @task(expected_duration=seconds)
+    def work(x):
+        note(path, f"+ {x} {os.environ['SLURM_JOB_ID']}")
+        spend(seconds)
+        note(path, f"- {x}")
+        return x
+
+    with Flow("walltimes") as graph:
+        out = work.map(range(number))
+    short = "scontrol update JobId=$SLURM_JOB_ID EndTime=now+25"
+    executor = workers(tmp_path, short, ENDS, adapt={"minimum": 2, "maximum": 2})
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):
+        state = graph.run(executor=executor, history=False)
+    assert state.result[out].result == list(range(number))
+    assert Counter(x for x, _ in begun(path)) == ended(path) == dict.fromkeys(range(number), 1), "a body was cut"
+    assert len({job for _, job in begun(path)}) > 2, "all of them fit into the first jobs"
 
 
 @pytest.mark.parametrize("style", ["graph", "function"])
@@ -122,51 +155,29 @@ def test_jobs_are_submitted_as_there_is_work(queue: Slurm, tmp_path: Path) -> No
     until(lambda: not queue.jobs())
 
 
-def test_no_body_is_cut_by_the_end_of_its_job(queue: Slurm, tmp_path: Path) -> None:
-    """Jobs of 25 s: SLURM counts walltimes in minutes, but an end can be brought forward to the second."""
-    path, seconds, number = tmp_path / "notes", 7.0, 6
-
-    @task(expected_duration=seconds)
-    def work(x):
-        note(path, f"+ {x} {os.environ['SLURM_JOB_ID']}")
-        spend(seconds)
-        note(path, f"- {x}")
-        return x
-
-    with Flow("walltimes") as graph:
-        out = work.map(range(number))
-    short = "scontrol update JobId=$SLURM_JOB_ID EndTime=now+25"
-    executor = workers(tmp_path, short, ENDS, adapt={"minimum": 2, "maximum": 2})
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):
-        state = graph.run(executor=executor, history=False)
-    assert state.result[out].result == list(range(number))
-    assert Counter(x for x, _ in begun(path)) == ended(path) == dict.fromkeys(range(number), 1), "a body was cut"
-    assert len({job for _, job in begun(path)}) > 2, "all of them fit into the first jobs"
-
-
-@pytest.mark.parametrize("how", [[], ["--signal=KILL", "--full"]], ids=["cancelled", "killed"])
-def test_job_that_is_cancelled_in_mid_run_takes_no_child_with_it(queue: Slurm, tmp_path: Path, how: list[str]) -> None:
+@pytest.mark.parametrize("killed", [False, True], ids=["cancelled", "killed"])
+def test_job_that_is_cancelled_in_mid_run_takes_no_child_with_it(queue: Slurm, tmp_path: Path, killed: bool) -> None:
     path, gate = tmp_path / "notes", tmp_path / "gate"
 
     @task
     def work(x):
-        note(path, f"+ {x} {os.environ['SLURM_JOB_ID']}")
+        note(path, f"+ {x} {os.environ['SLURM_JOB_ID']} {os.getppid()} {os.getpid()}")
         wait_for_file(gate)
         note(path, f"- {x}")
         return x
 
     with Flow("cancelled") as graph:
-        out = work.map(range(4))
+        out = work.map(range(8))
     run = graph.start(executor=workers(tmp_path), history=False)
-    until(lambda: len({job for _, job in begun(path)}) == 2)
+    until(lambda: len({job for _, job in begun(path)}) == 2, 40)
     lost, victim = begun(path)[0]
-    queue.call("scancel", *how, victim)
+    end_job(queue, path, victim, killed)
     until(lambda: victim not in queue.jobs())
     gate.touch()
     state = run.wait(LIMIT)
-    assert state.result[out].result == list(range(4))
-    assert Counter(x for x, _ in begun(path)) == {x: 2 if x == lost else 1 for x in range(4)}
-    assert ended(path) == dict.fromkeys(range(4), 1)
+    assert state.result[out].result == list(range(8))
+    assert Counter(x for x, _ in begun(path)) == {x: 2 if x == lost else 1 for x in range(8)}
+    assert ended(path) == dict.fromkeys(range(8), 1)
 
 
 def test_run_whose_jobs_are_all_cancelled_ends(queue: Slurm, tmp_path: Path) -> None:
@@ -178,12 +189,12 @@ def test_run_whose_jobs_are_all_cancelled_ends(queue: Slurm, tmp_path: Path) -> 
         wait_for_file(tmp_path / "never")
 
     with Flow("gone") as graph:
-        out = work.map(range(4))
+        out = work.map(range(8))
     run = graph.start(executor=workers(tmp_path, no_workers_timeout=10), history=False)
-    until(lambda: len({job for _, job in begun(path)}) == 2)
+    until(lambda: len({job for _, job in begun(path)}) == 2, 40)
     queue.call("scancel", *queue.jobs())
     state = run.wait(LIMIT)
-    assert kinds(state.result[out]) == {"Crashed": 4}
+    assert kinds(state.result[out]) == {"Crashed": 8}
     first = state.result[out].map_states[0]
     assert isinstance(first, Crashed)
     assert first.cause == "no-workers"
@@ -204,7 +215,7 @@ print("loaded by a job")
 def work(x):
     from threading import Event
     with open(HERE / "notes", "a") as file:
-        file.write(f"+ {x} {os.environ['SLURM_JOB_ID']}\\n")
+        file.write(f"+ {x} {os.environ['SLURM_JOB_ID']} {os.getpid()}\\n")
     while x == 2 and (HERE / "gate").exists():
         Event().wait(0.02)
     return x
@@ -214,9 +225,11 @@ with Flow("chores", result=LocalResult(str(HERE / "results"))) as chores:
 """
 
 
-def test_run_whose_job_is_cancelled_is_continued_by_another_job(
-    queue: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "cancelled"])
+def test_run_whose_job_is_killed_is_continued_by_another_job(
+    queue: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
 ) -> None:
+    """One that is cancelled is not: its driver has SIGTERM, and ends the run."""
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "chores.py").write_text(SOURCE)
@@ -229,20 +242,24 @@ def test_run_whose_job_is_cancelled_is_continued_by_another_job(
     agent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
     try:
         first = until(lambda: [job for x, job in begun(path) if x == 2], LIMIT)
-        queue.call("scancel", *first)
+        end_job(queue, path, first[0], killed)
         until(lambda: first[0] not in queue.jobs())
         gate.unlink()
         state = prefectish.attach(run_id).wait(LIMIT)
-        row = until(lambda: (r := requests.row_of(deployment._store, run_id)).output and r, LIMIT)
+        row = until(lambda: (r := requests.row_of(deployment._store, run_id)).output and r, 30)
     finally:
         agent.terminate()
         agent.wait(LIMIT)
+        del sys.modules["chores"]
+    assert "loaded by a job" in row.output
+    if not killed:
+        assert isinstance(state, Cancelled)
+        assert Counter(x for x, _ in begun(path)) == {0: 1, 1: 1, 2: 1}
+        return
     assert isinstance(state, Success)
     assert history.run(run_id).part == 1
     assert Counter(x for x, _ in begun(path)) == {0: 1, 1: 1, 2: 2, 3: 1}
     assert {job for x, job in begun(path) if x > 2} & set(first) == set()
-    assert "loaded by a job" in row.output
-    del sys.modules["chores"]
 
 
 # -- the page --------------------------------------------------------------------------------------------------------
