@@ -7,6 +7,7 @@ import importlib
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -392,7 +393,12 @@ def imported(name: str) -> Any:
         There is nothing of that name.
     """
     module, _, attribute = name.rpartition(".")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as fault:
         raise FlowDefinitionError(f"{name!r} is not the dotted name of anything: {fault}") from fault
+    finally:  # dask_jobqueue 0.9 sets handlers as it is imported, and Ctrl-C would not end a run as it should
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)

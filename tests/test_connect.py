@@ -492,6 +492,19 @@ def test_contradicting_arguments_are_refused(arguments: dict[str, Any], text: st
 # ---------------------------------------------------------------------- a cluster of the user's class
 
 
+def test_import_of_a_cluster_class_changes_no_handler_of_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of dask_jobqueue sets some, and fails in a thread: it is imported where the executor is made."""
+    source = "import signal\nsignal.signal(signal.SIGINT, lambda *_: None)\nfrom distributed import LocalCluster\n"
+    (tmp_path / "cluster_with_handlers.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    DaskExecutor(cluster_class="cluster_with_handlers.LocalCluster")
+    assert sys.modules.pop("cluster_with_handlers")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_cluster_class_is_started_scaled_and_closed(named: bool) -> None:
     options = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": "127.0.0.1:0"}
