@@ -214,7 +214,7 @@ def test_w19_input_of_a_worker_that_cannot_reach_another_is_brought_there(networ
         until(lambda: {line.split()[1] for line in notes(path)} == {"w1", "w2"})
         (tmp_path / "both").touch()
         if heals:
-            until(lambda: told(caplog, "1 waits for data: total-1 on tcp://"))
+            until(lambda: told(caplog, " waits for data: "))
             network.heal()
 
     with Flow("between workers") as flow:
