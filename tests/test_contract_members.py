@@ -131,3 +131,27 @@ def test_a_wait_for_a_list_allows_failures_in_it(spelled, allowed):
     found = spelled.states(program)
     assert type(found["one"]) is (Success if allowed else TriggerFailed)
     assert kinds(found["map"]) == [Success if allowed else TriggerFailed]
+
+
+@task
+def skip_odd(n):
+    if n % 2:
+        raise signals.SKIP(f"{n} is odd")
+    return [[n]]
+
+
+@task(skip_on_upstream_skip=False)
+def told_what(value):
+    return f"{type(value).__name__}: {value}"
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_skipped_child_gives_what_it_left_however_often_it_is_flattened(spelled, levels):
+    def program():
+        value = skip_odd.map([1, 2])
+        for _ in range(levels):
+            value = flatten(value)
+        return {"told": told_what.map(value)}
+
+    found = [state.result for state in spelled.states(program)["told"].map_states]
+    assert found[0] == "SKIP: 1 is odd"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefectish.edges import Annotation, allow_failure
-from prefectish.engine.signals import TRIGGERFAIL
+from prefectish.engine.signals import SKIP, TRIGGERFAIL
 from prefectish.kinds import is_a
 from prefectish.tasks.task import Task
 from prefectish.triggers import all_successful
@@ -42,7 +42,7 @@ class Flattened(Task):
     auto_generated = True
 
     def __init__(self) -> None:
-        super().__init__("flatten", checkpoint=False, trigger=_succeeded)
+        super().__init__("flatten", checkpoint=False, trigger=_succeeded, skip_on_upstream_skip=False)
 
     def run(self, value: Any) -> Any:
         """Return the value."""
@@ -50,8 +50,10 @@ class Flattened(Task):
 
 
 def _succeeded(upstream_states: Mapping[Any, State]) -> bool:
-    """Whether what is flattened succeeded; raise a failure with what it left, which some triggers let others read."""
+    """Whether what is flattened succeeded; raise a failure, or a skip, with what it left, which others may read."""
     for state in upstream_states.values():
+        if state.is_skipped():
+            raise SKIP(str(state.message), result=state._result)
         if state.is_failed():
             raise TRIGGERFAIL(str(state.message), result=state._result)
     return all_successful(upstream_states)
