@@ -142,7 +142,9 @@ def test_x19_what_is_decompressed_is_bounded(tmp_path, monkeypatch, name):
     store = LocalResult(tmp_path, serializer="json", compression=name)
     store.save("a", "x" * 100_000)
     monkeypatch.setenv("PREFECTISH_MAX_RESULT_BYTES", "50000")
-    with pytest.raises(ResultCorrupt, match=r"a: a compressed result must have at most 50,000 bytes .* max_result_byt"):
+    with pytest.raises(
+        ResultCorrupt, match=r"a: a compressed result must have at most 50,000 bytes .* max_result_bytes"
+    ):
         store.load("a")
     with pytest.raises(ValueError, match="must have at most 50,000 bytes"):
         store.save("b", "x" * 100_000)

@@ -12,4 +12,4 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # options without effect are 
 
 @pytest.mark.parametrize("seeds", BLOCKS[1::2], ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 def test_twins_end_alike(executors, seeds):
-    check_all(executors, seeds)
+    assert check_all(executors, seeds) == 50

@@ -25,6 +25,8 @@ Upcoming (job)          nowhere yet: another job    functions.calls, for a call 
 Discarded               nowhere                     wire.execute, for a large     nothing: ResultReleased        label and size
                                                     result of an earlier step
 Unpicklable             at the client               wire.pack, for an input       nothing: PrefectishError       names and reason
+RecordedResult          in the history              history.recorded_states, for  ``get`` reads the states       the row of the run
+(history)                                           a run of another process
 Gone                    nowhere                     history.resume, for what was  nothing: ResultReleased        label
                                                     not stored
 Pick (job)              in the value of a state     scheduling, for an item of a  worker.run_steps               state and position
