@@ -35,7 +35,7 @@ class TaskChecks:
         for _, _, store in tasks:
             if store is not None and not any(store == known for known, _ in self._stores):
                 left = capture(leave_probe, store, f"{self._run_id}-client")
-                mark = left.value if isinstance(left, Value) else None  # where only workers write, nobody looks for it
+                mark = left.value if isinstance(left, Value) else None  # None where only workers can write
                 self._stores.append((store, mark))
                 check_store(store, self._connection, self._run_id, mark)
 

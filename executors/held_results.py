@@ -1,4 +1,4 @@
-"""Large results that stay on their workers until somebody reads them."""
+"""Large results that stay on their workers until they are read."""
 
 from __future__ import annotations
 

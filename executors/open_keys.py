@@ -63,7 +63,7 @@ class OpenChain(NamedTuple):
     placement
         Where its rows run; None if each is asked.
     watched
-        Whether the first death of a worker under one of its rows is told: it may have been of memory.
+        Whether the first death of a worker under one of its rows is reported: it may have been of memory.
     """
 
     packed: PackedChain

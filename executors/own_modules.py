@@ -1,7 +1,7 @@
 """The user's own modules that bodies reach by name, and whether another process would run the same code of them.
 
 A body is sent by value, and what it imports by name: a worker with an older ``helper.py`` would compute with that, and
-nobody would see it. So the content of such modules is compared. What counts is what a process *runs*: the module that
+no error would tell. So the content of such modules is compared. What counts is what a process *runs*: the module that
 it has imported, which may be older than the file. Not compared are installed packages, the standard library,
 prefectish, what has no source, and modules that are sent by value.
 """

@@ -72,7 +72,7 @@ class Placer:
                 yield Question({key: task}, key, [job for job, _ in page])
 
     def answer(self, jobs: Sequence[Job], places: Places) -> tuple[list[Job], list[tuple[Job, Record]]]:
-        """Take an answer; return the jobs that are wanted still and have a place, and records of the others."""
+        """Take an answer; return the jobs that were not cancelled and have a place, and records of the others."""
         found = [(job, answer) for job, answer in zip(jobs, places.answers, strict=True) if job.awaiting]
         self._known.update((job, answer) for job, answer in found if isinstance(answer, Placement))
         refused = [(job, answer) for job, answer in found if isinstance(answer, Record)]

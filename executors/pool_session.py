@@ -110,7 +110,7 @@ class Workers(Protocol):
         ahead
             Tasks that may wait in the pool, beside those that run.
         first
-            Told of each task that the pool has: they are calls, and go before other jobs. None for other jobs.
+            Called with each task that the pool has: they are calls, and go before other jobs. None for other jobs.
         """
 
     def lost(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:

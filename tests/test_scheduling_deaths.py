@@ -75,7 +75,7 @@ def test_death_is_of_memory_only_by_evidence(evidence, expected):
 @pytest.mark.parametrize(
     ("evidence", "words"),
     [
-        ({"asked_to_end": "restart-workers-17.5", "signal": "SIGKILL"}, "its worker was restarted by somebody"),
+        ({"asked_to_end": "restart-workers-17.5", "signal": "SIGKILL"}, "its worker was restarted on request"),
         ({"asked_to_end": "retire-workers-17.5"}, "its worker was retired"),
         ({"asked_to_end": "something-17"}, "ended by Dask: something-17"),
         ({"exit_code": -9, "signal": "SIGKILL", "silent_seconds": 300.0}, "did not answer for worker-ttl 300 s"),

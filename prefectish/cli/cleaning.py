@@ -99,7 +99,7 @@ def _remove(folder: Path, files: Sequence[Path]) -> None:
     for path in files:
         path.unlink(missing_ok=True)
     for place, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):  # somebody else has a file there
+        with suppress(OSError):  # it is not empty
             os.rmdir(place)
 
 

@@ -249,7 +249,7 @@ def _follow(run: Any) -> None:
                 break
             time.sleep(1.0)
     except KeyboardInterrupt:
-        print(f"run {run.id} goes on; prefectish attach {run.id} follows it again", file=sys.stderr)
+        print(f"run {run.id} continues; prefectish attach {run.id} follows it again", file=sys.stderr)
         raise typer.Exit(130) from None
     print(f"{type(state).__name__}: {state.message} (run {run.id})")
     raise typer.Exit(state.exit_code)

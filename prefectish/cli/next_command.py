@@ -1,4 +1,4 @@
-"""The command that goes on with a run, to be pasted as it is printed."""
+"""The command that continues a run, to be pasted as it is printed."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from prefectish.history.children import ChildRow, FailureGroup
 from prefectish.history.measures import measure, quantile
 from prefectish.history.queries import RunRow, run
 
-#: A child is told of as slower, or larger, from this factor on, and from this much on.
+#: A child is listed as slower, or larger, from this factor and this difference on.
 FACTOR, SECONDS, BYTES = 1.5, 0.01, 1000
 #: Children that are named.
 MOST = 20

@@ -195,7 +195,7 @@ class Resumption:
 
 
 def _sign(row: Any) -> Any:
-    """Return what changes in the row of a run while somebody drives it."""
+    """Return what changes in the row of a run while a client drives it."""
     return row.holder, row.heartbeat, row.part
 
 

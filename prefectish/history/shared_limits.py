@@ -74,7 +74,7 @@ def share(size: int, wanted: int, used: int, others: list[tuple[int, int]]) -> i
 
 
 class LeaseKeeper:
-    """Keeps what a run holds of limits across runs; works in a thread of its own as long as the run goes on."""
+    """Keeps what a run holds of limits across runs; works in a thread of its own until the run ends."""
 
     def __init__(self, store: HistoryStore, control: RunControl, known: Limits) -> None:
         self._store = store
@@ -125,7 +125,7 @@ class LeaseKeeper:
             for name, limit in known:
                 granted[name] = self._lease(connection, name, *wishes[name], limit.declared, now)
         if any(granted[name] < wanted for name, (_, wanted) in wishes.items()):
-            self._again_at = now + AGAIN_AFTER  # somebody else holds the rest
+            self._again_at = now + AGAIN_AFTER  # another run holds the rest
         for name, size in granted.items():
             if self._held.get(name) != size:
                 self._held[name] = size

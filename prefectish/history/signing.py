@@ -1,7 +1,7 @@
 """Signatures of what is written into the database for others to carry out.
 
 Who can write into the database could have an agent run code. With a key, ``PREFECTISH_HMAC_KEY`` or `hmac_key` of
-``config.toml``, what an agent or a driver carries out has to be signed by somebody who has the key.
+``config.toml``, what an agent or a driver carries out must be signed with the key.
 """
 
 from __future__ import annotations

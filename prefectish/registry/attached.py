@@ -104,7 +104,7 @@ class AttachedRun:
             record_end(self._store, self.id, row.flow_name, Cancelled("cancelled before it was continued"), None)
 
     def approve(self, task: Any, input: Any = None, index: int | None = None) -> None:
-        """Resume a paused task while the run goes on; for one that has ended use :meth:`RunRow.approve`.
+        """Resume a paused task while the run is active; for one that has ended use :meth:`RunRow.approve`.
 
         Raises
         ------

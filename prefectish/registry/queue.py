@@ -66,7 +66,7 @@ class Claimed(NamedTuple):
 
 
 class OpenRun(NamedTuple):
-    """A run that somebody has taken, as others see it."""
+    """A run that an agent has taken, as others see it."""
 
     run: str
     state: str
@@ -100,7 +100,7 @@ def ask_for(
     event: str | None = None,
     parent: str | None = None,
 ) -> str:
-    """Write down that a run is wanted, and return its identifier; of one `event` there is one run, whoever asks for it.
+    """Ask for a run, and return its identifier; of one `event` there is one run, whoever asks for it.
 
     Raises
     ------

@@ -88,7 +88,7 @@ class KeptFailures:
         self._whole = 0
 
     def take(self, state: State) -> tuple[State, State]:
-        """Return what is kept of a failure, and what the history is told of it."""
+        """Return what is kept of a failure, and what the history records of it."""
         result = state._result
         if is_a(result, EncodedError):
             kind, text, place = result.stand_in.type_name, result.stand_in.message, None

@@ -72,7 +72,7 @@ class Lost(Struct):
         share: Share = Share.AMONG_OTHERS,
         asked: bool = False,
     ) -> None:
-        self.asked = asked  # somebody restarted, retired or closed the worker, so it is not the job's doing
+        self.asked = asked  # the worker was restarted, retired or closed on purpose, so it is not the job's doing
         self.tolerated = tolerated  # of a first death: how many further ones the cluster would have let pass
         self.of_memory = of_memory  # it is proven that the worker died because its memory ran out
         self.share = share

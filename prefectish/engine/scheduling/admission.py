@@ -269,7 +269,7 @@ class Limit:
 
 
 class SharedLimit(Limit):
-    """The slots that this run holds of a limit across runs, none at first; whoever holds them asks what is wanted."""
+    """The slots that this run holds of a limit across runs, none at first; what holds them asks how many are needed."""
 
     __slots__ = ("declared", "refused")
 

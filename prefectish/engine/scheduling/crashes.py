@@ -51,7 +51,7 @@ class Suspects:
     busy
         Whether admission is closed.
     deaths
-        Deaths of the workers of children that are told of each, by step number and row.
+        Deaths of workers that were reported one by one, by step number and row.
     """
 
     __slots__ = ("_queue", "_since", "busy", "crashes", "current", "deaths")

@@ -19,8 +19,8 @@ FAR_FROM_LIMIT = 0.5
 _OF_MEMORY = ("SIGKILL",)
 #: What the reasons of Dask for the end of a worker begin with, and what they mean.
 _REASONS = {
-    "restart": "its worker was restarted by somebody",
-    "client-restart": "its worker was restarted by somebody",
+    "restart": "its worker was restarted on request",
+    "client-restart": "its worker was restarted on request",
     "retire": "its worker was retired",
     "worker-close-gracefully": "its worker was retired",
     "worker-lifetime": "its worker was at the end of its lifetime",
@@ -40,7 +40,7 @@ class Next(Enum):
     CRASHED = "crashed"
 
 
-#: A death that somebody asked for is let pass so often.
+#: How many deaths on request are not counted.
 MOST_ASKED = 5
 
 
@@ -50,7 +50,7 @@ class Deaths:
     Attributes
     ----------
     asked
-        Those that somebody asked for while the child ran alone.
+        Those on request while the child ran alone.
     of_memory
         Those that ran out of memory while they ran it.
     queued
@@ -101,7 +101,7 @@ def after_death(lost: Lost, deaths: Deaths, crash_retries: int) -> Next:
 
 
 def is_asked(evidence: Mapping[str, Any]) -> bool:
-    """Whether somebody ended a worker on purpose, and not because it did not answer.
+    """Whether a worker was ended on purpose, and not because it did not answer.
 
     Examples
     --------

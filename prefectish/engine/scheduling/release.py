@@ -74,7 +74,7 @@ class ResultRelease:
         return True
 
     def is_claimed(self, number: int, row: int) -> bool:
-        """Whether somebody may ask for the result of a row."""
+        """Whether the result of a row may still be read."""
         return (number, row) in self._claims
 
     def read(self, consumer: StepState) -> None:

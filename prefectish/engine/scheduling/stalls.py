@@ -1,4 +1,4 @@
-"""What is told of a run in which nothing ends: what runs, what waits for which data, which workers take nothing."""
+"""What the warning about a stalled run says: what runs, what waits for which data, which workers take nothing."""
 
 from __future__ import annotations
 

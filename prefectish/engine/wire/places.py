@@ -98,7 +98,7 @@ def place(spec: StepSpec, index: int, item: Any, run_count: int, run: Any) -> Pl
     try:
         value = capture(_value, item)
         if isinstance(value, Error) or value.value is _NO_ITEM:
-            return placement_of(spec.task)  # it does not run, or its body is told what is wrong with its input
+            return placement_of(spec.task)  # it does not run, or reading its input raises what is wrong with it
         found = capture(placement_of_child, spec.task, value.value, run_count)
     finally:
         unbind(token)
