@@ -551,3 +551,17 @@ def test_flow_without_a_schedule_is_not_served(place: Path) -> None:
         prefectish.serve(flow)
     with pytest.raises(TypeError, match="one flow or more"):
         prefectish.serve()
+
+
+def test_a_flow_function_with_kwargs_takes_every_name(place: Path) -> None:
+    (place / "open_flow.py").write_text(
+        "from prefectish import flow, task\n"
+        "@task\n"
+        "def total(values):\n    return sum(values)\n"
+        "@flow\n"
+        "def open_flow(**amounts):\n    return total(list(amounts.values()))\n"
+    )
+    deployment = load_flow(f"{place / 'open_flow.py'}:open_flow").deploy("sales", parameters={"rent": 3})
+    run_id = deployment.run({"food": 4})
+    Agent().start(once=True)
+    assert prefectish.attach(run_id).wait(LIMIT).is_successful()

@@ -20,7 +20,7 @@ from prefectish.history.store import open_store
 from prefectish.registry.deployment import Content, Deployment, check_name, register
 from prefectish.registry.drive import MARK
 from prefectish.registry.options import DeploymentOptions
-from prefectish.registry.queue import as_json
+from prefectish.registry.queue import as_json, unknown_names
 from prefectish.registry.source import refuse_while_loading, source_of
 from prefectish.schedules import Schedule
 from prefectish.schedules.as_json import to_json as schedule_json
@@ -112,7 +112,7 @@ def _check_clocks(schedules: Sequence[Mapping[str, Any]], source: Mapping[str, A
     """Refuse a schedule that brings values of parameters which the flow does not have, or not all that it needs."""
     for clock in (clock for facts in schedules for clock in facts["clocks"]):
         brought = (clock["parameter_defaults"] or {}).keys()
-        if unknown := sorted(brought - set(source["takes"])):
+        if unknown := unknown_names(brought, source["takes"]):
             raise ParameterError(
                 f"unknown: {', '.join(unknown)}, by parameter_defaults of the schedule; the flow has "
                 f"{', '.join(source['takes']) or 'none'}"

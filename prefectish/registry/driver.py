@@ -68,9 +68,10 @@ def _checked_parameters(flow: Any, given: Mapping[str, Any]) -> dict[str, list[s
     from prefectish.functions.decorator import FlowFunction
 
     if isinstance(flow, FlowFunction):
-        takes = flow.signature.signature.parameters
-        required = {name: p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-                    for name, p in takes.items()}  # fmt: skip
+        kinds = flow.signature.signature.parameters.values()
+        required = {p.name: p.default is p.empty for p in kinds if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        if any(p.kind is p.VAR_KEYWORD for p in kinds):
+            required[queue.ANY_NAME] = False
         accept: Callable[[str, Any], Any] = flow.signature.accept
     else:
         flow.validate()
@@ -80,10 +81,10 @@ def _checked_parameters(flow: Any, given: Mapping[str, Any]) -> dict[str, list[s
         def accept(name: str, value: Any) -> Any:
             return own[name].accept(value)
 
-    if unknown := sorted(given.keys() - required.keys()):
+    if unknown := queue.unknown_names(given, required):
         raise ParameterError(f"unknown: {', '.join(unknown)}; the flow has {', '.join(required) or 'none'}")
-    for name, value in given.items():
-        accept(name, value)
+    for name in given.keys() & required.keys():
+        accept(name, given[name])
     return {"parameters": list(required), "needs": [n for n, needed in required.items() if needed and n not in given]}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +29,8 @@ _q, _d = requested.c, deployed.c
 #: Waiting runs that an agent looks at in one transaction.
 PAGE = 50
 OPEN = (CLAIMED, DRIVEN)
+#: Stands among the parameters of a flow function for ``**kwargs``.
+ANY_NAME = "**"
 
 
 class Deployed(Protocol):
@@ -112,7 +114,7 @@ def ask_for(
         The parameters are not JSON.
     """
     takes = deployment.source["takes"]
-    if unknown := sorted(parameters.keys() - set(takes)):
+    if unknown := unknown_names(parameters, takes):
         raise ParameterError(f"unknown: {', '.join(unknown)}; {deployment.path} takes {', '.join(takes) or 'none'}")
     if missing := sorted(set(deployment.source.get("needs", ())) - parameters.keys()):
         raise ParameterError(f"missing: {', '.join(missing)}; {deployment.path} has no values of them")
@@ -135,6 +137,17 @@ def ask_for(
         return str(facts["run"])
     known = select(_q.run).where(_q.deployment == deployment.id, _q.event == event)
     return str(connection.execute(known).scalar_one())
+
+
+def unknown_names(names: Iterable[str], takes: Collection[str]) -> list[str]:
+    """Return the names that are no parameters of a flow; one that has `ANY_NAME` takes all.
+
+    Examples
+    --------
+    >>> unknown_names(["day", "dya"], ["day"]), unknown_names(["dya"], ["day", ANY_NAME])
+    (['dya'], [])
+    """
+    return [] if ANY_NAME in takes else sorted(set(names) - set(takes))
 
 
 def as_json(parameters: Mapping[str, Any]) -> str:
