@@ -15,7 +15,7 @@ FACTS = {"flow_run_id": "a", "flow_name": "a flow"}
 def jobs_of(flow, window=1000):
     """Return the plan of a flow, and the jobs that its run submits before the first receipt."""
     plan = compile_flow(flow, {})
-    progress = Progress(plan, FACTS, notify=lambda run, old, new: new, window=window)
+    progress = Progress(plan, dict(FACTS), notify=lambda run, old, new: new, window=window)
     return plan, progress.start(Now(0.0, datetime.now(UTC)))
 
 

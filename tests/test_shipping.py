@@ -63,7 +63,7 @@ def factor():
 
 @pytest.fixture(scope="module")
 def address():
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         yield cluster.scheduler_address
 
 
@@ -103,7 +103,7 @@ def test_module_that_a_body_imports_travels_too(tmp_path, address):
 
 
 def test_without_the_option_the_error_names_it(tmp_path):
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         said = told(project(tmp_path / "a", 10), cluster.scheduler_address, "none")
     assert said.startswith("EnvironmentMismatch")
     assert 'DaskExecutor(ship="project")' in said
