@@ -16,6 +16,7 @@ from prefectish import Flow, Parameter, context, flatten, mapped, task, triggers
 from prefectish.engine import signals
 from prefectish.engine.plan.map_domain import NO_UPSTREAM, SKIPPED_UPSTREAM, UNMAPPABLE_RESULT
 from prefectish.engine.state import Failed, Mapped, Paused, Pending, Resume, Scheduled, Skipped, Success, TriggerFailed
+from prefectish.errors import FlowDefinitionError
 
 ALL_SUCCESSFUL = 'Trigger was "all_successful" but some of the upstream tasks failed.'
 
@@ -131,6 +132,14 @@ def test_map_over_an_iterator_pulls_it_once(run):
     assert state.result[out].result == [1, 2, 3, 4, 5]
     assert state.result[result].result == 20
     assert pulled == [0, 1, 2, 3, 4]
+
+
+def test_iterator_that_an_earlier_run_has_read_is_refused(executor):
+    with Flow("read once") as flow:
+        mapped = inc.map(iter([1, 2, 3]))
+    assert flow.run(executor=executor).result[mapped].result == [2, 3, 4]
+    with pytest.raises(FlowDefinitionError, match=r"inc-1: argument 'x' must be unread, got an iterator that an earl"):
+        flow.run(executor=executor)
 
 
 def test_map_over_an_empty_iterator_has_no_children(run):

@@ -29,6 +29,7 @@ class Constant(Task):
 
     def __init__(self, value: Any, name: str | None = None) -> None:
         self.value = value
+        self.is_read = False  # an iterator gives its items to the first run that maps over it
         super().__init__(name or f"Constant[{type(value).__name__}]")
 
     def run(self) -> Any:

@@ -89,6 +89,7 @@ def compile_flow(flow: FlowGraph, parameters: Mapping[str, Any], limited_tags: I
                 source.measure = source.measure or Measure.WIDTH
     for step in steps:
         check_marker(step)
+        _check_iterators(step, steps)
     _note_shared_caches(steps)
     domains = _assign_domains(steps)
     groups = _assign_groups(steps, frozenset(limited_tags))
@@ -115,6 +116,17 @@ def _step(
         value = parameters.get(task.name, task.default)
         step.literal = Success("Parameter.", value)
     return step
+
+
+def _check_iterators(step: Step, steps: Sequence[Step]) -> None:
+    """Refuse an iterator that an earlier run of the flow has read: nothing is left in it."""
+    for i in step.inputs:
+        source = steps[i.source].task
+        if i.mapped and isinstance(source, Constant) and source.is_read:
+            raise FlowDefinitionError(
+                f"{step.slug}: argument {i.key!r} must be unread, got an iterator that an earlier run of the flow has "
+                "read; pass list(...), or build the flow again for each run"
+            )
 
 
 def _note_shared_caches(steps: Iterable[Step]) -> None:

@@ -15,7 +15,7 @@ from prefectish.engine.scheduling.run_state import MapState, StepState
 from prefectish.engine.state import Failed, Mapped, State
 from prefectish.engine.worker.decide import finished
 from prefectish.tasks import mapping
-from prefectish.tasks.collections import Flattened
+from prefectish.tasks.collections import Constant, Flattened
 
 logger = logging.getLogger("prefectish.engine")
 
@@ -64,8 +64,11 @@ class MapParents:
         elif flattened:
             self.changes.open_domain(map_state, width, paths=flat_paths(source.measured(elements=True)[2]))
         elif width is None and not map_state.domain.grows:
-            items = next(s.state._result for s in sources if _is_iterator(s))
-            self.changes.open_domain(map_state, None, items=items)
+            read = next(s for s in sources if _is_iterator(s))
+            constant = self.run_state.step_states[read.input.source].step.task
+            if isinstance(constant, Constant):
+                constant.is_read = True
+            self.changes.open_domain(map_state, None, items=read.state._result)
         else:
             self.changes.open_domain(map_state, width)
 
