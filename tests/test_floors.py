@@ -110,6 +110,7 @@ FLOORS = [
     ["prefectish.flow_loading"],
     ["prefectish.environments", "prefectish.environments.*"],
     ["prefectish.registry", "prefectish.registry.*"],
+    ["prefectish.ui", "prefectish.ui.*"],
     ["prefectish"],
     ["prefectish.cli", "prefectish.cli.*", "prefectish.examples", "prefectish.examples.*"],
     ["prefectish.executors", "prefectish.executors.*"],

@@ -1,0 +1,81 @@
+"""Templates filled with records; all values are escaped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import HTMLResponse, Response
+
+from prefectish.display import page as display
+from prefectish.display.views import color_of
+from prefectish.ui.paths import url
+from prefectish.ui.security import root_of
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_HERE = os.path.dirname(__file__)
+TEMPLATES, STATIC = os.path.join(_HERE, "templates"), os.path.join(_HERE, "static")
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates of the page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        shown=display.shown,
+        seconds=display.seconds,
+        number=display.number,
+        when=display.when,
+        percent=display.percent,
+        size=display.size,
+        state_color=color_of,
+    )
+    made.globals.update(url=url, static=static)
+    return made
+
+
+@cache
+def static(file: str) -> str:
+    """Return the address of a file below ``static/``, which changes with its content."""
+    with open(os.path.join(STATIC, file), "rb") as opened:
+        digest = hashlib.sha256(opened.read()).hexdigest()[:12]
+    return f"static/{quote(file)}?v={digest}"
+
+
+def rendered(template: str, values: dict[str, Any]) -> str:
+    """Return a template filled with values."""
+    return environment().get_template(template).render(values)
+
+
+def context(request: HTTPConnection, page: Any) -> dict[str, Any]:
+    """Return what every template of a page is given."""
+    access = request.app.state.access
+    query = request.scope["query_string"].decode()
+    here = request.scope["path"].lstrip("/") or "./"
+    return {
+        "page": page,
+        "root": root_of(request),
+        "here": here + (f"?{query}" if query else ""),
+        "csrf": access.csrf,
+        "read_only": access.read_only,
+        "query": dict(request.query_params),
+    }
+
+
+def show(request: Request, template: str, page: Any, status: int = 200) -> Response:
+    """Return a page, or a fragment of it."""
+    return HTMLResponse(rendered(template, context(request, page)), status)

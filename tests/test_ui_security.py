@@ -1,0 +1,111 @@
+"""Who is let in to the page, and who is told why not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from prefectish import Flow, task
+
+pytest.importorskip("starlette")
+pytest.importorskip("sqlalchemy")
+
+from starlette.testclient import TestClient
+
+from prefectish.ui.access import Access, TokenUnsafe, home_token
+from prefectish.ui.app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOKEN = "a token that nobody guesses"
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    with Flow("numbers") as flow:
+        task(lambda x: x + 1, name="add").map([1, 2, 3])
+    path = tmp_path / "history.db"
+    flow.run(history=path)
+    return path
+
+
+@pytest.fixture
+def browser(history: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(history, token=TOKEN), base_url="http://127.0.0.1:8000", follow_redirects=False) as made:
+        yield made
+
+
+def test_nothing_is_shown_without_the_token(browser: TestClient) -> None:
+    for path in ("/", "/static/x", "/api/runs", "/?token=wrong", "/nowhere"):
+        answer = browser.get(path)
+        assert answer.status_code == 401
+        assert "open the link" in answer.text
+        assert "numbers" not in answer.text
+
+
+def test_the_token_of_a_link_becomes_a_cookie_of_the_page(browser: TestClient) -> None:
+    answer = browser.get(f"/?token={TOKEN}")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "./"
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert "Path" not in cookie  # of the prefix under which a proxy serves the page
+    assert "numbers" in browser.get("/").text
+
+
+def test_a_link_to_an_inner_page_gets_its_cookie_at_the_root(browser: TestClient) -> None:
+    answer = browser.get(f"/runs/1?token={TOKEN}&tab=logs")
+    assert answer.headers["location"].startswith("../?token=")
+    assert "set-cookie" not in answer.headers
+    again = browser.get("/", params=dict(part.split("=") for part in ["token=" + TOKEN, "next=runs/1"]))
+    assert again.headers["location"] == "./runs/1"
+
+
+@pytest.mark.parametrize("after", ["//evil.example", "https://evil.example", "../../x", "/\\evil", "javascript:x"])
+def test_a_link_does_not_lead_elsewhere(browser: TestClient, after: str) -> None:
+    assert browser.get("/", params={"token": TOKEN, "next": after}).headers["location"] == "./"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "x@localhost", ""])
+def test_a_request_for_another_host_is_refused(browser: TestClient, host: str) -> None:
+    browser.get(f"/?token={TOKEN}")
+    answer = browser.get("/", headers={"host": host})
+    assert answer.status_code == 403
+    assert "--allowed-host" in answer.text
+
+
+def test_a_host_can_be_allowed(history: Path) -> None:
+    app = create_app(history, token=TOKEN, allowed_hosts=["hub.example.org"])
+    browser = TestClient(app, base_url="https://hub.example.org", follow_redirects=False)
+    assert browser.get(f"/?token={TOKEN}").status_code == 303
+
+
+def test_every_answer_has_a_strict_policy(browser: TestClient) -> None:
+    browser.get(f"/?token={TOKEN}")
+    for path in ("/", "/nowhere"):
+        headers = browser.get(path).headers
+        assert "unsafe" not in headers["content-security-policy"]
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+
+
+def test_the_token_is_kept_in_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
+    token = home_token()
+    assert home_token() == token
+    file = tmp_path / "home" / "ui-token"
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o644)
+    with pytest.raises(TokenUnsafe, match="others can read"):
+        home_token()
+
+
+def test_two_pages_on_one_host_have_cookies_of_their_own() -> None:
+    assert Access("a" * 30).cookie != Access("b" * 30).cookie
+    assert os.path.basename(Access("a" * 30).cookie) == Access("a" * 30).cookie
