@@ -1,6 +1,6 @@
 """The page ``prefectish ui``: what a history holds, and requests to what runs, in a browser.
 
-How it hangs together. A request passes :mod:`security`, is routed by :mod:`routes` by the addresses of :mod:`paths`, and ends in one of
+How it hangs together. A request passes :mod:`security`, is routed by :mod:`routes`, and ends in one of
 
 * :mod:`pages`: a query gives a record, a template is filled with it (``templates/NAME.html``, the record is `page`);
 * :mod:`api`: the same query, its record as JSON, described by ``api/openapi.json`` (:mod:`openapi`);
