@@ -50,6 +50,7 @@ FLOORS = [
         "prefectish.engine.capture",
         "prefectish.engine.clock",
         "prefectish.engine.context",
+        "prefectish.engine.preparation",
         "prefectish.engine.process_tree",
         "prefectish.engine.retries",
         "prefectish.engine.side_thread",
@@ -112,8 +113,10 @@ FLOORS = [
     ["prefectish.registry", "prefectish.registry.*"],
     ["prefectish.ui", "prefectish.ui.*"],
     ["prefectish"],
-    ["prefectish.cli", "prefectish.cli.*", "prefectish.examples", "prefectish.examples.*"],
+    ["prefectish.examples", "prefectish.examples.*"],
     ["prefectish.executors", "prefectish.executors.*"],
+    ["prefectish.compat", "prefectish.compat.*"],
+    ["prefectish.cli", "prefectish.cli.*"],
 ]
 
 

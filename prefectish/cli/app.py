@@ -128,9 +128,14 @@ def run(
     quiet: Quiet = False,
     verbose: Verbose = False,
     as_json: Json = False,
+    prefect1: Annotated[bool, typer.Option("--prefect1", help="The file was written for Prefect 1.")] = False,
 ) -> None:
     """Run a flow; the exit code shows how it ended."""
     _set_verbosity(quiet, verbose)
+    if prefect1:
+        from prefectish.compat import install
+
+        install()
     with _report_errors():
         loaded = load_flow(flow)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}

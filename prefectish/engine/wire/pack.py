@@ -16,6 +16,7 @@ from prefectish.engine.jobs.envelope import SIMPLE, Encoded, dumps, encode, enco
 from prefectish.engine.jobs.job import SHARED, ChainSpec, Pick, Record, StepSpec, Upcoming
 from prefectish.engine.jobs.references import Held, ResultRef, Unpicklable, UpstreamRef
 from prefectish.engine.plan.steps import Plan
+from prefectish.engine.preparation import Preparation, required
 from prefectish.engine.state import Deferred, Failed, Mapped, State, Success
 from prefectish.engine.wire.execute import reopen_chain
 from prefectish.engine.wire.pickle_path import pickle_path
@@ -121,6 +122,8 @@ def pack_chain(chain: ChainSpec, tasks: MutableMapping[int, bytes], guard: Any =
         steps.append(spec.values(task=tasks[spec.number], constants=constants))
     shared = tuple(_shared(packer, chain, k) for k in range(len(chain.shared)))
     run = {name: value for name, value in chain.run.items() if name != "caches"}  # a memory of this process
+    if required():
+        guard = Preparation(), guard
     content = chain.values(run=run, steps=steps, shared=shared)
     whole = capture(dumps, _Chain((guard, *content)))
     if isinstance(whole, Value):

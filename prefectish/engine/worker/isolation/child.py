@@ -19,6 +19,7 @@ from typing import IO, Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import bind
 from prefectish.engine.jobs.envelope import dumps, encode, encode_error, remote_error
+from prefectish.engine.preparation import prepare
 from prefectish.engine.process_tree import exit_with_parent, kill_tree
 from prefectish.engine.signals import FAIL, Signal
 from prefectish.engine.worker.attempt_context import child_logger
@@ -38,6 +39,7 @@ def main() -> None:
     capture(faulthandler.enable)  # a crash shows where it was
     request = pickle.loads(frame[1])
     sys.path[:] = request["path"]
+    prepare(request["modules"])
     speaker = _Speaker(sink)
     exit_with_parent(partial(source.read, 1), partial(kill_tree, os.getpid()))  # the parent holds the pipe open
     _forward(speaker, request["levels"])

@@ -26,6 +26,7 @@ from typing import IO, Any
 from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.envelope import dumps
+from prefectish.engine.preparation import required
 from prefectish.engine.process_tree import exit_evidence, exit_text, kill_tree
 from prefectish.engine.side_thread import SideThread
 from prefectish.engine.signals import ENDRUN, FAIL, TimeoutSignal
@@ -99,6 +100,7 @@ def _request(ctx: AttemptContext, inputs: dict[str, Any], label: str) -> bytes:
     return pickle.dumps(
         {
             "path": sys.path,
+            "modules": required(),
             "label": label,
             "levels": _levels(),
             "masked": masking.known(),

@@ -1,0 +1,39 @@
+"""Flows of Prefect 1 run as they are: after :func:`install`, or by ``python -m prefectish.compat SCRIPT.py``.
+
+After :func:`install`, ``import prefect`` and the modules of its last release of that line, 1.4.1, give what this
+package has: `prefectish.compat.names` is the table, the other modules here are what has another form there. The engine
+is the same one, and no rule of it differs.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from prefectish.compat.finder import PrefectFinder, is_ours
+from prefectish.engine import preparation
+
+
+def install() -> None:
+    """Let ``import prefect`` give this package, here and in every process in which a run of this one calls bodies.
+
+    It comes before the first import of `prefect`; calling it again changes nothing.
+
+    Raises
+    ------
+    RuntimeError
+        If another `prefect` has been imported already.
+    """
+    found = sys.modules.get("prefect")
+    if found is not None and not is_ours(found):
+        raise RuntimeError(
+            f"prefect is imported already, from {getattr(found, '__file__', None) or 'somewhere'}; call "
+            f"prefectish.compat.install() before the first `import prefect`"
+        )
+    if not is_installed():
+        sys.meta_path.insert(0, PrefectFinder())
+    preparation.require("prefectish.compat.installed")
+
+
+def is_installed() -> bool:
+    """Whether ``import prefect`` gives this package in this process."""
+    return any(isinstance(finder, PrefectFinder) for finder in sys.meta_path)

@@ -1,0 +1,31 @@
+"""`prefect.exceptions`."""
+
+from __future__ import annotations
+
+from prefectish.engine.signals import Signal, TimeoutSignal
+from prefectish.errors import PrefectishError
+
+PrefectSignal = Signal
+TaskTimeoutSignal = TimeoutSignal
+TaskTimeoutError = TimeoutSignal
+PrefectException = PrefectishError
+
+
+class ClientError(PrefectishError):
+    """Raised for an error of a client."""
+
+
+class AuthorizationError(ClientError):
+    """Raised where access is refused."""
+
+
+class ObjectNotFoundError(ClientError):
+    """Raised where a flow or a run is not found."""
+
+
+class VersionLockMismatchSignal(Signal):
+    """Raised where a run changed meanwhile."""
+
+
+class FlowStorageError(PrefectishError):
+    """Raised where a flow cannot be loaded from where it is kept."""

@@ -1,0 +1,63 @@
+"""How `prefect` and its modules are imported: their names are looked up in the table when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+from prefectish.compat.names import MODULES, Source
+
+
+def _attribute(module: ModuleType, name: str) -> Any:
+    """Return a name of a module, or a module below it, and keep it there."""
+    place = module.__name__
+    found = MODULES[place].get(name)
+    if found is not None:
+        value = _value(found)
+        setattr(module, name, value)
+        return value
+    if f"{place}.{name}" in MODULES:
+        return import_module(f"{place}.{name}")
+    raise AttributeError(f"module {place!r} has no attribute {name!r}")
+
+
+def is_ours(module: ModuleType) -> bool:
+    """Whether a module was made here."""
+    return isinstance(getattr(module, "__loader__", None), PrefectFinder)
+
+
+def _value(source: Source) -> Any:
+    module = import_module(source.module)
+    return module if source.name is None else getattr(module, source.name)
+
+
+def _children(name: str) -> list[str]:
+    return [m.rpartition(".")[2] for m in MODULES if m.rpartition(".")[0] == name]
+
+
+class PrefectFinder(MetaPathFinder, Loader):
+    """Finds the modules of the table."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return how a module of the table is made; None for others."""
+        if fullname not in MODULES:
+            return None
+        return ModuleSpec(fullname, self, origin="prefectish.compat", is_package=bool(_children(fullname)))
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to Python: cloudpickle knows plain modules only."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Give a module its names, which are looked up when they are asked for."""
+        names = MODULES[module.__name__]
+        module.__doc__ = f"What `{module.__name__}` of Prefect 1 is here."
+        module.__dict__["__all__"] = [name for name in names if not name.startswith("_")]
+        module.__dict__["__getattr__"] = partial(_attribute, module)
+        module.__dict__["__dir__"] = lambda: sorted({*vars(module), *names, *_children(module.__name__)})

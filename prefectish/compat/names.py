@@ -1,0 +1,188 @@
+"""The modules of Prefect 1.4.1 and what each of their names is here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Source(NamedTuple):
+    """Where a name comes from: a module of this package, and the name in it; None for the module itself."""
+
+    module: str
+    name: str | None
+
+
+def _table(*parts: tuple[str, str]) -> dict[str, Source]:
+    """Return the names of a module.
+
+    A part has a module of this package and names in it: ``Flow``, ``theirs=ours`` for another name,
+    ``theirs=`` for the module itself.
+    """
+    names: dict[str, Source] = {}
+    for module, text in parts:
+        for word in text.split():
+            theirs, equals, ours = word.partition("=")
+            names[theirs] = Source(module, (ours or None) if equals else theirs)
+    return names
+
+
+_FLOW = ("prefectish.compat.flows", "Flow")
+_TASK = ("prefectish.compat.tasks", "Task FunctionTask TaskMetaclass")
+_PARAMETERS = ("prefectish.parameters", "Parameter DateTimeParameter")
+_EDGE = ("prefectish.edges", "Edge")
+_STATES = (
+    "prefectish.engine.state",
+    "State Pending Paused Scheduled Resume Retrying Queued Submitted Running Cancelling Finished Looped Success Cached "
+    "Mapped Failed TimedOut TriggerFailed ValidationFailed Skipped Cancelled",
+)
+_SIGNALS = (
+    "prefectish.engine.signals",
+    "PrefectStateSignal=StateSignal FAIL TRIGGERFAIL VALIDATIONFAIL SUCCESS RETRY SKIP PAUSE LOOP ENDRUN "
+    "TimeoutSignal signal_from_state",
+)
+_TRIGGERS = (
+    "prefectish.triggers",
+    "all_finished manual_only always_run all_successful all_failed any_successful any_failed some_failed "
+    "some_successful not_all_skipped",
+)
+_CONTROL = ("prefectish.control_flow", "apply_map case ifelse merge switch")
+_FILTER = ("prefectish.tasks.control_flow", "FilterTask")
+_RESOURCES = ("prefectish.control_flow", "resource_manager")
+_SECRETS = ("prefectish.tasks.secrets", "SecretBase PrefectSecret=Secret EnvVarSecret")
+_RESULTS = ("prefectish.compat.results", "LocalResult ConstantResult PrefectResult")
+_EXECUTORS = ("prefectish.executors", "LocalExecutor LocalDaskExecutor DaskExecutor")
+_SCHEDULES = ("prefectish.schedules", "Schedule IntervalSchedule CronSchedule")
+_CLOCKS = ("prefectish.schedules.clocks", "Clock ClockEvent IntervalClock CronClock DatesClock RRuleClock")
+_EDGES = ("prefectish.edges", "mapped unmapped flatten")
+_NOTIFY = ("prefectish.utilities.notifications", "callback_factory slack_notifier")
+_HELPERS = ("prefectish.compat.task_helpers", "task pause_task as_task defaults_from_attrs")
+
+#: From the name of a module of Prefect 1 to its names.
+MODULES: dict[str, dict[str, Source]] = {
+    "prefect": _table(
+        ("prefectish.compat.flows", "Flow"),
+        ("prefectish.compat.tasks", "Task"),
+        ("prefectish.parameters", "Parameter"),
+        ("prefectish.compat.task_helpers", "task"),
+        ("prefectish.tasks.tagging", "tags"),
+        ("prefectish.edges", "mapped unmapped flatten"),
+        ("prefectish.control_flow", "apply_map case resource_manager"),
+        ("prefectish.engine.context", "context"),
+        ("prefectish.compat.configuration", "config"),
+        ("prefectish.compat.task_helpers", "__version__"),
+    ),
+    "prefect.core": _table(_FLOW, ("prefectish.compat.tasks", "Task"), _PARAMETERS, _EDGE),
+    "prefect.core.flow": _table(_FLOW, _EDGE, _PARAMETERS, ("prefectish.compat.tasks", "Task")),
+    "prefect.core.task": _table(_TASK, ("prefectish.tasks.tagging", "tags")),
+    "prefect.core.parameter": _table(_PARAMETERS),
+    "prefect.core.edge": _table(_EDGE),
+    "prefect.engine": _table(("prefectish.compat.runners", "FlowRunner TaskRunner")),
+    "prefect.engine.flow_runner": _table(("prefectish.compat.runners", "FlowRunner")),
+    "prefect.engine.task_runner": _table(("prefectish.compat.runners", "TaskRunner")),
+    "prefect.engine.state": _table(_STATES),
+    "prefect.engine.signals": _table(_SIGNALS, ("prefectish.engine.signals", "PrefectSignal=Signal")),
+    "prefect.engine.cache_validators": _table(
+        (
+            "prefectish.engine.cache_validators",
+            "all_inputs all_parameters duration_only never_use partial_inputs_only partial_parameters_only",
+        )
+    ),
+    "prefect.engine.result": _table(("prefectish.compat.results", "Result NoResult NoResultType")),
+    "prefect.engine.result.base": _table(("prefectish.compat.results", "Result NoResult NoResultType")),
+    "prefect.engine.results": _table(_RESULTS),
+    "prefect.engine.results.local_result": _table(("prefectish.compat.results", "LocalResult")),
+    "prefect.engine.results.constant_result": _table(("prefectish.compat.results", "ConstantResult")),
+    "prefect.engine.results.prefect_result": _table(("prefectish.compat.results", "PrefectResult")),
+    "prefect.engine.serializers": _table(
+        (
+            "prefectish.compat.serializers",
+            "Serializer PickleSerializer JSONSerializer DateTimeSerializer PandasSerializer CompressedSerializer",
+        )
+    ),
+    "prefect.executors": _table(_EXECUTORS),
+    "prefect.executors.base": _table(),
+    "prefect.executors.local": _table(("prefectish.executors", "LocalExecutor")),
+    "prefect.executors.dask": _table(("prefectish.executors", "LocalDaskExecutor DaskExecutor")),
+    "prefect.engine.executors": _table(_EXECUTORS),
+    "prefect.engine.executors.base": _table(),
+    "prefect.engine.executors.local": _table(("prefectish.executors", "LocalExecutor")),
+    "prefect.engine.executors.dask": _table(("prefectish.executors", "LocalDaskExecutor DaskExecutor")),
+    "prefect.tasks": _table(),
+    "prefect.tasks.core": _table(),
+    "prefect.tasks.core.constants": _table(("prefectish.tasks.collections", "Constant")),
+    "prefect.tasks.core.collections": _table(("prefectish.tasks.collections", "List Tuple Set Dict")),
+    "prefect.tasks.core.function": _table(("prefectish.compat.tasks", "FunctionTask")),
+    "prefect.tasks.core.operators": _table(
+        (
+            "prefectish.compat.tasks",
+            "GetItem GetAttr Add Sub Mul Div FloorDiv Mod Pow And Or Not Equal NotEqual GreaterThan GreaterThanOrEqual "
+            "LessThan LessThanOrEqual",
+        )
+    ),
+    "prefect.tasks.core.resource_manager": _table(
+        _RESOURCES, ("prefectish.control_flow.resources", "ResourceManager ResourceContext=ResourceBlock")
+    ),
+    "prefect.tasks.control_flow": _table(_CONTROL, _FILTER),
+    "prefect.tasks.control_flow.case": _table(("prefectish.control_flow", "case")),
+    "prefect.tasks.control_flow.conditional": _table(
+        ("prefectish.control_flow", "ifelse merge switch"),
+        ("prefectish.tasks.control_flow", "CompareValue=Compare Merge"),
+    ),
+    "prefect.tasks.control_flow.filter": _table(_FILTER),
+    "prefect.tasks.secrets": _table(_SECRETS),
+    "prefect.tasks.secrets.base": _table(("prefectish.tasks.secrets", "SecretBase PrefectSecret=Secret")),
+    "prefect.tasks.secrets.env_var": _table(("prefectish.tasks.secrets", "EnvVarSecret")),
+    "prefect.tasks.shell": _table(("prefectish.tasks.shell", "ShellTask")),
+    "prefect.tasks.notifications": _table(
+        ("prefectish.tasks.slack", "SlackTask"), ("prefectish.tasks.mail", "EmailTask")
+    ),
+    "prefect.tasks.notifications.slack_task": _table(("prefectish.tasks.slack", "SlackTask")),
+    "prefect.tasks.notifications.email_task": _table(("prefectish.tasks.mail", "EmailTask")),
+    "prefect.schedules": _table(
+        _SCHEDULES,
+        ("prefectish.schedules.clocks", "clocks="),
+        ("prefectish.schedules.filters", "filters="),
+        ("prefectish.schedules.adjustments", "adjustments="),
+    ),
+    "prefect.schedules.schedules": _table(_SCHEDULES),
+    "prefect.schedules.clocks": _table(_CLOCKS),
+    "prefect.schedules.filters": _table(
+        (
+            "prefectish.schedules.filters",
+            "on_datetime on_date at_time between_datetimes between_times between_dates is_weekday is_weekend "
+            "is_month_end is_month_start",
+        )
+    ),
+    "prefect.schedules.adjustments": _table(("prefectish.schedules.adjustments", "add next_weekday")),
+    "prefect.triggers": _table(_TRIGGERS),
+    "prefect.exceptions": _table(
+        (
+            "prefectish.compat.exceptions",
+            "PrefectException PrefectSignal ClientError VersionLockMismatchSignal AuthorizationError "
+            "FlowStorageError TaskTimeoutSignal TaskTimeoutError ObjectNotFoundError",
+        )
+    ),
+    "prefect.configuration": _table(("prefectish.compat.configuration", "Config config")),
+    "prefect.utilities": _table(),
+    "prefect.utilities.tasks": _table(
+        _HELPERS,
+        ("prefectish.tasks.tagging", "tags"),
+        ("prefectish.edges", "unmapped"),
+        ("prefectish.control_flow", "apply_map"),
+    ),
+    "prefect.utilities.edges": _table(_EDGES, ("prefectish.edges", "EdgeAnnotation=Annotation")),
+    "prefect.utilities.collections": _table(
+        (
+            "prefectish.compat.collections",
+            "DotDict merge_dicts as_nested_dict dict_to_flatdict flatdict_to_dict CompoundKey flatten_seq",
+        )
+    ),
+    "prefect.utilities.configuration": _table(("prefectish.compat.configuration", "set_temporary_config")),
+    "prefect.utilities.context": _table(("prefectish.engine.context", "Context context")),
+    "prefect.utilities.debug": _table(("prefectish.engine.context", "raise_on_exception")),
+    "prefect.utilities.logging": _table(("prefectish.compat.logs", "get_logger")),
+    "prefect.utilities.notifications": _table(_NOTIFY),
+    "prefect.utilities.notifications.notifications": _table(_NOTIFY),
+    "prefect.utilities.importtools": _table(("prefectish.compat.task_helpers", "import_object")),
+    "prefect.utilities.executors": _table(),
+}

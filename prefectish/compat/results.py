@@ -1,0 +1,226 @@
+"""`prefect.engine.result` and `prefect.engine.results`: a value and where it is written, in one object.
+
+A run writes and reads by the methods of the object, so a class of the user's own works as it did; the files are those
+that Prefect 1 wrote.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import uuid
+from collections.abc import Callable
+from typing import Any, Self
+
+from prefectish.compat.configuration import config
+from prefectish.compat.serializers import JSONSerializer, PickleSerializer, Serializer
+
+
+class Result:
+    """A value, and where and how it is stored.
+
+    Parameters
+    ----------
+    value
+        The value, if it is known.
+    location
+        Where it is, or a template or function for it.
+    serializer
+        Default: pickles.
+    """
+
+    def __init__(
+        self,
+        value: Any = None,
+        location: str | Callable[..., str] | None = None,
+        serializer: Serializer | None = None,
+    ) -> None:
+        self.value = value
+        self.location = location
+        self.serializer = PickleSerializer() if serializer is None else serializer
+
+    @property
+    def default_location(self) -> str:
+        """A location that no other result has."""
+        return f"prefect-result-{uuid.uuid4().hex}"
+
+    def from_value(self, value: Any) -> Self:
+        """Return a copy with another value."""
+        new = self.copy()
+        new.value = value
+        return new
+
+    def copy(self) -> Self:
+        """Return a shallow copy."""
+        return copy.copy(self)
+
+    def format(self, **kwargs: Any) -> Self:
+        """Return a copy whose location is filled in from the keywords; without a location it gets one of its own."""
+        new = self.copy()
+        if callable(self.location):
+            new.location = self.location(**kwargs)
+        elif isinstance(self.location, str):
+            new.location = self.location.format(**kwargs)
+        else:
+            new.location = new.default_location
+        return new
+
+    def exists(self, location: str, **kwargs: Any) -> bool:
+        """Whether there is a result at a location, which is filled in from the keywords."""
+        raise NotImplementedError(f"Not implemented on {type(self).__name__}")
+
+    def read(self, location: str) -> Result:
+        """Return the result at a location."""
+        raise NotImplementedError(f"Not implemented on {type(self).__name__}")
+
+    def write(self, value_: Any, **kwargs: Any) -> Result:
+        """Write a value to the location, which is filled in from the keywords, and return its result."""
+        raise NotImplementedError(f"Not implemented on {type(self).__name__}")
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return False
+        return bool(self._facts() == other._facts())  # type: ignore[attr-defined]  # the same class
+
+    __hash__ = object.__hash__
+
+    def _facts(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+    def __repr__(self) -> str:
+        value = self.value
+        return f"<{type(self).__name__}: {'no value' if value is None else repr(value)}>"
+
+
+class NoResultType(Result):
+    """The result of what has none."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NoResultType)
+
+    __hash__ = object.__hash__
+
+    def copy(self) -> Self:
+        """Return this very object: there is one."""
+        return self
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __reduce__(self) -> str:
+        return "NoResult"
+
+    def __repr__(self) -> str:
+        return "<No result>"
+
+
+NoResult = NoResultType()
+
+
+class ConstantResult(Result):
+    """A constant."""
+
+    def __init__(self, value: Any = None, **kwargs: Any) -> None:
+        super().__init__(value, **kwargs)
+
+    def read(self, location: str) -> ConstantResult:
+        """Return this result, wherever."""
+        return self
+
+    def write(self, value_: Any, **kwargs: Any) -> Result:
+        """Refuse: a constant is not written."""
+        raise ValueError("Cannot write values to `ConstantResult` types.")
+
+    def exists(self, location: str, **kwargs: Any) -> bool:
+        """Return True: a constant is there."""
+        return True
+
+
+class PrefectResult(Result):
+    """A small value that is its own location, as JSON."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("serializer", JSONSerializer())
+        super().__init__(**kwargs)
+
+    @property
+    def default_location(self) -> str:
+        """The value as JSON."""
+        return self.serializer.serialize(self.value).decode()
+
+    def read(self, location: str) -> PrefectResult:
+        """Return the result whose value is the JSON text."""
+        new = self.copy()
+        new.value = self.serializer.deserialize(location.encode())
+        new.location = location
+        return new
+
+    def write(self, value_: Any, **kwargs: Any) -> PrefectResult:
+        """Return the result whose location is the value as JSON."""
+        new = self.copy()
+        new.value = value_
+        new.location = self.serializer.serialize(value_).decode()
+        return new
+
+    def exists(self, location: str, **kwargs: Any) -> bool:
+        """Whether the text is JSON."""
+        try:
+            self.serializer.deserialize(location.format(**kwargs).encode())
+        except Exception:
+            return False
+        return True
+
+
+class LocalResult(Result):
+    """A result in a folder.
+
+    Parameters
+    ----------
+    dir
+        The folder; default: `results` in the home folder of the settings.
+    validate_dir
+        Whether the folder is made now, and its path absolute.
+    **kwargs
+        As for :class:`Result`.
+    """
+
+    def __init__(self, dir: str | None = None, validate_dir: bool = True, **kwargs: Any) -> None:
+        folder = os.path.join(os.path.expanduser(config.home_dir), "results") if dir is None else dir
+        if validate_dir:
+            folder = os.path.abspath(os.path.expanduser(str(folder)))
+            os.makedirs(folder, exist_ok=True)
+        self.dir = folder
+        super().__init__(**kwargs)
+
+    @property
+    def default_location(self) -> str:
+        """A file that no other result has."""
+        return f"{super().default_location}.prefect"
+
+    def read(self, location: str) -> LocalResult:
+        """Return the result in a file."""
+        new = self.copy()
+        with open(os.path.join(self.dir, location), "rb") as file:
+            new.value = self.serializer.deserialize(file.read())
+        new.location = location
+        return new
+
+    def write(self, value_: Any, **kwargs: Any) -> LocalResult:
+        """Write a value to a file and return its result."""
+        new = self.format(**kwargs)
+        new.value = value_
+        assert isinstance(new.location, str)
+        path = os.path.join(self.dir, new.location)
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        unfinished = f"{path}.{uuid.uuid4().hex}.tmp"
+        with open(unfinished, "wb") as file:
+            file.write(self.serializer.serialize(value_))
+        os.replace(unfinished, path)
+        return new
+
+    def exists(self, location: str, **kwargs: Any) -> bool:
+        """Whether there is such a file."""
+        return os.path.exists(os.path.join(self.dir, location.format(**kwargs)))

@@ -1,0 +1,80 @@
+"""`prefect.utilities.tasks` and what else stands around tasks there."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+from prefectish.compat.tasks import FunctionTask
+from prefectish.engine import pause
+from prefectish.engine.context import current
+from prefectish.tasks.collections import Constant, holds_tasks
+from prefectish.tasks.collections import as_task as task_of
+from prefectish.tasks.task import Task as OwnTask
+
+#: The release whose public names these are.
+__version__ = "1.4.1"
+
+
+def task(fn: Callable[..., Any] | None = None, **task_init_kwargs: Any) -> Any:
+    """Make a task from a function; can be used as a decorator, with or without options."""
+    if fn is None:
+        return functools.partial(task, **task_init_kwargs)
+    return FunctionTask(fn=fn, **task_init_kwargs)
+
+
+def as_task(x: Any, flow: Any = None, convert_constants: bool = True) -> Any:
+    """Return a value as a task: a task as it is, a collection that holds tasks, or a constant.
+
+    Parameters
+    ----------
+    x
+        Any value.
+    flow
+        Where the task of a collection is recorded; default: the flow whose `with` block is open.
+    convert_constants
+        False to leave a value without tasks as it is.
+    """
+    if isinstance(x, OwnTask):
+        return x
+    if not holds_tasks(x):
+        return Constant(x) if convert_constants else x
+    active = flow if flow is not None else current().get("flow")
+    if active is None:
+        raise ValueError("Could not infer an active Flow context: pass flow=, or call it in `with Flow(...)`")
+    return task_of(x, active)
+
+
+def pause_task(message: str | None = None, duration: timedelta | None = None) -> Any:
+    """Pause the task that calls it; see :func:`prefectish.pause_task`."""
+    return pause.pause_task(message, duration)
+
+
+def defaults_from_attrs(*attr_args: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator of `run` that takes arguments that are None, or left out, from attributes of the task."""
+
+    def decorator(run_method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(run_method)
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            bound = inspect.signature(run_method).bind_partial(self, *args, **kwargs).arguments
+            for name in attr_args:
+                if bound.get(name) is None:
+                    kwargs[name] = getattr(self, name)
+            return run_method(self, *args, **kwargs)
+
+        return method
+
+    return decorator
+
+
+def import_object(name: str) -> Any:
+    """Return a module, or an object of one, by its dotted name, ``module:name`` or ``module.name``."""
+    try:
+        module_name, attribute = name.split(":") if ":" in name else name.rsplit(".", 1)
+    except ValueError:
+        return import_module(name)
+    return getattr(import_module(module_name), attribute)

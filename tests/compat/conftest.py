@@ -1,0 +1,23 @@
+"""Tests of flows that were written for Prefect 1: `prefect` is importable during a test, and gone after it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from prefectish import compat
+from prefectish.compat.finder import PrefectFinder
+from prefectish.engine import preparation
+
+
+@pytest.fixture(autouse=True)
+def prefect() -> Iterator[None]:
+    """Install `prefect`, and take it away."""
+    compat.install()
+    yield
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, PrefectFinder)]
+    for name in [name for name in sys.modules if name == "prefect" or name.startswith("prefect.")]:
+        del sys.modules[name]
+    preparation._required.clear()
