@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.driver.inline import LocalExecutor
+from prefectish.missing_names import lead_out
 
 if TYPE_CHECKING:
     from prefectish.executors.cluster import DaskExecutor
@@ -21,7 +22,7 @@ _MODULES = {"DaskExecutor": "cluster", "LocalDaskExecutor": "pool"}
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        lead_out(__name__)(name)
     from importlib import import_module
 
     try:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from prefectish import triggers, user_frames
+from prefectish import missing_names, triggers, user_frames
 from prefectish.control_flow import apply_map, case, ifelse, merge, product, resource_manager, switch
 from prefectish.edges import allow_failure, flatten, mapped, unmapped
 from prefectish.engine.context import context, get_logger, get_run_logger, raise_on_exception
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prefectish.registry import attach, deployments, serve
 
 user_frames.install()
+missing_names.install()
 
 __version__ = "0.1.0"
 
@@ -86,7 +87,7 @@ def __getattr__(name: str) -> Any:
             f"{name} is in {_ELSEWHERE[name]}: write `from {_ELSEWHERE[name]} import {name}`", name=__name__
         )
     if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        missing_names.lead_out(__name__)(name)
     from importlib import import_module
 
     return globals().setdefault(name, getattr(import_module(_LATE[name]), name))

@@ -6,9 +6,10 @@ Each is a function for ``cache_key_fn=``: of the context and the arguments, to t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefectish.caching.keys import code_digest, key_of_parts, task_input_hash
+from prefectish.missing_names import lead_out
 
 __all__ = ["INPUTS", "NO_CACHE", "TASK_SOURCE", "CachePolicy"]
 
@@ -93,3 +94,6 @@ INPUTS = CachePolicy(inputs=True)
 TASK_SOURCE = CachePolicy(source=True)
 #: Nothing is cached.
 NO_CACHE = CachePolicy()
+
+if not TYPE_CHECKING:
+    __getattr__ = lead_out(__name__)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Self
 
 from prefectish.config import default_executor, switch
 from prefectish.deployable import Deployable
@@ -22,11 +22,12 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.flow_graph import FlowGraph
 from prefectish.flow_source import note_run
 from prefectish.flow_version import version_of
+from prefectish.missing_names import NotOfFlows, option_of_flows
 from prefectish.parameters import settle_run
 from prefectish.safe_repr import as_html
 from prefectish.task_graph import check_results
 from prefectish.tasks.hooks import hook_handlers
-from prefectish.tasks.options import function, handler_list, seconds, store
+from prefectish.tasks.options import function, handler_list, near_option, seconds, store
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from prefectish.schedules import Schedule
     from prefectish.schedules.clocks import ClockEvent
 
+#: Options of a flow, to say which one was probably meant.
+_OPTIONS = (
+    "edges", "executor", "on_failure", "reference_tasks", "result", "schedule", "state_handlers", "tasks",
+    "terminal_state_handler", "timeout", "validate",
+)  # fmt: skip
 NO_DEFAULTS: Mapping[str, Any] = {}
 
 
@@ -71,8 +77,17 @@ class Flow(FlowGraph, Deployable):
     FlowDefinitionError
         If the name is empty, or as :meth:`validate`.
     TypeError
-        If a handler is not callable.
+        If a handler is not callable, or there is no option of a name.
     """
+
+    if not TYPE_CHECKING:
+        environment = NotOfFlows()
+        run_agent = NotOfFlows()
+        run_config = NotOfFlows()
+        save = NotOfFlows()
+        serialize = NotOfFlows()
+        serialized_hash = NotOfFlows()
+        storage = NotOfFlows()
 
     def __init__(
         self,
@@ -89,7 +104,13 @@ class Flow(FlowGraph, Deployable):
         result: Any = None,
         timeout: float | timedelta | None = None,
         validate: bool = False,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            option = min(unknown)
+            raise TypeError(
+                f"a flow has no option {option!r}{option_of_flows(option) or near_option(option, _OPTIONS)}"
+            )
         if callable(name):
             called = getattr(name, "__name__", name)
             raise TypeError(

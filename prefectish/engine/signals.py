@@ -5,7 +5,7 @@ They derive from `BaseException`, so that `except Exception` in a task does not 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from prefectish.engine.state import (
     Failed,
@@ -19,6 +19,7 @@ from prefectish.engine.state import (
     TriggerFailed,
     ValidationFailed,
 )
+from prefectish.missing_names import lead_out
 
 
 class Signal(BaseException):
@@ -152,3 +153,7 @@ def _restored(cls: type[Signal], args: tuple[Any, ...], state: State, own: bool)
     signal.args = args
     signal.state = state.replace(result=signal) if own else state
     return signal
+
+
+if not TYPE_CHECKING:
+    __getattr__ = lead_out(__name__)

@@ -39,6 +39,7 @@ from prefectish.engine import clock as clocks
 from prefectish.engine.context import current
 from prefectish.engine.task_states import Children, Parents, Readable
 from prefectish.exception_pickling import PickledException, traceback_of
+from prefectish.missing_names import lead_out
 from prefectish.safe_repr import printable
 from prefectish.source_lines import name_cells
 
@@ -647,4 +648,4 @@ if not TYPE_CHECKING:
             from importlib import import_module
 
             return getattr(import_module(f"{__package__}.transitions"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        lead_out(__name__)(name)

@@ -1,9 +1,12 @@
 """Where and how a deployed flow runs: on this machine, in a container, or by a command such as that of a queue."""
 
+from typing import TYPE_CHECKING
+
 from prefectish.environments.base import Environment, EnvironmentFailed, Launch
 from prefectish.environments.command import CommandEnvironment
 from prefectish.environments.container import ContainerEnvironment
 from prefectish.environments.local import LocalEnvironment
+from prefectish.missing_names import lead_out
 
 __all__ = [
     "CommandEnvironment",
@@ -13,3 +16,6 @@ __all__ = [
     "Launch",
     "LocalEnvironment",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = lead_out(__name__)

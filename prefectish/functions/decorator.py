@@ -27,6 +27,7 @@ from prefectish.functions.signature import BoundSignature
 from prefectish.kinds import is_a
 from prefectish.tasks import spellings
 from prefectish.tasks.hooks import hook_handlers
+from prefectish.tasks.options import near_option
 from prefectish.tasks.options import seconds as seconds_of
 
 if TYPE_CHECKING:
@@ -577,12 +578,7 @@ def _one_executor(executor: Any, task_runner: Any) -> Any:
 def _hint(name: str) -> str:
     if name == "persist_result":
         return "; write result=LocalResult(...), or FSResult(...), to store results"
-    if found := spellings.hint(name):
-        return found
-    import difflib
-
-    near = difflib.get_close_matches(name, FlowOptions.__annotations__, 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return spellings.hint(name) or near_option(name, FlowOptions.__annotations__)
 
 
 def _check_run_name(run_name: Any, signature: BoundSignature) -> None:

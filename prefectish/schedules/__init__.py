@@ -5,7 +5,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from prefectish.missing_names import lead_out
 from prefectish.schedules import adjustments, clocks, filters
 from prefectish.schedules.schedule import CronSchedule, IntervalSchedule, Schedule
 
 __all__ = ["CronSchedule", "IntervalSchedule", "Schedule", "adjustments", "clocks", "filters"]
+
+if not TYPE_CHECKING:
+    __getattr__ = lead_out(__name__)

@@ -1,6 +1,9 @@
 """Tasks: functions with options, and the tasks created by expressions and collections."""
 
+from typing import TYPE_CHECKING
+
 from prefectish.caching.keys import task_input_hash
+from prefectish.missing_names import lead_out
 from prefectish.tasks.collections import Constant, Dict, List, Set, Tuple
 from prefectish.tasks.runners import DaskTaskRunner, ThreadPoolTaskRunner
 from prefectish.tasks.spellings import exponential_backoff
@@ -22,3 +25,6 @@ __all__ = [
     "task",
     "task_input_hash",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = lead_out(__name__)

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from prefectish.engine.signals import SKIP
+from prefectish.missing_names import lead_out
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
 from prefectish.triggers import Upstream, all_finished, not_all_skipped
@@ -135,3 +136,8 @@ class FilterTask(Task):
         if task_results is None or isinstance(task_results, BaseException):
             raise TypeError(f"{self.name}: expected a list, got {task_results!r}")
         return [result for result in task_results if self.filter_func(result)]
+
+
+if not TYPE_CHECKING:
+    __path__ = []  # in Prefect it is a package: imports of what was in it are answered, too
+    __getattr__ = lead_out(__name__)

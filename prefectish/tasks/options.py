@@ -129,9 +129,12 @@ def warn_of_attributes(cls: type) -> None:
 
 def guess(name: str) -> str:
     """Return a hint at the option that was probably meant."""
-    if hint := spellings.hint(name):
-        return hint
-    near = difflib.get_close_matches(name, OPTION_NAMES, 1)
+    return spellings.hint(name) or near_option(name, OPTION_NAMES)
+
+
+def near_option(name: str, known: Iterable[str]) -> str:
+    """Return the question whether another option was meant, empty if none is like it."""
+    near = difflib.get_close_matches(name, sorted(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from prefectish.engine.context import current
+from prefectish.missing_names import lead_out
 from prefectish.secrets.output_masking import mask_output
 from prefectish.secrets.store import find
 from prefectish.tasks.options import TaskOptions
@@ -182,3 +183,8 @@ class EnvVarSecret(SecretBase):
             return None
         mask_output(text)
         return text if self.cast is None else mask_output(self.cast(text))
+
+
+if not TYPE_CHECKING:
+    __path__ = []  # in Prefect it is a package: imports of what was in it are answered, too
+    __getattr__ = lead_out(__name__)

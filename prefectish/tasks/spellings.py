@@ -14,25 +14,13 @@ SAME = {
     "persist_result": "checkpoint",
     "retry_jitter_factor": "retry_jitter",
 }
-#: What to write for options of later Prefects that are not here, of tasks and of flows.
-INSTEAD = {
-    "cache_result_in_memory": "results stay in memory as long as they are needed; leave it out",
-    "on_cancellation": "write state_handlers=[...], called with (object, old state, new state)",
-    "on_commit": "there are no transactions; write on_completion=[...]",
-    "on_crashed": "write state_handlers=[...], called with (object, old state, new state)",
-    "on_rollback": "there are no transactions; write on_failure=[...]",
-    "on_running": "write state_handlers=[...], called with (object, old state, new state)",
-    "result_serializer": "write result=LocalResult(..., serializer=...)",
-    "result_storage": "write result=LocalResult(...), or FSResult(...)",
-    "result_storage_key": "write target=..., or result=LocalResult(..., location=...)",
-    "version": "a version is the hash of the code; leave it out",
-    "viz_return_value": "leave it out: nothing has to run for a picture",
-}
 
 
 def hint(name: str) -> str:
-    """Return what to write for an option of a later Prefect, empty for any other name."""
-    return f"; {INSTEAD[name]}" if name in INSTEAD else ""
+    """Return what to write for an option of another Prefect, empty for any other name."""
+    from prefectish.prefect_names import OPTIONS
+
+    return f"; {OPTIONS[name]}" if name in OPTIONS else ""
 
 
 def translated(given: Mapping[str, Any]) -> dict[str, Any]:

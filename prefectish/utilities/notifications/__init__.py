@@ -18,8 +18,14 @@ affect the run.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prefectish.engine.handlers import callback_factory
+from prefectish.missing_names import lead_out
 from prefectish.utilities.notifications.delivery import flush
 from prefectish.utilities.notifications.notifiers import Notifier, apprise_notifier, email_notifier, slack_notifier
 
 __all__ = ["Notifier", "apprise_notifier", "callback_factory", "email_notifier", "flush", "slack_notifier"]
+
+if not TYPE_CHECKING:
+    __getattr__ = lead_out(__name__)

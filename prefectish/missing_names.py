@@ -1,0 +1,60 @@
+"""Errors about names of Prefect that are not here say what to write; the table is in `prefectish.prefect_names`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from typing import Any, NoReturn
+
+
+def lead_out(module: str) -> Callable[[str], NoReturn]:
+    """Return the `__getattr__` of a module in which names of Prefect are looked for."""
+
+    def missing(name: str) -> NoReturn:
+        from prefectish.prefect_names import error_of
+
+        raise error_of(module, name)
+
+    return missing
+
+
+class MissingModules:
+    """Says what to write, where a module of Prefect is imported from this package: the last that is asked for one."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Raise ModuleNotFoundError if Prefect has such a module; None for others."""
+        if fullname.startswith("prefectish."):
+            from prefectish.prefect_names import missing_module
+
+            message = missing_module(fullname)
+            if message is not None:
+                raise ModuleNotFoundError(message, name=fullname)
+        return None
+
+
+def install() -> None:
+    """Answer imports of modules that are not here."""
+    sys.meta_path.append(MissingModules())
+
+
+class NotOfFlows:
+    """An attribute that flows have in Prefect 1, and not here: reading and assigning it is an error."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, flow: object, owner: type | None = None) -> Any:
+        """Refuse to be read."""
+        raise AttributeError(f"a flow has no {self.name!r}{option_of_flows(self.name)}")
+
+    def __set__(self, flow: object, value: Any) -> None:
+        """Refuse to be assigned, as the value would be ignored."""
+        raise AttributeError(f"a flow has no {self.name!r}{option_of_flows(self.name)}")
+
+
+def option_of_flows(name: str) -> str:
+    """Return the way out for an option or attribute of flows in Prefect 1, empty for any other name."""
+    from prefectish.prefect_names import OF_FLOWS
+
+    return f"; {OF_FLOWS[name]}" if name in OF_FLOWS else ""

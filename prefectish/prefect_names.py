@@ -1,0 +1,337 @@
+"""What the names of Prefect 1, 2 and 3 are here, and what to do about those that are not.
+
+The one table of it: errors about a missing name, ``prefectish move`` and a part of ``docs/moving.md`` are made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from typing import NamedTuple
+
+#: Names of Prefect 1 that are here, by its modules: where each is, ``name=ours`` if it has another name.
+PLACES: Mapping[str, Mapping[str, str]] = {
+    "prefect": {
+        "prefectish": "Flow Parameter Task apply_map case context flatten mapped resource_manager tags task triggers "
+        "unmapped"
+    },
+    "prefect.core": {"prefectish": "Flow Parameter Task", "prefectish.edges": "Edge"},
+    "prefect.core.edge": {"prefectish.edges": "Edge"},
+    "prefect.core.flow": {"prefectish": "Flow"},
+    "prefect.core.parameter": {"prefectish": "DateTimeParameter Parameter"},
+    "prefect.core.task": {"prefectish": "Parameter Task"},
+    "prefect.client": {"prefectish": "Secret"},
+    "prefect.client.secrets": {"prefectish": "Secret"},
+    "prefect.engine.cache_validators": {
+        "prefectish.engine.cache_validators": "all_inputs all_parameters duration_only never_use partial_inputs_only "
+        "partial_parameters_only"
+    },
+    "prefect.engine.executors": {"prefectish.executors": "DaskExecutor LocalDaskExecutor LocalExecutor"},
+    "prefect.engine.result": {"prefectish.results": "Result"},
+    "prefect.engine.results": {"prefectish.results": "LocalResult"},
+    "prefect.engine.results.local_result": {"prefectish.results": "LocalResult"},
+    "prefect.engine.serializers": {"prefectish.results": "JSONSerializer PickleSerializer Serializer"},
+    "prefect.engine.signals": {
+        "prefectish.engine.signals": "ENDRUN FAIL LOOP PAUSE RETRY SKIP SUCCESS TRIGGERFAIL VALIDATIONFAIL "
+        "PrefectStateSignal=StateSignal signal_from_state"
+    },
+    "prefect.engine.state": {
+        "prefectish.engine.state": "Cached Cancelled Cancelling Failed Finished Looped Mapped Paused Pending Queued "
+        "Resume Retrying Running Scheduled Skipped State Submitted Success TimedOut TriggerFailed ValidationFailed"
+    },
+    "prefect.executors": {
+        "prefectish.executors": "DaskExecutor LocalDaskExecutor LocalExecutor",
+        "prefectish.engine.jobs.protocol": "Executor",
+    },
+    "prefect.executors.base": {"prefectish.engine.jobs.protocol": "Executor"},
+    "prefect.executors.dask": {"prefectish.executors": "DaskExecutor LocalDaskExecutor"},
+    "prefect.executors.local": {"prefectish.executors": "LocalExecutor"},
+    "prefect.schedules": {"prefectish.schedules": "CronSchedule IntervalSchedule Schedule adjustments clocks filters"},
+    "prefect.schedules.adjustments": {"prefectish.schedules.adjustments": "add next_weekday"},
+    "prefect.schedules.clocks": {
+        "prefectish.schedules.clocks": "Clock ClockEvent CronClock DatesClock IntervalClock RRuleClock"
+    },
+    "prefect.schedules.filters": {
+        "prefectish.schedules.filters": "at_time between_dates between_datetimes between_times is_month_end "
+        "is_month_start is_weekday is_weekend on_date on_datetime"
+    },
+    "prefect.schedules.schedules": {"prefectish.schedules": "CronSchedule IntervalSchedule Schedule"},
+    "prefect.tasks.control_flow": {
+        "prefectish": "case ifelse merge switch",
+        "prefectish.tasks.control_flow": "FilterTask",
+    },
+    "prefect.tasks.control_flow.case": {"prefectish": "case"},
+    "prefect.tasks.control_flow.conditional": {
+        "prefectish": "ifelse merge switch",
+        "prefectish.tasks.control_flow": "CompareValue=Compare",
+    },
+    "prefect.tasks.control_flow.filter": {"prefectish.tasks.control_flow": "FilterTask"},
+    "prefect.tasks.core.collections": {"prefectish.tasks": "Dict List Set Tuple"},
+    "prefect.tasks.core.constants": {"prefectish.tasks": "Constant"},
+    "prefect.tasks.core.function": {"prefectish.tasks": "FunctionTask"},
+    "prefect.tasks.core.resource_manager": {"prefectish": "resource_manager"},
+    "prefect.tasks.notifications": {
+        "prefectish.tasks.mail": "EmailTask",
+        "prefectish.tasks.slack": "SlackTask",
+    },
+    "prefect.tasks.notifications.email_task": {"prefectish.tasks.mail": "EmailTask"},
+    "prefect.tasks.notifications.slack_task": {"prefectish.tasks.slack": "SlackTask"},
+    "prefect.tasks.secrets": {
+        "prefectish": "EnvVarSecret PrefectSecret=Secret",
+        "prefectish.tasks.secrets": "SecretBase",
+    },
+    "prefect.tasks.secrets.base": {"prefectish": "PrefectSecret=Secret", "prefectish.tasks.secrets": "SecretBase"},
+    "prefect.tasks.secrets.env_var": {"prefectish": "EnvVarSecret"},
+    "prefect.tasks.shell": {"prefectish.tasks.shell": "ShellTask"},
+    "prefect.triggers": {
+        "prefectish.triggers": "all_failed all_finished all_successful always_run any_failed any_successful "
+        "manual_only not_all_skipped some_failed some_successful"
+    },
+    "prefect.utilities.context": {"prefectish": "context"},
+    "prefect.utilities.debug": {"prefectish": "raise_on_exception"},
+    "prefect.utilities.edges": {"prefectish": "flatten mapped unmapped"},
+    "prefect.utilities.logging": {"prefectish": "get_logger"},
+    "prefect.utilities.notifications": {
+        "prefectish.utilities.notifications": "callback_factory slack_notifier gmail_notifier=email_notifier"
+    },
+    "prefect.utilities.tasks": {"prefectish": "pause_task tags task"},
+}
+#: Names of Prefect 2 and 3, in the same way.
+LATER_PLACES: Mapping[str, Mapping[str, str]] = {
+    "prefect": {
+        "prefectish": "Task allow_failure flow get_run_logger serve tags task unmapped",
+        "prefectish.engine.state": "State",
+    },
+    "prefect.cache_policies": {"prefectish.cache_policies": "INPUTS NO_CACHE TASK_SOURCE"},
+    "prefect.context": {"prefectish": "tags"},
+    "prefect.flows": {"prefectish": "flow"},
+    "prefect.futures": {"prefectish": "as_completed wait"},
+    "prefect.logging": {"prefectish": "get_logger get_run_logger"},
+    "prefect.logging.loggers": {"prefectish": "get_logger get_run_logger"},
+    "prefect.states": {"prefectish.engine.state": "State"},
+    "prefect.task_runners": {
+        "prefectish": "ConcurrentTaskRunner=ThreadPoolTaskRunner ThreadPoolTaskRunner",
+        "prefectish.executors": "SequentialTaskRunner=LocalExecutor",
+    },
+    "prefect.tasks": {"prefectish": "Task exponential_backoff task", "prefectish.tasks": "task_input_hash"},
+    "prefect.utilities.annotations": {"prefectish": "allow_failure unmapped"},
+    "prefect_dask": {"prefectish": "DaskTaskRunner"},
+    "prefect_dask.task_runners": {"prefectish": "DaskTaskRunner"},
+}
+
+
+class Gone(NamedTuple):
+    """Names of Prefect that are not here; a module stands for all in it that has no place."""
+
+    names: str
+    instead: str
+    #: Who has them: Prefect 1, or the later ones.
+    later: bool = False
+    #: Whether the way out is to delete what is said with them.
+    deleted: bool = False
+
+
+_COMMAND = ". `prefectish move FILE` rewrites a file"
+_CODE = "code is not stored here, so delete it, and install your code where your workers are"
+_PLACES = (
+    "delete it; the executor says where tasks run, and flow.deploy(project, environment=...) where a deployed flow does"
+)
+_RUNNERS = "write flow.run(...), whose state has all tasks"
+_RUN_FLOW = "write RunFlow('project/name') of prefectish.tasks.flows, which waits for the run if wait=True"
+_RECORDED = "write prefectish.history.run(run_id), or prefectish.attach(run_id) for one that is open"
+_REGISTRY = "there is no server: prefectish.deployments() and prefectish.history ask the database of the history"
+_FACTS = "write prefectish.context, which has flow_run_id, flow_run_name, task_run_id, parameters and others"
+_SETTINGS = "settings are in ~/.prefectish/config.toml and PREFECTISH_... variables"
+_KEEP = "write result=LocalResult(...), or FSResult(...), of prefectish.results"
+_DEPLOY = "write flow.deploy(project), run by `prefectish agent start`, or prefectish.serve(flow)"
+
+#: What is not here, and the way out.
+GONE: tuple[Gone, ...] = (
+    Gone("prefect.storage", _CODE, deleted=True),
+    Gone("prefect.run_configs", _PLACES, deleted=True),
+    Gone("prefect.environments.storage", _CODE, deleted=True),
+    Gone("prefect.environments", _PLACES, deleted=True),
+    Gone("prefect.Client prefect.client prefect.client.client", _REGISTRY),
+    Gone("prefect.tasks.prefect", _RUN_FLOW),
+    Gone("prefect.backend.FlowRunView prefect.backend.TaskRunView prefect.backend.flow_run", _RECORDED),
+    Gone("prefect.backend.FlowView prefect.backend.flow", "write prefectish.deployments(project)"),
+    Gone(
+        "prefect.backend.kv_store prefect.backend.get_key_value prefect.backend.set_key_value "
+        "prefect.backend.delete_key prefect.backend.list_keys",
+        "keep values in a file or a database of your own",
+    ),
+    Gone(
+        "prefect.artifacts prefect.backend.artifacts",
+        "log it (prefectish.context.logger), or return it with a result store; `prefectish report` shows a run",
+    ),
+    Gone("prefect.backend", _REGISTRY),
+    Gone("prefect.engine.flow_runner prefect.engine.task_runner prefect.engine.runner", _RUNNERS),
+    Gone("prefect.engine.FlowRunner prefect.engine.TaskRunner", _RUNNERS),
+    Gone(
+        "prefect.engine.results.S3Result prefect.engine.results.GCSResult prefect.engine.results.AzureResult "
+        "prefect.results.S3Result prefect.results.GCSResult prefect.results.AzureResult",
+        "write FSResult('s3://bucket/folder'), 'gs://...' or 'abfs://...', of prefectish.results",
+    ),
+    Gone(
+        "prefect.engine.results.PrefectResult prefect.engine.results.ConstantResult "
+        "prefect.engine.results.SecretResult prefect.engine.result.NoResult prefect.engine.result_handlers",
+        "write LocalResult or FSResult of prefectish.results; small results need no store",
+    ),
+    Gone("prefect.engine.serializers", "write a class with serialize and deserialize, as LocalResult(serializer=...)"),
+    Gone("prefect.tasks.core.operators", "use operators on tasks: x + y, x[0], ~x"),
+    Gone("prefect.utilities.tasks.defaults_from_attrs", "give run(self, x=None) a default, and read self.x in it"),
+    Gone("prefect.utilities.tasks.as_task", "write prefectish.tasks.Constant(x)"),
+    Gone("prefect.utilities.configuration", "write `with prefectish.context(...)`, or set PREFECTISH_... variables"),
+    Gone("prefect.config prefect.configuration", _SETTINGS),
+    Gone("prefect.exceptions", "exceptions are in prefectish.errors, signals in prefectish.engine.signals"),
+    Gone("prefect.agent", "write `prefectish agent start`"),
+    Gone("prefect.models", _REGISTRY),
+    Gone("prefect.serialization", "write flow.deploy(project); a flow is loaded anew from its file"),
+    Gone("prefect.contrib prefect.tasks.aws prefect.tasks.gcp prefect.tasks.azure prefect.tasks.snowflake "
+         "prefect.tasks.databricks prefect.tasks.dbt prefect.tasks.docker prefect.tasks.kubernetes "
+         "prefect.tasks.postgres prefect.tasks.great_expectations prefect.tasks.airbyte prefect.tasks.fivetran "
+         "prefect.tasks.github prefect.tasks.redis prefect.tasks.jupyter prefect.tasks.dask prefect.tasks.google",
+         "write a task that calls the service's own client"),
+    # Prefect 2 and 3
+    Gone("prefect.blocks prefect.filesystems", "write a plain object, and prefectish.Secret for what is secret", True),
+    Gone("prefect.artifacts", "log it, or return it with a result store; `prefectish report` shows a run", True),
+    Gone("prefect.variables", "write a Parameter, an argument of the flow, or an environment variable", True),
+    Gone("prefect.transactions", "write a result store: `flow.resume` runs what has not ended", True),
+    Gone("prefect.concurrency", "write @task(max_concurrency=..., rate=..., shared_limits={...})", True),
+    Gone("prefect.runtime prefect.context.get_run_context prefect.context.FlowRunContext "
+         "prefect.context.TaskRunContext", _FACTS, True),
+    Gone("prefect.deployments prefect.deploy prefect.runner prefect.workers prefect.infrastructure prefect.docker "
+         "prefect.flow_runners", _DEPLOY, True),
+    Gone("prefect.deployments.run_deployment", _RUN_FLOW, True),
+    Gone("prefect.states.Completed", "write Success(message, result=data) of prefectish.engine.state", True),
+    Gone("prefect.states", "write the states of prefectish.engine.state, result= for data=", True),
+    Gone("prefect.results prefect.serializers", _KEEP, True),
+    Gone("prefect.task_runners.ProcessPoolTaskRunner", "write LocalDaskExecutor(scheduler='processes')", True),
+    Gone("prefect.futures.PrefectFuture", "write prefectish.functions.TaskFuture", True),
+    Gone("prefect.cache_policies", "write INPUTS, TASK_SOURCE, NO_CACHE or a sum of them", True),
+    Gone("prefect.pause_flow_run prefect.suspend_flow_run prefect.input prefect.flow_runs",
+         "write pause_task() in a task; `prefectish approve` resumes it", True),
+    Gone("prefect.get_client prefect.server prefect.orion", _REGISTRY, True),
+    Gone("prefect.events prefect.automations", "write on_completion=, on_failure= or state_handlers=", True),
+    Gone("prefect.settings", _SETTINGS, True),
+    Gone("prefect.testing.utilities", "leave it out: history=False records nothing, see prefectish.testing", True),
+    Gone("prefect.quote prefect.utilities.annotations.quote", "leave it out: arguments are not searched", True),
+    Gone("prefect.client.schemas prefect.server.schemas.schedules", "write CronSchedule or IntervalSchedule of "
+         "prefectish.schedules", True),
+    Gone("prefect.assets prefect.logging.disable_run_logger", "leave it out", True),
+)  # fmt: skip
+
+#: Attributes and options of flows in Prefect 1.
+OF_FLOWS: Mapping[str, str] = {
+    "storage": _CODE,
+    "run_config": _PLACES,
+    "environment": _PLACES,
+    "run_agent": "write `prefectish agent start`",
+    "save": "a flow is loaded anew from its file: flow.deploy(project)",
+    "serialize": "a flow is loaded anew from its file: flow.deploy(project)",
+    "serialized_hash": "write flow.version, a hash of its tasks and code",
+    "result_handler": _KEEP,
+    "edge_check": "leave it out",
+}
+
+#: Options of tasks, and of flows as functions, that are not here, most of them of Prefect 2 and 3.
+OPTIONS: Mapping[str, str] = {
+    "cache_result_in_memory": "results stay in memory as long as they are needed; leave it out",
+    "on_cancellation": "write state_handlers=[...], called with (object, old state, new state)",
+    "on_commit": "there are no transactions; write on_completion=[...]",
+    "on_crashed": "write state_handlers=[...], called with (object, old state, new state)",
+    "on_rollback": "there are no transactions; write on_failure=[...]",
+    "on_running": "write state_handlers=[...], called with (object, old state, new state)",
+    "result_handler": _KEEP,
+    "result_serializer": "write result=LocalResult(..., serializer=...)",
+    "result_storage": "write result=LocalResult(...), or FSResult(...)",
+    "result_storage_key": "write target=..., or result=LocalResult(..., location=...)",
+    "version": "a version is the hash of the code; leave it out",
+    "viz_return_value": "leave it out: nothing has to run for a picture",
+}
+
+
+class Place(NamedTuple):
+    """Where a name is here."""
+
+    module: str
+    name: str
+
+
+@cache
+def places() -> Mapping[str, Mapping[str, Place]]:
+    """Return the names that are here, by modules of Prefect."""
+    found: dict[str, dict[str, Place]] = {}
+    for module, parts in (*PLACES.items(), *LATER_PLACES.items()):
+        names = found.setdefault(module, {})
+        for ours, text in parts.items():
+            for word in text.split():
+                theirs, _, other = word.partition("=")
+                names[theirs] = Place(ours, other or theirs)
+    return found
+
+
+@cache
+def gone() -> Mapping[str, Gone]:
+    """Return the way out by each dotted name of Prefect; of names that Prefect 1 and later ones have, the former's."""
+    return {name: row for row in reversed(GONE) for name in row.names.split()}
+
+
+def way_out(name: str) -> Gone | None:
+    """Return what to do about a dotted name of Prefect that is not here: its own, or that of a module around it."""
+    while name:
+        if (row := gone().get(name)) is not None:
+            return row
+        name = name.rpartition(".")[0]
+    return None
+
+
+def error_of(module: str, name: str) -> ImportError | AttributeError:
+    """Return the error about a name that a module does not have; it leads out, if Prefect has the name."""
+    theirs = _theirs(module)
+    place = places().get(theirs, {}).get(name)
+    if place is not None and place != (module, name):
+        renamed = "" if place.name == name else f", as {place.name}"
+        written = f"`from {place.module} import {place.name}`"
+        return ImportError(f"{name} is in {place.module}{renamed}: write {written}", name=module)
+    wanted = f"{theirs}.{name}"
+    if wanted in gone() and not _is_here(f"{module}.{name}"):
+        return ImportError(f"{module} has no {name}: {gone()[wanted].instead}{_COMMAND}", name=module)
+    if wanted in places() and not _is_here(f"{module}.{name}"):
+        return ImportError(missing_module(f"{module}.{name}"), name=module)
+    return AttributeError(f"module {module!r} has no attribute {name!r}")
+
+
+def missing_module(name: str) -> str | None:
+    """Return the message about a module of prefectish that is not here; None if Prefect has none of this name."""
+    theirs = _theirs(name)
+    below = f"{theirs}."
+    ways = [f"write {imports}"] if (imports := _imports(theirs)) else []
+    for row in GONE:
+        if inside := [each.removeprefix(below) for each in row.names.split() if each.startswith(below)]:
+            ways.append(f"for {', '.join(inside)}: {row.instead}")
+    if (row_of_module := way_out(theirs)) is not None:
+        ways.append(f"{'for the rest: ' if ways else ''}{row_of_module.instead}")
+    return f"No module named {name!r}: {'; '.join(ways)}{_COMMAND}" if ways else None
+
+
+def _imports(theirs: str) -> str:
+    """Return the statements that import what a module of Prefect, or one in it, has and we have, too."""
+    names: dict[str, set[str]] = {}
+    for module, found in places().items():
+        if f"{module}.".startswith(f"{theirs}."):
+            for place in found.values():
+                names.setdefault(place.module, set()).add(place.name)
+    return ", or ".join(f"`from {module} import {', '.join(sorted(found))}`" for module, found in names.items())
+
+
+def _theirs(module: str) -> str:
+    return module.replace("prefectish", "prefect", 1)
+
+
+def _is_here(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,0 +1,211 @@
+"""The table of Prefect's names: what it says is here is here, errors are made from it, and so is a part of the docs.
+
+``python tests/test_prefect_names.py`` writes that part of ``docs/moving.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import prefectish
+from prefectish import Flow
+from prefectish.prefect_names import (
+    GONE,
+    LATER_PLACES,
+    OF_FLOWS,
+    OPTIONS,
+    PLACES,
+    Place,
+    gone,
+    missing_module,
+    places,
+    way_out,
+)
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = {"moving.md": (PLACES, False), "moving-later.md": (LATER_PLACES, True)}
+TABLE = re.compile(r"(?<=<!-- names -->\n).*?(?=\n<!-- /names -->)", re.DOTALL)
+#: Modules of Prefect that are here under their names, with other content.
+HERE = {"prefect.cache_policies", "prefect.config", "prefect.environments", "prefect.results"}
+#: What is code in a sentence of the table: calls and options, settings, dotted names.
+CODE = (
+    r"@task\([^)]*\)",
+    r"\w+=\w+\([^)]*\)", r"\w+=(?:\.\.\.|True|False)", r"\w+=", r"[\w.]+\([^)]*\)", r"PREFECTISH_\.\.\.",
+    r"~/[\w.]+/[\w.]+", r"\w+(?:\.\w+)+",
+)  # fmt: skip
+
+
+def code(text: str) -> str:
+    """Mark what is code, where the sentence does not do it."""
+    parts = text.split("`")
+    parts[::2] = [re.sub("|".join(CODE), lambda found: f"`{found[0]}`", part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+def table(places: Mapping[str, Mapping[str, str]], later: bool) -> str:
+    """Return the table of a page: modules with other places first, then what is not here."""
+    lines = ["", "| Prefect | here |", "| --- | --- |"]
+    for module, parts in places.items():
+        if any(ours != module.replace("prefect", "prefectish", 1) for ours in parts):
+            here = "; ".join(f"`{ours}`: {', '.join(map(place, text.split()))}" for ours, text in parts.items())
+            lines.append(f"| `{module}` | {here} |")
+    lines += ["", "| Prefect | instead |", "| --- | --- |"]
+    for row in GONE:
+        if row.later == later:
+            lines.append(f"| {', '.join(f'`{name}`' for name in row.names.split())} | {code(row.instead)} |")
+    options = OPTIONS if later else OF_FLOWS
+    lines += ["", f"| option of {'tasks and flows' if later else 'flows'} | instead |", "| --- | --- |"]
+    lines += [f"| `{name}` | {code(instead)} |" for name, instead in options.items()]
+    return "\n".join([*lines, ""])
+
+
+def place(word: str) -> str:
+    theirs, _, ours = word.partition("=")
+    return f"`{theirs}` as `{ours}`" if ours else f"`{theirs}`"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_has_the_table_as_it_is(page: str) -> None:
+    assert TABLE.search((DOCS / page).read_text())[0] == table(*PAGES[page])
+
+
+def test_every_place_has_its_name() -> None:
+    found = {place for names in places().values() for place in names.values()}
+    assert {place for place in found if not hasattr(import_module(place.module), place.name)} == set()
+
+
+def test_names_that_are_gone_have_no_place() -> None:
+    both = [name for name in gone() if name.rpartition(".")[2] in places().get(name.rpartition(".")[0], {})]
+    assert both == []
+
+
+def test_no_module_of_the_table_is_here_under_its_name() -> None:
+    """Else the error about it is never seen."""
+    assert [name for name in gone().keys() - HERE if imports(name.replace("prefect", "prefectish", 1))] == []
+
+
+def imports(name: str) -> bool:
+    try:
+        import_module(name)
+    except ModuleNotFoundError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("statement", "way_out"),
+    [
+        ("from prefectish.storage import S3", "No module named 'prefectish.storage': code is not stored here"),
+        ("import prefectish.run_configs", "No module named 'prefectish.run_configs': delete it"),
+        (
+            "from prefectish.tasks.control_flow import case",
+            "case is in prefectish: write `from prefectish import case`",
+        ),
+        (
+            "from prefectish.tasks.control_flow.conditional import switch",
+            "`from prefectish import ifelse, merge, switch`",
+        ),
+        ("from prefectish import Client", "prefectish has no Client: there is no server"),
+        (
+            "from prefectish.client import Secret, Client",
+            "`from prefectish import Secret`; for client: there is no server",
+        ),
+        ("from prefectish.engine.results import LocalResult", "write `from prefectish.results import LocalResult`"),
+        ("from prefectish.engine import results", "write `from prefectish.results import LocalResult`"),
+        ("from prefectish.results import S3Result", "write FSResult('s3://bucket/folder')"),
+        ("from prefectish.engine.signals import PrefectStateSignal", "in prefectish.engine.signals, as StateSignal"),
+        ("from prefectish.executors import Executor", "`from prefectish.engine.jobs.protocol import Executor`"),
+        ("from prefectish.executors.dask import DaskExecutor", "from prefectish.executors import DaskExecutor"),
+        ("from prefectish.utilities.edges import unmapped", "from prefectish import flatten, mapped, unmapped"),
+        ("from prefectish.utilities import edges", "from prefectish import flatten, mapped, unmapped"),
+        (
+            "from prefectish.utilities.tasks import defaults_from_attrs",
+            "`from prefectish import pause_task, tags, task`",
+        ),
+        ("from prefectish.tasks.prefect import create_flow_run", "write RunFlow('project/name')"),
+        ("from prefectish.tasks import prefect", "write RunFlow('project/name')"),
+        ("from prefectish.tasks.secrets import PrefectSecret", "PrefectSecret is in prefectish, as Secret"),
+        ("from prefectish.utilities.notifications import gmail_notifier", "as email_notifier"),
+        ("from prefectish.schedules.schedules import Schedule", "from prefectish.schedules import"),
+        ("from prefectish.tasks.core.operators import GetItem", "operators: use operators on tasks"),
+        ("from prefectish.core.flow import Flow", "from prefectish import DateTimeParameter, Flow"),
+        ("from prefectish.core import Flow", "Parameter, Task`, or `from prefectish.edges import Edge`"),
+        ("from prefectish.blocks.system import Secret", "write a plain object, and prefectish.Secret"),
+        (
+            "from prefectish.states import Completed",
+            "`from prefectish.engine.state import State`; for Completed: write",
+        ),
+        (
+            "from prefectish.task_runners import SequentialTaskRunner",
+            "`from prefectish.executors import LocalExecutor`",
+        ),
+        ("from prefectish.cache_policies import DEFAULT", "cannot import name 'DEFAULT'"),
+        ("from prefectish.nothing import of_the_kind", "^No module named 'prefectish.nothing'$"),
+        ("from prefectish.backend import set_key_value", "list_keys: keep values in a file"),
+        ("from prefectish.environments.storage import S3", "code is not stored here"),
+        ("from prefectish.tasks import nothing", "cannot import name 'nothing' from 'prefectish.tasks'"),
+    ],
+)  # fmt: skip
+def test_mr5_import_that_does_not_work_says_what_to_write(statement: str, way_out: str) -> None:
+    with pytest.raises(ImportError) as caught:
+        exec(statement, {})
+    assert re.search(way_out if way_out.startswith("^") else re.escape(way_out), str(caught.value)), caught.value
+
+
+def test_every_name_of_the_table_leads_out() -> None:
+    for module, names in places().items():
+        for name, place in names.items():
+            ours = module.replace("prefect", "prefectish", 1)
+            if not module.startswith("prefect.") or has(ours, name, place):
+                continue
+            with pytest.raises(ImportError, match=re.escape(place.module)):
+                exec(f"from {ours} import {name}", {})
+    for name in gone().keys() - HERE:
+        with pytest.raises(ModuleNotFoundError) as caught:
+            import_module(name.replace("prefect", "prefectish", 1))
+        assert way_out(name).instead in str(caught.value) or "write `from" in str(caught.value)
+
+
+def has(module: str, name: str, place: Place) -> bool:
+    """Whether our module of the same name has it, so that nothing has to be written in another way."""
+    try:
+        return getattr(import_module(module), name, None) is getattr(import_module(place.module), place.name)
+    except ImportError:
+        return False
+
+
+def test_other_names_are_unknown_as_ever() -> None:
+    assert missing_module("prefectish.no_such_module") is None
+    assert not hasattr(prefectish, "no_such_name")
+    with pytest.raises(AttributeError, match="module 'prefectish' has no attribute 'no_such_name'"):
+        prefectish.no_such_name  # noqa: B018
+    with pytest.raises(ImportError, match="Client: there is no server"):
+        prefectish.Client  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(OF_FLOWS))
+def test_mr5_flow_has_no_place_to_keep_what_it_ignores(name: str) -> None:
+    with pytest.raises(TypeError, match=f"a flow has no option '{name}'; {re.escape(OF_FLOWS[name])}"):
+        Flow("f", **{name: 1})
+
+
+def test_mr5_assigning_what_a_flow_ignores_is_an_error() -> None:
+    flow = Flow("f")
+    for name in ("storage", "run_config", "environment"):
+        with pytest.raises(AttributeError, match=f"a flow has no '{name}'; .*delete it"):
+            setattr(flow, name, object())
+        assert not hasattr(flow, name)
+    flow.copy()
+    with pytest.raises(TypeError, match="a flow has no option 'schedul'; did you mean 'schedule'"):
+        Flow("f", schedul=None)
+
+
+if __name__ == "__main__":
+    for name, of_page in PAGES.items():
+        text = (DOCS / name).read_text()
+        (DOCS / name).write_text(TABLE.sub(lambda _, of_page=of_page: table(*of_page), text))
