@@ -13,6 +13,10 @@ from prefectish.tasks.task import Task
 class Flow(flows.Flow):
     """A flow as in Prefect 1; see :class:`prefectish.Flow`."""
 
+    environment: Any = None
+    run_config: Any = None
+    storage: Any = None
+
     def __init__(
         self,
         name: str,
