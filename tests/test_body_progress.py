@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-from real import spend
+import json
+import re
+from decimal import Decimal
+from fractions import Fraction
 
-from prefectish import Flow, context, flow, task
+import pytest
+from real import meanwhile, spend, until
+from typer.testing import CliRunner
+
+from prefectish import Flow, context, flow, history, task
+from prefectish.cli.app import app
 from prefectish.display import words
 from prefectish.engine.worker import body_progress
 from prefectish.engine.worker.body_progress import Board, BodyProgress
@@ -49,6 +56,51 @@ def test_bodies_of_flow_functions_report_too(executor):
         fit.map([5, 6], return_state=True)
 
     check(seen_by(lambda listen: fits.run(executor=executor, history=False, progress=listen)))
+
+
+def until_recorded(store):
+    until(lambda: store.exists() and history.runs(store=store) and history.runs(store=store)[0].progress())
+    return history.runs(store=store)[0]
+
+
+def test_what_bodies_report_stands_in_the_history_while_they_run(spelled, tmp_path):
+    store = tmp_path / "h.db"
+    with meanwhile(lambda: spelled.states(lambda: {"fit": fit.map([5, 6])}, history=store)):
+        recorded = until_recorded(store)
+        said = [body for body in recorded.progress() if body.message]
+        assert {body.label for body in said} <= {"fit[0] (model 5)", "fit[1] (model 6)"}
+        assert all((body.total, body.message) == (12, f"epoch {body.done:g}") for body in said)
+    assert recorded.progress() == []
+
+
+def test_words_of_bodies_are_shown_by_the_command(tmp_path):
+    store = tmp_path / "h.db"
+    with Flow("fits") as graph:
+        fit.map([5, 6])
+    started = graph.start(executor="threads", history=store)
+    recorded = until_recorded(store)
+    shown = CliRunner().invoke(app, ["show", recorded.id, "--watch", "--history", str(store)]).output
+    assert started.wait(60).is_successful()
+    assert re.search(r"^fit\[\d\] \(model \d\): \d+ of 12 \(\d+%\), epoch \d+$", shown, re.MULTILINE), shown
+    after = json.loads(CliRunner().invoke(app, ["show", recorded.id, "--json", "--history", str(store)]).output)
+    assert after["progress"] == []
+
+
+@task
+def says_odd_things():
+    context.progress(Fraction(1, 2), Decimal(2), message=17)
+    spend(0.6)
+    context.progress("half", None)
+    spend(0.6)
+
+
+def test_odd_reports_stop_no_record(tmp_path, caplog):
+    with Flow("odd") as graph:
+        says_odd_things()
+    state = graph.run(history=tmp_path / "h.db")
+    assert state.is_successful()
+    assert state.exit_code == 0
+    assert "no longer recorded" not in caplog.text
 
 
 def test_reports_are_sent_a_few_times_a_second(monkeypatch):

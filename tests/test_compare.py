@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from real import spend
 from typer.testing import CliRunner
 
 from prefectish import Flow, Parameter, history, task
@@ -45,6 +46,25 @@ def test_children_have_their_cost(run: Any, tmp_path: Path) -> None:
     assert 10 <= (idle.result_bytes or 0) < 1000
     (large,) = recorded.children("grow")
     assert large.memory_bytes is None or large.memory_bytes > 0
+
+
+@task
+def size(text: bytes) -> int:
+    spend(0.01)
+    return len(text)
+
+
+def test_children_say_how_much_came_in(run: Any, tmp_path: Path) -> None:
+    with Flow("costs") as flow:
+        size.map([b"x" * 50_000, b"y" * 200_000])
+        size(work(1, 0.03), task_args={"name": "of a result"})
+    store = tmp_path / "h.db"
+    recorded = history.run(run(flow, history=store).context["flow_run_id"], store=store)
+    # the first child of a task on a worker is not measured: how long they take is not known there
+    found = [child.input_bytes for child in (*recorded.children("size-1"), *recorded.children("of a result"))]
+    assert any(found)
+    for taken, least in zip(found, (50_000, 200_000, 100_000), strict=True):
+        assert taken is None or least <= taken < least + 1000
 
 
 def test_bodies_elsewhere_and_runs_without_a_history_are_not_measured(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from time import thread_time
 
+from prefectish.engine.jobs.envelope import encode
+from prefectish.engine.state import Success
 from prefectish.engine.worker import cost
 
 
@@ -14,7 +16,8 @@ def test_cost_is_what_was_used_since(monkeypatch):
     monkeypatch.setattr(cost, "_peak", lambda: now[1])
     before = cost.begin()
     now = next(used)
-    assert cost.spent(before) == (2.5, 600)
+    inputs = [Success(None, value) for value in ("four", bytearray(10), encode(list(range(5000)), "here"), 7, None)]
+    assert cost.spent(before, inputs) == (2.5, 600, 4 + 10 + inputs[2]._result.nbytes)
 
 
 def test_work_of_this_thread_is_seen():
@@ -22,7 +25,8 @@ def test_work_of_this_thread_is_seen():
     until = thread_time() + 0.02
     while thread_time() < until:
         pass
-    seconds, memory = cost.spent(before)
+    seconds, memory, taken = cost.spent(before)
+    assert taken == 0
     assert 0.02 <= seconds < 10
     assert memory >= 0
 

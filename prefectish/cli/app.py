@@ -314,7 +314,11 @@ def show(
     with _report_errors():
         found = _recorded_run(run_id, history)
         if as_json:
-            outside: dict[str, list[Any]] = {"paused": found.paused(), "notices": found.notices()}
+            outside: dict[str, list[Any]] = {
+                "paused": found.paused(),
+                "notices": found.notices(),
+                "progress": [] if found.is_lost else found.progress(),
+            }
             lists = {name: [showing.tuple_facts(row) for row in rows] for name, rows in outside.items()}
             showing.show_json({**showing.run_context(found), "tasks": found.tasks(), **lists})
             return

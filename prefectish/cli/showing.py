@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console, Group
 from rich.table import Table
 
+from prefectish.display import words
 from prefectish.display.page import when
 from prefectish.engine.driver.interrupts import STOPS
 from prefectish.engine.task_counts import TaskCounts
@@ -57,11 +58,19 @@ def show_run(run: RunRow) -> None:
     """Print a run and its tasks."""
     print("\n".join(run_lines(run)))
     show_table(TASK_COLUMNS, task_cells(run))
+    print("".join(f"{line}\n" for line in inside_lines(run)), end="")
 
 
 def run_view(run: RunRow) -> Group:
     """Return a run and its tasks to be drawn."""
-    return Group(*run_lines(run), table_of(TASK_COLUMNS, task_cells(run)))
+    return Group(*run_lines(run), table_of(TASK_COLUMNS, task_cells(run)), *inside_lines(run))
+
+
+def inside_lines(run: RunRow) -> list[str]:
+    """Return what running bodies say of themselves, a line each."""
+    said = [] if run.ended is not None or run.is_lost else run.progress()
+    lines = [printable(words.inside(body)) for body in said[:MAX_ROWS]]
+    return lines if len(said) <= MAX_ROWS else [*lines, f"and {len(said) - MAX_ROWS:,} more"]
 
 
 def time_left(left: timedelta) -> str:

@@ -25,12 +25,14 @@ def watch_run(run: RunRow) -> None:
                 live.update(showing.run_view(run), refresh=True)
                 run = _a_moment_later(run)
         return
-    last = ""
+    last: list[str] = []
     while not _is_over(run):
         line = f"{showing.state_of(run)}: {run.counts().text()}"
-        if line != last:
-            print(printable(line), flush=True)
-        last = line
+        lines = [printable(line), *showing.inside_lines(run)]
+        for line in lines:
+            if line not in last:
+                print(line, flush=True)
+        last = lines
         run = _a_moment_later(run)
 
 

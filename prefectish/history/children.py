@@ -63,6 +63,9 @@ class ChildRow:
         By how much the peak memory of its process grew while it ran; None if it did not, or if not measured.
     result_bytes
         Size of its result; None if unknown.
+    input_bytes
+        Size of its inputs as they came, as far as they say it: texts, arrays, and what came from another process; None
+        if unknown, or if not measured.
     at
         When the client received its end.
     """
@@ -87,6 +90,7 @@ class ChildRow:
         self.cpu_seconds: float | None = row.cpu
         self.memory_bytes: int | None = row.memory
         self.result_bytes: int | None = row.size
+        self.input_bytes: int | None = row.taken
         self.at = aware_time(row.at)
 
     @property

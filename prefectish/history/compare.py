@@ -141,7 +141,7 @@ def _changed(found: Iterable[tuple[ChildRow, float | None, float | None]], least
 #: Columns of a table of children.
 COLUMNS = (
     "task", "index", "item_key", "name", "state", "attempts", "duration", "cpu_seconds", "memory_bytes",
-    "result_bytes", "worker", "error", "at",
+    "result_bytes", "input_bytes", "worker", "error", "at",
 )  # fmt: skip
 
 

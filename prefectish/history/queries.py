@@ -16,6 +16,7 @@ from prefectish.engine.plan.item_key import ItemId
 from prefectish.engine.scheduling.events import Notice
 from prefectish.engine.state import State
 from prefectish.engine.task_counts import NOT_STARTED, TaskCounts
+from prefectish.engine.worker.body_progress import BodyProgress
 from prefectish.errors import HistoryCorrupt, RunLocked, RunNotActive
 from prefectish.history import schema
 from prefectish.history.approvals import approve as write_approvals
@@ -35,6 +36,7 @@ from prefectish.history.children import (
 from prefectish.history.holders import is_alive, shown
 from prefectish.history.lines import LogLine, level_number, select_lines
 from prefectish.history.notices import read_notices
+from prefectish.history.said import read_said
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.safe_repr import as_html, printable
@@ -248,6 +250,11 @@ class RunRow:
                 known["began"], known["ended"] = min(known["began"], began), max(known["ended"], ended)
             steps = connection.execute(select(schema.steps).where(_s.run == self._number).order_by(_s.step)).all()
         return [_task_facts(row, facts.get(row.step, {})) for row in steps]
+
+    def progress(self) -> list[BodyProgress]:
+        """Return how far the running bodies are, as they say by ``context.progress(...)``; of at most 200 of them."""
+        with self._store.reading() as connection:
+            return read_said(connection, self._number)
 
     def children(self, task: Any, state: str | None = None) -> list[ChildRow]:
         """Return the recorded children of a task in map order; one for an unmapped task.
@@ -537,7 +544,7 @@ class UnreadableRun(RunRow):
         raise self._error
 
     tasks = children = child = logs = notices = failures = paused = waiting = approve = cancel = report = _refuse
-    asks = _refuse
+    asks = progress = _refuse
 
 
 def _counts_of(text: str) -> TaskCounts:

@@ -25,6 +25,7 @@ from prefectish.engine.scheduling.admission import Limits
 from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.task_counts import TaskCounts
+from prefectish.engine.worker.body_progress import BodyProgress, board
 from prefectish.engine.worker.logs.relay import AttemptLog
 from prefectish.errors import HistoryUnsafe, HistoryWriteError, RunLost, describe
 from prefectish.flow_version import task_version
@@ -35,6 +36,7 @@ from prefectish.history.inputs import inputs_digest
 from prefectish.history.lines import waiting, write_lines
 from prefectish.history.notices import write_notice
 from prefectish.history.rows import EventRows, clean, ranges, upsert
+from prefectish.history.said import texts_of, write_said
 from prefectish.history.shared_limits import LeaseKeeper
 from prefectish.history.store import BUSY_TIMEOUT, HistoryStore, open_store
 from prefectish.results.descriptions import described
@@ -51,6 +53,8 @@ MAX_QUEUED, LONGEST_WAIT = 100_000, 1.0
 FAILURE_WEIGHT = 50
 #: Exit code of a run that was not recorded completely.
 INCOMPLETE_EXIT_CODE = 4
+#: What is said of the running children of a task once none runs.
+_OVER: Mapping[str, None] = {"open": None, "progress": None}
 logger = logging.getLogger("prefectish.history")
 
 
@@ -76,6 +80,9 @@ class HistoryRecorder:
         self._answering: Answering | None = None
         self._lost: Callable[[], None] = lambda: None
         self._open: dict[int, str] = {}
+        self._run_id = ""
+        self._said: list[BodyProgress] = []  # what bodies said of themselves when that was written last
+        self._said_texts: dict[int, str] = {}  # the same, by the number of their task, as it is written
         self._asked_before = 0
         self._plan: Plan
         self._noted = 0
@@ -85,6 +92,7 @@ class HistoryRecorder:
     def started(self, plan: Plan, facts: Mapping[str, Any], version: str | None, executor: str) -> None:
         """Write the row of a new run, or update that of a resumed run."""
         now = time.time()
+        self._run_id = str(facts["flow_run_id"])
         values = {
             "state": schema.CODES["Running"],
             "heartbeat": now,
@@ -153,6 +161,7 @@ class HistoryRecorder:
                     None,
                     _reads(plan, step),
                     described(step.store),
+                    None,
                 )
             )
         upsert(connection, schema.steps, rows)
@@ -201,7 +210,7 @@ class HistoryRecorder:
                     width = len(step_state.map_states or ()) if isinstance(step_state, Mapped) else None
                     where = (schema.steps.c.run == self._run) & (schema.steps.c.step == self._steps[step.number])
                     code = schema.CODES[type(step_state).__name__]
-                    connection.execute(update(schema.steps).where(where).values(state=code, width=width, open=None))
+                    connection.execute(update(schema.steps).where(where).values(state=code, width=width, **_OVER))
             ran = (s for step, s in zip(plan.steps, states, strict=True) if step.literal is None)
             counts = TaskCounts.of_states(ran)
             self._end(connection, type(state).__name__, str(state.message or ""), state.exit_code, counts)
@@ -222,7 +231,7 @@ class HistoryRecorder:
             message, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
 
         def write(connection: Connection) -> None:
-            connection.execute(update(schema.steps).where(schema.steps.c.run == self._run).values(open=None))
+            connection.execute(update(schema.steps).where(schema.steps.c.run == self._run).values(**_OVER))
             self._end(connection, name, message, code, None if state is None else state.counts())
 
         self._stop()
@@ -261,10 +270,12 @@ class HistoryRecorder:
         beat = time.monotonic()
         while not last:
             events, last = self._collected()
-            if self.broken is None and (events or self._logs or time.monotonic() - beat > HEARTBEAT_INTERVAL):
+            said = board.of(self._run_id)
+            is_due = time.monotonic() - beat > HEARTBEAT_INTERVAL
+            if self.broken is None and (events or self._logs or said != self._said or is_due):
                 beat = time.monotonic()
                 logs = waiting(self._logs)
-                self._try(lambda connection: self._write(connection, events, logs))  # noqa: B023  it is called right here
+                self._try(lambda connection: self._write(connection, events, logs, said))  # noqa: B023  it is called right here
                 for _ in logs:
                     self._logs.popleft()
             self._queued -= sum(map(_weight, events))
@@ -318,7 +329,9 @@ class HistoryRecorder:
         self.broken = broken
         logger.error("%s; the run continues, but is no longer recorded", broken, exc_info=broken.__cause__)
 
-    def _write(self, connection: Connection, events: Sequence[AttemptEvent], logs: list[AttemptLog]) -> None:
+    def _write(
+        self, connection: Connection, events: Sequence[AttemptEvent], logs: list[AttemptLog], said: list[BodyProgress]
+    ) -> None:
         self._beat(connection, time.time(), {})
         self._write_steps(connection)
         rows = self._rows
@@ -326,6 +339,15 @@ class HistoryRecorder:
         upsert(connection, schema.attempts, [rows.attempt(connection, e) for e in events if not e.state.is_finished()])
         write_lines(connection, self._run, self._part, self._steps, logs)
         self._write_open(connection)
+        self._write_said(connection, said)
+
+    def _write_said(self, connection: Connection, said: list[BodyProgress]) -> None:
+        if said == self._said:
+            return
+        numbers = {step.slug: self._steps[step.number] for step in self._plan.steps if step.number in self._steps}
+        texts = texts_of(said, numbers.get)
+        write_said(connection, self._run, texts, self._said_texts)
+        self._said, self._said_texts = said, texts
 
     def _write_open(self, connection: Connection) -> None:
         open_rows = self._open_rows().items()

@@ -224,7 +224,7 @@ def _mark_lost(connection: Connection, run: Any, now: float) -> None:
         ]  # fmt: skip
         if lost:
             connection.execute(schema.attempts.insert(), lost)
-    connection.execute(update(schema.steps).where(s.run == run.number).values(open=None))
+    connection.execute(update(schema.steps).where(s.run == run.number).values(open=None, progress=None))
 
 
 def _start(row: WaitingRow) -> State:

@@ -159,12 +159,14 @@ class EventRows:
         return None if text_digest(own) == digest else self._text(connection, own), number
 
 
-def _cost(e: AttemptEvent) -> tuple[float | None, int | None, int | None]:
-    """Return time of the processor, growth of the peak memory, and size of the result in bytes, as far as known."""
-    cpu, memory = (None, None) if e.cost is None else (round(e.cost[0], 6), e.cost[1] or None)
+def _cost(e: AttemptEvent) -> tuple[float | None, int | None, int | None, int | None]:
+    """Return time of the processor, growth of the peak memory, and bytes of result and inputs, as far as known."""
+    cpu, memory, taken = (
+        (None, None, None) if e.cost is None else (round(e.cost[0], 6), *(n or None for n in e.cost[1:]))
+    )
     result = e.state._result
     size = len(result) if isinstance(result, str | bytes) else None
-    return cpu, memory, result.nbytes if isinstance(result, Encoded | Held) else size
+    return cpu, memory, result.nbytes if isinstance(result, Encoded | Held) else size, taken
 
 
 def _name(state: State) -> str | None:

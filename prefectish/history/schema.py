@@ -18,7 +18,7 @@ from prefectish.history.cells import check_cells
 
 #: Version of the tables; a history of a later version is not touched. It is increased with each change of a table;
 #: `UPGRADES` has the statements to upgrade from the previous version.
-VERSION = 2
+VERSION = 3
 #: Statements that upgrade a history of version n to version n + 1, by n; ``{at}`` is the schema of the tables and a
 #: dot, or nothing. Tables that are missing are created besides.
 UPGRADES: Mapping[int, Sequence[str]] = {
@@ -35,6 +35,10 @@ UPGRADES: Mapping[int, Sequence[str]] = {
         "ALTER TABLE {at}children ADD COLUMN cpu FLOAT",
         "ALTER TABLE {at}children ADD COLUMN memory BIGINT",
         "ALTER TABLE {at}children ADD COLUMN size BIGINT",
+    ),
+    2: (
+        "ALTER TABLE {at}steps ADD COLUMN progress TEXT",
+        "ALTER TABLE {at}children ADD COLUMN taken BIGINT",
     ),
 }
 #: Marks a SQLite file as a prefectish history (PRAGMA application_id).
@@ -108,6 +112,7 @@ asks = Table(
 #: `open` are the rows that were running at the last write, as ``0-7,12``.
 #: `store` is the place of its results, as JSON, where it can be said in words.
 #: `reads` are its upstream tasks, as JSON: slug, argument, and whether it is mapped over.
+#: `progress` is what its running bodies said of themselves last, as JSON: map index, label, done, total, message.
 steps = Table(
     "steps",
     metadata,
@@ -125,11 +130,12 @@ steps = Table(
     Column("open", Text),
     Column("reads", Text),
     Column("store", Text),
+    Column("progress", Text),
 )
 
-#: `cpu` is in seconds, `memory` the bytes by which the peak of its process grew, `size` that of the result in bytes;
-#: each is None where it is not known. `made` is the part in which the task ran: lower than `part` for a child that
-#: was kept when the run was resumed.
+#: `cpu` is in seconds, `memory` the bytes by which the peak of its process grew, `size` that of the result in bytes,
+#: `taken` that of its inputs as they came; each is None where it is not known. `made` is the part in which the task
+#: ran: lower than `part` for a child that was kept when the run was resumed.
 children = Table(
     "children",
     metadata,
@@ -151,6 +157,7 @@ children = Table(
     Column("cpu", Float),
     Column("memory", BigInteger),
     Column("size", BigInteger),
+    Column("taken", BigInteger),
     sqlite_with_rowid=False,
 )
 _failed = children.c.error.is_not(None)

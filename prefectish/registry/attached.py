@@ -11,6 +11,7 @@ from typing import Any
 from prefectish.engine.driver.control import check_index, check_limit
 from prefectish.engine.state import Cancelled, Failed, Paused, Running, Scheduled, State
 from prefectish.engine.task_states import Story
+from prefectish.engine.worker.body_progress import BodyProgress
 from prefectish.errors import RunNotActive
 from prefectish.history.asks import answer_to, post
 from prefectish.history.children import ChildRow
@@ -179,6 +180,10 @@ class AttachedRun:
     def children(self, task: Any, state: str | None = None) -> list[ChildRow]:
         """Return the children of a task that have ended so far, as :meth:`prefectish.history.RunRow.children`."""
         return self._begun().children(self._slug(task), state)
+
+    def progress(self) -> list[BodyProgress]:
+        """Return how far the running bodies are, as they say by ``context.progress(...)``."""
+        return self._begun().progress()
 
     def results(self, task: Any) -> dict[int | None, Any]:
         """Return what the children of a task that have succeeded so far returned, by map index; None for a single task.

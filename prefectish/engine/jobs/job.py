@@ -249,8 +249,9 @@ class Job(Struct):
         return f"<Job {names}, submission {self.submission}>"
 
 
-#: Seconds of the processor in the thread of a body, and bytes by which the peak memory of its process grew meanwhile.
-Cost = tuple[float, int]
+#: Seconds of the processor in the thread of a body, bytes by which the peak memory of its process grew meanwhile, and
+#: bytes of its inputs, as far as they say it.
+Cost = tuple[float, int, int]
 
 
 class Record(Struct):
@@ -270,7 +271,7 @@ class Record(Struct):
         begun: bool = True,
         cost: Cost | None = None,
     ) -> None:
-        # What it used of processor and memory; None if that is not measured.
+        # What it used of processor, memory and inputs; None if that is not measured.
         self.cost = cost
         # False if its job was recalled before the body began: `state` is the one it started from.
         self.begun = begun

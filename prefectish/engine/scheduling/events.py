@@ -39,7 +39,8 @@ class AttemptEvent(NamedTuple):
     made
         How often the run had been resumed when the attempt ran, of a child that is kept; None for now.
     cost
-        Seconds of the processor, and bytes by which the peak memory of its process grew; None if not measured.
+        Seconds of the processor, bytes by which the peak memory of its process grew, and bytes of its inputs; None if
+        not measured.
     """
 
     step: int

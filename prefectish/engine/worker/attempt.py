@@ -106,7 +106,7 @@ def run_step(
     lines = None if ctx.lines is None else ctx.lines.all()
     # A body in another thread, or a process of its own, spends nothing of this one.
     elsewhere = surrounding.get() is not None or any(part.wraps for part in spec.parts or ())
-    paid = None if used is None or elsewhere else cost.spent(used)
+    paid = None if used is None or elsewhere else cost.spent(used, upstream)
     spec.took = max(seconds, cost.FADES * spec.took)
     return Record(state, seconds, due_in_seconds, width, None, ctx.key, lines, True, paid)
 

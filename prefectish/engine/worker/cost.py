@@ -6,9 +6,13 @@ To measure takes some microseconds, so it is left out where children take less t
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from time import thread_time
 
+from prefectish.engine.jobs.envelope import Encoded, weight
 from prefectish.engine.jobs.job import Cost
+from prefectish.engine.state import State
+from prefectish.kinds import is_a
 
 try:
     import resource
@@ -23,14 +27,26 @@ WORTHWHILE, FADES = 0.001, 0.8
 _UNIT = 1 if sys.platform == "darwin" else 1024
 
 
-def begin() -> Cost:
+def begin() -> tuple[float, int]:
     """Return what was used before a body, for :func:`spent`."""
     return thread_time(), _peak()
 
 
-def spent(before: Cost) -> Cost:
-    """Return what was used since."""
-    return thread_time() - before[0], _peak() - before[1]
+def spent(before: tuple[float, int], upstream: Iterable[State] = ()) -> Cost:
+    """Return what was used since, and the size of the inputs."""
+    seconds, peak = thread_time() - before[0], _peak() - before[1]
+    return seconds, peak, sum(map(_size, upstream))
+
+
+def _size(state: State) -> int:
+    """Return the size of an input in bytes, as far as it says it: texts, arrays, and what came from elsewhere."""
+    value = state._result
+    if is_a(value, (Encoded, str)):
+        return weight(value)
+    try:
+        return memoryview(value).nbytes
+    except TypeError:
+        return 0
 
 
 def _peak() -> int:
