@@ -35,6 +35,7 @@ class Box(NamedTuple):
     color: str | None = None  # of its state; None if nothing ran
     parts: Sequence[tuple[str, float]] = ()  # color and share of each state of its children, drawn as a bar
     title: str = ""  # tooltip
+    href: str = ""  # where it leads
 
 
 class SvgEdge(NamedTuple):
@@ -46,8 +47,13 @@ class SvgEdge(NamedTuple):
     dashed: bool = False
 
 
-def picture(boxes: Sequence[Box], wires: Sequence[SvgEdge]) -> str:
+def picture(boxes: Sequence[Box], wires: Sequence[SvgEdge], fits: bool = True) -> str:
     """Return an SVG element; empty if there is nothing to draw, or too much.
+
+    Parameters
+    ----------
+    fits
+        Whether it shrinks with the page, by a ``style`` attribute, which a strict page does not allow.
 
     Examples
     --------
@@ -66,10 +72,13 @@ def picture(boxes: Sequence[Box], wires: Sequence[SvgEdge]) -> str:
             *(_drawn_box(box, drawing.centres[box.ident], sizes[box.ident]) for box in boxes),
         ]
     )
+    style = f' style="min-width:{MIN_SCALE * width:.0f}px;max-width:100%;height:auto"' if fits else ""
+    # A picture with links is no single image to who does not see it.
+    role = "group" if any(box.href for box in boxes) else "img"
     return (
-        f'<svg class="pf-graph" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="graph of the flow" '
+        f'<svg class="pf-graph" xmlns="http://www.w3.org/2000/svg" role="{role}" aria-label="graph of the flow" '
         f'width="{width:.0f}" height="{height:.0f}" viewBox="{-MARGIN:g} {-MARGIN:g} {width:.1f} {height:.1f}" '
-        f'font-size="{FONT_SIZE}" style="min-width:{MIN_SCALE * width:.0f}px;max-width:100%;height:auto">{inner}</svg>'
+        f'font-size="{FONT_SIZE}"{style}>{inner}</svg>'
     )
 
 
@@ -111,7 +120,8 @@ def _drawn_box(box: Box, centre: Point, size: Point) -> str:
             f"{escape(line)}</text>"
         )
     parts.extend(_drawn_parts(box.parts, left + 8, top + height - 10, width - 16))
-    return "".join([*parts, "</g>"])
+    drawn = "".join([*parts, "</g>"])
+    return f'<a href="{escape(box.href)}">{drawn}</a>' if box.href else drawn
 
 
 def _drawn_parts(parts: Sequence[tuple[str, float]], left: float, top: float, width: float) -> Iterable[str]:

@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
 
 from prefectish.display import page as display
-from prefectish.display.views import color_of
+from prefectish.ui.drawing import busy, color_of, graph, map_states
 from prefectish.ui.paths import url
 from prefectish.ui.security import root_of
 
@@ -44,7 +44,7 @@ def environment() -> Environment:
         size=display.size,
         state_color=color_of,
     )
-    made.globals.update(url=url, static=static)
+    made.globals.update(url=url, static=static, graph=graph, busy=busy, map_states=map_states)
     return made
 
 

@@ -1,0 +1,107 @@
+// Running items by worker over time, as stacked areas (uPlot, which is loaded before the modules).
+
+const MOST = 8;
+const colors = ["#3d67ff", "#e07b00", "#1f9d4c", "#b048c9", "#00a3ad", "#d03a5b", "#8a8f00", "#7a5cff", "#7d8794"];
+
+function color(name) {
+  const probe = document.createElement("span");
+  probe.style.color = `var(--${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+// The workers that did most; what others ran is one series.
+function grouped(tracks) {
+  const ordered = [...tracks].sort((a, b) => b.seconds - a.seconds);
+  if (ordered.length <= MOST + 1) return ordered;
+  const rest = ordered.slice(MOST);
+  const busy = rest[0].busy.map((_, n) => rest.reduce((sum, track) => sum + track.busy[n], 0));
+  return [...ordered.slice(0, MOST), { name: `${rest.length} others`, busy }];
+}
+
+function stacked(series, interval, started) {
+  const length = series[0]?.busy.length ?? 0;
+  const times = Array.from({ length }, (_, n) => started + n * interval);
+  const sums = new Array(length).fill(0);
+  const rows = series.map((track) => track.busy.map((value, n) => (sums[n] += value)));
+  return [times, ...rows.reverse()];  // the highest is drawn first, others over it
+}
+
+function options(element, series, most) {
+  const axis = { stroke: color("soft"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line"), width: 1 }, font: "12px system-ui" };
+  return {
+    width: Math.max(element.clientWidth, 200),
+    height: 200,
+    legend: { live: false },
+    cursor: { drag: { x: true, y: false } },
+    scales: { y: { range: [0, Math.max(most * 1.08, 1)] } },
+    axes: [axis, { ...axis, size: 46 }],
+    series: [
+      {},
+      ...series.map((track, n) => ({
+        label: track.name, stroke: colors[n % colors.length], fill: `${colors[n % colors.length]}b0`, width: 1,
+        paths: uPlot.paths.stepped({ align: 1 }), points: { show: false },
+      })).reverse(),
+    ],
+  };
+}
+
+class Chart {
+  constructor(element) {
+    this.element = element;
+    this.plot = null;
+    this.read = 0;
+    this.text = "";
+    new ResizeObserver(() => this.plot?.setSize({ width: Math.max(element.clientWidth, 200), height: 200 })).observe(element);
+    window.addEventListener("themechange", () => this.draw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    this.load();
+  }
+
+  // Called when the run has changed: at most every two seconds.
+  async load() {
+    const now = Date.now();
+    if (now - this.read < 2000) {
+      this.later ??= setTimeout(() => { this.later = null; this.load(); }, 2000 - (now - this.read));
+      return;
+    }
+    this.read = now;
+    try {
+      const answer = await fetch(new URL(this.element.dataset.chart, document.baseURI));
+      if (!answer.ok) return;
+      const text = await answer.text();
+      if (text === this.text) return;
+      this.text = text;
+      this.draw();
+    } catch {
+      // the line at the top says that there is no connection
+    }
+  }
+
+  draw() {
+    if (!this.text) return;
+    const found = JSON.parse(this.text);
+    const series = grouped(found.workers);
+    const none = document.getElementById(this.element.dataset.none);
+    if (none) none.hidden = series.length > 0;
+    this.element.hidden = series.length === 0;
+    if (!series.length) return;
+    const data = stacked(series, found.interval, Date.parse(found.started) / 1000);
+    const most = Math.max(0, ...data[1]);
+    this.plot?.destroy();
+    this.plot = new uPlot(options(this.element, series, most), data, this.element);
+    this.element.setAttribute("role", "img");
+    this.element.setAttribute("aria-label", `running items by worker over time: ${found.workers.length} workers, at most ${most.toFixed(1)} at once`);
+  }
+}
+
+const charts = new WeakMap();
+
+export function setUpCharts() {
+  for (const element of document.querySelectorAll("[data-chart]")) {
+    if (charts.has(element)) charts.get(element).load();
+    else charts.set(element, new Chart(element));
+  }
+}

@@ -1,0 +1,314 @@
+// The picture of a map: a pixel (or a square) for each item, in order, coloured by state or by duration.
+
+const LARGEST = 18;
+const plain = new Intl.NumberFormat("en");
+
+// From dark blue to yellow; 0 is for items without a duration.
+const stops = [[49, 54, 149], [33, 113, 181], [35, 155, 139], [94, 190, 90], [190, 205, 40], [255, 220, 60]];
+
+function ramp(share) {
+  const at = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
+  const n = Math.min(Math.floor(at), stops.length - 2);
+  return stops[n].map((low, c) => Math.round(low + (stops[n + 1][c] - low) * (at - n)));
+}
+
+function packed([r, g, b]) {
+  return (255 << 24) | (b << 16) | (g << 8) | r;  // as ImageData has it on little-endian machines
+}
+
+function ofHex(text) {
+  const value = Number.parseInt(text.slice(1), 16);
+  return [value >> 16, (value >> 8) & 255, value & 255];
+}
+
+function seconds(value) {
+  if (value < 0.001) return `${Math.round(value * 1e6)} µs`;
+  if (value < 1) return `${Math.round(value * 1e3)} ms`;
+  if (value < 60) return `${value.toPrecision(3)} s`;
+  return value < 3600 ? `${Math.floor(value / 60)} min ${Math.round(value % 60)} s` : `${(value / 3600).toFixed(1)} h`;
+}
+
+class Picture {
+  constructor(element) {
+    this.element = element;
+    this.view = element.querySelector(".picture");
+    this.canvas = this.view.querySelector("canvas");
+    this.mark = this.view.querySelector(".cursor");
+    this.loupe = element.querySelector("canvas.loupe");
+    this.readout = element.querySelector(".readout");
+    this.states = JSON.parse(element.dataset.states);
+    this.by = "state";
+    this.hidden = new Set();
+    this.bytes = new Uint8Array(0);
+    this.at = null;
+    this.listen();
+    this.load();
+  }
+
+  listen() {
+    new ResizeObserver(() => this.lay()).observe(this.view);
+    window.addEventListener("themechange", () => this.draw());
+    this.view.addEventListener("pointermove", (event) => this.tell(this.under(event)));
+    this.view.addEventListener("pointerleave", () => this.tell(this.at));
+    this.view.addEventListener("click", (event) => this.select(this.under(event)));
+    this.view.addEventListener("dblclick", () => this.open());
+    this.view.addEventListener("keydown", (event) => this.key(event));
+    this.element.querySelectorAll("[name=by]").forEach((radio) => radio.addEventListener("change", () => {
+      this.by = radio.value;
+      this.load();
+    }));
+    this.element.querySelector(".legend").addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (button) this.toggle(button);
+    });
+    this.element.querySelector("form.search")?.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.search(new FormData(event.target).get("text").trim());
+    });
+  }
+
+  // Read the picture again, at most every two seconds.
+  async load() {
+    if (this.busy) {
+      this.again = true;
+      return;
+    }
+    this.busy = true;
+    try {
+      const address = new URL(this.element.dataset.pixels, document.baseURI);
+      address.searchParams.set("by", this.by);
+      const answer = await fetch(address);
+      if (answer.ok) {
+        this.longest = Number(answer.headers.get("X-Longest")) || 0;
+        this.bytes = new Uint8Array(await answer.arrayBuffer());
+        this.lay();
+        this.legend();
+      }
+    } catch {
+      // the line at the top says that there is no connection
+    }
+    setTimeout(() => {
+      this.busy = false;
+      if (this.again) {
+        this.again = false;
+        this.load();
+      }
+    }, 2000);
+  }
+
+  // The largest squares with which all items fit; a pixel each if none do, and then it scrolls.
+  lay() {
+    const count = this.bytes.length;
+    const width = this.view.clientWidth;
+    const height = Math.max(260, window.innerHeight * 0.55);
+    const none = document.getElementById("no-items");
+    if (none) none.hidden = count > 0;
+    this.view.hidden = count === 0 && width > 0 && none !== null;
+    if (!count || !width) return;
+    let cell = LARGEST;
+    while (cell > 1 && Math.ceil(count / Math.floor(width / cell)) * cell > height) cell--;
+    this.cell = cell;
+    this.columns = Math.min(Math.floor(width / cell), count);
+    this.rows = Math.ceil(count / this.columns);
+    this.canvas.width = this.columns;
+    this.canvas.height = this.rows;
+    this.canvas.style.width = `${this.columns * cell}px`;
+    this.canvas.style.height = `${this.rows * cell}px`;
+    this.draw();
+    this.place();
+  }
+
+  colors() {
+    const table = new Uint32Array(256);
+    if (this.by === "duration") {
+      for (let n = 1; n < 256; n++) table[n] = packed(ramp(n / 255));
+    } else {
+      this.states.forEach(([, color], code) => {
+        if (color && !this.hidden.has(code)) table[code] = packed(ofHex(color));
+      });
+    }
+    return table;
+  }
+
+  draw() {
+    if (!this.bytes.length || !this.columns) return;
+    const image = new ImageData(this.columns, this.rows);
+    const pixels = new Uint32Array(image.data.buffer);
+    const table = this.colors();
+    const { bytes } = this;
+    for (let n = 0; n < bytes.length; n++) pixels[n] = table[bytes[n]];
+    this.canvas.getContext("2d").putImageData(image, 0, 0);
+  }
+
+  legend() {
+    const list = this.element.querySelector(".legend");
+    const ofTime = this.element.querySelector(".of-time");
+    list.hidden = this.by === "duration";
+    ofTime.hidden = this.by !== "duration";
+    if (this.by === "duration") {
+      ofTime.querySelector(".most").textContent = this.longest ? seconds(this.longest) : "the longest";
+      const canvas = ofTime.querySelector("canvas");
+      canvas.width = 128;
+      canvas.height = 1;
+      const image = new ImageData(128, 1);
+      const pixels = new Uint32Array(image.data.buffer);
+      for (let n = 0; n < 128; n++) pixels[n] = packed(ramp(n / 127));
+      canvas.getContext("2d").putImageData(image, 0, 0);
+      return;
+    }
+    const numbers = new Uint32Array(256);
+    for (const code of this.bytes) numbers[code]++;
+    const shown = this.states.map(([name], code) => [name, code]).filter(([name, code]) => name && numbers[code]);
+    const text = JSON.stringify(shown.map(([, code]) => [code, numbers[code]]));
+    if (text === this.legendText) return;
+    this.legendText = text;
+    const focused = document.activeElement?.dataset?.code;
+    list.replaceChildren(...shown.map(([name, code]) => this.chip(name, code, numbers[code])));
+    if (focused) list.querySelector(`[data-code="${focused}"]`)?.focus();
+  }
+
+  chip(name, code, number) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.dataset.code = code;
+    button.setAttribute("aria-pressed", String(!this.hidden.has(code)));
+    button.title = "show or hide these items";
+    const swatch = document.createElement("span");
+    swatch.className = "swatch";
+    swatch.style.background = this.states[code][1];
+    button.append(swatch, `${plain.format(number)} ${name}`);
+    const item = document.createElement("li");
+    item.append(button);
+    return item;
+  }
+
+  toggle(button) {
+    const code = Number(button.dataset.code);
+    if (!this.hidden.delete(code)) this.hidden.add(code);
+    button.setAttribute("aria-pressed", String(!this.hidden.has(code)));
+    this.draw();
+  }
+
+  under(event) {
+    const box = this.canvas.getBoundingClientRect();
+    const x = Math.floor((event.clientX - box.left) / this.cell);
+    const y = Math.floor((event.clientY - box.top) / this.cell);
+    const row = y * this.columns + x;
+    return x < 0 || y < 0 || x >= this.columns || row >= this.bytes.length ? null : row;
+  }
+
+  key(event) {
+    const page = Math.max(1, Math.floor(this.rows / 10)) * this.columns;
+    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns, PageUp: -page, PageDown: page };
+    if (event.key === "Enter") this.open();
+    else if (event.key === "Home") this.select(0);
+    else if (event.key === "End") this.select(this.bytes.length - 1);
+    else if (event.key in moves) this.select(this.at === null ? 0 : Math.min(Math.max(this.at + moves[event.key], 0), this.bytes.length - 1));
+    else return;
+    event.preventDefault();
+  }
+
+  select(row) {
+    if (row === null || row >= this.bytes.length) return;
+    this.at = row;
+    this.place();
+    this.mark.scrollIntoView({ block: "nearest", inline: "nearest" });
+    this.tell(row);
+  }
+
+  place() {
+    this.mark.hidden = this.at === null;
+    if (this.at === null) return;
+    const size = Math.max(this.cell, 3);
+    const shift = (size - this.cell) / 2;
+    this.mark.style.left = `${(this.at % this.columns) * this.cell - shift}px`;
+    this.mark.style.top = `${Math.floor(this.at / this.columns) * this.cell - shift}px`;
+    this.mark.style.width = this.mark.style.height = `${size}px`;
+  }
+
+  address(row) {
+    return this.element.dataset.item.replace("999999999", row);
+  }
+
+  said(row) {
+    const value = this.bytes[row];
+    if (this.by === "duration") return value ? `${seconds(this.longest ** (value / 255) - (this.longest > 1 ? 0 : 0))}` : "did not run";
+    return this.states[value]?.[0] || "not begun";
+  }
+
+  tell(row) {
+    this.magnify(row);
+    const link = this.readout.querySelector("a");
+    const text = this.readout.querySelector("span");
+    if (row === null) {
+      text.textContent = "Point at an item, or use the arrow keys; Enter opens it.";
+      link.hidden = true;
+      return;
+    }
+    const name = `${this.element.dataset.label}[${row}]`;
+    text.textContent = `${name}: ${this.said(row)}`;
+    link.hidden = row !== this.at;
+    link.href = this.address(row);
+    link.textContent = `open ${name}`;
+  }
+
+  // What is around an item, large enough to see where a pixel is small.
+  magnify(row) {
+    if (!this.loupe) return;
+    this.loupe.hidden = row === null || this.cell > 4;
+    if (this.loupe.hidden) return;
+    const reach = 7;
+    const side = 2 * reach + 1;
+    const context = this.loupe.getContext("2d");
+    this.loupe.width = this.loupe.height = side * 6;
+    context.imageSmoothingEnabled = false;
+    const x = (row % this.columns) - reach;
+    const y = Math.floor(row / this.columns) - reach;
+    context.drawImage(this.canvas, x, y, side, side, 0, 0, side * 6, side * 6);
+    context.strokeStyle = getComputedStyle(this.loupe).color;
+    context.lineWidth = 2;
+    context.strokeRect(reach * 6 - 1, reach * 6 - 1, 8, 8);
+  }
+
+  open() {
+    if (this.at !== null) location.href = new URL(this.address(this.at), document.baseURI);
+  }
+
+  async search(text) {
+    const told = this.element.querySelector(".found");
+    told.replaceChildren();
+    if (!text) return;
+    const address = new URL(this.element.dataset.search, document.baseURI);
+    address.searchParams.set("text", text);
+    let found;
+    try {
+      const answer = await fetch(address);
+      found = await answer.json();
+      if (!answer.ok) throw new Error(found.error);
+    } catch (error) {
+      told.textContent = `The search failed: ${error.message}`;
+      return;
+    }
+    if (!found.items.length) told.textContent = `No item is called ${text}.`;
+    else if (found.items.length > 1) told.append(`${found.items.length} items: `);
+    for (const item of found.items) {
+      const link = document.createElement("a");
+      link.href = this.address(item.row);
+      link.textContent = item.item_key && item.item_key !== String(item.index) ? `${item.label} (${item.item_key})` : item.label;
+      told.append(link, " ");
+    }
+    if (found.items.length) {
+      this.select(found.items[0].row);
+      this.view.focus({ preventScroll: true });
+    }
+  }
+}
+
+const pictures = new WeakMap();
+
+export function setUpMaps() {
+  for (const element of document.querySelectorAll(".map-view")) {
+    if (pictures.has(element)) pictures.get(element).load();
+    else pictures.set(element, new Picture(element));
+  }
+}
