@@ -1,4 +1,4 @@
-"""Make a history to look at with ``prefectish ui``: runs that ended, that failed, that wait for an answer, and a live one.
+"""Make a history to look at with ``prefectish ui``: runs that ended, that wait for an answer, and a live one.
 
 ``python docs/sample_history.py FOLDER [--items 20000] [--live SECONDS]`` writes ``FOLDER/history.db``. With ``--live``
 it ends when its live run does, which is driven by an agent of the history.

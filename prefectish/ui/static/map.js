@@ -1,6 +1,9 @@
 // The picture of a map: a pixel (or a square) for each item, in order, coloured by state or by duration.
 
 const LARGEST = 18;
+// Durations are a byte each: so many shades, over so many powers of ten, up to the longest.
+const SHADES = 127;
+const DECADES = 4;
 const plain = new Intl.NumberFormat("en");
 
 // From dark blue to yellow; 0 is for items without a duration.
@@ -79,7 +82,7 @@ class Picture {
       address.searchParams.set("by", this.by);
       const answer = await fetch(address);
       if (answer.ok) {
-        this.longest = Number(answer.headers.get("X-Longest")) || 0;
+        this.longest = Number(answer.headers.get("X-Longest") || this.element.dataset.longest);
         this.bytes = new Uint8Array(await answer.arrayBuffer());
         this.lay();
         this.legend();
@@ -121,7 +124,7 @@ class Picture {
   colors() {
     const table = new Uint32Array(256);
     if (this.by === "duration") {
-      for (let n = 1; n < 256; n++) table[n] = packed(ramp(n / 255));
+      for (let n = 1; n < 256; n++) table[n] = packed(ramp(n / SHADES));
     } else {
       this.states.forEach(([, color], code) => {
         if (color && !this.hidden.has(code)) table[code] = packed(ofHex(color));
@@ -232,7 +235,7 @@ class Picture {
 
   said(row) {
     const value = this.bytes[row];
-    if (this.by === "duration") return value ? `${seconds(this.longest ** (value / 255) - (this.longest > 1 ? 0 : 0))}` : "did not run";
+    if (this.by === "duration") return value ? `about ${seconds(this.longest * 10 ** (DECADES * (value / SHADES - 1)))}` : "did not run";
     return this.states[value]?.[0] || "not begun";
   }
 
