@@ -75,6 +75,24 @@ def test_wrapped_function_counts_as_what_it_wraps() -> None:
     assert inputs_of(logged, "logged").positional == ("x", "y")
 
 
+def test_wrapper_with_arguments_of_its_own_counts_as_itself() -> None:
+    """A decorator may fill an argument in, or add one, under whatever other decorator."""
+
+    @functools.wraps(body)
+    def filled(y: Any) -> None: ...
+
+    @functools.wraps(filled)
+    def logged(*args: Any, **kwargs: Any) -> None: ...
+
+    class Box:
+        @functools.wraps(body)
+        def run(self, client: Any, x: Any, y: Any) -> None: ...
+
+    assert inputs_of(filled, "filled").positional == ("y",)
+    assert inputs_of(logged, "logged").positional == ("y",)
+    assert inputs_of(Box().run, "run").positional == ("client", "x", "y")
+
+
 def test_partial_takes_the_rest() -> None:
     inputs = inputs_of(functools.partial(body, 1, z=2), "body")
     assert inputs.bind("body", (), {}) == {}

@@ -145,7 +145,7 @@ def inputs_of(run: Callable[..., Any], name: str) -> Inputs:
 
     Raises ValueError if it takes ``*args`` or an argument with a reserved name, or has no signature.
     """
-    function = run.__func__ if isinstance(run, MethodType) else run
+    function = _inner(run)
     if not isinstance(function, FunctionType | BuiltinFunctionType):
         return _read(run, name)
     found = _known.get(function)
@@ -159,13 +159,33 @@ def _read(run: Callable[..., Any], name: str) -> Inputs:
 
     try:
         function = run.function if isinstance(run, ByKeyword) else run
-        signature = inspect.signature(function)
+        signature = _own_signature(function) if hasattr(function, "__wrapped__") else inspect.signature(function)
         if _is_bound_dispatch(function):  # it is that of the method, whose first argument it gives itself
             signature = signature.replace(parameters=list(signature.parameters.values())[1:])
     except ValueError:
         raise ValueError(f"{name}: {run!r} has no signature; wrap it in a function") from None
     _check(signature.parameters, name)
     return Inputs(signature, is_plain(function))
+
+
+def _own_signature(function: Callable[..., Any]) -> Signature:
+    """Return the signature by which a decorated function can be called.
+
+    A decorator whose function takes ``*args`` or ``**kwargs`` passes them on: the arguments are those of the function
+    inside. Another may add an argument, or fill one in itself.
+    """
+    import inspect
+
+    variadic = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+
+    def tells(f: Any) -> bool:
+        return hasattr(f, "__signature__") or (isinstance(f, FunctionType) and not f.__code__.co_flags & variadic)
+
+    told = inspect.unwrap(_inner(function), stop=tells)
+    signature = inspect.signature(told, follow_wrapped=False)
+    if isinstance(function, MethodType):
+        signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+    return signature
 
 
 def _is_bound_dispatch(function: Any) -> bool:
@@ -180,9 +200,14 @@ def _dispatch_codes() -> frozenset[CodeType]:
     return frozenset(c for c in getattr(inner, "co_consts", ()) if isinstance(c, CodeType))
 
 
+def _inner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of a method."""
+    return function.__func__ if isinstance(function, MethodType) else function
+
+
 def is_plain(function: Callable[..., Any]) -> bool:
     """Whether a callable is a function, or a method, whose signature is that of its own code."""
-    inner = function.__func__ if isinstance(function, MethodType) else function
+    inner = _inner(function)
     return isinstance(inner, FunctionType) and inner.__dict__.keys().isdisjoint(("__wrapped__", "__signature__"))
 
 
