@@ -33,7 +33,7 @@ from prefectish.engine.scheduling.deaths import death_in_words
 from prefectish.engine.worker.recall import Body, JobKey
 from prefectish.executors import crash_log
 from prefectish.executors.pool_session import CallsAhead
-from prefectish.executors.process_queue import ProcessQueue
+from prefectish.executors.process_queue import ProcessQueue, QueuedCall
 from prefectish.executors.process_recall import Listener, Recall
 
 #: Time between two measurements of the memory of a process that runs a suspect, in seconds.
@@ -265,12 +265,9 @@ class PoolView:
         self._env_changes = env_changes
         self.group = group
 
-    def submit(self, fn: Callable[..., Any], *args: Any) -> Future[Any]:
+    def submit(self, fn: Callable[..., Any], *args: Any) -> QueuedCall:
         """Return the future of a call."""
-        future = self.group.queue.submit(self._first is not None, call, self._env_changes, fn, *args)
-        if self._first is not None:
-            self._first.submitted()
-        return future
+        return self.group.queue.submit(self._first, call, self._env_changes, fn, *args)
 
 
 _idle: dict[int, ProcessGroup] = {}

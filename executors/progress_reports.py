@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed import get_worker
-
 from prefectish.engine.worker.body_progress import BodyProgress, board
 
 if TYPE_CHECKING:
@@ -26,6 +24,8 @@ INTERVAL = 0.3
 
 def send_by_cluster(run_id: str, report: BodyProgress) -> None:
     """Send a report from a worker through the scheduler; one that cannot be sent is dropped."""
+    from distributed import get_worker
+
     with suppress(ValueError):  # not in a task of Dask
         get_worker().log_event(TOPIC, (run_id, tuple(report)))
 
