@@ -89,7 +89,8 @@ def test_loop_submits_what_progress_returns_and_closes_the_session():
     executor = Given(Session())
     state = run_flow(flow, {}, RunOptions(executor=executor))
     assert state.result[out].result == [0, 1, 2, 3, 4, 5]
-    assert executor.session.submitted == [4, 1, 1]
+    first, *rest = executor.session.submitted
+    assert (first, sum(rest)) == (4, 2)
     assert executor.closed
     assert executor.plan.flow_name == executor.run["flow_name"] == "loop"
 

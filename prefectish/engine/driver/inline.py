@@ -13,6 +13,7 @@ from prefectish.engine.context import get_logger
 from prefectish.engine.jobs.job import Job, Receipt, Record, taken_back
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan
+from prefectish.engine.state import Success
 from prefectish.engine.worker.run_steps import run_job
 from prefectish.engine.worker.tracebacks import debuggable
 
@@ -64,8 +65,15 @@ class StallWatch:
             get_logger("engine").warning(text, quiet, labels)
 
 
+#: Jobs are run one after another for so long, in seconds, before their receipts are returned.
+PAGE_SECONDS = 0.001
+
+
 class SerialSession:
     """Runs one job at a time, in this thread: a debugger stops in the body, and branches are run depth first.
+
+    Of jobs that take no time several are run before the receipts are returned, up to the first that does not simply
+    succeed: each turn of the loop costs as much as such a job.
 
     Parameters
     ----------
@@ -88,21 +96,38 @@ class SerialSession:
         self._run = run
         self.watch = StallWatch(stall_warning)
         self._queue: deque[Job] = deque()
+        self._is_woken = False
+        self._raised: BaseException | None = None  # while other jobs had receipts
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Put jobs at the end of the queue."""
         self._queue.extend(jobs)
 
     def receipts(self, timeout: float | None) -> Sequence[Receipt]:
-        """Run the next job; there is nothing to wait for, so `timeout` does not matter."""
-        if not self._queue:
-            return ()
-        job = self._queue.popleft()
-        self.watch.begins(job)
-        try:
-            return (Receipt(job, self._run(job)),)
-        finally:
-            self.watch.ends()
+        """Run the next jobs; there is nothing to wait for, so `timeout` does not matter."""
+        if self._raised is not None:
+            raise self._raised
+        receipts: list[Receipt] = []
+        left = PAGE_SECONDS
+        while self._queue and left > 0:
+            job = self._queue.popleft()
+            self.watch.begins(job)
+            try:
+                records = self._run(job)
+            except BaseException as error:
+                if not receipts:
+                    raise
+                self._raised = error  # what has ended stays ended
+                break
+            finally:
+                self.watch.ends()
+            receipts.append(Receipt(job, records))
+            for _, record in records:
+                left = left - record.seconds if type(record.state) is Success else 0.0
+            if self._is_woken:
+                break
+        self._is_woken = False
+        return receipts
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs."""
@@ -117,7 +142,8 @@ class SerialSession:
         return receipts
 
     def wake(self) -> None:
-        """Do nothing: there is no wait."""
+        """Begin no further job before the loop has turned."""
+        self._is_woken = True
 
     def settle(self, held: Sequence[Held]) -> None:
         """Do nothing: results are in this process."""

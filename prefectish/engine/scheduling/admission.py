@@ -31,6 +31,10 @@ GROWTH = 4
 LARGEST = 5000
 #: Rows that are probed in one job, at most.
 PAGE = 64
+#: Rows that a chain starts in one go, at most: to ask who is next costs as much as to start a row.
+ROWS_AT_ONCE = 16
+#: Where one job runs at a time, rows are started in one go only if they take no longer in the mean, in seconds.
+QUICK_ROW = 100e-6
 #: Rows of a chain that are probed and have no place yet, at most, for each slot of the executor; and at least.
 PROBED_PER_SLOT, PROBED = 32, 256
 #: Batches that are submitted at once for each slot of the cluster.
@@ -213,6 +217,16 @@ class Admission:
     def is_batched(self, chain: StepChain) -> bool:
         """Whether rows of a chain start in batches."""
         return chain.spec.batch_size is not None and self.batches
+
+    def rows_at_once(self, chain: StepChain) -> int:
+        """Return how many rows of a chain start before it is asked again who is next."""
+        if self.takes_turns or chain.map_state is None or chain.limited:
+            return 1
+        if not self.in_order:
+            return max(1, min(ROWS_AT_ONCE, self.window - self.open))
+        if chain.row_by_row or chain.map_state.source is not None or chain.mean is None or chain.mean > QUICK_ROW:
+            return 1  # one row is finished before the next is begun
+        return ROWS_AT_ONCE
 
     def page_size(self, chain: StepChain) -> int:
         """Return how many rows of a chain the next job probes; 0 if enough are under way."""

@@ -48,6 +48,7 @@ class Dispatcher:
                 continue
             touched.add(group)
             self.changes.open_chain(chain)
+            chain.row_by_row = self._goes_row_by_row(chain)
             chain.limited = any(self.admission.limits.limited(s.step.number) for s in chain.step_states)
             chain.probe_first = meets_same_keys(chain) or (chain.limited and self._may_need_no_slot(chain))
             for step_state in chain.step_states:
@@ -62,6 +63,15 @@ class Dispatcher:
             for step_state in chain.step_states:
                 if not step_state.left:
                     self.changes.finish_step(step_state)
+
+    def _goes_row_by_row(self, chain: StepChain) -> bool:
+        """Whether the end of a row decides what runs next: rows of other chains may follow it, or none if it failed."""
+        steps = self.run_state.plan.steps
+        readers = {number for step_state in chain.step_states for number in step_state.step.consumers}
+        tasks = [step_state.step.task for step_state in chain.step_states]
+        return any(number not in chain.position and steps[number].mapped for number in readers) or any(
+            task.on_child_failure != "continue" or task.max_failures is not None for task in tasks
+        )
 
     def _may_need_no_slot(self, chain: StepChain) -> bool:
         """Whether rows of a chain may end without a body: found in a cache, or finished before."""
@@ -113,7 +123,7 @@ class Dispatcher:
         """Begin the next row or batch of a chain, if there is a slot under the chain's limits."""
         admission = self.admission
         batched = chain.spec.batch_size is not None and admission.is_batched(chain)
-        size = admission.batch_size(chain) if batched else 1
+        size = admission.batch_size(chain) if batched else admission.rows_at_once(chain)
         if not size:
             return  # it is queued again when a batch of it has ended
         if admission.branch_limits and (size := admission.room(chain, size)) <= 0:
@@ -140,6 +150,8 @@ class Dispatcher:
             job = self._begin(chain, row, now)
             if job is not None:
                 jobs.append(job)
+            elif self.run_state.touched or self.run_state.stopping:
+                break  # what the row changed is considered first
             if chain.map_state is None:
                 break
         return jobs, row

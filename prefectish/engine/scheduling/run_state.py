@@ -351,6 +351,8 @@ class StepChain:
         Rows that were begun so and have no slot yet.
     to_batch
         Those of them that found nothing, and run in batches.
+    row_by_row
+        Whether the end of a row decides what runs next, so that where one job runs at a time no other has begun.
     resubmit_from
         Number of the next submission of rows that were taken back, to begin again.
     precedence
@@ -365,7 +367,7 @@ class StepChain:
         "admission_mode", "all_positions", "arrival", "batches", "dependencies", "done", "full", "has_cancelled_early",
         "last_batch_size", "limited", "longest", "map_state", "mean", "next_in_order", "open_rows", "opened", "order",
         "position", "precedence", "priority", "probe_first", "probing", "queued", "readers", "ready", "resubmit_from",
-        "spec", "stage", "started", "step_states", "stopped", "to_batch", "turn",
+        "row_by_row", "spec", "stage", "started", "step_states", "stopped", "to_batch", "turn",
     )  # fmt: skip
 
     def __init__(self, step_states: list[StepState], stage: int, map_state: MapState | None) -> None:
@@ -385,6 +387,7 @@ class StepChain:
         self.next_in_order: int | None = None
         self.done = 0
         self.queued = False
+        self.row_by_row = False
         self.limited = False
         self.stopped = 0
         self.resubmit_from: dict[int, int] = {}
