@@ -29,37 +29,33 @@ class StallWatch:
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
-        self._job: Job | None = None
-        self._began = 0.0
-        self._told: Job | None = None
+        self.job: Job | None = None  # that runs; None for none
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def begins(self, job: Job) -> None:
-        """Note that a job begins."""
-        self._began = time.monotonic()
-        self._job = job
+    def start(self) -> None:
+        """Watch, from now on."""
         if self._thread is None and self.seconds is not None:
             self._thread = threading.Thread(
                 target=self._watch, args=(self.seconds,), name="prefectish-watch", daemon=True
             )
             self._thread.start()
 
-    def ends(self) -> None:
-        """Note that no job runs."""
-        self._job = None
-
     def close(self) -> None:
         """End the thread."""
         self._ended.set()
 
     def _watch(self, seconds: float) -> None:
+        seen: Job | None = None
+        since, warned = 0.0, False
         while not self._ended.wait(min(1.0, seconds / 4)):
-            job = self._job
-            quiet = time.monotonic() - self._began
-            if job is None or job is self._told or quiet < seconds:
+            job = self.job
+            if job is not seen:
+                seen, since, warned = job, time.monotonic(), False
+            quiet = time.monotonic() - since
+            if job is None or warned or quiet < seconds:
                 continue
-            self._told = job
+            warned = True
             labels = ", ".join(job.chain.steps[p].label(job.index) for p in job.positions)
             text = "nothing has ended for %.0f s; what runs is %s. One that never ends needs a timeout"
             get_logger("engine").warning(text, quiet, labels)
@@ -107,11 +103,11 @@ class SerialSession:
         """Run the next jobs; there is nothing to wait for, so `timeout` does not matter."""
         if self._raised is not None:
             raise self._raised
+        self.watch.start()
         receipts: list[Receipt] = []
         left = PAGE_SECONDS
         while self._queue and left > 0:
-            job = self._queue.popleft()
-            self.watch.begins(job)
+            job = self.watch.job = self._queue.popleft()
             try:
                 records = self._run(job)
             except BaseException as error:
@@ -119,13 +115,12 @@ class SerialSession:
                     raise
                 self._raised = error  # what has ended stays ended
                 break
-            finally:
-                self.watch.ends()
             receipts.append(Receipt(job, records))
             for _, record in records:
                 left = left - record.seconds if type(record.state) is Success else 0.0
             if self._is_woken:
                 break
+        self.watch.job = None
         self._is_woken = False
         return receipts
 

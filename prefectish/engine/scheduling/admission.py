@@ -32,7 +32,7 @@ LARGEST = 5000
 #: Rows that are probed in one job, at most.
 PAGE = 64
 #: Rows that a chain starts in one go, at most: to ask who is next costs as much as to start a row.
-ROWS_AT_ONCE = 16
+ROWS_AT_ONCE = 32
 #: Where one job runs at a time, rows are started in one go only if they take no longer in the mean, in seconds.
 QUICK_ROW = 100e-6
 #: Rows of a chain that are probed and have no place yet, at most, for each slot of the executor; and at least.

@@ -414,8 +414,7 @@ class Changes:
     def submit_row(self, chain: StepChain, map_row: MapRow, job: Job, mask: int) -> None:
         """Note a job that carries steps of a row."""
         map_row.submissions += 1
-        map_row.jobs = [j for j in map_row.jobs if j.awaiting]
-        map_row.jobs.append(job)
+        map_row.jobs = [*(j for j in map_row.jobs if j.awaiting), job] if map_row.jobs else [job]
         job.awaiting = mask
         map_row.submitted |= mask
         self.run_state.submitted_jobs += 1

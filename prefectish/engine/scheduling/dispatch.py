@@ -48,6 +48,7 @@ class Dispatcher:
                 continue
             touched.add(group)
             self.changes.open_chain(chain)
+            chain.has_starts = any(step_state.starts is not None for step_state in chain.step_states)
             chain.row_by_row = self._goes_row_by_row(chain)
             chain.limited = any(self.admission.limits.limited(s.step.number) for s in chain.step_states)
             chain.probe_first = meets_same_keys(chain) or (chain.limited and self._may_need_no_slot(chain))
@@ -75,7 +76,7 @@ class Dispatcher:
 
     def _may_need_no_slot(self, chain: StepChain) -> bool:
         """Whether rows of a chain may end without a body: found in a cache, or finished before."""
-        known = self.resume_rules is not None or any(s.starts is not None for s in chain.step_states)
+        known = self.resume_rules is not None or chain.has_starts
         return len(chain.step_states) == 1 and (known or can_probe(chain.spec.steps[0]))
 
     def start_next(self, chain: StepChain, now: Now) -> None:
@@ -209,7 +210,7 @@ class Dispatcher:
             return self._begin_rest(chain, map_row, now)
         if self.resume_rules is not None:
             return self._begin_kept(self.resume_rules, chain, map_row, now)
-        if any(step_state.starts is not None for step_state in chain.step_states):
+        if chain.has_starts:
             return self._begin_from(chain, map_row, now)
         if chain.probe_first:
             return self.rows.probe(chain, map_row, now)

@@ -341,6 +341,8 @@ class StepChain:
         Size of the last batch, and batches under way.
     has_cancelled_early
         Some rows of its steps were cancelled before they began.
+    has_starts
+        The caller gave states from which some of its rows start.
     limited
         Whether its rows need a slot under a limit.
     stopped
@@ -365,9 +367,9 @@ class StepChain:
 
     __slots__ = (
         "admission_mode", "all_positions", "arrival", "batches", "dependencies", "done", "full", "has_cancelled_early",
-        "last_batch_size", "limited", "longest", "map_state", "mean", "next_in_order", "open_rows", "opened", "order",
-        "position", "precedence", "priority", "probe_first", "probing", "queued", "readers", "ready", "resubmit_from",
-        "row_by_row", "spec", "stage", "started", "step_states", "stopped", "to_batch", "turn",
+        "has_starts", "last_batch_size", "limited", "longest", "map_state", "mean", "next_in_order", "open_rows",
+        "opened", "order", "position", "precedence", "priority", "probe_first", "probing", "queued", "readers", "ready",
+        "resubmit_from", "row_by_row", "spec", "stage", "started", "step_states", "stopped", "to_batch", "turn",
     )  # fmt: skip
 
     def __init__(self, step_states: list[StepState], stage: int, map_state: MapState | None) -> None:
@@ -387,6 +389,7 @@ class StepChain:
         self.next_in_order: int | None = None
         self.done = 0
         self.queued = False
+        self.has_starts = False
         self.row_by_row = False
         self.limited = False
         self.stopped = 0

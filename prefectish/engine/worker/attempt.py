@@ -78,7 +78,6 @@ def run_step(
     used = cost.begin() if spec.took > cost.WORTHWHILE and cost.MEASURES in chain.run else None
     began = perf_counter() if clock is clocks.MACHINE else clock.begin()
     try:
-        ctx.key = ctx.item_key = None
         if spec.computes_key or spec.named_by_key:
             bounded(ctx, "the key of its item", _set_keys, spec, ctx, upstream, chain.run)
         state = _attempt(spec, ctx, upstream, start, probe_only)
@@ -104,11 +103,14 @@ def run_step(
     elif isinstance(state, Scheduled) and state.start_time is not None:
         due_in_seconds = _due_in(ctx, state.start_time)
     lines = None if ctx.lines is None else ctx.lines.all()
-    # A body in another thread, or a process of its own, spends nothing of this one.
-    elsewhere = surrounding.get() is not None or any(part.wraps for part in spec.parts or ())
-    paid = None if used is None or elsewhere else cost.spent(used, upstream)
+    paid = None if used is None or _runs_elsewhere(spec) else cost.spent(used, upstream)
     spec.took = max(seconds, cost.FADES * spec.took)
     return Record(state, seconds, due_in_seconds, width, None, ctx.key, lines, True, paid)
+
+
+def _runs_elsewhere(spec: StepSpec) -> bool:
+    """Whether a body runs in another thread, or a process of its own, and spends nothing of this one."""
+    return surrounding.get() is not None or any(part.wraps for part in spec.parts or ())
 
 
 def _set_keys(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], run: Mapping[str, Any]) -> None:

@@ -123,6 +123,14 @@ class AttemptContext(Mapping[str, Any]):
         self.before = start.context.get(BEFORE_TURN, 0)
         self.answers = start.context.get(ANSWERS)
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a value of the context, or the default; it runs several times a child."""
+        try:
+            own = _OWN.get(name)
+            return self.run[name] if own is None else own(self)
+        except KeyError:
+            return default
+
     def __getitem__(self, name: str) -> Any:
         own = _OWN.get(name)
         return self.run[name] if own is None else own(self)

@@ -103,8 +103,12 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
         One state an input of `spec`; a mapped input gives the state of its child, an unmapped input from a mapped task
         gives the Mapped state with all children.
     """
-    if spec.plain and all(type(state) is Success for state in upstream):
-        return _read(spec, upstream)
+    if spec.plain:
+        for state in upstream:
+            if type(state) is not Success:
+                break
+        else:
+            return _read(spec, upstream)
     if not all(finished(state) and not is_undecided(state) for state in upstream):
         return NOT_READY
     if spec.task.skip_on_upstream_skip and any(skips_reader(False, state) for state in upstream):
