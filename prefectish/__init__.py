@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from prefectish import missing_names, triggers, user_frames
-from prefectish.control_flow import apply_map, case, ifelse, merge, product, resource_manager, switch
+from prefectish.control_flow import apply_map, case, ifelse, merge, product, reduce, resource_manager, switch
 from prefectish.edges import allow_failure, flatten, mapped, unmapped
 from prefectish.engine.context import context, get_logger, get_run_logger, raise_on_exception
 from prefectish.engine.pause import pause_task
@@ -49,6 +49,7 @@ __all__ = [
     "pause_task",
     "product",
     "raise_on_exception",
+    "reduce",
     "resource_manager",
     "serve",
     "switch",

@@ -55,10 +55,10 @@ def test_row_is_ready_once_all_dependencies_are_final():
     first, second = (SimpleNamespace(children=[None, None]) for _ in range(2))
     chain.dependencies = [first, second]
     first.children[1] = Success()
-    chain.dependency_finished(1)
+    chain.dependency_finished(1, first)
     assert chain.next_row() is None
     second.children[1] = Success()
-    chain.dependency_finished(1)
+    chain.dependency_finished(1, first)
     assert [chain.next_row(), chain.next_row()] == [1, None]
 
 

@@ -16,8 +16,10 @@ from prefectish.engine.context import context
 from prefectish.engine.jobs.slots import rebuilt
 from prefectish.flows import Flow
 from prefectish.functions.arguments import holds_futures
+from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.kinds import is_a
 from prefectish.tasks.collections import Constant
+from prefectish.tasks.reductions import no_map
 from prefectish.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -53,6 +55,14 @@ def _step(run: FunctionRun, task: Task, value: Any, named: dict[str, Any] | None
     future: Any = run.submit(task, (value,), named or {}, CallOptions())
     future._outcome.read = True
     return future
+
+
+def reduced_map(name: str, value: Any) -> MapFuture[Any]:
+    """Return the future of a map, whose results are to be combined; TypeError if it is none."""
+    if is_a(value, MapFuture):
+        future: MapFuture[Any] = value
+        return future
+    raise no_map(name, value, is_a(value, TaskFuture))
 
 
 class _Argument(Task):

@@ -483,6 +483,8 @@ class CallQueue:
     def cancel(self, outcome: Settled, now: Now) -> None:
         """Cancel a call, or a child of a map, that has not ended."""
         step_state, row = outcome.step_state, outcome.row
+        if step_state is not None and row is None:  # of a reduction
+            self._cancel_all(step_state, now)
         if (
             step_state is None
             or row is None
@@ -513,8 +515,11 @@ class CallQueue:
 
     def cancel_map(self, map_call: MapCall, now: Now) -> None:
         """Cancel the children of a map that have not ended."""
-        step_state = map_call.step_state
-        if step_state is not None and not step_state.final and not self.run_state.over:
+        if map_call.step_state is not None:
+            self._cancel_all(map_call.step_state, now)
+
+    def _cancel_all(self, step_state: StepState, now: Now) -> None:
+        if not step_state.final and not self.run_state.over:
             self.progress.cancellation.cancel(step_state.step.slug, None, now)
 
 

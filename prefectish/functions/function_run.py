@@ -35,6 +35,7 @@ from prefectish.errors import PrefectishError
 from prefectish.functions import last_runs
 from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
 from prefectish.functions.calls import (
+    Argument,
     CallQueue,
     CallSignature,
     CancelCall,
@@ -383,13 +384,9 @@ class FunctionRun:
         if not any(a.mapped for a in arguments):
             one: TaskFuture[Any] | State = self.submit(task, args, kwargs, options)
             return one
-        slug = self.dynamic_plan.slug_of(task)
-        self._check_names(task, slug, arguments, is_map=True)
-        if not self.live:
-            pickle_task(slug, task)
-        map_call = MapCall(task, slug, arguments, () if inputs.is_plain else inputs.positional[: len(args)])
+        map_call = self._map_call(task, arguments, () if inputs.is_plain else inputs.positional[: len(args)])
+        slug = map_call.slug
         map_call.outcome.read = options.returns_state
-        self._maps.append(map_call)
         self.post(map_call)
         if options.waits_for_state:
             map_call.outcome.wait()
@@ -397,6 +394,33 @@ class FunctionRun:
             self.control.mailbox.post_later(ReleaseMap(map_call))
             return states
         return MapFuture(self, map_call, TaskName(task.name, slug, task.tags), options.returns_state)
+
+    def _map_call(self, task: Task, arguments: tuple[Argument, ...], by_position: tuple[str, ...]) -> MapCall:
+        """Return the request for a map, checked."""
+        slug = self.dynamic_plan.slug_of(task)
+        self._check_names(task, slug, arguments, is_map=True)
+        if not self.live:
+            pickle_task(slug, task)
+        map_call = MapCall(task, slug, arguments, by_position)
+        self._maps.append(map_call)
+        return map_call
+
+    def reduce(self, task: Task, combine: Any, mapped: Any) -> TaskFuture[Any]:
+        """Submit a reduction; see :func:`prefectish.reduce`."""
+        from prefectish.functions.building import reduced_map
+
+        reduced_map(task.name, mapped)
+        self._check_open(task)
+        if is_a(combine, Task):
+            self.dynamic_plan.variant(combine, task)
+        task = self._variant(task, CallOptions())
+        inputs = inputs_of(task.run, task.name)
+        bound = inputs.bind(task.name, (mapped,), {})
+        step_between = self._step_between(CallOptions(), self.submit)
+        arguments = map_arguments(task.name, bound, (), False, False, step_between)
+        map_call = self._map_call(task, arguments, () if inputs.is_plain else inputs.positional[:1])
+        self.post(map_call)
+        return TaskFuture(self, map_call.outcome, TaskName(task.name, map_call.slug, task.tags))
 
     def product(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return columns to map over together; see :func:`prefectish.product`."""

@@ -14,7 +14,7 @@ def inputs_digest(plan: Plan, step: Step) -> str | None:
 
     Mapped items are left out, since they identify the children.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {} if step.fan_in is None else {"fan_in ": step.fan_in}
     wiring = []
     for i in step.inputs:
         source = plan.steps[i.source] if i.source >= 0 else None

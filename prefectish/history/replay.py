@@ -142,6 +142,9 @@ class _RecordedRun:
         (facts,) = (facts for facts in self.run.tasks() if facts["slug"] == self.step.slug)
         row = self.child._row.row
         states: list[State | None] = [NEVER_STARTED] * max(sum(facts["counts"].values()), row + 1)
+        if self.step.fan_in is not None:  # children of a reduction read one another
+            for other in self.run.children(self.step.slug):
+                states[other._row.row] = recorded(self.step, other).state
         states[row] = PENDING
         return Mapped("Replayed.", map_states=states, n_map_states=len(states))
 

@@ -129,7 +129,9 @@ class Resumption:
             if step.literal is not None:
                 return
             if row is None:
-                if plan.grows and not any(i.mapped for i in step.inputs):  # calls, and none of them was recorded
+                if (
+                    plan.grows and step.fan_in is None and not any(i.mapped for i in step.inputs)
+                ):  # calls, and none of them was recorded
                     children[step.slug] = stored.missing(step, {}, 0, task_version(step.task))
                     since[step.slug] = 0
                 return

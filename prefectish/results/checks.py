@@ -61,7 +61,7 @@ def _tasks_with_names(flow: Any) -> Iterator[Any]:
 def _mapped_names(flow: Any, task: Any) -> frozenset[str] | None:
     """Return the names of a task's mapped arguments; None if it is not mapped."""
     keys = [edge.key for edge in flow.edges_to(task) if edge.mapped]
-    return frozenset(key for key in keys if key is not None) if keys else None
+    return frozenset(key for key in keys if key is not None) if keys or task._fan_in is not None else None
 
 
 def _check_item_key(flow: Any, task: Any) -> None:

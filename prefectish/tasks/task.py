@@ -171,6 +171,8 @@ class Task(FlowNode, Generic[R]):
     runs_again: bool = False
 
     _home: Home | None = None
+    #: Of the copy that `reduce` makes: how many results one call combines.
+    _fan_in: int | None = None
 
     if TYPE_CHECKING:
         run: Callable[..., Any]

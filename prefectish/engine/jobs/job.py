@@ -68,6 +68,7 @@ class StepSpec(Struct):
         "number",
         "parts",
         "precedence",
+        "reduces",
         "start_marker",
         "plain",
         "slug",
@@ -102,6 +103,7 @@ class StepSpec(Struct):
         self.start_marker = None if task.rerun_on_loss or isinstance(self.storage, NoStorage) else self.storage
         self.number = number
         self.task: Task = task
+        self.reduces = task._fan_in is not None  # its keyed input is a group of results, which it combines
         self.precedence = number  # of its jobs at the executor: those of larger ones begin first; not sent
         self.name: str = task.name
         self.slug: str = slug

@@ -168,6 +168,11 @@ def _assign_domains(steps: tuple[Step, ...]) -> tuple[MapDomain, ...]:
 
 def assign_domain(step: Step, steps: Sequence[Step], domains: list[MapDomain], known: dict[object, int]) -> None:
     """Set what a mapped step runs over: a known domain, by its sources, or a new one."""
+    if step.fan_in is not None:
+        source = step.reduced.source
+        step.domain = len(domains)
+        domains.append(MapDomain(step.domain, (MapSource(source, False, steps[source].domain),), True))
+        return
     sources = tuple(dict.fromkeys(_source(steps, i) for i in step.inputs if i.mapped))
     step.domain = _shared_domain(sources, domains)
     if step.domain is not None:
@@ -276,6 +281,8 @@ def _travels_alone(step: Step, limited_tags: frozenset[str]) -> bool:
     task = step.task
     if step.shares_cache and is_isolated(task, True):
         return True  # it may wait for another one with the same key
+    if step.fan_in is not None:
+        return True  # its children are those of no other step
     if differs_by_child(task):
         return True  # where it runs follows from its item, which a step before it would still have to make
     return bool(task.max_concurrency or task.rate or task.shared_limits or (limited_tags and limited_tags & task.tags))

@@ -50,8 +50,8 @@ class Step:
     """One task of the flow with everything the engine needs to know before the run."""
 
     __slots__ = (
-        "arrival", "by_position", "constants", "consumers", "group", "inputs", "literal", "mapped", "measure", "name",
-        "number", "origin", "slug", "domain", "shares_cache", "stage", "stands_in", "store", "task",
+        "arrival", "by_position", "constants", "consumers", "fan_in", "group", "inputs", "literal", "mapped", "measure",
+        "name", "number", "origin", "slug", "domain", "shares_cache", "stage", "stands_in", "store", "task",
     )  # fmt: skip
 
     def __init__(
@@ -71,7 +71,8 @@ class Step:
         self.slug = slug
         self.inputs = inputs
         self.constants = constants
-        self.mapped = any(i.mapped for i in inputs)
+        self.fan_in = task._fan_in  # of a reduction: how many results one of its children combines; None for others
+        self.mapped = self.fan_in is not None or any(i.mapped for i in inputs)
         self.literal: State | None = None  # the state of a constant or a parameter, which never runs
         self.domain: int | None = None  # number of the domain it maps over, None for a single step
         self.group: int | None = None  # number of the group it can travel in, None for a literal
@@ -86,6 +87,11 @@ class Step:
         # Where its results are kept: the task's own place or the flow's; None for nowhere.
         self.store: Result | None = None
         self.consumers: list[int] = []  # numbers of the steps that read it
+
+    @property
+    def reduced(self) -> Input:
+        """The input of a reduction whose children it combines."""
+        return next(i for i in self.inputs if i.key is not None)
 
     def __repr__(self) -> str:
         kind = "literal" if self.literal is not None else "mapped" if self.mapped else "single"

@@ -16,6 +16,7 @@ from heapq import heappop, heappush
 
 from prefectish.engine.jobs.job import CALL
 from prefectish.engine.plan.steps import Plan, Step
+from prefectish.engine.scheduling.reduction_chain import ReductionChain
 from prefectish.engine.scheduling.run_state import AdmissionMode, MapRow, RunState, StepChain
 from prefectish.errors import InvalidRunState
 from prefectish.tasks.task import Task
@@ -39,6 +40,8 @@ QUICK_ROW = 100e-6
 PROBED_PER_SLOT, PROBED = 32, 256
 #: Batches that are submitted at once for each slot of the cluster.
 BATCHES_PER_SLOT = 3
+#: Rows of a map under way at once for each slot, beside the group that is combined next, if large results are combined.
+HELD_PER_SLOT = 2
 #: What reads a map that is still open is served before anything else that is mapped.
 _READS_OPEN_MAP = -1
 _ON_CHILD_FAILURE = {"continue": AdmissionMode.OPEN, "stop": AdmissionMode.STOP, "cancel": AdmissionMode.CANCEL}
@@ -80,6 +83,7 @@ class Admission:
         self.limits = limits
         self.open = 0
         self.branch_limits: dict[int, int] = {}  # branches of a map that may be open at once, by its domain
+        self.reductions: dict[int, list[ReductionChain]] = {}  # what combines children of a map, by its domain
         self.waiting: deque[tuple[StepChain, MapRow]] = deque()
         self._chains: dict[int, StepChain] = {}
         self._singles: list[tuple[float, int, int, int, int]] = []
@@ -156,6 +160,10 @@ class Admission:
         """Note how many branches of a chain's map may be open, if one of its tasks says so; the least counts."""
         if chain.map_state is None:
             return
+        if isinstance(chain, ReductionChain):
+            read = chain.source.step.domain
+            if read is not None:
+                self.reductions.setdefault(read, []).append(chain)
         domain = chain.map_state.domain.number
         for step_state in chain.step_states:
             most = step_state.step.task.max_branches
@@ -167,8 +175,14 @@ class Admission:
 
         A branch is open from the beginning of its row to its end in all steps over the map that can run.
         """
-        if not self.branch_limits or chain.map_state is None or chain.dependencies:
+        if chain.map_state is None or chain.dependencies:
             return size
+        for reduction in self.reductions.get(chain.map_state.domain.number, ()):
+            # Results that stay on workers are held until their group is combined, so that few groups are begun at once;
+            # until the first result is known, they may be such. Rows in another order than the map's begin any group.
+            if reduction.holds is not False and chain.order is None:
+                most = reduction.tree.fan_in + HELD_PER_SLOT * self.slots
+                size = min(size, most - (chain.opened - reduction.combined))
         most = self.branch_limits.get(chain.map_state.domain.number)
         if most is None:
             return size

@@ -20,6 +20,7 @@ from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import Lost
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import SCALAR, element_paths
+from prefectish.engine.plan.reduction import ReductionTree
 from prefectish.engine.scheduling.admission import Admission, action_after
 from prefectish.engine.scheduling.causes import is_consequence
 from prefectish.engine.scheduling.events import AttemptEvent, FailureEvent
@@ -58,6 +59,7 @@ class Changes:
         "_is_resumed",
         "_names_rows",
         "_raises",
+        "_reductions",
         "admission",
         "notify",
         "result_release",
@@ -80,6 +82,7 @@ class Changes:
         self._is_resumed = "flow_run_part" in facts
         self._names_rows = validating()
         self._growing: dict[int, list[MapState]] = {}
+        self._reductions: dict[int, list[MapState]] = {}  # by number of the step whose children they combine
         for map_state in run_state.map_states:
             self.add_domain(map_state)
 
@@ -109,13 +112,17 @@ class Changes:
             self.result_release.note(step_state, row)
         if step_state.reads:
             self.result_release.consumed(step_state, row)
-        for chain in step_state.dependents:
-            chain.dependency_finished(row)
-            self.admission.queue(chain)
+        if step_state.dependents:
+            self._tell_dependents(step_state, row)
         if step_state.watcher is not None:
             step_state.watcher.row(row, state, width)
         if not step_state.left:
             self.finish_step(step_state)
+
+    def _tell_dependents(self, step_state: StepState, row: int) -> None:
+        for chain in step_state.dependents:
+            if chain.dependency_finished(row, step_state):
+                self.admission.queue(chain)
 
     def watch_row(self, place: tuple[int, int]) -> None:
         """Have the end of a row, given by number of its step and row, noted in ``RunState.watched_ended``."""
@@ -136,14 +143,14 @@ class Changes:
                 return self.notify(step_state, old, state)
         return self.notify(step_state, old, state)
 
-    def end_row(self, step_state: StepState, row: int, old: State, state: State) -> None:
-        """Give a row a final state that no attempt made; handlers see it."""
+    def end_row(self, step_state: StepState, row: int, old: State, state: State, is_known: bool = False) -> None:
+        """Give a row a final state that no attempt made; handlers see it. One that `is_known` was logged before."""
         state = self.notify_row(step_state, row, old, state)
         events = self.run_state.events
         if events is not None:
             wall = self.run_state.now.wall
             events.append(AttemptEvent(step_state.step.number, row, 0, state, 0.0, wall, None, None))
-        if state.is_failed():
+        if state.is_failed() and not is_known:
             self.note_failure(step_state, row, 0, state)
         self.finish_row(step_state, row, state, None)
 
@@ -166,9 +173,12 @@ class Changes:
             assert state is not None
             step_state.state = state
         self.step_ended(step_state)
+        for reduction in self._reductions.get(step_state.step.number, ()):
+            self._close_reduction(reduction)
         for growing in self._growing.get(step_state.step.number, ()):
             growing.closed = True
             for member in growing.members:
+                self.touch_consumers(member)  # a reduction waits for the order of its children
                 self.finish_step(member)
 
     def end_step(self, step_state: StepState, state: State) -> None:
@@ -184,7 +194,7 @@ class Changes:
             self.result_release.ended(step_state)
         self.touch_consumers(step_state)
         if step_state.watcher is not None:
-            step_state.watcher.ended(step_state.state)
+            step_state.watcher.ended(step_state.outcome)
 
     def touch_consumers(self, step_state: StepState) -> None:
         """Have the groups that read a step considered again."""
@@ -252,6 +262,33 @@ class Changes:
         step_state.children = [None] * (map_state.width or 0)
         step_state.left = len(step_state.children)
         map_state.members.append(step_state)
+
+    def open_reduction(self, step_state: StepState, state: State, map_state: MapState, source: StepState) -> None:
+        """Open the rows of a reduction, as many as are known of the map whose children it combines."""
+        assert step_state.step.fan_in is not None
+        tree = map_state.tree = ReductionTree(step_state.step.fan_in)
+        tree.add(len(source.children or ()))
+        is_complete = source.final or (source.map_state is not None and source.map_state.closed)
+        if is_complete:
+            tree.close()
+        self.open_domain(map_state, len(tree.reads))
+        map_state.closed = is_complete
+        self._reductions.setdefault(source.step.number, []).append(map_state)
+        self.open_map(step_state, state, map_state)
+
+    def _close_reduction(self, map_state: MapState) -> None:
+        """Add the last rows of a reduction, whose map has ended."""
+        if map_state.closed:
+            return
+        assert map_state.tree is not None and map_state.width is not None
+        first, count = map_state.width, map_state.tree.close()
+        map_state.closed = True
+        self._add_rows(map_state, count)
+        for chain in chains_of(map_state):
+            chain.check_rows(range(first, first + count))
+            self.admission.queue(chain)
+        for member in map_state.members:
+            self.finish_step(member)
 
     def open_calls(self, step_state: StepState, map_state: MapState, width: int | None) -> None:
         """Give a step of a flow function rows of its own: so many, or, with None, one with each call."""
@@ -357,6 +394,9 @@ class Changes:
             assert member.children is not None
             member.children.extend([None] * count)
             member.left += count
+            for reduction in self._reductions.get(member.step.number, ()):
+                assert reduction.tree is not None
+                self._add_rows(reduction, reduction.tree.add(count))
 
     def _grow_domains(self, step_state: StepState, row: int) -> None:
         """Add the elements of a finished row to the flattened maps that read it."""

@@ -56,10 +56,7 @@ class Dispatcher:
                 self.changes.touch_consumers(step_state)
                 if step_state.watcher is not None:
                     step_state.watcher.opened()
-            if chain.dependencies:
-                width = chain.map_state.width if chain.map_state is not None else 1
-                for row in range(width or 0):
-                    chain.dependency_finished(row)
+            chain.find_ready()
             self.admission.queue(chain)
             for step_state in chain.step_states:
                 if not step_state.left:
@@ -127,7 +124,7 @@ class Dispatcher:
         size = admission.batch_size(chain) if batched else admission.rows_at_once(chain)
         if not size:
             return  # it is queued again when a batch of it has ended
-        if admission.branch_limits and (size := admission.room(chain, size)) <= 0:
+        if (admission.branch_limits or admission.reductions) and (size := admission.room(chain, size)) <= 0:
             admission.defer(chain)
             return
         if chain.limited and not self._is_permitted(chain, now):
@@ -188,19 +185,16 @@ class Dispatcher:
         return chain.next_row()
 
     def _is_stopped(self, chain: StepChain, row: int) -> bool:
-        if chain.admission_mode:
-            return True
-        return bool(chain.dependencies) and any(
-            d.children is not None and d.children[row] is NEVER_STARTED for d in chain.dependencies
-        )
+        return bool(chain.admission_mode) or (bool(chain.dependencies) and chain.reads_unstarted(row))
 
     def _begin(self, chain: StepChain, row: int, now: Now) -> Job | None:
         """Open a row and submit it whole; steps with a start state of their own may be final, or wait."""
         submissions = chain.resubmit_from.pop(row, 0) if chain.resubmit_from else 0
         map_row = self.changes.open_row(chain, row, chain.items_of(row), submissions)
-        if chain.spec.steps[0].named_by_key:
+        first = chain.spec.steps[0]
+        if first.named_by_key:
             map_row.items = self.duplicate_keys.items(chain, map_row.items)
-        if chain.spec.steps[0].storage is not None and (key := chain.key_of(row)) is not None:
+        if (first.storage is not None or first.named_by_key) and (key := chain.key_of(row)) is not None:
             self.changes.start_row_from(map_row, 0, Pending(context={ITEM_KEY: key}))
         if chain.spec.names_results:
             self.name_claims.claim(chain, map_row, self.resume_rules)

@@ -6,13 +6,21 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from prefectish.engine.plan.map_domain import SCALAR, KnownSource, element_width, flat_paths, parent_verdict
+from prefectish.engine.plan.map_domain import (
+    NO_UPSTREAM,
+    SCALAR,
+    SKIPPED_UPSTREAM,
+    KnownSource,
+    element_width,
+    flat_paths,
+    parent_verdict,
+)
 from prefectish.engine.plan.names import chosen_name
 from prefectish.engine.plan.steps import Input, Step
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.items import lacks_members, member_count
 from prefectish.engine.scheduling.run_state import MapState, StepState
-from prefectish.engine.state import Failed, Mapped, State
+from prefectish.engine.state import Failed, Mapped, Skipped, State
 from prefectish.engine.worker.decide import finished
 from prefectish.tasks import mapping
 from prefectish.tasks.collections import Constant, Flattened
@@ -33,6 +41,8 @@ class MapParents:
         step = step_state.step
         assert step.domain is not None
         map_state = self.run_state.map_states[step.domain]
+        if step.fan_in is not None:
+            return self._decide_reduction(step_state, map_state)
         sources = [self._source(i, map_state, step_state.starts) for i in step.inputs]
         state, width, warning = parent_verdict(
             sources, skip=step.task.skip_on_upstream_skip, strict=step.task.strict_map
@@ -51,6 +61,23 @@ class MapParents:
             self.changes.keep_step(step_state, new)
             return False
         self.changes.open_map(step_state, new, map_state)
+        return True
+
+    def _decide_reduction(self, step_state: StepState, map_state: MapState) -> bool:
+        """Make the parent of a reduction Mapped; False if the map that it combines ended without children."""
+        step = step_state.step
+        source = self.run_state.step_states[step.reduced.source]
+        if source.children is None:
+            skips = isinstance(source.state, Skipped) and step.task.skip_on_upstream_skip
+            ended: State = Skipped(SKIPPED_UPSTREAM) if skips else Failed(NO_UPSTREAM)
+            self.changes.end_step(step_state, ended)
+            return False
+        mapped = Mapped("Mapped tasks submitted for execution.")
+        new = self.changes.notify(step_state, step_state.state, mapped)
+        if not isinstance(new, Mapped):
+            self.changes.keep_step(step_state, new)
+            return False
+        self.changes.open_reduction(step_state, new, map_state, source)
         return True
 
     def _widen(self, map_state: MapState, width: int | None, sources: Sequence[KnownSource]) -> None:

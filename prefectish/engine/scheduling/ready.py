@@ -9,6 +9,7 @@ from typing import Any
 from prefectish.caching.lookups import has_cache
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.job import ITEM, SHARED, STEP, ChainSpec, InputKind, Pick, StepSpec
+from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import flat_paths
 from prefectish.engine.plan.names import computes_name
 from prefectish.engine.plan.placement import ask
@@ -16,7 +17,8 @@ from prefectish.engine.plan.steps import Group, Input, Step
 from prefectish.engine.scheduling import items
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.map_parents import MapParents, is_iterator, rows_in_order
-from prefectish.engine.scheduling.run_state import MapState, StepChain, StepState
+from prefectish.engine.scheduling.reduction_chain import ReductionChain
+from prefectish.engine.scheduling.run_state import NOT_RUN, MapState, StepChain, StepState
 from prefectish.engine.state import Mapped, Skipped, State
 from prefectish.engine.worker.cache import CacheSpec
 from prefectish.engine.worker.result_names import NameTable
@@ -25,6 +27,7 @@ from prefectish.errors import describe
 from prefectish.flow_version import task_version
 from prefectish.kinds import is_a
 from prefectish.tasks.collections import Flattened
+from prefectish.tasks.reductions import Reduced
 
 logger = logging.getLogger("prefectish.engine")
 
@@ -89,7 +92,10 @@ class ReadySteps:
         ended: list[StepState] = []
         for number in now:
             step_state = self.run_state.step_states[number]
-            if not step_state.step.mapped:
+            if isinstance(step_state.step.task, Reduced):
+                self._take_outcome(step_state)
+                ended.append(step_state)
+            elif not step_state.step.mapped:
                 self.changes.open_step(step_state)
                 members.append(step_state)
             elif self.parents.decide(step_state):
@@ -98,11 +104,22 @@ class ReadySteps:
                 ended.append(step_state)
         return (self._chain(group, members) if members else None), ended
 
+    def _take_outcome(self, step_state: StepState) -> None:
+        """End the step that stands for what a reduction gave: no attempt is made, and no value moves."""
+        outcome = self.run_state.step_states[step_state.step.inputs[0].source].outcome
+        result = outcome._result
+        own = result.held_again() if is_a(result, Held) else None
+        self.changes.open_step(step_state)
+        self.changes.end_row(step_state, 0, NOT_RUN, outcome if own is None else outcome.replace(result=own), True)
+
     def _known(self, i: Input, number: int, now: Sequence[int]) -> bool:
         """Whether an input is final, or will be by the time its row starts."""
         source = self.run_state.step_states[i.source]
         if source.final:
             return True
+        step = self.plan.steps[number]
+        if step.fan_in is not None and i is step.reduced and source.children is not None:
+            return source.map_state is not None and (source.map_state.closed or not source.map_state.domain.grows)
         if not i.mapped:
             return i.source in now and not source.step.mapped
         if not source.step.mapped:
@@ -122,7 +139,11 @@ class ReadySteps:
 
     def _chain(self, group: Group, members: list[StepState]) -> StepChain:
         map_state = None if group.domain is None else self.run_state.map_states[group.domain]
-        chain = StepChain(members, group.stage, map_state)
+        if members[0].step.fan_in is None:
+            chain = StepChain(members, group.stage, map_state)
+        else:
+            source = self.run_state.step_states[members[0].step.reduced.source]
+            chain = ReductionChain(members[0], source, group.stage, map_state)
         shared: list[State] = []
         specs = tuple(self._step_spec(chain, step_state, shared) for step_state in members)
         inside = chain.position
@@ -147,7 +168,7 @@ class ReadySteps:
 
     def _rank_dynamic(self, chain: StepChain, members: Sequence[StepState]) -> None:
         """Say when a map of a flow function is served: one that reads an open map goes before it, and came with it."""
-        inputs = (i for step_state in members for i in step_state.step.inputs if i.mapped)
+        inputs = (i for s in members for i in s.step.inputs if i.mapped or s.step.fan_in is not None)
         sources = (self.run_state.step_states[i.source] for i in inputs)
         read = [source.chain for source in sources if source.chain is not None and not source.final]
         chain.precedence = max((c.precedence + 1 for c in read), default=0)
@@ -187,6 +208,8 @@ class ReadySteps:
         if not step.mapped:
             return False, False
         named = step.domain in self._named_domains()
+        if step.fan_in is not None:
+            return False, named  # a child is known by its place
         goes_on = any(i.mapped and not i.flattened and self.plan.steps[i.source].mapped for i in step.inputs)
         asked = self.keyed or named or getattr(step.task, "item_key", None) is not None
         return asked and not goes_on, named
@@ -244,6 +267,9 @@ class ReadySteps:
     def _wire(self, chain: StepChain, i: Input, shared: list[State]) -> tuple[InputKind, int]:
         """Say where an input of a step of `chain` comes from, and note what the chain needs for it."""
         source = self.run_state.step_states[i.source]
+        if isinstance(chain, ReductionChain) and source is chain.source:
+            chain.readers.append(chain.group_of)
+            return ITEM, len(chain.readers) - 1
         inside = chain.position.get(i.source)
         if inside is not None and (not i.flattened if i.mapped else not source.step.mapped):
             return STEP, inside

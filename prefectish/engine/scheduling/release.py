@@ -7,6 +7,7 @@ from weakref import WeakSet
 
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.steps import Plan, Step
+from prefectish.engine.scheduling.reduction_chain import ReductionChain
 from prefectish.engine.scheduling.run_state import StepState
 from prefectish.kinds import is_a
 
@@ -41,14 +42,22 @@ class ResultRelease:
 
     def note(self, step_state: StepState, row: int) -> None:
         """Note a row whose result is held: its consumers are watched from now on."""
-        for number in step_state.step.consumers:
-            consumer = self._runs[number]
+        for consumer in self._readers(step_state):
             if step_state not in consumer.reads:
                 consumer.reads.append(step_state)
         self._release_if_unused(step_state, row)
 
+    def _readers(self, step_state: StepState) -> list[StepState]:
+        """Return the steps that read a step; a reduction also reads itself."""
+        readers = [self._runs[number] for number in step_state.step.consumers]
+        return readers if step_state.step.fan_in is None else [*readers, step_state]
+
     def consumed(self, step_state: StepState, row: int) -> None:
         """Let go of what only this row of a consumer still needed."""
+        if step_state.step.fan_in is not None and step_state.chain is not None:
+            for number, read in step_state.chain.reads_of(row):
+                self._release_if_unused(self._runs[number], read)
+            return
         for source in step_state.reads:
             if self._elementwise[source.step.number, step_state.step.number]:
                 self._release_if_unused(source, row)
@@ -95,7 +104,8 @@ class ResultRelease:
             self._release_if_unused(source, row)
 
     def _release_if_unused(self, source: StepState, row: int) -> None:
-        if source.step.number in self.keep or (self._claims and (source.step.number, row) in self._claims):
+        is_kept = source.step.number in self.keep and not _is_between(source, row)
+        if is_kept or (self._claims and (source.step.number, row) in self._claims):
             return
         children = source.children
         if children is not None and row >= len(children):
@@ -104,13 +114,33 @@ class ResultRelease:
         state = source.state if children is None else children[row]
         if state is None or not is_a(state._result, Held) or state._result.handle is None:
             return
-        if all(self._done(source, self._runs[number], row) for number in source.step.consumers):
+        if all(self._done(source, reader, row) for reader in self._readers(source)):
             state._result.release()
 
     def _done(self, source: StepState, consumer: StepState, row: int) -> bool:
         if consumer.final:
             return True
+        if isinstance(consumer.chain, ReductionChain):
+            reader = consumer.chain.reader_of(source, row)
+            return _is_final(consumer, reader) if reader is not None else _is_root(source, row)
+        if source.step.fan_in is not None and not _is_root(source, row):
+            return True
         if source.children is None or not self._elementwise[source.step.number, consumer.step.number]:
             return False
         children = consumer.children
         return children is not None and row < len(children) and children[row] is not None
+
+
+def _is_final(step_state: StepState, row: int) -> bool:
+    return step_state.children is not None and step_state.children[row] is not None
+
+
+def _is_root(step_state: StepState, row: int) -> bool:
+    """Whether a row of a reduction is the one to which all was combined."""
+    tree = None if step_state.map_state is None else step_state.map_state.tree
+    return tree is not None and tree.root == row
+
+
+def _is_between(step_state: StepState, row: int) -> bool:
+    """Whether a row is a combine that others read, whose result nobody can ask for."""
+    return step_state.step.fan_in is not None and not _is_root(step_state, row)

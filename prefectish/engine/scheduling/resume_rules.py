@@ -187,7 +187,9 @@ class ResumeRules:
             if i.source < 0:
                 continue
             source = step_states[i.source]
-            if kind == STEP:
+            if chain.combines(source):
+                changed = self._is_regrouped(chain, row, source)
+            elif kind == STEP:
                 changed = k not in found or found[k].generation > record.generation
             elif i.mapped and source.step.mapped and not i.flattened:
                 changed = (
@@ -201,6 +203,14 @@ class ResumeRules:
             if changed:
                 return True
         return False
+
+    def _is_regrouped(self, chain: StepChain, row: int, source: StepState) -> bool:
+        """Whether a row of a reduction may read others than it did; whether these changed, is asked of each."""
+        if source.step.number in self._moved:
+            return True
+        return not (
+            chain.reads_full_groups(row) or self._previous_run.same_width(source.step.slug, len(source.children or ()))
+        )
 
     def _is_as_before(self, source: StepState, generation: int) -> bool:
         """Whether all of a step is what it was when something that was made then read it."""
@@ -289,7 +299,7 @@ class ResumeRules:
         number = chain.map_state.domain.number
         if (number, map_row.row) in self._identities:
             return
-        for dependency in chain.dependencies:
+        for dependency in chain.dependencies if chain.key_of(map_row.row) is None else ():
             if (
                 dependency.map_state is not None
                 and (dependency.map_state.domain.number, map_row.row) in self._identities

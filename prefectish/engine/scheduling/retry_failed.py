@@ -17,6 +17,7 @@ from prefectish.engine.jobs.references import Discarded, Held
 from prefectish.engine.scheduling.causes import described
 from prefectish.engine.scheduling.changes import Notify
 from prefectish.engine.scheduling.events import AttemptEvent
+from prefectish.engine.scheduling.reduction_chain import ReductionChain
 from prefectish.engine.scheduling.rows import Rows
 from prefectish.engine.scheduling.run_state import StepChain, StepState
 from prefectish.engine.state import Retrying, State, TriggerFailed
@@ -140,7 +141,8 @@ class FailedRetrier:
                         continue
                     if i.flattened and i.mapped:
                         raise CannotRetry(f"{steps[number].slug} has taken the elements of {source.slug} already")
-                    if i.mapped and number not in numbers:
+                    reduces = steps[number].fan_in is not None and i is steps[number].reduced
+                    if (i.mapped or reduces) and number not in numbers:
                         numbers.add(number)
                         todo.append(steps[number])
         return numbers
@@ -180,8 +182,10 @@ class FailedRetrier:
             chain = self.run_state.chains[ident]
             if chain is home:
                 self._reopen(chain, positions, row)
-            else:
+            elif not isinstance(chain, ReductionChain):
                 self._take_back_row(chain, row)
+            for reader in self._readers(chain, step_state, row):
+                self._take_back_row(chain, reader)
         self._resubmit(step_state, home, row, failed, now)
 
     def _resubmit(self, step_state: StepState, chain: StepChain, row: int, failed: State, now: Now) -> None:
@@ -219,6 +223,12 @@ class FailedRetrier:
             self.rows.abandon(chain, map_row, chain.full)
         self.changes.forget_row(chain, row)
         chain.resubmit_from[row] = self._submissions(chain, row)
+
+    def _readers(self, chain: StepChain, step_state: StepState, row: int) -> list[int]:
+        """Return the rows of a reduction that follow from a row of a step, of which it combines children, or itself."""
+        if not isinstance(chain, ReductionChain):
+            return []
+        return chain.readers_of(step_state if step_state is chain.step_states[0] else chain.source, row)
 
     def _submissions(self, chain: StepChain, row: int) -> int:
         """Return the number of the next submission of a row, which no former one can have reached."""

@@ -10,6 +10,7 @@ from prefectish.engine.clock import Now, later
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.jobs.failures import KeptFailures
 from prefectish.engine.jobs.job import CALL, STEP, Job, Record, Upcoming
+from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.scheduling.admission import Admission
 from prefectish.engine.scheduling.changes import Changes
 from prefectish.engine.scheduling.events import AttemptEvent
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from prefectish.engine.scheduling.crashes import Suspects
 
 #: What the next attempt has to know of how its child started.
-_OF_ALL_ATTEMPTS = frozenset({MISS, UNCLAIMED})
+_OF_ALL_ATTEMPTS = frozenset({MISS, UNCLAIMED, ITEM_KEY})
 NOTHING: Mapping[int, State] = {}
 #: Mean time of a row, in seconds, beyond which each of its records is asked for as its step ends.
 SLOW_ROW = 0.5

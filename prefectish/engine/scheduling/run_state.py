@@ -35,6 +35,7 @@ from prefectish.engine.jobs.failures import KeptFailures
 from prefectish.engine.jobs.job import CALL, STEP, ChainSpec, Job
 from prefectish.engine.jobs.references import Held
 from prefectish.engine.plan.map_domain import UNMAPPABLE, Measure, measure
+from prefectish.engine.plan.reduction import ReductionTree
 from prefectish.engine.plan.steps import Group, MapDomain, Plan, Step
 from prefectish.engine.scheduling.events import AttemptEvent, FailureEvent
 from prefectish.engine.scheduling.timers import Timers
@@ -171,6 +172,14 @@ class StepState:
             states = [states[row] for row in order]
         return Mapped("Mapped tasks submitted for execution.", map_states=states, n_map_states=len(states))
 
+    @property
+    def outcome(self) -> State:
+        """What a step that ended is for those that read it whole: of a reduction, what all was combined to."""
+        tree = None if self.map_state is None else self.map_state.tree
+        if tree is None or tree.root is None or self.children is None:
+            return self.state
+        return self.children[tree.root] or self.state
+
     def state_of(self, row: int) -> State:
         """Return the state of a row as it is now."""
         return (self.children[row] if self.children is not None else None) or self._waiting(row)
@@ -208,9 +217,13 @@ class MapState:
         Items that were pulled from the iterator, by row.
     next_source
         Of a flattened map that grows in the order of what it flattens, since results are named: the row that is next.
+    tree
+        Of a reduction: which rows read what; None otherwise.
     """
 
-    __slots__ = ("before", "below", "closed", "domain", "items", "members", "next_source", "paths", "source", "width")
+    __slots__ = (
+        "before", "below", "closed", "domain", "items", "members", "next_source", "paths", "source", "tree", "width",
+    )  # fmt: skip
 
     def __init__(self, domain: MapDomain, paths: list[tuple[int, ...]] | None = None) -> None:
         self.domain = domain
@@ -223,6 +236,7 @@ class MapState:
         self.before: dict[tuple[int, ...], int] | None = None
         self.items: dict[int, Any] = {}
         self.next_source: int | None = None
+        self.tree: ReductionTree | None = None
 
     def place_before(self, row: int) -> int | None:
         """Return where a row stood among the states that the caller gave, None if it was not there.
@@ -414,21 +428,46 @@ class StepChain:
         """Whether its rows follow those of a map that was open when it started."""
         return 0 < self.precedence < CALL
 
-    def dependency_finished(self, row: int) -> None:
-        """Note that one more dependency of `row` is final; the row is ready once all are."""
+    def find_ready(self) -> None:
+        """Find the rows that are ready at the beginning, of a chain with dependencies."""
+        width = self.map_state.width if self.map_state is not None else 1
+        if self.dependencies:
+            self.check_rows(range(width or 0))
+
+    def check_rows(self, rows: range) -> None:
+        """Note which of these rows, which came up later, are ready."""
+        for row in rows:
+            self.dependency_finished(row, self.dependencies[0])
+
+    def dependency_finished(self, row: int, of: StepState) -> bool:
+        """Note that `row` is final of a step that the chain waits for; return whether it is of all, and so is ready."""
         width = self.map_state.width if self.map_state is not None else 1
         if row < (width or 0) and all(
             d.children is not None and d.children[row] is not None for d in self.dependencies
         ):
             heappush(self.ready, row)
+            return True
+        return False
 
     def key_of(self, row: int) -> str | None:
         """Return the key of a row that came with one; None where it is made from the item."""
         return None
 
+    def combines(self, step_state: StepState) -> bool:
+        """Whether its rows combine children of a step."""
+        return False
+
+    def reads_full_groups(self, row: int) -> bool:
+        """Whether what a row reads does not depend on how long the map is whose children it combines."""
+        return True
+
     def reads_of(self, row: int) -> Sequence[tuple[int, int | None]]:
         """Return the steps and rows (None: all) that this row reads and others of the chain do not."""
         return ()
+
+    def reads_unstarted(self, row: int) -> bool:
+        """Whether something that this row waits for was never started."""
+        return any(d.children is not None and d.children[row] is NEVER_STARTED for d in self.dependencies)
 
     def items_of(self, row: int) -> tuple[Any, ...]:
         """Return the inputs of a row that starts."""

@@ -117,7 +117,9 @@ def _set_keys(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], ru
     """Compute the key of the item of an attempt, and what is named after it."""
     if spec.computes_key:
         ctx.key = ctx.item_key = item_key(spec, upstream, run)
-    if spec.named_by_key:
+    if spec.reduces:
+        ctx.item_key = ctx.start.context.get(ITEM_KEY)
+    elif spec.named_by_key:
         ctx.item_key = name_of(spec, upstream, ctx.key)
 
 

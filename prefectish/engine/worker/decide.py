@@ -111,6 +111,8 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
             return _read(spec, upstream)
     if not all(finished(state) and not is_undecided(state) for state in upstream):
         return NOT_READY
+    if spec.reduces:
+        return _before_combining(spec, upstream)
     if spec.task.skip_on_upstream_skip and any(skips_reader(False, state) for state in upstream):
         return Finish(Skipped(SKIPPED_UPSTREAM))
     for i, state in zip(spec.inputs, upstream, strict=True):
@@ -119,6 +121,29 @@ def before(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody | Not
             return Finish(Failed(f"{refused}argument {i.key!r}: {state.message}", state.result), state.result)
     stopped = _ask_trigger(spec, upstream)
     return _read(spec, upstream) if stopped is None else stopped
+
+
+def _before_combining(spec: StepSpec, upstream: Sequence[State]) -> Finish | CallBody:
+    """Decide about a call that combines results: failures are for the trigger, and left out if it passes."""
+    group = next(n for n, i in enumerate(spec.inputs) if i.key is not None)
+    children = [child for child in getattr(upstream[group], "map_states", ()) if child is not None]
+    if not children:
+        text = f"{spec.inputs[group].source_slug} is an empty map: there is nothing to combine"
+        return Finish(Failed(text, ValueError(text)))
+    kept = [child for child in children if child.is_successful() and not child.is_skipped()]
+    if spec.task.skip_on_upstream_skip:
+        others = any(isinstance(state, Skipped) for state in upstream)
+        if others or (any(child.is_skipped() for child in children) and (spec.plain or not kept)):
+            return Finish(Skipped(SKIPPED_UPSTREAM))
+    stopped = _ask_trigger(spec, upstream)
+    if stopped is not None:
+        return stopped
+    if not kept:
+        text = f"none of the {len(children)} results that it combines is there: they failed, or were skipped"
+        return Finish(Failed(text, ValueError(text)))
+    combined = [*upstream]
+    combined[group] = Mapped(None, map_states=kept)
+    return _read(spec, combined)
 
 
 def finished(state: State) -> bool:
