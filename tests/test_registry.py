@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-from real import until
+from real import meanwhile, until
 
 import prefectish
 from prefectish import Flow, history, task
@@ -23,11 +24,12 @@ from prefectish.environments import CommandEnvironment, EnvironmentFailed, Local
 from prefectish.errors import FlowDefinitionError, NotDeployed, ParameterError, RunNotActive
 from prefectish.executors import LocalDaskExecutor, LocalExecutor
 from prefectish.flow_loading import load_flow
-from prefectish.history import registry_tables
+from prefectish.history import registry_tables, schema
 from prefectish.history.holders import shown
 from prefectish.history.store import open_store
 from prefectish.registry import queue
 from prefectish.registry.agent import Agent
+from prefectish.registry.drive import BEAT
 from prefectish.registry.planning import plan
 from prefectish.schedules import IntervalSchedule, Schedule
 from prefectish.schedules.clocks import DatesClock
@@ -327,6 +329,89 @@ def test_run_whose_driver_is_killed_is_continued_from_its_record(flow: Any, plac
     assert isinstance(state, Success)
     row = history.run(run_id)
     assert (row.trigger, row.part) == ("resume", 1)
+
+
+def test_run_whose_driver_is_told_to_end_is_handed_on(flow: Any, place: Path) -> None:
+    """As `scancel`, a preempting queue or the shutdown of a machine does it."""
+    (place / "gate-2").touch()
+    run_id = flow.deploy("sales").run()
+    agent = agent_process(place)
+    try:
+        until(lambda: 2 in bodies(place), LIMIT)
+        os.kill(driver_of(run_id), signal.SIGTERM)
+        until(lambda: queue.row_of(open_store(None), run_id).resumes, LIMIT)
+        (place / "gate-2").unlink()
+        state = prefectish.attach(run_id).wait(LIMIT)
+    finally:
+        (place / "gate-2").unlink(missing_ok=True)
+        agent.terminate()
+        agent.wait(LIMIT)
+    assert isinstance(state, Success)
+    row = history.run(run_id)
+    assert (row.trigger, row.part, row.exit_code) == ("resume", 1, 0)
+    assert not (place / "told").exists()
+    assert queue.row_of(open_store(None), run_id).resumes == 1
+
+
+def told_to_end(flow: Any, place: Path, **options: Any) -> str:
+    """Deploy and run a flow, tell its driver to end, and return the run once the agent has ended."""
+    (place / "gate-2").touch()
+    run_id = flow.deploy("sales", **options).run()
+    agent = agent_process(place)
+    try:
+        until(lambda: 2 in bodies(place), LIMIT)
+        agent.terminate()  # it begins nothing more
+        agent.wait(LIMIT)
+        os.kill(driver_of(run_id), signal.SIGTERM)
+        until(lambda: history.run(run_id).ended is not None, LIMIT)
+        until(lambda: queue.row_of(open_store(None), run_id).state != registry_tables.DRIVEN, LIMIT)
+    finally:
+        (place / "gate-2").unlink()
+    return str(run_id)
+
+
+def test_run_whose_driver_is_told_to_end_ends_if_it_is_not_to_be_continued(flow: Any, place: Path) -> None:
+    run_id = told_to_end(flow, place, on_lost="fail")
+    Agent().start(once=True)
+    row = history.run(run_id)
+    assert (row.message, row.exit_code, row.part) == ("terminated", 143, 0)
+    assert prefectish.attach(run_id).state.is_finished()
+
+
+def test_run_that_waits_for_its_next_driver_can_be_cancelled(flow: Any, place: Path) -> None:
+    run_id = told_to_end(flow, place)
+    run = prefectish.attach(run_id)
+    assert not run.state.is_finished()
+    run.cancel()
+    assert isinstance(run.wait(LIMIT), Cancelled)
+    assert history.run(run_id).state == "Cancelled"
+
+
+def test_next_driver_has_what_is_left_of_the_time_limit(flow: Any, place: Path) -> None:
+    run_id = told_to_end(flow, place, timeout=1000)
+    with open_store(None).writing() as connection:
+        connection.execute(schema.runs.update().values(started=schema.runs.c.started - 2000))
+    Agent().start(once=True)
+    state = prefectish.attach(run_id).wait(LIMIT)
+    assert not state.is_successful()
+    found = [child.message for child in history.run(run_id).children("load")]
+    assert any("took longer than its timeout of 1000 s" in str(text) for text in [state.message, *found])
+
+
+def test_driver_that_is_stopped_is_found_while_its_agent_lives(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefectish.registry.agent.STANDS_STILL_AFTER", 2.5 * BEAT)
+    (place / "gate-2").touch()
+    run_id = load_flow(f"{place / 'reports.py'}:report").deploy("sales").run()
+    with meanwhile(Agent().start, True):
+        until(lambda: 2 in bodies(place), LIMIT)
+        stopped = psutil.Process(driver_of(run_id))
+        stopped.suspend()
+        until(lambda: queue.row_of(open_store(None), run_id).resumes, LIMIT)
+        (place / "gate-2").unlink()
+        state = prefectish.attach(run_id).wait(LIMIT)
+    assert not stopped.is_running()
+    assert isinstance(state, Success)
+    assert history.run(run_id).part == 1
 
 
 def test_run_whose_drivers_are_lost_for_good_fails_and_its_handlers_know(flow: Any, place: Path) -> None:

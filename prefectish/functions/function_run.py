@@ -20,6 +20,7 @@ from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
 from prefectish.engine.driver.control import CancelRun, CancelTask, RunControl, SetTaskLimit, carry_out
+from prefectish.engine.driver.interrupts import in_record
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.item_key import ITEM_KEY
 from prefectish.engine.plan.steps import TaskName
@@ -232,7 +233,8 @@ class FunctionRun:
 
     def interrupt(self, stop: BaseException) -> State:
         """Cancel all that was submitted, and return the state of the flow."""
-        self.final = Cancelled("interrupted")
+        message, code = in_record(stop) if isinstance(stop, KeyboardInterrupt) else ("interrupted", None)
+        self.final = Cancelled(message, context=None if code is None else {"exit_code": code})
         self.post(CancelRun("interrupted"))
         self.is_open = False
         self.control.mailbox.wake()

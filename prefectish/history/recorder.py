@@ -18,7 +18,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.driver.control import Reply, RunControl
-from prefectish.engine.driver.interrupts import INTERRUPTED, TERMINATED, Terminated
+from prefectish.engine.driver.interrupts import in_record
 from prefectish.engine.driver.options import RunOrigin
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.admission import Limits
@@ -227,8 +227,7 @@ class HistoryRecorder:
         name = type(state).__name__ if state is not None else "Failed"
         message, code = f"{type(error).__name__}: {error}", getattr(error, "exit_code", 1)
         if isinstance(error, KeyboardInterrupt):
-            terminated = isinstance(error, Terminated)
-            message, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+            message, code = in_record(error)
 
         def write(connection: Connection) -> None:
             connection.execute(update(schema.steps).where(schema.steps.c.run == self._run).values(**_OVER))

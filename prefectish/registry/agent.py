@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -137,7 +138,10 @@ class Agent:
             logger.warning("%s; trying again", error)
 
     def _show_life(self) -> None:
-        """Beat for itself, and for the drivers that it has started: a queue may let them wait before they can."""
+        """Beat for itself, and for its drivers as long as they cannot: a queue lets them wait, or a body holds the GIL.
+
+        Not for one that is stopped, or that cannot be looked at from here: its own beats count.
+        """
         now = time.monotonic()
         if now - self._beat_at < BEAT:
             return
@@ -145,8 +149,11 @@ class Agent:
         with self._store.writing() as connection:
             values = {"beat": table.c.beat + 1, "seen": time.time()}
             connection.execute(update(table).where(table.c.id == self.id).values(values))
+        holders = {run.run: run for run in queue.open_runs(self._store)}
         for driver in self._drivers:
-            queue.beat(self._store, driver.run, driver.claim)
+            found = holders.get(driver.run)
+            if found is not None and (found.state == CLAIMED or _runs(found.holder)):
+                queue.beat(self._store, driver.run, driver.claim)
         self._collect_orphans()
 
     def _plan(self) -> None:
@@ -268,21 +275,23 @@ class Agent:
 
     def _look_for_lost(self) -> None:
         """Find runs whose driver, or whose agent before there is a driver, is dead or stands still."""
-        now, own = time.monotonic(), {driver.run for driver in self._drivers}
+        now, own = time.monotonic(), {driver.run: driver.process for driver in self._drivers}
         current = queue.open_runs(self._store)
         self._seen = {run.run: self._seen.get(run.run, Seen((None, -1), now)) for run in current}
         for found in current:
             signs = (found.claim, found.beat)
             if self._seen[found.run].signs != signs:
                 self._seen[found.run] = Seen(signs, now)
-            if found.run in own or not set(json.loads(found.deployment.labels)) <= set(self.labels):
+            if not set(json.loads(found.deployment.labels)) <= set(self.labels):
                 continue
             holder, name = found.holder or "", shown(found.holder or "unknown")
-            if holder and life_of(holder, 0.0) is Life.DEAD:
+            if holder and found.run not in own and life_of(holder, 0.0) is Life.DEAD:
                 self._lost(found, f"its driver {name} is dead", began=found.state == DRIVEN)
             elif now - self._seen[found.run].at > STANDS_STILL_AFTER:
                 why = f"its driver {name} gave no sign of life for {STANDS_STILL_AFTER:g} s"
                 self._lost(found, why, began=found.state == DRIVEN)
+                if found.run in own:  # what is stopped would hold the record of the run, and wake in the midst of it
+                    _kill(own[found.run])
 
     def _lost(self, found: queue.OpenRun, why: str, began: bool = True) -> None:
         """Let another driver continue a run, or end it; end it here if the driver that was to end it died, too."""
@@ -307,6 +316,17 @@ class Agent:
     def _refusal(self, run: str, deployment: Deployment) -> str | None:
         """Return why this agent must start no driver for a run: what is deployed, or asked for, is not signed."""
         return deployment.refusal() or queue.refusal(queue.row_of(self._store, run))
+
+
+def _runs(holder: str | None) -> bool:
+    """Whether a process is seen to live, and is not stopped."""
+    return holder is not None and life_of(holder, 0.0) is Life.ALIVE
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a driver and what it has started, which are the session of their own."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class _stopped_by_signals:

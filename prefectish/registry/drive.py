@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 
 from prefectish.engine.capture import Value, capture
+from prefectish.engine.driver.interrupts import TERMINATED
 from prefectish.engine.driver.options import RunOrigin
 from prefectish.engine.driver.run import resumption, run_flow
 from prefectish.engine.state import State
@@ -27,6 +28,8 @@ MARK = "prefectish-facts: "
 FAILED, LOCKED = 1, 75
 #: How the message of a run begins whose drivers were lost.
 LOST_RUN = "driver-lost"
+#: Why a run is continued whose driver was told to end.
+TOLD_TO_END = "its driver was told to end (SIGTERM)"
 _r = schema.runs.c
 
 
@@ -49,11 +52,11 @@ def drive(
 ) -> State | None:
     """Run a flow to its end, or continue it; None if another driver has ended it before."""
     found = recorded_row(store, run_id)
-    if found is not None and found.ended is not None:
+    if found is not None and found.ended is not None and found.exit_code != TERMINATED:
         return None
     given = {"history": store.address, "origin": origin, "run_id": run_id, **options}
     if found is not None:
-        given["resumption"] = resumption(run_id, store.address)
+        given |= {"resumption": resumption(run_id, store.address), "spent": found.duration}
     if isinstance(flow, FlowFunction):
         state = flow._state(flow.signature.bind((), parameters), flow.options.merged(**given))
         _keep_returned(store, flow, run_id, state)
@@ -86,11 +89,11 @@ def record_end(store: HistoryStore, run_id: str, flow_name: str, state: State, o
     }
     facts = {} if origin is None else {**origin._asdict(), "scheduled_for": _seconds(origin)}
     with store.writing() as connection:
-        found = connection.execute(select(_r.number, _r.ended).where(_r.id == run_id)).first()
+        found = connection.execute(select(_r.number, _r.ended, _r.exit_code).where(_r.id == run_id)).first()
         if found is None:
             row = {"id": run_id, "flow_name": flow_name, "name": run_id, "started": now, "heartbeat": now, "part": 0}
             connection.execute(insert(schema.runs).values({**row, **facts, **values}))
-        elif found.ended is None:
+        elif found.ended is None or (found.exit_code == TERMINATED and state.exit_code != TERMINATED):
             connection.execute(update(schema.runs).where(_r.number == found.number).values(values))
 
 

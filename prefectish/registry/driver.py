@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prefectish.engine.driver.interrupts import TERMINATED
 from prefectish.engine.driver.options import RunOrigin
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.state import Failed, Running, State
@@ -26,7 +27,18 @@ from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore, open_store
 from prefectish.registry import queue
 from prefectish.registry.deployment import Deployment
-from prefectish.registry.drive import BEAT, FAILED, LOCKED, LOST_RUN, MARK, drive, origin_of, record_end, recorded_row
+from prefectish.registry.drive import (
+    BEAT,
+    FAILED,
+    LOCKED,
+    LOST_RUN,
+    MARK,
+    TOLD_TO_END,
+    drive,
+    origin_of,
+    record_end,
+    recorded_row,
+)
 from prefectish.registry.source import load
 from prefectish.secrets.store import find as find_secret
 
@@ -161,6 +173,8 @@ def _end(
         return LOCKED
     except (KeyboardInterrupt, SystemExit) as stop:
         state = getattr(stop, "state", None) or Failed(describe(stop))
+        if state.exit_code == TERMINATED and _is_handed_on(store, run_id, claim, deployment):
+            return TERMINATED
         record_end(store, run_id, deployment.flow_name, state, origin)  # the flow's file may end the program
     except Exception as error:  # the flow's file, a cluster that cannot be reached: nobody else hears of it
         logger.error("run %s could not be driven", run_id, exc_info=error)
@@ -173,6 +187,15 @@ def _end(
         return found.exit_code or 0
     queue.end(store, run_id, claim, f"{type(state).__name__}: {state.message}", state.exit_code)
     return state.exit_code
+
+
+def _is_handed_on(store: HistoryStore, run_id: str, claim: str, deployment: Deployment) -> bool:
+    """Let another driver continue a run that SIGTERM has ended here; False if none is to."""
+    options, resumes = deployment.options, queue.row_of(store, run_id).resumes
+    if options.on_lost != "resume" or resumes >= options.max_resumes:
+        return False
+    logger.warning("run %s: %s; another driver continues it", run_id, TOLD_TO_END)
+    return queue.hand_on_run(store, run_id, claim, TOLD_TO_END)
 
 
 def detached(facts: Mapping[str, Any]) -> int:

@@ -292,6 +292,14 @@ def give_back(store: HistoryStore, lost: OpenRun, why: str, began: bool) -> bool
         return bool(connection.execute(update(requested).where(same).values(values)).rowcount)
 
 
+def hand_on_run(store: HistoryStore, run: str, claim: str, why: str) -> bool:
+    """Let another driver continue a run whose own was told to end; return whether the claim was the one that holds."""
+    with store.writing() as connection:
+        mine = (_q.run == run) & (_q.claim == claim) & (_q.state == DRIVEN)
+        values = {"state": WAITING, "claim": None, "driver": None, "message": why, "resumes": _q.resumes + 1}
+        return bool(connection.execute(update(requested).where(mine).values(values)).rowcount)
+
+
 def put_off(store: HistoryStore, found: OpenRun, until: float) -> None:
     """Let a driver try again later: the run is in other hands still. When it was due stays, which is signed."""
     with store.writing() as connection:

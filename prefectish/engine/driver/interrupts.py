@@ -49,6 +49,11 @@ def ended_by(stop: BaseException, state: State | None, run_id: str | None) -> Ba
     return end
 
 
+def in_record(stop: KeyboardInterrupt) -> tuple[str, int]:
+    """Return the message and the exit code of the record of a run that was interrupted."""
+    return ("terminated", TERMINATED) if isinstance(stop, Terminated) else ("interrupted", INTERRUPTED)
+
+
 def stopped_by(stop: BaseException) -> str:
     """Return what interrupted a run, for its reader."""
     if isinstance(stop, Lost):

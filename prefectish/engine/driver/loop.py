@@ -191,7 +191,7 @@ class Run:
             lost = partial(self.control.mailbox.post, Interrupt(Lost))
             self.recorder.watch(self.progress.open_rows, partial(ask, self.control), lost)
         if self.options.timeout is not None:
-            self.progress.cancellation.limit_time(self.options.timeout, self.clock.moment())
+            self.progress.cancellation.limit_time(self.options.timeout, self.clock.moment(), self.options.spent)
         if self.ticker is not None:
             recorded = None if self.recorder is None else self.run_id
             self.ticker.begin(self.progress, self.session, recorded, self.failures.causes, self.run_id)

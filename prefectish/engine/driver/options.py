@@ -40,6 +40,7 @@ class RunOptions(NamedTuple):
     keep_results: Any = None
     #: Longest time of the run in seconds; then open tasks are TimedOut, and those not started Cancelled.
     timeout: float | None = None
+    spent: float = 0.0  # seconds of `timeout` that former drivers of the run have used
     #: "prompt" to ask on the terminal about paused tasks; None to end the run when only they are left.
     on_pause: str | None = None
     #: Where the run is recorded: None for the history in the home folder, False for nowhere, a path or a database URL.

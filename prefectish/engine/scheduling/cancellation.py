@@ -197,10 +197,10 @@ class Cancellation:
                 self.changes.end_row(step_state, row, step_state.start_of(row) or NOT_RUN, rest)
         self.changes.finish_step(step_state)
 
-    def limit_time(self, seconds: float, now: Now) -> None:
-        """End the run after so many seconds: open tasks are TimedOut, those not started Cancelled."""
+    def limit_time(self, seconds: float, now: Now, spent: float = 0.0) -> None:
+        """End the run after so many seconds less those spent: open tasks are TimedOut, those not started Cancelled."""
         text = f"the flow run took longer than its timeout of {seconds:g} s"
-        due = now.seconds + seconds
+        due = now.seconds + max(0.0, seconds - spent)
         self.ends[None] = due, text
 
         def stop(then: Now) -> None:
