@@ -77,6 +77,8 @@ PLACES: Mapping[str, Mapping[str, str]] = {
     },
     "prefect.tasks.notifications.email_task": {"prefectish.tasks.mail": "EmailTask"},
     "prefect.tasks.notifications.slack_task": {"prefectish.tasks.slack": "SlackTask"},
+    "prefect.tasks.prefect": {"prefectish.tasks.flows": "StartFlowRun=RunFlow"},
+    "prefect.tasks.prefect.flow_run": {"prefectish.tasks.flows": "StartFlowRun=RunFlow"},
     "prefect.tasks.secrets": {
         "prefectish": "EnvVarSecret PrefectSecret=Secret",
         "prefectish.tasks.secrets": "SecretBase",

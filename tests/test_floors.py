@@ -118,6 +118,7 @@ FLOORS = [
     ["prefectish.examples", "prefectish.examples.*"],
     ["prefectish.executors", "prefectish.executors.*"],
     ["prefectish.compat", "prefectish.compat.*"],
+    ["prefectish.moving", "prefectish.moving.*"],
     ["prefectish.cli", "prefectish.cli.*"],
 ]
 

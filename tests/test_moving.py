@@ -1,0 +1,238 @@
+"""`prefectish move`: each example is a file before and after, and what is left of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+
+pytest.importorskip("libcst")
+
+from prefectish.moving import move
+
+
+def moved(before: str) -> str:
+    return move(dedent(before)).source
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("from prefect import Flow, task", "from prefectish import Flow, task"),
+        ("from prefect import *", "from prefectish import *"),
+        ("from prefect.engine.signals import *", "from prefectish.engine.signals import *"),
+        ("import prefect", "import prefectish"),
+        ("import prefect, os", "import prefectish\nimport os"),
+        ("import prefect.triggers", "import prefectish.triggers"),
+        ("from prefect.core import Flow, Edge", "from prefectish import Flow\nfrom prefectish.edges import Edge"),
+        ("from prefect.utilities.edges import unmapped as u", "from prefectish import unmapped as u"),
+        ("from prefect.engine import signals, state", "from prefectish.engine import signals, state"),
+        ("from prefect.engine import results", "from prefectish import results"),
+        ("import prefect.engine.signals as s\ns.FAIL()", "import prefectish.engine.signals as s\ns.FAIL()"),
+        ("import prefect as p\n@p.task\ndef f(): ...", "import prefectish\n@prefectish.task\ndef f(): ..."),
+        (
+            "import prefect\nprefect.engine.signals.FAIL('no')",
+            "import prefectish.engine.signals\nprefectish.engine.signals.FAIL('no')",
+        ),
+        (
+            "import prefect\nprefect.context.get('logger').info('x')",
+            "import prefectish\nprefectish.context.get('logger').info('x')",
+        ),
+        (
+            "from prefect.tasks import control_flow\nwith control_flow.case(x, 1): ...",
+            "import prefectish\nwith prefectish.case(x, 1): ...",
+        ),
+        (
+            "from prefect.tasks.secrets import PrefectSecret\nkey = PrefectSecret('KEY')",
+            "from prefectish import Secret\nkey = Secret('KEY')",
+        ),
+        (
+            "from prefect.tasks.secrets import PrefectSecret\nSecret = 1\nkey = PrefectSecret('KEY')",
+            "from prefectish import Secret as PrefectSecret\nSecret = 1\nkey = PrefectSecret('KEY')",
+        ),
+        (
+            "from prefect.engine import signals\nraise signals.PrefectStateSignal('x')",
+            "from prefectish.engine import signals\nraise signals.StateSignal('x')",
+        ),
+        (
+            "from prefect import (\n    Flow,  # a flow\n    case,\n)\nf(case=1)\nx.case",
+            "from prefectish import (\n    Flow,  # a flow\n    case,\n)\nf(case=1)\nx.case",
+        ),
+        (
+            "def f():\n    import prefect\n    return prefect.context",
+            "def f():\n    import prefectish\n    return prefectish.context",
+        ),
+        (
+            "try:\n    from prefect.executors import DaskExecutor\nexcept ImportError:\n    DaskExecutor = None",
+            "try:\n    from prefectish.executors import DaskExecutor\nexcept ImportError:\n    DaskExecutor = None",
+        ),
+        ("from prefect.task_runners import SequentialTaskRunner\nSequentialTaskRunner()",
+         "from prefectish.executors import LocalExecutor\nLocalExecutor()"),
+        ("from prefect_dask import DaskTaskRunner", "from prefectish import DaskTaskRunner"),
+        ("from prefect.tasks import task_input_hash, task",
+         "from prefectish.tasks import task_input_hash\nfrom prefectish import task"),
+        ("import prefected\nfrom prefected import task", "import prefected\nfrom prefected import task"),
+        ("from .prefect import task", "from .prefect import task"),
+    ],
+)  # fmt: skip
+def test_imports_and_names(before: str, after: str) -> None:
+    found = move(before)
+    assert (found.source, found.left) == (after, [])
+    compile(found.source, "moved.py", "exec")
+    assert move(found.source).source == found.source
+
+
+@pytest.mark.parametrize(
+    ("imported", "before", "after"),
+    [
+        ("Flow", "Flow('f', every)", "Flow('f', schedule=every)"),
+        ("Flow", "Flow('f', storage=None, run_config=None)", "Flow('f')"),
+        ("executors.LocalDaskExecutor", "LocalDaskExecutor(scheduler='threads')",
+         "LocalDaskExecutor(scheduler='threads')"),
+        ("executors.DaskExecutor", "DaskExecutor(local_processes=True)",
+         'DaskExecutor(cluster_kwargs={"processes": True})'),
+        ("schedules.clocks.CronClock", "CronClock('0 9 * * *', labels=['a'])", "CronClock('0 9 * * *')"),
+        ("engine.results.LocalResult", "LocalResult(dir='x', validate_dir=False)", "LocalResult(dir='x')"),
+        ("Flow", "state = flow.visualize(flow_state=state)", "state = flow.visualize(state)"),
+        ("Flow", "flow.register('p', idempotency_key=1, labels=['a'])", "flow.register('p', labels=['a'])"),
+        ("Flow", "import logging\nlogging.getLogger('prefect.x')", "import logging\nlogging.getLogger('prefectish.x')"),
+    ],
+)  # fmt: skip
+def test_known_calls(imported: str, before: str, after: str) -> None:
+    module, _, name = f"prefect.{imported}".rpartition(".")
+    found = move(f"from {module} import {name}\n{before}")
+    assert (found.source.partition("\n")[2], found.left) == (after, [])
+
+
+def test_executor_of_one_thread_has_a_name_of_its_own() -> None:
+    before = "from prefect.executors import LocalDaskExecutor\nx = LocalDaskExecutor(scheduler='single-threaded')"
+    assert moved(before) == "from prefectish.executors import LocalExecutor\nx = LocalExecutor()"
+    both = f"{before}\ny = LocalDaskExecutor()"
+    assert moved(both).startswith(
+        "from prefectish.executors import LocalExecutor, LocalDaskExecutor\nx = LocalExecutor()"
+    )
+
+
+def test_naive_dates_are_in_utc() -> None:
+    before = """\
+        from datetime import datetime, timedelta
+        from prefect.schedules import IntervalSchedule
+        IntervalSchedule(start_date=datetime.utcnow(), interval=timedelta(1))
+        IntervalSchedule(timedelta(1), datetime(2030, 1, 1))
+        IntervalSchedule(start_date=datetime(2030, 1, 1, tzinfo=zone), interval=timedelta(1))
+    """
+    assert moved(before) == dedent("""\
+        from datetime import UTC, datetime, timedelta
+        from prefectish.schedules import IntervalSchedule
+        IntervalSchedule(start_date=datetime.now(UTC), interval=timedelta(1))
+        IntervalSchedule(timedelta(1), datetime(2030, 1, 1, tzinfo=UTC))
+        IntervalSchedule(start_date=datetime(2030, 1, 1, tzinfo=zone), interval=timedelta(1))
+    """)
+
+
+def test_storage_and_run_configs_go_with_what_was_made_for_them() -> None:
+    before = """\
+        from prefect import Flow
+        from prefect.run_configs import KubernetesRun
+        from prefect.storage import GitHub, S3
+        STORAGE = GitHub(
+            repo="a/b",
+        )
+        with Flow("f", storage=STORAGE, run_config=KubernetesRun(labels=["a"])) as flow:
+            pass
+        flow.storage = S3("bucket")
+        flow.run_config = KubernetesRun()
+    """
+    found = move(dedent(before))
+    assert found.source == dedent("""\
+        from prefectish import Flow
+        with Flow("f") as flow:
+            pass
+    """)
+    assert [(line, what) for line, what, _ in found.deleted] == [
+        (4, "STORAGE = GitHub("),
+        (7, 'run_config=KubernetesRun(labels=["a"])'),
+        (7, "storage=STORAGE"),
+        (9, 'flow.storage = S3("bucket")'),
+        (10, "flow.run_config = KubernetesRun()"),
+    ]
+    assert found.left == []
+
+
+def test_what_something_else_uses_stays() -> None:
+    before = "from prefect.storage import S3\nstorage = S3('x')\nprint(storage)"
+    found = move(before)
+    assert found.source == before
+    assert [(left.line, left.what) for left in found.left] == [(2, "prefect.storage.S3")]
+
+
+def test_flow_runs_that_are_started_by_a_task() -> None:
+    before = """\
+        from prefect.tasks.prefect import StartFlowRun
+        StartFlowRun(flow_name="daily", project_name="sales", wait=True)
+        StartFlowRun(project_name=project, flow_name="daily", name="starts it")
+        StartFlowRun(flow_name="daily", project_name="sales", parameters={"x": 1})
+    """
+    found = move(dedent(before))
+    assert found.source == dedent("""\
+        from prefectish.tasks.flows import RunFlow
+        RunFlow("sales/daily", wait=True)
+        RunFlow(f"{project}/daily", name="starts it", wait=False)
+        RunFlow(flow_name="daily", project_name="sales", parameters={"x": 1})
+    """)
+    assert [left.line for left in found.left] == [4]
+
+
+def test_what_is_not_here_is_left_with_its_line_and_a_reason() -> None:
+    before = """\
+        import prefect
+        from prefect import Flow
+        from prefect.backend import get_key_value
+        from prefect.tasks.aws import S3Upload
+        prefect.config.flows.checkpointing = True
+        Flow(get_key_value("name"))
+        HOME = "PREFECT__HOME_DIR"
+    """
+    found = move(dedent(before))
+    assert found.source.startswith("import prefect\n")
+    assert "from prefect.tasks.aws import S3Upload\n" in found.source
+    assert [(left.line, left.what, left.reason[:12]) for left in found.left] == [
+        (4, "prefect.tasks.aws.S3Upload", "write a task"),
+        (5, "prefect.config.flows.checkpointing", "settings are"),
+        (6, "prefect.backend.get_key_value", "keep values "),
+        (7, "PREFECT__HOME_DIR", "settings are"),
+    ]
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "prefectish.cli", "move", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_command_shows_a_diff_and_writes_when_it_is_told_to(tmp_path) -> None:
+    file, other = tmp_path / "flow.py", tmp_path / "other.py"
+    before = "from prefect import Flow\r\nf = Flow('f', storage=None)\r\n"
+    file.write_bytes(before.encode())
+    other.write_text("import prefect\nprefect.Client()\n")
+    shown = command(file)
+    assert shown.returncode == 0, shown.stderr
+    assert "-from prefect import Flow" in shown.stdout
+    assert "+from prefectish import Flow" in shown.stdout
+    assert f"{file}:2: deleted: storage=None: code is not stored here" in shown.stderr
+    assert file.read_bytes() == before.encode()
+    wrote = command(file, other, "--write")
+    assert (wrote.returncode, wrote.stdout) == (1, f"{file}: rewritten\n")
+    assert f"{other}:2: left: prefect.Client: there is no server" in wrote.stderr
+    assert file.read_bytes() == b"from prefectish import Flow\r\nf = Flow('f')\r\n"
+    assert command(file).stdout == ""
+
+
+def test_command_says_which_file_it_cannot_read(tmp_path) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text("import prefect\ndef :\n")
+    done = command(file)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"prefectish: {file}:2: it is no Python:")
+    assert command(tmp_path / "nothing.py").returncode == 2
