@@ -52,10 +52,18 @@ def asker() -> str:
     return f"{user}@{process_name()}"
 
 
-def post(connection: Connection, run: int, verb: str, arguments: Mapping[str, Any], signer: Signer) -> int:
-    """Leave a request for a run, by its number in the history; return the number of the request."""
+def post(
+    connection: Connection, run: int, verb: str, arguments: Mapping[str, Any], signer: Signer, by: str | None = None
+) -> int:
+    """Leave a request for a run, by its number in the history; return the number of the request.
+
+    Parameters
+    ----------
+    by
+        Who asks; default: this process.
+    """
     text = json.dumps(arguments, sort_keys=True)
-    facts = {"run": run, "verb": verb, "arguments": text, "asked_by": asker(), "asked": time.time()}
+    facts = {"run": run, "verb": verb, "arguments": text, "asked_by": by or asker(), "asked": time.time()}
     signature = signer.sign(facts)
     key = connection.execute(insert(schema.asks).values(signature=signature, **facts)).inserted_primary_key
     assert key is not None

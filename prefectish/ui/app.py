@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from prefectish.errors import PrefectishError
 from prefectish.history.store import open_store
 from prefectish.ui.access import LOOPBACK, Access
+from prefectish.ui.events import Hub
 from prefectish.ui.records import Refusal
 from prefectish.ui.rendering import show
 from prefectish.ui.routes import routes
@@ -45,12 +47,23 @@ def create_app(
     access = Access(token, LOOPBACK | {host.lower() for host in allowed_hosts}, read_only)
     app = Starlette(
         routes=routes(),
-        middleware=[Middleware(Guard, access=access), Middleware(GZipMiddleware, minimum_size=2000)],
+        middleware=[Middleware(Guard, access=access), Middleware(GZipMiddleware, minimum_size=2000, compresslevel=5)],
         exception_handlers={HTTPException: _not_found, NotFound: _not_found, PrefectishError: _broken},
+        lifespan=_lifetime,
     )
     app.state.access = access
     app.state.source = Source(open_store(history_url))
+    app.state.hub = Hub(app.state.source, access)
     return app
+
+
+@asynccontextmanager
+async def _lifetime(app: Starlette) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        app.state.hub.close()
+        app.state.source.close()
 
 
 def _not_found(request: Request, error: Exception) -> Response:
@@ -66,6 +79,6 @@ def _broken(request: Request, error: Exception) -> Response:
 
 def _error(request: Request, status: int, why: str) -> Response:
     record = Refusal(error=why)
-    if request.scope["path"].startswith("/api"):
+    if request.scope["path"].startswith("/api") or "hx-request" in request.headers:
         return JSONResponse(record.model_dump(), status)
     return show(request, "error.html", record, status)

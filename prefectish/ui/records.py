@@ -97,6 +97,7 @@ class TaskRow(Record):
     is_map: bool
     state: str | None
     counts: list[Count] = Field(description="items by state, those that are running or not begun included")
+    is_counted: bool = Field(description="whether the counts are complete: those of a large map are read meanwhile")
     done: int
     failed: int
     total: int | None = Field(description="None while the width of a map is not known")
@@ -185,6 +186,7 @@ class RunDetail(Record):
 
     run: RunSummary
     tasks: list[TaskRow]
+    hidden: int = Field(description="further tasks, which have no row; their counts are in those of the run")
     edges: list[Edge]
     causes: list[Cause]
     waiting: list[Waiting] = Field(description="for an approval")
@@ -193,7 +195,7 @@ class RunDetail(Record):
     notices: list[Notice]
     facts: list[tuple[str, str]] = Field(description="version, executor, driver, agent, origin, ... by name")
     parameters: dict[str, Json] | None = Field(description="None if they are not recorded")
-    resumed_from: str | None
+    resumed: int = Field(description="how often it was resumed")
     children: list[str] = Field(description="runs that its tasks asked for")
     parent: str | None
     verbs: list[str] = Field(description="what can be asked of it now")
@@ -219,6 +221,8 @@ class Timeline(Record):
     workers: list[Track]
     tasks: list[Track]
     slowest: list[SlowItem]
+    is_complete: bool = Field(description="whether it was read: that of a large run takes a moment, ask again")
+    sample: int = Field(description="one in so many items was read")
 
 
 class SlowItem(Record):
@@ -265,6 +269,7 @@ class FailedItems(Record):
     cause: int | None
     step: int | None
     text: str | None
+    causes: list[Cause] = Field(description="of the run, or of the task, to choose from")
     sort: Literal["item", "seconds", "attempts", "worker", "time"]
     descending: bool
 
@@ -512,7 +517,7 @@ class Asked(Record):
     """An answer to a request that changes something."""
 
     done: str = Field(description="in words")
-    ask: Ask | None = None
+    asks: list[Ask] = []
     run: str | None = None
 
 

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
 
 from prefectish.display import page as display
+from prefectish.ui.access import Access
 from prefectish.ui.drawing import busy, color_of, graph, map_states
 from prefectish.ui.paths import url
 from prefectish.ui.security import root_of
@@ -61,17 +62,18 @@ def rendered(template: str, values: dict[str, Any]) -> str:
     return environment().get_template(template).render(values)
 
 
+def values_for(access: Access, page: Any, here: str) -> dict[str, Any]:
+    """Return what every template is given, those of fragments included."""
+    return {"page": page, "here": here, "csrf": access.csrf, "read_only": access.read_only}
+
+
 def context(request: HTTPConnection, page: Any) -> dict[str, Any]:
-    """Return what every template of a page is given."""
-    access = request.app.state.access
-    query = request.scope["query_string"].decode()
+    """Return what the template of a page is given."""
+    query = request.scope["query_string"].decode("ascii", "replace")
     here = request.scope["path"].lstrip("/") or "./"
     return {
-        "page": page,
+        **values_for(request.app.state.access, page, here + (f"?{query}" if query else "")),
         "root": root_of(request),
-        "here": here + (f"?{query}" if query else ""),
-        "csrf": access.csrf,
-        "read_only": access.read_only,
         "query": dict(request.query_params),
     }
 

@@ -26,22 +26,11 @@ def record_of(model: type[R], request: Request) -> R:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise HTTPException(
-            400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"
-        ) from None
+        raise HTTPException(400, first_error(error)) from None
 
 
-def page_number(request: Request) -> int:
-    """Return which page of a list is wanted, from 1."""
-    return number(request, "page", 1)
-
-
-def number(request: Request, name: str, default: int) -> int:
-    """Return a whole number of the query of an address, at least 0; HTTPException 400 if it is none."""
-    text = request.query_params.get(name)
-    if not text:
-        return default
-    if not text.isascii() or not text.isdecimal() or len(text) > 12:
-        raise HTTPException(400, f"{name} must be a whole number, got {text!r}")
-    return int(text)
+def first_error(error: ValidationError) -> str:
+    """Return the first thing that does not fit, in words."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the body"
+    return f"{where}: {first['msg']}, got {str(first['input'])[:80]!r}"

@@ -5,12 +5,19 @@ from __future__ import annotations
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from prefectish.ui import pages
+from prefectish.ui import api, events, posts
+from prefectish.ui.actions import ACTIONS
+from prefectish.ui.pages import PAGES, page
 from prefectish.ui.paths import PATHS
 from prefectish.ui.rendering import STATIC
 
 
 def routes() -> list[BaseRoute]:
     """Return all routes."""
-    shown = [Route(PATHS[name], getattr(pages, name), name=name) for name in pages.NAMES]
-    return [*shown, Mount("/static", StaticFiles(directory=STATIC), name="static")]
+    return [
+        *(Route(PATHS[name], page(name), name=name) for name in PAGES),
+        *(Route(PATHS[name], posts.form(name), name=name, methods=["POST"]) for name in ACTIONS),
+        Route(PATHS["events"], events.stream, name="events"),
+        *api.routes(),
+        Mount("/static", StaticFiles(directory=STATIC), name="static"),
+    ]

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from typing import Any, NamedTuple, TypeVar
+
 from prefectish.history.store import HistoryStore
+
+T = TypeVar("T")
+#: What is remembered at most: pictures of maps, timelines, comparisons.
+MOST_REMEMBERED = 64
+#: Seconds that a page waits for what takes long; it is shown without it then, and completed later.
+PATIENCE = 0.15
+
+
+class NotFound(Exception):
+    """There is no such run, task, item or deployment; the text says so."""
+
+
+class _Memory(NamedTuple):
+    at: float
+    value: Any
 
 
 class Source:
@@ -16,7 +39,62 @@ class Source:
 
     def __init__(self, store: HistoryStore) -> None:
         self.store = store
+        self._known: OrderedDict[Hashable, _Memory] = OrderedDict()
+        self._pending: dict[Hashable, Future[Any]] = {}
+        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="prefectish-ui")
 
+    def close(self) -> None:
+        """Compute nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
-class NotFound(Exception):
-    """There is no such run, task, item or deployment; the text says so."""
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return an object that lives between requests, made when it is asked for first."""
+        with self._lock:
+            found: T = self._kept.pop(key) if key in self._kept else make()
+            self._kept[key] = found
+            while len(self._kept) > MOST_REMEMBERED:
+                self._kept.popitem(last=False)
+            return found
+
+    def soon(
+        self, key: Hashable, compute: Callable[[], T], *, fresh_for: float, patience: float | None = PATIENCE
+    ) -> T | None:
+        """Return what a computation gives, in `patience` seconds; else what it gave last, or None if it never did.
+
+        Parameters
+        ----------
+        key
+            What is computed: two requests for the same share one computation.
+        fresh_for
+            Seconds for which a value is not computed again.
+        patience
+            None: as long as it takes.
+        """
+        with self._lock:
+            known = self._known.get(key)
+            if known is not None and time.monotonic() - known.at < fresh_for:
+                self._known.move_to_end(key)
+                value: T = known.value
+                return value
+            pending = self._pending.get(key)
+            if pending is None:
+                pending = self._pending[key] = self._threads.submit(self._computed, key, compute)
+        try:
+            return pending.result(patience)
+        except NotYet:
+            return None if known is None else known.value
+
+    def _computed(self, key: Hashable, compute: Callable[[], T]) -> T:
+        try:
+            value = compute()
+            with self._lock:
+                self._known[key] = _Memory(time.monotonic(), value)
+                self._known.move_to_end(key)
+                while len(self._known) > MOST_REMEMBERED:
+                    self._known.popitem(last=False)
+            return value
+        finally:
+            with self._lock:
+                del self._pending[key]

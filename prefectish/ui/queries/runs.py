@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, literal, or_, select
 
-from prefectish.engine.task_counts import ORDER
+from prefectish.engine.task_counts import ORDER, TaskCounts
 from prefectish.history import schema
 from prefectish.history.queries import RunRow
 from prefectish.history.registry_tables import deployments as deployed
+from prefectish.ui.queries.tasks import step_rows, task_rows
 from prefectish.ui.records import Count, FlowTrend, Paging, RunFilter, RunsPage, RunSummary
 from prefectish.ui.source import NotFound, Source
 
@@ -37,7 +38,7 @@ def runs_page(source: Source, wanted: RunFilter, page: int = 1, size: int = PAGE
     trends = [trend(source, flow) for flow in dict.fromkeys(row.flow_name for row in rows)]
     usual = {each.flow: each.median for each in trends}
     return RunsPage(
-        runs=[summary(RunRow(source.store, row), usual.get(row.flow_name)) for row in rows],
+        runs=[summary(source, RunRow(source.store, row), usual.get(row.flow_name)) for row in rows],
         paging=paging(page, size, total),
         filter=wanted,
         trends=trends,
@@ -105,9 +106,9 @@ def row_of(source: Source, run_id: str) -> RunRow:
     return RunRow(source.store, rows[0])
 
 
-def summary(run: RunRow, usual: float | None = None) -> RunSummary:
+def summary(source: Source, run: RunRow, usual: float | None = None) -> RunSummary:
     """Return a run for a list; `usual` is the median of its flow."""
-    counts = run.counts()
+    counts = counts_of(source, run)
     kinds = {**counts.items}
     for kind, number in counts.tasks.items():
         kinds[kind] = kinds.get(kind, 0) + number
@@ -133,6 +134,16 @@ def summary(run: RunRow, usual: float | None = None) -> RunSummary:
         trigger=run.trigger,
         slow_factor=factor if factor is not None and factor >= SLOW else None,
     )
+
+
+def counts_of(source: Source, run: RunRow) -> TaskCounts:
+    """Return how many items and tasks succeeded, failed, or did not run: as recorded, else as far as they were read."""
+    if run._counts is not None:
+        return run.counts()
+    tasks, _ = task_rows(source, run, step_rows(source, run))
+    return TaskCounts.of_names(
+        (task.is_map, {count.state: count.number for count in task.counts}, 0) for task in tasks
+    )  # fmt: skip
 
 
 def shown_state(run: RunRow) -> str:

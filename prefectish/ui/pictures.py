@@ -1,0 +1,221 @@
+"""The states of the items of a map, a byte each, read from the history piece by piece.
+
+A picture of a million items is read in well under a second, and kept. While the run goes on only pieces with items that
+have not ended, or have failed and were run again, are read anew. The same bytes are what a browser draws, and what
+counts are made of.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, case, func, literal, select
+
+from prefectish.history import schema
+from prefectish.history.queries import RunRow
+from prefectish.ui.source import Source
+
+_c = schema.children.c
+#: Items that are read at once.
+PIECE = 8192
+#: Bytes of items that have not ended, and that are running; a state is its number plus `OFFSET`.
+OPEN, RUNNING, OFFSET = 0, 255, 1
+#: Bytes of failures.
+FAILED = bytes(sorted(code + OFFSET for code in schema.FAILED_CODES))
+#: Steps of the scale of durations, two bytes apart, and how many powers of ten they span.
+SHADES, DECADES = 127, 4
+#: States are read as characters from this one on.
+_FIRST = 33
+_DECODED = bytes(
+    (code - _FIRST + OFFSET) if _FIRST <= code < _FIRST + len(schema.STATES) else OPEN for code in range(256)
+)
+_SHADES = bytes(2 * max(0, min(code - _FIRST, SHADES)) for code in range(256))
+
+
+class Picture:
+    """The items of a map, or of a single task: how far they are.
+
+    Attributes
+    ----------
+    states
+        A byte for each item, by its row.
+    began, ended
+        When the first one that ended began, and when the last one ended; None if none did.
+    longest
+        Seconds of the one that took longest.
+    """
+
+    def __init__(self, run: RunRow, step: int) -> None:
+        self.states = bytearray()
+        self.began: float | None = None
+        self.ended: float | None = None
+        self.longest = 0.0
+        self._run = run
+        self._step = step
+        self._full: set[int] = set()  # pieces in which all items have ended
+        self._lock = threading.Lock()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many items have ended in which state."""
+        states = self.states
+        found = {name: states.count(code + OFFSET) for code, name in enumerate(schema.STATES)}
+        return {name: number for name, number in found.items() if number}
+
+    def refresh(self, source: Source, is_whole: bool) -> None:
+        """Read what has changed; `is_whole` says that all that counts of a resumed run is in its last part."""
+        with self._lock, source.store.reading() as connection:
+            if self._run.part and not is_whole:
+                self._read_all(connection)
+                return
+            last = connection.execute(select(_c.row).where(self._own).order_by(_c.row.desc()).limit(1)).scalar()
+            width = 0 if last is None else last + 1
+            self._widen(width)
+            self._read_pieces(connection, [n for n in range(-(-width // PIECE)) if n not in self._full])
+            failed = connection.execute(select(func.count()).where(self._own, _c.error.is_not(None))).scalar_one()
+            if failed != sum(map(self.states.count, FAILED)):  # some were run again
+                again = [n for n in sorted(self._full) if any(code in self._piece(n) for code in FAILED)]
+                self._read_pieces(connection, again)
+
+    @property
+    def _own(self) -> ColumnElement[bool]:
+        return (_c.run == self._run._number) & (_c.step == self._step) & (_c.part == self._run.part)
+
+    def _widen(self, width: int) -> None:
+        self.states.extend(bytes(max(0, width - len(self.states))))
+
+    def _piece(self, number: int) -> memoryview:
+        return memoryview(self.states)[number * PIECE : (number + 1) * PIECE]
+
+    def _read_pieces(self, connection: Connection, numbers: list[int]) -> None:
+        join = func.group_concat if connection.dialect.name == "sqlite" else func.string_agg
+        for number in numbers:
+            first = number * PIECE
+            rows = (
+                select(_c.row, _character(connection, _c.state + _FIRST).label("code"), _c.seconds, _c.at)
+                .where(self._own, _c.row >= first, _c.row < first + PIECE)
+                .order_by(_c.row)
+                .subquery()
+            )
+            r = rows.c
+            edges = (func.min(r.row), func.max(r.row), func.min(r.at - r.seconds), func.max(r.at), func.max(r.seconds))
+            query = select(func.count(), *edges, join(r.code, literal("")))
+            count, low, high, began, ended, longest, text = connection.execute(query).one()
+            if not count:
+                continue
+            if high - low + 1 == count:
+                self.states[low : high + 1] = text.encode("latin-1", "replace").translate(_DECODED)
+            else:
+                for row, state in connection.execute(
+                    select(_c.row, _c.state).where(self._own, _c.row >= first, _c.row < first + PIECE)
+                ):
+                    self.states[row] = state + OFFSET
+            self._note(began, ended, longest)
+            if count == PIECE:
+                self._full.add(number)
+
+    def _note(self, began: float | None, ended: float | None, longest: float | None) -> None:
+        if began is not None:
+            self.began = began if self.began is None else min(self.began, began)
+        if ended is not None:
+            self.ended = ended if self.ended is None else max(self.ended, ended)
+        self.longest = max(self.longest, longest or 0.0)
+
+    def _read_all(self, connection: Connection) -> None:
+        """Read the newest record of each item, of whatever part of a resumed run."""
+        c = self._run._current().c
+        query = select(c.row, c.state, c.seconds, c.at).where(c.step == self._step).order_by(c.part)
+        rows = connection.execute(query).all()
+        self._widen(1 + max((row.row for row in rows), default=-1))
+        for row in rows:
+            self.states[row.row] = row.state + OFFSET
+            self._note(None if row.seconds is None else row.at - row.seconds, row.at, row.seconds)
+
+    def with_running(self, rows: list[int]) -> bytes:
+        """Return the states, with items marked that are running."""
+        found = bytearray(self.states)
+        if rows:
+            found.extend(bytes(max(0, max(rows) + 1 - len(found))))
+        for row in rows:
+            if found[row] == OPEN:
+                found[row] = RUNNING
+        return bytes(found)
+
+    def durations(self, source: Source) -> bytes:
+        """Return the durations of the items, a byte each: 2 to 254 on a logarithmic scale, 0 if it has none."""
+        found = bytearray(len(self.states))
+        if not self.longest:
+            return bytes(found)
+        c = self._run._current().c
+        edges = [self.longest * 10 ** (DECADES * (n / SHADES - 1)) for n in range(1, SHADES)]
+        ran = (c.step == self._step, c.attempts > 0, c.seconds.is_not(None))
+        whole = self._run.part == 0
+        with source.store.reading() as connection:
+            for first in range(0, len(found), PIECE if whole else len(found)):
+                rows = select(c.row, _character(connection, _FIRST + _shade(c.seconds, edges)).label("code")).where(
+                    *ran
+                )
+                if whole:
+                    rows = rows.where(c.row >= first, c.row < first + PIECE)
+                low, high, text = _joined(connection, rows.order_by(c.row).subquery())
+                if text is None:
+                    continue
+                if high - low + 1 == len(text) and whole:
+                    found[low : high + 1] = text.encode("latin-1").translate(_SHADES)
+                    continue
+                for row, code in connection.execute(rows):
+                    if row < len(found):
+                        found[row] = 2 * (ord(code) - _FIRST)
+        return bytes(found)
+
+
+def _shade(seconds: ColumnElement[float], edges: list[float], first: int = 1) -> ColumnElement[int]:
+    """Return the number of the shade of a duration, found by halving: a database without logarithms can do that."""
+    if not edges:
+        return literal(first)
+    middle = len(edges) // 2
+    below, above = _shade(seconds, edges[:middle], first), _shade(seconds, edges[middle + 1 :], first + middle + 1)
+    return case((seconds < edges[middle], below), else_=above)
+
+
+def _character(connection: Connection, code: ColumnElement[int]) -> Any:
+    return func.char(code) if connection.dialect.name == "sqlite" else func.chr(code)
+
+
+def _joined(connection: Connection, rows: Any) -> Any:
+    """Return the first and the last row, and the characters of all in one text."""
+    join = func.group_concat if connection.dialect.name == "sqlite" else func.string_agg
+    query = select(func.min(rows.c.row), func.max(rows.c.row), join(rows.c.code, literal("")))
+    return connection.execute(query).one()
+
+
+def picture_of(source: Source, run: RunRow, step: int, is_whole: bool, patience: float | None) -> Picture | None:
+    """Return how far the items of a task are; None if that takes longer to read than the patience of a page."""
+    is_over = run.ended is not None
+    key = ("picture", run.id, run.part, step)
+    picture = source.kept(key, lambda: Picture(run, step))
+
+    def read() -> Picture:
+        picture.refresh(source, is_whole)
+        return picture
+
+    return source.soon((*key, is_over), read, fresh_for=3600.0 if is_over else 0.5, patience=patience)
+
+
+def running_rows(row: Any) -> list[int]:
+    """Return the rows of a task that were running at the last write, of its row in the table of steps."""
+    from prefectish.history.rows import rows_of
+
+    return [] if row.open is None else rows_of(row.open)
+
+
+def added(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    """Return the sums of counts.
+
+    Examples
+    --------
+    >>> added({"a": 1}, {"a": 2, "b": 3})
+    {'a': 3, 'b': 3}
+    """
+    return {name: counts.get(name, 0) + more.get(name, 0) for name in {**counts, **more}}

@@ -1,0 +1,241 @@
+"""The pages and the JSON API: everything can be looked at, and nothing that a user wrote can act."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("sqlalchemy")
+pytest.importorskip("httpx2")
+pytest.importorskip("multipart")
+
+from bodies import give
+from recorded_flows import example
+from ui_browser import browser
+
+from prefectish import Flow, context, history, task
+from prefectish.engine.pause import pause_task
+from prefectish.ui.api import LOOKUPS
+from prefectish.ui.events import TOPICS, look
+from prefectish.ui.pages import PAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEXTS = (
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "javascript:alert(3)", "]]><svg/onload=alert(4)>",
+    "\u202egnp.exe", "\x1b[31mred\x1b]0;title\x07", "line1\nFAKE 12:00:00 ERROR forged", "<!channel> <@U123> *b* `c`",
+    "[x](javascript:alert(5)) ![i](http://evil/t.png) | pipe", "\x9b31m C1", "\u2028ls\u2029ps",
+    "{{7*7}} ${7*7} %s {0}", '"]; evil [label="x"]; --> end click A "javascript:alert(6)"',
+    "</title></style></textarea>", "&lt;b&gt;", "\ud800",
+)  # fmt: skip
+#: Elements by which a text could act, and the attributes of scripts and images of the page's own.
+ACTIVE = {"iframe", "object", "embed", "style", "frame", "meta", "base", "link", "script", "img"}
+
+
+class Markup(HTMLParser):
+    """Collects what could act in a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, Any]]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def check(html: str, is_page: bool) -> None:
+    for tag, attributes in Markup(html).found:
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            assert name != "style", (tag, value)
+            assert not (value or "").strip().lower().startswith("javascript:"), (tag, name, value)
+            if name in ("href", "src", "action"):
+                assert "//" not in (value or "").partition("?")[0], (tag, value)
+        if tag in ACTIVE:
+            assert is_page, tag
+            where = str(attributes.get("src") or attributes.get("href") or "static/")
+            assert tag in ("meta", "base") or where.startswith("static/"), (tag, attributes)
+    for text in ("\x1b", "\x07", "\x9b", "\u202e", "\u2028", "<script>alert", "<img src=x", "\x00"):
+        assert text not in html, ascii(text)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a history in which every text that a user chooses is hostile."""
+    path = tmp_path_factory.mktemp("hostile") / "history.db"
+
+    def body(x: str) -> str:
+        context.logger.warning("log %s", x)
+        if len(x) % 2:
+            raise ValueError(x)
+        return x
+
+    with Flow(f"flow {TEXTS[0]} {TEXTS[3]}") as flow:
+        for number, text in enumerate(TEXTS[:6]):
+            task(body, name=f"t{number} {text}", item_key="x", task_run_name="{x}").map(list(TEXTS))
+        task(lambda: pause_task(f"shall I? {TEXTS[1]}", input=str), name="ask")()
+    for name in (TEXTS[0], TEXTS[1]):
+        flow.run(history=path, progress=False, flow_run_name=name)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("plain") / "history.db"
+    for _ in range(2):
+        example().run(history=path, progress=False)
+    return path
+
+
+def addresses(path: Path, templates: dict[str, Any]) -> Iterator[str]:
+    """Yield the addresses of all pages, or lookups, of the newest run of a history."""
+    after, before = (run.id for run in history.runs(2, store=path))
+    for template in templates.values():
+        found = template.replace("{run}", after).replace("{step:int}", "0").replace("{row:int}", "3")
+        if "{project}" not in found:
+            yield found + (f"?before={before}&after={after}" if "compare" in found else "")
+
+
+@pytest.mark.parametrize("made", ["plain", "hostile"])
+def test_every_page_can_be_looked_at(made: str, request: pytest.FixtureRequest) -> None:
+    from prefectish.ui.paths import PATHS
+
+    path = request.getfixturevalue(made)
+    with browser(path) as client:
+        for address in addresses(path, {name: PATHS[name] for name in PAGES}):
+            answer = client.get(address)
+            assert answer.status_code == 200, (address, answer.text[:300])
+            check(answer.text, is_page=True)
+
+
+def test_fragments_are_as_harmless(hostile: Path) -> None:
+    run = history.runs(1, store=hostile)[0].id
+    with browser(hostile) as client:
+        for name in TOPICS:
+            address = "/".join([name, *{"run": [run], "task": [run, "0"], "item": [run, "0", "3"]}.get(name, [])])
+            for text in look(client.app.state.source, client.app.state.access, address).events.values():
+                check(text, is_page=False)
+
+
+def test_what_is_looked_up_is_described_by_openapi(plain: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    with browser(plain) as client:
+        described = client.get("/api/openapi.json").json()
+        for address in addresses(plain, {path: path for path in LOOKUPS}):
+            answer = client.get(f"/api{address}")
+            assert answer.status_code == 200, (address, answer.text)
+            path = next(path for path in described["paths"] if _fits(path, f"/api{address.partition('?')[0]}"))
+            schema = described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+            jsonschema.validate(answer.json(), {**schema, "components": described["components"]})
+
+
+def _fits(path: str, address: str) -> bool:
+    parts, given = path.split("/"), address.split("/")
+    return len(parts) == len(given) and all(a == b or a.startswith("{") for a, b in zip(parts, given, strict=True))
+
+
+def test_counts_and_causes_are_those_of_the_run(plain: Path) -> None:
+    run = history.runs(1, store=plain)[0]
+    with browser(plain) as client:
+        page = client.get(f"/api/runs/{run.id}").json()
+        assert page["run"]["counted"] == run.counts().text()
+        load = next(each for each in page["tasks"] if each["is_map"])
+        assert {count["state"]: count["number"] for count in load["counts"]} == {"Success": 17, "Failed": 3}
+        assert load["is_counted"]
+        assert [cause["type"] for cause in page["causes"]].count("ValueError") >= 1
+        failed = client.get(f"/api/runs/{run.id}/failures", params={"step": load["step"], "text": "no file 10"}).json()
+        assert [item["item"]["index"] for item in failed["items"]] == [10]
+        item = client.get(f"/api/runs/{run.id}/tasks/{load['step']}/items/10").json()
+        assert item["error"] == "ValueError: no file 10"
+        assert any(line["is_here"] and "raise ValueError" in line["text"] for line in item["source"])
+        found = client.get(f"/api/runs/{run.id}/tasks/{load['step']}/find", params={"text": "17"}).json()
+        assert found["items"][0]["index"] == 17
+
+
+def test_the_picture_of_a_map_has_a_byte_for_each_item(plain: Path) -> None:
+    run = history.runs(1, store=plain)[0]
+    with browser(plain) as client:
+        load = next(each for each in client.get(f"/api/runs/{run.id}").json()["tasks"] if each["is_map"])
+        address = f"/api/runs/{run.id}/tasks/{load['step']}/picture"
+        states = client.get(address).content
+        failed, good = history.schema.CODES["Failed"] + 1, history.schema.CODES["Success"] + 1
+        assert list(states) == [failed if x % 7 == 3 else good for x in range(20)]
+        durations = client.get(address, params={"by": "duration"})
+        assert len(durations.content) == 20
+        assert max(durations.content) == 254
+        assert float(durations.headers["x-longest"]) == pytest.approx(
+            max(c.duration for c in run.children("load")), 0.01
+        )
+
+
+def test_pages_are_filtered_and_paged(plain: Path) -> None:
+    with browser(plain) as client:
+        assert client.get("/api/runs", params={"flow": "example", "size": 1}).json()["paging"]["pages"] == 2
+        assert client.get("/api/runs", params={"flow": "other"}).json()["runs"] == []
+        assert client.get("/api/runs", params={"state": "Cancelled"}).json()["runs"] == []
+        assert client.get("/api/runs", params={"since": "2999-01-01T00:00:00Z"}).json()["runs"] == []
+        assert client.get("/api/runs", params={"page": "x"}).status_code == 400
+        assert client.get("/api/runs", params={"state": "Odd"}).status_code == 404
+
+
+@pytest.mark.parametrize("address", ["/runs/nothing", "/runs/nothing/tasks/0", "/deployments/a/b", "/nowhere"])
+def test_what_is_not_there_is_told(plain: Path, address: str) -> None:
+    with browser(plain) as client:
+        for found in (client.get(address), client.get(f"/api{address}")):
+            assert found.status_code == 404
+        assert json.loads(found.text)["error"]
+
+
+def test_logs_are_read_on(plain: Path, tmp_path: Path) -> None:
+    def body(x: int) -> None:
+        context.logger.warning("said %d", x)
+
+    with Flow("logs") as flow:
+        task(body, name="say").map(list(range(5)))
+    run = flow.run(history=tmp_path / "h.db", progress=False).context["flow_run_id"]
+    with browser(tmp_path / "h.db") as client:
+        first = client.get(f"/api/runs/{run}/logs", params={"limit": 2}).json()
+        assert [line["text"] for line in first["lines"]] == ["said 3", "said 4"]
+        before = client.get(f"/api/runs/{run}/logs", params={"before": first["earlier"]}).json()
+        assert [line["text"] for line in before["lines"]][-1] == "said 2"
+        assert client.get(f"/api/runs/{run}/logs", params={"after": first["last"]}).json()["lines"] == []
+        assert len(client.get(f"/api/runs/{run}/logs", params={"step": 0, "row": 3}).json()["lines"]) == 1
+
+
+def test_a_run_that_was_resumed_shows_its_newest_items(tmp_path: Path) -> None:
+    failing = {3}
+
+    def body(x: int) -> int:
+        if x in failing:
+            raise OSError(x)
+        return x
+
+    with Flow("resumed") as flow:
+        task(body, name="load").map(list(range(6)))
+    path = tmp_path / "h.db"
+    run = flow.run(history=path, progress=False).context["flow_run_id"]
+    failing.clear()
+    flow.resume(run, history=path, retry_failed=True, progress=False)
+    with browser(path) as client:
+        page = client.get(f"/api/runs/{run}").json()
+        assert page["resumed"] == 1
+        assert [(count["state"], count["number"]) for count in page["tasks"][0]["counts"]] == [("Success", 6)]
+        assert page["causes"] == []
+        states = client.get(f"/api/runs/{run}/tasks/{page['tasks'][0]['step']}/picture").content
+        assert set(states) == {history.schema.CODES["Success"] + 1}
+
+
+def test_an_empty_history_says_what_to_do_next(tmp_path: Path) -> None:
+    with browser(tmp_path / "new.db") as client:
+        assert "run" in client.get("/").text
+        for name in ("deployments", "agents", "limits", "approvals"):
+            assert client.get(f"/{name}").status_code == 200
+    assert give.name == "give"
