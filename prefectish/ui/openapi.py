@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 from pydantic.json_schema import models_json_schema
@@ -36,8 +37,6 @@ class Operation(NamedTuple):
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """Return the description of an API."""
-    from prefectish import __version__
-
     models = {model for each in operations for model in (each.body, each.answer) if model is not None} | {Refusal}
     ordered = sorted(models, key=lambda model: model.__name__)
     _, schemas = models_json_schema(
@@ -49,7 +48,11 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
         paths.setdefault(_plain(each.path), {})[each.method] = _described(each)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "prefectish", "version": __version__, "description": "What a history holds, and requests."},
+        "info": {
+            "title": "prefectish",
+            "version": version("prefectish"),
+            "description": "What a history holds, and requests.",
+        },
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
