@@ -77,6 +77,11 @@ class Edge:
         fill(self, "flattened", flattened)
         fill(self, "allow_failure", allow_failure)
 
+    @property
+    def tasks(self) -> frozenset[Any]:
+        """The tasks at both ends."""
+        return frozenset((self.upstream_task, self.downstream_task))
+
     def _values(self) -> tuple[Any, Any, str | None, bool, bool, bool]:
         return (self.upstream_task, self.downstream_task, self.key, self.mapped, self.flattened, self.allow_failure)
 

@@ -1,13 +1,48 @@
-"""`prefect.Flow`: a flow with the arguments that it had there."""
+"""`prefect.Flow`: a flow with the arguments and the sets that it had there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import cloudpickle
+
 from prefectish import flows
+from prefectish.compat.configuration import config
+from prefectish.compat.tasks import described
 from prefectish.edges import Edge
+from prefectish.engine.context import get_logger
+from prefectish.engine.state import State
+from prefectish.parameters import Parameter
+from prefectish.safe_repr import printable
 from prefectish.tasks.task import Task
+
+
+class OrderedSet(set[Any]):
+    """A set whose items come in the order in which they were given; what is added later is not among them."""
+
+    def __init__(self, items: Iterable[Any] = ()) -> None:
+        self._order = list(items)
+        super().__init__(self._order)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (item for item in self._order if item in self)
+
+    def copy(self) -> OrderedSet:
+        """Return a copy in the same order."""
+        return OrderedSet(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OrderedSet, (list(self),)
+
+
+class Constants(dict[Any, dict[str, Any]]):
+    """The constants of tasks; none for a task that has none."""
+
+    def __missing__(self, task: Any) -> dict[str, Any]:
+        return {}
 
 
 class Flow(flows.Flow):
@@ -36,9 +71,178 @@ class Flow(flows.Flow):
     ) -> None:
         super().__init__(
             name, schedule=schedule, executor=executor, tasks=tasks, edges=edges, reference_tasks=reference_tasks,
-            state_handlers=state_handlers, on_failure=on_failure, validate=bool(validate), result=result,
+            state_handlers=state_handlers, on_failure=on_failure, validate=_eager(validate), result=result,
             terminal_state_handler=terminal_state_handler,
         )  # fmt: skip
+        self.constants = Constants(self.constants)
         self.environment = environment
         self.run_config = run_config
         self.storage = storage
+
+    def __repr__(self) -> str:
+        return f'<Flow: name="{printable(self.name)}">'
+
+    @property
+    def logger(self) -> Any:
+        """The logger named after the flow."""
+        return get_logger(self.name)
+
+    @property
+    def tasks(self) -> OrderedSet:  # type: ignore[override]  # a set, as it was
+        """The tasks."""
+        return OrderedSet(super().tasks)
+
+    @property
+    def edges(self) -> OrderedSet:  # type: ignore[override]
+        """The edges."""
+        return OrderedSet(super().edges)
+
+    def edges_to(self, task: Task) -> OrderedSet:  # type: ignore[override]
+        """Return the edges into a task of the flow."""
+        return OrderedSet(super().edges_to(task))
+
+    def edges_from(self, task: Task) -> OrderedSet:  # type: ignore[override]
+        """Return the edges out of a task of the flow."""
+        return OrderedSet(super().edges_from(task))
+
+    def upstream_tasks(self, task: Task) -> OrderedSet:  # type: ignore[override]
+        """Return the tasks that a task waits for."""
+        return OrderedSet(super().upstream_tasks(task))
+
+    def downstream_tasks(self, task: Task) -> OrderedSet:  # type: ignore[override]
+        """Return the tasks that wait for a task."""
+        return OrderedSet(super().downstream_tasks(task))
+
+    def root_tasks(self) -> OrderedSet:  # type: ignore[override]
+        """Return the tasks without upstream tasks."""
+        return OrderedSet(super().root_tasks())
+
+    def terminal_tasks(self) -> OrderedSet:  # type: ignore[override]
+        """Return the tasks without downstream tasks."""
+        return OrderedSet(super().terminal_tasks())
+
+    def reference_tasks(self) -> OrderedSet:  # type: ignore[override]
+        """Return the tasks whose states decide the flow's."""
+        return OrderedSet(super().reference_tasks())
+
+    def parameters(self) -> OrderedSet:  # type: ignore[override]
+        """Return the parameters of the flow."""
+        return OrderedSet(super().parameters())
+
+    def sorted_tasks(self, root_tasks: Iterable[Task] | None = None) -> tuple[Task, ...]:  # type: ignore[override]
+        """Return the tasks in topological order."""
+        return tuple(super().sorted_tasks(root_tasks or None))
+
+    def all_upstream_edges(self) -> dict[Task, OrderedSet]:
+        """Return the edges into each task."""
+        return {task: self.edges_to(task) for task in self.tasks}
+
+    def all_downstream_edges(self) -> dict[Task, OrderedSet]:
+        """Return the edges out of each task."""
+        return {task: self.edges_from(task) for task in self.tasks}
+
+    def insert(self, edge: Edge, validate: bool | None = None) -> Edge:
+        """Add an edge and the tasks at its ends."""
+        return super().insert(edge, _eager(validate) if not self._validates else validate)
+
+    def detach(self) -> None:
+        """Copy the containers of a shallow copy."""
+        super().detach()
+        self.constants = Constants(self.constants)
+
+    def serialize(self, build: bool = False) -> dict[str, Any]:
+        """Return what the flow is as plain values."""
+        slugs = self.slugs
+        return {
+            "name": self.name,
+            "type": f"{type(self).__module__}.{type(self).__name__}",
+            "schedule": None if self.schedule is None else repr(self.schedule),
+            "parameters": [
+                {**described(p), "required": p.required, "default": p.default or None}
+                for p in self.parameters()
+                if isinstance(p, Parameter)
+            ],
+            "tasks": [{**described(task), "slug": slugs[task]} for task in self.tasks],
+            "edges": [
+                {
+                    "upstream_task": {"slug": slugs[e.upstream_task]},
+                    "downstream_task": {"slug": slugs[e.downstream_task]},
+                    "key": e.key,
+                    "mapped": e.mapped,
+                    "flattened": e.flattened,
+                }
+                for e in self.edges
+            ],
+            "reference_tasks": [{"slug": slugs[task]} for task in self.reference_tasks()],
+        }
+
+    def serialized_hash(self, build: bool = False) -> str:
+        """Return a hash of what the flow is."""
+        return self.version
+
+    def save(self, fpath: str | None = None) -> str:
+        """Write the flow to a file and return its path; default: below the home folder of the settings."""
+        path = (
+            Path(fpath) if fpath else Path(config.home_dir).expanduser() / "flows" / f"{_file_name(self.name)}.prefect"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cloudpickle.dumps(self))
+        return str(path)
+
+    @staticmethod
+    def load(fpath: str) -> Any:
+        """Return the flow in a file, or of a name that was saved without one."""
+        path = Path(fpath)
+        if not path.is_absolute() and not path.exists():
+            path = Path(config.home_dir).expanduser() / "flows" / f"{_file_name(fpath)}.prefect"
+        return cloudpickle.loads(path.read_bytes())
+
+    def run(  # type: ignore[override]  # what else it takes there means nothing here
+        self,
+        parameters: Mapping[str, Any] | None = None,
+        run_on_schedule: bool | None = None,
+        runner_cls: Any = None,
+        context: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> State:
+        """Run the flow and return its state; see :meth:`prefectish.Flow.run`.
+
+        Raises
+        ------
+        ValueError
+            With `return_tasks`: the state has those of all tasks.
+        """
+        if "return_tasks" in kwargs:
+            raise ValueError(
+                "The `return_tasks` keyword cannot be provided to `flow.run()`, as all task states are returned."
+            )
+        context = {"config": config, **(context or {})}
+        return super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
+
+    def visualize(  # type: ignore[override]
+        self, flow_state: State | None = None, filename: str | None = None, format: str | None = None
+    ) -> Any:
+        """Draw the flow; see :meth:`prefectish.Flow.visualize`.
+
+        Parameters
+        ----------
+        flow_state
+            What a run returned.
+        filename
+            Where to write the picture, without the ending.
+        format
+            The ending: "pdf", the default, "png" or "svg".
+        """
+        if filename is None:
+            return super().visualize(flow_state, format="dot")
+        stem, ending = os.path.splitext(filename)
+        return super().visualize(flow_state, format="dot", filename=f"{stem}.{format or ending.lstrip('.') or 'pdf'}")
+
+
+def _eager(validate: bool | None) -> bool:
+    """Return whether edges are checked as they come: as said, else by the settings."""
+    return bool(config.flows.eager_edge_validation) if validate is None else validate
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name.lower())

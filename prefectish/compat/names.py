@@ -28,7 +28,7 @@ def _table(*parts: tuple[str, str]) -> dict[str, Source]:
 
 _FLOW = ("prefectish.compat.flows", "Flow")
 _TASK = ("prefectish.compat.tasks", "Task FunctionTask TaskMetaclass")
-_PARAMETERS = ("prefectish.parameters", "Parameter DateTimeParameter")
+_PARAMETERS = ("prefectish.compat.parameters", "Parameter DateTimeParameter")
 _EDGE = ("prefectish.edges", "Edge")
 _STATES = (
     "prefectish.engine.state",
@@ -50,7 +50,8 @@ _FILTER = ("prefectish.tasks.control_flow", "FilterTask")
 _RESOURCES = ("prefectish.control_flow", "resource_manager")
 _SECRETS = ("prefectish.tasks.secrets", "SecretBase PrefectSecret=Secret EnvVarSecret")
 _RESULTS = ("prefectish.compat.results", "LocalResult ConstantResult PrefectResult")
-_EXECUTORS = ("prefectish.executors", "LocalExecutor LocalDaskExecutor DaskExecutor")
+_LOCAL = ("prefectish.compat.executors", "Executor LocalExecutor LocalDaskExecutor")
+_DASK = ("prefectish.compat.dask_executor", "DaskExecutor")
 _SCHEDULES = ("prefectish.schedules", "Schedule IntervalSchedule CronSchedule")
 _CLOCKS = ("prefectish.schedules.clocks", "Clock ClockEvent IntervalClock CronClock DatesClock RRuleClock")
 _EDGES = ("prefectish.edges", "mapped unmapped flatten")
@@ -62,7 +63,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect": _table(
         ("prefectish.compat.flows", "Flow"),
         ("prefectish.compat.tasks", "Task"),
-        ("prefectish.parameters", "Parameter"),
+        ("prefectish.compat.parameters", "Parameter"),
         ("prefectish.compat.task_helpers", "task"),
         ("prefectish.tasks.tagging", "tags"),
         ("prefectish.edges", "mapped unmapped flatten"),
@@ -74,7 +75,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.core": _table(_FLOW, ("prefectish.compat.tasks", "Task"), _PARAMETERS, _EDGE),
     "prefect.core.flow": _table(_FLOW, _EDGE, _PARAMETERS, ("prefectish.compat.tasks", "Task")),
     "prefect.core.task": _table(_TASK, ("prefectish.tasks.tagging", "tags")),
-    "prefect.core.parameter": _table(_PARAMETERS),
+    "prefect.core.parameter": _table(_PARAMETERS, ("prefectish.compat.parameters", "no_default")),
     "prefect.core.edge": _table(_EDGE),
     "prefect.engine": _table(("prefectish.compat.runners", "FlowRunner TaskRunner")),
     "prefect.engine.flow_runner": _table(("prefectish.compat.runners", "FlowRunner")),
@@ -99,14 +100,14 @@ MODULES: dict[str, dict[str, Source]] = {
             "Serializer PickleSerializer JSONSerializer DateTimeSerializer PandasSerializer CompressedSerializer",
         )
     ),
-    "prefect.executors": _table(_EXECUTORS),
-    "prefect.executors.base": _table(),
-    "prefect.executors.local": _table(("prefectish.executors", "LocalExecutor")),
-    "prefect.executors.dask": _table(("prefectish.executors", "LocalDaskExecutor DaskExecutor")),
-    "prefect.engine.executors": _table(_EXECUTORS),
-    "prefect.engine.executors.base": _table(),
-    "prefect.engine.executors.local": _table(("prefectish.executors", "LocalExecutor")),
-    "prefect.engine.executors.dask": _table(("prefectish.executors", "LocalDaskExecutor DaskExecutor")),
+    "prefect.executors": _table(_LOCAL, _DASK),
+    "prefect.executors.base": _table(("prefectish.compat.executors", "Executor")),
+    "prefect.executors.local": _table(("prefectish.compat.executors", "LocalExecutor")),
+    "prefect.executors.dask": _table(("prefectish.compat.executors", "LocalDaskExecutor"), _DASK),
+    "prefect.engine.executors": _table(_LOCAL, _DASK),
+    "prefect.engine.executors.base": _table(("prefectish.compat.executors", "Executor")),
+    "prefect.engine.executors.local": _table(("prefectish.compat.executors", "LocalExecutor")),
+    "prefect.engine.executors.dask": _table(("prefectish.compat.executors", "LocalDaskExecutor"), _DASK),
     "prefect.tasks": _table(),
     "prefect.tasks.core": _table(),
     "prefect.tasks.core.constants": _table(("prefectish.tasks.collections", "Constant")),

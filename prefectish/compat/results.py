@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from prefectish.compat.configuration import config
 from prefectish.compat.serializers import JSONSerializer, PickleSerializer, Serializer
+from prefectish.compat.stores import PrefectStore
 
 
 class Result:
@@ -64,6 +65,10 @@ class Result:
         else:
             new.location = new.default_location
         return new
+
+    def as_store(self) -> PrefectStore | None:
+        """Return the store that a run uses; None for a class that cannot write."""
+        return None if type(self).write is Result.write else PrefectStore(self, PickleSerializer())
 
     def exists(self, location: str, **kwargs: Any) -> bool:
         """Whether there is a result at a location, which is filled in from the keywords."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
+import typing
+import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+from prefectish.caching.validators import duration_only
+from prefectish.compat.configuration import config
+from prefectish.compat.results import Result
 from prefectish.tasks.operators import both, either
 from prefectish.tasks.task import FunctionTask as OwnFunctionTask
 from prefectish.tasks.task import Task as OwnTask
@@ -35,7 +42,16 @@ class Task(OwnTask[Any], metaclass=TaskMetaclass):
         if len(args) > len(_OPTIONS):
             raise TypeError(f"Task takes at most {len(_OPTIONS)} arguments by position, got {len(args)}")
         options.update(zip(_OPTIONS, args, strict=False))
-        super().__init__(**options)
+        if isinstance(options.get("name"), OwnTask):
+            options["name"] = None  # there was a warning
+        super().__init__(**_settled(options))
+        self.tags = set(self.tags)  # type: ignore[assignment]  # it can be added to
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "tags": set(self.tags)}
+
+    def __bool__(self) -> bool:  # type: ignore[override]
+        return True
 
     def pipe(self, *args: Any, **kwargs: Any) -> Any:
         """Call a task with this one as its first argument: ``a.pipe(b, c=1)`` is ``b(a, c=1)``."""
@@ -43,6 +59,28 @@ class Task(OwnTask[Any], metaclass=TaskMetaclass):
             raise TypeError("pipe() takes the task to call")
         call, *rest = args
         return call(self, *rest, **kwargs)
+
+    def not_equal(self, other: Any) -> Any:
+        """Add a task that compares results by `!=`."""
+        return self.is_not_equal(other)
+
+    def inputs(self) -> dict[str, dict[str, Any]]:
+        """Return the arguments of `run`: for each its type, and whether it is required."""
+        takes = inspect.signature(self.run).parameters.values()
+        hints = _hints(self.run)
+        return {
+            p.name: {"type": hints.get(p.name, Any), "required": p.default is p.empty}
+            for p in takes
+            if p.kind in _NAMED
+        }
+
+    def outputs(self) -> Any:
+        """Return the type that `run` returns."""
+        return _hints(self.run).get("return", Any)
+
+    def serialize(self) -> dict[str, Any]:
+        """Return what the task is as plain values."""
+        return described(self)
 
     def _operate(self, name: str, function: Callable[..., Any], /, *operands: Any) -> Any:
         kind = BY_FUNCTION.get(function)
@@ -53,13 +91,80 @@ class Task(OwnTask[Any], metaclass=TaskMetaclass):
 
 
 Task.strict_map = False  # the shortest list decides; not in the class, where it would be taken for a mistake
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def _settled(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as the engine takes them: with the defaults of the settings, and time limits in whole seconds."""
+    defaults = config.tasks.defaults
+    for name in ("max_retries", "retry_delay", "timeout"):
+        if options.get(name) is None and defaults.get(name):
+            options[name] = defaults[name]
+    delay = options.get("retry_delay")
+    if isinstance(delay, int | float) and not isinstance(delay, bool):
+        options["retry_delay"] = timedelta(seconds=delay)
+    if options.get("timeout") is not None:
+        options["timeout"] = _whole_seconds(options["timeout"])
+    if options.get("cache_for") is not None and options.get("cache_validator") is None:
+        options["cache_validator"] = duration_only
+    result, target = options.get("result"), options.get("target")
+    if isinstance(result, Result) and target is not None:
+        if result.location not in (None, target):
+            warnings.warn(f"Both `result.location` and `target` set on task: `target={target!r}` is used", stacklevel=3)
+        result = options["result"] = result.copy()
+        result.location = target
+    return options
+
+
+def _whole_seconds(timeout: Any) -> int:
+    if isinstance(timeout, timedelta):
+        seconds = int(timeout.total_seconds())
+        if seconds != timeout.total_seconds():
+            warnings.warn(f"timeout={timeout!r}: time limits are whole seconds; {seconds} s it is", stacklevel=4)
+        return seconds
+    if not isinstance(timeout, int):
+        raise TypeError(f"Only integer timeouts (in seconds) are supported, got {timeout!r}")
+    return timeout
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # annotations are user code
+        return dict(getattr(function, "__annotations__", {}))
+
+
+def described(task: OwnTask[Any]) -> dict[str, Any]:
+    """Return what a task is as plain values."""
+    kind = type(task)
+    return {
+        "name": task.name,
+        "slug": task.slug,
+        "type": f"{kind.__module__}.{kind.__name__}",
+        "tags": sorted(task.tags),
+        "max_retries": task.max_retries,
+        "retry_delay": task.retry_delay.total_seconds()
+        if isinstance(task.retry_delay, timedelta)
+        else task.retry_delay,
+        "timeout": task.timeout,
+        "trigger": getattr(task.trigger, "__name__", repr(task.trigger)),
+        "skip_on_upstream_skip": task.skip_on_upstream_skip,
+        "cache_for": None if task.cache_for is None else task.cache_for.total_seconds(),
+        "cache_key": task.cache_key,
+        "auto_generated": task.auto_generated,
+    }
 
 
 class FunctionTask(OwnFunctionTask[..., Any, Any], Task):
     """A task made of a function; see :class:`prefectish.tasks.FunctionTask`."""
 
     def __init__(self, fn: Callable[..., Any], name: str | None = None, **kwargs: Any) -> None:
+        if not callable(fn):
+            raise TypeError("fn must be callable.")
         super().__init__(fn, name, **kwargs)
+        for attribute in ("__name__", "__doc__"):
+            if (found := getattr(fn, attribute, None)) is not None:
+                self.__dict__[attribute] = found
 
 
 _ABSENT: Any = object()

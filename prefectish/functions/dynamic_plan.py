@@ -14,6 +14,7 @@ from prefectish.engine.scheduling.admission import Limit, Rate
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import StepState
 from prefectish.engine.state import State
+from prefectish.results.base import store_of
 from prefectish.slugs import SlugBook
 from prefectish.tasks.task import Task
 
@@ -95,7 +96,7 @@ class DynamicPlan:
         name = TaskName(task.name, slug, task.tags)
         inputs = tuple(spec.into(name) for spec in specs)
         step = Step(len(steps), task, slug, inputs, constants, by_position)
-        step.store = getattr(task, "result", None) or self._store
+        step.store = store_of(getattr(task, "result", None), self._store)
         check_marker(step)
         step.shares_cache = True  # how often it will be called is not known
         step.measure = Measure.QUIETLY

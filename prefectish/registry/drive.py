@@ -18,6 +18,7 @@ from prefectish.functions.decorator import FlowFunction
 from prefectish.history import schema
 from prefectish.history.queries import RunRow
 from prefectish.history.store import HistoryStore
+from prefectish.results.base import store_of
 from prefectish.results.descriptions import described
 
 #: Seconds between two signs of life of a driver.
@@ -66,7 +67,7 @@ def drive(
 
 def _keep_returned(store: HistoryStore, flow: FlowFunction[Any, Any], run_id: str, state: State) -> None:
     """Store what a flow function returned, so that other processes can read it."""
-    place = described(flow.result)
+    place = described(store_of(flow.result))
     if place is None or not state.is_successful():
         return
     location = f"{run_id}/returned"

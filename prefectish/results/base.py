@@ -77,6 +77,10 @@ class Result:
         if location is not None and not isinstance(location, str) and not callable(location):
             raise TypeError(f"location must be a template or a function, got {location!r}")
 
+    def as_store(self) -> Result | None:
+        """Return the store that a run uses for what was given as ``result=``: this one."""
+        return self
+
     @property
     def serializer(self) -> Serializer:
         """The serializer of values."""
@@ -190,6 +194,12 @@ class Result:
     def __repr__(self) -> str:
         signed = ", signed" if self._hmac_key is not None else ""
         return f"<{type(self).__name__}: {self.store!r}, {self._format}{signed}>"
+
+
+def store_of(*given: Any) -> Result | None:
+    """Return the store that a run uses: of the first object that was given as ``result=``."""
+    first = next((result for result in given if result is not None), None)
+    return None if first is None else first.as_store()
 
 
 def place_of(store: Result | None) -> Any:

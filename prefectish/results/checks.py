@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from prefectish.errors import FlowDefinitionError
-from prefectish.results.base import place_of
+from prefectish.results.base import place_of, store_of
 from prefectish.results.templates import CHILD_FIELDS, FIELDS, MAPPINGS, PARAMETER, UNIQUE_FIELDS, Field, Template
 
 #: Fields that no two tasks share.
@@ -91,7 +91,7 @@ def _check_place(flow: Any, task: Any, template: Template, places: dict[Any, Any
     if template.fields & (_TASK_FIELDS | inputs) or template.keys_of("context") & set(FIELDS):
         return  # what is known in the run only is looked at there
     is_named = template.fields & {"task_full_name", "task_run_name"}
-    store = flow.result if task.result is None else task.result
+    store = store_of(task.result, flow.result)
     key = place_of(store), _with_name(template, task.name), task.name if is_named else None
     other = places.setdefault(key, task)
     if other is not task:
@@ -117,7 +117,7 @@ def _templates(task: Any, store: Any) -> Iterator[tuple[str, Template]]:
     if isinstance(task.target, str):
         yield "target", Template(task.target)
         return  # the result is stored there only
-    location = getattr(store if task.result is None else task.result, "location", None)
+    location = getattr(store_of(task.result, store), "location", None)
     if isinstance(location, Template) and task.checkpoint is not False:
         yield LOCATION, location
 

@@ -433,7 +433,7 @@ def store(name: str, value: Any) -> Any:
     """Check a place for results."""
     from prefectish.results.base import Result
 
-    if not isinstance(value, Result):
+    if not isinstance(value, Result) and not hasattr(value, "as_store"):
         raise _mistyped(name, value, "a store such as LocalResult(...) or FSResult(...)")
     return value
 

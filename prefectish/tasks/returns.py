@@ -18,7 +18,7 @@ def annotated_nout(function: Callable[..., Any]) -> int | None:
     """
     annotation = _return_annotation(function)
     members = typing.get_args(annotation)
-    if typing.get_origin(annotation) is not tuple or not members or Ellipsis in members:
+    if typing.get_origin(annotation) is not tuple or annotation is tuple or Ellipsis in members:
         return None
     return len(members)
 

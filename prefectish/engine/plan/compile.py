@@ -33,6 +33,7 @@ from prefectish.engine.plan.steps import Group, Input, MapDomain, MapSource, Pla
 from prefectish.engine.state import Success
 from prefectish.errors import FlowDefinitionError
 from prefectish.parameters import Parameter
+from prefectish.results.base import store_of
 from prefectish.tasks.annotations import annotated
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.signatures import inputs_of
@@ -109,7 +110,7 @@ def _step(
     given = flow.positions.get(task, ())
     by_position = inputs_of(task.run, task.name).by_position(given) if given else ()
     step = Step(number[task], task, names[task].slug, inputs, dict(flow.constants.get(task, ())), by_position)
-    step.store = getattr(task, "result", None) or getattr(flow, "result", None)
+    step.store = store_of(getattr(task, "result", None), getattr(flow, "result", None))
     if isinstance(task, Constant):
         step.literal = Success("Constant.", task.value)
     elif isinstance(task, Parameter):

@@ -1,0 +1,81 @@
+"""`prefect.executors.DaskExecutor`, in a module of its own: only it imports distributed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from prefectish.compat.executors import Executor
+from prefectish.executors.cluster import DaskExecutor as OwnDaskExecutor
+from prefectish.executors.connect import connect
+
+
+class DaskExecutor(OwnDaskExecutor, Executor):
+    """Runs a flow on a Dask cluster; see :class:`prefectish.executors.DaskExecutor`.
+
+    Parameters
+    ----------
+    local_processes
+        Whether the workers of a cluster that it starts are processes; threads of one process otherwise.
+    **kwargs
+        As for that class.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        cluster_class: Any = None,
+        cluster_kwargs: Mapping[str, Any] | None = None,
+        adapt_kwargs: Mapping[str, Any] | None = None,
+        client_kwargs: Mapping[str, Any] | None = None,
+        debug: bool | None = None,
+        local_processes: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if address and (cluster_class or cluster_kwargs or adapt_kwargs):
+            raise ValueError("Cannot specify `address` and `cluster_class`/`cluster_kwargs`/`adapt_kwargs`")
+        if local_processes is not None and cluster_class is None and not address:
+            cluster_kwargs = {"processes": local_processes, **(cluster_kwargs or {})}
+        super().__init__(
+            address or None, cluster_class=cluster_class, cluster_kwargs=cluster_kwargs, adapt_kwargs=adapt_kwargs,
+            client_kwargs=client_kwargs, debug=debug, **kwargs,
+        )  # fmt: skip
+        self._open: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": None}
+
+    @contextmanager
+    def start(self, plan: Any = None, run: Any = None) -> Iterator[Any]:
+        """Open a session for a run; or, without a plan, connect for submissions."""
+        if plan is not None:
+            with super().start(plan, run) as session:
+                yield session
+            return
+        options = {
+            name: getattr(self, name)
+            for name in (
+                "scheduler_file", "dashboard", "cluster_class", "cluster_kwargs", "adapt_kwargs", "client_kwargs",
+                "security", "require_tls", "debug",
+            )
+        }  # fmt: skip
+        with connect(self.address, client=self.client, **options) as connection:
+            self._open = connection.client
+            try:
+                yield self
+            finally:
+                self._open = None
+
+    def submit(self, fn: Callable[..., Any], *args: Any, extra_context: Any = None, **kwargs: Any) -> Any:
+        """Call a function on a worker and return its Dask future."""
+        if self._open is None:
+            raise ValueError("Executor must be started: submit in `with executor.start():`")
+        return self._open.submit(fn, *args, key=f"{getattr(fn, '__name__', 'call')}-{uuid.uuid4().hex}", **kwargs)
+
+    def wait(self, futures: Any) -> Any:
+        """Return Dask futures, in whatever lists and dicts, as their results."""
+        if self._open is None:
+            raise ValueError("Executor must be started: wait in `with executor.start():`")
+        return self._open.gather(futures)

@@ -1,0 +1,114 @@
+"""`prefect.executors`: the executors with the arguments that they had there, and their futures.
+
+A run needs neither `submit` nor `wait`; they are for programs that used an executor by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from prefectish import executors
+from prefectish.executors.pool import LocalDaskExecutor as OwnLocalDaskExecutor
+
+_SCHEDULERS = {
+    "sync": "synchronous", "single-threaded": "synchronous", "threading": "threads", "multiprocessing": "processes",
+}  # fmt: skip
+
+
+class Executor:
+    """Base class of executors, for annotations and `isinstance`."""
+
+    @contextmanager
+    def start(self, plan: Any = None, run: Any = None) -> Iterator[Any]:
+        """Be ready for submissions in a `with` block."""
+        yield self
+
+    def submit(self, fn: Callable[..., Any], *args: Any, extra_context: Any = None, **kwargs: Any) -> Any:
+        """Call a function, at once or later, and return its future."""
+        raise NotImplementedError(f"{type(self).__name__} has no submit()")
+
+    def wait(self, futures: Any) -> Any:
+        """Return futures, in whatever lists and dicts, as their results."""
+        raise NotImplementedError(f"{type(self).__name__} has no wait()")
+
+    def __repr__(self) -> str:
+        return f"<Executor: {type(self).__name__}>"
+
+
+class LocalExecutor(executors.LocalExecutor, Executor):
+    """Runs a flow in this thread; see :class:`prefectish.executors.LocalExecutor`."""
+
+    @contextmanager
+    def start(self, plan: Any = None, run: Any = None) -> Iterator[Any]:
+        """Open a session for a run; or, without a plan, be ready for submissions."""
+        if plan is None:
+            yield self
+            return
+        with super().start(plan, run) as session:
+            yield session
+
+    def submit(self, fn: Callable[..., Any], *args: Any, extra_context: Any = None, **kwargs: Any) -> Any:
+        """Call a function now and return its result."""
+        return fn(*args, **kwargs)
+
+    def wait(self, futures: Any) -> Any:
+        """Return what it is given: the results are there."""
+        return futures
+
+
+class LocalDaskExecutor(OwnLocalDaskExecutor, Executor):
+    """Runs a flow on threads or processes; see :class:`prefectish.executors.LocalDaskExecutor`.
+
+    Parameters
+    ----------
+    scheduler
+        "threads", "processes", or "sync", "synchronous" and "single-threaded".
+    **kwargs
+        `num_workers`, and the options of the class.
+    """
+
+    def __init__(self, scheduler: str = "threads", **kwargs: Any) -> None:
+        super().__init__(_SCHEDULERS.get(scheduler, scheduler), **kwargs)
+        self._given = scheduler
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool": None}
+
+    @contextmanager
+    def start(self, plan: Any = None, run: Any = None) -> Iterator[Any]:
+        """Open a session for a run; or, without a plan, a pool of threads for submissions."""
+        if plan is not None:
+            with super().start(plan, run) as session:
+                yield session
+            return
+        with ThreadPoolExecutor(1 if self.scheduler == "synchronous" else self._slots()) as pool:
+            self._pool = pool
+            try:
+                yield self
+            finally:
+                self._pool = None
+                pool.shutdown(cancel_futures=True)
+
+    def submit(self, fn: Callable[..., Any], *args: Any, extra_context: Any = None, **kwargs: Any) -> Any:
+        """Call a function on a thread, with the results of futures among its arguments, and return its future."""
+        if self._pool is None:
+            raise ValueError("Executor must be started: submit in `with executor.start():`")
+        return self._pool.submit(lambda: fn(*_results(args), **_results(kwargs)))
+
+    def wait(self, futures: Any) -> Any:
+        """Return futures, in whatever lists and dicts, as their results."""
+        return _results(futures)
+
+
+def _results(value: Any) -> Any:
+    if isinstance(value, Future):
+        return value.result()
+    if isinstance(value, list | tuple | set):
+        return type(value)(_results(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _results(item) for key, item in value.items()}
+    return value

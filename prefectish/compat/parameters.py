@@ -1,0 +1,53 @@
+"""`prefect.Parameter`: a parameter with the arguments that it had there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from prefectish import parameters
+from prefectish.compat.tasks import Task
+
+
+class _NoDefault:
+    """Stands for the default of a parameter that has none."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "no_default"
+
+    def __reduce__(self) -> str:
+        return "no_default"
+
+
+no_default = _NoDefault()
+
+
+class Parameter(parameters.Parameter, Task):
+    """A parameter as in Prefect 1; see :class:`prefectish.Parameter`."""
+
+    def __init__(
+        self, name: str, default: Any = no_default, required: bool | None = None, tags: Iterable[str] | None = None
+    ) -> None:
+        self.__dict__["required"] = default is no_default if required is None else required
+        given = {} if default is no_default or self.required else {"default": default}
+        super().__init__(name, required=self.required, tags=tags, **given)
+        self.default = default
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "name" and value != self.__dict__.get("name", value):
+            raise AttributeError(f"the name of {self!r} cannot be changed: it is its slug; make a copy('other')")
+        super().__setattr__(name, value)
+
+    def map(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: a parameter has no arguments."""
+        raise TypeError(f"{self!r} cannot be mapped; map a task over it")
+
+
+class DateTimeParameter(parameters.DateTimeParameter, Parameter):
+    """A parameter whose value is a date with time; see :class:`prefectish.DateTimeParameter`."""
+
+    def __init__(self, name: str, required: bool = True, tags: Iterable[str] | None = None) -> None:
+        parameters.DateTimeParameter.__init__(self, name, required=required, tags=tags)

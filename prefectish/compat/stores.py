@@ -1,0 +1,105 @@
+"""A result object of Prefect 1 as the store that a run uses.
+
+Values under names that the user chose are written by the object itself, so its files are those that Prefect 1 wrote;
+the rest, what only the engine reads, lies beside them in the engine's own format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from prefectish.engine.worker.stored_result import ATTEMPT
+from prefectish.errors import ResultCorrupt
+from prefectish.results.base import Result, ResultStore
+from prefectish.results.folder import Folder
+from prefectish.results.names import checked
+
+
+class PrefectStore(Result):
+    """Reads and writes by a result object.
+
+    Parameters
+    ----------
+    result
+        The object; its location is the template of the names.
+    serializer
+        For bytes, in an object that knows no folder.
+    """
+
+    def __init__(self, result: Any, serializer: Any) -> None:
+        folder = getattr(result, "dir", None)
+        store: ResultStore = _Bytes(result, serializer) if folder is None else Folder(str(folder))
+        super().__init__(store, location=result.location or None)
+        self._format = f"prefect-{type(result).__name__}"  # another process cannot open it by a description
+        self.result = result
+
+    def save(self, location: str, value: Any, facts: Mapping[str, Any] | None = None) -> str:
+        """Write a value under a name."""
+        if ATTEMPT not in (facts or {}):
+            return super().save(location, value, facts)
+        _at(self.result, checked(location)).write(value)
+        return location
+
+    def load_with_facts(self, location: str) -> tuple[Any, dict[str, Any]]:
+        """Return the value under a name, and what is known of it."""
+        try:
+            return super().load_with_facts(location)
+        except ResultCorrupt:  # the object wrote it
+            return self.result.read(location).value, {}
+
+    def facts(self, location: str) -> dict[str, Any]:
+        """Return what is known of a result: nothing, if the object wrote it."""
+        try:
+            return super().facts(location)
+        except ResultCorrupt:
+            return {}
+
+    def exists(self, location: str) -> bool:
+        """Whether there is a result under a name."""
+        return bool(self.result.exists(checked(location).replace("{", "{{").replace("}", "}}")))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PrefectStore) and self.store == other.store and self.result == other.result
+
+    __hash__ = object.__hash__
+
+
+def _at(result: Any, location: str) -> Any:
+    """Return a copy of a result object that writes to one location."""
+    new = result.copy()
+    new.location = location.replace("{", "{{").replace("}", "}}")
+    return new
+
+
+class _Bytes:
+    """Bytes by a result object, which can neither list nor delete."""
+
+    def __init__(self, result: Any, serializer: Any) -> None:
+        self._result = result.copy()
+        self._result.serializer = serializer
+
+    def put(self, name: str, pieces: Sequence[bytes]) -> None:
+        _at(self._result, name).write(b"".join(pieces))
+
+    def get(self, name: str) -> bytes:
+        if not self.exists(name):
+            raise FileNotFoundError(name)
+        content: bytes = self._result.read(name).value
+        if not isinstance(content, bytes):
+            raise ResultCorrupt(f"{name}: not written by the engine")
+        return content
+
+    def exists(self, name: str) -> bool:
+        return bool(self._result.exists(name))
+
+    def delete(self, name: str) -> None:
+        """Leave it: the object cannot delete."""
+
+    def list(self, folder: str) -> Iterator[str]:
+        return iter(())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Bytes) and self._result == other._result
+
+    __hash__ = object.__hash__
