@@ -8,9 +8,10 @@ is the same one, and no rule of it differs.
 from __future__ import annotations
 
 import sys
+from datetime import UTC
 
 from prefectish.compat.finder import PrefectFinder, is_ours
-from prefectish.engine import preparation
+from prefectish.engine import clock, preparation
 
 
 def install() -> None:
@@ -31,6 +32,7 @@ def install() -> None:
         )
     if not is_installed():
         sys.meta_path.insert(0, PrefectFinder())
+    clock.naive_zone = UTC
     preparation.require("prefectish.compat.installed")
 
 

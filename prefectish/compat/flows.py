@@ -15,6 +15,7 @@ from prefectish.compat.tasks import described
 from prefectish.edges import Edge
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import State
+from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.parameters import Parameter
 from prefectish.safe_repr import printable
 from prefectish.tasks.task import Task
@@ -143,6 +144,11 @@ class Flow(flows.Flow):
 
     def insert(self, edge: Edge, validate: bool | None = None) -> Edge:
         """Add an edge and the tasks at its ends."""
+        twice = edge.key is not None and edge.downstream_task in self and validate
+        if twice and any(other.key == edge.key for other in self.edges_to(edge.downstream_task)):
+            raise FlowDefinitionError(
+                f"Argument {edge.key!r} for task {edge.downstream_task!r} has already been assigned in this flow"
+            )
         return super().insert(edge, _eager(validate) if not self._validates else validate)
 
     def detach(self) -> None:
@@ -218,6 +224,25 @@ class Flow(flows.Flow):
             )
         context = {"config": config, **(context or {})}
         return super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
+
+    def _settled(
+        self,
+        parameters: Mapping[str, Any] | None,
+        more: Mapping[str, Any],
+        context: Mapping[str, Any] | None,
+        defaults: Mapping[str, Any] = flows.NO_DEFAULTS,
+    ) -> dict[str, Any]:
+        try:
+            return super()._settled(parameters, more, context, defaults)
+        except ParameterError as error:
+            words = {
+                "missing": "Flow.run did not receive the following required parameters",
+                "unknown": "Flow.run received the following unexpected parameters",
+            }
+            text = str(error)
+            for word, phrase in words.items():
+                text = text.replace(f"{word}: ", f"{phrase}: ", 1)
+            raise ParameterError(text) from None
 
     def visualize(  # type: ignore[override]
         self, flow_state: State | None = None, filename: str | None = None, format: str | None = None

@@ -45,15 +45,16 @@ _TRIGGERS = (
     "all_finished manual_only always_run all_successful all_failed any_successful any_failed some_failed "
     "some_successful not_all_skipped",
 )
-_CONTROL = ("prefectish.control_flow", "apply_map case ifelse merge switch")
-_FILTER = ("prefectish.tasks.control_flow", "FilterTask")
-_RESOURCES = ("prefectish.control_flow", "resource_manager")
-_SECRETS = ("prefectish.tasks.secrets", "SecretBase PrefectSecret=Secret EnvVarSecret")
+_CONTROL = ("prefectish.control_flow", "case ifelse merge switch")
+_FILTER = ("prefectish.compat.library", "FilterTask")
+_RESOURCES = ("prefectish.compat.resources", "resource_manager ResourceManager ResourceContext")
+_SECRETS = ("prefectish.tasks.secrets", "SecretBase EnvVarSecret")
+_SECRET = ("prefectish.compat.library", "PrefectSecret")
 _RESULTS = ("prefectish.compat.results", "LocalResult ConstantResult PrefectResult")
 _LOCAL = ("prefectish.compat.executors", "Executor LocalExecutor LocalDaskExecutor")
 _DASK = ("prefectish.compat.dask_executor", "DaskExecutor")
-_SCHEDULES = ("prefectish.schedules", "Schedule IntervalSchedule CronSchedule")
-_CLOCKS = ("prefectish.schedules.clocks", "Clock ClockEvent IntervalClock CronClock DatesClock RRuleClock")
+_SCHEDULES = ("prefectish.compat.schedules", "Schedule IntervalSchedule CronSchedule")
+_CLOCKS = ("prefectish.compat.clocks", "Clock ClockEvent IntervalClock CronClock DatesClock RRuleClock")
 _EDGES = ("prefectish.edges", "mapped unmapped flatten")
 _NOTIFY = ("prefectish.utilities.notifications", "callback_factory slack_notifier")
 _HELPERS = ("prefectish.compat.task_helpers", "task pause_task as_task defaults_from_attrs")
@@ -67,8 +68,9 @@ MODULES: dict[str, dict[str, Source]] = {
         ("prefectish.compat.task_helpers", "task"),
         ("prefectish.tasks.tagging", "tags"),
         ("prefectish.edges", "mapped unmapped flatten"),
-        ("prefectish.control_flow", "apply_map case resource_manager"),
-        ("prefectish.engine.context", "context"),
+        ("prefectish.control_flow", "apply_map case"),
+        ("prefectish.compat.resources", "resource_manager"),
+        ("prefectish.compat.context", "context"),
         ("prefectish.compat.configuration", "config"),
         ("prefectish.compat.task_helpers", "__version__"),
     ),
@@ -80,7 +82,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.engine": _table(("prefectish.compat.runners", "FlowRunner TaskRunner")),
     "prefect.engine.flow_runner": _table(("prefectish.compat.runners", "FlowRunner")),
     "prefect.engine.task_runner": _table(("prefectish.compat.runners", "TaskRunner")),
-    "prefect.engine.state": _table(_STATES),
+    "prefect.engine.state": _table(_STATES, ("prefectish.compat.states", "ClientFailed")),
     "prefect.engine.signals": _table(_SIGNALS, ("prefectish.engine.signals", "PrefectSignal=Signal")),
     "prefect.engine.cache_validators": _table(
         (
@@ -120,9 +122,7 @@ MODULES: dict[str, dict[str, Source]] = {
             "LessThan LessThanOrEqual",
         )
     ),
-    "prefect.tasks.core.resource_manager": _table(
-        _RESOURCES, ("prefectish.control_flow.resources", "ResourceManager ResourceContext=ResourceBlock")
-    ),
+    "prefect.tasks.core.resource_manager": _table(_RESOURCES),
     "prefect.tasks.control_flow": _table(_CONTROL, _FILTER),
     "prefect.tasks.control_flow.case": _table(("prefectish.control_flow", "case")),
     "prefect.tasks.control_flow.conditional": _table(
@@ -130,8 +130,8 @@ MODULES: dict[str, dict[str, Source]] = {
         ("prefectish.tasks.control_flow", "CompareValue=Compare Merge"),
     ),
     "prefect.tasks.control_flow.filter": _table(_FILTER),
-    "prefect.tasks.secrets": _table(_SECRETS),
-    "prefect.tasks.secrets.base": _table(("prefectish.tasks.secrets", "SecretBase PrefectSecret=Secret")),
+    "prefect.tasks.secrets": _table(_SECRETS, _SECRET),
+    "prefect.tasks.secrets.base": _table(("prefectish.tasks.secrets", "SecretBase"), _SECRET),
     "prefect.tasks.secrets.env_var": _table(("prefectish.tasks.secrets", "EnvVarSecret")),
     "prefect.tasks.shell": _table(("prefectish.tasks.shell", "ShellTask")),
     "prefect.tasks.notifications": _table(
@@ -141,17 +141,17 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.tasks.notifications.email_task": _table(("prefectish.tasks.mail", "EmailTask")),
     "prefect.schedules": _table(
         _SCHEDULES,
-        ("prefectish.schedules.clocks", "clocks="),
-        ("prefectish.schedules.filters", "filters="),
+        ("prefectish.compat.clocks", "clocks="),
+        ("prefectish.compat.filters", "filters="),
         ("prefectish.schedules.adjustments", "adjustments="),
     ),
     "prefect.schedules.schedules": _table(_SCHEDULES),
     "prefect.schedules.clocks": _table(_CLOCKS),
     "prefect.schedules.filters": _table(
         (
-            "prefectish.schedules.filters",
+            "prefectish.compat.filters",
             "on_datetime on_date at_time between_datetimes between_times between_dates is_weekday is_weekend "
-            "is_month_end is_month_start",
+            "is_month_end is_month_start is_day_of_week",
         )
     ),
     "prefect.schedules.adjustments": _table(("prefectish.schedules.adjustments", "add next_weekday")),
@@ -179,7 +179,7 @@ MODULES: dict[str, dict[str, Source]] = {
         )
     ),
     "prefect.utilities.configuration": _table(("prefectish.compat.configuration", "set_temporary_config")),
-    "prefect.utilities.context": _table(("prefectish.engine.context", "Context context")),
+    "prefect.utilities.context": _table(("prefectish.compat.context", "Context context")),
     "prefect.utilities.debug": _table(("prefectish.engine.context", "raise_on_exception")),
     "prefect.utilities.logging": _table(("prefectish.compat.logs", "get_logger")),
     "prefect.utilities.notifications": _table(_NOTIFY),

@@ -15,9 +15,10 @@ from typing import Any, Self
 from prefectish.compat.configuration import config
 from prefectish.compat.serializers import JSONSerializer, PickleSerializer, Serializer
 from prefectish.compat.stores import PrefectStore
+from prefectish.engine.state import Deferred
 
 
-class Result:
+class Result(Deferred):
     """A value, and where and how it is stored.
 
     Parameters
@@ -39,6 +40,10 @@ class Result:
         self.value = value
         self.location = location
         self.serializer = PickleSerializer() if serializer is None else serializer
+
+    def get(self) -> Any:
+        """Return the value: a state whose result is this object gives it."""
+        return self.value
 
     @property
     def default_location(self) -> str:

@@ -1,12 +1,21 @@
-"""`prefect.engine.FlowRunner`: a thin face over a run of the flow."""
+"""`prefect.engine.FlowRunner` and `TaskRunner`: thin faces over the engine. Their single stages are its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from prefectish.engine.state import State
-from prefectish.flows import Flow
+from prefectish import flows
+from prefectish.compat.flows import Flow
+from prefectish.engine.clock import RunClock
+from prefectish.engine.context import bind, context, unbind
+from prefectish.engine.driver.run import new_run_id
+from prefectish.engine.plan.compile import compile_flow
+from prefectish.engine.scheduling.progress import Progress
+from prefectish.engine.signals import ENDRUN
+from prefectish.engine.state import Failed, Pending, State, innermost
+from prefectish.engine.worker.attempt_context import run_context
+from prefectish.engine.worker.run_steps import run_job
 
 
 class FlowRunner:
@@ -16,10 +25,13 @@ class FlowRunner:
     ----------
     flow
         The flow.
+    state_handlers
+        Called after those of the flow.
     """
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: flows.Flow, state_handlers: Sequence[Callable[..., Any]] | None = None) -> None:
         self.flow = flow
+        self.state_handlers = list(state_handlers or ())
 
     def run(
         self,
@@ -29,24 +41,96 @@ class FlowRunner:
         parameters: Mapping[str, Any] | None = None,
         executor: Any = None,
         context: Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> State:
-        """Run the flow and return its state; the result has the states of `return_tasks`, of all tasks without them."""
-        ended = self.flow.run(
+        """Run the flow and return its state, whose result has the states of `return_tasks`."""
+        flow = self.flow
+        wanted = list(return_tasks or ())
+        foreign = [task for task in wanted if task not in flow.tasks]
+        if foreign:
+            error = ValueError(f"Some tasks provided to return_tasks were not found: {foreign}")
+            return Failed(f"Unexpected error: {error!r}", error)
+        if self.state_handlers:
+            flow = flow.copy()
+            flow.state_handlers += self.state_handlers
+        ended = flow.run(
             parameters, run_on_schedule=False, state=state, task_states=task_states, executor=executor, context=context
         )
-        if return_tasks is None or not isinstance(ended.result, dict):
+        if not isinstance(ended.result, dict):
             return ended
-        return ended.replace(result={task: ended.result[task] for task in return_tasks})
+        return ended.replace(result={task: ended.result[task] for task in wanted})
+
+    def __repr__(self) -> str:
+        return f"<FlowRunner: {self.flow.name}>"
 
 
 class TaskRunner:
-    """Runs a single task; its stages are the engine's own.
+    """Runs one attempt of a task.
 
     Parameters
     ----------
     task
         The task.
+    state_handlers
+        Called after those of the task.
     """
 
-    def __init__(self, task: Any) -> None:
+    def __init__(
+        self,
+        task: Any,
+        state_handlers: Sequence[Callable[..., Any]] | None = None,
+        flow_result: Any = None,
+    ) -> None:
         self.task = task
+        self.state_handlers = list(state_handlers or ())
+        self.flow_result = flow_result
+
+    def run(
+        self,
+        state: State | None = None,
+        upstream_states: Mapping[Any, State] | None = None,
+        context: Mapping[str, Any] | None = None,
+        is_mapped_parent: bool = False,
+    ) -> State:
+        """Run one attempt, after upstream tasks in these states, and return the state of the task."""
+        start = innermost(state) or Pending()
+        upstream = {edge: innermost(found) for edge, found in (upstream_states or {}).items()}
+        if not all(found.is_finished() for found in upstream.values()):
+            return start
+        flow = Flow(self.task.name, tasks=[self.task], edges=upstream, result=self.flow_result)
+        starts = {edge.upstream_task: found for edge, found in upstream.items()}
+        if state is not None:
+            starts[self.task] = start
+        own = self.task.state_handlers
+        self.task.state_handlers = [*own, *self.state_handlers]
+        try:
+            return _first_attempt(flow, self.task, starts, context or {})
+        except ENDRUN as end:
+            return end.state
+        finally:
+            self.task.state_handlers = own
+
+    def __repr__(self) -> str:
+        return f"<TaskRunner: {self.task.name}>"
+
+
+def _first_attempt(flow: Flow, task: Any, states: Mapping[Any, State], given: Mapping[str, Any]) -> State:
+    """Return the state of a task after its first attempt, or without one, if it does not begin."""
+    from prefectish.engine.driver.loop import _notify
+
+    plan = compile_flow(flow, given.get("parameters") or {})
+    clock = RunClock(None)
+    run_id = new_run_id()
+    facts = run_context(flow.name, run_id, run_id, {}, clock.moment().wall, {**context.to_dict(), **given})
+    number = next(step.number for step in plan.steps if step.task is task)
+    starts = {step.number: states[step.task] for step in plan.steps if step.task in states}
+    progress = Progress(plan, facts, notify=_notify, starts=starts)
+    token = bind(facts)
+    try:
+        for job in progress.start(clock.moment()):
+            for position, record in run_job(job):
+                if job.chain.steps[position].number == number:
+                    return record.state
+    finally:
+        unbind(token)
+    return progress.states()[number]

@@ -45,10 +45,14 @@ class Task(OwnTask[Any], metaclass=TaskMetaclass):
         if isinstance(options.get("name"), OwnTask):
             options["name"] = None  # there was a warning
         super().__init__(**_settled(options))
-        self.tags = set(self.tags)  # type: ignore[assignment]  # it can be added to
+        self.tags = _Tags(self.tags)  # type: ignore[assignment]  # it can be added to
+        if self.timeout is not None:
+            self.timeout = int(self.timeout)
+        if self.retry_on is not None:
+            self.retry_on = _ErrorTypes(self.retry_on)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "tags": set(self.tags)}
+        return {**super().__getstate__(), "tags": _Tags(self.tags)}
 
     def __bool__(self) -> bool:  # type: ignore[override]
         return True
@@ -88,6 +92,24 @@ class Task(OwnTask[Any], metaclass=TaskMetaclass):
             return super()._operate(name, function, *operands)
         self._flow(None)
         return kind(name=name)(*operands)
+
+
+class _Tags(set[str]):
+    """Tags; tasks of equal tags are told apart by more than them, so that a set that can change has a hash."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self))
+
+
+class _ErrorTypes(tuple[type[BaseException], ...]):
+    """Types of errors that are compared as a set."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return set(self) == other if isinstance(other, set | frozenset) else super().__eq__(other)
+
+    __hash__ = tuple.__hash__
 
 
 Task.strict_map = False  # the shortest list decides; not in the class, where it would be taken for a mistake

@@ -109,7 +109,13 @@ class ResourceManager:
 
 
 class ResourceBlock(Block):
-    """The tasks that use one resource."""
+    """The tasks that use one resource.
+
+    Attributes
+    ----------
+    init_task, setup_task, cleanup_task
+        The tasks that create the manager, and set up and clean up the resource; None before they are added.
+    """
 
     def __init__(
         self, manager: ResourceManager, args: tuple[Any, ...], kwargs: Mapping[str, Any], flow: RecordingFlow | None
@@ -119,31 +125,36 @@ class ResourceBlock(Block):
         self._args = args
         self._kwargs = kwargs
         self._wanted_flow = flow
-        self._init: Task | None = None
-        self._setup: Task | None = None
+        self.init_task: Task | None = None
+        self.setup_task: Task | None = None
+        self.cleanup_task: Task | None = None
 
     def __enter__(self) -> Task | None:
         """Add the tasks that create manager and resource; return the task of the resource, if any."""
         if self._overlay is not None:
             raise FlowDefinitionError(f"{self!r} is already open; call {self.manager.name}(...) again")
         flow = active_flow(self._wanted_flow, f"{self.manager.name}(...)")
-        self._init = self.manager.make_init().bind(*self._args, flow=flow, **self._kwargs)
+        self.init_task = self._created(flow)
         setup = self.manager.make_setup()
-        self._setup = None if setup is None else setup.bind(self._init, flow=flow)
+        self.setup_task = None if setup is None else setup.bind(self.init_task, flow=flow)
         self._open()
         self._flow = flow
-        return self._setup
+        return self.setup_task
+
+    def _created(self, flow: RecordingFlow) -> Task:
+        """Return the task that creates the manager, in the flow."""
+        return self.manager.make_init().bind(*self._args, flow=flow, **self._kwargs)
 
     def __repr__(self) -> str:
         return f"{self.manager.name}(...)"
 
     def _close(self) -> None:
-        flow, ready = self._flow, self._init if self._setup is None else self._setup
+        flow, ready = self._flow, self.init_task if self.setup_task is None else self.setup_task
         assert flow is not None
         assert ready is not None
         inside = {task: None for task in self._tasks if task in flow}
         first, last = roots(flow, inside), leaves(flow, inside)
-        cleanup = self.manager.make_cleanup().bind(self._init, self._setup, flow=flow)
+        cleanup = self.cleanup_task = self.manager.make_cleanup().bind(self.init_task, self.setup_task, flow=flow)
         for task in first:
             if ready not in flow.upstream_tasks(task):
                 flow.insert(Edge(ready, task))

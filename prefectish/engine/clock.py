@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol, TypeVar
 
 Outcome = TypeVar("Outcome")
@@ -19,6 +19,8 @@ Receipt = TypeVar("Receipt", covariant=True)
 LONGEST_WAIT = 0.25
 #: The last time that :mod:`datetime` has.
 LATEST = datetime.max.replace(tzinfo=UTC)
+#: The time zone of datetimes that have none; None: they are refused.
+naive_zone: tzinfo | None = None
 
 
 class Receiver(Protocol[Receipt]):

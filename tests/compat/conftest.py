@@ -9,7 +9,7 @@ import pytest
 
 from prefectish import compat
 from prefectish.compat.finder import PrefectFinder
-from prefectish.engine import preparation
+from prefectish.engine import clock, preparation
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +21,4 @@ def prefect() -> Iterator[None]:
     for name in [name for name in sys.modules if name == "prefect" or name.startswith("prefect.")]:
         del sys.modules[name]
     preparation._required.clear()
+    clock.naive_zone = None

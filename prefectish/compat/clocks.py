@@ -1,0 +1,184 @@
+"""`prefect.schedules.clocks`: clocks with labels, and naive dates, which are UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefectish.schedules import clocks
+
+
+def in_utc(moment: Any) -> Any:
+    """Return a datetime with a time zone: UTC, if it has none."""
+    naive = isinstance(moment, datetime) and moment.utcoffset() is None
+    return moment.replace(tzinfo=UTC) if naive else moment
+
+
+class ClockEvent(clocks.ClockEvent):
+    """A time at which a flow runs, with values for parameters, and labels.
+
+    Attributes
+    ----------
+    labels
+        Labels of its clock.
+    """
+
+    __slots__ = ("labels",)
+
+    def __init__(
+        self,
+        start_time: datetime,
+        parameter_defaults: Mapping[str, Any] | None = None,
+        labels: list[str] | None = None,
+    ) -> None:
+        super().__init__(in_utc(start_time), parameter_defaults)
+        self.labels = labels
+
+    def is_for(self, other: clocks.ClockEvent) -> bool:
+        """Whether both events have the same parameters and labels."""
+        return super().is_for(other) and self.labels == getattr(other, "labels", None)
+
+    def __lt__(self, other: clocks.ClockEvent) -> bool:
+        return self.instant < other.instant
+
+    def __gt__(self, other: clocks.ClockEvent) -> bool:
+        return self.instant > other.instant
+
+
+class Clock(clocks.Clock):
+    """Base class of clocks.
+
+    Parameters
+    ----------
+    start_date, end_date
+        Events are between them; without a time zone they are UTC.
+    parameter_defaults
+        Values of parameters for runs at this clock's events.
+    labels
+        Labels of its events.
+    """
+
+    labels: list[str] | None = None
+
+    def __init__(
+        self,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        parameter_defaults: Mapping[str, Any] | None = None,
+        labels: list[str] | None = None,
+    ) -> None:
+        clocks.Clock.__init__(self, in_utc(start_date), in_utc(end_date), None, parameter_defaults)
+        self.labels = labels
+
+    def events(self, after: datetime | None = None) -> Iterator[clocks.ClockEvent]:
+        """Yield the events, in order."""
+        for event in super().events(in_utc(after)):
+            yield ClockEvent(event.start_time, event.parameter_defaults, self.labels)
+
+
+class IntervalClock(Clock, clocks.IntervalClock):
+    """Events at regular intervals; see :class:`prefectish.schedules.clocks.IntervalClock`."""
+
+    def __init__(
+        self,
+        interval: timedelta,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        parameter_defaults: Mapping[str, Any] | None = None,
+        labels: list[str] | None = None,
+    ) -> None:
+        clocks.IntervalClock.__init__(
+            self, interval, in_utc(start_date), in_utc(end_date), parameter_defaults=parameter_defaults
+        )
+        self.labels = labels
+
+
+class CronClock(Clock, clocks.CronClock):
+    """Events by a cron expression; see :class:`prefectish.schedules.clocks.CronClock`.
+
+    Parameters
+    ----------
+    day_or
+        False: where both a day of the month and a day of the week are given, both must fit; by default one of them.
+    """
+
+    def __init__(
+        self,
+        cron: str,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        parameter_defaults: Mapping[str, Any] | None = None,
+        labels: list[str] | None = None,
+        day_or: bool = True,
+    ) -> None:
+        if isinstance(cron, str) and len(cron.split()) < 5:
+            raise ValueError(f"Invalid cron string: {cron!r}")
+        self.day_or = day_or
+        clocks.CronClock.__init__(
+            self, cron, in_utc(start_date), in_utc(end_date), parameter_defaults=parameter_defaults
+        )
+        self.labels = labels
+
+    def moments(self, after: datetime) -> Iterator[datetime]:
+        """Yield the times of events."""
+        moments = super().moments(after)
+        fields = self.cron.split()
+        if self.day_or or fields[-3] == "*" or fields[-1] == "*":
+            return moments
+        fields[-3] = "*"  # the days of the week, of which those of the month are kept
+        by_week = clocks.CronClock(" ".join(fields), self.start_date, self.end_date, self.timezone)
+        fields = self.cron.split()
+        fields[-1] = "*"
+        by_month = clocks.CronClock(" ".join(fields), self.start_date, self.end_date, self.timezone)
+        return _in_both(by_week.moments(after), by_month.moments(after))
+
+
+def _in_both(one: Iterator[datetime], other: Iterator[datetime]) -> Iterator[datetime]:
+    """Yield the times that are in both."""
+    later = next(other, None)
+    for moment in one:
+        while later is not None and later < moment:
+            later = next(other, None)
+        if later is None:
+            return
+        if later == moment:
+            yield moment
+
+
+class DatesClock(Clock, clocks.DatesClock):
+    """Events at fixed times; see :class:`prefectish.schedules.clocks.DatesClock`."""
+
+    def __init__(
+        self,
+        dates: Iterable[datetime],
+        parameter_defaults: Mapping[str, Any] | None = None,
+        labels: list[str] | None = None,
+    ) -> None:
+        clocks.DatesClock.__init__(self, [in_utc(date) for date in dates], parameter_defaults=parameter_defaults)
+        self.labels = labels
+
+
+class RRuleClock(Clock, clocks.RRuleClock):
+    """Events by a recurrence rule; see :class:`prefectish.schedules.clocks.RRuleClock`."""
+
+    def __init__(
+        self,
+        rrule_obj: Any,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        parameter_defaults: Mapping[str, Any] | None = None,
+        labels: list[str] | None = None,
+    ) -> None:
+        zone = None if start_date is not None and start_date.tzinfo is not None else _zone_of(rrule_obj)
+        clocks.RRuleClock.__init__(
+            self, rrule_obj, in_utc(start_date), in_utc(end_date), zone, parameter_defaults=parameter_defaults
+        )
+        self.rrule_obj = self.rule
+        self.labels = labels
+
+
+def _zone_of(rule: Any) -> Any:
+    """Return the time zone of the times of a rule: UTC, if they have none."""
+    first = getattr(rule, "_dtstart", None)
+    return first.tzinfo if first is not None and first.tzinfo is not None else UTC

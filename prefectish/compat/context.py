@@ -1,0 +1,87 @@
+"""`prefect.context`: the context, which here can be written to, item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prefectish.compat.collections import DotDict
+from prefectish.engine import context as contexts
+
+
+class Context(contexts.Context):
+    """Reads the context of the run as :data:`prefectish.context` does; what is set is set in this thread alone."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "config" and name not in contexts.current():
+            from prefectish.compat.configuration import config
+
+            return config
+        value = super().__getattr__(name)
+        return DotDict(value) if type(value) is dict and name == "parameters" else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.update({name: value})
+
+    def __delattr__(self, name: str) -> None:
+        del self[name]
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        contexts.bind({key: value for key, value in contexts.current().items() if key != name})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(contexts.current())
+
+    def __len__(self) -> int:
+        return len(contexts.current())
+
+    def update(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Set values."""
+        self({**(values or {}), **more}).__enter__()
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """Return a value, which is set if there is none."""
+        if name not in self:
+            self.update({name: default})
+        return self[name]
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Remove a value and return it."""
+        if name not in self and default:
+            return default[0]
+        value = self[name]
+        del self[name]
+        return value
+
+    def clear(self) -> None:
+        """Remove all values."""
+        contexts.bind({})
+
+    def keys(self) -> Any:
+        """Return the names."""
+        return contexts.current().keys()
+
+    def values(self) -> Any:
+        """Return the values."""
+        return contexts.current().values()
+
+    def items(self) -> Any:
+        """Return names and values."""
+        return contexts.current().items()
+
+    def copy(self) -> dict[str, Any]:
+        """Return a copy."""
+        return self.to_dict()
+
+    def __repr__(self) -> str:
+        return "<Context>"
+
+
+context = Context()

@@ -1,0 +1,67 @@
+"""Tasks that took other arguments: secrets without a name, and a filter that logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from prefectish.tasks import control_flow, secrets
+
+
+class PrefectSecret(secrets.Secret):
+    """A secret by its name; see :class:`prefectish.Secret`.
+
+    Parameters
+    ----------
+    name
+        None for a secret that a subclass names.
+    **kwargs
+        As for a task.
+    """
+
+    def __init__(self, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name or type(self).__name__, **kwargs)
+        if name is None:
+            self.secret_name = ""
+
+    def run(self, name: str | None = None) -> Any:
+        """Return the value; a ValueError if no name is given, or it is not known."""
+        wanted = name or self.secret_name
+        if not wanted:
+            raise ValueError("A secret name must be provided.")
+        if wanted == self.secret_name:
+            return super().run()
+        return PrefectSecret(wanted).run()
+
+
+class FilterTask(control_flow.FilterTask):
+    """Filters a list; see :class:`prefectish.tasks.control_flow.FilterTask`.
+
+    Parameters
+    ----------
+    log_func
+        Function of a member that gives the text to log of it, if it is dropped.
+    """
+
+    def __init__(
+        self,
+        filter_func: Callable[[Any], object] | None = None,
+        log_func: Callable[[Any], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(filter_func, **kwargs)
+        self.log_func = log_func
+
+    def run(self, task_results: Iterable[Any]) -> list[Any]:
+        """Return the members that are kept, in their order."""
+        results = list(task_results) if task_results is not None and not _is_error(task_results) else task_results
+        kept = super().run(results)
+        if self.log_func is not None:
+            for dropped in results:
+                if not self.filter_func(dropped):
+                    self.logger.info(self.log_func(dropped))
+        return kept
+
+
+def _is_error(value: Any) -> bool:
+    return isinstance(value, BaseException)
