@@ -317,3 +317,18 @@ def test_e7_children_of_flattened_maps_are_named_in_their_order(run: Run, tmp_pa
         assert [store.load(f"n{n}.pkl") for n in range(6)] == [0, 1, 2, 0, 0, 1]
         ends_later = [type(child).__name__ for child in state.result[later].map_states]
         assert ends_later == ["Success"] * 3 + ["Failed"] * 3
+
+
+def test_results_of_a_store_that_only_travels_by_value_can_be_read(run: Run, tmp_path: Path) -> None:
+    class Reversed:
+        def serialize(self, value: Any) -> bytes:
+            return str(value)[::-1].encode()
+
+        def deserialize(self, content: bytes) -> Any:
+            return bytes(content).decode()[::-1]
+
+    store = LocalResult(tmp_path, serializer=Reversed(), location=lambda map_index, **_: f"{map_index}.txt")
+    load = task(lambda x: "ab" * x, name="load", result=store)
+    with Flow("by value") as built:
+        loaded = load.map([1, 5000])
+    assert run(built).result[loaded].result == ["ab", "ab" * 5000]

@@ -72,7 +72,6 @@ class LocalDaskExecutor(OwnLocalDaskExecutor, Executor):
 
     def __init__(self, scheduler: str = "threads", **kwargs: Any) -> None:
         super().__init__(_SCHEDULERS.get(scheduler, scheduler), **kwargs)
-        self._given = scheduler
         self._pool: ThreadPoolExecutor | None = None
 
     def __getstate__(self) -> dict[str, Any]:

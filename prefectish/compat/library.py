@@ -34,6 +34,33 @@ class PrefectSecret(secrets.Secret):
         return PrefectSecret(wanted).run()
 
 
+class EnvVarSecret(secrets.EnvVarSecret):
+    """A secret from an environment variable; see :class:`prefectish.EnvVarSecret`.
+
+    Parameters
+    ----------
+    name
+        Name of the variable.
+    cast
+        Function that converts the text to the value.
+    raise_if_missing
+        Whether to raise if the variable is not set.
+    **kwargs
+        As for a task; `name` is the name of the task.
+    """
+
+    def __init__(
+        self,
+        env_var: str | None = None,
+        cast: Callable[[str], Any] | None = None,
+        raise_if_missing: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        name = kwargs.pop("name", None)
+        super().__init__(env_var or name, raise_if_missing, cast, **kwargs)
+        self.name = name or self.name
+
+
 class FilterTask(control_flow.FilterTask):
     """Filters a list; see :class:`prefectish.tasks.control_flow.FilterTask`.
 

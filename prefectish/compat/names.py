@@ -48,8 +48,8 @@ _TRIGGERS = (
 _CONTROL = ("prefectish.control_flow", "case ifelse merge switch")
 _FILTER = ("prefectish.compat.library", "FilterTask")
 _RESOURCES = ("prefectish.compat.resources", "resource_manager ResourceManager ResourceContext")
-_SECRETS = ("prefectish.tasks.secrets", "SecretBase EnvVarSecret")
-_SECRET = ("prefectish.compat.library", "PrefectSecret")
+_SECRETS = ("prefectish.tasks.secrets", "SecretBase")
+_SECRET = ("prefectish.compat.library", "PrefectSecret EnvVarSecret")
 _RESULTS = ("prefectish.compat.results", "LocalResult ConstantResult PrefectResult")
 _LOCAL = ("prefectish.compat.executors", "Executor LocalExecutor LocalDaskExecutor")
 _DASK = ("prefectish.compat.dask_executor", "DaskExecutor")
@@ -132,7 +132,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.tasks.control_flow.filter": _table(_FILTER),
     "prefect.tasks.secrets": _table(_SECRETS, _SECRET),
     "prefect.tasks.secrets.base": _table(("prefectish.tasks.secrets", "SecretBase"), _SECRET),
-    "prefect.tasks.secrets.env_var": _table(("prefectish.tasks.secrets", "EnvVarSecret")),
+    "prefect.tasks.secrets.env_var": _table(("prefectish.compat.library", "EnvVarSecret")),
     "prefect.tasks.shell": _table(("prefectish.tasks.shell", "ShellTask")),
     "prefect.tasks.notifications": _table(
         ("prefectish.tasks.slack", "SlackTask"), ("prefectish.tasks.mail", "EmailTask")

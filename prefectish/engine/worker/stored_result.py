@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-from prefectish.engine.jobs.envelope import Encoded
+from prefectish.engine.jobs.envelope import Encoded, dumps
 from prefectish.engine.state import Deferred
 from prefectish.errors import ResultCorrupt, ResultReleased
+from prefectish.results.templates import Template
 
 if TYPE_CHECKING:
     from prefectish.results.base import Result
 
 #: Stands for a value that did not ride along with its record.
 NOTHING = object()
+#: Where the classes are that pickle by their names; what a user adds to a store may not.
+_OURS = "prefectish.results."
 #: Header of a stored result whose name the user chose: the attempt that wrote it.
 ATTEMPT = "attempt"
 
@@ -104,10 +109,38 @@ class Stored(Deferred):
 
     def __reduce__(self) -> tuple[Any, ...]:
         here = () if self._small is NOTHING else (self._small,)
-        return _stored, (self.store, self.location, self.label, self.run_id, *here)
+        return _stored, (_portable(self.store), self.location, self.label, self.run_id, *here)
 
     def __repr__(self) -> str:
         return f"<result of {self.label} at {self.location}>"
+
+
+class _Store:
+    """A store as bytes; it is unpickled as the store."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self.content,)
+
+
+#: What stands for a store whose parts only cloudpickle can send: a function of the user's, or a class of the script.
+_by_value: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def _portable(store: Result) -> Any:
+    """Return what pickles as a store, also one with a function or a class that is sent by value."""
+    parts = store, store.store, store.serializer
+    if isinstance(store.location, Template | None) and not callable(store._hmac_key):  # noqa: SIM102  two questions
+        if all(type(part).__module__.startswith(_OURS) for part in parts):
+            return store
+    found = _by_value.get(store)
+    if found is None:
+        found = _by_value[store] = _Store(dumps(store))
+    return found
 
 
 def _stored(store: Result, location: str, label: str, run_id: str | None, small: Any = NOTHING) -> Stored:
