@@ -51,8 +51,8 @@ _RESOURCES = ("prefectish.compat.resources", "resource_manager ResourceManager R
 _SECRETS = ("prefectish.tasks.secrets", "SecretBase")
 _SECRET = ("prefectish.compat.library", "PrefectSecret EnvVarSecret")
 _RESULTS = ("prefectish.compat.results", "LocalResult ConstantResult PrefectResult")
-_LOCAL = ("prefectish.compat.executors", "Executor LocalExecutor LocalDaskExecutor")
-_DASK = ("prefectish.compat.dask_executor", "DaskExecutor")
+_LOCAL = ("prefectish.executors.prefect1", "Executor LocalExecutor LocalDaskExecutor")
+_DASK = ("prefectish.executors.prefect1_cluster", "DaskExecutor")
 _SCHEDULES = ("prefectish.compat.schedules", "Schedule IntervalSchedule CronSchedule")
 _CLOCKS = ("prefectish.compat.clocks", "Clock ClockEvent IntervalClock CronClock DatesClock RRuleClock")
 _EDGES = ("prefectish.edges", "mapped unmapped flatten")
@@ -103,13 +103,13 @@ MODULES: dict[str, dict[str, Source]] = {
         )
     ),
     "prefect.executors": _table(_LOCAL, _DASK),
-    "prefect.executors.base": _table(("prefectish.compat.executors", "Executor")),
-    "prefect.executors.local": _table(("prefectish.compat.executors", "LocalExecutor")),
-    "prefect.executors.dask": _table(("prefectish.compat.executors", "LocalDaskExecutor"), _DASK),
+    "prefect.executors.base": _table(("prefectish.executors.prefect1", "Executor")),
+    "prefect.executors.local": _table(("prefectish.executors.prefect1", "LocalExecutor")),
+    "prefect.executors.dask": _table(("prefectish.executors.prefect1", "LocalDaskExecutor"), _DASK),
     "prefect.engine.executors": _table(_LOCAL, _DASK),
-    "prefect.engine.executors.base": _table(("prefectish.compat.executors", "Executor")),
-    "prefect.engine.executors.local": _table(("prefectish.compat.executors", "LocalExecutor")),
-    "prefect.engine.executors.dask": _table(("prefectish.compat.executors", "LocalDaskExecutor"), _DASK),
+    "prefect.engine.executors.base": _table(("prefectish.executors.prefect1", "Executor")),
+    "prefect.engine.executors.local": _table(("prefectish.executors.prefect1", "LocalExecutor")),
+    "prefect.engine.executors.dask": _table(("prefectish.executors.prefect1", "LocalDaskExecutor"), _DASK),
     "prefect.tasks": _table(),
     "prefect.tasks.core": _table(),
     "prefect.tasks.core.constants": _table(("prefectish.tasks.collections", "Constant")),

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from prefectish.compat.executors import Executor
 from prefectish.executors.cluster import DaskExecutor as OwnDaskExecutor
 from prefectish.executors.connect import connect
+from prefectish.executors.prefect1 import Executor
 
 
 class DaskExecutor(OwnDaskExecutor, Executor):

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from prefectish import executors
+from prefectish.engine.driver.inline import LocalExecutor as OwnLocalExecutor
 from prefectish.executors.pool import LocalDaskExecutor as OwnLocalDaskExecutor
 
 _SCHEDULERS = {
@@ -38,7 +38,7 @@ class Executor:
         return f"<Executor: {type(self).__name__}>"
 
 
-class LocalExecutor(executors.LocalExecutor, Executor):
+class LocalExecutor(OwnLocalExecutor, Executor):
     """Runs a flow in this thread; see :class:`prefectish.executors.LocalExecutor`."""
 
     @contextmanager
