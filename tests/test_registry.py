@@ -16,9 +16,11 @@ from typing import Any
 import psutil
 import pytest
 from real import meanwhile, until
+from typer.testing import CliRunner
 
 import prefectish
 from prefectish import Flow, history, task
+from prefectish.cli.deploying import app
 from prefectish.engine.state import Cancelled, Failed, Scheduled, Success
 from prefectish.environments import CommandEnvironment, EnvironmentFailed, LocalEnvironment
 from prefectish.errors import FlowDefinitionError, NotDeployed, ParameterError, RunNotActive
@@ -494,6 +496,12 @@ def ended(run: Any, state: str) -> int:
     return 0
 
 
+def attached_by_command(*words: str) -> list[Any]:
+    done = CliRunner().invoke(app, ["attach", *words, "--json"])
+    assert done.exit_code == 0, done.output
+    return [json.loads(line) for line in done.output.splitlines()]
+
+
 def test_detached_run_is_reached_from_any_process(flow: Any, place: Path) -> None:
     (place / "gate-3").touch()
     run = flow.start(detach=True, factor=5)
@@ -502,6 +510,8 @@ def test_detached_run_is_reached_from_any_process(flow: Any, place: Path) -> Non
     other = prefectish.attach(run.id[:20])
     assert other.results("load") == {0: 0, 1: 5, 2: 10}
     assert [child.index for child in other.children("load", "Success")] == [0, 1, 2]
+    (asked,) = attached_by_command(run.id, "--limit", "load-1=3")
+    assert asked == {"id": run.id, "answer": "load-1: at most 3 at once"}
     other.pause()
     other.resume()
     other.set_limit("load-1", 1)
@@ -513,8 +523,17 @@ def test_detached_run_is_reached_from_any_process(flow: Any, place: Path) -> Non
     assert isinstance(state, Success)
     value = state.result if flow.name == "calls" else state.result["total-1"].result
     assert value == 30
+    *_, end = attached_by_command(run.id)
+    assert (end["id"], end["state"], end["exit_code"], end["counts"]) == (run.id, "Success", 0, {"Success": 5})
     asked = [(ask.verb, ask.error is None) for ask in history.run(run.id).asks()]
-    assert asked == [("pause", True), ("resume", True), ("set_task_limit", True), ("story", True), ("story", False)]
+    assert asked == [
+        ("set_task_limit", True),
+        ("pause", True),
+        ("resume", True),
+        ("set_task_limit", True),
+        ("story", True),
+        ("story", False),
+    ]
     with pytest.raises(RunNotActive):
         other.pause()
 
@@ -605,6 +624,63 @@ def test_run_that_was_asked_for_is_found_again_when_the_parent_is_resumed(flow: 
     again = outer.resume(failed.context["flow_run_id"], retry_failed=True)
     assert isinstance(again, Success)
     assert again[run].result != failed[run].result
+
+
+@pytest.fixture(params=["local", "threads", "processes"])
+def parents_executor(request: pytest.FixtureRequest) -> Any:
+    return LocalExecutor() if request.param == "local" else LocalDaskExecutor(scheduler=request.param, num_workers=2)
+
+
+def asked_of(number: int, place: Path) -> list[str]:
+    """Return the runs that a parent has asked for, once so many of them wait in a body."""
+    until(lambda: bodies(place).count(1) == number, LIMIT)
+    with open_store(None).reading() as connection:
+        query = registry_tables.requested.select().order_by(registry_tables.requested.c.number)
+        return [row.run for row in connection.execute(query)]
+
+
+def was_cancelled(run: str) -> bool:
+    return any(ask.verb == "cancel" and ask.answered for ask in history.run(run).asks())
+
+
+@pytest.mark.usefixtures("agent")
+def test_runs_that_a_run_has_asked_for_are_cancelled_with_it(place: Path, parents_executor: Any) -> None:
+    flow = load_flow(f"{place / 'reports.py'}:report")
+    flow.deploy("sales")
+    (place / "gate-1").touch()
+    with Flow("all") as outer:
+        RunFlow(f"sales/{flow.name}").map(parameters=[{"factor": 1}, {"factor": 2}])
+    parent = outer.start(executor=parents_executor)
+    runs = asked_of(1 if isinstance(parents_executor, LocalExecutor) else 2, place)
+    parent.cancel()
+    until(lambda: all(map(was_cancelled, runs)), LIMIT)
+    (place / "gate-1").unlink()
+    assert not parent.wait(LIMIT).is_successful()
+    assert [type(prefectish.attach(run).wait(LIMIT)) for run in runs] == [Cancelled] * len(runs)
+
+
+@pytest.mark.usefixtures("agent")
+def test_run_that_one_child_has_asked_for_is_cancelled_with_it(place: Path) -> None:
+    flow = load_flow(f"{place / 'reports.py'}:calls")
+    flow.deploy("sales")
+    (place / "gate-1").touch()
+    with Flow("all") as outer:
+        asked = RunFlow(f"sales/{flow.name}").map(parameters=[{"factor": 1}, {"factor": 2}])
+    parent = outer.start(executor=LocalDaskExecutor(num_workers=2))
+    first, second = asked_of(2, place)
+    first, second = sorted((first, second), key=child_of)
+    parent.cancel(asked, 1)
+    until(lambda: was_cancelled(second), LIMIT)
+    (place / "gate-1").unlink()
+    states = parent.wait(LIMIT)[asked].map_states
+    assert [type(state) for state in states] == [Success, Cancelled]
+    assert isinstance(prefectish.attach(first).wait(LIMIT), Success)
+    assert isinstance(prefectish.attach(second).wait(LIMIT), Cancelled)
+
+
+def child_of(run: str) -> int:
+    """Return which child of its parent has asked for a run, by what it asked."""
+    return int(json.loads(queue.row_of(open_store(None), run).parameters)["factor"]) - 1
 
 
 def test_flow_that_is_not_deployed_fails_its_task(place: Path) -> None:

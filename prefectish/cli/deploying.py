@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from datetime import datetime
@@ -15,6 +16,7 @@ from prefectish.cli.app import _exit_with as exit_with
 from prefectish.cli.app import _report_errors as report_errors
 from prefectish.cli.loading import parse_parameters, parse_value
 from prefectish.display.page import when
+from prefectish.engine.state import Scheduled
 from prefectish.environments import Environment
 from prefectish.flow_loading import load_flow, module_of
 from prefectish.history import shared_limits
@@ -197,15 +199,19 @@ def attach(
     retry: Annotated[str | None, typer.Option(help="TASK or TASK=ERROR: run failed children again.")] = None,
     story: Annotated[str | None, typer.Option(help="TASK or TASK[INDEX]: what happened to it.")] = None,
     store: Store = None,
+    as_json: Json = False,
 ) -> None:
-    """Follow a run that another process drives, or ask it for something. Ctrl-C ends only the following."""
+    """Follow a run that another process drives, or ask it for something. Ctrl-C ends only the following.
+
+    With --json each line is an object: at each change the state and counts, in the end also message and exit code.
+    """
     with report_errors():
         run = _attached(run_id, store)
         asked = _ask(run, pause, unpause, cancel, limit, retry, story)
         if asked is not None:
-            print(asked)
+            print(json.dumps({"id": run.id, "answer": str(asked)}) if as_json else asked)
             return
-        _follow(run)
+        _follow(run, as_json)
 
 
 def _attached(run_id: str, store: str | None) -> Any:
@@ -236,13 +242,15 @@ def _ask(run: Any, pause: bool, unpause: bool, cancel: bool, limit: str | None, 
     return None if story is None else run.story(story)
 
 
-def _follow(run: Any) -> None:
+def _follow(run: Any, as_json: bool) -> None:
     last = None
     try:
         while True:
             state = run.state
-            counts = showing.counts_text(run.counts()) if type(state).__name__ != "Scheduled" else ""
-            if (line := f"{type(state).__name__}  {counts}".rstrip()) != last:
+            name, counts = type(state).__name__, {} if isinstance(state, Scheduled) else run.counts()
+            facts = {"id": run.id, "state": name, "counts": counts}
+            line = json.dumps(facts) if as_json else f"{name}  {showing.counts_text(counts)}".rstrip()
+            if line != last:
                 print(line, flush=True)
                 last = line
             if run.has_ended():
@@ -251,7 +259,8 @@ def _follow(run: Any) -> None:
     except KeyboardInterrupt:
         print(f"run {run.id} continues; prefectish attach {run.id} follows it again", file=sys.stderr)
         raise typer.Exit(130) from None
-    print(f"{type(state).__name__}: {state.message} (run {run.id})")
+    end = {"message": str(state.message), "exit_code": state.exit_code}
+    print(json.dumps(facts | end) if as_json else f"{type(state).__name__}: {state.message} (run {run.id})")
     raise typer.Exit(state.exit_code)
 
 

@@ -31,6 +31,7 @@ from prefectish.errors import HistoryUnsafe, HistoryWriteError, RunLost, describ
 from prefectish.flow_version import task_version
 from prefectish.history import schema
 from prefectish.history.asks import Answering, last_asked
+from prefectish.history.child_runs import ChildRuns
 from prefectish.history.holders import own_holder
 from prefectish.history.inputs import inputs_digest
 from prefectish.history.lines import waiting, write_lines
@@ -47,6 +48,8 @@ FLUSH_INTERVAL = 0.5
 HEARTBEAT_INTERVAL = 5.0
 #: Seconds between two attempts to write to a server that does not respond.
 RETRY_INTERVAL = 0.5
+#: Seconds that a cancelled run waits for runs that its tasks have asked for and that are about to begin.
+LONGEST_BEGINNING = 15.0
 #: Events that may be queued, counted by their weight, before the run waits, and for how many seconds it then waits.
 MAX_QUEUED, LONGEST_WAIT = 100_000, 1.0
 #: Weight of an event with the text of a failure.
@@ -79,6 +82,8 @@ class HistoryRecorder:
         self._open_rows: OpenRows = dict
         self._answering: Answering | None = None
         self._lost: Callable[[], None] = lambda: None
+        self._is_cancelled: Callable[[], bool] = lambda: False
+        self._child_runs: ChildRuns
         self._open: dict[int, str] = {}
         self._run_id = ""
         self._said: list[BodyProgress] = []  # what bodies said of themselves when that was written last
@@ -122,6 +127,7 @@ class HistoryRecorder:
             self._asked_before = last_asked(connection, self._run)
             self._rows = EventRows(self._run, self._part, self._steps)
             self._plan = plan
+            self._child_runs = ChildRuns(self._run_id, self._part, lambda: plan.steps)
             self._write_steps(connection)
         self._thread.start()
 
@@ -167,7 +173,11 @@ class HistoryRecorder:
         upsert(connection, schema.steps, rows)
 
     def watch(
-        self, open_rows: OpenRows, ask: Callable[[str, Mapping[str, Any]], Reply], lost: Callable[[], None]
+        self,
+        open_rows: OpenRows,
+        ask: Callable[[str, Mapping[str, Any]], Reply],
+        lost: Callable[[], None],
+        is_cancelled: Callable[[], bool],
     ) -> None:
         """Set the functions that return the running children, leave a request for the loop, and end the lost run.
 
@@ -175,6 +185,7 @@ class HistoryRecorder:
         """
         self._open_rows = open_rows
         self._lost = lost
+        self._is_cancelled = is_cancelled
         self._answering = Answering(self._run, ask, self._asked_before)
 
     def share_limits(self, control: RunControl, limits: Limits) -> LeaseKeeper:
@@ -282,6 +293,16 @@ class HistoryRecorder:
             if self._answering is not None and self.broken is None:
                 with suppress(HistoryWriteError):  # the next write reports that the history is gone
                     self._answering.look(self.store)
+            self._cancel_child_runs(events, last)
+
+    def _cancel_child_runs(self, events: Sequence[AttemptEvent], last: bool) -> None:
+        """Cancel runs that tasks have asked for and that are to end with them."""
+        if self._is_cancelled():
+            self._child_runs.cancel_all()
+        self._child_runs.note(events)
+        end = time.monotonic() + LONGEST_BEGINNING
+        while self._child_runs.look() and last and time.monotonic() < end:
+            time.sleep(RETRY_INTERVAL)
 
     def _collected(self) -> tuple[list[AttemptEvent], bool]:
         """Collect the events of the next interval; return them, and whether they are the last."""

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from prefectish.engine.context import current, get_logger
+from prefectish.history.child_runs import event_of, place_of
 from prefectish.registry import queue
 from prefectish.registry.agent import STANDS_STILL_AFTER, agents
 from prefectish.registry.attached import AttachedRun
 from prefectish.registry.deployment import Deployment, find
 
 
-def begin(path: str, store: str | None, parameters: Mapping[str, Any], parent: str | None, place: str) -> AttachedRun:
-    """Ask for a run of a deployed flow; of one `place` in a parent run there is one, however often it is asked for.
+def begin(path: str, store: str | None, parameters: Mapping[str, Any]) -> AttachedRun:
+    """Ask for a run of a deployed flow; of one place in a parent run there is one, however often it is asked for.
 
     In a later part of the parent, one that went wrong is asked for anew.
     """
+    facts = current()
+    parent = facts.get("flow_run_id")
+    place = place_of(str(facts.get("task_slug")), facts.get("map_index"), facts.get("task_run_count", 1))
     deployment = find(path, store)
     run = _asked(deployment, parameters, parent, place)
-    part = current().get("flow_run_part")
+    part = facts.get("flow_run_part")
     if part and run.state.is_finished() and not run.state.is_successful():
         run = _asked(deployment, parameters, parent, f"{place} part {part}")
     _warn_without_agent(deployment.labels, store, run.id, path)
@@ -29,7 +32,7 @@ def begin(path: str, store: str | None, parameters: Mapping[str, Any], parent: s
 
 
 def _asked(deployment: Deployment, parameters: Mapping[str, Any], parent: str | None, place: str) -> AttachedRun:
-    event = None if parent is None else hashlib.sha256(f"{parent} {place}".encode()).hexdigest()
+    event = None if parent is None else event_of(parent, place)
     with deployment._store.writing() as connection:
         run_id = queue.ask_for(
             connection, deployment, parameters, begun_by="parent", due=time.time(), event=event, parent=parent

@@ -18,8 +18,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from prefectish.engine.driver.run import new_run_id
 from prefectish.errors import NotDeployed, ParameterError
-from prefectish.history import schema
-from prefectish.history.asks import asker, post
+from prefectish.history import child_runs, schema
+from prefectish.history.asks import asker
 from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED, WAITING, agents, requested
 from prefectish.history.registry_tables import deployments as deployed
 from prefectish.history.signing import Signer
@@ -210,19 +210,8 @@ def _may_begin(connection: Connection, row: Any) -> bool:
             _close(connection, row.number, f"left out: run {others[0]} is not over (overlap='skip')", None)
         case Overlap.CANCEL_OTHERS:
             for run in others:
-                _cancel(connection, run)
+                child_runs.cancel_run(connection, run)
     return False
-
-
-def _cancel(connection: Connection, run: str) -> None:
-    """Ask the driver of a run to cancel it, once."""
-    r, a = schema.runs.c, schema.asks.c
-    number = connection.execute(select(r.number).where(r.id == run)).scalar()
-    if number is None:
-        return
-    asked = select(a.number).where(a.run == number, a.verb == "cancel", a.answered.is_(None))
-    if connection.execute(asked).first() is None:
-        post(connection, number, "cancel", {}, Signer())
 
 
 def _taken(connection: Connection, row: Any, agent: str) -> Claimed:
@@ -326,9 +315,7 @@ def call_off(connection: Connection, deployment: int, why: str) -> None:
 def cancel_waiting(store: HistoryStore, run: str) -> bool:
     """End a run that no driver drives; return whether it did. A driver that is about to begin it finds no claim."""
     with store.writing() as connection:
-        waits = (_q.run == run) & _q.state.in_((WAITING, CLAIMED))
-        values = {"state": ENDED, "message": "cancelled before it began", "exit_code": 6, "claim": None}
-        return bool(connection.execute(update(requested).where(waits).values(values)).rowcount)
+        return child_runs.cancel_waiting(connection, run)
 
 
 def hand_on(connection: Connection, former: int, successor: Deployed | None) -> None:

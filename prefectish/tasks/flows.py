@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from prefectish.engine.context import current
 from prefectish.engine.signals import FAIL
 from prefectish.tasks.task import Task
 
@@ -15,7 +14,8 @@ from prefectish.tasks.task import Task
 class RunFlow(Task):
     """Ask for a run of a deployed flow, which an agent begins, and return its identifier.
 
-    The run has a history, limits and states of its own; its failure is that of the task. A call that is lost with its
+    The run has a history, limits and states of its own; its failure is that of the task, and it is cancelled with it. A
+    call that is lost with its
     worker, or continued by ``flow.resume``, finds the run that it has asked for; a retry asks for another one.
 
     Parameters
@@ -60,12 +60,7 @@ class RunFlow(Task):
         FAIL
             The run failed, or was cancelled; the result is its identifier.
         """
-        facts = current()
-        parent = facts.get("flow_run_id")
-        index, count = facts.get("map_index"), facts.get("task_run_count", 1)
-        place = f"{facts.get('task_slug')}[{'' if index is None else index}] {count}"
-        begin = import_module("prefectish.registry.children").begin
-        run = begin(self.flow, self.store, parameters or {}, parent, place)
+        run = import_module("prefectish.registry.children").begin(self.flow, self.store, parameters or {})
         if self.wait:
             state = run.wait()
             if not state.is_successful():

@@ -167,6 +167,7 @@ class Mailbox:
     def __init__(self) -> None:
         # Those not carried out yet, each with the reply that its sender waits for, or None.
         self.requests: deque[tuple[Any, Reply | None]] = deque()
+        self.is_cancelled = False  # whether the run was asked to cancel all; it may not have come to it yet
         self._posted = threading.Event()
         self._wake_session: Callable[[], None] | None = None
 
@@ -176,6 +177,8 @@ class Mailbox:
 
     def post(self, request: Any, reply: Reply | None = None) -> None:
         """Leave a request; the loop carries it out at once."""
+        if request == CancelRun():
+            self.is_cancelled = True
         self.requests.append((request, reply))
         self.wake()
 

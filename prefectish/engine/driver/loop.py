@@ -189,7 +189,9 @@ class Run:
         scope = copy_context()
         if self.recorder is not None:
             lost = partial(self.control.mailbox.post, Interrupt(Lost))
-            self.recorder.watch(self.progress.open_rows, partial(ask, self.control), lost)
+            self.recorder.watch(
+                self.progress.open_rows, partial(ask, self.control), lost, lambda: self.control.mailbox.is_cancelled
+            )
         if self.options.timeout is not None:
             self.progress.cancellation.limit_time(self.options.timeout, self.clock.moment(), self.options.spent)
         if self.ticker is not None:

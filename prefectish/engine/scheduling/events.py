@@ -130,11 +130,16 @@ class Recorder(Protocol):
         """Note that a run begins."""
 
     def watch(
-        self, open_rows: OpenRows, ask: Callable[[str, Mapping[str, Any]], Any], lost: Callable[[], None]
+        self,
+        open_rows: OpenRows,
+        ask: Callable[[str, Mapping[str, Any]], Any],
+        lost: Callable[[], None],
+        is_cancelled: Callable[[], bool],
     ) -> None:
         """Take functions that another thread calls.
 
-        For the rows that are running; to leave a request; and to end the run, since another client has taken it over.
+        For the rows that are running; to leave a request; to end the run, since another client has taken it over; and
+        whether it was asked to cancel all.
         """
 
     def share_limits(self, control: Any, limits: Any) -> LimitKeeper:
