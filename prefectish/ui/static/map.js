@@ -126,8 +126,8 @@ class Picture {
     if (this.by === "duration") {
       for (let n = 1; n < 256; n++) table[n] = packed(ramp(n / SHADES));
     } else {
-      this.states.forEach(([, color], code) => {
-        if (color && !this.hidden.has(code)) table[code] = packed(ofHex(color));
+      this.states.forEach((state, code) => {
+        if (state && !this.hidden.has(code)) table[code] = packed(ofHex(state[1]));
       });
     }
     return table;
@@ -161,7 +161,7 @@ class Picture {
     }
     const numbers = new Uint32Array(256);
     for (const code of this.bytes) numbers[code]++;
-    const shown = this.states.map(([name], code) => [name, code]).filter(([name, code]) => name && numbers[code]);
+    const shown = this.states.map((state, code) => [state?.[0], code]).filter(([name, code]) => name && numbers[code]);
     const text = JSON.stringify(shown.map(([, code]) => [code, numbers[code]]));
     if (text === this.legendText) return;
     this.legendText = text;

@@ -17,7 +17,7 @@ function scrollByKeyboard() {
   for (const element of document.querySelectorAll(".scroll")) {
     if (element.scrollWidth > element.clientWidth) {
       element.tabIndex = 0;
-      element.setAttribute("role", "region");
+      element.setAttribute("role", "group");
       element.setAttribute("aria-label", element.dataset.name || "table");
     } else {
       element.removeAttribute("tabindex");

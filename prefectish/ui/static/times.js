@@ -24,9 +24,10 @@ function show(element) {
   const date = new Date(element.dateTime);
   if (Number.isNaN(date.getTime())) return;
   const how = element.dataset.show;
+  element.title = withZone.format(date);
+  if (how === "given") return;
   const text = how === "ago" ? ago(date) : how === "clock" ? clock.format(date) : how === "day" ? day.format(date) : whole.format(date);
   if (element.textContent !== text) element.textContent = text;
-  element.title = withZone.format(date);
 }
 
 export function showTimes(root = document) {
