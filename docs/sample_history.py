@@ -101,13 +101,17 @@ def total(counts):
     return sum(counts)
 
 
+@task
+def send(sum, currency, until, dry_run):
+    return f"{sum} {currency} until {until}"
+
+
 with Flow("sales report", schedule=CronSchedule("0 9 * * MON-FRI", timezone="Europe/Berlin")) as report:
     factor = Parameter("factor", default=2, type=int)
     regions = Parameter("regions", default=["eu", "us", "apac"], type=list[str])
-    Parameter("currency", default="EUR", type=Literal["EUR", "USD", "GBP"])
-    Parameter("until", default="2026-11-30", type=date)
-    Parameter("dry_run", default=False, type=bool)
-    total(count.map(regions, unmapped(factor)))
+    currency = Parameter("currency", default="EUR", type=Literal["EUR", "USD", "GBP"])
+    until = Parameter("until", default="2026-11-30", type=date)
+    send(total(count.map(regions, unmapped(factor))), currency, until, Parameter("dry_run", default=True, type=bool))
 '''
 
 

@@ -26,8 +26,8 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 uvicorn = pytest.importorskip("uvicorn")
 sqlalchemy = pytest.importorskip("sqlalchemy")
 
-from prefectish import history
-from prefectish.ui.app import create_app
+from prefectish import history  # noqa: E402
+from prefectish.ui.app import create_app  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PROGRAMS = binaries()
@@ -133,9 +133,8 @@ def opened(browser: Any, store: str, **options: Any) -> Iterator[tuple[Any, Site
 def started(folder: Path, store: str, program: str) -> subprocess.Popen[str]:
     """Begin a program that runs a flow, with `HERE` as its folder and `STORE` as its history."""
     path = folder / "program.py"
-    path.write_text(
-        f"from pathlib import Path\n\nHERE, STORE = Path({str(folder)!r}), {store!r}\n{PREAMBLE}\n{program}"
-    )
+    places = f"from pathlib import Path\nHERE, STORE = Path({str(folder)!r}), {store!r}\n"
+    path.write_text(places + PREAMBLE + program)
     return subprocess.Popen([sys.executable, str(path)], cwd=folder, text=True)
 
 
@@ -237,7 +236,7 @@ run(flow)
         page.locator("table a", has_text="mended").first.click()
         for kind, number in (("ConnectionError", 4), ("ValueError", 4)):
             cause = page.locator(".cause", has_text=kind)
-            see(cause, f"{number} ×")
+            see(cause, f"{number} \N{MULTIPLICATION SIGN}")
         (tmp_path / "mended").touch()
         for kind in ("ConnectionError", "ValueError"):
             cause = page.locator(".cause", has_text=kind)
@@ -290,14 +289,15 @@ def test_a_deployment_is_run_by_its_form(browser: Any, tmp_path: Path, monkeypat
     store = str(tmp_path / "history.db")
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
     (tmp_path / "reports.py").write_text("""
-from prefectish import Flow, Parameter, task
+from prefectish import Flow, Parameter, task, unmapped
 
 @task
 def count(region, factor):
     return factor * len(region)
 
 with Flow("report") as flow:
-    count.map(Parameter("regions", default=["eu", "us"], type=list[str]), [Parameter("factor", default=2, type=int)] * 2)
+    factor = Parameter("factor", default=2, type=int)
+    count.map(Parameter("regions", default=["eu", "us"], type=list[str]), unmapped(factor))
 """)
     command = [sys.executable, "-m", "prefectish.cli"]
     deploy = [*command, "deploy", "reports.py", "--project", "sales", "--store", store]
