@@ -250,7 +250,9 @@ def text_unguarded(old):
 
 def unheard(watch):
     """Give a recorder nothing to say that the run was lost with."""
-    return lambda recorder, open_rows, ask, lost: watch(recorder, open_rows, ask, lambda: None)
+    return lambda recorder, open_rows, widths, ask, lost, *more: watch(
+        recorder, open_rows, widths, ask, lambda: None, *more
+    )
 
 
 def loaded_unseen(store, name):

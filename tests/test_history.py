@@ -7,17 +7,22 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from real import until
 from recorded_flows import example, load
+from sqlalchemy import select
 
 from prefectish import Flow, get_logger, history, task
 from prefectish.engine.scheduling.causes import normalised
 from prefectish.engine.state import Success
 from prefectish.errors import HistoryCorrupt, HistoryWriteError
+from prefectish.executors import LocalDaskExecutor
+from prefectish.history.schema import steps
 from prefectish.history.store import open_store
 
 
@@ -62,6 +67,28 @@ def test_earlier_attempts_are_kept_and_one_final_state(path: str) -> None:
         (1, "Retrying", "RuntimeError: never"),
         (2, "Retrying", "RuntimeError: never"),
     ]
+
+
+def test_width_of_a_map_is_known_while_it_runs(path: str) -> None:
+    go_on = threading.Event()
+
+    @task
+    def wait_for(n: int) -> int:
+        assert go_on.wait(60)
+        return n
+
+    with Flow("wide") as flow:
+        wait_for.map(wait_for.map([1, 2, 3]))
+    handle = flow.start(history=path, executor=LocalDaskExecutor("threads", num_workers=2))
+
+    def widths() -> list[int | None]:
+        with open_store(path).reading() as connection:
+            return list(connection.execute(select(steps.c.width).order_by(steps.c.step)).scalars())
+
+    until(lambda: widths() == [3, 3])
+    go_on.set()
+    handle.wait()
+    assert widths() == [3, 3]
 
 
 def test_failures_are_grouped_by_cause(path: str) -> None:

@@ -22,7 +22,7 @@ from prefectish.engine.driver.interrupts import in_record
 from prefectish.engine.driver.options import RunOrigin
 from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.scheduling.admission import Limits
-from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows
+from prefectish.engine.scheduling.events import AttemptEvent, Notice, OpenRows, Widths
 from prefectish.engine.state import Mapped, State
 from prefectish.engine.task_counts import TaskCounts
 from prefectish.engine.worker.body_progress import BodyProgress, board
@@ -84,7 +84,9 @@ class HistoryRecorder:
         self._lost: Callable[[], None] = lambda: None
         self._is_cancelled: Callable[[], bool] = lambda: False
         self._child_runs: ChildRuns
+        self._widths: Widths = dict
         self._open: dict[int, str] = {}
+        self._wide: dict[int, int] = {}
         self._run_id = ""
         self._said: list[BodyProgress] = []  # what bodies said of themselves when that was written last
         self._said_texts: dict[int, str] = {}  # the same, by the number of their task, as it is written
@@ -122,7 +124,8 @@ class HistoryRecorder:
                 again = {"ended": None, "message": None, "exit_code": None, "counts": None, **values}
                 connection.execute(update(schema.runs).where(schema.runs.c.number == number).values(again))
                 # no task has ended in this part yet, including those that a flow function may call later
-                connection.execute(update(schema.steps).where(schema.steps.c.run == number).values(state=None))
+                steps = update(schema.steps).where(schema.steps.c.run == number)
+                connection.execute(steps.values(state=None, width=None))
             self._run = int(number)
             self._asked_before = last_asked(connection, self._run)
             self._rows = EventRows(self._run, self._part, self._steps)
@@ -175,15 +178,18 @@ class HistoryRecorder:
     def watch(
         self,
         open_rows: OpenRows,
+        widths: Widths,
         ask: Callable[[str, Mapping[str, Any]], Reply],
         lost: Callable[[], None],
         is_cancelled: Callable[[], bool],
     ) -> None:
         """Set the functions that return the running children, leave a request for the loop, and end the lost run.
 
-        The running children are recorded, so that they are known if the client dies.
+        The running children are recorded, so that they are known if the client dies; the widths of maps, so that it
+        is known how much is left while they run.
         """
         self._open_rows = open_rows
+        self._widths = widths
         self._lost = lost
         self._is_cancelled = is_cancelled
         self._answering = Answering(self._run, ask, self._asked_before)
@@ -342,7 +348,7 @@ class HistoryRecorder:
                 broken.__cause__ = error
                 end = 0.0
             self._rows.forget()
-            self._noted = 0
+            self._noted, self._open, self._wide = 0, {}, {}
             if time.monotonic() >= end:
                 break
             time.sleep(RETRY_INTERVAL)  # the server may come back
@@ -359,6 +365,7 @@ class HistoryRecorder:
         upsert(connection, schema.attempts, [rows.attempt(connection, e) for e in events if not e.state.is_finished()])
         write_lines(connection, self._run, self._part, self._steps, logs)
         self._write_open(connection)
+        self._write_widths(connection)
         self._write_said(connection, said)
 
     def _write_said(self, connection: Connection, said: list[BodyProgress]) -> None:
@@ -378,6 +385,13 @@ class HistoryRecorder:
                 where = (schema.steps.c.run == self._run) & (schema.steps.c.step == step)
                 connection.execute(update(schema.steps).where(where).values(open=text))
         self._open = found
+
+    def _write_widths(self, connection: Connection) -> None:
+        for number, width in self._widths().items():
+            if self._wide.get(number) != width and number in self._steps:
+                where = (schema.steps.c.run == self._run) & (schema.steps.c.step == self._steps[number])
+                connection.execute(update(schema.steps).where(where).values(width=width))
+                self._wide[number] = width
 
 
 def _origin(origin: RunOrigin | None) -> dict[str, Any]:

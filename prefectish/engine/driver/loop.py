@@ -190,7 +190,11 @@ class Run:
         if self.recorder is not None:
             lost = partial(self.control.mailbox.post, Interrupt(Lost))
             self.recorder.watch(
-                self.progress.open_rows, partial(ask, self.control), lost, lambda: self.control.mailbox.is_cancelled
+                self.progress.open_rows,
+                self.progress.widths,
+                partial(ask, self.control),
+                lost,
+                lambda: self.control.mailbox.is_cancelled,
             )
         if self.options.timeout is not None:
             self.progress.cancellation.limit_time(self.options.timeout, self.clock.moment(), self.options.spent)

@@ -112,8 +112,9 @@ class Notice(NamedTuple):
     error: str | None
 
 
-#: Gives the rows that are under way, by step.
+#: Gives the rows that are under way, and the number of children of the maps that is known, by step.
 OpenRows = Callable[[], Mapping[int, Sequence[int]]]
+Widths = Callable[[], Mapping[int, int]]
 
 
 class LimitKeeper(Protocol):
@@ -132,14 +133,15 @@ class Recorder(Protocol):
     def watch(
         self,
         open_rows: OpenRows,
+        widths: Widths,
         ask: Callable[[str, Mapping[str, Any]], Any],
         lost: Callable[[], None],
         is_cancelled: Callable[[], bool],
     ) -> None:
         """Take functions that another thread calls.
 
-        For the rows that are running; to leave a request; to end the run, since another client has taken it over; and
-        whether it was asked to cancel all.
+        For the rows that are running, and the widths of maps; to leave a request; to end the run, since another client
+        has taken it over; and whether it was asked to cancel all.
         """
 
     def share_limits(self, control: Any, limits: Any) -> LimitKeeper:

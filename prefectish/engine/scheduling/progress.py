@@ -280,6 +280,16 @@ class Progress:
                     rows.setdefault(chain.step_states[first].step.number, []).append(map_row.row)
         return rows
 
+    def widths(self) -> dict[int, int]:
+        """Return how many children each map has that gets no more, by number of the step; asked as `open_rows`."""
+        return {
+            step_state.step.number: len(step_state.children)
+            for chain in list(self.run_state.chains.values())
+            if chain.map_state is not None and chain.map_state.closed
+            for step_state in chain.step_states
+            if step_state.children is not None
+        }
+
     def paused(self) -> list[tuple[int, int, str]]:
         """Return what waits for an approval: number of the step, row, and name."""
         return [
