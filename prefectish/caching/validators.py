@@ -29,14 +29,14 @@ def duration_only(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[
 
 def all_inputs(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
     """Use a state if all inputs are the same."""
-    names = {*(state.hashed_inputs or {}), *(state.cached_inputs or {}), *inputs}
-    return duration_only(state, inputs, parameters) and _same_inputs(state, inputs, names)
+    names = {*(state.hashed_inputs or {}), *(state.cached_inputs or {}), *(inputs or {})}
+    return duration_only(state, inputs, parameters) and _same_inputs(state, inputs or {}, names)
 
 
 def all_parameters(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
     """Use a state if all parameters of the run are the same."""
-    cached = state.cached_parameters or {}
-    return duration_only(state, inputs, parameters) and _equal_values(cached, parameters, {*cached, *parameters})
+    cached, given = state.cached_parameters or {}, parameters or {}
+    return duration_only(state, inputs, parameters) and _equal_values(cached, given, {*cached, *given})
 
 
 class partial_inputs_only:
@@ -53,7 +53,7 @@ class partial_inputs_only:
 
     def __call__(self, state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
         """Whether the state can be used."""
-        return duration_only(state, inputs, parameters) and _same_inputs(state, inputs, self.names)
+        return duration_only(state, inputs, parameters) and _same_inputs(state, inputs or {}, self.names)
 
 
 class partial_parameters_only:
@@ -71,7 +71,7 @@ class partial_parameters_only:
     def __call__(self, state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
         """Whether the state can be used."""
         cached = state.cached_parameters or {}
-        return duration_only(state, inputs, parameters) and _equal_values(cached, parameters, self.names)
+        return duration_only(state, inputs, parameters) and _equal_values(cached, parameters or {}, self.names)
 
 
 def reads_inputs(validator: Any) -> bool:

@@ -5,12 +5,22 @@ They live in the process; what they decide is read where a task or a flow is mad
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from prefectish import config as settings
-from prefectish.compat.collections import DotDict, as_nested_dict, dict_to_flatdict
+from prefectish.compat.collections import (
+    CompoundKey,
+    DotDict,
+    as_nested_dict,
+    dict_to_flatdict,
+    flatdict_to_dict,
+    merge_dicts,
+)
 
 #: Defaults of the settings, as in Prefect 1.
 DEFAULTS: Mapping[str, Any] = {
@@ -65,6 +75,123 @@ class Config(DotDict):
 
 
 _UNSET = object()
+#: Prefix of environment variables.
+ENV_VAR_PREFIX = "PREFECT"
+_REFERENCE = re.compile(r"\$\{(?P<key>[^${}]+)\}")
+
+
+def string_to_type(val: str) -> bool | int | float | str:
+    """Return what a text stands for: True, False, a number, or itself."""
+    for word, meant in (("true", True), ("false", False)):
+        if val.lower() == word:
+            return meant
+    for number in (int, float):
+        try:
+            return number(val)
+        except ValueError:
+            continue
+    return val
+
+
+def interpolate_env_vars(env_var: str) -> Any:
+    """Return a text with environment variables and ``~`` filled in; what has changed becomes what it stands for."""
+    if not env_var or not isinstance(env_var, str):
+        return env_var
+    text = env_var
+    for _ in range(10):
+        filled = os.path.expanduser(os.path.expandvars(text))
+        if filled == text:
+            break
+        text = filled
+    return env_var if text == env_var else string_to_type(text)
+
+
+def load_toml(path: str) -> dict[str, Any]:
+    """Return the content of a TOML file, with environment variables filled in."""
+    import tomllib
+
+    with open(path, "rb") as file:
+        found = tomllib.load(file)
+    flat = {keys: interpolate_env_vars(value) for keys, value in dict_to_flatdict(found).items()}
+    nested: dict[str, Any] = flatdict_to_dict(flat, dict)
+    return nested
+
+
+def interpolate_config(settings_: Mapping[str, Any], env_var_prefix: str | None = None) -> Config:
+    """Return settings with environment variables in their place, and with values of other settings, ``${key}``."""
+    flat = dict_to_flatdict(settings_)
+    for name, text in os.environ.items() if env_var_prefix else ():
+        prefix, found, key = name.partition("__")
+        if prefix == env_var_prefix and found and key:
+            keys = CompoundKey(
+                part if "SECRETS__" in key and i > 1 else part.lower() for i, part in enumerate(key.split("__"))
+            )
+            flat[keys] = string_to_type(str(interpolate_env_vars(text)))
+    flat = {keys: interpolate_env_vars(value) for keys, value in flat.items()}
+    for keys in flat:
+        flat[keys] = _with_references(flat, flat[keys])
+    filled: Config = flatdict_to_dict(flat, Config)
+    return filled
+
+
+def _with_references(flat: Mapping[CompoundKey, Any], value: Any) -> Any:
+    for _ in range(10):
+        found = _REFERENCE.search(value) if isinstance(value, str) else None
+        if found is None:
+            return value
+        meant = flat.get(CompoundKey(found["key"].split(".")), "")
+        value = meant if found.group() == value else value.replace(found.group(), str(meant))
+    return value
+
+
+def validate_config(config: Config) -> None:
+    """Check the keys of settings, at any depth; a ValueError names one that is the name of a method of a dict."""
+    invalid = set(dir(Config))
+    for keys in dict_to_flatdict(config):
+        for key in keys:
+            if key in invalid:
+                raise ValueError(f'Invalid config key: "{key}"')
+
+
+def load_configuration(
+    path: str,
+    user_config_path: str | None = None,
+    backend_config_path: str | None = None,
+    env_var_prefix: str | None = None,
+) -> Config:
+    """Return the settings of a file, then of others that replace them, then of the environment."""
+    found: dict[str, Any] = load_toml(path)
+    for other in (user_config_path, backend_config_path):
+        if other and os.path.isfile(interpolate_env_vars(other)):
+            found = merge_dicts(found, load_toml(interpolate_env_vars(other)))
+    loaded = interpolate_config(found, env_var_prefix)
+    validate_config(loaded)
+    return loaded
+
+
+def to_environment_variables(
+    config: Config, include: Iterable[str] | None = None, prefix: str = "PREFECT"
+) -> dict[str, str]:
+    """Return settings as environment variables; `include` has keys such as ``"a.b"``, by default all."""
+    flat = {".".join(map(str, keys)): value for keys, value in dict_to_flatdict(config).items()}
+    wanted = flat if include is None else [key for key in include if key in flat]
+    return {f"{prefix}__{key.upper().replace('.', '__')}": str(flat[key]) for key in wanted}
+
+
+def process_task_defaults(config: Config) -> Config:
+    """Return settings with the defaults of tasks in the form in which tasks take them."""
+    defaults = config.setdefault_nested("tasks.defaults", Config())
+    defaults.setdefault("max_retries", 0)
+    delay = defaults.setdefault("retry_delay", None)
+    if isinstance(delay, int | float) and not isinstance(delay, bool):
+        defaults.retry_delay = timedelta(seconds=delay)
+    if not defaults.retry_delay:
+        defaults.retry_delay = None
+    if not defaults.setdefault("timeout", None):
+        defaults.timeout = None
+    return config
+
+
 config: Config = as_nested_dict(DEFAULTS, Config)
 
 

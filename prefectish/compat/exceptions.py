@@ -9,6 +9,7 @@ PrefectSignal = Signal
 TaskTimeoutSignal = TimeoutSignal
 TaskTimeoutError = TimeoutSignal
 PrefectException = PrefectishError
+PrefectError = PrefectishError
 
 
 class ClientError(PrefectishError):
@@ -25,6 +26,10 @@ class ObjectNotFoundError(ClientError):
 
 class VersionLockMismatchSignal(Signal):
     """Raised where a run changed meanwhile."""
+
+
+class StorageError(PrefectishError):
+    """Raised where a flow cannot be kept."""
 
 
 class FlowStorageError(PrefectishError):

@@ -50,7 +50,7 @@ _FILTER = ("prefectish.compat.library", "FilterTask")
 _RESOURCES = ("prefectish.compat.resources", "resource_manager ResourceManager ResourceContext")
 _SECRETS = ("prefectish.tasks.secrets", "SecretBase")
 _SECRET = ("prefectish.compat.library", "PrefectSecret EnvVarSecret")
-_RESULTS = ("prefectish.compat.results", "LocalResult ConstantResult PrefectResult")
+_RESULTS = ("prefectish.compat.results", "LocalResult ConstantResult PrefectResult S3Result GCSResult AzureResult")
 _LOCAL = ("prefectish.executors.prefect1", "Executor LocalExecutor LocalDaskExecutor")
 _DASK = ("prefectish.executors.prefect1_cluster", "DaskExecutor")
 _SCHEDULES = ("prefectish.compat.schedules", "Schedule IntervalSchedule CronSchedule")
@@ -79,7 +79,13 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.core.task": _table(_TASK, ("prefectish.tasks.tagging", "tags")),
     "prefect.core.parameter": _table(_PARAMETERS, ("prefectish.compat.parameters", "no_default")),
     "prefect.core.edge": _table(_EDGE),
-    "prefect.engine": _table(("prefectish.compat.runners", "FlowRunner TaskRunner")),
+    "prefect.engine": _table(
+        (
+            "prefectish.compat.runners",
+            "FlowRunner TaskRunner get_default_flow_runner_class get_default_task_runner_class",
+        )
+    ),
+    "prefect.engine.runner": _table(("prefectish.compat.runners", "Runner"), ("prefectish.engine.signals", "ENDRUN")),
     "prefect.engine.flow_runner": _table(("prefectish.compat.runners", "FlowRunner")),
     "prefect.engine.task_runner": _table(("prefectish.compat.runners", "TaskRunner")),
     "prefect.engine.state": _table(_STATES, ("prefectish.compat.states", "ClientFailed")),
@@ -95,6 +101,9 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.engine.results": _table(_RESULTS),
     "prefect.engine.results.local_result": _table(("prefectish.compat.results", "LocalResult")),
     "prefect.engine.results.constant_result": _table(("prefectish.compat.results", "ConstantResult")),
+    "prefect.engine.results.s3_result": _table(("prefectish.compat.results", "S3Result")),
+    "prefect.engine.results.gcs_result": _table(("prefectish.compat.results", "GCSResult")),
+    "prefect.engine.results.azure_result": _table(("prefectish.compat.results", "AzureResult")),
     "prefect.engine.results.prefect_result": _table(("prefectish.compat.results", "PrefectResult")),
     "prefect.engine.serializers": _table(
         (
@@ -163,7 +172,13 @@ MODULES: dict[str, dict[str, Source]] = {
             "FlowStorageError TaskTimeoutSignal TaskTimeoutError ObjectNotFoundError",
         )
     ),
-    "prefect.configuration": _table(("prefectish.compat.configuration", "Config config")),
+    "prefect.configuration": _table(
+        (
+            "prefectish.compat.configuration",
+            "Config config load_configuration load_toml interpolate_env_vars interpolate_config string_to_type "
+            "validate_config to_environment_variables process_task_defaults ENV_VAR_PREFIX",
+        )
+    ),
     "prefect.utilities": _table(),
     "prefect.utilities.tasks": _table(
         _HELPERS,
@@ -185,5 +200,12 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.utilities.notifications": _table(_NOTIFY),
     "prefect.utilities.notifications.notifications": _table(_NOTIFY),
     "prefect.utilities.importtools": _table(("prefectish.compat.task_helpers", "import_object")),
-    "prefect.utilities.executors": _table(),
+    "prefect.utilities.executors": _table(("prefectish.compat.task_helpers", "RecursiveCall tail_recursive")),
+    "prefect.utilities.exceptions": _table(
+        (
+            "prefectish.compat.exceptions",
+            "PrefectError ClientError AuthorizationError StorageError TaskTimeoutError "
+            "VersionLockError=VersionLockMismatchSignal",
+        )
+    ),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from prefectish.compat.configuration import config
@@ -234,3 +234,93 @@ class LocalResult(Result):
     def exists(self, location: str, **kwargs: Any) -> bool:
         """Whether there is such a file."""
         return os.path.exists(os.path.join(self.dir, location.format(**kwargs)))
+
+
+class RemoteResult(Result):
+    """Base class of results in the stores of clouds, by fsspec, which needs a driver for each.
+
+    Parameters
+    ----------
+    bucket
+        The bucket, or the container.
+    storage_options
+        Options of fsspec's file system.
+    **kwargs
+        As for :class:`Result`.
+    """
+
+    #: The scheme of its addresses.
+    scheme = ""
+
+    def __init__(self, bucket: str, storage_options: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        self.bucket = bucket
+        self.storage_options = dict(storage_options or {})
+        super().__init__(**kwargs)
+
+    def _system(self, location: str) -> tuple[Any, str]:
+        import fsspec
+
+        system, path = fsspec.core.url_to_fs(f"{self.scheme}://{self.bucket}/{location}", **self.storage_options)
+        return system, path
+
+    def read(self, location: str) -> Self:  # type: ignore[override]
+        """Return the result in an object."""
+        new = self.copy()
+        system, path = self._system(location)
+        new.value = self.serializer.deserialize(system.cat_file(path))
+        new.location = location
+        return new
+
+    def write(self, value_: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Write a value to an object and return its result."""
+        new = self.format(**kwargs)
+        new.value = value_
+        system, path = self._system(str(new.location))
+        system.pipe_file(path, self.serializer.serialize(value_))
+        return new
+
+    def exists(self, location: str, **kwargs: Any) -> bool:
+        """Whether there is such an object."""
+        system, path = self._system(location.format(**kwargs))
+        return bool(system.exists(path))
+
+
+class S3Result(RemoteResult):
+    """A result in a bucket of S3.
+
+    Parameters
+    ----------
+    boto3_kwargs
+        Arguments of the client, for ``client_kwargs`` of s3fs.
+    """
+
+    scheme = "s3"
+
+    def __init__(self, bucket: str, boto3_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        kwargs.pop("upload_options", None)  # of the transfer, which is fsspec's
+        super().__init__(bucket, {"client_kwargs": dict(boto3_kwargs)} if boto3_kwargs else None, **kwargs)
+
+
+class GCSResult(RemoteResult):
+    """A result in a bucket of Google Cloud Storage."""
+
+    scheme = "gs"
+
+    def __init__(self, bucket: str | None = None, **kwargs: Any) -> None:
+        super().__init__(bucket or "", **kwargs)
+
+
+class AzureResult(RemoteResult):
+    """A result in a container of Azure's blobs.
+
+    Parameters
+    ----------
+    connection_string
+        How to connect; default: as adlfs finds it in the environment.
+    """
+
+    scheme = "abfs"
+
+    def __init__(self, container: str, connection_string: str | None = None, **kwargs: Any) -> None:
+        self.container = container
+        super().__init__(container, {"connection_string": connection_string} if connection_string else None, **kwargs)

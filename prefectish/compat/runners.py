@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prefectish import flows
+from prefectish.compat.configuration import config
 from prefectish.compat.flows import Flow
 from prefectish.engine.clock import RunClock
-from prefectish.engine.context import bind, context, unbind
-from prefectish.engine.driver.run import new_run_id
+from prefectish.engine.context import bind, context, get_logger, unbind
+from prefectish.engine.driver.run import new_run_id, run_flow
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.signals import ENDRUN
@@ -18,8 +19,31 @@ from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.run_steps import run_job
 
 
-class FlowRunner:
-    """Runs a flow once, at once.
+class Runner:
+    """Base class of runners.
+
+    Parameters
+    ----------
+    state_handlers
+        Called after those of what is run.
+    """
+
+    def __init__(self, state_handlers: Sequence[Callable[..., Any]] | None = None) -> None:
+        if state_handlers is not None and not isinstance(state_handlers, Sequence):
+            raise TypeError("state_handlers should be iterable.")
+        self.state_handlers = list(state_handlers or ())
+
+    @property
+    def logger(self) -> Any:
+        """The logger named after the class."""
+        return get_logger(type(self).__name__)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class FlowRunner(Runner):
+    """Runs a flow once, at once; what waits for a time, such as a retry, waits for the next call.
 
     Parameters
     ----------
@@ -30,8 +54,8 @@ class FlowRunner:
     """
 
     def __init__(self, flow: flows.Flow, state_handlers: Sequence[Callable[..., Any]] | None = None) -> None:
+        super().__init__(state_handlers)
         self.flow = flow
-        self.state_handlers = list(state_handlers or ())
 
     def run(
         self,
@@ -53,9 +77,12 @@ class FlowRunner:
         if self.state_handlers:
             flow = flow.copy()
             flow.state_handlers += self.state_handlers
-        ended = flow.run(
-            parameters, run_on_schedule=False, state=state, task_states=task_states, executor=executor, context=context
-        )
+        if state is not None and state.is_finished():
+            return state
+        values = flow._settled(parameters, {}, context)
+        given = {"config": config, **(context or {})}
+        chosen = flow._options(state=state, task_states=task_states, executor=executor, context=given)
+        ended = run_flow(flow, values, chosen._replace(one_pass=True))
         if not isinstance(ended.result, dict):
             return ended
         return ended.replace(result={task: ended.result[task] for task in wanted})
@@ -64,7 +91,7 @@ class FlowRunner:
         return f"<FlowRunner: {self.flow.name}>"
 
 
-class TaskRunner:
+class TaskRunner(Runner):
     """Runs one attempt of a task.
 
     Parameters
@@ -81,8 +108,8 @@ class TaskRunner:
         state_handlers: Sequence[Callable[..., Any]] | None = None,
         flow_result: Any = None,
     ) -> None:
+        super().__init__(state_handlers)
         self.task = task
-        self.state_handlers = list(state_handlers or ())
         self.flow_result = flow_result
 
     def run(
@@ -134,3 +161,13 @@ def _first_attempt(flow: Flow, task: Any, states: Mapping[Any, State], given: Ma
     finally:
         unbind(token)
     return progress.states()[number]
+
+
+def get_default_flow_runner_class() -> type[FlowRunner]:
+    """Return the class that runs flows: there is one."""
+    return FlowRunner
+
+
+def get_default_task_runner_class() -> type[TaskRunner]:
+    """Return the class that runs tasks: there is one."""
+    return TaskRunner

@@ -78,3 +78,30 @@ def import_object(name: str) -> Any:
     except ValueError:
         return import_module(name)
     return getattr(import_module(module_name), attribute)
+
+
+class RecursiveCall(Exception):
+    """Raised by a function under :func:`tail_recursive` to call one anew, without a frame for each call."""
+
+    def __init__(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(func)
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+
+
+def tail_recursive(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls what :class:`RecursiveCall` asks for, until something is returned."""
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call, given, named = func, args, kwargs
+        while True:
+            try:
+                return call(*given, **named)
+            except RecursiveCall as again:
+                call = getattr(again.func, "__wrapped_tail__", again.func)
+                given, named = again.args, again.kwargs
+
+    wrapper.__wrapped_tail__ = func  # type: ignore[attr-defined]
+    return wrapper

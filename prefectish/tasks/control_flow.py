@@ -31,20 +31,23 @@ class Compare(Task):
 
     auto_generated = True
 
-    def __new__(cls, *expected: Any) -> Self:
+    def __new__(cls, value: Any = None) -> Self:
         """Reject a task before the general warning about tasks as arguments; unpickling passes no arguments."""
-        for value in expected:
-            if isinstance(value, Task):
-                raise TypeError(
-                    f"case: the value must not be a task, got {value!r}; compare two results with "
-                    f"case(x.is_equal(y), True)"
-                )
+        if isinstance(value, Task):
+            raise TypeError(
+                f"case: the value must not be a task, got {value!r}; compare two results with case(x.is_equal(y), True)"
+            )
         return super().__new__(cls)
 
-    def __init__(self, expected: Any) -> None:
-        self.expected = expected  # the value to compare with
+    def __init__(self, value: Any) -> None:
+        self.expected = value  # the value to compare with
         # The name becomes part of the slug, which must be the same in other processes; the repr of sets is not.
-        super().__init__(f"case[{_cut_repr(expected) if type(expected) in _STEADY else type(expected).__name__}]")
+        super().__init__(f"case[{_cut_repr(value) if type(value) in _STEADY else type(value).__name__}]")
+
+    @property
+    def value(self) -> Any:
+        """The value to compare with."""
+        return self.expected
 
     def run(self, value: Any) -> None:
         """Raise SKIP unless `value` is the expected one."""

@@ -235,6 +235,9 @@ class Run:
             if progress.done and not (calls is not None and calls.is_open):
                 self._flush_events()
                 return
+            if self.options.one_pass and self._only_waits():
+                self._flush_events()
+                return
             receipts = clock.source.receipts(
                 session, progress.run_state.submitted_jobs, progress.next_due, mailbox.idle
             )
@@ -246,6 +249,11 @@ class Run:
                 self.ticker.refresh()
             if progress.run_state.logs or progress.run_state.failure_events or progress.run_state.events:
                 flushed = self._flush_if_due(now.seconds, flushed)
+
+    def _only_waits(self) -> bool:
+        """Whether nothing runs, and what is next is due later."""
+        due = self.progress.next_due
+        return not self.progress.run_state.submitted_jobs and due is not None and due > self.clock.moment().seconds
 
     def _submit(self, jobs: list[Job]) -> None:
         """Submit jobs, drop those that were cancelled, and take back those that are recalled."""

@@ -54,6 +54,7 @@ class RunOptions(NamedTuple):
     refresh_cache: bool | None = None
     #: Whether a body that changes its arguments fails; None: as the setting `check_inputs` says.
     check_inputs: bool | None = None
+    one_pass: bool = False  # whether the run ends, unfinished, where it would wait for a time
     background: bool = False  # whether the run is driven beside a user who types at the terminal
     resumption: Resumption | None = None  # a recorded run to continue
     run_id: str | None = None  # the identifier that the run was promised; None for a new one
