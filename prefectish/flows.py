@@ -358,17 +358,21 @@ class Flow(FlowGraph, Deployable):
                 flow_run_name=flow_run_name, keep_results=keep_results, timeout=timeout, story=story,
                 refresh_cache=refresh_cache, check_inputs=check_inputs,
             )  # fmt: skip
-        from contextvars import copy_context
-
-        from prefectish.engine.driver.handle import RunHandle
-        from prefectish.engine.driver.run import approved, run_flow
-
         options = self._options(
             executor=executor, context=context, task_states=task_states, flow_run_name=flow_run_name,
             keep_results=keep_results, timeout=timeout, history=history, progress=progress, story=story,
             refresh_cache=refresh_cache, check_inputs=check_inputs,
             background=True,
         )  # fmt: skip
+        return self._in_background(values, options)
+
+    def _in_background(self, values: dict[str, Any], options: RunOptions) -> RunHandle:
+        """Start a run in a thread of its own."""
+        from contextvars import copy_context
+
+        from prefectish.engine.driver.handle import RunHandle
+        from prefectish.engine.driver.run import approved, run_flow
+
         drive = partial(copy_context().run, run_flow, self, values)
         return RunHandle(self, partial(drive, options), partial(approved, drive, options))
 

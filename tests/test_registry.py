@@ -706,6 +706,59 @@ def test_served_flows_run_at_their_times(place: Path, front: str) -> None:
     assert len(bodies(place)) == 8
 
 
+SERVES = """
+import datetime, logging, sys
+logging.basicConfig(level="INFO")
+import prefectish
+from prefectish.flow_loading import load_flow
+from prefectish.schedules import Schedule
+from prefectish.schedules.clocks import DatesClock
+
+now, front, on_lost = datetime.datetime.fromisoformat(sys.argv[1]), sys.argv[2], sys.argv[3]
+times = [now, now + datetime.timedelta(days=1)]
+schedule = Schedule([DatesClock(times, parameter_defaults={"factor": 6})])
+flow = load_flow(f"reports.py:{front}")
+if front == "report":
+    flow.schedule = schedule
+else:
+    flow = flow.with_options(schedule=schedule)
+prefectish.serve(flow, on_lost=on_lost)
+"""
+
+
+def serving(place: Path, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SERVES, *words], cwd=place)
+
+
+@pytest.mark.parametrize(
+    ("front", "how", "on_lost"),
+    [("report", "SIGKILL", "resume"), ("calls", "SIGTERM", "resume"), ("report", "SIGKILL", "fail")],
+)
+def test_served_runs_that_were_left_are_continued(place: Path, front: str, how: str, on_lost: str) -> None:
+    (place / "gate-2").touch()
+    words = ((datetime.now(UTC) + timedelta(seconds=6)).isoformat(), front, on_lost)
+    first = serving(place, *words)
+    until(lambda: 2 in bodies(place), LIMIT)
+    first.send_signal(getattr(signal, how))
+    code = first.wait(LIMIT)
+    (place / "gate-2").unlink()
+    assert code == {"SIGKILL": -9, "SIGTERM": 143}[how]
+    (left,) = history.runs(flow=front)
+    second = serving(place, *words)
+    try:
+        until(lambda: (r := history.run(left.id)).ended is not None and r.exit_code != 143, LIMIT)
+    finally:
+        second.terminate()
+        assert second.wait(LIMIT) == 143
+    (run,) = history.runs(flow=front)
+    if on_lost == "fail":
+        assert (run.state, run.message) == ("Failed", "driver-lost: its process is gone")
+        assert (place / "told").read_text() == "report: driver-lost: its process is gone"
+        return
+    assert (run.state, run.part, run.trigger) == ("Success", 1, "resume")
+    assert sorted(child.index or 0 for child in run.children("load")) == [0, 1, 2, 3]
+
+
 def test_flow_without_a_schedule_is_not_served(place: Path) -> None:
     flow = load_flow(f"{place / 'reports.py'}:calls")
     with pytest.raises(FlowDefinitionError, match="flow 'calls' must have a schedule to be served"):

@@ -39,6 +39,8 @@ Labels = Annotated[list[str], typer.Option("--label", "-l", help="A label; can b
 Overlap = Annotated[
     Literal["skip", "queue", "allow", "cancel"] | None, typer.Option(help="While another run of it is open.")
 ]
+OnLost = Annotated[Literal["resume", "fail"] | None, typer.Option(help="After its driver died, or was told to end.")]
+MaxResumes = Annotated[int | None, typer.Option(help="How often a run is continued at most.")]
 Path = Annotated[str, typer.Argument(help="project/name of a deployment.")]
 
 
@@ -73,8 +75,8 @@ def deploy(
     push: Annotated[bool, typer.Option("--push", help="Push the image to its registry.")] = False,
     overlap: Overlap = None,
     catch_up: Annotated[bool, typer.Option("--catch-up", help="Make up for all missed times.")] = False,
-    on_lost: Annotated[Literal["resume", "fail"] | None, typer.Option(help="After its driver died.")] = None,
-    max_resumes: Annotated[int | None, typer.Option(help="How often a run is continued at most.")] = None,
+    on_lost: OnLost = None,
+    max_resumes: MaxResumes = None,
     timeout: Annotated[float | None, typer.Option(help="Longest time of a run, in seconds.")] = None,
     store: Store = None,
     as_json: Json = False,
@@ -329,6 +331,8 @@ def serve_files(
     flow: Annotated[list[str], typer.Argument(help="FILE.py, FILE.py:name or module:name; several.")],
     overlap: Overlap = None,
     catch_up: Annotated[bool, typer.Option("--catch-up", help="Make up for all missed times.")] = False,
+    on_lost: OnLost = None,
+    max_resumes: MaxResumes = None,
     store: Store = None,
 ) -> None:
     """Run flows on their schedules in this process, until Ctrl-C."""
@@ -336,4 +340,7 @@ def serve_files(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
     with report_errors():
-        serve(*map(load_flow, flow), overlap=overlap, catch_up=catch_up or None, history=store)
+        flows = map(load_flow, flow)
+        serve(
+            *flows, overlap=overlap, catch_up=catch_up or None, on_lost=on_lost, max_resumes=max_resumes, history=store
+        )

@@ -228,10 +228,6 @@ class FlowFunction(Deployable, Generic[P, R]):
         TypeError
             A run that is detached has no history, or an executor with ``client=``.
         """
-        from contextvars import copy_context
-
-        from prefectish.functions.background import FunctionHandle
-
         if detach:
             given = {**(parameters or {}), **parameter_values}
             self.signature.bind((), given)
@@ -244,7 +240,14 @@ class FlowFunction(Deployable, Generic[P, R]):
             executor=executor, context=context, flow_run_name=flow_run_name, history=history, progress=progress,
             timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, background=True,
         )  # fmt: skip
-        arguments = self.signature.bind((), {**(parameters or {}), **parameter_values})
+        return self._in_background(self.signature.bind((), {**(parameters or {}), **parameter_values}), options)
+
+    def _in_background(self, arguments: dict[str, Any], options: RunOptions) -> FunctionHandle:
+        """Start a run in a thread of its own."""
+        from contextvars import copy_context
+
+        from prefectish.functions.background import FunctionHandle
+
         scope = copy_context()
 
         def drive(options: RunOptions, *, control: RunControl | None = None) -> State:

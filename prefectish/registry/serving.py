@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import get_logger
-from prefectish.engine.driver.handle import RunHandle
-from prefectish.engine.driver.interrupts import terminable
+from prefectish.engine.driver.handle import RunHandle, interrupt_all
+from prefectish.engine.driver.interrupts import TERMINATED, Terminated, terminable
+from prefectish.engine.driver.options import RunOrigin
 from prefectish.errors import FlowDefinitionError, describe
+from prefectish.history.store import open_store
+from prefectish.registry.left_runs import begin, left_runs, take_up
 from prefectish.registry.options import DeploymentOptions
 from prefectish.registry.planning import due_events
 from prefectish.registry.queue import Overlap, overlap_of
@@ -60,11 +62,32 @@ class _Served:
                         run.cancel()
                     return
 
+    def take_up(self) -> None:
+        """Continue what a former process has left of the flow, or fail it."""
+        chosen = getattr(self.flow, "options", None)
+        history = self.history if self.history is not None or chosen is None else chosen.history
+        if history is False:
+            return
+        store = open_store(None if history is True else history)
+        for left in left_runs(self.flow, store):
+            try:
+                run = take_up(self.flow, self.schedule, left, self.options, store)
+            except Exception as error:  # its tasks changed, or another process continues it
+                logger.error("Flow %r: run %s is not continued: %s", self.flow.name, left.id, describe(error))
+            else:
+                self.open += [] if run is None else [run]
+
+    def hand_on(self) -> None:
+        """Stop what runs so that whoever serves the flow next continues it, if that is to be."""
+        if self.options.on_lost == "resume" and self.history is not False:
+            interrupt_all(self.open, Terminated)
+            self.open = []
+
     def _begin(self, event: ClockEvent) -> None:
         when = event.start_time.isoformat(sep=" ")
+        origin = RunOrigin("schedule", event.start_time)
         try:
-            given: Mapping[str, Any] = event.parameter_defaults
-            run = self.flow.start(given, history=self.history, timeout=self.options.timeout, progress=False)
+            run = begin(self.flow, event.parameter_defaults, self.history, timeout=self.options.timeout, origin=origin)
         except Exception as error:  # its next event may go well
             logger.error("Flow %r: the run of %s could not begin: %s", self.flow.name, when, describe(error))
             return
@@ -81,6 +104,8 @@ def serve(
     *flows: Any,
     overlap: str | None = None,
     catch_up: bool | None = None,
+    on_lost: str | None = None,
+    max_resumes: int | None = None,
     timeout: float | timedelta | None = None,
     history: str | os.PathLike[str] | bool | None = None,
 ) -> None:
@@ -92,15 +117,22 @@ def serve(
         Flows and flow functions with a schedule; several may run at the same time.
     overlap, catch_up, timeout
         As for :meth:`prefectish.Flow.deploy`.
+    on_lost, max_resumes
+        What becomes of runs that a former process served and left, because it died or was told to end: "resume", the
+        default, continues them from their record, so many times at most; "fail" fails them.
     history
         Where runs are recorded, as for :meth:`prefectish.Flow.run`.
 
     Raises
     ------
+    SystemExit
+        At SIGTERM, with code 143.
     FlowDefinitionError
         A flow has no schedule, or none of its events is still to come.
     """
-    options = DeploymentOptions.checked(overlap=overlap, catch_up=catch_up, timeout=timeout)
+    options = DeploymentOptions.checked(
+        overlap=overlap, catch_up=catch_up, on_lost=on_lost, max_resumes=max_resumes, timeout=timeout
+    )
     clock = clocks.current
     now = clock.wall().timestamp()
     served = [_Served(_with_schedule(flow), options, history, now) for flow in flows]
@@ -114,15 +146,15 @@ def serve(
         logger.info("Flow %r: next run at %s", each.flow.name, first.isoformat(sep=" "))
     try:
         with terminable():
+            for each in served:
+                each.take_up()
             _follow(served, clock)
+    except Terminated:
+        for each in served:
+            each.hand_on()
+        raise SystemExit(TERMINATED) from None
     finally:
-        for each in served:
-            for run in each.open:
-                run.cancel()
-        for each in served:
-            for run in each.open:
-                with suppress(TimeoutError):
-                    run.wait(ENDS_WITHIN)
+        _end([run for each in served for run in each.open])
 
 
 def _follow(served: list[_Served], clock: Any) -> None:
@@ -135,6 +167,14 @@ def _follow(served: list[_Served], clock: Any) -> None:
             return
         left = min(((due.timestamp() - now) for due in upcoming), default=MAX_SLEEP)
         clock.sleep(max(0.0, min(left, MAX_SLEEP)))
+
+
+def _end(left: list[RunHandle]) -> None:
+    for run in left:
+        run.cancel()
+    for run in left:
+        with suppress(TimeoutError):
+            run.wait(ENDS_WITHIN)
 
 
 def _with_schedule(flow: Any) -> Any:

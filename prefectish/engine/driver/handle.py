@@ -124,7 +124,7 @@ class RunHandle:
             with terminable():
                 self._ended.wait(timeout)
         except Terminated:
-            _interrupt_all([self], Terminated)
+            interrupt_all([self], Terminated)
         if not self._ended.is_set():
             raise TimeoutError(f"run {self.id} did not finish within {timeout:g} s")
         if self._error is not None:
@@ -430,10 +430,10 @@ def _program_ends() -> None:
         recorded = progress is not None and progress.run_state.events is not None
         hint = f"; flow.resume({run.id!r}) continues it" if recorded else ""
         logger.warning("%r is interrupted: the program ends before it%s", run._flow.name, hint)
-    _interrupt_all(left, KeyboardInterrupt)
+    interrupt_all(left, KeyboardInterrupt)
 
 
-def _interrupt_all(runs: Iterable[RunHandle], kind: type[KeyboardInterrupt]) -> None:
+def interrupt_all(runs: Iterable[RunHandle], kind: type[KeyboardInterrupt]) -> None:
     """Interrupt runs and wait until they have ended; those held up by a body are ended from here."""
     end = time.monotonic() + END_WITHIN
     for run in runs:
