@@ -210,6 +210,7 @@ class Flow(FlowGraph, Deployable):
         story: bool | None = None,
         refresh_cache: bool | None = None,
         check_inputs: bool | None = None,
+        page: bool | None = None,
         **parameter_values: Any,
     ) -> State:
         """Run the flow and return its state, whose result maps each task to its state.
@@ -256,9 +257,14 @@ class Flow(FlowGraph, Deployable):
         check_inputs
             Whether a body that changes its arguments fails, by hashes of them before and after. Default: the setting
             `check_inputs`, else True in a program that has imported :mod:`prefectish.testing`, and False in others.
+        page
+            True to show the run in a browser, while this process lives: a process of its own serves the page, and its
+            link is logged. Needs a history.
 
         Raises
         ------
+        TypeError
+            A page of a run without a history.
         ParameterError
             ``missing: x; unknown: y``.
         FlowDefinitionError
@@ -269,10 +275,10 @@ class Flow(FlowGraph, Deployable):
         options = self._options(
             executor=executor, context=context, task_states=task_states, state=state, flow_run_name=flow_run_name,
             keep_results=keep_results, timeout=timeout, on_pause=on_pause, history=history, progress=progress,
-            story=story, refresh_cache=refresh_cache, check_inputs=check_inputs,
+            story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
         )  # fmt: skip
         names = (parameter.name for parameter in self.parameters())
-        check_reserved(names, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs)
+        check_reserved(names, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, page=page)
         settled = partial(self._settled, parameters, parameter_values, context)
         if self.schedule is not None and state is None:
             repeats = switch("run_on_schedule", default=True) if run_on_schedule is None else run_on_schedule
@@ -325,6 +331,7 @@ class Flow(FlowGraph, Deployable):
         story: bool | None = None,
         refresh_cache: bool | None = None,
         check_inputs: bool | None = None,
+        page: bool | None = None,
         detach: bool | str = False,
         **parameter_values: Any,
     ) -> RunHandle | AttachedRun:
@@ -345,10 +352,10 @@ class Flow(FlowGraph, Deployable):
         ParameterError, FlowDefinitionError, RuntimeError
             As :meth:`run`. What goes wrong later is raised by the handle's `wait`.
         TypeError
-            A run that is detached has no history, or an executor with ``client=``.
+            A run that is detached has no history, a page, or an executor with ``client=``.
         """
         names = (parameter.name for parameter in self.parameters())
-        check_reserved(names, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs)
+        check_reserved(names, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, page=page)
         values = self._settled(parameters, parameter_values, context)
         if detach:
             # an agent's run gets what was given, as JSON, and settles it
@@ -356,12 +363,12 @@ class Flow(FlowGraph, Deployable):
             return self._detached(
                 detach, sent, history, executor=executor, context=context, task_states=task_states,
                 flow_run_name=flow_run_name, keep_results=keep_results, timeout=timeout, story=story,
-                refresh_cache=refresh_cache, check_inputs=check_inputs,
+                refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
             )  # fmt: skip
         options = self._options(
             executor=executor, context=context, task_states=task_states, flow_run_name=flow_run_name,
             keep_results=keep_results, timeout=timeout, history=history, progress=progress, story=story,
-            refresh_cache=refresh_cache, check_inputs=check_inputs,
+            refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
             background=True,
         )  # fmt: skip
         return self._in_background(values, options)
@@ -391,6 +398,7 @@ class Flow(FlowGraph, Deployable):
         timeout: float | timedelta | None = None,
         progress: bool | None = None,
         story: bool | None = None,
+        page: bool | None = None,
         **parameter_values: Any,
     ) -> State:
         """Continue a recorded run: run what is not finished, what is new in a list, and what follows from it.
@@ -408,7 +416,7 @@ class Flow(FlowGraph, Deployable):
             Accept that tasks changed: they run again, and what follows them.
         history
             Where the run is recorded, as in :meth:`run`.
-        parameters, executor, context, keep_results, timeout, progress, story, **parameter_values
+        parameters, executor, context, keep_results, timeout, progress, story, page, **parameter_values
             As in :meth:`run`; parameters are not recorded.
 
         Raises
@@ -420,13 +428,13 @@ class Flow(FlowGraph, Deployable):
         RunLocked
             If another process drives the run.
         """
-        check_reserved((parameter.name for parameter in self.parameters()), story=story)
+        check_reserved((parameter.name for parameter in self.parameters()), story=story, page=page)
         values = self._settled(parameters, parameter_values, context)
         from prefectish.engine.driver.run import resumption, run_flow
 
         options = self._options(
             executor=executor, context=context, keep_results=keep_results, timeout=timeout, progress=progress,
-            story=story,
+            story=story, page=page,
         )  # fmt: skip
         recorded = resumption(run_id, history, retry_failed, force, where)  # the run is held from here on
         return run_flow(self, values, options.merged(resumption=recorded))

@@ -132,7 +132,12 @@ LATE = {
     "prefectish.engine.driver.handle": {"prefectish.history.outline"},
     "prefectish.history.compare": {"prefectish.display.comparison"},
     "prefectish.engine.driver.progress_view": {"prefectish.display.live"},
-    "prefectish.engine.driver.run": {"prefectish.history", "prefectish.history.resume"},
+    "prefectish.engine.driver.run": {
+        "prefectish.display.notebook",
+        "prefectish.history",
+        "prefectish.history.resume",
+        "prefectish.ui.beside",
+    },
     "prefectish.engine.scheduling.events": {"prefectish.history.recorder"},
     "prefectish.engine.task_states": {"prefectish.display.report"},
     "prefectish.examples.census": {"prefectish.executors"},

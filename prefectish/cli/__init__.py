@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command; the entry point of the script `prefectish`."""
     try:
-        from prefectish.cli import deploying, moving  # noqa: F401  # add their commands
+        from prefectish.cli import deploying, moving, ui  # noqa: F401  # add their commands
         from prefectish.cli.app import app
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich", "sqlalchemy"):

@@ -58,6 +58,14 @@ class Notebook:
             Context().run(self._handle.update, shell.HTML(html))
 
 
+def show_link(title: str, link: str) -> None:
+    """Show a link in the output of the cell."""
+    from importlib import import_module
+
+    shell: Any = import_module("IPython.display")  # without types
+    shell.display(shell.HTML(rendered("link.html", title=title, link=link)))
+
+
 def drawn(scene: Scene, state: State | None, last: bool, stop: str | None = None) -> str:
     """Return a run as HTML."""
     now = "Paused" if scene.paused else "Running"

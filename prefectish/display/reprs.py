@@ -69,15 +69,15 @@ def of_active_run(name: str, progress: Progress | None, run_id: str, control: Ru
 
     What is shown live moves; a second table beside it would not.
     """
-    link = control.dashboard
+    facts = {"name": name, "run_id": run_id, "link": control.dashboard, "page": control.page}
     if control.is_shown:
-        return rendered("handle.html", name=name, run_id=run_id, link=link, table="")
+        return rendered("handle.html", table="", **facts)
     shown = RunProgress(())
     if progress is not None:
         shown = RunProgress(counted(progress, progress.admission.slots), progress.run_state.paused)
     scene = RateMeter(name, 0.0).scene(shown, 0.0)
     table = markup(notebook.drawn(scene, None, last=False))
-    return rendered("handle.html", name=name, run_id=run_id, link=link, table=table)
+    return rendered("handle.html", table=table, **facts)
 
 
 def of_view(view: views.RunView) -> str:

@@ -144,7 +144,8 @@ class FlowFunction(Deployable, Generic[P, R]):
         self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None, run_on_schedule: bool | None = None,
         context: Mapping[str, Any] | None = None, flow_run_name: str | None = None, history: Any = None,
         progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
-        refresh_cache: bool | None = None, check_inputs: bool | None = None, **parameter_values: Any,
+        refresh_cache: bool | None = None, check_inputs: bool | None = None, page: bool | None = None,
+        **parameter_values: Any,
     ) -> State:  # fmt: skip
         """Run the flow and return its state, whose result is what the function returned.
 
@@ -157,7 +158,7 @@ class FlowFunction(Deployable, Generic[P, R]):
             Arguments of the function. An event of a schedule may bring values for the others.
         executor, run_on_schedule, context, flow_run_name, history, progress, timeout
             As for :meth:`prefectish.Flow.run`.
-        story, refresh_cache, check_inputs
+        story, refresh_cache, check_inputs, page
             As for :meth:`prefectish.Flow.run`.
 
         Raises
@@ -171,7 +172,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         """
         options = self._run_options(
             executor=executor, context=context, flow_run_name=flow_run_name, history=history, progress=progress,
-            timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs,
+            timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
         )  # fmt: skip
         given = {**(parameters or {}), **parameter_values}
         if self.schedule is not None:
@@ -204,8 +205,8 @@ class FlowFunction(Deployable, Generic[P, R]):
         self, parameters: Mapping[str, Any] | None = None, *, executor: Any = None,
         context: Mapping[str, Any] | None = None, flow_run_name: str | None = None, history: Any = None,
         progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
-        refresh_cache: bool | None = None, check_inputs: bool | None = None, detach: bool | str = False,
-        **parameter_values: Any,
+        refresh_cache: bool | None = None, check_inputs: bool | None = None, page: bool | None = None,
+        detach: bool | str = False, **parameter_values: Any,
     ) -> FunctionHandle | AttachedRun:  # fmt: skip
         """Start the flow in a thread of its own, once and at once, and return a handle on the run.
 
@@ -226,7 +227,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         ParameterError
             As :meth:`run`. What goes wrong later is raised by the handle's `wait`.
         TypeError
-            A run that is detached has no history, or an executor with ``client=``.
+            A run that is detached has no history, a page, or an executor with ``client=``.
         """
         if detach:
             given = {**(parameters or {}), **parameter_values}
@@ -234,11 +235,12 @@ class FlowFunction(Deployable, Generic[P, R]):
             return self._detached(
                 detach, given, history if history is not None else self.options.history, executor=executor,
                 context=context, flow_run_name=flow_run_name, timeout=timeout, story=story,
-                refresh_cache=refresh_cache, check_inputs=check_inputs,
+                refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
             )  # fmt: skip
         options = self._run_options(
             executor=executor, context=context, flow_run_name=flow_run_name, history=history, progress=progress,
-            timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, background=True,
+            timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
+            background=True,
         )  # fmt: skip
         return self._in_background(self.signature.bind((), {**(parameters or {}), **parameter_values}), options)
 
@@ -259,7 +261,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         self, run_id: str, parameters: Mapping[str, Any] | None = None, *, retry_failed: bool = False,
         where: Any = None, force: bool = False, executor: Any = None, context: Mapping[str, Any] | None = None,
         history: Any = None, progress: bool | None = None, timeout: float | timedelta | None = None,
-        story: bool | None = None, **parameter_values: Any,
+        story: bool | None = None, page: bool | None = None, **parameter_values: Any,
     ) -> State:  # fmt: skip
         """Continue a recorded run: the function runs again, and calls that have ended return their recorded results.
 
@@ -278,7 +280,7 @@ class FlowFunction(Deployable, Generic[P, R]):
             Run again only some of what failed, as for :meth:`prefectish.Flow.resume`.
         force
             Accept that tasks changed: they run again, and what follows them.
-        executor, context, history, progress, timeout, story
+        executor, context, history, progress, timeout, story, page
             As for :meth:`run`.
 
         Raises
@@ -292,7 +294,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         """
         options = self._run_options(
             executor=executor, context=context, history=history, progress=progress, timeout=timeout, story=story,
-            retries=0,
+            retries=0, page=page,
         )  # fmt: skip
         arguments = self.signature.bind((), {**(parameters or {}), **parameter_values})
         recorded = resumption(run_id, options.history, retry_failed, force, where)

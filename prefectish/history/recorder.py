@@ -94,6 +94,11 @@ class HistoryRecorder:
         self._plan: Plan
         self._noted = 0
 
+    @property
+    def address(self) -> str:
+        """Return the address that opens the history, including its password: must not be shown."""
+        return self.store.address
+
     # -- called by the loop --------------------------------------------------------------------------------------------
 
     def started(self, plan: Plan, facts: Mapping[str, Any], version: str | None, executor: str) -> None:

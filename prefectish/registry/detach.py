@@ -54,12 +54,14 @@ def detach(
     Raises
     ------
     TypeError
-        There is no history, or the executor holds on to a client of this process.
+        There is no history, there is a page, or the executor holds on to a client of this process.
     DriverFailed
         The driver ended before the run began; the error has its output.
     """
     if history is False:
         raise TypeError("detach must have a history, by which the run is reached from here, got history=False")
+    if options.get("page"):
+        raise TypeError("detach must have no page=True, whose page ends with this process; use `prefectish ui`")
     own = getattr(flow, "options", flow)  # of a flow function, or of a flow
     executor = options.get("executor") or getattr(own, "executor", None)
     if getattr(executor, "_client", None) is not None or getattr(executor, "client", None) is not None:

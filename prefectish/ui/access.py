@@ -7,7 +7,7 @@ import hmac
 import os
 import secrets
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -74,6 +74,20 @@ def host_of(header: str | None) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
+
+
+def default_hosts(environment: Mapping[str, str]) -> list[str]:
+    """Return the hosts that are allowed without an option: by the setting `allowed_hosts`, and that of a JupyterHub.
+
+    Examples
+    --------
+    >>> default_hosts({"JUPYTERHUB_PUBLIC_URL": "https://hub.example.org/user/ada/"})
+    ['hub.example.org']
+    """
+    given = config.setting("allowed_hosts") or ()
+    names = given.replace(",", " ").split() if isinstance(given, str) else list(given)
+    hub = urlsplit(environment.get("JUPYTERHUB_PUBLIC_URL", "")).hostname
+    return [*map(str, names), *([hub] if hub else [])]
 
 
 def home_token() -> str:

@@ -230,6 +230,7 @@ class RunControl:
         self.progress: Progress | None = None
         self.begun = threading.Event()  # set once the run has tables, or has ended without
         self.dashboard: str | None = None  # address of the page on which the executor shows its work, if it has one
+        self.page: str | None = None  # link to the page that shows the run, if there is one
         self.is_shown = False  # whether a live view shows the run
         self.thread: threading.Thread | None = None  # the one whose loop carries out requests
         # Ends the run as an interrupt does, from another thread, while a body holds up the loop; returns what is to be

@@ -402,7 +402,13 @@ class RunHandle:
 
     def __repr__(self) -> str:
         link = f", dashboard {self.dashboard_link}" if self.dashboard_link and self._state is None else ""
+        link += f", page {self.page_link}" if self.page_link else ""
         return f"<RunHandle: {self.id} of {self._flow!r}, {type(self.state).__name__}{link}>"
+
+    @property
+    def page_link(self) -> str | None:
+        """Return the link to the page that shows it, of ``start(..., page=True)``; None without."""
+        return self._control.page
 
     @property
     def dashboard_link(self) -> str | None:

@@ -55,6 +55,7 @@ class RunOptions(NamedTuple):
     #: Whether a body that changes its arguments fails; None: as the setting `check_inputs` says.
     check_inputs: bool | None = None
     one_pass: bool = False  # whether the run ends, unfinished, where it would wait for a time
+    page: bool | None = None  # whether a page shows the run in a browser, served by a process of its own
     background: bool = False  # whether the run is driven beside a user who types at the terminal
     resumption: Resumption | None = None  # a recorded run to continue
     run_id: str | None = None  # the identifier that the run was promised; None for a new one
@@ -75,10 +76,13 @@ class RunOptions(NamedTuple):
             raise ValueError(f"on_pause must be None, or 'prompt' to ask on the terminal, got {on_pause!r}")
         if state is not None and not isinstance(state, State):
             raise TypeError(f"state must be a State, got {state!r}")
-        for name in ("story", "refresh_cache", "check_inputs"):
+        for name in ("story", "refresh_cache", "check_inputs", "page"):
             if chosen.get(name) not in (None, True, False):
                 raise TypeError(f"{name} must be True or False, got {chosen[name]!r}; {_as_parameter(name)}")
-        return self._replace(**chosen)
+        merged = self._replace(**chosen)
+        if merged.page and merged.history is False:
+            raise TypeError("page=True must have a history, which the page shows, got history=False")
+        return merged
 
 
 def _as_parameter(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from prefectish import config
 from prefectish.engine.clock import Clock, RunClock
-from prefectish.engine.context import bind, current, unbind
+from prefectish.engine.context import bind, current, get_logger, unbind
 from prefectish.engine.driver import active_runs
 from prefectish.engine.driver.active_runs import ActiveRun
 from prefectish.engine.driver.control import RunControl
@@ -22,7 +22,7 @@ from prefectish.engine.driver.inline import LocalExecutor
 from prefectish.engine.driver.interrupts import interruptible
 from prefectish.engine.driver.loop import CallSource, Run, exception_of
 from prefectish.engine.driver.options import RunOptions
-from prefectish.engine.driver.progress_view import ticker_for
+from prefectish.engine.driver.progress_view import in_notebook, ticker_for
 from prefectish.engine.handlers import call_handlers
 from prefectish.engine.jobs.protocol import Executor, RunnableFlow, waited_for
 from prefectish.engine.plan.compile import annotate, compile_flow
@@ -57,6 +57,8 @@ def run_flow(
     ``raise_on_exception`` the run raises what a task raised.
     """
     executor = LocalExecutor() if options.executor is None else _checked(options.executor)
+    if options.page:
+        import_module("prefectish.ui.beside").opener()  # a library that is missing is named before anything runs
     plan, values = _planned(flow, parameters, executor) if calls is None else (calls.plan, dict(parameters))
     _check_known(flow, plan, options.task_states or {})
     run_clock, control, resumption = RunClock(clock), control or RunControl(), options.resumption
@@ -128,6 +130,8 @@ def _run(run: Run, given: Mapping[str, Any], active: ActiveRun) -> State:
     recorder = load_recorder(options.history) if resumption is None else resumption.recorder()
     run.ticker = ticker_for(options.progress, run.plan.flow_name, "task_slug" in given, options.background)
     active.recorder = run.recorder = _recording(recorder, run)
+    if options.page:
+        _open_page(run)
     final = run.run(options.task_states or {})
     return final if final.is_running() else _change(flow, started, final)
 
@@ -181,6 +185,17 @@ def _recording(recorder: Recorder | None, run: Run) -> Recorder | None:
         warnings.warn(f"this run is not recorded: {error}", stacklevel=2)
         return None
     return recorder
+
+
+def _open_page(run: Run) -> None:
+    """Have a process of its own show the run, and say where; a run that could not be recorded has no page."""
+    if run.recorder is None:
+        get_logger("engine").warning("there is no page of this run: it is not recorded")
+        return
+    run.control.page = link = import_module("prefectish.ui.beside").link_of(run.recorder.address, run.run_id)
+    get_logger("engine").info("page: %s", link)
+    if in_notebook():
+        import_module("prefectish.display.notebook").show_link("page of the run", link)
 
 
 def new_run_id() -> str:

@@ -127,6 +127,10 @@ class LimitKeeper(Protocol):
 class Recorder(Protocol):
     """Writes a run into a history."""
 
+    @property
+    def address(self) -> str:
+        """Return the address that opens the history, including its password: must not be shown."""
+
     def started(self, plan: Plan, facts: Mapping[str, Any], version: str | None, executor: str) -> None:
         """Note that a run begins."""
 
