@@ -401,3 +401,19 @@ def test_origin_is_the_module_that_has_the_flow(tmp_path, monkeypatch):
     from shop.flows import nightly
 
     assert origin_of(nightly) == "shop.flows:nightly"
+
+
+def test_pauses_are_asked_about_on_the_terminal_once_each(executor, monkeypatch):
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or ("n" if "[1]" in text else "y"))
+
+    @task
+    def may(x):
+        pause_task(f"may I {x}?")
+        return x
+
+    with Flow("asks") as flow:
+        out = may.map([0, 1, 2])
+    state = flow.run(executor=executor, history=False, on_pause="prompt")
+    assert [type(child).__name__ for child in state[out].map_states] == ["Success", "Paused", "Success"]
+    assert len(asked) == 3

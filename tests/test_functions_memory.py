@@ -9,6 +9,7 @@ import pytest
 from real import until
 
 from prefectish import flow, task, unmapped
+from prefectish.errors import ResultReleased
 from prefectish.executors import DaskExecutor
 
 SIZE = 100_000  # of a result that stays on its worker
@@ -200,3 +201,26 @@ def test_table_grows_by_a_few_bytes_a_call(executor, how):
 
     # A story, which the checks of the tests keep, grows with each call.
     assert looped.run(width=6000, executor=executor, story=False).result < 100
+
+
+@pytest.mark.parametrize("keep", [True, make, [first, make]], ids=["all", "one", "several"])
+def test_results_that_are_kept_can_be_read_after_the_run(executor, keep):
+    assert sizes_after(executor, keep) == [[SIZE], [SIZE, SIZE]]
+
+
+def test_large_results_that_are_not_kept_go_with_their_futures(dask):
+    for keep in (None, False, first):
+        with pytest.raises(ResultReleased, match="keep_results=True"):
+            sizes_after(dask, keep)
+
+
+def sizes_after(executor, keep):
+    @flow
+    def called(numbers):
+        first.submit(make.submit(3))
+        first.map(make.map(numbers))
+
+    run = called.start(executor=executor, history=False, numbers=[1, 2], keep_results=keep)
+    assert run.wait(60).is_successful()
+    states = [state for called, state in run.snapshot().result.items() if called.name == "make"]
+    return [[len(child.result) for child in state.map_states] for state in states]

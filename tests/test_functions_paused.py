@@ -76,3 +76,40 @@ def test_f6_function_that_deals_with_a_pause_has_the_last_word():
             return "later"
 
     assert asks() == "later"
+
+
+@task
+def may(x):
+    pause_task(f"may I {x}?")
+    return x
+
+
+PROMPTED = {
+    "result": (lambda: may.submit(1).result(), 1),
+    "call": (lambda: may(1), 1),
+    "map": (lambda: may.map([1, 2]).result(), [1, 2]),
+    "unread": (lambda: [may.submit(1), 3][1], 3),
+    "reader": (lambda: inc.submit(may.submit(1)).result(), 2),
+    "map of map": (lambda: inc.map(may.map([1, 2])).result(), [2, 3]),
+}
+
+
+@pytest.mark.parametrize("read", PROMPTED)
+def test_pauses_are_asked_about_on_the_terminal(executor, read, monkeypatch):
+    function, answer = PROMPTED[read]
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "y")
+    state = flow(function, name="asks", history=False).run(executor=executor, on_pause="prompt")
+    assert (state.is_successful(), state.result) == (True, answer)
+    assert len(asked) == (2 if "map" in read else 1)
+    assert all("is paused. Resume it? [y/N] " in text for text in asked)
+
+
+def test_pause_that_is_not_resumed_leaves_the_run_unfinished(executor, monkeypatch):
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or ("y" if "[0]" in text else "n"))
+    state = flow(lambda: may.map([1, 2, 3]).result(), name="asks", history=False).run(
+        executor=executor, on_pause="prompt"
+    )
+    assert (type(state).__name__, state.exit_code) == ("Running", 5)
+    assert len(asked) == 3

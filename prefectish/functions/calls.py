@@ -41,11 +41,17 @@ from prefectish.tasks.task import Task
 class CallSignature:
     """Calls of one task whose arguments are of the same kinds. Made by the thread that calls."""
 
-    __slots__ = ("chain", "claims", "direct", "failed", "outcomes", "rows", "spec", "step_state")
+    __slots__ = ("chain", "claims", "direct", "failed", "outcomes", "prompts", "rows", "spec", "step_state")
 
     def __init__(
-        self, dynamic_plan: DynamicPlan, task: Task, specs: Sequence[InputSpec], by_position: tuple[str, ...]
+        self,
+        dynamic_plan: DynamicPlan,
+        task: Task,
+        specs: Sequence[InputSpec],
+        by_position: tuple[str, ...],
+        prompts: bool = False,
     ) -> None:
+        self.prompts = prompts  # it is asked about pauses before those who wait know of them
         progress = dynamic_plan.progress
         self.step_state = dynamic_plan.add(task, dynamic_plan.slug_of(task), specs, by_position=by_position)
         dynamic_plan.add_own_domain(self.step_state)
@@ -85,10 +91,10 @@ class CallSignature:
                 self.claims.unclaim(sources)
                 self.claims.drop(self.step_state, row)
 
-    def waits(self, row: int, state: State) -> None:
+    def waits(self, row: int, state: State, asked: bool = False) -> None:
         """Make known that a call is paused."""
         outcome = self.outcomes.get(row)
-        if outcome is not None:
+        if outcome is not None and (asked or not self.prompts):
             outcome.pause(state)
 
     def ended(self, state: State) -> None:
@@ -122,13 +128,19 @@ class MapCall:
     """A request: a map on its way to the loop, and its outcome. Made by the thread that calls."""
 
     __slots__ = (
-        "added", "arguments", "arrival", "by_position", "failed", "listeners", "outcome", "rows", "sized",
+        "added", "arguments", "arrival", "by_position", "failed", "listeners", "outcome", "prompts", "rows", "sized",
         "slug", "task",
     )  # fmt: skip
 
     def __init__(
-        self, task: Task, slug: str, arguments: tuple[Argument, ...], by_position: tuple[str, ...] = ()
+        self,
+        task: Task,
+        slug: str,
+        arguments: tuple[Argument, ...],
+        by_position: tuple[str, ...] = (),
+        prompts: bool = False,
     ) -> None:
+        self.prompts = prompts
         self.task = task
         self.by_position = by_position  # names of the arguments that the body is given by position
         self.slug = slug
@@ -190,8 +202,10 @@ class MapCall:
         for tell in list(self.listeners):
             tell(row, state)
 
-    def waits(self, row: int, state: State) -> None:
+    def waits(self, row: int, state: State, asked: bool = False) -> None:
         """Make known that a child is paused."""
+        if self.prompts and not asked:
+            return
         outcome = self.rows.get(row)
         if outcome is not None:
             outcome.pause(state)
@@ -240,7 +254,12 @@ class CallQueue:
     """Takes calls and maps into a run."""
 
     def __init__(
-        self, progress: Progress, dynamic_plan: DynamicPlan, follows: bool = False, keeps: bool = False
+        self,
+        progress: Progress,
+        dynamic_plan: DynamicPlan,
+        follows: bool = False,
+        keeps: bool = False,
+        keep: Any = None,
     ) -> None:
         self.progress = progress
         self.follows = follows  # a call may go to the executor while what it reads is open there
@@ -248,6 +267,7 @@ class CallQueue:
         self.changes = progress.changes
         self.dynamic_plan = dynamic_plan
         self.claims = ResultClaims(progress.changes, keeps)
+        self._keep = keep if isinstance(keep, bool | None) else {keep} if is_a(keep, Task) else set(keep)
         self._arrivals = itertools.count()
 
     # -- calls -----------------------------------------------------------------------------------------------------
@@ -260,13 +280,20 @@ class CallQueue:
         signature = call.signature
         signature.outcomes[call.row] = call.outcome
         signature.claims = self.claims
-        self.claims.claim((call.outcome, *call.outcome.sources))
+        self.claims.claim((call.outcome, *call.outcome.sources, *self._kept(signature.step_state.step.task, call)))
         self._make_room(signature.step_state, call.row)
         unknown = [a for a in call.arguments if type(a) is Settled and a.state is None]
         arrival = next(self._arrivals)
         self._once_known(unknown, partial(self._start, call, arrival), call.outcome)
         if unknown and self.follows and all(o.row is not None for o in unknown):
             self._follow(call, arrival)
+
+    def _kept(self, task: Task, called: TaskCall | MapCall) -> tuple[Settled, ...]:
+        """Return the outcome of what was called if its result is to be kept, for a claim that nobody gives back."""
+        keep = self._keep
+        if not keep:
+            return ()
+        return (called.outcome,) if keep is True or self.dynamic_plan.origin_of(task) in keep else ()
 
     def _make_room(self, step_state: StepState, row: int) -> None:
         """Give a row its place; calls of several threads may come in any order."""
@@ -354,7 +381,7 @@ class CallQueue:
         self._make_room(signature.step_state, call.row)
         signature.outcomes[call.row] = call.outcome
         signature.claims = self.claims
-        self.claims.claim(call.outcome.sources)
+        self.claims.claim((*call.outcome.sources, *self._kept(signature.step_state.step.task, call)))
         if self.run_state.over:
             final = record.state if finished(record.state) else NEVER_STARTED
             self.changes.finish_row(signature.step_state, call.row, final, None)
@@ -377,7 +404,7 @@ class CallQueue:
         map_call.arrival = next(self._arrivals)
         needed = [o for a in map_call.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
         maps = [a.value for a in map_call.arguments if is_a(a.value, MapCall)]
-        self.claims.claim((map_call.outcome, *_read_by(map_call)))
+        self.claims.claim((map_call.outcome, *_read_by(map_call), *self._kept(map_call.task, map_call)))
         for m in maps:
             m.outcome.then(partial(_pause_with, map_call.outcome))
         self._once_added(maps, lambda: self._once_known(needed, partial(self._start_map, map_call), map_call.outcome))

@@ -145,7 +145,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         context: Mapping[str, Any] | None = None, flow_run_name: str | None = None, history: Any = None,
         progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
         refresh_cache: bool | None = None, check_inputs: bool | None = None, page: bool | None = None,
-        **parameter_values: Any,
+        keep_results: Any = None, on_pause: str | None = None, **parameter_values: Any,
     ) -> State:  # fmt: skip
         """Run the flow and return its state, whose result is what the function returned.
 
@@ -160,6 +160,11 @@ class FlowFunction(Deployable, Generic[P, R]):
             As for :meth:`prefectish.Flow.run`.
         story, refresh_cache, check_inputs, page
             As for :meth:`prefectish.Flow.run`.
+        keep_results
+            Large results that can be read after the run, in the states of its handle, without a future of them: True
+            for all, a task, or several. Default: none.
+        on_pause
+            "prompt" to ask on the terminal about paused tasks once nothing else runs; who is refused stays paused.
 
         Raises
         ------
@@ -173,6 +178,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         options = self._run_options(
             executor=executor, context=context, flow_run_name=flow_run_name, history=history, progress=progress,
             timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
+            keep_results=keep_results, on_pause=on_pause,
         )  # fmt: skip
         given = {**(parameters or {}), **parameter_values}
         if self.schedule is not None:
@@ -206,6 +212,7 @@ class FlowFunction(Deployable, Generic[P, R]):
         context: Mapping[str, Any] | None = None, flow_run_name: str | None = None, history: Any = None,
         progress: bool | None = None, timeout: float | timedelta | None = None, story: bool | None = None,
         refresh_cache: bool | None = None, check_inputs: bool | None = None, page: bool | None = None,
+        keep_results: Any = None,
         detach: bool | str = False, **parameter_values: Any,
     ) -> FunctionHandle | AttachedRun:  # fmt: skip
         """Start the flow in a thread of its own, once and at once, and return a handle on the run.
@@ -215,7 +222,7 @@ class FlowFunction(Deployable, Generic[P, R]):
 
         Parameters
         ----------
-        parameters, executor, context, flow_run_name, history, timeout, **parameter_values
+        parameters, executor, context, flow_run_name, history, timeout, keep_results, **parameter_values
             As in :meth:`run`, like those that are not named here.
         progress
             As in :meth:`run`; by default not in a terminal, where the user may type meanwhile.
@@ -235,12 +242,12 @@ class FlowFunction(Deployable, Generic[P, R]):
             return self._detached(
                 detach, given, history if history is not None else self.options.history, executor=executor,
                 context=context, flow_run_name=flow_run_name, timeout=timeout, story=story,
-                refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
+                refresh_cache=refresh_cache, check_inputs=check_inputs, page=page, keep_results=keep_results,
             )  # fmt: skip
         options = self._run_options(
             executor=executor, context=context, flow_run_name=flow_run_name, history=history, progress=progress,
             timeout=timeout, story=story, refresh_cache=refresh_cache, check_inputs=check_inputs, page=page,
-            background=True,
+            keep_results=keep_results, background=True,
         )  # fmt: skip
         return self._in_background(self.signature.bind((), {**(parameters or {}), **parameter_values}), options)
 

@@ -56,7 +56,16 @@ class FlowAttempt:
         self.number = number
         self.executor = _executor(options.executor)
         self.clock = clock.current
-        self.run = FunctionRun(flow.name, options.max_concurrency, flow.result, flow.is_async, flow.log_prints, control)
+        self.run = FunctionRun(
+            flow.name,
+            options.max_concurrency,
+            flow.result,
+            flow.is_async,
+            flow.log_prints,
+            control,
+            options.keep_results,
+            options.on_pause == "prompt",
+        )
         self.outcome: Value | Error | None = None
         self.state: State | None = None
         self._blocks: Any = None

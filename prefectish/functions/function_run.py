@@ -67,7 +67,8 @@ class FunctionRun:
     """One run of a flow function: adds its calls to a run, which another thread drives.
 
     At most `max_concurrency` calls and children of one task run at the same time; `store` is for tasks without one of
-    their own. Calls of coroutine functions are awaited by the flow function if it `waits`.
+    their own. Calls of coroutine functions are awaited by the flow function if it `waits`. `keep_results` is as in
+    :class:`~prefectish.engine.driver.options.RunOptions`; with `prompts`, who drives the run is asked about pauses.
     """
 
     def __init__(
@@ -78,7 +79,11 @@ class FunctionRun:
         waits: bool,
         log_prints: bool = False,
         control: RunControl | None = None,
+        keep_results: Any = None,
+        prompts: bool = False,
     ) -> None:
+        self._keep_results = keep_results
+        self._prompts = prompts
         self.control = control or RunControl()  # what the thread that drives the run shares with others
         self._has_handle = control is not None
         self.plan = empty_plan(name)  # the steps so far
@@ -109,7 +114,7 @@ class FunctionRun:
         """Note that the loop begins."""
         self.dynamic_plan = DynamicPlan(progress, self._max_concurrency, self._store, not session.live)
         follows = session.follows and progress.resume_rules is None
-        self.calls = CallQueue(progress, self.dynamic_plan, follows, keeps=self._has_handle)
+        self.calls = CallQueue(progress, self.dynamic_plan, follows, keeps=self._has_handle, keep=self._keep_results)
         self.live = session.live and progress.resume_rules is None  # the loop decides what is kept
         self.keyed = progress.run_state.events is not None or progress.resume_rules is not None
         self.progress = progress
@@ -139,6 +144,13 @@ class FunctionRun:
             case _:
                 return carry_out(request, progress, now)
         return None
+
+    def left_paused(self, step: int, row: int, state: State) -> None:
+        """Let go who waits for a paused task of which it was asked whether to resume it, and it is not."""
+        assert self.progress is not None
+        watcher = self.progress.run_state.step_states[step].watcher
+        if is_a(watcher, (CallSignature, MapCall)):
+            watcher.waits(row, state, asked=True)
 
     def verdict(self, progress: Progress) -> State:
         """Return the state of the flow: what became of the function."""
@@ -403,7 +415,7 @@ class FunctionRun:
         self._check_names(task, slug, arguments, is_map=True)
         if not self.live:
             pickle_task(slug, task)
-        map_call = MapCall(task, slug, arguments, by_position)
+        map_call = MapCall(task, slug, arguments, by_position, self._prompts)
         self._maps.append(map_call)
         return map_call
 
@@ -457,7 +469,7 @@ class FunctionRun:
                     self._check_names(task, task.name, given.specs)
                     if not self.live:
                         pickle_task(task.name, task)
-                    signature = self._signatures[kind] = CallSignature(self.dynamic_plan, *kind)
+                    signature = self._signatures[kind] = CallSignature(self.dynamic_plan, *kind, self._prompts)
         return signature
 
     def _check_names(self, task: Task, slug: str, inputs: Sequence[Any], is_map: bool = False) -> None:

@@ -54,6 +54,9 @@ class CallSource(Protocol):
     def carry_out(self, request: Any, progress: Progress, now: Now) -> Any:
         """Do what a request asks for, those of every run among them."""
 
+    def left_paused(self, step: int, row: int, state: State) -> None:
+        """Note that a paused task is not resumed, of which it was asked."""
+
     def verdict(self, progress: Progress) -> State:
         """Return the state of the flow, all its steps being known."""
 
@@ -100,6 +103,7 @@ class Run:
         self.ticker: ProgressTicker | None = None
         self.keeper: LimitKeeper | None = None  # keeps what the run holds of limits across runs
         self.failures: FailureLog
+        self._left_paused: set[tuple[int, int]] = set()  # of which it was asked, steps and rows
 
     @property
     def run_id(self) -> str:
@@ -143,8 +147,6 @@ class Run:
                     self.calls.begin(progress, self.session)
                 with within(self._time_left()), self.clock.source.driven():
                     self._loop(progress.start(self.clock.moment()))
-                    while self.options.on_pause == "prompt" and (resumed := self._ask_about_pauses()):
-                        self._loop(progress.resume(resumed, self.clock.moment()))
             except KeyboardInterrupt as stop:
                 self._interrupt(stop)
                 raise
@@ -221,7 +223,7 @@ class Run:
 
     def _loop(self, jobs: list[Job]) -> None:
         """Submit, wait for receipts or timers, again; until nothing is left to do."""
-        progress, session, clock, calls = self.progress, self.session, self.clock, self.calls
+        progress, session, clock = self.progress, self.session, self.clock
         mailbox = self.control.mailbox
         flushed = clock.moment().seconds
         while True:
@@ -232,7 +234,7 @@ class Run:
             self._submit(jobs)
             if progress.run_state.raised is not None:
                 raise progress.run_state.raised
-            if progress.done and not (calls is not None and calls.is_open):
+            if progress.done and self._is_over():
                 self._flush_events()
                 return
             if self.options.one_pass and self._only_waits():
@@ -329,15 +331,29 @@ class Run:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def _ask_about_pauses(self) -> list[tuple[int, int]]:
-        """Ask on the terminal about each paused task; return the steps and rows to resume."""
-        if self.ticker is not None:
-            self.ticker.release_screen()
-        return [
-            (number, row)
-            for number, row, label in self.progress.paused()
-            if input(f"{label} is paused. Resume it? [y/N] ").strip().lower() in ("y", "yes")
-        ]
+    def _is_over(self) -> bool:
+        """Whether nothing more comes, now that nothing runs; asks about what is paused, if that is to be."""
+        while self.progress.done:
+            paused = self.progress.paused() if self.options.on_pause == "prompt" else ()
+            new = [place for place in paused if place[:2] not in self._left_paused]
+            if new and self.ticker is not None:
+                self.ticker.release_screen()
+            resumed = [(number, row) for number, row, label in new if self._is_resumed(number, row, label)]
+            if not resumed:
+                return self.calls is None or not self.calls.is_open
+            self._submit(self.progress.resume(resumed, self.clock.moment()))
+        return False
+
+    def _is_resumed(self, number: int, row: int, label: str) -> bool:
+        """Ask on the terminal about a paused task."""
+        if input(f"{label} is paused. Resume it? [y/N] ").strip().lower() in ("y", "yes"):
+            return True
+        self._left_paused.add((number, row))
+        if self.calls is not None:
+            chain = self.progress.run_state.step_states[number].chain
+            assert chain is not None
+            self.calls.left_paused(number, row, chain.open_rows[row].starts[chain.position[number]])
+        return False
 
     def _interrupt(self, stop: KeyboardInterrupt) -> None:
         """End everything that is open; the interrupt carries the state of the flow."""
