@@ -106,7 +106,7 @@ class Edge:
         flags = [name for name in ("mapped", "flattened", "allow_failure") if getattr(self, name)]
         words = ["" if self.key is None else f"key={self.key}", *flags]
         ends = f"{self.upstream_task.name} to {self.downstream_task.name}"
-        return f"<Edge {', '.join(word for word in [ends, *words] if word)}>"
+        return f"<Edge: {', '.join(word for word in [ends, *words] if word)}>"
 
 
 class Annotation:

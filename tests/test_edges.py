@@ -64,8 +64,8 @@ def test_edge_survives_pickling_with_its_flags(module: object) -> None:
 
 
 def test_edge_repr_names_what_is_set() -> None:
-    assert repr(Edge(A, B)) == "<Edge a to b>"
-    assert repr(Edge(A, B, "x", mapped=True)) == "<Edge a to b, key=x, mapped>"
+    assert repr(Edge(A, B)) == "<Edge: a to b>"
+    assert repr(Edge(A, B, "x", mapped=True)) == "<Edge: a to b, key=x, mapped>"
 
 
 @pytest.mark.parametrize(

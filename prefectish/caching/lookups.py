@@ -77,7 +77,9 @@ class Miss:
 
 def has_cache(task: Any) -> bool:
     """Whether a task has a cache, so that :func:`lookup` must be called."""
-    return task.cache_for is not None or task.cache_key_fn is not None or task.cache_validator is not None
+    if task.cache_for is not None or task.cache_key_fn is not None:
+        return True
+    return task.cache_validator is not None and task.__dict__.get("cache_validator") is not None
 
 
 def cache_name(task: Any) -> str:

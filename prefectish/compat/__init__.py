@@ -11,6 +11,7 @@ import sys
 from datetime import UTC
 
 from prefectish.compat.finder import PrefectFinder, is_ours
+from prefectish.compat.states import extend_states
 from prefectish.engine import clock, preparation
 
 
@@ -33,6 +34,7 @@ def install() -> None:
     if not is_installed():
         sys.meta_path.insert(0, PrefectFinder())
     clock.naive_zone = UTC
+    extend_states()
     preparation.require("prefectish.compat.installed")
 
 

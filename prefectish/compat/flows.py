@@ -16,6 +16,7 @@ from prefectish.edges import Edge
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import State
 from prefectish.errors import FlowDefinitionError, ParameterError
+from prefectish.optional_deps import load
 from prefectish.parameters import Parameter
 from prefectish.safe_repr import printable
 from prefectish.tasks.task import Task
@@ -259,7 +260,8 @@ class Flow(flows.Flow):
             The ending: "pdf", the default, "png" or "svg".
         """
         if filename is None:
-            return super().visualize(flow_state, format="dot")
+            graphviz = load("graphviz", "graphviz", "Flow.visualize")
+            return graphviz.Source(super().visualize(flow_state, format="dot"))
         stem, ending = os.path.splitext(filename)
         return super().visualize(flow_state, format="dot", filename=f"{stem}.{format or ending.lstrip('.') or 'pdf'}")
 

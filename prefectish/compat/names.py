@@ -55,7 +55,7 @@ _LOCAL = ("prefectish.executors.prefect1", "Executor LocalExecutor LocalDaskExec
 _DASK = ("prefectish.executors.prefect1_cluster", "DaskExecutor")
 _SCHEDULES = ("prefectish.compat.schedules", "Schedule IntervalSchedule CronSchedule")
 _CLOCKS = ("prefectish.compat.clocks", "Clock ClockEvent IntervalClock CronClock DatesClock RRuleClock")
-_EDGES = ("prefectish.edges", "mapped unmapped flatten")
+_EDGES = ("prefectish.compat.edges", "mapped unmapped flatten EdgeAnnotation")
 _NOTIFY = ("prefectish.utilities.notifications", "callback_factory slack_notifier")
 _HELPERS = ("prefectish.compat.task_helpers", "task pause_task as_task defaults_from_attrs")
 
@@ -67,7 +67,7 @@ MODULES: dict[str, dict[str, Source]] = {
         ("prefectish.compat.parameters", "Parameter"),
         ("prefectish.compat.task_helpers", "task"),
         ("prefectish.tasks.tagging", "tags"),
-        ("prefectish.edges", "mapped unmapped flatten"),
+        ("prefectish.compat.edges", "mapped unmapped flatten"),
         ("prefectish.control_flow", "apply_map case"),
         ("prefectish.compat.resources", "resource_manager"),
         ("prefectish.compat.context", "context"),
@@ -86,8 +86,12 @@ MODULES: dict[str, dict[str, Source]] = {
         )
     ),
     "prefect.engine.runner": _table(("prefectish.compat.runners", "Runner"), ("prefectish.engine.signals", "ENDRUN")),
-    "prefect.engine.flow_runner": _table(("prefectish.compat.runners", "FlowRunner")),
-    "prefect.engine.task_runner": _table(("prefectish.compat.runners", "TaskRunner")),
+    "prefect.engine.flow_runner": _table(
+        ("prefectish.compat.runners", "FlowRunner"), ("prefectish.engine.signals", "ENDRUN")
+    ),
+    "prefect.engine.task_runner": _table(
+        ("prefectish.compat.runners", "TaskRunner"), ("prefectish.engine.signals", "ENDRUN")
+    ),
     "prefect.engine.state": _table(_STATES, ("prefectish.compat.states", "ClientFailed")),
     "prefect.engine.signals": _table(_SIGNALS, ("prefectish.engine.signals", "PrefectSignal=Signal")),
     "prefect.engine.cache_validators": _table(
@@ -183,10 +187,10 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.utilities.tasks": _table(
         _HELPERS,
         ("prefectish.tasks.tagging", "tags"),
-        ("prefectish.edges", "unmapped"),
+        ("prefectish.compat.edges", "unmapped"),
         ("prefectish.control_flow", "apply_map"),
     ),
-    "prefect.utilities.edges": _table(_EDGES, ("prefectish.edges", "EdgeAnnotation=Annotation")),
+    "prefect.utilities.edges": _table(_EDGES),
     "prefect.utilities.collections": _table(
         (
             "prefectish.compat.collections",

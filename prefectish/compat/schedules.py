@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from prefectish import schedules
-from prefectish.compat.clocks import CronClock, IntervalClock, in_utc
-from prefectish.schedules.clocks import ClockEvent
+from prefectish.compat.clocks import ClockEvent, CronClock, DatesClock, IntervalClock, in_utc
+from prefectish.schedules import clocks
+from prefectish.schedules.adjustments import Adjustment
+from prefectish.schedules.clocks import Clock
+from prefectish.schedules.filters import Filter
+
+#: Takes the place of the clocks of a schedule that has none.
+NEVER = DatesClock([datetime(1970, 1, 1)])
 
 
 class Schedule(schedules.Schedule):
-    """When a flow runs; see :class:`prefectish.schedules.Schedule`."""
+    """When a flow runs; see :class:`prefectish.schedules.Schedule`.
 
-    def events(self, after: datetime | None = None) -> Iterator[ClockEvent]:
+    A subclass may have a `next` of its own, and no clocks.
+    """
+
+    def __init__(
+        self,
+        clocks: Iterable[Clock],
+        filters: Iterable[Filter] | None = None,
+        or_filters: Iterable[Filter] | None = None,
+        not_filters: Iterable[Filter] | None = None,
+        adjustments: Iterable[Adjustment] | None = None,
+    ) -> None:
+        clocks = list(clocks)
+        super().__init__(clocks or [NEVER], filters, or_filters, not_filters, adjustments, self._has_own_next())
+        self.clocks = clocks
+
+    def _has_own_next(self) -> bool:
+        return type(self).next is not Schedule.next
+
+    def events(self, after: datetime | None = None) -> Iterator[clocks.ClockEvent]:
         """Yield the events in order."""
-        return super().events(in_utc(after))
+        return self._asked() if self._has_own_next() else super().events(in_utc(after))
+
+    def _asked(self) -> Iterator[clocks.ClockEvent]:
+        """Yield what the `next` of a subclass returns, one by one."""
+        while found := self.next(1, return_events=True):
+            for event in found:
+                yield event if isinstance(event, clocks.ClockEvent) else ClockEvent(event)
 
     def next(self, n: int, after: datetime | None = None, return_events: bool = False) -> Sequence[Any]:  # type: ignore[override]
         """Return the times of the next events, or the events."""

@@ -6,11 +6,11 @@ import inspect
 import operator
 import typing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from prefectish.caching.validators import duration_only
+from prefectish.caching.validators import duration_only, never_use
 from prefectish.compat.configuration import config
 from prefectish.compat.results import Result
 from prefectish.tasks.operators import both, either
@@ -35,6 +35,22 @@ class TaskMetaclass(type):
         return super().__subclasscheck__(other) or (cls is Task and issubclass(other, OwnTask))
 
 
+class _CallSignature:
+    """The signature of a call of a task: that of its `run`, and the keywords of every call."""
+
+    def __get__(self, task: Any, owner: type | None = None) -> inspect.Signature:
+        if task is None:
+            raise AttributeError("__signature__")
+        own = list(inspect.signature(task.run).parameters.values())
+        spread = [p for p in own if p.kind is p.VAR_KEYWORD]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        more = [
+            inspect.Parameter("mapped", keyword, default=False, annotation=bool),
+            *(inspect.Parameter(name, keyword, default=None) for name in ("task_args", "upstream_tasks", "flow")),
+        ]
+        return inspect.Signature([*(p for p in own if p not in spread), *more, *spread], return_annotation="Task")
+
+
 class Task(OwnTask[Any], metaclass=TaskMetaclass):
     """A task as in Prefect 1; see :class:`prefectish.Task`."""
 
@@ -54,6 +70,8 @@ class Task(OwnTask[Any], metaclass=TaskMetaclass):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "tags": _Tags(self.tags)}
 
+    __signature__ = _CallSignature()
+
     def __bool__(self) -> bool:  # type: ignore[override]
         return True
 
@@ -63,6 +81,11 @@ class Task(OwnTask[Any], metaclass=TaskMetaclass):
             raise TypeError("pipe() takes the task to call")
         call, *rest = args
         return call(self, *rest, **kwargs)
+
+    def _change(self, options: Mapping[str, Any]) -> None:
+        if options.get("cache_for") is not None and "cache_validator" not in {**self.__dict__, **options}:
+            options = {**options, "cache_validator": duration_only}
+        super()._change(options)
 
     def not_equal(self, other: Any) -> Any:
         """Add a task that compares results by `!=`."""
@@ -112,7 +135,9 @@ class _ErrorTypes(tuple[type[BaseException], ...]):
     __hash__ = tuple.__hash__
 
 
-Task.strict_map = False  # the shortest list decides; not in the class, where it would be taken for a mistake
+# Not in the class, where they would be taken for mistakes: the shortest list decides, and nothing is cached.
+Task.strict_map = False
+Task.cache_validator = staticmethod(never_use)
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -187,6 +212,7 @@ class FunctionTask(OwnFunctionTask[..., Any, Any], Task):
         for attribute in ("__name__", "__doc__"):
             if (found := getattr(fn, attribute, None)) is not None:
                 self.__dict__[attribute] = found
+        self.__dict__["__wrapped__"] = fn
 
 
 _ABSENT: Any = object()

@@ -6,8 +6,8 @@ becomes a task that waits for its members and collects them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from prefectish.edges import Annotation, allow_failure
 from prefectish.engine.signals import SKIP, TRIGGERFAIL
@@ -60,20 +60,26 @@ def _succeeded(upstream_states: Mapping[Any, State]) -> bool:
     return all_successful(upstream_states)
 
 
-class List(Task):
-    """Collect results in a list; the members are passed as `item_0`, `item_1`, ..."""
+class _Members(Task):
+    """Base class of tasks that collect members, which are passed as `item_0`, `item_1`, ..."""
 
     auto_generated = True
+
+    def bind(self, /, *members: Any, **options: Any) -> Self:
+        """Set the members; other parameters and errors as for a call."""
+        return super().bind(**{item_name(i): member for i, member in enumerate(members)}, **options)
+
+
+class List(_Members):
+    """Collect results in a list; the members are passed as `item_0`, `item_1`, ..."""
 
     def run(self, **items: Any) -> Any:
         """Return the members in their order."""
         return list(_in_order(items))
 
 
-class Tuple(Task):
+class Tuple(_Members):
     """Collect results in a tuple, or with `make` in a named tuple."""
-
-    auto_generated = True
 
     def __init__(self, make: Callable[[Iterable[Any]], Any] = tuple) -> None:
         self.make = make
@@ -84,10 +90,8 @@ class Tuple(Task):
         return self.make(_in_order(items))
 
 
-class Set(Task):
+class Set(_Members):
     """Collect results in a set or frozenset."""
-
-    auto_generated = True
 
     def __init__(self, make: Callable[[Iterable[Any]], Any] = set) -> None:
         self.make = make
@@ -102,6 +106,11 @@ class Dict(Task):
     """Collect results in a dict; keys are passed as `key_0`, ..., values as `value_0`, ..."""
 
     auto_generated = True
+
+    def bind(self, /, keys: Sequence[Any] = (), values: Sequence[Any] = (), **options: Any) -> Self:
+        """Set keys and values; other parameters and errors as for a call."""
+        entries = {f"key_{i}": key for i, key in enumerate(keys)}
+        return super().bind(**entries, **{f"value_{i}": value for i, value in enumerate(values)}, **options)
 
     def run(self, **entries: Any) -> Any:
         """Return the dict in its order."""

@@ -9,12 +9,15 @@ import pytest
 
 from prefectish import compat
 from prefectish.compat.finder import PrefectFinder
+from prefectish.compat.states import METHODS
 from prefectish.engine import clock, preparation
+from prefectish.engine.state import State
 
 
 @pytest.fixture(autouse=True)
 def prefect() -> Iterator[None]:
     """Install `prefect`, and take it away."""
+    own = {name: State.__dict__.get(name) for name in METHODS}
     compat.install()
     yield
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, PrefectFinder)]
@@ -22,3 +25,8 @@ def prefect() -> Iterator[None]:
         del sys.modules[name]
     preparation._required.clear()
     clock.naive_zone = None
+    for name, method in own.items():
+        if method is None:
+            delattr(State, name)
+        else:
+            setattr(State, name, method)
