@@ -65,6 +65,11 @@ class Parameter(Task):
         if self.default is not None:
             self._converted(self.default)
 
+    @property
+    def annotation(self) -> Any:
+        """Return the type that forms ask for; None if any value will do."""
+        return self.type
+
     def accept(self, value: Any) -> Any:
         """Convert a value to the type of the parameter; None passes unchecked if it is the default.
 
@@ -129,6 +134,11 @@ class DateTimeParameter(Parameter):
         self, name: str, default: Any = _ABSENT, required: bool | None = None, tags: Iterable[str] | None = None
     ) -> None:
         super().__init__(name, default, required, tags)
+
+    @property
+    def annotation(self) -> Any:
+        """Return the type that forms ask for."""
+        return datetime
 
     def _converted(self, value: Any) -> datetime:
         moment = self._parsed(value) if isinstance(value, str) else value

@@ -5,6 +5,7 @@ pydantic is an extra and slow to import, so it is imported when the first type i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,28 @@ def adapter_for(name: str, annotation: Any) -> TypeAdapter[Any]:
         raise FlowDefinitionError(
             f"parameter {name!r}: type={type_name(annotation)} cannot be checked: {text_of(error).splitlines()[0]}"
         ) from error
+
+
+def schema_of(annotation: Any, default: Any = None) -> dict[str, Any]:
+    """Return the JSON schema of a type, for forms, with a default that is JSON; empty if it has none, or no pydantic.
+
+    Examples
+    --------
+    >>> schema_of(int, 3), schema_of(None), schema_of(None, "all")
+    ({'type': 'integer', 'default': 3}, {}, {'default': 'all'})
+    """
+    found: dict[str, Any] = {}
+    if annotation is not None and annotation is not Any:
+        try:
+            found = adapter_for("", annotation).json_schema()
+            json.dumps(found)
+        except Exception:  # a type that JSON does not have; what code of its own a type has may raise anything
+            found = {}
+    try:
+        json.dumps(default, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        default = None
+    return found if default is None else {**found, "default": default}
 
 
 def checked(name: str, annotation: Any, value: Any) -> Any:

@@ -207,7 +207,8 @@ def typed(front: str) -> Typed:
 @pytest.mark.parametrize("front", ["flow", "function"])
 def test_deployed_values_are_of_the_types_of_parameters(front: str) -> None:
     found = typed(front)
-    assert driver._checked_parameters(found.made, {}) == {"parameters": ["day", "factor"], "needs": ["day"]}
+    facts = driver._checked_parameters(found.made, {})
+    assert (facts["parameters"], facts["needs"]) == (["day", "factor"], ["day"])
     assert driver._checked_parameters(found.made, found.right)["needs"] == []
     with pytest.raises(ParameterError, match="day"):
         driver._checked_parameters(found.made, found.wrong)

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from starlette.testclient import TestClient
+
+from prefectish.ui.app import create_app
+
 TOKEN = "a token that nobody guesses"
 
 
 @contextmanager
 def browser(history: Any, **options: Any) -> Iterator[Any]:
     """Yield a client of a page that shows a history."""
-    from starlette.testclient import TestClient
-
-    from prefectish.ui.app import create_app
-
     app = create_app(history, token=TOKEN, **options)
     with TestClient(app, base_url="http://localhost", follow_redirects=False) as client:
         assert client.get("/", params={"token": TOKEN}).status_code == 303

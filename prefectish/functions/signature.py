@@ -87,10 +87,10 @@ class BoundSignature:
 
     def accept(self, name: str, value: Any) -> Any:
         """Return the value of an argument, as one of its type; ParameterError if it is none."""
-        expected = self._hints().get(name) if self.validates and _can_validate() else None
+        expected = self.hints().get(name) if self.validates and _can_validate() else None
         return value if expected is None or expected is Any else checked(name, expected, value)
 
-    def _hints(self) -> Mapping[str, Any]:
+    def hints(self) -> Mapping[str, Any]:
         """Return the types of the arguments; one that names what cannot be found counts as none."""
         if self._types is None:
             found = capture(typing.get_type_hints, self._function)

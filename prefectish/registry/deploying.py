@@ -67,7 +67,7 @@ def deploy(
     if build:
         place.build(source, push)
     facts = check_in(place, source, values)
-    source |= {"takes": facts["parameters"], "needs": facts["needs"]}
+    source |= {"takes": facts["parameters"], "needs": facts["needs"], "types": facts.get("types", {})}
     _check_clocks(schedules, source, set_schedule_active)
     content = Content(source, environment_json(place), values, schedules)
     return register(opened, project_name, chosen, flow.name, content, tags, options, set_schedule_active, signer)

@@ -45,7 +45,8 @@ class Content(NamedTuple):
     def digest(self) -> str:
         """Return the hash by which two versions are the same."""
         facts: dict[str, Any] = self._asdict()
-        facts["source"] = {name: value for name, value in self.source.items() if name != "pickle"}
+        # A pickle is never the same twice; types, for forms, follow from the file.
+        facts["source"] = {name: value for name, value in self.source.items() if name not in ("pickle", "types")}
         facts["environment"] = {name: value for name, value in self.environment.items() if name != "image"}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -41,6 +41,7 @@ from prefectish.registry.drive import (
 )
 from prefectish.registry.source import load
 from prefectish.secrets.store import find as find_secret
+from prefectish.validation import schema_of
 
 logger = logging.getLogger("prefectish.registry")
 
@@ -74,14 +75,17 @@ def check(facts: Mapping[str, Any]) -> int:
     return 0
 
 
-def _checked_parameters(flow: Any, given: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the names of a flow's parameters, and of those without a value, once the given ones are found to fit."""
+def _checked_parameters(flow: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the names of a flow's parameters, of those without a value, and types, once the given ones fit."""
     from prefectish.errors import ParameterError
     from prefectish.functions.decorator import FlowFunction
 
     if isinstance(flow, FlowFunction):
         kinds = flow.signature.signature.parameters.values()
-        required = {p.name: p.default is p.empty for p in kinds if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        takes = {p.name: p for p in kinds if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        required = {name: p.default is p.empty for name, p in takes.items()}
+        hints = flow.signature.hints()
+        types = {n: schema_of(hints.get(n), None if required[n] else p.default) for n, p in takes.items()}
         if any(p.kind is p.VAR_KEYWORD for p in kinds):
             required[queue.ANY_NAME] = False
         accept: Callable[[str, Any], Any] = flow.signature.accept
@@ -89,6 +93,7 @@ def _checked_parameters(flow: Any, given: Mapping[str, Any]) -> dict[str, list[s
         flow.validate()
         own = {parameter.name: parameter for parameter in flow.parameters()}
         required = {name: parameter.required for name, parameter in own.items()}
+        types = {name: schema_of(parameter.annotation, parameter.default) for name, parameter in own.items()}
 
         def accept(name: str, value: Any) -> Any:
             return own[name].accept(value)
@@ -97,7 +102,8 @@ def _checked_parameters(flow: Any, given: Mapping[str, Any]) -> dict[str, list[s
         raise ParameterError(f"unknown: {', '.join(unknown)}; the flow has {', '.join(required) or 'none'}")
     for name in given.keys() & required.keys():
         accept(name, given[name])
-    return {"parameters": list(required), "needs": [n for n, needed in required.items() if needed and n not in given]}
+    needs = [name for name, needed in required.items() if needed and name not in given]
+    return {"parameters": list(required), "needs": needs, "types": types}
 
 
 def _check_secrets(names: list[str]) -> None:

@@ -65,6 +65,16 @@ def _field(name: str, schema: Mapping[str, Any], required: bool, values: Mapping
 
 
 def _kind_of(schema: Mapping[str, Any]) -> tuple[Kind, list[str]]:
+    """Return the kind of a field for a JSON schema, and what can be chosen.
+
+    Examples
+    --------
+    >>> _kind_of({"anyOf": [{"type": "integer"}, {"type": "null"}]}), _kind_of({"enum": ["a", "b"], "type": "string"})
+    (('integer', []), ('choice', ['a', 'b']))
+    """
+    others = [each for each in schema.get("anyOf", ()) if each.get("type") != "null"]
+    if len(others) == 1:
+        return _kind_of(others[0])
     if isinstance(schema.get("enum"), list) and all(isinstance(value, str) for value in schema["enum"]):
         return "choice", list(schema["enum"])
     if schema.get("format") in BY_FORMAT:
