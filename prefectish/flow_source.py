@@ -8,8 +8,15 @@ import weakref
 from types import ModuleType
 from typing import Any
 
+#: Set in the environment of a process that loads a flow to run it.
+LOADING = "PREFECTISH_LOADS_FLOW"
 #: Flows of this process that ran, the last of each name, for as long as they are referenced.
 _ran: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+
+
+def is_loading() -> bool:
+    """Whether a driver loads the file of a flow, to run the flow."""
+    return bool(os.environ.get(LOADING))
 
 
 def note_run(flow: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import cloudpickle
 
 from prefectish import flows
 from prefectish.compat.configuration import config
+from prefectish.compat.registering import Registered
 from prefectish.compat.tasks import described
 from prefectish.edges import Edge
 from prefectish.engine.context import get_logger
@@ -47,12 +49,8 @@ class Constants(dict[Any, dict[str, Any]]):
         return {}
 
 
-class Flow(flows.Flow):
+class Flow(Registered):
     """A flow as in Prefect 1; see :class:`prefectish.Flow`."""
-
-    environment: Any = None
-    run_config: Any = None
-    storage: Any = None
 
     def __init__(
         self,
@@ -77,6 +75,7 @@ class Flow(flows.Flow):
             terminal_state_handler=terminal_state_handler,
         )  # fmt: skip
         self.constants = Constants(self.constants)
+        self.made_in = sys._getframe(1).f_globals.get("__name__")
         self.environment = environment
         self.run_config = run_config
         self.storage = storage

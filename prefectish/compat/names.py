@@ -59,6 +59,26 @@ _EDGES = ("prefectish.compat.edges", "mapped unmapped flatten EdgeAnnotation")
 _NOTIFY = ("prefectish.utilities.notifications", "callback_factory slack_notifier")
 _HELPERS = ("prefectish.compat.task_helpers", "task pause_task as_task defaults_from_attrs")
 
+_STORAGES = (
+    "prefectish.compat.storage",
+    "Storage Local Module Docker S3 GCS Azure GitHub GitLab Bitbucket CodeCommit Git Webhook",
+)
+_RUN_CONFIGS = ("prefectish.compat.storage", "RunConfig UniversalRun LocalRun DockerRun KubernetesRun ECSRun VertexRun")
+_ENVIRONMENTS = (
+    "prefectish.compat.storage",
+    "Environment LocalEnvironment RemoteEnvironment RemoteDaskEnvironment DaskKubernetesEnvironment "
+    "DaskCloudProviderEnvironment FargateTaskEnvironment KubernetesJobEnvironment",
+)
+_KEY_VALUES = ("prefectish.compat.kept", "set_key_value get_key_value delete_key list_keys")
+_ARTIFACTS = (
+    "prefectish.compat.kept",
+    "create_link_artifact create_markdown_artifact update_link_artifact update_markdown_artifact delete_artifact",
+)
+_FLOW_RUNS = (
+    "prefectish.compat.flow_runs",
+    "create_flow_run wait_for_flow_run get_task_run_result StartFlowRun CancelFlowRun",
+)
+
 #: From the name of a module of Prefect 1 to its names.
 MODULES: dict[str, dict[str, Source]] = {
     "prefect": _table(
@@ -72,6 +92,7 @@ MODULES: dict[str, dict[str, Source]] = {
         ("prefectish.compat.resources", "resource_manager"),
         ("prefectish.compat.context", "context"),
         ("prefectish.compat.configuration", "config"),
+        ("prefectish.compat.client", "Client"),
         ("prefectish.compat.task_helpers", "__version__"),
     ),
     "prefect.core": _table(_FLOW, ("prefectish.compat.tasks", "Task"), _PARAMETERS, _EDGE),
@@ -212,4 +233,34 @@ MODULES: dict[str, dict[str, Source]] = {
             "VersionLockError=VersionLockMismatchSignal",
         )
     ),
+    # What there was a server for.
+    "prefect.storage": _table(_STORAGES),
+    "prefect.run_configs": _table(_RUN_CONFIGS),
+    "prefect.run_configs.base": _table(("prefectish.compat.storage", "RunConfig UniversalRun")),
+    "prefect.environments": _table(_ENVIRONMENTS),
+    "prefect.environments.execution": _table(_ENVIRONMENTS),
+    "prefect.environments.storage": _table(_STORAGES),
+    "prefect.client": _table(("prefectish.compat.client", "Client"), ("prefectish.tasks.secrets", "Secret")),
+    "prefect.client.client": _table(("prefectish.compat.client", "Client FlowRunInfoResult")),
+    "prefect.client.secrets": _table(("prefectish.tasks.secrets", "Secret")),
+    "prefect.backend": _table(
+        ("prefectish.compat.deployed", "FlowRunView FlowView TaskRunView"), _KEY_VALUES, _ARTIFACTS
+    ),
+    "prefect.backend.flow": _table(("prefectish.compat.deployed", "FlowView")),
+    "prefect.backend.flow_run": _table(
+        ("prefectish.compat.deployed", "FlowRunLog FlowRunView watch_flow_run"),
+    ),
+    "prefect.backend.task_run": _table(("prefectish.compat.deployed", "TaskRunView")),
+    "prefect.backend.kv_store": _table(_KEY_VALUES),
+    "prefect.backend.artifacts": _table(_ARTIFACTS),
+    "prefect.artifacts": _table(
+        (
+            "prefectish.compat.kept",
+            "create_link=create_link_artifact create_markdown=create_markdown_artifact delete_artifact "
+            "update_link=update_link_artifact update_markdown=update_markdown_artifact",
+        )
+    ),
+    "prefect.tasks.prefect": _table(_FLOW_RUNS),
+    "prefect.tasks.prefect.flow_run": _table(_FLOW_RUNS),
+    "prefect.tasks.prefect.flow_run_cancel": _table(("prefectish.compat.flow_runs", "CancelFlowRun")),
 }

@@ -31,7 +31,8 @@ class PrefectStore(Result):
         folder = getattr(result, "dir", None)
         store: ResultStore = _Bytes(result, serializer) if folder is None else Folder(str(folder))
         super().__init__(store, location=result.location or None)
-        self._format = f"prefect-{type(result).__name__}"  # another process cannot open it by a description
+        if folder is None or result.location:  # else what is in the folder is in the engine's own format
+            self._format = f"prefect-{type(result).__name__}"  # another process cannot open it by a description
         self.result = result
 
     def save(self, location: str, value: Any, facts: Mapping[str, Any] | None = None) -> str:

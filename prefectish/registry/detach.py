@@ -15,6 +15,7 @@ import cloudpickle
 
 from prefectish import config
 from prefectish.engine.driver.run import new_run_id
+from prefectish.engine.preparation import required
 from prefectish.environments.local import LocalEnvironment
 from prefectish.errors import PrefectishError
 from prefectish.history.store import open_store
@@ -105,7 +106,7 @@ def _by_process(flow: Any, parameters: Mapping[str, Any], store: Any, options: M
     with os.fdopen(handle, "wb") as file:
         given = {name: value for name, value in options.items() if value is not None}
         cloudpickle.dump({"flow": with_results(flow), "parameters": dict(parameters), "options": given}, file)
-    facts = {"store": opened.address, "run": run_id, "pickle": pickle, "path": sys.path}
+    facts = {"store": opened.address, "run": run_id, "pickle": pickle, "path": sys.path, "prepare": required()}
     file_name = os.path.join(folder, f"{run_id}.json")
     with open(os.open(file_name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as written:
         json.dump(facts, written)

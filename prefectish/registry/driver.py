@@ -18,6 +18,7 @@ from typing import Any
 from prefectish.engine.driver.interrupts import TERMINATED
 from prefectish.engine.driver.options import RunOrigin
 from prefectish.engine.handlers import call_handlers
+from prefectish.engine.preparation import prepare
 from prefectish.engine.state import Failed, Running, State
 from prefectish.environments.container import SECRETS
 from prefectish.errors import PrefectishError, RunLocked, describe
@@ -208,6 +209,7 @@ def detached(facts: Mapping[str, Any]) -> int:
     """Drive a flow that another process has handed over in a private file."""
     import cloudpickle
 
+    prepare(facts["prepare"])
     with open(facts["pickle"], "rb") as file:
         for path in facts["path"]:
             if path not in sys.path:

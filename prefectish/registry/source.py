@@ -15,14 +15,13 @@ from collections.abc import Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
+from prefectish.engine.preparation import prepare, required
 from prefectish.errors import FlowDefinitionError, PrefectishError
 from prefectish.fingerprint import fingerprint
 from prefectish.flow_loading import load_flow
-from prefectish.flow_source import origin_of
+from prefectish.flow_source import LOADING, is_loading, origin_of
 
 logger = logging.getLogger("prefectish.registry")
-#: Set in the environment of a process that loads a flow to run it.
-LOADING = "PREFECTISH_LOADS_FLOW"
 
 
 class SourceChanged(PrefectishError):
@@ -32,13 +31,18 @@ class SourceChanged(PrefectishError):
 
 
 def source_of(flow: Any, has_key: bool) -> dict[str, Any]:
-    """Return where a flow is found again.
+    """Return where a flow is found again, and what must be imported before it.
 
     Raises
     ------
     FlowDefinitionError
         It is no global of a file or module, and without a key it cannot be pickled either.
     """
+    before = {"prepare": list(modules)} if (modules := required()) else {}
+    return {**_place_of(flow, has_key), **before}
+
+
+def _place_of(flow: Any, has_key: bool) -> dict[str, Any]:
     origin = origin_of(flow)
     if origin is not None:
         where, _, name = origin.rpartition(":")
@@ -72,6 +76,7 @@ def load(source: Mapping[str, Any], is_signed: bool) -> Any:
     FlowDefinitionError
         There is no such flow.
     """
+    prepare(source.get("prepare", ()))
     if "pickle" in source:
         if not is_signed:
             raise SourceChanged(
@@ -92,7 +97,7 @@ def load(source: Mapping[str, Any], is_signed: bool) -> Any:
 
 def refuse_while_loading(name: str) -> None:
     """Raise FlowDefinitionError if a flow is deployed by the very file that a driver is loading."""
-    if os.environ.get(LOADING):
+    if is_loading():
         raise FlowDefinitionError(
             f"flow {name!r} is deployed whenever its file is loaded; put it under `if __name__ == '__main__':`"
         )

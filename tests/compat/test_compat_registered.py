@@ -1,0 +1,269 @@
+"""Storage, run configs and registration of Prefect 1, on the database of the history instead of a server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from real import until
+
+from prefectish import config, deployments
+from prefectish.compat import storage
+from prefectish.compat.names import MODULES
+from prefectish.environments import LocalEnvironment
+from prefectish.history.store import open_store
+from prefectish.registry import attach
+from prefectish.registry.agent import Agent
+
+pytestmark = pytest.mark.time_limit(240)
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
+    assert config.home() == str(tmp_path / "home")
+    storage._said.clear()
+
+
+@pytest.mark.parametrize("kind", [*storage.STORAGES, *storage.RUN_CONFIGS, *storage.ENVIRONMENTS])
+def test_every_kind_takes_what_it_took_and_keeps_it(kind):
+    made = getattr(storage, kind)(labels=["gpu"], secrets=["KEY"])
+    assert (made.labels, made.secrets) == ({"gpu"}, ["KEY"])
+    assert repr(made) == f"<{kind}>"
+
+
+def test_storage_keeps_positional_arguments_and_flows():
+    from prefect import Flow
+    from prefect.storage import S3, GitHub
+
+    place = GitHub("a/b", "flow.py")
+    assert (place.repo, place.path, place.ref) == ("a/b", "flow.py", None)
+    flow = Flow("f")
+    assert place.add_flow(flow) == "f"
+    assert flow in place.build()
+    with pytest.raises(TypeError, match="S3 takes at most 6 arguments by position, got 7"):
+        S3(1, 2, 3, 4, 5, 6, 7)
+
+
+def test_a_flow_with_storage_and_run_config_runs_here_and_says_so_once(caplog, executor):
+    from prefect import Flow, task
+    from prefect.run_configs import KubernetesRun
+    from prefect.storage import S3
+
+    @task
+    def one():
+        return 1
+
+    with Flow("cloudy", storage=S3(bucket="flows"), run_config=KubernetesRun(labels=["dev"])) as flow:
+        found = one()
+    for _ in range(2):
+        assert flow.run(executor=executor).result[found].result == 1
+    said = [record.getMessage() for record in caplog.records if "is ignored" in record.getMessage()]
+    assert said == [
+        "storage=S3(...) of flow 'cloudy' is ignored: code is not stored here: the flow runs from its file",
+        "run_config=KubernetesRun(...) of flow 'cloudy' is ignored: the flow runs on this machine, or, deployed, where "
+        "its agent is",
+    ]
+
+
+def test_what_holds_here_anyway_is_not_mentioned(caplog):
+    from prefect import Flow, Task
+    from prefect.run_configs import LocalRun, UniversalRun
+    from prefect.storage import Local
+
+    for run_config in (UniversalRun(labels=["a"]), LocalRun(working_dir="/"), None):
+        Flow("plain", storage=Local(), run_config=run_config, tasks=[Task()]).run()
+    flow = Flow("later", tasks=[Task()])
+    flow.storage = Local(stored_as_script=True)
+    flow.run()
+    assert [record for record in caplog.records if "is ignored" in record.getMessage()] == []
+
+
+SCRIPT = """
+from prefect import Flow, Parameter, task, unmapped
+from prefect.engine.results import LocalResult
+from prefect.run_configs import UniversalRun
+from prefect.storage import Local
+
+@task
+def add(x, y):
+    return x + y
+
+with Flow("sums", storage=Local(), run_config=UniversalRun(labels=["small"], env={"STAGE": "test"}),
+          result=LocalResult("RESULTS")) as flow:
+    total = add.map([1, 2, 3], unmapped(Parameter("y", default=10)))
+
+flow.register("sales", labels=["eu"], idempotency_key=flow.serialized_hash())
+"""
+
+
+@pytest.fixture
+def sums(tmp_path):
+    script = tmp_path / "sums.py"
+    script.write_text(SCRIPT.replace("RESULTS", str(tmp_path / "results")))
+    done = subprocess.run(
+        [sys.executable, "-m", "prefectish.compat", str(script)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (made,) = deployments()
+    return made
+
+
+@pytest.fixture
+def agent(sums):
+    agent = Agent(labels=["eu", "small"])
+    thread = threading.Thread(target=agent.start)
+    thread.start()
+    yield agent
+    until(lambda: not agent._drivers)  # else a process that goes on outlives its handle
+    agent.stop()
+    thread.join()
+
+
+def test_a_script_that_registers_its_flow_is_deployed_and_run_by_an_agent(sums):
+    assert (sums.path, sums.labels, sums.version) == ("sales/sums", ("eu", "small"), 1)
+    assert sums.source["prepare"] == ["prefectish.compat.installed"]
+    assert isinstance(sums.environment, LocalEnvironment)
+    assert sums.environment.env_vars == {"STAGE": "test"}
+    run_id = sums.run({"y": 20})
+    Agent(labels=["eu", "small"]).start(once=True)
+    state = attach(run_id).wait(60)
+    assert state.is_successful(), state
+    assert attach(run_id).results("add") == {0: 21, 1: 22, 2: 23}
+
+    from prefect.backend import FlowRunView, FlowView, TaskRunView
+
+    view = FlowRunView.from_flow_run_id(run_id)
+    assert (view.state.is_successful(), view.get_flow_metadata().name) == (True, "sums")
+    assert view.get_task_run(task_slug="add-1").get_result() == [21, 22, 23]
+    children = [child.get_result() for child in view.get_task_run("add-1").iter_mapped()]
+    assert children == [21, 22, 23]
+    again = TaskRunView.from_task_run_id(TaskRunView.from_task_slug("add-1", run_id, 1).task_run_id)
+    assert (again.name, again.get_result()) == ("add-1[1]", 22)
+    assert [each.task_slug for each in view.get_all_task_runs()] == ["add-1"]
+    assert FlowView.from_flow_name("sums", "sales").flow_id == FlowView.from_flow_id(str(sums.id)).flow_id
+    with pytest.raises(ValueError, match="Flow '\\*/nothing' not found; registered are: sales/sums"):
+        FlowView.from_flow_name("nothing")
+    with pytest.raises(ValueError, match="no run 'nothing'"):
+        FlowRunView.from_flow_run_id("nothing")
+
+
+def test_flows_start_registered_flows_and_wait_for_them(agent):
+    import prefect
+    from prefect import Flow
+    from prefect.tasks.prefect import StartFlowRun, create_flow_run, get_task_run_result, wait_for_flow_run
+
+    with Flow("parent") as flow:
+        run_id = create_flow_run(flow_name="sums", project_name="sales", parameters={"y": 100})
+        waited = wait_for_flow_run(run_id, raise_final_state=True)
+        result = get_task_run_result(run_id, "add-1", map_index=2, upstream_tasks=[waited])
+        started = StartFlowRun(flow_name="sums", project_name="sales", wait=True)()
+    state = flow.run()
+    assert state.is_successful(), state.result
+    assert state.result[result].result == 103
+    assert state.result[started].result in [each.id for each in prefectish_runs()]
+    keyed = {prefect.Client().create_flow_run(flow_id=sums_id(), idempotency_key="today") for _ in range(2)}
+    assert len(keyed) == 1
+    info = prefect.Client().get_flow_run_info(state.result[run_id].result)
+    assert (info.state.is_successful(), info.name) == (True, state.result[run_id].result)
+
+
+def sums_id():
+    return str(deployments()[0].id)
+
+
+def prefectish_runs():
+    from prefectish import history
+
+    return history.runs(None)
+
+
+def test_a_run_that_fails_fails_the_task_that_waits_for_it(agent):
+    from prefect import Flow
+    from prefect.tasks.prefect import StartFlowRun, create_flow_run, wait_for_flow_run
+
+    with Flow("parent") as flow:
+        run_id = create_flow_run(flow_name="sums", parameters={"y": "text"})
+        quiet = wait_for_flow_run(run_id)
+        loud = wait_for_flow_run(run_id, raise_final_state=True)
+        started = StartFlowRun("sums", "sales", {"y": "text"}, wait=True)()
+        unknown = create_flow_run(flow_name="nothing")
+    states = flow.run().result
+    assert states[quiet].is_successful()
+    assert states[quiet].result.state.is_failed()
+    assert states[loud].is_failed()
+    assert "finished in state" in states[started].message
+    assert "not found; registered are: sales/sums" in str(states[unknown].result)
+
+
+def test_values_are_kept_by_key():
+    from prefect.backend import delete_key, get_key_value, list_keys, set_key_value
+
+    assert list_keys() == []
+    set_key_value("day", {"last": "2030-01-01"})
+    set_key_value("count", 1)
+    set_key_value("count", 2)
+    assert (get_key_value("day"), get_key_value("count"), list_keys()) == ({"last": "2030-01-01"}, 2, ["count", "day"])
+    assert delete_key("day") is True
+    for call in (get_key_value, delete_key):
+        with pytest.raises(ValueError, match="'day'"):
+            call("day")
+    with pytest.raises(ValueError, match="Value payload exceeds 10KB limit"):
+        set_key_value("long", "x" * 10_001)
+    with pytest.raises(ValueError, match="value must be JSON"):
+        set_key_value("set", {1})
+    assert open_store(None).address  # the history is as readable as before
+
+
+def test_tasks_keep_values_and_artifacts(executor, in_process, caplog):
+    from prefect import Flow, task
+    from prefect.backend import get_key_value, set_key_value
+    from prefect.backend.artifacts import create_markdown_artifact, delete_artifact, update_markdown_artifact
+
+    from prefectish.compat.kept import read_artifact
+
+    if not in_process:
+        pytest.skip("these workers were started with another home folder")
+
+    @task
+    def writes():
+        set_key_value("written", "by a task")
+        return create_markdown_artifact("# done")
+
+    with Flow("keeps") as flow:
+        found = writes()
+    artifact = flow.run(executor=executor).result[found].result
+    assert get_key_value("written") == "by a task"
+    assert read_artifact(artifact) == {"kind": "markdown", "markdown": "# done"}
+    update_markdown_artifact(artifact, "# all done")
+    assert read_artifact(artifact)["markdown"] == "# all done"
+    delete_artifact(artifact)
+    with pytest.raises(ValueError, match="No artifact"):
+        delete_artifact(artifact)
+
+
+def test_client_says_that_there_is_no_server():
+    import prefect
+    from prefect.exceptions import ClientError
+
+    assert prefect.Client(api_key="secret").create_project("sales") == "sales"
+    with pytest.raises(ClientError, match="there is no server to ask"):
+        prefect.Client().graphql("query { flow { id } }")
+
+
+def test_every_name_of_the_table_leads_out_of_prefectish():
+    """What runs under `compat` has a place in prefectish itself, or the move says what to do about it."""
+    from prefectish.prefect_names import places, way_out
+
+    answered = [
+        f"{module}.{name}"
+        for module, names in MODULES.items()
+        for name in names
+        if name in places().get(module, {}) or way_out(f"{module}.{name}") is not None
+    ]
+    assert len(answered) > 200
+    assert import_module("prefect.storage").S3 is storage.S3
