@@ -14,9 +14,9 @@ from benchmarks.table import Row, spread
 
 DASK, OURS, BATCHED = "dask", "prefectish", "prefectish, batched"
 #: Most wall time against raw Dask, by width.
-WALL = {10_000: 1.15, 100_000: 1.05}
-CPU = 1.3
-BATCH = 0.08
+WALL = {10_000: 0.65, 100_000: 0.65}
+CPU = 0.85
+BATCH = 0.02
 #: Rounds by width: medians of few where one takes minutes.
 ROUNDS = {100: 15, 1_000: 7, 10_000: 3, 100_000: 2}
 

@@ -143,6 +143,25 @@ def seconds_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> d
     return taken
 
 
+def tree_seconds_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Seconds]]:
+    """Do as :func:`seconds_in_turn`; processor time is that of the processes that this one started, too."""
+    taken: dict[str, list[Seconds]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            gc.collect()
+            began, worked = time.perf_counter(), _tree_seconds()
+            call()
+            taken[name].append(Seconds(time.perf_counter() - began, _tree_seconds() - worked))
+    return taken
+
+
+def _tree_seconds() -> float:
+    here = psutil.Process()
+    return time.process_time() + sum(map(_seconds, here.children(recursive=True)))
+
+
 def middle(values: Sequence[float]) -> float:
     """Return the median."""
     return float(median(values))

@@ -24,9 +24,11 @@ from prefectish.executors import DaskExecutor, LocalExecutor
 Run = Callable[[], object]
 #: Most wall time against the same run without a history.
 WALL = 1.15
-#: Most bytes a child on disk, and milliseconds for its failures.
-DISK = 200.0
-FAILURES = 100.0
+#: Most bytes a child on disk, with its costs, and milliseconds for its failures, and for a list of runs.
+DISK = 115.0
+FAILURES, RUNS = 100.0, 50.0
+#: Runs that ``history.runs`` lists.
+MANY = 10_000
 #: One child in so many fails, for one of three reasons.
 EVERY = 100
 
@@ -49,6 +51,7 @@ def _rows_of(where: str, width: int, rounds: int) -> list[Row]:
         Row("recording", f"{what}, cpu of the history", middle(extra), "us a child", None, spread(extra)),
         Row("recording", f"{what}, on disk", found["bytes"], "bytes a child", DISK),
         Row("recording", f"{what}, failures()", found["failures"], "ms", FAILURES),
+        Row("recording", f"{where}, runs() of {MANY:,}", found["runs"], "ms", RUNS),
     ]
 
 
@@ -83,12 +86,32 @@ def _measure(executor: Executor, width: int, rounds: int, cost: Callable[[Run], 
         taken = time.perf_counter() - began
         if sum(group.count for group in groups) != -(-width // EVERY):
             raise AssertionError(f"wrong failures: {groups}")
+        disk = _size(folder) - before
         return {
             "wall": [[on.wall, off.wall] for on, off in pairs],
             "cpu": [[on.cpu, off.cpu] for on, off in pairs],
-            "bytes": (_size(folder) - before) / (rounds * width),
+            "bytes": disk / (rounds * width),
             "failures": 1e3 * taken,
+            "runs": 1e3 * _listing(path),
         }
+
+
+def _listing(path: str) -> float:
+    """Return the seconds in which many runs are listed: copies of the last one, as if it had run so often."""
+    import sqlite3
+
+    with sqlite3.connect(path) as connection:
+        names = [name for _, name, *_ in connection.execute("PRAGMA table_info(runs)") if name not in ("number", "id")]
+        columns = ", ".join(names)
+        copies = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {MANY})"
+        last = "(SELECT * FROM runs ORDER BY number DESC LIMIT 1)"
+        connection.execute(f"{copies} INSERT INTO runs (id, {columns}) SELECT 'copy-' || i, {columns} FROM n, {last}")
+    began = time.perf_counter()
+    found = history.runs(limit=MANY, store=path)
+    taken = time.perf_counter() - began
+    if len(found) != MANY:
+        raise AssertionError(f"wrong runs: {len(found)}")
+    return taken
 
 
 def _size(folder: str) -> int:

@@ -13,6 +13,7 @@ private name                                                why it is needed
 ``Future._cleared``, ``_generation``, ``_state``            one message for the release of many futures, and waiting
 ``Client._refcount_lock``, ``refcount``, ``generation``     the same
 ``Client._send_to_scheduler``, ``futures[key].reset``       the same, a key whose value was lost after its end
+``Client.scheduler_comm.recent_message_log``                the log that keeps the last 1,000 messages alive
 ``Client._scatter``, ``_run_on_scheduler``                  their coroutines, so that a wait for them can be given up
 ``Client._register_scheduler_plugin``                        the same, for a plugin
 ``Client._run``                                              the same, on all workers
@@ -27,7 +28,7 @@ distributed is imported only when a function needs it: on processes of this mach
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Token
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,9 @@ __all__ = [
 ]  # fmt: skip
 
 Key = tuple[str, int | str, int]
+
+#: Messages to the scheduler that stay in Dask's log of them.
+MESSAGES_KEPT = 10
 
 #: Dask advises to scatter when a graph is large; large values are scattered already, and many items are no fault.
 _NO_ADVICE = {"distributed.admin.large-graph-warning-threshold": 1 << 62}
@@ -107,12 +111,21 @@ def release(client: Client, futures: Sequence[Future]) -> None:
 
     ``Future.release`` costs a call in the client's loop and a message for each.
     """
+    _shorten_message_log(client)
     keys = [future.key for future in futures if not future._cleared and client.generation == future._generation]
     for future in futures:
         # Its finalizer must not release the key again: by then the key may be in use for another future.
         future._cleared = True
     if keys:
         client.loop.add_callback(_release, client, keys)
+
+
+def _shorten_message_log(client: Client) -> None:
+    """Drop messages that were sent: Dask's log for developers keeps 1,000, and one of ours has a hundred children."""
+    log = getattr(client.scheduler_comm, "recent_message_log", None)
+    with suppress(IndexError):  # the client's loop adds to it, and a new connection has a new one
+        while log is not None and len(log) > MESSAGES_KEPT:
+            log.popleft()
 
 
 def _release(client: Client, keys: Sequence[Key]) -> None:

@@ -445,3 +445,12 @@ def test_live_value_is_reused_on_its_worker(dask_client):
         out = loads.map(make.map(range(10)))
     state = flow.run(executor=DaskExecutor(client=dask_client))
     assert state.result[out].result == [0] * 10
+
+
+def test_messages_that_were_sent_are_not_kept_by_the_log_of_dask(dask_client):
+    from prefectish.executors.dask_api import MESSAGES_KEPT
+
+    with Flow("messages") as flow:
+        task(abs).map(range(3000))
+    assert flow.run(executor=DaskExecutor(client=dask_client, max_branches=100)).is_successful()
+    assert len(dask_client.scheduler_comm.recent_message_log) < 2 * MESSAGES_KEPT
