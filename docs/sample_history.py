@@ -70,8 +70,8 @@ def publish(made):
     return f"published to {servers} servers"
 
 
-def tiles(number=400, pace=0.0, asks=False):
-    with Flow("satellite tiles", executor=LocalDaskExecutor("threads", num_workers=8)) as flow:
+def tiles(number=400, pace=0.0, asks=False, name="satellite tiles"):
+    with Flow(name, executor=LocalDaskExecutor("threads", num_workers=8)) as flow:
         pace = Parameter("pace", default=pace)
         names = list_tiles(Parameter("number", default=number))
         made = index(resize.map(fetch.map(names, unmapped(pace)), unmapped(pace)))
@@ -139,7 +139,7 @@ def make(folder: Path, items: int) -> Path:
     module = module_of(str(folder / "tiles.py"))
     kept = {"history": path, "progress": False}
     for pace in (0.001, 0.0012, 0.0009, 0.0011, 0.001, 0.004):
-        module.tiles(300, pace).run(**kept)
+        module.tiles(300, pace, name="thumbnails").run(**kept)
     module.tiles(items).run(**kept)
     report.result = LocalResult(str(folder / "results"))
     for factor in (2, 3, 2):
@@ -149,7 +149,7 @@ def make(folder: Path, items: int) -> Path:
     for deployment in deployments(store=path):
         deployment.run({"factor": 4})
     subprocess.run(agent, check=True, capture_output=True)
-    module.tiles(60, asks=True).run(**kept)
+    module.tiles(60, asks=True, name="thumbnails").run(**kept)
     return path
 
 

@@ -100,13 +100,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def database(postgres: Any) -> Iterator[str]:
-    """Yield the address of a server; what is recorded there goes with the test."""
-    yield postgres.url
-    engine = sqlalchemy.create_engine(postgres.url)
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text("DROP SCHEMA IF EXISTS prefectish CASCADE"))
+def database(postgres: Any) -> str:
+    """Return the address of a database of the test's own."""
+    name = f"page_{os.urandom(4).hex()}"
+    engine = sqlalchemy.create_engine(postgres.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
     engine.dispose()
+    return str(postgres.url).replace("/postgres?", f"/{name}?")
 
 
 @contextmanager
@@ -198,7 +199,7 @@ run(flow)
         page.locator("table a", has_text="watched").first.click()  # it appears by itself
         see(badge(page), "Running")
         tasks = page.locator("section[aria-labelledby=tasks]")
-        see(tasks, "10 Success")
+        see(tasks, re.compile(r"\b([1-9]|10) Success"))  # items may be handed to a thread several at once
         see(page.locator(".pf-graph"), "of 40")
         (tmp_path / "go on").touch()
         see(badge(page), "Success")

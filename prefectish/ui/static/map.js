@@ -82,8 +82,9 @@ class Picture {
       address.searchParams.set("by", this.by);
       const answer = await fetch(address);
       if (answer.ok) {
+        this.isRead = true;
         this.longest = Number(answer.headers.get("X-Longest") || this.element.dataset.longest);
-        this.bytes = new Uint8Array(await answer.arrayBuffer());
+        this.bytes = this.widened(new Uint8Array(await answer.arrayBuffer()));
         this.lay();
         this.legend();
       }
@@ -99,14 +100,22 @@ class Picture {
     }, 2000);
   }
 
+  // Items that have not begun are shown, too, once it is known how many there are.
+  widened(bytes) {
+    const total = Number(document.querySelector("[data-total]")?.dataset.total || 0);
+    if (total <= bytes.length) return bytes;
+    const all = new Uint8Array(total);
+    all.set(bytes);
+    return all;
+  }
+
   // The largest squares with which all items fit; a pixel each if none do, and then it scrolls.
   lay() {
     const count = this.bytes.length;
+    document.getElementById("no-items").hidden = count > 0 || !this.isRead;
+    this.view.hidden = !count;
     const width = this.view.clientWidth;
     const height = Math.max(260, window.innerHeight * 0.55);
-    const none = document.getElementById("no-items");
-    if (none) none.hidden = count > 0;
-    this.view.hidden = count === 0 && width > 0 && none !== null;
     if (!count || !width) return;
     let cell = LARGEST;
     while (cell > 1 && Math.ceil(count / Math.floor(width / cell)) * cell > height) cell--;
