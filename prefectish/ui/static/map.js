@@ -2,7 +2,7 @@
 
 const LARGEST = 18;
 // Durations are a byte each: so many shades, over so many powers of ten, up to the longest.
-const SHADES = 127;
+const SHADES = 254;
 const DECADES = 4;
 const plain = new Intl.NumberFormat("en");
 
