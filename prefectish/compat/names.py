@@ -224,6 +224,12 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.utilities.logging": _table(("prefectish.compat.logs", "get_logger")),
     "prefect.utilities.notifications": _table(_NOTIFY),
     "prefect.utilities.notifications.notifications": _table(_NOTIFY),
+    "prefect.utilities.graphql": _table(
+        (
+            "prefectish.compat.graphql",
+            "EnumValue GQLObject LiteralSetValue compress decompress parse_graphql parse_graphql_arguments with_args",
+        )
+    ),
     "prefect.utilities.importtools": _table(("prefectish.compat.task_helpers", "import_object")),
     "prefect.utilities.executors": _table(("prefectish.compat.task_helpers", "RecursiveCall tail_recursive")),
     "prefect.utilities.exceptions": _table(
