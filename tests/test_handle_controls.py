@@ -9,6 +9,7 @@ import pytest
 from real import until
 
 from prefectish import Flow, flow, history, task, unmapped
+from prefectish.engine.pause import pause_task
 from prefectish.engine.state import Paused, Running, Success
 from prefectish.executors import DaskExecutor, LocalDaskExecutor, LocalExecutor
 
@@ -313,3 +314,26 @@ def test_children_without_a_history_are_refused(desk: Desk) -> None:
     run.wait(LIMIT)
     with pytest.raises(RuntimeError, match="has no history"):
         run.children("load")
+
+
+@pytest.mark.parametrize("what", ["runs", "waits"])
+def test_a_single_task_that_is_cancelled_does_not_begin_again(desk: Desk, what: str) -> None:
+    alone, waits = [], what == "waits"
+
+    def single() -> Any:
+        alone.append(desk("single") if not waits else pause_task("shall I?"))
+
+    flow, _, ended = flow_of(desk, width=1)
+    with flow:
+        one = task(single, name="single")()
+    run = flow.start(executor=LocalDaskExecutor(num_workers=2), history=False)
+    desk.wait_for(1 if waits else 2)
+    if waits:
+        until(lambda: run._control.progress.paused(), LIMIT)
+    run.cancel(one)
+    until(lambda: run.counts(one).get("Cancelled"), LIMIT)
+    desk.serve(3)
+    state = run.wait(LIMIT)
+    assert type(state.result[one]).__name__ == "Cancelled"
+    assert state.result[ended].is_successful()
+    assert desk.came.count("single") <= 1

@@ -118,6 +118,8 @@ class Cancellation:
         chain = step_state.chain
         if step_state.final:
             return
+        if row is None and chain is not None and chain.map_state is None:
+            row = 0  # the only one: there are no others to stop
         if row is not None and (chain is None or row not in chain.open_rows):
             children = step_state.children
             if children is None or row >= len(children) or children[row] is None:
