@@ -34,7 +34,7 @@ class Parameter(parameters.Parameter, Task):
         self.__dict__["required"] = default is no_default if required is None else required
         given = {} if default is no_default or self.required else {"default": default}
         super().__init__(name, required=self.required, tags=tags, **given)
-        self.default = default
+        self.default = None if default is no_default and not self.required else default
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "name" and value != self.__dict__.get("name", value):
@@ -50,4 +50,4 @@ class DateTimeParameter(parameters.DateTimeParameter, Parameter):
     """A parameter whose value is a date with time; see :class:`prefectish.DateTimeParameter`."""
 
     def __init__(self, name: str, required: bool = True, tags: Iterable[str] | None = None) -> None:
-        parameters.DateTimeParameter.__init__(self, name, required=required, tags=tags)
+        Parameter.__init__(self, name, required=required, tags=tags)
