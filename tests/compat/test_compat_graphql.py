@@ -40,7 +40,7 @@ def test_fields_come_as_text_lists_dictionaries_and_objects():
         with_args("book", {"limit": 1}): [
             "id\ntitle",
             {
-                Author({"born": 1900}): {
+                Author()({"born": 1900}): {
                     "name",
                 }
             },
