@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from textwrap import dedent
@@ -9,6 +10,8 @@ from textwrap import dedent
 import pytest
 
 pytest.importorskip("libcst")
+
+from idioms import IDIOMS, run_idiom
 
 from prefectish.moving import move
 
@@ -236,3 +239,11 @@ def test_command_says_which_file_it_cannot_read(tmp_path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith(f"prefectish: {file}:2: it is no Python:")
     assert command(tmp_path / "nothing.py").returncode == 2
+
+
+@pytest.mark.parametrize("path", IDIOMS, ids=lambda path: path.stem)
+def test_file_of_prefect_1_runs_after_the_move(path, executor, tmp_path) -> None:
+    found = move(path.read_text())
+    assert found.left == []
+    assert not re.search(r"\bprefect\b(?! 1)[. ]import", found.source)
+    run_idiom(path, found.source, tmp_path, executor)
