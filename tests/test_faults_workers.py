@@ -10,7 +10,7 @@ import resource
 import signal
 import time
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dask
 import pytest
@@ -18,11 +18,13 @@ from bodies import count_good
 from distributed import Client, LocalCluster
 from proxy import proxy_to
 from real import command_line_scheduler, command_line_worker, kinds, meanwhile, note, notes, running, spend, until
+from spellings import SPELLINGS, Spelled
 
 from prefectish import Flow, flow, history, task, triggers
 from prefectish.engine.state import Crashed, Success
 from prefectish.executors import DaskExecutor, LocalDaskExecutor
 from prefectish.results import LocalResult
+from prefectish.tasks import task_input_hash
 
 pytestmark = [pytest.mark.time_limit(240), pytest.mark.fault]
 
@@ -334,6 +336,41 @@ def test_w13_clock_of_a_worker_that_is_wrong_moves_no_time_of_the_run(tmp_path, 
         assert before.timestamp() - 1 <= _seconds(child.at) <= after.timestamp() + 1
         assert 0.09 <= child.duration < 60
         assert child.attempts == 2
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_w13_clock_of_a_worker_that_is_wrong_moves_no_expiration(tmp_path, hours):
+    lifetime = timedelta(minutes=30)
+
+    @task(cache_for=lifetime)
+    def timed(x):
+        note(tmp_path / "clocks", time.time())
+        return x
+
+    @task(cache_key_fn=task_input_hash, cache_expiration=lifetime)
+    def keyed(x):
+        return x
+
+    def program():
+        return {"timed": timed.map(range(3)), "keyed": keyed.map(range(3))}
+
+    options = ("--no-nanny", "--nthreads", "1", "--no-dashboard")
+    with (
+        command_line_scheduler(tmp_path) as (address, _),
+        running(WRONG_CLOCK, str(hours * 3600), address, *options),
+    ):
+        executor = DaskExecutor(address)
+        before = datetime.now(UTC)
+        first = Spelled("graph", executor).states(program)
+        after = datetime.now(UTC)
+        again = [Spelled(spelling, executor).states(program) for spelling in SPELLINGS]
+    for child in first["timed"].map_states:
+        assert before + lifetime - timedelta(seconds=61) <= child.cached_result_expiration
+        assert child.cached_result_expiration <= after + lifetime + timedelta(seconds=61)
+    for states in again:
+        for name in ("timed", "keyed"):
+            assert [child.why_not_cached() for child in states[name].map_states] == [None] * 3
+    assert all(abs(float(line) - before.timestamp()) > 3000 for line in notes(tmp_path / "clocks")), "it was right"
 
 
 def _seconds(at):

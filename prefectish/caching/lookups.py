@@ -35,6 +35,8 @@ CACHE_FOLDER = "cache"
 CACHE_HIT_MESSAGE = "Result found in the cache."
 NO_KEY_REASON = "cache_key_fn returned None"
 REFRESH_REASON = "refresh_cache is set"
+#: By how much the clock of another process may differ, with the time that a state is under way.
+CLOCK_TOLERANCE = timedelta(minutes=1)
 #: What a hit has in its context of the state that it stands for.
 _OF_ENTRIES = frozenset({CACHE_KEY, CACHED_BY, "location"})
 #: In the context of a success that was computed: what its entry in memory is made of.
@@ -353,6 +355,25 @@ def _expiration(now: datetime, lifetime: timedelta | None) -> datetime | None:
         return now + lifetime
     except OverflowError:  # timedelta.max: never
         return None
+
+
+def on_this_clock(task: Any, state: State, now: datetime) -> State:
+    """Return what a task has computed with the time until which it can be used by the clock of this process.
+
+    The clock of the process that ran it may be wrong; differences as small as a delay are left.
+    """
+    lifetime = task.cache_for if task.cache_key_fn is None else task.cache_expiration
+    right = _expiration(now, lifetime)
+    if right is None:
+        return state
+    if isinstance(state, Cached):
+        stamped = state.cached_result_expiration
+        is_right = stamped is None or abs(stamped - right) < CLOCK_TOLERANCE
+        return state if is_right else state.replace(cached_result_expiration=right)
+    entry = (state._context or {}).get(ENTRY)
+    if entry is None or abs(datetime.fromisoformat(entry["expires"]) - right) < CLOCK_TOLERANCE:
+        return state
+    return state.replace(context={**state.context, ENTRY: {**entry, "expires": right.isoformat()}})
 
 
 class Earlier:

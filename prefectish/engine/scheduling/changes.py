@@ -38,7 +38,7 @@ from prefectish.engine.scheduling.run_state import (
 )
 from prefectish.engine.state import Cached, Failed, Mapped, State, Success
 from prefectish.engine.transitions import validating
-from prefectish.engine.worker.cache import is_hit, remember
+from prefectish.engine.worker.cache import by_own_clock, is_hit, remember
 from prefectish.kinds import is_a
 
 #: Weight of the newest row in a chain's mean time.
@@ -96,6 +96,9 @@ class Changes:
     def finish_row(self, step_state: StepState, row: int, state: State, width: Any) -> None:
         """Write the final state of a row, and the length of its result for a map over it (``map_domain.measure``)."""
         assert step_state.children is not None
+        if type(state) is not Success or state._context is not None:
+            state = by_own_clock(step_state.step.task, state, self.run_state.now.wall)
+            self._count_kind(step_state, state)
         step_state.children[row] = state
         step_state.left -= 1
         if step_state.step.mapped:
@@ -104,8 +107,6 @@ class Changes:
                 self._grow_domains(step_state, row)
         else:
             step_state.measurement = width
-        if type(state) is not Success or state._context is not None:
-            self._count_kind(step_state, state)
         if self.run_state.watched:
             self._end_watch(step_state, row, state, width)
         if issubclass(type(state._result), Held):

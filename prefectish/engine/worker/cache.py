@@ -14,6 +14,7 @@ elsewhere looks up among the newest states of its cache, which it takes along.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from prefectish.caching.lookups import (
@@ -29,10 +30,12 @@ from prefectish.caching.lookups import (
     is_of_time_alone,
     keep,
     lookup,
+    on_this_clock,
     reason,
     reason_by_key,
 )
 from prefectish.caching.memory import Caches
+from prefectish.caching.validators import duration_only
 from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import encode_state, weight
 from prefectish.engine.state import Cached, Failed, State
@@ -133,6 +136,8 @@ class CacheSpec:
         left = MOST_SENT
         looked_up = (*self.caches.loose(name), *self.caches.away(name)) if at_client else self.caches.newest_first(name)
         for state in looked_up:
+            if not duration_only(state, {}, {}):  # the clock there may say something else
+                continue
             packed = encode_state(state, f"a cached result of {self.task.name}")
             left -= weight(packed._result) + _STATE_BYTES
             if left < 0:
@@ -163,6 +168,11 @@ def _arrived(task: Task, store: Result | None, name: str, states: list[Cached], 
 
 def _failed(ctx: AttemptContext, verb: str, error: BaseException) -> Failed:
     return Failed(f"the cache of {ctx.spec.label(ctx.index)} could not be {verb}: {describe(error)}", error)
+
+
+def by_own_clock(task: Task, state: State, now: datetime) -> State:
+    """Return what an attempt left in the cache with its expiration by the clock of this process; others as they are."""
+    return on_this_clock(task, state, now) if has_cache(task) and not is_hit(state) else state
 
 
 def remember(task: Task, state: State) -> None:
