@@ -41,6 +41,7 @@ class Picture {
     this.readout = element.querySelector(".readout");
     this.states = JSON.parse(element.dataset.states);
     this.by = "state";
+    this.shown = null;
     this.hidden = new Set();
     this.bytes = new Uint8Array(0);
     this.at = null;
@@ -70,34 +71,55 @@ class Picture {
     });
   }
 
-  // Read the picture again, at most every two seconds.
+  // Read the picture again: at most every two seconds, but another colour at once.
   async load() {
+    const { by } = this;
     if (this.busy) {
       this.again = true;
       return;
     }
-    this.busy = true;
-    try {
-      const address = new URL(this.element.dataset.pixels, document.baseURI);
-      address.searchParams.set("by", this.by);
-      const answer = await fetch(address);
-      if (answer.ok) {
-        this.isRead = true;
-        this.longest = Number(answer.headers.get("X-Longest") || this.element.dataset.longest);
-        this.bytes = this.widened(new Uint8Array(await answer.arrayBuffer()));
-        this.lay();
-        this.legend();
-      }
-    } catch {
-      // the line at the top says that there is no connection
+    const early = this.shown === by ? this.read + 2000 - Date.now() : 0;
+    if (early > 0) {
+      this.later ??= setTimeout(() => { this.later = null; this.load(); }, early);
+      return;
     }
-    setTimeout(() => {
-      this.busy = false;
-      if (this.again) {
-        this.again = false;
-        this.load();
-      }
-    }, 2000);
+    this.busy = true;
+    this.read = Date.now();
+    try {
+      await this.fetch(by);
+    } catch (error) {
+      if (this.shown !== by) this.say(`The picture could not be read: ${error.message}`);
+    }
+    this.busy = false;
+    if (this.again) {
+      this.again = false;
+      this.load();
+    }
+  }
+
+  async fetch(by) {
+    const isNew = this.shown !== by;
+    if (isNew) this.wait();
+    const address = new URL(this.element.dataset.pixels, document.baseURI);
+    address.searchParams.set("by", by);
+    const answer = await fetch(address);
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    this.bytes = this.widened(new Uint8Array(await answer.arrayBuffer()));
+    this.longest = Number(answer.headers.get("X-Longest"));
+    this.shown = by;
+    this.view.removeAttribute("aria-busy");
+    this.lay();
+    this.legend();
+    if (isNew) this.tell(this.at);
+  }
+
+  say(text) {
+    this.readout.querySelector("span").textContent = text;
+  }
+
+  wait() {
+    this.view.setAttribute("aria-busy", "true");
+    this.say(this.by === "state" ? "Reading the states of all items …" : "Reading how long all items took …");
   }
 
   // Items that have not begun are shown, too, once it is known how many there are.
@@ -112,7 +134,7 @@ class Picture {
   // The largest squares with which all items fit; a pixel each if none do, and then it scrolls.
   lay() {
     const count = this.bytes.length;
-    document.getElementById("no-items").hidden = count > 0 || !this.isRead;
+    document.getElementById("no-items").hidden = count > 0 || !this.shown;
     this.view.hidden = !count;
     const width = this.view.clientWidth;
     const height = Math.max(260, window.innerHeight * 0.55);
@@ -126,13 +148,14 @@ class Picture {
     this.canvas.height = this.rows;
     this.canvas.style.width = `${this.columns * cell}px`;
     this.canvas.style.height = `${this.rows * cell}px`;
+    document.getElementById("map-help").textContent = `a ${cell > 1 ? "square" : "pixel"} each, in order, ${plain.format(this.columns)} in a row`;
     this.draw();
     this.place();
   }
 
   colors() {
     const table = new Uint32Array(256);
-    if (this.by === "duration") {
+    if (this.shown === "duration") {
       for (let n = 1; n < 256; n++) table[n] = packed(ramp(n / SHADES));
     } else {
       this.states.forEach((state, code) => {
@@ -155,9 +178,9 @@ class Picture {
   legend() {
     const list = this.element.querySelector(".legend");
     const ofTime = this.element.querySelector(".of-time");
-    list.hidden = this.by === "duration";
-    ofTime.hidden = this.by !== "duration";
-    if (this.by === "duration") {
+    list.hidden = this.shown === "duration";
+    ofTime.hidden = this.shown !== "duration";
+    if (this.shown === "duration") {
       ofTime.querySelector(".most").textContent = this.longest ? seconds(this.longest) : "the longest";
       const canvas = ofTime.querySelector("canvas");
       canvas.width = 128;
@@ -244,21 +267,20 @@ class Picture {
 
   said(row) {
     const value = this.bytes[row];
-    if (this.by === "duration") return value ? `about ${seconds(this.longest * 10 ** (DECADES * (value / SHADES - 1)))}` : "did not run";
+    if (this.shown === "duration") return value ? `about ${seconds(this.longest * 10 ** (DECADES * (value / SHADES - 1)))}` : "did not run";
     return this.states[value]?.[0] || "not begun";
   }
 
   tell(row) {
     this.magnify(row);
     const link = this.readout.querySelector("a");
-    const text = this.readout.querySelector("span");
     if (row === null) {
-      text.textContent = "Point at an item, or use the arrow keys; Enter opens it.";
+      this.say("Point at an item, or use the arrow keys; Enter opens it.");
       link.hidden = true;
       return;
     }
     const name = `${this.element.dataset.label}[${row}]`;
-    text.textContent = `${name}: ${this.said(row)}`;
+    this.say(`${name}: ${this.said(row)}`);
     link.hidden = row !== this.at;
     link.href = this.address(row);
     link.textContent = `open ${name}`;
@@ -269,6 +291,7 @@ class Picture {
     if (!this.loupe) return;
     this.loupe.hidden = row === null || this.cell > 4;
     if (this.loupe.hidden) return;
+    this.loupe.classList.toggle("is-left", row % this.columns > this.columns / 2);
     const reach = 7;
     const side = 2 * reach + 1;
     const context = this.loupe.getContext("2d");
@@ -306,7 +329,7 @@ class Picture {
     for (const item of found.items) {
       const link = document.createElement("a");
       link.href = this.address(item.row);
-      link.textContent = item.item_key && item.item_key !== String(item.index) ? `${item.label} (${item.item_key})` : item.label;
+      link.textContent = item.label;
       told.append(link, " ");
     }
     if (found.items.length) {
