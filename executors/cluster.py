@@ -13,12 +13,13 @@ from distributed import Client
 
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
+from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
 from prefectish.executors.connect import connect, imported
 from prefectish.executors.dasks_ways import check_size, of_executor
 from prefectish.executors.first_calls import TaskChecks
 from prefectish.executors.own_place import place_given_up
 from prefectish.executors.probe import masked
-from prefectish.executors.progress_reports import heard_from_cluster, send_by_cluster
+from prefectish.executors.progress_reports import heard_from_cluster, send_by_cluster, yield_by_cluster
 from prefectish.executors.session import ClusterSession
 from prefectish.executors.shipping import checked
 
@@ -175,7 +176,7 @@ class DaskExecutor:
             if self.performance_report_path is not None:
                 stack.enter_context(_performance_report(connection.client, self.performance_report_path))
             if isinstance(run, dict):
-                run[SENDER] = send_by_cluster
+                run[SENDER], run[YIELD_SENDER] = send_by_cluster, yield_by_cluster
                 stack.enter_context(heard_from_cluster(connection.client))
             threads = max(1, connection.maximum_threads())
             session = ClusterSession(

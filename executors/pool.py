@@ -15,6 +15,7 @@ from prefectish.engine.jobs.job import Job, Record
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.steps import Plan
 from prefectish.engine.worker.body_progress import SENDER
+from prefectish.engine.worker.yielding import SENDER as YIELD_SENDER
 from prefectish.executors.pool_session import PoolJob, PoolSession, Workers
 from prefectish.executors.threads import Threads, live_graph, posttask
 
@@ -97,7 +98,8 @@ class LocalDaskExecutor:
             if self.scheduler == "processes" and isinstance(run, dict):
                 from prefectish.executors.progress_reports import read_from_files
 
-                run[SENDER] = stack.enter_context(read_from_files())
+                sender = run[SENDER] = stack.enter_context(read_from_files())
+                run[YIELD_SENDER] = sender.items
             session = PoolSession(self._workers(plan, run_id), run, self.stall_warning)
             session.window = self.max_branches or session.window
             try:

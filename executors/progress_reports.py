@@ -1,4 +1,4 @@
-"""How reports of bodies, ``context.progress(...)``, reach the client from another process."""
+"""How reports of bodies, ``context.progress(...)``, and what generators yield reach the client from another process."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import os
 import pickle
 import tempfile
 import threading
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.worker.body_progress import BodyProgress, board
+from prefectish.engine.worker.yielding import Yielded, receive, receivers
 
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Topic of the reports among the events of a cluster.
-TOPIC = "prefectish-progress"
-#: How often the files of processes are read, in seconds.
-INTERVAL = 0.3
+#: Topics of the reports, and of what is yielded, among the events of a cluster.
+TOPIC, ITEMS = "prefectish-progress", "prefectish-items"
+#: How often the files of processes are read, in seconds: those of reports, and those of what is yielded.
+INTERVAL, ITEMS_INTERVAL = 0.3, 0.1
+_SUFFIX = ".items"
+#: Bytes that say how long a piece of such a file is.
+_LENGTH = 8
 
 
 def send_by_cluster(run_id: str, report: BodyProgress) -> None:
@@ -30,20 +36,47 @@ def send_by_cluster(run_id: str, report: BodyProgress) -> None:
         get_worker().log_event(TOPIC, (run_id, tuple(report)))
 
 
+def yield_by_cluster(run_id: str) -> Callable[[Yielded], None] | None:
+    """Return what sends the items of a body from a worker through the scheduler; None outside of a task of Dask."""
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:
+        return None
+    return lambda yielded: worker.log_event(ITEMS, (run_id, pickle.dumps(tuple(yielded), protocol=5)))
+
+
+#: Runs of each client that hear of a topic.
+_hearers: Counter[tuple[str, str]] = Counter()
+
+
 @contextmanager
 def heard_from_cluster(client: Client) -> Iterator[None]:
-    """Note the reports of workers while a run is active."""
+    """Note the reports of workers, and what they yield, while a run is active."""
 
     def note(event: tuple[Any, Any]) -> None:
         run_id, values = event[1]
         board.put(run_id, BodyProgress(*values))
 
-    client.subscribe_topic(TOPIC, note)
+    def take(event: tuple[Any, Any]) -> None:
+        run_id, packed = event[1]
+        if run_id in receivers:
+            receive(run_id, Yielded(*pickle.loads(packed)))
+
+    for topic, handler in ((TOPIC, note), (ITEMS, take)):
+        _hearers[client.id, topic] += 1
+        if _hearers[client.id, topic] == 1:
+            client.subscribe_topic(topic, handler)
     try:
         yield
     finally:
-        if client.status == "running":
-            client.unsubscribe_topic(TOPIC)
+        for topic in (TOPIC, ITEMS):
+            _hearers[client.id, topic] -= 1
+            if not _hearers[client.id, topic]:
+                del _hearers[client.id, topic]
+                if client.status == "running":
+                    client.unsubscribe_topic(topic)
 
 
 class FileSender:
@@ -60,9 +93,20 @@ class FileSender:
             path.with_suffix(".new").write_bytes(pickle.dumps((run_id, tuple(report))))
             path.with_suffix(".new").replace(path)
 
+    def items(self, run_id: str) -> Callable[[Yielded], None]:
+        """Return what sends the items of a body of a process."""
+        path = Path(self.folder, f"{uuid.uuid4().hex}{_SUFFIX}")
+
+        def send(yielded: Yielded) -> None:
+            packed = pickle.dumps((run_id, tuple(yielded)), protocol=5)
+            with suppress(OSError), path.open("ab") as file:
+                file.write(len(packed).to_bytes(_LENGTH, "little") + packed)
+
+        return send
+
 
 @contextmanager
-def read_from_files() -> Iterator[Callable[[str, BodyProgress], None]]:
+def read_from_files() -> Iterator[FileSender]:
     """Yield a sender for processes of this machine, and note what it leaves."""
     over = threading.Event()
     with tempfile.TemporaryDirectory(prefix="prefectish-", ignore_cleanup_errors=True) as folder:
@@ -77,12 +121,37 @@ def read_from_files() -> Iterator[Callable[[str, BodyProgress], None]]:
 
 def _read(folder: str, over: threading.Event) -> None:
     seen: dict[str, int] = {}
-    while not over.wait(INTERVAL):
+    read: dict[str, int] = {}
+    looks = round(INTERVAL / ITEMS_INTERVAL)
+    look = 0
+    while not over.wait(ITEMS_INTERVAL):
+        look += 1
         for entry in os.scandir(folder):
             with suppress(OSError, pickle.UnpicklingError, EOFError):
-                changed = entry.stat().st_mtime_ns
-                if entry.name.endswith(".new") or seen.get(entry.name) == changed:
-                    continue
-                seen[entry.name] = changed
-                run_id, values = pickle.loads(Path(entry.path).read_bytes())
-                board.put(run_id, BodyProgress(*values))
+                if entry.name.endswith(_SUFFIX):
+                    read[entry.name] = _read_items(entry.path, read.get(entry.name, 0))
+                elif not look % looks:
+                    _read_report(entry, seen)
+
+
+def _read_report(entry: os.DirEntry[str], seen: dict[str, int]) -> None:
+    changed = entry.stat().st_mtime_ns
+    if entry.name.endswith(".new") or seen.get(entry.name) == changed:
+        return
+    seen[entry.name] = changed
+    run_id, values = pickle.loads(Path(entry.path).read_bytes())
+    board.put(run_id, BodyProgress(*values))
+
+
+def _read_items(path: str, begin: int) -> int:
+    """Take the items of a file from a position on; return the position from which more is to be read."""
+    with open(path, "rb") as file:
+        file.seek(begin)
+        while True:
+            length = int.from_bytes(file.read(_LENGTH), "little")
+            packed = file.read(length)
+            if not length or len(packed) < length:  # all of it, or what follows is being written
+                return begin
+            begin += _LENGTH + length
+            run_id, values = pickle.loads(packed)
+            receive(run_id, Yielded(*values))

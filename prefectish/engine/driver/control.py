@@ -16,6 +16,7 @@ from prefectish.engine.clock import Now
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED
 from prefectish.engine.state import Cancelled, State
+from prefectish.engine.worker.yielding import Yielded
 
 #: Requests that can wait, until they are carried out for their number.
 MOST_WAITING = 256
@@ -139,6 +140,8 @@ def carry_out(request: Any, progress: Progress, now: Now) -> Any:  # noqa: C901 
             paused = [place for place in paused_rows(progress, slug) if row in (None, place[1])]
             progress.approve(paused, now, answer)
             return bool(paused)
+        case Yielded():
+            progress.streams.take(request)
         case RetryFailed(slug, chosen):
             return progress.retrier.retry(slug, chosen, now)
         case _:

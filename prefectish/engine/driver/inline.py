@@ -104,6 +104,7 @@ class SerialSession:
         if self._raised is not None:
             raise self._raised
         self.watch.start()
+        outer = self.watch.job  # of a generator that has yielded, and goes on once this returns
         receipts: list[Receipt] = []
         left = PAGE_SECONDS
         while self._queue and left > 0:
@@ -120,9 +121,14 @@ class SerialSession:
                 left = left - record.seconds if type(record.state) is Success else 0.0
             if self._is_woken:
                 break
-        self.watch.job = None
+        self.watch.job = outer
         self._is_woken = False
         return receipts
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether jobs wait."""
+        return bool(self._queue)
 
     def cancel(self, jobs: Sequence[Job]) -> None:
         """Forget jobs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from functools import partial
@@ -33,6 +34,7 @@ from prefectish.engine.worker.cost import MEASURES
 from prefectish.engine.worker.logs.capture import SETTINGS
 from prefectish.engine.worker.logs.relay import listening, replay_log_records
 from prefectish.engine.worker.time_limit import TimeLeft, within
+from prefectish.engine.worker.yielding import Receiver, Yielded, receivers
 from prefectish.errors import PrefectishError, describe
 from prefectish.interrupting import interrupt
 from prefectish.kinds import is_a
@@ -120,12 +122,14 @@ class Run:
                     self.facts[MEASURES] = True
                 self.facts[OWNER] = process_id()
                 board.open(self.run_id, self._is_open)
+                receivers[self.run_id] = Receiver(self._take_yielded, threading.get_ident())
                 self.failures = FailureLog(self.run_id, self.recorder is not None, self._shows_causes)
                 try:
                     final = self._drive(starts)
                 finally:
                     self.failures.end()
                     board.close(self.run_id)
+                    del receivers[self.run_id]
         except BaseException as error:
             stop = stopped_by(error) if isinstance(error, KeyboardInterrupt) else None
             show_end(self.ticker, _state_of(error), stop)
@@ -256,6 +260,24 @@ class Run:
         """Whether nothing runs, and what is next is due later."""
         due = self.progress.next_due
         return not self.progress.run_state.submitted_jobs and due is not None and due > self.clock.moment().seconds
+
+    def _take_yielded(self, yielded: Yielded) -> None:
+        """Take items of a generator; where it runs in the thread of the loop, run what follows from them first."""
+        if threading.get_ident() != receivers[self.run_id].thread:
+            self.control.mailbox.post(yielded)
+            return
+        progress, session = self.progress, self.session
+        progress.streams.take(yielded)
+        if self.control.mailbox.requests:
+            self._answer(self.clock.moment())
+        jobs = progress.advance((), self.clock.moment())
+        while True:
+            self._submit(jobs)
+            if progress.run_state.raised is not None:
+                raise progress.run_state.raised
+            if not getattr(session, "has_queued", False) or progress.run_state.over:
+                return
+            jobs = progress.advance(session.receipts(None), self.clock.moment())
 
     def _submit(self, jobs: list[Job]) -> None:
         """Submit jobs, drop those that were cancelled, and take back those that are recalled."""

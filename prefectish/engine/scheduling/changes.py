@@ -9,6 +9,7 @@ other steps known. The rules that decide are in the other modules of this room; 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from prefectish.caching.memory import CACHE_KEY
@@ -34,6 +35,7 @@ from prefectish.engine.scheduling.run_state import (
     RunState,
     StepChain,
     StepState,
+    Stream,
     chains_of,
 )
 from prefectish.engine.state import Cached, Failed, Mapped, State, Success
@@ -60,6 +62,7 @@ class Changes:
         "_names_rows",
         "_raises",
         "_reductions",
+        "_streams",
         "admission",
         "notify",
         "result_release",
@@ -83,6 +86,7 @@ class Changes:
         self._names_rows = validating()
         self._growing: dict[int, list[MapState]] = {}
         self._reductions: dict[int, list[MapState]] = {}  # by number of the step whose children they combine
+        self._streams: dict[int, MapState] = {}  # by number of the step that yields their items
         for map_state in run_state.map_states:
             self.add_domain(map_state)
 
@@ -174,6 +178,8 @@ class Changes:
             assert state is not None
             step_state.state = state
         self.step_ended(step_state)
+        if step_state.step.number in self._streams:
+            self._close_stream(self._streams.pop(step_state.step.number), step_state)
         for reduction in self._reductions.get(step_state.step.number, ()):
             self._close_reduction(reduction)
         for growing in self._growing.get(step_state.step.number, ()):
@@ -422,6 +428,33 @@ class Changes:
         if not isinstance(error, StopIteration):
             text = f"the iterator that is mapped over raised {type(error).__name__}: {error}"
             self._add_item(map_state, Failed(text, error))
+        for member in map_state.members:
+            self.finish_step(member)
+
+    def open_stream(self, map_state: MapState, source: StepState, stream: Stream) -> None:
+        """Open a map domain over what a generator yields, as far as it has come."""
+        self.open_domain(map_state, None)
+        map_state.streams = True
+        self._streams[source.step.number] = map_state
+        stream.listen(partial(self._add_yielded, map_state))
+
+    def _add_yielded(self, map_state: MapState, items: Iterable[Any]) -> None:
+        for item in items:
+            self._add_item(map_state, pulled_item(item))
+        for chain in chains_of(map_state):
+            self.admission.queue(chain)
+
+    def _close_stream(self, map_state: MapState, source: StepState) -> None:
+        """Add the items that were not sent early; a generator that failed leaves one child, which reads its state."""
+        state = source.state
+        if state.is_successful() and not state.is_skipped() and source.measured()[0] >= 0:
+            assert map_state.width is not None
+            self._add_rows(map_state, max(0, source.measured()[0] - map_state.width))
+        else:
+            self._add_item(map_state, state)
+        map_state.closed = True
+        for chain in chains_of(map_state):
+            self.admission.queue(chain)
         for member in map_state.members:
             self.finish_step(member)
 

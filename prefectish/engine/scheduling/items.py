@@ -181,6 +181,24 @@ class PulledItems:
         return items.pop(row) if len(self._map_state.members) == 1 else items[row]
 
 
+class YieldedItems:
+    """Items that a generator yielded while it ran; those that were not sent by then are read from its result."""
+
+    __slots__ = ("_map_state", "_source")
+
+    def __init__(self, map_state: MapState, source: StepState) -> None:
+        self._map_state = map_state
+        self._source = source
+
+    def __call__(self, row: int) -> Any:
+        """Return the item of a row."""
+        items = self._map_state.items
+        if row in items:
+            return items.pop(row) if len(self._map_state.members) == 1 else items[row]
+        state = self._source.state
+        return Pick(state, (row,)) if state.is_successful() else state
+
+
 def items_of(source: StepState, width: int) -> ItemReader:
     """Return the reader of the items of a finished step that is not mapped, for so many rows."""
     state = source.state

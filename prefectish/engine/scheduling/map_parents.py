@@ -90,6 +90,8 @@ class MapParents:
             self._grow_over(map_state, source)
         elif flattened:
             self.changes.open_domain(map_state, width, paths=flat_paths(source.measured(elements=True)[2]))
+        elif not source.final and (stream := self.run_state.streams.get((source.step.number, 0))) is not None:
+            self.changes.open_stream(map_state, source, stream)
         elif width is None and not map_state.domain.grows:
             read = next(s for s in sources if _is_iterator(s))
             constant = self.run_state.step_states[read.input.source].step.task
@@ -126,7 +128,7 @@ class MapParents:
         if lacks_members(step_state) and not i.flattened:
             return KnownSource(i, Mapped("Members."), member_count(step_state), "list")
         if not state.is_successful():
-            return self._failed_source(i, step_state, map_state)
+            return self._unsuccessful(i, step_state, map_state)
         if isinstance(state, Mapped):
             return KnownSource(i, state, state.n_map_states, "list")
         if state._result is None and isinstance(given, Mapped) and given.n_map_states:
@@ -139,6 +141,12 @@ class MapParents:
         if not i.flattened:
             return KnownSource(i, state, measured[0], measured[1])
         return KnownSource(i, state, len(flat_paths(measured[2])), measured[1])
+
+    def _unsuccessful(self, i: Input, step_state: StepState, map_state: MapState) -> KnownSource:
+        """Describe an input that has no value: of one that yields, there will be items."""
+        if not step_state.final and (i.source, 0) in self.run_state.streams:
+            return KnownSource(i, Mapped("Items."), None, "stream")
+        return self._failed_source(i, step_state, map_state)
 
     def _failed_source(self, i: Input, step_state: StepState, map_state: MapState) -> KnownSource:
         """Describe an input that has no value, of which it may be known that it cannot be mapped over."""

@@ -48,6 +48,7 @@ from prefectish.engine.scheduling.retry_failed import FailedRetrier
 from prefectish.engine.scheduling.rows import Rows, slowest_children
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, RunState, StepChain, StepState
 from prefectish.engine.scheduling.story import RecordedChanges
+from prefectish.engine.scheduling.streams import Streams
 from prefectish.engine.scheduling.verdict import CRASHED, FAILED, flow_state
 from prefectish.engine.state import Cancelled, Crashed, Failed, Paused, Resume, State
 from prefectish.engine.task_states import RunStory, SlowChild
@@ -133,6 +134,7 @@ class Progress:
         self.cancellation = Cancellation(self.rows)
         self.crash_policy = CrashPolicy(self.cancellation)
         self.controls = RunControls(self.changes, self.admission)
+        self.streams = Streams(self.changes)
         self.retrier = FailedRetrier(self.rows, as_requested)
         self.dispatcher = Dispatcher(self.cancellation, self.ready, self.resume_rules)
         for number, state in sorted((starts or {}).items(), key=itemgetter(0)):  # sources first

@@ -122,10 +122,11 @@ class ReadySteps:
             return source.map_state is not None and (source.map_state.closed or not source.map_state.domain.grows)
         if not i.mapped:
             return i.source in now and not source.step.mapped
-        if not source.step.mapped:
-            return False
         domain = self.plan.steps[number].domain
         assert domain is not None
+        if not source.step.mapped:  # a generator that runs may have yielded items
+            alone = self.plan.domains[domain].sources == ((i.source, False, None),)
+            return alone and (i.source, 0) in self.run_state.streams and source.children is not None
         if i.flattened:
             # States without those of their source can only be told apart in the order of the whole map.
             in_order = isinstance(self.run_state.step_states[number].starts, Mapped) and source.starts is None
@@ -302,6 +303,8 @@ class ReadySteps:
             return items.ChildrenInRow(source)
         if items.lacks_members(source) and not i.flattened:
             return items.MembersInRow(source, self.run_state.step_states)
+        if map_state.streams:
+            return items.YieldedItems(map_state, source)
         if isinstance(source.state, Mapped) or not source.state.is_successful() or _has_no_items(source):
             return None
         if is_iterator(source):

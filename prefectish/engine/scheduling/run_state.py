@@ -217,12 +217,15 @@ class MapState:
         Items that were pulled from the iterator, by row.
     next_source
         Of a flattened map that grows in the order of what it flattens, since results are named: the row that is next.
+    streams
+        Whether rows come up as a generator yields their items.
     tree
         Of a reduction: which rows read what; None otherwise.
     """
 
     __slots__ = (
-        "before", "below", "closed", "domain", "items", "members", "next_source", "paths", "source", "tree", "width",
+        "before", "below", "closed", "domain", "items", "members", "next_source", "paths", "source", "streams", "tree",
+        "width",
     )  # fmt: skip
 
     def __init__(self, domain: MapDomain, paths: list[tuple[int, ...]] | None = None) -> None:
@@ -236,6 +239,7 @@ class MapState:
         self.before: dict[tuple[int, ...], int] | None = None
         self.items: dict[int, Any] = {}
         self.next_source: int | None = None
+        self.streams = False
         self.tree: ReductionTree | None = None
 
     def place_before(self, row: int) -> int | None:
@@ -261,6 +265,33 @@ class MapState:
             place = {row: n for n, row in enumerate(below)}
             order = sorted(range(len(paths)), key=lambda row: (place[paths[row][0]], *paths[row][1:]))
         return None if order == list(range(len(paths))) else order
+
+
+class Stream:
+    """What a generator has yielded so far.
+
+    Attributes
+    ----------
+    count
+        Items so far.
+    items
+        Those of them that nobody has taken.
+    listener
+        Takes them as they come; None as long as nothing maps over them.
+    """
+
+    __slots__ = ("count", "items", "listener")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.items: list[Any] = []
+        self.listener: Callable[[Sequence[Any]], None] | None = None
+
+    def listen(self, listener: Callable[[Sequence[Any]], None]) -> None:
+        """Have items taken, those that came before first."""
+        self.listener = listener
+        items, self.items = self.items, []
+        listener(items)
 
 
 class MapRow:
@@ -548,6 +579,8 @@ class RunState:
         The time of the run is up, and nothing is started.
     stopping
         Modes of chains whose map gave up, by number of the chain, until they are acted on.
+    streams
+        What generators have yielded that run, by number of the step and row.
     raised
         The first ordinary error of a task, kept under ``raise_on_exception``.
     watched
@@ -566,7 +599,7 @@ class RunState:
     __slots__ = (
         "after_recall", "cancelled", "chains", "deadlines", "ending", "events", "failure_events", "groups", "jobs",
         "kept_failures", "logs", "map_states", "now", "over", "paused", "plan", "raised", "recalled", "step_states",
-        "stopping", "submitted_jobs", "timers", "touched", "turns", "watched", "watched_ended",
+        "stopping", "streams", "submitted_jobs", "timers", "touched", "turns", "watched", "watched_ended",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, record: bool = False) -> None:
@@ -590,6 +623,7 @@ class RunState:
         self.timers: Timers[tuple[StepChain, MapRow, int]] = Timers()
         self.deadlines: Timers[Callable[[Now], None]] = Timers()
         self.touched: set[int] = set()
+        self.streams: dict[tuple[int, int], Stream] = {}
         self.stopping: dict[int, AdmissionMode] = {}
         self.watched: set[tuple[int, int]] = set()
         self.watched_ended: deque[tuple[tuple[int, int], State, Any, Held | None]] = deque()

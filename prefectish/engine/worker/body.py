@@ -12,6 +12,7 @@ from prefectish.engine.side_thread import SideThread, current_side_thread
 from prefectish.engine.signals import ENDRUN
 from prefectish.engine.state import Paused, Retrying, State
 from prefectish.engine.worker.redaction import redacted
+from prefectish.engine.worker.yielding import collected
 from prefectish.secrets import masking
 from prefectish.tasks.signatures import as_given, functions_behind
 from prefectish.tasks.task import Task
@@ -40,7 +41,7 @@ def finished(outcome: Value | Error, body: Callable[..., Any]) -> Value | Error:
         outcome = capture(_finish, outcome.value)
         outcome = outcome.value if type(outcome) is Value else outcome
     if type(outcome) is Value and type(outcome.value) is GeneratorType and _made_by(body, outcome.value):
-        outcome = capture(list, outcome.value)
+        outcome = collected(outcome.value)
     if type(outcome) is Value and issubclass(type(outcome.value), State):
         outcome = Error(_asked_for(outcome.value))
     if type(outcome) is Error and masking.pattern is not None:

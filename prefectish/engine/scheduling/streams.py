@@ -1,0 +1,54 @@
+"""What generators have yielded so far: maps over them begin before they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from prefectish.engine.scheduling.run_state import RunState, Stream
+
+if TYPE_CHECKING:
+    from prefectish.engine.scheduling.changes import Changes
+    from prefectish.engine.worker.yielding import Yielded
+
+
+class Streams:
+    """Takes what generators yield."""
+
+    def __init__(self, changes: Changes) -> None:
+        self.changes = changes
+        self.run_state: RunState = changes.run_state
+        self._waiting: dict[tuple[int, int], list[Callable[[], None]]] = {}
+
+    def take(self, yielded: Yielded) -> None:
+        """Take items; those that are known, and those before which some are missing, are passed over."""
+        place = yielded.number, yielded.row
+        step_state = self.run_state.step_states[yielded.number]
+        children = step_state.children
+        if self.run_state.over or children is None or yielded.row >= len(children) or children[yielded.row] is not None:
+            return  # it has ended: what is missing is in its result
+        stream = self.run_state.streams.get(place)
+        if stream is None:
+            stream = self.run_state.streams[place] = Stream()
+            chain = step_state.chain
+            if chain is not None and (map_row := chain.open_rows.get(yielded.row)) is not None:
+                self.changes.leave_window(map_row)  # what it feeds needs a place while it runs
+        if yielded.first > stream.count:
+            return
+        new = yielded.items[stream.count - yielded.first :]
+        stream.count += len(new)
+        if stream.listener is not None:
+            stream.listener(new)
+        else:
+            stream.items.extend(new)
+            for tell in self._waiting.pop(place, ()):
+                tell()
+            self.changes.touch_consumers(step_state)
+
+    def once_begun(self, place: tuple[int, int], act: Callable[[], None]) -> None:
+        """Act once something was yielded; it may never be."""
+        stream = self.run_state.streams.get(place)
+        if stream is not None and stream.count:
+            act()
+        else:
+            self._waiting.setdefault(place, []).append(act)
