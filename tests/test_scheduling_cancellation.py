@@ -203,3 +203,21 @@ def test_retry_that_waits_is_cancelled_when_its_map_stops():
     states = owner.progress.run_state.find("load-1").children
     cancelled = [str(state.message) for state in states if isinstance(state, Cancelled)]
     assert cancelled == ["retry cancelled: its map was stopped"]
+
+
+def test_single_task_is_cancelled_while_it_runs_and_while_it_waits_for_a_slot():
+    with Flow("singles") as flow:
+        first = named("first", tags=["db"])()
+        named("second", tags=["db"])()
+        named("after")(first)
+    owner = Owner(flow, tag_limits={"db": 1})
+    (running,) = owner.start()
+    assert len(owner.progress.run_state.step_states) == 3
+    for step_state in owner.progress.run_state.step_states:
+        if step_state.step.name != "after":
+            owner.progress.cancellation.cancel(step_state.step.slug, None, owner.moment)
+    assert running.was_given_up
+    owner.run_all(owner.advance())
+    assert isinstance(owner.state("first"), Cancelled)
+    assert isinstance(owner.state("second"), Cancelled)
+    assert owner.progress.done

@@ -269,6 +269,7 @@ class CallQueue:
         self.claims = ResultClaims(progress.changes, keeps)
         self._keep = keep if isinstance(keep, bool | None) else {keep} if is_a(keep, Task) else set(keep)
         self._arrivals = itertools.count()
+        self._yielded: dict[tuple[int, int], StepState] = {}  # steps for what open calls yield, by their places
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -428,9 +429,10 @@ class CallQueue:
             if outcome.state is None:
                 _pause_with(map_call.outcome, outcome)
             else:
+                forget()
                 start()
 
-        self.progress.streams.once_begun(_call_place(yielding), start)
+        forget = self.progress.streams.once_begun(_call_place(yielding), start)
         yielding.then(tell)
 
     def _once_added(self, maps: Sequence[MapCall], act: Callable[[], None]) -> None:
@@ -512,9 +514,13 @@ class CallQueue:
 
     def _add_yielded(self, a: Argument, outcome: Settled) -> StepState:
         """Add what a call yields as a step, whose rows come up with the items, and end with the call."""
+        place = _call_place(outcome)
+        if place in self._yielded:
+            return self._yielded[place]
         given = Mapped("Items.")
         step_state = self.dynamic_plan.add_literal(_NAMED, a.name.slug, given, stands_in=True, is_final=False)
         self.dynamic_plan.add_own_domain(step_state)
+        self._yielded[place] = step_state
         map_state = step_state.map_state
         assert map_state is not None
         self.claims.claim((outcome,))
@@ -533,8 +539,9 @@ class CallQueue:
             for member in list(map_state.members):
                 self.changes.finish_step(member)
             self.claims.unclaim((outcome,))
+            del self._yielded[place]
 
-        self.run_state.streams[_call_place(outcome)].listen(take)
+        self.run_state.streams[place].listen(take)
         outcome.then(end)
         return step_state
 

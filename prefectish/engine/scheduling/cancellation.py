@@ -132,8 +132,10 @@ class Cancellation:
         position = chain.position[step_state.step.number]
         for map_row in [b for b in chain.open_rows.values() if row is None or b.row == row]:
             self._end_position(chain, map_row, position, Cancelled("cancelled"), now)
-        if row is None:
+        if row is None and chain.map_state is not None:
             self.changes.stop_chain(chain, AdmissionMode.STOP)
+        elif row is None and not step_state.final and not chain.open_rows:  # a single task that waits for a slot
+            self.changes.cancel_early(step_state, 0)
 
     def _end_position(self, chain: StepChain, map_row: MapRow, position: int, state: State, now: Now) -> None:
         """End one step of an open row from outside; what reads it in the row is submitted again."""

@@ -587,6 +587,9 @@ class Changes:
         """Drop a row whose steps are all final, and give back its place in the window."""
         if map_row.counted:
             self.leave_window(map_row)
+        if self.run_state.streams:
+            for step_state in chain.step_states:
+                self.run_state.streams.pop((step_state.step.number, map_row.row), None)
         if chain.open_rows.pop(map_row.row, None) is not None:
             chain.done += 1
             chain.probing -= map_row.probing

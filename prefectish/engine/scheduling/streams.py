@@ -45,10 +45,18 @@ class Streams:
                 tell()
             self.changes.touch_consumers(step_state)
 
-    def once_begun(self, place: tuple[int, int], act: Callable[[], None]) -> None:
-        """Act once something was yielded; it may never be."""
+    def once_begun(self, place: tuple[int, int], act: Callable[[], None]) -> Callable[[], None]:
+        """Act once something was yielded, which it may never be; return what forgets about it."""
         stream = self.run_state.streams.get(place)
         if stream is not None and stream.count:
             act()
         else:
             self._waiting.setdefault(place, []).append(act)
+        return lambda: self._forget(place, act)
+
+    def _forget(self, place: tuple[int, int], act: Callable[[], None]) -> None:
+        waiting = self._waiting.get(place, [])
+        if act in waiting:
+            waiting.remove(act)
+        if not waiting:
+            self._waiting.pop(place, None)
