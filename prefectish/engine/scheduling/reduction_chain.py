@@ -77,8 +77,14 @@ class ReductionChain(StepChain):
 
     def _is_ready(self, row: int) -> bool:
         children = self.step_states[0].children
-        assert children is not None
-        return children[row] is None and row not in self.open_rows and all(s is not None for s in self._states(row))
+        assert children is not None and self.source.children is not None
+        if children[row] is not None or row in self.open_rows:
+            return False
+        reads, rows = self.tree.reads[row], None
+        if type(reads) is range:
+            children, rows = self.source.children, self._rows
+        # What is read ends in its order as a rule: most often the last one says no.
+        return all(children[read if rows is None else rows[read]] is not None for read in reversed(reads))
 
     def _states(self, row: int) -> list[State | None]:
         """Return the states of what a row reads, in map order."""
