@@ -103,6 +103,7 @@ class Run:
         self.recorder: Recorder | None = None
         self.previous: PreviousRun | None = None
         self.ticker: ProgressTicker | None = None
+        self._flushed = 0.0  # when events were handed to the history last
         self.keeper: LimitKeeper | None = None  # keeps what the run holds of limits across runs
         self.failures: FailureLog
         self._left_paused: set[tuple[int, int]] = set()  # of which it was asked, steps and rows
@@ -229,7 +230,7 @@ class Run:
         """Submit, wait for receipts or timers, again; until nothing is left to do."""
         progress, session, clock = self.progress, self.session, self.clock
         mailbox = self.control.mailbox
-        flushed = clock.moment().seconds
+        self._flushed = clock.moment().seconds
         while True:
             if interrupt.happened:
                 reraise_lost_interrupt()
@@ -251,10 +252,15 @@ class Run:
             if mailbox.requests:
                 self._answer(now)
             jobs = progress.advance(receipts, now)
-            if self.ticker is not None:
-                self.ticker.refresh()
-            if progress.run_state.logs or progress.run_state.failure_events or progress.run_state.events:
-                flushed = self._flush_if_due(now.seconds, flushed)
+            self._show_and_flush(now)
+
+    def _show_and_flush(self, now: Now) -> None:
+        """Show how far the run is, and hand over what happened, if that is due."""
+        if self.ticker is not None:
+            self.ticker.refresh()
+        run_state = self.progress.run_state
+        if run_state.logs or run_state.failure_events or run_state.events:
+            self._flushed = self._flush_if_due(now.seconds, self._flushed)
 
     def _only_waits(self) -> bool:
         """Whether nothing runs, and what is next is due later."""
@@ -277,7 +283,9 @@ class Run:
                 raise progress.run_state.raised
             if not getattr(session, "has_queued", False) or progress.run_state.over:
                 return
-            jobs = progress.advance(session.receipts(None), self.clock.moment())
+            receipts, now = session.receipts(None), self.clock.moment()
+            jobs = progress.advance(receipts, now)
+            self._show_and_flush(now)
 
     def _submit(self, jobs: list[Job]) -> None:
         """Submit jobs, drop those that were cancelled, and take back those that are recalled."""
