@@ -1,5 +1,8 @@
 """Threads for ``dask.threaded.get``: live objects, nothing is copied.
 
+A graph of many jobs, which take no time, would cost more than they do. So its tasks are as many as there are threads,
+and each runs one job after another from one line: none waits behind another that takes long.
+
 Dask uses any pool that has ``submit`` and ``_max_workers``. This one is for bodies that take microseconds: its futures
 need no lock, because Dask adds its callback to a future right after ``submit``, and the work starts only then.
 """
@@ -18,6 +21,9 @@ import dask.threaded
 from prefectish.engine.jobs.job import Job, Receipt
 from prefectish.engine.worker.run_steps import run_steps
 from prefectish.executors.pool_session import Arrival, CallsAhead, PoolJob, Report, cluster_error, in_given_order
+
+#: Jobs for each thread of which a graph has a task of their own.
+_FEW = 2
 
 
 class _Future:
@@ -65,7 +71,7 @@ class ThreadPool:
         self._due: SimpleQueue[bool] = SimpleQueue()  # True for each call, False for each thread that is to end
         self._first: deque[_Future] = deque()  # calls that go before the others
         self._rest: deque[_Future] = deque()
-        self._scope = contextvars.copy_context()
+        self.scope = contextvars.copy_context()
 
     def submit(self, fn: Callable[..., Any], *args: Any) -> _Future:
         """Return the future of a call."""
@@ -85,6 +91,11 @@ class ThreadPool:
 
         return _Future(put, fn, args)
 
+    @property
+    def has_first(self) -> bool:
+        """Whether a call waits that goes before the others."""
+        return bool(self._first)
+
     def _put(self, future: _Future) -> None:
         self._rest.append(future)
         self._due.put(True)
@@ -99,7 +110,7 @@ class ThreadPool:
             thread.start()
 
     def _work(self) -> None:
-        take, scope, first, rest = self._due.get, self._scope, self._first, self._rest
+        take, scope, first, rest = self._due.get, self.scope, self._first, self._rest
         while take():
             try:
                 future = first.popleft() if first else rest.popleft()
@@ -151,8 +162,15 @@ class Threads:
 
     def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int, first: CallsAhead | None) -> None:
         """Run jobs in the pool."""
-        graph = live_graph(pool_jobs, self.run_id)
         view = _View(self.pool, max(ahead, self.slots), first)
+        if first is None and len(pool_jobs) > _FEW * self.slots:
+            line = deque(pool_jobs)
+            while line:  # again, if calls went before what was left of it
+                graph = {key_of(b.job, b.job.positions[0], self.run_id): (_run_line, line, report, self.pool)
+                         for b in list(line)[: self.slots]}  # fmt: skip
+                dask.threaded.get(graph, list(graph), pool=view)
+            return
+        graph = live_graph(pool_jobs, self.run_id)
         dask.threaded.get(graph, list(graph), pool=view, callbacks=[posttask(graph, report)])
 
     def lost(self, pool_jobs: Sequence[PoolJob], error: BaseException) -> tuple[list[Receipt], list[PoolJob]]:
@@ -173,6 +191,11 @@ class Threads:
         self.pool.shutdown()
 
 
+def key_of(job: Job, position: int, run_id: str) -> tuple[str, int, int]:
+    """Return the key of a step of a job."""
+    return f"{job.chain.steps[position].slug}-{run_id}", job.index, job.submission
+
+
 def live_graph(pool_jobs: Sequence[PoolJob], run_id: str) -> dict[tuple[str, int, int], Any]:
     """Return the graph of jobs whose steps run in this process."""
     graph: dict[tuple[str, int, int], Any] = {}
@@ -180,7 +203,7 @@ def live_graph(pool_jobs: Sequence[PoolJob], run_id: str) -> dict[tuple[str, int
         job = pool_job.job
         keys: dict[int, tuple[str, int, int]] = {}
         for position in job.positions:
-            keys[position] = key = (f"{job.chain.steps[position].slug}-{run_id}", job.index, job.submission)
+            keys[position] = key = key_of(job, position, run_id)
             before = [keys[p] for p in job.sources(position)] if len(job.positions) > 1 else ()
             graph[key] = (_run_live, pool_job, position, *before)
     return graph
@@ -194,6 +217,25 @@ def _run_live(pool_job: PoolJob, position: int, *before: Any) -> list[Arrival]:
     options = None, job.probe_only, pool_job.may_begin
     ((_, record),) = run_steps(job.chain, (position,), job.index, job.items, pool_job.states, job.starts, *options)
     return [(pool_job, position, record)]
+
+
+def _run_line(line: deque[PoolJob], report: Report, pool: ThreadPool) -> None:
+    """Run one job of a line after another, until there are none, or calls wait that go first."""
+    while line and not pool.has_first:
+        try:
+            pool_job = line.popleft()
+        except IndexError:  # another thread took the last one meanwhile
+            return
+        try:
+            pool.scope.copy().run(_run_whole, pool_job, report)
+        except BaseException:  # no body raises here: the graph is broken, and nothing more of it begins
+            line.clear()
+            raise
+
+
+def _run_whole(pool_job: PoolJob, report: Report) -> None:
+    for position in pool_job.job.positions:
+        report(_run_live(pool_job, position).pop())
 
 
 def posttask(graph: Mapping[Any, Any], report: Report) -> tuple[Any, ...]:
