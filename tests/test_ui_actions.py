@@ -240,7 +240,7 @@ FORMS = ("/runs/x/ask", "/runs/x/approve", "/limits/set", "/deployments/a/b/run"
 
 
 @pytest.mark.parametrize("address", FORMS)
-def test_what_changes_something_needs_the_form_of_the_page(address: str, tmp_path: Path) -> None:
+def test_x21_what_changes_something_needs_the_form_of_the_page(address: str, tmp_path: Path) -> None:
     with browser(tmp_path / "history.db") as client:
         csrf = csrf_of(client)
         for fields, headers, status in (

@@ -105,7 +105,7 @@ def addresses(path: Path, templates: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("made", ["plain", "hostile"])
-def test_every_page_can_be_looked_at(made: str, request: pytest.FixtureRequest) -> None:
+def test_x22_every_page_can_be_looked_at(made: str, request: pytest.FixtureRequest) -> None:
     from prefectish.ui.paths import PATHS
 
     path = request.getfixturevalue(made)
@@ -116,7 +116,7 @@ def test_every_page_can_be_looked_at(made: str, request: pytest.FixtureRequest) 
             check(answer.text, is_page=True)
 
 
-def test_fragments_are_as_harmless(hostile: Path) -> None:
+def test_x22_fragments_are_as_harmless(hostile: Path) -> None:
     run = history.runs(1, store=hostile)[0].id
     with browser(hostile) as client:
         for name in TOPICS:

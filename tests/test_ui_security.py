@@ -39,7 +39,7 @@ def browser(history: Path) -> Iterator[TestClient]:
         yield made
 
 
-def test_nothing_is_shown_without_the_token(browser: TestClient) -> None:
+def test_x20_nothing_is_shown_without_the_token(browser: TestClient) -> None:
     for path in ("/", "/static/x", "/api/runs", "/?token=wrong", "/nowhere"):
         answer = browser.get(path)
         assert answer.status_code == 401
@@ -72,7 +72,7 @@ def test_a_link_does_not_lead_elsewhere(browser: TestClient, after: str) -> None
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "x@localhost", ""])
-def test_a_request_for_another_host_is_refused(browser: TestClient, host: str) -> None:
+def test_x21_a_request_for_another_host_is_refused(browser: TestClient, host: str) -> None:
     browser.get(f"/?token={TOKEN}")
     answer = browser.get("/", headers={"host": host})
     assert answer.status_code == 403
@@ -85,7 +85,7 @@ def test_a_host_can_be_allowed(history: Path) -> None:
     assert browser.get(f"/?token={TOKEN}").status_code == 303
 
 
-def test_every_answer_has_a_strict_policy(browser: TestClient) -> None:
+def test_x22_every_answer_has_a_strict_policy(browser: TestClient) -> None:
     browser.get(f"/?token={TOKEN}")
     for path in ("/", "/nowhere"):
         headers = browser.get(path).headers
@@ -95,7 +95,7 @@ def test_every_answer_has_a_strict_policy(browser: TestClient) -> None:
         assert headers["cache-control"] == "no-store"
 
 
-def test_the_token_is_kept_in_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_x20_the_token_is_kept_in_a_private_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
     token = home_token()
     assert home_token() == token
