@@ -67,6 +67,24 @@ def test_children_say_how_much_came_in(run: Any, tmp_path: Path) -> None:
         assert taken is None or least <= taken < least + 1000
 
 
+def test_states_of_children_know_their_cost(run: Any, tmp_path: Path) -> None:
+    with Flow("costs") as flow:
+        worked = work.map([1, 3, 2], seconds=[0.1, 0.0, 0.1])
+        grow(1)
+    state = run(flow, history=tmp_path / "h.db")
+    first, last = state.children(worked, failed=False).costs()
+    assert 0.05 < first.cpu_seconds < first.seconds + 0.05
+    assert 0.05 < last.cpu_seconds < last.seconds + 0.05
+    assert first.result_bytes >= 100_000
+    (failed,) = state.children("work", failed=True).costs()
+    assert failed.seconds is not None
+    assert len(state.children("grow").costs()) == 1
+    with pytest.raises(RuntimeError, match="asked of the state of a run"):
+        state["work"].children(failed=True).costs()
+    with pytest.raises(RuntimeError, match="not recorded"):
+        run(flow).children("work").costs()
+
+
 def test_bodies_elsewhere_and_runs_without_a_history_are_not_measured(tmp_path: Path) -> None:
     with Flow("costs") as flow:
         work.copy(timeout=60)(1, 0.0)

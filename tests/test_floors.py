@@ -139,7 +139,7 @@ LATE = {
         "prefectish.ui.beside",
     },
     "prefectish.engine.scheduling.events": {"prefectish.history.recorder"},
-    "prefectish.engine.task_states": {"prefectish.display.report"},
+    "prefectish.engine.task_states": {"prefectish.display.report", "prefectish.history.outline"},
     "prefectish.examples.census": {"prefectish.executors"},
     "prefectish.examples.standup": {"prefectish.executors"},
     "prefectish.functions.flow_attempts": {"prefectish.executors.LocalDaskExecutor"},

@@ -252,6 +252,28 @@ class MapResult(Sequence[Any]):
         return f"<MapResult of {len(kinds)}: {told}{cached}>"
 
 
+class ChildCost(NamedTuple):
+    """What a child cost, as far as the history knows: a child of less than a millisecond is not measured.
+
+    Attributes
+    ----------
+    seconds
+        Time of its last attempt.
+    cpu_seconds
+        Time of the processor in the thread of its body.
+    memory_bytes
+        By how much the peak memory of its process grew meanwhile.
+    input_bytes, result_bytes
+        Sizes of its inputs as they came, and of its result.
+    """
+
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    memory_bytes: int | None = None
+    input_bytes: int | None = None
+    result_bytes: int | None = None
+
+
 class ChildStates(list[Any]):
     """States of some children of a task, in map order.
 
@@ -263,10 +285,32 @@ class ChildStates(list[Any]):
         What the children are called, up to their index.
     """
 
-    def __init__(self, label: str, found: Sequence[tuple[int, State]]) -> None:
+    def __init__(
+        self, label: str, found: Sequence[tuple[int, State]], place: tuple[str | None, str] | None = None
+    ) -> None:
         super().__init__(state for _, state in found)
         self.indices = [index for index, _ in found]
         self.label = label
+        self._place = place  # their run, and the slug of their task; None if that is not known
+
+    def costs(self) -> list[ChildCost]:
+        """Return what each child cost, from the record of the run.
+
+        Raises
+        ------
+        RuntimeError
+            The run was not recorded, or this was asked of the state of a map, which does not know its run: write
+            ``state.children("load").costs()``.
+        """
+        if self._place is None:
+            raise RuntimeError('costs are asked of the state of a run: state.children("load").costs()')
+        from importlib import import_module
+
+        run_id, slug = self._place
+        known = None if run_id is None else import_module("prefectish.history.outline").costs(run_id, slug)
+        if known is None:
+            raise RuntimeError(f"costs of children are in the history, and run {run_id} is not recorded there")
+        return [known.get(index, ChildCost()) for index in self.indices]
 
     def items(self) -> Iterator[tuple[int, State]]:
         """Yield map index and state of each child."""
@@ -563,15 +607,18 @@ def _tasks_of(state: Any) -> Mapping[Any, Any]:
 
 
 def _child_states(parent: Any, /, task: Any = None, *, failed: bool | None = None, state: Any = None) -> ChildStates:
-    label = ""
+    label, place = "", None
     if task is not None:
+        states = _tasks_of(parent)
+        slugs = {known: _slug(states, known) for known in states}
+        place = parent.context.get("flow_run_id"), slugs[task_of(slugs, task)]
         parent, label = parent[task], getattr(task, "name", task)
     found = [(i, child) for i, child in enumerate(_complete(parent)) if child is not None]
     if failed is not None:
         found = [(i, child) for i, child in found if child.is_failed() == failed]
     if state is not None:
         found = [(i, child) for i, child in found if _is_a(child, state)]
-    return ChildStates(label, found)
+    return ChildStates(label, found, place)
 
 
 def _is_a(state: Any, wanted: Any) -> bool:

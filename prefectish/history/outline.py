@@ -11,7 +11,7 @@ from sqlalchemy import select
 from prefectish import config
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import Mapped, Pending, State
-from prefectish.engine.task_states import Arrow, TaskStates
+from prefectish.engine.task_states import Arrow, ChildCost, TaskStates
 from prefectish.errors import HistoryWriteError
 from prefectish.history import schema
 from prefectish.history.cells import BadCell, json_of
@@ -42,6 +42,19 @@ def find(run_id: str) -> RunRow | None:
         if row is not None:
             return RunRow(store, row)
     return None
+
+
+def costs(run_id: str, slug: str) -> dict[int, ChildCost] | None:
+    """Return what the children of a task cost by their index, 0 for a single task; None if the run is not found."""
+    run = find(run_id)
+    if run is None:
+        return None
+    return {
+        child.index or 0: ChildCost(
+            child.duration, child.cpu_seconds, child.memory_bytes, child.input_bytes, child.result_bytes
+        )
+        for child in run.children(slug)
+    }
 
 
 def _stores() -> Iterator[HistoryStore]:
