@@ -79,7 +79,8 @@ html_theme_options = {
     "show_prev_next": True,
     "pygments_light_style": "tango",
 }
-html_sidebars = {name: [] for name in ("index", "quickstart", "moving", "moving-later", "benchmarks", "changelog")}
+_WIDE = ("index", "quickstart", "moving", "moving-later", "moving-dask", "moving-joblib", "benchmarks", "changelog")
+html_sidebars = {name: [] for name in _WIDE}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
