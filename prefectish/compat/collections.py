@@ -108,7 +108,7 @@ def dict_to_flatdict(dct: Mapping[Any, Any], parent: CompoundKey | None = None) 
 
 def flatdict_to_dict(dct: Mapping[CompoundKey, Any], dct_class: Callable[..., Any] | None = None) -> Any:
     """Return a flat dict as the nested one that it was made of."""
-    make = dct_class or type(dct)
+    make: Any = dct_class or type(dct)
     result = make()
     for keys, value in dct.items():
         if not isinstance(keys, CompoundKey):

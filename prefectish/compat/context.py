@@ -22,7 +22,7 @@ class Context(contexts.Context):
         value = super().__getattr__(name)
         return DotDict(value) if type(value) is dict and name == "parameters" else value
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:  # type: ignore[override]  # this one can be written to
         self.update({name: value})
 
     def __setitem__(self, name: str, value: Any) -> None:

@@ -203,7 +203,7 @@ class Flow(Registered):
             path = Path(config.home_dir).expanduser() / "flows" / f"{_file_name(fpath)}.prefect"
         return cloudpickle.loads(path.read_bytes())
 
-    def run(  # type: ignore[override]  # what else it takes there means nothing here
+    def run(
         self,
         parameters: Mapping[str, Any] | None = None,
         run_on_schedule: bool | None = None,
@@ -223,7 +223,8 @@ class Flow(Registered):
                 "The `return_tasks` keyword cannot be provided to `flow.run()`, as all task states are returned."
             )
         context = {"config": config, **(context or {})}
-        return super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
+        state: State = super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
+        return state
 
     def _settled(
         self,

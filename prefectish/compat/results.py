@@ -90,7 +90,7 @@ class Result(Deferred):
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return False
-        return bool(self._facts() == other._facts())  # type: ignore[attr-defined]  # the same class
+        return bool(self._facts() == other._facts())
 
     __hash__ = object.__hash__
 
@@ -263,7 +263,7 @@ class RemoteResult(Result):
         system, path = fsspec.core.url_to_fs(f"{self.scheme}://{self.bucket}/{location}", **self.storage_options)
         return system, path
 
-    def read(self, location: str) -> Self:  # type: ignore[override]
+    def read(self, location: str) -> Self:
         """Return the result in an object."""
         new = self.copy()
         system, path = self._system(location)
@@ -271,7 +271,7 @@ class RemoteResult(Result):
         new.location = location
         return new
 
-    def write(self, value_: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+    def write(self, value_: Any, **kwargs: Any) -> Self:
         """Write a value to an object and return its result."""
         new = self.format(**kwargs)
         new.value = value_

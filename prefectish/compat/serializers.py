@@ -11,6 +11,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 import cloudpickle
@@ -107,9 +108,7 @@ class PandasSerializer(Serializer):
 
     def deserialize(self, value: bytes) -> Any:
         """Return the DataFrame of the bytes."""
-        import pandas
-
-        read = getattr(pandas, f"read_{self.file_type}")
+        read = getattr(import_module("pandas"), f"read_{self.file_type}")
         return read(io.BytesIO(value), **self.deserialize_kwargs)
 
     def __eq__(self, other: object) -> bool:

@@ -49,7 +49,7 @@ def load_cached_results(self: State, results: dict[str, Any] | None = None) -> S
 
 def _read(kept: Any, reader: Any) -> Any:
     """Return a result with its value, which is read if only its location is known."""
-    if not isinstance(kept, Result) or kept.value is not None or kept.location is None:
+    if not isinstance(kept, Result) or kept.value is not None or not isinstance(kept.location, str):
         return kept
     return (reader or kept).read(kept.location)
 

@@ -264,9 +264,9 @@ def _binary(name: str, function: Callable[[Any, Any], Any]) -> type[Task]:
         return function(x, y)
 
     run.__doc__ = f"Return what {name} gives of both."
-    return type(Task)(
-        name, (Task,), {"run": run, "auto_generated": True, "__module__": __name__, "__doc__": run.__doc__}
-    )
+    attributes = {"run": run, "auto_generated": True, "__module__": __name__, "__doc__": run.__doc__}
+    made: type[Task] = TaskMetaclass(name, (Task,), attributes)  # type: ignore[assignment]
+    return made
 
 
 Add = _binary("Add", operator.add)

@@ -107,7 +107,7 @@ class Dict(Task):
 
     auto_generated = True
 
-    def bind(self, /, keys: Sequence[Any] = (), values: Sequence[Any] = (), **options: Any) -> Self:
+    def bind(self, /, keys: Sequence[Any] = (), values: Sequence[Any] = (), **options: Any) -> Self:  # type: ignore[override]
         """Set keys and values; other parameters and errors as for a call."""
         entries = {f"key_{i}": key for i, key in enumerate(keys)}
         return super().bind(**entries, **{f"value_{i}": value for i, value in enumerate(values)}, **options)
