@@ -9,6 +9,16 @@ from prefectish.compat.collections import DotDict
 from prefectish.engine import context as contexts
 
 
+class Overlay(contexts.Overlay):
+    """Lays values over the context in a `with` block, which gets this module's context."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Context:
+        super().__enter__()
+        return context
+
+
 class Context(contexts.Context):
     """Reads the context of the run as :data:`prefectish.context` does; what is set is set in this thread alone."""
 
@@ -41,6 +51,10 @@ class Context(contexts.Context):
 
     def __len__(self) -> int:
         return len(contexts.current())
+
+    def __call__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> contexts.Overlay:
+        """Return a context manager that lays values over the current ones; `config` merges deeply."""
+        return Overlay({**(values or {}), **more})
 
     def update(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         """Set values."""

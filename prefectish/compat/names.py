@@ -56,7 +56,8 @@ _DASK = ("prefectish.executors.prefect1_cluster", "DaskExecutor")
 _SCHEDULES = ("prefectish.compat.schedules", "Schedule IntervalSchedule CronSchedule")
 _CLOCKS = ("prefectish.compat.clocks", "Clock ClockEvent IntervalClock CronClock DatesClock RRuleClock")
 _EDGES = ("prefectish.compat.edges", "mapped unmapped flatten EdgeAnnotation")
-_NOTIFY = ("prefectish.utilities.notifications", "callback_factory slack_notifier")
+_NOTIFY = ("prefectish.compat.notifications", "slack_notifier gmail_notifier")
+_CALLBACK = ("prefectish.engine.handlers", "callback_factory")
 _HELPERS = ("prefectish.compat.task_helpers", "task pause_task as_task defaults_from_attrs")
 
 _STORAGES = (
@@ -222,8 +223,8 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.utilities.context": _table(("prefectish.compat.context", "Context context")),
     "prefect.utilities.debug": _table(("prefectish.engine.context", "raise_on_exception")),
     "prefect.utilities.logging": _table(("prefectish.compat.logs", "get_logger")),
-    "prefect.utilities.notifications": _table(_NOTIFY),
-    "prefect.utilities.notifications.notifications": _table(_NOTIFY),
+    "prefect.utilities.notifications": _table(_NOTIFY, _CALLBACK),
+    "prefect.utilities.notifications.notifications": _table(_NOTIFY, _CALLBACK),
     "prefect.utilities.graphql": _table(
         (
             "prefectish.compat.graphql",

@@ -8,6 +8,7 @@ from typing import Any
 from prefectish import flows
 from prefectish.compat.configuration import config
 from prefectish.compat.flows import Flow
+from prefectish.edges import Edge
 from prefectish.engine.clock import RunClock
 from prefectish.engine.context import bind, context, get_logger, unbind
 from prefectish.engine.driver.run import new_run_id, run_flow
@@ -17,6 +18,7 @@ from prefectish.engine.signals import ENDRUN
 from prefectish.engine.state import Failed, Pending, State, innermost
 from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.run_steps import run_job
+from prefectish.tasks.task import Task
 
 
 class Runner:
@@ -124,8 +126,14 @@ class TaskRunner(Runner):
         upstream = {edge: innermost(found) for edge, found in (upstream_states or {}).items()}
         if not all(found.is_finished() for found in upstream.values()):
             return start
-        flow = Flow(self.task.name, tasks=[self.task], edges=upstream, result=self.flow_result)
-        starts = {edge.upstream_task: found for edge, found in upstream.items()}
+        flow = Flow(self.task.name, tasks=[self.task], result=self.flow_result)
+        starts: dict[Any, State] = {}
+        for edge, found in upstream.items():
+            source = edge.upstream_task
+            if source is self.task or source in starts:  # each edge has a state of its own
+                source = Task(source.name)
+            starts[source] = found
+            flow.insert(Edge(source, self.task, edge.key, edge.mapped, edge.flattened))
         if state is not None:
             starts[self.task] = start
         own = self.task.state_handlers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 
@@ -25,6 +26,7 @@ def prefect() -> Iterator[None]:
         del sys.modules[name]
     preparation._required.clear()
     clock.naive_zone = None
+    logging.getLogger("prefectish").parent = logging.root
     for name, method in own.items():
         if method is None:
             delattr(State, name)

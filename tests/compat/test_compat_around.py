@@ -9,6 +9,8 @@ from typing import Any
 import cloudpickle
 import pytest
 
+from prefectish import compat
+
 
 class TestResults:
     def test_a_local_result_writes_and_reads(self, tmp_path):
@@ -317,3 +319,46 @@ def test_a_resource_has_its_tasks():
             more = size + 1
     assert {block.setup_task, block.cleanup_task} <= flow.tasks
     assert flow.run(history=False).result[more].result == 4
+
+
+def test_handlers_of_prefect_get_what_is_logged(request):
+    import logging
+
+    from prefect import Flow, context, task
+
+    seen = []
+
+    class Keep(logging.Handler):
+        def emit(self, record):
+            seen.append((record.name, record.getMessage()))
+
+    keep = Keep()
+    logging.getLogger("prefect").addHandler(keep)
+    request.addfinalizer(lambda: logging.getLogger("prefect").removeHandler(keep))
+    with Flow("logs") as flow:
+        task(lambda: context.logger.warning("careful"), name="warn")()
+    flow.run(history=False)
+    assert seen == [("prefectish.warn", "careful")]
+
+
+def test_secrets_of_its_environment_variables(monkeypatch):
+    from prefect.tasks.secrets import PrefectSecret
+
+    monkeypatch.setenv("PREFECT__CONTEXT__SECRETS__COMPAT_ENV", "[1]")
+    monkeypatch.setenv("PREFECTISH__SECRETS__COMPAT_ENV", "")
+    monkeypatch.delenv("PREFECTISH__SECRETS__COMPAT_ENV")
+    compat.install()
+    assert PrefectSecret("COMPAT_ENV").run() == [1]
+
+
+def test_notifiers_take_their_old_arguments():
+    from prefect.engine.state import Failed, Pending, Success
+    from prefect.utilities.notifications import callback_factory, gmail_notifier, slack_notifier
+
+    handler = slack_notifier(only_states=[Failed], webhook_secret="COMPAT_HOOK", backend_info=False)
+    state = Success("fine")
+    assert handler(None, Pending(), state) is state
+    assert callable(gmail_notifier(ignore_states=[Success]))
+    seen = []
+    callback_factory(lambda obj, new: seen.append(new), check=lambda new: new.is_failed())(None, Pending(), Failed("x"))
+    assert [new.message for new in seen] == ["x"]
