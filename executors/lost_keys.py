@@ -176,14 +176,15 @@ class LossWatch:
         Parameters
         ----------
         limit
-            How long to wait, in seconds; then the question is dropped, and can be asked again.
+            How long to wait, in seconds; then the question is dropped, and can be asked again. None for a question that
+            the scheduler answers by itself; others may hang on a worker, which is not its silence.
 
         Raises
         ------
         NoAnswer
             There was none within the limit.
         SchedulerLost
-            There was none within `no_workers_timeout`.
+            There was none within `no_workers_timeout`, and the scheduler answers nothing else either.
         """
         answer, began = self.connection.begin(question), time.monotonic()
         while True:
@@ -200,10 +201,18 @@ class LossWatch:
             if limit is not None and silent >= limit:
                 answer.cancel()
                 raise NoAnswer(f"no answer within {limit:g} s")
-            if silent > self.no_workers_timeout:
+            if silent > self.no_workers_timeout and (limit is None or not self._answers()):
                 answer.cancel()
                 self.scheduler_lost()
                 raise SchedulerLost(f"the scheduler has not answered for {silent:.0f} s")
+
+    def _answers(self) -> bool:
+        """Whether the scheduler answers what it knows by itself."""
+        answer = self.connection.begin(self._question())
+        if isinstance(capture(answer.result, _SLOW_ANSWER), Error):
+            answer.cancel()
+            return False
+        return True
 
     def _note_silence(self, seconds: float) -> None:
         if seconds >= _SLOW_ANSWER and self.connection.client.status == "running":

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
+from types import SimpleNamespace
 
-from prefectish.executors.lost_keys import LossWatch
+import pytest
+
+from prefectish.executors.lost_keys import LossWatch, NoAnswer, SchedulerLost
 
 KEY, OTHER = ("make-1-run", 3, 0), ("make-1-run", 4, 0)
 
@@ -36,3 +40,49 @@ def test_result_that_was_computed_anew_elsewhere_has_its_own_time():
     watching.unread({KEY: ["tcp://a:1"]}, 100)
     assert watching.unread({KEY: ["tcp://b:1"]}, 115) == {}
     assert list(watching.unread({KEY: ["tcp://b:1"]}, 125)) == [KEY]
+
+
+class Answer:
+    """What a cluster gives to a question: a value, or nothing for ever."""
+
+    def __init__(self, value=None):
+        self.value = value
+
+    def result(self, timeout):
+        if self.value is None:
+            threading.Event().wait(min(timeout, 0.01))
+            raise TimeoutError
+        return self.value
+
+    def done(self):
+        return self.value is not None
+
+    def cancel(self):
+        self.value = None
+
+
+class Connection:
+    """A cluster of which the first question hangs on a worker, and whose scheduler answers others, or does not."""
+
+    client = SimpleNamespace(status="connecting")
+
+    def __init__(self, answers):
+        self.left = [Answer()]
+        self.answers = answers
+
+    def begin(self, question):
+        question.close()
+        return self.left.pop() if self.left else Answer("summary" if self.answers else None)
+
+
+async def question():
+    """Ask for nothing."""
+
+
+@pytest.mark.parametrize(
+    ("answers", "limit", "raised"), [(True, 0.3, NoAnswer), (False, 0.3, SchedulerLost), (True, None, SchedulerLost)]
+)
+def test_question_that_hangs_on_a_worker_is_no_silence_of_the_scheduler(answers, limit, raised):
+    watching = LossWatch(Connection(answers), "run", 0.05, None)
+    with pytest.raises(raised):
+        watching.wait(question(), limit)
