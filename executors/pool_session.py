@@ -75,6 +75,12 @@ class PoolJob:
         return not self.recalled >> position & 1
 
 
+def sharing(job: Job) -> int | None:
+    """Return how many of these jobs share a slot, since their bodies are async; None if each has its own."""
+    found: int | None = job.chain.steps[job.positions[0]].task.async_concurrency
+    return found
+
+
 class _BrokenGraph:
     """A graph whose ``get`` raised."""
 
@@ -278,7 +284,9 @@ class PoolSession:
         self.slots = workers.slots
         self.live = workers.live
         self.batches = workers.batches
-        self._calls, self._others = self._lanes = Lane(workers.slots, True), Lane(workers.slots, False)
+        self._calls, self._others = Lane(workers.slots, True), Lane(workers.slots, False)
+        self._lanes: tuple[Lane, ...] = self._calls, self._others
+        self._shared: dict[int, Lane] = {}  # of jobs that share slots, by how many do
         self.window = 3 * self._others.sizer.maximum  # one graph at work, one about to follow, one being admitted
         self.open: dict[Job, PoolJob] = {}
         self._threads: list[threading.Thread] = []
@@ -295,6 +303,8 @@ class PoolSession:
                 self._start([PoolJob(job)])
             elif job.batch is not None and self.workers.batches:
                 batches.setdefault(job.batch, []).append(PoolJob(job))
+            elif (shared := sharing(job)) is not None and not self.workers.batches:
+                self._lane_of(shared).queue.add([job])
             elif job.chain.steps[0].precedence == CALL:
                 calls.append(job)
             else:
@@ -304,6 +314,14 @@ class PoolSession:
         self._calls.queue.add(calls)
         self._others.queue.add(others)
         self._start_queued()
+
+    def _lane_of(self, shared: int) -> Lane:
+        """Return the lane of jobs of which so many share a slot."""
+        lane = self._shared.get(shared)
+        if lane is None:
+            lane = self._shared[shared] = Lane(self.workers.slots * shared, False)
+            self._lanes = (*self._lanes, lane)
+        return lane
 
     def _start_queued(self) -> None:
         for lane in self._lanes:

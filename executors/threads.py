@@ -20,7 +20,15 @@ import dask.threaded
 
 from prefectish.engine.jobs.job import Job, Receipt
 from prefectish.engine.worker.run_steps import run_steps
-from prefectish.executors.pool_session import Arrival, CallsAhead, PoolJob, Report, cluster_error, in_given_order
+from prefectish.executors.pool_session import (
+    Arrival,
+    CallsAhead,
+    PoolJob,
+    Report,
+    cluster_error,
+    in_given_order,
+    sharing,
+)
 
 #: Jobs for each thread of which a graph has a task of their own.
 _FEW = 2
@@ -159,15 +167,26 @@ class Threads:
         self.slots = slots
         self.run_id = run_id
         self.pool = ThreadPool(slots)
+        self._shared: dict[int, ThreadPool] = {}  # threads that wait for async bodies, by how many share a slot
+        self._lock = threading.Lock()
+
+    def _pool_of(self, job: Job) -> ThreadPool:
+        """Return the threads for a job: those that share slots have threads of their own, which only wait."""
+        shared = sharing(job)
+        if shared is None:
+            return self.pool
+        with self._lock:
+            return self._shared.setdefault(shared, ThreadPool(self.slots * shared))
 
     def run(self, pool_jobs: Sequence[PoolJob], report: Report, ahead: int, first: CallsAhead | None) -> None:
         """Run jobs in the pool."""
-        view = _View(self.pool, max(ahead, self.slots), first)
-        if first is None and len(pool_jobs) > _FEW * self.slots:
+        pool = self._pool_of(pool_jobs[0].job)
+        view = _View(pool, max(ahead, pool.size), first)
+        if first is None and len(pool_jobs) > _FEW * pool.size:
             line = deque(pool_jobs)
             while line:  # again, if calls went before what was left of it
-                graph = {key_of(b.job, b.job.positions[0], self.run_id): (_run_line, line, report, self.pool)
-                         for b in list(line)[: self.slots]}  # fmt: skip
+                graph = {key_of(b.job, b.job.positions[0], self.run_id): (_run_line, line, report, pool)
+                         for b in list(line)[: pool.size]}  # fmt: skip
                 dask.threaded.get(graph, list(graph), pool=view)
             return
         graph = live_graph(pool_jobs, self.run_id)
@@ -189,6 +208,8 @@ class Threads:
     def close(self) -> None:
         """End the threads."""
         self.pool.shutdown()
+        for pool in self._shared.values():
+            pool.shutdown()
 
 
 def key_of(job: Job, position: int, run_id: str) -> tuple[str, int, int]:

@@ -58,7 +58,7 @@ class CallSignature:
         wiring = tuple((ITEM, n) for n in range(len(specs)))
         step = progress.ready.spec_of(self.step_state.step, wiring, mapped=False)
         step.precedence = CALL
-        batch = task.batch_size
+        batch = task.batch_size or task.async_concurrency
         self.spec = ChainSpec(
             -1 - self.step_state.step.number, progress.ready.facts, (step,), (), frozenset((0,)), batch
         )

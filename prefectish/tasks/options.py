@@ -56,6 +56,7 @@ class TaskOptions(TypedDict, total=False):
     nout: int | None
     strict_map: bool
     batch_size: int | Literal["auto"] | None
+    async_concurrency: int | None
     max_concurrency: int | None
     max_branches: int | None
     rate: str | float | None
@@ -164,6 +165,10 @@ def _check_loss(options: Mapping[str, Any]) -> None:
                 f"batch_size={options['batch_size']!r} contradicts {name} as a function: children of a batch run in "
                 f"one place"
             )
+    if options.get("isolation") == "process" and (number := options.get("async_concurrency")):
+        raise ValueError(
+            f"async_concurrency={number!r} contradicts isolation='process': a process of its own shares no slot"
+        )
     if not options.get("rerun_on_loss", True) and (number := options.get("crash_retries")):
         raise ValueError(
             f"crash_retries={number!r} contradicts rerun_on_loss=False: the first runs a lost attempt again, the "
@@ -481,6 +486,7 @@ CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "nout": _or_none(_whole(0)),
     "strict_map": _flag,
     "batch_size": _or_none(_batch_size),
+    "async_concurrency": _or_none(_whole(1)),
     "max_concurrency": _or_none(_whole(1)),
     "max_branches": _or_none(_whole(1)),
     "rate": _or_none(_rate),

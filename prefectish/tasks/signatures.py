@@ -19,6 +19,8 @@ from prefectish.validation import did_you_mean
 if TYPE_CHECKING:
     from inspect import Signature
 
+#: Flag of the code of an async function, as `inspect` has it, which takes long to import.
+CO_COROUTINE = 0x80
 #: Reserved keywords of a call.
 RESERVED = frozenset({"flow", "mapped", "task_args", "upstream_tasks", "return_state", "allow_failure", "wait_for"})
 
@@ -72,6 +74,12 @@ class Inputs:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{name}: {error}; the task takes {self.signature}") from None
+
+
+def check_async(body: Callable[..., Any], name: str) -> None:
+    """Refuse to let children share a slot whose function is not async: ValueError."""
+    if not any(getattr(f, "__code__", None) and f.__code__.co_flags & CO_COROUTINE for f in functions_behind(body)):
+        raise ValueError(f"{name}: async_concurrency needs an async function; write `async def`, or leave it out")
 
 
 class ByKeyword:

@@ -27,7 +27,7 @@ from prefectish.tasks.not_a_value import ResultOption
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions, guess
 from prefectish.tasks.recording import FlowNode, Home
 from prefectish.tasks.returns import annotated_nout
-from prefectish.tasks.signatures import callable_by_keyword, inputs_of, name_of_function
+from prefectish.tasks.signatures import callable_by_keyword, check_async, inputs_of, name_of_function
 from prefectish.triggers import all_successful
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class Task(FlowNode, Generic[R]):
     strict_map: bool = True
     #: Number of children per job: >= 1 or "auto".
     batch_size: int | str | None = None
+    #: Of an async function: number of children that share a slot, and are awaited at the same time there.
+    async_concurrency: int | None = None
     #: Maximum number of children that run at the same time.
     max_concurrency: int | None = None
     #: Maximum number of branches of a map that are open at the same time: begun, and not at the end of the last step.
@@ -209,6 +211,8 @@ class Task(FlowNode, Generic[R]):
         if active := current().get("tags"):
             self.tags |= active
         inputs_of(self.run, self.name)
+        if self.async_concurrency is not None:
+            check_async(self.run, self.name)
         if (flow := current().get("flow")) is not None:
             flow.note_created(self)
 
@@ -269,6 +273,8 @@ class Task(FlowNode, Generic[R]):
                     raise AttributeError(f"{self!r} does not have {name!r} as an attribute or option{guess(name)}")
                 setattr(self, name, value)
         self.name = task_options.checked_name(known.get("name")) or self.name
+        if known.get("async_concurrency") is not None:
+            check_async(self.run, self.name)
         tags = self.tags
         self.__dict__.update(task_options.resolve(known, self.__dict__))
         self.tags |= tags

@@ -274,7 +274,7 @@ def _traits(step: Step) -> tuple[object, ...]:
     """Where and how a step runs; steps that differ in it do not travel together."""
     task = step.task
     priority = id(task.priority) if callable(task.priority) else None
-    return (placement_of(task), priority, task.batch_size, task.isolation)
+    return (placement_of(task), priority, task.batch_size, task.isolation, task.async_concurrency)
 
 
 def _travels_alone(step: Step, limited_tags: frozenset[str]) -> bool:

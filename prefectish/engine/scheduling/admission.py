@@ -164,6 +164,10 @@ class Admission:
             read = chain.source.step.domain
             if read is not None:
                 self.reductions.setdefault(read, []).append(chain)
+        for step_state in chain.step_states:
+            shared = step_state.step.task.async_concurrency
+            if shared is not None:  # a place of the window is not one of a body that computes
+                self.window = max(self.window, shared * self.slots)
         domain = chain.map_state.domain.number
         for step_state in chain.step_states:
             most = step_state.step.task.max_branches

@@ -154,7 +154,8 @@ class ReadySteps:
             if r.step.number in self.keep or any(c not in inside for c in r.step.consumers)
         )
         task = members[0].step.task
-        batch = None if map_state is None else task.batch_size  # a single step has no siblings to share a job with
+        # A single step has no siblings to share a job with; what shares a slot is a batch where those run together.
+        batch = None if map_state is None else task.batch_size or task.async_concurrency
         chain.spec = ChainSpec(self._chain_count, self.facts, specs, tuple(shared), wanted, batch)
         self._chain_count += 1
         if any(computes_name(step_state.step, self.plan.steps) for step_state in members):

@@ -22,6 +22,7 @@ from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.logs.capture import SETTINGS, listen
 from prefectish.engine.worker.recall import may_begin
 from prefectish.engine.worker.run_steps import run_steps
+from prefectish.engine.worker.shared_loop import side_by_side
 from prefectish.engine.worker.time_limit import AttemptOverran, bounded
 from prefectish.errors import text_of
 from prefectish.kinds import is_a
@@ -192,6 +193,10 @@ def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
     end = None if patience is None else perf_counter() + patience
     entries: list[Any] = []
     large: dict[tuple[int, int], Any] = {}
+    most = None if spec is None else spec.steps[0].task.async_concurrency
+    if spec is not None and most is not None:
+        entries = _run_side_by_side(spec, branches, values, (keep, verify, probe_only), large, most)
+        return Batch(pickle.dumps((process_name(), entries), protocol=5), large)
     for number, branch in enumerate(branches):
         if end is not None and perf_counter() > end:
             entries.extend([None] * (len(branches) - number))
@@ -202,6 +207,24 @@ def execute_batch(payload: bytes, calls: bytes, *values: StepResult) -> Batch:
         else:
             entries.append(_run_branch(spec, number, branch, values, (keep, verify, probe_only), large))
     return Batch(pickle.dumps((process_name(), entries), protocol=5), large)
+
+
+def _run_side_by_side(
+    chain: ChainSpec,
+    branches: Sequence[tuple[Any, ...]],
+    values: Sequence[StepResult],
+    options: tuple[int, bool, bool],
+    large: dict[tuple[int, int], Any],
+    most: int,
+) -> list[Any]:
+    """Run branches that share a slot, so many at a time, and return what each gave."""
+    entries: list[Any] = [None] * len(branches)
+
+    def call(number: int, branch: tuple[Any, ...]) -> None:
+        entries[number] = _run_branch(chain, number, branch, values, options, large)
+
+    side_by_side([partial(call, number, branch) for number, branch in enumerate(branches)], most)
+    return entries
 
 
 def _run_branch(

@@ -12,6 +12,7 @@ from prefectish.engine.side_thread import SideThread, current_side_thread
 from prefectish.engine.signals import ENDRUN
 from prefectish.engine.state import Paused, Retrying, State
 from prefectish.engine.worker.redaction import redacted
+from prefectish.engine.worker.shared_loop import awaited, shares_loop
 from prefectish.engine.worker.yielding import collected
 from prefectish.secrets import masking
 from prefectish.tasks.signatures import as_given, functions_behind
@@ -70,6 +71,8 @@ def _finish(value: Any) -> Value | Error:
 
     if type(value) is AsyncGeneratorType:
         return Error(_useless(value))
+    if shares_loop():
+        return awaited(value)
     try:
         asyncio.get_running_loop()
         is_running = True
