@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from prefectish import __version__, history
 from prefectish.cli.app import app
 from prefectish.cli.next_command import NextCommand
+from prefectish.engine.process_tree import process_name
 from prefectish.secrets import masking
 
 FLOW = """
@@ -67,6 +68,23 @@ def test_pasted_command_runs_where_the_run_ran(tmp_path: Path, executor: str) ->
     )
     (child,) = history.run(run.id, store=store).failures()[0].children
     assert child.label == "load[2]"
+
+
+def test_pasted_command_runs_on_the_cluster_where_the_run_ran(tmp_path: Path, dask_client: Any) -> None:
+    file, store = tmp_path / "example_flow.py", str(tmp_path / "h.db")
+    file.write_text(FLOW.format(failing="3, 4"))
+    address = dask_client.scheduler.address
+    done = shell(f"prefectish run {file} -p 'xs=[1, 3, 4]' --address {address} --history {store}")
+    assert done.returncode == 1, done.stderr
+    again = printed(done.stdout)
+    assert f"--address {address}" in again
+    file.write_text(FLOW.format(failing="4,"))
+    done = shell(again)
+    assert "2 of 3 items succeeded, 1 failed" in done.stdout, done.stdout + done.stderr
+    (run,) = history.runs(store=store)
+    assert address in str(run.executor)
+    done_by = {child.worker for child in run.children("load") if child.state == "Success"}
+    assert done_by <= set(dask_client.run(process_name).values())
 
 
 def test_password_of_a_database_is_not_printed_and_the_pasted_command_works(tmp_path: Path) -> None:
