@@ -68,6 +68,11 @@ def _import(name: str) -> ModuleType:
 
 def _import_error(name: str, error: Exception) -> Exception:
     """Return an error of one line, with its place in the file; the error itself if tracebacks are asked for."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "prefect":
+        return FlowDefinitionError(
+            f"{name} imports prefect, which is not installed here: --prefect1 runs a file of Prefect 1 as it is, and "
+            f"`prefectish move {name}` rewrites it"
+        )
     return error if keeps_all() else FlowDefinitionError(f"{name} could not be imported: {told(error)}")
 
 

@@ -13,28 +13,35 @@ from typing import NamedTuple
 #: Names of Prefect 1 that are here, by its modules: where each is, ``name=ours`` if it has another name.
 PLACES: Mapping[str, Mapping[str, str]] = {
     "prefect": {
-        "prefectish": "Flow Parameter Task apply_map case context flatten mapped resource_manager tags task triggers "
-        "unmapped"
+        "prefectish": "Flow Parameter Task __version__ apply_map case context flatten mapped resource_manager tags "
+        "task triggers unmapped"
     },
-    "prefect.core": {"prefectish": "Flow Parameter Task", "prefectish.edges": "Edge"},
+    "prefect.core": {"prefectish": "DateTimeParameter Flow Parameter Task", "prefectish.edges": "Edge"},
     "prefect.core.edge": {"prefectish.edges": "Edge"},
-    "prefect.core.flow": {"prefectish": "Flow"},
+    "prefect.core.flow": {"prefectish": "DateTimeParameter Flow Parameter Task", "prefectish.edges": "Edge"},
     "prefect.core.parameter": {"prefectish": "DateTimeParameter Parameter"},
-    "prefect.core.task": {"prefectish": "Parameter Task"},
+    "prefect.core.task": {"prefectish": "Parameter Task tags", "prefectish.tasks": "FunctionTask"},
     "prefect.client": {"prefectish": "Secret"},
     "prefect.client.secrets": {"prefectish": "Secret"},
     "prefect.engine.cache_validators": {
         "prefectish.engine.cache_validators": "all_inputs all_parameters duration_only never_use partial_inputs_only "
         "partial_parameters_only"
     },
-    "prefect.engine.executors": {"prefectish.executors": "DaskExecutor LocalDaskExecutor LocalExecutor"},
+    "prefect.engine.executors": {
+        "prefectish.executors": "DaskExecutor LocalDaskExecutor LocalExecutor",
+        "prefectish.engine.jobs.protocol": "Executor",
+    },
+    "prefect.engine.executors.base": {"prefectish.engine.jobs.protocol": "Executor"},
+    "prefect.engine.executors.dask": {"prefectish.executors": "DaskExecutor LocalDaskExecutor"},
+    "prefect.engine.executors.local": {"prefectish.executors": "LocalExecutor"},
     "prefect.engine.result": {"prefectish.results": "Result"},
+    "prefect.engine.result.base": {"prefectish.results": "Result"},
     "prefect.engine.results": {"prefectish.results": "LocalResult"},
     "prefect.engine.results.local_result": {"prefectish.results": "LocalResult"},
     "prefect.engine.serializers": {"prefectish.results": "JSONSerializer PickleSerializer Serializer"},
     "prefect.engine.signals": {
         "prefectish.engine.signals": "ENDRUN FAIL LOOP PAUSE RETRY SKIP SUCCESS TRIGGERFAIL VALIDATIONFAIL "
-        "PrefectStateSignal=StateSignal signal_from_state"
+        "PrefectSignal=Signal PrefectStateSignal=StateSignal TimeoutSignal signal_from_state"
     },
     "prefect.engine.state": {
         "prefectish.engine.state": "Cached Cancelled Cancelling Failed Finished Looped Mapped Paused Pending Queued "
@@ -64,7 +71,7 @@ PLACES: Mapping[str, Mapping[str, str]] = {
     "prefect.tasks.control_flow.case": {"prefectish": "case"},
     "prefect.tasks.control_flow.conditional": {
         "prefectish": "ifelse merge switch",
-        "prefectish.tasks.control_flow": "CompareValue=Compare",
+        "prefectish.tasks.control_flow": "CompareValue=Compare Merge",
     },
     "prefect.tasks.control_flow.filter": {"prefectish.tasks.control_flow": "FilterTask"},
     "prefect.tasks.core.collections": {"prefectish.tasks": "Dict List Set Tuple"},
@@ -83,7 +90,10 @@ PLACES: Mapping[str, Mapping[str, str]] = {
         "prefectish": "EnvVarSecret PrefectSecret=Secret",
         "prefectish.tasks.secrets": "SecretBase",
     },
-    "prefect.tasks.secrets.base": {"prefectish": "PrefectSecret=Secret", "prefectish.tasks.secrets": "SecretBase"},
+    "prefect.tasks.secrets.base": {
+        "prefectish": "EnvVarSecret PrefectSecret=Secret",
+        "prefectish.tasks.secrets": "SecretBase",
+    },
     "prefect.tasks.secrets.env_var": {"prefectish": "EnvVarSecret"},
     "prefect.tasks.shell": {"prefectish.tasks.shell": "ShellTask"},
     "prefect.triggers": {
@@ -97,7 +107,10 @@ PLACES: Mapping[str, Mapping[str, str]] = {
     "prefect.utilities.notifications": {
         "prefectish.utilities.notifications": "callback_factory slack_notifier gmail_notifier=email_notifier"
     },
-    "prefect.utilities.tasks": {"prefectish": "pause_task tags task"},
+    "prefect.utilities.notifications.notifications": {
+        "prefectish.utilities.notifications": "callback_factory slack_notifier gmail_notifier=email_notifier"
+    },
+    "prefect.utilities.tasks": {"prefectish": "apply_map pause_task tags task unmapped"},
 }
 #: Names of Prefect 2 and 3, in the same way.
 LATER_PLACES: Mapping[str, Mapping[str, str]] = {
@@ -145,6 +158,7 @@ _RECORDED = "write prefectish.history.run(run_id), or prefectish.attach(run_id) 
 _REGISTRY = "there is no server: prefectish.deployments() and prefectish.history ask the database of the history"
 _FACTS = "write prefectish.context, which has flow_run_id, flow_run_name, task_run_id, parameters and others"
 _SETTINGS = "settings are in ~/.prefectish/config.toml and PREFECTISH_... variables"
+_ERRORS = "exceptions are in prefectish.errors, signals in prefectish.engine.signals"
 _KEEP = "write result=LocalResult(...), or FSResult(...), of prefectish.results"
 _DEPLOY = "write flow.deploy(project), run by `prefectish agent start`, or prefectish.serve(flow)"
 
@@ -177,7 +191,8 @@ GONE: tuple[Gone, ...] = (
     ),
     Gone(
         "prefect.engine.results.PrefectResult prefect.engine.results.ConstantResult "
-        "prefect.engine.results.SecretResult prefect.engine.result.NoResult prefect.engine.result_handlers",
+        "prefect.engine.results.SecretResult prefect.engine.result.NoResult "
+        "prefect.engine.result.NoResultType prefect.engine.result_handlers",
         "write LocalResult or FSResult of prefectish.results; small results need no store",
     ),
     Gone("prefect.engine.serializers", "write a class with serialize and deserialize, as LocalResult(serializer=...)"),
@@ -186,7 +201,19 @@ GONE: tuple[Gone, ...] = (
     Gone("prefect.utilities.tasks.as_task", "write prefectish.tasks.Constant(x)"),
     Gone("prefect.utilities.configuration", "write `with prefectish.context(...)`, or set PREFECTISH_... variables"),
     Gone("prefect.config prefect.configuration", _SETTINGS),
-    Gone("prefect.exceptions", "exceptions are in prefectish.errors, signals in prefectish.engine.signals"),
+    Gone("prefect.exceptions", _ERRORS),
+    Gone("prefect.engine.result.base prefect.engine.results.constant_result prefect.engine.results.prefect_result "
+         "prefect.engine.results.s3_result prefect.engine.results.gcs_result prefect.engine.results.azure_result",
+         _KEEP),
+    Gone("prefect.engine.state.ClientFailed prefect.engine.get_default_flow_runner_class "
+         "prefect.engine.get_default_task_runner_class "
+         "prefect.core.task.TaskMetaclass prefect.core.parameter.no_default prefect.utilities.edges.EdgeAnnotation "
+         "prefect.utilities.context.Context prefect.tasks.core.resource_manager.ResourceManager "
+         "prefect.tasks.core.resource_manager.ResourceContext", "it has no counterpart: leave it out"),
+    Gone("prefect.schedules.filters.is_day_of_week", "write a function of the datetime: lambda dt: dt.weekday() == 0"),
+    Gone("prefect.utilities.collections prefect.utilities.graphql prefect.utilities.importtools "
+         "prefect.utilities.executors", "write it with the standard library"),
+    Gone("prefect.utilities.exceptions", _ERRORS),
     Gone("prefect.agent", "write `prefectish agent start`"),
     Gone("prefect.models", _REGISTRY),
     Gone("prefect.serialization", "write flow.deploy(project); a flow is loaded anew from its file"),

@@ -52,6 +52,7 @@ Progress = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Log errors only, and show no progress and no table.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log everything, from DEBUG on.")]
+Prefect1 = Annotated[bool, typer.Option("--prefect1", help="The file was written for Prefect 1.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Name of the newest run.
 LAST_RUN = "last"
@@ -70,6 +71,14 @@ def _report_errors() -> Iterator[None]:
         raise _exit_with(error, error.exit_code) from None
     except ConnectionError as error:
         raise _exit_with(error, 3) from None
+
+
+def use_prefect1(wanted: bool) -> None:
+    """Let ``import prefect`` give this package, if a file was written for Prefect 1."""
+    if wanted:
+        from prefectish.compat import install
+
+        install()
 
 
 def _exit_with(error: object, code: int) -> typer.Exit:
@@ -128,14 +137,11 @@ def run(
     quiet: Quiet = False,
     verbose: Verbose = False,
     as_json: Json = False,
-    prefect1: Annotated[bool, typer.Option("--prefect1", help="The file was written for Prefect 1.")] = False,
+    prefect1: Prefect1 = False,
 ) -> None:
     """Run a flow; the exit code shows how it ended."""
     _set_verbosity(quiet, verbose)
-    if prefect1:
-        from prefectish.compat import install
-
-        install()
+    use_prefect1(prefect1)
     with _report_errors():
         loaded = load_flow(flow)
         options: dict[str, Any] = {"executor": load_executor(executor, address), "history": history}

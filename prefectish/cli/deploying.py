@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from prefectish.cli import showing
-from prefectish.cli.app import Json, Param, app
+from prefectish.cli.app import Json, Param, Prefect1, app, use_prefect1
 from prefectish.cli.app import _exit_with as exit_with
 from prefectish.cli.app import _report_errors as report_errors
 from prefectish.cli.loading import parse_parameters, parse_value
@@ -80,11 +80,13 @@ def deploy(
     timeout: Annotated[float | None, typer.Option(help="Longest time of a run, in seconds.")] = None,
     store: Store = None,
     as_json: Json = False,
+    prefect1: Prefect1 = False,
 ) -> None:
     """Register a flow, to be run by agents.
 
     Example: prefectish deploy reports.py:daily --project sales -p region=eu
     """
+    use_prefect1(prefect1)
     with report_errors():
         loaded = load_flow(flow)
         place = None if environment is None else _environment(flow, environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from prefectish.compat.storage import LocalRun, RunConfig, labels_of, say_what_is_ignored
 from prefectish.engine.context import get_logger
-from prefectish.engine.state import Mapped, State
+from prefectish.engine.state import Mapped, Pending, State
 from prefectish.environments import LocalEnvironment
 from prefectish.flow_source import origin_of
 from prefectish.history.recorded_states import task_state
@@ -156,13 +157,14 @@ class TaskRunView:
         state = task_state(row, self.task_slug, bool(is_mapped))
         if self.map_index < 0 or not isinstance(state, Mapped):
             return state
-        child: State = state.map_states[self.map_index]
-        return child
+        return state.map_states[self.map_index] or Pending()
 
     def get_result(self) -> Any:
         """Return the result, if it was stored; of a map the list of its children's."""
         state = self.state
-        return [child.result for child in state.map_states] if isinstance(state, Mapped) else state.result
+        if not isinstance(state, Mapped):
+            return state.result
+        return [None if child is None else child.result for child in state.map_states]
 
     def iter_mapped(self) -> Iterator[Self]:
         """Yield the children of a map."""
@@ -228,7 +230,8 @@ class FlowRunView:
     def get_logs(self, start_time: datetime | None = None, end_time: datetime | None = None) -> list[FlowRunLog]:
         """Return the log of its tasks, in the order of time."""
         lines = self._run._begun().logs()
-        found = [FlowRunLog(line.timestamp, line.level, line.message) for line in lines]
+        levels = logging.getLevelNamesMapping()
+        found = [FlowRunLog(line.at, levels.get(line.level, logging.INFO), line.text) for line in lines]
         return [
             line
             for line in found

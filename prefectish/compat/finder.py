@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from prefectish.compat.names import MODULES, Source
+from prefectish.prefect_names import gone, way_out
 
 
 def _attribute(module: ModuleType, name: str) -> Any:
@@ -23,7 +24,15 @@ def _attribute(module: ModuleType, name: str) -> Any:
         return value
     if f"{place}.{name}" in MODULES:
         return import_module(f"{place}.{name}")
+    if f"{place}.{name}" in gone():
+        raise ImportError(_way_out(f"{place}.{name}"), name=place)
     raise AttributeError(f"module {place!r} has no attribute {name!r}")
+
+
+def _way_out(name: str) -> str | None:
+    """Return what to do about a module of Prefect that is not here; None if it is not known."""
+    row = way_out(name)
+    return None if row is None else f"No module named {name!r} under prefectish.compat: {row.instead}"
 
 
 def is_ours(module: ModuleType) -> bool:
@@ -48,6 +57,8 @@ class PrefectFinder(MetaPathFinder, Loader):
     ) -> ModuleSpec | None:
         """Return how a module of the table is made; None for others."""
         if fullname not in MODULES:
+            if fullname.startswith("prefect.") and (reason := _way_out(fullname)) is not None:
+                raise ModuleNotFoundError(reason, name=fullname)
             return None
         return ModuleSpec(fullname, self, origin="prefectish.compat", is_package=bool(_children(fullname)))
 

@@ -66,6 +66,7 @@ def create_flow_run(
     run_config: Any = None,
     scheduled_start_time: datetime | None = None,
     idempotency_key: str | None = None,
+    task_run_name: str | None = None,
 ) -> str:
     """Ask for a run of a registered flow, and return its identifier."""
     return ask_for_run(
@@ -81,6 +82,7 @@ def wait_for_flow_run(
     stream_logs: bool = False,
     raise_final_state: bool = False,
     max_duration: timedelta = timedelta(hours=12),
+    task_run_name: str | None = None,
 ) -> FlowRunView:
     """Wait for the end of a run; with `raise_final_state` the task ends in its state."""
     logger = get_run_logger()

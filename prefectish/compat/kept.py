@@ -24,7 +24,7 @@ _table = Table(
 _k = _table.c
 _VALUE, _ARTIFACT = "value", "artifact"
 #: Length of the JSON of a value, at most, as there.
-MAX_SIZE = 10_000
+MAX_SIZE = 1_000_000
 
 
 def set_key_value(key: str, value: Any) -> str:
@@ -33,11 +33,11 @@ def set_key_value(key: str, value: Any) -> str:
     Raises
     ------
     ValueError
-        The value is no JSON, or more than 10 KB of it.
+        The value is no JSON, or more than 1 MB of it.
     """
     text = _json(value)
     if len(text) > MAX_SIZE:
-        raise ValueError(f"Value payload exceeds 10KB limit: key {key!r} has {len(text)} characters of JSON")
+        raise ValueError(f"Value payload exceeds 1 MB: key {key!r} has {len(text)} characters of JSON")
     _write(_VALUE, key, text)
     return key
 

@@ -156,7 +156,7 @@ class _Rewriter(cst.CSTTransformer):
         body: list[Any] = []
         places: dict[str, int] = {}
         for line in updated_node.body:
-            statement = next(iter(line.body)) if line in self.made else None
+            statement = line.body[0] if line in self.made and isinstance(line, cst.SimpleStatementLine) else None
             if not _is_import(line):
                 places = {}
             elif isinstance(statement, cst.Import | cst.ImportFrom):

@@ -16,8 +16,10 @@ from __future__ import annotations
 from calendar import monthrange
 from collections.abc import Callable
 from datetime import UTC, datetime, time
+from typing import TYPE_CHECKING
 
 from prefectish.errors import FlowDefinitionError
+from prefectish.missing_names import lead_out
 from prefectish.schedules.zones import aware
 
 Filter = Callable[[datetime], bool]
@@ -130,3 +132,7 @@ def _checked_time(name: str, value: time) -> time:
             f"{name} must be a time without a time zone (the clock's zone applies), got {value!r}"
         )
     return value
+
+
+if not TYPE_CHECKING:
+    __getattr__ = lead_out(__name__)
