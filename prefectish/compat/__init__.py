@@ -7,7 +7,6 @@ is the same one, and no rule of it differs.
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC
 
@@ -15,10 +14,6 @@ from prefectish.compat.finder import PrefectFinder, is_ours
 from prefectish.compat.logs import join_loggers
 from prefectish.compat.states import extend_states
 from prefectish.engine import clock, preparation
-from prefectish.secrets.store import PREFIX
-
-#: Prefix of the environment variables of secrets, which were settings.
-SECRETS = "PREFECT__CONTEXT__SECRETS__"
 
 
 def install() -> None:
@@ -42,9 +37,6 @@ def install() -> None:
     clock.naive_zone = UTC
     extend_states()
     join_loggers()
-    for name, value in list(os.environ.items()):
-        if name.startswith(SECRETS):
-            os.environ.setdefault(f"{PREFIX}{name.removeprefix(SECRETS)}", value)
     preparation.require("prefectish.compat.installed")
 
 

@@ -26,7 +26,7 @@ from prefectish.compat.collections import (
 DEFAULTS: Mapping[str, Any] = {
     "debug": False,
     "backend": "server",
-    "home_dir": "~/.prefect",
+    "home_dir": os.path.expanduser("~/.prefect"),
     "logging": {"level": "INFO", "log_attributes": [], "extra_loggers": []},
     "flows": {"eager_edge_validation": False, "run_on_schedule": True, "checkpointing": False},
     "tasks": {
@@ -130,8 +130,13 @@ def interpolate_config(settings_: Mapping[str, Any], env_var_prefix: str | None 
     flat = {keys: interpolate_env_vars(value) for keys, value in flat.items()}
     for keys in flat:
         flat[keys] = _with_references(flat, flat[keys])
-    filled: Config = flatdict_to_dict(flat, Config)
-    return filled
+    sections: Config = as_nested_dict(_sections(settings_), Config)
+    return merge_dicts(sections, flatdict_to_dict(flat, Config))
+
+
+def _sections(settings_: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections alone: one without settings has no key that leads to it."""
+    return {name: _sections(value) for name, value in settings_.items() if isinstance(value, Mapping)}
 
 
 def _with_references(flat: Mapping[CompoundKey, Any], value: Any) -> Any:
@@ -192,7 +197,16 @@ def process_task_defaults(config: Config) -> Config:
     return config
 
 
-config: Config = as_nested_dict(DEFAULTS, Config)
+def _of_user() -> Config:
+    """Return the settings of this user: the defaults, those of the user's file, those of the environment."""
+    path = os.environ.get("PREFECT__USER_CONFIG_PATH", os.path.expanduser("~/.prefect/config.toml"))
+    found: dict[str, Any] = as_nested_dict(DEFAULTS, dict)
+    if os.path.isfile(path):
+        found = merge_dicts(found, load_toml(path))
+    return process_task_defaults(interpolate_config(as_nested_dict(found, Config), ENV_VAR_PREFIX))
+
+
+config = _of_user()
 
 
 @contextmanager

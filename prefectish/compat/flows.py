@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.optional_deps import load
 from prefectish.parameters import Parameter
 from prefectish.safe_repr import printable
+from prefectish.tasks.collections import as_task
 from prefectish.tasks.task import Task
 
 
@@ -223,8 +225,13 @@ class Flow(Registered):
                 "The `return_tasks` keyword cannot be provided to `flow.run()`, as all task states are returned."
             )
         context = {"config": config, **(context or {})}
-        state: State = super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
+        with more_handlers(self.tasks, kwargs.pop("task_runner_state_handlers", None)):
+            state: State = super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
         return state
+
+    def _admit(self, value: Any) -> Task:
+        """Add what stands for a value; a task of another flow is added without its inputs."""
+        return self.add_task(as_task(value, self))
 
     def _settled(
         self,
@@ -264,6 +271,19 @@ class Flow(Registered):
             return graphviz.Source(super().visualize(flow_state, format="dot"))
         stem, ending = os.path.splitext(filename)
         return super().visualize(flow_state, format="dot", filename=f"{stem}.{format or ending.lstrip('.') or 'pdf'}")
+
+
+@contextmanager
+def more_handlers(tasks: Iterable[Task], handlers: Sequence[Callable[..., Any]] | None) -> Iterator[None]:
+    """Give tasks more state handlers for the time of a `with` block."""
+    own = {task: task.state_handlers for task in tasks} if handlers else {}
+    for task, before in own.items():
+        task.state_handlers = [*before, *(handlers or ())]
+    try:
+        yield
+    finally:
+        for task, before in own.items():
+            task.state_handlers = before
 
 
 def _eager(validate: bool | None) -> bool:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from prefectish.compat.configuration import config
+from prefectish.engine.context import current
+from prefectish.secrets.output_masking import mask_output
+from prefectish.secrets.store import decoded
 from prefectish.tasks import control_flow, secrets
 
 
@@ -29,9 +33,13 @@ class PrefectSecret(secrets.Secret):
         wanted = name or self.secret_name
         if not wanted:
             raise ValueError("A secret name must be provided.")
-        if wanted == self.secret_name:
-            return super().run()
-        return PrefectSecret(wanted).run()
+        if wanted != self.secret_name:
+            return PrefectSecret(wanted).run()
+        settings = config.context.secrets
+        if wanted in settings and wanted not in (current().get("secrets") or {}):
+            self._refuse_while_building()
+            return mask_output(decoded(settings[wanted]))
+        return super().run()
 
 
 class EnvVarSecret(secrets.EnvVarSecret):

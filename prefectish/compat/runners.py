@@ -7,14 +7,13 @@ from typing import Any
 
 from prefectish import flows
 from prefectish.compat.configuration import config
-from prefectish.compat.flows import Flow
+from prefectish.compat.flows import Flow, more_handlers
 from prefectish.edges import Edge
 from prefectish.engine.clock import RunClock
 from prefectish.engine.context import bind, context, get_logger, unbind
 from prefectish.engine.driver.run import new_run_id, run_flow
 from prefectish.engine.plan.compile import compile_flow
 from prefectish.engine.scheduling.progress import Progress
-from prefectish.engine.signals import ENDRUN
 from prefectish.engine.state import Failed, Pending, State, innermost
 from prefectish.engine.worker.attempt_context import run_context
 from prefectish.engine.worker.run_steps import run_job
@@ -67,7 +66,7 @@ class FlowRunner(Runner):
         parameters: Mapping[str, Any] | None = None,
         executor: Any = None,
         context: Mapping[str, Any] | None = None,
-        **options: Any,
+        task_runner_state_handlers: Sequence[Callable[..., Any]] | None = None,
     ) -> State:
         """Run the flow and return its state, whose result has the states of `return_tasks`."""
         flow = self.flow
@@ -84,7 +83,8 @@ class FlowRunner(Runner):
         values = flow._settled(parameters, {}, context)
         given = {"config": config, **(context or {})}
         chosen = flow._options(state=state, task_states=task_states, executor=executor, context=given)
-        ended = run_flow(flow, values, chosen._replace(one_pass=True))
+        with more_handlers(flow.tasks, task_runner_state_handlers):
+            ended = run_flow(flow, values, chosen._replace(one_pass=True))
         if not isinstance(ended.result, dict):
             return ended
         return ended.replace(result={task: ended.result[task] for task in wanted})
@@ -136,14 +136,8 @@ class TaskRunner(Runner):
             flow.insert(Edge(source, self.task, edge.key, edge.mapped, edge.flattened))
         if state is not None:
             starts[self.task] = start
-        own = self.task.state_handlers
-        self.task.state_handlers = [*own, *self.state_handlers]
-        try:
+        with more_handlers([self.task], self.state_handlers):
             return _first_attempt(flow, self.task, starts, context or {})
-        except ENDRUN as end:
-            return end.state
-        finally:
-            self.task.state_handlers = own
 
     def __repr__(self) -> str:
         return f"<TaskRunner: {self.task.name}>"

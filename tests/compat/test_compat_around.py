@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import cloudpickle
 import pytest
-
-from prefectish import compat
 
 
 class TestResults:
@@ -341,14 +342,30 @@ def test_handlers_of_prefect_get_what_is_logged(request):
     assert seen == [("prefectish.warn", "careful")]
 
 
-def test_secrets_of_its_environment_variables(monkeypatch):
+def test_secrets_among_the_settings():
+    from prefect import context
     from prefect.tasks.secrets import PrefectSecret
+    from prefect.utilities.configuration import set_temporary_config
 
-    monkeypatch.setenv("PREFECT__CONTEXT__SECRETS__COMPAT_ENV", "[1]")
-    monkeypatch.setenv("PREFECTISH__SECRETS__COMPAT_ENV", "")
-    monkeypatch.delenv("PREFECTISH__SECRETS__COMPAT_ENV")
-    compat.install()
-    assert PrefectSecret("COMPAT_ENV").run() == [1]
+    with set_temporary_config({"context.secrets.COMPAT_SETTING": "[1]"}):
+        assert PrefectSecret("COMPAT_SETTING").run() == [1]
+        with context(secrets={"COMPAT_SETTING": "2"}):
+            assert PrefectSecret("COMPAT_SETTING").run() == 2
+
+
+def test_settings_of_the_user_and_the_environment(tmp_path):
+    (tmp_path / "config.toml").write_text(
+        '[tasks.defaults]\nmax_retries = 2\nretry_delay = 5\n[context.secrets]\nA = "b"\n'
+    )
+    code = (
+        "import prefectish.compat; prefectish.compat.install(); import prefect; "
+        "print(prefect.Task().retry_delay, prefect.config.context.secrets.to_dict(), prefect.config.debug)"
+    )
+    own = {"PREFECT__USER_CONFIG_PATH": str(tmp_path / "config.toml"), "PREFECT__CONTEXT__SECRETS__KEY": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **own}
+    )
+    assert done.stdout == "0:00:05 {'A': 'b', 'KEY': 1} False\n", done.stderr
 
 
 def test_notifiers_take_their_old_arguments():

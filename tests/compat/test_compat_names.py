@@ -58,6 +58,25 @@ if __name__ == "__main__":
 """
 
 
+def test_workers_install_it_before_they_import_what_a_body_needs(tmp_path):
+    (tmp_path / "helper_of_sums.py").write_text(
+        "import prefect\nfrom prefect import task\n\n@task\ndef double(x):\n"
+        "    return 2 * x, prefect.context.task_name\n"
+    )
+    script = tmp_path / "sums.py"
+    script.write_text(
+        "from helper_of_sums import double\nfrom prefect import Flow\nfrom prefect.executors import LocalDaskExecutor\n"
+        "with Flow('sums') as flow:\n    doubled = double.map([1, 2])\n"
+        "state = flow.run(executor=LocalDaskExecutor(scheduler='processes', num_workers=1))\n"
+        "print(state.result[doubled].result)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "prefectish.compat", str(script)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout == "[(2, 'double'), (4, 'double')]\n", done.stderr
+
+
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
 def test_a_script_runs_as_it_is(tmp_path, scheduler):
     script = tmp_path / "sums.py"
