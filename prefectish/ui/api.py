@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -15,9 +17,9 @@ from prefectish.ui.actions import ACTIONS
 from prefectish.ui.lookups import PictureQuery
 from prefectish.ui.openapi import Operation, document
 from prefectish.ui.paths import PATHS
-from prefectish.ui.queries.maps import picture_bytes
+from prefectish.ui.queries.maps import Pixels, picture_bytes
 from prefectish.ui.records import Asked, Record
-from prefectish.ui.requests import record_of, source_of
+from prefectish.ui.requests import Answer, record_of, shared, source_of
 
 
 class Lookup(NamedTuple):
@@ -56,19 +58,28 @@ def routes() -> list[BaseRoute]:
     ]
 
 
-def _json(each: Lookup) -> Callable[[Request], Response]:
-    def answer(request: Request) -> Response:
-        return Response(each.look_up(request).model_dump_json(), media_type="application/json")
-
-    return answer
+def _json(each: Lookup) -> Answer:
+    return shared(lambda request: each.look_up(request).model_dump_json(), "application/json")
 
 
-def picture(request: Request) -> Response:
+async def picture(request: Request) -> Response:
     """Return a byte for each item of a map: its state or its duration."""
-    by = record_of(PictureQuery, request).by
-    path = request.path_params
+    source, key = source_of(request), (request.scope["path"], request.scope["query_string"])
+    found = source.recent(key) or await run_in_threadpool(source.answered, key, lambda: _packed(request))
+    headers = {"X-Longest": f"{found.longest:.6f}", "Vary": "Accept-Encoding"}
+    content = found.bytes
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+    else:
+        content = gzip.decompress(content)
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+def _packed(request: Request) -> Pixels:
+    """Return the bytes of a picture compressed, once for all who look at it: a million are few that way."""
+    by, path = record_of(PictureQuery, request).by, request.path_params
     found = picture_bytes(source_of(request), path["run"], path["step"], by)
-    return Response(found.bytes, media_type="application/octet-stream", headers={"X-Longest": f"{found.longest:.6f}"})
+    return Pixels(gzip.compress(found.bytes, 3, mtime=0), found.longest)
 
 
 def operations() -> list[Operation]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from prefectish.ui import lookups
 from prefectish.ui.records import Record
-from prefectish.ui.rendering import show
+from prefectish.ui.rendering import context, rendered
+from prefectish.ui.requests import Answer, shared
 
 #: What is looked up for each page, and its template, by the name of its route.
 PAGES: Mapping[str, tuple[Callable[[Request], Record], str]] = {
@@ -30,11 +30,7 @@ PAGES: Mapping[str, tuple[Callable[[Request], Record], str]] = {
 }
 
 
-def page(name: str) -> Callable[[Request], Response]:
+def page(name: str) -> Answer:
     """Return what answers a request for a page."""
     look_up, template = PAGES[name]
-
-    def answer(request: Request) -> Response:
-        return show(request, template, look_up(request))
-
-    return answer
+    return shared(lambda request: rendered(template, context(request, look_up(request))), "text/html")

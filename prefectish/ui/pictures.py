@@ -73,7 +73,7 @@ class Picture:
             width = 0 if last is None else last + 1
             self._widen(width)
             self._read_pieces(connection, [n for n in range(-(-width // PIECE)) if n not in self._full])
-            failed = connection.execute(select(func.count()).where(self._own, _c.error.is_not(None))).scalar_one()
+            failed = connection.execute(select(func.count()).where(has_failed(self._run, self._step))).scalar_one()
             if failed != sum(map(self.states.count, FAILED)):  # some were run again
                 again = [n for n in sorted(self._full) if any(code in self._piece(n) for code in FAILED)]
                 self._read_pieces(connection, again)
@@ -168,6 +168,14 @@ class Picture:
                     if row < len(found):
                         found[row] = 2 * (ord(code) - _FIRST)
         return bytes(found)
+
+
+def has_failed(run: RunRow, step: int) -> ColumnElement[bool]:
+    """Return the condition for failed items of a task, in the last part of a run, by the index of failures.
+
+    Numbers of causes are positive. A sum is no column, by which the database would go through all items of the task.
+    """
+    return (_c.run == run._number) & (_c.error > 0) & (_c.step + 0 == step) & (_c.part == run.part)
 
 
 def _shade(seconds: ColumnElement[float], edges: list[float], first: int = 1) -> ColumnElement[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,14 +19,13 @@ from prefectish.ui.queries.forms import values_of
 from prefectish.ui.queries.registry import deployment_detail
 from prefectish.ui.records import Asked, Record
 from prefectish.ui.rendering import show
-from prefectish.ui.requests import first_error, source_of
+from prefectish.ui.requests import Answer, first_error, source_of
 from prefectish.ui.security import is_inside, root_of
 
 #: Bytes of a body, at most.
 MAX_BODY = 1_000_000
 READ_ONLY = "this page is read-only; start `prefectish ui` without --read-only to ask for something"
 NO_CSRF = "the form was not one of this page: reload the page, and try again"
-Answer = Callable[[Request], Awaitable[Response]]
 
 
 def form(name: str) -> Answer:
@@ -113,7 +112,10 @@ async def _carried_out(request: Request, action: Action, wanted: Callable[[], Re
         except (ValueError, TypeError) as error:
             raise HTTPException(400, str(error)) from None
 
-    return await run_in_threadpool(act)
+    try:
+        return await run_in_threadpool(act)
+    finally:
+        source_of(request).forget_answers()
 
 
 def _record(request: Request, action: Action, given: Mapping[str, str]) -> Record:

@@ -15,6 +15,8 @@ from prefectish.history.store import HistoryStore
 T = TypeVar("T")
 #: What is remembered at most: pictures of maps, timelines, comparisons.
 MOST_REMEMBERED = 64
+#: Seconds for which an answer is given to all who ask the same: viewers of one run fetch what changed at once.
+MOMENT = 0.4
 #: Seconds that a page waits for what takes long; it is shown without it then, and completed later.
 PATIENCE = 0.15
 
@@ -42,12 +44,41 @@ class Source:
         self._known: OrderedDict[Hashable, _Memory] = OrderedDict()
         self._pending: dict[Hashable, Future[Any]] = {}
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._recent: OrderedDict[Hashable, _Memory] = OrderedDict()
+        self._asked: OrderedDict[Hashable, threading.Lock] = OrderedDict()
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="prefectish-ui")
 
     def close(self) -> None:
         """Compute nothing more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def recent(self, key: Hashable) -> Any:
+        """Return what was answered to the same question a moment ago; None if it was not asked then."""
+        found = self._recent.get(key)
+        return None if found is None or time.monotonic() - found.at > MOMENT else found.value
+
+    def answered(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return the answer to a question, for all who ask it in the same moment."""
+        with self._lock:
+            alone = self._asked.setdefault(key, threading.Lock())
+        with alone:
+            known: T | None = self.recent(key)
+            if known is not None:
+                return known
+            value = compute()
+            with self._lock:
+                self._recent[key] = _Memory(time.monotonic(), value)
+                while len(self._recent) > MOST_REMEMBERED:
+                    self._recent.popitem(last=False)
+                while len(self._asked) > MOST_REMEMBERED:
+                    self._asked.popitem(last=False)
+            return value
+
+    def forget_answers(self) -> None:
+        """Answer anew: something was asked for."""
+        with self._lock:
+            self._recent.clear()
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return an object that lives between requests, made when it is asked for first."""

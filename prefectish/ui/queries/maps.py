@@ -30,8 +30,8 @@ def map_detail(source: Source, run_id: str, step: int) -> MapDetail:
     """Return a map of a run, or a single task."""
     run = row_of(source, run_id)
     row = step_row(source, run, step)
-    picture = picture_of(source, run, step, row.state is not None, None if row.mapped == 0 else 0.15)
-    task = task_rows(source, run, [row])[0][0]
+    task = task_rows(source, run, [row])[0][0]  # which waits for the picture, as long as a page does
+    picture = picture_of(source, run, step, row.state is not None, 0.0 if row.mapped else None)
     head = summary(source, run)
     return MapDetail(
         run=head,
@@ -100,7 +100,7 @@ def failed_items(
     if cause is not None:
         wanted.append(c.error == cause)
     if step is not None:
-        wanted.append(c.step == step)
+        wanted.append(c.step + 0 == step)
     if text:
         wanted.append(_has_text(table, text))
     query = _with_texts(run, table).where(and_(*wanted))

@@ -82,11 +82,11 @@ def causes_of(source: Source, run: RunRow, step: int | None = None) -> list[Caus
     c = run._current().c
     failed = (
         select(c.error, func.count().label("number"), func.min(c.step).label("low"), func.max(c.step).label("high"))
-        .where(c.error.is_not(None))
+        .where(c.error > 0)  # numbers are positive: a range lets the database take the index of failures
         .group_by(c.error)
     )
     if step is not None:
-        failed = failed.where(c.step == step)
+        failed = failed.where(c.step + 0 == step)
     counts = failed.subquery()
     query = (
         select(schema.errors, counts.c.number.label("count"), counts.c.low, counts.c.high)
@@ -126,7 +126,7 @@ def _first(source: Source, run: RunRow, error: int, step: int | None) -> list[It
         .limit(MAX_NAMED)
     )
     if step is not None:
-        query = query.where(c.step == step)
+        query = query.where(c.step + 0 == step)
     with source.store.reading() as connection:
         rows = connection.execute(query).all()
     return [item_ref(run, r.step, r.slug, r.row, bool(r.mapped), r.item_key, r.name) for r in rows]

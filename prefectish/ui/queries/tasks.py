@@ -14,7 +14,7 @@ from prefectish.engine.task_states import Arrow
 from prefectish.history import schema
 from prefectish.history.children import aware_time, readable_key
 from prefectish.history.queries import RunRow
-from prefectish.ui.pictures import Picture, picture_of, running_rows
+from prefectish.ui.pictures import Picture, has_failed, picture_of, running_rows
 from prefectish.ui.records import Count, Edge, ItemRef, TaskRow
 from prefectish.ui.source import PATIENCE, NotFound, Source
 
@@ -146,11 +146,7 @@ def map_row(source: Source, run: RunRow, row: Any, picture: Picture | None, said
 
 def _failed_of(source: Source, run: RunRow, step: int) -> dict[str, int]:
     """Return how many items of a map have failed, by an index."""
-    query = (
-        select(_c.state, func.count())
-        .where(_c.run == run._number, _c.error.is_not(None), _c.step == step, _c.part == run.part)
-        .group_by(_c.state)
-    )
+    query = select(_c.state, func.count()).where(has_failed(run, step)).group_by(_c.state)
     with source.store.reading() as connection:
         return {schema.STATES[state]: number for state, number in connection.execute(query)}
 

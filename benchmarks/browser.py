@@ -1,0 +1,253 @@
+"""Ask what the page costs: time and size of each page of a large history, and 100 viewers of a run that goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.cluster import start_cluster
+from benchmarks.measure import ROOT, SETTLE, cost_of, fresh, middle
+from benchmarks.table import Row, spread
+from benchmarks.workloads import mapped
+from prefectish.executors import DaskExecutor
+
+#: Most milliseconds and bytes of a page; most cores of the server, and processor time of client and scheduler, with
+#: viewers against without.
+SERVER_TIME, SIZE, CORES, WATCHED = 300.0, 1e6, 0.5, 1.02
+VIEWERS = 100
+#: One item in so many fails.
+EVERY = 1000
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """Return the rows of a large history, and of viewers."""
+    runs, width = (20, 10_000) if quick else (1_000, 1_000_000)
+    found = fresh("benchmarks.browser", "pages", str(runs), str(width))
+    what = f"{runs:,} runs and one of {width:,} items"
+    first, again = max(each[0] for each in found.values()), max(each[1] for each in found.values())
+    sizes = max(each[2] for each in found.values())
+    made = [
+        Row("browser", f"slowest page of {what}, the first time", first, "ms", SERVER_TIME, None, found),
+        Row("browser", f"slowest page of {what}, again", again, "ms", SERVER_TIME),
+        Row("browser", f"largest page of {what}", sizes, "bytes", SIZE),
+    ]
+    width, rounds = (500, 1) if quick else (10_000, 4)
+    live = fresh("benchmarks.browser", "viewers", str(width), str(rounds))
+    ratios = [watched / alone for watched, alone in live["cpu"]]
+    what = f"{VIEWERS} viewers of a run of {width:,} children"
+    return [
+        *made,
+        Row("browser", f"{what}, cpu of the server", middle(live["cores"]), "cores", CORES, spread(live["cores"])),
+        Row("browser", f"{what}, cpu beside it", middle(ratios), "x without", WATCHED, spread(ratios), live),
+    ]
+
+
+# -- pages of a large history ------------------------------------------------------------------------------------------
+
+
+def pages(runs: int, width: int) -> dict[str, tuple[float, float, int]]:
+    """Return milliseconds of the server for the first and the second request of each page, and its size."""
+    from starlette.testclient import TestClient
+
+    from prefectish.ui.app import create_app
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "history.db"))
+        large_history(path, runs, width)
+        found = {}
+        run = "runs/large"
+        for page in (
+            "", "?flow=flow3&state=Success", run, f"{run}/logs", f"{run}/failures",
+            f"{run}/failures?text=item-7&sort=seconds&descending=true", f"{run}/timeline", f"{run}/tasks/1",
+            f"{run}/tasks/1/items/{width // 2}", f"{run}/tasks/1/find?text=item-77", "compare?after=large",
+            "deployments", "agents", "limits", "approvals", f"api/{run}/tasks/1/picture",
+        ):  # fmt: skip
+            app = create_app(path, token="t" * 32)  # what an earlier page has read is not known to this one
+            with TestClient(app, base_url="http://localhost", headers={"accept-encoding": "identity"}) as client:
+                client.get("/", params={"token": "t" * 32})
+                client.get("/limits")
+                times = [_milliseconds(client, f"/{page}") for _ in range(2)]
+            found[page or "runs"] = (times[0][0], times[1][0], times[1][1])
+    return found
+
+
+def _milliseconds(client: Any, address: str) -> tuple[float, int]:
+    began = time.perf_counter()
+    answer = client.get(address)
+    taken = 1e3 * (time.perf_counter() - began)
+    if answer.status_code != 200:
+        raise AssertionError(f"{address}: {answer.status_code} {answer.text[:200]}")
+    return taken, len(answer.content)
+
+
+def large_history(path: str, runs: int, width: int) -> None:
+    """Write a history of many runs, and one with a wide map."""
+    import sqlite3
+
+    from sqlalchemy import insert
+
+    from prefectish.history import schema
+    from prefectish.history.store import open_store
+
+    success, failed, now = schema.CODES["Success"], schema.CODES["Failed"], time.time()
+    store = open_store(path)
+    common = {"message": "All reference tasks succeeded.", "heartbeat": now, "part": 0}
+    with store.writing() as connection:
+        for n in range(runs):
+            began = now - 90 * (runs - n) - 4000
+            connection.execute(
+                insert(schema.runs).values(
+                    id=f"{n:08x}-small", flow_name=f"flow{n % 12}", name=f"run {n}", started=began,
+                    state=failed if n % 5 == 0 else success, ended=began + 30 + n % 17,
+                    counts='{"items": {"succeeded": 10}, "tasks": {"succeeded": 1}}', **common,
+                )
+            )  # fmt: skip
+        counts = json.dumps({"items": {"succeeded": width - width // EVERY, "failed": width // EVERY}, "tasks": {}})
+        large = {"id": "large", "flow_name": "large", "name": "large", "counts": counts, "state": success}
+        connection.execute(insert(schema.runs).values(started=now - 3600, ended=now - 10, **large, **common))
+        steps = [{"step": 0, "slug": "numbers-1", "name": "numbers", "mapped": 0, "state": success}]
+        reads = '[["numbers-1", "x", true]]'
+        steps.append({"step": 1, "slug": "load-1", "name": "load", "mapped": 1, "width": width, "reads": reads})
+        for step in steps:
+            mapped_state = {"state": schema.CODES["Mapped"]} if step["mapped"] else {}
+            connection.execute(insert(schema.steps).values(run=runs + 1, since=0, **{**step, **mapped_state}))
+        for n in range(3):
+            facts = {"fingerprint": f"f{n}", "type": "OSError", "message": f"no file {n}", "traceback": "Traceback"}
+            connection.execute(insert(schema.errors).values(number=n + 1, **facts))
+        for n in range(20):
+            connection.execute(insert(schema.texts).values(number=n + 1, digest=f"d{n}", text=f"host:{n}"))
+    chance = random.Random(17)
+    names = [column.name for column in schema.children.columns]
+
+    def child(step: int, row: int) -> list[Any]:
+        broken = step == 1 and row % EVERY == 7
+        known = {
+            "run": runs + 1, "step": step, "row": row, "part": 0, "made": 0, "attempts": 1 + (row % 50 == 0),
+            "state": failed if broken else success, "seconds": round(chance.expovariate(5), 6),
+            "at": round(now - 3600 + 3500 * row / width, 3), "worker": 1 + row % 20, "item_key": f"item-{row}",
+            "error": 1 + row // EVERY % 3 if broken else None, "location": "", "cpu": 0.01, "size": 28,
+        }  # fmt: skip
+        return [known.get(name) for name in names]
+
+    with sqlite3.connect(path) as database:
+        places = ", ".join("?" * len(names))
+        rows_of = (child(1, row) for row in range(width))
+        database.executemany(f"INSERT INTO children ({', '.join(names)}) VALUES ({places})", [child(0, 0)])
+        database.executemany(f"INSERT INTO children ({', '.join(names)}) VALUES ({places})", rows_of)
+
+
+# -- viewers of a run --------------------------------------------------------------------------------------------------
+
+
+def viewers(width: int, rounds: int) -> dict[str, Any]:
+    """Return the cores that the server takes, and pairs of processor seconds of client and scheduler."""
+    with tempfile.TemporaryDirectory() as folder, start_cluster() as cluster:
+        path = str(Path(folder, "history.db"))
+        executor = DaskExecutor(client=cluster.client)
+        time.sleep(SETTLE)
+        _run(executor, 200, path)
+        cpu, cores = [], []
+        for n in range(rounds):
+            costs = {}
+            for watched in (True, False) if n % 2 else (False, True):
+                with _watching(path, cores) if watched else _nobody():
+                    cost = cost_of(cluster, partial(_run, executor, width, path))
+                costs[watched] = cost.client + cost.scheduler
+            cpu.append([costs[True], costs[False]])
+        return {"cpu": cpu, "cores": cores}
+
+
+def _run(executor: Any, width: int, path: str) -> None:
+    flow, _ = mapped(width)
+    state = flow.run(executor=executor, history=path, progress=False)
+    if not state.is_successful():
+        raise AssertionError(f"{flow.name} did not succeed: {state!r}")
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _watching(path: str, cores: list[float]) -> Iterator[None]:
+    """Serve the page to viewers of the newest run, from a process of their own; note the cores that the server took."""
+    command = [sys.executable, "-m", "prefectish.cli", "ui", "--store", path, "--port", "0"]
+    with tempfile.TemporaryDirectory() as home:
+        server = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PREFECTISH_HOME": home}
+        )
+        assert server.stdout is not None
+        found = re.search(r"http://[^:]+:(\d+)/\?token=(\S+)", server.stdout.readline())
+        assert found is not None
+        crowd = subprocess.Popen([sys.executable, "-m", "benchmarks.browser", "crowd", found[1], found[2]], cwd=ROOT)
+        time.sleep(SETTLE)
+        process, began = psutil.Process(server.pid), time.perf_counter()
+        before = sum(process.cpu_times()[:2])
+        try:
+            yield
+        finally:
+            cores.append((sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - began))
+            for each in (crowd, server):
+                each.terminate()
+                each.wait()
+
+
+def crowd(port: int, token: str) -> None:
+    """Follow the newest run, as many browsers do, until this is ended; the list of runs names it."""
+    request = "GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n"
+
+    def ask(address: str) -> socket.socket:
+        opened = socket.create_connection(("127.0.0.1", port))
+        opened.sendall(request.format(address, token).encode())
+        return opened
+
+    def newest() -> tuple[str, bool]:
+        with ask("/api/runs?size=1") as opened, opened.makefile("rb") as answer:
+            run = json.loads(answer.read().partition(b"\r\n\r\n")[2])["runs"][0]
+            return str(run["id"]), bool(run["is_live"])
+
+    run = newest()
+    while not run[1]:
+        time.sleep(0.1)
+        run = newest()
+
+    def follow() -> None:
+        """Read events, and what the page of a run fetches when one came: new lines of the log, at most twice a second."""
+        with ask(f"/events/run/{run[0]}") as stream:
+            due = 0.0
+            while stream.recv(65536):
+                if time.monotonic() >= due:
+                    due = time.monotonic() + 0.5
+                    with ask(f"/api/runs/{run[0]}/logs") as opened:
+                        while opened.recv(65536):
+                            pass
+
+    threads = [threading.Thread(target=follow) for _ in range(VIEWERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    name, *given = sys.argv[1:]
+    if name == "crowd":
+        crowd(int(given[0]), given[1])
+    else:
+        print(json.dumps({"pages": pages, "viewers": viewers}[name](*map(int, given))))
