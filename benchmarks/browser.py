@@ -228,7 +228,7 @@ def crowd(port: int, token: str) -> None:
         run = newest()
 
     def follow() -> None:
-        """Read events, and what the page of a run fetches when one came: new lines of the log, at most twice a second."""
+        """Read events, and what the page of a run then fetches: new lines of the log, at most twice a second."""
         with ask(f"/events/run/{run[0]}") as stream:
             due = 0.0
             while stream.recv(65536):

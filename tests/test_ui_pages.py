@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ pytest.importorskip("httpx2")
 pytest.importorskip("multipart")
 
 from bodies import give
+from postgres import binaries, owner, server
 from recorded_flows import example
 from ui_browser import browser
 
@@ -34,6 +36,7 @@ TEXTS = (
     "{{7*7}} ${7*7} %s {0}", '"]; evil [label="x"]; --> end click A "javascript:alert(6)"',
     "</title></style></textarea>", "&lt;b&gt;", "\ud800",
 )  # fmt: skip
+PROGRAMS = binaries()
 #: Elements by which a text could act, and the attributes of scripts and images of the page's own.
 ACTIVE = {"iframe", "object", "embed", "style", "frame", "meta", "base", "link", "script", "img"}
 
@@ -95,7 +98,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def addresses(path: Path, templates: dict[str, Any]) -> Iterator[str]:
+def addresses(path: Path | str, templates: dict[str, Any]) -> Iterator[str]:
     """Yield the addresses of all pages, or lookups, of the newest run of a history."""
     after, before = (run.id for run in history.runs(2, store=path))
     for template in templates.values():
@@ -104,7 +107,17 @@ def addresses(path: Path, templates: dict[str, Any]) -> Iterator[str]:
             yield found + (f"?before={before}&after={after}" if "compare" in found else "")
 
 
-@pytest.mark.parametrize("made", ["plain", "hostile"])
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    if PROGRAMS is None or (os.geteuid() == 0 and owner() is None):
+        pytest.skip("PostgreSQL is not installed here")
+    with server(PROGRAMS) as running:
+        for _ in range(2):
+            example().run(history=running.url, progress=False)
+        yield running.url
+
+
+@pytest.mark.parametrize("made", ["plain", "hostile", "postgres"])
 def test_x22_every_page_can_be_looked_at(made: str, request: pytest.FixtureRequest) -> None:
     from prefectish.ui.paths import PATHS
 
@@ -114,6 +127,10 @@ def test_x22_every_page_can_be_looked_at(made: str, request: pytest.FixtureReque
             answer = client.get(address)
             assert answer.status_code == 200, (address, answer.text[:300])
             check(answer.text, is_page=True)
+        run = history.runs(1, store=path)[0]
+        load = next(each for each in client.get(f"/api/runs/{run.id}").json()["tasks"] if each["is_map"])
+        address = f"/api/runs/{run.id}/tasks/{load['step']}/picture"
+        assert max(client.get(address, params={"by": "duration"}).content) == 254
 
 
 def test_x22_fragments_are_as_harmless(hostile: Path) -> None:

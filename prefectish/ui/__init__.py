@@ -2,10 +2,11 @@
 
 How it hangs together. A request passes :mod:`security`, is routed by :mod:`routes`, and ends in one of
 
-* :mod:`pages`: a query gives a record, a template is filled with it (``templates/NAME.html``, the record is `page`);
+* :mod:`pages`: a query (:mod:`lookups`, :mod:`queries`) gives a record, a template is filled with it
+  (``templates/NAME.html``, the record is `page`);
 * :mod:`api`: the same query, its record as JSON, described by ``api/openapi.json`` (:mod:`openapi`);
 * :mod:`events`: server-sent events of a topic, ``events/TOPIC``, one look at the database for any number of viewers;
-* :mod:`actions`: what a button asks for, left in the database for the driver or the agent.
+* :mod:`posts`: what a button or a program asks for (:mod:`actions`), left in the database for the driver or the agent.
 
 Queries are functions of a :class:`source.Source` (an open history, and what is remembered of it) that return the
 models of :mod:`records`. Nothing here writes to the tables of runs.
@@ -66,5 +67,5 @@ Buttons post to ``/runs/{run}/ask`` (`ask`), ``/runs/{run}/approve`` (`approve`)
 
 The picture of a map is ``api/runs/{run}/tasks/{step}/picture?by=state`` (`picture`), a byte for each item: the number
 of its state in :data:`prefectish.history.schema.STATES` plus 1, 0 for one that has not ended, 255 for one that is
-running; or with ``by=duration`` 1 to 254 on a logarithmic scale up to `longest`.
+running; or with ``by=duration`` 2 to 254 on a logarithmic scale of four powers of ten, up to `longest`.
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -18,7 +20,7 @@ from prefectish.history.store import open_store
 from prefectish.ui.access import LOOPBACK, Access
 from prefectish.ui.events import Hub
 from prefectish.ui.records import Refusal
-from prefectish.ui.rendering import show
+from prefectish.ui.rendering import compile_all, show
 from prefectish.ui.routes import routes
 from prefectish.ui.security import Guard
 from prefectish.ui.source import NotFound, Source
@@ -59,9 +61,11 @@ def create_app(
 
 @asynccontextmanager
 async def _lifetime(app: Starlette) -> AsyncIterator[None]:
+    compiling = asyncio.create_task(run_in_threadpool(compile_all))
     try:
         yield
     finally:
+        await compiling
         app.state.hub.close()
         app.state.source.close()
 

@@ -57,6 +57,12 @@ def static(file: str) -> str:
     return f"static/{quote(file)}?v={digest}"
 
 
+def compile_all() -> None:
+    """Compile all templates, so that the first viewer of each page does not wait for it."""
+    for name in environment().list_templates():
+        environment().get_template(name)
+
+
 def rendered(template: str, values: dict[str, Any]) -> str:
     """Return a template filled with values."""
     return environment().get_template(template).render(values)
