@@ -22,6 +22,8 @@ from prefectish.engine.worker.attempt import PENDING
 from prefectish.executors.dask_api import Key, Task, TaskRef
 from prefectish.kinds import is_a
 
+#: Types of items that are sent as they are, whatever their value.
+_SMALL = frozenset({type(None), bool, int, float})
 #: A batch of automatic size starts no further branch after so many seconds.
 _BATCH_PATIENCE = 1.0
 
@@ -154,6 +156,9 @@ def _pack_items(job: Job, chain: PackedChain, packer: Packer) -> tuple[list[Any]
     items: list[Any] = []
     refused: list[tuple[int, Record]] = []
     for item, (position, which) in zip(job.items, chain.item_inputs, strict=True):
+        if type(item) in _SMALL:
+            items.append(item)
+            continue
         if position not in job.positions:
             items.append(None)
             continue
@@ -171,9 +176,10 @@ def _pack_items(job: Job, chain: PackedChain, packer: Packer) -> tuple[list[Any]
 
 def _items_of(position: int, items: Sequence[Any], chain: PackedChain) -> tuple[Any, ...]:
     """Return the items with those of other steps left out; empty if the step has none."""
-    if not any(p == position for p, _ in chain.item_inputs):
+    readers = [p for p, _ in chain.item_inputs]
+    if position not in readers:
         return ()
-    return tuple(item if p == position else None for item, (p, _) in zip(items, chain.item_inputs, strict=True))
+    return tuple([item if p == position else None for item, p in zip(items, readers, strict=True)])
 
 
 def _unaffected(job: Job, refused: set[int]) -> tuple[int, ...]:

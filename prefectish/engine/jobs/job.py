@@ -243,6 +243,8 @@ class Job(Struct):
 
     def sources(self, position: int) -> tuple[int, ...]:
         """Return the positions in this job whose results a step reads."""
+        if len(self.positions) == 1:
+            return ()
         found = (k for kind, k in self.chain.steps[position].wiring if kind is STEP and k in self.positions)
         return tuple(dict.fromkeys(found))
 
