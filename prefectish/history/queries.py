@@ -277,6 +277,10 @@ class RunRow:
 
     def _every_child(self, slug: str) -> dict[ItemId, ChildRow]:
         """Return the recorded children of a task by identity, including those of removed items."""
+        return {identity: ChildRow(self, row) for identity, row in self._every_row(slug).items()}
+
+    def _every_row(self, slug: str) -> dict[ItemId, Any]:
+        """Return the rows of the recorded children of a task by identity: a million of them are soon read."""
         table = self._current(gone=True)
         query = self._children(table).where(table.c.step == self._step(slug)).order_by(table.c.row)
         with self._store.reading() as connection:
@@ -286,7 +290,7 @@ class RunRow:
         else:
             known = identities([(row.row, row.item_key) for row in rows])
             named = [known[row.row] for row in rows]
-        return {identity: ChildRow(self, row) for identity, row in zip(named, rows, strict=True)}
+        return dict(zip(named, rows, strict=True))
 
     def child(self, task: Any, item: int | str) -> ChildRow:
         """Return one child.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -135,24 +135,22 @@ class Resumption:
                     children[step.slug] = stored.missing(step, {}, 0, task_version(step.task))
                     since[step.slug] = 0
                 return
-            every = self.run._every_child(step.slug)
+            every = self.run._every_row(step.slug)
             # If a task ended, its children of the last part are complete; items of others were removed from the list.
-            rows = [child for child in every.values() if row.state is None or child._row.part == self.run.part]
+            rows = [child for child in every.values() if row.state is None or child.part == self.run.part]
             self._check_unchanged(step, row, rows, self._changed)
             if row.inputs is None or row.inputs != inputs_digest(plan, step):
                 self._changed.add(step.slug)  # its inputs have changed
-            children[step.slug] = {
-                identity: recorded(step, child, had_left=row.state is not None and child._row.part < self.run.part)
-                for identity, child in every.items()
-                if child._row.made >= row.since
-            }
+            counted = {identity: child for identity, child in every.items() if child.made >= row.since}
+            children[step.slug] = RecordedChildren(self.run, step, counted, row.state is not None)
             widths[step.slug] = len(rows)
             if row.version == task_version(step.task):
                 single = step.domain is None
-                places = {key: (child._row.part, -1 if single else child._row.row) for key, child in every.items()}
+                places = {key: (child.part, -1 if single else child.row) for key, child in every.items()}
                 unrecorded = stored.missing(step, places, row.since)
                 since[step.slug] = row.since
-                children[step.slug] = {**unrecorded, **children[step.slug]}
+                if unrecorded:
+                    children[step.slug] = {**unrecorded, **children[step.slug]}
                 widths[step.slug] += sum(found.generation == self.run.part for found in unrecorded.values())
 
         for step in plan.steps:
@@ -162,11 +160,11 @@ class Resumption:
         options = (self._changed, self.retry_failed, learn, self._chosen, since)
         return PreviousRun(children, waiting, widths, *options)
 
-    def _check_unchanged(self, step: Step, row: Any, rows: list[ChildRow], changed: set[str]) -> None:
+    def _check_unchanged(self, step: Step, row: Any, rows: list[Any], changed: set[str]) -> None:
         version = task_version(step.task)
         if row.version == version:
             return
-        some_failed = any(schema.CODES[child.state] in schema.FAILED_CODES for child in rows)
+        some_failed = any(child.state in schema.FAILED_CODES for child in rows)
         if self.retry_failed and some_failed:
             return  # the code was changed to fix the failed children
         if not rows:
@@ -194,6 +192,42 @@ class Resumption:
             what = (row.index or 0) if row.item_key is None else row.item_key
             found.setdefault(row.slug, {}).setdefault(what, []).append(PreviousWait(_start(row), row.part))
         return found
+
+
+class RecordedChildren(Mapping[ItemId, PreviousResult]):
+    """The recorded children of a task; what is known of one is made when it is asked for.
+
+    Parameters
+    ----------
+    rows
+        Their rows in the history, by identity.
+    has_ended
+        Whether the task had ended: then items of children that are not of the last part were removed from the list.
+    """
+
+    def __init__(self, run: RunRow, step: Step, rows: Mapping[ItemId, Any], has_ended: bool) -> None:
+        self._run = run
+        self._step = step
+        self._rows = rows
+        self._has_ended = has_ended
+        self._known: dict[ItemId, PreviousResult] = {}
+
+    def __getitem__(self, identity: ItemId) -> PreviousResult:
+        found = self._known.get(identity)
+        if found is None:
+            row = self._rows[identity]
+            had_left = self._has_ended and row.part < self._run.part
+            found = self._known[identity] = recorded(self._step, ChildRow(self._run, row), had_left)
+        return found
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._rows
+
+    def __iter__(self) -> Iterator[ItemId]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 def _sign(row: Any) -> Any:
