@@ -13,8 +13,9 @@ from benchmarks.table import RESULTS, Row, machine, row_of, text
 
 #: One question a module, the cheap ones first.
 QUESTIONS = (
-    "imports", "local", "graphs", "beside_joblib", "one_task", "depth_first", "retries", "arrays", "watching",
-    "recording", "browser", "resuming", "functions", "holding", "finished", "pipelines", "children", "memory",
+    "imports", "local", "graphs", "beside_joblib", "one_task", "depth_first", "retries", "sharing", "arrays",
+    "reducing", "watching", "recording", "browser", "resuming", "functions", "holding", "finished", "pipelines",
+    "children", "memory",
 )  # fmt: skip
 
 

@@ -25,15 +25,18 @@ class Cluster(NamedTuple):
 
 
 @contextmanager
-def start_cluster(workers: int = 2) -> Iterator[Cluster]:
-    """Start a scheduler and workers with ``dask scheduler`` and ``dask worker --nthreads 1``, as a user would."""
+def start_cluster(workers: int = 2, *options: str) -> Iterator[Cluster]:
+    """Start a scheduler and workers with ``dask scheduler`` and ``dask worker --nthreads 1``, as a user would.
+
+    `options` are further ones of the workers.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         where = ["--scheduler-file", str(folder / "scheduler.json")]
         scheduler = _start(stack, folder, "scheduler", *where, "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
         started = [
             _start(stack, folder, "worker", *where, "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1",
-                   "--local-directory", str(folder))
+                   "--local-directory", str(folder), *options)
             for _ in range(workers)
         ]  # fmt: skip
         client = stack.enter_context(Client(scheduler_file=where[1], timeout=60, set_as_default=False))
