@@ -406,6 +406,21 @@ class MapFuture(Sequence[TaskFuture[R]]):
     def __radd__(self, before: Iterable[Any]) -> list[TaskFuture[Any]]:
         return [*before, *self]
 
+    def group_by(self, key: Callable[[Any], Any]) -> TaskFuture[list[tuple[Any, list[R]]]]:
+        """Return the future of a list of ``(key, values)``: the results, grouped once all children have ended.
+
+        Parameters
+        ----------
+        key
+            A function of a result, or a task, that returns a hashable key; it is called near each result.
+        """
+        from prefectish.engine.call_options import CallOptions
+        from prefectish.tasks.grouping import Groups, key_task
+
+        keys = self._run.map(key_task(key), (self,), {}, CallOptions())
+        future: TaskFuture[list[tuple[Any, list[R]]]] = self._run.submit(Groups(), (keys, self), {}, CallOptions())
+        return future
+
     def listen(self, tell: Callable[[int], None]) -> Callable[[], None]:
         """Tell of each child as it ends, those that have ended first; return what ends that.
 

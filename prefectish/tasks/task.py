@@ -435,6 +435,31 @@ class Task(FlowNode, Generic[R]):
             task_args = {**(task_args or {}), "nout": None}
         return self(*args, mapped=True, task_args=task_args, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
 
+    def group_by(self, key: Callable[[Any], Any], *, flow: RecordingFlow | None = None) -> Task[list[tuple[Any, Any]]]:
+        """Return a task that groups the results of this map by a key, once all its children have ended.
+
+        Parameters
+        ----------
+        key
+            A function of a result, or a task, that returns a hashable key; it is called near each result.
+        flow
+            Default: the active flow.
+
+        Returns
+        -------
+        Task
+            Its result is a list of ``(key, values)``, to be mapped over: keys in the order in which they appear first,
+            values in map order.
+
+        Raises
+        ------
+        TypeError
+            If this task is not mapped.
+        """
+        from prefectish.tasks.grouping import grouped
+
+        return grouped(self, key, self._flow(flow))
+
     @overload
     def submit(self: Takes[..., Any], /, *args: Any, return_state: Literal[True], **kwargs: Any) -> State: ...
 

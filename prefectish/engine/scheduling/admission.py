@@ -185,8 +185,8 @@ class Admission:
             # Results that stay on workers are held until their group is combined, so that few groups are begun at once;
             # until the first result is known, they may be such. Rows in another order than the map's begin any group.
             if reduction.holds is not False and chain.order is None:
-                most = reduction.tree.fan_in + HELD_PER_SLOT * self.slots
-                size = min(size, most - (chain.opened - reduction.combined))
+                under_way = chain.opened - reduction.combined
+                size = min(size, reduction.tree.fan_in + HELD_PER_SLOT * self.slots - under_way)
         most = self.branch_limits.get(chain.map_state.domain.number)
         if most is None:
             return size

@@ -144,6 +144,7 @@ class ReadySteps:
             chain = StepChain(members, group.stage, map_state)
         else:
             source = self.run_state.step_states[members[0].step.reduced.source]
+            assert map_state is not None
             chain = ReductionChain(members[0], source, group.stage, map_state)
         shared: list[State] = []
         specs = tuple(self._step_spec(chain, step_state, shared) for step_state in members)

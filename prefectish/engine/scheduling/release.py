@@ -56,6 +56,7 @@ class ResultRelease:
         """Let go of what only this row of a consumer still needed."""
         if step_state.step.fan_in is not None and step_state.chain is not None:
             for number, read in step_state.chain.reads_of(row):
+                assert read is not None
                 self._release_if_unused(self._runs[number], read)
             return
         for source in step_state.reads:
