@@ -22,6 +22,7 @@ from prefectish.errors import FlowDefinitionError
 from prefectish.safe_repr import printable
 from prefectish.tasks import options as task_options
 from prefectish.tasks.annotations import options_around
+from prefectish.tasks.grouping import groups_of
 from prefectish.tasks.in_bodies import call_in_body, in_body, refuse_in_body
 from prefectish.tasks.not_a_value import ResultOption
 from prefectish.tasks.options import NamedTaskOptions, TaskOptions, guess
@@ -456,9 +457,11 @@ class Task(FlowNode, Generic[R]):
         TypeError
             If this task is not mapped.
         """
-        from prefectish.tasks.grouping import grouped
-
-        return grouped(self, key, self._flow(flow))
+        flow = self._flow(flow)
+        if not any(edge.mapped for edge in flow.edges_to(self) if self in flow.tasks):
+            raise TypeError(f"group_by: {self.name} is not mapped; group the results of a map, as from .map(...)")
+        keys = key_task(key).map(self, flow=flow)
+        return grouping()(keys, self, flow=flow)
 
     @overload
     def submit(self: Takes[..., Any], /, *args: Any, return_state: Literal[True], **kwargs: Any) -> State: ...
@@ -585,6 +588,20 @@ class Operation(FunctionTask):
     """The task of an operator or an index."""
 
     auto_generated = True
+
+
+def key_task(key: Callable[[Any], Any]) -> Task:
+    """Return the task that computes keys for `group_by`; TypeError if `key` is no function and no task."""
+    if isinstance(key, Task):
+        return key
+    if not callable(key):
+        raise TypeError(f"group_by: key must be a function of a result, or a task, got {key!r}")
+    return FunctionTask(key)
+
+
+def grouping() -> Task:
+    """Return the task that groups values by their keys."""
+    return Operation(groups_of, "group_by")
 
 
 @overload
