@@ -65,7 +65,9 @@ def graph(page: RunDetail) -> Markup:
             if task.is_map
             else (),
             task.slug,
-            url("task", run=page.run.id, step=task.step),
+            url("task", run=page.run.id, step=task.step)
+            if task.is_map or not task.done
+            else url("item", run=page.run.id, step=task.step, row=0),
         )
         for task in page.tasks
     ]
