@@ -34,8 +34,10 @@ from prefectish.ui.source import NotFound, Source
 INTERVAL, IDLE_INTERVAL, PING = 1.0, 3.0, 15.0
 #: Milliseconds after which a browser connects again.
 RETRY = 1000
-#: The event of topics whose pages fetch what they show; of a look that failed.
-CHANGED, TROUBLE = "changed", "trouble"
+#: The event of topics whose pages fetch what they show; of a look that failed, and of the first one that did not.
+CHANGED, TROUBLE, WELL = "changed", "trouble", "well"
+#: A sign of life that scripts see: a page that gets none for longer takes the connection for lost.
+ALIVE = "event: alive\ndata: 1\n\n"
 logger = logging.getLogger("prefectish.ui")
 
 
@@ -150,7 +152,7 @@ class Hub:
         if followed.task is None:
             followed.known = dict(first.events)
             followed.task = asyncio.create_task(self._look_again(address, followed, first.is_live))
-        if CHANGED not in first.events or (seen is not None and seen != first.events[CHANGED]):
+        if seen is None or seen != first.events.get(CHANGED):  # it may have changed since the page was made
             viewer.tell(first.events)
         try:
             yield f"retry: {RETRY}\n\n: connected\n\n"
@@ -159,7 +161,7 @@ class Hub:
                     await asyncio.wait_for(viewer.wake.wait(), PING)
                 viewer.wake.clear()
                 events, viewer.pending = viewer.pending, {}
-                yield "".join(message(name, text) for name, text in events.items()) or ": alive\n\n"
+                yield "".join(message(name, text) for name, text in events.items()) or ALIVE
         finally:
             followed.viewers.discard(viewer)
             if not followed.viewers:
@@ -183,8 +185,8 @@ class Hub:
             is_live = found.is_live
             changed = {name: text for name, text in found.events.items() if followed.known.get(name) != text}
             followed.known |= changed
-            if TROUBLE not in found.events:
-                followed.known.pop(TROUBLE, None)
+            if TROUBLE not in found.events and followed.known.pop(TROUBLE, None) is not None:
+                changed[WELL] = "1"
             if changed:
                 for viewer in followed.viewers:
                     viewer.tell(changed)

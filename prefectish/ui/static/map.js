@@ -45,8 +45,27 @@ class Picture {
     this.hidden = new Set();
     this.bytes = new Uint8Array(0);
     this.at = null;
+    this.remembered();
     this.listen();
     this.load();
+  }
+
+  // The address says what is shown, so that it can be shared: `#item=17&by=duration`.
+  remembered() {
+    const known = new URLSearchParams(location.hash.slice(1));
+    if (known.get("by") === "duration") {
+      this.by = "duration";
+      this.element.querySelector("[name=by][value=duration]").checked = true;
+    }
+    this.wanted = /^\d{1,9}$/.test(known.get("item") ?? "") ? Number(known.get("item")) : null;
+  }
+
+  remember() {
+    const known = new URLSearchParams();
+    if (this.at !== null) known.set("item", this.at);
+    if (this.by === "duration") known.set("by", this.by);
+    const hash = known.size ? `#${known}` : "";
+    history.replaceState(history.state, "", location.pathname + location.search + hash);
   }
 
   listen() {
@@ -59,6 +78,7 @@ class Picture {
     this.view.addEventListener("keydown", (event) => this.key(event));
     this.element.querySelectorAll("[name=by]").forEach((radio) => radio.addEventListener("change", () => {
       this.by = radio.value;
+      this.remember();
       this.load();
     }));
     this.element.querySelector(".legend").addEventListener("click", (event) => {
@@ -110,7 +130,9 @@ class Picture {
     this.view.removeAttribute("aria-busy");
     this.lay();
     this.legend();
-    if (isNew) this.tell(this.at);
+    if (this.wanted !== null) this.select(this.wanted);
+    else if (isNew) this.tell(this.at);
+    this.wanted = null;
   }
 
   say(text) {
@@ -246,6 +268,7 @@ class Picture {
   select(row) {
     if (row === null || row >= this.bytes.length) return;
     this.at = row;
+    this.remember();
     this.place();
     this.mark.scrollIntoView({ block: "nearest", inline: "nearest" });
     this.tell(row);
