@@ -47,6 +47,18 @@ def test_measured_body_that_does_not_fit_is_refused_once(life):
     lifetime.check("other", 2, None)  # nothing is known of it
 
 
+def test_first_body_is_not_begun_by_a_process_that_is_about_to_end(life):
+    life(4.0, 96.0)
+    with pytest.raises(Refused):
+        lifetime.check("chain", 1, None)
+    lifetime.check("chain", 1, None)  # there is no better place
+    lifetime.check("chain", 2, 0.1)  # it is known to be short
+    lifetime.note("chain", 0.2)
+    lifetime.check("chain", 3, None)
+    life(20.0, 80.0)
+    lifetime.check("other", 4, None)
+
+
 def test_declared_time_counts_from_the_first_body_on(life):
     life(5.0, 15.0)
     with pytest.raises(Refused):

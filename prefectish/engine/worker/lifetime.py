@@ -15,6 +15,8 @@ from typing import Any
 
 #: A body fits if this many times its seconds, and some more, are left.
 MARGIN, MORE = 1.1, 0.5
+#: A body of which nothing is known begins only if more than this part of the life of a process is left.
+UNKNOWN = 0.1
 #: Chains and attempts that a process remembers.
 _MOST = 10_000
 
@@ -84,15 +86,16 @@ def check(chain: Any, attempt: Any, expected: float | None) -> None:
     attempt
         Names the attempt: if it comes back, there is no better place for it.
     expected
-        Its seconds, as declared or measured elsewhere; None if that is not known.
+        Its seconds, as declared or measured elsewhere; None if that is not known: then some time must be left.
     """
     left = seconds_left()
     if left is None or refuse is None or attempt in _refused:
         return
     measured = _longest.get(chain)
-    needed = max((seconds for seconds in (expected, measured) if seconds is not None), default=0.0)
     assert ends_at is not None
-    if fits(needed, left) or not fits(needed, ends_at - began_at):
+    whole = ends_at - began_at
+    needed = max((seconds for seconds in (expected, measured) if seconds is not None), default=UNKNOWN * whole)
+    if fits(needed, left) or not fits(needed, whole):
         return
     _keep(_refused, attempt, None)
     raise refuse(needed, left)
