@@ -153,7 +153,7 @@ _PLACES = (
     "delete it; the executor says where tasks run, and flow.deploy(project, environment=...) where a deployed flow does"
 )
 _RUNNERS = "write flow.run(...), whose state has all tasks"
-_RUN_FLOW = "write RunFlow('project/name') of prefectish.tasks.flows, which waits for the run if wait=True"
+_RUN_FLOW = "write RunFlow('project/name') of prefectish.tasks.flows: it asks for a run and, unless wait=False, waits"
 _RECORDED = "write prefectish.history.run(run_id), or prefectish.attach(run_id) for one that is open"
 _REGISTRY = "there is no server: prefectish.deployments() and prefectish.history ask the database of the history"
 _FACTS = "write prefectish.context, which has flow_run_id, flow_run_name, task_run_id, parameters and others"

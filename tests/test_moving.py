@@ -73,10 +73,12 @@ def moved(before: str) -> str:
         ),
         ("from prefect.task_runners import SequentialTaskRunner\nSequentialTaskRunner()",
          "from prefectish.executors import LocalExecutor\nLocalExecutor()"),
+        ("from prefect.utilities import logging\nlogging.get_logger('x')",
+         "import prefectish\nprefectish.get_logger('x')"),
         ("from prefect_dask import DaskTaskRunner", "from prefectish import DaskTaskRunner"),
         ("from prefect.tasks import task_input_hash, task",
          "from prefectish.tasks import task_input_hash\nfrom prefectish import task"),
-        ("import prefected\nfrom prefected import task", "import prefected\nfrom prefected import task"),
+        ("import prefect_like\nfrom prefect_like import task", "import prefect_like\nfrom prefect_like import task"),
         ("from .prefect import task", "from .prefect import task"),
     ],
 )  # fmt: skip
@@ -147,12 +149,15 @@ def test_storage_and_run_configs_go_with_what_was_made_for_them() -> None:
             pass
         flow.storage = S3("bucket")
         flow.run_config = KubernetesRun()
+        copied.storage = S3("bucket")
+        copied.storage = somewhere
     """
     found = move(dedent(before))
     assert found.source == dedent("""\
         from prefectish import Flow
         with Flow("f") as flow:
             pass
+        copied.storage = somewhere
     """)
     assert [(line, what) for line, what, _ in found.deleted] == [
         (4, "STORAGE = GitHub("),
@@ -160,6 +165,7 @@ def test_storage_and_run_configs_go_with_what_was_made_for_them() -> None:
         (7, "storage=STORAGE"),
         (9, 'flow.storage = S3("bucket")'),
         (10, "flow.run_config = KubernetesRun()"),
+        (11, 'copied.storage = S3("bucket")'),
     ]
     assert found.left == []
 

@@ -77,9 +77,7 @@ class CallFinder(cst.CSTVisitor):
                 self._flows.add(target.value)
             elif isinstance(statement.value, cst.Call) and self._is_deleted(statement.value.func):
                 self._made.setdefault(target.value, []).append(node)
-        elif (
-            isinstance(target, cst.Attribute) and target.attr.value in _OF_FLOWS and dotted(target.value) in self._flows
-        ):
+        elif isinstance(target, cst.Attribute) and self._is_given(target, statement.value):
             self.change.deleted[node] = OF_FLOWS[target.attr.value]
 
     def visit_Call(self, node: cst.Call) -> None:
@@ -167,6 +165,13 @@ class CallFinder(cst.CSTVisitor):
         use = self.uses.get(node)
         row = way_out(use.name) if use is not None and use.place is None else None
         return row is not None and row.deleted
+
+    def _is_given(self, target: cst.Attribute, value: cst.BaseExpression) -> bool:
+        """Whether a flow is given a storage or a run config, of which flow or value is known to be one."""
+        if target.attr.value not in _OF_FLOWS or dotted(target.value) in self._flows:
+            return target.attr.value in _OF_FLOWS
+        made = isinstance(value, cst.Name) and value.value in self._made
+        return made or (isinstance(value, cst.Call) and self._is_deleted(value.func))
 
     def _delete(self, node: cst.Call, name: str, reason: str) -> None:
         if (arg := argument(node, name)) is not None:

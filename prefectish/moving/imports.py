@@ -74,7 +74,7 @@ class Names:
 
     def is_module_kept(self, local: str, module: str) -> bool:
         """Whether a name stands for one module here, as it stood for one of Prefect."""
-        return home_of(module) is not None and local not in self.kept
+        return home_of(module) not in (None, "prefectish") and local not in self.kept
 
 
 def dotted_root(use: Use) -> str:
@@ -141,10 +141,7 @@ class Imports:
                     found[place_here.module].append((place_here.name, known))
             elif is_module(name) and self.names.is_module_kept(local, name):
                 before, _, last = str(home_of(name)).rpartition(".")
-                if before:
-                    found[before].append((last, local))
-                else:
-                    made.append(_import(cst.ImportAlias(cst.Name(last), _as(local))))
+                found[before].append((last, local))
             elif local in self.names.kept or not self._is_dropped(name, local, alias):
                 found[module].append((dotted(alias.name), local))
         return [*made, *(_from(module, names) for module, names in found.items())]
