@@ -50,7 +50,10 @@ _FILTER = ("prefectish.compat.library", "FilterTask")
 _RESOURCES = ("prefectish.compat.resources", "resource_manager ResourceManager ResourceContext")
 _SECRETS = ("prefectish.tasks.secrets", "SecretBase")
 _SECRET = ("prefectish.compat.library", "PrefectSecret EnvVarSecret")
-_RESULTS = ("prefectish.compat.results", "LocalResult ConstantResult PrefectResult S3Result GCSResult AzureResult")
+_RESULTS = (
+    "prefectish.compat.results",
+    "LocalResult ConstantResult PrefectResult SecretResult S3Result GCSResult AzureResult",
+)
 _LOCAL = ("prefectish.executors.prefect1", "Executor LocalExecutor LocalDaskExecutor")
 _DASK = ("prefectish.executors.prefect1_cluster", "DaskExecutor")
 _SCHEDULES = ("prefectish.compat.schedules", "Schedule IntervalSchedule CronSchedule")
@@ -130,6 +133,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.engine.results.s3_result": _table(("prefectish.compat.results", "S3Result")),
     "prefect.engine.results.gcs_result": _table(("prefectish.compat.results", "GCSResult")),
     "prefect.engine.results.azure_result": _table(("prefectish.compat.results", "AzureResult")),
+    "prefect.engine.results.secret_result": _table(("prefectish.compat.results", "SecretResult")),
     "prefect.engine.results.prefect_result": _table(("prefectish.compat.results", "PrefectResult")),
     "prefect.engine.serializers": _table(
         (

@@ -149,6 +149,34 @@ class ConstantResult(Result):
         return True
 
 
+class SecretResult(Result):
+    """The value of a secret: it is read where it is needed, and never written.
+
+    Parameters
+    ----------
+    secret_task
+        The task of the secret.
+    """
+
+    def __init__(self, secret_task: Any, **kwargs: Any) -> None:
+        self.secret_task = secret_task
+        super().__init__(location=secret_task.name, **kwargs)
+
+    def read(self, location: str) -> SecretResult:
+        """Return a result with the value now."""
+        new = self.copy()
+        new.value = self.secret_task.run()
+        return new
+
+    def write(self, value_: Any, **kwargs: Any) -> Result:
+        """Refuse: a secret is not written."""
+        raise ValueError("Cannot write values to `SecretResult` types.")
+
+    def exists(self, location: str, **kwargs: Any) -> bool:
+        """Return True: whether it is known is seen when it is read."""
+        return True
+
+
 class PrefectResult(Result):
     """A small value that is its own location, as JSON."""
 

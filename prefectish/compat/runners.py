@@ -9,14 +9,9 @@ from prefectish import flows
 from prefectish.compat.configuration import config
 from prefectish.compat.flows import Flow, more_handlers
 from prefectish.edges import Edge
-from prefectish.engine.clock import RunClock
-from prefectish.engine.context import bind, context, get_logger, unbind
-from prefectish.engine.driver.run import new_run_id, run_flow
-from prefectish.engine.plan.compile import compile_flow
-from prefectish.engine.scheduling.progress import Progress
+from prefectish.engine.context import get_logger
+from prefectish.engine.driver.run import run_flow
 from prefectish.engine.state import Failed, Pending, State, innermost
-from prefectish.engine.worker.attempt_context import run_context
-from prefectish.engine.worker.run_steps import run_job
 from prefectish.tasks.task import Task
 
 
@@ -136,33 +131,15 @@ class TaskRunner(Runner):
             flow.insert(Edge(source, self.task, edge.key, edge.mapped, edge.flattened))
         if state is not None:
             starts[self.task] = start
+        given = {"config": config, **(context or {})}
+        options = flow._options(task_states=starts, context=given, history=False, progress=False)
         with more_handlers([self.task], self.state_handlers):
-            return _first_attempt(flow, self.task, starts, context or {})
+            ended = run_flow(flow, {}, options._replace(one_pass=True))
+        found: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
+        return found
 
     def __repr__(self) -> str:
         return f"<TaskRunner: {self.task.name}>"
-
-
-def _first_attempt(flow: Flow, task: Any, states: Mapping[Any, State], given: Mapping[str, Any]) -> State:
-    """Return the state of a task after its first attempt, or without one, if it does not begin."""
-    from prefectish.engine.driver.loop import _notify
-
-    plan = compile_flow(flow, given.get("parameters") or {})
-    clock = RunClock(None)
-    run_id = new_run_id()
-    facts = run_context(flow.name, run_id, run_id, {}, clock.moment().wall, {**context.to_dict(), **given})
-    number = next(step.number for step in plan.steps if step.task is task)
-    starts = {step.number: states[step.task] for step in plan.steps if step.task in states}
-    progress = Progress(plan, facts, notify=_notify, starts=starts)
-    token = bind(facts)
-    try:
-        for job in progress.start(clock.moment()):
-            for position, record in run_job(job):
-                if job.chain.steps[position].number == number:
-                    return record.state
-    finally:
-        unbind(token)
-    return progress.states()[number]
 
 
 def get_default_flow_runner_class() -> type[FlowRunner]:
