@@ -1,4 +1,4 @@
-"""How `prefect` and its modules are imported: their names are looked up in the table when they are asked for."""
+"""How `prefect` and its modules are imported: made of the table of names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import Any
 
 from prefectish.compat.names import MODULES, Source
 from prefectish.prefect_names import gone, way_out
+
+#: Modules that import Dask or SQLAlchemy.
+LATE = frozenset({"prefectish.compat.client", "prefectish.executors.prefect1", "prefectish.executors.prefect1_cluster"})
 
 
 def _attribute(module: ModuleType, name: str) -> Any:
@@ -66,9 +69,10 @@ class PrefectFinder(MetaPathFinder, Loader):
         """Leave it to Python: cloudpickle knows plain modules only."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give a module its names, which are looked up when they are asked for."""
+        """Give a module its names; those that take long to import are looked up when they are asked for."""
         names = MODULES[module.__name__]
         module.__doc__ = f"What `{module.__name__}` of Prefect 1 is here."
         module.__dict__["__all__"] = [name for name in names if not name.startswith("_")]
         module.__dict__["__getattr__"] = partial(_attribute, module)
         module.__dict__["__dir__"] = lambda: sorted({*vars(module), *names, *_children(module.__name__)})
+        module.__dict__.update({name: _value(source) for name, source in names.items() if source.module not in LATE})

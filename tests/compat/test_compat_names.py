@@ -28,6 +28,21 @@ def test_modules_are_attributes_of_their_packages():
         prefect.nothing  # noqa: B018
 
 
+def test_modules_hold_their_names_from_the_start():
+    import prefect.engine.state as states
+
+    assert {"State", "Success", "ClientFailed"} <= vars(states).keys()
+
+
+def test_dask_is_imported_where_it_is_asked_for():
+    code = (
+        "import prefectish.compat, sys; prefectish.compat.install(); import prefect, prefect.executors; "
+        "from prefect.executors import Executor; prefect.Flow; print('distributed' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_installing_twice_changes_nothing():
     before = list(sys.meta_path)
     compat.install()
