@@ -16,6 +16,8 @@ from real import until
 
 import prefectish
 from prefectish import Flow, flow
+from prefectish.display.reprs import of_active_run
+from prefectish.engine.driver.control import RunControl
 from prefectish.engine.driver.options import RunOptions
 from prefectish.errors import ParameterError
 from prefectish.executors import LocalDaskExecutor
@@ -84,6 +86,20 @@ def test_a_page_needs_a_history(spelled: str) -> None:
         numbers(spelled).run(history=False, page=True)
     with pytest.raises(TypeError, match="detach must have no page"):
         numbers(spelled).start(detach=True, page=True)
+
+
+def test_the_link_stands_in_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell = pytest.importorskip("IPython.display")
+    shown: list[str] = []
+    monkeypatch.setattr(shell, "display", lambda html: shown.append(html.data))
+    monkeypatch.setattr("prefectish.engine.driver.run.in_notebook", lambda: True)
+    handle = numbers("flow").start(history=tmp_path / "history.db", page=True)
+    handle.wait(90)
+    (html,) = shown
+    assert str(handle.page_link).replace("&", "&amp;") in html
+    control = RunControl()
+    control.page = "http://127.0.0.1:7411/?token=x"
+    assert control.page in of_active_run("numbers", None, "1", control)
 
 
 def test_page_must_be_a_bool() -> None:

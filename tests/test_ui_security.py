@@ -109,3 +109,25 @@ def test_x20_the_token_is_kept_in_a_private_file(tmp_path: Path, monkeypatch: py
 def test_two_pages_on_one_host_have_cookies_of_their_own() -> None:
     assert Access("a" * 30).cookie != Access("b" * 30).cookie
     assert os.path.basename(Access("a" * 30).cookie) == Access("a" * 30).cookie
+
+
+def test_a_fault_of_the_page_is_said(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefectish.ui.queries.registry.agents_page", None)
+    app = create_app(history, token=TOKEN)
+    client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    for address in ("/agents", "/api/agents"):
+        answer = client.get(address, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert answer.status_code == 500
+        assert "TypeError; the log of the server says where" in answer.text
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_prefix_of_a_proxy_is_none_of_the_page(browser: TestClient) -> None:
+    browser.get(f"/?token={TOKEN}")
+    run = browser.get("/api/runs").json()["runs"][0]["id"]
+    for address, base in (("/", "./"), (f"/runs/{run}", "../"), (f"/runs/{run}/tasks/0/items/1", "../../../../../")):
+        text = browser.get(address).text
+        assert f'<base href="{base}">' in text
+        assert 'href="/' not in text
+        assert 'src="/' not in text
+        assert 'action="/' not in text

@@ -39,34 +39,34 @@ class AskRequest(Record):
     """A request to a run that is driven."""
 
     verb: Literal["pause", "resume", "cancel", "drain", "retry", "set_limit"]
-    task: str | None = Field(None, description="slug or name of a task")
-    step: int | None = Field(None, ge=0, description="number of a task, in the place of its slug")
-    row: int | None = Field(None, ge=0, description="one item of the task")
-    cause: int | None = Field(None, description="to retry: only the items that failed for this cause")
-    tag: str | None = Field(None, description="to limit: a tag, in the place of a task")
-    size: int | None = Field(None, ge=0, description="to limit: how many at once; none for no limit")
+    task: str | None = Field(default=None, description="slug or name of a task")
+    step: int | None = Field(default=None, ge=0, description="number of a task, in the place of its slug")
+    row: int | None = Field(default=None, ge=0, description="one item of the task")
+    cause: int | None = Field(default=None, description="to retry: only the items that failed for this cause")
+    tag: str | None = Field(default=None, description="to limit: a tag, in the place of a task")
+    size: int | None = Field(default=None, ge=0, description="to limit: how many at once; none for no limit")
 
 
 class ApproveRequest(Record):
     """An answer to a task that waits for an approval."""
 
     step: int = Field(ge=0)
-    row: int = Field(0, ge=0)
-    input: Json = Field(None, description="the answer; none for an approval without a word")
+    row: int = Field(default=0, ge=0)
+    input: Json = Field(default=None, description="the answer; none for an approval without a word")
 
 
 class LimitRequest(Record):
     """A limit across runs."""
 
     name: str = Field(min_length=1, max_length=200)
-    size: int | None = Field(None, ge=0, description="none: what tasks say holds again")
+    size: int | None = Field(default=None, ge=0, description="none: what tasks say holds again")
 
 
 class RunRequest(Record):
     """A run of a deployed flow."""
 
     parameters: dict[str, Json] = Field(default_factory=dict)
-    at: datetime | None = Field(None, description="when it is to begin, with a time zone; now by default")
+    at: datetime | None = Field(default=None, description="when it is to begin, with a time zone; now by default")
 
 
 class ActiveRequest(Record):

@@ -22,7 +22,7 @@ from prefectish.ui.events import Hub
 from prefectish.ui.records import Refusal
 from prefectish.ui.rendering import compile_all, show
 from prefectish.ui.routes import routes
-from prefectish.ui.security import Guard
+from prefectish.ui.security import Guard, refused
 from prefectish.ui.source import NotFound, Source
 
 
@@ -50,7 +50,12 @@ def create_app(
     app = Starlette(
         routes=routes(),
         middleware=[Middleware(Guard, access=access), Middleware(GZipMiddleware, minimum_size=2000, compresslevel=5)],
-        exception_handlers={HTTPException: _not_found, NotFound: _not_found, PrefectishError: _broken},
+        exception_handlers={
+            HTTPException: _not_found,
+            NotFound: _not_found,
+            PrefectishError: _broken,
+            Exception: _failed,
+        },
         lifespan=_lifetime,
     )
     app.state.access = access
@@ -79,6 +84,12 @@ def _not_found(request: Request, error: Exception) -> Response:
 def _broken(request: Request, error: Exception) -> Response:
     """Say what is wrong with the history: it cannot be read, or not be reached."""
     return _error(request, 503, str(error))
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """Say that it is a fault of the page, which the server logs."""
+    why = f"it could not be shown: {type(error).__name__}; the log of the server says where"
+    return refused(request, 500, why)
 
 
 def _error(request: Request, status: int, why: str) -> Response:

@@ -88,7 +88,7 @@ def look(source: Source, access: Access, address: str) -> Look:
     is_live = run is None or run.is_live
     if not topic.fragments:
         return Look({CHANGED: hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:16]}, is_live)
-    values = values_for(access, found, url(topic.page, **parts))
+    values = values_for(access, found, url(topic.page, None, **parts))
     return Look({each: rendered(f"fragments/{each}.html", values) for each in topic.fragments}, is_live)
 
 

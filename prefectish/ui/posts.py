@@ -124,7 +124,7 @@ def _record(request: Request, action: Action, given: Mapping[str, str]) -> Recor
         return action.body.model_validate({name: given[name] for name in given.keys() & action.body.model_fields})
     path = request.path_params
     fields = deployment_detail(source_of(request), path["project"], path["name"]).form
-    return action.body(parameters=values_of(fields, given))
+    return action.body.model_validate({"parameters": values_of(fields, given)})
 
 
 def _json(action: Action, body: bytes) -> Record:

@@ -73,7 +73,7 @@ class RunFilter(Record):
     state: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    text: str | None = Field(None, description="begin of the id, or a part of the name or the message")
+    text: str | None = Field(default=None, description="begin of the id, or a part of the name or the message")
 
 
 class RunsPage(Record):
@@ -106,7 +106,7 @@ class TaskRow(Record):
     seconds_left: float | None
     began: datetime | None
     ended: datetime | None
-    progress: str | None = Field(None, description="what a running task says of itself")
+    progress: str | None = Field(default=None, description="what a running task says of itself")
 
 
 class Edge(Record):
@@ -406,7 +406,7 @@ class FormField(Record):
     label: str
     kind: Literal["text", "integer", "number", "boolean", "choice", "date", "datetime", "json"]
     default: Json = None
-    value: str = Field("", description="the default as the field shows it")
+    value: str = Field(default="", description="the default as the field shows it")
     required: bool
     choices: list[str] = []
     help: str = ""

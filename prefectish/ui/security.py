@@ -111,8 +111,8 @@ def root_of(request: HTTPConnection) -> str:
 def refused(request: HTTPConnection, status: int, why: str) -> Response:
     """Return an answer that says why."""
     if request.scope["path"].startswith("/api"):
-        return JSONResponse(Refusal(error=why).model_dump(), status)
-    return PlainTextResponse(f"prefectish: {why}\n", status)
+        return JSONResponse(Refusal(error=why).model_dump(), status, dict(HEADERS))
+    return PlainTextResponse(f"prefectish: {why}\n", status, dict(HEADERS))
 
 
 def _with_headers(send: Send) -> Send:

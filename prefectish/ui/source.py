@@ -113,9 +113,13 @@ class Source:
             if pending is None:
                 pending = self._pending[key] = self._threads.submit(self._computed, key, compute)
         try:
-            return pending.result(patience)
+            found: T = pending.result(patience)
+            return found
         except NotYet:
-            return None if known is None else known.value
+            if known is None:
+                return None
+            earlier: T = known.value
+            return earlier
 
     def _computed(self, key: Hashable, compute: Callable[[], T]) -> T:
         try:

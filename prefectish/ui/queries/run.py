@@ -102,7 +102,7 @@ def causes_of(source: Source, run: RunRow, step: int | None = None) -> list[Caus
 
 
 def _cause(source: Source, run: RunRow, row: Any, slugs: Mapping[int, str], step: int | None) -> Cause:
-    one = row.low if row.low == row.high else None
+    one: int | None = row.low if row.low == row.high else None
     return Cause(
         number=row.number,
         type=shown_type(row.type),
@@ -111,7 +111,7 @@ def _cause(source: Source, run: RunRow, row: Any, slugs: Mapping[int, str], step
         count=row.count,
         is_consequence=row.type == CONSEQUENCE_TYPE,
         step=one,
-        task=run.label_of(slugs[one]) if one in slugs else None,
+        task=None if one is None or one not in slugs else run.label_of(slugs[one]),
         first=_first(source, run, row.number, step),
     )
 
