@@ -20,8 +20,9 @@ from postgres import binaries, owner, server
 from recorded_flows import example
 from ui_browser import browser
 
-from prefectish import Flow, context, history, task
+from prefectish import Flow, context, history, task, unmapped
 from prefectish.engine.pause import pause_task
+from prefectish.results import LocalResult
 from prefectish.ui.api import LOOKUPS
 from prefectish.ui.events import TOPICS, look
 from prefectish.ui.pages import PAGES
@@ -197,7 +198,8 @@ def test_pages_are_filtered_and_paged(plain: Path) -> None:
     with browser(plain) as client:
         assert client.get("/api/runs", params={"flow": "example", "size": 1}).json()["paging"]["pages"] == 2
         assert client.get("/api/runs", params={"flow": "other"}).json()["runs"] == []
-        assert client.get("/api/runs", params={"state": "Cancelled"}).json()["runs"] == []
+        for state, number in (("Cancelled", 0), ("Running", 0), ("Unfinished", 0), ("Failed", 2)):
+            assert len(client.get("/api/runs", params={"state": state}).json()["runs"]) == number
         assert client.get("/api/runs", params={"since": "2999-01-01T00:00:00Z"}).json()["runs"] == []
         assert client.get("/api/runs", params={"page": "x"}).status_code == 400
         assert client.get("/api/runs", params={"state": "Odd"}).status_code == 404
@@ -225,6 +227,28 @@ def test_logs_are_read_on(plain: Path, tmp_path: Path) -> None:
         assert [line["text"] for line in before["lines"]][-1] == "said 2"
         assert client.get(f"/api/runs/{run}/logs", params={"after": first["last"]}).json()["lines"] == []
         assert len(client.get(f"/api/runs/{run}/logs", params={"step": 0, "row": 3}).json()["lines"]) == 1
+
+
+def test_an_item_shows_what_it_was_given_where_that_is_json(tmp_path: Path) -> None:
+    def numbers() -> list[int]:
+        return [10, 20, 30]
+
+    def load(x: int, all: list[int]) -> int:
+        return x
+
+    for serializer, shown in (("json", ["20", "[10, 20, 30]"]), ("pickle", [None, None])):
+        store = LocalResult(tmp_path / serializer, serializer=serializer)
+        with Flow("inputs", result=store) as flow:
+            given = task(numbers, name="numbers")()
+            task(load, name="load").map(given, unmapped(given))
+        path = tmp_path / f"{serializer}.db"
+        run = flow.run(history=path, progress=False).context["flow_run_id"]
+        with browser(path) as client:
+            steps = {each["label"]: each["step"] for each in client.get(f"/api/runs/{run}").json()["tasks"]}
+            found = client.get(f"/api/runs/{run}/tasks/{steps['load']}/items/1").json()
+        assert [each["text"] for each in found["inputs"]] == shown
+        assert all(each["location"] for each in found["inputs"])
+        assert run in found["replay"]
 
 
 def test_a_run_that_was_resumed_shows_its_newest_items(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +12,13 @@ from sqlalchemy import func, select
 
 from prefectish.history import schema
 from prefectish.history.children import ChildRow, aware_time
-from prefectish.history.outline import arrows
 from prefectish.history.queries import RunRow
 from prefectish.ui.pictures import running_rows
+from prefectish.ui.queries.inputs import child_of, inputs_of
 from prefectish.ui.queries.logs import log_lines
 from prefectish.ui.queries.runs import row_of, summary
 from prefectish.ui.queries.tasks import item_ref, step_row
-from prefectish.ui.records import Attempt, ItemDetail, ItemRef, RunSummary, SourceLine, StoredInput
+from prefectish.ui.records import Attempt, ItemDetail, ItemRef, RunSummary, SourceLine
 from prefectish.ui.source import NotFound, Source
 
 _c, _s, _a, _e, _t = schema.children.c, schema.steps.c, schema.attempts.c, schema.errors.c, schema.texts.c
@@ -30,7 +31,7 @@ def item_detail(source: Source, run_id: str, step: int, row: int) -> ItemDetail:
     """Return an item."""
     run = row_of(source, run_id)
     task = step_row(source, run, step)
-    child = _child(source, run, step, row)
+    child = child_of(source, run, step, row)
     head = summary(source, run)
     item = item_ref(
         run, step, task.slug, row, bool(task.mapped), None if child is None else child.item_key,
@@ -55,22 +56,13 @@ def item_detail(source: Source, run_id: str, step: int, row: int) -> ItemDetail:
         memory_bytes=None if child is None else child.memory_bytes,
         result_bytes=None if child is None else child.result_bytes,
         location=None if child is None else child.location,
-        inputs=_inputs(source, run, task, row),
+        inputs=inputs_of(source, run, task, row),
         logs=log_lines(source, run.id, step=step, row=row),
         replay=_replay(run, task.slug, item, source),
         previous=_neighbour(source, run, step, row, -1) if task.mapped else None,
         next=_neighbour(source, run, step, row, 1) if task.mapped else None,
         verbs=_verbs(head, state),
     )
-
-
-def _child(source: Source, run: RunRow, step: int, row: int) -> ChildRow | None:
-    table = run._current()
-    c = table.c
-    query = run._children(table).where(c.step == step, c.row == row).order_by(c.part.desc()).limit(1)
-    with source.store.reading() as connection:
-        found = connection.execute(query).first()
-    return None if found is None else ChildRow(run, found)
 
 
 def _is_known(task: Any, row: int) -> bool:
@@ -143,30 +135,6 @@ def _neighbour(source: Source, run: RunRow, step: int, row: int, way: int) -> in
     return found
 
 
-def _inputs(source: Source, run: RunRow, task: Any, row: int) -> list[StoredInput]:
-    """Return where the arguments of an item came from."""
-    found = []
-    by_slug = {}
-    with source.store.reading() as connection:
-        for step in connection.execute(select(_s.step, _s.slug, _s.mapped).where(_s.run == run._number)):
-            by_slug[step.slug] = step
-    for arrow in arrows(run):
-        if arrow.end != task.slug or arrow.start not in by_slug or arrow.key is None:
-            continue
-        step = by_slug[arrow.start]
-        own = row if arrow.mapped and step.mapped else 0
-        child = _child(source, run, step.step, own) if not step.mapped or arrow.mapped else None
-        whole = bool(step.mapped) and not arrow.mapped
-        item = None if whole else item_ref(run, step.step, step.slug, own, bool(step.mapped), None, None)
-        text = f"all of {run.label_of(step.slug)}" if whole else f"[{row}] of it" if arrow.mapped and item and (
-            not step.mapped
-        ) else None  # fmt: skip
-        found.append(
-            StoredInput(argument=arrow.key, item=item, location=None if child is None else child.location, text=text)
-        )
-    return found
-
-
 def _source_of(traceback: str | None) -> dict[str, Any]:
     """Return the lines of the file around the place where an item failed, if it is here, and as it was then."""
     nothing: dict[str, Any] = {"source": [], "source_file": None}
@@ -194,9 +162,9 @@ def _source_of(traceback: str | None) -> dict[str, Any]:
 
 
 def _replay(run: RunRow, slug: str, item: ItemRef, source: Source) -> str:
-    """Return the code that runs an item again in a Python session."""
-    store = f", store={source.store.location!r}"
-    return (
-        f"from prefectish import history\n"
-        f"history.run({run.id!r}{store}).child({slug!r}, {item.row}).replay(pdb=True, flow=flow)"
-    )
+    """Return the command that runs an item again in a debugger; code, if the history does not know its flow."""
+    find = f"history.run({run.id!r}, store={source.store.location!r}).child({slug!r}, {item.row})"
+    if run.source is None:
+        return f"from prefectish import history\n{find}.replay(pdb=True, flow=flow)"
+    imports = "from prefectish import history; from prefectish.flow_loading import load_flow"
+    return f"python -c {shlex.quote(f'{imports}; {find}.replay(pdb=True, flow=load_flow({run.source!r}))')}"

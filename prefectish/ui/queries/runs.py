@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -22,7 +22,7 @@ PAGE_SIZE, TREND = 50, 30
 #: A run is slow from this many times the median of its flow on.
 SLOW = 1.5
 #: States that runs can be filtered by.
-RUN_STATES = ("Running", "Success", "Failed", "Cancelled", "Paused", "Crashed", "TimedOut")
+RUN_STATES = ("Running", "Success", "Failed", "Cancelled", "Unfinished")
 
 
 def runs_page(source: Source, wanted: RunFilter, page: int = 1, size: int = PAGE_SIZE) -> RunsPage:
@@ -60,7 +60,7 @@ def _condition(wanted: RunFilter) -> ColumnElement[bool]:
     if wanted.project is not None:
         found.append(_r.deployment.startswith(f"{wanted.project}/", autoescape=True))
     if wanted.state is not None:
-        found.append(_r.state.in_(_codes(wanted.state)))
+        found.append(_in_state(wanted.state))
     if wanted.since is not None:
         found.append(_r.started >= wanted.since.timestamp())
     if wanted.until is not None:
@@ -71,12 +71,16 @@ def _condition(wanted: RunFilter) -> ColumnElement[bool]:
     return and_(*found)
 
 
-def _codes(state: str) -> Iterable[int]:
+def _in_state(state: str) -> ColumnElement[bool]:
+    """Return the condition for runs in a state; "Unfinished" ones ended while something was paused, or waited."""
     if state == "Failed":
-        return schema.FAILED_CODES
+        return _r.state.in_(schema.FAILED_CODES)
+    if state in ("Running", "Unfinished"):
+        over = _r.ended.is_(None) if state == "Running" else _r.ended.is_not(None)
+        return over & (_r.state == schema.CODES["Running"])
     if state not in schema.CODES:
         raise NotFound(f"there is no state {state!r}; states of runs are {', '.join(RUN_STATES)}")
-    return (schema.CODES[state],)
+    return _r.state == schema.CODES[state]
 
 
 def trend(source: Source, flow: str) -> FlowTrend:
