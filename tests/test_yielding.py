@@ -24,7 +24,8 @@ class Attempt(dict):
         super().__init__()
         self.run = run
         self.index = -1
-        self.spec = SimpleNamespace(measure=measure, mapped=mapped, number=3, label=lambda index: "read-1")
+        self.is_timed, self.allowance = False, None
+        self.spec = SimpleNamespace(measure=measure, mapped=mapped, number=3, limit=None, label=lambda index: "read-1")
 
     @property
     def attempt(self):
@@ -107,3 +108,17 @@ def test_items_leave_the_process_in_envelopes_up_to_one_that_is_large():
 def test_without_a_way_to_send_a_list_is_made():
     assert run_in(Attempt({"flow_run_id": "there", OWNER: "elsewhere"}), iter_of(1)).value == [1]
     assert collected(iter_of(1)).value == [1]
+
+
+@pytest.mark.parametrize("limit", [{"is_timed": True}, {"allowance": object()}], ids=["run", "task"])
+def test_loop_does_not_turn_under_a_time_limit(limit):
+    sent = []
+    receivers["here"] = Receiver(sent.append, threading.get_ident())
+    try:
+        attempt = Attempt(HERE)
+        assert run_in(attempt, iter_of(1)).value == [1]
+        vars(attempt).update(limit)
+        assert run_in(attempt, iter_of(2)).value == [2]
+    finally:
+        del receivers["here"]
+    assert items_of(sent) == [1]

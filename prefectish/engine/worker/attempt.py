@@ -124,7 +124,7 @@ def _set_keys(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], ru
 
 
 def _attempt(spec: StepSpec, ctx: AttemptContext, upstream: Sequence[State], start: State, probe_only: bool) -> State:
-    in_limited_run = surrounding.get() is not None
+    in_limited_run = ctx.is_timed = surrounding.get() is not None
     if in_limited_run and is_run_over():
         return start  # nothing begins, and the client decides on its state
     verdict = before(spec, upstream) if spec.limit is None else _decide(spec, ctx, upstream)

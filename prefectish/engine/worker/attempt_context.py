@@ -50,8 +50,8 @@ class AttemptContext(Mapping[str, Any]):
     """
 
     __slots__ = (
-        "allowance", "answers", "before", "due", "hook_seconds", "index", "inputs", "item_key", "key", "lines",
-        "loop_count", "loop_result", "miss", "name", "resume", "run", "run_count", "spec", "start",
+        "allowance", "answers", "before", "due", "hook_seconds", "index", "inputs", "is_timed", "item_key", "key",
+        "lines", "loop_count", "loop_result", "miss", "name", "resume", "run", "run_count", "spec", "start",
     )  # fmt: skip
 
     def __init__(self, run: Mapping[str, Any], spec: StepSpec, index: int, start: State) -> None:
@@ -62,6 +62,7 @@ class AttemptContext(Mapping[str, Any]):
         self.inputs: Any = None
         self.hook_seconds: float
         self.allowance: Allowance | None = None
+        self.is_timed = False  # a time limit around it may interrupt this thread at any moment
         self.key: str | None = None
         self.item_key: str | None = None
         self.lines: LogLines | None = None

@@ -156,6 +156,11 @@ def _outcomes(generator: GeneratorType[Any, Any, Any]) -> Iterator[Value | Error
             return
 
 
+def _may_be_interrupted(ctx: Any) -> bool:
+    """Whether a time limit may interrupt this thread, in which the loop of the run would turn."""
+    return ctx.is_timed or ctx.allowance is not None or ctx.spec.limit is not None
+
+
 def _feed_of(ctx: Any) -> _Feed | None:
     """Return what sends the items of an attempt; None if nobody maps over them, or nothing can be sent."""
     if ctx is None or not ctx.spec.measure or ctx.spec.mapped:
@@ -164,6 +169,8 @@ def _feed_of(ctx: Any) -> _Feed | None:
     run_id = str(run.get("flow_run_id"))
     if run.get(OWNER) == process_id():
         receiver = receivers.get(run_id)
-        return None if receiver is None else _Feed(receiver.take, place, None, receiver.at_once)
+        if receiver is None or (receiver.at_once and _may_be_interrupted(ctx)):
+            return None
+        return _Feed(receiver.take, place, None, receiver.at_once)
     send = run[SENDER](run_id) if SENDER in run else None
     return None if send is None else _Feed(send, place, ctx.spec.label(ctx.index), False)
