@@ -15,6 +15,7 @@ from prefectish.engine.capture import Error, capture
 from prefectish.engine.jobs.envelope import EncodedError
 from prefectish.engine.jobs.job import CALL, ITEM, ChainSpec, Job, Record
 from prefectish.engine.jobs.references import LeftOnWorker
+from prefectish.engine.state import State
 from prefectish.engine.wire.execute import execute, execute_batch, take_from_batch
 from prefectish.engine.wire.messages import Batch, Call, StepResult
 from prefectish.engine.wire.pack import Packer, unpicklable_input
@@ -26,6 +27,9 @@ from prefectish.kinds import is_a
 _SMALL = frozenset({type(None), bool, int, float})
 #: A batch of automatic size starts no further branch after so many seconds.
 _BATCH_PATIENCE = 1.0
+
+
+_NOTHING: dict[int, State] = {}
 
 
 class PackedChain(NamedTuple):
@@ -226,8 +230,11 @@ def lower_batch(jobs: Sequence[Job], chain: PackedChain, key: Key, options: Lowe
             behind = [(p, Record(job.starts.get(p, PENDING))) for p in job.positions if p not in gone]
             refused.append((job, [*failures, *behind]))
             continue
-        given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
-        starts = {p: packer.state(s, "an earlier attempt") for p, s in job.starts.items()}
+        given = starts = _NOTHING  # one object for all of them is pickled once
+        if job.given:
+            given = {p: packer.state(s, "a step of the branch") for p, s in job.given.items()}
+        if job.starts:
+            starts = {p: packer.state(s, "an earlier attempt") for p, s in job.starts.items()}
         branches.append((job.index, job.positions, items, given, starts, job.submission))
         taken.append(job)
     probe_only = jobs[0].probe_only

@@ -78,6 +78,9 @@ def _run(chain: ChainSpec, call: Call, values: Sequence[StepResult]) -> Record:
 
 def _encoded(record: Record, chain: ChainSpec, position: int, index: int, verify: bool) -> Record:
     """Return a record as it leaves this process; pickling runs code of the user, and has the limit of the attempt."""
+    record.worker = process_name()
+    if _is_sent_as_it_is(record.state):
+        return record
     spec = chain.steps[position]
     label = spec.label(index)
     if spec.limit is None or type(record.state._result) in SIMPLE:
@@ -88,10 +91,14 @@ def _encoded(record: Record, chain: ChainSpec, position: int, index: int, verify
             state = bounded(ctx, "the pickling of its result", encode_state, record.state, label, verify)
         except AttemptOverran as overran:
             state = encode_state(overran.state, label)
-    if state is not record.state:
-        record = record.with_state(state)
-    record.worker = process_name()
-    return record
+    return record if state is record.state else record.with_state(state)
+
+
+def _is_sent_as_it_is(state: State) -> bool:
+    """Whether there is nothing to pickle in a state: a plain success with a number, a text or None, as most are."""
+    if type(state) is not Success or type(state._result) not in SIMPLE or state.message is not SUCCEEDED:
+        return False
+    return state._context is None and state._cached_inputs is None
 
 
 def _with_values(chain: ChainSpec, values: Sequence[StepResult]) -> ChainSpec:
