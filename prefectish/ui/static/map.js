@@ -306,7 +306,7 @@ class Picture {
     this.say(`${name}: ${this.said(row)}`);
     link.hidden = row !== this.at;
     link.href = this.address(row);
-    link.textContent = `open ${name}`;
+    link.setAttribute("aria-label", `open ${name}`);
   }
 
   // What is around an item, large enough to see where a pixel is small.
