@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.requests import Request
 
 from prefectish.ui import records
-from prefectish.ui.queries import comparing, items, logs, maps, registry, run, runs, timelines
+from prefectish.ui.queries import comparing, failures, items, logs, maps, registry, run, runs, timelines
 from prefectish.ui.records import Record
 from prefectish.ui.requests import record_of, source_of
 
@@ -97,7 +97,7 @@ def show_timeline(request: Request) -> records.Timeline:
 def list_failures(request: Request) -> records.FailedItems:
     """Return a page of the failed items of a run."""
     query = record_of(FailuresQuery, request)
-    return maps.failed_items(source_of(request), _run_id(request), **query.model_dump())
+    return failures.failed_items(source_of(request), _run_id(request), **query.model_dump())
 
 
 def list_lines(request: Request) -> records.LogLines:

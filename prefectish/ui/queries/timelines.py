@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select
 
@@ -38,51 +39,70 @@ def timeline(source: Source, run_id: str) -> Timeline:
     )  # fmt: skip
 
 
+class _Found(NamedTuple):
+    """What was read of a run: items that ran, one in `sample` of those of maps; the slowest; tasks and texts."""
+
+    rows: Sequence[Any]
+    slow: Sequence[Any]
+    steps: Mapping[int, Any]
+    texts: Mapping[int, str]
+    sample: int
+
+
 def _read(source: Source, run: RunRow) -> Timeline:
-    table = run._current()
-    c = table.c
+    found = _found(source, run)
     length = max(run.duration, 1e-6)
     scale, started = TIME_BINS / length, run.started.timestamp()
-    with source.store.reading() as connection:
-        number = connection.execute(select(func.count()).select_from(table)).scalar_one()
-        sample = max(1, -(-number // MAX_READ))
-        query = select(c.step, c.state, c.seconds, c.at, c.worker).where(c.attempts > 0, c.seconds.is_not(None))
-        rows = connection.execute(query if sample == 1 else query.where(c.row % sample == 0)).all()
-        steps = {r.step: r for r in connection.execute(select(schema.steps).where(_s.run == run._number))}
-        texts = _texts(connection, {row.worker for row in rows})
-        ran = c.state.not_in(_UNTRIED) & c.seconds.is_not(None) & (c.attempts > 0)
-        wanted = select(c.step, c.row, c.state, c.attempts, c.seconds, c.worker, c.item_key, c.name)
-        slow = connection.execute(wanted.where(ran).order_by(c.seconds.desc()).limit(MAX_SLOWEST)).all()
-        texts |= _texts(connection, {row.worker for row in slow})
-    by_worker: dict[str, WorkerTrack] = {}
-    by_task: dict[str, WorkerTrack] = {}
-    for row in rows:
+    # Of a name, by how many items each that was read stands for: those of single tasks were all read.
+    by_worker: dict[str, dict[int, WorkerTrack]] = {}
+    by_task: dict[str, dict[int, WorkerTrack]] = {}
+    for row in found.rows:
+        step = found.steps[row.step]
         end = min(max((row.at - started) * scale, 0.0), TIME_BINS)
         begin = min(max((row.at - row.seconds - started) * scale, 0.0), end)
-        names = (texts.get(row.worker, "this process"), run.label_of(steps[row.step].slug))
+        stands_for = found.sample if step.mapped else 1
+        names = (found.texts.get(row.worker, "this process"), run.label_of(step.slug))
         for tracks, name in zip((by_worker, by_task), names, strict=True):
-            tracks.setdefault(name, WorkerTrack()).add(begin, end, row.seconds, row.state in schema.FAILED_CODES)
+            track = tracks.setdefault(name, {}).setdefault(stands_for, WorkerTrack())
+            track.add(begin, end, row.seconds, row.state in schema.FAILED_CODES)
     return Timeline(
         run=run.id,
         started=run.started,
         interval=length / TIME_BINS,
-        workers=_tracks(by_worker, sample),
-        tasks=_tracks(by_task, sample),
-        slowest=[
-            SlowItem(
-                item=item_ref(
-                    run, r.step, steps[r.step].slug, r.row, bool(steps[r.step].mapped), r.item_key, r.name
-                ),
-                seconds=r.seconds,
-                state=schema.STATES[r.state],
-                worker=texts.get(r.worker),
-                attempts=r.attempts,
-            )
-            for r in slow
-        ],
+        workers=_tracks(by_worker),
+        tasks=_tracks(by_task),
+        slowest=[_slow(run, found, row) for row in found.slow],
         is_complete=True,
-        sample=sample,
-    )  # fmt: skip
+        sample=found.sample,
+    )
+
+
+def _found(source: Source, run: RunRow) -> _Found:
+    table = run._current()
+    c = table.c
+    ran = (c.attempts > 0) & c.seconds.is_not(None)
+    columns = (c.step, c.row, c.state, c.attempts, c.seconds, c.at, c.worker, c.item_key, c.name)
+    with source.store.reading() as connection:
+        number = connection.execute(select(func.count()).select_from(table)).scalar_one()
+        sample = max(1, -(-number // MAX_READ))
+        query = select(c.step, c.state, c.seconds, c.at, c.worker).where(ran)
+        rows = connection.execute(query if sample == 1 else query.where(c.row % sample == 0)).all()
+        slowest = select(*columns).where(ran, c.state.not_in(_UNTRIED)).order_by(c.seconds.desc()).limit(MAX_SLOWEST)
+        slow = connection.execute(slowest).all()
+        steps = {row.step: row for row in connection.execute(select(schema.steps).where(_s.run == run._number))}
+        texts = _texts(connection, {row.worker for row in (*rows, *slow)})
+    return _Found(rows, slow, steps, texts, sample)
+
+
+def _slow(run: RunRow, found: _Found, row: Any) -> SlowItem:
+    step = found.steps[row.step]
+    return SlowItem(
+        item=item_ref(run, row.step, step.slug, row.row, bool(step.mapped), row.item_key, row.name),
+        seconds=row.seconds,
+        state=schema.STATES[row.state],
+        worker=found.texts.get(row.worker),
+        attempts=row.attempts,
+    )
 
 
 def _texts(connection: Connection, numbers: set[int | None]) -> dict[int, str]:
@@ -91,18 +111,21 @@ def _texts(connection: Connection, numbers: set[int | None]) -> dict[int, str]:
     return {row.number: row.text for row in found}
 
 
-def _tracks(found: Mapping[str, WorkerTrack], sample: int) -> list[Track]:
+def _tracks(found: Mapping[str, Mapping[int, WorkerTrack]]) -> list[Track]:
     """Return the tracks with the most work, in the order of their names."""
-    for track in found.values():
-        track.close()
-    most = sorted(found, key=lambda name: -found[name].seconds)[:MAX_TRACKS]
-    return [
-        Track(
-            name=name,
-            items=found[name].children * sample,
-            seconds=found[name].seconds * sample,
-            busy=[round(value * sample, 3) for value in found[name].busy],
-            failed=sum(found[name].failed) * sample,
-        )
-        for name in sorted(most)
-    ]
+    every = [_track(name, parts) for name, parts in found.items()]
+    return sorted(sorted(every, key=lambda track: -track.seconds)[:MAX_TRACKS], key=lambda track: track.name)
+
+
+def _track(name: str, parts: Mapping[int, WorkerTrack]) -> Track:
+    """Return the sum of parts, whose items stand for so many each."""
+    for part in parts.values():
+        part.close()
+    weighed = list(parts.items())
+    return Track(
+        name=name,
+        items=sum(n * part.children for n, part in weighed),
+        seconds=sum(n * part.seconds for n, part in weighed),
+        busy=[round(sum(n * part.busy[at] for n, part in weighed), 3) for at in range(TIME_BINS)],
+        failed=sum(n * sum(part.failed) for n, part in weighed),
+    )
