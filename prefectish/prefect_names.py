@@ -203,7 +203,8 @@ GONE: tuple[Gone, ...] = (
     Gone("prefect.config prefect.configuration", _SETTINGS),
     Gone("prefect.exceptions", _ERRORS),
     Gone("prefect.engine.result.base prefect.engine.results.constant_result prefect.engine.results.prefect_result "
-         "prefect.engine.results.s3_result prefect.engine.results.gcs_result prefect.engine.results.azure_result",
+         "prefect.engine.results.s3_result prefect.engine.results.gcs_result prefect.engine.results.azure_result "
+         "prefect.engine.results.secret_result",
          _KEEP),
     Gone("prefect.engine.state.ClientFailed prefect.engine.get_default_flow_runner_class "
          "prefect.engine.get_default_task_runner_class "

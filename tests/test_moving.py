@@ -215,6 +215,15 @@ def test_what_is_not_here_is_left_with_its_line_and_a_reason() -> None:
     ]
 
 
+def test_methods_of_flows_that_are_not_here_are_left() -> None:
+    before = (
+        "from prefect import Flow\nf = Flow('f')\nf.run_agent()\nf.register('p', idempotency_key=f.serialized_hash())\n"
+    )
+    found = move(before)
+    assert found.source.endswith("f.run_agent()\nf.register('p')\n")
+    assert found.left == [(3, "f.run_agent", "write `prefectish agent start`")]
+
+
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "prefectish.cli", "move", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from prefectish.compat.deployed import FlowRunView, register
+from prefectish.compat.deployed import FlowRunView, register, rename
 from prefectish.compat.exceptions import ClientError
 from prefectish.compat.flow_runs import ask_for_run
 from prefectish.engine.state import State
@@ -74,6 +74,10 @@ class Client:
         """Cancel a run."""
         attach(flow_run_id).cancel()
         return True
+
+    def set_flow_run_name(self, flow_run_id: str, name: str) -> bool:
+        """Give a run that has begun another name."""
+        return rename(flow_run_id, name)
 
     def graphql(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         """Refuse: there is no server to ask."""

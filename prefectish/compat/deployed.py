@@ -9,11 +9,14 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 
+from sqlalchemy import update
+
 from prefectish.compat.storage import LocalRun, RunConfig, labels_of, say_what_is_ignored
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import Mapped, Pending, State
 from prefectish.environments import LocalEnvironment
 from prefectish.flow_source import origin_of
+from prefectish.history import schema
 from prefectish.history.recorded_states import task_state
 from prefectish.registry import AttachedRun, Deployment, attach, deployments
 from prefectish.registry.agent import Agent
@@ -182,15 +185,17 @@ class FlowRunView:
 
     Attributes
     ----------
-    flow_run_id, name
+    flow_run_id
         Identifier of the run.
+    name
+        Its name.
     state
         Its state.
     """
 
     def __init__(self, flow_run_id: str) -> None:
         self._run = attach(flow_run_id)
-        self.flow_run_id = self.name = self._run.id
+        self.flow_run_id = self._run.id
 
     @classmethod
     def from_flow_run_id(cls, flow_run_id: str, load_static_tasks: bool = False, **_: Any) -> Self:
@@ -199,6 +204,12 @@ class FlowRunView:
             return cls(flow_run_id)
         except KeyError as error:
             raise ValueError(str(error.args[0])) from None
+
+    @property
+    def name(self) -> str:
+        """The name of the run; its identifier, as long as it has none."""
+        row = self._run._row()
+        return (row and row.name) or self.flow_run_id
 
     @property
     def state(self) -> State:
@@ -273,3 +284,11 @@ def watch_flow_run(
         if time.monotonic() >= end:
             raise RuntimeError(f"flow run {flow_run_id} has not ended after {max_duration}")
         time.sleep(poll_interval)
+
+
+def rename(flow_run_id: str, name: str) -> bool:
+    """Give a run that has begun another name."""
+    run = attach(flow_run_id)
+    with run._store.writing() as connection:
+        query = update(schema.runs).where(schema.runs.c.id == run.id).values(name=name)
+        return connection.execute(query).rowcount > 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from prefectish.compat.deployed import FlowRunView, TaskRunView, deployment_of, watch_flow_run
+from prefectish.compat.deployed import FlowRunView, TaskRunView, deployment_of, rename, watch_flow_run
 from prefectish.compat.task_helpers import defaults_from_attrs, task
 from prefectish.compat.tasks import Task
 from prefectish.engine.context import current, get_run_logger
@@ -184,6 +184,28 @@ class CancelFlowRun(Task):
         """Cancel the run."""
         attach(str(flow_run_id)).cancel()
         return True
+
+
+class RenameFlowRun(Task):
+    """Gives a run another name.
+
+    Parameters
+    ----------
+    flow_run_id
+        Its identifier; default: that of the run in which the task runs.
+    flow_run_name
+        The name.
+    """
+
+    def __init__(self, flow_run_id: str | None = None, flow_run_name: str | None = None, **kwargs: Any) -> None:
+        self.flow_run_id = flow_run_id
+        self.flow_run_name = flow_run_name
+        super().__init__(**kwargs)
+
+    @defaults_from_attrs("flow_run_id", "flow_run_name")
+    def run(self, flow_run_id: str | None = None, flow_run_name: str | None = None) -> bool:
+        """Rename the run, and return whether it has begun."""
+        return rename(flow_run_id or current()["flow_run_id"], str(flow_run_name))
 
 
 def _raise(state: State, run_id: str, result: Any) -> None:

@@ -80,7 +80,7 @@ _ARTIFACTS = (
 )
 _FLOW_RUNS = (
     "prefectish.compat.flow_runs",
-    "create_flow_run wait_for_flow_run get_task_run_result StartFlowRun CancelFlowRun",
+    "create_flow_run wait_for_flow_run get_task_run_result StartFlowRun CancelFlowRun RenameFlowRun",
 )
 
 #: From the name of a module of Prefect 1 to its names.
@@ -273,5 +273,6 @@ MODULES: dict[str, dict[str, Source]] = {
     ),
     "prefect.tasks.prefect": _table(_FLOW_RUNS),
     "prefect.tasks.prefect.flow_run": _table(_FLOW_RUNS),
+    "prefect.tasks.prefect.flow_run_rename": _table(("prefectish.compat.flow_runs", "RenameFlowRun")),
     "prefect.tasks.prefect.flow_run_cancel": _table(("prefectish.compat.flow_runs", "CancelFlowRun")),
 }

@@ -85,6 +85,8 @@ class CallFinder(cst.CSTVisitor):
         use = self.uses.get(node.func)
         called = use.place.name if use is not None and use.place is not None else ""
         method = node.func.attr.value if use is None and isinstance(node.func, cst.Attribute) else ""
+        if method in OF_FLOWS and dotted(node.func).rpartition(".")[0] in self._flows:
+            self.change.left[node.func] = OF_FLOWS[method]
         for name in _NOT_TAKEN.get(called or method, ()):
             self._delete(node, name, _REASONS.get(name, "leave it out"))
         if (change := _CALLS.get(called or method)) is not None:

@@ -73,7 +73,10 @@ def _left(uses: Iterable[Any], change: Change, rewriter: _Rewriter, lines: Any) 
     for use in uses:
         if use.place is None:
             yield Left(use.line, use.name, reason(use.name))
+    gone = {id(name) for node in change.deleted for name in names_in(node)}
     for node, why in change.left.items():
+        if any(id(name) in gone for name in names_in(node)):
+            continue
         yield Left(lines[node].start.line, dotted(node), why)  # type: ignore[arg-type]  # what is called
     for node, name in rewriter.imports.unused:
         yield Left(lines[node].start.line, name, reason(name))

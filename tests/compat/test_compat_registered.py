@@ -253,6 +253,20 @@ def test_tasks_keep_values_and_artifacts(executor, in_process, caplog):
         delete_artifact(artifact)
 
 
+def test_runs_get_other_names():
+    import prefect
+    from prefect import Flow
+    from prefect.backend import FlowRunView
+    from prefect.tasks.prefect import RenameFlowRun
+
+    with Flow("renamed") as flow:
+        RenameFlowRun(flow_run_name="by a task")()
+    run_id = flow.run().context["flow_run_id"]
+    assert FlowRunView.from_flow_run_id(run_id).name == "by a task"
+    assert prefect.Client().set_flow_run_name(run_id, "by a client") is True
+    assert FlowRunView.from_flow_run_id(run_id).name == "by a client"
+
+
 def test_client_says_that_there_is_no_server():
     import prefect
     from prefect.exceptions import ClientError
