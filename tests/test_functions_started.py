@@ -185,20 +185,73 @@ def test_failures_of_a_map_run_again_and_their_futures_show_it(executor, tmp_pat
         run.retry(check_or_hold)
 
 
-def test_calls_that_failed_cannot_run_again_and_say_why(tmp_path):
+@pytest.mark.parametrize("history_at", [None, "history.db"], ids=["unrecorded", "recorded"])
+def test_calls_that_failed_run_again_as_long_as_nobody_knows(executor, tmp_path, history_at):
+    go_on, mended = threading.Event(), tmp_path / "mended"
+
+    @flow(history=False if history_at is None else str(tmp_path / history_at))
+    def checks():
+        source = inc.submit(-1)
+        calls = [check.submit(mended, source), check.submit(mended, 0), check.submit(mended, 2)]
+        assert go_on.wait(LIMIT)
+        return [inc.submit(call).result() for call in calls]
+
+    run = checks.start(executor=executor)
+    until(lambda: run.counts(check) == {"Failed": 2, "Success": 1}, LIMIT)
+    assert run.retry(check, OSError) == 0
+    mended.touch()
+    assert run.retry(check, ValueError) == 2
+    until(lambda: run.counts(check) == {"Success": 3}, LIMIT)
+    go_on.set()
+    assert run.wait(LIMIT).result == [1, 1, 3]
+
+
+def test_call_that_fails_again_can_run_again(executor, tmp_path):
+    go_on = threading.Event()
+
+    @flow(history=False)
+    def checks():
+        call = check.submit(tmp_path / "mended", 0)
+        assert go_on.wait(LIMIT)
+        return call.result()
+
+    run = checks.start(executor=executor)
+    for _ in range(3):
+        until(lambda: run.counts(check) == {"Failed": 1}, LIMIT)
+        assert run.retry(check) == 1
+    (tmp_path / "mended").touch()
+    until(
+        lambda: (run.counts(check) == {"Failed": 1} and run.retry(check) == 1) or run.counts(check) == {"Success": 1},
+        LIMIT,
+    )
+    until(lambda: run.counts(check) == {"Success": 1}, LIMIT)
+    go_on.set()
+    assert run.wait(LIMIT).result == 0
+
+
+@pytest.mark.parametrize(
+    ("reads", "why"),
+    [
+        (lambda call: call.exception(), r"the failure of check-1\[0\] was given to the flow function"),
+        (lambda call: inc.submit(call).exception(), r"what reads check-1\[0\] has its failure"),
+        (lambda call: inc.map([call, 1]).result(raise_on_failure=False), r"what reads check-1\[0\] has its failure"),
+    ],
+    ids=["read", "followed", "mapped over"],
+)
+def test_calls_whose_failure_is_known_cannot_run_again_and_say_why(tmp_path, reads, why):
     begun, go_on = threading.Event(), threading.Event()
 
     @flow(history=False)
     def checks():
         failed = check.submit(tmp_path / "no", 0)
-        failed.wait()
+        reads(failed)
         begun.set()
         assert go_on.wait(LIMIT)
         return failed.state
 
     run = checks.start()
     assert begun.wait(LIMIT)
-    with pytest.raises(RuntimeError, match="check-1 cannot run again now: its failures were given to the"):
+    with pytest.raises(RuntimeError, match=f"check-1 cannot run again now: {why}"):
         run.retry(check)
     go_on.set()
     assert run.wait(LIMIT).is_failed()

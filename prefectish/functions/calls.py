@@ -30,6 +30,7 @@ from prefectish.engine.scheduling.same_key import meets_same_keys
 from prefectish.engine.state import Cancelled, Failed, Mapped, Skipped, State, Success
 from prefectish.engine.worker.decide import failed_in, finished
 from prefectish.functions.call_chain import CallChain
+from prefectish.functions.call_retries import FailedCalls, retry_calls
 from prefectish.functions.claims import ResultClaims
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
 from prefectish.functions.settled import Settled
@@ -41,7 +42,18 @@ from prefectish.tasks.task import Task
 class CallSignature:
     """Calls of one task whose arguments are of the same kinds. Made by the thread that calls."""
 
-    __slots__ = ("chain", "claims", "direct", "failed", "outcomes", "prompts", "rows", "spec", "step_state")
+    __slots__ = (
+        "chain",
+        "claims",
+        "direct",
+        "failed",
+        "failed_calls",
+        "outcomes",
+        "prompts",
+        "rows",
+        "spec",
+        "step_state",
+    )
 
     def __init__(
         self,
@@ -66,6 +78,7 @@ class CallSignature:
         self.rows = itertools.count()  # numbers of the calls
         self.outcomes: dict[int, Settled] = {}  # of the calls that have not ended
         self.failed: list[Settled] = []  # outcomes of those that failed and that were not read by then
+        self.failed_calls = FailedCalls()
         # Whether a call may run inline, in the thread that calls: no limit holds it back.
         limited = progress.admission.limits.limited(self.step_state.step.number)
         self.direct = not (limited or (step.cache is not None and step.cache.is_isolated))
@@ -78,14 +91,18 @@ class CallSignature:
 
     def row(self, row: int, state: State, width: Any) -> None:
         """Make the final state of a call known."""
-        outcome = self.outcomes.pop(row, None)
+        again = self.failed_calls.again.pop(row, None)
+        outcome = self.outcomes.pop(row, again)
         if self.chain is not None:
             self.chain.keys.pop(row, None)
             self.chain.reads.pop(row, None)
+        self.failed_calls.ended(row, state)
         if outcome is not None:
             if not outcome.read and state.is_failed():
                 self.failed.append(outcome)
             sources = outcome.sources
+            if again is not None:
+                again.ran_again(state, width)
             outcome.settle(state, width)
             if self.claims is not None:
                 self.claims.unclaim(sources)
@@ -281,6 +298,9 @@ class CallQueue:
         signature = call.signature
         signature.outcomes[call.row] = call.outcome
         signature.claims = self.claims
+        signature.failed_calls.began(call)
+        for source in call.outcome.sources:
+            source.followed = True
         self.claims.claim((call.outcome, *call.outcome.sources, *self._kept(signature.step_state.step.task, call)))
         self._make_room(signature.step_state, call.row)
         unknown = [a for a in call.arguments if type(a) is Settled and a.state is None]
@@ -288,6 +308,13 @@ class CallQueue:
         self._once_known(unknown, partial(self._start, call, arrival), call.outcome)
         if unknown and self.follows and all(o.row is not None for o in unknown):
             self._follow(call, arrival)
+
+    def retry(self, slug: str, chosen: Callable[[int, State], bool], now: Now) -> int:
+        """Run failed children of a map, or calls of a signature, again; return their number."""
+        step_state = self.run_state.find(slug)
+        if isinstance(step_state.watcher, CallSignature):
+            return retry_calls(step_state.watcher, chosen, self.progress.retrier, self.claims, now)
+        return self.progress.retrier.retry(slug, chosen, now)
 
     def _kept(self, task: Task, called: TaskCall | MapCall) -> tuple[Settled, ...]:
         """Return the outcome of what was called if its result is to be kept, for a claim that nobody gives back."""
@@ -382,6 +409,9 @@ class CallQueue:
         self._make_room(signature.step_state, call.row)
         signature.outcomes[call.row] = call.outcome
         signature.claims = self.claims
+        signature.failed_calls.began(call)
+        for source in call.outcome.sources:
+            source.followed = True
         self.claims.claim((*call.outcome.sources, *self._kept(signature.step_state.step.task, call)))
         if self.run_state.over:
             final = record.state if finished(record.state) else NEVER_STARTED
@@ -405,7 +435,10 @@ class CallQueue:
         map_call.arrival = next(self._arrivals)
         needed = [o for a in map_call.arguments if a.holds and not _by_item(a) for o in outcomes_in(a.value)]
         maps = [a.value for a in map_call.arguments if is_a(a.value, MapCall)]
-        self.claims.claim((map_call.outcome, *_read_by(map_call), *self._kept(map_call.task, map_call)))
+        read = _read_by(map_call)
+        for source in read:
+            source.followed = True
+        self.claims.claim((map_call.outcome, *read, *self._kept(map_call.task, map_call)))
         for m in maps:
             m.outcome.then(partial(_pause_with, map_call.outcome))
         yielding = _yielding(map_call)

@@ -19,7 +19,14 @@ from prefectish.engine.call_options import CallOptions
 from prefectish.engine.capture import Value, capture
 from prefectish.engine.clock import Now
 from prefectish.engine.context import bind, current, unbind
-from prefectish.engine.driver.control import CancelRun, CancelTask, RunControl, SetTaskLimit, carry_out
+from prefectish.engine.driver.control import (
+    CancelRun,
+    CancelTask,
+    RetryFailed,
+    RunControl,
+    SetTaskLimit,
+    carry_out,
+)
 from prefectish.engine.driver.interrupts import in_record
 from prefectish.engine.jobs.protocol import Session
 from prefectish.engine.plan.item_key import ITEM_KEY
@@ -133,14 +140,14 @@ class FunctionRun:
                 self.calls.cancel(outcome, now)
             case CancelMap(map_call):
                 self.calls.cancel_map(map_call, now)
-            case ReleaseResult(outcome):
+            case ReleaseResult(outcome) | ReleaseMap(MapCall(outcome=outcome)):
                 self.calls.claims.unclaim((outcome,))
-            case ReleaseMap(map_call):
-                self.calls.claims.unclaim((map_call.outcome,))
             case CancelTask(slug, row):
                 self.calls.cancel_task(slug, row, now)
             case SetTaskLimit(task, size) if not isinstance(task, str):  # a slug is of one step, as in every run
                 self.dynamic_plan.limit(task, size)
+            case RetryFailed(slug, chosen):
+                return self.calls.retry(slug, chosen, now)
             case _:
                 return carry_out(request, progress, now)
         return None

@@ -18,7 +18,19 @@ _LOCK = threading.Lock()
 class Settled:
     """The final state of something that runs."""
 
-    __slots__ = ("_callbacks", "key", "label", "read", "row", "sources", "state", "step_state", "waiting", "width")
+    __slots__ = (
+        "_callbacks",
+        "followed",
+        "key",
+        "label",
+        "read",
+        "row",
+        "sources",
+        "state",
+        "step_state",
+        "waiting",
+        "width",
+    )
 
     def __init__(self, label: str, step_state: StepState | None = None, row: int | None = None) -> None:
         self.label = label  # what runs, for errors
@@ -28,6 +40,7 @@ class Settled:
         self.width: Any = None  # measure of the result, for maps over it; None if it was not measured
         self.waiting: State | None = None  # a state that waits for an approval (a pause), None if it does not
         self.read = False  # whether its result or state was retrieved, or need not be
+        self.followed = False  # whether another call or map reads it or waits for it
         self.key: str | None = None  # key of a call, by its arguments; None if it is not needed
         self.sources: tuple[Settled, ...] = ()  # outcomes that it read or waited for
         self._callbacks: list[Callable[[Settled], None]] = []

@@ -107,6 +107,17 @@ class FailedRetrier:
                 self._take_back(step_state, followers, row, now)
         return len(rows)
 
+    def retry_call(self, step_state: StepState, row: int, now: Now) -> None:
+        """Run a call of a flow function again that failed and that nothing follows, with the inputs that its chain has.
+
+        Raises
+        ------
+        CannotRetry
+            As :meth:`retry`.
+        """
+        assert step_state.chain is not None
+        self._take_back(step_state, {step_state.chain.spec.ident: {0}}, row, now)
+
     def _followers(self, step_state: StepState) -> dict[int, set[int]]:
         """Return the positions of the steps that follow a step in its rows, itself among them, by chain.
 
@@ -170,7 +181,7 @@ class FailedRetrier:
     def _check_state(self, source: StepState, row: int) -> None:
         states = _children(source)
         state = states[row if source.step.mapped else 0] if states else None
-        if state is not None and not _is_here(state):
+        if state is not None and not is_here(state):
             raise CannotRetry(f"the result of {source.step.slug} was released after its last consumer ran")
 
     def _take_back(self, step_state: StepState, followers: dict[int, set[int]], row: int, now: Now) -> None:
@@ -240,7 +251,8 @@ def _children(step_state: StepState) -> list[State | None]:
     return step_state.children or []
 
 
-def _is_here(state: State) -> bool:
+def is_here(state: State) -> bool:
+    """Whether the result of a state can still be read."""
     result = state._result
     if is_a(result, Held):
         return result.handle is not None or result._value is not None
