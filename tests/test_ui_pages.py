@@ -229,6 +229,20 @@ def test_logs_are_read_on(plain: Path, tmp_path: Path) -> None:
         assert len(client.get(f"/api/runs/{run}/logs", params={"step": 0, "row": 3}).json()["lines"]) == 1
 
 
+def test_runs_of_very_many_items_are_compared_by_task(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    after, before = (run.id for run in history.runs(2, store=plain))
+    with browser(plain) as client:
+        whole = client.get("/api/compare", params={"before": before, "after": after}).json()["compared"]
+    monkeypatch.setattr("prefectish.ui.queries.comparing.MAX_ITEMS", 3)
+    with browser(plain) as client:
+        part = client.get("/api/compare", params={"before": before, "after": after}).json()["compared"]
+    assert (whole["note"], "items a part was read" in part["note"]) == (None, True)
+    assert part["new_causes"] == whole["new_causes"] == []
+    for one, other in zip(whole["tasks"], part["tasks"], strict=True):
+        assert one["task"] == other["task"]
+        assert one["total_after"] == pytest.approx(other["total_after"])
+
+
 def test_an_item_shows_what_it_was_given_where_that_is_json(tmp_path: Path) -> None:
     def numbers() -> list[int]:
         return [10, 20, 30]

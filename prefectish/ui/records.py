@@ -390,6 +390,7 @@ class Compared(Record):
     gone_causes: list[Cause]
     slower: list[ChangedItem]
     larger: list[ChangedItem]
+    note: str | None = Field(description="what was left out of runs with very many items")
 
 
 class ComparePage(Record):
