@@ -75,8 +75,9 @@ def pages(runs: int, width: int) -> dict[str, tuple[float, float, int]]:
         for page in (
             "", "?flow=flow3&state=Success", run, f"{run}/logs", f"{run}/failures",
             f"{run}/failures?text=item-7&sort=seconds&descending=true", f"{run}/timeline", f"{run}/tasks/1",
-            f"{run}/tasks/1/items/{width // 2}", f"{run}/tasks/1/find?text=item-77", "compare?before=00000001&after=large",
-            "deployments", "agents", "limits", "approvals", f"api/{run}/tasks/1/picture",
+            f"{run}/tasks/1/items/{width // 2}", f"{run}/tasks/1/find?text=item-77",
+            "compare?before=00000001&after=large", "deployments", "agents", "limits", "approvals",
+            f"api/{run}/tasks/1/picture",
         ):  # fmt: skip
             app = create_app(path, token="t" * 32)  # what an earlier page has read is not known to this one
             with TestClient(app, base_url="http://localhost", headers={"accept-encoding": "identity"}) as client:
