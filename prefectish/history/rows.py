@@ -161,9 +161,8 @@ class EventRows:
 
 def _cost(e: AttemptEvent) -> tuple[float | None, int | None, int | None, int | None]:
     """Return time of the processor, growth of the peak memory, and bytes of result and inputs, as far as known."""
-    cpu, memory, taken = (
-        (None, None, None) if e.cost is None else (round(e.cost[0], 6), *(n or None for n in e.cost[1:]))
-    )
+    cost = e.cost
+    cpu, memory, taken = (None, None, None) if cost is None else (round(cost[0], 6), cost[1] or None, cost[2] or None)
     result = e.state._result
     size = len(result) if isinstance(result, str | bytes) else None
     return cpu, memory, result.nbytes if isinstance(result, Encoded | Held) else size, taken
