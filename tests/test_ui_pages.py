@@ -22,10 +22,13 @@ from ui_browser import browser
 
 from prefectish import Flow, context, history, task, unmapped
 from prefectish.engine.pause import pause_task
+from prefectish.history.store import open_store
 from prefectish.results import LocalResult
 from prefectish.ui.api import LOOKUPS
 from prefectish.ui.events import TOPICS, look
 from prefectish.ui.pages import PAGES
+from prefectish.ui.queries.failures import failed_items
+from prefectish.ui.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -294,3 +297,12 @@ def test_an_empty_history_says_what_to_do_next(tmp_path: Path) -> None:
         for name in ("deployments", "agents", "limits", "approvals"):
             assert client.get(f"/{name}").status_code == 200
     assert give.name == "give"
+
+
+def test_search_among_failed_items_looks_at_their_own_messages(tmp_path: Path) -> None:
+    store = str(tmp_path / "history.db")
+    run_id = example().run(history=store).context["flow_run_id"]
+    found = failed_items(Source(open_store(store)), run_id, text="no file 3")
+    assert [(each.item.label, each.error) for each in found.items] == [("load[3]", "ValueError: no file 3")]
+    assert found.paging.total == 1
+    assert failed_items(Source(open_store(store)), run_id, text="no file").paging.total == 3

@@ -84,7 +84,7 @@ def _has_text(table: FromClause, text: str) -> ColumnElement[bool]:
     found = [
         c.item_key.contains(text, autoescape=True),
         c.name.contains(text, autoescape=True),
-        _e.message.contains(text, autoescape=True),
+        and_(c.message.is_(None), _e.message.contains(text, autoescape=True)),  # else it is that of another item
         _e.type.contains(text, autoescape=True),
     ]
     own = schema.texts.alias("own")
