@@ -169,6 +169,11 @@ def see(locator: Any, text: str | re.Pattern[str]) -> None:
     expect(locator).to_contain_text(text, timeout=PATIENCE)
 
 
+def ready(page: Any) -> None:
+    """Wait until the scripts of a page have begun: buttons do nothing before."""
+    see(page.locator("#link-state"), "live")
+
+
 def badge(page: Any) -> Any:
     return page.locator("main .head .badge").first
 
@@ -274,6 +279,7 @@ run(flow)
     with opened(browser, store) as (page, _), running(tmp_path, store, program):
         page.locator("table a", has_text="published").first.click()
         page.locator("section[aria-labelledby=waiting] a.button").click()
+        ready(page)
         asked = page.locator(".is-asking")
         see(asked, "To how many servers?")
         asked.get_by_role("spinbutton").fill("12")
@@ -307,6 +313,7 @@ with Flow("report") as flow:
         page.get_by_role("link", name="Deployments").click()
         see(page.locator("main"), "No agent is at work")
         page.get_by_role("link", name="sales/report").click()
+        ready(page)
         form = page.locator("form.run-now")
         form.get_by_label("factor").fill("7")
         form.get_by_role("button", name="Run now").click()
@@ -348,6 +355,7 @@ def test_a_map_of_100_000_is_opened_and_an_item_found(browser: Any, large: str) 
         page.locator("section[aria-labelledby=tasks] a", has_text="square").click()
         see(page.locator(".legend"), "99,980 Success")
         see(page.locator(".legend"), "20 Failed")
+        ready(page)
         picture = page.locator(".picture")
         page.get_by_role("searchbox", name="number, key or name of an item").fill("54711")
         page.get_by_role("button", name="Find").first.click()

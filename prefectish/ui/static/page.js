@@ -11,6 +11,7 @@ import { setUpZones, showTimes } from "./times.js";
 // What a person has opened or entered stays when a part of the page is renewed.
 Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, element) =>
   !(name === "open" || (["value", "checked", "selected"].includes(name) && element.closest("form")));
+Idiomorph.defaults.callbacks.beforeNodeMorphed = (element) => !(element.tagName === "DIALOG" && element.open);
 
 // Tables that are wider than the screen scroll, and then by keyboard, too.
 function scrollByKeyboard() {
