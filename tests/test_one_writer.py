@@ -1,4 +1,4 @@
-"""Final states, masks and counters of a run are written by one module of the engine, read from the sources."""
+"""Final states, masks and counters of a run are written by one class of the engine, read from the sources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent / "prefectish"
 FOLDERS = ("engine/scheduling", "engine/driver", "functions")
-WRITER = ROOT / "engine/scheduling/changes.py"
+#: The writer, and the part of it that is about maps.
+WRITER = [ROOT / "engine/scheduling" / name for name in ("changes.py", "map_changes.py")]
 
 #: By class, the attributes that only the writer assigns, or changes in place.
 GUARDED = {
@@ -35,7 +36,7 @@ IN_PLACE = {"append", "extend", "insert", "add", "update", "setdefault", "pop", 
 OTHERS = {
     ("functions/calls.py", "chain"),
 }
-SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path != WRITER)
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path not in WRITER)
 
 
 def base(node: ast.expr) -> ast.expr:
