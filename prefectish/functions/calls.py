@@ -23,7 +23,7 @@ from prefectish.engine.jobs.slots import members_of, rebuilt
 from prefectish.engine.plan.map_domain import SKIPPED_UPSTREAM, skips_reader
 from prefectish.engine.plan.placement import ask
 from prefectish.engine.plan.steps import TaskName
-from prefectish.engine.scheduling.items import as_success_if_ambiguous, pulled_item
+from prefectish.engine.scheduling.items import as_success_if_ambiguous
 from prefectish.engine.scheduling.progress import Progress
 from prefectish.engine.scheduling.run_state import NEVER_STARTED, NOT_RUN, MapRow, StepState
 from prefectish.engine.scheduling.same_key import meets_same_keys
@@ -34,6 +34,7 @@ from prefectish.functions.call_retries import FailedCalls, retry_calls
 from prefectish.functions.claims import ResultClaims
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec
 from prefectish.functions.settled import Settled
+from prefectish.functions.yielded import YieldedSteps
 from prefectish.kinds import is_a
 from prefectish.tasks.collections import Constant
 from prefectish.tasks.task import Task
@@ -286,7 +287,7 @@ class CallQueue:
         self.claims = ResultClaims(progress.changes, keeps)
         self._keep = keep if isinstance(keep, bool | None) else {keep} if is_a(keep, Task) else set(keep)
         self._arrivals = itertools.count()
-        self._yielded: dict[tuple[int, int], StepState] = {}  # steps for what open calls yield, by their places
+        self._yielded = YieldedSteps(progress, dynamic_plan, self.claims)
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -441,32 +442,11 @@ class CallQueue:
         self.claims.claim((map_call.outcome, *read, *self._kept(map_call.task, map_call)))
         for m in maps:
             m.outcome.then(partial(_pause_with, map_call.outcome))
-        yielding = _yielding(map_call)
-        act = partial(self._once_known, needed, partial(self._start_map, map_call), map_call.outcome)
-        if yielding is not None and yielding.state is None and not maps:
+        start = partial(self._start_map, map_call)
+        if (yielding := _yielding(map_call)) is not None:
             needed = [o for o in needed if o is not yielding]
-            act = partial(self._once_known, needed, partial(self._once_begun, yielding, map_call), map_call.outcome)
-        self._once_added(maps, act)
-
-    def _once_begun(self, yielding: Settled, map_call: MapCall) -> None:
-        """Start a map over a call once it has yielded something, or has ended."""
-        begun = False
-
-        def start(*_: Any) -> None:
-            nonlocal begun
-            if not begun and not self.run_state.over:
-                begun = True
-                self._start_map(map_call)
-
-        def tell(outcome: Settled) -> None:
-            if outcome.state is None:
-                _pause_with(map_call.outcome, outcome)
-            else:
-                forget()
-                start()
-
-        forget = self.progress.streams.once_begun(_call_place(yielding), start)
-        yielding.then(tell)
+            start = partial(self._yielded.once_begun, yielding, start, partial(_pause_with, map_call.outcome))
+        self._once_added(maps, partial(self._once_known, needed, start, map_call.outcome))
 
     def _once_added(self, maps: Sequence[MapCall], act: Callable[[], None]) -> None:
         missing = next((m for m in maps if m.step_state is None), None)
@@ -487,7 +467,7 @@ class CallQueue:
                 made.append(self._add_items(a, map_call.outcome))
                 source = made[-1].step.number
             elif type(a.value) is Settled and a.value.state is None:
-                made.append(self._add_yielded(a, a.value))
+                made.append(self._yielded.step_of(a.name.slug, a.value))
                 source = made[-1].step.number
             elif a.key is not None and not (a.mapped or a.flattened or a.holds):
                 constants[a.key] = a.value
@@ -544,45 +524,6 @@ class CallQueue:
         for row, item in enumerate(items):
             self._once_known(outcomes_in(item), partial(self._end_item, step_state, row, item, a.allow_failure), reader)
         return step_state
-
-    def _add_yielded(self, a: Argument, outcome: Settled) -> StepState:
-        """Add what a call yields as a step, whose rows come up with the items, and end with the call."""
-        place = _call_place(outcome)
-        if place in self._yielded:
-            return self._yielded[place]
-        given = Mapped("Items.")
-        step_state = self.dynamic_plan.add_literal(_NAMED, a.name.slug, given, stands_in=True, is_final=False)
-        self.dynamic_plan.add_own_domain(step_state)
-        self._yielded[place] = step_state
-        map_state = step_state.map_state
-        assert map_state is not None
-        self.claims.claim((outcome,))
-
-        def take(items: Sequence[Any]) -> None:
-            for item in items:
-                state = pulled_item(item)
-                self._add_item(step_state, state if isinstance(state, State) else Success(None, state))
-
-        def end(ended: Settled) -> None:
-            if ended.state is None or map_state.closed:
-                return
-            for state in _rest_of(ended.state, map_state.width or 0):
-                self._add_item(step_state, state)
-            self.changes.close_map(map_state)
-            for member in list(map_state.members):
-                self.changes.finish_step(member)
-            self.claims.unclaim((outcome,))
-            del self._yielded[place]
-
-        self.run_state.streams[place].listen(take)
-        outcome.then(end)
-        return step_state
-
-    def _add_item(self, step_state: StepState, state: State) -> None:
-        children = step_state.children
-        assert children is not None
-        self.changes.add_calls(step_state, 1)
-        self.changes.finish_row(step_state, len(children) - 1, state, None)
 
     def _end_item(self, step_state: StepState, row: int, item: Any, allows: bool) -> None:
         width = item.width if type(item) is Settled else None
@@ -661,23 +602,7 @@ def _yielding(map_call: MapCall) -> Settled | None:
     if len(mapped) != 1 or mapped[0].flattened or type(mapped[0].value) is not Settled:
         return None
     outcome: Settled = mapped[0].value
-    return outcome if outcome.row is not None and outcome.step_state is not None else None
-
-
-def _call_place(outcome: Settled) -> tuple[int, int]:
-    assert outcome.step_state is not None and outcome.row is not None
-    return outcome.step_state.step.number, outcome.row
-
-
-def _rest_of(state: State, count: int) -> list[State]:
-    """Return the items of a list that a call returned, from a position on; its state if it failed, or was skipped."""
-    if not state.is_successful() or state.is_skipped():
-        return [state]
-    read = capture(lambda: list(state.result)[count:])
-    if isinstance(read, Value):
-        items = (pulled_item(item) for item in read.value)
-        return [item if isinstance(item, State) else Success(None, item) for item in items]
-    return [Failed(f"what was yielded could not be read: {read.exception!r}", read.exception)]
+    return outcome if outcome.state is None and outcome.row is not None and outcome.step_state is not None else None
 
 
 def _read_by(map_call: MapCall, by_item: bool = True) -> list[Settled]:

@@ -449,8 +449,7 @@ class Task(FlowNode, Generic[R]):
         Returns
         -------
         Task
-            Its result is a list of ``(key, values)``, to be mapped over: keys in the order in which they appear first,
-            values in map order.
+            Of a list of ``(key, values)``, to be mapped over: keys by first appearance, values in map order.
 
         Raises
         ------

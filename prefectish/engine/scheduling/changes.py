@@ -3,7 +3,7 @@
 What a final state changes: it fills a row, lets rows of other chains start, grows flattened maps, ends steps, and makes
 other steps known. The rules that decide are in the other modules of this room; they call the verbs of
 :class:`Changes`. So what has to move together (a bit of ``final`` and the state of the row, ``left`` and ``children``,
-``counted`` and the width of the window) moves in one place, and :meth:`RunState.validate` can hold it against itself.
+``counted`` and the width of the window) moves in one place, and ``invariants`` can hold it against itself.
 """
 
 from __future__ import annotations

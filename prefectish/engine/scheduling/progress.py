@@ -40,6 +40,7 @@ from prefectish.engine.scheduling.cancellation import Cancellation, RunControls
 from prefectish.engine.scheduling.changes import Changes, Notify
 from prefectish.engine.scheduling.crashes import CrashPolicy, Suspects
 from prefectish.engine.scheduling.dispatch import Dispatcher
+from prefectish.engine.scheduling.invariants import validate
 from prefectish.engine.scheduling.previous_run import PreviousRun
 from prefectish.engine.scheduling.ready import ReadySteps
 from prefectish.engine.scheduling.release import ResultRelease
@@ -135,6 +136,7 @@ class Progress:
         self.crash_policy = CrashPolicy(self.cancellation)
         self.controls = RunControls(self.changes, self.admission)
         self.streams = Streams(self.changes)
+        self._turns = 0  # those that were checked
         self.retrier = FailedRetrier(self.rows, as_requested)
         self.dispatcher = Dispatcher(self.cancellation, self.ready, self.resume_rules)
         for number, state in sorted((starts or {}).items(), key=itemgetter(0)):  # sources first
@@ -212,7 +214,8 @@ class Progress:
             Naming what does not hold, and where.
         """
         if not self.run_state.over:
-            self.run_state.validate()
+            self._turns += 1
+            validate(self.run_state, self._turns)
             self.admission.validate(self.run_state)
 
     @property

@@ -17,7 +17,7 @@ upstream children end out of order: there rows are numbered as they come, and th
 map is complete.
 
 Everything here is data. :mod:`prefectish.engine.scheduling.changes` writes it, and no other module; what has to hold
-between two turns of the loop is stated by :meth:`RunState.validate`.
+between two turns of the loop is stated in :mod:`prefectish.engine.scheduling.invariants`.
 """
 
 from __future__ import annotations
@@ -43,14 +43,12 @@ from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.engine.task_counts import NOT_STARTED
 from prefectish.engine.worker.decide import unread_item
 from prefectish.engine.worker.logs.relay import AttemptLog
-from prefectish.errors import InvalidRunState, describe
+from prefectish.errors import describe
 
 #: State of what was not submitted so far.
 NOT_RUN = Pending("not run")
 #: State of a child that was never started because its map, or its run, was stopped.
 NEVER_STARTED = Cancelled(NOT_STARTED)
-#: Children that :meth:`RunState.validate` looks at in one turn, on average.
-CHILDREN_PER_TURN = 500
 
 
 class AdmissionMode(IntEnum):
@@ -175,10 +173,8 @@ class StepState:
     @property
     def outcome(self) -> State:
         """What a step that ended is for those that read it whole: of a reduction, what all was combined to."""
-        tree = None if self.map_state is None else self.map_state.tree
-        if tree is None or tree.root is None or self.children is None:
-            return self.state
-        return self.children[tree.root] or self.state
+        root = None if self.map_state is None or self.map_state.tree is None else self.map_state.tree.root
+        return self.state if root is None or self.children is None else self.children[root] or self.state
 
     def state_of(self, row: int) -> State:
         """Return the state of a row as it is now."""
@@ -599,7 +595,7 @@ class RunState:
     __slots__ = (
         "after_recall", "cancelled", "chains", "deadlines", "ending", "events", "failure_events", "groups", "jobs",
         "kept_failures", "logs", "map_states", "now", "over", "paused", "plan", "raised", "recalled", "step_states",
-        "stopping", "streams", "submitted_jobs", "timers", "touched", "turns", "watched", "watched_ended",
+        "stopping", "streams", "submitted_jobs", "timers", "touched", "watched", "watched_ended",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, record: bool = False) -> None:
@@ -631,7 +627,6 @@ class RunState:
         self.over = False
         self.paused = False
         self.now = Now(clocks.current.seconds(), clocks.now)
-        self.turns = 0
 
     def add_domain(self, domain: MapDomain) -> MapState:
         """Note a map domain of a plan that grows."""
@@ -648,72 +643,6 @@ class RunState:
     def find(self, slug: str) -> StepState:
         """Return the step with a slug."""
         return next(step_state for step_state in self.step_states if step_state.step.slug == slug)
-
-    # -- invariants ------------------------------------------------------------------------------------------------
-
-    def validate(self) -> None:
-        """Check what has to hold between two turns of the loop; see also ``Admission.validate``.
-
-        Raises
-        ------
-        InvalidRunState
-            Naming the condition, and the step or chain for which it does not hold.
-        """
-        self.turns += 1
-        jobs = 0
-        for chain in self.chains.values():
-            jobs += _check_chain(chain)
-        _hold(self.submitted_jobs == jobs, "submitted_jobs is the number of jobs that are awaited", "the run")
-        children = sum(len(step_state.children or ()) for step_state in self.step_states)
-        if self.turns % (1 + children // CHILDREN_PER_TURN) == 0:  # a large map is not read whole in each turn
-            for step_state in self.step_states:
-                _check_step(step_state)
-
-
-def _hold(condition: bool, what: str, where: str) -> None:
-    if not condition:
-        raise InvalidRunState(f"{where}: it does not hold that {what}")
-
-
-def _check_chain(chain: StepChain) -> int:
-    """Check the open rows of a chain; return the number of their jobs that are awaited."""
-    where = f"chain {chain.spec.ident} of {chain.step_states[0].step.slug}"
-    rows = chain.open_rows.values()
-    _hold(chain.probing == sum(r.probing for r in rows), "probing is the number of rows that probe", where)
-    _hold(chain.done >= 0, "done is not negative", where)
-    return sum(_check_row(chain, map_row, f"row {map_row.row} of {where}") for map_row in list(rows))
-
-
-def _check_row(chain: StepChain, map_row: MapRow, where: str) -> int:
-    final, submitted, waiting = map_row.final, map_row.submitted, map_row.waiting
-    _hold(not final & submitted, "no step is both final and submitted", where)
-    _hold(not final & waiting, "no step is both final and waiting", where)
-    _hold(not submitted & waiting, "no step is both submitted and waiting", where)
-    _hold(not (final | submitted | waiting) & ~chain.full, "the masks name steps of the chain", where)
-    awaited = 0
-    for job in map_row.jobs:
-        awaited |= job.awaiting
-    _hold(submitted == awaited, "what is submitted is awaited by a job", where)
-    for position, step_state in enumerate(chain.step_states):
-        children = step_state.children
-        if children is not None:
-            has_state = children[map_row.row] is not None
-            _hold(not final >> position & 1 or has_state, f"{step_state.step.slug} is final and has a state", where)
-            _hold(
-                bool(final >> position & 1) or not has_state, f"{step_state.step.slug} has a state and is final", where
-            )
-    return sum(bool(job.awaiting) for job in map_row.jobs)
-
-
-def _check_step(step_state: StepState) -> None:
-    children, where = step_state.children, step_state.step.slug
-    if children is None or step_state.chain is None:
-        return
-    _hold(step_state.left == sum(c is None for c in children), "left is the number of rows without a state", where)
-    failed = sum(c is not None and c.is_failed() for c in children)
-    _hold(step_state.failures == failed, "failures is the number of rows that failed", where)
-    if step_state.map_state is not None:
-        _hold(step_state.map_state.width == len(children), "the map domain has one position for each row", where)
 
 
 def chains_of(map_state: MapState) -> Iterable[StepChain]:
