@@ -41,7 +41,6 @@ def listen(host: str, port: int | None) -> socket.socket:
             if each != ports[-1]:
                 continue
             raise PortTaken(f"cannot listen on {host}, port {each}: {error.strerror or error}") from None
-        opened.set_inheritable(True)
         return opened
     raise AssertionError("there is always a port to try")
 
