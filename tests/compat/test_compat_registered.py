@@ -267,6 +267,29 @@ def test_runs_get_other_names():
     assert FlowRunView.from_flow_run_id(run_id).name == "by a client"
 
 
+def test_runs_are_cancelled_before_they_begin(sums):
+    import prefect
+    from prefect import Flow
+    from prefect.tasks.prefect import CancelFlowRun
+
+    run_id = prefect.Client().create_flow_run(flow_id=str(sums.id), parameters={"y": 1})
+    assert prefect.Client().get_flow_run_state(run_id).is_scheduled()
+    with Flow("cancels") as flow:
+        CancelFlowRun(flow_run_id=run_id)()
+    assert flow.run().is_successful()
+    assert type(prefect.Client().get_flow_run_state(run_id)).__name__ == "Cancelled"
+
+
+def test_agent_of_a_flow_has_its_labels(monkeypatch):
+    from prefect import Flow, Task
+    from prefect.run_configs import UniversalRun
+
+    started = []
+    monkeypatch.setattr(Agent, "start", lambda agent: started.append(agent.labels))
+    Flow("labelled", tasks=[Task()], run_config=UniversalRun(labels=["a", "b"])).run_agent()
+    assert started == [["a", "b"]]
+
+
 def test_client_says_that_there_is_no_server():
     import prefect
     from prefect.exceptions import ClientError
