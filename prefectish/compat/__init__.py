@@ -37,7 +37,7 @@ def install() -> None:
     clock.naive_zone = UTC
     extend_states()
     join_loggers()
-    preparation.require("prefectish.compat.installed")
+    preparation.require("prefectish.compat:install")
 
 
 def is_installed() -> bool:

@@ -1,4 +1,4 @@
-"""What a process imports before it unpickles bodies of a run: modules that make the names of the bodies importable."""
+"""What a process does before it unpickles bodies of a run: it calls functions that make their names importable."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from importlib import import_module
 _required: dict[str, None] = {}
 
 
-def require(module: str) -> None:
-    """Have every process that calls bodies of this one import a module first."""
-    _required[module] = None
+def require(function: str) -> None:
+    """Have every process that calls bodies of this one call a function first, ``module:name``."""
+    _required[function] = None
 
 
 def required() -> tuple[str, ...]:
-    """Return the modules to import, in the order in which they were asked for."""
+    """Return the functions to call, in the order in which they were asked for."""
     return tuple(_required)
 
 
-def prepare(modules: Iterable[str]) -> None:
-    """Import modules, and have the processes that this one starts import them, too."""
-    for module in modules:
-        import_module(module)
-        require(module)
+def prepare(functions: Iterable[str]) -> None:
+    """Call functions, and have the processes that this one starts call them, too."""
+    for function in functions:
+        module, _, name = function.partition(":")
+        getattr(import_module(module), name)()
+        require(function)
 
 
 class Preparation:
-    """Pickles as the modules that are required here; they are imported where it is unpickled."""
+    """Pickles as the functions that are required here; they are called where it is unpickled."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return prepare, (required(),)

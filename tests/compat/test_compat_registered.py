@@ -128,7 +128,7 @@ def agent(sums):
 
 def test_a_script_that_registers_its_flow_is_deployed_and_run_by_an_agent(sums):
     assert (sums.path, sums.labels, sums.version) == ("sales/sums", ("eu", "small"), 1)
-    assert sums.source["prepare"] == ["prefectish.compat.installed"]
+    assert sums.source["prepare"] == ["prefectish.compat:install"]
     assert isinstance(sums.environment, LocalEnvironment)
     assert sums.environment.env_vars == {"STAGE": "test"}
     run_id = sums.run({"y": 20})
@@ -340,4 +340,4 @@ def test_commands_take_files_of_prefect_1(tmp_path, monkeypatch):
     )
     done = subprocess.run([*command, "--prefect1"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert deployments()[0].source["prepare"] == ["prefectish.compat.installed"]
+    assert deployments()[0].source["prepare"] == ["prefectish.compat:install"]

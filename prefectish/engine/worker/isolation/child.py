@@ -39,7 +39,7 @@ def main() -> None:
     capture(faulthandler.enable)  # a crash shows where it was
     request = pickle.loads(frame[1])
     sys.path[:] = request["path"]
-    prepare(request["modules"])
+    prepare(request["prepare"])
     speaker = _Speaker(sink)
     exit_with_parent(partial(source.read, 1), partial(kill_tree, os.getpid()))  # the parent holds the pipe open
     _forward(speaker, request["levels"])

@@ -100,7 +100,7 @@ def _request(ctx: AttemptContext, inputs: dict[str, Any], label: str) -> bytes:
     return pickle.dumps(
         {
             "path": sys.path,
-            "modules": required(),
+            "prepare": required(),
             "label": label,
             "levels": _levels(),
             "masked": masking.known(),
