@@ -17,6 +17,8 @@ T = TypeVar("T")
 MOST_REMEMBERED = 64
 #: Seconds for which an answer is given to all who ask the same: viewers of one run fetch what changed at once.
 MOMENT = 0.4
+#: What is computed in the background is left so many times as long as it took: it takes a fifth of a core at most.
+COST_FACTOR = 4
 #: Seconds that a page waits for what takes long; it is shown without it then, and completed later.
 PATIENCE = 0.15
 
@@ -28,6 +30,7 @@ class NotFound(Exception):
 class _Memory(NamedTuple):
     at: float
     value: Any
+    cost: float = 0.0  # seconds that it took
 
 
 class Source:
@@ -99,13 +102,13 @@ class Source:
         key
             What is computed: two requests for the same share one computation.
         fresh_for
-            Seconds for which a value is not computed again.
+            Seconds for which a value is not computed again; longer if that took long.
         patience
             None: as long as it takes.
         """
         with self._lock:
             known = self._known.get(key)
-            if known is not None and time.monotonic() - known.at < fresh_for:
+            if known is not None and time.monotonic() - known.at < max(fresh_for, COST_FACTOR * known.cost):
                 self._known.move_to_end(key)
                 value: T = known.value
                 return value
@@ -122,10 +125,11 @@ class Source:
             return earlier
 
     def _computed(self, key: Hashable, compute: Callable[[], T]) -> T:
+        began = time.monotonic()
         try:
             value = compute()
             with self._lock:
-                self._known[key] = _Memory(time.monotonic(), value)
+                self._known[key] = _Memory(time.monotonic(), value, time.monotonic() - began)
                 self._known.move_to_end(key)
                 while len(self._known) > MOST_REMEMBERED:
                     self._known.popitem(last=False)
