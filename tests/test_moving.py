@@ -215,6 +215,12 @@ def test_what_is_not_here_is_left_with_its_line_and_a_reason() -> None:
     ]
 
 
+def test_star_import_of_what_is_in_several_modules_is_left() -> None:
+    found = move("from prefect.tasks.control_flow import *")
+    assert found.source == "from prefect.tasks.control_flow import *"
+    assert [(left.line, left.what) for left in found.left] == [(1, "prefect.tasks.control_flow")]
+
+
 def test_methods_of_flows_that_are_not_here_are_left() -> None:
     before = (
         "from prefect import Flow\nf = Flow('f')\nf.run_agent()\nf.register('p', idempotency_key=f.serialized_hash())\n"

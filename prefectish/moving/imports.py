@@ -100,6 +100,8 @@ class Imports:
             return None
         if isinstance(statement.names, cst.ImportStar):
             home = "prefectish" if dotted(statement.module) == "prefect" else home_of(dotted(statement.module))
+            if home is None:
+                self.unused.append((statement, dotted(statement.module)))
             return [statement if home is None else statement.with_changes(module=expression(home))]
         made = self._parts(dotted(statement.module), statement.names)
         names = [*statement.names]
