@@ -415,10 +415,12 @@ class MapFuture(Sequence[TaskFuture[R]]):
             A function of a result, or a task, that returns a hashable key; it is called near each result.
         """
         from prefectish.engine.call_options import CallOptions
-        from prefectish.tasks.task import grouping, key_task
+        from prefectish.tasks.grouping import groups_of
+        from prefectish.tasks.task import Operation, key_task
 
         keys = self._run.map(key_task(key), (self,), {}, CallOptions())
-        future: TaskFuture[list[tuple[Any, list[R]]]] = self._run.submit(grouping(), (keys, self), {}, CallOptions())
+        group = Operation(groups_of, "group_by")
+        future: TaskFuture[list[tuple[Any, list[R]]]] = self._run.submit(group, (keys, self), {}, CallOptions())
         return future
 
     def listen(self, tell: Callable[[int], None]) -> Callable[[], None]:

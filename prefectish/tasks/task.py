@@ -436,7 +436,9 @@ class Task(FlowNode, Generic[R]):
             task_args = {**(task_args or {}), "nout": None}
         return self(*args, mapped=True, task_args=task_args, upstream_tasks=upstream_tasks, flow=flow, **kwargs)
 
-    def group_by(self, key: Callable[[Any], Any], *, flow: RecordingFlow | None = None) -> Task[list[tuple[Any, Any]]]:
+    def group_by(
+        self: Any, key: Callable[[Any], Any], *, flow: RecordingFlow | None = None
+    ) -> Task[list[tuple[Any, Any]]]:
         """Return a task that groups the results of this map by a key, once all its children have ended.
 
         Parameters
@@ -460,7 +462,7 @@ class Task(FlowNode, Generic[R]):
         if not any(edge.mapped for edge in flow.edges_to(self) if self in flow.tasks):
             raise TypeError(f"group_by: {self.name} is not mapped; group the results of a map, as from .map(...)")
         keys = key_task(key).map(self, flow=flow)
-        return grouping()(keys, self, flow=flow)
+        return Operation(groups_of, "group_by")(keys, self, flow=flow)
 
     @overload
     def submit(self: Takes[..., Any], /, *args: Any, return_state: Literal[True], **kwargs: Any) -> State: ...
@@ -596,11 +598,6 @@ def key_task(key: Callable[[Any], Any]) -> Task:
     if not callable(key):
         raise TypeError(f"group_by: key must be a function of a result, or a task, got {key!r}")
     return FunctionTask(key)
-
-
-def grouping() -> Task:
-    """Return the task that groups values by their keys."""
-    return Operation(groups_of, "group_by")
 
 
 @overload
