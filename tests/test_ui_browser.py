@@ -240,6 +240,7 @@ run(flow)
 """
     with opened(browser, store) as (page, _), running(tmp_path, store, program):
         page.locator("table a", has_text="mended").first.click()
+        ready(page)
         for kind, number in (("ConnectionError", 4), ("ValueError", 4)):
             cause = page.locator(".cause", has_text=kind)
             see(cause, f"{number} \N{MULTIPLICATION SIGN}")
