@@ -24,6 +24,16 @@ function ofHex(text) {
   return [value >> 16, (value >> 8) & 255, value & 255];
 }
 
+// What has not ended stays in the background, in light and dark.
+function ground(element) {
+  const probe = document.createElement("span");
+  probe.style.color = "var(--line)";
+  element.append(probe);
+  const found = getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
+  probe.remove();
+  return found.every((part) => part <= 1) ? found.map((part) => Math.round(part * 255)) : found;
+}
+
 function seconds(value) {
   if (value < 0.001) return `${Math.round(value * 1e6)} µs`;
   if (value < 1) return `${Math.round(value * 1e3)} ms`;
@@ -71,6 +81,7 @@ class Picture {
   listen() {
     new ResizeObserver(() => this.lay()).observe(this.view);
     window.addEventListener("themechange", () => this.draw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     this.view.addEventListener("pointermove", (event) => this.tell(this.under(event)));
     this.view.addEventListener("pointerleave", () => this.tell(this.at));
     this.view.addEventListener("click", (event) => this.select(this.under(event)));
@@ -181,7 +192,7 @@ class Picture {
       for (let n = 1; n < 256; n++) table[n] = packed(ramp(n / SHADES));
     } else {
       this.states.forEach((state, code) => {
-        if (state && !this.hidden.has(code)) table[code] = packed(ofHex(state[1]));
+        if (state && !this.hidden.has(code)) table[code] = packed(code ? ofHex(state[1]) : ground(this.element));
       });
     }
     return table;
@@ -232,7 +243,7 @@ class Picture {
     button.title = "show or hide these items";
     const swatch = document.createElement("span");
     swatch.className = "swatch";
-    swatch.style.background = this.states[code][1];
+    swatch.style.background = code ? this.states[code][1] : "var(--line)";
     button.append(swatch, `${plain.format(number)} ${name}`);
     const item = document.createElement("li");
     item.append(button);
