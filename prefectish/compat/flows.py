@@ -231,7 +231,7 @@ class Flow(Registered):
 
     def _admit(self, value: Any) -> Task:
         """Add what stands for a value; a task of another flow is added without its inputs."""
-        return self.add_task(as_task(value, self))
+        return self.add_task(as_task(value, self))  # type: ignore[arg-type]  # its sets are those of Prefect 1
 
     def _settled(
         self,

@@ -135,8 +135,8 @@ class TaskRunner(Runner):
         options = flow._options(task_states=starts, context=given, history=False, progress=False)
         with more_handlers([self.task], self.state_handlers):
             ended = run_flow(flow, {}, options._replace(one_pass=True))
-        found: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
-        return found
+        last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
+        return last
 
     def __repr__(self) -> str:
         return f"<TaskRunner: {self.task.name}>"
