@@ -180,10 +180,12 @@ def _pack_items(job: Job, chain: PackedChain, packer: Packer) -> tuple[list[Any]
 
 def _items_of(position: int, items: Sequence[Any], chain: PackedChain) -> tuple[Any, ...]:
     """Return the items with those of other steps left out; empty if the step has none."""
-    readers = [p for p, _ in chain.item_inputs]
-    if position not in readers:
+    readers = chain.item_inputs
+    if len(readers) == 1:  # as in most maps
+        return tuple(items) if readers[0][0] == position else ()
+    if not any(p == position for p, _ in readers):
         return ()
-    return tuple([item if p == position else None for item, p in zip(items, readers, strict=True)])
+    return tuple(item if p == position else None for item, (p, _) in zip(items, readers, strict=True))
 
 
 def _unaffected(job: Job, refused: set[int]) -> tuple[int, ...]:

@@ -251,8 +251,11 @@ class State(Readable):
         return _restored, (portable_class(type(self)), self._packed()), getattr(self, "__dict__", None) or None
 
     def _packed(self) -> dict[str, Any]:
-        values = [(name, getattr(self, name)) for name in self._slots]
-        return {n: PickledException(v) if issubclass(type(v), BaseException) else v for n, v in values if v is not None}
+        packed = {name: value for name in self._slots if (value := getattr(self, name)) is not None}
+        for name, value in packed.items():
+            if issubclass(type(value), BaseException):
+                packed[name] = PickledException(value)
+        return packed
 
 
 # The setters of the slots are the quickest way past `__setattr__`, and a state is made for every child.
