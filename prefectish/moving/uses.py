@@ -50,6 +50,8 @@ def is_module(name: str) -> bool:
 def reason(name: str) -> str:
     """Return why a name of Prefect is left, and what to do about it."""
     row = way_out(name)
+    if row is None and is_module(name):
+        return "its names are in several modules here: import them one by one"
     return "prefectish has nothing of this name" if row is None else row.instead
 
 
