@@ -142,12 +142,12 @@ def picture_of(flow: TaskGraph, name: str, state: State | None = None) -> Pictur
     result = None if state is None else state.result
     states: Mapping[Task, State] = result if isinstance(result, Mapping) else {}
     nodes = {
-        task: list(_nodes(f"t{number}", task, any(edge.mapped for edge in flow.edges_to(task)), states.get(task)))
+        task: list(_nodes(f"t{number}", task, _has_children(flow, task), states.get(task)))
         for number, task in enumerate(flow.sorted_tasks())
     }
     lines: list[GraphLine] = []
     for number, edge in enumerate(flow.edges):
-        joint = Node(f"j{number}", ("flatten",), False)
+        joint = Node(f"j{number}", ("flatten" if edge.downstream_task._fan_in is None else "groups",), False)
         drawn = list(_lines(edge, nodes[edge.upstream_task], nodes[edge.downstream_task], joint.ident))
         lines.extend(drawn)
         if any(line.end == joint.ident for line in drawn):
@@ -178,6 +178,10 @@ def _most_severe(parent: State, children: Sequence[State | None]) -> State:
         if found is not None:
             return found
     return parent
+
+
+def _has_children(flow: TaskGraph, task: Task) -> bool:
+    return task._fan_in is not None or any(edge.mapped for edge in flow.edges_to(task))
 
 
 def _lines(edge: Edge | _DrawnEdge, up: Sequence[Node], down: Sequence[Node], joint: str) -> Iterator[GraphLine]:

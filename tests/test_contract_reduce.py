@@ -335,3 +335,12 @@ def test_what_cannot_be_reduced_is_refused():
         reduce(nothing, inc.map([1]))
     with pytest.raises(FlowDefinitionError, match="no active Flow: use reduce inside"):
         reduce(joined, mapped)
+
+
+def test_picture_of_a_reduction_has_its_children():
+    with Flow("sums") as graph:
+        reduce(sum, inc.map([1, 2, 3]), fan_in=2)
+    assert "sum #60;map#62;" in graph.visualize()
+    drawn = graph.visualize(graph.run(history=False))
+    assert "sum[2]" in drawn
+    assert '(["groups"])' in drawn
