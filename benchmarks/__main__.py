@@ -14,6 +14,7 @@ from benchmarks.table import RESULTS, Row, machine, row_of, text
 #: One question a module, the cheap ones first.
 QUESTIONS = (
     "imports", "local", "graphs", "beside_joblib", "one_task", "depth_first", "retries", "sharing", "arrays",
+    "beside_others",
     "reducing", "watching", "recording", "browser", "resuming", "functions", "holding", "finished", "pipelines",
     "children", "memory",
 )  # fmt: skip

@@ -63,6 +63,14 @@ def stamp(x: int) -> float:
     return time.time()
 
 
+def stamp_after(seconds: float) -> float:
+    """Work for so many seconds and return the time then."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+    return time.time()
+
+
 def pause(seconds: float) -> float:
     """Take time, and no processor."""
     time.sleep(seconds)

@@ -23,10 +23,6 @@ from prefectish.executors.progress_reports import heard_from_cluster, send_by_cl
 from prefectish.executors.session import ClusterSession
 from prefectish.executors.shipping import checked
 
-#: Branches of maps open at once, at least, and for each thread of the cluster.
-_WINDOW = 1000
-_WINDOW_OF_THREAD = 64
-
 
 class DaskExecutor:
     """Runs a flow on a Dask cluster, one Dask task for each child.
@@ -183,7 +179,7 @@ class DaskExecutor:
                 connection,
                 plan,
                 key_name(run),
-                window=self.max_branches or max(_WINDOW, _WINDOW_OF_THREAD * threads),
+                max_branches=self.max_branches,
                 slots=threads,
                 max_inline_bytes=self.max_inline_bytes,
                 no_workers_timeout=self.no_workers_timeout,

@@ -64,7 +64,7 @@ def submit_graph(
     keys: Iterable[Key],
     priorities: Mapping[Key, int],
     options: Mapping[str, Any],
-    annotation: str | None = None,
+    annotations: Mapping[str, Any] | None = None,
 ) -> dict[Key, Future]:
     """Send a graph to the scheduler and return the futures of `keys`.
 
@@ -79,12 +79,12 @@ def submit_graph(
         One for each key of the graph, not only for `keys`.
     options
         ``resources``, ``workers``, ``user_priority``.
-    annotation
-        Of all keys of the graph, for a plugin of the scheduler.
+    annotations
+        Of all keys of the graph, for plugins of the scheduler.
     """
     from distributed.spans import SpanMetadata
 
-    token = _annotations.set({**other_annotations(), **({} if annotation is None else {annotation: True})})
+    token = _annotations.set({**other_annotations(), **(annotations or {})})
     with dask.config.set(_NO_ADVICE), _restored(token):
         futures: dict[Key, Future] = client._graph_to_futures(
             LLGExpr(dict(graph), _determ_token=name),

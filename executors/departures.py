@@ -1,17 +1,30 @@
 """What the scheduler knew of a worker when it left: a plugin there writes it down, because it forgets workers at once.
 
 Why a worker left is in the stimulus of its removal; what it was running, and how large it was, in its last heartbeat.
+Which children it was running is in a note of its own: short ones come and go between two heartbeats. Dask blames the
+death of a worker on all tasks that it had been given; those of which it is known that they did not run are cleared.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distributed import SchedulerPlugin
 
+from prefectish.engine.scheduling.deaths import blamed
+from prefectish.executors.last_bodies import keys_in, note_at_nanny, note_here
+from prefectish.executors.past_queue import hold, is_short, let_go, run_of
+
 #: Name of the plugin on a scheduler; the number is that of its notes, for clusters that outlive this version.
-NAME = "prefectish-departures-1"
+NAME = "prefectish-departures-2"
+#: Seconds between two looks whether a child that ran when its worker died can run again, and looks after which it can:
+#: for short children, whose neighbours do not take long, and for others.
+LOOK_INTERVAL = 0.5
+MOST_LOOKS = 30
+FEW_LOOKS = 6
 #: Workers that are remembered.
 _MOST_WORKERS = 2000
 #: Keys whose workers retired under them that are remembered.
@@ -42,7 +55,8 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         self._silent: dict[str, float] = {}
 
     async def start(self, scheduler: Any) -> None:
-        """Note the workers that are there."""
+        """Note the scheduler, and the workers that are there."""
+        self.scheduler = scheduler
         self.workers.update(scheduler.workers)
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
@@ -76,7 +90,9 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         }
         while len(self.departed) > _MOST_WORKERS:
             self.departed.popitem(last=False)
-        if msg["expected"]:
+        if not msg["expected"]:
+            self._find_suspects(worker, processing, msg["lost-computed-tasks"])
+        else:
             for key in executing:
                 count = self.retired[key] = self.retired.pop(key, 0) + 1
                 if count > 1:
@@ -84,6 +100,55 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
             for counts in (self.retired, self.begun_often):
                 while len(counts) > _MOST_KEYS:
                     counts.popitem(last=False)
+
+    def _find_suspects(self, worker: Any, given: set[Any], lost: Iterable[Any]) -> None:
+        """Take the death of a worker back from children that did not run, as soon as it is known which did.
+
+        Parameters
+        ----------
+        given, lost
+            Keys that it had not finished, and keys whose values went down with it.
+        """
+        tasks = [t for key in given if (t := self.scheduler.tasks.get(key)) is not None and run_of(t) is not None]
+        if not tasks:
+            return
+        for task in tasks:
+            task.suspicious -= 1
+            hold(task)
+        neighbours = {*given, *lost}
+        note = note_here(worker)
+        if note is not None or not worker.nanny:
+            self._blame(tasks, neighbours, note)
+        else:
+            asyncio.get_running_loop().create_task(self._ask_nanny(worker, tasks, neighbours))
+
+    async def _ask_nanny(self, worker: Any, tasks: list[Any], neighbours: set[Any]) -> None:
+        self._blame(tasks, neighbours, await note_at_nanny(self.scheduler, worker))
+
+    def _blame(self, tasks: Sequence[Any], neighbours: set[Any], note: bytes | None) -> None:
+        """Count a death of those tasks that ran when their worker died; of all of them if none did, as Dask does.
+
+        Those of which it is known run again when their neighbours have, and were read: not to take them down once more.
+        """
+        runs = {task.key: run_of(task) for task in tasks}
+        ran = keys_in(note or b"", runs)
+        guilty = set(blamed(runs, ran))
+        for task in tasks:
+            if task.key in guilty:
+                task.suspicious += 1
+        let_go(self.scheduler, [task for task in tasks if task.key not in ran])
+        suspects = [task for task in tasks if task.key in ran]
+        if suspects:
+            looks = MOST_LOOKS if any(map(is_short, suspects)) else FEW_LOOKS
+            self.scheduler.loop.call_later(LOOK_INTERVAL, self._try_suspects, suspects, neighbours - ran, looks)
+
+    def _try_suspects(self, suspects: list[Any], neighbours: set[Any], looks: int) -> None:
+        """Let suspects run again once there is a worker, and their neighbours need not run any more."""
+        tasks = self.scheduler.tasks
+        if self.scheduler.running and (looks <= 0 or not any(key in tasks for key in neighbours)):
+            let_go(self.scheduler, suspects)
+        elif any(task.key in tasks for task in suspects):
+            self.scheduler.loop.call_later(LOOK_INTERVAL, self._try_suspects, suspects, neighbours, looks - 1)
 
 
 def departure(scheduler: Any, address: str | None) -> dict[str, Any]:

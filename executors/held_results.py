@@ -6,11 +6,13 @@ from typing import Any
 
 from distributed import Future
 
-from prefectish.engine.jobs.job import Record
-from prefectish.engine.jobs.references import Held
-from prefectish.engine.wire.messages import StepResult
+from prefectish.engine.jobs.job import Job, Record
+from prefectish.engine.jobs.references import Held, LeftOnWorker
+from prefectish.engine.wire.messages import Batch, StepResult
+from prefectish.engine.worker.attempt import PENDING
 from prefectish.executors.dask_api import Key, submit_graph
 from prefectish.executors.lower import take_graph
+from prefectish.kinds import is_a
 
 
 class BatchPart:
@@ -29,6 +31,29 @@ def held_record(record: Record, label: str, handle: Any) -> Record:
     left = record.state._result
     state = record.state.replace(result=Held(label, left.nbytes, handle, _fetch))
     return record.with_state(state)
+
+
+def batch_records(
+    job: Job, number: int, records: list[tuple[int, Record]] | None, batch: Batch, source: Future
+) -> list[tuple[int, Record]]:
+    """Return the records of one branch of a batch; one that did not start is returned as it was submitted."""
+    if records is None:
+        return [(p, Record(job.starts.get(p, PENDING), begun=False)) for p in job.positions]
+    if len(records) != len(job.positions) or records[0][0] != job.positions[0]:
+        records = [(p, record) for p, (_, record) in zip(job.positions, records, strict=True)]
+    return [
+        (p, _with_large_result(job, number, p, record, batch, source))
+        if is_a(record.state._result, LeftOnWorker)
+        else (p, record)
+        for p, record in records
+    ]
+
+
+def _with_large_result(job: Job, number: int, p: int, record: Record, batch: Batch, source: Future) -> Record:
+    here = batch.large.get((number, p))
+    if here is not None:
+        return record.with_state(record.state.replace(result=here))
+    return held_record(record, job.chain.steps[p].label(job.index), BatchPart(source, number, p))
 
 
 def _fetch(handle: Any) -> Any:

@@ -16,6 +16,7 @@ from distributed import Reschedule, SchedulerPlugin, get_worker
 from prefectish.engine.scheduling.lifetimes import Living, places_for, room_for
 from prefectish.engine.wire.execute import NotHere
 from prefectish.engine.worker import lifetime
+from prefectish.executors.past_queue import NOBODY, is_short
 
 #: Name of the plugin, with the number of its messages.
 NAME = "prefectish-lifetimes-1"
@@ -23,8 +24,6 @@ NAME = "prefectish-lifetimes-1"
 ENDS, REFUSED = "prefectish-ends", "prefectish-refused"
 #: A key that waits for a new worker may go anywhere after so many seconds.
 LONGEST_WAIT = 60.0
-#: A worker that no task can name.
-_NOBODY = "tcp://0.0.0.0:0"
 
 
 class TooShort(NotHere, Reschedule):  # type: ignore[misc]  # distributed has no types
@@ -121,7 +120,7 @@ class Lifetimes(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
             self._own.pop(next(iter(self._own)))
         now = time.monotonic()
         workers = [
-            Living(w.address, self._left(w.address, now), w.nthreads, len(w.processing))
+            Living(w.address, self._left(w.address, now), w.nthreads, sum(not is_short(t) for t in w.processing))
             for w in self.scheduler.workers.values()
             if w.status.name == "running"
         ]
@@ -132,7 +131,7 @@ class Lifetimes(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
             task.worker_restrictions, task.loose_restrictions = set(places), False  # an idle worker would steal it
         else:
             self.waiting[key] = needed, allowed
-            task.worker_restrictions, task.loose_restrictions = {_NOBODY}, False
+            task.worker_restrictions, task.loose_restrictions = {NOBODY}, False
             self.scheduler.loop.call_later(LONGEST_WAIT, self._wait_no_longer, key)
 
     def _left(self, address: str, now: float) -> float | None:

@@ -49,8 +49,24 @@ class OpenKey:
         self.follows = False
 
 
-#: Graphs that are about to be sent, by placement and whether a first death gives them up, with the keys to read.
-Graphs = dict[tuple[Placement, bool], tuple[dict[Key, Any], dict[Key, OpenKey]]]
+class Sending(NamedTuple):
+    """How the scheduler is to treat a graph.
+
+    Attributes
+    ----------
+    first_death
+        Whether its keys are given up at the first death of their worker.
+    ahead
+        How many of them each thread is given ahead, 0 if they wait for their turn; None if that is not said.
+    """
+
+    placement: Placement
+    first_death: bool = False
+    ahead: int | None = None
+
+
+#: Graphs that are about to be sent, with the keys to read.
+Graphs = dict[Sending, tuple[dict[Key, Any], dict[Key, OpenKey]]]
 
 
 class OpenChain(NamedTuple):

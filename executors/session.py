@@ -24,8 +24,8 @@ from prefectish.engine.plan.steps import Plan, Step
 from prefectish.engine.wire.messages import Batch, StepResult, open_batch
 from prefectish.engine.wire.pack import HEAVY, add_task_payloads, pack_chain, pickle_task, pickle_tasks
 from prefectish.engine.wire.places import Places
-from prefectish.engine.worker.attempt import PENDING
 from prefectish.errors import SchedulerLost
+from prefectish.executors import first_death, past_queue
 from prefectish.executors.cluster_recall import PATIENCE, asked_back, forgotten, unbegun_masks
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import (
@@ -39,9 +39,9 @@ from prefectish.executors.dask_api import (
     submit_graph,
 )
 from prefectish.executors.first_calls import TaskChecks
-from prefectish.executors.first_death import ANNOTATION, FirstDeath
+from prefectish.executors.first_death import FirstDeath
 from prefectish.executors.follow import followed_keys, is_blamed, upcoming_key
-from prefectish.executors.held_results import BatchPart, held_record
+from prefectish.executors.held_results import BatchPart, batch_records, held_record
 from prefectish.executors.listeners import register_listeners
 from prefectish.executors.load_check import BUSY_WAIT, IDLE_WAIT, LARGE, LoadFailure, check_chain
 from prefectish.executors.lost_keys import LossWatch, NoAnswer, describe_loss
@@ -56,7 +56,8 @@ from prefectish.executors.lower import (
     receipt_graph,
     take_graph,
 )
-from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey
+from prefectish.executors.open_keys import Graphs, OpenChain, OpenKey, Sending
+from prefectish.executors.open_window import OpenWindow
 from prefectish.executors.own_modules import reached
 from prefectish.executors.placing import QUESTION, Placer
 from prefectish.executors.reading_pace import MAX_CALL_WAIT, MAX_STOP_WAIT, ReadingPace
@@ -77,6 +78,7 @@ _LOAD_CHECK_PRIORITY = 1e9
 #: The slowest connection that is expected, in bytes a second.
 _SLOWEST_LINK = 10e6
 _PENDING = frozenset({"pending", "lost"})
+_ANYWHERE = Sending(Placement((), (), 0.0))
 #: Keys that a run may submit before their order outweighs the depth of their steps.
 _KEYS_PER_STEP = 1 << 32
 #: Bytes of small results that are sent to the client in one run; beyond it they stay on workers.
@@ -92,10 +94,10 @@ class ClusterSession:
 
     Attributes
     ----------
-    window
-        Branches of maps open at once.
     slots
         Threads of the cluster.
+    pace
+        How long children take, and how many branches of maps may be open.
     open_keys
         Keys to read, by key.
     chains
@@ -113,7 +115,7 @@ class ClusterSession:
         plan: Plan,
         run_id: str,
         *,
-        window: int,
+        max_branches: int | None,
         slots: int,
         max_inline_bytes: int,
         no_workers_timeout: float,
@@ -124,8 +126,9 @@ class ClusterSession:
         self.connection = connection
         self.client: Client = connection.client
         self.run_id = run_id
-        self.window = window
         self.slots = slots
+        self.pace = OpenWindow(connection, slots, max_branches, plan)
+        self._told_window = 0
         self.tasks = pickle_tasks(plan)
         self._shared = SharedValues(self._reference)
         self.options = LoweringOptions(
@@ -156,6 +159,12 @@ class ClusterSession:
         register_listeners(connection)
         self.checks: TaskChecks | None = None
 
+    @property
+    def window(self) -> int:
+        """Return how many branches of maps may be open at once, as the loop reads it."""
+        self._told_window = self.pace.rows
+        return self._told_window
+
     # -- submitting ------------------------------------------------------------------------------------------------
 
     @property
@@ -179,18 +188,18 @@ class ClusterSession:
 
     def _send(self, graphs: Graphs) -> None:
         """Send graphs, and open their keys."""
-        for (placement, first_death), (graph, open_keys) in graphs.items():
+        for sending, (graph, open_keys) in graphs.items():
             if graph:
-                if first_death and not self._has_plugin:
+                if sending.first_death and not self._has_plugin:
                     self._has_plugin = True
-                    capture(self.watch.wait, registered(self.client, FirstDeath(), ANNOTATION), PATIENCE)
-                self._open_all(self._get(graph, open_keys, placement, first_death), open_keys)
+                    capture(self.watch.wait, registered(self.client, FirstDeath(), first_death.ANNOTATION), PATIENCE)
+                self._open_all(self._get(graph, open_keys, sending), open_keys)
         for lookup, key, asked in self.placer.questions(
             {ident: chain.packed.payload for ident, chain in self.chains.items()}
         ):
             question = OpenKey(asked, None, None)
             question.asks = question.reads = True
-            self._open_all(self._get(lookup, [key], QUESTION), {key: question})
+            self._open_all(self._get(lookup, [key], Sending(QUESTION)), {key: question})
 
     def _open_all(self, futures: Mapping[Key, Future], open_keys: Mapping[Key, OpenKey]) -> None:
         for key, future in futures.items():
@@ -206,17 +215,18 @@ class ClusterSession:
             if job.batch is not None:
                 batches.setdefault(job.batch, []).append(job)
             elif (placement := common or self._placed(job)) is not None:
-                group = placement, job.was_in_batch or (watched and not job.solo)
+                sending = Sending(placement, job.was_in_batch or (watched and not job.solo))
                 followed = followed_keys(job, self.run_id)
-                if followed and not self._can_follow(followed, group, graphs):
+                if followed and not self._can_follow(followed, sending, graphs):
                     self._done.append(taken_back(job))
                 else:
-                    self._add(job, packed, *graphs.setdefault(group, ({}, {})), bool(followed))
+                    self._add(job, packed, graphs, sending, bool(followed))
         for number, members in batches.items():
             packed, common, _ = self._chain(members[0].chain)
             placement = common or placement_of(members[0].chain.steps[0].task)
-            first_death = not members[0].probe_only  # a probe has no body that could be to blame
-            self._add_batch(number, members, packed, *graphs.setdefault((placement, first_death), ({}, {})))
+            # A probe has no body that could be to blame.
+            sending = Sending(placement, first_death=not members[0].probe_only)
+            self._add_batch(number, members, packed, *graphs.setdefault(sending, ({}, {})))
 
     def _placed(self, job: Job) -> Placement | None:
         """Return where a job runs, as its task says of it; None if it is asked elsewhere, or cannot be asked."""
@@ -226,12 +236,12 @@ class ClusterSession:
             return None
         return found
 
-    def _can_follow(self, keys: Sequence[Key], group: tuple[Placement, bool], graphs: Graphs) -> bool:
+    def _can_follow(self, keys: Sequence[Key], sending: Sending, graphs: Graphs) -> bool:
         """Whether keys that a job reads are open; those of another graph are sent before it."""
-        if any(key in graph for other, (graph, _) in graphs.items() if other != group for key in keys):
+        if any(key in graph for other, (graph, _) in graphs.items() if other != sending for key in keys):
             self._send(graphs)
             graphs.clear()
-        here = graphs.get(group, ({}, {}))[0]
+        here = graphs.get(sending, ({}, {}))[0]
         return all(key in self.open_keys or key in here or key in self._weighed for key in keys)
 
     def _compare_modules(self, steps: Iterable[Step | StepSpec]) -> None:
@@ -278,7 +288,7 @@ class ClusterSession:
         """Run a load check on a worker; None if it did not end in time."""
         key = self._key("prefectish-load-check")
         first = Placement(placement.resources, placement.workers, _LOAD_CHECK_PRIORITY)
-        future = self._get(make(key), [key], first)[key]
+        future = self._get(make(key), [key], Sending(first))[key]
         self.connection.wait_any([future], BUSY_WAIT if self.open_keys else IDLE_WAIT)
         if future.status != "finished":
             return None
@@ -288,10 +298,11 @@ class ClusterSession:
         entry.known = known_state(self.client, key)
         self.open_keys[key] = entry
 
-    def _add(
-        self, job: Job, chain: PackedChain, graph: dict[Key, Any], open_keys: dict[Key, OpenKey], follows: bool
-    ) -> None:
+    def _add(self, job: Job, chain: PackedChain, graphs: Graphs, sending: Sending, follows: bool) -> None:
         lowered = lower(job, chain, self.options)
+        if not (lowered.reads or job.solo or job.probe_only or sending.first_death):
+            sending = sending._replace(ahead=self.pace.ahead(job.chain.ident))
+        graph, open_keys = graphs.setdefault(sending, ({}, {}))
         graph.update(lowered.graph)
         self._turns.update(dict.fromkeys(lowered.graph, job.turn))
         reads = lowered.reads or isinstance(chain.payload, Future)
@@ -318,29 +329,32 @@ class ClusterSession:
         self,
         graph: Mapping[Key, Any],
         keys: Iterable[Key],
-        placement: Placement | None = None,
-        first_death: bool = False,
+        sending: Sending = _ANYWHERE,
     ) -> dict[Key, Future]:
         self._count += 1
-        options: dict[str, Any] = {}
-        if placement is not None:
-            if placement.resources:
-                options["resources"] = dict(placement.resources)
-            if placement.workers:
-                options["workers"] = list(placement.workers)
-            if placement.priority:
-                options["user_priority"] = placement.priority
+        options, placement = dict[str, Any](), sending.placement
+        if placement.resources:
+            options["resources"] = dict(placement.resources)
+        if placement.workers:
+            options["workers"] = list(placement.workers)
+        if placement.priority:
+            options["user_priority"] = placement.priority
+        annotations: dict[str, Any] = {first_death.ANNOTATION: True} if sending.first_death else {}
+        if sending.ahead is not None:
+            annotations[past_queue.ANNOTATION] = [self.run_id, sending.ahead]
         name = f"{self.run_id}-{self._count}"
-        annotation = ANNOTATION if first_death else None
-        return submit_graph(self.client, graph, name, keys, self._priorities(graph), options, annotation)
+        return submit_graph(self.client, graph, name, keys, self._priorities(graph), options, annotations)
 
     def _priorities(self, graph: Mapping[Key, Any]) -> dict[Key, int]:
-        """Return the priorities of keys, smallest first: deeper steps, then those of smaller turns."""
+        """Return the priorities of keys, smallest first: deeper steps, then those of smaller turns.
+
+        All are larger than those of tasks of others, so that a run that refills what it has open keeps nobody waiting.
+        """
         priorities = {}
         for key in graph:
             self._submitted += 1
             place = self._turns.pop(key, self._submitted)
-            priorities[key] = self._depth_priorities.get(key[0], 0) + place
+            priorities[key] = self._depth_priorities.get(key[0], 0) + place + past_queue.AFTER_OTHERS
         return priorities
 
     def _key(self, kind: str) -> Key:
@@ -359,6 +373,7 @@ class ClusterSession:
             placement = None if spec.steps[0].differs else placement_of(spec.steps[0].task)
             watched = any(step.task.crash_retries for step in spec.steps)
             known = self.chains[spec.ident] = OpenChain(self._pack(spec), placement, watched)
+            self.pace.add(spec, placement, watched)
         return known
 
     def _pack(self, spec: ChainSpec) -> PackedChain:
@@ -379,7 +394,7 @@ class ClusterSession:
         """
         if len(payload) > HEAVY:
             return self._send_to_worker(payload, len(payload))
-        key = self._key("prefectish-steps")
+        key = self._key(past_queue.STEPS)
         return self._get(payload_graph(key, payload), [key])[key]
 
     def _reference(self, held: Any) -> Any:
@@ -425,8 +440,10 @@ class ClusterSession:
 
     def receipts(self, timeout: float | None) -> Sequence[Receipt]:
         """Wait until keys are done and read them in a group."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while not self._done:
+        now = time.monotonic()
+        end = None if timeout is None else now + timeout
+        self.pace.update(self.open_keys, now)
+        while not self._done and self.pace.rows <= self._told_window:
             # Dask computes a key anew whose value was "lost" with a worker, so it is pending too.
             ready = [key for key, entry in self.open_keys.items() if entry.known.status not in _PENDING]
             now = time.monotonic()
@@ -440,6 +457,8 @@ class ClusterSession:
             if self.waker.take_wakeup() or (end is not None and now >= end):
                 break
             self.reading.pause(self.open_keys, end, now)
+            if self.pace.is_overdue(now):
+                self.pace.update(self.open_keys, now)
         done, self._done = self._done, []
         return done
 
@@ -545,35 +564,16 @@ class ClusterSession:
         self._weighed.discard(source.key)
         if is_a(value, Batch):
             for number, (job, records) in enumerate(zip(entry.jobs, open_batch(value), strict=True)):
-                self._done.append(Receipt(job, self._batch_records(job, number, records, value, source)))
+                self._done.append(Receipt(job, batch_records(job, number, records, value, source)))
             return None
         record, job = value.record, entry.jobs[0]
+        self.pace.note(job.chain.ident, record.seconds + sum(earlier.seconds for _, earlier in value.small))
         is_large = is_a(record.state._result, LeftOnWorker)
         if is_large:
+            self.pace.keeps_results(job.chain.ident)
             record = held_record(record, job.chain.steps[value.position].label(job.index), source)
         self._done.append(Receipt(job, [*value.small, (value.position, record)]))
         return None if is_large else entry.future
-
-    def _batch_records(
-        self, job: Job, number: int, records: list[tuple[int, Record]] | None, batch: Batch, source: Future
-    ) -> list[tuple[int, Record]]:
-        """Return the records of one branch of a batch; one that did not start is returned as it was submitted."""
-        if records is None:
-            return [(p, Record(job.starts.get(p, PENDING), begun=False)) for p in job.positions]
-        if len(records) != len(job.positions) or records[0][0] != job.positions[0]:
-            records = [(p, record) for p, (_, record) in zip(job.positions, records, strict=True)]
-        return [
-            (p, self._with_large_result(job, number, p, record, batch, source))
-            if is_a(record.state._result, LeftOnWorker)
-            else (p, record)
-            for p, record in records
-        ]
-
-    def _with_large_result(self, job: Job, number: int, p: int, record: Record, batch: Batch, source: Future) -> Record:
-        here = batch.large.get((number, p))
-        if here is not None:
-            return record.with_state(record.state.replace(result=here))
-        return held_record(record, job.chain.steps[p].label(job.index), BatchPart(source, number, p))
 
     # -- losses and ends -------------------------------------------------------------------------------------------
 

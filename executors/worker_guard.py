@@ -1,7 +1,8 @@
 """What is looked at on each worker when it opens a chain of a run, so also on those that join late.
 
 Its Python is the client's, and it sees the result stores that the client sees. One that does not fit is sent away, what
-it was given runs elsewhere, and the log of the run says so once. A worker that has an end tells when.
+it was given runs elsewhere, and the log of the run says so once. A worker that has an end tells when; each notes from
+then on what it runs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from distributed import get_worker
 
 from prefectish.engine.capture import Value, capture
+from prefectish.engine.worker.running import open_note
 from prefectish.executors import lifetimes
 from prefectish.executors.same_modules import TOPIC, OtherModules
 from prefectish.results.probes import leave_probe
@@ -54,6 +56,7 @@ def _admit(python: tuple[int, int], marks: Sequence[tuple[Any, str]]) -> None:
     text = _complaint(python, marks)
     if text is None:
         lifetimes.told()
+        open_note(get_worker().address)
         return
     worker = get_worker()
     if not getattr(worker, "prefectish_sent_away", False):

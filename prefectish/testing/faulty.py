@@ -259,7 +259,6 @@ class _Session:
         self.session = session
         self.chooser = chooser
         self.happened = happened
-        self.window = session.window
         self.slots = session.slots
         self.batches = session.batches
         self.in_order = session.in_order
@@ -270,6 +269,11 @@ class _Session:
         self._ready: deque[Receipt] = deque()
         self._late: dict[tuple[int, int], list[Receipt]] = {}
         self._never: dict[Job, int] = {}  # the positions that never end
+
+    @property
+    def window(self) -> int:
+        """Return how many branches of maps may be open at once."""
+        return self.session.window
 
     @property
     def silent(self) -> int:

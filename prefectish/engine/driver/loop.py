@@ -251,6 +251,7 @@ class Run:
             now = clock.moment()
             if mailbox.requests:
                 self._answer(now)
+            progress.admission.window = session.window
             jobs = progress.advance(receipts, now)
             self._show_and_flush(now)
 

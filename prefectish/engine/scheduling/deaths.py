@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -146,6 +146,17 @@ def share_of(key: Any, executing: Collection[Any], processing: Collection[Any], 
     if key not in executing:
         return Share.QUEUED
     return Share.ALONE if len(executing) == 1 else Share.AMONG_OTHERS
+
+
+def blamed(given: Iterable[Any], ran: Collection[Any]) -> list[Any]:
+    """Return those of the keys that a dead worker had which may have killed it: all, unless it is known which ran.
+
+    Examples
+    --------
+    >>> blamed(["a", "b"], {"b"}), blamed(["a", "b"], ())
+    (['b'], ['a', 'b'])
+    """
+    return [key for key in given if not ran or key in ran]
 
 
 def is_of_memory(evidence: Mapping[str, Any]) -> bool:

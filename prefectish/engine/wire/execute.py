@@ -16,7 +16,7 @@ from prefectish.engine.jobs.references import Discarded, LeftOnWorker, ResultRef
 from prefectish.engine.process_tree import process_name
 from prefectish.engine.state import Failed, Mapped, Pending, State, Success
 from prefectish.engine.wire.messages import Batch, Call, StepResult, is_plain
-from prefectish.engine.worker import lifetime
+from prefectish.engine.worker import lifetime, running
 from prefectish.engine.worker.attempt_context import AttemptContext
 from prefectish.engine.worker.decide import SUCCEEDED
 from prefectish.engine.worker.logs.capture import SETTINGS, listen
@@ -42,17 +42,29 @@ def execute(payload: bytes, call: Call, *values: StepResult) -> StepResult:
     `payload` is the chain, as :func:`prefectish.engine.wire.pack.pack_chain` made it; `values` are the results of
     ``call.sources``, then the values that references stand for, in the order of their numbers.
     """
+    if payload not in _open:
+        running.begin(running.UNKNOWN, call.index, call.submission)
     chain = capture(open_chain, payload)
     if isinstance(chain, Error):
+        running.end()
         _check_place(chain.exception)
         return StepResult(call.position, _unopened_record(chain.exception), _earlier_records(call, None, values))
     spec = chain.value.steps[call.position]
-    named = (chain.value.key, call.position)
+    running.begin(running.number_of(spec.slug), call.index, call.submission)
+    try:
+        return _execute(chain.value, spec, call, values)
+    finally:
+        running.end()
+
+
+def _execute(chain: ChainSpec, spec: StepSpec, call: Call, values: Sequence[StepResult]) -> StepResult:
+    """Run a step of a chain that is open."""
+    named = (chain.key, call.position)
     if not call.probe_only:
         lifetime.check(named, (named, call.index, call.submission), spec.expected or call.expected)
-    record = _run(chain.value, call, values)
+    record = _run(chain, call, values)
     lifetime.note(named, record.seconds)
-    return StepResult(call.position, record, _earlier_records(call, chain.value, values))
+    return StepResult(call.position, record, _earlier_records(call, chain, values))
 
 
 def _check_place(error: BaseException) -> None:
