@@ -36,9 +36,11 @@ def run_idiom(path: Path, text: str, folder: Path, executor: Any) -> None:
 
 @contextmanager
 def forgotten(name: str) -> Iterator[None]:
-    """Forget a module, and where it was found."""
-    path = list(sys.path)
+    """Forget a module, where it was found, and what it put into the environment."""
+    path, environment = list(sys.path), dict(os.environ)
     yield
+    for variable in os.environ.keys() - environment.keys():
+        del os.environ[variable]
     if (module := sys.modules.pop(name, None)) is not None:
         cloudpickle.unregister_pickle_by_value(module)
     sys.path[:] = path
