@@ -33,7 +33,7 @@ class Body(NamedTuple):
     """A body: the number of its task's slug, its row, and its submission."""
 
     slug: int
-    index: int
+    row: int
     submission: int
 
 
@@ -104,7 +104,7 @@ def bodies_in(note: bytes) -> set[Body]:
     Examples
     --------
     >>> bodies_in(_SLOT.pack(1, 7, 17, 0) + _SLOT.pack(0, 7, 18, 0))
-    {Body(slug=7, index=17, submission=0)}
+    {Body(slug=7, row=17, submission=0)}
     """
     return {Body(*about) for runs, *about in _SLOT.iter_unpack(note) if runs}
 
