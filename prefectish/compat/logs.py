@@ -15,3 +15,7 @@ def get_logger(name: str | None = None) -> logging.Logger:
 def join_loggers() -> None:
     """Put the logger of the package below `prefect`: handlers and levels that a program has set there hold for it."""
     context.get_logger().parent = logging.getLogger("prefect")
+
+
+#: The logger of the package.
+prefect_logger = get_logger()

@@ -108,7 +108,8 @@ MODULES: dict[str, dict[str, Source]] = {
         (
             "prefectish.compat.runners",
             "FlowRunner TaskRunner get_default_flow_runner_class get_default_task_runner_class",
-        )
+        ),
+        ("prefectish.executors.prefect1", "get_default_executor_class"),
     ),
     "prefect.engine.runner": _table(("prefectish.compat.runners", "Runner"), ("prefectish.engine.signals", "ENDRUN")),
     "prefect.engine.flow_runner": _table(
@@ -172,6 +173,9 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.tasks.secrets": _table(_SECRETS, _SECRET),
     "prefect.tasks.secrets.base": _table(("prefectish.tasks.secrets", "SecretBase"), _SECRET),
     "prefect.tasks.secrets.env_var": _table(("prefectish.compat.library", "EnvVarSecret")),
+    "prefect.tasks.templates": _table(("prefectish.compat.templates", "StringFormatter JinjaTemplate")),
+    "prefect.tasks.templates.strings": _table(("prefectish.compat.templates", "StringFormatter")),
+    "prefect.tasks.templates.jinja2": _table(("prefectish.compat.templates", "JinjaTemplate")),
     "prefect.tasks.shell": _table(("prefectish.tasks.shell", "ShellTask")),
     "prefect.tasks.notifications": _table(
         ("prefectish.tasks.slack", "SlackTask"), ("prefectish.tasks.mail", "EmailTask")
@@ -225,8 +229,10 @@ MODULES: dict[str, dict[str, Source]] = {
     ),
     "prefect.utilities.configuration": _table(("prefectish.compat.configuration", "set_temporary_config")),
     "prefect.utilities.context": _table(("prefectish.compat.context", "Context context")),
-    "prefect.utilities.debug": _table(("prefectish.engine.context", "raise_on_exception")),
-    "prefect.utilities.logging": _table(("prefectish.compat.logs", "get_logger")),
+    "prefect.utilities.debug": _table(
+        ("prefectish.engine.context", "raise_on_exception"), ("prefectish.compat.task_helpers", "is_serializable")
+    ),
+    "prefect.utilities.logging": _table(("prefectish.compat.logs", "get_logger prefect_logger")),
     "prefect.utilities.notifications": _table(_NOTIFY, _CALLBACK),
     "prefect.utilities.notifications.notifications": _table(_NOTIFY, _CALLBACK),
     "prefect.utilities.graphql": _table(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from prefectish.compat.results import Result
 from prefectish.engine.state import Mapped, Queued, State, Submitted, innermost
 from prefectish.safe_repr import printable
+
+#: What of a state is a time.
+TIMES = frozenset({"start_time", "cached_result_expiration"})
 
 
 class ClientFailed(State, public=("state",)):
@@ -55,8 +59,9 @@ def _read(kept: Any, reader: Any) -> Any:
 
 
 def serialize(self: State) -> dict[str, Any]:
-    """Return what the state is as a dict; results and messages as they are."""
+    """Return what the state is as a dict; results and messages as they are, times as text."""
     own = {name: getattr(self, name) for name in self._public}
+    own = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in own.items()}
     facts = {"type": type(self).__name__, "message": self.message, "result": self.result, "context": self.context}
     return {**facts, **own}
 
@@ -64,7 +69,11 @@ def serialize(self: State) -> dict[str, Any]:
 def deserialize(json_blob: dict[str, Any]) -> State:
     """Return the state of a dict."""
     classes = {cls.__name__: cls for cls in State.children(include_self=True)}
-    return classes[json_blob["type"]](**{name: value for name, value in json_blob.items() if name != "type"})
+    facts = {name: value for name, value in json_blob.items() if name != "type"}
+    for name in TIMES & facts.keys():
+        if isinstance(facts[name], str):
+            facts[name] = datetime.fromisoformat(facts[name])
+    return classes[json_blob["type"]](**facts)
 
 
 def represent(self: State) -> str:

@@ -9,8 +9,11 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
+import cloudpickle
+
 from prefectish.compat.tasks import FunctionTask
 from prefectish.engine import pause
+from prefectish.engine.capture import Error, Value, capture
 from prefectish.engine.context import current
 from prefectish.tasks.collections import Constant, holds_tasks
 from prefectish.tasks.collections import as_task as task_of
@@ -105,3 +108,20 @@ def tail_recursive(func: Callable[..., Any]) -> Callable[..., Any]:
 
     wrapper.__wrapped_tail__ = func  # type: ignore[attr-defined]
     return wrapper
+
+
+def is_serializable(obj: Any, raise_on_error: bool = False) -> bool:
+    """Tell whether an object can be sent to another process.
+
+    Parameters
+    ----------
+    obj
+        Any object.
+    raise_on_error
+        Whether to raise what its pickling raises.
+    """
+    packed = capture(cloudpickle.dumps, obj)
+    unpacked = capture(cloudpickle.loads, packed.value) if isinstance(packed, Value) else packed
+    if isinstance(unpacked, Error) and raise_on_error:
+        raise unpacked.exception
+    return isinstance(unpacked, Value)

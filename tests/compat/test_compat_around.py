@@ -379,3 +379,42 @@ def test_notifiers_take_their_old_arguments():
     seen = []
     callback_factory(lambda obj, new: seen.append(new), check=lambda new: new.is_failed())(None, Pending(), Failed("x"))
     assert [new.message for new in seen] == ["x"]
+
+
+def test_states_go_through_json():
+    import json
+
+    from prefect.engine.state import Cached, Retrying, State
+
+    due = datetime(2020, 1, 1, tzinfo=UTC)
+    for state in (Retrying("again", start_time=due, run_count=2), Cached("kept", cached_result_expiration=due)):
+        blob = json.loads(json.dumps(state.serialize()))
+        assert blob["type"] == type(state).__name__
+        assert State.deserialize(blob) == state
+
+
+def test_templates_take_the_context():
+    import prefect
+    from prefect.tasks.templates import JinjaTemplate, StringFormatter
+
+    with prefect.Flow("texts") as flow:
+        text = StringFormatter(template="{name} of {flow_name}")(name="rows")
+        other = JinjaTemplate(name="jinja")(template="{% for row in rows %}{{ row }};{% endfor %}", rows=[1, 2])
+    state = flow.run()
+    assert (state.result[text].result, state.result[other].result) == ("rows of texts", "1;2;")
+
+
+def test_what_can_be_sent():
+    import threading
+
+    from prefect.engine import get_default_executor_class
+    from prefect.executors import LocalExecutor
+    from prefect.utilities.debug import is_serializable
+    from prefect.utilities.logging import prefect_logger
+
+    assert is_serializable([1])
+    assert not is_serializable(threading.Lock())
+    with pytest.raises(TypeError):
+        is_serializable(threading.Lock(), raise_on_error=True)
+    assert get_default_executor_class() is LocalExecutor
+    assert prefect_logger.name == "prefectish"
