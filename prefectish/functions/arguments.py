@@ -16,7 +16,7 @@ from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import State
 from prefectish.engine.worker.decide import flattened
 from prefectish.errors import PrefectishError
-from prefectish.functions.calls import Argument
+from prefectish.functions.call_requests import Argument
 from prefectish.functions.dynamic_plan import InputSpec
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.settled import Settled

@@ -12,7 +12,7 @@ from prefectish.engine.state import State
 from prefectish.functions.settled import Settled
 
 if TYPE_CHECKING:
-    from prefectish.functions.calls import CallSignature, TaskCall
+    from prefectish.functions.call_requests import CallSignature, TaskCall
     from prefectish.functions.claims import ResultClaims
 
 #: Calls of a signature that failed and whose arguments are kept, the newest ones.

@@ -42,9 +42,8 @@ from prefectish.engine.worker.run_steps import run_steps
 from prefectish.errors import PrefectishError
 from prefectish.functions import last_runs
 from prefectish.functions.arguments import FUNCTION_RUN, Arguments, arguments_of, key_of, map_arguments
-from prefectish.functions.calls import (
+from prefectish.functions.call_requests import (
     Argument,
-    CallQueue,
     CallSignature,
     CancelCall,
     CancelMap,
@@ -54,6 +53,7 @@ from prefectish.functions.calls import (
     ReleaseResult,
     TaskCall,
 )
+from prefectish.functions.calls import CallQueue
 from prefectish.functions.dynamic_plan import DynamicPlan, InputSpec, empty_plan
 from prefectish.functions.futures import MapFuture, TaskFuture
 from prefectish.functions.results import not_finished_error, owned, value_of

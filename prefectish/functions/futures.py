@@ -14,7 +14,7 @@ from prefectish.engine.plan.steps import TaskName
 from prefectish.engine.state import Cancelled, Mapped, Pending, State
 from prefectish.errors import describe
 from prefectish.functions.bodies import refuse_in_body
-from prefectish.functions.calls import CancelCall, CancelMap, MapCall, ReleaseMap, ReleaseResult
+from prefectish.functions.call_requests import CancelCall, CancelMap, MapCall, ReleaseMap, ReleaseResult
 from prefectish.functions.results import not_finished_error, value_of
 from prefectish.functions.settled import Settled
 
