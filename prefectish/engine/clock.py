@@ -23,6 +23,16 @@ LATEST = datetime.max.replace(tzinfo=UTC)
 naive_zone: tzinfo | None = None
 
 
+def zoned(time: datetime, what: str) -> datetime:
+    """Return a datetime that has no time zone with that of `naive_zone`; a ValueError, about `what`, if it is None."""
+    if naive_zone is None:
+        raise ValueError(
+            f"{what} {time.isoformat()} has no time zone; write {what.rpartition(' ')[2]}.replace(tzinfo=UTC), or "
+            "whichever zone is meant"
+        )
+    return time.replace(tzinfo=naive_zone)
+
+
 class Receiver(Protocol[Receipt]):
     """What a clock waits for: the session of an executor, with room for so many bodies at once."""
 

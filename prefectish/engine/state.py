@@ -305,12 +305,7 @@ class Scheduled(Pending, public=("start_time",)):
         if not isinstance(start_time, datetime):
             raise TypeError(f"{cls.__name__}: start_time must be a datetime, got {start_time!r}")
         if start_time.utcoffset() is None:
-            if clocks.naive_zone is not None:
-                return start_time.replace(tzinfo=clocks.naive_zone)
-            raise ValueError(
-                f"{cls.__name__}: start_time {start_time.isoformat()} has no time zone; "
-                "write start_time.replace(tzinfo=UTC), or whichever zone is meant"
-            )
+            return clocks.zoned(start_time, f"{cls.__name__}: start_time")
         return start_time
 
     @classmethod
