@@ -304,9 +304,8 @@ class Scheduled(Pending, public=("start_time",)):
             return cls._default_start_time()
         if not isinstance(start_time, datetime):
             raise TypeError(f"{cls.__name__}: start_time must be a datetime, got {start_time!r}")
-        if start_time.utcoffset() is None:
-            return clocks.zoned(start_time, f"{cls.__name__}: start_time")
-        return start_time
+        has_zone = start_time.utcoffset() is not None
+        return start_time if has_zone else clocks.zoned(start_time, f"{cls.__name__}: start_time")
 
     @classmethod
     def _default_start_time(cls) -> datetime | None:
