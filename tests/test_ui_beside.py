@@ -170,3 +170,16 @@ def test_a_taken_port_is_said() -> None:
 
     with listen("127.0.0.1", 0) as taken, pytest.raises(PortTaken, match="cannot listen on 127"):
         listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_the_process_of_a_page_imports_nothing_from_the_folder_it_is_begun_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers("flow").run(history=tmp_path / "history.db")
+    run_id = prefectish.history.runs(1, store=tmp_path / "history.db")[0].id
+    for module in ("json", "uvicorn"):
+        (tmp_path / f"{module}.py").write_text(f"raise SystemExit('{module} of a stranger')\n")
+    monkeypatch.chdir(tmp_path)
+    link = beside.link_of(str(tmp_path / "history.db"), run_id)
+    with httpx2.Client(follow_redirects=True, timeout=90) as client:
+        assert client.get(link).status_code == 200

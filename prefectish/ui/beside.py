@@ -28,6 +28,15 @@ from prefectish.ui.sockets import HOST, listen
 LOOK = 0.5
 #: Address of the page, with fields for its port and for variables of the environment; the setting `page_link`.
 LINK, HUB_LINK = f"http://{HOST}:{{port}}/", "{JUPYTERHUB_SERVICE_PREFIX}proxy/{port}/"
+#: What the process of a page does. It imports from where its parent does: never from the folder that it is begun in,
+#: as with ``python -m``, which may be another user's, or have files that are called as modules are.
+_START = """
+import json, sys
+facts = json.load(sys.stdin)
+sys.path[:] = facts.pop("path")
+from prefectish.ui.beside import serve
+serve(**facts)
+"""
 LIBRARIES = ("starlette", "uvicorn", "jinja2", "python_multipart", "pydantic", "sqlalchemy")
 
 
@@ -68,9 +77,15 @@ def link_of(store: str, run_id: str) -> str:
 def _begin(store: str) -> Page:
     token = secrets.token_urlsafe(32)
     with listen(HOST, 0) as opened:
-        facts = {"store": store, "token": token, "socket": opened.fileno(), "parent": os.getpid()}
+        facts = {
+            "store": store,
+            "token": token,
+            "number": opened.fileno(),
+            "parent": os.getpid(),
+            "path": [folder for folder in sys.path if isinstance(folder, str)],
+        }
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefectish.ui.beside"],
+            [sys.executable, "-P", "-c", _START],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=[opened.fileno()],
@@ -105,24 +120,19 @@ def address(port: int, environment: Mapping[str, str]) -> str:
         ) from None
 
 
-def main() -> None:
-    """Serve a page until the process that asked for it has ended."""
+def serve(store: str, token: str, number: int, parent: int) -> None:
+    """Serve a page on the socket with a number, until the process that asked for it has ended."""
     import socket
 
     from prefectish.ui.serving import server_of
 
-    facts = json.load(sys.stdin)
-    opened = socket.socket(fileno=facts["socket"])
-    server = server_of(facts["store"], facts["token"], allowed_hosts=default_hosts(os.environ))
+    opened = socket.socket(fileno=number)
+    server = server_of(store, token, allowed_hosts=default_hosts(os.environ))
 
     def end_with_parent() -> None:
-        while os.getppid() == facts["parent"]:
+        while os.getppid() == parent:
             time.sleep(LOOK)
         server.should_exit = True
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     server.run(sockets=[opened])
-
-
-if __name__ == "__main__":
-    main()
