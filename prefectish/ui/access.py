@@ -57,7 +57,7 @@ class Access(NamedTuple):
 
     def allows_origin(self, origin: str | None) -> bool:
         """Whether a form was sent from an allowed host; browsers say so of every form."""
-        return origin is None or (urlsplit(origin).hostname or "") in self.hosts
+        return origin is None or host_of(origin.partition("://")[2]) in self.hosts
 
 
 def host_of(header: str | None) -> str:
@@ -88,6 +88,14 @@ def default_hosts(environment: Mapping[str, str]) -> list[str]:
     names = given.replace(",", " ").split() if isinstance(given, str) else list(given)
     hub = urlsplit(environment.get("JUPYTERHUB_PUBLIC_URL", "")).hostname
     return [*map(str, names), *([hub] if hub else [])]
+
+
+def read_only_token(token: str) -> str:
+    """Return the token of pages without buttons, which does not tell that of pages with them.
+
+    Both may be served on one machine: who was given the one link must not be let in by the other.
+    """
+    return hmac.new(token.encode(), b"read-only", hashlib.sha256).hexdigest()
 
 
 def home_token() -> str:

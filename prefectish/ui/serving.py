@@ -6,11 +6,11 @@ import os
 import socket
 from collections.abc import Iterable
 from typing import NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import uvicorn
 
-from prefectish.ui.access import default_hosts, home_token
+from prefectish.ui.access import default_hosts, home_token, read_only_token
 from prefectish.ui.app import create_app
 from prefectish.ui.events import Hub
 from prefectish.ui.sockets import BACKLOG, HOST, is_anywhere, is_loopback
@@ -30,21 +30,18 @@ class Served(NamedTuple):
         self.server.run(sockets=[self.socket])
 
 
-def link_to(opened: socket.socket, names: Iterable[str] = (), page: str = "") -> str:
-    """Return the link that opens a page, with the token of this home folder.
+def link_to(opened: socket.socket, token: str, names: Iterable[str] = ()) -> str:
+    """Return the link that opens the page on a socket.
 
     Parameters
     ----------
     names
         Hosts by which it is reached; default: where it listens.
-    page
-        An address relative to the base of the page.
     """
     host, port = opened.getsockname()[:2]
     name = next(iter(names), None) or (socket.gethostname() if is_anywhere(host) else host)
     shown = f"[{name}]" if ":" in name else name
-    query = {"token": home_token(), **({"next": page} if page else {})}
-    return f"http://{shown}:{port}/?{urlencode(query, quote_via=quote)}"
+    return f"http://{shown}:{port}/?token={quote(token, safe='')}"
 
 
 def prepare(
@@ -59,8 +56,9 @@ def prepare(
     names = [*allowed_hosts, *default_hosts(os.environ)]
     own = [socket.gethostname()] if is_anywhere(host) else [] if is_loopback(host) else [host]
     hosts = [*names, *own, opened.getsockname()[0]]
-    server = server_of(store, home_token(), read_only=read_only, allowed_hosts=hosts)
-    return Served(server, opened, link_to(opened, names), not is_loopback(host))
+    token = read_only_token(home_token()) if read_only else home_token()
+    server = server_of(store, token, read_only=read_only, allowed_hosts=hosts)
+    return Served(server, opened, link_to(opened, token, names), not is_loopback(host))
 
 
 def server_of(
