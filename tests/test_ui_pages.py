@@ -106,7 +106,7 @@ def addresses(path: Path | str, templates: dict[str, Any]) -> Iterator[str]:
     """Yield the addresses of all pages, or lookups, of the newest run of a history."""
     after, before = (run.id for run in history.runs(2, store=path))
     for template in templates.values():
-        found = template.replace("{run}", after).replace("{step:int}", "0").replace("{row:int}", "3")
+        found = template.replace("{run}", after).replace("{step:number}", "0").replace("{row:number}", "3")
         if "{project}" not in found:
             yield found + (f"?before={before}&after={after}" if "compare" in found else "")
 

@@ -66,7 +66,9 @@ def test_a_link_to_an_inner_page_gets_its_cookie_at_the_root(browser: TestClient
     assert again.headers["location"] == "./runs/1"
 
 
-@pytest.mark.parametrize("after", ["//evil.example", "https://evil.example", "../../x", "/\\evil", "javascript:x"])
+@pytest.mark.parametrize(
+    "after", ["//evil.example", "https://evil.example", "../../x", "/\\evil", "javascript:x", "%2e%2e/x"]
+)
 def test_a_link_does_not_lead_elsewhere(browser: TestClient, after: str) -> None:
     assert browser.get("/", params={"token": TOKEN, "next": after}).headers["location"] == "./"
 
@@ -131,3 +133,83 @@ def test_a_prefix_of_a_proxy_is_none_of_the_page(browser: TestClient) -> None:
         assert 'href="/' not in text
         assert 'src="/' not in text
         assert 'action="/' not in text
+
+
+def test_the_link_of_a_read_only_page_opens_no_other(
+    history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("uvicorn")
+    from prefectish.ui import serving, sockets
+
+    monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path / "home"))
+    links = {}
+    for read_only in (False, True):
+        with sockets.listen("127.0.0.1", 0) as opened:
+            served = serving.prepare(history, opened, read_only=read_only)
+            links[read_only] = served.link, TestClient(served.server.config.app, base_url="http://127.0.0.1")
+    for read_only, (_, client) in links.items():
+        for of, (link, _) in links.items():
+            token = link.partition("?token=")[2]
+            answer = client.get("/api/runs", headers={"Authorization": f"Bearer {token}"})
+            assert answer.status_code == (200 if of is read_only else 401)
+
+
+def test_the_cookie_of_a_page_behind_tls_is_not_sent_without_it(history: Path) -> None:
+    for scheme in ("http", "https"):
+        browser = TestClient(create_app(history, token=TOKEN), base_url=f"{scheme}://localhost", follow_redirects=False)
+        assert ("Secure" in browser.get(f"/?token={TOKEN}").headers["set-cookie"]) is (scheme == "https")
+
+
+@pytest.mark.parametrize("origin", ["null", "", "http://", "http://[", "https://evil.example", "http://x@localhost"])
+def test_x21_a_form_of_another_site_is_refused(browser: TestClient, origin: str) -> None:
+    browser.get(f"/?token={TOKEN}")
+    answer = browser.post("/limits/set", data={"name": "db", "size": "1"}, headers={"origin": origin})
+    assert answer.status_code == 403
+    assert "is not a form of this page" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/javascript:alert(1)//", "/https://evil.example/", "///evil.example"])
+def test_x22_an_address_that_is_not_there_leads_nowhere_else(browser: TestClient, path: str) -> None:
+    browser.get(f"/?token={TOKEN}")
+    answer = browser.get(f"http://127.0.0.1:8000{path}")
+    assert answer.status_code == 404
+    for scheme in ("javascript:", "https:", "//evil"):
+        assert f'href="{scheme}' not in answer.text
+
+
+LONG, LARGE = "x" * 30_000, str(10**30)
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        (f"runs/{LONG}", 404),
+        (f"runs/RUN/tasks/{LARGE}", 404),
+        (f"runs/RUN/tasks/0/items/{LARGE}", 404),
+        (f"runs/RUN/tasks/0/find?text={LONG}", 400),
+        (f"runs/RUN/failures?text={LONG}", 400),
+        (f"runs/RUN/failures?cause={LARGE}", 400),
+        (f"runs/RUN/failures?page={LARGE}", 400),
+        (f"runs/RUN/logs?after={LARGE}", 400),
+        (f"?page={LARGE}", 400),
+        (f"?page={2**31 - 1}", 200),
+        (f"?text={LONG}", 400),
+        ("?since=0001-01-01", 400),
+        ("?text=a%00b", 400),
+        ("runs/a%00b", 400),
+    ],
+)
+def test_what_no_database_takes_is_refused(browser: TestClient, address: str, status: int) -> None:
+    browser.get(f"/?token={TOKEN}")
+    run = browser.get("/api/runs").json()["runs"][0]["id"]
+    address = address.replace("RUN", run)
+    for before in ("/", "/api/runs" if address.startswith("?") else "/api/"):
+        answer = browser.get(before + address)
+        assert answer.status_code == status, answer.text[:300]
+
+
+@pytest.mark.parametrize("body", [{"name": "db", "size": 10**30}, {"name": "d\0b", "size": 1}, {"name": "", "size": 1}])
+def test_a_limit_that_no_database_takes_is_refused(browser: TestClient, body: dict[str, object]) -> None:
+    answer = browser.post("/api/limits/set", json=body, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 400
+    assert "name" in answer.text or "size" in answer.text

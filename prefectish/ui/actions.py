@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -27,7 +26,7 @@ from prefectish.ui.queries.registry import deployment_of
 from prefectish.ui.queries.run import ask_record, resume_command
 from prefectish.ui.queries.runs import row_of
 from prefectish.ui.queries.tasks import item_ref, step_row, step_rows
-from prefectish.ui.records import Ask, Asked, Json, Record
+from prefectish.ui.records import Ask, Asked, Json, Moment, Number, Record, Text
 from prefectish.ui.source import NotFound, Source
 
 _a, _c, _r = schema.asks.c, schema.children.c, schema.runs.c
@@ -39,34 +38,34 @@ class AskRequest(Record):
     """A request to a run that is driven."""
 
     verb: Literal["pause", "resume", "cancel", "drain", "retry", "set_limit"]
-    task: str | None = Field(default=None, description="slug or name of a task")
-    step: int | None = Field(default=None, ge=0, description="number of a task, in the place of its slug")
-    row: int | None = Field(default=None, ge=0, description="one item of the task")
-    cause: int | None = Field(default=None, description="to retry: only the items that failed for this cause")
-    tag: str | None = Field(default=None, description="to limit: a tag, in the place of a task")
-    size: int | None = Field(default=None, ge=0, description="to limit: how many at once; none for no limit")
+    task: Text | None = Field(default=None, description="slug or name of a task")
+    step: Number | None = Field(default=None, description="number of a task, in the place of its slug")
+    row: Number | None = Field(default=None, description="one item of the task")
+    cause: Number | None = Field(default=None, description="to retry: only the items that failed for this cause")
+    tag: Text | None = Field(default=None, description="to limit: a tag, in the place of a task")
+    size: Number | None = Field(default=None, description="to limit: how many at once; none for no limit")
 
 
 class ApproveRequest(Record):
     """An answer to a task that waits for an approval."""
 
-    step: int = Field(ge=0)
-    row: int = Field(default=0, ge=0)
+    step: Number
+    row: Number = 0
     input: Json = Field(default=None, description="the answer; none for an approval without a word")
 
 
 class LimitRequest(Record):
     """A limit across runs."""
 
-    name: str = Field(min_length=1, max_length=200)
-    size: int | None = Field(default=None, ge=0, description="none: what tasks say holds again")
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+    size: Number | None = Field(default=None, description="none: what tasks say holds again")
 
 
 class RunRequest(Record):
     """A run of a deployed flow."""
 
     parameters: dict[str, Json] = Field(default_factory=dict)
-    at: datetime | None = Field(default=None, description="when it is to begin, with a time zone; now by default")
+    at: Moment | None = Field(default=None, description="when it is to begin, with a time zone; now by default")
 
 
 class ActiveRequest(Record):

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from prefectish.ui import records
 from prefectish.ui.queries import comparing, failures, items, logs, maps, registry, run, runs, timelines
-from prefectish.ui.records import Record
+from prefectish.ui.records import Number, Record, Text
 from prefectish.ui.requests import record_of, source_of
 
 
@@ -20,37 +20,37 @@ class Nothing(Record):
 class RunsQuery(records.RunFilter):
     """Query of the list of runs."""
 
-    page: int = Field(default=1, ge=1)
+    page: Number = Field(default=1, ge=1)
     size: int = Field(default=runs.PAGE_SIZE, ge=1, le=200, description="runs on a page")
 
 
 class FailuresQuery(Record):
     """Query of the failed items of a run."""
 
-    cause: int | None = Field(default=None, description="number of the cause")
-    step: int | None = Field(default=None, ge=0)
-    text: str | None = Field(default=None, description="a part of the key, name, message or worker")
+    cause: Number | None = Field(default=None, description="number of the cause")
+    step: Number | None = None
+    text: Text | None = Field(default=None, description="a part of the key, name, message or worker")
     sort: Literal["item", "seconds", "attempts", "worker", "time"] = "item"
     descending: bool = False
-    page: int = Field(default=1, ge=1)
+    page: Number = Field(default=1, ge=1)
 
 
 class LogsQuery(Record):
     """Query of log lines."""
 
-    step: int | None = Field(default=None, ge=0)
-    row: int | None = Field(default=None, ge=0)
+    step: Number | None = None
+    row: Number | None = None
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "DEBUG"
-    text: str | None = None
-    after: int | None = Field(default=None, ge=0, description="lines recorded after the one with this number")
-    before: int | None = Field(default=None, ge=0, description="lines recorded before the one with this number")
+    text: Text | None = None
+    after: Number | None = Field(default=None, description="lines recorded after the one with this number")
+    before: Number | None = Field(default=None, description="lines recorded before the one with this number")
     limit: int = Field(default=logs.PAGE_SIZE, ge=1, le=1000)
 
 
 class FindQuery(Record):
     """Query of a search among the items of a map."""
 
-    text: str = Field(default="", description="an index, or a part of a key or name")
+    text: Text = Field(default="", description="an index, or a part of a key or name")
 
 
 class PictureQuery(Record):
@@ -62,8 +62,8 @@ class PictureQuery(Record):
 class CompareQuery(Record):
     """Query of a comparison."""
 
-    before: str | None = Field(default=None, description="id of the earlier run")
-    after: str | None = Field(default=None, description="id of the later run")
+    before: Text | None = Field(default=None, description="id of the earlier run")
+    after: Text | None = Field(default=None, description="id of the later run")
 
 
 class DeploymentsQuery(Record):

@@ -97,9 +97,9 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "integer", "minimum": 0} if kind else {"type": "string"},
+            "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999} if kind else {"type": "string"},
         }
-        for name, kind in re.findall(r"{(\w+)(:int)?}", path)
+        for name, kind in re.findall(r"{(\w+)(:number)?}", path)
     ]
 
 

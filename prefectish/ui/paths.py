@@ -16,9 +16,9 @@ PATHS: Mapping[str, str] = {
     "logs": "/runs/{run}/logs",
     "failures": "/runs/{run}/failures",
     "timeline": "/runs/{run}/timeline",
-    "task": "/runs/{run}/tasks/{step:int}",
-    "find": "/runs/{run}/tasks/{step:int}/find",
-    "item": "/runs/{run}/tasks/{step:int}/items/{row:int}",
+    "task": "/runs/{run}/tasks/{step:number}",
+    "find": "/runs/{run}/tasks/{step:number}/find",
+    "item": "/runs/{run}/tasks/{step:number}/items/{row:number}",
     "compare": "/compare",
     "deployments": "/deployments",
     "deployment": "/deployments/{project}/{name}",
@@ -34,7 +34,7 @@ PATHS: Mapping[str, str] = {
     "set_active": "/deployments/{project}/{name}/active",
     # what scripts read
     "events": "/events/{topic:path}",
-    "picture": "/api/runs/{run}/tasks/{step:int}/picture",
+    "picture": "/api/runs/{run}/tasks/{step:number}/picture",
     "openapi": "/api/openapi.json",
 }
 

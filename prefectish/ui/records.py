@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _since_epoch(value: datetime) -> datetime:
+    try:
+        value.timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError(f"must be a time that a clock can show, got {value.isoformat()}") from None
+    return value
+
 
 #: JSON.
 Json = Any
+#: What a request gives: a number, a text to compare with or to search for, and a time, as all databases take them.
+Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Text = Annotated[str, Field(max_length=1000)]
+Moment = Annotated[datetime, AfterValidator(_since_epoch)]
 
 
 class Record(BaseModel):
@@ -68,12 +81,12 @@ class FlowTrend(Record):
 class RunFilter(Record):
     """Which runs are listed."""
 
-    flow: str | None = None
-    project: str | None = None
-    state: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    text: str | None = Field(default=None, description="begin of the id, or a part of the name or the message")
+    flow: Text | None = None
+    project: Text | None = None
+    state: Text | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+    text: Text | None = Field(default=None, description="begin of the id, or a part of the name or the message")
 
 
 class RunsPage(Record):

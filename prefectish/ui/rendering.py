@@ -76,7 +76,7 @@ def values_for(access: Access, page: Any, here: str) -> dict[str, Any]:
 def context(request: HTTPConnection, page: Any) -> dict[str, Any]:
     """Return what the template of a page is given."""
     query = request.scope["query_string"].decode("ascii", "replace")
-    here = request.scope["path"].lstrip("/") or "./"
+    here = quote(request.scope["path"].lstrip("/")) or "./"  # never a scheme, nor another host
     return {
         **values_for(request.app.state.access, page, here + (f"?{query}" if query else "")),
         "root": root_of(request),

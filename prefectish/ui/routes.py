@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -10,6 +11,15 @@ from prefectish.ui.actions import ACTIONS
 from prefectish.ui.pages import PAGES, page
 from prefectish.ui.paths import PATHS
 from prefectish.ui.rendering import STATIC
+
+
+class Number(IntegerConvertor):
+    """The number of a task or an item in an address; longer ones are none, and no number for a database."""
+
+    regex = "[0-9]{1,9}"
+
+
+register_url_convertor("number", Number())
 
 
 def routes() -> list[BaseRoute]:

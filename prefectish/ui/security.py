@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
@@ -53,6 +53,8 @@ def refusal(request: HTTPConnection, access: Access) -> Response | None:
     host = request.headers.get("host")
     if not access.allows_host(host):
         return refused(request, 403, f"host {host!r} is not allowed; start with `prefectish ui --allowed-host NAME`")
+    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:  # no database has such a text
+        return refused(request, 400, "an address must not have the character NUL")
     bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
     if access.knows(bearer):
         return None
@@ -81,7 +83,15 @@ def _let_in(request: HTTPConnection, access: Access) -> Response:
         return RedirectResponse(f"{root_of(request)}?{query}", 303)
     after = request.query_params.get("next", "")
     answer = RedirectResponse(f"./{after}" if is_inside(after) else "./", 303)
-    answer.set_cookie(access.cookie, access.token, max_age=COOKIE_AGE, path=None, httponly=True, samesite="lax")
+    answer.set_cookie(
+        access.cookie,
+        access.token,
+        max_age=COOKIE_AGE,
+        path=None,
+        secure=request.scope["scheme"] == "https",  # as a proxy on this machine says by X-Forwarded-Proto
+        httponly=True,
+        samesite="lax",
+    )
     return answer
 
 
@@ -92,8 +102,10 @@ def is_inside(address: str) -> bool:
     --------
     >>> is_inside("runs/1?x=//y"), is_inside("//evil.example"), is_inside("https://evil.example"), is_inside("../x")
     (True, False, False, False)
+    >>> is_inside("%2e%2e/x")  # which is ".." to a browser
+    False
     """
-    path = address.partition("?")[0].partition("#")[0]
+    path = unquote(address.partition("?")[0].partition("#")[0])
     return (
         address.isprintable()
         and not address.startswith(("/", "\\"))

@@ -24,7 +24,7 @@ from prefectish.ui.source import NotFound, Source
 _c, _s, _a, _e, _t = schema.children.c, schema.steps.c, schema.attempts.c, schema.errors.c, schema.texts.c
 #: Lines of the source before and behind the one that failed.
 AROUND = 5
-_FRAME = re.compile(r'^\s*File "([^"\n]+)", line (\d{1,7}), in [^\n]*\n\s*([^\n]+)$', re.MULTILINE)
+_FRAME = re.compile(r'^[ \t]*File "([^"\n]+)", line (\d{1,7}), in [^\n]*\n[ \t]*([^\n]+)$', re.MULTILINE)
 
 
 def item_detail(source: Source, run_id: str, step: int, row: int) -> ItemDetail:

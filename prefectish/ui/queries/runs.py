@@ -19,6 +19,8 @@ from prefectish.ui.source import NotFound, Source
 _r = schema.runs.c
 #: Runs on a page, and in the trend of a flow.
 PAGE_SIZE, TREND = 50, 30
+#: Characters of the identifier of a run, at most; see :data:`prefectish.history.schema.runs`.
+MAX_ID = 80
 #: A run is slow from this many times the median of its flow on.
 SLOW = 1.5
 #: States that runs can be filtered by.
@@ -101,6 +103,8 @@ def trend(source: Source, flow: str) -> FlowTrend:
 
 def row_of(source: Source, run_id: str) -> RunRow:
     """Return a run by its identifier, or the beginning of it; NotFound."""
+    if len(run_id) > MAX_ID:
+        raise NotFound(f"there is no run with an identifier of {len(run_id):,} characters")
     query = select(schema.runs).where(_r.id.startswith(run_id, autoescape=True)).limit(2)
     with source.store.reading() as connection:
         exact = connection.execute(select(schema.runs).where(_r.id == run_id)).first()
