@@ -224,10 +224,22 @@ class Flow(Registered):
             raise ValueError(
                 "The `return_tasks` keyword cannot be provided to `flow.run()`, as all task states are returned."
             )
+        from prefectish.compat.runners import FlowRunner, task_contexts_in
+
+        if runner_cls not in (None, FlowRunner):
+            asked = self._asked(parameters, kwargs)
+            given = {"executor": self.executor, "context": context, **kwargs, "parameters": asked}
+            return runner_cls(flow=self).run(return_tasks=self.tasks, **given)
         context = {"config": config, **(context or {})}
-        with more_handlers(self.tasks, kwargs.pop("task_runner_state_handlers", None)):
+        more = more_handlers(self.tasks, kwargs.pop("task_runner_state_handlers", None))
+        with more, task_contexts_in(kwargs.pop("task_contexts", None)):
             state: State = super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
         return state
+
+    def _asked(self, parameters: Mapping[str, Any] | None, more: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of parameters, those among the keywords included, which are taken from there."""
+        names = {parameter.name for parameter in self.parameters()} & more.keys()
+        return {**(parameters or {}), **{name: more.pop(name) for name in names}}
 
     def _admit(self, value: Any) -> Task:
         """Add what stands for a value; a task of another flow is added without its inputs."""

@@ -2,17 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefectish import flows
 from prefectish.compat.configuration import config
 from prefectish.compat.flows import Flow, more_handlers
 from prefectish.edges import Edge
-from prefectish.engine.context import get_logger
+from prefectish.engine import clock
+from prefectish.engine.context import context as context_of_run
+from prefectish.engine.context import current, get_logger
 from prefectish.engine.driver.run import run_flow
-from prefectish.engine.state import Failed, Pending, State, innermost
+from prefectish.engine.handlers import call_handlers
+from prefectish.engine.signals import ENDRUN, FAIL
+from prefectish.engine.state import Failed, Mapped, Pending, Retrying, Scheduled, State, innermost
 from prefectish.tasks.task import Task
+
+#: Key of the context of a state that is held back: when it is due.
+_DUE = "held_until"
+_NEVER = datetime.max.replace(tzinfo=UTC) - timedelta(days=400)
+
+
+def hold_back(task: Any, old: State, new: State) -> State:
+    """Put off a retry: a runner makes one attempt, and its next call the next one."""
+    if not isinstance(new, Retrying) or _DUE in new.context:
+        return new
+    return new.replace(start_time=_NEVER, context={**new.context, _DUE: new.start_time})
+
+
+def _as_due(state: State) -> State:
+    """Return a state of a run with the time of its retry, or of those of its children."""
+    if isinstance(state, Mapped):
+        children = [child if child is None else _as_due(child) for child in state.map_states]
+        return state.replace(map_states=children)
+    if _DUE not in state.context:
+        return state
+    rest = {key: value for key, value in state.context.items() if key != _DUE}
+    return state.replace(start_time=state.context[_DUE], context=rest)
+
+
+class _Told:
+    """A state handler that gets the runner, where others get the task or the flow."""
+
+    def __init__(self, runner: Any, handler: Callable[..., Any]) -> None:
+        self.runner = runner
+        self.handler = handler
+
+    def __call__(self, target: Any, old: State, new: State) -> Any:
+        return self.handler(self.runner, old, new)
+
+
+class _InContext:
+    """The body of a task with more values in its context."""
+
+    def __init__(self, body: Callable[..., Any], values: Mapping[str, Any]) -> None:
+        self.__wrapped__ = body
+        self.values = dict(values)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with context_of_run(self.values):
+            return self.__wrapped__(*args, **kwargs)
+
+
+@contextmanager
+def task_contexts_in(contexts: Mapping[Any, Mapping[str, Any]] | None) -> Iterator[None]:
+    """Lay values over the context of some tasks' bodies for the time of a `with` block."""
+    own = {task: task.__dict__.get("run") for task in contexts or ()}
+    for task in own:
+        task.__dict__["run"] = _InContext(task.run, (contexts or {})[task])
+    try:
+        yield
+    finally:
+        for task, body in own.items():
+            if body is None:
+                del task.__dict__["run"]
+            else:
+                task.__dict__["run"] = body
+
+
+def _waits(state: State) -> bool:
+    """Whether a state says that it is too early."""
+    return isinstance(state, Scheduled) and (state.start_time is None or state.start_time > clock.now())
 
 
 class Runner:
@@ -29,6 +101,21 @@ class Runner:
             raise TypeError("state_handlers should be iterable.")
         self.state_handlers = list(state_handlers or ())
 
+    def call_runner_target_handlers(self, old_state: State, new_state: State) -> State:
+        """Call the handlers of what is run at a change of its state, and return its state after them."""
+        return new_state
+
+    def handle_state_change(self, old_state: State, new_state: State) -> State:
+        """Call all handlers at a change of state, and return the state after them.
+
+        Raises
+        ------
+        ENDRUN
+            If one of them fails: with the state in which the run ends.
+        """
+        state = self.call_runner_target_handlers(old_state, new_state)
+        return _handled(self, self.state_handlers, old_state, state)
+
     @property
     def logger(self) -> Any:
         """The logger named after the class."""
@@ -38,6 +125,16 @@ class Runner:
         return f"<{type(self).__name__}>"
 
 
+def _handled(target: Any, handlers: Sequence[Callable[..., Any]], old: State, new: State) -> State:
+    transition = call_handlers(target, handlers, old, new)
+    error = transition.state.result
+    if transition.aborted:
+        if current().get("raise_on_exception") and isinstance(error, Exception):
+            raise error
+        raise ENDRUN(transition.state)
+    return transition.state
+
+
 class FlowRunner(Runner):
     """Runs a flow once, at once; what waits for a time, such as a retry, waits for the next call.
 
@@ -45,13 +142,25 @@ class FlowRunner(Runner):
     ----------
     flow
         The flow.
+    task_runner_cls
+        Kept; tasks are run by the engine.
     state_handlers
         Called after those of the flow.
     """
 
-    def __init__(self, flow: flows.Flow, state_handlers: Sequence[Callable[..., Any]] | None = None) -> None:
+    def __init__(
+        self,
+        flow: flows.Flow,
+        task_runner_cls: type | None = None,
+        state_handlers: Sequence[Callable[..., Any]] | None = None,
+    ) -> None:
         super().__init__(state_handlers)
         self.flow = flow
+        self.task_runner_cls = task_runner_cls or get_default_task_runner_class()
+
+    def call_runner_target_handlers(self, old_state: State, new_state: State) -> State:
+        """Call the handlers of the flow at a change of its state, and return its state after them."""
+        return _handled(self.flow, self.flow.state_handlers, old_state, new_state)
 
     def run(
         self,
@@ -62,6 +171,7 @@ class FlowRunner(Runner):
         executor: Any = None,
         context: Mapping[str, Any] | None = None,
         task_runner_state_handlers: Sequence[Callable[..., Any]] | None = None,
+        task_contexts: Mapping[Any, Mapping[str, Any]] | None = None,
     ) -> State:
         """Run the flow and return its state, whose result has the states of `return_tasks`."""
         flow = self.flow
@@ -70,19 +180,36 @@ class FlowRunner(Runner):
         if foreign:
             error = ValueError(f"Some tasks provided to return_tasks were not found: {foreign}")
             return Failed(f"Unexpected error: {error!r}", error)
-        if self.state_handlers:
-            flow = flow.copy()
-            flow.state_handlers += self.state_handlers
-        if state is not None and state.is_finished():
-            return state
-        values = flow._settled(parameters, {}, context)
+        start = innermost(state) or Pending()
+        if start.is_finished() or _waits(start):
+            return start
+        flow = flow.copy()
+        flow.state_handlers += [_Told(self, handler) for handler in self.state_handlers]
+        values, failed = self._values(parameters, context)
+        stands_for = {p: Task(p.name) for p in failed}  # a parameter never runs, so it cannot fail
+        for parameter, task in stands_for.items():
+            flow.replace(parameter, task, validate=False)
         given = {"config": config, **(context or {})}
-        chosen = flow._options(state=state, task_states=task_states, executor=executor, context=given)
-        with more_handlers(flow.tasks, task_runner_state_handlers):
+        states = {**(task_states or {}), **{stands_for[p]: state for p, state in failed.items()}}
+        chosen = flow._options(state=start, task_states=states, executor=executor, context=given)
+        handlers = [*(task_runner_state_handlers or ()), hold_back]
+        with more_handlers(flow.tasks, handlers), task_contexts_in(task_contexts):
             ended = run_flow(flow, values, chosen._replace(one_pass=True))
         if not isinstance(ended.result, dict):
             return ended
-        return ended.replace(result={task: ended.result[task] for task in wanted})
+        return ended.replace(result={task: _as_due(ended.result[stands_for.get(task, task)]) for task in wanted})
+
+    def _values(
+        self, parameters: Mapping[str, Any] | None, context: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], dict[Any, State]]:
+        """Return the values of parameters, and failed states for those that are required and not given."""
+        own = {p.name: p for p in self.flow.parameters()}
+        around = {**current().get("parameters", {}), **((context or {}).get("parameters") or {})}
+        given = {name: value for name, value in {**around, **(parameters or {})}.items() if name in own}
+        missing = [p for name, p in own.items() if getattr(p, "required", False) and name not in given]
+        values = self.flow._settled({**given, **{p.name: None for p in missing}}, {}, None)
+        reasons = {p: f'Parameter "{p.name}" was required but not provided.' for p in missing}
+        return values, {p: Failed(reason, FAIL(reason)) for p, reason in reasons.items()}
 
     def __repr__(self) -> str:
         return f"<FlowRunner: {self.flow.name}>"
@@ -109,6 +236,10 @@ class TaskRunner(Runner):
         self.task = task
         self.flow_result = flow_result
 
+    def call_runner_target_handlers(self, old_state: State, new_state: State) -> State:
+        """Call the handlers of the task at a change of its state, and return its state after them."""
+        return _handled(self.task, self.task.state_handlers, old_state, new_state)
+
     def run(
         self,
         state: State | None = None,
@@ -125,18 +256,18 @@ class TaskRunner(Runner):
         starts: dict[Any, State] = {}
         for edge, found in upstream.items():
             source = edge.upstream_task
-            if source is self.task or source in starts:  # each edge has a state of its own
-                source = Task(source.name)
+            if not isinstance(source, Task) or source is self.task or source in starts:
+                source = Task(str(getattr(source, "name", source)))  # each edge has a state of its own
             starts[source] = found
             flow.insert(Edge(source, self.task, edge.key, edge.mapped, edge.flattened))
         if state is not None:
             starts[self.task] = start
         given = {"config": config, **(context or {})}
         options = flow._options(task_states=starts, context=given, history=False, progress=False)
-        with more_handlers([self.task], self.state_handlers):
+        with more_handlers([self.task], [*(_Told(self, handler) for handler in self.state_handlers), hold_back]):
             ended = run_flow(flow, {}, options._replace(one_pass=True))
         last: State = ended.result[self.task] if isinstance(ended.result, dict) else ended
-        return last
+        return _as_due(last)
 
     def __repr__(self) -> str:
         return f"<TaskRunner: {self.task.name}>"

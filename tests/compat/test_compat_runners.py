@@ -1,0 +1,133 @@
+"""Runners of Prefect 1: one attempt, and what they take and return."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+
+def test_a_retry_that_is_due_waits_for_the_next_call():
+    from prefect import Flow, task
+    from prefect.engine import FlowRunner, TaskRunner
+    from prefect.engine.state import Retrying
+
+    seen = []
+    fails = task(lambda: 1 / 0, name="fails", max_retries=1, retry_delay=timedelta(0))
+    state = TaskRunner(fails, state_handlers=[lambda runner, old, new: seen.append((runner.task, new))]).run()
+    assert isinstance(state, Retrying)
+    assert state.start_time <= datetime.now(UTC)
+    assert state.context.keys() <= {"task_run_count", "tags"}
+    assert [type(new).__name__ for _, new in seen] == ["Running", "Failed", "Retrying"]
+    assert seen[0][0] is fails
+    assert TaskRunner(fails).run(state=state).is_failed()
+
+    with Flow("retries") as flow:
+        failing, mapped = fails(), task(lambda x: 1 / x, name="m", max_retries=1, retry_delay=timedelta(0)).map([1, 0])
+    first = FlowRunner(flow).run(return_tasks=[failing, mapped])
+    assert first.is_running()
+    assert first.result[failing].start_time <= datetime.now(UTC)
+    assert [type(child).__name__ for child in first.result[mapped].map_states] == ["Success", "Retrying"]
+    assert first.result[mapped].map_states[1].start_time <= datetime.now(UTC)
+    assert FlowRunner(flow).run(task_states=first.result).is_failed()
+
+
+def test_a_parameter_that_is_missing_fails():
+    from prefect import Flow, Parameter, task
+    from prefect.engine import FlowRunner
+    from prefect.engine.state import Failed, TriggerFailed
+
+    with Flow("needs") as flow:
+        x, y = Parameter("x"), Parameter("y", default=2)
+        added = task(lambda x, y: x + y, name="added")(x, y)
+    state = FlowRunner(flow).run(return_tasks=[x, y, added])
+    assert state.is_failed()
+    assert type(state.result[x]) is Failed
+    assert state.result[x].message == 'Parameter "x" was required but not provided.'
+    assert isinstance(state.result[added], TriggerFailed)
+    for given in ({"parameters": {"x": 1}}, {"context": {"parameters": {"x": 1}}}):
+        assert FlowRunner(flow).run(return_tasks=[added], **given).result[added].result == 3
+    with pytest.raises(ValueError, match="x"):
+        flow.run()
+
+
+def test_tasks_get_contexts_of_their_own():
+    from prefect import Flow, Task, context, task
+    from prefect.engine import FlowRunner
+
+    class Reads(Task):
+        def run(self):
+            return context.get("special")
+
+    with Flow("contexts") as flow:
+        a, b = Reads()(), task(lambda: context.get("special"), name="b")()
+    contexts = {a: {"special": 42}, b: {"special": 43}}
+    state = FlowRunner(flow).run(return_tasks=[a, b], task_contexts=contexts)
+    assert [state.result[task].result for task in (a, b)] == [42, 43]
+    state = flow.run(task_contexts=contexts, history=False)
+    assert [state.result[task].result for task in (a, b)] == [42, 43]
+    assert flow.run(history=False).result[a].result is None
+
+
+def test_a_run_that_is_not_due_does_not_begin():
+    from prefect import Flow, Task
+    from prefect.engine import FlowRunner
+    from prefect.engine.state import Scheduled
+
+    flow = Flow("later", tasks=[Task()])
+    later = Scheduled(start_time=datetime.now(UTC) + timedelta(days=1))
+    assert FlowRunner(flow).run(state=later) is later
+    assert FlowRunner(flow).run(state=Scheduled()).is_successful()
+
+
+def test_runners_call_handlers():
+    from prefect import Flow, Task
+    from prefect.engine import FlowRunner, TaskRunner
+    from prefect.engine.signals import ENDRUN
+    from prefect.engine.state import Failed, Pending, Running, Success
+
+    seen = []
+    target = Task(state_handlers=[lambda task, old, new: seen.append(task)])
+    runner = TaskRunner(target, state_handlers=[lambda runner, old, new: Success()])
+    assert runner.call_runner_target_handlers(Pending(), Running()) == Running()
+    assert runner.handle_state_change(Pending(), Running()) == Success()
+    assert seen == [target, target]
+    with pytest.raises(ENDRUN) as ended:
+        TaskRunner(Task(), state_handlers=[lambda *args: 1 / 0]).handle_state_change(Pending(), Running())
+    assert isinstance(ended.value.state, Failed)
+
+    told = []
+    flow = Flow("told", tasks=[Task()])
+    by = FlowRunner(flow, state_handlers=[lambda *args: told.append(args)])
+    assert by.run().is_successful()
+    assert [(who, type(old).__name__, type(new).__name__) for who, old, new in told] == [
+        (by, "Pending", "Running"),
+        (by, "Running", "Success"),
+    ]
+
+
+def test_edges_of_a_task_runner_may_end_in_anything():
+    from prefect import task
+    from prefect.core import Edge
+    from prefect.engine import TaskRunner
+    from prefect.engine.state import Success
+
+    add = task(lambda x, y: x + y, name="add")
+    states = {Edge(1, 2, key="x"): Success(result=1), Edge(1, 2, key="y"): Success(result=2)}
+    assert TaskRunner(add).run(upstream_states=states).result == 3
+
+
+def test_a_flow_runs_by_the_runner_that_it_is_given():
+    from prefect import Flow, Parameter
+    from prefect.engine import FlowRunner, TaskRunner
+
+    class Mine(FlowRunner):
+        def run(self, *args, **kwargs):
+            return super().run(*args, **kwargs).replace(message="mine")
+
+    with Flow("own") as flow:
+        x = Parameter("x")
+    flow.add_task(x)
+    state = flow.run(x=3, runner_cls=Mine)
+    assert (state.message, state.result[x].result) == ("mine", 3)
+    assert FlowRunner(flow).task_runner_cls is TaskRunner
