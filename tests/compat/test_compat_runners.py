@@ -125,8 +125,7 @@ def test_a_flow_runs_by_the_runner_that_it_is_given():
         def run(self, *args, **kwargs):
             return super().run(*args, **kwargs).replace(message="mine")
 
-    with Flow("own") as flow:
-        x = Parameter("x")
+    flow, x = Flow("own"), Parameter("x")
     flow.add_task(x)
     state = flow.run(x=3, runner_cls=Mine)
     assert (state.message, state.result[x].result) == ("mine", 3)
