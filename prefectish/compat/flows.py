@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import cloudpickle
 from prefectish import flows
 from prefectish.compat.configuration import config
 from prefectish.compat.registering import Registered
+from prefectish.compat.task_changes import more_handlers, task_contexts_in
 from prefectish.compat.tasks import described
 from prefectish.edges import Edge
 from prefectish.engine.context import get_logger
@@ -224,9 +225,8 @@ class Flow(Registered):
             raise ValueError(
                 "The `return_tasks` keyword cannot be provided to `flow.run()`, as all task states are returned."
             )
-        from prefectish.compat.runners import FlowRunner, task_contexts_in
-
-        if runner_cls not in (None, FlowRunner):
+        runners = import_module("prefectish.compat.runners")
+        if runner_cls is not None and runner_cls.run is not runners.FlowRunner.run:
             asked = self._asked(parameters, kwargs)
             given = {"executor": self.executor, "context": context, **kwargs, "parameters": asked}
             return runner_cls(flow=self).run(return_tasks=self.tasks, **given)
@@ -283,19 +283,6 @@ class Flow(Registered):
             return graphviz.Source(super().visualize(flow_state, format="dot"))
         stem, ending = os.path.splitext(filename)
         return super().visualize(flow_state, format="dot", filename=f"{stem}.{format or ending.lstrip('.') or 'pdf'}")
-
-
-@contextmanager
-def more_handlers(tasks: Iterable[Task], handlers: Sequence[Callable[..., Any]] | None) -> Iterator[None]:
-    """Give tasks more state handlers for the time of a `with` block."""
-    own = {task: task.state_handlers for task in tasks} if handlers else {}
-    for task, before in own.items():
-        task.state_handlers = [*before, *(handlers or ())]
-    try:
-        yield
-    finally:
-        for task, before in own.items():
-            task.state_handlers = before
 
 
 def _eager(validate: bool | None) -> bool:

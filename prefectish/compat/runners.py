@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefectish import flows
 from prefectish.compat.configuration import config
-from prefectish.compat.flows import Flow, more_handlers
+from prefectish.compat.flows import Flow
+from prefectish.compat.task_changes import more_handlers, task_contexts_in
 from prefectish.edges import Edge
 from prefectish.engine import clock
-from prefectish.engine.context import context as context_of_run
 from prefectish.engine.context import current, get_logger
 from prefectish.engine.driver.run import run_flow
 from prefectish.engine.handlers import call_handlers
@@ -52,34 +51,6 @@ class _Told:
 
     def __call__(self, target: Any, old: State, new: State) -> Any:
         return self.handler(self.runner, old, new)
-
-
-class _InContext:
-    """The body of a task with more values in its context."""
-
-    def __init__(self, body: Callable[..., Any], values: Mapping[str, Any]) -> None:
-        self.__wrapped__ = body
-        self.values = dict(values)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with context_of_run(self.values):
-            return self.__wrapped__(*args, **kwargs)
-
-
-@contextmanager
-def task_contexts_in(contexts: Mapping[Any, Mapping[str, Any]] | None) -> Iterator[None]:
-    """Lay values over the context of some tasks' bodies for the time of a `with` block."""
-    own = {task: task.__dict__.get("run") for task in contexts or ()}
-    for task in own:
-        task.__dict__["run"] = _InContext(task.run, (contexts or {})[task])
-    try:
-        yield
-    finally:
-        for task, body in own.items():
-            if body is None:
-                del task.__dict__["run"]
-            else:
-                task.__dict__["run"] = body
 
 
 def _waits(state: State) -> bool:

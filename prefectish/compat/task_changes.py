@@ -1,0 +1,51 @@
+"""What a run changes of its tasks, for its time: more handlers, and a context of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from prefectish.engine.context import context
+from prefectish.tasks.task import Task
+
+
+@contextmanager
+def more_handlers(tasks: Iterable[Task], handlers: Sequence[Callable[..., Any]] | None) -> Iterator[None]:
+    """Give tasks more state handlers for the time of a `with` block."""
+    own = {task: task.state_handlers for task in tasks} if handlers else {}
+    for task, before in own.items():
+        task.state_handlers = [*before, *(handlers or ())]
+    try:
+        yield
+    finally:
+        for task, before in own.items():
+            task.state_handlers = before
+
+
+class _InContext:
+    """The body of a task with more values in its context."""
+
+    def __init__(self, body: Callable[..., Any], values: Mapping[str, Any]) -> None:
+        self.__wrapped__ = body
+        self.values = dict(values)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with context(self.values):
+            return self.__wrapped__(*args, **kwargs)
+
+
+@contextmanager
+def task_contexts_in(contexts: Mapping[Any, Mapping[str, Any]] | None) -> Iterator[None]:
+    """Lay values over the context of some tasks' bodies for the time of a `with` block."""
+    own = {task: task.__dict__.get("run") for task in contexts or ()}
+    for task in own:
+        task.__dict__["run"] = _InContext(task.run, (contexts or {})[task])
+    try:
+        yield
+    finally:
+        for task, body in own.items():
+            if body is None:
+                del task.__dict__["run"]
+            else:
+                task.__dict__["run"] = body
