@@ -15,7 +15,7 @@ pytest.importorskip("sqlalchemy")
 
 from starlette.testclient import TestClient
 
-from prefectish.ui.access import Access, TokenUnsafe, home_token
+from prefectish.ui.access import Access, BadHost, TokenUnsafe, default_hosts, home_token
 from prefectish.ui.app import create_app
 
 if TYPE_CHECKING:
@@ -213,3 +213,17 @@ def test_a_limit_that_no_database_takes_is_refused(browser: TestClient, body: di
     answer = browser.post("/api/limits/set", json=body, headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 400
     assert "name" in answer.text or "size" in answer.text
+
+
+@pytest.mark.parametrize("name", ["hub.example.org:8443", "https://hub.example.org", "*.example.org", "", "a/b", "x@y"])
+def test_a_host_that_no_request_names_is_not_allowed(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("uvicorn")
+    from prefectish.ui import serving, sockets
+
+    with sockets.listen("127.0.0.1", 0) as opened, pytest.raises(BadHost, match="without a port, got"):
+        serving.prepare(tmp_path / "history.db", opened, allowed_hosts=[name])
+    monkeypatch.setattr("prefectish.config.setting", lambda _: [name])
+    with pytest.raises(BadHost):
+        default_hosts({})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import os
 import secrets
 import stat
@@ -22,6 +23,12 @@ TOKEN_FILE = "ui-token"
 
 class TokenUnsafe(PrefectishError):
     """Raised when others can read the token of the page."""
+
+    exit_code = 2
+
+
+class BadHost(PrefectishError, ValueError):
+    """Raised when a host that is to be allowed has no name that a request can give."""
 
     exit_code = 2
 
@@ -76,6 +83,28 @@ def host_of(header: str | None) -> str:
         return ""
 
 
+def allowed_host(name: str) -> str:
+    """Return a host that is to be allowed, as browsers write it.
+
+    Examples
+    --------
+    >>> allowed_host("Hub.example.org"), allowed_host("[::1]"), allowed_host("0:0::1")
+    ('hub.example.org', '::1', '::1')
+
+    Raises
+    ------
+    BadHost
+        It has a port, a scheme, or a wildcard: requests would be refused for a reason that is hard to find.
+    """
+    try:
+        return str(ipaddress.ip_address(name.strip("[]")))
+    except ValueError:
+        found = host_of(name)
+    if not found or found != name.lower() or "*" in name:
+        raise BadHost(f"an allowed host must be the name or IP address of one host, without a port, got {name!r}")
+    return found
+
+
 def default_hosts(environment: Mapping[str, str]) -> list[str]:
     """Return the hosts that are allowed without an option: by the setting `allowed_hosts`, and that of a JupyterHub.
 
@@ -87,7 +116,7 @@ def default_hosts(environment: Mapping[str, str]) -> list[str]:
     given = config.setting("allowed_hosts") or ()
     names = given.replace(",", " ").split() if isinstance(given, str) else list(given)
     hub = urlsplit(environment.get("JUPYTERHUB_PUBLIC_URL", "")).hostname
-    return [*map(str, names), *([hub] if hub else [])]
+    return [*(allowed_host(str(name)) for name in names), *([hub] if hub else [])]
 
 
 def read_only_token(token: str) -> str:

@@ -57,9 +57,18 @@ _lock = threading.Lock()
 
 
 def opener() -> Callable[[str, str], str]:
-    """Return what opens the page of a history and returns the link to a run; ImportError names a missing library."""
+    """Return what opens the page of a history and returns the link to a run.
+
+    Raises
+    ------
+    ImportError
+        A library is missing.
+    BadHost
+        The setting `allowed_hosts` has what is no host.
+    """
     for library in LIBRARIES:
         load(library, "ui", "page=True")
+    default_hosts(os.environ)  # a setting that is wrong is told here, not by a process that ends
     return link_of
 
 

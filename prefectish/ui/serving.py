@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import uvicorn
 
-from prefectish.ui.access import default_hosts, home_token, read_only_token
+from prefectish.ui.access import allowed_host, default_hosts, home_token, read_only_token
 from prefectish.ui.app import create_app
 from prefectish.ui.events import Hub
 from prefectish.ui.sockets import BACKLOG, HOST, is_anywhere, is_loopback
@@ -53,7 +53,7 @@ def prepare(
     allowed_hosts: Iterable[str] = (),
 ) -> Served:
     """Return a page of a history that is to be served on a socket."""
-    names = [*allowed_hosts, *default_hosts(os.environ)]
+    names = [*map(allowed_host, allowed_hosts), *default_hosts(os.environ)]
     own = [socket.gethostname()] if is_anywhere(host) else [] if is_loopback(host) else [host]
     hosts = [*names, *own, opened.getsockname()[0]]
     token = read_only_token(home_token()) if read_only else home_token()
