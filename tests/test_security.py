@@ -98,3 +98,10 @@ def test_x14_text_in_a_settings_file_stays_text(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECTISH_HOME", str(tmp_path))
     with pytest.warns(UserWarning, match="there is no setting 'note'"):
         assert settings() == {"note": "!!python/object/apply:os.getcwd []"}
+
+
+@pytest.mark.parametrize("place", ["mysql://me:swordfish@db/runs", "mysql://me@db/runs?user=me&password=swordfish"])
+def test_the_password_of_a_database_is_not_shown(place: str) -> None:
+    with pytest.raises(prefectish.errors.HistoryWriteError, match="must be a path") as caught:
+        open_store(place)
+    assert "swordfish" not in str(caught.value)

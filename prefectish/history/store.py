@@ -200,7 +200,7 @@ class ServerStore(HistoryStore):
     is_file = False
 
     def __init__(self, url: URL) -> None:
-        self.location = url.render_as_string(hide_password=True)
+        self.location = without_password(url)
         self.engine = _engine(url).execution_options(schema_translate_map={None: NAMESPACE})
         try:
             with self.translated_errors(), self.engine.begin() as connection:
@@ -232,13 +232,25 @@ def _bring_up_to_date(connection: Connection, version: int) -> None:
     add_tables(connection)
 
 
+def without_password(url: URL) -> str:
+    """Return a URL to be shown. Drivers take a password in the query, too.
+
+    Examples
+    --------
+    >>> without_password(make_url("postgresql://me:secret@host/runs?password=secret&sslpassword=secret&sslmode=require"))
+    'postgresql://me:***@host/runs?sslmode=require'
+    """
+    secret = [name for name in url.query if "password" in name.lower()]
+    return url.difference_update_query(secret).render_as_string(hide_password=True)
+
+
 def _engine(url: URL) -> Engine:
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername=f"postgresql+{_driver()}")
     try:
         return create_engine(url, pool_pre_ping=True, pool_size=2)
     except (ModuleNotFoundError, ArgumentError) as error:
-        raise HistoryWriteError(f"history {url.render_as_string(hide_password=True)}: {error}") from error
+        raise HistoryWriteError(f"history {without_password(url)}: {error}") from error
 
 
 def _driver() -> str:
@@ -300,7 +312,7 @@ def _journal_setting(place: str) -> tuple[str, Callable[[], HistoryStore]]:
         return place, lambda: ServerStore(url)
     path = url.database
     if kind != "sqlite" or not path or path == ":memory:":
-        shown = url.render_as_string(hide_password=True)
+        shown = without_password(url)
         raise HistoryWriteError(f"history must be a path, sqlite:///PATH or postgresql://..., got {shown!r}")
     journal_option = url.query.get("journal")
     journal = _journal(journal_option if isinstance(journal_option, str) else config.setting("history_journal"))
