@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from owner import Owner, labels, named
 
-from prefectish import Flow
+from prefectish import Flow, task
 from prefectish.engine.scheduling.admission import (
     BATCHES_PER_SLOT,
     FIRST,
@@ -130,3 +130,17 @@ def test_deepest_chain_comes_first():
         order.append(labels(jobs[0])[0])
         jobs = owner.tell(jobs[0])
     assert order == ["first[0]", "second[0]", "first[1]", "second[1]", "first[2]", "second[2]"]
+
+
+def test_rows_that_share_slots_may_stay_open_whatever_a_session_says_later():
+    @task(async_concurrency=50)
+    async def fetch(x):
+        return x
+
+    with Flow("window") as flow:
+        fetch.map(list(range(3)))
+    owner = Owner(flow, window=12, slots=4)
+    owner.start()
+    for window, expected in ((12, 200), (300, 300), (64, 200)):
+        owner.progress.admission.follow(window)
+        assert owner.progress.admission.window == expected

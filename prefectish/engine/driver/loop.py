@@ -251,7 +251,7 @@ class Run:
             now = clock.moment()
             if mailbox.requests:
                 self._answer(now)
-            progress.admission.window = session.window
+            progress.admission.follow(session.window)
             jobs = progress.advance(receipts, now)
             self._show_and_flush(now)
 

@@ -76,6 +76,7 @@ class Admission:
         in_order: bool = False,
     ) -> None:
         self.window = window
+        self._shared = 0  # rows that may be open because they share slots
         self.batches = batches
         self.takes_turns = takes_turns
         self.in_order = in_order
@@ -156,6 +157,10 @@ class Admission:
         chain.queued = False
         return chain
 
+    def follow(self, window: int) -> None:
+        """Take over how many rows of maps a session keeps open now, beside those that share slots."""
+        self.window = max(window, self._shared)
+
     def limit_branches(self, chain: StepChain) -> None:
         """Note how many branches of a chain's map may be open, if one of its tasks says so; the least counts."""
         if chain.map_state is None:
@@ -167,7 +172,8 @@ class Admission:
         for step_state in chain.step_states:
             shared = step_state.step.task.async_concurrency
             if shared is not None:  # a place of the window is not one of a body that computes
-                self.window = max(self.window, shared * self.slots)
+                self._shared = max(self._shared, shared * self.slots)
+                self.follow(self.window)
         domain = chain.map_state.domain.number
         for step_state in chain.step_states:
             most = step_state.step.task.max_branches
