@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -16,8 +17,7 @@ KILLED = """
 import os, signal, sys, threading
 from prefectish.engine.worker import running
 running.open_note("tcp://worker:1")
-running.begin(running.number_of("load-1"), 1, 0)
-running.end()
+running.end(running.begin(running.number_of("load-1"), 1, 0))
 running.begin(running.number_of("load-1"), 17, 2)
 def other():
     running.begin(running.number_of("save-2"), 5, 0)
@@ -51,8 +51,60 @@ def test_process_that_ends_by_itself_leaves_no_note(note_folder):
     assert not any(entry.is_file() for entry in note_folder.rglob("*"))
 
 
+IN_PROCESS = """
+import os, sys, threading
+from prefectish.engine.worker import running
+running.open_note("a")
+{}
+print(sorted(running.bodies_in(running.read(os.getpid(), "a") or b"")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("bodies", "noted"),
+    [
+        pytest.param(
+            "outer = running.begin(1, 2, 3); running.end(running.begin(4, 5, 6))", [Body(1, 2, 3)], id="nested"
+        ),
+        pytest.param("running.begin(1, 2, 3, running.begin(0, 2, 3))", [Body(1, 2, 3)], id="chain-opened"),
+        pytest.param("[running.begin(1, row, 0) for row in range(257)]", [], id="more-than-slots"),
+        pytest.param("running.open_note('a'); running.begin(1, 2, 3)", [Body(1, 2, 3)], id="opened-twice"),
+        pytest.param(
+            "running.begin(1, 2, 3)\nif not os.fork(): running.begin(4, 5, 6); sys.exit()\nos.wait()",
+            [Body(1, 2, 3)],
+            id="forked",
+            marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork"),
+        ),
+    ],
+)
+def test_note_has_the_bodies_that_run(note_folder, bodies, noted):
+    code = IN_PROCESS.format(bodies)
+    process = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
+    assert process.stdout.strip() == str(noted)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others may give a file its place on the disk later")
+def test_note_has_its_place_on_the_disk_before_bodies_are_noted(note_folder):
+    """Without, a process is killed that notes a body when the disk is full."""
+    code = "print(os.stat(running.path_of(os.getpid(), 'a')).st_blocks > 0)"
+    process = subprocess.run(
+        [sys.executable, "-c", IN_PROCESS.format(code)], check=True, timeout=60, capture_output=True, text=True
+    )
+    assert process.stdout.startswith("True")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders have other rights")
+def test_nothing_is_noted_in_a_folder_that_others_can_write(note_folder):
+    os.mkdir(running.folder())
+    os.chmod(running.folder(), 0o777)
+    code = IN_PROCESS.format("print(running._note)")
+    process = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
+    assert process.stdout.split() == ["None", "[]"]
+    assert not os.listdir(running.folder())
+
+
 def test_nothing_is_noted_where_no_note_was_opened():
-    thread = threading.Thread(target=lambda: (running.begin(1, 2, 3), running.end()))
+    thread = threading.Thread(target=lambda: running.end(running.begin(1, 2, 3)))
     thread.start()
     thread.join()
     assert running._note is None
@@ -74,6 +126,10 @@ def test_keys_are_found_by_task_row_and_submission():
 def test_body_whose_chain_was_being_opened_is_found_by_its_row():
     keys = dict.fromkeys([("load-1-r", 17, 0), ("load-1-r", 18, 0)], "r")
     assert keys_in(note_of((UNKNOWN, 17, 0)), keys) == {("load-1-r", 17, 0)}
+
+
+def test_note_that_is_cut_is_read_as_far_as_it_goes():
+    assert bodies_in(note_of((1, 17, 0), (1, 18, 0))[:-3]) == {Body(1, 17, 0)}
 
 
 def test_empty_note_names_nothing():

@@ -42,19 +42,18 @@ def execute(payload: bytes, call: Call, *values: StepResult) -> StepResult:
     `payload` is the chain, as :func:`prefectish.engine.wire.pack.pack_chain` made it; `values` are the results of
     ``call.sources``, then the values that references stand for, in the order of their numbers.
     """
-    if payload not in _open:
-        running.begin(running.UNKNOWN, call.index, call.submission)
+    slot = None if payload in _open else running.begin(running.UNKNOWN, call.index, call.submission)
     chain = capture(open_chain, payload)
     if isinstance(chain, Error):
-        running.end()
+        running.end(slot)
         _check_place(chain.exception)
         return StepResult(call.position, _unopened_record(chain.exception), _earlier_records(call, None, values))
     spec = chain.value.steps[call.position]
-    running.begin(running.number_of(spec.slug), call.index, call.submission)
+    slot = running.begin(running.number_of(spec.slug), call.index, call.submission, slot)
     try:
         return _execute(chain.value, spec, call, values)
     finally:
-        running.end()
+        running.end(slot)
 
 
 def _execute(chain: ChainSpec, spec: StepSpec, call: Call, values: Sequence[StepResult]) -> StepResult:
