@@ -16,7 +16,7 @@ from distributed import SchedulerPlugin
 
 from prefectish.engine.scheduling.deaths import blamed
 from prefectish.executors.last_bodies import keys_in, note_at_nanny, note_here
-from prefectish.executors.past_queue import hold, is_short, let_go, run_of
+from prefectish.executors.past_queue import hold, is_of, is_short, let_go, run_of
 
 #: Name of the plugin on a scheduler; the number is that of its notes, for clusters that outlive this version.
 NAME = "prefectish-departures-2"
@@ -53,6 +53,7 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         self.retired: OrderedDict[Any, int] = OrderedDict()
         self.begun_often: OrderedDict[Any, int] = OrderedDict()
         self._silent: dict[str, float] = {}
+        self._asking: set[asyncio.Task[None]] = set()  # the loop itself keeps them from nothing
 
     async def start(self, scheduler: Any) -> None:
         """Note the scheduler, and the workers that are there."""
@@ -120,19 +121,25 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         if note is not None or not worker.nanny:
             self._blame(tasks, neighbours, note)
         else:
-            asyncio.get_running_loop().create_task(self._ask_nanny(worker, tasks, neighbours))
+            asking = asyncio.get_running_loop().create_task(self._ask_nanny(worker, tasks, neighbours))
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
 
     async def _ask_nanny(self, worker: Any, tasks: list[Any], neighbours: set[Any]) -> None:
-        self._blame(tasks, neighbours, await note_at_nanny(self.scheduler, worker))
+        note = None
+        try:
+            note = await note_at_nanny(self.scheduler, worker)
+        finally:  # whatever goes wrong with the question: they are held until it is answered
+            self._blame(tasks, neighbours, note)
 
     def _blame(self, tasks: Sequence[Any], neighbours: set[Any], note: bytes | None) -> None:
         """Count a death of those tasks that ran when their worker died; of all of them if none did, as Dask does.
 
         Those of which it is known run again when their neighbours have, and were read: not to take them down once more.
         """
-        runs = {task.key: run_of(task) for task in tasks}
-        ran = keys_in(note or b"", runs)
-        guilty = set(blamed(runs, ran))
+        runs = {run_of(task) for task in tasks}
+        ran = keys_in(note or b"", {key: run for key in neighbours for run in runs if is_of(key, run)})
+        guilty = set(blamed([task.key for task in tasks], ran))
         for task in tasks:
             if task.key in guilty:
                 task.suspicious += 1
@@ -140,6 +147,8 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
         suspects = [task for task in tasks if task.key in ran]
         if suspects:
             looks = MOST_LOOKS if any(map(is_short, suspects)) else FEW_LOOKS
+            if self.scheduler.no_workers_timeout:  # Dask gives up what no worker may run for so long
+                looks = min(looks, int(self.scheduler.no_workers_timeout))
             self.scheduler.loop.call_later(LOOK_INTERVAL, self._try_suspects, suspects, neighbours - ran, looks)
 
     def _try_suspects(self, suspects: list[Any], neighbours: set[Any], looks: int) -> None:

@@ -18,6 +18,7 @@ from prefectish.engine.scheduling.stalls import idle_text, stall_text
 from prefectish.errors import SchedulerLost
 from prefectish.executors.connect import Connection
 from prefectish.executors.dask_api import asked_on_scheduler
+from prefectish.executors.past_queue import NOBODY
 from prefectish.executors.scheduler_view import Details, Summary, carry, label_of, look_at, summarize
 from prefectish.executors.worker_death import worker_evidence
 
@@ -412,14 +413,17 @@ def _wanted_key(key: Any, open_keys: Mapping[Any, OpenKey]) -> Any:
 
 
 def _no_worker_keys(keys: list[Any], dask_scheduler: Any = None) -> list[Any]:
-    """Return those of `keys` that wait for a worker which does not exist; runs on the scheduler."""
+    """Return those of `keys` that wait for a worker which does not exist; runs on the scheduler.
+
+    What a plugin there holds for a while is let go by it.
+    """
     found = []
     for key in keys:
         task = dask_scheduler.tasks.get(key)
         todo = [task] if task is not None else []
         while todo:
             ts = todo.pop()
-            if ts.state == "no-worker":
+            if ts.state == "no-worker" and ts.worker_restrictions != {NOBODY}:
                 found.append(key)
                 break
             todo.extend(d for d in ts.dependencies if d.state in ("waiting", "no-worker"))

@@ -53,9 +53,9 @@ class PastQueue(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
         run, ahead = next(iter(told.values()))
         tasks = [task for key in told if (task := scheduler.tasks.get(key)) is not None and is_first(task)]
         tasks.sort(key=attrgetter("priority"))
-        if not is_alone((run if str(task.key[0]).endswith(f"-{run}") else None for task in scheduler.queued), run):
+        if not is_alone((run if is_of(task.key, run) else None for task in scheduler.queued), run):
             take_turns(tasks, scheduler.queued.peek().priority)
-        elif ahead:
+        elif ahead and "stealing" in scheduler.extensions:  # else they would wait behind a long body until its end
             self._place(scheduler, tasks, ahead)
 
     def _place(self, scheduler: Any, tasks: list[Any], ahead: int) -> None:
@@ -69,14 +69,14 @@ class PastQueue(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
             if not (task.worker_restrictions or task.host_restrictions or task.resource_restrictions):
                 task.worker_restrictions, task.loose_restrictions = {worker}, True
                 placed.append(task)
-        if waiting:
-            again = dict.fromkeys((task.key for task in waiting if task.worker_restrictions), "released")
-            scheduler.transitions(again, stimulus_id=f"{self.name}-{time.time()}")
         # After this call the scheduler gives the tasks to the workers, before it does anything else.
         asyncio.get_running_loop().call_soon(set_free, placed)
         if not self._is_looking:
             self._is_looking = True
             scheduler.loop.call_later(LOOK_INTERVAL, self._look, scheduler)
+        if waiting:
+            again = dict.fromkeys((task.key for task in waiting if task.worker_restrictions), "released")
+            scheduler.transitions(again, stimulus_id=f"{self.name}-{time.time()}")
 
     def _look(self, scheduler: Any) -> None:
         """Move what waits behind long bodies, and on paused workers, as work stealing does, now and later."""
@@ -101,6 +101,11 @@ def is_worker_held_up(worker: Any) -> bool:
     """Whether a worker's threads all run long bodies, by its last heartbeat."""
     running = [seconds for task, seconds in worker.executing.items() if task in worker.processing]
     return is_held_up(running, worker.nthreads)
+
+
+def is_of(key: Any, run: Any) -> bool:
+    """Whether a key is of a run, of a short child or not; those of others are of any kind."""
+    return isinstance(key, tuple) and str(key[0]).endswith(f"-{run}")
 
 
 def run_of(task: Any) -> Any:
@@ -134,8 +139,9 @@ def take_turns(tasks: Iterable[Any], first: tuple[Any, ...]) -> None:
             readers = list(task.dependents)
             while readers:  # what is deeper comes first
                 reader = readers.pop()
-                reader.priority = first
-                readers.extend(reader.dependents)
+                if reader.priority != first:  # many may have a reader in common
+                    reader.priority = first
+                    readers.extend(reader.dependents)
 
 
 def is_first(task: Any) -> bool:
@@ -146,9 +152,11 @@ def is_first(task: Any) -> bool:
 def give_way(scheduler: Any, keys: Iterable[Any]) -> None:
     """Let children that wait take turns with tasks of others that have come."""
     others = [task for key in keys if (task := scheduler.tasks.get(key)) is not None and task.state == "queued"]
+    if not others or len(scheduler.queued) > MOST_SORTED:
+        return
     queued = list(scheduler.queued)
     waiting = [task for task in queued if run_of(task) is not None and task.priority[2] >= AFTER_OTHERS // 2]
-    if not (others and waiting) or len(queued) > MOST_SORTED:
+    if not waiting:
         return
     waiting.sort(key=attrgetter("priority"))
     take_turns(waiting, min(task.priority for task in others))

@@ -33,8 +33,9 @@ class FakeWorker:
 
 
 class FakeScheduler:
-    def __init__(self, queued=(), workers=("a", "b")):
+    def __init__(self, queued=(), workers=("a", "b"), extensions=("stealing",)):
         self.tasks = {}
+        self.extensions = dict.fromkeys(extensions)
         self.queued = HeapSet(key=lambda task: task.priority)
         for task in queued:
             self.tasks[task.key] = task
@@ -84,6 +85,19 @@ def test_deeper_steps_come_before_others_of_their_run_in_their_turns_too():
     ours = [FakeTask(("load-1-r", i, 0), 1000 + i, "r", dependents=[reader] if i == 0 else ()) for i in range(2)]
     submit(FakeScheduler([FakeTask("f", 7)]), ours)
     assert reader.priority < ours[0].priority < ours[1].priority
+
+
+@pytest.mark.parametrize("key", [7, 1.5, "", "f-r", ("g", 0)])
+def test_keys_of_others_may_be_of_any_kind(key):
+    ours = children(1)
+    placed, _ = submit(FakeScheduler([FakeTask(key, 5)]), ours)
+    assert placed == [None]
+    assert ours[0].priority == (0, 1, 7)
+
+
+def test_nothing_is_placed_on_a_scheduler_that_cannot_move_it_from_behind_a_long_body():
+    placed, _ = submit(FakeScheduler(extensions=()), children(2))
+    assert placed == [None] * 2
 
 
 def test_key_of_the_run_itself_that_waits_is_not_taken_for_another_ones():
