@@ -81,9 +81,9 @@ class PastQueue(SchedulerPlugin):  # type: ignore[misc]  # distributed has no ty
     def _look(self, scheduler: Any) -> None:
         """Move what waits behind long bodies, and on paused workers, as work stealing does, now and later."""
         self._is_looking = any(is_short(task) for w in scheduler.workers.values() for task in w.processing)
-        stealing = scheduler.extensions.get("stealing")
-        if not self._is_looking or stealing is None:
+        if not self._is_looking:
             return
+        stealing = scheduler.extensions["stealing"]
         scheduler.loop.call_later(LOOK_INTERVAL, self._look, scheduler)
         held_up = [w for w in scheduler.workers.values() if w not in scheduler.running or is_worker_held_up(w)]
         stuck = [task for w in held_up for task in w.processing if task not in w.executing and is_short(task)]
