@@ -161,6 +161,7 @@ def test_deploy_while_the_file_is_loaded_names_the_guard(place: Path) -> None:
         ({"environment": "docker"}, TypeError, "environment must be one of prefectish.environments"),
         ({"schedule": "hourly"}, FlowDefinitionError, "schedule must be a Schedule, a list of them, or None"),
         ({"name": "a/b"}, FlowDefinitionError, "without '/'"),
+        ({"name": ".."}, FlowDefinitionError, "more than dots"),
     ],
 )
 def test_impossible_options_are_refused(

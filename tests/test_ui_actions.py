@@ -206,7 +206,7 @@ def test_a_deployment_is_run_by_its_form(tmp_path: Path, monkeypatch: pytest.Mon
         "@task\n"
         "def inc(x): return x + 1\n"
         "@flow(name='daily')\n"
-        "def daily(n: int, kind: str = 'all', fast: bool = False): inc(n)\n"
+        "def daily(n: int, kind: str = 'all', fast: bool = False, csrf: str = 'mine'): inc(n)\n"
     )
     monkeypatch.chdir(tmp_path)
     from prefectish.flow_loading import load_flow
@@ -221,19 +221,29 @@ def test_a_deployment_is_run_by_its_form(tmp_path: Path, monkeypatch: pytest.Mon
             "n": ("integer", "", True),
             "kind": ("text", "some", False),
             "fast": ("boolean", "false", False),
+            "csrf": ("text", "mine", False),
         }
-        refused = post(client, "/deployments/sales/daily/run", n="many")
+        refused = post(client, "/deployments/sales/daily/run", **{"parameter:n": "many"})
         assert (refused.status_code, refused.json()["error"]) == (400, "n must be a whole number, got 'many'")
-        assert post(client, "/deployments/sales/daily/run", kind="x").status_code == 400  # n is missing
-        assert post(client, "/deployments/sales/daily/run", n="3", fast="true").status_code == 200
+        assert (
+            post(client, "/deployments/sales/daily/run", **{"parameter:kind": "x"}).status_code == 400
+        )  # n is missing
+        assert (
+            post(
+                client,
+                "/deployments/sales/daily/run",
+                **{"parameter:n": "3", "parameter:fast": "true", "parameter:csrf": "yours"},
+            ).status_code
+            == 200
+        )
         (waiting,) = client.get("/api/deployments/sales/daily").json()["waiting"]
         row = queue.row_of(history.store.open_store(store), waiting["run"])
-        assert row.parameters == '{"fast": true, "n": 3}'
+        assert row.parameters == '{"csrf": "yours", "fast": true, "n": 3}'
         assert post(client, "/deployments/sales/daily/active", active="false").status_code == 200
         assert client.get("/api/deployments").json()["deployments"][0]["is_active"] is False
         assert post(client, "/deployments/sales/daily/archive").status_code == 200
         assert client.get("/api/deployments").json()["deployments"] == []
-        assert post(client, "/deployments/sales/daily/run", n="3").status_code == 409
+        assert post(client, "/deployments/sales/daily/run", **{"parameter:n": "3"}).status_code == 409
 
 
 FORMS = ("/runs/x/ask", "/runs/x/approve", "/limits/set", "/deployments/a/b/run", "/deployments/a/b/archive")

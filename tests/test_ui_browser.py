@@ -300,12 +300,13 @@ def test_a_deployment_is_run_by_its_form(browser: Any, tmp_path: Path, monkeypat
 from prefectish import Flow, Parameter, task, unmapped
 
 @task
-def count(region, factor):
+def count(region, factor, action):
     return factor * len(region)
 
 with Flow("report") as flow:
     factor = Parameter("factor", default=2, type=int)
-    count.map(Parameter("regions", default=["eu", "us"], type=list[str]), unmapped(factor))
+    action = Parameter("action", default="multiply")
+    count.map(Parameter("regions", default=["eu", "us"], type=list[str]), unmapped(factor), unmapped(action))
 """)
     command = [sys.executable, "-m", "prefectish.cli"]
     deploy = [*command, "deploy", "reports.py", "--project", "sales", "--store", store]

@@ -306,6 +306,8 @@ def check_name(what: str, name: Any) -> str:
     """Refuse what cannot be a part of ``project/name``."""
     if not isinstance(name, str) or not name.strip() or "/" in name or len(name) > 200 or not name.isprintable():
         raise FlowDefinitionError(f"{what} must be a text of 1 to 200 printable characters without '/', got {name!r}")
+    if name in (".", ".."):
+        raise FlowDefinitionError(f"{what} must be more than dots, which have a meaning in addresses, got {name!r}")
     return name
 
 

@@ -13,6 +13,8 @@ Kind = Literal["text", "integer", "number", "boolean", "choice", "date", "dateti
 #: Kinds of fields by the type of a JSON schema, and by the name of a type.
 BY_SCHEMA: Mapping[str, Kind] = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
 BY_NAME: Mapping[str, Kind] = {"str": "text", "int": "integer", "float": "number", "bool": "boolean"}
+#: Before the names of parameters in a form: one may be called `csrf`, or `action`, which scripts take for the form's.
+PARAMETER = "parameter:"
 BY_FORMAT: Mapping[str, Kind] = {"date": "date", "date-time": "datetime"}
 
 
@@ -101,10 +103,11 @@ def values_of(form: list[FormField], given: Mapping[str, str]) -> dict[str, Any]
     Examples
     --------
     >>> form = parameter_form(["n", "day"], ["n"], {"n": {"type": "integer"}, "day": {"type": "string"}}, {})
-    >>> values_of(form, {"n": "3", "day": ""})
+    >>> values_of(form, {"parameter:n": "3", "parameter:day": "", "day": "of another field"})
     {'n': 3}
     """
-    return {field.name: value_of(field, given[field.name]) for field in form if given.get(field.name, "") != ""}
+    texts = {field.name: given.get(PARAMETER + field.name, "") for field in form}
+    return {field.name: value_of(field, texts[field.name]) for field in form if texts[field.name] != ""}
 
 
 def value_of(field: FormField, text: str) -> Any:
