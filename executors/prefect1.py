@@ -111,8 +111,3 @@ def _results(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _results(item) for key, item in value.items()}
     return value
-
-
-def get_default_executor_class() -> type[LocalExecutor]:
-    """Return the class of the executor of flows that have none."""
-    return LocalExecutor

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC
 
+from prefectish.compat.edges import extend_edges
 from prefectish.compat.finder import PrefectFinder, is_ours
 from prefectish.compat.logs import join_loggers
 from prefectish.compat.states import extend_states
@@ -36,6 +37,7 @@ def install() -> None:
         sys.meta_path.insert(0, PrefectFinder())
     clock.naive_zone = UTC
     extend_states()
+    extend_edges()
     join_loggers()
     preparation.require("prefectish.compat:install")
 

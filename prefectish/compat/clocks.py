@@ -72,9 +72,11 @@ class Clock(clocks.Clock):
         self.labels = labels
 
     def events(self, after: datetime | None = None) -> Iterator[clocks.ClockEvent]:
-        """Yield the events, in order."""
-        for event in super().events(in_utc(after)):
-            yield ClockEvent(event.start_time, event.parameter_defaults, self.labels)
+        """Return the events, in order."""
+        if type(self) is Clock:
+            raise NotImplementedError("a clock has a method events(after)")
+        found = super().events(in_utc(after))
+        return (ClockEvent(event.start_time, event.parameter_defaults, self.labels) for event in found)
 
 
 class IntervalClock(Clock, clocks.IntervalClock):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
-from prefectish.compat.collections import DotDict
+from prefectish.compat.collections import DotDict, as_nested_dict, merge_dicts
 from prefectish.engine import context as contexts
 
 
@@ -24,12 +25,20 @@ class Context(contexts.Context):
 
     __slots__ = ()
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return the context; a :class:`OwnContext`, if it is made of values."""
+        return OwnContext(*args, **kwargs) if args or kwargs else super().__new__(cls)
+
     def __getattr__(self, name: str) -> Any:
         if name == "config" and name not in contexts.current():
             from prefectish.compat.configuration import config
 
             return config
         value = super().__getattr__(name)
+        if name == "config" and type(value) is dict:  # of overlays, which are merged into plain dicts
+            from prefectish.compat.configuration import Config, config
+
+            return merge_dicts(config, as_nested_dict(value, Config))
         return DotDict(value) if type(value) is dict and name == "parameters" else value
 
     def __setattr__(self, name: str, value: Any) -> None:  # type: ignore[override]  # this one can be written to
@@ -93,6 +102,37 @@ class Context(contexts.Context):
     def copy(self) -> dict[str, Any]:
         """Return a copy."""
         return self.to_dict()
+
+    def __repr__(self) -> str:
+        return "<Context>"
+
+
+class OwnContext(DotDict, Context):  # type: ignore[misc]  # a context that is a dict
+    """A context that a program made for itself, with nothing of a run in it."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return a new one."""
+        return object.__new__(cls)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"Context object has no attribute {name!r}")
+
+    def __call__(self, values: Mapping[str, Any] | None = None, /, **more: Any) -> Any:
+        """Return a context manager that lays values over these."""
+        return self._laid_over({**(values or {}), **more})
+
+    @contextmanager
+    def _laid_over(self, values: Mapping[str, Any]) -> Iterator[OwnContext]:
+        before = dict(self.__dict__)
+        try:
+            self.update(values)
+            yield self
+        finally:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("Pickling context objects is explicitly not supported: pass the values that you need")
 
     def __repr__(self) -> str:
         return "<Context>"

@@ -26,6 +26,8 @@ from prefectish.safe_repr import printable
 from prefectish.tasks.collections import as_task
 from prefectish.tasks.task import Task
 
+_DEFAULT_EXECUTOR = "prefect.executors.LocalExecutor"
+
 
 class OrderedSet(set[Any]):
     """A set whose items come in the order in which they were given; what is added later is not among them."""
@@ -189,6 +191,11 @@ class Flow(Registered):
         """Return a hash of what the flow is."""
         return self.version
 
+    def diagnostics(self, include_secret_names: bool = False) -> str:
+        """Return what there is to tell of the flow and of the installation, as JSON without values."""
+        told: str = import_module("prefectish.compat.diagnostics").diagnostic_info(self, include_secret_names)
+        return told
+
     def save(self, fpath: str | None = None) -> str:
         """Write the flow to a file and return its path; default: below the home folder of the settings."""
         path = (
@@ -240,6 +247,15 @@ class Flow(Registered):
         """Return the values of parameters, those among the keywords included, which are taken from there."""
         names = {parameter.name for parameter in self.parameters()} & more.keys()
         return {**(parameters or {}), **{name: more.pop(name) for name in names}}
+
+    def _options(self, **given: Any) -> Any:
+        """Return the options of a run; the settings name the executor of last resort."""
+        options = super()._options(**given)
+        if options.executor is not None or config.engine.executor.default_class == _DEFAULT_EXECUTOR:
+            return options
+        return options.merged(
+            executor=import_module("prefectish.compat.default_executor").get_default_executor_class()()
+        )
 
     def _admit(self, value: Any) -> Task:
         """Add what stands for a value; a task of another flow is added without its inputs."""

@@ -29,7 +29,10 @@ def _table(*parts: tuple[str, str]) -> dict[str, Source]:
 _FLOW = ("prefectish.compat.flows", "Flow")
 _TASK = ("prefectish.compat.tasks", "Task FunctionTask TaskMetaclass")
 _PARAMETERS = ("prefectish.compat.parameters", "Parameter DateTimeParameter")
+_LOGS = "configure_logging get_logger prefect_logger temporary_logger_config"
 _EDGE = ("prefectish.edges", "Edge")
+_FILES = ("prefectish.compat.file_tasks", "Copy Glob Move Remove")
+_SQLITE = ("prefectish.compat.databases", "SQLiteQuery SQLiteScript")
 _STATES = (
     "prefectish.engine.state",
     "State Pending Paused Scheduled Resume Retrying Queued Submitted Running Cancelling Finished Looped Success Cached "
@@ -59,7 +62,10 @@ _DASK = ("prefectish.executors.prefect1_cluster", "DaskExecutor")
 _SCHEDULES = ("prefectish.compat.schedules", "Schedule IntervalSchedule CronSchedule")
 _CLOCKS = ("prefectish.compat.clocks", "Clock ClockEvent IntervalClock CronClock DatesClock RRuleClock")
 _EDGES = ("prefectish.compat.edges", "mapped unmapped flatten EdgeAnnotation")
-_NOTIFY = ("prefectish.compat.notifications", "slack_notifier gmail_notifier")
+_NOTIFY = (
+    "prefectish.compat.notifications",
+    "slack_notifier gmail_notifier slack_message_formatter email_message_formatter",
+)
 _CALLBACK = ("prefectish.engine.handlers", "callback_factory")
 _HELPERS = ("prefectish.compat.task_helpers", "task pause_task as_task defaults_from_attrs")
 
@@ -109,7 +115,7 @@ MODULES: dict[str, dict[str, Source]] = {
             "prefectish.compat.runners",
             "FlowRunner TaskRunner get_default_flow_runner_class get_default_task_runner_class",
         ),
-        ("prefectish.executors.prefect1", "get_default_executor_class"),
+        ("prefectish.compat.default_executor", "get_default_executor_class"),
     ),
     "prefect.engine.runner": _table(("prefectish.compat.runners", "Runner"), ("prefectish.engine.signals", "ENDRUN")),
     "prefect.engine.flow_runner": _table(
@@ -123,8 +129,9 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.engine.cache_validators": _table(
         (
             "prefectish.engine.cache_validators",
-            "all_inputs all_parameters duration_only never_use partial_inputs_only partial_parameters_only",
-        )
+            "all_parameters duration_only never_use partial_parameters_only",
+        ),
+        ("prefectish.compat.validators", "all_inputs partial_inputs_only"),
     ),
     "prefect.engine.result": _table(("prefectish.compat.results", "Result NoResult NoResultType")),
     "prefect.engine.result.base": _table(("prefectish.compat.results", "Result NoResult NoResultType")),
@@ -176,6 +183,10 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.tasks.templates": _table(("prefectish.compat.templates", "StringFormatter JinjaTemplate")),
     "prefect.tasks.templates.strings": _table(("prefectish.compat.templates", "StringFormatter")),
     "prefect.tasks.templates.jinja2": _table(("prefectish.compat.templates", "JinjaTemplate")),
+    "prefect.tasks.files": _table(_FILES),
+    "prefect.tasks.files.operations": _table(_FILES),
+    "prefect.tasks.database": _table(_SQLITE),
+    "prefect.tasks.database.sqlite": _table(_SQLITE),
     "prefect.tasks.shell": _table(("prefectish.tasks.shell", "ShellTask")),
     "prefect.tasks.notifications": _table(
         ("prefectish.tasks.slack", "SlackTask"), ("prefectish.tasks.mail", "EmailTask")
@@ -232,7 +243,7 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.utilities.debug": _table(
         ("prefectish.engine.context", "raise_on_exception"), ("prefectish.compat.task_helpers", "is_serializable")
     ),
-    "prefect.utilities.logging": _table(("prefectish.compat.logs", "get_logger prefect_logger")),
+    "prefect.utilities.logging": _table(("prefectish.compat.logs", _LOGS)),
     "prefect.utilities.notifications": _table(_NOTIFY, _CALLBACK),
     "prefect.utilities.notifications.notifications": _table(_NOTIFY, _CALLBACK),
     "prefect.utilities.graphql": _table(
@@ -242,7 +253,16 @@ MODULES: dict[str, dict[str, Source]] = {
         )
     ),
     "prefect.utilities.importtools": _table(("prefectish.compat.task_helpers", "import_object")),
-    "prefect.utilities.executors": _table(("prefectish.compat.task_helpers", "RecursiveCall tail_recursive")),
+    "prefect.utilities.diagnostics": _table(
+        (
+            "prefectish.compat.diagnostics",
+            "config_overrides diagnostic_info environment_variables flow_information system_information",
+        )
+    ),
+    "prefect.utilities.executors": _table(
+        ("prefectish.compat.task_helpers", "RecursiveCall tail_recursive"),
+        ("prefectish.compat.runners", "run_task_with_timeout"),
+    ),
     "prefect.utilities.exceptions": _table(
         (
             "prefectish.compat.exceptions",

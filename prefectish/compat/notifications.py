@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from email.message import EmailMessage
 from typing import Any
 
 from prefectish.engine.state import State
+from prefectish.safe_repr import printable
 from prefectish.secrets.store import find
 from prefectish.tasks.secrets import SecretBase
 from prefectish.utilities import notifications
@@ -34,6 +36,39 @@ def slack_notifier(
     if webhook_secret:
         options["webhook_secret"] = webhook_secret
     return notifications.slack_notifier(tracked_obj, old_state, new_state, **options)
+
+
+def slack_message_formatter(tracked_obj: Any, state: State, backend_info: bool = True) -> dict[str, Any]:
+    """Return the message for Slack on a change of state."""
+    text = _detail(state)
+    notification = {
+        "fallback": "State change notification",
+        "color": state.color,
+        "author_name": "Prefect",
+        "title": "State change notification",
+        "text": f"{tracked_obj.name} is now in a {type(state).__name__} state",
+        "fields": [] if text is None else [{"title": "Message", "value": text, "short": False}],
+    }
+    return {"attachments": [notification]}
+
+
+def email_message_formatter(tracked_obj: Any, state: State, email_to: str) -> str:
+    """Return the mail, headers included, on a change of state."""
+    text = f"{tracked_obj.name} is now in a {type(state).__name__} state"
+    mail = EmailMessage()
+    mail["From"] = "notifications@prefect.io"
+    mail["To"] = email_to
+    mail["Subject"] = f"Prefect state change notification for {tracked_obj.name}"
+    detail = _detail(state)
+    mail.set_content(text if detail is None else f"{text}\n\n{detail}")
+    return mail.as_string()
+
+
+def _detail(state: State) -> str | None:
+    """Return the error of a state, or its message."""
+    if isinstance(state.result, Exception):
+        return f"```{printable(repr(state.result))}```"
+    return None if state.message is None else str(state.message)
 
 
 class GmailLogin(SecretBase):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from prefectish import parameters
@@ -40,6 +40,11 @@ class Parameter(parameters.Parameter, Task):
         if name == "name" and value != self.__dict__.get("name", value):
             raise AttributeError(f"the name of {self!r} cannot be changed: it is its slug; make a copy('other')")
         super().__setattr__(name, value)
+
+    def _change(self, options: Mapping[str, Any]) -> None:
+        if options.get("name"):
+            self.__dict__["name"] = options["name"]  # this is a copy that has no place yet
+        super()._change(options)
 
     def map(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: a parameter has no arguments."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from prefectish import flows
 from prefectish.compat.configuration import config
 from prefectish.compat.flows import Flow
 from prefectish.compat.task_changes import more_handlers, task_contexts_in
+from prefectish.compat.tasks import FunctionTask
 from prefectish.edges import Edge
 from prefectish.engine import clock
 from prefectish.engine.context import current, get_logger
@@ -242,6 +244,23 @@ class TaskRunner(Runner):
 
     def __repr__(self) -> str:
         return f"<TaskRunner: {self.task.name}>"
+
+
+def run_task_with_timeout(
+    task: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, logger: Any = None
+) -> Any:
+    """Return what the body of a task gives for these arguments, within the time limit of the task.
+
+    Raises
+    ------
+    TimeoutSignal
+        If the time is over.
+    """
+    body = FunctionTask(partial(task.run, *args, **(kwargs or {})), name=task.name, timeout=task.timeout)
+    state = TaskRunner(body).run()
+    if state.is_successful() or not isinstance(state.result, BaseException):
+        return state.result
+    raise state.result
 
 
 def get_default_flow_runner_class() -> type[FlowRunner]:

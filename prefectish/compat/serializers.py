@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import gzip
 import io
@@ -43,8 +44,14 @@ class PickleSerializer(Serializer):
         return content
 
     def deserialize(self, value: bytes) -> Any:
-        """Return the value of a pickle."""
-        return cloudpickle.loads(value)
+        """Return the value of a pickle, as it is or, as early versions wrote it, in base64."""
+        try:
+            return cloudpickle.loads(value)
+        except Exception as error:
+            try:
+                return cloudpickle.loads(base64.b64decode(value, validate=True))
+            except Exception:
+                raise error from None
 
 
 class JSONSerializer(Serializer):

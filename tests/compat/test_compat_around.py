@@ -417,4 +417,4 @@ def test_what_can_be_sent():
     with pytest.raises(TypeError):
         is_serializable(threading.Lock(), raise_on_error=True)
     assert get_default_executor_class() is LocalExecutor
-    assert prefect_logger.name == "prefectish"
+    assert prefect_logger.name == "prefect"

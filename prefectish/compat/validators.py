@@ -1,0 +1,38 @@
+"""`prefect.engine.cache_validators`: inputs of a cached state may be results there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefectish.caching import validators
+from prefectish.compat.results import Result
+from prefectish.engine.state import Cached
+
+Inputs = Mapping[str, Any] | None
+
+
+def _values(inputs: Inputs) -> dict[str, Any]:
+    return {name: value.value if isinstance(value, Result) else value for name, value in (inputs or {}).items()}
+
+
+def all_inputs(state: Cached, inputs: Inputs, parameters: Inputs) -> bool:
+    """Use a state if all inputs are the same."""
+    plain = state.replace(cached_inputs=_values(state.cached_inputs))
+    return validators.all_inputs(plain, _values(inputs), parameters or {})
+
+
+class partial_inputs_only(validators.partial_inputs_only):
+    """See :class:`prefectish.engine.cache_validators.partial_inputs_only`."""
+
+    def __call__(self, state: Cached, inputs: Inputs, parameters: Inputs) -> bool:  # type: ignore[override]
+        """Whether the state can be used."""
+        plain = state.replace(cached_inputs=_values(state.cached_inputs))
+        return super().__call__(plain, _values(inputs), parameters or {})
+
+
+def of_engine(validator: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """Return the validator that the engine knows, which it asks by hashes of inputs."""
+    if validator is all_inputs:
+        return validators.all_inputs
+    return validators.partial_inputs_only(validator.names) if type(validator) is partial_inputs_only else validator
