@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 from prefectish.compat.configuration import config
 from prefectish.engine.context import current
 from prefectish.secrets.output_masking import mask_output
 from prefectish.secrets.store import decoded
 from prefectish.tasks import control_flow, secrets
+from prefectish.triggers import all_finished
 
 
 class PrefectSecret(secrets.Secret):
@@ -69,6 +70,26 @@ class EnvVarSecret(secrets.EnvVarSecret):
         self.name = name or self.name
 
 
+class CompareValue(control_flow.Compare):
+    """Skips downstream tasks unless a result equals a value.
+
+    Parameters
+    ----------
+    value
+        The value.
+    **kwargs
+        As for a task.
+    """
+
+    def __new__(cls, value: Any = None, **kwargs: Any) -> Self:
+        """Refuse a task."""
+        return super().__new__(cls, value)
+
+    def __init__(self, value: Any, **kwargs: Any) -> None:
+        super().__init__(value)
+        self._change({"name": f'CompareValue: "{value}"', **kwargs})
+
+
 class FilterTask(control_flow.FilterTask):
     """Filters a list; see :class:`prefectish.tasks.control_flow.FilterTask`.
 
@@ -84,6 +105,7 @@ class FilterTask(control_flow.FilterTask):
         log_func: Callable[[Any], Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault("trigger", all_finished)
         super().__init__(filter_func, **kwargs)
         self.log_func = log_func
 

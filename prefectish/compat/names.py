@@ -174,7 +174,8 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.tasks.control_flow.case": _table(("prefectish.control_flow", "case")),
     "prefect.tasks.control_flow.conditional": _table(
         ("prefectish.control_flow", "ifelse merge switch"),
-        ("prefectish.tasks.control_flow", "CompareValue=Compare Merge"),
+        ("prefectish.compat.library", "CompareValue"),
+        ("prefectish.tasks.control_flow", "Merge"),
     ),
     "prefect.tasks.control_flow.filter": _table(_FILTER),
     "prefect.tasks.secrets": _table(_SECRETS, _SECRET),
@@ -246,6 +247,10 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.utilities.logging": _table(("prefectish.compat.logs", _LOGS)),
     "prefect.utilities.notifications": _table(_NOTIFY, _CALLBACK),
     "prefect.utilities.notifications.notifications": _table(_NOTIFY, _CALLBACK),
+    "prefect.utilities.storage": _table(
+        ("prefectish.compat.flow_files", "extract_flow_from_file flow_from_bytes_pickle flow_to_bytes_pickle")
+    ),
+    "prefect.utilities.filesystems": _table(("prefectish.compat.flow_files", "parse_path read_bytes_from_path")),
     "prefect.utilities.graphql": _table(
         (
             "prefectish.compat.graphql",

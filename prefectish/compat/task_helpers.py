@@ -61,13 +61,17 @@ def defaults_from_attrs(*attr_args: str) -> Callable[[Callable[..., Any]], Calla
     """Return a decorator of `run` that takes arguments that are None, or left out, from attributes of the task."""
 
     def decorator(run_method: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(run_method)
+
         @functools.wraps(run_method)
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-            bound = inspect.signature(run_method).bind_partial(self, *args, **kwargs).arguments
+            bound = signature.bind_partial(self, *args, **kwargs)
             for name in attr_args:
-                if bound.get(name) is None:
-                    kwargs[name] = getattr(self, name)
-            return run_method(self, *args, **kwargs)
+                if bound.arguments.get(name) is None:
+                    bound.arguments[name] = getattr(self, name)
+            # By position only as far as there are no gaps, in the order of the parameters.
+            bound.arguments = {name: bound.arguments[name] for name in signature.parameters if name in bound.arguments}
+            return run_method(*bound.args, **bound.kwargs)
 
         return method
 

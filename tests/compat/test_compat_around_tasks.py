@@ -169,6 +169,57 @@ def test_the_settings_name_the_executor_of_last_resort():
         assert get_default_executor_class() is LocalExecutor
 
 
+def test_flows_in_files(tmp_path):
+    from prefect import Flow
+    from prefect.utilities.filesystems import parse_path, read_bytes_from_path
+    from prefect.utilities.storage import extract_flow_from_file, flow_from_bytes_pickle, flow_to_bytes_pickle
+
+    text = "from prefect import Flow\na = Flow('first')\nb = Flow('second')\n"
+    (tmp_path / "flows.py").write_text(text)
+    assert extract_flow_from_file(str(tmp_path / "flows.py")).name == "first"
+    assert extract_flow_from_file(file_contents=text, flow_name="second").name == "second"
+    for wrong in ({}, {"file_contents": "x = 1"}, {"file_contents": text, "flow_name": "third"}):
+        with pytest.raises(ValueError, match=r"only one|No flow|third"):
+            extract_flow_from_file(**wrong)
+    assert flow_from_bytes_pickle(flow_to_bytes_pickle(Flow("sent"))).name == "sent"
+    assert parse_path("s3://bucket/a/b") == ("s3", "bucket", "/a/b")
+    assert parse_path("/a/b") == ("file", "", "/a/b")
+    assert read_bytes_from_path(str(tmp_path / "flows.py")) == text.encode()
+
+
+def test_arguments_by_position_take_defaults_from_attributes():
+    from prefect import Task
+    from prefect.utilities.tasks import defaults_from_attrs
+
+    class Two(Task):
+        def __init__(self, x=None, y=None):
+            self.x, self.y = x, y
+            super().__init__()
+
+        @defaults_from_attrs("x", "y")
+        def run(self, x=None, y=None):
+            return x, y
+
+    two = Two(1, 2)
+    assert [two.run(), two.run(None), two.run(7), two.run(y=8), two.run(None, 3)] == [
+        (1, 2), (1, 2), (7, 2), (1, 8), (1, 3)
+    ]  # fmt: skip
+
+
+def test_tasks_of_control_flow():
+    from prefect import triggers
+    from prefect.engine.signals import SKIP
+    from prefect.tasks.control_flow import FilterTask
+    from prefect.tasks.control_flow.conditional import CompareValue
+
+    assert FilterTask().trigger is triggers.all_finished
+    compare = CompareValue(5)
+    assert (compare.name, compare.value, CompareValue(5, name="n").name) == ('CompareValue: "5"', 5, "n")
+    compare.run(5)
+    with pytest.raises(SKIP):
+        compare.run(6)
+
+
 def test_small_things():
     import cloudpickle
     from prefect import Parameter
