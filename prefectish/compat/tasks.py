@@ -13,7 +13,6 @@ from typing import Any
 from prefectish.caching.validators import duration_only, never_use
 from prefectish.compat.configuration import config
 from prefectish.compat.results import Result
-from prefectish.compat.validators import of_engine
 from prefectish.tasks.operators import both, either
 from prefectish.tasks.task import FunctionTask as OwnFunctionTask
 from prefectish.tasks.task import Task as OwnTask
@@ -155,8 +154,6 @@ def _settled(options: dict[str, Any]) -> dict[str, Any]:
         options["timeout"] = _whole_seconds(options["timeout"])
     if options.get("cache_for") is not None and options.get("cache_validator") is None:
         options["cache_validator"] = duration_only
-    if options.get("cache_validator") is not None:
-        options["cache_validator"] = of_engine(options["cache_validator"])
     result, target = options.get("result"), options.get("target")
     if isinstance(result, Result) and target is not None:
         if result.location not in (None, target):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from prefectish.caching import validators
@@ -29,10 +29,3 @@ class partial_inputs_only(validators.partial_inputs_only):
         """Whether the state can be used."""
         plain = state.replace(cached_inputs=_values(state.cached_inputs))
         return super().__call__(plain, _values(inputs), parameters or {})
-
-
-def of_engine(validator: Callable[..., Any] | None) -> Callable[..., Any] | None:
-    """Return the validator that the engine knows, which it asks by hashes of inputs."""
-    if validator is all_inputs:
-        return validators.all_inputs
-    return validators.partial_inputs_only(validator.names) if type(validator) is partial_inputs_only else validator
