@@ -26,6 +26,8 @@ from prefectish.safe_repr import printable
 from prefectish.tasks.collections import as_task
 from prefectish.tasks.task import Task
 
+#: Key of a context under which the identifier of a run comes from :meth:`Flow.run` to its options.
+_RUN_ID = "prefect_flow_run_id"
 _DEFAULT_EXECUTOR = "prefect.executors.LocalExecutor"
 
 
@@ -238,6 +240,8 @@ class Flow(Registered):
             given = {"executor": self.executor, "context": context, **kwargs, "parameters": asked}
             return runner_cls(flow=self).run(return_tasks=self.tasks, **given)
         context = {"config": config, **(context or {})}
+        if (run_id := kwargs.pop("flow_run_id", None)) is not None:
+            context[_RUN_ID] = run_id
         more = more_handlers(self.tasks, kwargs.pop("task_runner_state_handlers", None))
         with more, task_contexts_in(kwargs.pop("task_contexts", None)):
             state: State = super().run(parameters, run_on_schedule=run_on_schedule, context=context, **kwargs)
@@ -250,7 +254,11 @@ class Flow(Registered):
 
     def _options(self, **given: Any) -> Any:
         """Return the options of a run; the settings name the executor of last resort."""
+        context = dict(given.get("context") or {})
+        run_id = context.pop(_RUN_ID, None)
         options = super()._options(**given)
+        if run_id is not None:
+            options = options._replace(run_id=run_id, context=context)
         if options.executor is not None or config.engine.executor.default_class == _DEFAULT_EXECUTOR:
             return options
         return options.merged(

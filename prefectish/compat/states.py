@@ -7,6 +7,7 @@ from typing import Any
 
 from prefectish.compat.results import Result
 from prefectish.engine.state import Mapped, Queued, State, Submitted, innermost
+from prefectish.engine.worker.stored_result import Stored
 from prefectish.safe_repr import printable
 
 #: What of a state is a time.
@@ -96,3 +97,4 @@ def extend_states() -> None:
     """Give states their methods: the engine makes states of its own classes, which take no other base."""
     for name, method in METHODS.items():
         setattr(State, name, method)
+    Stored.value = property(lambda stored: stored.get())  # type: ignore[attr-defined]

@@ -11,8 +11,10 @@ import pytest
 from prefectish import compat
 from prefectish.compat.finder import PrefectFinder
 from prefectish.compat.states import METHODS
+from prefectish.edges import Edge
 from prefectish.engine import clock, preparation
 from prefectish.engine.state import State
+from prefectish.engine.worker.stored_result import Stored
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +29,7 @@ def prefect() -> Iterator[None]:
     preparation._required.clear()
     clock.naive_zone = None
     logging.getLogger("prefectish").parent = logging.root
+    del Edge.serialize, Stored.value  # type: ignore[attr-defined]
     for name, method in own.items():
         if method is None:
             delattr(State, name)

@@ -69,6 +69,19 @@ def test_tasks_get_contexts_of_their_own():
     assert flow.run(history=False).result[a].result is None
 
 
+def test_a_stored_result_has_a_value_and_a_location(tmp_path):
+    from prefect import Task
+    from prefect.engine import TaskRunner
+    from prefect.engine.results import LocalResult
+
+    class Five(Task):
+        def run(self):
+            return 5
+
+    state = TaskRunner(Five(result=LocalResult(str(tmp_path), location="q"))).run(context={"checkpointing": True})
+    assert (state._result.value, state._result.location) == (5, "q")
+
+
 def test_a_run_that_is_not_due_does_not_begin():
     from prefect import Flow, Task
     from prefect.engine import FlowRunner
@@ -78,6 +91,15 @@ def test_a_run_that_is_not_due_does_not_begin():
     later = Scheduled(start_time=datetime.now(UTC) + timedelta(days=1))
     assert FlowRunner(flow).run(state=later) is later
     assert FlowRunner(flow).run(state=Scheduled()).is_successful()
+
+
+def test_a_run_has_the_identifier_that_it_is_given():
+    from prefect import Flow, context, task
+
+    with Flow("named") as flow:
+        known = task(lambda: (context.flow_run_id, "prefect_flow_run_id" in context), name="known")()
+    assert flow.run(flow_run_id="abc", history=False).result[known].result == ("abc", False)
+    assert flow.run(history=False).result[known].result != ("abc", False)
 
 
 def test_runners_call_handlers():
