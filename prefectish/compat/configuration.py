@@ -50,6 +50,10 @@ class Config(DotDict):
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"Config object has no attribute {name!r}")
 
+    def copy(self) -> Config:
+        """Return a copy, of all sections in it too."""
+        return type(self)({key: value.copy() if isinstance(value, Config) else value for key, value in self.items()})
+
     def get_nested(self, key: str, default: Any = None) -> Any:
         """Return a setting by a key such as ``"flows.run_on_schedule"``, or a default."""
         found: Any = self

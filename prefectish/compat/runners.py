@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,6 +12,7 @@ from prefectish import flows
 from prefectish.compat.configuration import config
 from prefectish.compat.flows import Flow
 from prefectish.compat.task_changes import more_handlers, task_contexts_in
+from prefectish.compat.task_helpers import import_object
 from prefectish.compat.tasks import FunctionTask
 from prefectish.edges import Edge
 from prefectish.engine import clock
@@ -263,11 +265,21 @@ def run_task_with_timeout(
     raise state.result
 
 
-def get_default_flow_runner_class() -> type[FlowRunner]:
-    """Return the class that runs flows: there is one."""
-    return FlowRunner
+def get_default_flow_runner_class() -> type[Any]:
+    """Return the class that the settings name for flows; if it is not there, with a warning, :class:`FlowRunner`."""
+    return _default("flow_runner", FlowRunner)
 
 
-def get_default_task_runner_class() -> type[TaskRunner]:
-    """Return the class that runs tasks: there is one."""
-    return TaskRunner
+def get_default_task_runner_class() -> type[Any]:
+    """Return the class that the settings name for tasks; if it is not there, with a warning, :class:`TaskRunner`."""
+    return _default("task_runner", TaskRunner)
+
+
+def _default(kind: str, own: type[Any]) -> type[Any]:
+    name = config.engine[kind].default_class
+    try:
+        found: type[Any] = import_object(name)
+    except Exception as error:  # a module of the user's
+        warnings.warn(f"Could not import {name!r} ({error}); using {own.__name__}", stacklevel=3)
+        return own
+    return found

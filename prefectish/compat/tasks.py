@@ -144,8 +144,9 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 def _settled(options: dict[str, Any]) -> dict[str, Any]:
     """Return options as the engine takes them: with the defaults of the settings, and time limits in whole seconds."""
     defaults = config.tasks.defaults
-    for name in ("max_retries", "retry_delay", "timeout"):
-        if options.get(name) is None and defaults.get(name):
+    no_retries = options.get("max_retries") == 0  # then the default delay has nothing to delay
+    for name in ("max_retries", "timeout") if no_retries else ("max_retries", "retry_delay", "timeout"):
+        if options.get(name) is None and defaults.get(name) not in (None, 0):
             options[name] = defaults[name]
     delay = options.get("retry_delay")
     if isinstance(delay, int | float) and not isinstance(delay, bool):

@@ -222,9 +222,11 @@ def test_tasks_of_control_flow():
 
 def test_small_things():
     import cloudpickle
-    from prefect import Parameter
+    from prefect import Parameter, Task
+    from prefect.configuration import Config
     from prefect.engine.serializers import PickleSerializer
     from prefect.schedules.clocks import Clock, DatesClock
+    from prefect.utilities.configuration import set_temporary_config
 
     assert PickleSerializer().deserialize(base64.b64encode(cloudpickle.dumps([1]))) == [1]
     with pytest.raises(pickle.UnpicklingError):
@@ -232,6 +234,11 @@ def test_small_things():
     with pytest.raises(NotImplementedError):
         Clock().events()
     assert len(list(DatesClock([datetime(2020, 1, 1, tzinfo=UTC)]).events(datetime(2019, 1, 1, tzinfo=UTC)))) == 1
+    settings = Config(a=Config(b=1))
+    settings.copy().a.b = 2
+    assert settings.a.b == 1
+    with set_temporary_config({"tasks.defaults": {"max_retries": 3, "retry_delay": timedelta(0)}}):
+        assert (Task().max_retries, Task().retry_delay, Task(max_retries=0).max_retries) == (3, timedelta(0), 0)
     assert Parameter("x").copy("y").name == "y"
     with pytest.raises(AttributeError):
         Parameter("x").name = "z"

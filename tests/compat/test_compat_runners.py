@@ -93,6 +93,22 @@ def test_a_run_that_is_not_due_does_not_begin():
     assert FlowRunner(flow).run(state=Scheduled()).is_successful()
 
 
+def test_the_settings_name_the_classes_of_runners():
+    from collections import OrderedDict
+
+    from prefect.engine import FlowRunner, TaskRunner, get_default_flow_runner_class, get_default_task_runner_class
+    from prefect.utilities.configuration import set_temporary_config
+
+    assert (get_default_flow_runner_class(), get_default_task_runner_class()) == (FlowRunner, TaskRunner)
+    with set_temporary_config({"engine.flow_runner.default_class": "collections.OrderedDict"}):
+        assert get_default_flow_runner_class() is OrderedDict
+    with (
+        set_temporary_config({"engine.task_runner.default_class": "no.such.Runner"}),
+        pytest.warns(UserWarning, match=r"no\.such"),
+    ):
+        assert get_default_task_runner_class() is TaskRunner
+
+
 def test_a_run_has_the_identifier_that_it_is_given():
     from prefect import Flow, context, task
 
