@@ -17,7 +17,8 @@ class Overlay(contexts.Overlay):
 
     def __enter__(self) -> Context:
         super().__enter__()
-        return context
+        here: Context = context
+        return here
 
 
 class Context(contexts.Context):

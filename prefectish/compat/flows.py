@@ -238,7 +238,8 @@ class Flow(Registered):
         if runner_cls is not None and runner_cls.run is not runners.FlowRunner.run:
             asked = self._asked(parameters, kwargs)
             given = {"executor": self.executor, "context": context, **kwargs, "parameters": asked}
-            return runner_cls(flow=self).run(return_tasks=self.tasks, **given)
+            ended: State = runner_cls(flow=self).run(return_tasks=self.tasks, **given)
+            return ended
         context = {"config": config, **(context or {})}
         if (run_id := kwargs.pop("flow_run_id", None)) is not None:
             context[_RUN_ID] = run_id

@@ -25,7 +25,7 @@ def all_inputs(state: Cached, inputs: Inputs, parameters: Inputs) -> bool:
 class partial_inputs_only(validators.partial_inputs_only):
     """See :class:`prefectish.engine.cache_validators.partial_inputs_only`."""
 
-    def __call__(self, state: Cached, inputs: Inputs, parameters: Inputs) -> bool:  # type: ignore[override]
+    def __call__(self, state: Cached, inputs: Inputs, parameters: Inputs) -> bool:
         """Whether the state can be used."""
         plain = state.replace(cached_inputs=_values(state.cached_inputs))
         return super().__call__(plain, _values(inputs), parameters or {})
