@@ -111,13 +111,13 @@ class Departures(SchedulerPlugin):  # type: ignore[misc]  # distributed has no t
             Keys that it had not finished, and keys whose values went down with it.
         """
         tasks = [t for key in given if (t := self.scheduler.tasks.get(key)) is not None and run_of(t) is not None]
+        note = note_here(worker)  # it is not to stay there, whatever it ran
         if not tasks:
             return
         for task in tasks:
             task.suspicious -= 1
             hold(task)
         neighbours = {*given, *lost}
-        note = note_here(worker)
         if note is not None or not worker.nanny:
             self._blame(tasks, neighbours, note)
         else:

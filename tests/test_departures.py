@@ -95,3 +95,12 @@ def test_children_are_let_go_whatever_goes_wrong_when_a_nanny_is_asked(monkeypat
     asyncio.run(lose())
     assert [task.worker_restrictions for task in tasks] == [None] * 2
     assert [task.suspicious for task in tasks] == [1, 1]
+
+
+def test_note_of_a_dead_worker_is_removed_though_it_had_no_short_children(monkeypatch):
+    read = []
+    monkeypatch.setattr(departures, "note_here", read.append)
+    worker = SimpleNamespace(nanny=None)
+    plugin, _ = plugin_with([])
+    plugin._find_suspects(worker, set(), ())
+    assert read == [worker]
