@@ -46,6 +46,10 @@ class Parameter(parameters.Parameter, Task):
             self.__dict__["name"] = options["name"]  # this is a copy that has no place yet
         super()._change(options)
 
+    def serialize(self) -> dict[str, Any]:
+        """Return what the parameter is as plain values."""
+        return {**super().serialize(), "required": self.required, "default": self.default or None}
+
     def map(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuse: a parameter has no arguments."""
         raise TypeError(f"{self!r} cannot be mapped; map a task over it")

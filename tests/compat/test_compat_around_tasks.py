@@ -240,5 +240,6 @@ def test_small_things():
     with set_temporary_config({"tasks.defaults": {"max_retries": 3, "retry_delay": timedelta(0)}}):
         assert (Task().max_retries, Task().retry_delay, Task(max_retries=0).max_retries) == (3, timedelta(0), 0)
     assert Parameter("x").copy("y").name == "y"
+    assert Parameter("x", default=3).serialize().items() >= {"name": "x", "required": False, "default": 3}.items()
     with pytest.raises(AttributeError):
         Parameter("x").name = "z"
