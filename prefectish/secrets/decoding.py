@@ -37,6 +37,8 @@ _TOKEN = re.compile(
     .replace("H", _HEX),
     re.VERBOSE | re.DOTALL,
 )
+#: With what a token begins. To look for one of these first is a hundred times as fast as to try every token everywhere.
+_FIRST = re.compile("['\"\\\\%&+\xc2-\xf4\ud800-\udbff]")
 _LETTERS = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 
 
@@ -103,7 +105,7 @@ def copies(text: str) -> Iterator[Copy]:
     """
     steps: tuple[_Step, ...] = ()
     yield Copy(text, steps)
-    kinds = {str(token.lastgroup) for token in _TOKEN.finditer(text)}
+    kinds = {str(token.lastgroup) for token in _tokens(text)}
     for own in _ENCODERS:
         if kinds & own and kinds - own:
             decoded, step = _decoded(text, own)
@@ -116,11 +118,20 @@ def copies(text: str) -> Iterator[Copy]:
         yield Copy(text, steps)
 
 
+def _tokens(text: str) -> Iterator[re.Match[str]]:
+    at = 0
+    while (first := _FIRST.search(text, at)) is not None:
+        token = _TOKEN.match(text, first.start())
+        if token is not None:
+            yield token
+        at = first.end() if token is None else token.end()
+
+
 def _decoded(text: str, kinds: frozenset[str] | None = None) -> tuple[str, _Step]:
     pieces: list[str] = []
     step = _Step()
     at = done = 0
-    for token in _TOKEN.finditer(text):
+    for token in _tokens(text):
         if kinds is not None and token.lastgroup not in kinds:
             continue
         start, end = token.span()
