@@ -407,12 +407,13 @@ class PoolSession:
             pool_job.lane.open -= 1
             pool_job.lane = None
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        """Forget jobs: those not started never start, the records of the others are dropped."""
+    def cancel(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Forget jobs: those not started never start, the records of the others are dropped; return the queued ones."""
         cancelled = set(jobs)
-        self._drop_queued(cancelled)
+        dropped = self._drop_queued(cancelled)
         for job in cancelled & self.open.keys():
             self.open[job].cancelled = True
+        return dropped
 
     def _drop_queued(self, jobs: set[Job]) -> list[Job]:
         """Remove jobs from the queues; return those that were in one."""

@@ -592,13 +592,14 @@ class ClusterSession:
             self.chains.pop(job.chain.ident, None)
         self._give_up(entry, lost, own=entry.follows and is_blamed(entry.future, key))
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        """Forget jobs; running bodies end by themselves."""
+    def cancel(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Forget jobs; running bodies end by themselves. Only workers know which have begun."""
         gone = {id(job) for job in jobs}
         keys = [key for key, entry in self.open_keys.items() if all(id(job) in gone for job in entry.jobs)]
         futures = [self.open_keys.pop(key).future for key in keys]
         if futures and self.client.status == "running":
             self.client.cancel(futures, force=True)
+        return ()
 
     def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
         """Take back what has not begun: ask all workers which bodies have."""

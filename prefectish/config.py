@@ -18,6 +18,7 @@ EXECUTORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 #: Names of the settings of `config.toml`.
 KNOWN = frozenset(
     {
+        "allowed_hosts",
         "check_inputs",
         "checkpointing",
         "executor",
@@ -28,6 +29,7 @@ KNOWN = frozenset(
         "hmac_key",
         "log_level",
         "max_result_bytes",
+        "page_link",
         "progress",
         "refresh_cache",
         "run_on_schedule",

@@ -211,8 +211,9 @@ class Catcher:
         """End the wait."""
         self._woken.set()
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
+    def cancel(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Do nothing: no job runs."""
+        return ()
 
     def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
         """Take nothing back: every job is answered at once."""

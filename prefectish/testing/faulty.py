@@ -338,13 +338,13 @@ class _Session:
             if ended:
                 yield Receipt(job, (), _loss(fault[1], fault[0]))
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
+    def cancel(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Forget jobs."""
         for job in jobs:
             self._never.pop(job, None)
             self._faults.pop(job, None)
             self._inside.pop(job, None)
-        self.session.cancel(jobs)
+        return self.session.cancel(jobs)
 
     def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
         """Take back jobs from the session; a step that never ends has begun, but none behind it."""

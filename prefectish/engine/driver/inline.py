@@ -130,17 +130,16 @@ class SerialSession:
         """Whether jobs wait."""
         return bool(self._queue)
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        """Forget jobs."""
+    def cancel(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Forget jobs; return those in the queue."""
         cancelled = set(jobs)
+        dropped = [job for job in self._queue if job in cancelled]
         self._queue = deque(job for job in self._queue if job not in cancelled)
+        return dropped
 
     def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
         """Take back the jobs in the queue: nothing runs meanwhile."""
-        recalled = set(jobs)
-        receipts = [taken_back(job) for job in self._queue if job in recalled]
-        self.cancel(jobs)
-        return receipts
+        return [taken_back(job) for job in self.cancel(jobs)]
 
     def wake(self) -> None:
         """Begin no further job before the loop has turned."""

@@ -388,8 +388,9 @@ class Run:
 
     def _interrupt(self, stop: KeyboardInterrupt) -> None:
         """End everything that is open; the interrupt carries the state of the flow."""
-        self.progress.cancellation.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, self.clock.moment())
-        self.session.cancel(self.progress.run_state.cancelled)
+        cancellation = self.progress.cancellation
+        never = self.session.cancel(cancellation.sent_jobs())
+        cancellation.end(lambda run, row: Cancelled("interrupted"), NEVER_STARTED, self.clock.moment(), never=never)
         self._flush_events()
         vars(stop)["state"] = self._verdict()
 

@@ -124,8 +124,14 @@ class Session(Protocol):
     def receipts(self, timeout: float | None) -> Sequence[Receipt]:
         """Wait until there are receipts, at most `timeout` seconds, and return all there are."""
 
-    def cancel(self, jobs: Sequence[Job]) -> None:
-        """Forget jobs: those not started never start, the records of the others are dropped."""
+    def cancel(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Forget jobs: those not started never start, the records of the others are dropped.
+
+        Returns
+        -------
+        Sequence[Job]
+            Those of which no body can have begun, as far as that is known without asking anybody.
+        """
 
     def recall(self, jobs: Sequence[Job]) -> Sequence[Receipt]:
         """Take back what has not begun: let no further body of these jobs begin.

@@ -147,7 +147,12 @@ class Cancellation:
         self.rows.settle_row(chain, map_row, now)
 
     def end(
-        self, open_state: Callable[[StepState, int], State], rest: State, now: Now, unbegun_state: State | None = None
+        self,
+        open_state: Callable[[StepState, int], State],
+        rest: State,
+        now: Now,
+        unbegun_state: State | None = None,
+        never: Collection[Job] = (),
     ) -> None:
         """End the run now: every child gets a state, nothing more is started, no trigger is asked.
 
@@ -159,17 +164,26 @@ class Cancellation:
             State of everything that was never started.
         unbegun_state
             State of steps of an open row that have not begun, as far as is known. Default: as of the others.
+        never
+            Jobs of which nothing has begun: their steps end as `rest`.
         """
+        unbegun_jobs = set(never)
         unsent = set(self.run_state.jobs)
         self.changes.end_run()
         self.changes.turn(now)
         for chain in self.run_state.chains.values():
             for map_row in list(chain.open_rows.values()):
-                self._end_row(chain, map_row, open_state, unbegun_state, unsent)
+                new = rest if not unbegun_jobs.isdisjoint(map_row.jobs) else unbegun_state
+                self._end_row(chain, map_row, open_state, new, unsent | unbegun_jobs if new is rest else unsent)
         for step_state in self.run_state.step_states:
             if not (step_state.final or step_state.blocked):
                 self._end_step(step_state, rest)
         self.changes.clear()
+
+    def sent_jobs(self) -> list[Job]:
+        """Return the open jobs that the executor has."""
+        unsent = set(self.run_state.jobs)
+        return [job for job in _all_jobs(self.run_state) if job not in unsent]
 
     def _end_row(
         self,
