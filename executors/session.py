@@ -269,14 +269,16 @@ class ClusterSession:
             met = {id(job.chain): job.chain for job in jobs if job.chain.ident not in self.chains}
             steps = (step for chain in met.values() for step in chain.steps)
             self.checks.check((step.slug, step.task, getattr(step.storage, "store", None)) for step in steps)
-        if len(jobs) < LARGE:
+        # Of a map whose children are not known to be long only so many begin: one that fills this window is large, too.
+        large = LARGE if self.open_keys else min(LARGE, self.pace.rows)
+        if len(jobs) < large:
             return
         begins: dict[int, list[Job]] = {}
         for job in jobs:
             if job.index >= 0 and job.chain.ident not in self.chains:
                 begins.setdefault(job.chain.ident, []).append(job)
         for members in begins.values():
-            if len(members) >= LARGE:
+            if len(members) >= large:
                 chain = members[0].chain
                 add_task_payloads(chain, self.tasks)
                 run = partial(self._run_load_check, placement_of(chain.steps[0].task))
