@@ -147,8 +147,9 @@ class RunClock:
         self._last: tuple[float, datetime] | None = None
 
     def moment(self) -> Now:
-        """Return the time now."""
-        return Now(self.source.seconds(), self._wall)
+        """Return the time now; its wall clock is that of its seconds: if it is read late, nothing is due early."""
+        seconds = self.source.seconds()
+        return Now(seconds, lambda: later(self._wall(), seconds - self.source.seconds()))
 
     def _wall(self) -> datetime:
         seconds, wall = self.source.seconds(), self.source.wall()
