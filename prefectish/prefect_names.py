@@ -207,13 +207,24 @@ GONE: tuple[Gone, ...] = (
          "prefect.engine.results.secret_result",
          _KEEP),
     Gone("prefect.engine.state.ClientFailed prefect.engine.get_default_flow_runner_class "
-         "prefect.engine.get_default_task_runner_class "
+         "prefect.engine.get_default_task_runner_class prefect.engine.get_default_executor_class "
          "prefect.core.task.TaskMetaclass prefect.core.parameter.no_default prefect.utilities.edges.EdgeAnnotation "
          "prefect.utilities.context.Context prefect.tasks.core.resource_manager.ResourceManager "
          "prefect.tasks.core.resource_manager.ResourceContext", "it has no counterpart: leave it out"),
     Gone("prefect.schedules.filters.is_day_of_week", "write a function of the datetime: lambda dt: dt.weekday() == 0"),
     Gone("prefect.utilities.collections prefect.utilities.graphql prefect.utilities.importtools "
-         "prefect.utilities.executors", "write it with the standard library"),
+         "prefect.utilities.executors prefect.utilities.filesystems prefect.tasks.files.Copy prefect.tasks.files.Glob "
+         "prefect.tasks.files.Move prefect.tasks.files.Remove prefect.tasks.files.operations prefect.tasks.templates "
+         "prefect.utilities.debug.is_serializable", "write it with the standard library"),
+    Gone("prefect.tasks.database", "write SQLTask of prefectish.tasks.sql"),
+    Gone("prefect.utilities.logging", "write prefectish.get_logger(), and the settings of the module logging"),
+    Gone("prefect.utilities.notifications.slack_message_formatter "
+         "prefect.utilities.notifications.email_message_formatter "
+         "prefect.utilities.notifications.notifications.slack_message_formatter "
+         "prefect.utilities.notifications.notifications.email_message_formatter",
+         "write a state handler that sends what it likes: callback_factory of prefectish.engine.handlers"),
+    Gone("prefect.utilities.storage", "write flow.deploy(project); a flow is loaded anew from its file"),
+    Gone("prefect.utilities.diagnostics", "write `prefectish --version`"),
     Gone("prefect.utilities.exceptions", _ERRORS),
     Gone("prefect.agent", "write `prefectish agent start`"),
     Gone("prefect.models", _REGISTRY),

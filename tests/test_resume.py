@@ -570,7 +570,7 @@ def test_retry_continues_with_its_count_and_its_time(path: str) -> None:
                 raise KeyboardInterrupt
 
         patch.setattr(Rows, "resubmit_due", die)
-        patch.setattr(Cancellation, "end", lambda *arguments: None)  # as if it had been killed
+        patch.setattr(Cancellation, "end", lambda *arguments, **options: None)  # as if it had been killed
         with pytest.raises(KeyboardInterrupt):
             flow.run(history=path)
     [run] = history.runs(store=path)

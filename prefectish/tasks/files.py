@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
+from prefectish.missing_names import lead_out
 from prefectish.tasks.options import TaskOptions
 from prefectish.tasks.task import Task
 
@@ -107,3 +108,7 @@ def _file_system(path: str, options: Mapping[str, Any] | None) -> tuple[Any, str
 
     files, place = url_to_fs(path, **{"skip_instance_cache": True, **(options or {})})
     return files, place
+
+
+if not TYPE_CHECKING:
+    __getattr__ = lead_out(__name__)
