@@ -10,7 +10,7 @@ from prefectish.executors.same_modules import TOPIC, log_sent_away
 
 
 def register_listeners(connection: Connection) -> None:
-    """Give the scheduler the plugins that hear what workers and sessions tell, unless it has them; nobody waits."""
+    """Give the scheduler the plugins that hear what workers and sessions tell, unless it has them, without waiting."""
     for plugin in (departures.Departures(), lifetimes.Lifetimes(), past_queue.PastQueue()):
         capture(connection.begin, registered(connection.client, plugin, plugin.name))
     connection.client.subscribe_topic(TOPIC, log_sent_away)

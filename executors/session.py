@@ -348,10 +348,7 @@ class ClusterSession:
         return submit_graph(self.client, graph, name, keys, self._priorities(graph), options, annotations)
 
     def _priorities(self, graph: Mapping[Key, Any]) -> dict[Key, int]:
-        """Return the priorities of keys, smallest first: deeper steps, then those of smaller turns.
-
-        All are larger than those of tasks of others, so that a run that refills what it has open keeps nobody waiting.
-        """
+        """Return the priorities of keys, smallest first: deeper steps, then smaller turns; all after other clients'."""
         priorities = {}
         for key in graph:
             self._submitted += 1

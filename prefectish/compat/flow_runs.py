@@ -42,7 +42,7 @@ def ask_for_run(
         run_id: str = deployment.run(parameters, at=at if at.tzinfo else at.replace(tzinfo=UTC))
         return run_id
     parent = current().get("flow_run_id")
-    if idempotency_key is not None:  # one run, whoever asks for it
+    if idempotency_key is not None:  # one run for each key
         event = event_of("key", idempotency_key)
         with deployment._store.writing() as connection:
             return queue.ask_for(

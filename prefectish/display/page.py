@@ -16,12 +16,13 @@ TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
 
 
 @cache
-def _environment() -> Environment:
+def environment(folder: str = TEMPLATES) -> Environment:
+    """Return the templates of a folder, with the filters that write numbers and times."""
     # A dependency of distributed, and slow to import: only when it is used.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -33,7 +34,7 @@ def _environment() -> Environment:
 
 def rendered(template: str, **values: Any) -> str:
     """Return a template filled with values."""
-    return _environment().get_template(template).render(values)
+    return environment().get_template(template).render(values)
 
 
 def markup(text: str) -> Any:

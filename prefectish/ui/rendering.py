@@ -27,24 +27,8 @@ TEMPLATES, STATIC = os.path.join(_HERE, "templates"), os.path.join(_HERE, "stati
 @cache
 def environment() -> Environment:
     """Return the templates of the page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters.update(
-        shown=display.shown,
-        seconds=display.seconds,
-        number=display.number,
-        when=display.when,
-        percent=display.percent,
-        size=display.size,
-        state_color=color_of,
-    )
+    made = display.environment(TEMPLATES)
+    made.filters["state_color"] = color_of
     made.globals.update(url=url, static=static, graph=graph, busy=busy, map_states=map_states)
     return made
 

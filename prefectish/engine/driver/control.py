@@ -214,7 +214,7 @@ class Mailbox:
                 reply.known.set()
 
     def withdraw(self) -> list[Any]:
-        """Return what came too late and nobody waits for; requests whose senders wait stay without an answer."""
+        """Return the requests that came too late; those whose senders wait for an answer get none."""
         late = []
         while self.requests:
             request, reply = self.requests.popleft()

@@ -41,7 +41,7 @@ from prefectish.kinds import is_a
 #: Weight of the newest row in a chain's mean time.
 NEWEST = 0.1
 
-#: State of a call whose result nobody can ask for any more.
+#: State of a call whose futures are gone.
 _DROPPED = Success("Task run succeeded.")
 
 #: Called with (step, old state, new state) for a transition made at the client; handlers may replace the new state.
