@@ -114,5 +114,7 @@ def _below(cls):
     import prefectish.engine.worker.storage
     import prefectish.secrets.lazy  # noqa: F401  and its
 
-    found = [one for one in cls.__subclasses__() if one.__module__.startswith("prefectish")]
+    # The results of old flows are their user's, by another name; whether they are loaded is up to other tests.
+    rooms = [one for one in cls.__subclasses__() if one.__module__.startswith("prefectish")]
+    found = [one for one in rooms if not one.__module__.startswith("prefectish.compat")]
     return [*found, *(sub for one in found for sub in _below(one))]
