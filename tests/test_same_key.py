@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,13 @@ import pytest
 from real import spend
 
 from prefectish import Flow, flow, task
-from prefectish.caching import all_inputs, duration_only, partial_inputs_only
+from prefectish.caching import (
+    all_inputs,
+    all_parameters,
+    duration_only,
+    partial_inputs_only,
+    partial_parameters_only,
+)
 from prefectish.engine.state import Cached, State, Success
 from prefectish.results import LocalResult
 from prefectish.tasks import task_input_hash
@@ -125,6 +132,8 @@ OWN_VALUES: list[dict[str, Any]] = [
     {"cache_for": HOUR, "cache_validator": duration_only},
     {"cache_for": HOUR, "cache_validator": lambda state, inputs, parameters: True},
     {"cache_for": HOUR, "cache_validator": partial_inputs_only()},
+    {"cache_for": HOUR, "cache_validator": all_parameters},
+    {"cache_for": HOUR, "cache_validator": partial_parameters_only(["day"])},
     {"cache_key_fn": task_input_hash},
     {"cache_for": HOUR, "cache_isolation": False},
 ]
@@ -139,7 +148,11 @@ def test_e1_no_child_gets_the_value_of_another_input(
     made = tenfold(bodies, name, **options)
     items = [1, 2, 3, 4, 5, 6]
     assert results(states_of(made, items)) == [10 * item for item in items]
-    if "cache_validator" not in options or options["cache_validator"] is all_inputs:
+    if not inspect.isfunction(own := options.get("cache_validator")) or own in (
+        all_inputs,
+        duration_only,
+        all_parameters,
+    ):
         assert results(states_of(made, [6, 7, 1])) == [60, 70, 10]
         assert sorted(bodies.all()) == ["1", "2", "3", "4", "5", "6", "7"]
 

@@ -21,7 +21,15 @@ from prefectish.caching.keys import (
 )
 from prefectish.caching.memory import CACHE_KEY, CACHED_BY, CACHED_CODE, Caches, is_away, is_kept, made_by_code
 from prefectish.caching.reasons import MAX_ENTRIES_COMPARED, Entries, Entry, why_not
-from prefectish.caching.validators import all_inputs, duration_only, never_use, read_inputs_of, reads_inputs
+from prefectish.caching.validators import (
+    all_inputs,
+    compares_all_inputs,
+    duration_only,
+    for_several,
+    never_use,
+    read_inputs_of,
+    reads_inputs,
+)
 from prefectish.engine import clock as clocks
 from prefectish.engine.context import get_logger
 from prefectish.engine.state import Cached, State, Success
@@ -96,11 +104,10 @@ def is_valid(task: Any, state: Cached, inputs: Mapping[str, Any], parameters: Ma
 
 
 def _validator(task: Any, shared: bool = False) -> Any:
-    if task.cache_validator is not None:
-        return task.cache_validator
-    if task.cache_for is None:
-        return never_use
-    return all_inputs if shared else duration_only
+    chosen = task.cache_validator
+    if chosen is None:
+        chosen = never_use if task.cache_for is None else duration_only
+    return for_several(chosen) if shared else chosen
 
 
 def is_of_time_alone(task: Any, state: Cached, shared: bool) -> bool:
@@ -151,8 +158,8 @@ def lookup(
 
     The task is one for which :func:`has_cache` is true, `inputs` are by argument, `facts` are the run context with its
     `parameters`. `caches` holds the cached states in memory, `store` the entries of other processes, if there is one.
-    `shared` says that the run has several of the cache (children, calls, tasks of one name): then `cache_for` alone
-    reads the inputs. `earlier` is what earlier runs left, if that is known.
+    `shared` says that the run has several of the cache (children, calls, tasks of one name): then `cache_for` alone, and
+    a validator that does not look at inputs, read them. `earlier` is what earlier runs left, if that is known.
     """
     hashed = inputs if isinstance(inputs, KeyInputs) else KeyInputs(inputs)
     if task.cache_key_fn is not None:
@@ -165,7 +172,7 @@ def lookup(
         miss.reason = REFRESH_REASON
         return miss
     states: Iterable[Cached]
-    if validator is all_inputs:
+    if compares_all_inputs(validator):
         states = caches.of_inputs(cache_name(task), hashed.digests, code)
     else:  # it may accept the states of other inputs: what this run made is none of them
         states = (earlier or Earlier(task, caches, store, facts.get("flow_run_id"))).states

@@ -22,7 +22,10 @@ def never_use(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str,
 
 
 def duration_only(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Use a state until it expires, for any inputs: the default of a task with `cache_for`."""
+    """Use a state until it expires, for any inputs: the default of a task with `cache_for`.
+
+    Where several runs of a flow share the cache (children of a map, calls, tasks of one name) the inputs must be the same.
+    """
     expires = state.cached_result_expiration
     return expires is None or expires.astimezone(UTC) > clocks.now()
 
@@ -34,7 +37,7 @@ def all_inputs(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str
 
 
 def all_parameters(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Use a state if all parameters of the run are the same."""
+    """Use a state if all parameters of the run are the same; of children and calls, which share a cache, inputs too."""
     cached, given = state.cached_parameters or {}, parameters or {}
     return duration_only(state, inputs, parameters) and _equal_values(cached, given, {*cached, *given})
 
@@ -74,16 +77,48 @@ class partial_parameters_only:
         return duration_only(state, inputs, parameters) and _equal_values(cached, parameters or {}, self.names)
 
 
+class _AllInputsAnd:
+    """Use a state if all inputs are the same, and a validator of the parameters accepts it."""
+
+    def __init__(self, validator: Any) -> None:
+        self._of_parameters = validator
+
+    def __call__(self, state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
+        return all_inputs(state, inputs, parameters) and self._of_parameters(state, inputs, parameters)
+
+
+def for_several(validator: Any) -> Any:
+    """Return the validator for a cache that several runs of a flow share, the children of a map for example.
+
+    One that reads no inputs would give a child the value of another one's: all of them are compared too.
+
+    Examples
+    --------
+    >>> for_several(duration_only) is for_several(partial_inputs_only()) is all_inputs
+    True
+    """
+    if validator is duration_only or (type(validator) is partial_inputs_only and not validator.names):
+        return all_inputs
+    return _AllInputsAnd(validator) if _reads_parameters_alone(validator) else validator
+
+
+def compares_all_inputs(validator: Any) -> bool:
+    """Whether a validator accepts states of the same inputs only."""
+    return validator is all_inputs or type(validator) is _AllInputsAnd
+
+
+def _reads_parameters_alone(validator: Any) -> bool:
+    return validator is all_parameters or type(validator) is partial_parameters_only
+
+
 def reads_inputs(validator: Any) -> bool:
     """Whether a validator may read inputs, so that cached states must record them."""
-    return (
-        validator not in (never_use, duration_only, all_parameters) and type(validator) is not partial_parameters_only
-    )
+    return validator is not never_use and validator is not duration_only and not _reads_parameters_alone(validator)
 
 
 def read_inputs_of(validator: Any, names: Iterable[str]) -> frozenset[str]:
     """Return which of the inputs decide alone whether a validator accepts a state; empty if there is more to it."""
-    if validator is all_inputs:
+    if compares_all_inputs(validator):  # parameters are the same in all of a run
         return frozenset(names)
     return validator.names if type(validator) is partial_inputs_only else frozenset()
 
