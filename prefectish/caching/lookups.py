@@ -158,8 +158,8 @@ def lookup(
 
     The task is one for which :func:`has_cache` is true, `inputs` are by argument, `facts` are the run context with its
     `parameters`. `caches` holds the cached states in memory, `store` the entries of other processes, if there is one.
-    `shared` says that the run has several of the cache (children, calls, tasks of one name): then `cache_for` alone, and
-    a validator that does not look at inputs, read them. `earlier` is what earlier runs left, if that is known.
+    `shared` says that the run has several of the cache (children, calls, tasks of one name): then the inputs are read,
+    unless a validator looks at some of them. `earlier` is what earlier runs left, if that is known.
     """
     hashed = inputs if isinstance(inputs, KeyInputs) else KeyInputs(inputs)
     if task.cache_key_fn is not None:

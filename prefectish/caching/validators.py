@@ -24,7 +24,7 @@ def never_use(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str,
 def duration_only(state: Cached, inputs: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
     """Use a state until it expires, for any inputs: the default of a task with `cache_for`.
 
-    Where several runs of a flow share the cache (children of a map, calls, tasks of one name) the inputs must be the same.
+    Where several of a run share the cache (children, calls, tasks of one name) the inputs must be the same too.
     """
     expires = state.cached_result_expiration
     return expires is None or expires.astimezone(UTC) > clocks.now()
