@@ -5,9 +5,15 @@ pydantic is an extra and slow to import, so it is imported when the first type i
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from enum import Enum
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from uuid import UUID
 
 from prefectish.errors import FlowDefinitionError, ParameterError, text_of
 
@@ -18,6 +24,25 @@ if TYPE_CHECKING:
 MAX_VALUE_LENGTH = 100
 #: Maximum number of reasons in an error.
 MAX_REASONS = 3
+#: In the schema of a type that takes more than the schema says, since code of its own converts what it is given.
+CONVERTS = "x-converts"
+_CONVERTING = frozenset(
+    ("function-before", "function-plain", "function-wrap", "named-tuple", "call", "generator", "complex")
+)
+_TYPES: Mapping[str, Any] = {
+    "string": str, "integer": int, "number": float, "boolean": bool, "null": None, "array": list, "object": dict,
+}  # fmt: skip
+_FORMATS: Mapping[str, Any] = {"date": date, "time": time, "duration": timedelta, "uuid": UUID}
+_BOUNDS = {
+    "minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt", "multipleOf": "multiple_of",
+    "minLength": "min_length", "maxLength": "max_length", "minItems": "min_length", "maxItems": "max_length",
+}  # fmt: skip
+
+
+@functools.cache
+def can_validate() -> bool:
+    """Whether types can be checked: pydantic is an extra."""
+    return importlib.util.find_spec("pydantic") is not None
 
 
 def adapter_for(name: str, annotation: Any) -> TypeAdapter[Any]:
@@ -55,8 +80,11 @@ def schema_of(annotation: Any, default: Any = None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if annotation is not None and annotation is not Any:
         try:
-            found = adapter_for("", annotation).json_schema()
+            adapter = adapter_for("", annotation)
+            found = adapter.json_schema()
             json.dumps(found)
+            if _converts(adapter.core_schema):
+                found[CONVERTS] = True
         except Exception:  # a type that JSON does not have; what code of its own a type has may raise anything
             found = {}
     try:
@@ -64,6 +92,85 @@ def schema_of(annotation: Any, default: Any = None) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError):
         default = None
     return found if default is None else {**found, "default": default}
+
+
+def _converts(core: Any) -> bool:
+    """Whether code of its own decides what a type takes, somewhere in what pydantic made of it."""
+    if isinstance(core, list | tuple):
+        return any(map(_converts, core))
+    if not isinstance(core, Mapping):
+        return False
+    kind = core.get("type")
+    if kind == "enum" and core["cls"]._missing_.__func__ is not Enum._missing_.__func__:  # type: ignore[attr-defined]
+        return True
+    if kind in _CONVERTING:
+        return True
+    return any(_converts(part) for name, part in core.items() if name not in ("metadata", "serialization"))
+
+
+def type_of(schema: Mapping[str, Any]) -> Any:
+    """Return a type that takes what a JSON schema of :func:`schema_of` describes; Any where it takes more than it says.
+
+    Examples
+    --------
+    >>> type_of({"type": "integer", "default": 3}), type_of({"anyOf": [{"type": "string"}, {"type": "null"}]})
+    (<class 'int'>, str | None)
+    >>> type_of({"enum": ["eu", "us"], "type": "string"}), type_of({"type": "string", CONVERTS: True})
+    (typing.Literal['eu', 'us'], typing.Any)
+    """
+    return Any if CONVERTS in schema else _type_of(schema, schema.get("$defs", {}), ())
+
+
+def _type_of(schema: Mapping[str, Any], defined: Mapping[str, Any], within: tuple[str, ...]) -> Any:
+    if (reference := schema.get("$ref")) is not None:
+        name = str(reference).rpartition("/")[2]
+        return Any if name in within or name not in defined else _type_of(defined[name], defined, (*within, name))
+    if "anyOf" in schema:
+        return functools.reduce(or_, [_type_of(each, defined, within) for each in schema["anyOf"]])
+    values = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if values is not None:
+        return Literal[tuple(values)] if all(isinstance(value, str) for value in values) else Any
+    if "format" in schema:
+        return _moment() if schema["format"] == "date-time" else _FORMATS.get(schema["format"], Any)
+    found = _TYPES.get(str(schema.get("type")), Any)
+    if found is list and "items" in schema:
+        found = list[_type_of(schema["items"], defined, within)]  # type: ignore[misc]  # a type that is made here
+    if found is dict and isinstance(schema.get("additionalProperties"), Mapping):
+        found = dict[str, _type_of(schema["additionalProperties"], defined, within)]  # type: ignore[misc]
+    bounds = {_BOUNDS[name]: bound for name, bound in schema.items() if name in _BOUNDS}
+    if not bounds or found is Any:
+        return found
+    from pydantic import Field
+
+    return Annotated[found, Field(**bounds)]
+
+
+def _moment() -> Any:
+    """Return the type of a date with time, by all texts that `datetime` reads too."""
+    from pydantic import BeforeValidator
+
+    def read(value: Any) -> Any:
+        try:
+            return datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
+        except ValueError:
+            return value
+
+    return Annotated[datetime, BeforeValidator(read)]
+
+
+def misfits(values: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]]) -> Iterator[ParameterError]:
+    """Yield what is wrong with values, by name, of which only the schemas of their types are known here.
+
+    What no schema tells, and everything where pydantic is missing, is left to the run.
+    """
+    for name, value in values.items() if can_validate() else ():
+        schema = schemas.get(name)
+        if schema is None or (expected := type_of(schema)) is Any:
+            continue
+        try:
+            checked(name, expected, value)
+        except ParameterError as error:
+            yield error
 
 
 def checked(name: str, annotation: Any, value: Any) -> Any:
@@ -100,9 +207,11 @@ def type_name(annotation: Any) -> str:
 
     Examples
     --------
-    >>> type_name(int), type_name(list[int]), type_name(int | None)
-    ('int', 'list[int]', 'int | None')
+    >>> type_name(int), type_name(list[int]), type_name(int | None), type_name(Annotated[int, "at least 0"])
+    ('int', 'list[int]', 'int | None', 'int')
     """
+    if hasattr(annotation, "__metadata__"):  # Annotated
+        return type_name(annotation.__origin__)
     is_class = isinstance(annotation, type) and not hasattr(annotation, "__args__")
     return annotation.__qualname__ if is_class else repr(annotation)
 

@@ -55,6 +55,7 @@ def deployed(
     **given: Any,
 ) -> Deployment:
     source = {"file": "/nowhere/reports.py", "name": name, "digest": given.pop("digest", "1"), "takes": ["factor"]}
+    source["types"] = {"factor": {"type": "integer"}}
     content = Content(source, to_json(environment or LocalEnvironment()), {}, list(schedules))
     options = DeploymentOptions.checked(**given)
     return register(store, "sales", name, name, content, labels, options, True, Signer())
@@ -433,7 +434,12 @@ def test_commands_have_codes_and_json(store: HistoryStore, capsys: pytest.Captur
     code, printed, _ = call("trigger", "sales/daily", "-p", "factor=2", "--json")
     assert code == 0
     assert queue.row_of(store, json.loads(printed)["id"]) is not None
-    assert call("trigger", "sales/daily", "-p", "fctor=2")[0] == 2
+    code, _, said = call("trigger", "sales/daily", "-p", "fctor=2")
+    assert (code, said.rpartition("; ")[2]) == (2, "did you mean 'factor', not 'fctor'?\n")
+    code, _, said = call("trigger", "sales/daily", "-p", "factor=many")
+    assert code == 2
+    assert said.startswith("prefectish: parameter 'factor' must be int, got 'many': Input should be a valid integer")
+    assert len(rows(store)) == 1
     assert call("trigger", "sales/nothing")[0] == 2
     code, printed, _ = call("archive", "sales/daily", "--json")
     facts = json.loads(printed)

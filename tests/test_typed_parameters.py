@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
-from typing import Annotated, Any, Literal
+from decimal import Decimal
+from enum import Enum
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+from uuid import UUID
 
 import pytest
 from bodies import take
 from labels import label
 
-from prefectish import DateTimeParameter, Flow, Parameter, context
+from prefectish import DateTimeParameter, Flow, Parameter, context, validation
+from prefectish.engine.capture import Value, capture
 from prefectish.errors import FlowDefinitionError, ParameterError
 from prefectish.parameters import settle
-from prefectish.validation import checked
+from prefectish.validation import checked, misfits, schema_of
 
 
 class Point:
@@ -223,3 +229,80 @@ def test_iterable_is_passed_as_it_was_given() -> None:
     assert checked("x", Iterable[int] | None, items) == items
     with pytest.raises(ParameterError, match="parameter 'x' must be"):
         checked("x", Iterable[int], 3)
+
+
+class Lenient(Enum):
+    FIRST = "first"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Lenient:
+        return cls.FIRST
+
+
+class Region(Enum):
+    EU = "eu"
+
+
+class Pair(NamedTuple):
+    left: int
+    right: int
+
+
+JSON_VALUES: list[Any] = [
+    None, True, 0, 3, -1, 1.5, 3.0, "3", "1.5", "eu", "many", "", "true", "2026-03-01", "2026-03-01T12:00Z", "PT1H",
+    "12:30", "6b0ce253-0000-4000-8000-000000000000", "10MB", "127.0.0.1", [], [1, 2], ["3", 4], ["many"], [[1]], {},
+    {"a": 1}, {"a": "many"}, {"width": "3"}, {"left": 1, "right": 2}, [None],
+]  # fmt: skip
+JSON_TYPES: list[Any] = [
+    int, float, str, bool, list[int], list[list[int]], tuple[int, int], set[int], dict[str, int], dict[int, int],
+    int | None, int | str, Literal["eu", "us"], Literal[1, 2], Size, list[Size], Region, Lenient, Pair, date, datetime,
+    timedelta, Decimal, UUID, Path, bytes, complex, IPv4Address, Iterable[int], Sequence[int], pydantic.ByteSize, Any,
+    Annotated[int, pydantic.Field(ge=0)], Annotated[str, pydantic.Field(max_length=2)], Point, list[Point],
+    Annotated[int, pydantic.BeforeValidator(lambda value: 7)], Annotated[list[int], pydantic.Field(min_length=1)],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted", JSON_TYPES, ids=str)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_schema_of_a_type_refuses_nothing_that_the_type_takes(wanted: Any) -> None:
+    for value in JSON_VALUES:
+        found = capture(checked, "x", wanted, value)
+        if isinstance(found, Value):
+            assert list(misfits({"x": value}, {"x": schema_of(wanted)})) == [], value
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "text"),
+    [
+        (int, "many", "parameter 'x' must be int, got 'many': Input should be a valid integer"),
+        (str, 3, "parameter 'x' must be str, got 3: "),
+        (bool, "perhaps", "parameter 'x' must be bool, got 'perhaps': "),
+        (list[int], [1, "b"], "parameter 'x' must be list[int], got [1, 'b']: 1: Input should be a valid integer"),
+        (dict[str, float], {"a": "b"}, "parameter 'x' must be dict[str, float], got {'a': 'b'}: a: "),
+        (int | None, "b", "parameter 'x' must be int | None, got 'b': "),
+        (Literal["eu", "us"], "asia", "parameter 'x' must be "),
+        (Region, "asia", "parameter 'x' must be "),
+        (Size, "wide", "parameter 'x' must be dict, got 'wide': "),
+        (list[Size], [3], "parameter 'x' must be list[dict], got [3]: "),
+        (date, "tomorrow", "parameter 'x' must be date, got 'tomorrow': "),
+        (datetime, "tomorrow", "parameter 'x' must be datetime, got 'tomorrow': "),
+        (Annotated[int, pydantic.Field(ge=0)], -1, "must be int, got -1: Input should be greater"),
+    ],
+    ids=label,
+)  # fmt: skip
+def test_schema_of_a_type_refuses_what_the_type_refuses(wanted: Any, given: Any, text: str) -> None:
+    (error,) = misfits({"x": given}, {"x": schema_of(wanted)})
+    assert text in str(error)
+
+
+def test_schema_takes_the_texts_of_a_date_time_parameter() -> None:
+    schemas = {"since": schema_of(DateTimeParameter("since").annotation)}
+    for text in ("2026-03-01", "20260301T120000", "2026-W09-7", " 2026-03-01T12:00+02:00 "):
+        assert DateTimeParameter("since").accept(text)
+        assert list(misfits({"since": text}, schemas)) == []
+
+
+def test_without_pydantic_types_are_left_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    schemas = {"x": schema_of(int)}
+    monkeypatch.setattr(validation, "can_validate", lambda: False)
+    assert list(misfits({"x": "many"}, schemas)) == []

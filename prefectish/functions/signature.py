@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -12,15 +10,9 @@ from typing import Any
 from prefectish.engine.capture import Value, capture
 from prefectish.errors import ParameterError
 from prefectish.tasks.signatures import as_given, is_plain
-from prefectish.validation import checked, closest
+from prefectish.validation import can_validate, checked, closest
 
 _STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-@functools.cache
-def _can_validate() -> bool:
-    """Whether types can be checked: pydantic is an extra."""
-    return importlib.util.find_spec("pydantic") is not None
 
 
 class BoundSignature:
@@ -87,7 +79,7 @@ class BoundSignature:
 
     def accept(self, name: str, value: Any) -> Any:
         """Return the value of an argument, as one of its type; ParameterError if it is none."""
-        expected = self.hints().get(name) if self.validates and _can_validate() else None
+        expected = self.hints().get(name) if self.validates and can_validate() else None
         return value if expected is None or expected is Any else checked(name, expected, value)
 
     def hints(self) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from prefectish.history.store import open_store
 from prefectish.registry.deployment import Content, Deployment, check_name, register
 from prefectish.registry.drive import MARK
 from prefectish.registry.options import DeploymentOptions
-from prefectish.registry.queue import as_json, unknown_names
+from prefectish.registry.queue import as_json, mistyped, unknown_names
 from prefectish.registry.source import refuse_while_loading, source_of
 from prefectish.schedules import Schedule
 from prefectish.schedules.as_json import to_json as schedule_json
@@ -109,7 +109,7 @@ def check_in(environment: Environment, source: Mapping[str, Any], parameters: Ma
 
 
 def _check_clocks(schedules: Sequence[Mapping[str, Any]], source: Mapping[str, Any], active: bool) -> None:
-    """Refuse a schedule that brings values of parameters which the flow does not have, or not all that it needs."""
+    """Refuse a schedule that brings parameters which the flow does not take, or not all that it needs."""
     for clock in (clock for facts in schedules for clock in facts["clocks"]):
         brought = (clock["parameter_defaults"] or {}).keys()
         if unknown := unknown_names(brought, source["takes"]):
@@ -117,6 +117,8 @@ def _check_clocks(schedules: Sequence[Mapping[str, Any]], source: Mapping[str, A
                 f"unknown: {', '.join(unknown)}, by parameter_defaults of the schedule; the flow has "
                 f"{', '.join(source['takes']) or 'none'}"
             )
+        if faults := mistyped(clock["parameter_defaults"] or {}, source["types"], source["needs"]):
+            raise ParameterError(f"{'; '.join(faults)}, by parameter_defaults of the schedule")
         if active and (missing := sorted(set(source["needs"]) - brought)):
             raise ParameterError(
                 f"missing: {', '.join(missing)}; a schedule must find values: give parameters=, parameter_defaults of "

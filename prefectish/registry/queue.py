@@ -24,6 +24,7 @@ from prefectish.history.registry_tables import CLAIMED, DRIVEN, ENDED, WAITING, 
 from prefectish.history.registry_tables import deployments as deployed
 from prefectish.history.signing import Signer
 from prefectish.history.store import HistoryStore
+from prefectish.validation import closest, misfits
 
 _q, _d = requested.c, deployed.c
 #: Waiting runs that an agent looks at in one transaction.
@@ -109,15 +110,20 @@ def ask_for(
     NotDeployed
         The deployment was archived.
     ParameterError
-        The flow does not take a parameter, or one that it needs is missing.
+        The flow does not take a parameter, or not a value of this type, or one that it needs is missing.
     ValueError
         The parameters are not JSON.
     """
     takes = deployment.source["takes"]
+    needs = deployment.source.get("needs", ())
     if unknown := unknown_names(parameters, takes):
-        raise ParameterError(f"unknown: {', '.join(unknown)}; {deployment.path} takes {', '.join(takes) or 'none'}")
-    if missing := sorted(set(deployment.source.get("needs", ())) - parameters.keys()):
+        meant = [f"did you mean {near!r}, not {name!r}?" for name in unknown if (near := closest(name, takes))]
+        listed = f"unknown: {', '.join(unknown)}; {deployment.path} takes {', '.join(takes) or 'none'}"
+        raise ParameterError("; ".join([listed, *meant]))
+    if missing := sorted(set(needs) - parameters.keys()):
         raise ParameterError(f"missing: {', '.join(missing)}; {deployment.path} has no values of them")
+    if faults := "; ".join(mistyped(parameters, deployment.source.get("types", {}), needs)):
+        raise ParameterError(f"{faults} (of {deployment.path})")
     if connection.execute(select(_d.archived).where(_d.number == deployment.id)).scalar() is not None:
         raise NotDeployed(f"version {deployment.version} of {deployment.path} is archived; run the one in its place")
     facts = {
@@ -148,6 +154,21 @@ def unknown_names(names: Iterable[str], takes: Collection[str]) -> list[str]:
     (['dya'], [])
     """
     return [] if ANY_NAME in takes else sorted(set(names) - set(takes))
+
+
+def mistyped(
+    parameters: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]], needs: Collection[str]
+) -> list[str]:
+    """Return what is wrong with the values of parameters of a deployed flow, by the types that its environment told.
+
+    Examples
+    --------
+    >>> mistyped({"n": None, "region": "eu"}, {"n": {"type": "integer"}, "region": {"type": "string"}}, [])
+    []
+    """
+    # None is the default of one without another, and passes unchecked
+    given = {n: v for n, v in parameters.items() if v is not None or n in needs or "default" in types.get(n, {})}
+    return [str(error) for error in misfits(given, types)]
 
 
 def as_json(parameters: Mapping[str, Any]) -> str:
