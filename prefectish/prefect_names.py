@@ -211,7 +211,6 @@ GONE: tuple[Gone, ...] = (
          "prefect.core.task.TaskMetaclass prefect.core.parameter.no_default prefect.utilities.edges.EdgeAnnotation "
          "prefect.utilities.context.Context prefect.tasks.core.resource_manager.ResourceManager "
          "prefect.tasks.core.resource_manager.ResourceContext", "it has no counterpart: leave it out"),
-    Gone("prefect.schedules.filters.is_day_of_week", "write a function of the datetime: lambda dt: dt.weekday() == 0"),
     Gone("prefect.utilities.collections prefect.utilities.graphql prefect.utilities.importtools "
          "prefect.utilities.executors prefect.utilities.filesystems prefect.tasks.files.Copy prefect.tasks.files.Glob "
          "prefect.tasks.files.Move prefect.tasks.files.Remove prefect.tasks.files.operations prefect.tasks.templates "

@@ -28,7 +28,7 @@ SCHEDULES: dict[str, Schedule] = {
     "filters and adjustments": Schedule(
         [clocks.IntervalClock(timedelta(hours=1), timezone="Europe/Berlin")],
         filters=[filters.is_weekday, filters.between_times(time(9), time(17, 30))],
-        or_filters=[filters.between_dates(3, 1, 4, 15), filters.is_month_end],
+        or_filters=[filters.between_dates(3, 1, 4, 15), filters.is_month_end, filters.is_day_of_week(2)],
         not_filters=[filters.on_datetime(datetime(2026, 3, 2, 11, tzinfo=UTC))],
         adjustments=[adjustments.add(timedelta(minutes=-5)), adjustments.next_weekday],
     ),

@@ -479,6 +479,7 @@ def test_filters_see_the_clocks_own_zone():
         (filters.is_weekend, utc(2026, 5, 3), utc(2026, 5, 4)),
         (filters.is_month_start, utc(2026, 5, 1), utc(2026, 5, 31)),
         (filters.is_month_end, utc(2028, 2, 29), utc(2028, 2, 28)),
+        (filters.is_day_of_week(0), utc(2026, 5, 4), utc(2026, 5, 3)),
         (filters.is_month_end, utc(9999, 12, 31), utc(9999, 12, 30)),
     ],
 )

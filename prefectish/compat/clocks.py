@@ -1,18 +1,13 @@
-"""`prefect.schedules.clocks`: clocks with labels, and naive dates, which are UTC."""
+"""`prefect.schedules.clocks`: clocks with labels. Naive dates are UTC, as :func:`prefectish.compat.install` says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from prefectish.schedules import clocks
-
-
-def in_utc(moment: Any) -> Any:
-    """Return a datetime with a time zone: UTC, if it has none."""
-    naive = isinstance(moment, datetime) and moment.utcoffset() is None
-    return moment.replace(tzinfo=UTC) if naive else moment
+from prefectish.schedules.zones import aware
 
 
 class ClockEvent(clocks.ClockEvent):
@@ -32,12 +27,16 @@ class ClockEvent(clocks.ClockEvent):
         parameter_defaults: Mapping[str, Any] | None = None,
         labels: list[str] | None = None,
     ) -> None:
-        super().__init__(in_utc(start_time), parameter_defaults)
+        super().__init__(aware("start_time", start_time), parameter_defaults)
         self.labels = labels
 
     def is_for(self, other: clocks.ClockEvent) -> bool:
         """Whether both events have the same parameters and labels."""
         return super().is_for(other) and self.labels == getattr(other, "labels", None)
+
+    def moved_to(self, start_time: datetime) -> ClockEvent:
+        """Return the event at another time."""
+        return ClockEvent(start_time, self.parameter_defaults, self.labels)
 
     def __lt__(self, other: clocks.ClockEvent) -> bool:
         return self.instant < other.instant
@@ -68,14 +67,14 @@ class Clock(clocks.Clock):
         parameter_defaults: Mapping[str, Any] | None = None,
         labels: list[str] | None = None,
     ) -> None:
-        clocks.Clock.__init__(self, in_utc(start_date), in_utc(end_date), None, parameter_defaults)
+        clocks.Clock.__init__(self, start_date, end_date, None, parameter_defaults)
         self.labels = labels
 
     def events(self, after: datetime | None = None) -> Iterator[clocks.ClockEvent]:
         """Return the events, in order."""
         if type(self) is Clock:
             raise NotImplementedError("a clock has a method events(after)")
-        found = super().events(in_utc(after))
+        found = super().events(after)
         return (ClockEvent(event.start_time, event.parameter_defaults, self.labels) for event in found)
 
 
@@ -90,9 +89,7 @@ class IntervalClock(Clock, clocks.IntervalClock):
         parameter_defaults: Mapping[str, Any] | None = None,
         labels: list[str] | None = None,
     ) -> None:
-        clocks.IntervalClock.__init__(
-            self, interval, in_utc(start_date), in_utc(end_date), parameter_defaults=parameter_defaults
-        )
+        clocks.IntervalClock.__init__(self, interval, start_date, end_date, parameter_defaults=parameter_defaults)
         self.labels = labels
 
 
@@ -117,9 +114,7 @@ class CronClock(Clock, clocks.CronClock):
         if isinstance(cron, str) and len(cron.split()) < 5:
             raise ValueError(f"Invalid cron string: {cron!r}")
         self.day_or = day_or
-        clocks.CronClock.__init__(
-            self, cron, in_utc(start_date), in_utc(end_date), parameter_defaults=parameter_defaults
-        )
+        clocks.CronClock.__init__(self, cron, start_date, end_date, parameter_defaults=parameter_defaults)
         self.labels = labels
 
     def moments(self, after: datetime) -> Iterator[datetime]:
@@ -157,7 +152,7 @@ class DatesClock(Clock, clocks.DatesClock):
         parameter_defaults: Mapping[str, Any] | None = None,
         labels: list[str] | None = None,
     ) -> None:
-        clocks.DatesClock.__init__(self, [in_utc(date) for date in dates], parameter_defaults=parameter_defaults)
+        clocks.DatesClock.__init__(self, dates, parameter_defaults=parameter_defaults)
         self.labels = labels
 
 
@@ -172,15 +167,6 @@ class RRuleClock(Clock, clocks.RRuleClock):
         parameter_defaults: Mapping[str, Any] | None = None,
         labels: list[str] | None = None,
     ) -> None:
-        zone = None if start_date is not None and start_date.tzinfo is not None else _zone_of(rrule_obj)
-        clocks.RRuleClock.__init__(
-            self, rrule_obj, in_utc(start_date), in_utc(end_date), zone, parameter_defaults=parameter_defaults
-        )
+        clocks.RRuleClock.__init__(self, rrule_obj, start_date, end_date, parameter_defaults=parameter_defaults)
         self.rrule_obj = self.rule
         self.labels = labels
-
-
-def _zone_of(rule: Any) -> Any:
-    """Return the time zone of the times of a rule: UTC, if they have none."""
-    first = getattr(rule, "_dtstart", None)
-    return first.tzinfo if first is not None and first.tzinfo is not None else UTC

@@ -59,7 +59,7 @@ _RESULTS = (
 )
 _LOCAL = ("prefectish.executors.prefect1", "Executor LocalExecutor LocalDaskExecutor")
 _DASK = ("prefectish.executors.prefect1_cluster", "DaskExecutor")
-_SCHEDULES = ("prefectish.compat.schedules", "Schedule IntervalSchedule CronSchedule")
+_SCHEDULES = ("prefectish.compat.schedules", "Schedule IntervalSchedule CronSchedule RRuleSchedule")
 _CLOCKS = ("prefectish.compat.clocks", "Clock ClockEvent IntervalClock CronClock DatesClock RRuleClock")
 _EDGES = ("prefectish.compat.edges", "mapped unmapped flatten EdgeAnnotation")
 _NOTIFY = (
@@ -197,14 +197,14 @@ MODULES: dict[str, dict[str, Source]] = {
     "prefect.schedules": _table(
         _SCHEDULES,
         ("prefectish.compat.clocks", "clocks="),
-        ("prefectish.compat.filters", "filters="),
+        ("prefectish.schedules.filters", "filters="),
         ("prefectish.schedules.adjustments", "adjustments="),
     ),
     "prefect.schedules.schedules": _table(_SCHEDULES),
     "prefect.schedules.clocks": _table(_CLOCKS),
     "prefect.schedules.filters": _table(
         (
-            "prefectish.compat.filters",
+            "prefectish.schedules.filters",
             "on_datetime on_date at_time between_datetimes between_times between_dates is_weekday is_weekend "
             "is_month_end is_month_start is_day_of_week",
         )

@@ -1,20 +1,25 @@
-"""`prefect.schedules`: schedules, and naive dates, which are UTC."""
+"""`prefect.schedules`: schedules that may have no clocks, or a `next` of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from prefectish import schedules
-from prefectish.compat.clocks import ClockEvent, CronClock, DatesClock, IntervalClock, in_utc
+from prefectish.compat.clocks import ClockEvent, CronClock, DatesClock, IntervalClock, RRuleClock
+from prefectish.engine.clock import now
 from prefectish.schedules import clocks
-from prefectish.schedules.adjustments import Adjustment
+from prefectish.schedules.adjustments import Adjustment, reach_of
+from prefectish.schedules.as_json import to_json
 from prefectish.schedules.clocks import Clock
 from prefectish.schedules.filters import Filter
+from prefectish.schedules.schedule import each_once
+from prefectish.schedules.zones import aware
 
 #: Takes the place of the clocks of a schedule that has none.
-NEVER = DatesClock([datetime(1970, 1, 1)])
+NEVER = DatesClock([datetime(1970, 1, 1, tzinfo=UTC)])
 
 
 class Schedule(schedules.Schedule):
@@ -32,25 +37,33 @@ class Schedule(schedules.Schedule):
         adjustments: Iterable[Adjustment] | None = None,
     ) -> None:
         clocks = list(clocks)
-        super().__init__(clocks or [NEVER], filters, or_filters, not_filters, adjustments, self._has_own_next())
+        has_own_next = type(self).next is not Schedule.next
+        super().__init__(clocks or [NEVER], filters, or_filters, not_filters, adjustments, has_own_next)
         self.clocks = clocks
 
-    def _has_own_next(self) -> bool:
-        return type(self).next is not Schedule.next
-
-    def events(self, after: datetime | None = None) -> Iterator[clocks.ClockEvent]:
-        """Yield the events in order."""
-        return self._asked() if self._has_own_next() else super().events(in_utc(after))
-
-    def _asked(self) -> Iterator[clocks.ClockEvent]:
-        """Yield what the `next` of a subclass returns, one by one."""
-        while found := self.next(1, return_events=True):
-            for event in found:
-                yield event if isinstance(event, clocks.ClockEvent) else ClockEvent(event)
+    def __init_subclass__(cls) -> None:
+        if "next" in vars(cls) and "events" not in vars(cls):
+            cls.events = _asked  # type: ignore[method-assign]  # what a run asks a schedule for
 
     def next(self, n: int, after: datetime | None = None, return_events: bool = False) -> Sequence[Any]:  # type: ignore[override]
-        """Return the times of the next events, or the events."""
-        return super().next(n, in_utc(after), return_events=return_events)  # type: ignore[call-overload, no-any-return]
+        """Return the times of the next events, or the events: those whose clocks come after `after`, then adjusted."""
+        if not self.adjustments:
+            return super().next(n, after, return_events=return_events)  # type: ignore[call-overload, no-any-return]
+        start = now() if after is None else aware("after", after).astimezone(UTC)
+        reach = sum(map(reach_of, self.adjustments), timedelta(0))
+        found = list(islice(each_once(self.adjusted(start, reach)), n))
+        return found if return_events else [event.start_time for event in found]
+
+    def serialize(self) -> dict[str, Any]:
+        """Return what the schedule is as plain values; FlowDefinitionError for one that has functions of one's own."""
+        return {"type": "Schedule", **to_json(self)}
+
+
+def _asked(schedule: Schedule, after: datetime | None = None) -> Iterator[clocks.ClockEvent]:
+    """Yield what the `next` of a subclass returns, one by one."""
+    while found := schedule.next(1, return_events=True):
+        for event in found:
+            yield event if isinstance(event, clocks.ClockEvent) else ClockEvent(event)
 
 
 def IntervalSchedule(
@@ -75,3 +88,10 @@ def CronSchedule(
 ) -> Schedule:
     """Return a schedule of one cron clock."""
     return Schedule([CronClock(cron, start_date, end_date, **options)])
+
+
+def RRuleSchedule(
+    rrule_obj: Any, start_date: datetime | None = None, end_date: datetime | None = None, **options: Any
+) -> Schedule:
+    """Return a schedule of one clock of a recurrence rule."""
+    return Schedule([RRuleClock(rrule_obj, start_date, end_date, **options)])

@@ -61,6 +61,8 @@ def _clock(clock: Clock) -> dict[str, Any]:
         case IntervalClock():
             return {"kind": "interval", "seconds": clock.interval.total_seconds(), **common}
         case CronClock():
+            if not getattr(clock, "day_or", True):  # of old flows; an agent counts by the expression alone
+                raise FlowDefinitionError(f"a deployment cannot keep {clock!r} with day_or=False; {WAY_OUT}")
             return {"kind": "cron", "cron": clock.cron, **common}
         case DatesClock():
             return {"kind": "dates", "dates": [date.isoformat() for date in clock.dates], **common}
@@ -112,10 +114,17 @@ def _made(facts: Any) -> Callable[..., Any]:
 
 
 def _bound(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime | time) else list(value)
+    if isinstance(value, datetime | time):
+        return value.isoformat()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _bound_of(kind: str, value: Any) -> Any:
-    if kind == "dates":
-        return tuple(value)
-    return datetime.fromisoformat(value) if kind == "datetimes" else time.fromisoformat(value)
+    match kind:
+        case "dates":
+            return tuple(value)
+        case "datetimes":
+            return datetime.fromisoformat(value)
+        case "times":
+            return time.fromisoformat(value)
+    return value

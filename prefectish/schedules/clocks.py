@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import count
 from typing import Any
 
+from prefectish.engine import clock as clocks
 from prefectish.engine.clock import now
 from prefectish.errors import FlowDefinitionError, text_of
 from prefectish.optional_deps import load
@@ -49,6 +50,10 @@ class ClockEvent:
             return bool(self.parameter_defaults == other.parameter_defaults)
         except Exception:  # user values, such as arrays, whose comparison fails
             return False
+
+    def moved_to(self, start_time: datetime) -> ClockEvent:
+        """Return the event at another time."""
+        return ClockEvent(start_time, self.parameter_defaults)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClockEvent):
@@ -93,7 +98,8 @@ class Clock:
         self.timezone = _zone_for(timezone, start_date)
         self.start_date = None if start_date is None else aware("start_date", start_date).astimezone(self.timezone)
         self.end_date = None if end_date is None else aware("end_date", end_date).astimezone(self.timezone)
-        if start_date is not None and end_date is not None and end_date.astimezone(UTC) < start_date.astimezone(UTC):
+        first, last = self.start_date, self.end_date
+        if first is not None and last is not None and last.astimezone(UTC) < first.astimezone(UTC):
             raise FlowDefinitionError(f"end_date must not be before start_date, got {end_date} < {start_date}")
         if parameter_defaults is not None and not isinstance(parameter_defaults, Mapping):
             raise TypeError(f"parameter_defaults must be a dict of values by name, got {parameter_defaults!r}")
@@ -326,7 +332,12 @@ class RRuleClock(Clock):
         self._naive = first.tzinfo is None
         if timezone is None and start_date is None and first.tzinfo is not None:
             self.timezone = zone(first.tzinfo)
-        elif self._naive and timezone is None and not (isinstance(rule, str) and _lacks_start(rule)):
+        elif (
+            self._naive
+            and timezone is None
+            and clocks.naive_zone is None
+            and not (isinstance(rule, str) and _lacks_start(rule))
+        ):
             raise FlowDefinitionError(f"rule {rule!r} has times without a time zone; pass timezone=...")
 
     def _parsed(self, text: str, dateutil: Any) -> Any:

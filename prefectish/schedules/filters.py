@@ -55,11 +55,17 @@ def _time(moment: datetime) -> time:
     return moment.time()
 
 
+def _day_of_week(moment: datetime) -> int:
+    return moment.weekday()
+
+
 def _instant(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-_READERS: dict[str, Callable[[datetime], object]] = {"datetimes": _instant, "dates": _month_and_day, "times": _time}
+_READERS: dict[str, Callable[[datetime], object]] = {
+    "datetimes": _instant, "dates": _month_and_day, "days of the week": _day_of_week, "times": _time,
+}  # fmt: skip
 
 
 def between_datetimes(start: datetime, end: datetime) -> Filter:
@@ -94,6 +100,13 @@ def between_times(start: time, end: time) -> Filter:
 def at_time(time: time) -> Filter:
     """Return a filter for one time of each day."""
     return Within("times", _checked_time("time", time), time)
+
+
+def is_day_of_week(day_of_week: int) -> Filter:
+    """Return a filter for one day of the week; Monday is 0."""
+    if not isinstance(day_of_week, int) or not 0 <= day_of_week <= 6:
+        raise FlowDefinitionError(f"day_of_week must be 0, for Monday, to 6, got {day_of_week!r}")
+    return Within("days of the week", day_of_week, day_of_week)
 
 
 def is_weekday(dt: datetime) -> bool:

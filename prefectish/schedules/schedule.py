@@ -82,8 +82,8 @@ class Schedule:
         start = now() if after is None else aware("after", after).astimezone(UTC)
         reach = sum(map(reach_of, self.adjustments), timedelta(0))
         if not self.adjustments:
-            return _each_once(self._filtered(start))
-        return _each_once(event for event in self._adjusted(start - reach, reach) if event.instant > start)
+            return each_once(self._filtered(start))
+        return each_once(event for event in self.adjusted(start - reach, reach) if event.instant > start)
 
     @overload
     def next(self, n: int, after: datetime | None = None, return_events: Literal[False] = False) -> list[datetime]: ...
@@ -134,7 +134,7 @@ class Schedule:
             and not any(drop(moment) for drop in self.not_filters)
         )
 
-    def _adjusted(self, after: datetime, reach: timedelta) -> Iterator[ClockEvent]:
+    def adjusted(self, after: datetime, reach: timedelta) -> Iterator[ClockEvent]:
         """Yield moved events in order: each is held back until no later event can have been moved before it."""
         held: list[tuple[datetime, int, ClockEvent]] = []
         number = count()
@@ -151,7 +151,7 @@ class Schedule:
         for adjust in self.adjustments:
             moment = aware(f"the time that {adjust!r} returned for {moment}", adjust(moment))
             moment = moment.astimezone(UTC).astimezone(moment.tzinfo)  # it may be a time skipped by daylight saving
-        moved = ClockEvent(moment, event.parameter_defaults)
+        moved = event.moved_to(moment)
         if abs(moved.instant - event.instant) > reach:
             raise FlowDefinitionError(
                 f"adjustments moved {event.start_time} to {moment}, farther than {reach}; give the function an "
@@ -217,7 +217,7 @@ class CronSchedule(Schedule):
         super().__init__([CronClock(cron, start_date, end_date, timezone, parameter_defaults)], catch_up=catch_up)
 
 
-def _each_once(events: Iterable[ClockEvent]) -> Iterator[ClockEvent]:
+def each_once(events: Iterable[ClockEvent]) -> Iterator[ClockEvent]:
     """Drop events with the same time and parameters as an earlier one."""
     same_time: list[ClockEvent] = []
     for event in events:

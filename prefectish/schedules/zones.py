@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from heapq import heappop, heappush
 from zoneinfo import ZoneInfo
 
+from prefectish.engine import clock
 from prefectish.errors import FlowDefinitionError
 
 DAY = timedelta(days=1)
@@ -56,14 +57,14 @@ def _has_zones() -> bool:
 
 
 def aware(name: str, value: datetime) -> datetime:
-    """Return a datetime that has a time zone; a FlowDefinitionError if it has none."""
+    """Return a datetime that has a time zone: that of `clock.naive_zone`, or a FlowDefinitionError, if it has none."""
     if not isinstance(value, datetime):
         raise TypeError(f"{name} must be a datetime, got {value!r}")
-    if value.utcoffset() is None:
-        raise FlowDefinitionError(
-            f"{name} must have a time zone, got {value!r}; add tzinfo=datetime.UTC, or ZoneInfo(...)"
-        )
-    return value
+    if value.utcoffset() is not None:
+        return value
+    if clock.naive_zone is not None:
+        return value.replace(tzinfo=clock.naive_zone)
+    raise FlowDefinitionError(f"{name} must have a time zone, got {value!r}; add tzinfo=datetime.UTC, or ZoneInfo(...)")
 
 
 def wall_time(moment: datetime, zone: tzinfo) -> datetime:
