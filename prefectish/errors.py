@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from prefectish.interrupting import interrupt
+from prefectish.interrupting import is_users
 from prefectish.secrets.masking import mask
 
 MAX_TEXT_LENGTH = 10_000
@@ -231,9 +231,50 @@ def _safe_text(form: Callable[[object], str], error: BaseException) -> str:
     try:
         return shorten(form(error))
     except BaseException as broken:  # `__repr__` and `__str__` are user code
-        if issubclass(type(broken), KeyboardInterrupt) and interrupt.is_set():
+        if is_users(broken):
             raise
         return f"<{type(error).__name__} whose {form.__name__} raises {type(broken).__name__}>"
+
+
+def readable(error: BaseException) -> BaseException:
+    """Return an exception of the user's, or what stands for one that raises when it is looked at.
+
+    Its class can compute what everybody reads of an exception: its arguments, its notes, what it was raised after.
+    Asked once, where it is caught, it can raise nowhere else.
+    """
+    try:
+        seen: set[int] = set()
+        todo: list[BaseException | None] = [error]
+        while todo:
+            link = todo.pop()
+            if link is None or id(link) in seen:
+                continue
+            seen.add(id(link))
+            _ = type(link).__name__, link.args, link.__traceback__, link.__suppress_context__
+            todo += [link.__cause__, link.__context__]
+            if (notes := getattr(link, "__notes__", None)) is not None:
+                tuple(notes)
+            if issubclass(type(link), BaseExceptionGroup):
+                todo += link.exceptions  # type: ignore[attr-defined]  # it is a group
+        return error
+    except BaseException as broken:  # what it computes is code of the user's
+        if is_users(broken):
+            raise
+        return _stand_in(error, type.__dict__["__name__"].__get__(type(broken)))
+
+
+def _stand_in(error: BaseException, broken: str) -> RemoteError:
+    """Return what stands for an exception that cannot be read, with the lines that it was raised at."""
+    from traceback import format_tb
+
+    name = type.__dict__["__name__"].__get__(type(error))
+    frames = BaseException.__dict__["__traceback__"].__get__(error)
+    text = f"an exception that raises {broken} when it is looked at"
+    users = frames if frames is None else frames.tb_next or frames  # the first one is of who caught it
+    lines = ["Traceback (most recent call last):\n", *format_tb(users, limit=-30), f"{name}: {text}\n"]
+    stand_in = RemoteError(name, text, shorten("".join(lines)))
+    stand_in.__traceback__ = frames
+    return stand_in
 
 
 def after_earlier(error: BaseException, earlier: BaseException | None) -> str:

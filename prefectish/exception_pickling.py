@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefectish.errors import RemoteError, shorten, text_of
+from prefectish.errors import RemoteError, describe, shorten, text_of
+from prefectish.interrupting import is_users
 from prefectish.kinds import is_a
 
 
@@ -42,7 +43,12 @@ def traceback_of(result: Any) -> str | None:
         return traceback_of(result.__cause__)
     from traceback import format_exception
 
-    return shorten("".join(format_exception(result)))
+    try:
+        return shorten("".join(format_exception(result)))
+    except BaseException as broken:  # what it is made of is the user's code
+        if is_users(broken):
+            raise
+        return f"traceback cannot be formatted: {describe(broken)}"
 
 
 class PickledException:
@@ -69,7 +75,9 @@ def _dumped(error: BaseException) -> bytes | None:
 
     try:
         return dumps_by_value(reduce_exception(error), lines=False)
-    except Exception:  # how it is pickled is the user's code
+    except BaseException as broken:  # how it is pickled is the user's code
+        if is_users(broken):
+            raise
         return None
 
 
@@ -80,5 +88,7 @@ def _loaded(content: bytes | None) -> BaseException | None:
 
     try:
         return rebuild_exception(loads(content))
-    except Exception:  # how it is loaded is the user's code too
+    except BaseException as broken:  # how it is loaded is the user's code too
+        if is_users(broken):
+            raise
         return None

@@ -45,6 +45,8 @@ _IGNORED_NAMES = frozenset(
         "__static_attributes__", "__weakref__", "_abc_impl",
     }
 )  # fmt: skip
+#: The name of a class, whatever its metaclass computes.
+_NAME_OF_CLASS: Callable[[type], str] = type.__dict__["__qualname__"].__get__
 _BY_NAME = (
     BuiltinFunctionType,
     GetSetDescriptorType,
@@ -104,6 +106,10 @@ class _Tree:
         self.open_[id(value)] = len(self.open_)
         try:
             digest = self.inner(value, kind)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # what pickles it, and what its class computes, is the user's code
+            digest = self.leaf("a class that raises", _NAME_OF_CLASS(kind).encode())
         finally:
             del self.open_[id(value)]
         self.done[id(value)] = digest, value

@@ -28,3 +28,8 @@ class InterruptFlag:
 
 
 interrupt = InterruptFlag()
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether what code of the user's raised is the interrupt of the run, which nothing may hold up."""
+    return issubclass(type(error), KeyboardInterrupt) and interrupt.is_set()

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from prefectish import task
+from prefectish import history, task
 from prefectish.triggers import all_finished
 
 
@@ -43,7 +43,64 @@ class Sly(Exception):
     __repr__ = __str__
 
 
-RESULTS = {"dead proxy": lambda: weakref.proxy(Gone()), "bound proxy": Bound}
+class Exiting(BaseException):
+    """What code of the user's raises: no Exception."""
+
+
+class Computed(Exception):
+    """Computes whatever is read of it."""
+
+    def __getattribute__(self, name):
+        raise Exiting(name)
+
+
+class Argumentative(Exception):
+    @property
+    def args(self):
+        raise SystemExit(5)
+
+
+class Noted(Exception):
+    @property
+    def __notes__(self):
+        raise KeyboardInterrupt
+
+
+class Nameless(type):
+    def __getattribute__(cls, name):
+        if name in ("__name__", "__qualname__", "__module__"):
+            raise Exiting(name)
+        return super().__getattribute__(name)
+
+
+def unnamed():
+    """A class that cannot be pickled, so that it is made where it is raised."""
+    return Nameless("Unnamed", (Exception,), {})()
+
+
+class Caused(Exception):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.__cause__ = Computed()
+
+
+class Wilful:
+    """As `Bound`, with what no ``except Exception`` stops."""
+
+    def __getattribute__(self, name):
+        raise Exiting(name)
+
+
+class Placed:
+    """A value that has the attributes of the engine's own."""
+
+    location = "Paris"
+    nbytes = "many"
+    is_away = True
+
+
+RESULTS = {"dead proxy": lambda: weakref.proxy(Gone()), "bound proxy": Bound, "wilful proxy": Wilful}
+UNREADABLE = {kind.__name__: kind for kind in (Computed, Argumentative, Noted, Caused)} | {"Unnamed": unnamed}
 ERRORS = {"exit": QuietExit, "interrupt": Interrupted, "generator exit": Sly}
 
 
@@ -96,4 +153,30 @@ def test_u22_exception_whose_text_ends_the_program_is_its_childs_failure(spelled
     states, counted = children(spelled, body, history=str(tmp_path / "history.db"))
     assert [type(state).__name__ for state in states] == ["Success", "Success", "Failed", "Success"]
     assert f"{kind.__name__} whose repr raises" in states[2].message
+    assert counted == 4
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_u23_exception_that_raises_when_it_is_looked_at_is_its_childs_failure(spelled, name, tmp_path):
+    kind = UNREADABLE[name]
+
+    def body(i):
+        if i == 2:
+            raise kind()
+        return i
+
+    states, counted = children(spelled, body, history=str(tmp_path / "history.db"))
+    assert [type(state).__name__ for state in states] == ["Success", "Success", "Failed", "Success"]
+    assert f"{name}: an exception that raises" in states[2].message
+    assert "in body" in states[2].traceback
+    assert counted == 4
+    recorded = history.runs(store=str(tmp_path / "history.db"))[0].children("child")
+    assert [row.state for row in recorded] == ["Success", "Success", "Failed", "Success"]
+
+
+def test_place_that_a_result_names_is_none_of_the_engines(spelled, tmp_path):
+    states, counted = children(spelled, lambda i: Placed(), history=str(tmp_path / "history.db"))
+    assert {state.result.location for state in states} == {"Paris"}
+    recorded = history.runs(store=str(tmp_path / "history.db"))[0].children("child")
+    assert {row.location for row in recorded} == {None}
     assert counted == 4

@@ -412,6 +412,19 @@ def test_value_that_breaks_when_it_is_taken_apart_counts_by_its_type() -> None:
     assert fingerprint(Broken()) == fingerprint(Broken()) != fingerprint(Odd())
 
 
+def test_values_that_end_the_program_when_they_are_asked_are_hashed_by_type() -> None:
+    class Leaving:
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            raise SystemExit(3)
+
+    class Nameless(type):
+        def __getattribute__(cls, name: str) -> Any:
+            raise GeneratorExit
+
+    assert fingerprint(Leaving()) == fingerprint(Leaving()) != fingerprint(object())
+    assert fingerprint([Nameless("Unnamed", (), {}), 1]) != fingerprint([Nameless("Unnamed", (), {}), 2])
+
+
 def test_sharing_a_part_does_not_count() -> None:
     part = [object, 1]
     assert fingerprint([part, part]) == fingerprint([[object, 1], [object, 1]])

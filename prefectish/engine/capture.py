@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, final
 
+from prefectish.errors import readable
 from prefectish.interrupting import InterruptFlag as InterruptFlag
 from prefectish.interrupting import interrupt as interrupt
 
@@ -52,9 +53,9 @@ def capture(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Value | Err
     except KeyboardInterrupt as error:
         if interrupt.is_set():
             raise
-        return Error(_without_our_frame(error))
+        return Error(_without_our_frame(readable(error)))
     except BaseException as error:
-        return Error(_without_our_frame(error))
+        return Error(_without_our_frame(readable(error)))
 
 
 def _without_our_frame(error: BaseException) -> BaseException:

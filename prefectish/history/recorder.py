@@ -348,7 +348,7 @@ class HistoryRecorder:
                 return
             except HistoryWriteError as error:
                 broken = error
-            except Exception as error:  # an unsupported value, or a bug: the run must continue
+            except BaseException as error:  # an unsupported value, or a bug: the run must continue, and this thread
                 broken = HistoryWriteError(f"history {self.store.location} could not be written: {describe(error)}")
                 broken.__cause__ = error
                 end = 0.0

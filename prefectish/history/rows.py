@@ -17,6 +17,7 @@ from prefectish.engine.jobs.references import Held
 from prefectish.engine.scheduling.causes import cause_of
 from prefectish.engine.scheduling.events import AttemptEvent
 from prefectish.engine.state import Paused, Scheduled, State, Success
+from prefectish.engine.worker.stored_result import Stored
 from prefectish.history import schema
 from prefectish.history.cells import BadCell
 from prefectish.kinds import is_a
@@ -164,8 +165,8 @@ def _cost(e: AttemptEvent) -> tuple[float | None, int | None, int | None, int | 
     cost = e.cost
     cpu, memory, taken = (None, None, None) if cost is None else (round(cost[0], 6), cost[1] or None, cost[2] or None)
     result = e.state._result
-    size = len(result) if isinstance(result, str | bytes) else None
-    return cpu, memory, result.nbytes if isinstance(result, Encoded | Held) else size, taken
+    size = len(result) if type(result) is str or type(result) is bytes else None
+    return cpu, memory, result.nbytes if is_a(result, (Encoded, Held)) else size, taken
 
 
 def _name(state: State) -> str | None:
@@ -179,8 +180,7 @@ def _location(state: State) -> str | None:
     result = state._result
     if result is None:
         return NO_RESULT if state.is_successful() else None
-    location: str | None = getattr(result, "location", None)
-    return location
+    return result.location if is_a(result, Stored) else None
 
 
 def _pause_context(state: State) -> str | None:

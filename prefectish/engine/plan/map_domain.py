@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from prefectish.engine.state import Failed, Mapped, Skipped, State
+from prefectish.interrupting import is_users
 from prefectish.tasks.mapping import A_LIST, LISTS, UNMAPPABLE_RESULT, Unmappable, item_at, rule_of, width_of
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def measure(value: Any, depth: int) -> Any:
 def _width_at(value: Any, position: int) -> int:
     try:
         return element_width(item_at(value, position))
-    except Exception:
+    except BaseException as broken:  # reading it is code of the user's
+        if is_users(broken):
+            raise
         return SCALAR  # the child that reads it will tell
 
 

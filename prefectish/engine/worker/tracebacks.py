@@ -63,8 +63,6 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
             todo += [link.__cause__, link.__context__]
             if issubclass(type(link), BaseExceptionGroup):
                 todo += link.exceptions  # type: ignore[attr-defined]  # it is a group
-            if issubclass(type(link), BaseExceptionGroup):
-                todo += link.exceptions  # type: ignore[attr-defined]  # it is a group
 
 
 def keeps_all() -> bool:
